@@ -1,0 +1,72 @@
+"""Errors written for the person who meets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class HeliographError(Exception):
+    """Base of all errors that Heliograph raises on purpose."""
+
+
+class Unreachable(HeliographError):
+    """A broker or a peer does not answer."""
+
+
+class Conflict(HeliographError):
+    """A compare-and-set met another revision than the expected one."""
+
+
+class Refused(HeliographError):
+    """Input that was refused, with all its sender needs to mend it.
+
+    Args:
+        code: one word for programs: ``not-json``, ``invalid``, ``unknown-kind``, ``not-found``, ``conflict``, ...
+        topic: the topic or file it came in.
+        field: path of the offending field, ``spec.rounds`` say; empty for the whole document.
+        expected: what would have been accepted.
+        got: what came, shortened.
+        hint: what to do next.
+    """
+
+    def __init__(
+        self, code: str, *, topic: str = "", field: str = "", expected: str = "", got: object = "", hint: str = ""
+    ) -> None:
+        self.code = code
+        self.topic = topic
+        self.field = field
+        self.expected = expected
+        self.got = shorten(got)
+        self.hint = hint
+        super().__init__(self.sentence())
+
+    def sentence(self) -> str:
+        where = " ".join(part for part in (self.topic, self.field and f"field {self.field}") if part)
+        text = f"{where + ': ' if where else ''}expected {self.expected}" if self.expected else (where or self.code)
+        if self.got:
+            text += f", got {self.got}"
+        return text + (f". {self.hint}" if self.hint else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as it travels in a reply."""
+        return {
+            "code": self.code,
+            "topic": self.topic,
+            "field": self.field,
+            "expected": self.expected,
+            "got": self.got,
+            "message": self.sentence(),
+        }
+
+
+def shorten(value: object, limit: int = 120) -> str:
+    """At most ``limit`` characters of ``value``, so that a hostile document cannot flood a log."""
+    if isinstance(value, str):
+        text = value[: limit + 1]
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        text = f"{len(value)} bytes starting with {bytes(value[:16])!r}"
+    elif isinstance(value, (dict, list)) and len(value) > 8:
+        text = f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)} entries"
+    else:
+        text = repr(value)
+    return text if len(text) <= limit else text[:limit] + "…"

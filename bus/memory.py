@@ -1,0 +1,240 @@
+"""The in-memory transport: every client of one hub in one process, with streams, buckets and blobs as NATS has them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from heliograph.bus import topics
+from heliograph.bus.errors import Conflict, Refused, Unreachable
+from heliograph.bus.nats import check_size
+from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.transport import BlobStore, Bus, Entry, KeyValue, Message, Subscription
+from heliograph.bus.world import World
+
+
+class Hub:
+    """What a broker keeps: subscribers, streams, buckets and blobs."""
+
+    def __init__(self) -> None:
+        self.receivers: list[tuple[str, str, Callable[[Message], None]]] = []
+        self.streams: dict[str, list[Message]] = {}
+        self.sequences: dict[str, int] = {}
+        self.acknowledged: dict[str, set[int]] = {}
+        self.retained: dict[str, Message] = {}
+        self.buckets: dict[str, dict[str, Entry]] = {}
+        self.blobs: dict[str, dict[str, bytes]] = {}
+        self.turns: dict[str, int] = {}
+
+    def publish(self, topic: str, message: Message) -> int:
+        declared = None if topic.startswith("_INBOX") else topics.find(topic)[0]
+        if declared is not None and declared.stream is not None:
+            stream = self.streams.setdefault(declared.stream.name, [])
+            message.sequence = self.sequences.get(declared.stream.name, 0) + 1
+            self.sequences[declared.stream.name] = message.sequence
+            if declared.stream.last_value:
+                stream[:] = [each for each in stream if each.topic != topic]
+            stream.append(message)
+        queues: dict[str, list[Callable[[Message], None]]] = {}
+        for pattern, queue, receive in list(self.receivers):
+            if matches(pattern, topic):
+                if queue:
+                    queues.setdefault(queue, []).append(receive)
+                else:
+                    receive(message)
+        for queue, members in queues.items():
+            turn = self.turns[queue] = self.turns.get(queue, -1) + 1
+            members[turn % len(members)](message)
+        return message.sequence
+
+
+_HUBS: WeakValueDictionary[str, Hub] = WeakValueDictionary()
+
+
+class MemoryBus(Bus):
+    """A client of the hub that the URL names: ``memory://name``."""
+
+    durable = True
+
+    def __init__(self, url: str, root: str, world: World, name: str) -> None:
+        super().__init__(url, root)
+        self._world = world
+        self._hub = _HUBS.setdefault(f"{url}/{root}", Hub())
+
+    async def open(self) -> None:
+        self.link.set(True)
+
+    async def close(self) -> None:
+        self.link.set(False)
+
+    async def publish(
+        self,
+        topic: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        retain: bool = False,
+        reply_to: str | None = None,
+        correlation: bytes | None = None,
+    ) -> int:
+        if not self.link.up:
+            raise Unreachable("the memory link is down")
+        if not topic.startswith("_INBOX"):
+            declared, _ = topics.find(topic)
+            check_size(declared, topic, body)
+        message = Message(topic, bytes(body), reply_to, dict(headers or {}), correlation)
+        if retain:
+            self._hub.retained[topic] = Message(topic, bytes(body), retained=True)
+        return self._hub.publish(topic, message)
+
+    def subscribe(self, *patterns: str, queue: str = "") -> Subscription:
+        return self._subscribe(patterns, queue)
+
+    @asynccontextmanager
+    async def _subscribe(self, patterns: tuple[str, ...], queue: str) -> AsyncIterator[AsyncIterator[Message]]:
+        arrived: asyncio.Queue[Message] = asyncio.Queue()
+
+        async def stream() -> AsyncIterator[Message]:
+            while True:
+                yield await arrived.get()
+
+        def receive(message: Message) -> None:
+            if self.link.up:
+                arrived.put_nowait(message)
+
+        await self.link.wait_up()
+        mine = [(pattern, queue, receive) for pattern in patterns]
+        self._hub.receivers += mine
+        for message in self._hub.retained.values():
+            if any(matches(pattern, message.topic) for pattern in patterns):
+                arrived.put_nowait(message)
+        try:
+            yield stream()
+        finally:
+            for entry in mine:
+                self._hub.receivers.remove(entry)
+
+    async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
+        inbox = f"_INBOX.{self._world.new_id()}"
+        async with self.subscribe(inbox) as answers:
+            await self.publish(topic, body, reply_to=inbox)
+            try:
+                return await asyncio.wait_for(anext(answers), timeout)
+            except TimeoutError:
+                raise Unreachable(f"no answer to {topic} in {timeout:g} s") from None
+
+    def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
+        return self._consume(pattern, durable, start)
+
+    @asynccontextmanager
+    async def _consume(self, pattern: str, durable: str, start: int) -> AsyncIterator[AsyncIterator[Message]]:
+        name = next((t.stream.name for t in topics.find_by_filter(pattern) if t.stream is not None), None)
+        if name is None:
+            raise Refused("no-stream", topic=pattern, expected="a topic whose events are kept in a stream")
+        done = self._hub.acknowledged.setdefault(f"{name}/{durable}", set()) if durable else set()
+
+        def acknowledging(sequence: int) -> Callable[[], object]:
+            async def acknowledge() -> None:
+                done.add(sequence)
+
+            return acknowledge
+
+        async def stream(live: AsyncIterator[Message]) -> AsyncIterator[Message]:
+            place = start - 1
+            while True:
+                for kept in list(self._hub.streams.get(name, [])):
+                    if kept.sequence > place and matches(pattern, kept.topic) and kept.sequence not in done:
+                        place = kept.sequence
+                        yield Message(
+                            kept.topic,
+                            kept.body,
+                            headers=kept.headers,
+                            sequence=kept.sequence,
+                            acknowledge=acknowledging(kept.sequence) if durable else None,  # type: ignore[arg-type]
+                        )
+                await anext(live)
+
+        async with self.subscribe(pattern) as live:
+            yield stream(live)
+
+    async def last(self, topic: str) -> Message | None:
+        for stream in self._hub.streams.values():
+            for message in reversed(stream):
+                if message.topic == topic:
+                    return message
+        return None
+
+    async def kv(self, bucket: str) -> KeyValue:
+        return _MemoryKeyValue(self._hub.buckets.setdefault(bucket, {}))
+
+    async def blobs(self, bucket: str) -> BlobStore:
+        return _MemoryBlobs(bucket, self._hub.blobs.setdefault(bucket, {}))
+
+
+class _MemoryKeyValue:
+    def __init__(self, entries: dict[str, Entry]) -> None:
+        self._entries = entries
+        self._revision = 0
+
+    async def get(self, key: str) -> Entry | None:
+        return self._entries.get(key)
+
+    async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
+        present = self._entries.get(key)
+        if revision is not None and revision != (present.revision if present else 0):
+            raise Conflict(f"{key} is not at revision {revision} any more")
+        newest = max((entry.revision for entry in self._entries.values()), default=0)
+        self._revision = max(self._revision, newest) + 1
+        self._entries[key] = Entry(key, value, self._revision)
+        return self._revision
+
+    async def delete(self, key: str) -> None:
+        self._entries.pop(key, None)
+
+    async def entries(self, prefix: str = "") -> list[Entry]:
+        return [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]
+
+
+class _MemoryBlobs:
+    def __init__(self, bucket: str, content: dict[str, bytes]) -> None:
+        self.bucket = bucket
+        self._content = content
+
+    async def has(self, digest: str) -> bool:
+        return digest in self._content
+
+    async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
+        self._content[ref.digest] = path.read_bytes()
+        return ref.model_copy(update={"bucket": self.bucket, "inline": None})
+
+    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+        if ref.digest not in self._content:
+            raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
+        content = self._content[ref.digest]
+        if hashlib.sha256(content).hexdigest() != ref.digest:
+            raise Unreachable(f"blob {ref.digest[:12]} arrived damaged; it will be fetched again")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        return target
+
+    async def delete(self, digest: str) -> None:
+        self._content.pop(digest, None)
+
+    async def digests(self) -> list[str]:
+        return sorted(self._content)
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether an MQTT pattern matches a topic."""
+    words = topic.split("/")
+    wanted = pattern.split("/")
+    for index, word in enumerate(wanted):
+        if word == "#":
+            return True
+        if index >= len(words) or word not in ("+", words[index]):
+            return False
+    return len(words) == len(wanted)

@@ -1,0 +1,326 @@
+"""The NATS transport: the cloud and the wide-area link, with JetStream behind events, state and blobs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import api
+
+from heliograph.bus import topics
+from heliograph.bus.errors import Conflict, HeliographError, Refused, Unreachable
+from heliograph.bus.nats_blobs import NatsBlobs
+from heliograph.bus.transport import BlobStore, Bus, Entry, KeyValue, Message, Subscription
+from heliograph.bus.world import World
+
+RECONNECT_WAIT = 0.1
+"""Seconds between two attempts to reach the broker: replay starts at once when the link returns."""
+PUBLISH_TIMEOUT = 10.0
+PENDING_BYTES = 64 * 1024 * 1024
+_DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
+
+
+class NatsBus(Bus):
+    """A connection to a NATS server. The URL's user and password are the credentials."""
+
+    durable = True
+
+    def __init__(self, url: str, root: str, world: World, name: str, inbox: str = "") -> None:
+        super().__init__(url, root)
+        self._world = world
+        self._name = name
+        self._inbox = inbox
+        self._nc = Client()
+        self._connecting: asyncio.Task[None] | None = None
+        self.last_error = ""
+
+    async def open(self) -> None:
+        self._connecting = asyncio.create_task(self._connect())
+
+    async def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._connecting
+        if not self._nc.is_closed:
+            with contextlib.suppress(*_DOWN):
+                if self._nc.is_connected:
+                    await self._nc.flush(timeout=1)
+                await self._nc.close()
+        self.link.set(False)
+
+    async def _connect(self) -> None:
+        parts = urlsplit(self.url)
+        server = f"{parts.scheme}://{parts.hostname}:{parts.port or 4222}"
+        while True:
+            try:
+                await self._nc.connect(
+                    server,
+                    name=self._name,
+                    user=unquote(parts.username) if parts.username else None,
+                    password=unquote(parts.password) if parts.password else None,
+                    inbox_prefix=self._inbox or "_INBOX",
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
+                    connect_timeout=2,
+                    ping_interval=1,
+                    max_outstanding_pings=2,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_down,
+                    reconnected_cb=self._on_up,
+                    closed_cb=self._on_down,
+                )
+            except _DOWN as error:
+                self.last_error = str(error) or type(error).__name__
+                await self._world.sleep(RECONNECT_WAIT)
+                self._nc = Client()
+            else:
+                self.link.set(True)
+                return
+
+    async def _on_error(self, error: Exception) -> None:
+        self.last_error = str(error) or type(error).__name__
+
+    async def _on_down(self) -> None:
+        self.link.set(False)
+
+    async def _on_up(self) -> None:
+        self.link.set(True)
+
+    def subject(self, pattern: str) -> str:
+        """The NATS spelling of a topic or pattern below the root."""
+        if pattern.startswith(("_INBOX", "$")):
+            return pattern
+        words = [{"+": "*", "#": ">"}.get(word, word) for word in pattern.split("/")]
+        return ".".join([*self.root.split("/"), *words])
+
+    def address(self, subject: str) -> str:
+        """The topic below the root of a NATS subject; an inbox stays as it is."""
+        prefix = self.root.replace("/", ".") + "."
+        return subject[len(prefix) :].replace(".", "/") if subject.startswith(prefix) else subject
+
+    @property
+    def client(self) -> Client:
+        """The connected client. Raises Unreachable where the link is down."""
+        if not self._nc.is_connected:
+            raise Unreachable(f"{safe_url(self.url)} is not connected ({self.last_error or 'link down'})")
+        return self._nc
+
+    async def publish(
+        self,
+        topic: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        retain: bool = False,
+        reply_to: str | None = None,
+        correlation: bytes | None = None,
+    ) -> int:
+        if topic.startswith("_INBOX"):
+            await self._guard(self.client.publish(topic, body))
+            return 0
+        declared, _ = topics.find(topic)
+        check_size(declared, topic, body)
+        subject = self.subject(topic)
+        hdrs = dict(headers) if headers else None
+        if declared.stream is None or (declared.node_only):
+            reply = self.subject(reply_to) if reply_to else ""
+            await self._guard(self.client.publish(subject, body, reply=reply, headers=hdrs))
+            return 0
+        answer = await self._guard(self.client.request(subject, body, timeout=PUBLISH_TIMEOUT, headers=hdrs))
+        return _stored(answer.data, topic)
+
+    async def raw_request(self, subject: str, body: bytes = b"", timeout: float = 5.0) -> Msg:
+        """A request to the server itself (``$JS.API.…``, ``$SYS.…``)."""
+        answer: Msg = await self._guard(self.client.request(subject, body, timeout=timeout))
+        return answer
+
+    async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
+        declared, _ = topics.find(topic)
+        check_size(declared, topic, body)
+        answer: Msg = await self._guard(self.client.request(self.subject(topic), body, timeout=timeout))
+        return Message(self.address(answer.subject), answer.data)
+
+    async def _guard(self, call: Any) -> Any:
+        try:
+            return await call
+        except nats.errors.NoRespondersError:
+            raise Unreachable(f"{safe_url(self.url)}: nobody answers; is the coordinator running?") from None
+        except nats.errors.MaxPayloadError:
+            limit = self._nc.max_payload
+            raise Refused("too-large", expected=f"at most {limit} bytes, the broker's max_payload") from None
+        except _DOWN as error:
+            what = "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
+            raise Unreachable(f"{safe_url(self.url)}: {what}") from None
+
+    def subscribe(self, *patterns: str, queue: str = "") -> Subscription:
+        return self._subscribe(patterns, queue)
+
+    @asynccontextmanager
+    async def _subscribe(self, patterns: tuple[str, ...], queue: str) -> AsyncIterator[AsyncIterator[Message]]:
+        arrived: asyncio.Queue[Msg] = asyncio.Queue()
+
+        async def put(message: Msg) -> None:
+            arrived.put_nowait(message)
+
+        async def stream() -> AsyncIterator[Message]:
+            while True:
+                message = await arrived.get()
+                yield Message(
+                    self.address(message.subject),
+                    message.data,
+                    reply_to=self.address(message.reply) if message.reply else None,
+                    headers=message.headers or {},
+                )
+
+        await self.link.wait_up()
+        subscriptions = [
+            await self.client.subscribe(
+                self.subject(pattern), queue=queue, cb=put, pending_bytes_limit=PENDING_BYTES
+            )
+            for pattern in patterns
+        ]
+        with contextlib.suppress(*_DOWN):
+            await self._nc.flush(timeout=2)
+        try:
+            yield stream()
+        finally:
+            for subscription in subscriptions:
+                with contextlib.suppress(*_DOWN):
+                    await subscription.unsubscribe()
+
+    def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
+        from heliograph.bus.nats_consume import consume
+
+        return consume(self, pattern, durable, start, window)
+
+    def stream_of(self, pattern: str) -> str:
+        """The JetStream stream that holds a pattern's messages. Raises Refused where none does."""
+        for topic in topics.find_by_filter(pattern):
+            if topic.stream is not None:
+                return self.stream_name(topic.stream.name)
+        raise Refused("no-stream", topic=pattern, expected="a topic whose events are kept in a stream")
+
+    def stream_name(self, name: str) -> str:
+        prefix = "" if self.root == topics.DEFAULT_ROOT else self.root.replace("/", "-") + "-"
+        return prefix + name
+
+    async def last(self, topic: str) -> Message | None:
+        stream = self.stream_of(topic)
+        answer = await self.raw_request(f"$JS.API.DIRECT.GET.{stream}.{self.subject(topic)}")
+        headers = answer.headers or {}
+        if headers.get("Status") == "404":
+            return None
+        return Message(topic, answer.data, headers=headers, sequence=int(headers.get("Nats-Sequence", 0)))
+
+    async def kv(self, bucket: str) -> KeyValue:
+        name = self.stream_name(bucket)
+        js = self.client.jetstream()
+        try:
+            store = await js.key_value(name)
+        except nats.js.errors.Error:
+            config = api.KeyValueConfig(bucket=name, history=1, direct=True)
+            store = await self._guard(js.create_key_value(config))
+        return _NatsKeyValue(self, store)
+
+    async def blobs(self, bucket: str) -> BlobStore:
+        store = NatsBlobs(self.url, self.stream_name(bucket), bucket, self.raw_request, self._world)
+        await store.prepare()
+        return store
+
+    async def prepare(self) -> None:
+        for topic in topics.TOPICS:
+            if topic.stream is None:
+                continue
+            stream = topic.stream
+            config = {
+                "name": self.stream_name(stream.name),
+                "subjects": [self.subject(topic.filter())],
+                "storage": "file",
+                "retention": "limits",
+                "discard": "old",
+                "max_msgs_per_subject": 1 if stream.last_value else -1,
+                "max_bytes": stream.max_bytes,
+                "max_age": int(stream.max_age * 1e9),
+                "allow_direct": True,
+                "allow_atomic": True,
+                "num_replicas": 1,
+                "max_msg_size": topic.max_size + 4096,
+            }
+            await self.ensure_stream(config)
+
+    async def ensure_stream(self, config: dict[str, Any]) -> None:
+        """Creates the stream, or updates it where it differs."""
+        body = json.dumps(config).encode()
+        answer = json.loads((await self.raw_request(f"$JS.API.STREAM.CREATE.{config['name']}", body)).data)
+        if answer.get("error", {}).get("err_code") == 10058:  # exists with another configuration
+            answer = json.loads((await self.raw_request(f"$JS.API.STREAM.UPDATE.{config['name']}", body)).data)
+        if "error" in answer:
+            raise HeliographError(f"stream {config['name']}: {answer['error'].get('description')}")
+
+
+class _NatsKeyValue:
+    def __init__(self, bus: NatsBus, store: Any) -> None:
+        self._bus = bus
+        self._store = store
+
+    async def get(self, key: str) -> Entry | None:
+        try:
+            entry = await self._bus._guard(self._store.get(key))
+        except nats.js.errors.NotFoundError:
+            return None
+        return Entry(key, entry.value or b"", entry.revision)
+
+    async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
+        headers = {}
+        if revision is not None:
+            headers[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(revision)
+        subject = f"$KV.{self._store._name}.{key}"
+        answer = await self._bus._guard(self._bus.client.request(subject, value, timeout=5, headers=headers or None))
+        reply = json.loads(answer.data)
+        if reply.get("error", {}).get("err_code") == 10071:
+            raise Conflict(f"{key} is not at revision {revision} any more")
+        return _stored(answer.data, key)
+
+    async def delete(self, key: str) -> None:
+        # purge rather than a delete marker, so that revision 0 creates it anew
+        body = json.dumps({"filter": f"$KV.{self._store._name}.{key}"}).encode()
+        await self._bus.raw_request(f"$JS.API.STREAM.PURGE.KV_{self._store._name}", body)
+
+    async def entries(self, prefix: str = "") -> list[Entry]:
+        try:
+            keys = await self._bus._guard(self._store.keys())
+        except (nats.js.errors.NoKeysError, nats.js.errors.NotFoundError):
+            return []
+        found = [await self.get(key) for key in sorted(keys) if key.startswith(prefix)]
+        return [entry for entry in found if entry is not None]
+
+
+def safe_url(url: str) -> str:
+    """The URL without its credentials, fit for a log."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.hostname else parts.scheme
+
+
+def check_size(declared: topics.Topic[Any], topic: str, body: bytes) -> None:
+    """Raises Refused where the body is larger than its topic allows."""
+    if len(body) > declared.max_size:
+        raise Refused("too-large", topic=topic, expected=f"at most {declared.max_size} bytes", got=f"{len(body)} bytes")
+
+
+def _stored(answer: bytes, what: str) -> int:
+    reply = json.loads(answer)
+    if "error" in reply:
+        raise Unreachable(f"{what} was not stored: {reply['error'].get('description')}")
+    return int(reply["seq"])

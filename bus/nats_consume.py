@@ -1,0 +1,152 @@
+"""Consuming a JetStream stream: a windowed pull that survives reconnects and a lost consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from nats.aio.msg import Msg
+
+from heliograph.bus.errors import HeliographError, Unreachable
+from heliograph.bus.transport import Message
+
+if TYPE_CHECKING:
+    from heliograph.bus.nats import NatsBus
+
+ACK_WAIT = 30.0
+"""Seconds after which an unacknowledged message of a durable consumer comes again."""
+PULL_EXPIRES = 20.0
+_INACTIVE = 60.0
+
+
+@asynccontextmanager
+async def consume(
+    bus: NatsBus, pattern: str, durable: str, start: int, window: int
+) -> AsyncIterator[AsyncIterator[Message]]:
+    """See ``Bus.consume``."""
+    puller = _Puller(bus, pattern, durable, start, window)
+    await puller.begin()
+    try:
+        yield puller.messages()
+    finally:
+        await puller.end()
+
+
+class _Puller:
+    def __init__(self, bus: NatsBus, pattern: str, durable: str, start: int, window: int) -> None:
+        self._bus = bus
+        self._stream = bus.stream_of(pattern)
+        self._filter = bus.subject(pattern)
+        self._durable = durable
+        self._window = window
+        self._next = max(start, 1)
+        self._consumer = ""
+        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        self._asked = 0
+        self._epoch = 0
+
+    async def begin(self) -> None:
+        await self._bus.link.wait_up()
+        self._bus.link.listen(self._on_link)
+        await self._create()
+        await self._renew()
+
+    async def end(self) -> None:
+        self._bus.link.forget(self._on_link)
+        with contextlib.suppress(HeliographError, Exception):
+            await self._subscription.unsubscribe()
+            if not self._durable:
+                await self._bus.raw_request(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
+
+    def _on_link(self, up: bool) -> None:
+        if up and self._consumer:
+            self._arrived.put_nowait(Msg(None, "", "", b"", {"Status": "link"}))  # type: ignore[arg-type]
+
+    async def _create(self) -> None:
+        config: dict[str, Any] = {"filter_subject": self._filter, "replay_policy": "instant"}
+        if self._durable:
+            config |= {"durable_name": self._durable, "ack_policy": "explicit", "deliver_policy": "all",
+                       "ack_wait": int(ACK_WAIT * 1e9), "max_ack_pending": self._window}  # fmt: skip
+            path = f"{self._stream}.{self._durable}.{self._filter}"
+        else:
+            config |= {"ack_policy": "none", "deliver_policy": "by_start_sequence", "opt_start_seq": self._next,
+                       "inactive_threshold": int(_INACTIVE * 1e9), "mem_storage": True}  # fmt: skip
+            self._consumer = self._bus._world.new_id()
+            config["name"] = self._consumer
+            path = f"{self._stream}.{self._consumer}.{self._filter}"
+        body = json.dumps({"stream_name": self._stream, "config": config, "action": ""}).encode()
+        answer = json.loads((await self._bus.raw_request(f"$JS.API.CONSUMER.CREATE.{path}", body)).data)
+        if "error" in answer:
+            raise HeliographError(f"consuming {self._filter}: {answer['error'].get('description')}")
+        self._consumer = answer["name"]
+
+    async def _renew(self) -> None:
+        """A fresh inbox and a full window: what an old pull may still send is not waited for."""
+        if self._epoch:
+            with contextlib.suppress(Exception):
+                await self._subscription.unsubscribe()
+        self._epoch += 1
+        self._inbox = self._bus.client.new_inbox()
+
+        async def put(message: Msg) -> None:
+            self._arrived.put_nowait(message)
+
+        self._subscription = await self._bus.client.subscribe(self._inbox, cb=put)
+        self._asked = 0
+        await self._pull()
+
+    async def _pull(self) -> None:
+        more = self._window - self._asked
+        if more <= self._window // 2 and self._asked:
+            return
+        body = json.dumps({"batch": more, "expires": int(PULL_EXPIRES * 1e9)}).encode()
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
+        self._asked += more
+        with contextlib.suppress(Unreachable):
+            await self._bus.client.publish(subject, body, reply=self._inbox)
+
+    async def messages(self) -> AsyncIterator[Message]:
+        while True:
+            try:
+                message = await asyncio.wait_for(self._arrived.get(), PULL_EXPIRES + 5)
+            except TimeoutError:
+                await self._recover()
+                continue
+            status = (message.headers or {}).get("Status", "")
+            if status in ("408", "409"):  # a pull ended; what it had not delivered is free again
+                pending = (message.headers or {}).get("Nats-Pending-Messages")
+                self._asked = max(0, self._asked - int(pending)) if pending else 0
+                if "Deleted" in (message.headers or {}).get("Description", ""):
+                    await self._recover()
+                else:
+                    await self._pull()
+                continue
+            if status:
+                if status in ("link", "404", "503"):
+                    await self._recover()
+                continue
+            self._asked = max(0, self._asked - 1)
+            fields = message.reply.split(".")
+            sequence, delivered = int(fields[-4]), int(fields[-5])
+            if not self._durable and sequence < self._next:
+                continue  # a consumer made anew may repeat the last one
+            self._next = sequence + 1
+            await self._pull()
+            yield Message(
+                self._bus.address(message.subject),
+                message.data,
+                headers=message.headers or {},
+                sequence=sequence,
+                redelivered=delivered > 1,
+                acknowledge=message.ack if self._durable else None,
+            )
+
+    async def _recover(self) -> None:
+        await self._bus.link.wait_up()
+        with contextlib.suppress(HeliographError, TimeoutError):
+            await self._create()
+            await self._renew()

@@ -1,0 +1,260 @@
+"""Every topic, declared once. Permissions, streams, validation, the topic table and AsyncAPI all come from here.
+
+An address is a topic below the root with its parameters filled in, ``event/task/edge-1``; a pattern may hold ``+`` for
+one word and end in ``#`` for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from heliograph.bus import payloads
+from heliograph.bus.errors import Refused
+from heliograph.bus.names import LABEL_RULE, is_label, require_label
+from heliograph.bus.resources import refusal_of
+
+P = TypeVar("P", bound=BaseModel)
+Delivery = Literal["request", "status", "event", "ack", "inference", "log"]
+Role = Literal["anonymous", "operator", "coordinator", "agent", "worker", "cloud-worker"]
+Bridged = Literal["up", "down", "no"]
+
+DEFAULT_ROOT = "heliograph"
+KIB, MIB, DAY = 1024, 1024 * 1024, 86400
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How a topic's events are kept in JetStream.
+
+    Attributes:
+        last_value: keep only the newest message of each address, and answer for it directly.
+        max_age: seconds after which a message is dropped; 0 keeps it.
+        max_bytes: of the whole stream; the oldest go first.
+    """
+
+    name: str
+    last_value: bool = False
+    max_age: float = 0
+    max_bytes: int = -1
+
+
+@dataclass(frozen=True)
+class Topic(Generic[P]):
+    """One declared topic.
+
+    Attributes:
+        pattern: words below the root; ``{name}`` is one word, a closing ``#`` any number of them.
+        publishers, subscribers: roles; what is not named is forbidden at the broker.
+        bridged: whether the agent carries it from the node to the cloud (up), or back (down).
+        lane: priority between node and cloud: 0 task results, 1 bulk. Order holds within a lane.
+        quota: what the journal does when its disk quota is reached: ``keep`` refuses new ones, ``drop-oldest`` counts.
+        max_size: bytes of one message.
+        node_only: never leaves the node's broker.
+    """
+
+    pattern: str
+    payload: type[P]
+    delivery: Delivery
+    publishers: tuple[Role, ...]
+    subscribers: tuple[Role, ...]
+    doc: str
+    bridged: Bridged = "no"
+    lane: int = 0
+    quota: Literal["keep", "drop-oldest"] = "keep"
+    max_size: int = 64 * KIB
+    retained: bool = False
+    stream: Stream | None = None
+    node_only: bool = False
+    params: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        words = self.pattern.split("/")
+        object.__setattr__(self, "params", tuple(word[1:-1] for word in words if word.startswith("{")))
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        return tuple(self.pattern.split("/"))
+
+    @property
+    def name(self) -> str:
+        """The topic's own word: ``model-update`` of ``event/model-update/{job}/{edge}``."""
+        return self.words[1] if self.delivery in ("event",) else self.words[0]
+
+    @property
+    def type(self) -> str:
+        """The CloudEvents type of its events."""
+        return f"heliograph.{self.name}.v1"
+
+    def at(self, *rest: str, **params: str) -> str:
+        """The address with these parameters; ``rest`` fills a closing ``#``. Raises Refused where one is no label."""
+        words = [
+            require_label(params[word[1:-1]], word[1:-1]) if word.startswith("{") else word
+            for word in self.words
+            if word != "#"
+        ]
+        return "/".join([*words, *(require_label(word, "topic") for word in rest)])
+
+    def filter(self, **params: str) -> str:
+        """The pattern that matches every address with these parameters, ``+`` for the others."""
+        return "/".join(params.get(word[1:-1], "+") if word.startswith("{") else word for word in self.words)
+
+    def match(self, address: str) -> dict[str, str] | None:
+        """The parameters of an address, or None where it is another topic's."""
+        words = address.split("/")
+        tail = self.words[-1] == "#"
+        if len(words) != len(self.words) and not (tail and len(words) >= len(self.words)):
+            return None
+        found: dict[str, str] = {}
+        for mine, word in zip(self.words, words, strict=False):
+            if mine.startswith("{"):
+                if not is_label(word):
+                    return None
+                found[mine[1:-1]] = word
+            elif mine not in (word, "#"):
+                return None
+        return found
+
+    def validate(self, data: Any, address: str) -> P:
+        """The payload that ``data`` is. Raises Refused naming the address and the wrong field."""
+        if not isinstance(data, dict):
+            raise Refused("invalid", topic=address, expected=f"a {self.payload.__name__} mapping", got=data)
+        try:
+            return self.payload.model_validate(data)
+        except ValidationError as error:
+            raise refusal_of(error, address) from None
+
+
+REQUEST = Topic(
+    "request/{resource}/{verb}", payloads.Anything, "request", ("anonymous", "operator"), ("coordinator",),
+    "One request, one reply; at least once, idempotent by name and document. A bare JSON document is accepted.",
+    max_size=MIB,
+)  # fmt: skip
+REPLY = Topic(
+    "reply/{client}/{id}", payloads.Reply, "request", ("coordinator",), ("anonymous", "operator"),
+    "The reply, for a client without a response topic of its own: the request names this topic in reply_to.",
+    max_size=MIB,
+)  # fmt: skip
+STATUS = Topic(
+    "status/{resource}/{name}", payloads.Anything, "status", ("coordinator",), ("anonymous", "operator"),
+    "The last value of a resource, retained: a job's phase and round, an edge's presence.",
+    retained=True, max_size=256 * KIB,
+)  # fmt: skip
+TASK = Topic(
+    "event/task/{edge}", payloads.Desired, "event", ("coordinator",), ("agent",),
+    "The whole desired document of that edge, with its generation.",
+    bridged="down", max_size=MIB, stream=Stream("TASKS", last_value=True),
+)  # fmt: skip
+REPORT = Topic(
+    "event/report/{edge}", payloads.Report, "event", ("agent",), ("coordinator",),
+    "The reported document of that edge, with the generation it has reached.",
+    max_size=256 * KIB, stream=Stream("REPORTS", last_value=True),
+)  # fmt: skip
+MODEL_UPDATE = Topic(
+    "event/model-update/{job}/{edge}", payloads.ModelUpdate, "event", ("worker", "agent"), ("cloud-worker",),
+    "A participant's update of one round: base digest, weights by digest or inline, num_samples, metrics.",
+    bridged="up", max_size=512 * KIB, stream=Stream("UPDATES", max_age=7 * DAY),
+)  # fmt: skip
+AGGREGATION = Topic(
+    "event/aggregation/{job}", payloads.Aggregation, "event", ("cloud-worker",), ("coordinator", "agent"),
+    "A round is closed: the global model, who counted, who was refused or late and why.",
+    bridged="down", max_size=MIB, stream=Stream("AGGREGATIONS", max_age=30 * DAY),
+)  # fmt: skip
+EVALUATION = Topic(
+    "event/evaluation/{job}", payloads.Evaluation, "event", ("worker", "cloud-worker", "agent"), ("coordinator",),
+    "A global model measured on held-out data.",
+    bridged="up", stream=Stream("EVALUATIONS", max_age=30 * DAY),
+)  # fmt: skip
+HARD_SAMPLE = Topic(
+    "event/hard-sample/{job}/{edge}", payloads.HardSample, "event", ("worker", "agent"), ("cloud-worker",),
+    "A sample that the edge's model was not sure of, with its scores.",
+    bridged="up", lane=1, quota="drop-oldest", max_size=512 * KIB,
+    stream=Stream("SAMPLES", max_age=7 * DAY, max_bytes=4096 * MIB),
+)  # fmt: skip
+LABEL = Topic(
+    "event/label/{job}", payloads.SampleLabel, "event", ("worker", "cloud-worker", "operator", "agent"),
+    ("cloud-worker",), "A label for a sample.", bridged="up", stream=Stream("LABELS", max_age=30 * DAY),
+)  # fmt: skip
+TELEMETRY = Topic(
+    "event/telemetry/{edge}/{device}", payloads.Anything, "event", ("anonymous", "agent"), ("operator",),
+    "An application's own events, journalled and replayed like ours. On a node's broker any device may publish them.",
+    bridged="up", lane=1, quota="drop-oldest", max_size=256 * KIB,
+    stream=Stream("TELEMETRY", max_age=7 * DAY, max_bytes=4096 * MIB),
+)  # fmt: skip
+ASSIGNMENT = Topic(
+    "event/assignment/{worker}", payloads.Assignment, "event", ("agent",), ("worker", "cloud-worker"),
+    "What a worker shall do now, with its files on this node.", max_size=MIB, node_only=True,
+)  # fmt: skip
+WORKER = Topic(
+    "event/worker/{worker}", payloads.WorkerState, "event", ("worker", "cloud-worker"), ("agent",),
+    "A worker tells its agent what it is doing.", node_only=True,
+)  # fmt: skip
+ACK = Topic(
+    "ack/{producer}", payloads.Ack, "ack", ("agent",), ("worker", "anonymous"),
+    "The highest of that producer's events that is on disk.", node_only=True,
+)  # fmt: skip
+INFERENCE = Topic(
+    "inference/{service}/#", payloads.Anything, "inference", ("anonymous",), ("agent", "worker"),
+    "Joint inference: low latency, with a deadline.", bridged="up", max_size=MIB,
+)  # fmt: skip
+LOG = Topic(
+    "log/{component}/#", payloads.LogRecord, "log", ("coordinator", "agent", "worker", "cloud-worker"), ("operator",),
+    "Logs and metrics; may be dropped.", bridged="up", lane=1, quota="drop-oldest", max_size=128 * KIB,
+)  # fmt: skip
+
+TOPICS: tuple[Topic[Any], ...] = (
+    REQUEST, REPLY, STATUS, TASK, REPORT, MODEL_UPDATE, AGGREGATION, EVALUATION, HARD_SAMPLE, LABEL, TELEMETRY,
+    ASSIGNMENT, WORKER, ACK, INFERENCE, LOG,
+)  # fmt: skip
+
+VERBS: dict[str, tuple[str, ...]] = {
+    "jobs": ("create", "list", "get", "update", "delete", "status", "stop"),
+    "models": ("create", "list", "get", "update", "delete"),
+    "datasets": ("create", "list", "get", "update", "delete"),
+    "algorithms": ("create", "list", "get", "update", "delete"),
+    "edges": ("list", "get"),
+}
+"""Resources and what can be asked of them; each pair is a request topic and a client method."""
+
+
+def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
+    """The declared topic of an address, and its parameters. Raises Refused where there is none."""
+    for topic in TOPICS:
+        params = topic.match(address)
+        if params is not None:
+            return topic, params
+    head = address.split("/", 1)[0]
+    shapes = [topic.pattern for topic in TOPICS if topic.words[0] == head] or [topic.pattern for topic in TOPICS]
+    raise Refused(
+        "unknown-topic", topic=address, expected=f"one of {', '.join(shapes)}, each word {LABEL_RULE}", got=address
+    )
+
+
+def find_by_filter(pattern: str) -> Iterator[Topic[Any]]:
+    """Every topic of which some address may match the pattern."""
+    words = pattern.split("/")
+    for topic in TOPICS:
+        if _may_match(topic.words, words):
+            yield topic
+
+
+def streams() -> list[Stream]:
+    """Every stream that the registry declares."""
+    return [topic.stream for topic in TOPICS if topic.stream is not None]
+
+
+def _may_match(mine: tuple[str, ...], words: list[str]) -> bool:
+    for index, word in enumerate(words):
+        if word == "#":
+            return True
+        if index >= len(mine):
+            return mine[-1] == "#"
+        if mine[index] == "#":
+            return True
+        if word != "+" and not mine[index].startswith("{") and mine[index] != word:
+            return False
+    return len(words) == len(mine)

@@ -1,0 +1,205 @@
+"""What every transport offers: publish, subscribe, request, consume; the same over nats://, mqtt:// and memory://.
+
+Topics here are addresses below the root; the root and the spelling of the transport are the transport's own business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, Self
+
+from heliograph.bus.errors import Unreachable
+from heliograph.bus.resources.base import WeightsRef
+
+
+@dataclass(slots=True)
+class Message:
+    """One message as it arrived.
+
+    Attributes:
+        topic: address below the root.
+        reply_to: address below the root, or the transport's own inbox, where an answer is wanted.
+        correlation: what an MQTT 5 requester wants to see again in the answer.
+        sequence: its place in its stream; 0 outside streams.
+        redelivered: a consumer has seen it before without acknowledging it.
+    """
+
+    topic: str
+    body: bytes
+    reply_to: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    correlation: bytes | None = None
+    sequence: int = 0
+    redelivered: bool = False
+    retained: bool = False
+    acknowledge: Callable[[], Awaitable[None]] | None = None
+
+    async def ack(self) -> None:
+        """Tells the broker that this message is dealt with; nothing where it was not consumed."""
+        if self.acknowledge is not None:
+            await self.acknowledge()
+
+
+class Link:
+    """Whether the transport is connected, and who wants to know when that changes."""
+
+    def __init__(self) -> None:
+        self._up = asyncio.Event()
+        self._down = asyncio.Event()
+        self._down.set()
+        self._listeners: list[Callable[[bool], None]] = []
+
+    @property
+    def up(self) -> bool:
+        return self._up.is_set()
+
+    def listen(self, listener: Callable[[bool], None]) -> None:
+        """Calls ``listener(up)`` at each change, and now where the link is up already."""
+        self._listeners.append(listener)
+        if self.up:
+            listener(True)
+
+    def forget(self, listener: Callable[[bool], None]) -> None:
+        self._listeners.remove(listener)
+
+    def set(self, up: bool) -> None:
+        if up == self.up:
+            return
+        first, second = (self._up, self._down) if up else (self._down, self._up)
+        first.set()
+        second.clear()
+        for listener in list(self._listeners):
+            listener(up)
+
+    async def wait_up(self, timeout: float | None = None) -> None:
+        """Returns when connected. Raises Unreachable after ``timeout`` seconds."""
+        try:
+            await asyncio.wait_for(self._up.wait(), timeout)
+        except TimeoutError:
+            raise Unreachable(f"not connected after {timeout:g} s") from None
+
+    async def wait_down(self) -> None:
+        await self._down.wait()
+
+
+Subscription = AbstractAsyncContextManager[AsyncIterator[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value in a key-value bucket; ``revision`` is what a compare-and-set must name."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class KeyValue(Protocol):
+    """A bucket of small values with compare-and-set. Keys are labels joined by dots."""
+
+    async def get(self, key: str) -> Entry | None: ...
+    async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
+        """Stores and returns the new revision. With ``revision`` only where that is the present one (0: where there
+        is none); raises Conflict otherwise."""
+        ...
+
+    async def delete(self, key: str) -> None: ...
+    async def entries(self, prefix: str = "") -> list[Entry]: ...
+
+
+class BlobStore(Protocol):
+    """Content-addressed files: the name is the SHA-256 of the content."""
+
+    bucket: str
+
+    async def has(self, digest: str) -> bool: ...
+    async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
+        """Uploads the file unless it is there, resuming after the last whole chunk; returns the ref with the bucket."""
+        ...
+
+    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+        """Downloads to ``target``, resuming, verified by SHA-256 before it gets its name; returns ``target``."""
+        ...
+
+    async def delete(self, digest: str) -> None: ...
+    async def digests(self) -> list[str]: ...
+
+
+class Bus(ABC):
+    """A connection to one broker. Use it as an async context manager; it reconnects for ever by itself."""
+
+    durable: bool
+    """Whether ``publish`` of an event returns only when the event is stored and synced."""
+
+    def __init__(self, url: str, root: str) -> None:
+        self.url = url
+        self.root = root
+        self.link = Link()
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Starts connecting and returns at once; ``link`` tells when it is up."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @abstractmethod
+    async def publish(
+        self,
+        topic: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        retain: bool = False,
+        reply_to: str | None = None,
+        correlation: bytes | None = None,
+    ) -> int:
+        """Publishes; for an event on a durable bus, returns its sequence once it is stored.
+
+        Raises Unreachable where the link is down or the broker does not answer, Refused where the topic is not
+        declared or the body larger than the topic allows.
+        """
+
+    @abstractmethod
+    def subscribe(self, *patterns: str, queue: str = "") -> Subscription:
+        """Messages from now on, across reconnects; what is published while the link is down is missed."""
+
+    @abstractmethod
+    async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
+        """Publishes and awaits one answer. Raises Unreachable after ``timeout`` seconds."""
+
+    @abstractmethod
+    def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
+        """A stream's messages in order, also those published before.
+
+        With ``durable`` the broker keeps the place under that name and sends again what is not acknowledged.
+        Without, messages come from sequence ``start`` on and need no acknowledgement. At most ``window`` messages
+        are on their way.
+        """
+
+    async def last(self, topic: str) -> Message | None:
+        """The newest message of an address in a last-value stream."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} keeps no last values")
+
+    async def kv(self, bucket: str) -> KeyValue:
+        """The key-value bucket of that name, made where it is missing."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} has no key-value buckets")
+
+    async def blobs(self, bucket: str) -> BlobStore:
+        """The object store of that name, made where it is missing."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
+
+    async def prepare(self) -> None:
+        """Makes the streams that the registry declares. The coordinator's business."""
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,81 @@
+"""The world a component lives in: clock, randomness, ids, threads and processes, handed in so that a simulation can
+hand in others. This is the only file that asks the operating system for any of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Process(Protocol):
+    """A started process, as ``asyncio.subprocess.Process`` has it."""
+
+    pid: int
+    returncode: int | None
+    stdout: asyncio.StreamReader | None
+
+    async def wait(self) -> int: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(None, function, *args)
+
+
+async def _spawn(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None
+) -> Process:
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        env=dict(env),
+        cwd=cwd,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        preexec_fn=before,
+        start_new_session=True,
+        limit=1 << 20,
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything outside that a component may ask of its surroundings."""
+
+    now: Callable[[], float] = time.time
+    """Seconds since 1970, UTC; may jump."""
+    monotonic: Callable[[], float] = time.monotonic
+    """Seconds, never backwards; only differences mean anything."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex
+    """32 hexadecimal digits, never the same twice."""
+    new_secret: Callable[[], bytes] = lambda: os.urandom(32)
+    rng: random.Random = field(default_factory=random.Random)
+    in_thread: Callable[..., Awaitable[Any]] = _in_thread
+    """Runs a blocking function away from the event loop."""
+    spawn: Callable[..., Awaitable[Process]] = _spawn
+    """Starts a process: ``await spawn(argv, env=..., cwd=..., before=...)``."""
+
+    def timestamp(self) -> str:
+        """The present as RFC 3339 in UTC, with microseconds."""
+        return rfc3339(self.now())
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since 1970 as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def seeded(seed: str | int) -> random.Random:
+    """A generator whose sequence is fixed by ``seed``, the same on every machine."""
+    return random.Random(f"heliograph/{seed}")

@@ -71,11 +71,10 @@ class MqttBus(Bus):
             **more,
         )
 
-    async def connect_some(self, on_message: Callable[[Any], None], **more: Any) -> aiomqtt.Client:
+    async def connect_some(self, on_message: Callable[[Any], None]) -> aiomqtt.Client:
         """A connected client of the newest version that the broker speaks."""
         for version in (self._version,) if self._version else (5, 4):
-            client = self.client(version, on_message, **(more if version == 4 else {}))
-            client._client.suppress_exceptions = False
+            client = self.client(version, on_message)
             try:
                 await client.__aenter__()
             except aiomqtt.MqttError as error:

@@ -10,17 +10,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import nats
 import nats.errors
-import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js import api
 
 from heliograph.bus import topics
-from heliograph.bus.errors import Conflict, HeliographError, Refused, Unreachable
+from heliograph.bus.errors import HeliographError, Refused, Unreachable
 from heliograph.bus.nats_blobs import NatsBlobs
-from heliograph.bus.transport import BlobStore, Bus, Entry, KeyValue, Message, Subscription
+from heliograph.bus.nats_kv import NatsKeyValue
+from heliograph.bus.transport import BlobStore, Bus, KeyValue, Message, Subscription
 from heliograph.bus.world import World
 
 RECONNECT_WAIT = 0.1
@@ -39,7 +37,8 @@ class NatsBus(Bus):
         super().__init__(url, root)
         self._world = world
         self._name = name
-        self._inbox = inbox
+        self._inbox = inbox or "_INBOX"
+        self._dotted_root = root.replace("/", ".") + "."
         self._nc = Client()
         self._connecting: asyncio.Task[None] | None = None
         self.last_error = ""
@@ -69,7 +68,7 @@ class NatsBus(Bus):
                     name=self._name,
                     user=unquote(parts.username) if parts.username else None,
                     password=unquote(parts.password) if parts.password else None,
-                    inbox_prefix=self._inbox or "_INBOX",
+                    inbox_prefix=self._inbox,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
@@ -100,15 +99,16 @@ class NatsBus(Bus):
 
     def subject(self, pattern: str) -> str:
         """The NATS spelling of a topic or pattern below the root."""
-        if pattern.startswith(("_INBOX", "$")):
-            return pattern
         words = [{"+": "*", "#": ">"}.get(word, word) for word in pattern.split("/")]
         return ".".join([*self.root.split("/"), *words])
 
     def address(self, subject: str) -> str:
-        """The topic below the root of a NATS subject; an inbox stays as it is."""
-        prefix = self.root.replace("/", ".") + "."
-        return subject[len(prefix) :].replace(".", "/") if subject.startswith(prefix) else subject
+        """The topic below the root of a NATS subject."""
+        return subject.removeprefix(self._dotted_root).replace(".", "/")
+
+    def is_inbox(self, subject: str) -> bool:
+        """Whether an answer may be sent there: an inbox, or a subject under the root's ``reply``."""
+        return subject.startswith(("_INBOX.", f"{self._dotted_root}reply."))
 
     @property
     def client(self) -> Client:
@@ -127,23 +127,24 @@ class NatsBus(Bus):
         reply_to: str | None = None,
         correlation: bytes | None = None,
     ) -> int:
-        if topic.startswith("_INBOX"):
+        if self.is_inbox(topic):
             await self._guard(self.client.publish(topic, body))
             return 0
         declared, _ = topics.find(topic)
         check_size(declared, topic, body)
         subject = self.subject(topic)
         hdrs = dict(headers) if headers else None
-        if declared.stream is None or (declared.node_only):
-            reply = self.subject(reply_to) if reply_to else ""
-            await self._guard(self.client.publish(subject, body, reply=reply, headers=hdrs))
+        if declared.stream is None or declared.node_only:
+            await self._guard(self.client.publish(subject, body, reply=reply_to or "", headers=hdrs))
             return 0
         answer = await self._guard(self.client.request(subject, body, timeout=PUBLISH_TIMEOUT, headers=hdrs))
-        return _stored(answer.data, topic)
+        return stored_at(answer.data, topic)
 
-    async def raw_request(self, subject: str, body: bytes = b"", timeout: float = 5.0) -> Msg:
+    async def raw_request(
+        self, subject: str, body: bytes = b"", timeout: float = 5.0, headers: dict[str, str] | None = None
+    ) -> Msg:
         """A request to the server itself (``$JS.API.…``, ``$SYS.…``)."""
-        answer: Msg = await self._guard(self.client.request(subject, body, timeout=timeout))
+        answer: Msg = await self._guard(self.client.request(subject, body, timeout=timeout, headers=headers))
         return answer
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
@@ -180,7 +181,7 @@ class NatsBus(Bus):
                 yield Message(
                     self.address(message.subject),
                     message.data,
-                    reply_to=self.address(message.reply) if message.reply else None,
+                    reply_to=message.reply or None,
                     headers=message.headers or {},
                 )
 
@@ -226,16 +227,21 @@ class NatsBus(Bus):
 
     async def kv(self, bucket: str) -> KeyValue:
         name = self.stream_name(bucket)
-        js = self.client.jetstream()
-        try:
-            store = await js.key_value(name)
-        except nats.js.errors.Error:
-            config = api.KeyValueConfig(bucket=name, history=1, direct=True)
-            store = await self._guard(js.create_key_value(config))
-        return _NatsKeyValue(self, store)
+        config = {
+            "name": f"KV_{name}",
+            "subjects": [f"$KV.{name}.>"],
+            "storage": "file",
+            "max_msgs_per_subject": 1,
+            "discard": "new",
+            "allow_rollup_hdrs": True,
+            "allow_direct": True,
+            "num_replicas": 1,
+        }
+        await self.ensure_stream(config)
+        return NatsKeyValue(self, name)
 
     async def blobs(self, bucket: str) -> BlobStore:
-        store = NatsBlobs(self.url, self.stream_name(bucket), bucket, self.raw_request, self._world)
+        store = NatsBlobs(self.url, self.stream_name(bucket), bucket, self._inbox, self.raw_request, self._world)
         await store.prepare()
         return store
 
@@ -270,43 +276,6 @@ class NatsBus(Bus):
             raise HeliographError(f"stream {config['name']}: {answer['error'].get('description')}")
 
 
-class _NatsKeyValue:
-    def __init__(self, bus: NatsBus, store: Any) -> None:
-        self._bus = bus
-        self._store = store
-
-    async def get(self, key: str) -> Entry | None:
-        try:
-            entry = await self._bus._guard(self._store.get(key))
-        except nats.js.errors.NotFoundError:
-            return None
-        return Entry(key, entry.value or b"", entry.revision)
-
-    async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
-        headers = {}
-        if revision is not None:
-            headers[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(revision)
-        subject = f"$KV.{self._store._name}.{key}"
-        answer = await self._bus._guard(self._bus.client.request(subject, value, timeout=5, headers=headers or None))
-        reply = json.loads(answer.data)
-        if reply.get("error", {}).get("err_code") == 10071:
-            raise Conflict(f"{key} is not at revision {revision} any more")
-        return _stored(answer.data, key)
-
-    async def delete(self, key: str) -> None:
-        # purge rather than a delete marker, so that revision 0 creates it anew
-        body = json.dumps({"filter": f"$KV.{self._store._name}.{key}"}).encode()
-        await self._bus.raw_request(f"$JS.API.STREAM.PURGE.KV_{self._store._name}", body)
-
-    async def entries(self, prefix: str = "") -> list[Entry]:
-        try:
-            keys = await self._bus._guard(self._store.keys())
-        except (nats.js.errors.NoKeysError, nats.js.errors.NotFoundError):
-            return []
-        found = [await self.get(key) for key in sorted(keys) if key.startswith(prefix)]
-        return [entry for entry in found if entry is not None]
-
-
 def safe_url(url: str) -> str:
     """The URL without its credentials, fit for a log."""
     parts = urlsplit(url)
@@ -319,7 +288,8 @@ def check_size(declared: topics.Topic[Any], topic: str, body: bytes) -> None:
         raise Refused("too-large", topic=topic, expected=f"at most {declared.max_size} bytes", got=f"{len(body)} bytes")
 
 
-def _stored(answer: bytes, what: str) -> int:
+def stored_at(answer: bytes, what: str) -> int:
+    """The sequence under which a stream stored a message. Raises Unreachable where it did not."""
     reply = json.loads(answer)
     if "error" in reply:
         raise Unreachable(f"{what} was not stored: {reply['error'].get('description')}")

@@ -33,11 +33,18 @@ class NatsBlobs:
     """One object store. Each transfer has a connection and a thread of its own."""
 
     def __init__(
-        self, url: str, store: str, bucket: str, ask: Callable[..., Awaitable[Any]], world: World
+        self,
+        url: str,
+        store: str,
+        bucket: str,
+        inbox: str,
+        ask: Callable[..., Awaitable[Any]],
+        world: World,
     ) -> None:
         self.bucket = bucket
         self._url = url
         self._store = store
+        self._inbox = inbox
         self._ask = ask
         self._world = world
 
@@ -147,7 +154,7 @@ class NatsBlobs:
                 raise HeliographError(f"the broker's max_payload is {link.max_payload}; blobs need {CHUNK}")
             if size == 0:
                 return
-            inbox = f"_INBOX.{self._world.new_id()}"
+            inbox = f"{self._inbox}.{self._world.new_id()}"
             link.subscribe(inbox)
             subject = f"$O.{self._store}.C.{ref.digest}"
             with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
@@ -185,7 +192,7 @@ class NatsBlobs:
     ) -> None:
         buffer = memoryview(bytearray(CHUNK))
         with BulkLink(self._url) as link, place.open("w") as note:
-            inbox = f"_INBOX.{self._world.new_id()}"
+            inbox = f"{self._inbox}.{self._world.new_id()}"
             link.subscribe(inbox)
             while at < ref.size and not stop.is_set():
                 ask = {"seq": sequence + 1, "next_by_subj": f"$O.{self._store}.C.{ref.digest}", "batch": WINDOW}

@@ -1,0 +1,29 @@
+"""Heliograph: edge and cloud train and serve models together. What users import is here; all of it loads lazily."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from heliograph.client import AsyncClient, Client
+    from heliograph.federated import FederatedLearning, dataset, parameters
+
+__all__ = ["AsyncClient", "Client", "FederatedLearning", "__version__", "dataset", "parameters"]
+
+_HOMES = {
+    "AsyncClient": "heliograph.client",
+    "Client": "heliograph.client",
+    "FederatedLearning": "heliograph.federated",
+    "dataset": "heliograph.federated",
+    "parameters": "heliograph.federated",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'heliograph' has no attribute {name!r}")

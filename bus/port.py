@@ -1,0 +1,92 @@
+"""Typed ends of topics on a bus: what is published is a payload model, what arrives has been validated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
+
+from heliograph.bus.errors import Refused
+from heliograph.bus.event import Event, Form, decode, encode
+from heliograph.bus.topics import Topic
+from heliograph.bus.transport import Bus, Message
+from heliograph.bus.world import World
+
+P = TypeVar("P", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Generic[P]):
+    """A message with its event and its validated payload; ``params`` are the words of its address."""
+
+    message: Message
+    event: Event
+    payload: P
+    params: dict[str, str]
+
+
+class Port:
+    """Publishes and receives events on a bus under one source, ``<edge>/<component>/<incarnation>``."""
+
+    def __init__(self, bus: Bus, world: World, source: str) -> None:
+        self.bus = bus
+        self.world = world
+        self.source = source
+
+    def event(self, topic: Topic[P], payload: P, address: str, *, id: str = "", sequence: int | None = None) -> Event:
+        """A new event of that topic. ``id`` where the same fact must have the same identity each time it is told."""
+        return Event(
+            id=id or self.world.new_id(),
+            source=self.source,
+            type=topic.type,
+            data=payload.model_dump(mode="python", exclude_none=True),
+            time=self.world.timestamp(),
+            subject=address,
+            sequence=sequence,
+        )
+
+    async def publish(
+        self,
+        topic: Topic[P],
+        payload: P,
+        *rest: str,
+        id: str = "",
+        form: Form = "msgpack",
+        headers: Mapping[str, str] | None = None,
+        **params: str,
+    ) -> int:
+        """Publishes; see ``Bus.publish`` for what is returned and raised."""
+        address = topic.at(*rest, **params)
+        if form == "json":
+            event = Event(id or self.world.new_id(), self.source, topic.type,
+                          payload.model_dump(mode="json", exclude_none=True), self.world.timestamp(), address)  # fmt: skip
+        else:
+            event = self.event(topic, payload, address, id=id)
+        return await self.bus.publish(address, encode(event, form), headers=headers)
+
+    def read(self, topic: Topic[P], message: Message) -> Received[P]:
+        """What a message of that topic says. Raises Refused naming its topic and the wrong field."""
+        params = topic.match(message.topic)
+        if params is None:
+            raise Refused("unknown-topic", topic=message.topic, expected=topic.pattern)
+        event = decode(message.body, message.topic)
+        return Received(message, event, topic.validate(event.data, message.topic), params)
+
+    @asynccontextmanager
+    async def subscribe(
+        self, topic: Topic[P], refused: Callable[[Refused], None], **params: str
+    ) -> AsyncIterator[AsyncIterator[Received[P]]]:
+        """Validated messages from now on; what is no valid one goes to ``refused`` and is passed over."""
+        async with self.bus.subscribe(topic.filter(**params)) as messages:
+
+            async def stream() -> AsyncIterator[Received[P]]:
+                async for message in messages:
+                    try:
+                        yield self.read(topic, message)
+                    except Refused as error:
+                        refused(error)
+
+            yield stream()

@@ -1,4 +1,4 @@
-"""The embedded broker: nats-server from its PyPI wheel, with JetStream, MQTT, WebSocket, and roles from the registry."""
+"""The embedded broker: nats-server from its wheel, with JetStream, MQTT, WebSocket and roles from the registry."""
 
 from __future__ import annotations
 

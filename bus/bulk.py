@@ -1,16 +1,17 @@
 """A bulk connection to NATS: one transfer, blocking sockets in a thread, no copy between socket and file.
 
-The event-loop client copies every payload several times, which at 100 MB costs more than the network does. This speaks
-the few verbs of the NATS client protocol that a transfer needs (docs.nats.io, "Client Protocol").
+The event-loop client copies every payload several times, which at 100 MB costs more than the network does. This
+speaks the few verbs of the NATS client protocol that a transfer needs (docs.nats.io, "Client Protocol").
 """
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 from urllib.parse import unquote, urlsplit
 
 from heliograph.bus.errors import HeliographError, Unreachable
@@ -37,11 +38,11 @@ class BulkLink:
         try:
             self._socket = socket.create_connection((parts.hostname, parts.port or 4222), TIMEOUT)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._in = self._socket.makefile("rb", buffering=_RECEIVE)
+            self._in = self._reader()
             info = json.loads(self._line().removeprefix(b"INFO "))
             if parts.scheme == "tls" or info.get("tls_required"):
                 self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=parts.hostname)
-                self._in = self._socket.makefile("rb", buffering=_RECEIVE)
+                self._in = self._reader()
             self.max_payload: int = info["max_payload"]
             hello: dict[str, object] = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True,
                                         "lang": "python", "version": "1", "name": "bulk", "protocol": 1}  # fmt: skip
@@ -92,7 +93,7 @@ class BulkLink:
         at = 0
         try:
             while at < len(target):
-                count = self._in.readinto(target[at:])  # type: ignore[attr-defined]
+                count = self._in.readinto(target[at:])
                 if not count:
                     raise Unreachable("bulk link: the broker closed the connection")
                 at += count
@@ -104,6 +105,9 @@ class BulkLink:
         data = bytearray(delivery.size)
         self.read_into(memoryview(data))
         return bytes(data)
+
+    def _reader(self) -> io.BufferedReader:
+        return cast(io.BufferedReader, self._socket.makefile("rb", buffering=_RECEIVE))
 
     def _until_pong(self) -> None:
         while not (line := self._line()).startswith(b"PONG"):

@@ -68,5 +68,8 @@ def shorten(value: object, limit: int = 120) -> str:
     elif isinstance(value, (dict, list)) and len(value) > 8:
         text = f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)} entries"
     else:
-        text = repr(value)
+        try:
+            text = repr(value)
+        except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+            text = f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= limit else text[:limit] + "…"

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +24,7 @@ Form = Literal["json", "msgpack"]
 
 _MAC_FIELD = b"\xa3mac\xc4\x20"
 _MAC_SIZE = 32
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,13 @@ def parse(body: bytes | bytearray | memoryview, topic: str = "") -> Any:
     first = body[0]
     try:
         if 0x80 <= first <= 0x8F or first in (0xDE, 0xDF):
-            return msgpack.unpackb(body, strict_map_key=True)
+            return msgpack.unpackb(body, ext_hook=_no_extension, object_hook=_string_keys, timestamp=1)
         return json.loads(bytes(body), parse_constant=_no_constant)
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
         # str() of a decode error may hold the document itself.
         what = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise Refused("not-json", topic=topic, expected=f"JSON or MessagePack ({what})", got=bytes(body[:64])) from None
+        expected = f"JSON or MessagePack ({what})"
+        raise Refused("not-json", topic=topic, expected=expected, got=bytes(body[:64])) from None
 
 
 def is_event(tree: object) -> bool:
@@ -126,7 +129,7 @@ def from_tree(tree: Mapping[str, Any], topic: str = "") -> Event:
         if not isinstance(value, str) or len(value) > 512:
             raise Refused("invalid", topic=topic, field=name, expected="a string", got=value)
     sequence = tree.get("sequence")
-    if isinstance(sequence, str) and sequence.isdigit() and len(sequence) < 19:
+    if isinstance(sequence, str) and _NUMBER.fullmatch(sequence):
         sequence = int(sequence)  # the CloudEvents sequence extension is a string
     if sequence is not None and (type(sequence) is not int or not 0 < sequence < 1 << 63):
         raise Refused("invalid", topic=topic, field="sequence", expected="a whole number from 1", got=sequence)
@@ -152,6 +155,16 @@ def _json_bytes(value: object) -> str:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _string_keys(tree: dict[Any, Any]) -> dict[str, Any]:
+    if not all(type(key) is str for key in tree):
+        raise ValueError("a key is not a string")
+    return tree
+
+
+def _no_extension(code: int, _: bytes) -> object:
+    raise ValueError(f"extension type {code}")
 
 
 def _no_constant(name: str) -> float:

@@ -1,4 +1,4 @@
-"""The in-memory transport: every client of one hub in one process, with streams, buckets and blobs as NATS has them."""
+"""The in-memory transport: all clients of a hub in one process, with streams, buckets and blobs as NATS has them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ class Hub:
         self.streams: dict[str, list[Message]] = {}
         self.sequences: dict[str, int] = {}
         self.acknowledged: dict[str, set[int]] = {}
+        self.delivered: dict[str, set[int]] = {}
         self.retained: dict[str, Message] = {}
         self.buckets: dict[str, dict[str, Entry]] = {}
+        self.revisions: dict[str, int] = {}
         self.blobs: dict[str, dict[str, bytes]] = {}
         self.turns: dict[str, int] = {}
 
@@ -80,6 +82,7 @@ class MemoryBus(Bus):
         retain: bool = False,
         reply_to: str | None = None,
         correlation: bytes | None = None,
+        sure: bool = True,
     ) -> int:
         if not self.link.up:
             raise Unreachable("the memory link is down")
@@ -87,8 +90,10 @@ class MemoryBus(Bus):
             declared, _ = topics.find(topic)
             check_size(declared, topic, body)
         message = Message(topic, bytes(body), reply_to, dict(headers or {}), correlation)
-        if retain:
+        if retain and body:
             self._hub.retained[topic] = Message(topic, bytes(body), retained=True)
+        elif retain:  # as in MQTT: an empty one takes it back
+            self._hub.retained.pop(topic, None)
         return self._hub.publish(topic, message)
 
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:
@@ -136,6 +141,7 @@ class MemoryBus(Bus):
         if name is None:
             raise Refused("no-stream", topic=pattern, expected="a topic whose events are kept in a stream")
         done = self._hub.acknowledged.setdefault(f"{name}/{durable}", set()) if durable else set()
+        seen = self._hub.delivered.setdefault(f"{name}/{durable}", set()) if durable else set()
 
         def acknowledging(sequence: int) -> Callable[[], object]:
             async def acknowledge() -> None:
@@ -149,11 +155,14 @@ class MemoryBus(Bus):
                 for kept in list(self._hub.streams.get(name, [])):
                     if kept.sequence > place and matches(pattern, kept.topic) and kept.sequence not in done:
                         place = kept.sequence
+                        again = place in seen
+                        seen.add(place)
                         yield Message(
                             kept.topic,
                             kept.body,
                             headers=kept.headers,
                             sequence=kept.sequence,
+                            redelivered=again,
                             acknowledge=acknowledging(kept.sequence) if durable else None,  # type: ignore[arg-type]
                         )
                 await anext(live)
@@ -169,16 +178,17 @@ class MemoryBus(Bus):
         return None
 
     async def kv(self, bucket: str) -> KeyValue:
-        return _MemoryKeyValue(self._hub.buckets.setdefault(bucket, {}))
+        return _MemoryKeyValue(self._hub, bucket)
 
     async def blobs(self, bucket: str) -> BlobStore:
         return _MemoryBlobs(bucket, self._hub.blobs.setdefault(bucket, {}))
 
 
 class _MemoryKeyValue:
-    def __init__(self, entries: dict[str, Entry]) -> None:
-        self._entries = entries
-        self._revision = 0
+    def __init__(self, hub: Hub, bucket: str) -> None:
+        self._entries = hub.buckets.setdefault(bucket, {})
+        self._revisions = hub.revisions
+        self._bucket = bucket
 
     async def get(self, key: str) -> Entry | None:
         return self._entries.get(key)
@@ -187,10 +197,9 @@ class _MemoryKeyValue:
         present = self._entries.get(key)
         if revision is not None and revision != (present.revision if present else 0):
             raise Conflict(f"{key} is not at revision {revision} any more")
-        newest = max((entry.revision for entry in self._entries.values()), default=0)
-        self._revision = max(self._revision, newest) + 1
-        self._entries[key] = Entry(key, value, self._revision)
-        return self._revision
+        newest = self._revisions[self._bucket] = self._revisions.get(self._bucket, 0) + 1  # never one again
+        self._entries[key] = Entry(key, value, newest)
+        return newest
 
     async def delete(self, key: str) -> None:
         self._entries.pop(key, None)

@@ -156,6 +156,7 @@ class MqttBus(Bus):
         retain: bool = False,
         reply_to: str | None = None,
         correlation: bytes | None = None,
+        sure: bool = True,
     ) -> int:
         declared, _ = topics.find(topic)
         check_size(declared, topic, body)
@@ -171,7 +172,7 @@ class MqttBus(Bus):
                 properties.CorrelationData = correlation
             if headers:
                 properties.UserProperty = list(headers.items())
-        qos = 0 if declared.delivery in _BEST_EFFORT else 1
+        qos = 0 if not sure or declared.node_only or declared.delivery in _BEST_EFFORT else 1
         try:
             await client.publish(self.full(topic), body, qos=qos, retain=retain, properties=properties)
         except _FAILED as error:
@@ -190,16 +191,17 @@ class MqttBus(Bus):
                 yield await arrived.get()
 
         await self.link.wait_up()
-        for pattern in patterns:
-            receivers = self._wanted.setdefault(pattern, [])
-            receivers.append(arrived.put_nowait)
-            if self._client is not None:
-                with contextlib.suppress(*_FAILED):
-                    await self._subscribe_at_broker(pattern)
+        mine: list[str] = []
         try:
-            yield stream()
-        finally:
             for pattern in patterns:
+                self._wanted.setdefault(pattern, []).append(arrived.put_nowait)
+                mine.append(pattern)
+                if self._client is not None:
+                    with contextlib.suppress(*_FAILED):
+                        await self._subscribe_at_broker(pattern)
+            yield stream()
+        finally:  # also of what was refused: asked for again at a reconnect, it would end that connection too
+            for pattern in mine:
                 self._wanted[pattern].remove(arrived.put_nowait)
                 if not self._wanted[pattern]:
                     del self._wanted[pattern]

@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 from heliograph.bus.errors import Refused
 
@@ -38,8 +38,10 @@ def _check_digest(text: str) -> str:
     return text
 
 
-Label = Annotated[str, AfterValidator(check_label)]
-Digest = Annotated[str, AfterValidator(_check_digest)]
+LABEL_SCHEMA = {"type": "string", "pattern": f"^{_LABEL.pattern}$", "maxLength": 63}
+DIGEST_SCHEMA = {"type": "string", "pattern": f"^{_DIGEST.pattern}$"}
+Label = Annotated[str, AfterValidator(check_label), WithJsonSchema(LABEL_SCHEMA)]
+Digest = Annotated[str, AfterValidator(_check_digest), WithJsonSchema(DIGEST_SCHEMA)]
 
 
 def join_labels(*parts: str) -> str:

@@ -126,6 +126,7 @@ class NatsBus(Bus):
         retain: bool = False,
         reply_to: str | None = None,
         correlation: bytes | None = None,
+        sure: bool = True,
     ) -> int:
         if self.is_inbox(topic):
             await self._guard(self.client.publish(topic, body))
@@ -266,6 +267,11 @@ class NatsBus(Bus):
             }
             await self.ensure_stream(config)
 
+    async def last_sequence(self, stream: str) -> int:
+        """The sequence of a declared stream's newest message; 0 while it is empty."""
+        answer = await self.raw_request(f"$JS.API.STREAM.INFO.{self.stream_name(stream)}")
+        return int(json.loads(answer.data).get("state", {}).get("last_seq", 0))
+
     async def ensure_stream(self, config: dict[str, Any]) -> None:
         """Creates the stream, or updates it where it differs."""
         body = json.dumps(config).encode()
@@ -285,7 +291,8 @@ def safe_url(url: str) -> str:
 def check_size(declared: topics.Topic[Any], topic: str, body: bytes) -> None:
     """Raises Refused where the body is larger than its topic allows."""
     if len(body) > declared.max_size:
-        raise Refused("too-large", topic=topic, expected=f"at most {declared.max_size} bytes", got=f"{len(body)} bytes")
+        expected = f"at most {declared.max_size} bytes"
+        raise Refused("too-large", topic=topic, expected=expected, got=f"{len(body)} bytes")
 
 
 def stored_at(answer: bytes, what: str) -> int:

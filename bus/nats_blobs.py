@@ -1,8 +1,8 @@
 """Blobs on JetStream's object store (NATS ADR-20), so that ``nats object ls`` lists them.
 
-A blob's object name is its SHA-256, and its chunks lie under a subject made of it: an upload that was cut goes on after
-the last whole chunk, a download after the last chunk that reached the disk. The content is hashed once, by whoever
-receives it; the digest in the object's metadata is the one its producer took.
+A blob's object name is its SHA-256, and its chunks lie under a subject made of it: an upload that was cut goes on
+after the last whole chunk, a download after the last chunk that reached the disk. The content is hashed once, by
+whoever receives it; the digest in the object's metadata is the one its producer took.
 """
 
 from __future__ import annotations

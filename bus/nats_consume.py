@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from heliograph.bus.errors import HeliographError, Unreachable
 from heliograph.bus.transport import Message
@@ -46,8 +47,8 @@ class _Puller:
         self._next = max(start, 1)
         self._consumer = ""
         self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        self._subscription: Subscription | None = None
         self._asked = 0
-        self._epoch = 0
 
     async def begin(self) -> None:
         await self._bus.link.wait_up()
@@ -58,7 +59,8 @@ class _Puller:
     async def end(self) -> None:
         self._bus.link.forget(self._on_link)
         with contextlib.suppress(HeliographError, Exception):
-            await self._subscription.unsubscribe()
+            if self._subscription is not None:
+                await self._subscription.unsubscribe()
             if not self._durable:
                 await self._bus.raw_request(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
 
@@ -86,10 +88,9 @@ class _Puller:
 
     async def _renew(self) -> None:
         """A fresh inbox and a full window: what an old pull may still send is not waited for."""
-        if self._epoch:
+        if self._subscription is not None:
             with contextlib.suppress(Exception):
                 await self._subscription.unsubscribe()
-        self._epoch += 1
         self._inbox = self._bus.client.new_inbox()
 
         async def put(message: Msg) -> None:

@@ -1,4 +1,7 @@
-"""What each topic carries, as typed models. Field names are snake_case on the wire; resources keep Kubernetes' camelCase."""
+"""What each topic carries, as typed models.
+
+Field names are snake_case on the wire; resources keep Kubernetes' camelCase.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +55,7 @@ class RoundSpec(Payload):
         reachable: those of them that the broker holds a connection of.
         quorum: close as soon as so many updates have passed the checks.
         samples: how many samples an edge's data set has, where known: the bound of its ``num_samples``.
+        start: where in the stream of updates this round's begin.
     """
 
     participants: list[EdgeName]
@@ -59,6 +63,7 @@ class RoundSpec(Payload):
     quorum: int | None = None
     deadline_seconds: float
     samples: dict[EdgeName, int] = Field(default_factory=dict)
+    start: int = 1
 
 
 class Task(Payload):
@@ -152,12 +157,15 @@ class Refused(Payload):
 
 
 class Aggregation(Payload):
-    """A round is closed. ``counted`` maps each edge to the digest of its update that was summed."""
+    """A round is closed. ``counted`` maps each edge to the digest of its update that was summed.
+
+    Where no update passed the checks ``model`` is the base, unchanged, or None where there was none.
+    """
 
     job: Label
     job_uid: Text
     round: int
-    model: WeightsRef
+    model: WeightsRef | None
     counted: dict[str, str]
     num_samples: int = 0
     metrics: Metrics = Field(default_factory=dict)
@@ -189,6 +197,8 @@ class Assignment(Payload):
     model_file: Text = ""
     dataset_file: Text = ""
     dataset_samples: int = 0
+    ended: bool = False
+    """The job is over: finish, there is no next round."""
 
 
 class WorkerState(Payload):
@@ -218,7 +228,7 @@ class LogRecord(Payload):
 
 
 class Reply(Payload):
-    """The answer to a request: ``ok`` with ``result``, or ``error`` with code, topic, field, expected, got, message."""
+    """The answer to a request: ``ok`` with ``result``, or ``error``: code, topic, field, expected, got, message."""
 
     ok: bool
     result: Any = None

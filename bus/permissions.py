@@ -17,19 +17,19 @@ class Permissions:
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     deny: tuple[str, ...] = ("$MQTT.>",)
-    """Never published: the broker's own MQTT subjects, which can forge retained messages. Subscribing cannot be denied
-    as well: the broker then refuses every QoS 1 subscription."""
+    """Never published: the broker's own MQTT subjects, which can forge retained messages. Subscribing cannot be
+    denied as well: the broker then refuses every QoS 1 subscription."""
 
 
 def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = "") -> Permissions:
     """What a role may do on the cloud's broker or on a node's. An agent's are narrowed to its own ``edge``."""
+    root = root.replace("/", ".")
     if role == "coordinator" or (role == "agent" and place == "node"):
         return Permissions((">",), (">",))
     params = {"edge": edge} if role == "agent" and edge else {}
-    publish = [_subject(root, topic, params) for topic in TOPICS if role in topic.publishers and _carries(topic, place)]
-    subscribe = [
-        _subject(root, topic, params) for topic in TOPICS if role in topic.subscribers and _carries(topic, place)
-    ]
+    carried = [topic for topic in TOPICS if _carries(topic, place)]
+    publish = [_subject(root, topic, params) for topic in carried if role in topic.publishers]
+    subscribe = [_subject(root, topic, params) for topic in carried if role in topic.subscribers]
     if role == "anonymous" and place == "node":
         publish = [subject for subject in publish if ".request." not in subject]
     if role == "anonymous" and place == "cloud":
@@ -66,18 +66,20 @@ def _subject(root: str, topic: Topic[Any], params: dict[str, str]) -> str:
 
 
 def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
+    of_root = "" if root == DEFAULT_ROOT else root.replace(".", "-") + "-"  # streams and buckets bear it too
+    models = f"{of_root}models"
     if role == "operator":
-        return ["$JS.API.>", "$O.models.>", "$JS.ACK.>"], ["_INBOX.>"]
+        return ["$JS.API.>", f"$O.{models}.>", "$JS.ACK.>"], ["_INBOX.>"]
     if role == "cloud-worker":
-        return ["$JS.API.>", "$JS.ACK.>", "$KV.rounds.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
+        return ["$JS.API.>", "$JS.ACK.>", f"$KV.{of_root}rounds.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
     if role == "agent":
-        bucket = upload_bucket(edge)
+        bucket = of_root + upload_bucket(edge)
         api = [
-            f"$JS.API.DIRECT.GET.TASKS.{root}.event.task.{edge}",
-            "$JS.API.DIRECT.GET.OBJ_models",
-            "$JS.API.DIRECT.GET.OBJ_models.>",
-            "$JS.API.STREAM.INFO.OBJ_models",
-            "$JS.API.STREAM.CREATE.OBJ_models",
+            f"$JS.API.DIRECT.GET.{of_root}TASKS.{root}.event.task.{edge}",
+            f"$JS.API.DIRECT.GET.OBJ_{models}",
+            f"$JS.API.DIRECT.GET.OBJ_{models}.>",
+            f"$JS.API.STREAM.INFO.OBJ_{models}",
+            f"$JS.API.STREAM.CREATE.OBJ_{models}",
             *(f"$JS.API.{verb}.OBJ_{bucket}" for verb in ("STREAM.CREATE", "STREAM.INFO", "STREAM.PURGE")),
             f"$JS.API.DIRECT.GET.OBJ_{bucket}.>",
             f"$O.{bucket}.>",

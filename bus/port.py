@@ -56,16 +56,17 @@ class Port:
         id: str = "",
         form: Form = "msgpack",
         headers: Mapping[str, str] | None = None,
+        sure: bool = True,
         **params: str,
     ) -> int:
         """Publishes; see ``Bus.publish`` for what is returned and raised."""
         address = topic.at(*rest, **params)
         if form == "json":
-            event = Event(id or self.world.new_id(), self.source, topic.type,
-                          payload.model_dump(mode="json", exclude_none=True), self.world.timestamp(), address)  # fmt: skip
+            data = payload.model_dump(mode="json", exclude_none=True)
+            event = Event(id or self.world.new_id(), self.source, topic.type, data, self.world.timestamp(), address)
         else:
             event = self.event(topic, payload, address, id=id)
-        return await self.bus.publish(address, encode(event, form), headers=headers)
+        return await self.bus.publish(address, encode(event, form), headers=headers, sure=sure)
 
     def read(self, topic: Topic[P], message: Message) -> Received[P]:
         """What a message of that topic says. Raises Refused naming its topic and the wrong field."""

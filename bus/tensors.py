@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,9 +28,9 @@ INLINE = 256 * 1024
 MAX_HEADER = 16 * 1024 * 1024
 MAX_TENSORS = 100_000
 
-_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
           "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1", "BF16": "<u2"}  # fmt: skip
-_NAMES = {numpy: name for name, numpy in _NUMPY.items() if name != "BF16"}
+_NAMES = {numpy: name for name, numpy in NUMPY_TYPES.items() if name != "BF16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class TensorFile:
         import numpy as np
 
         tensor = self.tensors[name]
-        flat = np.frombuffer(self.data, _NUMPY[tensor.dtype], tensor.count, tensor.start)
+        flat = np.frombuffer(self.data, NUMPY_TYPES[tensor.dtype], tensor.count, tensor.start)
         return flat.reshape(tensor.shape)
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -108,7 +109,7 @@ class TensorFile:
         size = len(self.data)
         length = int.from_bytes(self.data[:8], "little") if size >= 8 else 0
         if not 2 <= length <= min(MAX_HEADER, size - 8):
-            raise self._refused("a safetensors header within the file", f"a header length of {length} in {size} bytes")
+            raise self._refused("a safetensors header within the file", f"a header of {length} in {size} bytes")
         try:
             tree = json.loads(bytes(self.data[8 : 8 + length]))
         except (ValueError, RecursionError):
@@ -135,10 +136,12 @@ class TensorFile:
             whole = all(type(number) is int and 0 <= number < 1 << 48 for number in (*shape, start, end))
         except (TypeError, ValueError, KeyError):
             raise self._refused(f"dtype, shape and data_offsets of tensor {name!r}", entry) from None
-        if dtype not in _NUMPY or not whole or len(shape) > 16:
+        if not isinstance(dtype, str) or dtype not in NUMPY_TYPES or not whole or len(shape) > 16:
             raise self._refused(f"a known dtype and whole numbers in tensor {name!r}", entry)
+        if math.prod(max(length, 1) for length in shape) >= 1 << 48:  # NumPy counts so, though one length be 0
+            raise self._refused(f"a shape that fits into memory in tensor {name!r}", entry)
         tensor = Tensor(name, dtype, tuple(shape), base + start, base + end)
-        import_size = int(_NUMPY[dtype][2:])
+        import_size = int(NUMPY_TYPES[dtype][2:])
         if tensor.count * import_size != end - start:
             raise self._refused(f"tensor {name!r} to have as many bytes as its shape says", entry)
         return tensor
@@ -151,11 +154,13 @@ def _offset(item: tuple[str, Any]) -> tuple[int, int]:
     try:
         start, end = item[1]["data_offsets"]
         return (int(start), int(end))
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         return (0, 0)
 
 
-def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str] | None = None) -> bytes:
+def header(
+    layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str] | None = None
+) -> bytes:
     """The head of a file: name to (dtype, shape, bytes), in the order in which the data will follow."""
     tree: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     place = 0
@@ -174,7 +179,9 @@ def parts(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> Iterator
     """
     import numpy as np
 
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    if "__metadata__" in arrays:
+        raise Refused("bad-weights", field="__metadata__", expected="another name: the format keeps this one")
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # ascontiguousarray has no 0-dim
     layout = {}
     for name, array in whole.items():
         little = array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype
@@ -189,7 +196,7 @@ def parts(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> Iterator
     yield header({name: layout[name] for name in order}, metadata)
     for name in order:
         if whole[name].nbytes:
-            yield memoryview(whole[name].reshape(-1)).cast("B")
+            yield whole[name].reshape(-1).data.cast("B")
 
 
 def dumps(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> bytes:

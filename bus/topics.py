@@ -1,7 +1,7 @@
 """Every topic, declared once. Permissions, streams, validation, the topic table and AsyncAPI all come from here.
 
-An address is a topic below the root with its parameters filled in, ``event/task/edge-1``; a pattern may hold ``+`` for
-one word and end in ``#`` for the rest.
+An address is a topic below the root with its parameters filled in, ``event/task/edge-1``; a pattern may hold ``+``
+for one word and end in ``#`` for the rest.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Topic(Generic[P]):
     """One declared topic.
 
     Attributes:
-        pattern: words below the root; ``{name}`` is one word, a closing ``#`` any number of them.
+        pattern: words below the root; ``{name}`` is one word, a closing ``#`` one or more of them.
         publishers, subscribers: roles; what is not named is forbidden at the broker.
         bridged: whether the agent carries it from the node to the cloud (up), or back (down).
         lane: priority between node and cloud: 0 task results, 1 bulk. Order holds within a lane.
-        quota: what the journal does when its disk quota is reached: ``keep`` refuses new ones, ``drop-oldest`` counts.
+        quota: what the journal does at its disk quota: ``keep`` refuses new ones, ``drop-oldest`` counts.
         max_size: bytes of one message.
         node_only: never leaves the node's broker.
     """
@@ -91,7 +91,10 @@ class Topic(Generic[P]):
         return f"heliograph.{self.name}.v1"
 
     def at(self, *rest: str, **params: str) -> str:
-        """The address with these parameters; ``rest`` fills a closing ``#``. Raises Refused where one is no label."""
+        """The address with these parameters; ``rest``, one word or more, fills a closing ``#``. Raises Refused where
+        a word is no label."""
+        if bool(rest) != (self.words[-1] == "#"):
+            raise Refused("invalid", field="topic", expected=self.pattern, got="/".join(rest) or "nothing for '#'")
         words = [
             require_label(params[word[1:-1]], word[1:-1]) if word.startswith("{") else word
             for word in self.words
@@ -100,7 +103,10 @@ class Topic(Generic[P]):
         return "/".join([*words, *(require_label(word, "topic") for word in rest)])
 
     def filter(self, **params: str) -> str:
-        """The pattern that matches every address with these parameters, ``+`` for the others."""
+        """The pattern that matches every address with these parameters, ``+`` for the others. Raises Refused where
+        one is no label: a wildcard would widen what a role may see."""
+        for name, value in params.items():
+            require_label(value, name)
         return "/".join(params.get(word[1:-1], "+") if word.startswith("{") else word for word in self.words)
 
     def match(self, address: str) -> dict[str, str] | None:
@@ -117,6 +123,8 @@ class Topic(Generic[P]):
                 found[mine[1:-1]] = word
             elif mine not in (word, "#"):
                 return None
+        if tail and not all(is_label(word) for word in words[len(self.words) - 1 :]):
+            return None
         return found
 
     def validate(self, data: Any, address: str) -> P:

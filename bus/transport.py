@@ -119,7 +119,7 @@ class BlobStore(Protocol):
 
     async def has(self, digest: str) -> bool: ...
     async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
-        """Uploads the file unless it is there, resuming after the last whole chunk; returns the ref with the bucket."""
+        """Uploads the file unless it is there, resuming after the last whole chunk; returns the ref with bucket."""
         ...
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
@@ -158,8 +158,11 @@ class Bus(ABC):
         retain: bool = False,
         reply_to: str | None = None,
         correlation: bytes | None = None,
+        sure: bool = True,
     ) -> int:
         """Publishes; for an event on a durable bus, returns its sequence once it is stored.
+
+        ``sure=False``: the sender repeats by itself what gets lost; MQTT sends it at QoS 0.
 
         Raises Unreachable where the link is down or the broker does not answer, Refused where the topic is not
         declared or the body larger than the topic allows.
@@ -194,7 +197,7 @@ class Bus(ABC):
         """The object store of that name, made where it is missing."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # noqa: B027 - only some transports have streams
         """Makes the streams that the registry declares. The coordinator's business."""
 
     async def __aenter__(self) -> Self:

@@ -1,11 +1,13 @@
-"""The resource language: documents in Kubernetes' shape that mean the same as a message, a file or a custom resource."""
+"""The resource language: documents in Kubernetes' shape, the same as a message, a file or a custom resource."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from heliograph.bus.errors import Refused, shorten
 from heliograph.bus.resources.base import API_VERSION, Condition, Metadata, Resource, WeightsRef, condition
@@ -22,6 +24,7 @@ from heliograph.bus.resources.federated_task import (
     CLOUD,
     ENDED,
     HISTORY,
+    NAMED,
     FederatedTask,
     FederatedTaskStatus,
     Refusal,
@@ -35,6 +38,7 @@ __all__ = [
     "ENDED",
     "HISTORY",
     "KINDS",
+    "NAMED",
     "Algorithm",
     "Condition",
     "Dataset",
@@ -62,6 +66,10 @@ KINDS: dict[str, type[Resource]] = {
 }
 
 
+_BRANCH = re.compile(r"(constrained-)?(bool|int|float|str)|literal\[.*\]")
+"""What pydantic appends to a field's path for each of the types that the field may have."""
+
+
 def parse_resource(tree: object, topic: str = "", plural: str | None = None) -> Resource:
     """The resource that a parsed document describes. Raises Refused naming ``topic`` and the first wrong field."""
     if not isinstance(tree, Mapping):
@@ -84,21 +92,32 @@ def refusal_of(error: ValidationError, topic: str = "") -> Refused:
     """The first of pydantic's findings as a refusal; the hint counts the others."""
     findings = error.errors(include_url=False, include_context=False)
     first = findings[0]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    others = [".".join(str(part) for part in each["loc"]) for each in findings[1:6]]
     kind = first["type"]
-    expected = {
-        "extra_forbidden": "no such field",
-        "missing": "a value",
-    }.get(kind, first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("expected "))
+    place = first["loc"]
+    beside = [each for each in findings if each["loc"][:-1] == place[:-1]]
+    branches = [each for each in beside if _BRANCH.fullmatch(str(each["loc"][-1]))]
+    if len(branches) > 1 and first in branches:  # one field that may be several things is one finding for each
+        place = place[:-1]
+    else:
+        branches = [first]
+    others = list(dict.fromkeys(_path(each["loc"]) for each in findings if each not in branches))[:5]
     return Refused(
         "unknown-field" if kind == "extra_forbidden" else "invalid",
         topic=topic,
-        field=field,
-        expected=expected,
+        field=_path(place),
+        expected=" or ".join(dict.fromkeys(_expected(each) for each in branches)),
         got="nothing" if kind == "missing" else shorten(first["input"]),
         hint=f"Also wrong: {', '.join(others)}." if others else "",
     )
+
+
+def _path(place: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+def _expected(finding: ErrorDetails) -> str:
+    text = finding["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("expected ")
+    return {"extra_forbidden": "no such field", "missing": "a value"}.get(finding["type"], text)
 
 
 def dump(document: BaseModel) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from heliograph.bus.names import Digest, Label
 
-API_VERSION = "edgeai.io/v1alpha1"
+API_VERSION: Literal["edgeai.io/v1alpha1"] = "edgeai.io/v1alpha1"
 
 ShortText = Annotated[str, StringConstraints(max_length=1024)]
 Scalar = bool | int | float | ShortText | None
@@ -80,6 +80,7 @@ Binary = Annotated[
     Field(max_length=256 * 1024),
     BeforeValidator(_bytes_of),
     PlainSerializer(_text_of, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "byte", "maxLength": 4 * -(-256 * 1024 // 3)}),
 ]
 
 

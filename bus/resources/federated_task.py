@@ -24,7 +24,9 @@ CLOUD = "cloud"
 Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]
 ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Stopped")
 HISTORY = 100
-"""How many closed rounds, refusals and late updates a status keeps."""
+"""How many closed rounds, refusals and late updates a status keeps; the stream of aggregations has them all."""
+NAMED = 16
+"""How many edges a round's record names; of a thousand participants a status cannot hold each."""
 
 _SCRIPT_FIELDS = ("trainScriptDir", "trainScriptBootFile", "frameworkType", "frameworkVersion")
 
@@ -146,13 +148,15 @@ class Refusal(Document):
 
 
 class RoundRecord(Document):
-    """A closed round. ``counted`` maps each edge to the digest of the update of its that was summed."""
+    """A closed round: how many updates were counted, and whose (the first few)."""
 
     round: int
-    counted: dict[str, str]
+    counted: int
+    edges: list[str] = Field(default_factory=list)
     model: str
     num_samples: int = 0
     duration_seconds: float = 0.0
+    reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
     evaluation: dict[str, float] | None = None
 
@@ -171,6 +175,12 @@ class FederatedTaskStatus(Document):
     participants: list[str] = Field(default_factory=list)
     """The edges that were asked in this round."""
     model: WeightsRef | None = None
+    model_round: int = 0
+    """The round whose result ``model`` is."""
+    updates_from: int = 1
+    """Where in the stream of updates the present round's begin."""
+    fruitless: int = 0
+    """Rounds one after the other that closed without a valid update."""
     evaluation: dict[str, float] = Field(default_factory=dict)
     rounds: list[RoundRecord] = Field(default_factory=list)
     refused: list[Refusal] = Field(default_factory=list)

@@ -1,0 +1,117 @@
+"""The door: requests come in, each gets one reply, whatever it holds.
+
+On the embedded broker an MQTT publish is a NATS message too, so requests are taken on NATS only; in front of an external
+MQTT broker the door takes them there as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.event import from_tree, is_event, parse
+from heliograph.bus.nats import NatsBus, check_size
+from heliograph.bus.payloads import LogRecord
+from heliograph.bus.topics import LOG, REPLY, REQUEST, VERBS, find
+from heliograph.bus.transport import Bus, Message
+from heliograph.bus.world import World
+
+AT_ONCE = 64
+"""Requests worked on at the same time; further ones wait in the broker's hands."""
+
+Handler = Callable[[str, str, Any, str], Awaitable[Any]]
+"""(resource, verb, document, topic) to result. Raises Refused."""
+
+
+class Door:
+    """Takes requests from every bus and answers each."""
+
+    def __init__(self, buses: Sequence[Bus], log: Bus, world: World, handler: Handler) -> None:
+        self._buses = buses
+        self._log = log
+        self._world = world
+        self._handler = handler
+        self._working = asyncio.Semaphore(AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for bus in self._buses:
+                group.create_task(self._take(bus))
+
+    async def _take(self, bus: Bus) -> None:
+        # not REQUEST.filter(): a request of the wrong shape is answered as well
+        async with bus.subscribe("request/#") as messages:
+            async for message in messages:
+                await self._working.acquire()
+                task = asyncio.create_task(self._answer(bus, message))
+                self._tasks.add(task)
+                task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._working.release()
+        self._tasks.discard(task)
+
+    async def _answer(self, bus: Bus, message: Message) -> None:
+        topic = f"{bus.root}/{message.topic}"
+        reply_to = message.reply_to
+        try:
+            if reply_to is not None and not _may_reply(bus, reply_to):
+                bad, reply_to = reply_to, None
+                raise _bad_reply_topic(topic, bad)
+            declared, params = _declared(message.topic, topic)
+            check_size(declared, topic, message.body)
+            tree = parse(message.body, topic) if message.body.strip() else {}
+            if isinstance(tree, dict) and "reply_to" in tree:
+                given = tree.pop("reply_to")
+                address = str(given).removeprefix(f"{bus.root}/")
+                if not isinstance(given, str) or REPLY.match(address) is None:
+                    raise _bad_reply_topic(topic, given)
+                reply_to = reply_to or address
+            document = from_tree(tree, topic).data if is_event(tree) else tree
+            result = await self._handler(params["resource"], params["verb"], document, topic)
+            answer: dict[str, Any] = {"ok": True, "result": result}
+        except Refused as error:
+            if not error.topic:
+                error = Refused(error.code, topic=topic, field=error.field, expected=error.expected, got=error.got,
+                                hint=error.hint)  # fmt: skip
+            answer = {"ok": False, "error": error.as_dict()}
+        except HeliographError as error:
+            answer = {"ok": False, "error": {"code": "unavailable", "topic": topic, "message": str(error)}}
+        with contextlib.suppress(HeliographError):
+            if reply_to is not None:
+                body = json.dumps(answer).encode()
+                await bus.publish(reply_to, body, correlation=message.correlation)
+            elif not answer["ok"]:
+                await self._complain(answer["error"])
+
+    async def _complain(self, error: dict[str, Any]) -> None:
+        """Nobody to reply to: the error goes where errors of unknown senders are read."""
+        record = LogRecord(
+            level="error", component="door", message=str(error["message"]), time=self._world.timestamp(), fields=error
+        )
+        await self._log.publish(LOG.at("door", component="error"), record.model_dump_json().encode())
+
+
+def _declared(address: str, topic: str) -> tuple[Any, dict[str, str]]:
+    params = REQUEST.match(address)
+    if params is None or params["resource"] not in VERBS:
+        known = ", ".join(sorted(VERBS))
+        raise Refused("unknown-topic", topic=topic, expected=f"request/<resource>/<verb> with a resource of {known}")
+    if params["verb"] not in VERBS[params["resource"]]:
+        verbs = ", ".join(VERBS[params["resource"]])
+        raise Refused("unknown-verb", topic=topic, field="verb", expected=f"one of {verbs}", got=params["verb"])
+    return find(address)[0], params
+
+
+def _may_reply(bus: Bus, reply_to: str) -> bool:
+    return bus.is_inbox(reply_to) if isinstance(bus, NatsBus) else REPLY.match(reply_to) is not None
+
+
+def _bad_reply_topic(topic: str, given: object) -> Refused:
+    return Refused("bad-reply-topic", topic=topic, field="reply_to", expected="heliograph/reply/<client>/<id>",
+                   got=given, hint="A reply can only be sent below heliograph/reply/.")  # fmt: skip

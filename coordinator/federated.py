@@ -1,0 +1,300 @@
+"""The state machine of a federated task: select, initialise, train round by round, evaluate, done. Pure.
+
+Every function takes a task and what was observed, and returns the task as it shall be stored; the same object where
+nothing changed. ``desired_tasks`` says what each edge shall do at that point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from heliograph.bus.names import join_labels
+from heliograph.bus.payloads import Aggregation, Evaluation, RoundSpec, ScriptSpec, Task
+from heliograph.bus.resources import (
+    ENDED,
+    HISTORY,
+    NAMED,
+    Condition,
+    FederatedTask,
+    FederatedTaskStatus,
+    Refusal,
+    RoundRecord,
+    condition,
+)
+from heliograph.bus.resources.base import Scalar
+from heliograph.coordinator.selection import Missing, draw, select, worker_of
+from heliograph.coordinator.view import View
+
+FRUITLESS_ROUNDS = 3
+"""Rounds one after the other without a single valid update, after which a task has failed."""
+
+
+def begin(task: FederatedTask, view: View, now: str, updates_from: int) -> FederatedTask:
+    """A pending task: started where all it names is there, otherwise with a condition that says what is missing."""
+    if task.status.phase != "Pending":
+        return task
+    found = select(task, view)
+    if isinstance(found, Missing):
+        waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(found.what))
+        return _with(task, conditions=_conditions(task, waiting, now))
+    ready = Condition(type="Ready", status="True", reason="Selected", message=f"{len(found.assignments)} edges")
+    model = view.models[task.spec.aggregation_worker.model.name]
+    versions = model.status.versions
+    weights = versions[-1].weights if versions else model.spec.weights
+    started = _with(
+        task,
+        phase="Running",
+        assignments=found.assignments,
+        datasets=found.datasets,
+        conditions=_conditions(task, ready, now),
+        start_time=now,
+        model=weights,
+        updates_from=updates_from,
+    )
+    return _ask(started, 1 if weights is not None else 0, view)
+
+
+def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> FederatedTask:
+    """A round was closed. A close of another round than the present one changes nothing."""
+    status = task.status
+    if status.phase != "Running" or closed.job_uid != task.metadata.uid or closed.round != status.round:
+        return task
+    if status.step not in ("initialising", "training"):
+        return task
+    refused = [Refusal(edge=each.edge, round=each.round, reason=each.reason) for each in closed.refused]
+    late = [Refusal(edge=each.edge, round=each.round, reason=each.reason) for each in closed.late]
+    fruitless = 0 if closed.counted else status.fruitless + 1
+    told: dict[str, object] = {
+        "refused": [*status.refused, *refused][-HISTORY:],
+        "late": [*status.late, *late][-HISTORY:],
+        "refused_count": status.refused_count + len(refused),
+        "late_count": status.late_count + len(late),
+        "duplicate_count": status.duplicate_count + closed.duplicates,
+        "fruitless": fruitless,
+        "updates_from": closed.next_sequence,
+    }
+    if closed.model is None or fruitless >= FRUITLESS_ROUNDS:
+        reason = refused[-1] if refused else None
+        why = f"edge {reason.edge}: {reason.reason}" if reason else "no update came"
+        failed = _with(task, **told)
+        return fail(failed, "NoValidUpdate", f"round {closed.round} closed without a valid update; {why}", now)
+    if closed.round > 0:
+        record = RoundRecord(
+            round=closed.round,
+            counted=len(closed.counted),
+            edges=sorted(closed.counted)[:NAMED],
+            model=closed.model.digest,
+            num_samples=closed.num_samples,
+            duration_seconds=closed.duration_seconds,
+            reason=closed.reason,
+            metrics=closed.metrics,
+        )
+        told["rounds"] = [*status.rounds, record][-HISTORY:]
+    after = _with(task, model=closed.model, model_round=closed.round, **told)
+    if closed.round < task.spec.rounds:
+        return _ask(after, closed.round + 1, view)
+    if task.spec.evaluation_worker is not None:
+        return _with(after, step="evaluating", participants=[])
+    return _succeed(after, now)
+
+
+def evaluate(task: FederatedTask, evaluation: Evaluation, now: str) -> FederatedTask:
+    """A global model was measured; that of the last round ends the task."""
+    status = task.status
+    if evaluation.job_uid != task.metadata.uid or status.phase != "Running":
+        return task
+    rounds = [
+        each.model_copy(update={"evaluation": evaluation.metrics})
+        if each.round == evaluation.round and each.model == evaluation.model
+        else each
+        for each in status.rounds
+    ]
+    if rounds == status.rounds:
+        return task
+    measured = _with(task, rounds=rounds, evaluation=evaluation.metrics)
+    if status.step == "evaluating" and status.model is not None and evaluation.model == status.model.digest:
+        return _succeed(measured, now)
+    return measured
+
+
+def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
+    """What the edges' presence and reports mean for a running task."""
+    status = task.status
+    if status.phase != "Running":
+        return task
+    uid = task.metadata.uid
+    assigned = sorted(status.assignments.values())
+    troubles = {edge: view.edges[edge].trouble(uid) for edge in assigned if edge in view.edges}
+    failing = {edge: why for edge, why in troubles.items() if why}
+    if failing and len(failing) == len(assigned):
+        edge, why = sorted(failing.items())[0]
+        return fail(task, "WorkersFailed", f"the worker fails on every edge; {edge}: {why}", now)
+    evaluation = task.spec.evaluation_worker
+    if evaluation is not None and status.step == "evaluating":
+        node = view.edges.get(evaluation.node_name)
+        if node is not None and (why := node.trouble(uid)):
+            return fail(task, "EvaluationFailed", f"{evaluation.node_name}: {why}", now)
+    text = "; ".join(f"{edge}: {why}" for edge, why in sorted(failing.items()))
+    healthy = Condition(type="WorkersHealthy", status="False" if failing else "True",
+                        reason="WorkerFails" if failing else "AllWork", message=text[:2000])  # fmt: skip
+    conditions = _conditions(task, healthy, now)
+    if conditions != status.conditions:
+        task = _with(task, conditions=conditions)
+    if status.step in ("initialising", "training") and not any(view.works(edge, uid) for edge in status.participants):
+        again = draw(task, status.round, view)
+        if again != status.participants and any(view.works(edge, uid) for edge in again):
+            task = _with(task, participants=again)  # everyone asked has gone, others are there
+    return task
+
+
+def fail(task: FederatedTask, reason: str, message: str, now: str) -> FederatedTask:
+    """The task ended without its model."""
+    failed = Condition(type="Complete", status="False", reason=reason, message=message[:2000])
+    return _with(task, phase="Failed", step="done", completion_time=now, conditions=_conditions(task, failed, now))
+
+
+def stop(task: FederatedTask, now: str) -> FederatedTask:
+    """The task was stopped by its owner."""
+    if task.status.phase in ENDED:
+        return task
+    stopped = Condition(type="Complete", status="False", reason="Stopped", message="stopped on request")
+    return _with(task, phase="Stopped", step="done", completion_time=now, conditions=_conditions(task, stopped, now))
+
+
+def desired_tasks(task: FederatedTask, view: View) -> dict[str, list[Task]]:
+    """What each edge shall do for this task now."""
+    status = task.status
+    if status.phase != "Running":
+        return {}
+    asked = status.step in ("initialising", "training")
+    found: dict[str, list[Task]] = {}
+    for worker, edge in sorted(status.assignments.items()):
+        found.setdefault(edge, []).append(_training(task, view, worker, edge, asked and edge in status.participants))
+    aggregation = task.spec.aggregation_worker
+    if asked:
+        found.setdefault(aggregation.node_name, []).append(_aggregation(task, view))
+    if task.spec.evaluation_worker is not None:
+        found.setdefault(task.spec.evaluation_worker.node_name, []).append(_evaluation(task, view))
+    return found
+
+
+def _training(task: FederatedTask, view: View, worker: str, edge: str, active: bool) -> Task:
+    status = task.status
+    return Task(
+        worker=join_labels(task.name, worker),
+        role="train",
+        job=task.name,
+        job_uid=task.metadata.uid,
+        round=status.round,
+        model=status.model if active else None,
+        script=_script(task, worker),
+        dataset=status.datasets.get(edge) or None,
+        framework=worker_of(task, worker).worker_spec.framework_type,
+        parameters=_parameters(task, view, worker),
+        active=active,
+    )
+
+
+def _aggregation(task: FederatedTask, view: View) -> Task:
+    status, spec = task.status, task.spec
+    uid = task.metadata.uid
+    sizes = {
+        edge: index.samples
+        for edge in status.participants
+        if edge in view.edges and (index := view.edges[edge].dataset(status.datasets.get(edge, ""))) is not None
+    }
+    collect = RoundSpec(
+        participants=status.participants,
+        reachable=[edge for edge in status.participants if view.works(edge, uid)],
+        quorum=spec.quorum if status.round else None,
+        deadline_seconds=spec.round_deadline_seconds,
+        samples=sizes,
+        start=max(1, status.updates_from),
+    )
+    algorithm = spec.aggregation_worker.worker_spec
+    return Task(
+        worker=join_labels(task.name, "aggregate"),
+        role="aggregate",
+        job=task.name,
+        job_uid=uid,
+        round=status.round,
+        model=status.model,
+        parameters={each.key: each.value for each in algorithm.parameters if each.value is not None},
+        algorithm=algorithm.aggregation_algorithm,
+        collect=collect,
+    )
+
+
+def _evaluation(task: FederatedTask, view: View) -> Task:
+    status = task.status
+    worker = task.spec.evaluation_worker
+    assert worker is not None
+    every = _every(task, view)
+    due = status.model_round > 0 and (status.model_round % every == 0 or status.step == "evaluating")
+    return Task(
+        worker=join_labels(task.name, worker.name),
+        role="evaluate",
+        job=task.name,
+        job_uid=task.metadata.uid,
+        round=status.model_round,
+        model=status.model if due else None,
+        script=_script(task, ""),
+        dataset=worker.dataset.name,
+        parameters=_parameters(task, view, ""),
+        active=due,
+    )
+
+
+def _script(task: FederatedTask, worker: str) -> ScriptSpec | None:
+    """The worker's own script, or that of the first worker that names one."""
+    specs = [each.worker_spec for each in task.spec.training_workers]
+    if worker:
+        specs.insert(0, worker_of(task, worker).worker_spec)
+    for spec in specs:
+        if spec.train_script_boot_file:
+            return ScriptSpec(directory=spec.train_script_dir or "", boot_file=spec.train_script_boot_file)
+    return None
+
+
+def _parameters(task: FederatedTask, view: View, worker: str) -> dict[str, Scalar]:
+    """The algorithm's defaults, then the task's values, then the worker's own."""
+    algorithm = task.spec.aggregation_worker.worker_spec
+    schema = view.algorithms().get(algorithm.aggregation_algorithm, {}).get("properties", {})
+    found: dict[str, Scalar] = {key: each["default"] for key, each in schema.items() if each.get("default") is not None}
+    layers = [algorithm.parameters]
+    first = next((each.worker_spec for each in task.spec.training_workers if each.worker_spec.parameters), None)
+    own = worker_of(task, worker).worker_spec if worker else None
+    layers.append(own.parameters if own is not None and own.parameters else first.parameters if first else [])
+    for layer in layers:
+        found |= {each.key: each.value for each in layer if each.value is not None}
+    return found
+
+
+def _every(task: FederatedTask, view: View) -> int:
+    value = _parameters(task, view, "").get("rounds_between_validations", 1)
+    return value if isinstance(value, int) and value > 0 else 1
+
+
+def _ask(task: FederatedTask, round: int, view: View) -> FederatedTask:
+    step = "training" if round else "initialising"
+    return _with(task, step=step, round=round, participants=draw(task, round, view))
+
+
+def _succeed(task: FederatedTask, now: str) -> FederatedTask:
+    done = Condition(type="Complete", status="True", reason="AllRoundsClosed", message=f"{task.spec.rounds} rounds")
+    return _with(
+        task, phase="Succeeded", step="done", participants=[], completion_time=now,
+        conditions=_conditions(task, done, now),
+    )  # fmt: skip
+
+
+def _conditions(task: FederatedTask, new: Condition, now: str) -> Sequence[Condition]:
+    same = next((each for each in task.status.conditions if each.type == new.type), None)
+    if same is not None and (same.status, same.reason, same.message) == (new.status, new.reason, new.message):
+        return task.status.conditions
+    return condition(task.status.conditions, new, now)
+
+
+def _with(task: FederatedTask, **changes: object) -> FederatedTask:
+    status: FederatedTaskStatus = task.status.model_copy(update=changes)
+    return task if status == task.status else task.model_copy(update={"status": status})

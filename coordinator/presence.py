@@ -1,0 +1,102 @@
+"""Which edges are connected, from the broker's own connection events (system account): a fact of the transport.
+
+An agent's connection is named ``agent-<edge>``; where the broker authenticates, its user must be of that name too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from heliograph.bus.errors import HeliographError
+from heliograph.bus.names import is_label
+from heliograph.bus.nats import NatsBus
+from heliograph.bus.world import World
+
+PREFIX = "agent-"
+ACCOUNT = "HELIOGRAPH"
+_PAGE = 1024
+
+
+class Presence:
+    """Follows the broker. ``changed(edge, online)`` is called at each change."""
+
+    def __init__(self, system: NatsBus, world: World, changed: Callable[[str, bool], None]) -> None:
+        self._system = system
+        self._world = world
+        self._changed = changed
+        self._connections: dict[str, set[int]] = {}
+
+    def online(self, edge: str) -> bool:
+        return bool(self._connections.get(edge))
+
+    def edges(self) -> list[str]:
+        return sorted(edge for edge, connections in self._connections.items() if connections)
+
+    async def run(self) -> None:
+        """Until cancelled; asks the broker anew for all connections after each reconnect."""
+        while True:
+            await self._system.link.wait_up()
+            client = self._system.client
+            subscriptions = [
+                await client.subscribe(f"$SYS.ACCOUNT.{ACCOUNT}.CONNECT", cb=self._on_connect),
+                await client.subscribe(f"$SYS.ACCOUNT.{ACCOUNT}.DISCONNECT", cb=self._on_disconnect),
+            ]
+            await client.flush()
+            await self._ask()
+            await self._system.link.wait_down()
+            for subscription in subscriptions:  # the client would subscribe them again: they are made anew
+                client._remove_sub(subscription._id)
+
+    async def _ask(self) -> None:
+        found: dict[str, set[int]] = {}
+        offset = 0
+        while True:
+            body = json.dumps({"auth": True, "limit": _PAGE, "offset": offset}).encode()
+            answer = json.loads((await self._system.raw_request("$SYS.REQ.SERVER.PING.CONNZ", body)).data)
+            connections = (answer.get("data") or {}).get("connections") or []
+            for each in connections:
+                edge = _edge_of(each.get("name", ""), each.get("authorized_user", ""))
+                if edge:
+                    found.setdefault(edge, set()).add(int(each["cid"]))
+            offset += len(connections)
+            if len(connections) < _PAGE:
+                break
+        before = {edge for edge, connections in self._connections.items() if connections}
+        self._connections = found
+        for edge in sorted(before ^ found.keys()):
+            self._changed(edge, edge in found)
+
+    async def _on_connect(self, message: Msg) -> None:
+        edge, connection = _client_of(message)
+        if edge:
+            held = self._connections.setdefault(edge, set())
+            held.add(connection)
+            if len(held) == 1:
+                self._changed(edge, True)
+
+    async def _on_disconnect(self, message: Msg) -> None:
+        edge, connection = _client_of(message)
+        held = self._connections.get(edge)
+        if held and connection in held:
+            held.discard(connection)
+            if not held:
+                self._changed(edge, False)
+
+
+def _client_of(message: Msg) -> tuple[str, int]:
+    try:
+        client: dict[str, Any] = json.loads(message.data)["client"]
+        return _edge_of(client.get("name", ""), client.get("user", "")), int(client["id"])
+    except (ValueError, KeyError, TypeError, HeliographError):
+        return "", 0
+
+
+def _edge_of(name: str, user: str) -> str:
+    edge = name.removeprefix(PREFIX)
+    if not name.startswith(PREFIX) or not is_label(edge):
+        return ""
+    return edge if user in ("", "anonymous", name) else ""

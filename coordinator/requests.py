@@ -1,0 +1,184 @@
+"""What can be asked of the coordinator: the verbs of each resource, idempotent by name and document."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from heliograph.bus.errors import Conflict, Refused
+from heliograph.bus.names import LABEL_RULE, is_label
+from heliograph.bus.resources import ENDED, KINDS, Edge, FederatedTask, Resource, parse_resource
+from heliograph.coordinator import federated
+from heliograph.coordinator.status import public
+from heliograph.coordinator.store import ResourceStore
+from heliograph.coordinator.view import View
+
+_LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds"}
+"""What of a running task's spec may change."""
+
+
+class Requests:
+    """Handles requests on the resource store.
+
+    Args:
+        changed, removed: awaited after a resource was written or deleted.
+    """
+
+    def __init__(
+        self,
+        store: ResourceStore,
+        view: Callable[[], View],
+        changed: Callable[[Resource], Awaitable[None]],
+        removed: Callable[[Resource], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._changed = changed
+        self._removed = removed
+
+    async def handle(self, resource: str, verb: str, document: Any, topic: str) -> Any:
+        """The result of a request, as JSON will carry it. Raises Refused."""
+        kinds = [kind for kind in KINDS.values() if kind.plural == resource]
+        if verb == "create":
+            return await self._create(parse_resource(document, topic, resource), topic)
+        if verb == "update":
+            return await self._update(parse_resource(document, topic, resource), topic)
+        if verb == "list":
+            return [public(each) for kind in kinds for each in self._store.all(kind)]
+        found = self._find(kinds, _name_in(document, topic), topic)
+        if verb == "delete":
+            await self._store.delete(found)
+            await self._removed(found)
+        elif verb == "stop" and isinstance(found, FederatedTask):
+            found = await self._store.put(federated.stop(found, found.status.start_time))
+            await self._changed(found)
+        elif verb == "status":
+            return public(found).get("status", {})
+        return public(found)
+
+    async def _create(self, wanted: Resource, topic: str) -> Any:
+        wanted = self._checked(wanted, topic)
+        known = self._store.get(type(wanted), wanted.name)
+        if known is None:
+            try:
+                made = await self._store.create(wanted)
+            except Conflict:
+                made = None
+            if made is not None:
+                await self._changed(made)
+                return public(self._store.get(type(made), made.name) or made)
+            known = self._store.get(type(wanted), wanted.name)
+        if known is not None and _spec(known) == _spec(wanted):
+            return public(known)  # the same request again
+        raise Refused(
+            "exists", topic=topic, field="metadata.name", expected="a name that is free, or the same document again",
+            got=wanted.name, hint=f"Use request/{wanted.plural}/update to change it, or delete it first.",
+        )  # fmt: skip
+
+    async def _update(self, wanted: Resource, topic: str) -> Any:
+        wanted = self._checked(wanted, topic)
+        known = self._find([type(wanted)], wanted.name, topic)
+        if _spec(known) == _spec(wanted):
+            return public(known)
+        if isinstance(known, FederatedTask) and isinstance(wanted, FederatedTask):
+            _check_task_change(known, wanted, topic)
+        metadata = known.metadata.model_copy(
+            update={
+                "generation": known.metadata.generation + 1,
+                "labels": wanted.metadata.labels,
+                "annotations": wanted.metadata.annotations,
+            }
+        )
+        changed = await self._store.put(
+            known.model_copy(update={"metadata": metadata, "spec": wanted.spec})  # type: ignore[attr-defined]
+        )
+        await self._changed(changed)
+        return public(self._store.get(type(changed), changed.name) or changed)
+
+    def _checked(self, wanted: Resource, topic: str) -> Resource:
+        """Status is ours, and what nobody can run is refused."""
+        if isinstance(wanted, Edge):
+            raise Refused("read-only", topic=topic, field="kind", expected="a kind that can be created", got="Edge")
+        status = type(wanted).model_fields["status"].get_default(call_default_factory=True)
+        wanted = wanted.model_copy(update={"status": status})
+        if isinstance(wanted, FederatedTask):
+            _check_algorithm(wanted, self._view(), topic)
+        return wanted
+
+    def _find(self, kinds: list[type[Resource]], name: str, topic: str) -> Resource:
+        for kind in kinds:
+            found = self._store.get(kind, name)
+            if found is not None:
+                return found
+        known = [each.name for kind in kinds for each in self._store.all(kind)]
+        raise Refused("not-found", topic=topic, field="name", got=name,
+                      expected=f"one of {', '.join(known[:10])}" if known else f"a name; there are no {kinds[0].plural}")  # fmt: skip
+
+
+def _name_in(document: Any, topic: str) -> str:
+    name = document.get("name") if isinstance(document, dict) else None
+    if isinstance(document, dict) and name is None and isinstance(document.get("metadata"), dict):
+        name = document["metadata"].get("name")
+    if not is_label(name):
+        raise Refused("invalid", topic=topic, field="name", expected=LABEL_RULE, got=name)
+    return str(name)
+
+
+def _spec(resource: Resource) -> Any:
+    return resource.spec  # type: ignore[attr-defined]
+
+
+def _check_algorithm(task: FederatedTask, view: View, topic: str) -> None:
+    """Refuses an algorithm or parameter that no agent offers; while none has reported, the task waits instead."""
+    offered = view.algorithms()
+    if not offered:
+        return
+    spec = task.spec.aggregation_worker.worker_spec
+    place = "spec.aggregationWorker.workerSpec"
+    if spec.aggregation_algorithm not in offered:
+        raise Refused("unknown-algorithm", topic=topic, field=f"{place}.aggregationAlgorithm",
+                      expected=f"one of {', '.join(sorted(offered))}", got=spec.aggregation_algorithm)  # fmt: skip
+    known = offered[spec.aggregation_algorithm].get("properties", {})
+    for number, parameter in enumerate(spec.parameters):
+        if parameter.key not in known:
+            raise Refused("unknown-parameter", topic=topic, field=f"{place}.parameters[{number}].key",
+                          expected=f"one of {', '.join(sorted(known))}", got=parameter.key)  # fmt: skip
+        _check_value(parameter.value, known[parameter.key], f"{place}.parameters[{number}].value", topic)
+
+
+def _check_value(value: object, schema: dict[str, Any], field: str, topic: str) -> None:
+    """The part of JSON Schema that parameters use: type and bounds."""
+    if value is None:
+        return
+    options = schema.get("anyOf", [schema])
+    option = next((each for each in options if each.get("type") != "null"), {})
+    kinds: dict[str, tuple[type, ...]] = {
+        "integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,),
+    }  # fmt: skip
+    wanted = kinds.get(option.get("type", ""), (object,))
+    right = isinstance(value, wanted) and (bool in wanted or object in wanted or not isinstance(value, bool))
+    bounds = [
+        ("minimum", "at least", lambda number, bound: number >= bound),
+        ("exclusiveMinimum", "more than", lambda number, bound: number > bound),
+        ("maximum", "at most", lambda number, bound: number <= bound),
+    ]
+    said = [f"{words} {option[name]}" for name, words, _ in bounds if name in option]
+    if not right or any(name in option and not holds(value, option[name]) for name, _, holds in bounds):
+        raise Refused("invalid", topic=topic, field=field, expected=" ".join([option.get("type", "a value"), *said]),
+                      got=value)  # fmt: skip
+
+
+def _check_task_change(known: FederatedTask, wanted: FederatedTask, topic: str) -> None:
+    if known.status.phase == "Pending":
+        return
+    if known.status.phase in ENDED:
+        raise Refused("ended", topic=topic, field="metadata.name", expected="a task that has not ended",
+                      got=f"{known.name} is {known.status.phase}", hint="Delete it to run it again.")  # fmt: skip
+    frozen = [
+        name
+        for name in type(known.spec).model_fields
+        if name not in _LIVE_FIELDS and getattr(known.spec, name) != getattr(wanted.spec, name)
+    ]
+    if frozen:
+        raise Refused("running", topic=topic, field=f"spec.{frozen[0]}", got="another value",
+                      expected=f"no change while it runs (only {', '.join(sorted(_LIVE_FIELDS))} may)")  # fmt: skip

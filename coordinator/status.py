@@ -1,0 +1,84 @@
+"""The doors' retained status: the last value of each resource, published by an MQTT connection, newest only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from heliograph.bus.errors import HeliographError
+from heliograph.bus.event import Event, encode
+from heliograph.bus.resources import Resource, dump
+from heliograph.bus.topics import STATUS
+from heliograph.bus.transport import Bus
+from heliograph.bus.world import World
+
+AGAIN = 0.2
+
+
+class StatusBoard:
+    """Publishes what has changed to every door; a value that was overtaken is not sent."""
+
+    def __init__(self, doors: Sequence[Bus], world: World, source: str) -> None:
+        self._doors = doors
+        self._world = world
+        self._source = source
+        self._values: dict[str, bytes] = {}
+        self._due: list[dict[str, None]] = [{} for _ in doors]
+        self._wake = [asyncio.Event() for _ in doors]
+
+    def show(self, resource: Resource) -> None:
+        """Sets a resource's status, on every door, as soon as it can be reached."""
+        address = STATUS.at(resource=resource.plural, name=resource.name)
+        event = Event(
+            id=self._world.new_id(), source=self._source, type=STATUS.type, data=public(resource),
+            time=self._world.timestamp(), subject=address,
+        )  # fmt: skip
+        self._set(address, encode(event, "json"))
+
+    def clear(self, resource: Resource) -> None:
+        """A deleted resource has no status: an empty retained message removes it."""
+        self._set(STATUS.at(resource=resource.plural, name=resource.name), b"")
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(len(self._doors)):
+                group.create_task(self._serve(number))
+
+    def _set(self, address: str, body: bytes) -> None:
+        self._values[address] = body
+        for due, wake in zip(self._due, self._wake, strict=True):
+            due[address] = None
+            wake.set()
+
+    async def _serve(self, number: int) -> None:
+        door, due, wake = self._doors[number], self._due[number], self._wake[number]
+        while True:
+            await wake.wait()
+            wake.clear()
+            while due:
+                await door.link.wait_up()
+                address = next(iter(due))
+                del due[address]
+                try:
+                    await door.publish(address, self._values[address], retain=True)
+                except HeliographError:
+                    due.setdefault(address)
+                    await self._world.sleep(AGAIN)
+
+
+def public(resource: Resource) -> dict[str, Any]:
+    """A resource as people see it: weights by digest, never their bytes."""
+    tree = dump(resource)
+    _drop_inline(tree)
+    return tree
+
+
+def _drop_inline(tree: Any) -> None:
+    if isinstance(tree, dict):
+        tree.pop("inline", None)
+        for value in tree.values():
+            _drop_inline(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            _drop_inline(value)

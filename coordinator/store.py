@@ -1,0 +1,80 @@
+"""Resources in JetStream key-value, written by compare-and-set, with a copy in memory to read from."""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+from heliograph.bus.errors import Conflict, Refused
+from heliograph.bus.resources import Resource, dump, parse_resource
+from heliograph.bus.transport import KeyValue
+from heliograph.bus.world import World
+
+R = TypeVar("R", bound=Resource)
+
+
+class ResourceStore:
+    """Every resource, keyed ``<plural>.<name>``. One coordinator writes at a time; another one's write is a Conflict."""
+
+    def __init__(self, kv: KeyValue, world: World) -> None:
+        self._kv = kv
+        self._world = world
+        self._held: dict[str, tuple[Resource, int]] = {}
+
+    async def load(self) -> list[str]:
+        """Reads all of them. Returns a line about each that could not be read, which is left where it lies."""
+        unreadable = []
+        self._held.clear()
+        for entry in await self._kv.entries():
+            try:
+                self._held[entry.key] = (parse_resource(json.loads(entry.value), entry.key), entry.revision)
+            except (Refused, ValueError) as error:
+                unreadable.append(f"resource {entry.key}: {error}")
+        return unreadable
+
+    def all(self, kind: type[R]) -> list[R]:
+        """The resources of a kind, in the order of their names."""
+        return [
+            held for key, (held, _) in sorted(self._held.items()) if isinstance(held, kind) and key.startswith(kind.plural)
+        ]
+
+    def get(self, kind: type[R], name: str) -> R | None:
+        held = self._held.get(f"{kind.plural}.{name}")
+        return held[0] if held is not None and isinstance(held[0], kind) else None
+
+    async def create(self, resource: R) -> R:
+        """Stores a new resource with a uid. Raises Conflict where the name is taken."""
+        key = _key(resource)
+        if key in self._held:
+            raise Conflict(f"{key} exists")
+        metadata = resource.metadata.model_copy(
+            update={
+                "uid": self._world.new_id(),
+                "generation": 1,
+                "creation_timestamp": self._world.timestamp(),
+                "resource_version": "",
+            }
+        )
+        return await self._write(resource.model_copy(update={"metadata": metadata}), 0)
+
+    async def put(self, resource: R) -> R:
+        """Stores a changed resource over the one that was read. Raises Conflict where another wrote between."""
+        held = self._held.get(_key(resource))
+        if held is not None and held[0] is resource:
+            return resource
+        return await self._write(resource, held[1] if held is not None else 0)
+
+    async def delete(self, resource: Resource) -> None:
+        await self._kv.delete(_key(resource))
+        self._held.pop(_key(resource), None)
+
+    async def _write(self, resource: R, revision: int) -> R:
+        body = json.dumps(dump(resource), separators=(",", ":")).encode()
+        key = _key(resource)
+        written = await self._kv.put(key, body, revision)
+        self._held[key] = (resource, written)
+        return resource
+
+
+def _key(resource: Resource) -> str:
+    return f"{resource.plural}.{resource.name}"

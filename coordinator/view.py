@@ -1,0 +1,65 @@
+"""What the coordinator sees of the world, as the pure decisions are given it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from heliograph.bus.payloads import Report
+from heliograph.bus.resources import DatasetIndex, Model
+
+GIVE_UP_AFTER = 3
+"""Starts of a worker that failed one after the other, after which its edge is not waited for."""
+
+
+@dataclass(frozen=True)
+class EdgeView:
+    """One edge: whether the broker holds its connection, and what it last reported."""
+
+    name: str
+    online: bool
+    report: Report | None = None
+
+    def dataset(self, name: str) -> DatasetIndex | None:
+        """The data set of that name, where the edge can read it."""
+        for each in self.report.datasets if self.report else ():
+            if each.name == name and not each.error:
+                return each
+        return None
+
+    @property
+    def datasets(self) -> list[str]:
+        return [each.name for each in self.report.datasets if not each.error] if self.report else []
+
+    def trouble(self, job_uid: str) -> str:
+        """Why this edge's worker of a job cannot work; empty while it can."""
+        for worker in self.report.workers if self.report else ():
+            if worker.job_uid != job_uid or worker.role == "aggregate":
+                continue
+            if worker.state == "refused" or (worker.state == "backing-off" and worker.restarts >= GIVE_UP_AFTER):
+                return worker.detail or worker.state
+        return ""
+
+
+@dataclass(frozen=True)
+class View:
+    """Edges by name, and the models by name."""
+
+    edges: Mapping[str, EdgeView] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+
+    def online(self, edge: str) -> bool:
+        return edge in self.edges and self.edges[edge].online
+
+    def works(self, edge: str, job_uid: str) -> bool:
+        """Whether an update can be expected of the edge."""
+        return self.online(edge) and not self.edges[edge].trouble(job_uid)
+
+    def algorithms(self) -> dict[str, dict[str, Any]]:
+        """Every algorithm that some agent offers, with the schema of its parameters."""
+        found: dict[str, dict[str, Any]] = {}
+        for edge in self.edges.values():
+            if edge.report is not None:
+                found |= edge.report.offers.algorithms
+        return found

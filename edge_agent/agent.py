@@ -1,0 +1,461 @@
+"""The edge agent: keeps the node at its desired state, with the link to the cloud or without it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from pydantic import ValidationError
+
+from heliograph import __version__
+from heliograph.bus import topics
+from heliograph.bus.connect import connect
+from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.event import decode
+from heliograph.bus.keep import keep_running
+from heliograph.bus.names import require_label
+from heliograph.bus.payloads import Assignment, Desired, Generation, LogRecord, Offer, Report, Task, WorkerReport
+from heliograph.bus.permissions import inbox_of, upload_bucket
+from heliograph.bus.port import Port
+from heliograph.bus.resources import DatasetIndex, DatasetSpec
+from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.topics import DEFAULT_ROOT
+from heliograph.bus.world import World
+from heliograph.edge_agent.datasets import index, resolve
+from heliograph.edge_agent.forwarder import Forwarder
+from heliograph.edge_agent.gateway import Gateway
+from heliograph.edge_agent.journal import Journal, Kept
+from heliograph.edge_agent.models import ModelStore
+from heliograph.edge_agent.reconcile import (
+    Assign,
+    Fetch,
+    Hold,
+    Launch,
+    Stop,
+    decide,
+    needs_file,
+    script_under_roots,
+)
+from heliograph.edge_agent.supervisor import Limits, Supervisor, Worker
+
+RESYNC = 5.0
+"""A lost message can delay nothing for longer than this."""
+REPORT_EVERY = 0.2
+ASSIGN_AGAIN = 1.0
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """How an agent was started.
+
+    Attributes:
+        cloud: URL of the cloud's NATS, dialled out.
+        node: URL of the node's broker, mqtt:// on an edge; the cloud's agent gives its NATS.
+        worker_node: the same with the credentials that workers get.
+        state: directory for journal, models and workers.
+        code: roots under which a task's script may lie.
+        data: roots under which a Dataset's file may lie.
+        datasets: what this edge offers without being told.
+    """
+
+    name: str
+    cloud: str
+    node: str
+    worker_node: str
+    state: Path
+    code: tuple[Path, ...] = ()
+    data: tuple[Path, ...] = ()
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    root: str = DEFAULT_ROOT
+
+
+class Agent:
+    """One node's agent."""
+
+    def __init__(self, config: AgentConfig, world: World, out: Callable[[str], None] = print) -> None:
+        self.config = config
+        self._edge = require_label(config.name, "name")
+        self._world = world
+        self._out = out
+        self._lock = _lock(config.state)
+        self._journal = Journal(config.state / "journal.db", self._edge, world)
+        source = f"{self._edge}/agent/{world.new_id()}"
+        self._cloud = Port(
+            connect(config.cloud, root=config.root, world=world, name=f"agent-{self._edge}", inbox=inbox_of(self._edge)),
+            world,
+            source,
+        )
+        self._node = self._cloud
+        if config.node != config.cloud:
+            self._node = Port(connect(config.node, root=config.root, world=world, name="agent"), world, source)
+        environment = {
+            "HELIOGRAPH_BUS": config.worker_node,
+            "HELIOGRAPH_ROOT": config.root,
+            "HELIOGRAPH_EDGE": self._edge,
+            "HELIOGRAPH_MODELS": str(config.state / "models"),
+        }
+        self._supervisor = Supervisor(
+            world, config.state / "workers", environment, config.limits, self._wake, self._worker_logged
+        )
+        self._models = ModelStore(config.state / "models", self._cloud.bus, world, self._wake, self._warn)
+        self._gateway = Gateway(self._node, self._edge, self._journal, self._supervisor, self._not_taken)
+        self._forwarder = Forwarder(
+            self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded
+        )
+        self._desired = Desired(edge=self._edge, generation=Generation())
+        self._holds: dict[str, Hold] = {}
+        self._datasets: dict[str, DatasetIndex] = {}
+        self._files: dict[str, Path] = {}
+        self._told_datasets: dict[str, DatasetSpec] = {}
+        self._offers = Offer()
+        self._changed = asyncio.Event()
+        self._to_report = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled. Neither broker need be there."""
+        self._load_desired()
+        await self._cloud.bus.open()
+        if self._node is not self._cloud:
+            await self._node.bus.open()
+        self._cloud.bus.link.listen(self._on_cloud_link)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in (
+                    self._reconcile_for_ever,
+                    self._follow_desired,
+                    self._resync,
+                    self._follow_workers,
+                    self._report_for_ever,
+                    self._forwarder.run,
+                    self._follow_aggregations,
+                    self._learn_offers,
+                    self._index_own,
+                ):
+                    group.create_task(keep_running(part, self._world, self._warn))
+                if not self._node.bus.durable:
+                    group.create_task(keep_running(self._gateway.run, self._world, self._warn))
+        finally:
+            await self._supervisor.close()
+            await self._models.close()
+            for port in {id(self._cloud): self._cloud, id(self._node): self._node}.values():
+                await port.bus.close()
+            self._journal.close()
+            self._lock.close()
+
+    # desired
+
+    async def _follow_desired(self) -> None:
+        async with self._cloud.subscribe(topics.TASK, self._bad_desired, edge=self._edge) as received:
+            await self._read_desired()
+            async for each in received:
+                await self._take_desired(each.payload)
+
+    async def _resync(self) -> None:
+        while True:
+            await self._world.sleep(RESYNC)
+            await self._read_desired()
+            self._wake()
+
+    async def _read_desired(self) -> None:
+        try:
+            message = await self._cloud.bus.last(topics.TASK.at(edge=self._edge))
+            if message is not None:
+                await self._take_desired(self._cloud.read(topics.TASK, message).payload)
+        except Refused as error:
+            self._bad_desired(error)
+        except HeliographError:
+            return  # the link is down; what lies on disk holds
+
+    async def _take_desired(self, desired: Desired) -> None:
+        if desired.edge != self._edge or desired.generation.order <= self._desired.generation.order:
+            return
+        self._desired = desired
+        self._wake()
+        # after the work is under way: losing it to a crash costs one read of the newest document
+        self._in_background(self._journal.save("desired", desired.model_dump_json()))
+
+    def _load_desired(self) -> None:
+        if text := self._journal.load("desired"):
+            try:
+                self._desired = Desired.model_validate_json(text)
+            except ValidationError as error:
+                self._warn(f"the desired state on disk is unreadable ({error.error_count()} errors); waiting for the cloud")
+
+    # reconciling
+
+    async def _reconcile_for_ever(self) -> None:
+        while True:
+            self._changed.clear()
+            self._reconcile()
+            await self._changed.wait()
+
+    def _reconcile(self) -> None:
+        desired = self._desired
+        if desired.datasets != self._told_datasets:
+            self._told_datasets = dict(desired.datasets)
+            self._in_background(self._index_told(self._told_datasets))
+        running = {name: worker.seen() for name, worker in self._supervisor.workers.items()}
+        actions = decide(desired.tasks, running, self._datasets, self._models, self.config.code)
+        holds = {}
+        for action in actions:
+            if isinstance(action, Hold):
+                holds[action.task.worker] = action
+            elif isinstance(action, Fetch):
+                self._models.fetch(action.model)
+            elif isinstance(action, Launch):
+                self._supervisor.launch(action.task)
+            elif isinstance(action, Assign):
+                self._assign(self._supervisor.workers[action.task.worker], action.task)
+            elif isinstance(action, Stop):
+                self._in_background(self._supervisor.stop(action.worker, self._tell_end))
+        self._holds = holds
+        self._models.keep_only({task.model.digest for task in desired.tasks if task.model and needs_file(task)})
+        self._to_report.set()
+
+    def _assign(self, worker: Worker, task: Task, *, ended: bool = False) -> None:
+        worker.assigned = task
+        worker.task = task
+        script = task.script
+        if script is not None:
+            path = script_under_roots(script.boot_file, self.config.code)
+            task = task.model_copy(update={"script": script.model_copy(update={"boot_file": str(path)})})
+        dataset = task.dataset or ""
+        assignment = Assignment(
+            task=task,
+            edge=self._edge,
+            model_file=str(self._models.path(task.model)) if task.model is not None and needs_file(task) else "",
+            dataset_file=str(self._files.get(dataset, "")),
+            dataset_samples=self._datasets[dataset].samples if dataset in self._datasets else 0,
+            ended=ended,
+        )
+        self._in_background(self._send_assignment(worker, assignment))
+
+    async def _send_assignment(self, worker: Worker, assignment: Assignment) -> None:
+        name = worker.task.worker
+        while True:
+            try:
+                await self._node.publish(topics.ASSIGNMENT, assignment, worker=name)
+                return
+            except Refused as error:
+                self._warn(f"worker {name}: {error}")
+                return
+            except HeliographError:
+                await self._world.sleep(ASSIGN_AGAIN)
+                if self._supervisor.workers.get(name) is not worker:
+                    return
+
+    def _tell_end(self, worker: Worker) -> None:
+        self._assign(worker, worker.task, ended=True)
+
+    async def _follow_workers(self) -> None:
+        async with self._node.subscribe(topics.WORKER, lambda error: self._warn(str(error))) as received:
+            async for each in received:
+                state = each.payload
+                self._supervisor.said(state.worker, state.state, state.detail)
+
+    async def _follow_aggregations(self) -> None:
+        """A hint: the next model can be fetched before the desired document names it."""
+        async with self._cloud.subscribe(topics.AGGREGATION, lambda error: None) as received:
+            async for each in received:
+                model = each.payload.model
+                if model is None or model.inline is not None:
+                    continue
+                if any(task.job_uid == each.payload.job_uid and task.role != "aggregate" for task in self._desired.tasks):
+                    self._models.fetch(model)
+
+    # data sets and offers
+
+    async def _index_own(self) -> None:
+        for name, path in sorted(self.config.datasets.items()):
+            self._files[name] = path
+            self._datasets[name] = await self._world.in_thread(index, name, path)
+            self._wake()
+
+    async def _index_told(self, told: Mapping[str, DatasetSpec]) -> None:
+        for name in sorted(self._datasets.keys() - told.keys() - self.config.datasets.keys()):
+            del self._datasets[name]
+        for name, spec in sorted(told.items()):
+            if name in self.config.datasets or spec.url is None:
+                continue
+            try:
+                self._files[name] = resolve(spec.url, self.config.data)
+                self._datasets[name] = await self._world.in_thread(index, name, self._files[name], spec.format)
+            except Refused as error:
+                self._datasets[name] = DatasetIndex(name=name, error=str(error))
+            self._wake()
+
+    async def _learn_offers(self) -> None:
+        """What the workers can run is asked of them: the agent imports no framework to find out."""
+        process = await self._world.spawn(
+            [sys.executable, "-m", "heliograph.workers.offers"], env=dict(os.environ), cwd=str(self.config.state)
+        )
+        assert process.stdout is not None
+        text = await process.stdout.read()
+        await process.wait()
+        try:
+            self._offers = Offer.model_validate_json(text)
+        except ValidationError:
+            self._warn(f"what the workers offer is unknown: {text[-300:].decode(errors='replace').strip()}")
+        self._to_report.set()
+
+    # to the cloud
+
+    async def _report_for_ever(self) -> None:
+        told = ""
+        while True:
+            await self._to_report.wait()
+            self._to_report.clear()
+            report = self._report()
+            text = report.model_dump_json()
+            if text != told:
+                try:
+                    await self._cloud.bus.link.wait_up()
+                    await self._cloud.publish(topics.REPORT, report, edge=self._edge)
+                    if not told:
+                        self._out(f"agent {self._edge} is ready")
+                    told = text
+                except HeliographError as error:
+                    self._warn(f"report: {error}")
+                    self._to_report.set()
+            await self._world.sleep(REPORT_EVERY)
+
+    def _report(self) -> Report:
+        workers = [
+            WorkerReport(
+                worker=name,
+                role=worker.task.role,
+                job=worker.task.job,
+                job_uid=worker.task.job_uid,
+                round=worker.task.round,
+                state=_STATES[worker.state],
+                detail=worker.detail,
+                restarts=worker.restarts,
+            )
+            for name, worker in sorted(self._supervisor.workers.items())
+        ]
+        workers += [
+            WorkerReport(
+                worker=name,
+                role=hold.task.role,
+                job=hold.task.job,
+                job_uid=hold.task.job_uid,
+                round=hold.task.round,
+                state="refused" if hold.forbidden else "waiting",
+                detail=hold.reason,
+            )
+            for name, hold in sorted(self._holds.items())
+        ]
+        return Report(
+            edge=self._edge,
+            observed=self._desired.generation,
+            version=__version__,
+            workers=workers,
+            datasets=[self._datasets[name] for name in sorted(self._datasets)],
+            offers=self._offers,
+            labels=dict(self.config.labels),
+            waiting_events=self._journal.waiting,
+        )
+
+    async def _upload(self, kept: Kept) -> None:
+        """Before an update goes to the cloud, its weights do."""
+        if not _names_blob(kept):
+            return
+        event = decode(kept.body, kept.topic)
+        ref = WeightsRef.model_validate(event.data["weights"])
+        if ref.inline is not None:
+            return
+        file = self._supervisor.directory_of(event.source.split("/")[1]) / "outbox" / ref.digest
+        bucket = upload_bucket(self._edge)
+        if ref.bucket != bucket:
+            raise Refused("invalid", topic=kept.topic, field="weights.bucket", expected=bucket, got=ref.bucket)
+        store = await self._cloud.bus.blobs(bucket)
+        if not file.exists():
+            if await store.has(ref.digest):
+                return
+            raise Refused("missing", topic=kept.topic, field="weights.digest", expected=f"a file {file.name} on this node")
+        await store.put(file, ref)
+        file.unlink(missing_ok=True)
+
+    def _on_cloud_link(self, up: bool) -> None:
+        self._say("info", "link to the cloud is up" if up else "link to the cloud is down")
+        if up:
+            self._to_report.set()
+            self._in_background(self._read_desired())
+            for lane in (0, 1):
+                self._journal.wake(lane)
+
+    # logs
+
+    def _worker_logged(self, worker: str, line: str) -> None:
+        self._out(f"[{worker}] {line}")
+        self._log("info", f"worker/{worker}", line)
+
+    def _not_taken(self, topic: str, error: Refused) -> None:
+        self._warn(f"refused on the node's broker: {error}")
+
+    def _not_forwarded(self, kept: Kept, error: Refused) -> None:
+        self._warn(f"event {kept.n} was dropped, the cloud will never take it: {error}")
+
+    def _bad_desired(self, error: Refused) -> None:
+        self._warn(f"desired document refused, the last one holds: {error}")
+
+    def _warn(self, line: str) -> None:
+        self._say("warning", line)
+
+    def _say(self, level: Literal["info", "warning"], line: str) -> None:
+        self._out(f"{level}: {line}")
+        self._log(level, f"agent/{self._edge}", line)
+
+    def _log(self, level: Literal["info", "warning"], place: str, line: str) -> None:
+        if not self._cloud.bus.link.up:
+            return  # logs may be dropped; events may not
+        record = LogRecord(level=level, component=f"{self._edge}/{place}", message=line, time=self._world.timestamp())
+        component, _, rest = place.partition("/")
+        self._in_background(self._publish_log(record, component, rest))
+
+    async def _publish_log(self, record: LogRecord, component: str, rest: str) -> None:
+        with contextlib.suppress(HeliographError):
+            await self._cloud.publish(topics.LOG, record, self._edge, rest, form="json", component=component)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._to_report.set()
+
+    def _in_background(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+_STATES: dict[str, Literal["starting", "running", "backing-off", "finished"]] = {
+    "starting": "starting",
+    "ready": "running",
+    "backing-off": "backing-off",
+    "stopping": "finished",
+    "finished": "finished",
+}
+
+
+def _names_blob(kept: Kept) -> bool:
+    return topics.MODEL_UPDATE.match(kept.topic) is not None
+
+
+def _lock(state: Path) -> IO[str]:
+    """Holds the state directory for this process. Raises HeliographError where another agent has it."""
+    state.mkdir(parents=True, exist_ok=True)
+    lock = (state / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise HeliographError(f"another agent runs on {state}; give this one a --state directory of its own") from None
+    return lock

@@ -1,0 +1,154 @@
+"""The node's side of the agent: what workers and devices publish on the node's broker goes into the journal, once each
+and in order, and is acknowledged when it is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from heliograph.bus import topics
+from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.event import Event, decode, encode, from_tree, is_event, is_signed, parse
+from heliograph.bus.names import is_label
+from heliograph.bus.payloads import Ack
+from heliograph.bus.port import Port
+from heliograph.bus.topics import Topic
+from heliograph.bus.transport import Message
+from heliograph.edge_agent.journal import Entry, Journal
+from heliograph.edge_agent.supervisor import Supervisor
+
+ACK_EVERY = 64
+"""A producer is told at the latest after so many events, so that its window does not run dry."""
+
+
+class Gateway:
+    """Takes the node's events.
+
+    Args:
+        refused: called with (topic, error) for what was not taken.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        edge: str,
+        journal: Journal,
+        supervisor: Supervisor,
+        refused: Callable[[str, Refused], None],
+    ) -> None:
+        self._port = port
+        self._edge = edge
+        self._journal = journal
+        self._supervisor = supervisor
+        self._refused = refused
+        self._running: set[asyncio.Task[None]] = set()
+        self.taken = 0
+        self.refusals = 0
+
+    async def run(self) -> None:
+        patterns = [
+            topic.filter(**({"edge": self._edge} if "edge" in topic.params else {}))
+            for topic in topics.TOPICS
+            if topic.delivery == "event" and topic.bridged == "up"
+        ]
+        async with self._port.bus.subscribe(*patterns) as messages:
+            async for message in messages:
+                try:
+                    self._take(message)
+                except Refused as error:
+                    self.refusals += 1
+                    self._refused(message.topic, error)
+
+    def _take(self, message: Message) -> None:
+        topic, params = topics.find(message.topic)
+        if len(message.body) > topic.max_size:
+            raise Refused("too-large", topic=message.topic, expected=f"at most {topic.max_size} bytes",
+                          got=f"{len(message.body)} bytes")  # fmt: skip
+        if "anonymous" in topic.publishers:
+            event, body = self._from_device(topic, params, message)
+        else:
+            event, body = self._from_worker(topic, params, message), message.body
+        producer = incarnation = ""
+        if event.sequence is not None:
+            _, producer, incarnation = _source(event, message.topic)
+            entry = Entry(message.topic, body, topic.lane, producer, incarnation, event.sequence)
+            if not self._journal.accepts(entry):  # one again, or one behind a gap: say where we are
+                self._acknowledge(producer, incarnation)
+                return
+        else:
+            entry = Entry(message.topic, body, topic.lane)
+        if entry.producer:
+            self._journal.claim(entry)
+        self._spawn(self._append(entry))
+
+    async def _append(self, entry: Entry) -> None:
+        try:
+            await self._journal.append(entry)
+        except HeliographError as error:
+            self.refusals += 1
+            self._refused(entry.topic, Refused("not-kept", topic=entry.topic, expected="room in the journal",
+                                               got=str(error)))  # fmt: skip
+            return
+        self.taken += 1
+        if entry.producer and (
+            entry.sequence % ACK_EVERY == 0 or self._journal.claimed(entry.producer) == entry.sequence
+        ):
+            self._acknowledge(entry.producer, entry.incarnation, entry.sequence)
+
+    def _acknowledge(self, producer: str, incarnation: str, sequence: int | None = None) -> None:
+        highest = self._journal.committed(producer, incarnation) if sequence is None else sequence
+        ack = Ack(incarnation=incarnation, sequence=highest)
+        self._spawn(self._publish_ack(producer, ack))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _publish_ack(self, producer: str, ack: Ack) -> None:
+        with contextlib.suppress(HeliographError):
+            await self._port.publish(topics.ACK, ack, sure=False, producer=producer)
+
+    def _from_worker(self, topic: Topic[Any], params: dict[str, str], message: Message) -> Event:
+        """A result of a task that this agent launched, signed with that launch's secret."""
+        event = decode(message.body, message.topic)
+        edge, name, _ = _source(event, message.topic)
+        worker = self._supervisor.workers.get(name)
+        if edge != self._edge or worker is None:
+            raise Refused("unknown-worker", topic=message.topic, field="source",
+                          expected="a worker that this agent launched", got=event.source)  # fmt: skip
+        if not is_signed(message.body, worker.secret):
+            raise Refused("forged", topic=message.topic, field="mac",
+                          expected=f"the signature of {name}'s launch", got="another or none")  # fmt: skip
+        if params.get("job", worker.task.job) != worker.task.job:
+            raise Refused("wrong-job", topic=message.topic, field="job", expected=worker.task.job, got=params["job"])
+        return event
+
+    def _from_device(self, topic: Topic[Any], params: dict[str, str], message: Message) -> tuple[Event, bytes]:
+        """An application's event; a bare document is wrapped, once."""
+        tree = parse(message.body, message.topic)
+        if is_event(tree):
+            event = from_tree(tree, message.topic)
+            topic.validate(event.data, message.topic)
+            return event, message.body
+        topic.validate(tree, message.topic)
+        world = self._port.world
+        event = Event(
+            id=world.new_id(),
+            source=f"{self._edge}/{params.get('device', 'device')}/mqtt",
+            type=topic.type,
+            data=tree,
+            time=world.timestamp(),
+            subject=message.topic,
+        )
+        return event, encode(event)
+
+
+def _source(event: Event, topic: str) -> tuple[str, str, str]:
+    parts = event.source.split("/")
+    if len(parts) != 3 or not all(is_label(part) for part in parts):
+        raise Refused("invalid", topic=topic, field="source", expected="<edge>/<component>/<incarnation>, DNS labels",
+                      got=event.source)  # fmt: skip
+    return parts[0], parts[1], parts[2]

@@ -1,0 +1,79 @@
+"""The node's models: files named by their digest, fetched as soon as they are known of, dropped when no task names
+them any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from heliograph.bus.errors import HeliographError
+from heliograph.bus.names import is_digest
+from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.transport import Bus
+from heliograph.bus.world import World
+
+RETRY = 0.2
+DEFAULT_BUCKET = "models"
+
+
+class ModelStore:
+    """Models on this node's disk.
+
+    Args:
+        changed: called when a model has arrived.
+        failed: called with a line about a fetch that failed and is tried again.
+    """
+
+    def __init__(
+        self, directory: Path, bus: Bus, world: World, changed: Callable[[], None], failed: Callable[[str], None]
+    ) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self._bus = bus
+        self._world = world
+        self._changed = changed
+        self._failed = failed
+        self._fetching: dict[str, asyncio.Task[None]] = {}
+        self._named: set[str] = set()
+
+    def path(self, ref: WeightsRef) -> Path:
+        return self.directory / ref.digest
+
+    def __contains__(self, digest: object) -> bool:
+        """Whether the model of that digest is here, whole."""
+        return is_digest(digest) and (self.directory / str(digest)).exists()
+
+    def fetch(self, ref: WeightsRef) -> None:
+        """Starts fetching, unless it is here or on its way."""
+        if ref.digest not in self._fetching and not self.path(ref).exists():
+            self._fetching[ref.digest] = asyncio.create_task(self._fetch(ref))
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Drops what tasks once named and name no more. What the aggregation worker lays down here is its own."""
+        for digest in sorted(self._named - set(digests)):
+            if running := self._fetching.pop(digest, None):
+                running.cancel()
+            (self.directory / digest).unlink(missing_ok=True)
+        self._named = set(digests)
+
+    async def close(self) -> None:
+        for task in self._fetching.values():
+            task.cancel()
+        await asyncio.gather(*self._fetching.values(), return_exceptions=True)
+
+    async def _fetch(self, ref: WeightsRef) -> None:
+        said = ""
+        while True:
+            await self._bus.link.wait_up()
+            try:
+                await (await self._bus.blobs(ref.bucket or DEFAULT_BUCKET)).fetch(ref, self.path(ref))
+            except (HeliographError, OSError) as error:
+                if str(error) != said:
+                    said = str(error)
+                    self._failed(f"model {ref.digest[:12]}: {error}; trying again")
+                await self._world.sleep(RETRY)
+            else:
+                break
+        self._fetching.pop(ref.digest, None)
+        self._changed()

@@ -1,0 +1,129 @@
+"""What an agent does next, as a pure decision: desired tasks against what runs and what lies on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from heliograph.bus.payloads import Task
+from heliograph.bus.resources import DatasetIndex
+from heliograph.bus.resources.base import WeightsRef
+
+State = Literal["starting", "ready", "backing-off", "stopping", "finished"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A worker as its supervisor sees it. ``assigned`` is the task it was last handed."""
+
+    worker: str
+    job_uid: str
+    state: State
+    assigned: Task | None = None
+
+
+@dataclass(frozen=True)
+class Launch:
+    task: Task
+
+
+@dataclass(frozen=True)
+class Stop:
+    worker: str
+
+
+@dataclass(frozen=True)
+class Assign:
+    task: Task
+
+
+@dataclass(frozen=True)
+class Fetch:
+    model: WeightsRef
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The task cannot run here, and why; ``forbidden`` where waiting will not help."""
+
+    task: Task
+    reason: str
+    forbidden: bool = False
+
+
+Action = Launch | Stop | Assign | Fetch | Hold
+
+
+def decide(
+    tasks: Collection[Task],
+    running: Mapping[str, Running],
+    datasets: Mapping[str, DatasetIndex],
+    models: Container[str],
+    code_roots: Collection[Path],
+) -> list[Action]:
+    """The actions that lead from what is to what shall be, in order. Deciding again on their result gives no more."""
+    wanted = {task.worker: task for task in tasks}
+    actions: list[Action] = [
+        Stop(worker)
+        for worker, present in sorted(running.items())
+        if present.state != "stopping" and _is_obsolete(present, wanted.get(worker))
+    ]
+    for task in wanted.values():
+        if hold := _hold(task, datasets, code_roots):
+            actions.append(hold)
+            continue
+        present = running.get(task.worker)
+        if present is not None and present.job_uid != task.job_uid:
+            continue  # the earlier job of that name is stopped first
+        if present is None:
+            actions.append(Launch(task))
+        needed = task.model if task.model is not None and needs_file(task) else None
+        if needed is not None and needed.digest not in models:
+            actions.append(Fetch(needed))
+        elif present is not None and present.state == "ready" and present.assigned != task:
+            actions.append(Assign(task))
+    return actions
+
+
+def needs_file(task: Task) -> bool:
+    """Whether the agent must have the task's model on disk. The aggregation worker has its own results already."""
+    return task.active and task.role != "aggregate" and task.model is not None and task.model.inline is None
+
+
+def script_under_roots(boot_file: str, code_roots: Collection[Path]) -> Path | None:
+    """The script's path where it lies, links resolved, under one of the roots; otherwise None."""
+    for root in code_roots:
+        candidate = Path(boot_file) if Path(boot_file).is_absolute() else root / boot_file
+        resolved = candidate.resolve()
+        if resolved.is_relative_to(root.resolve()):
+            return resolved
+    return None
+
+
+def _is_obsolete(present: Running, task: Task | None) -> bool:
+    return task is None or task.job_uid != present.job_uid
+
+
+def _hold(task: Task, datasets: Mapping[str, DatasetIndex], code_roots: Collection[Path]) -> Hold | None:
+    if task.role in ("train", "evaluate"):
+        if task.script is None:
+            return Hold(task, "the task names no script (trainScriptBootFile)", forbidden=True)
+        script = script_under_roots(task.script.boot_file, code_roots)
+        if script is None:
+            roots = ", ".join(str(root) for root in code_roots) or "none"
+            return Hold(
+                task,
+                f"script {task.script.boot_file} does not lie under a --code root of this agent ({roots})",
+                forbidden=True,
+            )
+        if not script.is_file():
+            return Hold(task, f"script {task.script.boot_file} is not on this node")
+    if task.dataset is not None:
+        index = datasets.get(task.dataset)
+        if index is None:
+            return Hold(task, f"data set {task.dataset} is not on this node")
+        if index.error:
+            return Hold(task, f"data set {task.dataset}: {index.error}")
+    return None

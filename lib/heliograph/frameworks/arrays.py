@@ -1,0 +1,69 @@
+"""A plain dict of NumPy arrays as a model, and the check that incoming arrays fit a model of any framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from heliograph.bus.errors import Refused
+
+Array = np.ndarray[Any, Any]
+
+
+class ArraysModel:
+    """A dict of NumPy arrays, written in place: what the user's script holds of them stays valid."""
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        for name, array in arrays.items():
+            if not isinstance(name, str) or not isinstance(array, np.ndarray):
+                raise Refused("bad-model", field=f"model[{name!r}]", expected="a name and its NumPy array",
+                              got=type(array), hint="Wrap a number or a list in numpy.array(...).")  # fmt: skip
+        self._arrays = arrays
+
+    def get(self) -> dict[str, Array]:
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def set(self, arrays: Mapping[str, Array]) -> None:
+        check({name: (array.shape, array.dtype) for name, array in self._arrays.items()}, arrays)
+        for name, own in self._arrays.items():
+            if not own.flags.writeable:
+                raise Refused("bad-model", field=f"model[{name!r}]", expected="an array that can be written",
+                              got="a read-only one", hint="Give the model a copy of it.")  # fmt: skip
+        for name, own in self._arrays.items():
+            np.copyto(own, arrays[name], casting="same_kind")
+
+
+def check(own: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], arrays: Mapping[str, Array]) -> None:
+    """Compares ``arrays`` with what a model has: name to (shape, dtype).
+
+    Widths may differ, a float64 fits a float32 parameter; kinds may not: bfloat16 read as uint16 would be nonsense in
+    a float parameter. Raises Refused naming the first key that does not fit.
+    """
+    for name in sorted(own.keys() | arrays.keys()):
+        if name not in arrays:
+            raise _misfit(name, "an array of this name, which the script's model has", "none")
+        if name not in own:
+            raise _misfit(name, f"only the {len(own)} arrays of the script's model", "an array of this name")
+        shape, dtype = own[name]
+        array = arrays[name]
+        if array.shape != shape:
+            raise _misfit(name, f"shape {shape}", f"shape {array.shape}")
+        if _kind(array.dtype) != _kind(dtype):
+            raise _misfit(name, f"an array of type {dtype}", f"type {array.dtype}")
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    return "i" if dtype.kind == "u" else dtype.kind
+
+
+def _misfit(name: str, expected: str, got: str) -> Refused:
+    return Refused(
+        "bad-weights",
+        field=name,
+        expected=expected,
+        got=got,
+        hint="The weights that came are of another model than the one this script builds: compare the two, "
+        "or start the job from the script's own.",
+    )

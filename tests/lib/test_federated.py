@@ -1,0 +1,256 @@
+"""FederatedLearning from the user's script: alone, and with a session that plays the worker."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import heliograph
+from heliograph import FederatedLearning, session
+from heliograph.bus import tensors
+from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.tensors import TensorFile
+from heliograph.session import Work
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+class FakeSession:
+    """Hands out the given works and keeps what is sent."""
+
+    edge = "edge-1"
+    job = "digits"
+    dataset: Path | None = Path("/data/digits.npz")
+    dataset_samples = 40
+
+    def __init__(self, *works: Work) -> None:
+        self.works = list(works)
+        self.parameters: dict[str, Any] = {"lr": 0.1, "epochs": 1}
+        self.updates: list[tuple[dict[str, np.ndarray[Any, Any]], int, dict[str, float]]] = []
+        self.evaluations: list[tuple[dict[str, float], int]] = []
+
+    def next_work(self) -> Work | None:
+        return self.works.pop(0) if self.works else None
+
+    def send_update(self, arrays: Any, num_samples: int, metrics: dict[str, float]) -> None:
+        self.updates.append((dict(arrays), num_samples, metrics))
+
+    def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None:
+        self.evaluations.append((metrics, num_samples))
+
+
+@pytest.fixture(autouse=True)
+def no_session_stays() -> Iterator[None]:
+    yield
+    session.current = None
+
+
+def in_job(*works: Work) -> FakeSession:
+    session.current = fake = FakeSession(*works)
+    return fake
+
+
+def file(tmp_path: Path, **arrays: np.ndarray[Any, Any]) -> TensorFile:
+    path = tmp_path / "global.safetensors"
+    path.write_bytes(tensors.dumps(arrays))
+    return TensorFile(path)
+
+
+def model() -> dict[str, np.ndarray[Any, Any]]:
+    return {"w": np.zeros(3, np.float32)}
+
+
+def test_alone_it_trains_the_given_number_of_rounds_and_remembers() -> None:
+    fl = FederatedLearning(object())  # alone, the model is the script's own business
+    seen = []
+    for r in fl.rounds(local=3):
+        seen.append((r.number, r.local, r.parameters))
+        r.report(loss=1 / r.number)
+    assert seen == [(1, True, {}), (2, True, {}), (3, True, {})]
+    assert fl.history == [{"loss": 1.0}, {"loss": 0.5}, {"loss": 1 / 3}]
+    assert heliograph.dataset() is None
+    assert heliograph.parameters() == {}
+
+
+def test_alone_it_evaluates_after_each_round() -> None:
+    trained = []
+    fl = FederatedLearning(object(), evaluate=lambda: len(trained) / 10)
+    for r in fl.rounds(local=2):
+        trained.append(r)
+        r.report(loss=5)
+    assert fl.history == [{"loss": 5.0, "accuracy": 0.1}, {"loss": 5.0, "accuracy": 0.2}]
+
+
+def test_alone_a_break_keeps_what_was_reported() -> None:
+    fl = FederatedLearning(object())
+    for r in fl.rounds(local=10):
+        r.report(loss=0.01)
+        break
+    assert fl.history == [{"loss": 0.01}]
+
+
+def test_alone_neither_numpy_nor_a_transport_is_imported() -> None:
+    code = (
+        "import sys; from heliograph import FederatedLearning\n"
+        "for r in FederatedLearning(object()).rounds(local=2): r.report(loss=1.0)\n"
+        "heavy = {'numpy', 'nats', 'aiomqtt', 'torch', 'keras', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_job_from_initial_weights_to_its_end(tmp_path: Path) -> None:
+    weights = file(tmp_path, w=np.array([1, 2, 3], np.float32))
+    last = TensorFile(tensors.dumps({"w": np.array([7, 8, 9], np.float32)}))
+    fake = in_job(
+        Work("initialise", "digits", 0),
+        Work("train", "digits", 4, weights, {"epochs": 2}),
+        Work("evaluate", "digits", 4, last),
+    )
+    own = model()
+    held = own["w"]
+    fl = FederatedLearning(own, evaluate=lambda: {"accuracy": 0.5, "mean": float(own["w"].mean())})
+    rounds = []
+    for r in fl.rounds(local=100):
+        rounds.append((r.number, r.local, r.parameters))
+        assert held.tolist() == [1, 2, 3]
+        held += 1
+        r.report(loss=np.float32(0.25))
+    assert rounds == [(4, False, {"lr": 0.1, "epochs": 2})]
+    (first, samples, metrics), (second, _, reported) = fake.updates
+    assert (first["w"].tolist(), samples, metrics) == ([0, 0, 0], 40, {})
+    assert (second["w"].tolist(), reported) == ([2, 3, 4], {"loss": 0.25})
+    assert fake.evaluations == [({"accuracy": 0.5, "mean": 8.0}, 40)]
+    assert held.tolist() == [7, 8, 9]
+    assert fl.history == [{"loss": 0.25}]
+    with pytest.raises(ValueError, match="released"):
+        weights.data.tobytes()
+
+
+def test_a_job_gives_its_data_set_and_parameters() -> None:
+    fake = in_job()
+    assert heliograph.dataset() == fake.dataset
+    assert heliograph.parameters() == {"lr": 0.1, "epochs": 1}
+    heliograph.parameters()["lr"] = 9
+    assert fake.parameters["lr"] == 0.1
+
+
+def test_a_body_that_breaks_sends_nothing() -> None:
+    fake = in_job(Work("train", "digits", 1), Work("train", "digits", 2))
+    for r in FederatedLearning(model()).rounds():
+        if r.number == 2:
+            break
+    assert len(fake.updates) == 1
+
+
+def test_a_body_that_raises_sends_nothing() -> None:
+    fake = in_job(Work("train", "digits", 1))
+    with pytest.raises(ZeroDivisionError):
+        for _ in FederatedLearning(model()).rounds():
+            _ = 1 / 0
+    assert fake.updates == []
+
+
+def test_num_samples_of_the_script_goes_before_the_data_sets() -> None:
+    fake = in_job(Work("train", "digits", 1))
+    list(FederatedLearning(model(), num_samples=np.int64(7)).rounds())  # type: ignore[arg-type]
+    assert fake.updates[0][1] == 7
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "7"])
+def test_a_senseless_num_samples_is_refused_at_once(count: Any) -> None:
+    with pytest.raises(Refused, match="num_samples"):
+        FederatedLearning(model(), num_samples=count)
+
+
+def test_with_no_number_of_samples_it_says_what_to_add() -> None:
+    fake = in_job(Work("train", "digits", 1))
+    fake.dataset_samples = 0
+    with pytest.raises(Refused, match=r"num_samples=len\(data\)"):
+        list(FederatedLearning(model()).rounds())
+
+
+def test_without_evaluate_an_evaluation_says_what_to_add() -> None:
+    fake = in_job(Work("evaluate", "digits", 1))
+    with pytest.raises(HeliographError, match="evaluate=accuracy"):
+        list(FederatedLearning(model()).rounds())
+    assert fake.evaluations == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", None, [1, 2]])
+def test_a_metric_that_is_no_finite_number_is_refused_by_name(value: Any) -> None:
+    in_job(Work("train", "digits", 1))
+    with pytest.raises(Refused, match="report: loss: expected a finite number"):
+        for r in FederatedLearning(model()).rounds():
+            r.report(loss=value)
+
+
+def test_an_evaluation_that_is_no_finite_number_is_refused() -> None:
+    in_job(Work("evaluate", "digits", 1))
+    with pytest.raises(Refused, match="evaluate: accuracy"):
+        list(FederatedLearning(model(), evaluate=lambda: float("nan")).rounds())
+
+
+def test_weights_of_another_model_are_refused_and_leave_this_one_alone(tmp_path: Path) -> None:
+    fake = in_job(Work("train", "digits", 1, file(tmp_path, w=np.ones((3, 2), np.float32))))
+    own = model()
+    with pytest.raises(Refused, match=r"field w: expected shape \(3,\), got shape \(3, 2\)"):
+        list(FederatedLearning(own).rounds())
+    assert own["w"].tolist() == [0, 0, 0]
+    assert fake.updates == []
+
+
+def test_bfloat16_weights_of_the_job_are_read_as_floats() -> None:
+    values = np.array([1.5, -2.0, 0.25], np.float32)
+    bits = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+    weights = TensorFile(tensors.header({"w": ("BF16", (3,), 6)}) + bits)
+    in_job(Work("evaluate", "digits", 1, weights))
+    own = model()
+    list(FederatedLearning(own, evaluate=lambda: 1.0).rounds())
+    assert own["w"].tolist() == values.tolist()
+
+
+def test_a_model_of_no_known_kind_is_refused() -> None:
+    in_job(Work("initialise", "digits", 0))
+    with pytest.raises(Refused, match=r"expected a torch\.nn\.Module"):
+        list(FederatedLearning(object()).rounds())
+
+
+@pytest.mark.parametrize("framework", ["sklearn", "torch", "keras"])
+def test_an_example_takes_part_in_a_job(framework: str, tmp_path: Path) -> None:
+    pytest.importorskip(framework)
+    pytest.importorskip("sklearn")
+    from sklearn.datasets import load_digits
+
+    class Alone(FakeSession):
+        """A job of one participant: each update is the next global model, and the last is measured."""
+
+        rounds = 0
+
+        def next_work(self) -> Work | None:
+            self.rounds += 1
+            if self.rounds == 1:
+                return Work("initialise", self.job, 0)
+            weights = TensorFile(tensors.dumps(self.updates[-1][0]))
+            kinds = {2: "train", 3: "train", 4: "evaluate"}
+            kind = kinds.get(self.rounds)
+            return Work(kind, self.job, self.rounds - 1, weights) if kind else None  # type: ignore[arg-type]
+
+    x, y = load_digits(return_X_y=True)
+    session.current = fake = Alone()
+    fake.dataset, fake.dataset_samples = tmp_path / "digits.npz", len(y)
+    np.savez(fake.dataset, x=(x / 16).astype(np.float32), y=y.astype(np.int64))
+    runpy.run_path(str(EXAMPLES / f"{framework}_digits.py"), run_name="__main__")
+    assert [samples for _, samples, _ in fake.updates] == [len(y)] * 3
+    [(metrics, samples)] = fake.evaluations
+    assert metrics["accuracy"] > 0.8
+    assert samples == len(y)

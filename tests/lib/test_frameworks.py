@@ -1,0 +1,339 @@
+"""Each framework's adapter: what goes out comes back in, in place, and what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heliograph.bus import tensors
+from heliograph.bus.errors import Refused
+from heliograph.bus.tensors import TensorFile
+from heliograph.frameworks import ModelAdapter, adapter_for
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def read_only(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+    """As arrays come from a mapped file."""
+    return {name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in arrays.items()}
+
+
+def plus_one(arrays: Arrays) -> Arrays:
+    return read_only({name: (array + 1).astype(array.dtype) for name, array in arrays.items()})
+
+
+def assert_same(left: Arrays, right: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    assert left.keys() == right.keys()
+    for name, array in left.items():
+        assert array.dtype == right[name].dtype
+        assert array.shape == right[name].shape
+        np.testing.assert_array_equal(array, right[name])
+
+
+def assert_takes_and_snapshots(adapter: ModelAdapter) -> Arrays:
+    before = adapter.get()
+    kept = {name: array.copy() for name, array in before.items()}
+    wanted = plus_one(before)
+    adapter.set(wanted)
+    assert_same(adapter.get(), wanted)
+    assert_same(before, kept)  # what get() gave is a snapshot
+    return wanted
+
+
+def assert_refuses(adapter: ModelAdapter, name: str) -> None:
+    """A missing, an unknown and a misshapen array, and a wrong kind of number; the model stays as it was."""
+    own = adapter.get()
+    wrong = {
+        "missing": {key: array for key, array in plus_one(own).items() if key != name},
+        "unknown": plus_one(own) | {"another": np.zeros(1, np.float32)},
+        "shape": plus_one(own) | {name: np.zeros((*own[name].shape, 2), own[name].dtype)},
+        "kind": plus_one(own) | {name: np.zeros(own[name].shape, np.uint16)},
+    }
+    for what, arrays in wrong.items():
+        with pytest.raises(Refused) as refused:
+            adapter.set(arrays)
+        assert refused.value.field == ("another" if what == "unknown" else name)
+        assert_same(adapter.get(), own)
+
+
+class TestArrays:
+    def test_written_in_place(self) -> None:
+        model = {"w": np.zeros((2, 3), np.float32).T, "steps": np.array(4)}
+        held = model["w"]
+        wanted = assert_takes_and_snapshots(adapter_for(model))
+        assert model["w"] is held
+        np.testing.assert_array_equal(held, wanted["w"])
+
+    def test_a_wider_float_fits_and_another_kind_does_not(self) -> None:
+        model = {"w": np.zeros(2, np.float32)}
+        adapter_for(model).set({"w": np.array([1, 2], np.float64)})
+        assert model["w"].dtype == np.float32
+        assert model["w"].tolist() == [1, 2]
+        assert_refuses(adapter_for(model), "w")
+
+    def test_values_that_cannot_be_written_in_place_are_refused(self) -> None:
+        with pytest.raises(Refused, match=r"model\['b'\]"):
+            adapter_for({"w": np.zeros(1), "b": 0.0})
+        with pytest.raises(Refused, match="read-only"):
+            adapter_for(read_only({"w": np.zeros(2)})).set({"w": np.ones(2)})
+
+
+class TestChoice:
+    def test_no_framework_is_imported(self) -> None:
+        code = (
+            "import sys; from heliograph.frameworks import adapter_for; import numpy\n"
+            "adapter_for({'w': numpy.zeros(1)}).get()\n"
+            "heavy = {'torch', 'keras', 'tensorflow', 'sklearn'} & set(sys.modules); assert not heavy, heavy"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def test_an_adapter_of_ones_own_is_taken(self) -> None:
+        class Own:
+            def get(self) -> Arrays:
+                return {}
+
+            def set(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None: ...
+
+        own = Own()
+        assert adapter_for(own) is own
+
+    def test_anything_else_is_refused_by_its_type(self) -> None:
+        with pytest.raises(Refused, match=r"got builtins\.list"):
+            adapter_for([np.zeros(1)])
+
+
+class TestSklearn:
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    y = np.arange(60) % 3
+
+    @pytest.fixture(autouse=True)
+    def _needs_sklearn(self) -> None:
+        pytest.importorskip("sklearn")
+
+    def test_sgd_trains_on_from_what_it_is_given(self) -> None:
+        from sklearn.linear_model import SGDClassifier
+
+        for settings in ({}, {"average": True}):
+            for classes in (2, 3):
+                model = SGDClassifier(learning_rate="constant", eta0=1e-9, random_state=0, alpha=0.0, **settings)
+                model.partial_fit(self.x, self.y % classes, classes=np.arange(classes))
+                wanted = assert_takes_and_snapshots(adapter_for(model))
+                model.partial_fit(self.x, self.y % classes)
+                for name, array in adapter_for(model).get().items():  # at such a rate it stays where it was put
+                    np.testing.assert_allclose(array, wanted[name], atol=1e-5)
+                assert_refuses(adapter_for(model), "coef_")
+
+    def test_mlp(self) -> None:
+        from sklearn.neural_network import MLPClassifier
+
+        model = MLPClassifier((5,), random_state=0).partial_fit(self.x, self.y, classes=[0, 1, 2])
+        wanted = assert_takes_and_snapshots(adapter_for(model))
+        assert sorted(wanted) == ["coefs_/0", "coefs_/1", "intercepts_/0", "intercepts_/1"]
+        held = model.coefs_[0].copy()
+        model.partial_fit(self.x, self.y)
+        assert 0 < np.abs(model.coefs_[0] - held).max() < 0.1
+        assert_refuses(adapter_for(model), "coefs_/1")
+
+    def test_logistic_regression_with_warm_start(self) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        model = LogisticRegression(warm_start=True).fit(self.x, self.y)
+        wanted = assert_takes_and_snapshots(adapter_for(model))
+        scores = self.x @ wanted["coef_"].T + wanted["intercept_"]
+        np.testing.assert_allclose(model.decision_function(self.x), scores)
+
+    def test_an_intercept_that_is_a_number(self) -> None:
+        from sklearn.linear_model import LinearRegression
+
+        model = LinearRegression(fit_intercept=False).fit(self.x, self.y)
+        assert_takes_and_snapshots(adapter_for(model))
+        assert model.intercept_ == 1.0
+
+    def test_not_fitted_says_what_to_call(self) -> None:
+        from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
+
+        with pytest.raises(Refused, match=r"partial_fit\(x\[:1\], y\[:1\], classes=\.\.\.\) once"):
+            adapter_for(SGDClassifier()).get()
+        with pytest.raises(Refused, match=r"partial_fit\(x\[:1\], y\[:1\]\) once"):
+            adapter_for(SGDRegressor()).set({})
+        with pytest.raises(Refused, match="once with warm_start=True"):
+            adapter_for(LogisticRegression(warm_start=True)).get()
+
+
+class TestTorch:
+    @pytest.fixture(autouse=True)
+    def _needs_torch(self) -> None:
+        pytest.importorskip("torch")
+
+    def network(self) -> Any:
+        import torch
+        from torch import nn
+
+        class Network(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.embed = nn.Embedding(6, 4)
+                self.low = nn.Linear(4, 4, dtype=torch.bfloat16)
+                self.norm = nn.BatchNorm1d(4)
+                self.head = nn.Linear(4, 6, bias=False)
+                self.head.weight = self.embed.weight  # tied
+                self.scale = nn.Parameter(torch.tensor(2.0))  # 0-dim
+                self.turned = nn.Parameter(torch.arange(6.0).reshape(2, 3).T)  # not contiguous
+                self.register_buffer("mask", torch.tensor([True, False]))
+
+            def get_extra_state(self) -> object:
+                return {"anything": object()}
+
+            def set_extra_state(self, state: object) -> None: ...
+
+        return Network()
+
+    def test_parameters_and_buffers_in_place(self) -> None:
+        import torch
+
+        model = self.network()
+        held = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if "extra" not in name}
+        adapter = adapter_for(model)
+        arrays = adapter.get()
+        assert arrays.keys() == held.keys()
+        assert arrays["low.weight"].dtype == np.float32
+        assert arrays["norm.num_batches_tracked"].dtype == np.int64
+        assert arrays["scale"].shape == ()
+        wanted = read_only({
+            name: ~array if array.dtype == bool else (np.ceil(array) + 1).astype(array.dtype)
+            for name, array in arrays.items()
+        })  # fmt: skip
+        adapter.set(wanted)
+        assert_same(adapter.get(), wanted)
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            assert "extra" in name or tensor is held[name]
+        assert model.head.weight is model.embed.weight
+        assert model.low.weight.dtype == torch.bfloat16
+        assert model.turned.stride() == (1, 3)
+        assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+    def test_misfits_are_refused(self) -> None:
+        import torch
+
+        adapter = adapter_for(torch.nn.Linear(3, 2))
+        assert_takes_and_snapshots(adapter)
+        assert_refuses(adapter, "weight")
+
+    def test_an_optimizer_goes_on_from_what_was_set(self) -> None:
+        import torch
+
+        model = torch.nn.Linear(1, 1, bias=False)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        adapter_for(model).set({"weight": np.full((1, 1), 5, np.float32)})
+        model(torch.ones(1, 1)).sum().backward()
+        optimizer.step()
+        assert adapter_for(model).get()["weight"] == 4.0
+
+    def test_a_compiled_module_has_the_names_of_its_own(self) -> None:
+        import torch
+
+        model = torch.nn.Linear(3, 2)
+        assert adapter_for(torch.compile(model)).get().keys() == {"weight", "bias"}
+
+    def test_a_lazy_module_says_what_to_do(self) -> None:
+        import torch
+
+        with pytest.raises(Refused, match="Run one batch"):
+            adapter_for(torch.nn.LazyLinear(2)).get()
+        with pytest.raises(Refused, match="meta device"):
+            adapter_for(torch.nn.Linear(2, 2, device="meta")).get()
+
+    def test_through_a_file(self) -> None:
+        model, other = self.network(), self.network()
+        with TensorFile(tensors.dumps(adapter_for(model).get())) as file:
+            adapter_for(other).set(file.arrays())
+        assert_same(adapter_for(other).get(), adapter_for(model).get())
+
+
+class TestKeras:
+    @pytest.fixture(autouse=True)
+    def _needs_keras(self) -> None:
+        pytest.importorskip("keras")
+
+    def network(self, **settings: Any) -> Any:
+        import keras
+
+        layers = [keras.Input((4,)), keras.layers.Dense(5), keras.layers.BatchNormalization(),
+                  keras.layers.Dropout(0.5), keras.layers.Dense(3, **settings)]  # fmt: skip
+        return keras.Sequential(layers)
+
+    def test_weights_in_place_while_compiled(self) -> None:
+        model = self.network()
+        model.compile("sgd", "mse")
+        model.optimizer.learning_rate = 0.0
+        x, y = np.ones((8, 4), np.float32), np.ones((8, 3), np.float32)
+        model.fit(x, y, verbose=0)
+        held = list(model.weights)
+        wanted = assert_takes_and_snapshots(adapter_for(model))
+        assert all(left is right for left, right in zip(held, model.weights, strict=True))
+        model.fit(x, y, verbose=0)  # the train step traced before sees what was set
+        np.testing.assert_array_equal(adapter_for(model).get()["sequential/dense/kernel"],
+                                      wanted["sequential/dense/kernel"])  # fmt: skip
+        assert_refuses(adapter_for(model), "sequential/dense/kernel")
+
+    def test_names_do_not_depend_on_what_the_process_built_before(self) -> None:
+        first, second = self.network(), self.network()
+        assert first.weights[0].path != second.weights[0].path
+        names = adapter_for(first).get().keys()
+        assert names == adapter_for(second).get().keys()
+        assert {"sequential/dense/kernel", "sequential/dense_1/bias"} <= names
+
+    def test_layers_that_share_a_name_and_a_tied_layer(self) -> None:
+        import keras
+
+        class Pair(keras.Model):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.one = keras.layers.Dense(2, name="d")
+                self.two = keras.layers.Dense(2, name="d")
+                self.again = self.one
+
+            def call(self, x: Any) -> Any:
+                return self.again(self.two(self.one(x)))
+
+        model = Pair()
+        with pytest.raises(Refused, match="not built yet"):
+            adapter_for(model).get()
+        model(np.ones((1, 2), np.float32))
+        assert len(assert_takes_and_snapshots(adapter_for(model))) == 4
+
+    def test_bfloat16_travels_as_float32(self) -> None:
+        model = self.network(dtype="bfloat16")
+        adapter = adapter_for(model)
+        arrays = adapter.get()
+        assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+        wanted = read_only({name: np.ceil(array) + 1 for name, array in arrays.items()})
+        adapter.set(wanted)
+        assert_same(adapter.get(), wanted)
+        assert model.weights[-1].dtype == "bfloat16"
+
+    def test_what_was_set_outlives_its_file(self) -> None:
+        model = self.network()
+        arrays = {name: np.full_like(array, 3) for name, array in adapter_for(model).get().items()}
+        memory = bytearray(tensors.dumps(arrays))
+        with TensorFile(memory) as file:  # type: ignore[arg-type]
+            adapter_for(model).set(file.arrays())
+        memory[:] = bytes(len(memory))
+        assert_same(adapter_for(model).get(), arrays)
+
+
+def test_torch_and_keras_live_in_one_process() -> None:
+    torch, keras = pytest.importorskip("torch"), pytest.importorskip("keras")
+    one, other = torch.nn.Linear(2, 2), keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    for _ in range(3):
+        torch.nn.functional.mse_loss(one(torch.ones(4, 2)), torch.zeros(4, 2)).backward()
+        other.compile("sgd", "mse")
+        other.fit(np.ones((4, 2), np.float32), np.zeros((4, 2), np.float32), verbose=0)
+    assert_takes_and_snapshots(adapter_for(one))
+    assert_takes_and_snapshots(adapter_for(other))

@@ -1,0 +1,1 @@
+"""Processes launched on demand by an agent: train, evaluate, aggregate."""

@@ -1,0 +1,335 @@
+"""The aggregation worker: collects a round's updates, checks each, closes the round, and is alone in deciding what
+counted.
+
+Its close record in key-value is written by compare-and-set before the event that tells of it; after a crash it reads
+the stream of updates again from the round's start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from heliograph.bus import topics
+from heliograph.bus.errors import Conflict, HeliographError, Refused, Unreachable
+from heliograph.bus.payloads import Aggregation, Assignment, ModelUpdate, Task
+from heliograph.bus.payloads import Refused as NotCounted
+from heliograph.bus.port import Received
+from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.tensors import Tensor, TensorFile
+from heliograph.bus.topics import MODEL_UPDATE
+from heliograph.bus.transport import Message
+from heliograph.bus.world import World
+from heliograph.workers.algorithms import choose
+from heliograph.workers.blocks import Input, aggregate
+from heliograph.workers.checks import check_claims, check_norm, check_weights
+from heliograph.workers.collection import CloseReason, Collection, Staged
+from heliograph.workers.runtime import Launch, Runtime, log, run
+
+ROUNDS = "rounds"
+"""The key-value bucket of close records: ``<job uid>.<round>``."""
+MODELS = "models"
+"""The bucket of global models."""
+FETCHES = 4
+"""Updates fetched at the same time."""
+RETRY = 0.2
+KEPT_MODELS = 2
+
+
+class Aggregator:
+    """Aggregates one job, round after round."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._world = runtime.world
+        self._collection: Collection | None = None
+        self._task: Task | None = None
+        self._base: Path | bytes | None = None
+        self._layout: Mapping[str, Tensor] | None = None
+        self._ahead: list[tuple[Received[ModelUpdate], int]] = []
+        self._position = 0
+        self._changed = asyncio.Event()
+        self._fetching = asyncio.Semaphore(FETCHES)
+        self._stages: set[asyncio.Task[None]] = set()
+        self._models: list[str] = []
+        self._reading: asyncio.Task[None] | None = None
+        self._updates = runtime.launch.directory / "updates"
+
+    async def run(self) -> None:
+        """Until the job has ended."""
+        async with asyncio.TaskGroup() as group:
+            closing = group.create_task(self._close_when_due())
+            await self._runtime.assignments(lambda each: self._assigned(each, group))
+            closing.cancel()
+            for task in self._stages:
+                task.cancel()
+            if self._reading is not None:
+                self._reading.cancel()
+
+    async def _assigned(self, assignment: Assignment, group: asyncio.TaskGroup) -> None:
+        task = assignment.task
+        if assignment.ended or task.collect is None or not task.active:
+            return
+        if self._task is not None and (self._task.job_uid, self._task.round) == (task.job_uid, task.round):
+            if self._collection is not None:
+                self._collection.spec = task.collect
+                self._changed.set()
+            return
+        rounds = await self._runtime.bus.kv(ROUNDS)
+        if record := await rounds.get(f"{task.job_uid}.{task.round}"):
+            await self._tell(Aggregation.model_validate_json(record.value))
+            return
+        await self._begin(task)
+        if self._reading is None:
+            self._reading = group.create_task(self._read(task.job, task.collect.start))
+
+    async def _begin(self, task: Task) -> None:
+        assert task.collect is not None
+        parameters, self._combine = choose(task.algorithm or "FedAvg", task.parameters)
+        self._parameters = parameters
+        self._base = await self._source(task.model) if task.model is not None else None
+        self._layout = None
+        if self._base is not None:
+            with TensorFile(self._base) as file:
+                self._layout = dict(file.tensors)
+        self._task = task
+        self._collection = Collection(
+            job_uid=task.job_uid,
+            round=task.round,
+            base=task.model.digest if task.model else None,
+            spec=task.collect,
+            min_updates=parameters.min_node_number if task.round else 1,
+            began=self._world.monotonic(),
+        )
+        waiting, self._ahead = self._ahead, []
+        for received, sequence in waiting:
+            self._take(received, sequence)
+        await self._runtime.say("running", task.round)
+        self._changed.set()
+
+    async def _source(self, ref: WeightsRef) -> Path | bytes:
+        """The weights as bytes or as a file of this node, fetched where they are not here."""
+        if ref.inline is not None:
+            return ref.inline
+        target = self._runtime.launch.models / ref.digest
+        while not target.exists():
+            try:
+                await (await self._runtime.bus.blobs(ref.bucket or MODELS)).fetch(ref, target)
+            except Unreachable as error:
+                log(f"base model {ref.digest[:12]}: {error}; trying again")
+                await self._world.sleep(RETRY)
+        return target
+
+    async def _read(self, job: str, start: int) -> None:
+        async with self._runtime.bus.consume(MODEL_UPDATE.filter(job=job), start=start) as messages:
+            async for message in messages:
+                self._position = message.sequence
+                self._receive(message)
+
+    def _receive(self, message: Message) -> None:
+        try:
+            received = self._runtime.port.read(MODEL_UPDATE, message)
+        except Refused as error:
+            params = MODEL_UPDATE.match(message.topic)
+            if self._collection is not None and params is not None:
+                self._collection.refuse(params["edge"], self._collection.round, str(error))
+                self._changed.set()
+            log(f"refused: {error}")
+            return
+        self._take(received, message.sequence)
+
+    def _take(self, received: Received[ModelUpdate], sequence: int) -> None:
+        collection = self._collection
+        if collection is None:  # between two rounds: the next one judges it
+            self._ahead.append((received, sequence))
+            return
+        update, edge = received.payload, received.params["edge"]
+        judgement, reason = collection.judge(update, edge)
+        if judgement == "ahead":
+            self._ahead.append((received, sequence))
+        elif judgement == "duplicate":
+            collection.duplicates += 1
+        elif judgement == "late":
+            collection.late.append(_note(edge, update.round, reason))
+            log(f"late: {edge}: {reason}")
+        elif judgement == "refused":
+            collection.refuse(edge, update.round, reason)
+            log(f"refused: {edge}: {reason}")
+        else:
+            collection.staging[edge] = update
+            stage = asyncio.create_task(self._stage(collection, update, edge, sequence))
+            self._stages.add(stage)
+            stage.add_done_callback(self._stages.discard)
+        self._changed.set()
+
+    async def _stage(self, collection: Collection, update: ModelUpdate, edge: str, sequence: int) -> None:
+        """Fetches an update's weights and checks them; what fails is quarantined with its reason."""
+        target = self._updates / f"{edge}-{update.weights.digest}"
+        try:
+            check_claims(update, collection.base, collection.spec.samples.get(edge))
+            source = await self._fetch(update.weights, target)
+            if isinstance(source, bytes):
+                self._check(source)
+            else:
+                await self._world.in_thread(self._check, source)
+        except (Refused, OSError) as error:
+            collection.refuse(edge, update.round, str(error))
+            target.unlink(missing_ok=True)
+            log(f"refused: {edge}: {error}")
+        else:
+            if collection.staging.pop(edge, None) is not None:
+                collection.staged[edge] = Staged(update, int(update.num_samples), sequence)
+        self._changed.set()
+
+    def _check(self, source: Path | bytes) -> None:
+        check_weights(source, self._layout)
+        check_norm(source, self._base, self._parameters.norm_bound)
+
+    async def _fetch(self, ref: WeightsRef, target: Path) -> Path | bytes:
+        if ref.inline is not None:
+            import hashlib
+
+            digest = hashlib.sha256(ref.inline).hexdigest()
+            if digest != ref.digest or len(ref.inline) != ref.size:
+                raise Refused("digest", field="weights.digest", expected=digest, got=ref.digest)
+            return ref.inline
+        if ref.bucket is None:
+            raise Refused("invalid", field="weights", expected="weights inline or in a bucket", got="neither")
+        async with self._fetching:
+            while True:
+                try:
+                    return await (await self._runtime.bus.blobs(ref.bucket)).fetch(ref, target)
+                except Unreachable as error:
+                    log(f"update {ref.digest[:12]}: {error}; trying again")
+                    await self._world.sleep(RETRY)
+
+    async def _close_when_due(self) -> None:
+        while True:
+            self._changed.clear()
+            collection = self._collection
+            if collection is not None and (reason := collection.close_reason(self._world.monotonic())):
+                await self._close(collection, reason)
+                continue
+            timeout = None
+            if collection is not None:
+                timeout = max(0.05, collection.deadline - self._world.monotonic())
+                if collection.deadline < self._world.monotonic():
+                    timeout = None  # past it: the next update closes the round
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), timeout)
+
+    async def _close(self, collection: Collection, reason: CloseReason) -> None:
+        assert self._task is not None
+        self._collection = None
+        closed = await self._result(collection, reason)
+        rounds = await self._runtime.bus.kv(ROUNDS)
+        key = f"{collection.job_uid}.{collection.round}"
+        while True:
+            try:
+                await rounds.put(key, closed.model_dump_json().encode(), 0)
+            except Conflict:  # closed before a crash: that record decides
+                entry = await rounds.get(key)
+                assert entry is not None
+                closed = Aggregation.model_validate_json(entry.value)
+            except Unreachable as error:
+                log(f"close record of round {collection.round}: {error}; trying again")
+                await self._world.sleep(RETRY)
+                continue
+            break
+        await self._tell(closed)
+        await self._tidy(collection, closed)
+
+    async def _result(self, collection: Collection, reason: CloseReason) -> Aggregation:
+        staged = collection.staged
+        model = self._task.model if self._task else None
+        if staged:
+            inputs = {
+                edge: Input(
+                    each.update.weights.inline or self._updates / f"{edge}-{each.update.weights.digest}",
+                    float(each.num_samples),
+                )
+                for edge, each in staged.items()
+            }
+            models = self._runtime.launch.models
+            if sum(each.update.weights.size for each in staged.values()) < 4_000_000:
+                model = aggregate(inputs, self._combine, models, threads=1)
+            else:
+                model = await self._world.in_thread(aggregate, inputs, self._combine, models)
+            if model.inline is None:
+                store = await self._runtime.bus.blobs(MODELS)
+                model = await store.put(models / model.digest, model)
+        settled = [sequence for _, sequence in self._ahead]
+        return Aggregation(
+            job=self._task.job if self._task else "",
+            job_uid=collection.job_uid,
+            round=collection.round,
+            model=model,
+            counted={edge: staged[edge].update.weights.digest for edge in sorted(staged)},
+            num_samples=sum(each.num_samples for each in staged.values()),
+            metrics=_mean_metrics(staged),
+            refused=collection.refused[:1000],
+            late=collection.late[:1000],
+            duplicates=collection.duplicates,
+            duration_seconds=round(self._world.monotonic() - collection.began, 6),
+            reason=reason,
+            next_sequence=min(settled, default=self._position + 1),
+        )
+
+    async def _tell(self, closed: Aggregation) -> None:
+        """Tells that a round is closed; with the same id each time, it is the same fact."""
+        while True:
+            try:
+                await self._runtime.port.publish(
+                    topics.AGGREGATION, closed, id=f"{closed.job_uid}.{closed.round}", job=closed.job
+                )
+                return
+            except Unreachable as error:
+                log(f"round {closed.round}: {error}; trying again")
+                await self._world.sleep(RETRY)
+
+    async def _tidy(self, collection: Collection, closed: Aggregation) -> None:
+        """Frees what the closed round held; a failure only leaves it for the next time."""
+        for edge, each in collection.staged.items():
+            ref = each.update.weights
+            (self._updates / f"{edge}-{ref.digest}").unlink(missing_ok=True)
+            if ref.bucket is not None:
+                with contextlib.suppress(HeliographError):
+                    await (await self._runtime.bus.blobs(ref.bucket)).delete(ref.digest)
+        if closed.model is not None and closed.model.inline is None:
+            self._models.append(closed.model.digest)
+        while len(self._models) > KEPT_MODELS:
+            old = self._models.pop(0)
+            if old in self._models:
+                continue
+            (self._runtime.launch.models / old).unlink(missing_ok=True)
+            with contextlib.suppress(HeliographError):
+                await (await self._runtime.bus.blobs(MODELS)).delete(old)
+
+
+def _note(edge: str, round: int, reason: str) -> NotCounted:
+    return NotCounted(edge=edge, round=round, reason=reason)
+
+
+def _mean_metrics(staged: Mapping[str, Staged]) -> dict[str, float]:
+    """The mean of the metrics that every participant reported, weighted by samples."""
+    if not staged:
+        return {}
+    names = set.intersection(*(set(each.update.metrics) for each in staged.values()))
+    total = sum(each.num_samples for each in staged.values())
+    return {
+        name: sum(each.update.metrics[name] * each.num_samples for each in staged.values()) / total
+        for name in sorted(names)
+    }
+
+
+async def main() -> None:
+    """Entry of the process."""
+    async with Runtime(Launch.from_environment(), World()) as runtime:
+        await Aggregator(runtime).run()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,91 @@
+"""One round's updates, as a pure state machine: what to do with each that comes, and when the round is due to close.
+
+An update's identity is (job uid, round, edge). It counts exactly once, whatever is repeated, reordered or replayed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from heliograph.bus.payloads import ModelUpdate, Refused, RoundSpec
+
+Judgement = Literal["stage", "duplicate", "late", "ahead", "refused"]
+CloseReason = Literal["complete", "quorum", "deadline"]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An update that has passed every check."""
+
+    update: ModelUpdate
+    num_samples: int
+    sequence: int
+
+
+@dataclass
+class Collection:
+    """The updates of one round of one job.
+
+    Attributes:
+        began: monotonic seconds at which the round was asked for.
+        staging: edges whose update is being fetched and checked.
+        answered: edges that need not be waited for: counted, refused, or being looked at.
+    """
+
+    job_uid: str
+    round: int
+    base: str | None
+    spec: RoundSpec
+    min_updates: int
+    began: float
+    staging: dict[str, ModelUpdate] = field(default_factory=dict)
+    staged: dict[str, Staged] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
+    late: list[Refused] = field(default_factory=list)
+    duplicates: int = 0
+
+    def judge(self, update: ModelUpdate, edge: str) -> tuple[Judgement, str]:
+        """What to do with an update that came on ``edge``'s topic, and why where it is not used."""
+        if update.edge != edge:
+            return "refused", f"field edge: expected {edge}, whose topic it came on, got {update.edge}"
+        if update.job_uid != self.job_uid:
+            return "refused", f"field job_uid: expected this job's {self.job_uid}, got {update.job_uid}"
+        if update.round < self.round:
+            return "late", f"round {update.round} was closed already; round {self.round} is open"
+        if update.round == self.round + 1:
+            return "ahead", ""
+        if update.round > self.round:
+            return "refused", f"field round: expected {self.round}, got {update.round}"
+        if edge not in self.spec.participants:
+            return "refused", f"edge {edge} was not asked in round {self.round}"
+        known = self.staging.get(edge) or (self.staged[edge].update if edge in self.staged else None)
+        if known is not None:
+            if known.weights.digest == update.weights.digest:
+                return "duplicate", ""
+            return "refused", f"round {self.round}: a second update with other weights; the first one counts"
+        if any(each.edge == edge and each.round == self.round for each in self.refused):
+            return "duplicate", ""
+        return "stage", ""
+
+    def refuse(self, edge: str, round: int, reason: str) -> None:
+        """Notes a refusal; its edge is not waited for any more."""
+        self.staging.pop(edge, None)
+        self.refused.append(Refused(edge=edge, round=round, reason=reason[:1000]))
+
+    def close_reason(self, now: float) -> CloseReason | None:
+        """Why the round is to be closed now; None while it is not."""
+        counted = len(self.staged)
+        if self.staging:
+            return None
+        if self.spec.quorum is not None and counted >= self.spec.quorum:
+            return "quorum"
+        answered = self.staged.keys() | {each.edge for each in self.refused if each.round == self.round}
+        waited_for = set(self.spec.reachable or self.spec.participants)
+        if waited_for <= answered and (counted >= self.min_updates or now >= self.deadline):
+            return "complete"
+        return "deadline" if now >= self.deadline and counted >= self.min_updates else None
+
+    @property
+    def deadline(self) -> float:
+        return self.began + self.spec.deadline_seconds

@@ -1,0 +1,89 @@
+"""A producer's outbox: each event is kept until the agent says that it is on disk, and sent again after silence.
+
+The outbox lives in memory and does not survive its process: a worker that is started again gets its assignment again
+and makes the update anew, under a new incarnation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from heliograph.bus import topics
+from heliograph.bus.errors import HeliographError
+from heliograph.bus.event import encode
+from heliograph.bus.port import Port
+from heliograph.bus.topics import Topic
+
+P = TypeVar("P", bound=BaseModel)
+
+WINDOW = 512
+"""Events on their way that the agent has not acknowledged; further ones wait."""
+RESEND_AFTER = 1.0
+
+
+class Outbox:
+    """Numbers, signs and keeps this incarnation's events."""
+
+    def __init__(self, port: Port, producer: str, incarnation: str, key: bytes) -> None:
+        self._port = port
+        self._producer = producer
+        self._incarnation = incarnation
+        self._key = key
+        self._sequence = 0
+        self._waiting: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
+        self._room = asyncio.Condition()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._resend())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def send(self, topic: Topic[P], payload: P, **params: str) -> int:
+        """Sends an event and keeps it; waits only while the window is full. Returns its number."""
+        async with self._room:
+            await self._room.wait_for(lambda: len(self._waiting) < WINDOW)
+            self._sequence += 1
+            number = self._sequence
+        address = topic.at(**params)
+        event = self._port.event(topic, payload, address, sequence=number)
+        body = encode(event, key=self._key)
+        self._waiting[number] = (address, body)
+        await self._transmit(address, body)
+        return number
+
+    async def flush(self) -> None:
+        """Returns when everything sent is on the agent's disk."""
+        async with self._room:
+            await self._room.wait_for(lambda: not self._waiting)
+
+    async def _transmit(self, address: str, body: bytes) -> None:
+        try:
+            await self._port.bus.publish(address, body, sure=False)
+        except HeliographError:
+            return  # kept; sent again when the node's broker is back
+
+    async def _listen(self) -> None:
+        async with self._port.subscribe(topics.ACK, lambda error: None, producer=self._producer) as acks:
+            async for ack in acks:
+                if ack.payload.incarnation != self._incarnation:
+                    continue
+                async with self._room:
+                    while self._waiting and next(iter(self._waiting)) <= ack.payload.sequence:
+                        self._waiting.popitem(last=False)
+                    self._room.notify_all()
+
+    async def _resend(self) -> None:
+        while True:
+            oldest = next(iter(self._waiting), None)
+            await self._port.world.sleep(RESEND_AFTER)
+            if oldest is not None and oldest in self._waiting:  # a whole period without progress
+                for address, body in list(self._waiting.values()):
+                    await self._transmit(address, body)

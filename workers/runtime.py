@@ -1,0 +1,173 @@
+"""A worker process's connection to its node: assignments in, events out, the same on the edge (MQTT) and in the cloud
+(NATS)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from pydantic import BaseModel
+
+from heliograph.bus import topics
+from heliograph.bus.connect import connect
+from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.payloads import Assignment, WorkerState
+from heliograph.bus.permissions import upload_bucket
+from heliograph.bus.port import Port
+from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.topics import DEFAULT_ROOT, Topic
+from heliograph.bus.world import World
+from heliograph.workers.outbox import Outbox
+
+P = TypeVar("P", bound=BaseModel)
+HELLO_AGAIN = 2.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the agent tells a worker at its launch, by its environment."""
+
+    bus: str
+    root: str
+    edge: str
+    worker: str
+    secret: bytes
+    directory: Path
+    """This worker's own; what it writes under ``outbox`` the agent uploads."""
+    models: Path
+    """The node's models by digest, shared with the agent."""
+
+    @classmethod
+    def from_environment(cls) -> Launch:
+        """Raises Refused naming the variable that is missing: workers are launched by an agent, not by hand."""
+        try:
+            return cls(
+                bus=os.environ["HELIOGRAPH_BUS"],
+                root=os.environ.get("HELIOGRAPH_ROOT", DEFAULT_ROOT),
+                edge=os.environ["HELIOGRAPH_EDGE"],
+                worker=os.environ["HELIOGRAPH_WORKER"],
+                secret=bytes.fromhex(os.environ.pop("HELIOGRAPH_SECRET", "")),
+                directory=Path(os.environ["HELIOGRAPH_DIRECTORY"]),
+                models=Path(os.environ["HELIOGRAPH_MODELS"]),
+            )
+        except KeyError as missing:
+            raise Refused("invalid", field=str(missing.args[0]), expected="the environment of an agent's launch",
+                          hint="Workers are launched by 'heliograph agent', not by hand.") from None  # fmt: skip
+
+
+class Runtime:
+    """The worker's side of its agent. An async context manager."""
+
+    def __init__(self, launch: Launch, world: World) -> None:
+        self.launch = launch
+        self.world = world
+        self.bus = connect(launch.bus, root=launch.root, world=world, name=launch.worker)
+        self.incarnation = world.new_id()
+        self.port = Port(self.bus, world, f"{launch.edge}/{launch.worker}/{self.incarnation}")
+        self._outbox: Outbox | None = None
+        if not self.bus.durable:
+            self._outbox = Outbox(self.port, launch.worker, self.incarnation, launch.secret)
+
+    async def __aenter__(self) -> Self:
+        await self.bus.open()
+        await self.bus.link.wait_up(30)
+        if self._outbox is not None:
+            await self._outbox.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._outbox is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._outbox.flush(), 2)
+            await self._outbox.close()
+        await self.bus.close()
+
+    async def assignments(self, take: Callable[[Assignment], Awaitable[None]]) -> None:
+        """Hands each new assignment to ``take`` until the job has ended; asks again while none has come."""
+        told = ""
+        async with self.port.subscribe(topics.ASSIGNMENT, self._refused, worker=self.launch.worker) as received:
+            asking = asyncio.create_task(self._ask())
+            self.bus.link.listen(self._on_link)
+            try:
+                async for each in received:
+                    asking.cancel()
+                    text = each.payload.model_dump_json()
+                    if text != told:
+                        told = text
+                        await take(each.payload)
+                    if each.payload.ended:
+                        return
+            finally:
+                asking.cancel()
+
+    async def send(self, topic: Topic[P], payload: P, **params: str) -> None:
+        """Publishes an event that must not be lost."""
+        if self._outbox is not None:
+            await self._outbox.send(topic, payload, **params)
+        else:
+            await self.port.publish(topic, payload, **params)
+
+    async def offer(self, weights: WeightsRef) -> WeightsRef:
+        """Weights just written to the outbox directory, ready to be named in an event: on the edge the agent uploads
+        them before it forwards the event, in the cloud the worker does."""
+        if weights.inline is not None:
+            return weights
+        placed = weights.model_copy(update={"bucket": upload_bucket(self.launch.edge)})
+        if self.bus.durable:
+            file = self.launch.directory / "outbox" / weights.digest
+            await (await self.bus.blobs(upload_bucket(self.launch.edge))).put(file, weights)
+            file.unlink(missing_ok=True)
+        return placed
+
+    async def say(
+        self, state: Literal["hello", "running", "finished", "failed"], round: int = 0, detail: str = ""
+    ) -> None:
+        """Tells the agent what this worker is doing; the agent asks nobody, it listens."""
+        with contextlib.suppress(HeliographError):
+            payload = WorkerState(worker=self.launch.worker, state=state, round=round, detail=detail[:4000])
+            await self.port.publish(topics.WORKER, payload, sure=False, worker=self.launch.worker)
+
+    def _on_link(self, up: bool) -> None:
+        if up:  # what was said while the link was down was missed
+            self._hello = asyncio.get_running_loop().create_task(self.say("hello"))
+
+    async def _ask(self) -> None:
+        while True:
+            await self.say("hello")
+            await self.world.sleep(HELLO_AGAIN)
+
+    def _refused(self, error: Refused) -> None:
+        log(f"an assignment was refused: {error}")
+
+
+def log(line: str) -> None:
+    """A line of this worker's log: the agent puts what a worker prints onto the log topic."""
+    print(line, flush=True)
+
+
+def run(main: Callable[[], Awaitable[None]]) -> int:
+    """Runs a worker's main coroutine; an expected error becomes one line and exit code 1."""
+    try:
+        import uvloop
+
+        runner = uvloop.run
+    except ImportError:
+        runner = asyncio.run  # type: ignore[assignment]
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        runner(main())  # type: ignore[arg-type]
+    except HeliographError as error:
+        log(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,191 @@
+"""The training worker, also the evaluation worker: runs the user's script, with the event loop in a thread beside it.
+
+The script keeps the main thread, so that it may use signals, processes and frameworks as it always did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import runpy
+import sys
+import threading
+import traceback
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from heliograph import session
+from heliograph.bus import topics
+from heliograph.bus.errors import HeliographError
+from heliograph.bus.payloads import Assignment, Evaluation, ModelUpdate
+from heliograph.bus.resources.base import Scalar
+from heliograph.bus.tensors import TensorFile, write
+from heliograph.bus.world import World
+from heliograph.session import Work
+from heliograph.workers.runtime import Launch, Runtime, log, run
+
+if TYPE_CHECKING:
+    from heliograph.bus.tensors import Arrays
+
+
+T = TypeVar("T")
+
+
+class WorkerSession:
+    """The script's side of a worker; see ``heliograph.session.Session``. Its calls block the script's thread."""
+
+    def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
+        self._runtime = runtime
+        self._loop = loop
+        self._assigned: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
+        self._present: Assignment | None = None
+        self._done: tuple[str, int, str | None] | None = None
+        self._first: Assignment | None = None
+        self.edge = runtime.launch.edge
+        self.job = ""
+        self.dataset: Path | None = None
+        self.dataset_samples = 0
+        self.parameters: dict[str, Scalar] = {}
+
+    def put(self, assignment: Assignment) -> None:
+        """A new assignment, from the event loop's thread."""
+        self._assigned.put(assignment)
+
+    def wait_for_first(self) -> Assignment:
+        """The assignment with which this worker begins: it names script and data set."""
+        self._first = self._assigned.get()
+        self._describe(self._first)
+        return self._first
+
+    def next_work(self) -> Work | None:
+        while True:
+            assignment, self._first = self._first or self._assigned.get(), None
+            while not self._assigned.empty():  # only the newest is of interest
+                assignment = self._assigned.get()
+            self._describe(assignment)
+            task = assignment.task
+            if assignment.ended:
+                return None
+            base = task.model.digest if task.model is not None else None
+            key = (task.job_uid, task.round, base)
+            if not task.active or key == self._done:
+                continue
+            self._done = key
+            self._present = assignment
+            self._call(self._runtime.say("running", task.round))
+            return self._work(assignment)
+
+    def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
+        assert self._present is not None
+        task = self._present.task
+        written = write(arrays, self._runtime.launch.directory / "outbox")
+        weights = written if written.inline else self._call(self._runtime.offer(written))
+        update = ModelUpdate(
+            job=task.job,
+            job_uid=task.job_uid,
+            round=task.round,
+            edge=self.edge,
+            base=task.model.digest if task.model is not None else None,
+            weights=weights,
+            num_samples=num_samples,
+            metrics=metrics,
+        )
+        self._call(self._runtime.send(topics.MODEL_UPDATE, update, job=task.job, edge=self.edge))
+
+    def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None:
+        assert self._present is not None
+        task = self._present.task
+        assert task.model is not None
+        evaluation = Evaluation(
+            job=task.job, job_uid=task.job_uid, round=task.round, model=task.model.digest, metrics=metrics,
+            num_samples=num_samples,
+        )  # fmt: skip
+        self._call(self._runtime.send(topics.EVALUATION, evaluation, job=task.job))
+
+    def _work(self, assignment: Assignment) -> Work:
+        task = assignment.task
+        kind = "evaluate" if task.role == "evaluate" else "train"
+        weights = None
+        if task.model is None:
+            kind = "initialise"
+        elif task.model.inline is not None:
+            weights = TensorFile(task.model.inline, f"model {task.model.digest[:12]}")
+        else:
+            weights = TensorFile(Path(assignment.model_file))
+        return Work(kind, task.job, task.round, weights, task.parameters)  # type: ignore[arg-type]
+
+    def _describe(self, assignment: Assignment) -> None:
+        self.job = assignment.task.job
+        self.dataset = Path(assignment.dataset_file) if assignment.dataset_file else None
+        self.dataset_samples = assignment.dataset_samples
+        self.parameters = assignment.task.parameters
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+async def serve(ready: queue.SimpleQueue[WorkerSession], finished: threading.Event) -> None:
+    """The event loop's side: connects, hands assignments to the session, stays until the script is through."""
+    async with Runtime(Launch.from_environment(), World()) as runtime:
+        mine = WorkerSession(runtime, asyncio.get_running_loop())
+        ready.put(mine)
+
+        async def take(assignment: Assignment) -> None:
+            mine.put(assignment)
+
+        await runtime.assignments(take)
+        await runtime.world.in_thread(finished.wait)
+
+
+def run_script(mine: WorkerSession) -> int:
+    """Runs the user's script to its end. Returns the process's exit code."""
+    task = mine.wait_for_first().task
+    if task.script is None:
+        log("error: the task names no script; set trainScriptBootFile in its workerSpec")
+        return 1
+    script = Path(task.script.boot_file)
+    sys.path.insert(0, task.script.directory or str(script.parent))
+    sys.argv = [str(script)]
+    session.current = mine
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except HeliographError as error:
+        return _failed(mine, f"error: {error}")
+    except BaseException as error:  # the user's own: its traceback is what they need
+        traceback.print_exc()
+        return _failed(mine, f"{type(error).__name__}: {error}")
+    return 0
+
+
+def _failed(mine: WorkerSession, line: str) -> int:
+    log(line)
+    mine._call(mine._runtime.say("failed", detail=line))
+    return 1
+
+
+def main() -> int:
+    """Entry of the process."""
+    ready: queue.SimpleQueue[WorkerSession] = queue.SimpleQueue()
+    finished = threading.Event()
+    code: list[int] = []
+
+    def loop() -> None:
+        code.append(run(lambda: serve(ready, finished)))
+        if not finished.is_set():  # the bus is gone for good: the script must not wait for ever
+            import os
+
+            os._exit(code[0] or 1)
+
+    thread = threading.Thread(target=loop, name="bus", daemon=True)
+    thread.start()
+    result = run_script(ready.get())
+    finished.set()
+    thread.join(5)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -13,7 +13,7 @@ from heliograph.bus import topics
 from heliograph.bus.errors import Conflict, Refused, Unreachable
 from heliograph.bus.nats import check_size
 from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.transport import BlobStore, Bus, Entry, KeyValue, Message, Subscription
+from heliograph.bus.transport import Arrivals, BlobStore, Bus, Entry, KeyValue, Message, Subscription
 from heliograph.bus.world import World
 
 
@@ -101,24 +101,20 @@ class MemoryBus(Bus):
 
     @asynccontextmanager
     async def _subscribe(self, patterns: tuple[str, ...], queue: str) -> AsyncIterator[AsyncIterator[Message]]:
-        arrived: asyncio.Queue[Message] = asyncio.Queue()
-
-        async def stream() -> AsyncIterator[Message]:
-            while True:
-                yield await arrived.get()
+        arrivals = Arrivals()
 
         def receive(message: Message) -> None:
             if self.link.up:
-                arrived.put_nowait(message)
+                arrivals.put(message)
 
         await self.link.wait_up()
         mine = [(pattern, queue, receive) for pattern in patterns]
         self._hub.receivers += mine
         for message in self._hub.retained.values():
             if any(matches(pattern, message.topic) for pattern in patterns):
-                arrived.put_nowait(message)
+                arrivals.put(message)
         try:
-            yield stream()
+            yield arrivals
         finally:
             for entry in mine:
                 self._hub.receivers.remove(entry)
@@ -143,32 +139,8 @@ class MemoryBus(Bus):
         done = self._hub.acknowledged.setdefault(f"{name}/{durable}", set()) if durable else set()
         seen = self._hub.delivered.setdefault(f"{name}/{durable}", set()) if durable else set()
 
-        def acknowledging(sequence: int) -> Callable[[], object]:
-            async def acknowledge() -> None:
-                done.add(sequence)
-
-            return acknowledge
-
-        async def stream(live: AsyncIterator[Message]) -> AsyncIterator[Message]:
-            place = start - 1
-            while True:
-                for kept in list(self._hub.streams.get(name, [])):
-                    if kept.sequence > place and matches(pattern, kept.topic) and kept.sequence not in done:
-                        place = kept.sequence
-                        again = place in seen
-                        seen.add(place)
-                        yield Message(
-                            kept.topic,
-                            kept.body,
-                            headers=kept.headers,
-                            sequence=kept.sequence,
-                            redelivered=again,
-                            acknowledge=acknowledging(kept.sequence) if durable else None,  # type: ignore[arg-type]
-                        )
-                await anext(live)
-
         async with self.subscribe(pattern) as live:
-            yield stream(live)
+            yield _Consumed(self._hub, name, pattern, start, done if durable else None, live)
 
     async def last(self, topic: str) -> Message | None:
         for stream in self._hub.streams.values():
@@ -182,6 +154,41 @@ class MemoryBus(Bus):
 
     async def blobs(self, bucket: str) -> BlobStore:
         return _MemoryBlobs(bucket, self._hub.blobs.setdefault(bucket, {}))
+
+
+class _Consumed(AsyncIterator[Message]):
+    """A stream's messages from a place on, waiting for more at its end."""
+
+    def __init__(
+        self, hub: Hub, name: str, pattern: str, start: int, done: set[int] | None, live: AsyncIterator[Message]
+    ) -> None:
+        self._hub = hub
+        self._name = name
+        self._pattern = pattern
+        self._place = start - 1
+        self._done = done
+        self._live = live
+
+    async def __anext__(self) -> Message:
+        while True:
+            for kept in self._hub.streams.get(self._name, []):
+                if kept.sequence <= self._place or not matches(self._pattern, kept.topic):
+                    continue
+                if self._done is not None and kept.sequence in self._done:
+                    continue
+                self._place = kept.sequence
+                message = Message(kept.topic, kept.body, headers=kept.headers, sequence=kept.sequence)
+                if self._done is not None:
+                    message.acknowledge = self._acknowledging(kept.sequence)
+                return message
+            await anext(self._live)
+
+    def _acknowledging(self, sequence: int) -> Callable[[], Awaitable[None]]:
+        async def acknowledge() -> None:
+            assert self._done is not None
+            self._done.add(sequence)
+
+        return acknowledge
 
 
 class _MemoryKeyValue:

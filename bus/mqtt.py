@@ -18,7 +18,7 @@ from paho.mqtt.properties import Properties
 from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError, Refused, Unreachable
 from heliograph.bus.nats import check_size, safe_url
-from heliograph.bus.transport import Bus, Message, Subscription
+from heliograph.bus.transport import Arrivals, Bus, Message, Subscription
 from heliograph.bus.world import World
 
 KEEPALIVE = 5
@@ -95,7 +95,7 @@ class MqttBus(Bus):
                 continue
             self._client = client
             try:
-                for pattern in [*self._wanted, f"{self._own}/+"]:
+                for pattern in list(self._wanted):
                     await self._subscribe_at_broker(pattern)
                 self.link.set(True)
                 async for _ in client.messages:  # never one: this ends when the connection does
@@ -184,25 +184,20 @@ class MqttBus(Bus):
 
     @asynccontextmanager
     async def _subscribe(self, patterns: tuple[str, ...]) -> AsyncIterator[AsyncIterator[Message]]:
-        arrived: asyncio.Queue[Message] = asyncio.Queue()
-
-        async def stream() -> AsyncIterator[Message]:
-            while True:
-                yield await arrived.get()
-
+        arrivals = Arrivals()
         await self.link.wait_up()
         mine: list[str] = []
         try:
             for pattern in patterns:
-                self._wanted.setdefault(pattern, []).append(arrived.put_nowait)
+                self._wanted.setdefault(pattern, []).append(arrivals.put)
                 mine.append(pattern)
                 if self._client is not None:
                     with contextlib.suppress(*_FAILED):
                         await self._subscribe_at_broker(pattern)
-            yield stream()
+            yield arrivals
         finally:  # also of what was refused: asked for again at a reconnect, it would end that connection too
             for pattern in mine:
-                self._wanted[pattern].remove(arrived.put_nowait)
+                self._wanted[pattern].remove(arrivals.put)
                 if not self._wanted[pattern]:
                     del self._wanted[pattern]
                     if self._client is not None:
@@ -211,6 +206,10 @@ class MqttBus(Bus):
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
         await self.link.wait_up(timeout)
+        replies = f"{self._own}/+"
+        if replies not in self._wanted:  # only who asks needs the right to read replies
+            self._wanted[replies] = []
+            await self._subscribe_at_broker(replies)
         reply_to = f"{self._own}/{self._world.new_id()}"
         answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._asked[reply_to] = answered
@@ -235,27 +234,23 @@ class MqttBus(Bus):
         """A session of its own that the broker keeps, acknowledged by hand; QoS 1's guarantee and no more."""
         if not durable:
             raise Refused("unsupported", topic=pattern, expected="a durable name: an MQTT broker keeps no past")
-        arrived: asyncio.Queue[Any] = asyncio.Queue()
         await self.link.wait_up()
-        client = self.client(4, arrived.put_nowait, identifier=durable, clean_session=False)
+        arrivals = Arrivals()
+
+        def receive(raw: Any) -> None:
+            message = self.as_message(raw)
+
+            async def acknowledge() -> None:
+                client._client.ack(raw.mid, 1)
+
+            message.acknowledge = acknowledge
+            arrivals.put(message)
+
+        client = self.client(4, receive, identifier=durable, clean_session=False)
         client._client.manual_ack_set(True)
         async with client:
             await client.subscribe(self.full(pattern), qos=1)
-
-            def acknowledging(mid: int) -> Callable[[], Any]:
-                async def acknowledge() -> None:
-                    client._client.ack(mid, 1)
-
-                return acknowledge
-
-            async def stream() -> AsyncIterator[Message]:
-                while True:
-                    raw = await arrived.get()
-                    message = self.as_message(raw)
-                    message.acknowledge = acknowledging(raw.mid)
-                    yield message
-
-            yield stream()
+            yield arrivals
 
 
 def _handing_to(receive: Callable[[Any], None]) -> Any:

@@ -18,7 +18,7 @@ from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError, Refused, Unreachable
 from heliograph.bus.nats_blobs import NatsBlobs
 from heliograph.bus.nats_kv import NatsKeyValue
-from heliograph.bus.transport import BlobStore, Bus, KeyValue, Message, Subscription
+from heliograph.bus.transport import Arrivals, BlobStore, Bus, KeyValue, Message, Subscription
 from heliograph.bus.world import World
 
 RECONNECT_WAIT = 0.1
@@ -171,20 +171,17 @@ class NatsBus(Bus):
 
     @asynccontextmanager
     async def _subscribe(self, patterns: tuple[str, ...], queue: str) -> AsyncIterator[AsyncIterator[Message]]:
-        arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        arrivals = Arrivals()
 
         async def put(message: Msg) -> None:
-            arrived.put_nowait(message)
-
-        async def stream() -> AsyncIterator[Message]:
-            while True:
-                message = await arrived.get()
-                yield Message(
+            arrivals.put(
+                Message(
                     self.address(message.subject),
                     message.data,
                     reply_to=message.reply or None,
                     headers=message.headers or {},
                 )
+            )
 
         await self.link.wait_up()
         subscriptions = [
@@ -196,7 +193,7 @@ class NatsBus(Bus):
         with contextlib.suppress(*_DOWN):
             await self._nc.flush(timeout=2)
         try:
-            yield stream()
+            yield arrivals
         finally:
             for subscription in subscriptions:
                 with contextlib.suppress(*_DOWN):

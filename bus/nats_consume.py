@@ -32,12 +32,12 @@ async def consume(
     puller = _Puller(bus, pattern, durable, start, window)
     await puller.begin()
     try:
-        yield puller.messages()
+        yield puller
     finally:
         await puller.end()
 
 
-class _Puller:
+class _Puller(AsyncIterator[Message]):
     def __init__(self, bus: NatsBus, pattern: str, durable: str, start: int, window: int) -> None:
         self._bus = bus
         self._stream = bus.stream_of(pattern)
@@ -110,7 +110,7 @@ class _Puller:
         with contextlib.suppress(Unreachable):
             await self._bus.client.publish(subject, body, reply=self._inbox)
 
-    async def messages(self) -> AsyncIterator[Message]:
+    async def __anext__(self) -> Message:
         while True:
             try:
                 message = await asyncio.wait_for(self._arrived.get(), PULL_EXPIRES + 5)
@@ -137,7 +137,7 @@ class _Puller:
                 continue  # a consumer made anew may repeat the last one
             self._next = sequence + 1
             await self._pull()
-            yield Message(
+            return Message(
                 self._bus.address(message.subject),
                 message.data,
                 headers=message.headers or {},

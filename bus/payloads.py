@@ -142,7 +142,7 @@ class ModelUpdate(Payload):
     job_uid: Text
     round: int
     edge: EdgeName
-    base: Digest | None
+    base: Digest | None = None
     weights: WeightsRef
     num_samples: int | float
     metrics: Metrics = Field(default_factory=dict)
@@ -165,7 +165,7 @@ class Aggregation(Payload):
     job: Label
     job_uid: Text
     round: int
-    model: WeightsRef | None
+    model: WeightsRef | None = None
     counted: dict[str, str]
     num_samples: int = 0
     metrics: Metrics = Field(default_factory=dict)

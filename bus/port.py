@@ -83,11 +83,22 @@ class Port:
         """Validated messages from now on; what is no valid one goes to ``refused`` and is passed over."""
         async with self.bus.subscribe(topic.filter(**params)) as messages:
 
-            async def stream() -> AsyncIterator[Received[P]]:
-                async for message in messages:
-                    try:
-                        yield self.read(topic, message)
-                    except Refused as error:
-                        refused(error)
+            yield _Validated(self, topic, messages, refused)
 
-            yield stream()
+
+class _Validated(AsyncIterator[Received[P]]):
+    def __init__(
+        self, port: Port, topic: Topic[P], messages: AsyncIterator[Message], refused: Callable[[Refused], None]
+    ) -> None:
+        self._port = port
+        self._topic = topic
+        self._messages = messages
+        self._refused = refused
+
+    async def __anext__(self) -> Received[P]:
+        while True:
+            message = await anext(self._messages)
+            try:
+                return self._port.read(self._topic, message)
+            except Refused as error:
+                self._refused(error)

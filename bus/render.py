@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import re
-import textwrap
+import json
 from collections.abc import Iterator
-from functools import cache
-from typing import Any, get_args
-
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from copy import deepcopy
+from typing import Any
 
 from heliograph.bus.names import DIGEST_SCHEMA, LABEL_RULE, LABEL_SCHEMA
 from heliograph.bus.resources import API_VERSION, KINDS
-from heliograph.bus.topics import DAY, DEFAULT_ROOT, KIB, MIB, TOPICS, VERBS, Delivery, Role, Stream, Topic
+from heliograph.bus.schemas import SCHEMAS, models, resource_models, schemas
+from heliograph.bus.topics import DAY, DEFAULT_ROOT, KIB, MIB, REQUEST, TOPICS, VERBS, Delivery, Role, Stream, Topic
 
 COMMAND = "heliograph topics --markdown > topics.md"
 
-_SCHEMAS = "#/components/schemas/"
 _DELIVERIES: dict[Delivery, str] = {
     "request": "One request, one reply; at least once, idempotent.",
     "status": "The last value, retained: who subscribes late hears it at once.",
@@ -56,23 +50,23 @@ def asyncapi() -> dict[str, Any]:
         },
         "defaultContentType": "application/cloudevents+json",
         "servers": {
-            "nats": {"host": "localhost:4222", "protocol": "nats", "description": "The cloud and the wide-area link."},
-            "mqtt": {"host": "localhost:1883", "protocol": "mqtt", "description": "A node's broker; the public door."},
+            "nats": {"host": "localhost:4222", "protocol": "nats", "description": "The cloud, the wide-area link."},
+            "mqtt": {"host": "localhost:1883", "protocol": "mqtt", "description": "The node, the public door."},
         },
         "channels": {topic.name: _channel(topic) for topic in TOPICS},
         "operations": dict(_operations()),
         "components": {
             "messages": {topic.name: _message(topic) for topic in TOPICS},
-            "schemas": {"CloudEvent": _cloud_event(), **_schemas()},
+            "schemas": {"CloudEvent": _cloud_event(), **deepcopy(schemas())},
         },
     }
 
 
 def _channel(topic: Topic[Any]) -> dict[str, Any]:
-    words = {name: {"description": LABEL_RULE} for name in topic.params}
-    if topic is VERBS_TOPIC:
+    words: dict[str, dict[str, Any]] = {name: {"description": LABEL_RULE} for name in topic.params}
+    if topic is REQUEST:
         verbs = dict.fromkeys(verb for each in VERBS.values() for verb in each)
-        words = {"resource": {"enum": list(VERBS)}, "verb": {"enum": list(verbs)}}  # type: ignore[dict-item]
+        words = {"resource": {"enum": list(VERBS)}, "verb": {"enum": list(verbs)}}
     if topic.words[-1] == "#":
         words["rest"] = {"description": f"One word or more joined by '/', each {LABEL_RULE}."}
     return {
@@ -103,7 +97,7 @@ def _operations() -> Iterator[tuple[str, dict[str, Any]]]:
                     "messages": [{"$ref": f"#/channels/{topic.name}/messages/{topic.name}"}],
                     "tags": [{"name": role, "description": _ROLES[role]}],
                 }
-                if topic is VERBS_TOPIC:
+                if topic is REQUEST:
                     operation["reply"] = {
                         "channel": {"$ref": "#/channels/reply"},
                         "messages": [{"$ref": "#/channels/reply/messages/reply"}],
@@ -122,16 +116,16 @@ def _message(topic: Topic[Any]) -> dict[str, Any]:
         "attributes, the payload its `data`.",
         "contentType": "application/cloudevents+json",
         "headers": {
-            "allOf": [{"$ref": _SCHEMAS + "CloudEvent"}],
+            "allOf": [{"$ref": SCHEMAS + "CloudEvent"}],
             "type": "object",
             "properties": {"type": {"const": topic.type}},
         },
-        "payload": {"$ref": _SCHEMAS + topic.payload.__name__},
+        "payload": {"$ref": SCHEMAS + topic.payload.__name__},
     }
 
 
 def _cloud_event() -> dict[str, Any]:
-    texts = {
+    attributes = {
         "id": "Unique within the source.",
         "source": "`<edge>/<component>/<incarnation>`; a restarted process is a new source.",
         "type": "What it is, `heliograph.model-update.v1`.",
@@ -146,10 +140,7 @@ def _cloud_event() -> dict[str, Any]:
         "required": ["specversion", "id", "source", "type"],
         "properties": {
             "specversion": {"const": "1.0"},
-            **{
-                name: {"type": "string", "maxLength": 256 if name in ("id", "source", "type") else 512, "description": text}
-                for name, text in texts.items()
-            },
+            **{name: {"type": "string", "description": text} for name, text in attributes.items()},
             "sequence": {
                 "type": "integer",
                 "minimum": 1,
@@ -160,86 +151,23 @@ def _cloud_event() -> dict[str, Any]:
     }
 
 
-VERBS_TOPIC = next(topic for topic in TOPICS if topic.delivery == "request" and "verb" in topic.params)
-
-
-@cache
-def _models() -> dict[str, type[BaseModel]]:
-    """Every model that travels, by name: payloads in the registry's order, then resources, each before its parts."""
-    found: dict[str, type[BaseModel]] = {}
-
-    def visit(annotation: Any) -> None:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            if annotation.__name__ not in found:
-                found[annotation.__name__] = annotation
-                for field in annotation.model_fields.values():
-                    visit(field.annotation)
-        for part in get_args(annotation):
-            visit(part)
-
-    for root in (*(topic.payload for topic in TOPICS), *KINDS.values()):
-        visit(root)
-    return found
-
-
-@cache
-def _schemas() -> dict[str, dict[str, Any]]:
-    """Model name to JSON schema, described by the models' docstrings."""
-    models = _models()
-    _, tree = models_json_schema([(model, "validation") for model in models.values()], ref_template=_SCHEMAS + "{model}")
-    schemas: dict[str, dict[str, Any]] = tree["$defs"]
-    for name, model in models.items():
-        schema = schemas[name]
-        schema["description"], documented = _documentation(model)
-        for field, info in model.model_fields.items():
-            part = schema.get("properties", {}).get(info.alias or field)
-            if part is not None and field in documented:
-                part["description"] = documented[field]
-    return {name: schemas[name] for name in sorted(schemas)}
-
-
-def _documentation(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
-    """A model's own docstring, and those of its fields: its ``Attributes:`` section and the strings after fields."""
-    text, _, attributes = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
-    fields: dict[str, str] = {}
-    for base in reversed(model.__mro__):
-        if issubclass(base, BaseModel) and base is not BaseModel:
-            fields |= _strings_after_fields(base)
-    for entry in re.split(r"\n(?=\S)", textwrap.dedent(attributes).strip()):
-        names, colon, doc = entry.partition(": ")
-        if colon:
-            fields |= dict.fromkeys(names.split(", "), _one_line(doc))
-    return _one_line(text), fields
-
-
-def _strings_after_fields(model: type[BaseModel]) -> dict[str, str]:
-    definition = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for field, after in zip(definition.body, definition.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
-            if isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
-                found[field.target.id] = _one_line(after.value.value)
-    return found
-
-
 def _introduction() -> list[str]:
     return [
         "# Topics",
         "",
         f"This page is generated from `bus/topics.py` by `{COMMAND}`; change it there.",
         "",
-        f"All topics lie under `{DEFAULT_ROOT}/`. `a/b/c` on MQTT is `a.b.c` on NATS. `{{name}}` is one word, a closing",
-        f"`#` one or more; every word is {LABEL_RULE}.",
+        f"All topics lie under `{DEFAULT_ROOT}/`. `a/b/c` on MQTT is `a.b.c` on NATS. `{{name}}` is one word, a",
+        f"closing `#` one or more; every word is {LABEL_RULE}.",
         "",
-        "A message is a CloudEvents 1.0 event as JSON or MessagePack, its `data` the payload. What a role is not named",
-        "for is forbidden at the broker:",
+        "A message is a CloudEvents 1.0 event as JSON or MessagePack, its `data` the payload. The roles, to whom the",
+        "broker forbids what does not name them:",
         "",
         *(f"- **{role}**: {text}" for role, text in _ROLES.items()),
         "",
-        "*Bridged* says whether the agent carries a topic from its node to the cloud (up) or back (down); *lane* with",
-        "which priority, 0 first; *quota* what its journal does when its disk quota is reached: `keep` refuses new",
-        "events, `drop-oldest` drops and counts.",
+        "*Bridged* says whether the agent carries a topic from its node to the cloud (up) or back (down); *lane*",
+        "with which priority, 0 first; *quota* what its journal does at its disk quota: `keep` refuses new events,",
+        "`drop-oldest` drops and counts.",
         "",
     ]
 
@@ -270,10 +198,10 @@ def _topic_tables() -> Iterator[str]:
 def _payload_tables() -> Iterator[str]:
     yield "## Payloads"
     yield ""
-    yield "A field that is not listed is refused, by name. Times are RFC 3339, digests SHA-256 in hexadecimal."
+    yield "A field that is not listed is refused by its name. Times are RFC 3339, digests SHA-256 in hexadecimal."
     yield ""
-    for name in _models():
-        if name not in _resource_models():
+    for name in models():
+        if name not in resource_models():
             yield from _model_table(name)
 
 
@@ -288,28 +216,12 @@ def _resource_tables() -> Iterator[str]:
         kinds = [_link(name) for name, kind in KINDS.items() if kind.plural == resource]
         yield _row(f"`{resource}`", ", ".join(kinds), ", ".join(f"`{verb}`" for verb in verbs))
     yield ""
-    for name in _resource_models():
+    for name in resource_models():
         yield from _model_table(name)
 
 
-@cache
-def _resource_models() -> tuple[str, ...]:
-    """What only resources hold: the rest stands among the payloads."""
-    carried: set[str] = set()
-
-    def visit(name: str) -> None:
-        if name not in carried:
-            carried.add(name)
-            for part in re.findall(rf"'{_SCHEMAS}(\w+)'", repr(_schemas()[name])):
-                visit(part)
-
-    for topic in TOPICS:
-        visit(topic.payload.__name__)
-    return tuple(name for name in _models() if name not in carried)
-
-
 def _model_table(name: str) -> Iterator[str]:
-    schema = _schemas()[name]
+    schema = schemas()[name]
     yield f"### {name}"
     yield ""
     if schema.get("description"):
@@ -320,17 +232,19 @@ def _model_table(name: str) -> Iterator[str]:
     required = schema.get("required", [])
     yield from _header("field", "type", "required", "doc")
     for field, part in schema["properties"].items():
-        default = "" if part.get("default") in (None, "") else f" (`{part['default']}`)"
-        yield _row(f"`{field}`", _type(part), "yes" if field in required else f"no{default}", part.get("description", ""))
+        default = "" if part.get("default") in (None, "") else f", `{json.dumps(part['default'])}`"
+        must = "yes" if field in required else f"no{default}"
+        yield _row(f"`{field}`", _type(part), must, part.get("description", ""))
     yield ""
 
 
 def _type(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
-        return _link(schema["$ref"].removeprefix(_SCHEMAS))
+        return _link(schema["$ref"].removeprefix(SCHEMAS))
     if "anyOf" in schema:
-        some = [_type(each) for each in schema["anyOf"] if each.get("type") != "null"]
-        return " or ".join(dict.fromkeys(some))
+        # an optional field need not say that null stands for its absence
+        some = [each for each in schema["anyOf"] if each.get("type") != "null" or "default" not in schema]
+        return " or ".join(dict.fromkeys(_type(each) for each in some))
     if "enum" in schema or "const" in schema:
         return " or ".join(f"`{each}`" for each in schema.get("enum", [schema.get("const")]))
     kind = schema.get("type", "anything")
@@ -380,10 +294,6 @@ def _size(size: int) -> str:
 
 def _link(name: str) -> str:
     return f"[{name}](#{name.lower()})"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).replace("``", "`")
 
 
 def _header(*titles: str) -> list[str]:

@@ -87,6 +87,17 @@ class Link:
         await self._down.wait()
 
 
+class Arrivals(AsyncIterator[Message]):
+    """Messages as they arrive, through a queue. Unlike a generator it survives a wait that was cancelled."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Message] = asyncio.Queue()
+        self.put = self._queue.put_nowait
+
+    async def __anext__(self) -> Message:
+        return await self._queue.get()
+
+
 Subscription = AbstractAsyncContextManager[AsyncIterator[Message]]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar, cast
 
 from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import Conflict, HeliographError, Refused
-from heliograph.bus.keep import keep_running
+from heliograph.bus.keep import Background, keep_running
 from heliograph.bus.nats import NatsBus
 from heliograph.bus.payloads import Aggregation, LogRecord, Report
 from heliograph.bus.port import Port
@@ -25,6 +27,7 @@ from heliograph.bus.resources import (
     ModelVersion,
     Resource,
 )
+from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.bus.world import World
@@ -79,7 +82,7 @@ class Coordinator:
         self._reports: dict[str, Report] = {}
         self._online: dict[str, str] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background(self._out)
         self._doors = doors
 
     async def run(self) -> None:
@@ -98,6 +101,7 @@ class Coordinator:
                     group.create_task(keep_running(part, self._world, self._warn))
                 self._out("coordinator is ready")
         finally:
+            await self._background.close()
             for bus in self._buses():
                 await bus.close()
 
@@ -180,7 +184,7 @@ class Coordinator:
             self._online[edge] = self._world.timestamp()
         else:
             self._online.pop(edge, None)
-        self._in_background(self._edge_changed(edge))
+        self._background.spawn(self._edge_changed(edge))
 
     async def _edge_changed(self, name: str) -> None:
         """A report or a change of presence: the edge's own status, and every task it concerns."""
@@ -235,14 +239,16 @@ class Coordinator:
             if task is None:
                 return
             after = decide(task)
+            ended = after.status.phase in ENDED and task.status.phase not in ENDED
+            if ended:  # before anyone is told: who hears of the end finds the model
+                await self._register_model(after)
             if after is not task:
                 after = await self._store.put(after)
                 self._board.show(after)
             # also where nothing changed: presence alone changes whom the aggregation worker waits for
             await self._write_desired()
-            if after.status.phase in ENDED and task.status.phase not in ENDED:
+            if ended:
                 self._out(f"job {name} {after.status.phase.lower()}")
-                await self._register_model(after)
 
     async def _register_model(self, task: FederatedTask) -> None:
         """A finished task's result becomes the newest version of its model."""
@@ -253,13 +259,23 @@ class Coordinator:
         model = self._store.get(Model, name) or Model(metadata=Metadata(name=name))
         if any(each.job == task.metadata.uid for each in model.status.versions):
             return
+        weights = await self._in_bucket(status.model)
         metrics = status.evaluation or (status.rounds[-1].metrics if status.rounds else {})
         version = ModelVersion(
-            version=len(model.status.versions) + 1, weights=status.model, job=task.metadata.uid, round=status.round,
+            version=len(model.status.versions) + 1, weights=weights, job=task.metadata.uid, round=status.round,
             metrics=metrics, time=status.completion_time,
         )  # fmt: skip
         changed = model.status.model_copy(update={"versions": [*model.status.versions, version]})
         await self._save(model.model_copy(update={"status": changed}))
+
+    async def _in_bucket(self, weights: WeightsRef) -> WeightsRef:
+        """Small weights lie in the object store too once they are a model's version, so that anyone can fetch them."""
+        if weights.inline is None:
+            return weights
+        with TemporaryDirectory() as directory:
+            file = Path(directory) / weights.digest
+            file.write_bytes(weights.inline)
+            return await (await self._bus.blobs("models")).put(file, weights)
 
     async def _write_desired(self) -> None:
         view = self.view()
@@ -305,7 +321,7 @@ class Coordinator:
     def _warn(self, line: str) -> None:
         self._out(f"warning: {line}")
         if self._bus.link.up:
-            self._in_background(self._log("warning", line))
+            self._background.spawn(self._log("warning", line))
 
     async def _log(self, level: Literal["info", "warning"], line: str) -> None:
         record = LogRecord(level=level, component="coordinator", message=line, time=self._world.timestamp())
@@ -314,10 +330,6 @@ class Coordinator:
         except HeliographError:
             return
 
-    def _in_background(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
 
 def _matters(before: Report, after: Report) -> bool:

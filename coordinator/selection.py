@@ -121,19 +121,22 @@ def _place(worker: TrainingWorker, candidates: list[EdgeView], wanted: str | Non
     exact = worker.worker_spec.dataset.name if worker.worker_spec.dataset else wanted
     ranked = sorted(candidates, key=lambda edge: (exact not in edge.datasets, edge.name))
     for edge in ranked:
-        if dataset := _offered(worker, edge, wanted):
+        if (dataset := _offered(worker, edge, wanted)) is not None:
             return edge, dataset
     return None
 
 
 def _offered(worker: TrainingWorker, edge: EdgeView, wanted: str | None) -> str | None:
-    """The data set the worker would train on there: the one it names, else the task's, else the edge's first."""
+    """The data set the worker would train on there: the one it names, else the task's, else the edge's first.
+
+    Where nothing in the task names one the script brings its own data, and the empty string will do.
+    """
     if worker.worker_spec.dataset is not None:
         name = worker.worker_spec.dataset.name
         return name if name in edge.datasets else None
     if wanted in edge.datasets:
         return wanted
-    return min(edge.datasets, default=None)
+    return min(edge.datasets, default="" if wanted is None else None)
 
 
 def _repeats(
@@ -145,6 +148,6 @@ def _repeats(
     for edge in candidates:
         if number != "all" and placed >= number:
             return
-        if dataset := _offered(worker, edge, wanted):
+        if (dataset := _offered(worker, edge, wanted)) is not None:
             placed += 1
             yield edge, dataset

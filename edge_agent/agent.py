@@ -19,7 +19,7 @@ from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import decode
-from heliograph.bus.keep import keep_running
+from heliograph.bus.keep import Background, keep_running
 from heliograph.bus.names import require_label
 from heliograph.bus.payloads import Assignment, Desired, Generation, LogRecord, Offer, Report, Task, WorkerReport
 from heliograph.bus.permissions import inbox_of, upload_bucket
@@ -87,6 +87,7 @@ class Agent:
         self._world = world
         self._out = out
         self._lock = _lock(config.state)
+        self._background = Background(self._out)
         self._journal = Journal(config.state / "journal.db", self._edge, world)
         source = f"{self._edge}/agent/{world.new_id()}"
         self._cloud = Port(
@@ -107,7 +108,7 @@ class Agent:
             world, config.state / "workers", environment, config.limits, self._wake, self._worker_logged
         )
         self._models = ModelStore(config.state / "models", self._cloud.bus, world, self._wake, self._warn)
-        self._gateway = Gateway(self._node, self._edge, self._journal, self._supervisor, self._not_taken)
+        self._gateway = Gateway(self._node, self._edge, self._journal, self._supervisor, self._background, self._not_taken)
         self._forwarder = Forwarder(
             self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded
         )
@@ -119,7 +120,6 @@ class Agent:
         self._offers = Offer()
         self._changed = asyncio.Event()
         self._to_report = asyncio.Event()
-        self._background: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until cancelled. Neither broker need be there."""
@@ -145,6 +145,7 @@ class Agent:
                 if not self._node.bus.durable:
                     group.create_task(keep_running(self._gateway.run, self._world, self._warn))
         finally:
+            await self._background.close()
             await self._supervisor.close()
             await self._models.close()
             for port in {id(self._cloud): self._cloud, id(self._node): self._node}.values():
@@ -182,7 +183,7 @@ class Agent:
         self._desired = desired
         self._wake()
         # after the work is under way: losing it to a crash costs one read of the newest document
-        self._in_background(self._journal.save("desired", desired.model_dump_json()))
+        self._background.spawn(self._journal.save("desired", desired.model_dump_json()))
 
     def _load_desired(self) -> None:
         if text := self._journal.load("desired"):
@@ -203,7 +204,7 @@ class Agent:
         desired = self._desired
         if desired.datasets != self._told_datasets:
             self._told_datasets = dict(desired.datasets)
-            self._in_background(self._index_told(self._told_datasets))
+            self._background.spawn(self._index_told(self._told_datasets))
         running = {name: worker.seen() for name, worker in self._supervisor.workers.items()}
         actions = decide(desired.tasks, running, self._datasets, self._models, self.config.code)
         holds = {}
@@ -217,7 +218,7 @@ class Agent:
             elif isinstance(action, Assign):
                 self._assign(self._supervisor.workers[action.task.worker], action.task)
             elif isinstance(action, Stop):
-                self._in_background(self._supervisor.stop(action.worker, self._tell_end))
+                self._background.spawn(self._supervisor.stop(action.worker, self._tell_end))
         self._holds = holds
         self._models.keep_only({task.model.digest for task in desired.tasks if task.model and needs_file(task)})
         self._to_report.set()
@@ -238,7 +239,7 @@ class Agent:
             dataset_samples=self._datasets[dataset].samples if dataset in self._datasets else 0,
             ended=ended,
         )
-        self._in_background(self._send_assignment(worker, assignment))
+        self._background.spawn(self._send_assignment(worker, assignment))
 
     async def _send_assignment(self, worker: Worker, assignment: Assignment) -> None:
         name = worker.task.worker
@@ -390,7 +391,7 @@ class Agent:
         self._say("info", "link to the cloud is up" if up else "link to the cloud is down")
         if up:
             self._to_report.set()
-            self._in_background(self._read_desired())
+            self._background.spawn(self._read_desired())
             for lane in (0, 1):
                 self._journal.wake(lane)
 
@@ -421,7 +422,7 @@ class Agent:
             return  # logs may be dropped; events may not
         record = LogRecord(level=level, component=f"{self._edge}/{place}", message=line, time=self._world.timestamp())
         component, _, rest = place.partition("/")
-        self._in_background(self._publish_log(record, component, rest))
+        self._background.spawn(self._publish_log(record, component, rest))
 
     async def _publish_log(self, record: LogRecord, component: str, rest: str) -> None:
         with contextlib.suppress(HeliographError):
@@ -431,10 +432,6 @@ class Agent:
         self._changed.set()
         self._to_report.set()
 
-    def _in_background(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
 
 _STATES: dict[str, Literal["starting", "running", "backing-off", "finished"]] = {

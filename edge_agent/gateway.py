@@ -3,14 +3,14 @@ and in order, and is acknowledged when it is on disk."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import Event, decode, encode, from_tree, is_event, is_signed, parse
+from heliograph.bus.keep import Background
 from heliograph.bus.names import is_label
 from heliograph.bus.payloads import Ack
 from heliograph.bus.port import Port
@@ -36,14 +36,15 @@ class Gateway:
         edge: str,
         journal: Journal,
         supervisor: Supervisor,
+        background: Background,
         refused: Callable[[str, Refused], None],
     ) -> None:
         self._port = port
         self._edge = edge
         self._journal = journal
         self._supervisor = supervisor
+        self._background = background
         self._refused = refused
-        self._running: set[asyncio.Task[None]] = set()
         self.taken = 0
         self.refusals = 0
 
@@ -81,7 +82,7 @@ class Gateway:
             entry = Entry(message.topic, body, topic.lane)
         if entry.producer:
             self._journal.claim(entry)
-        self._spawn(self._append(entry))
+        self._background.spawn(self._append(entry))
 
     async def _append(self, entry: Entry) -> None:
         try:
@@ -100,12 +101,7 @@ class Gateway:
     def _acknowledge(self, producer: str, incarnation: str, sequence: int | None = None) -> None:
         highest = self._journal.committed(producer, incarnation) if sequence is None else sequence
         ack = Ack(incarnation=incarnation, sequence=highest)
-        self._spawn(self._publish_ack(producer, ack))
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._background.spawn(self._publish_ack(producer, ack))
 
     async def _publish_ack(self, producer: str, ack: Ack) -> None:
         with contextlib.suppress(HeliographError):

@@ -17,8 +17,6 @@ from heliograph.bus.world import World
 
 READ = 256 * 1024
 """Bytes moved at once on a link without limits; also the memory of one direction of one connection."""
-SLICE = 16 * 1024
-"""Bytes read at once where bandwidth is limited, so that connections take turns."""
 WINDOW = 16 * 1024 * 1024
 """Bytes of one direction of one connection that may be under way on a link with latency."""
 
@@ -35,7 +33,8 @@ class Relay:
 
     Attributes:
         latency: seconds each byte is under way, one way, on top of the real link's. May be changed at any time.
-        bandwidth: bytes per second of the link in each direction, shared by its connections; None is no limit.
+        bandwidth: bytes per second of the link in each direction, more than 0, shared by its connections; None sets
+            no limit.
         bytes_up, bytes_down: bytes handed to the target, and to those who connected.
     """
 
@@ -56,17 +55,18 @@ class Relay:
         self._listener: socket.socket | None = None
         self._connections: dict[_Connection, None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._free = {"up": 0.0, "down": 0.0}  # when the link has sent all that was given to it
+        self._free = {True: 0.0, False: 0.0}  # when the link, up and down, has sent all that was given to it
 
     async def start(self) -> None:
         """Listens. Raises OSError where the port is taken or the target's name is unknown."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(*self._target, type=socket.SOCK_STREAM)
         self._family, self._address = socket.AddressFamily(found[0][0]), found[0][4]
-        self._listener = socket.create_server((self.host, self.port), backlog=1024)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self._listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
         self._listener.setblocking(False)
         self.port = self._listener.getsockname()[1]
-        self._run(self._accept(self._listener))
+        self.run(self._accept(self._listener))
 
     async def stop(self) -> None:
         """Stops listening and resets all connections; returns when nothing runs any more."""
@@ -76,14 +76,14 @@ class Relay:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._reset_all()
         if self._listener is not None:
-            self._listener.close()
+            _close(self._listener)
             self._listener = None
 
     def cut(self, mode: Literal["blackhole", "reset"] = "blackhole") -> None:
         """Cuts the link, at once and for new connections too.
 
-        ``blackhole`` is an unplugged cable: connections stay open, what is under way is lost, nothing passes in either
-        direction, not even an end or a reset. ``reset`` is a peer that died: every connection is reset.
+        ``blackhole`` is an unplugged cable: connections stay open, what is under way is lost, and nothing passes in
+        either direction, not even an end or a reset. ``reset`` is a peer that died: every connection is reset.
         """
         self.state = mode
         if mode == "reset":
@@ -98,57 +98,60 @@ class Relay:
             self._free = dict.fromkeys(self._free, 0.0)
             self._reset_all()
 
-    def due(self, direction: str, size: int) -> float:
-        """When ``size`` bytes that are given to the link now will have come through, in ``World.monotonic`` seconds."""
+    def due(self, size: int, up: bool) -> float:
+        """When ``size`` bytes given to the link now will have come through, in ``World.monotonic`` seconds."""
         sent = self.world.monotonic()
         if self.bandwidth is not None:
-            sent = max(sent, self._free[direction]) + size / self.bandwidth
-            self._free[direction] = sent
+            sent = self._free[up] = max(sent, self._free[up]) + size / self.bandwidth
         return sent + self.latency
 
+    def count(self, sent: int, up: bool) -> None:
+        """Notes bytes handed on."""
+        if up:
+            self.bytes_up += sent
+        else:
+            self.bytes_down += sent
+
     @property
-    def window(self) -> int:
-        """Bytes that one direction of one connection may have under way."""
+    def limits(self) -> tuple[int, int]:
+        """Bytes that one direction of one connection may read at once, and have under way."""
         if self.bandwidth is None:
-            return WINDOW
-        # beyond latency only 50 ms of the link: others wait behind what one connection has queued
-        return min(WINDOW, max(SLICE, int(self.bandwidth * (self.latency + 0.05))))
+            return READ, WINDOW
+        # 10 and 50 ms of the link: the others wait behind what one connection has queued
+        share = int(self.bandwidth * 0.01)
+        return min(READ, max(64, share)), min(WINDOW, max(64, int(self.bandwidth * (self.latency + 0.05))))
+
+    @property
+    def ideal(self) -> bool:
+        """Whether nothing slows the link."""
+        return not self.latency and self.bandwidth is None
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Starts a task that ends at ``stop`` at the latest."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        return task
+
+    def forget(self, connection: _Connection, reset: bool = True) -> None:
+        """Closes a connection: with a reset, unless both ends have ended it."""
+        self._connections.pop(connection, None)
+        connection.close(reset)
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
                 client, _ = await loop.sock_accept(listener)
-            except OSError:  # no file descriptors left: later, perhaps
+            except OSError:  # no file descriptor left: later, perhaps
                 await self.world.sleep(0.1)
                 continue
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = _Connection(self, client)
             self._connections[connection] = None
             if self.state == "reset":
                 self.forget(connection)
             elif self.state == "up":
-                connection.task = self._run(connection.connect(self._family, self._address))
-
-    def _run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks[task] = None
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
-        return task
-
-    def deliver(self, flow: _Flow) -> asyncio.Task[None]:
-        """Starts the task that hands over what is under way on a flow."""
-        return self._run(flow.deliver())
-
-    def forget(self, connection: _Connection) -> None:
-        """Resets a connection."""
-        self._connections.pop(connection, None)
-        connection.close(reset=True)
-
-    def finished(self, connection: _Connection) -> None:
-        """Closes a connection that both ends have ended."""
-        self._connections.pop(connection, None)
-        connection.close(reset=False)
+                connection.opening = self.run(connection.open(self._family, self._address))
 
     def _reset_all(self) -> None:
         for connection in list(self._connections):
@@ -156,134 +159,159 @@ class Relay:
 
 
 class _Connection:
-    """Two sockets and the flow in each direction between them."""
+    """The sockets to both ends, and the flow in each direction between them."""
 
     def __init__(self, relay: Relay, client: socket.socket) -> None:
         self.relay = relay
-        self.sockets = [client]
+        self.client = client
+        self.target: socket.socket | None = None
         self.flows: list[_Flow] = []
-        self.task: asyncio.Task[None] | None = None
+        self.opening: asyncio.Task[None] | None = None
 
-    async def connect(self, family: socket.AddressFamily, address: Any) -> None:
-        upstream = socket.socket(family, socket.SOCK_STREAM)
-        upstream.setblocking(False)
-        self.sockets.append(upstream)
+    async def open(self, family: socket.AddressFamily, address: Any) -> None:
+        self.target = socket.socket(family, socket.SOCK_STREAM)
+        self.target.setblocking(False)
         try:
-            upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().sock_connect(upstream, address)
+            for each in (self.client, self.target):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().sock_connect(self.target, address)
         except OSError:
             self.relay.forget(self)
             return
-        client = self.sockets[0]
-        self.flows = [_Flow(self, client, upstream, "up"), _Flow(self, upstream, client, "down")]
+        self.flows = [_Flow(self, self.client, self.target, up=True), _Flow(self, self.target, self.client, up=False)]
         for flow in self.flows:
             flow.read()
 
-    def ended(self) -> None:
-        if all(flow.ended for flow in self.flows):
-            self.relay.finished(self)
-
     def freeze(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
+        """Nothing passes any more, and nothing is waited for; the sockets stay open."""
+        if self.opening is not None:
+            self.opening.cancel()
         for flow in self.flows:
             flow.freeze()
 
     def close(self, reset: bool) -> None:
         self.freeze()
-        for each in self.sockets:
-            if reset:  # an orderly end would pass off what has arrived as the whole
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            each.close()
+        for each in (self.client, self.target):
+            if each is not None and each.fileno() >= 0:
+                if reset:  # an orderly end would pass off what has arrived as the whole
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                _close(each)
 
 
 class _Flow:
-    """One direction of a connection: at most one buffer, or one window, between source and sink."""
+    """One direction of a connection. It reads no more while its buffer, or its window, is full."""
 
-    def __init__(self, connection: _Connection, source: socket.socket, sink: socket.socket, direction: str) -> None:
+    def __init__(self, connection: _Connection, source: socket.socket, sink: socket.socket, up: bool) -> None:
         self.connection = connection
         self.relay = connection.relay
         self.source = source
         self.sink = sink
-        self.direction = direction
-        self.ended = False
+        self.up = up
         self.loop = asyncio.get_running_loop()
-        self.buffer = memoryview(bytearray(READ))
-        self.rest = self.buffer[:0]  # read, not taken by the sink yet
-        self.under_way: deque[tuple[float, bytes]] = deque()
-        self.queued = 0
-        self.delivery: asyncio.Task[None] | None = None
-        self.reading = False
-        self.writable: asyncio.Future[None] | None = None
+        self.ended = False
+        self._reading = False
+        self._said_all = False
+        self._buffer = memoryview(bytearray(READ))
+        self._rest = self._buffer[:0]
+        self._under_way: deque[tuple[float, bytes]] = deque()
+        self._size = 0  # bytes under way
+        self._delivery: asyncio.Task[None] | None = None
 
-    def read(self) -> None:
-        if not self.reading:
-            self.reading = True
-            self.loop.add_reader(self.source, self.readable)
-
-    def pause(self) -> None:
-        if self.reading:
-            self.reading = False
+    def read(self, on: bool = True) -> None:
+        """Watches the source, or no longer."""
+        on = on and not self._said_all
+        if on and not self._reading:
+            self.loop.add_reader(self.source, self._readable)
+        elif self._reading and not on:
             self.loop.remove_reader(self.source)
+        self._reading = on
 
     def freeze(self) -> None:
-        """Nothing is read, written or waited for any more; what is under way is lost."""
-        self.pause()
-        self.loop.remove_writer(self.sink) if self.sink.fileno() >= 0 else None
-        if self.delivery is not None:
-            self.delivery.cancel()
-        self.under_way.clear()
+        if self.sink.fileno() >= 0:
+            self.read(False)
+            self.loop.remove_writer(self.sink)
+        if self._delivery is not None:
+            self._delivery.cancel()
+        self._under_way.clear()
 
-    def readable(self) -> None:
-        relay = self.relay
-        shaped = bool(relay.latency or relay.bandwidth is not None or self.under_way or self.delivery)
+    def _readable(self) -> None:
+        most, window = self.relay.limits
         try:
-            count = self.source.recv_into(self.buffer, SLICE if relay.bandwidth is not None else READ)
+            count = self.source.recv_into(self._buffer, most)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            relay.forget(self.connection)
-            return
-        if shaped:
-            self.queue(count)
-        elif count == 0:
-            self.end()
-        else:
-            self.rest = self.buffer[:count]
-            self.send()
-
-    def send(self) -> None:
-        """Hands ``rest`` to the sink; what it does not take holds back the source."""
-        try:
-            sent = self.sink.send(self.rest)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
         except OSError:
             self.relay.forget(self.connection)
             return
-        self.count(sent)
-        waiting = len(self.rest) > 0 and not self.reading
-        self.rest = self.rest[sent:]
-        if self.rest and self.reading:
-            self.pause()
-            self.loop.add_writer(self.sink, self.send)
-        elif not self.rest and waiting:
+        if count == 0:
+            self._said_all = True
+            self.read(False)
+        if not self.relay.ideal or self._delivery is not None:
+            self._under_way.append((self.relay.due(count, self.up), bytes(self._buffer[:count])))
+            self._size += count
+            self.read(self._size < window)
+            self._delivery = self._delivery or self.relay.run(self._deliver())
+        elif count == 0:
+            self._end()
+        else:
+            self._rest = self._buffer[:count]
+            if not self._send():
+                self.read(False)
+                self.loop.add_writer(self.sink, self._writable)
+
+    def _send(self) -> bool:
+        """Hands on what was read last; False where the sink does not take all of it."""
+        try:
+            sent = self.sink.send(self._rest)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            self.relay.forget(self.connection)
+            return True
+        self.relay.count(sent, self.up)
+        self._rest = self._rest[sent:]
+        return not self._rest
+
+    def _writable(self) -> None:
+        if self._send() and self.sink.fileno() >= 0:
             self.loop.remove_writer(self.sink)
             self.read()
 
-    def count(self, sent: int) -> None:
-        if self.direction == "up":
-            self.relay.bytes_up += sent
-        else:
-            self.relay.bytes_down += sent
+    async def _deliver(self) -> None:
+        """Hands on what is under way, each part when it is due."""
+        while self._under_way:
+            due, part = self._under_way[0]
+            if (wait := due - self.relay.world.monotonic()) > 0:
+                await self.relay.world.sleep(wait)
+            if not part:
+                self._end()
+                return
+            try:
+                await self.loop.sock_sendall(self.sink, part)
+            except OSError:
+                self.relay.forget(self.connection)
+                return
+            self.relay.count(len(part), self.up)
+            self._under_way.popleft()
+            self._size -= len(part)
+            self.read(self._size < self.relay.limits[1])
+        self._delivery = None
 
-    def end(self) -> None:
-        """The source has said all; the other direction may go on."""
-        self.pause()
+    def _end(self) -> None:
+        """The source has said all; the connection is closed when the other end has, too."""
         self.ended = True
         try:
             self.sink.shutdown(socket.SHUT_WR)
         except OSError:
             self.relay.forget(self.connection)
             return
-        self.connection.ended()
+        if all(flow.ended for flow in self.connection.flows):
+            self.relay.forget(self.connection, reset=False)
+
+
+def _close(each: socket.socket) -> None:
+    """Closes a socket; first off the loop, which would otherwise watch whatever gets its number next."""
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(each)
+    loop.remove_writer(each)
+    each.close()

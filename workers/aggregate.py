@@ -68,6 +68,7 @@ class Aggregator:
                 task.cancel()
             if self._reading is not None:
                 self._reading.cancel()
+        await self._drop_models(1)  # the job's result stays
 
     async def _assigned(self, assignment: Assignment, group: asyncio.TaskGroup) -> None:
         task = assignment.task
@@ -300,7 +301,10 @@ class Aggregator:
                     await (await self._runtime.bus.blobs(ref.bucket)).delete(ref.digest)
         if closed.model is not None and closed.model.inline is None:
             self._models.append(closed.model.digest)
-        while len(self._models) > KEPT_MODELS:
+        await self._drop_models(KEPT_MODELS)
+
+    async def _drop_models(self, keep: int) -> None:
+        while len(self._models) > keep:
             old = self._models.pop(0)
             if old in self._models:
                 continue

@@ -81,10 +81,12 @@ class Collection:
         if self.spec.quorum is not None and counted >= self.spec.quorum:
             return "quorum"
         answered = self.staged.keys() | {each.edge for each in self.refused if each.round == self.round}
-        waited_for = set(self.spec.reachable or self.spec.participants)
-        if waited_for <= answered and (counted >= self.min_updates or now >= self.deadline):
+        if set(self.spec.participants) <= answered:
             return "complete"
-        return "deadline" if now >= self.deadline and counted >= self.min_updates else None
+        enough = counted >= self.min_updates
+        if enough and self.spec.reachable and set(self.spec.reachable) <= answered:
+            return "complete"
+        return "deadline" if enough and now >= self.deadline else None
 
     @property
     def deadline(self) -> float:

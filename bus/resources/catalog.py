@@ -26,7 +26,7 @@ class DatasetIndex(Document):
 
     Attributes:
         samples: rows of the csv, or length of the first axis of the npz's arrays.
-        schema: column or array name to dtype and shape, ``float32[64]``.
+        columns: column or array name to dtype and shape, ``float32[64]``.
         digest: SHA-256 of the file.
         error: why it could not be read; then the rest is empty.
     """

@@ -18,7 +18,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from heliograph import session
 from heliograph.bus.errors import Refused
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FederatedLearning", "Round", "dataset", "parameters"]
 
-MAX_METRICS = 64
-"""Metrics of a round, and characters of a metric's name below: as many as the topic of updates carries."""
-MAX_METRIC_NAME = 128
+MAX_METRICS, MAX_METRIC_NAME = 64, 128
+"""Metrics of a round, and characters of a metric's name: as many as the topic of updates carries."""
 
 
 def dataset() -> Path | None:
@@ -63,10 +62,10 @@ class Round:
     parameters: dict[str, Scalar] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def report(self, **metrics: float) -> None:
+    def report(self, **metrics: SupportsFloat) -> None:
         """Says how the round went: ``r.report(loss=0.1)``; a later value of the same name replaces the earlier.
 
-        Raises Refused where a value is not a finite number.
+        A number may be a one-element array or tensor. Raises Refused where a value is not a finite number.
         """
         self.metrics.update(_finite(metrics, "report"))
         if len(self.metrics) > MAX_METRICS:
@@ -107,9 +106,7 @@ class FederatedLearning:
         the last weights that the job handed out, or what the body made of them if it trained after that.
         Raises Refused where the job's weights do not fit the model, or where the job asks for what the script lacks.
         """
-        if session.current is None:
-            return self._local(local)
-        return self._federated(session.current)
+        return self._local(local) if session.current is None else self._federated(session.current)
 
     def _local(self, count: int) -> Iterator[Round]:
         for number in range(1, count + 1):
@@ -191,7 +188,7 @@ def _finite(metrics: Mapping[str, Any], where: str) -> dict[str, float]:
         if not isinstance(name, str) or len(name) > MAX_METRIC_NAME:
             raise Refused("bad-metric", field=where, expected=f"metric names of at most {MAX_METRIC_NAME} characters",
                           got=name)  # fmt: skip
-        try:  # one-element tensors and arrays are numbers too; text that looks like one is not
+        try:  # text that looks like a number is none
             number = math.nan if isinstance(value, (str, bytes)) else float(value)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             number = math.nan

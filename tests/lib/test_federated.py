@@ -17,8 +17,8 @@ from heliograph import FederatedLearning, session
 from heliograph.bus import tensors
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.tensors import TensorFile
+from heliograph.federated import Round
 from heliograph.session import Work
-
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -81,7 +81,7 @@ def test_alone_it_trains_the_given_number_of_rounds_and_remembers() -> None:
 
 
 def test_alone_it_evaluates_after_each_round() -> None:
-    trained = []
+    trained: list[Round] = []
     fl = FederatedLearning(object(), evaluate=lambda: len(trained) / 10)
     for r in fl.rounds(local=2):
         trained.append(r)

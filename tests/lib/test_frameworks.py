@@ -175,7 +175,7 @@ class TestTorch:
         import torch
         from torch import nn
 
-        class Network(nn.Module):
+        class Network(nn.Module):  # type: ignore[misc]
             def __init__(self) -> None:
                 super().__init__()
                 self.embed = nn.Embedding(6, 4)
@@ -281,6 +281,13 @@ class TestKeras:
         np.testing.assert_array_equal(adapter_for(model).get()["sequential/dense/kernel"],
                                       wanted["sequential/dense/kernel"])  # fmt: skip
         assert_refuses(adapter_for(model), "sequential/dense/kernel")
+        before = adapter_for(model).get()
+        kept = {name: array.copy() for name, array in before.items()}
+        model.optimizer.learning_rate = 1.0
+        model.fit(x, y, verbose=0)
+        assert_same(before, kept)
+        after = adapter_for(model).get()
+        assert not np.array_equal(after["sequential/dense/kernel"], kept["sequential/dense/kernel"])
 
     def test_names_do_not_depend_on_what_the_process_built_before(self) -> None:
         first, second = self.network(), self.network()

@@ -22,7 +22,9 @@ class KerasModel:
         self._model = model
 
     def get(self) -> dict[str, Array]:
-        return {name: np.array(variable.numpy(), _sent_as(variable)) for name, variable in self._variables().items()}
+        variables = self._variables().items()
+        # numpy() gives a copy already
+        return {name: np.asarray(variable.numpy(), _sent_as(variable)) for name, variable in variables}
 
     def set(self, arrays: Mapping[str, Array]) -> None:
         variables = self._variables()

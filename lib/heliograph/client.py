@@ -1,0 +1,234 @@
+"""Clients for applications: ask the coordinator, over NATS or MQTT, from asyncio or from ordinary code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from heliograph.bus.connect import connect
+from heliograph.bus.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.event import decode
+from heliograph.bus.resources import ENDED
+from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.topics import DEFAULT_ROOT, REQUEST, STATUS, VERBS
+from heliograph.bus.world import World
+from heliograph.server import find_server
+
+T = TypeVar("T")
+Document = dict[str, Any]
+TIMEOUT = 10.0
+
+
+class Resources:
+    """One kind of resource: ``await client.jobs.create(document)``. Verbs are those of the topic registry."""
+
+    def __init__(self, client: AsyncClient, plural: str) -> None:
+        self._client = client
+        self._plural = plural
+
+    async def create(self, document: Mapping[str, Any]) -> Document:
+        """Creates; the same document again changes nothing. Raises Refused naming the wrong field."""
+        return await self._ask("create", dict(document))
+
+    async def update(self, document: Mapping[str, Any]) -> Document:
+        return await self._ask("update", dict(document))
+
+    async def apply(self, document: Mapping[str, Any]) -> Document:
+        """Creates or updates."""
+        try:
+            return await self.create(document)
+        except Refused as error:
+            if error.code != "exists":
+                raise
+        return await self.update(document)
+
+    async def get(self, name: str) -> Document:
+        return await self._ask("get", {"name": name})
+
+    async def list(self) -> list[Document]:
+        found: list[Document] = await self._ask("list", {})
+        return found
+
+    async def delete(self, name: str) -> Document:
+        return await self._ask("delete", {"name": name})
+
+    async def stop(self, name: str) -> Document:
+        return await self._ask("stop", {"name": name})
+
+    async def watch(self, name: str) -> AsyncIterator[Document]:
+        """The resource now, and again each time it changes; a job's until it has ended."""
+        bus = self._client.bus
+        async with bus.subscribe(STATUS.at(resource=self._plural, name=name)) as messages:
+            document = await self.get(name)
+            yield document
+            while document.get("status", {}).get("phase") not in ENDED:
+                try:
+                    message = await asyncio.wait_for(anext(messages), 5)
+                except TimeoutError:  # a hint may be lost; what is stored is not
+                    fresh = await self.get(name)
+                else:
+                    if not message.body:
+                        return
+                    fresh = decode(message.body, message.topic).data
+                if fresh != document:
+                    document = fresh
+                    yield document
+
+    async def _ask(self, verb: str, document: Document) -> Any:
+        return await self._client.request(self._plural, verb, document)
+
+
+class AsyncClient:
+    """A connection to a cluster; an async context manager.
+
+    Args:
+        server: ``nats://…`` or ``mqtt://…``; without it ``HELIOGRAPH_SERVER``, or what ``heliograph up`` started.
+    """
+
+    def __init__(self, server: str | None = None, *, root: str = DEFAULT_ROOT, timeout: float = TIMEOUT) -> None:
+        self.server = find_server(server)
+        self.timeout = timeout
+        world = World()
+        name = f"client-{world.new_id()[:12]}"
+        # answers come below the topic that anonymous clients may read
+        inbox = f"{root.replace('/', '.')}.reply.{name}"
+        self.bus = connect(self.server, root=root, world=world, name=name, inbox=inbox)
+        self.jobs = Resources(self, "jobs")
+        self.models = Resources(self, "models")
+        self.datasets = Resources(self, "datasets")
+        self.algorithms = Resources(self, "algorithms")
+        self.edges = Resources(self, "edges")
+
+    def resources(self, plural: str) -> Resources:
+        """The resources of that plural name. Raises Refused where there are none such."""
+        if plural not in VERBS:
+            raise Refused("unknown-resource", field="resource", expected=" or ".join(VERBS), got=plural)
+        return Resources(self, plural)
+
+    async def request(self, resource: str, verb: str, document: Mapping[str, Any]) -> Any:
+        """One request, one reply. Raises Refused as the coordinator says it, Unreachable where nobody answers."""
+        body = json.dumps(document).encode()
+        message = await self.bus.request(REQUEST.at(resource=resource, verb=verb), body, self.timeout)
+        answer = json.loads(message.body)
+        if answer.get("ok"):
+            return answer.get("result")
+        error = answer.get("error") or {}
+        if "expected" in error:
+            raise Refused(error.get("code", "refused"), topic=error.get("topic", ""), field=error.get("field", ""),
+                          expected=error["expected"], got=error.get("got", ""))  # fmt: skip
+        raise HeliographError(str(error.get("message", "the coordinator refused")))
+
+    async def download(self, model: str, target: Path) -> Path:
+        """The newest version of a model as a safetensors file at ``target``, verified by its SHA-256."""
+        document = await self.models.get(model)
+        versions = document.get("status", {}).get("versions") or []
+        if not versions:
+            raise HeliographError(f"model {model} has no version yet; a job that trains it makes the first")
+        ref = WeightsRef.model_validate(versions[-1]["weights"])
+        partial = target.with_name(f"{target.name}.{ref.digest[:12]}")
+        await (await self.bus.blobs(ref.bucket or "models")).fetch(ref, partial)
+        return partial.replace(target)
+
+    async def __aenter__(self) -> Self:
+        await self.bus.open()
+        try:
+            await self.bus.link.wait_up(self.timeout)
+        except Unreachable:
+            await self.bus.close()
+            reason = getattr(self.bus, "last_error", "")
+            from heliograph.bus.nats import safe_url
+
+            raise Unreachable(f"cannot reach {safe_url(self.server)}: {reason or 'no answer'}. Is it running?") from None
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.bus.close()
+
+
+class Client:
+    """The same for ordinary code: every call blocks until it is answered. A context manager."""
+
+    def __init__(self, server: str | None = None, *, root: str = DEFAULT_ROOT, timeout: float = TIMEOUT) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="heliograph-client", daemon=True)
+        self._thread.start()
+        self._client = self._run(_make(server, root, timeout))
+        try:
+            self._run(self._client.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
+        self.jobs = BlockingResources(self._client.jobs, self)
+        self.models = BlockingResources(self._client.models, self)
+        self.datasets = BlockingResources(self._client.datasets, self)
+        self.algorithms = BlockingResources(self._client.algorithms, self)
+        self.edges = BlockingResources(self._client.edges, self)
+
+    def download(self, model: str, target: Path) -> Path:
+        """See ``AsyncClient.download``."""
+        return self._run(self._client.download(model, target))
+
+    def close(self) -> None:
+        self._run(self._client.__aexit__())
+        self._stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        with contextlib.suppress(RuntimeError):
+            self._loop.close()
+
+
+class BlockingResources:
+    """``Resources`` for ordinary code."""
+
+    def __init__(self, resources: Resources, client: Client) -> None:
+        self._resources = resources
+        self._client = client
+
+    def create(self, document: Mapping[str, Any]) -> Document:
+        return self._client._run(self._resources.create(document))
+
+    def update(self, document: Mapping[str, Any]) -> Document:
+        return self._client._run(self._resources.update(document))
+
+    def apply(self, document: Mapping[str, Any]) -> Document:
+        return self._client._run(self._resources.apply(document))
+
+    def get(self, name: str) -> Document:
+        return self._client._run(self._resources.get(name))
+
+    def list(self) -> list[Document]:
+        return self._client._run(self._resources.list())
+
+    def delete(self, name: str) -> Document:
+        return self._client._run(self._resources.delete(name))
+
+    def stop(self, name: str) -> Document:
+        return self._client._run(self._resources.stop(name))
+
+    def watch(self, name: str) -> Iterator[Document]:
+        stream = self._resources.watch(name)
+        while True:
+            try:
+                yield self._client._run(anext(stream))  # type: ignore[arg-type]
+            except StopAsyncIteration:
+                return
+
+
+async def _make(server: str | None, root: str, timeout: float) -> AsyncClient:
+    return AsyncClient(server, root=root, timeout=timeout)

@@ -1,0 +1,1 @@
+"""Whole clusters on one machine: local processes, faults, the demo, benchmarks."""

@@ -1,0 +1,236 @@
+"""A whole cluster as real processes on this machine: broker, coordinator, the agent ``cloud``, and edges, each with its
+own broker and agent. ``up``, ``run``, the demo, the tests and the benchmarks all start this one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from heliograph.bus.broker import SYSTEM_USER, Broker, User, die_with_parent
+from heliograph.bus.errors import HeliographError
+from heliograph.bus.names import require_label
+from heliograph.bus.resources import CLOUD
+from heliograph.bus.world import Process, World
+
+READY_TIMEOUT = 30.0
+STOP_GRACE = 6.0
+
+
+@dataclass
+class Node:
+    """One agent's place: its directory, its broker (the cloud's agent uses the cloud's), what it offers."""
+
+    name: str
+    directory: Path
+    broker: Broker | None = None
+    external_broker: str = ""
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+    link: str = ""
+    """Host and port by which it reaches the cloud, where that is not the broker's own: a relay's."""
+    child: Child | None = None
+
+
+@dataclass
+class Child:
+    """A started process of ours and the lines it has printed."""
+
+    name: str
+    argv: list[str]
+    environment: dict[str, str]
+    process: Process | None = None
+    lines: list[str] = field(default_factory=list)
+    reading: asyncio.Task[None] | None = None
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class LocalCluster:
+    """Starts and stops all of it. An async context manager; leaving it leaves no process.
+
+    Args:
+        directory: state of every component, kept from one start to the next.
+        edges: names of the edges.
+        datasets: for each node, the cloud's among them, what its agent offers.
+        code: roots under which tasks' scripts may lie.
+        edge_brokers: MQTT URLs of brokers that edges already have.
+        doors: external MQTT brokers in front of the coordinator.
+        said: called with (component, line) for what the processes print.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        edges: list[str],
+        *,
+        datasets: Mapping[str, Mapping[str, Path]] | None = None,
+        code: tuple[Path, ...] = (),
+        data: tuple[Path, ...] = (),
+        edge_brokers: Mapping[str, str] | None = None,
+        doors: tuple[str, ...] = (),
+        world: World | None = None,
+        said: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self.directory = directory.resolve()
+        self.world = world or World()
+        self._code = code
+        self._data = data
+        self._doors = doors
+        self._said = said
+        names = [CLOUD, *(require_label(name, "edge") for name in edges)]
+        users = [User("coordinator", self._secret(), "coordinator"), User("operator", self._secret(), "operator"),
+                 User("worker-cloud", self._secret(), "cloud-worker")]  # fmt: skip
+        users += [User(f"agent-{name}", self._secret(), "agent", name) for name in names]
+        self.broker = Broker(self.directory / "broker", "cloud", tuple(users), name="cloud", world=self.world)
+        self.nodes = {name: self._node(name, dict(datasets or {}), dict(edge_brokers or {})) for name in names}
+        self._coordinator: Child | None = None
+
+    @property
+    def server(self) -> str:
+        """The NATS address with the operator's credentials."""
+        return self.broker.url("operator")
+
+    @property
+    def door(self) -> str:
+        """The MQTT door, for anyone."""
+        return self.broker.url(scheme="mqtt")
+
+    @property
+    def edges(self) -> list[str]:
+        return [name for name in self.nodes if name != CLOUD]
+
+    async def start(self) -> None:
+        """Starts everything and returns when it is ready. Raises HeliographError with the last lines of what is not."""
+        await asyncio.gather(self.broker.start(), *(node.broker.start() for node in self.nodes.values() if node.broker))
+        await self.start_coordinator()
+        await asyncio.gather(*(self.start_agent(name) for name in self.nodes))
+        await self.wait_ready()
+
+    async def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
+        """Returns when coordinator and agents have said that they are ready."""
+        children = [self._coordinator, *(node.child for node in self.nodes.values())]
+        for child in children:
+            if child is None:
+                continue
+            try:
+                await asyncio.wait_for(child.ready.wait(), timeout)
+            except TimeoutError:
+                tail = "\n".join(child.lines[-8:])
+                raise HeliographError(f"{child.name} was not ready after {timeout:g} s:\n{tail}") from None
+
+    async def start_coordinator(self) -> None:
+        environment = {
+            "HELIOGRAPH_NATS": self.broker.url("coordinator"),
+            "HELIOGRAPH_SYSTEM": self.broker.url(SYSTEM_USER),
+            "HELIOGRAPH_STATUS": self.broker.url("coordinator", "mqtt"),
+            "HELIOGRAPH_DOORS": " ".join(self._doors),
+        }
+        self._coordinator = Child("coordinator", _heliograph("coordinator"), environment)
+        await self._spawn(self._coordinator)
+
+    async def start_agent(self, name: str) -> None:
+        node = self.nodes[name]
+        cloud = self.broker.url(f"agent-{name}")
+        if node.link:
+            cloud = cloud.replace(f"{self.broker.host}:{self.broker.port}", node.link)
+        environment = {"HELIOGRAPH_CLOUD": cloud}
+        if name == CLOUD:
+            environment |= {"HELIOGRAPH_NODE": cloud, "HELIOGRAPH_WORKER_NODE": self.broker.url("worker-cloud")}
+        elif node.broker is not None:
+            environment |= {
+                "HELIOGRAPH_NODE": node.broker.url("agent", "mqtt"),
+                "HELIOGRAPH_WORKER_NODE": node.broker.url("worker", "mqtt"),
+            }
+        else:
+            environment |= {"HELIOGRAPH_NODE": node.external_broker}
+        argv = _heliograph("agent", "--name", name, "--state", str(node.directory / "state"))
+        for root in self._code:
+            argv += ["--code", str(root)]
+        for root in self._data:
+            argv += ["--data", str(root)]
+        for dataset, path in node.datasets.items():
+            argv += ["--dataset", f"{dataset}={path}"]
+        node.child = Child(f"agent {name}", argv, environment)
+        await self._spawn(node.child)
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL to the coordinator or to an edge's agent; the agent's workers die with it."""
+        child = self._coordinator if name == "coordinator" else self.nodes[name].child
+        if child is not None and child.process is not None and child.process.returncode is None:
+            child.process.kill()
+            await child.process.wait()
+
+    def pid(self, name: str) -> int:
+        child = self._coordinator if name == "coordinator" else self.nodes[name].child
+        assert child is not None and child.process is not None
+        return child.process.pid
+
+    async def stop(self) -> None:
+        children = [node.child for node in self.nodes.values()] + [self._coordinator]
+        await asyncio.gather(*(_end(child) for child in children if child is not None))
+        await asyncio.gather(*(node.broker.stop() for node in self.nodes.values() if node.broker), self.broker.stop())
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def _spawn(self, child: Child) -> None:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
+        child.process = await self.world.spawn(
+            child.argv,
+            env=environment | child.environment | {"PYTHONUNBUFFERED": "1"},
+            cwd=str(self.directory),
+            before=die_with_parent,
+        )
+        child.reading = asyncio.create_task(self._read(child))
+
+    async def _read(self, child: Child) -> None:
+        assert child.process is not None and child.process.stdout is not None
+        async for raw in child.process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            child.lines.append(line)
+            del child.lines[:-500]
+            if line.endswith("is ready"):
+                child.ready.set()
+            if self._said is not None:
+                self._said(child.name, line)
+
+    def _node(self, name: str, datasets: Mapping[str, Mapping[str, Path]], external: Mapping[str, str]) -> Node:
+        directory = self.directory / name
+        node = Node(name, directory, external_broker=external.get(name, ""), datasets=datasets.get(name, {}))
+        if name != CLOUD and not node.external_broker:
+            users = (User("agent", self._secret(), "agent"), User("worker", self._secret(), "worker"))
+            node.broker = Broker(directory / "broker", "node", users, name=name, world=self.world)
+        return node
+
+    def _secret(self) -> str:
+        return self.world.new_secret().hex()[:32]
+
+
+async def _end(child: Child) -> None:
+    if child.process is None:
+        return
+    if child.process.returncode is None:
+        child.process.terminate()
+        try:
+            await asyncio.wait_for(child.process.wait(), STOP_GRACE)
+        except TimeoutError:
+            os.killpg(child.process.pid, signal.SIGKILL)
+            await child.process.wait()
+    if child.reading is not None:
+        await child.reading
+
+
+def _heliograph(*words: str) -> list[str]:
+    return [sys.executable, "-m", "heliograph.cli.main", *words]

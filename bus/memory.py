@@ -140,7 +140,7 @@ class MemoryBus(Bus):
         seen = self._hub.delivered.setdefault(f"{name}/{durable}", set()) if durable else set()
 
         async with self.subscribe(pattern) as live:
-            yield _Consumed(self._hub, name, pattern, start, done if durable else None, live)
+            yield _Consumed(self._hub, name, pattern, start, done if durable else None, seen, live)
 
     async def last(self, topic: str) -> Message | None:
         for stream in self._hub.streams.values():
@@ -160,13 +160,21 @@ class _Consumed(AsyncIterator[Message]):
     """A stream's messages from a place on, waiting for more at its end."""
 
     def __init__(
-        self, hub: Hub, name: str, pattern: str, start: int, done: set[int] | None, live: AsyncIterator[Message]
+        self,
+        hub: Hub,
+        name: str,
+        pattern: str,
+        start: int,
+        done: set[int] | None,
+        seen: set[int],
+        live: AsyncIterator[Message],
     ) -> None:
         self._hub = hub
         self._name = name
         self._pattern = pattern
         self._place = start - 1
         self._done = done
+        self._seen = seen
         self._live = live
 
     async def __anext__(self) -> Message:
@@ -180,6 +188,8 @@ class _Consumed(AsyncIterator[Message]):
                 message = Message(kept.topic, kept.body, headers=kept.headers, sequence=kept.sequence)
                 if self._done is not None:
                     message.acknowledge = self._acknowledging(kept.sequence)
+                    message.redelivered = kept.sequence in self._seen
+                    self._seen.add(kept.sequence)
                 return message
             await anext(self._live)
 

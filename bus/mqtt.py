@@ -12,11 +12,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
+import msgpack
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.event import parse
 from heliograph.bus.nats import check_size, safe_url
 from heliograph.bus.transport import Arrivals, Bus, Message, Subscription
 from heliograph.bus.world import World
@@ -205,6 +207,8 @@ class MqttBus(Bus):
                             await self._client.unsubscribe(self.full(pattern))
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
+        declared, _ = topics.find(topic)
+        check_size(declared, topic, body)
         await self.link.wait_up(timeout)
         replies = f"{self._own}/+"
         if replies not in self._wanted:  # only who asks needs the right to read replies
@@ -217,9 +221,12 @@ class MqttBus(Bus):
             if self._version == 5:
                 await self.publish(topic, body, reply_to=reply_to)
             else:  # no response topic in MQTT 3.1.1: it stands in the document
-                tree = json.loads(body or b"{}")
+                tree = parse(body or b"{}", topic)
+                if not isinstance(tree, dict):
+                    raise Refused("invalid", topic=topic, expected="a mapping, to put reply_to into", got=tree)
                 tree["reply_to"] = self.full(reply_to)
-                await self.publish(topic, json.dumps(tree).encode())
+                is_json = (body or b"{}")[:1] == b"{"
+                await self.publish(topic, json.dumps(tree).encode() if is_json else msgpack.packb(tree))
             return await asyncio.wait_for(answered, timeout)
         except TimeoutError:
             raise Unreachable(f"{safe_url(self.url)}: no answer to {topic} in {timeout:g} s") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +26,7 @@ RECONNECT_WAIT = 0.1
 """Seconds between two attempts to reach the broker: replay starts at once when the link returns."""
 PUBLISH_TIMEOUT = 10.0
 PENDING_BYTES = 64 * 1024 * 1024
+_FORBIDDEN = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE)
 _DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
 
 
@@ -41,6 +43,7 @@ class NatsBus(Bus):
         self._dotted_root = root.replace("/", ".") + "."
         self._nc = Client()
         self._connecting: asyncio.Task[None] | None = None
+        self._forbidden: set[str] = set()
         self.last_error = ""
 
     async def open(self) -> None:
@@ -90,6 +93,8 @@ class NatsBus(Bus):
 
     async def _on_error(self, error: Exception) -> None:
         self.last_error = str(error) or type(error).__name__
+        if match := _FORBIDDEN.search(self.last_error):
+            self._forbidden.add(match.group(1))
 
     async def _on_down(self) -> None:
         self.link.set(False)
@@ -184,15 +189,20 @@ class NatsBus(Bus):
             )
 
         await self.link.wait_up()
-        subscriptions = [
-            await self.client.subscribe(
-                self.subject(pattern), queue=queue, cb=put, pending_bytes_limit=PENDING_BYTES
-            )
-            for pattern in patterns
-        ]
-        with contextlib.suppress(*_DOWN):
-            await self._nc.flush(timeout=2)
+        subjects = {self.subject(pattern): pattern for pattern in patterns}
+        self._forbidden -= subjects.keys()
+        subscriptions = []
         try:
+            for subject in subjects:
+                subscriptions.append(
+                    await self.client.subscribe(subject, queue=queue, cb=put, pending_bytes_limit=PENDING_BYTES)
+                )
+            with contextlib.suppress(*_DOWN):
+                await self._nc.flush(timeout=2)
+            for subject, pattern in subjects.items():
+                if subject in self._forbidden:
+                    expected = "permission to subscribe"
+                    raise Refused("forbidden", topic=pattern, expected=expected, got="a refusal by the broker")
             yield arrivals
         finally:
             for subscription in subscriptions:

@@ -191,7 +191,7 @@ class NatsBlobs:
         self, ref: WeightsRef, file: Any, place: Path, hasher: Any, sequence: int, at: int, stop: threading.Event
     ) -> None:
         buffer = memoryview(bytearray(CHUNK))
-        with BulkLink(self._url) as link, place.open("w") as note:
+        with BulkLink(self._url) as link, place.open("r+" if place.exists() else "w") as note:
             inbox = f"{self._inbox}.{self._world.new_id()}"
             link.subscribe(inbox)
             while at < ref.size and not stop.is_set():

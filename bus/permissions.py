@@ -35,6 +35,8 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
         publish = [subject for subject in publish if ".request." not in subject]
     if role == "anonymous" and place == "cloud":
         publish = [subject for subject in publish if ".event." not in subject]
+    if role == "operator":
+        subscribe.append(f"{root}.>")  # watches, and records traces of, everything
     if any(subject.startswith(f"{root}.status.") for subject in subscribe):
         subscribe += [f"{root}.status", f"{root}.status.>"]  # '#' matches its parent too, and SUBACK says 128 without
     if f"{root}.reply.*.*" in subscribe:

@@ -181,7 +181,10 @@ class Bus(ABC):
 
     @abstractmethod
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:
-        """Messages from now on, across reconnects; what is published while the link is down is missed."""
+        """Messages from now on, across reconnects; what is published while the link is down is missed.
+
+        MQTT brokers send a message once for each pattern of a connection that matches it: let none overlap there.
+        """
 
     @abstractmethod
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:

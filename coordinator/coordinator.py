@@ -188,6 +188,11 @@ class Coordinator:
 
     async def _edge_changed(self, name: str) -> None:
         """A report or a change of presence: the edge's own status, and every task it concerns."""
+        async with self._locks.setdefault("edges", asyncio.Lock()):
+            await self._save_catalog(name)
+        await self._look_at_tasks()
+
+    async def _save_catalog(self, name: str) -> None:
         before = self._store.get(Edge, name)
         edge = edge_of(before or Edge(metadata=Metadata(name=name)), self._reports.get(name), self._is_online(name),
                        self._world.timestamp())  # fmt: skip
@@ -197,7 +202,6 @@ class Coordinator:
             await self._save(dataset)
         for algorithm in algorithm_of(self._store, name, self._reports.get(name)):
             await self._save(algorithm)
-        await self._look_at_tasks()
 
     async def _resync(self) -> None:
         """What a lost message would have told: closed rounds, documents that could not be written."""
@@ -234,7 +238,7 @@ class Coordinator:
 
     async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
         """One step of a task's state machine: decided, stored by compare-and-set, then told."""
-        async with self._locks.setdefault(name, asyncio.Lock()):
+        async with self._locks.setdefault(f"jobs/{name}", asyncio.Lock()):
             task = self._store.get(FederatedTask, name)
             if task is None:
                 return

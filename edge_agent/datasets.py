@@ -192,7 +192,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> tupl
         descr, _, shape = tree["descr"], tree["fortran_order"], tree["shape"]
         item = _count(shape)
         dtype, size = _dtype(descr, name)
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError, SystemError) as error:
         raise _Bad(f"has array {name!r} with a header that is not NumPy's ({shorten(str(error))})") from None
     if not shape:
         raise _Bad(f"has a single value {name!r} without an axis of samples; leave it out or give it one per sample")

@@ -23,8 +23,10 @@ from heliograph.bus.tensors import TensorFile
 
 Array = np.ndarray[Any, Any]
 DTYPES = ["?", "i1", "u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"]
-LIBRARY = {"bool": "BOOL", "int8": "I8", "uint8": "U8", "int16": "I16", "uint16": "U16", "int32": "I32",
-           "uint32": "U32", "int64": "I64", "uint64": "U64", "float16": "F16", "float32": "F32", "float64": "F64"}  # fmt: skip
+LIBRARY = {
+    "bool": "BOOL", "int8": "I8", "uint8": "U8", "int16": "I16", "uint16": "U16", "int32": "I32", "uint32": "U32",
+    "int64": "I64", "uint64": "U64", "float16": "F16", "float32": "F32", "float64": "F64",
+}  # fmt: skip
 
 array = hnp.arrays(
     st.sampled_from([*DTYPES, ">i4", ">f4", ">f8"]).map(np.dtype),
@@ -63,7 +65,8 @@ def test_the_library_reads_what_is_written_here(arrays: dict[str, Array], metada
         assert_same(found[name], expected)
 
 
-@given(st.dictionaries(names, array.filter(lambda each: each.dtype.isnative), max_size=6), text_maps)
+# at least one array: of none and metadata the library writes a header that it can not read itself
+@given(st.dictionaries(names, array.filter(lambda each: each.dtype.isnative), min_size=1, max_size=6), text_maps)
 def test_what_the_library_writes_is_read_here(arrays: dict[str, Array], metadata: dict[str, str]) -> None:
     with TensorFile(safetensors.numpy.save(arrays, metadata)) as file:
         assert file.metadata == metadata
@@ -81,7 +84,8 @@ def test_arrays_that_are_not_contiguous_are_written_in_their_order() -> None:
 
 
 def test_every_tensor_starts_where_numpy_can_view_it() -> None:
-    arrays = {"byte": np.ones(3, "u1"), "double": np.ones(2, "<f8"), "half": np.ones(5, "<f2"), "int": np.ones(1, "<i4")}
+    lengths = {"u1": 3, "<f8": 2, "<f2": 5, "<i4": 1}
+    arrays = {dtype: np.ones(length, dtype) for dtype, length in lengths.items()}
     with TensorFile(tensors.dumps(arrays)) as file:
         for name in arrays:
             assert file.numpy(name).flags.aligned

@@ -245,11 +245,11 @@ class TestCut:
         self, server: Server, connect: Callable[[int], Awaitable[Client]]
     ) -> None:
         target = socket.create_server(("127.0.0.1", 0))
+        target.setblocking(False)
         async with relaying(target.getsockname()[1]) as relay:
             _, writer = await connect(relay.port)
             writer.write(bytes(64 << 20))
-            far, _ = target.accept()
-            far.setblocking(False)
+            far, _ = await asyncio.get_running_loop().sock_accept(target)
             await let_run(server)  # fills all buffers: nobody reads
             relay.cut()
             passed, received = relay.bytes_up, 0

@@ -89,9 +89,7 @@ def decode(body: bytes | bytearray | memoryview, topic: str = "") -> Event:
     """The event in ``body``. Raises Refused, naming ``topic``, where it is none."""
     tree = parse(body, topic)
     if not is_event(tree):
-        raise Refused(
-            "not-an-event", topic=topic, field="specversion", expected="a CloudEvents 1.0 event", got=tree
-        )
+        raise Refused("not-an-event", topic=topic, field="specversion", expected="a CloudEvents 1.0 event", got=tree)
     return from_tree(tree, topic)
 
 

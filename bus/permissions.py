@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from heliograph.bus.resources import CLOUD
 from heliograph.bus.topics import DEFAULT_ROOT, TOPICS, Role, Topic
 
 Place = Literal["cloud", "node"]

@@ -82,7 +82,6 @@ class Port:
     ) -> AsyncIterator[AsyncIterator[Received[P]]]:
         """Validated messages from now on; what is no valid one goes to ``refused`` and is passed over."""
         async with self.bus.subscribe(topic.filter(**params)) as messages:
-
             yield _Validated(self, topic, messages, refused)
 
 

@@ -158,9 +158,7 @@ def _offset(item: tuple[str, Any]) -> tuple[int, int]:
         return (0, 0)
 
 
-def header(
-    layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str] | None = None
-) -> bytes:
+def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str] | None = None) -> bytes:
     """The head of a file: name to (dtype, shape, bytes), in the order in which the data will follow."""
     tree: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     place = 0

@@ -56,6 +56,4 @@ def algorithm_of(store: ResourceStore, edge: str, report: Report | None) -> Iter
                 "description": " ".join(str(schema.get("description", "")).split())[:1000],
             }
         )
-        yield known.model_copy(
-            update={"spec": spec, "status": known.status.model_copy(update={"edges": edges})}
-        )
+        yield known.model_copy(update={"spec": spec, "status": known.status.model_copy(update={"edges": edges})})

@@ -335,7 +335,6 @@ class Coordinator:
             return
 
 
-
 def _matters(before: Report, after: Report) -> bool:
     """Whether a report says more than that the edge keeps up."""
     return before.model_copy(update={"observed": after.observed}) != after

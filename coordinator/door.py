@@ -1,7 +1,7 @@
 """The door: requests come in, each gets one reply, whatever it holds.
 
-On the embedded broker an MQTT publish is a NATS message too, so requests are taken on NATS only; in front of an external
-MQTT broker the door takes them there as well.
+On the embedded broker an MQTT publish is a NATS message too, so requests are taken on NATS only; in front of an
+external MQTT broker the door takes them there as well.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,12 @@ from heliograph.coordinator.status import public
 from heliograph.coordinator.store import ResourceStore
 from heliograph.coordinator.view import View
 
+_TYPES: dict[str, tuple[type, ...]] = {"integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,)}
+_BOUNDS: list[tuple[str, str, Callable[[Any, Any], bool]]] = [
+    ("minimum", "at least", operator.ge),
+    ("exclusiveMinimum", "more than", operator.gt),
+    ("maximum", "at most", operator.le),
+]
 _LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds"}
 """What of a running task's spec may change."""
 
@@ -150,20 +157,13 @@ def _check_value(value: object, schema: dict[str, Any], field: str, topic: str) 
     """The part of JSON Schema that parameters use: type and bounds."""
     if value is None:
         return
-    options = schema.get("anyOf", [schema])
-    option = next((each for each in options if each.get("type") != "null"), {})
-    kinds: dict[str, tuple[type, ...]] = {
-        "integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,),
-    }  # fmt: skip
-    wanted = kinds.get(option.get("type", ""), (object,))
-    right = isinstance(value, wanted) and (bool in wanted or object in wanted or not isinstance(value, bool))
-    bounds = [
-        ("minimum", "at least", lambda number, bound: number >= bound),
-        ("exclusiveMinimum", "more than", lambda number, bound: number > bound),
-        ("maximum", "at most", lambda number, bound: number <= bound),
-    ]
-    said = [f"{words} {option[name]}" for name, words, _ in bounds if name in option]
-    if not right or any(name in option and not holds(value, option[name]) for name, _, holds in bounds):
+    options: list[dict[str, Any]] = schema.get("anyOf", [schema])
+    option: dict[str, Any] = next((each for each in options if each.get("type") != "null"), {})
+    right = isinstance(value, _TYPES.get(option.get("type", ""), (object,)))
+    if isinstance(value, bool):
+        right = option.get("type") in ("boolean", None)
+    said = [f"{words} {option[name]}" for name, words, _ in _BOUNDS if name in option]
+    if not right or any(name in option and not holds(value, option[name]) for name, _, holds in _BOUNDS):
         raise Refused("invalid", topic=topic, field=field, expected=" ".join([option.get("type", "a value"), *said]),
                       got=value)  # fmt: skip
 

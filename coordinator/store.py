@@ -14,7 +14,7 @@ R = TypeVar("R", bound=Resource)
 
 
 class ResourceStore:
-    """Every resource, keyed ``<plural>.<name>``. One coordinator writes at a time; another one's write is a Conflict."""
+    """Every resource, keyed ``<plural>.<name>``. One coordinator writes at a time; another's write is a Conflict."""
 
     def __init__(self, kv: KeyValue, world: World) -> None:
         self._kv = kv
@@ -35,7 +35,9 @@ class ResourceStore:
     def all(self, kind: type[R]) -> list[R]:
         """The resources of a kind, in the order of their names."""
         return [
-            held for key, (held, _) in sorted(self._held.items()) if isinstance(held, kind) and key.startswith(kind.plural)
+            held
+            for key, (held, _) in sorted(self._held.items())
+            if isinstance(held, kind) and key.startswith(kind.plural)
         ]
 
     def get(self, kind: type[R], name: str) -> R | None:

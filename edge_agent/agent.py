@@ -7,10 +7,10 @@ import contextlib
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from pydantic import ValidationError
 
@@ -91,7 +91,9 @@ class Agent:
         self._journal = Journal(config.state / "journal.db", self._edge, world)
         source = f"{self._edge}/agent/{world.new_id()}"
         self._cloud = Port(
-            connect(config.cloud, root=config.root, world=world, name=f"agent-{self._edge}", inbox=inbox_of(self._edge)),
+            connect(
+                config.cloud, root=config.root, world=world, name=f"agent-{self._edge}", inbox=inbox_of(self._edge)
+            ),
             world,
             source,
         )
@@ -108,7 +110,9 @@ class Agent:
             world, config.state / "workers", environment, config.limits, self._wake, self._worker_logged
         )
         self._models = ModelStore(config.state / "models", self._cloud.bus, world, self._wake, self._warn)
-        self._gateway = Gateway(self._node, self._edge, self._journal, self._supervisor, self._background, self._not_taken)
+        self._gateway = Gateway(
+            self._node, self._edge, self._journal, self._supervisor, self._background, self._not_taken
+        )
         self._forwarder = Forwarder(
             self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded
         )
@@ -190,7 +194,9 @@ class Agent:
             try:
                 self._desired = Desired.model_validate_json(text)
             except ValidationError as error:
-                self._warn(f"the desired state on disk is unreadable ({error.error_count()} errors); waiting for the cloud")
+                self._warn(
+                    f"the desired state on disk is unreadable ({error.error_count()} errors); waiting for the cloud"
+                )
 
     # reconciling
 
@@ -271,7 +277,9 @@ class Agent:
                 model = each.payload.model
                 if model is None or model.inline is not None:
                     continue
-                if any(task.job_uid == each.payload.job_uid and task.role != "aggregate" for task in self._desired.tasks):
+                if any(
+                    task.job_uid == each.payload.job_uid and task.role != "aggregate" for task in self._desired.tasks
+                ):
                     self._models.fetch(model)
 
     # data sets and offers
@@ -383,7 +391,9 @@ class Agent:
         if not file.exists():
             if await store.has(ref.digest):
                 return
-            raise Refused("missing", topic=kept.topic, field="weights.digest", expected=f"a file {file.name} on this node")
+            raise Refused(
+                "missing", topic=kept.topic, field="weights.digest", expected=f"a file {file.name} on this node"
+            )
         await store.put(file, ref)
         file.unlink(missing_ok=True)
 
@@ -433,13 +443,11 @@ class Agent:
         self._to_report.set()
 
 
-
 _STATES: dict[str, Literal["starting", "running", "backing-off", "finished"]] = {
     "starting": "starting",
     "ready": "running",
     "backing-off": "backing-off",
     "stopping": "finished",
-    "finished": "finished",
 }
 
 

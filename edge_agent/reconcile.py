@@ -11,7 +11,7 @@ from heliograph.bus.payloads import Task
 from heliograph.bus.resources import DatasetIndex
 from heliograph.bus.resources.base import WeightsRef
 
-State = Literal["starting", "ready", "backing-off", "stopping", "finished"]
+State = Literal["starting", "ready", "backing-off", "stopping"]
 
 
 @dataclass(frozen=True)

@@ -133,12 +133,10 @@ class Supervisor:
             await worker.ended.wait()
 
     async def _watch(self, worker: Worker) -> None:
-        while worker.state != "stopping":
+        while True:
             began = self._world.monotonic()
             code = await self._run(worker)
             if worker.state == "stopping":
-                break
-            if worker.assigned is not None and worker.state == "finished":
                 break
             if self._world.monotonic() - began > STEADY_AFTER:
                 worker.restarts = 0

@@ -40,7 +40,8 @@ class Input:
 def aggregate(updates: Mapping[str, Input], combine: Combine, directory: Path, threads: int = THREADS) -> WeightsRef:
     """Combines the updates, in the order of their edges' names, into ``directory/<digest>``; inline where small.
 
-    Integer tensors (a batch-norm counter, say) become the weighted mean, rounded to even; booleans the weighted majority.
+    Integer tensors (a batch-norm counter, say) become the weighted mean, rounded to even;
+    booleans the weighted majority.
     """
     edges = sorted(updates)
     readers = [Reader(updates[edge].source) for edge in edges]
@@ -57,7 +58,8 @@ def aggregate(updates: Mapping[str, Input], combine: Combine, directory: Path, t
             os.ftruncate(file.fileno(), size)
             jobs = _pieces(order, len(head))
             with ThreadPoolExecutor(threads) as pool:
-                for _ in pool.map(lambda job: _piece(*job, readers, weights, combine, file.fileno()), jobs):
+                target = file.fileno()
+                for _ in pool.map(lambda job: _piece(job, readers, weights, combine, target), jobs):
                     pass
             digest = hash_file(fresh)
         if size <= INLINE:
@@ -95,7 +97,7 @@ class Reader:
         if self._inline is not None:
             raw[:] = np.frombuffer(self._inline, stored, count, place)
         else:
-            view = memoryview(raw).cast("B")
+            view = raw.data.cast("B")
             at = 0
             while at < len(view):
                 at += _positive(os.preadv(self._fd, [view[at:]], place + at))
@@ -120,19 +122,17 @@ def _pieces(order: Sequence[Tensor], base: int) -> list[tuple[Tensor, int, int, 
 
 
 def _piece(
-    tensor: Tensor,
-    start: int,
-    count: int,
-    place: int,
+    piece: tuple[Tensor, int, int, int],
     readers: Sequence[Reader],
     weights: Sequence[float],
     combine: Combine,
     target: int,
 ) -> None:
+    tensor, start, count, place = piece
     # an update may hold its tensors in another order than the first one
     blocks = [reader.read(reader.tensors[tensor.name], start, count) for reader in readers]
     whole = combine(blocks, weights) if tensor.is_float else _counters(blocks, weights)
-    view = memoryview(_narrowed(whole, tensor.dtype)).cast("B")
+    view = _narrowed(whole, tensor.dtype).data.cast("B")
     at = 0
     while at < len(view):
         at += os.pwritev(target, [view[at:]], place + at)

@@ -1,4 +1,4 @@
-"""Prints, as JSON, what this node's workers can run: algorithms with the schemas of their parameters, and frameworks."""
+"""Prints, as JSON, what this node's workers can run: algorithms with their parameters' schemas, and frameworks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from importlib import metadata
 
 from heliograph.workers.algorithms import schemas
 
-FRAMEWORKS = {"numpy": "numpy", "torch": "torch", "tensorflow": "tensorflow", "keras": "keras", "sklearn": "scikit-learn"}
+FRAMEWORKS = {
+    "numpy": "numpy",
+    "torch": "torch",
+    "tensorflow": "tensorflow",
+    "keras": "keras",
+    "sklearn": "scikit-learn",
+}
 
 
 def offers() -> dict[str, dict[str, object]]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.event import encode
 from heliograph.bus.payloads import Assignment, WorkerState
 from heliograph.bus.permissions import upload_bucket
 from heliograph.bus.port import Port
@@ -113,7 +114,8 @@ class Runtime:
         if self._outbox is not None:
             await self._outbox.send(topic, payload, **params)
         else:
-            await self.port.publish(topic, payload, **params)
+            address = topic.at(**params)
+            await self.bus.publish(address, encode(self.port.event(topic, payload, address)))
 
     async def offer(self, weights: WeightsRef) -> WeightsRef:
         """Weights just written to the outbox directory, ready to be named in an event: on the edge the agent uploads

@@ -33,10 +33,12 @@ class Resources:
 
     async def create(self, document: Mapping[str, Any]) -> Document:
         """Creates; the same document again changes nothing. Raises Refused naming the wrong field."""
-        return await self._ask("create", dict(document))
+        made: Document = await self._ask("create", dict(document))
+        return made
 
     async def update(self, document: Mapping[str, Any]) -> Document:
-        return await self._ask("update", dict(document))
+        made: Document = await self._ask("update", dict(document))
+        return made
 
     async def apply(self, document: Mapping[str, Any]) -> Document:
         """Creates or updates."""
@@ -48,17 +50,20 @@ class Resources:
         return await self.update(document)
 
     async def get(self, name: str) -> Document:
-        return await self._ask("get", {"name": name})
+        found: Document = await self._ask("get", {"name": name})
+        return found
 
     async def list(self) -> list[Document]:
         found: list[Document] = await self._ask("list", {})
         return found
 
     async def delete(self, name: str) -> Document:
-        return await self._ask("delete", {"name": name})
+        found: Document = await self._ask("delete", {"name": name})
+        return found
 
     async def stop(self, name: str) -> Document:
-        return await self._ask("stop", {"name": name})
+        found: Document = await self._ask("stop", {"name": name})
+        return found
 
     async def watch(self, name: str) -> AsyncIterator[Document]:
         """The resource now, and again each time it changes; a job's until it has ended."""
@@ -143,7 +148,9 @@ class AsyncClient:
             reason = getattr(self.bus, "last_error", "")
             from heliograph.bus.nats import safe_url
 
-            raise Unreachable(f"cannot reach {safe_url(self.server)}: {reason or 'no answer'}. Is it running?") from None
+            raise Unreachable(
+                f"cannot reach {safe_url(self.server)}: {reason or 'no answer'}. Is it running?"
+            ) from None
         return self
 
     async def __aexit__(self, *_: object) -> None:

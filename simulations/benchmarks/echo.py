@@ -8,6 +8,7 @@ import json
 import statistics
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from heliograph.bus import topics
@@ -49,7 +50,7 @@ async def echo_rounds(edges: int, size: int, rounds: int) -> EchoResult:
                         assert not event.payload.refused, event.payload.refused
                         assert event.payload.round == 0 or len(event.payload.counted) == edges
                         peak = max(peak, _peak_rss("heliograph.workers.aggregate", cluster.pid("cloud")))
-    laps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    laps = [after - before for before, after in pairwise(times)]
     return EchoResult(laps[WARM_UP:], peak)
 
 

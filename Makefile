@@ -1,0 +1,50 @@
+# Everything is installed into .venv from constraints.txt; nothing outside this folder is touched.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
+SEED ?= 1
+
+.PHONY: demo test check bench bench-strict versus-flower topics format clean
+
+demo: .venv/.demo  ## set up and run the demo
+	$(BIN)/heliograph demo $(ARGS)
+
+test: .venv/.dev  ## set up and pass the tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: .venv/.dev  ## lint, types, floors between the packages
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p heliograph
+	$(BIN)/lint-imports
+
+bench: .venv/.dev  ## measure; writes build/bench.json
+	$(BIN)/python -m heliograph.simulations.benchmarks $(ARGS)
+
+versus-flower: .venv/.dev  ## echo rounds here and with Flower, interleaved
+	$(BIN)/python simulations/benchmarks/versus_flower.py $(ARGS)
+
+topics: .venv/.dev  ## write topics.md anew
+	$(BIN)/heliograph topics --markdown > topics.md
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "heliograph needs Python 3.11 or newer; say which one with make PYTHON=python3.12"; exit 1; }
+	@echo "making .venv"
+	@$(PYTHON) -m venv .venv
+
+.venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing heliograph and what the demo needs (numpy, scikit-learn): about 150 MB"
+	$(INSTALL) -e ".[demo]"
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing heliograph with its development tools"
+	$(INSTALL) -e ".[dev]"
+	@touch $@ .venv/.demo

@@ -44,6 +44,8 @@ class NatsBus(Bus):
         self._nc = Client()
         self._connecting: asyncio.Task[None] | None = None
         self._forbidden: set[str] = set()
+        self._kvs: dict[str, KeyValue] = {}
+        self._stores: dict[str, BlobStore] = {}
         self.last_error = ""
 
     async def open(self) -> None:
@@ -198,7 +200,7 @@ class NatsBus(Bus):
                     await self.client.subscribe(subject, queue=queue, cb=put, pending_bytes_limit=PENDING_BYTES)
                 )
             with contextlib.suppress(*_DOWN):
-                await self._nc.flush(timeout=2)
+                await self.settle()
             for subject, pattern in subjects.items():
                 if subject in self._forbidden:
                     expected = "permission to subscribe"
@@ -208,6 +210,11 @@ class NatsBus(Bus):
             for subscription in subscriptions:
                 with contextlib.suppress(*_DOWN):
                     await subscription.unsubscribe()
+
+    async def settle(self) -> None:
+        """Returns when the broker has dealt with all that was sent before."""
+        for _ in range(2):  # nats-py's first PING overtakes what it has still buffered
+            await self._nc.flush(timeout=2)
 
     def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
         from heliograph.bus.nats_consume import consume
@@ -234,6 +241,8 @@ class NatsBus(Bus):
         return Message(topic, answer.data, headers=headers, sequence=int(headers.get("Nats-Sequence", 0)))
 
     async def kv(self, bucket: str) -> KeyValue:
+        if bucket in self._kvs:
+            return self._kvs[bucket]
         name = self.stream_name(bucket)
         config = {
             "name": f"KV_{name}",
@@ -246,11 +255,15 @@ class NatsBus(Bus):
             "num_replicas": 1,
         }
         await self.ensure_stream(config)
-        return NatsKeyValue(self, name)
+        self._kvs[bucket] = NatsKeyValue(self, name)
+        return self._kvs[bucket]
 
     async def blobs(self, bucket: str) -> BlobStore:
+        if bucket in self._stores:
+            return self._stores[bucket]
         store = NatsBlobs(self.url, self.stream_name(bucket), bucket, self._inbox, self.raw_request, self._world)
         await store.prepare()
+        self._stores[bucket] = store
         return store
 
     async def prepare(self) -> None:

@@ -205,8 +205,7 @@ class WorkerState(Payload):
     """A worker to its agent: what it is doing. ``hello`` asks for the assignment again."""
 
     worker: Label
-    state: Literal["hello", "running", "finished", "failed"]
-    round: int = 0
+    state: Literal["hello", "failed"]
     detail: Text = ""
 
 

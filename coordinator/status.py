@@ -14,6 +14,8 @@ from heliograph.bus.transport import Bus
 from heliograph.bus.world import World
 
 AGAIN = 0.2
+AT_MOST_EVERY = 0.05
+"""Seconds between two sweeps: a round may take less, and nobody reads so fast."""
 
 
 class StatusBoard:
@@ -23,30 +25,25 @@ class StatusBoard:
         self._doors = doors
         self._world = world
         self._source = source
-        self._values: dict[str, bytes] = {}
+        self._values: dict[str, Resource | None] = {}
         self._due: list[dict[str, None]] = [{} for _ in doors]
         self._wake = [asyncio.Event() for _ in doors]
 
     def show(self, resource: Resource) -> None:
         """Sets a resource's status, on every door, as soon as it can be reached."""
-        address = STATUS.at(resource=resource.plural, name=resource.name)
-        event = Event(
-            id=self._world.new_id(), source=self._source, type=STATUS.type, data=public(resource),
-            time=self._world.timestamp(), subject=address,
-        )  # fmt: skip
-        self._set(address, encode(event, "json"))
+        self._set(STATUS.at(resource=resource.plural, name=resource.name), resource)
 
     def clear(self, resource: Resource) -> None:
         """A deleted resource has no status: an empty retained message removes it."""
-        self._set(STATUS.at(resource=resource.plural, name=resource.name), b"")
+        self._set(STATUS.at(resource=resource.plural, name=resource.name), None)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(len(self._doors)):
                 group.create_task(self._serve(number))
 
-    def _set(self, address: str, body: bytes) -> None:
-        self._values[address] = body
+    def _set(self, address: str, value: Resource | None) -> None:
+        self._values[address] = value
         for due, wake in zip(self._due, self._wake, strict=True):
             due[address] = None
             wake.set()
@@ -61,10 +58,25 @@ class StatusBoard:
                 address = next(iter(due))
                 del due[address]
                 try:
-                    await door.publish(address, self._values[address], retain=True)
+                    await door.publish(address, self._body(address), retain=True)
                 except HeliographError:
                     due.setdefault(address)
                     await self._world.sleep(AGAIN)
+            await self._world.sleep(AT_MOST_EVERY)
+
+    def _body(self, address: str) -> bytes:
+        resource = self._values[address]
+        if resource is None:
+            return b""
+        event = Event(
+            id=self._world.new_id(),
+            source=self._source,
+            type=STATUS.type,
+            data=public(resource),
+            time=self._world.timestamp(),
+            subject=address,
+        )
+        return encode(event, "json")
 
 
 def public(resource: Resource) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from typing import TypeVar
 
 from heliograph.bus.errors import Conflict, Refused
-from heliograph.bus.resources import Resource, dump, parse_resource
+from heliograph.bus.resources import Resource, parse_resource
 from heliograph.bus.transport import KeyValue
 from heliograph.bus.world import World
 
@@ -71,7 +71,7 @@ class ResourceStore:
         self._held.pop(_key(resource), None)
 
     async def _write(self, resource: R, revision: int) -> R:
-        body = json.dumps(dump(resource), separators=(",", ":")).encode()
+        body = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
         key = _key(resource)
         written = await self._kv.put(key, body, revision)
         self._held[key] = (resource, written)

@@ -35,6 +35,7 @@ from heliograph.edge_agent.journal import Journal, Kept
 from heliograph.edge_agent.models import ModelStore
 from heliograph.edge_agent.reconcile import (
     Assign,
+    CodeRoot,
     Fetch,
     Hold,
     Launch,
@@ -70,7 +71,7 @@ class AgentConfig:
     node: str
     worker_node: str
     state: Path
-    code: tuple[Path, ...] = ()
+    code: tuple[CodeRoot, ...] = ()
     data: tuple[Path, ...] = ()
     datasets: Mapping[str, Path] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)

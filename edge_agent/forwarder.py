@@ -15,6 +15,9 @@ LANES = (0, 1)
 WINDOW = 256
 WINDOW_BYTES = 4 * 1024 * 1024
 RETRY = 0.2
+FORGET_EVERY = 0.25
+"""Seconds between two clearings of what the cloud has: each costs a sync, and what is sent again meanwhile the cloud
+knows by its number."""
 
 LANE_HEADER = "Heliograph-Lane"
 NUMBER_HEADER = "Heliograph-Number"
@@ -46,11 +49,23 @@ class Forwarder:
         self._uploads = uploads
         self._before = before
         self._refused = refused
+        self._done: dict[int, int] = {}
+        self._to_forget = asyncio.Event()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             for lane in LANES:
                 group.create_task(self._forward(lane))
+            group.create_task(self._forget())
+
+    async def _forget(self) -> None:
+        while True:
+            await self._to_forget.wait()
+            self._to_forget.clear()
+            done, self._done = self._done, {}
+            for lane, up_to in sorted(done.items()):
+                await self._journal.forget(lane, up_to)
+            await self._world.sleep(FORGET_EVERY)
 
     async def _forward(self, lane: int) -> None:
         done = 0
@@ -72,7 +87,9 @@ class Forwarder:
                     break  # this one and what follows it in the lane is sent again; the cloud knows repeats by number
                 done = kept.n
             if done >= batch[0].n:
-                await self._journal.forget(lane, done)
+                self._done[lane] = done
+                self._journal.stored(done - batch[0].n + 1)
+                self._to_forget.set()
             if done < batch[-1].n:
                 await self._world.sleep(RETRY)
 

@@ -116,8 +116,11 @@ class Journal:
 
     async def forget(self, lane: int, up_to: int) -> None:
         """The cloud has these: they need not be kept."""
-        removed = await self._on_writer(self._forget, lane, up_to)
-        self.waiting -= removed
+        await self._on_writer(self._forget, lane, up_to)
+
+    def stored(self, count: int) -> None:
+        """The cloud has taken so many more: they wait no longer, though they may still lie here."""
+        self.waiting -= count
 
     async def wait_grown(self, lane: int) -> None:
         """Returns when an event has been added to the lane since the last call."""
@@ -191,13 +194,12 @@ class Journal:
             write.execute("ROLLBACK")
             raise
 
-    def _forget(self, lane: int, up_to: int) -> int:
+    def _forget(self, lane: int, up_to: int) -> None:
         self._write.execute("BEGIN IMMEDIATE")
         # the next number must outlive the events that it counts on from
         self._write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"next:{lane}", str(self._next[lane])))
-        count = self._write.execute("DELETE FROM events WHERE lane = ? AND n <= ?", (lane, up_to)).rowcount
+        self._write.execute("DELETE FROM events WHERE lane = ? AND n <= ?", (lane, up_to))
         self._write.execute("COMMIT")
-        return count
 
     def _save(self, key: str, value: str) -> None:
         self._write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

@@ -15,6 +15,21 @@ State = Literal["starting", "ready", "backing-off", "stopping"]
 
 
 @dataclass(frozen=True)
+class CodeRoot:
+    """A directory under which scripts may lie, resolved, and the absolute path by which tasks call it."""
+
+    prefix: Path
+    directory: Path
+
+    @classmethod
+    def parse(cls, text: str) -> CodeRoot:
+        """``DIR``, or ``/code=DIR``: what tasks call ``/code/main.py`` is ``DIR/main.py`` here."""
+        prefix, equals, directory = text.rpartition("=")
+        resolved = Path(directory).resolve()
+        return cls(Path(prefix) if equals else resolved, resolved)
+
+
+@dataclass(frozen=True)
 class Running:
     """A worker as its supervisor sees it. ``assigned`` is the task it was last handed."""
 
@@ -61,7 +76,7 @@ def decide(
     running: Mapping[str, Running],
     datasets: Mapping[str, DatasetIndex],
     models: Container[str],
-    code_roots: Collection[Path],
+    code_roots: Collection[CodeRoot],
 ) -> list[Action]:
     """The actions that lead from what is to what shall be, in order. Deciding again on their result gives no more."""
     wanted = {task.worker: task for task in tasks}
@@ -92,12 +107,16 @@ def needs_file(task: Task) -> bool:
     return task.active and task.role != "aggregate" and task.model is not None and task.model.inline is None
 
 
-def script_under_roots(boot_file: str, code_roots: Collection[Path]) -> Path | None:
+def script_under_roots(boot_file: str, code_roots: Collection[CodeRoot]) -> Path | None:
     """The script's path where it lies, links resolved, under one of the roots; otherwise None."""
     for root in code_roots:
-        candidate = Path(boot_file) if Path(boot_file).is_absolute() else root / boot_file
-        resolved = candidate.resolve()
-        if resolved.is_relative_to(root.resolve()):
+        named = Path(boot_file)
+        if named.is_absolute():
+            if not named.is_relative_to(root.prefix):
+                continue
+            named = named.relative_to(root.prefix)
+        resolved = (root.directory / named).resolve()
+        if resolved.is_relative_to(root.directory):
             return resolved
     return None
 
@@ -106,13 +125,13 @@ def _is_obsolete(present: Running, task: Task | None) -> bool:
     return task is None or task.job_uid != present.job_uid
 
 
-def _hold(task: Task, datasets: Mapping[str, DatasetIndex], code_roots: Collection[Path]) -> Hold | None:
+def _hold(task: Task, datasets: Mapping[str, DatasetIndex], code_roots: Collection[CodeRoot]) -> Hold | None:
     if task.role in ("train", "evaluate"):
         if task.script is None:
             return Hold(task, "the task names no script (trainScriptBootFile)", forbidden=True)
         script = script_under_roots(task.script.boot_file, code_roots)
         if script is None:
-            roots = ", ".join(str(root) for root in code_roots) or "none"
+            roots = ", ".join(str(root.prefix) for root in code_roots) or "none"
             return Hold(
                 task,
                 f"script {task.script.boot_file} does not lie under a --code root of this agent ({roots})",

@@ -56,7 +56,7 @@ class LocalCluster:
         directory: state of every component, kept from one start to the next.
         edges: names of the edges.
         datasets: for each node, the cloud's among them, what its agent offers.
-        code: roots under which tasks' scripts may lie.
+        code: roots under which tasks' scripts may lie, each ``DIR`` or ``PREFIX=DIR``.
         edge_brokers: MQTT URLs of brokers that edges already have.
         doors: external MQTT brokers in front of the coordinator.
         said: called with (component, line) for what the processes print.
@@ -68,7 +68,7 @@ class LocalCluster:
         edges: list[str],
         *,
         datasets: Mapping[str, Mapping[str, Path]] | None = None,
-        code: tuple[Path, ...] = (),
+        code: tuple[Path | str, ...] = (),
         data: tuple[Path, ...] = (),
         edge_brokers: Mapping[str, str] | None = None,
         doors: tuple[str, ...] = (),

@@ -79,10 +79,11 @@ class Aggregator:
                 self._collection.spec = task.collect
                 self._changed.set()
             return
-        rounds = await self._runtime.bus.kv(ROUNDS)
-        if record := await rounds.get(f"{task.job_uid}.{task.round}"):
-            await self._tell(Aggregation.model_validate_json(record.value))
-            return
+        if self._task is None:  # this process's first: an earlier one may have closed the round already
+            rounds = await self._runtime.bus.kv(ROUNDS)
+            if record := await rounds.get(f"{task.job_uid}.{task.round}"):
+                await self._tell(Aggregation.model_validate_json(record.value))
+                return
         await self._begin(task)
         if self._reading is None:
             self._reading = group.create_task(self._read(task.job, task.collect.start))
@@ -108,7 +109,6 @@ class Aggregator:
         waiting, self._ahead = self._ahead, []
         for received, sequence in waiting:
             self._take(received, sequence)
-        await self._runtime.say("running", task.round)
         self._changed.set()
 
     async def _source(self, ref: WeightsRef) -> Path | bytes:

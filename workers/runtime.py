@@ -93,16 +93,15 @@ class Runtime:
 
     async def assignments(self, take: Callable[[Assignment], Awaitable[None]]) -> None:
         """Hands each new assignment to ``take`` until the job has ended; asks again while none has come."""
-        told = ""
+        told: Assignment | None = None
         async with self.port.subscribe(topics.ASSIGNMENT, self._refused, worker=self.launch.worker) as received:
             asking = asyncio.create_task(self._ask())
             self.bus.link.listen(self._on_link)
             try:
                 async for each in received:
                     asking.cancel()
-                    text = each.payload.model_dump_json()
-                    if text != told:
-                        told = text
+                    if each.payload != told:
+                        told = each.payload
                         await take(each.payload)
                     if each.payload.ended:
                         return
@@ -130,11 +129,11 @@ class Runtime:
         return placed
 
     async def say(
-        self, state: Literal["hello", "running", "finished", "failed"], round: int = 0, detail: str = ""
+        self, state: Literal["hello", "failed"], detail: str = ""
     ) -> None:
         """Tells the agent what this worker is doing; the agent asks nobody, it listens."""
         with contextlib.suppress(HeliographError):
-            payload = WorkerState(worker=self.launch.worker, state=state, round=round, detail=detail[:4000])
+            payload = WorkerState(worker=self.launch.worker, state=state, detail=detail[:4000])
             await self.port.publish(topics.WORKER, payload, sure=False, worker=self.launch.worker)
 
     def _on_link(self, up: bool) -> None:

@@ -73,7 +73,6 @@ class WorkerSession:
                 continue
             self._done = key
             self._present = assignment
-            self._call(self._runtime.say("running", task.round))
             return self._work(assignment)
 
     def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:

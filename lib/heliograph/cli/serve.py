@@ -22,7 +22,9 @@ def agent(
     node: Annotated[str, typer.Option(envvar="HELIOGRAPH_NODE", help="mqtt:// of this node's broker.")],
     worker_node: Annotated[str, typer.Option(envvar="HELIOGRAPH_WORKER_NODE", help="The same, for workers.")] = "",
     state: Annotated[Path | None, typer.Option(help="Directory for journal, models and workers.")] = None,
-    code: Annotated[list[Path] | None, typer.Option(help="Root under which scripts may lie; repeatable.")] = None,
+    code: Annotated[
+        list[str] | None, typer.Option(help="[PREFIX=]DIR under which scripts may lie; tasks call it PREFIX. Repeatable.")
+    ] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Root under which data sets may lie; repeatable.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="NAME=FILE (npz, csv) to offer; repeatable.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, shown in the edge's spec; repeatable.")] = None,
@@ -31,6 +33,7 @@ def agent(
 ) -> None:
     from heliograph.bus.world import World
     from heliograph.edge_agent.agent import Agent, AgentConfig
+    from heliograph.edge_agent.reconcile import CodeRoot
     from heliograph.edge_agent.supervisor import Limits
     from heliograph.server import state_home
 
@@ -40,7 +43,7 @@ def agent(
         node=node,
         worker_node=worker_node or node,
         state=(state or state_home() / "agents" / name).resolve(),
-        code=tuple(root.resolve() for root in code or ()),
+        code=tuple(CodeRoot.parse(text) for text in code or ()),
         data=tuple(root.resolve() for root in data or ()),
         datasets={key: Path(value).resolve() for key, value in _pairs(dataset, "--dataset").items()},
         labels=_pairs(label, "--label"),

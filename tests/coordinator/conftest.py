@@ -1,0 +1,152 @@
+"""A cloud with real processes (broker, coordinator, the agent ``cloud`` and its workers) and edges played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest_asyncio
+
+from heliograph.bus import tensors, topics
+from heliograph.bus.connect import connect
+from heliograph.bus.payloads import Desired, Generation, ModelUpdate, Report, Task
+from heliograph.bus.permissions import inbox_of
+from heliograph.bus.port import Port
+from heliograph.bus.resources import DatasetIndex
+from heliograph.bus.transport import Bus
+from heliograph.bus.world import World
+from heliograph.client import AsyncClient
+from heliograph.simulations.cluster import LocalCluster
+
+EDGES = ("edge-1", "edge-2", "edge-3")
+SAMPLES = 100
+BASE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros(3, np.float32)}
+
+
+@dataclass
+class PlayedEdge:
+    """An edge's agent, played by the test over a real connection: presence, report and updates are real messages."""
+
+    name: str
+    port: Port
+    tasks: asyncio.Queue[Desired] = field(default_factory=asyncio.Queue)
+    following: asyncio.Task[None] | None = None
+
+    async def report(self) -> None:
+        index = DatasetIndex(name="data", samples=SAMPLES, columns={"x": "float32[3]"}, digest="0" * 64, format="npz")
+        report = Report(edge=self.name, observed=Generation(), datasets=[index])
+        await self.port.publish(topics.REPORT, report, edge=self.name)
+
+    async def task(self, job: str, round: int) -> Task:
+        """Waits until the coordinator asks this edge for that round."""
+        async with asyncio.timeout(10):
+            while True:
+                desired = await self.tasks.get()
+                for task in desired.tasks:
+                    if task.job == job and task.round == round and task.active:
+                        return task
+
+    def update(self, task: Task, arrays: dict[str, Any] | None = None, **changes: Any) -> ModelUpdate:
+        """A valid update of that task, but for ``changes``."""
+        weights = tensors.write(BASE if arrays is None else arrays, Path("/nonexistent"))
+        assert task.model is not None
+        fields = {
+            "job": task.job,
+            "job_uid": task.job_uid,
+            "round": task.round,
+            "edge": self.name,
+            "base": task.model.digest,
+            "weights": weights,
+            "num_samples": 10,
+        }
+        return ModelUpdate.model_construct(**(fields | changes))
+
+    async def send(self, update: ModelUpdate, job: str = "") -> None:
+        await self.port.publish(topics.MODEL_UPDATE, update, job=job or update.job, edge=self.name)
+
+    async def follow(self) -> None:
+        async with self.port.subscribe(topics.TASK, lambda error: None, edge=self.name) as received:
+            async for each in received:
+                self.tasks.put_nowait(each.payload)
+
+
+@dataclass
+class Cloud:
+    cluster: LocalCluster
+    client: AsyncClient
+    edges: dict[str, PlayedEdge]
+
+    async def job(self, name: str, edges: tuple[str, ...] = EDGES[:2], **spec: Any) -> dict[str, Any]:
+        """Creates a model with ``BASE`` as its weights, and a task on those edges."""
+        weights = tensors.write(BASE, Path("/nonexistent"))
+        await self.client.models.create(
+            {"kind": "Model", "metadata": {"name": f"model-{name}"}, "spec": {"weights": weights.model_dump(mode="json")}}
+        )
+        worker = {"dataset": {"name": "data"}, "trainScriptBootFile": "train.py"}
+        task = {
+            "kind": "FederatedTask",
+            "metadata": {"name": name},
+            "spec": {
+                "aggregationWorker": {"model": {"name": f"model-{name}"}},
+                "trainingWorkers": [{"name": edge, "nodeName": edge, "workerSpec": worker} for edge in edges],
+                "rounds": 1,
+            }
+            | spec,
+        }
+        return await self.client.jobs.create(task)
+
+    async def ended(self, name: str) -> dict[str, Any]:
+        """The job's status once it has ended."""
+        document: dict[str, Any] = {}
+        async with asyncio.timeout(20):
+            async for document in self.client.jobs.watch(name):
+                pass
+        status: dict[str, Any] = document["status"]
+        return status
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cloud(tmp_path_factory: Any) -> AsyncIterator[Cloud]:
+    """A started cloud with three played edges that are online."""
+    cluster = LocalCluster(tmp_path_factory.mktemp("cloud"), list(EDGES))
+    buses: list[Bus] = []
+    try:
+        await cluster.broker.start()
+        await cluster.start_coordinator()
+        await cluster.start_agent("cloud")
+        await cluster.wait_ready()
+        world = World()
+        edges = {}
+        for name in EDGES:
+            bus = connect(cluster.broker.url(f"agent-{name}"), name=f"agent-{name}", inbox=inbox_of(name))
+            buses.append(bus)
+            await bus.open()
+            await bus.link.wait_up(5)
+            edge = PlayedEdge(name, Port(bus, world, f"{name}/agent/{world.new_id()}"))
+            edge.following = asyncio.create_task(edge.follow())
+            await edge.report()
+            edges[name] = edge
+        async with AsyncClient(cluster.server) as client:
+            async with asyncio.timeout(10):
+                for name in EDGES:
+                    await _until_online(client, name)
+            yield Cloud(cluster, client, edges)
+    finally:
+        for played in locals().get("edges", {}).values():
+            played.following.cancel()
+        for bus in buses:
+            await bus.close()
+        await cluster.stop()
+
+
+async def _until_online(client: AsyncClient, name: str) -> None:
+    async with client.bus.subscribe(topics.STATUS.at(resource="edges", name=name)) as changes:
+        while True:
+            found = [each for each in await client.edges.list() if each["metadata"]["name"] == name]
+            if found and found[0]["status"].get("online") and found[0]["status"].get("datasets"):
+                return
+            await anext(changes)

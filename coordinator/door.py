@@ -16,7 +16,7 @@ from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import from_tree, is_event, parse
 from heliograph.bus.nats import NatsBus, check_size
 from heliograph.bus.payloads import LogRecord
-from heliograph.bus.topics import LOG, REPLY, REQUEST, VERBS, find
+from heliograph.bus.topics import LOG, REPLY, REQUEST, VERBS
 from heliograph.bus.transport import Bus, Message
 from heliograph.bus.world import World
 
@@ -63,8 +63,7 @@ class Door:
             if reply_to is not None and not _may_reply(bus, reply_to):
                 bad, reply_to = reply_to, None
                 raise _bad_reply_topic(topic, bad)
-            declared, params = _declared(message.topic, topic)
-            check_size(declared, topic, message.body)
+            check_size(REQUEST, topic, message.body)
             tree = parse(message.body, topic) if message.body.strip() else {}
             if isinstance(tree, dict) and "reply_to" in tree:
                 given = tree.pop("reply_to")
@@ -72,6 +71,7 @@ class Door:
                 if not isinstance(given, str) or REPLY.match(address) is None:
                     raise _bad_reply_topic(topic, given)
                 reply_to = reply_to or address
+            params = _params(message.topic, topic)
             document = from_tree(tree, topic).data if is_event(tree) else tree
             result = await self._handler(params["resource"], params["verb"], document, topic)
             answer: dict[str, Any] = {"ok": True, "result": result}
@@ -97,7 +97,7 @@ class Door:
         await self._log.publish(LOG.at("door", component="error"), record.model_dump_json().encode())
 
 
-def _declared(address: str, topic: str) -> tuple[Any, dict[str, str]]:
+def _params(address: str, topic: str) -> dict[str, str]:
     params = REQUEST.match(address)
     if params is None or params["resource"] not in VERBS:
         known = ", ".join(sorted(VERBS))
@@ -105,7 +105,7 @@ def _declared(address: str, topic: str) -> tuple[Any, dict[str, str]]:
     if params["verb"] not in VERBS[params["resource"]]:
         verbs = ", ".join(VERBS[params["resource"]])
         raise Refused("unknown-verb", topic=topic, field="verb", expected=f"one of {verbs}", got=params["verb"])
-    return find(address)[0], params
+    return params
 
 
 def _may_reply(bus: Bus, reply_to: str) -> bool:

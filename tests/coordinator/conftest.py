@@ -134,6 +134,9 @@ async def cloud(tmp_path_factory: Any) -> AsyncIterator[Cloud]:
             async with asyncio.timeout(10):
                 for name in EDGES:
                     await _until_online(client, name)
+                async with client.bus.subscribe(topics.STATUS.filter(resource="algorithms")) as changes:
+                    while not await client.algorithms.list():
+                        await anext(changes)
             yield Cloud(cluster, client, edges)
     finally:
         for played in locals().get("edges", {}).values():

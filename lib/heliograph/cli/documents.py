@@ -1,0 +1,167 @@
+"""Documents of a YAML or JSON file, with the line of each field, so that an error can name it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.resources import KINDS, Resource, parse_resource
+from heliograph.bus.topics import VERBS
+
+_STEP = re.compile(r"\[(\d+)\]|[^.\[\]]+")
+
+
+@dataclass(frozen=True)
+class FileDocument:
+    """One resource as it stands in a file."""
+
+    file: str
+    tree: dict[str, Any]
+    node: yaml.Node
+    resource: Resource
+
+    def refusal(self, error: Refused) -> Refused:
+        """The same refusal, naming file and line instead of a topic."""
+        return _located(error, self.file, self.node)
+
+
+def read_documents(file: str) -> list[FileDocument]:
+    """Every document of a file (``-``: stdin), each a valid resource. Raises HeliographError naming file, line, field."""
+    name = "stdin" if file == "-" else file
+    found = []
+    for tree, node in _parse(_text(file), name):
+        try:
+            resource = parse_resource(tree)
+            if "create" not in VERBS[resource.plural]:
+                kinds = " or ".join(kind for kind, model in KINDS.items() if "create" in VERBS[model.plural])
+                raise Refused("read-only", field="kind", expected=kinds, got=tree["kind"])
+        except Refused as error:
+            raise _located(error, name, node) from None
+        found.append(FileDocument(name, tree, node, resource))
+    if not found:
+        raise Refused("empty", topic=name, expected="a document with kind, metadata and spec", got="an empty file")
+    return found
+
+
+class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
+    """YAML as JSON could say it: dates stay text, ``1e-3`` is a number, nothing is binary or a set."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+for _tag in ("binary", "timestamp", "set", "omap", "pairs"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", yaml.SafeLoader.construct_undefined)
+
+
+def _text(file: str) -> str:
+    name = "stdin" if file == "-" else file
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise HeliographError(f"cannot read {name}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise Refused("not-text", topic=f"{name}:{line}", expected="YAML or JSON in UTF-8", got="other bytes") from None
+
+
+def _parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
+    """Each document's tree and its nodes, which know their lines."""
+    is_json = name.endswith(".json")
+    tree = None
+    if is_json or text.lstrip().startswith("{"):
+        try:
+            tree = json.loads(text)
+            text = text.replace("\t", " ")  # YAML indents with spaces only; JSON has no tab inside a string
+        except (ValueError, RecursionError) as error:
+            if is_json:
+                raise _unreadable(error, name, "JSON") from None
+    try:
+        loader = _Loader(text)
+        try:
+            while loader.check_node():
+                node = loader.get_node()
+                _check_keys(node, name, set())
+                document = tree if tree is not None else loader.construct_document(node)
+                if document is not None:
+                    yield document, node
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _unreadable(error, name, "YAML") from None
+
+
+def _check_keys(node: yaml.Node, name: str, seen: set[int]) -> None:
+    """Refuses a key that stands twice in a mapping: one of the two values would be lost in silence."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for each in node.value:
+            _check_keys(each, name, seen)
+    elif isinstance(node, yaml.MappingNode):
+        keys = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in keys and key.value != "<<":
+                raise Refused("twice", topic=f"{name}:{_line(key)}", field=key.value, expected="each field once",
+                              got="the same field again")  # fmt: skip
+            keys.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            _check_keys(value, name, seen)
+
+
+def _unreadable(error: Exception, name: str, form: str) -> Refused:
+    line = 1
+    what = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+    if isinstance(error, json.JSONDecodeError):
+        line, what = error.lineno, error.msg
+    elif isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        line, what = error.problem_mark.line + 1, error.problem or what
+    return Refused("unreadable", topic=f"{name}:{line}", expected=form, got=what)
+
+
+def _located(error: Refused, name: str, node: yaml.Node) -> Refused:
+    place = f"{name}:{_line(_find(node, error.field))}"
+    return Refused(error.code, topic=place, field=error.field, expected=error.expected, got=error.got, hint=error.hint)
+
+
+def _find(node: yaml.Node, field: str) -> yaml.Node:
+    """The node nearest to a field's path; where the field itself is missing, what it should stand in."""
+    for step in _STEP.finditer(field):
+        number = step.group(1)
+        if number is not None and isinstance(node, yaml.SequenceNode) and int(number) < len(node.value):
+            node = node.value[int(number)]
+            continue
+        entry = _entry(node, step.group())
+        if entry is None:
+            break
+        node = entry[1] if step.end() < len(field) else entry[0]
+    return node
+
+
+def _entry(node: yaml.Node, key: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """A mapping's entry; one level deeper where it is not here, as ``trainingWorkers`` may be written."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    inner = [each.value for _, each in node.value if isinstance(each, yaml.MappingNode)]
+    for entries in (node.value, *inner):
+        for name, value in entries:
+            if name.value == key:
+                return name, value
+    return None
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1

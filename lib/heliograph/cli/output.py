@@ -1,0 +1,72 @@
+"""What the commands print: lines that are flushed at once, and tables, framed for people and plain for programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+STYLES = {
+    "Running": "cyan",
+    "Succeeded": "green",
+    "Failed": "red",
+    "Stopped": "yellow",
+    "Pending": "yellow",
+    "online": "green",
+    "offline": "red",
+}
+"""Cells of a table that stand out, by their text."""
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that wants colours (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, style: str) -> str:
+    """``text`` in a style where stdout shows colours, else as it is."""
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if style and coloured(sys.stdout) else text
+
+
+def say(line: str) -> None:
+    """A line on stdout, seen at once also by what reads from a pipe."""
+    print(line, flush=True)
+
+
+def printable(text: object) -> str:
+    """``text`` on one line, without characters that would steer a terminal."""
+    return "".join(each if each.isprintable() else " " for each in str(text))
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table: framed in a terminal; otherwise one line a row, no colour, columns two spaces apart, ``-`` for nothing."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    say(_framed(columns, cells) if sys.stdout.isatty() else _plain(columns, cells))
+
+
+def _plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [list(columns), *([cell or "-" for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _framed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    console = Console(no_color=not coloured(sys.stdout))
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip("\n")

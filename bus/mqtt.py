@@ -43,6 +43,7 @@ class MqttBus(Bus):
         self._running: asyncio.Task[None] | None = None
         self._wanted: dict[str, list[Callable[[Message], None]]] = {}
         self._asked: dict[str, asyncio.Future[Message]] = {}
+        self._waiting: set[asyncio.Timeout] = set()
         self._own = f"reply/{name}-{world.new_id()[:12]}"
         self.last_error = ""
 
@@ -106,6 +107,8 @@ class MqttBus(Bus):
                 self.last_error = str(error) or type(error).__name__
             finally:
                 self._client = None
+                for each in self._waiting:  # for an acknowledgement that can not come any more
+                    each.reschedule(0)
                 self.link.set(False)
                 with contextlib.suppress(*_FAILED):
                     await client.__aexit__(None, None, None)
@@ -176,9 +179,13 @@ class MqttBus(Bus):
                 properties.UserProperty = list(headers.items())
         qos = 0 if not sure or declared.node_only or declared.delivery in _BEST_EFFORT else 1
         try:
-            await client.publish(self.full(topic), body, qos=qos, retain=retain, properties=properties)
+            async with asyncio.timeout(None) as waiting:
+                self._waiting.add(waiting)
+                await client.publish(self.full(topic), body, qos=qos, retain=retain, properties=properties)
         except _FAILED as error:
-            raise Unreachable(f"{safe_url(self.url)}: {error or type(error).__name__}") from None
+            raise Unreachable(f"{safe_url(self.url)}: {str(error) or 'the link was cut'}") from None
+        finally:
+            self._waiting.discard(waiting)
         return 0
 
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:

@@ -193,11 +193,15 @@ def print_table(results: Mapping[str, Mapping[str, RoundTimes]], edges: int) -> 
 
 def one_turn(way: str, edges: int, size: int, rounds: int, timeout: float) -> RoundTimes:
     """Rounds of one contestant. What fails is told in ``error``, and whatever was started is ended."""
-    run = {"heliograph": heliograph_rounds, "deployed": flower_deployed, "grpc-bidi": flower_bidi}[way]
+    runs: dict[str, Callable[[int, int, int, float], RoundTimes]] = {
+        "heliograph": heliograph_rounds,
+        "deployed": flower_deployed,
+        "grpc-bidi": flower_bidi,
+    }
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(parents=True)
     try:
-        return run(edges, size, rounds, timeout)
+        return runs[way](edges, size, rounds, timeout)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         return RoundTimes(error=f"failed: {error}")
     finally:
@@ -240,7 +244,7 @@ def flower_deployed(edges: int, size: int, rounds: int, timeout: float) -> Round
 
 
 def flower_bidi(edges: int, size: int, rounds: int, timeout: float) -> RoundTimes:
-    """``start_server`` and a ``start_client`` for each participant. Raises RuntimeError with the end of their logs."""
+    """``start_server``, ``start_client`` for each participant. Raises RuntimeError with the end of their logs."""
     (HOME / "server.py").write_text(BIDI_SERVER)
     (HOME / "client.py").write_text(BIDI_CLIENT)
     address = f"127.0.0.1:{free_ports(1)[0]}"
@@ -295,15 +299,16 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(0.2):
-            total = 0
+            total = high = 0
             for pid in [self._server.pid, *descendants(self._server.pid)]:
                 with contextlib.suppress(OSError, KeyError, ValueError):
                     status = Path(f"/proc/{pid}/status").read_text()
                     told = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
                     total += int(told["VmRSS"].split()[0]) * 1024
                     if self._aggregator in Path(f"/proc/{pid}/cmdline").read_text():
-                        self._peak.add(RoundTimes(aggregation_peak_rss=int(told["VmHWM"].split()[0]) * 1024))
-            self._peak.add(RoundTimes(server_peak_rss=total))
+                        high = int(told["VmHWM"].split()[0]) * 1024
+            # the kernel keeps each process's peak; that of the sum is only sampled
+            self._peak.add(RoundTimes(aggregation_peak_rss=high, server_peak_rss=max(total, high)))
 
 
 def descendants(root: int) -> list[int]:

@@ -122,14 +122,14 @@ def _check_keys(node: yaml.Node, name: str, seen: set[int]) -> None:
             _check_keys(value, name, seen)
 
 
-def _unreadable(error: Exception, name: str, form: str) -> Refused:
+def _unreadable(error: Exception, name: str, form: str) -> HeliographError:
     line = 1
     what = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
     if isinstance(error, json.JSONDecodeError):
         line, what = error.lineno, error.msg
     elif isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         line, what = error.problem_mark.line + 1, error.problem or what
-    return Refused("unreadable", topic=f"{name}:{line}", expected=form, got=what)
+    return HeliographError(f"{name}:{line}: not {form}: {what}")
 
 
 def _located(error: Refused, name: str, node: yaml.Node) -> Refused:

@@ -1,3 +1,197 @@
+"""``apply``, ``get``, ``watch``, ``logs``, ``stop`` and ``delete``: kubectl's verbs on a cluster's resources."""
+
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
 import typer
-def register(app: typer.Typer) -> None: ...
+
+if TYPE_CHECKING:
+    from heliograph.cli.documents import FileDocument
+    from heliograph.client import AsyncClient, Resources
+
+T = TypeVar("T")
+CONNECT_TIMEOUT = 5.0
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(help="nats:// or mqtt:// of the cluster. Default: HELIOGRAPH_SERVER, or what 'heliograph up' started."),
+]
+NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="Its name, where it is not given as KIND/NAME.")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="jobs/NAME.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command(help="Create or update the resources of a file.")(apply)
+    app.command(help="Show jobs, edges, models, datasets or algorithms.")(get)
+    app.command(help="Follow a job until it ends. Exit code: 0 succeeded, 1 failed, 2 stopped, 3 deleted.")(watch)
+    app.command(help="Follow the logs of all components.")(logs)
+    app.command(help="Stop a job; what it has trained so far is kept.")(stop)
+    app.command(help="Delete a job, model, dataset or algorithm.")(delete)
+
+
+def apply(
+    file: Annotated[str, typer.Option("--file", "-f", help="YAML (several documents) or JSON; - reads stdin.")],
+    server: ServerOption = None,
+) -> None:
+    from heliograph.cli.documents import read_documents
+
+    documents = read_documents(file)  # all of them are checked before the first one is applied
+    _ask(server, lambda client: _apply(client, documents))
+
+
+def get(
+    resource: Annotated[str, typer.Argument(metavar="KIND", help="jobs, edges, models, datasets or algorithms.")],
+    name: NameArgument = None,
+    output: Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="How to show it.")] = "table",
+    server: ServerOption = None,
+) -> None:
+    plural, one = _target(resource, name)
+    if one is not None:
+        with _about(plural, one):
+            found = [_ask(server, lambda client: client.resources(plural).get(one))]
+    else:
+        found = _ask(server, lambda client: client.resources(plural).list())
+    _show(plural, found, output, one is not None)
+
+
+def watch(resource: JobArgument, name: NameArgument = None, server: ServerOption = None) -> None:
+    from heliograph.cli.watch import watch_job
+
+    plural, one = _target(resource, name, verb="stop")  # what can be stopped has an end
+    with _about(plural, one):
+        code = _ask(server, lambda client: watch_job(client, one))
+    raise typer.Exit(code)
+
+
+def logs(
+    component: Annotated[str, typer.Argument(help="Part of a component's, edge's, worker's or job's name.")] = "",
+    errors: Annotated[bool, typer.Option("--errors", help="Only warnings and errors.")] = False,
+    server: ServerOption = None,
+) -> None:
+    from heliograph.cli.logs import follow_logs
+
+    _ask(server, lambda client: follow_logs(client, component, errors))
+
+
+def stop(resource: JobArgument, name: NameArgument = None, server: ServerOption = None) -> None:
+    from heliograph.cli.output import say
+
+    plural, one = _target(resource, name, verb="stop")
+    with _about(plural, one):
+        document = _ask(server, lambda client: client.resources(plural).stop(one))
+    phase = document["status"]["phase"]
+    say(f"{plural[:-1]}/{one} stopped" if phase == "Stopped" else f"{plural[:-1]}/{one} had ended already ({phase})")
+
+
+def delete(
+    resource: Annotated[str, typer.Argument(metavar="KIND", help="jobs/NAME, models/NAME, …")],
+    name: NameArgument = None,
+    server: ServerOption = None,
+) -> None:
+    from heliograph.cli.output import say
+
+    plural, one = _target(resource, name, verb="delete")
+    with _about(plural, one):
+        _ask(server, lambda client: client.resources(plural).delete(one))
+    say(f"{plural[:-1]}/{one} deleted")
+
+
+async def _apply(client: AsyncClient, documents: list[FileDocument]) -> None:
+    from heliograph.bus.errors import Refused
+    from heliograph.cli.output import printable, say
+    from heliograph.cli.tables import failing
+
+    for document in documents:
+        name, plural = document.resource.name, document.resource.plural
+        resources = client.resources(plural)
+        try:
+            before = await _stored(resources, name)
+            after = await resources.apply(document.tree)
+        except Refused as error:
+            raise document.refusal(error) from None
+        if before is None or before["metadata"]["uid"] != after["metadata"]["uid"]:
+            what = "created"
+        else:
+            what = "updated" if after["metadata"]["generation"] > before["metadata"]["generation"] else "unchanged"
+        phase = after.get("status", {}).get("phase", "")
+        waiting = f": {printable(failing(after))}" if phase == "Pending" and failing(after) else ""
+        say(f"{plural[:-1]}/{name} {what}{f' ({phase})' if phase else ''}{waiting}")
+
+
+async def _stored(resources: Resources, name: str) -> dict[str, Any] | None:
+    from heliograph.bus.errors import Refused
+
+    try:
+        return await resources.get(name)
+    except Refused as error:
+        if error.code != "not-found":
+            raise
+        return None
+
+
+def _show(plural: str, documents: list[dict[str, Any]], output: str, single: bool) -> None:
+    from heliograph.cli.output import say, show_table
+
+    if output == "json":
+        import json
+
+        say(json.dumps(documents[0] if single else documents, indent=2, ensure_ascii=False))
+    elif output == "yaml":
+        import yaml
+
+        say(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True).rstrip("\n"))
+    elif documents:
+        from heliograph.bus.world import World
+        from heliograph.cli.tables import table
+
+        show_table(*table(plural, documents, World().now()))
+    else:
+        typer.echo(f"there are no {plural}", err=True)
+
+
+def _target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
+    """The plural and the name in ``jobs NAME``, ``job NAME`` or ``jobs/NAME``; with a verb there has to be a name."""
+    from heliograph.bus.errors import Refused
+    from heliograph.bus.names import require_label
+    from heliograph.bus.topics import VERBS
+
+    word, slash, rest = resource.partition("/")
+    plural = word if word in VERBS else f"{word}s"
+    kinds = [kind for kind, verbs in VERBS.items() if not verb or verb in verbs]
+    if plural not in kinds:
+        raise Refused("unknown-resource", field="KIND", expected=" or ".join(kinds), got=word)
+    if slash and name is not None:
+        raise Refused("invalid", field="NAME", expected=f"{plural}/NAME or {plural} NAME", got=f"{resource} {name}")
+    one = rest if slash else name
+    if one is None and verb:
+        raise Refused("invalid", field="NAME", expected=f"{plural}/NAME", got="nothing")
+    return plural, one if one is None else require_label(one, "NAME")
+
+
+@contextmanager
+def _about(plural: str, name: str) -> Iterator[None]:
+    """Refusals name the resource as it was given, and where the others are."""
+    from heliograph.bus.errors import Refused
+
+    try:
+        yield
+    except Refused as error:
+        if error.code != "not-found":
+            raise
+        hint = f"'heliograph get {plural}' shows them."
+        raise Refused(error.code, topic=f"{plural[:-1]}/{name}", expected=error.expected, got=name, hint=hint) from None
+
+
+def _ask(server: str | None, what: Callable[[AsyncClient], Awaitable[T]]) -> T:
+    import asyncio
+
+    from heliograph.client import AsyncClient
+
+    async def main() -> T:
+        async with AsyncClient(server, timeout=CONNECT_TIMEOUT) as client:
+            return await what(client)
+
+    return asyncio.run(main())

@@ -1,0 +1,65 @@
+"""``logs``: what components publish below ``log/``, as lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from heliograph.bus.errors import Refused
+from heliograph.bus.event import from_tree, is_event, parse
+from heliograph.bus.payloads import LogRecord
+from heliograph.bus.topics import LOG
+from heliograph.cli.output import paint, printable, say
+
+if TYPE_CHECKING:
+    from heliograph.bus.transport import Message
+    from heliograph.client import AsyncClient
+
+COMPONENT_WIDTH = 28
+_STYLES = {"debug": "dim", "warning": "yellow", "error": "red"}
+
+
+async def follow_logs(
+    client: AsyncClient, wanted: str = "", errors_only: bool = False, tell: Callable[[str], None] = say
+) -> None:
+    """Tells each record whose topic or component holds ``wanted``, until cancelled."""
+    from heliograph.bus.nats import safe_url
+
+    server = safe_url(client.server)
+    async with client.bus.subscribe(LOG.pattern.replace("{component}/", "")) as messages:
+        client.bus.link.listen(lambda up: _aside(f"following the logs of {server}" if up else f"{server} is gone; waiting"))
+        async for message in messages:
+            record = read_record(message)
+            if errors_only and record.level not in ("warning", "error"):
+                continue
+            if wanted in message.topic or wanted in record.component:
+                tell(line_of(record))
+
+
+def read_record(message: Message) -> LogRecord:
+    """The record in a message, an event or a bare document; what is none becomes a warning that says so."""
+    try:
+        tree = parse(message.body, message.topic)
+        return LOG.validate(from_tree(tree, message.topic).data if is_event(tree) else tree, message.topic)
+    except Refused as error:
+        return LogRecord(level="warning", component=message.topic.removeprefix("log/"), message=f"not a log record: {error}")
+
+
+def line_of(record: LogRecord) -> str:
+    """``14:03:22.105  edge-1/worker/train  message``, in local time."""
+    level = f"{record.level}: " if record.level in ("warning", "error") else ""
+    text = paint(f"{level}{printable(record.message.rstrip())}", _STYLES.get(record.level, ""))
+    return f"{paint(_clock(record.time), 'dim')}  {paint(printable(record.component).ljust(COMPONENT_WIDTH), 'cyan')}  {text}"
+
+
+def _clock(time: str) -> str:
+    try:
+        return datetime.fromisoformat(time).astimezone().strftime("%H:%M:%S.%f")[:12]
+    except (ValueError, OverflowError):
+        return "--:--:--.---"
+
+
+def _aside(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

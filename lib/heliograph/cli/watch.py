@@ -1,0 +1,159 @@
+"""``watch``: what has changed from one document of a job to the next, a line each, until the job ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from heliograph.cli.output import paint, printable, say
+from heliograph.cli.tables import short_metrics
+
+if TYPE_CHECKING:
+    from heliograph.client import AsyncClient
+
+DELETED = 3
+EXIT_CODES = {"Succeeded": 0, "Failed": 1, "Stopped": 2}
+RETRY = 1.0
+
+
+async def watch_job(client: AsyncClient, name: str, tell: Callable[[str], None] = say) -> int:
+    """Tells what happens to a job until it has ended; returns the exit code. Outlives a coordinator that restarts."""
+    from heliograph.bus.errors import Refused, Unreachable
+    from heliograph.bus.world import World
+
+    progress = Progress(name)
+    world = World()
+    reachable = True
+    while True:
+        try:
+            async with aclosing(client.jobs.watch(name)) as documents:  # type: ignore[type-var]
+                async for document in documents:
+                    reachable = True
+                    for line in progress.lines(document):
+                        tell(line)
+                    if progress.phase in EXIT_CODES or progress.deleted:
+                        break
+            break
+        except Refused as error:
+            if error.code != "not-found" or not progress.uid:
+                raise
+            break
+        except Unreachable as error:
+            if not progress.uid:
+                raise
+            if reachable:
+                tell(paint(f"{error}; waiting", "yellow"))
+            reachable = False
+            await world.sleep(RETRY)
+    if progress.phase in EXIT_CODES and not progress.deleted:
+        return EXIT_CODES[progress.phase]
+    tell(paint(f"job/{name} deleted", "yellow"))
+    return DELETED
+
+
+class Progress:
+    """What of a job has been told already."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.uid = ""
+        self.phase = ""
+        self.deleted = False
+        """Another job bears the name now."""
+        self._round = 0
+        self._measured = 0
+        self._counts = {"refused": 0, "late": 0}
+        self._conditions: dict[str, tuple[str, ...]] = {}
+
+    def lines(self, document: Mapping[str, Any]) -> Iterator[str]:
+        """What this document says that has not been told."""
+        uid = document["metadata"].get("uid", "")
+        self.deleted = self.uid not in ("", uid)
+        if self.deleted:
+            return
+        self.uid = uid
+        status = document.get("status", {})
+        phase = status.get("phase", "")
+        ended = phase in EXIT_CODES
+        if phase != self.phase and not ended:
+            edges = f": {', '.join(sorted(status.get('assignments', {}).values())[:16])}" if phase == "Running" else ""
+            yield paint(f"job/{self.name} {phase}{edges}", "bold")
+        self.phase = phase
+        yield from self._changed_conditions(status)
+        yield from self._closed_rounds(document, ended)
+        for kind in ("refused", "late"):
+            yield from self._not_counted(kind, status)
+        if ended:
+            yield self._end(status)
+
+    def _changed_conditions(self, status: Mapping[str, Any]) -> Iterator[str]:
+        for each in status.get("conditions", ()):
+            said = (each["status"], each["reason"], each.get("message", ""))
+            before = self._conditions.get(each["type"])
+            self._conditions[each["type"]] = said
+            news = said != before if before or each["status"] != "True" else bool(each.get("message"))
+            if news and each["type"] != "Complete":  # the last line says that
+                style = "" if each["status"] == "True" else "yellow"
+                message = f": {each['message']}" if each.get("message") else ""
+                yield paint(printable(f"{each['type']}={each['status']} {each['reason']}{message}"), style)
+
+    def _closed_rounds(self, document: Mapping[str, Any], ended: bool) -> Iterator[str]:
+        status = document.get("status", {})
+        total = document.get("spec", {}).get("rounds", "?")
+        records = status.get("rounds", ())
+        for record in records:
+            number, evaluation = record["round"], record.get("evaluation")
+            if number <= self._round:
+                if evaluation and number > self._measured:
+                    self._measured = number
+                    yield f"round {number} evaluated: {_metrics(evaluation)}"
+                continue
+            if record is records[-1] and not ended and not evaluation and _is_measured(document, number):
+                return  # its evaluation is on its way, and belongs on the same line
+            if evaluation:
+                self._measured = number
+            self._round = number
+            yield _round_line(record, total)
+
+    def _not_counted(self, kind: str, status: Mapping[str, Any]) -> Iterator[str]:
+        count, notes = status.get(f"{kind}Count", 0), status.get(kind, ())
+        fresh = count - self._counts[kind]
+        self._counts[kind] = count
+        for each in notes[-fresh:] if fresh > 0 else ():
+            yield paint(printable(f"{kind}: {each['edge']}, round {each['round']}: {each['reason']}"), "yellow")
+
+    def _end(self, status: Mapping[str, Any]) -> str:
+        complete = next((each for each in status.get("conditions", ()) if each["type"] == "Complete"), {})
+        style = {"Succeeded": "green", "Failed": "red"}.get(self.phase, "yellow")
+        why = f": {complete['message']}" if complete.get("message") else ""
+        lost = "".join(f", {count} {kind}" for kind, count in self._counts.items() if count)
+        return paint(printable(f"job/{self.name} {self.phase}{why}{lost}"), style)
+
+
+def _round_line(record: Mapping[str, Any], total: object) -> str:
+    width = len(str(total))
+    closed = f"  closed by {record['reason']}" if record.get("reason", "complete") != "complete" else ""
+    metrics = _metrics(record.get("evaluation") or record.get("metrics"))
+    return printable(
+        f"round {record['round']:>{width}}/{total}  {record['counted']} counted  "
+        f"{metrics + '  ' if metrics else ''}{record.get('durationSeconds', 0.0):.3g} s{closed}"
+    )
+
+
+def _metrics(metrics: Mapping[str, Any] | None) -> str:
+    return short_metrics(metrics).replace(",", " ")
+
+
+def _is_measured(document: Mapping[str, Any], round: int) -> bool:
+    """Whether the global model of that round will be evaluated."""
+    spec = document.get("spec", {})
+    if "evaluationWorker" not in spec:
+        return False
+    workers = [spec.get("aggregationWorker", {}), *spec.get("trainingWorkers", ())]
+    every = 1
+    for worker in reversed(workers):
+        for parameter in worker.get("workerSpec", {}).get("parameters", ()):
+            if parameter.get("key") == "rounds_between_validations" and isinstance(parameter.get("value"), int):
+                every = max(1, parameter["value"])
+    return bool(round % every == 0 or round == spec.get("rounds"))

@@ -102,7 +102,7 @@ def _dataset(document: Document, now: float) -> list[str]:
     columns = {name: dtype for each in good for name, dtype in each.get("columns", {}).items()}
     return [
         _name(document),
-        _names(list(edges)),
+        _names(sorted(edges)),
         str(sum(each.get("samples", 0) for each in good)),
         _names(sorted({each["format"] for each in good if each.get("format")})),
         _names([f"{name}:{dtype}" for name, dtype in columns.items()]),

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+WIDEST = 120
+
 
 def register(app: typer.Typer) -> None:
     app.command(help="Show every topic: who publishes it, who may listen, what it is for.")(topics)
@@ -30,37 +32,58 @@ def topics(
         from heliograph.bus.render import topics_markdown
 
         text = topics_markdown()
+    elif sys.stdout.isatty():
+        import shutil
+
+        text = _for_people(min(shutil.get_terminal_size().columns, WIDEST))
     else:
-        return _show()
+        return _show_table()
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def _show() -> None:
+def _for_people(width: int) -> str:
+    """Each topic with its roles on one line, and below it what it is for."""
+    from textwrap import TextWrapper
+
     from heliograph.bus.topics import DEFAULT_ROOT, TOPICS
+    from heliograph.cli.output import paint
+
+    first = max(len(topic.pattern) for topic in TOPICS) + 2
+    roles = TextWrapper(width - first, break_on_hyphens=False)
+    doc = TextWrapper(width, initial_indent="    ", subsequent_indent="    ")
+    lines = []
+    delivery = ""
+    for topic in TOPICS:
+        if topic.delivery != delivery:
+            delivery = topic.delivery
+            lines += ["", paint(delivery.upper(), "bold")]
+        said = roles.wrap(f"{', '.join(topic.publishers)} → {', '.join(topic.subscribers)}")
+        lines += [f"{paint(topic.pattern, 'cyan')}{' ' * (first - len(topic.pattern))}{said[0]}"]
+        lines += [" " * first + line for line in said[1:]]
+        lines += [paint(line, "dim") for line in doc.wrap(topic.doc)]
+    foot = f"All of them lie under {DEFAULT_ROOT}/. What they carry: heliograph topics --markdown"
+    return "\n".join([*lines[1:], "", *TextWrapper(width).wrap(foot)]) + "\n"
+
+
+def _show_table() -> None:
+    """One topic a line, for programs."""
+    from heliograph.bus.topics import TOPICS
     from heliograph.cli.output import show_table
 
-    if sys.stdout.isatty():
-        columns = ["TOPIC", "FROM → TO", "WHAT"]
-        rows = [
-            [each.pattern, f"{', '.join(each.publishers)} → {', '.join(each.subscribers)}", each.doc] for each in TOPICS
+    columns = ["TOPIC", "DELIVERY", "FROM", "TO", "PAYLOAD", "BRIDGED", "MAX", "STREAM", "WHAT"]
+    rows = [
+        [
+            topic.pattern,
+            topic.delivery,
+            ",".join(topic.publishers),
+            ",".join(topic.subscribers),
+            topic.payload.__name__,
+            topic.bridged,
+            str(topic.max_size),
+            topic.stream.name if topic.stream else "",
+            topic.doc,
         ]
-    else:
-        columns = ["TOPIC", "DELIVERY", "FROM", "TO", "PAYLOAD", "BRIDGED", "MAX", "STREAM", "WHAT"]
-        rows = [
-            [
-                each.pattern,
-                each.delivery,
-                ",".join(each.publishers),
-                ",".join(each.subscribers),
-                each.payload.__name__,
-                each.bridged,
-                str(each.max_size),
-                each.stream.name if each.stream else "",
-                each.doc,
-            ]
-            for each in TOPICS
-        ]
+        for topic in TOPICS
+    ]
     show_table(columns, rows)
-    if sys.stdout.isatty():
-        print(f"\nAll lie under {DEFAULT_ROOT}/. With payloads: heliograph topics --markdown")

@@ -81,9 +81,9 @@ class Progress:
             yield paint(f"job/{self.name} {phase}{edges}", "bold")
         self.phase = phase
         yield from self._changed_conditions(status)
-        yield from self._closed_rounds(document, ended)
-        for kind in ("refused", "late"):
-            yield from self._not_counted(kind, status)
+        news = [*self._closed_rounds(document, ended), *self._not_counted("refused", status),
+                *self._not_counted("late", status)]  # fmt: skip
+        yield from (line for _, line in sorted(news, key=lambda each: each[0]))
         if ended:
             yield self._end(status)
 
@@ -98,7 +98,7 @@ class Progress:
                 message = f": {each['message']}" if each.get("message") else ""
                 yield paint(printable(f"{each['type']}={each['status']} {each['reason']}{message}"), style)
 
-    def _closed_rounds(self, document: Mapping[str, Any], ended: bool) -> Iterator[str]:
+    def _closed_rounds(self, document: Mapping[str, Any], ended: bool) -> Iterator[tuple[int, str]]:
         status = document.get("status", {})
         total = document.get("spec", {}).get("rounds", "?")
         records = status.get("rounds", ())
@@ -107,21 +107,22 @@ class Progress:
             if number <= self._round:
                 if evaluation and number > self._measured:
                     self._measured = number
-                    yield f"round {number} evaluated: {_metrics(evaluation)}"
+                    yield number, f"round {number} evaluated: {_metrics(evaluation)}"
                 continue
             if record is records[-1] and not ended and not evaluation and _is_measured(document, number):
                 return  # its evaluation is on its way, and belongs on the same line
             if evaluation:
                 self._measured = number
             self._round = number
-            yield _round_line(record, total)
+            yield number, _round_line(record, total)
 
-    def _not_counted(self, kind: str, status: Mapping[str, Any]) -> Iterator[str]:
+    def _not_counted(self, kind: str, status: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
         count, notes = status.get(f"{kind}Count", 0), status.get(kind, ())
         fresh = count - self._counts[kind]
         self._counts[kind] = count
         for each in notes[-fresh:] if fresh > 0 else ():
-            yield paint(printable(f"{kind}: {each['edge']}, round {each['round']}: {each['reason']}"), "yellow")
+            line = f"{kind}: {each['edge']}, round {each['round']}: {each['reason']}"
+            yield each["round"], paint(printable(line), "yellow")
 
     def _end(self, status: Mapping[str, Any]) -> str:
         complete = next((each for each in status.get("conditions", ()) if each["type"] == "Complete"), {})
@@ -137,7 +138,7 @@ def _round_line(record: Mapping[str, Any], total: object) -> str:
     metrics = _metrics(record.get("evaluation") or record.get("metrics"))
     return printable(
         f"round {record['round']:>{width}}/{total}  {record['counted']} counted  "
-        f"{metrics + '  ' if metrics else ''}{record.get('durationSeconds', 0.0):.3g} s{closed}"
+        f"{metrics + '  ' if metrics else ''}{record.get('durationSeconds', 0.0):.2f} s{closed}"
     )
 
 

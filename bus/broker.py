@@ -17,6 +17,9 @@ from heliograph.bus.topics import DEFAULT_ROOT, Role
 from heliograph.bus.world import Process, World
 
 READY_TIMEOUT = 10.0
+ATTEMPTS = 3
+START_AGAIN = 0.2
+"""Seconds between two attempts to start: a port that something else held may be free by then."""
 SYSTEM_USER = "system"
 
 
@@ -57,8 +60,12 @@ class Broker:
         """Starts it and returns when it answers. Raises HeliographError with its last log lines where it does not."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.system_password = self.system_password or self.world.new_id()
-        for attempt in range(3):
-            if not self.port or attempt:
+        chosen = not self.port  # those it was given, or has had before, are the ones that its clients know
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await self.kill()
+                await self.world.sleep(START_AGAIN)
+            if chosen:
                 self.port, self.mqtt_port, self.websocket_port = free_ports(3, self.host)
             config = self.directory / "nats.conf"
             config.touch(mode=0o600)

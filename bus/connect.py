@@ -23,6 +23,11 @@ def connect(
     """
     world = world or World()
     scheme = urlsplit(url).scheme
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        got = urlsplit(url).netloc.rpartition("@")[2]
+        raise Refused("invalid", field="url", expected="a port from 0 to 65535", got=got) from None
     if scheme in ("nats", "tls", "ws", "wss"):
         from heliograph.bus.nats import NatsBus
 

@@ -55,6 +55,7 @@ class Refused(HeliographError):
             "field": self.field,
             "expected": self.expected,
             "got": self.got,
+            "hint": self.hint,
             "message": self.sentence(),
         }
 

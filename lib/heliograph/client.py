@@ -125,7 +125,7 @@ class AsyncClient:
         error = answer.get("error") or {}
         if "expected" in error:
             raise Refused(error.get("code", "refused"), topic=error.get("topic", ""), field=error.get("field", ""),
-                          expected=error["expected"], got=error.get("got", ""))  # fmt: skip
+                          expected=error["expected"], got=error.get("got", ""), hint=error.get("hint", ""))  # fmt: skip
         raise HeliographError(str(error.get("message", "the coordinator refused")))
 
     async def download(self, model: str, target: Path) -> Path:

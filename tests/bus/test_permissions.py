@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,15 +152,16 @@ async def test_anonymous_asks_and_reads_status_and_its_reply(broker: Start) -> N
 
 
 @pytest.mark.parametrize("scheme", ["mqtt", "nats"])
-@pytest.mark.parametrize("pattern", ["#", "event/#", "event/task/edge-1", "request/#", "log/#", "+/jobs/+"])
-async def test_anonymous_reads_nothing_else(broker: Start, scheme: str, pattern: str) -> None:
+async def test_anonymous_reads_nothing_else(broker: Start, scheme: str) -> None:
     server = await broker()
+    patterns = ["#", "event/#", "event/task/edge-1", "request/#", "log/#", "+/jobs/+"]
     async with connected(server, scheme=scheme) as stranger:
-        with pytest.raises(Refused) as refused:
-            async with stranger.subscribe(pattern):
-                pass
-        assert (refused.value.code, refused.value.topic) == ("forbidden", pattern)
-        assert violations(server, "Subscription Violation")
+        for pattern in patterns:
+            with pytest.raises(Refused) as refused:
+                async with stranger.subscribe(pattern):
+                    pass
+            assert (refused.value.code, refused.value.topic) == ("forbidden", pattern)
+    assert len(violations(server, "Subscription Violation")) >= len(patterns)
 
 
 @pytest.mark.parametrize("scheme", ["mqtt", "nats"])
@@ -207,14 +209,16 @@ async def test_an_agent_reads_its_own_task_document(broker: Start) -> None:
     assert violations(server) == []
 
 
-@pytest.mark.parametrize("pattern", ["event/task/edge-2", "event/task/+", "event/#", "event/report/+", "request/#"])
-async def test_an_agent_hears_no_other_task_document(broker: Start, pattern: str) -> None:
+async def test_an_agent_hears_no_other_task_document(broker: Start) -> None:
     server = await broker()
     async with agent(server, "edge-1") as edge:
-        with pytest.raises(Refused):
-            async with edge.subscribe(pattern):
-                pass
-        assert violations(server, "agent-edge-1", "Subscription Violation")
+        assert isinstance(edge, NatsBus)
+        for pattern in ("event/task/edge-2", "event/task/+", "event/#", "event/report/+", "request/#", "#"):
+            with pytest.raises(Refused):
+                async with edge.subscribe(pattern):
+                    pass
+            subject = edge.subject(pattern)
+            assert violations(server, "agent-edge-1", f'Subscription Violation - Subject "{subject}"'), pattern
 
 
 async def test_an_agent_reads_no_other_task_document_by_any_api(broker: Start) -> None:
@@ -278,14 +282,14 @@ async def test_an_agent_reports_only_for_itself(broker: Start) -> None:
             assert violations(server, "agent-edge-1", f'"{cloud.subject(topic)}"'), topic
 
 
-@pytest.mark.parametrize("inbox", ["_INBOX.edge-1.>", "_INBOX.>", "_INBOX.*.x", ">"])
-async def test_an_agent_hears_no_other_agents_answers(broker: Start, inbox: str) -> None:
+async def test_an_agent_hears_no_other_agents_answers(broker: Start) -> None:
     server = await broker()
     async with agent(server, "edge-2") as edge:
         assert isinstance(edge, NatsBus)
-        await edge.client.subscribe(inbox)
-        await edge.settle()
-        assert violations(server, "agent-edge-2", f'Subscription Violation - Subject "{inbox}"')
+        for inbox in ("_INBOX.edge-1.>", "_INBOX.>", "_INBOX.*.x", ">"):
+            await edge.client.subscribe(inbox)
+            await edge.settle()
+            assert violations(server, "agent-edge-2", f'Subscription Violation - Subject "{inbox}"'), inbox
 
 
 async def test_an_agent_takes_models_and_uploads_to_its_own_bucket(broker: Start, tmp_path: Path) -> None:
@@ -356,10 +360,10 @@ ROLES: tuple[Role, ...] = ("anonymous", "operator", "worker", "cloud-worker", "a
 PLACES: tuple[Place, ...] = ("cloud", "node")
 
 
-def covers(subjects: tuple[str, ...], topic: Topic[object]) -> bool:
+def covers(subjects: tuple[str, ...], topic: Topic[Any]) -> bool:
     """Whether any of the subjects lets some address of the topic pass."""
     address = topic.at(*(["rest"] if topic.words[-1] == "#" else []), **dict.fromkeys(topic.params, "edge-1"))
-    patterns = [subject.translate(str.maketrans({".": "/", "*": "+", ">": "#"})) for subject in subjects]
+    patterns = [subject.translate(str.maketrans(".*>", "/+#")) for subject in subjects]
     return any(matches(pattern, f"{DEFAULT_ROOT}/{address}") for pattern in patterns)
 
 

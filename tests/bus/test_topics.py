@@ -84,9 +84,12 @@ def test_a_name_that_is_no_label_is_refused(topic: Topic[Any], word: str) -> Non
 
 
 def test_a_slash_smuggles_no_word_in() -> None:
-    for make in (lambda: TASK.at(edge="a/b"), lambda: TASK.filter(edge="a/b"), lambda: LOG.at("a/b", component="c")):
-        with pytest.raises(Refused):
-            make()
+    with pytest.raises(Refused):
+        TASK.at(edge="a/b")
+    with pytest.raises(Refused):
+        TASK.filter(edge="a/b")
+    with pytest.raises(Refused):
+        LOG.at("a/b", component="c")
 
 
 @pytest.mark.parametrize("topic", [INFERENCE, LOG], ids=lambda topic: topic.name)

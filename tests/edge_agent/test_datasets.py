@@ -365,9 +365,9 @@ class TestResolve:
     @pytest.mark.parametrize(
         "url",
         ["", ".", "/", "..", "../secret.npz", "inner/../../secret.npz", "out", "up/secret.npz", "circle", "../data",
-         "circle/../../secret.npz", "../database/x.npz", "/etc/passwd", "file:///etc/passwd",
-         "file:///%2e%2e/secret.npz", "file://host/data/x.npz", "file:x.npz", "http://host/x.npz", "https:///x.npz", "FILE:///etc/passwd", "a\0b",
-         "a%00b://", "file:///%00", "file://[x", "x" * 4000],
+         "circle/../../secret.npz", "../database/x.npz", "/etc/passwd", "file:///etc/passwd", "FILE:///etc/passwd",
+         "file:///%2e%2e/secret.npz", "file://host/data/x.npz", "file:x.npz", "http://host/x.npz", "https:///x.npz",
+         "a\0b", "a%00b://", "file:///%00", "file://[x", "x" * 4000],
     )  # fmt: skip
     def test_refuses_all_else(self, data: Path, url: str) -> None:
         with pytest.raises(Refused) as caught:

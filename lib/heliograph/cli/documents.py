@@ -16,6 +16,8 @@ from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.resources import KINDS, Resource, parse_resource
 from heliograph.bus.topics import VERBS
 
+DEEPEST = 100
+MOST_VALUES = 1_000_000
 _STEP = re.compile(r"\[(\d+)\]|[^.\[\]]+")
 
 
@@ -34,7 +36,7 @@ class FileDocument:
 
 
 def read_documents(file: str) -> list[FileDocument]:
-    """Every document of a file (``-``: stdin), each a valid resource. Raises HeliographError naming file, line, field."""
+    """Every document of a file (``-``: stdin), each valid. Raises HeliographError naming file, line and field."""
     name = "stdin" if file == "-" else file
     found = []
     for tree, node in _parse(_text(file), name):
@@ -75,7 +77,7 @@ def _text(file: str) -> str:
         raise HeliographError(f"cannot read {name}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise Refused("not-text", topic=f"{name}:{line}", expected="YAML or JSON in UTF-8", got="other bytes") from None
+        raise Refused("not-text", topic=f"{name}:{line}", expected="text in UTF-8", got="other bytes") from None
 
 
 def _parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
@@ -90,11 +92,12 @@ def _parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
             if is_json:
                 raise _unreadable(error, name, "JSON") from None
     try:
+        _check_depth(_Loader, text)
         loader = _Loader(text)
         try:
             while loader.check_node():
                 node = loader.get_node()
-                _check_keys(node, name, set())
+                _check(node, name, {})
                 document = tree if tree is not None else loader.construct_document(node)
                 if document is not None:
                     yield document, node
@@ -104,14 +107,26 @@ def _parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
         raise _unreadable(error, name, "YAML") from None
 
 
-def _check_keys(node: yaml.Node, name: str, seen: set[int]) -> None:
-    """Refuses a key that stands twice in a mapping: one of the two values would be lost in silence."""
-    if id(node) in seen:
-        return
-    seen.add(id(node))
+def _check_depth(loader: type[Any], text: str) -> None:
+    """The parser in C would not survive endless nesting, and says nothing."""
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise RecursionError
+
+
+def _check(node: yaml.Node, name: str, counted: dict[int, int]) -> int:
+    """How many values a node holds, aliases spelled out. Refuses too many, a loop, and a key that stands twice: one
+    of its two values would be lost in silence."""
+    if id(node) in counted:
+        if not counted[id(node)]:
+            raise Refused("loop", topic=f"{name}:{_line(node)}", expected="a tree", got="an alias inside itself")
+        return counted[id(node)]
+    counted[id(node)] = 0
+    total = 1
     if isinstance(node, yaml.SequenceNode):
-        for each in node.value:
-            _check_keys(each, name, seen)
+        total += sum(_check(each, name, counted) for each in node.value)
     elif isinstance(node, yaml.MappingNode):
         keys = set()
         for key, value in node.value:
@@ -119,7 +134,12 @@ def _check_keys(node: yaml.Node, name: str, seen: set[int]) -> None:
                 raise Refused("twice", topic=f"{name}:{_line(key)}", field=key.value, expected="each field once",
                               got="the same field again")  # fmt: skip
             keys.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-            _check_keys(value, name, seen)
+            total += _check(value, name, counted)
+    if total > MOST_VALUES:
+        expected = f"at most {MOST_VALUES} values"
+        raise Refused("too-large", topic=f"{name}:{_line(node)}", expected=expected, got="more")
+    counted[id(node)] = total
+    return total
 
 
 def _unreadable(error: Exception, name: str, form: str) -> HeliographError:

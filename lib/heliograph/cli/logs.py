@@ -29,7 +29,7 @@ async def follow_logs(
 
     server = safe_url(client.server)
     async with client.bus.subscribe(LOG.pattern.replace("{component}/", "")) as messages:
-        client.bus.link.listen(lambda up: _aside(f"following the logs of {server}" if up else f"{server} is gone; waiting"))
+        client.bus.link.listen(lambda up: _aside(f"{'following the logs of' if up else 'waiting for'} {server}"))
         async for message in messages:
             record = read_record(message)
             if errors_only and record.level not in ("warning", "error"):
@@ -44,14 +44,16 @@ def read_record(message: Message) -> LogRecord:
         tree = parse(message.body, message.topic)
         return LOG.validate(from_tree(tree, message.topic).data if is_event(tree) else tree, message.topic)
     except Refused as error:
-        return LogRecord(level="warning", component=message.topic.removeprefix("log/"), message=f"not a log record: {error}")
+        component = message.topic.removeprefix("log/")
+        return LogRecord(level="warning", component=component, message=f"not a log record: {error}")
 
 
 def line_of(record: LogRecord) -> str:
     """``14:03:22.105  edge-1/worker/train  message``, in local time."""
     level = f"{record.level}: " if record.level in ("warning", "error") else ""
     text = paint(f"{level}{printable(record.message.rstrip())}", _STYLES.get(record.level, ""))
-    return f"{paint(_clock(record.time), 'dim')}  {paint(printable(record.component).ljust(COMPONENT_WIDTH), 'cyan')}  {text}"
+    component = printable(record.component).ljust(COMPONENT_WIDTH)
+    return f"{paint(_clock(record.time), 'dim')}  {paint(component, 'cyan')}  {text}"
 
 
 def _clock(time: str) -> str:

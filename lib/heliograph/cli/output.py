@@ -42,7 +42,7 @@ def printable(text: object) -> str:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: framed in a terminal; otherwise one line a row, no colour, columns two spaces apart, ``-`` for nothing."""
+    """A table: framed in a terminal; otherwise a line for each row, columns two spaces apart, ``-`` for nothing."""
     cells = [[printable(cell) for cell in row] for row in rows]
     say(_framed(columns, cells) if sys.stdout.isatty() else _plain(columns, cells))
 

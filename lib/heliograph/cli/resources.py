@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CONNECT_TIMEOUT = 5.0
+_ORDER = ("apiVersion", "kind", "metadata", "spec", "status")
 
-ServerOption = Annotated[
-    str | None,
-    typer.Option(help="nats:// or mqtt:// of the cluster. Default: HELIOGRAPH_SERVER, or what 'heliograph up' started."),
-]
-NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="Its name, where it is not given as KIND/NAME.")]
+_SERVER = "nats:// or mqtt:// of the cluster. Default: HELIOGRAPH_SERVER, or what 'heliograph up' started."
+ServerOption = Annotated[str | None, typer.Option(help=_SERVER)]
+NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="Its name, unless given as KIND/NAME.")]
+OutputOption = Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="How to show it.")]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="jobs/NAME.")]
 
 
@@ -45,7 +45,7 @@ def apply(
 def get(
     resource: Annotated[str, typer.Argument(metavar="KIND", help="jobs, edges, models, datasets or algorithms.")],
     name: NameArgument = None,
-    output: Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="How to show it.")] = "table",
+    output: OutputOption = "table",
     server: ServerOption = None,
 ) -> None:
     plural, one = _target(resource, name)
@@ -135,6 +135,8 @@ async def _stored(resources: Resources, name: str) -> dict[str, Any] | None:
 def _show(plural: str, documents: list[dict[str, Any]], output: str, single: bool) -> None:
     from heliograph.cli.output import say, show_table
 
+    if output != "table":
+        documents = [{key: each[key] for key in _ORDER if key in each} for each in documents]
     if output == "json":
         import json
 
@@ -181,8 +183,9 @@ def _about(plural: str, name: str) -> Iterator[None]:
     except Refused as error:
         if error.code != "not-found":
             raise
-        hint = f"'heliograph get {plural}' shows them."
-        raise Refused(error.code, topic=f"{plural[:-1]}/{name}", expected=error.expected, got=name, hint=hint) from None
+        hint = f"'heliograph get {plural}' shows all."
+        place = f"{plural[:-1]}/{name}"
+        raise Refused(error.code, topic=place, expected=error.expected, got=name, hint=hint) from None
 
 
 def _ask(server: str | None, what: Callable[[AsyncClient], Awaitable[T]]) -> T:

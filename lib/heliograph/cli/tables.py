@@ -113,7 +113,7 @@ def _dataset(document: Document, now: float) -> list[str]:
 def _algorithm(document: Document, now: float) -> list[str]:
     spec = document.get("spec", {})
     parameters = [
-        f"{key}={schema['default']}" if isinstance(schema, Mapping) and schema.get("default") is not None else str(key)
+        f"{key}={schema['default']}" if isinstance(schema, Mapping) and schema.get("default") is not None else key
         for key, schema in spec.get("parameters", {}).items()
     ]
     return [

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DELETED = 3
 EXIT_CODES = {"Succeeded": 0, "Failed": 1, "Stopped": 2}
 RETRY = 1.0
+NAMED = 16
 
 
 async def watch_job(client: AsyncClient, name: str, tell: Callable[[str], None] = say) -> int:
@@ -77,8 +78,8 @@ class Progress:
         phase = status.get("phase", "")
         ended = phase in EXIT_CODES
         if phase != self.phase and not ended:
-            edges = f": {', '.join(sorted(status.get('assignments', {}).values())[:16])}" if phase == "Running" else ""
-            yield paint(f"job/{self.name} {phase}{edges}", "bold")
+            edges = ", ".join(sorted(status.get("assignments", {}).values())[:NAMED])
+            yield paint(f"job/{self.name} {phase}{f': {edges}' if phase == 'Running' else ''}", "bold")
         self.phase = phase
         yield from self._changed_conditions(status)
         news = [*self._closed_rounds(document, ended), *self._not_counted("refused", status),
@@ -125,9 +126,9 @@ class Progress:
             yield each["round"], paint(printable(line), "yellow")
 
     def _end(self, status: Mapping[str, Any]) -> str:
-        complete = next((each for each in status.get("conditions", ()) if each["type"] == "Complete"), {})
         style = {"Succeeded": "green", "Failed": "red"}.get(self.phase, "yellow")
-        why = f": {complete['message']}" if complete.get("message") else ""
+        complete = [each for each in status.get("conditions", ()) if each["type"] == "Complete"]
+        why = "".join(f": {each['message']}" for each in complete if each.get("message"))
         lost = "".join(f", {count} {kind}" for kind, count in self._counts.items() if count)
         return paint(printable(f"job/{self.name} {self.phase}{why}{lost}"), style)
 
@@ -142,6 +143,11 @@ def _round_line(record: Mapping[str, Any], total: object) -> str:
     )
 
 
+def _parameters(worker: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = worker.get("workerSpec", {}).get("parameters", [])
+    return found
+
+
 def _metrics(metrics: Mapping[str, Any] | None) -> str:
     return short_metrics(metrics).replace(",", " ")
 
@@ -151,10 +157,9 @@ def _is_measured(document: Mapping[str, Any], round: int) -> bool:
     spec = document.get("spec", {})
     if "evaluationWorker" not in spec:
         return False
-    workers = [spec.get("aggregationWorker", {}), *spec.get("trainingWorkers", ())]
+    trained = [found for worker in spec.get("trainingWorkers", ()) if (found := _parameters(worker))]
     every = 1
-    for worker in reversed(workers):
-        for parameter in worker.get("workerSpec", {}).get("parameters", ()):
-            if parameter.get("key") == "rounds_between_validations" and isinstance(parameter.get("value"), int):
-                every = max(1, parameter["value"])
+    for parameter in [*_parameters(spec.get("aggregationWorker", {})), *(trained[0] if trained else ())]:
+        if parameter["key"] == "rounds_between_validations" and isinstance(parameter.get("value"), int):
+            every = max(1, parameter["value"])
     return bool(round % every == 0 or round == spec.get("rounds"))

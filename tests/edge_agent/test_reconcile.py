@@ -1,0 +1,100 @@
+"""The agent's decision: what is missing is done, what is too much is stopped, and deciding again gives no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.payloads import ScriptSpec, Task
+from heliograph.bus.resources import DatasetIndex, WeightsRef
+from heliograph.edge_agent.reconcile import (
+    Assign,
+    CodeRoot,
+    Fetch,
+    Hold,
+    Launch,
+    Running,
+    Stop,
+    decide,
+    script_under_roots,
+)
+
+BLOB = WeightsRef(digest="a" * 64, size=10**6, bucket="models")
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> tuple[CodeRoot, ...]:
+    (tmp_path / "train.py").write_text("")
+    return (CodeRoot.parse(str(tmp_path)),)
+
+
+def _task(**changes: Any) -> Task:
+    fields = {"worker": "job-w", "role": "train", "job": "job", "job_uid": "u", "round": 1,
+              "script": ScriptSpec(boot_file="train.py"), "dataset": "data"}  # fmt: skip
+    return Task(**(fields | changes))
+
+
+DATA = {"data": DatasetIndex(name="data", samples=3)}
+
+
+def test_a_wanted_worker_is_launched_then_assigned_then_left_alone(roots: Any) -> None:
+    task = _task()
+    assert decide([task], {}, DATA, set(), roots) == [Launch(task)]
+    starting = {"job-w": Running("job-w", "u", "starting")}
+    assert decide([task], starting, DATA, set(), roots) == []
+    ready = {"job-w": Running("job-w", "u", "ready")}
+    assert decide([task], ready, DATA, set(), roots) == [Assign(task)]
+    assert decide([task], {"job-w": Running("job-w", "u", "ready", task)}, DATA, set(), roots) == []
+
+
+def test_a_model_is_fetched_before_it_is_assigned(roots: Any) -> None:
+    task = _task(model=BLOB)
+    ready = {"job-w": Running("job-w", "u", "ready")}
+    assert decide([task], ready, DATA, set(), roots) == [Fetch(BLOB)]
+    assert decide([task], ready, DATA, {BLOB.digest}, roots) == [Assign(task)]
+
+
+def test_what_is_not_wanted_is_stopped_once(roots: Any) -> None:
+    old = {"old": Running("old", "u", "ready")}
+    assert decide([], old, DATA, set(), roots) == [Stop("old")]
+    assert decide([], {"old": Running("old", "u", "stopping")}, DATA, set(), roots) == []
+
+
+def test_another_job_of_the_same_name_gets_a_worker_of_its_own(roots: Any) -> None:
+    task = _task(job_uid="new")
+    assert decide([task], {"job-w": Running("job-w", "u", "ready")}, DATA, set(), roots) == [Stop("job-w")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "forbidden"),
+    [
+        ({"script": None}, "names no script", True),
+        ({"script": ScriptSpec(boot_file="/etc/passwd")}, "--code root", True),
+        ({"script": ScriptSpec(boot_file="../up.py")}, "--code root", True),
+        ({"script": ScriptSpec(boot_file="absent.py")}, "not on this node", False),
+        ({"dataset": "other"}, "data set other is not on this node", False),
+    ],
+)
+def test_what_cannot_run_is_held_with_a_reason(roots: Any, changes: Any, reason: str, forbidden: bool) -> None:
+    (hold,) = decide([_task(**changes)], {}, DATA, set(), roots)
+    assert isinstance(hold, Hold)
+    assert reason in hold.reason
+    assert hold.forbidden is forbidden
+
+
+def test_a_link_out_of_the_root_does_not_count(tmp_path: Path) -> None:
+    root = tmp_path / "code"
+    root.mkdir()
+    (tmp_path / "secret.py").write_text("")
+    (root / "link.py").symlink_to(tmp_path / "secret.py")
+    assert script_under_roots("link.py", (CodeRoot.parse(str(root)),)) is None
+
+
+def test_a_root_may_be_called_by_another_path(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("")
+    root = CodeRoot.parse(f"/code={tmp_path}")
+    assert script_under_roots("/code/main.py", (root,)) == (tmp_path / "main.py").resolve()
+    assert script_under_roots("/code/../main.py", (root,)) is None
+    assert script_under_roots(str(tmp_path / "main.py"), (root,)) is None

@@ -118,8 +118,8 @@ class Requests:
             if found is not None:
                 return found
         known = [each.name for kind in kinds for each in self._store.all(kind)]
-        raise Refused("not-found", topic=topic, field="name", got=name,
-                      expected=f"one of {', '.join(known[:10])}" if known else f"a name; there are no {kinds[0].plural}")  # fmt: skip
+        expected = f"one of {', '.join(known[:10])}" if known else f"a name; there are no {kinds[0].plural}"
+        raise Refused("not-found", topic=topic, field="name", expected=expected, got=name)
 
 
 def _name_in(document: Any, topic: str) -> str:

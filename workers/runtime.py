@@ -128,9 +128,7 @@ class Runtime:
             file.unlink(missing_ok=True)
         return placed
 
-    async def say(
-        self, state: Literal["hello", "failed"], detail: str = ""
-    ) -> None:
+    async def say(self, state: Literal["hello", "failed"], detail: str = "") -> None:
         """Tells the agent what this worker is doing; the agent asks nobody, it listens."""
         with contextlib.suppress(HeliographError):
             payload = WorkerState(worker=self.launch.worker, state=state, detail=detail[:4000])

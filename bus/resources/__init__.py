@@ -61,9 +61,7 @@ __all__ = [
     "refusal_of",
 ]
 
-KINDS: dict[str, type[Resource]] = {
-    kind.__name__: kind for kind in (FederatedTask, Dataset, Model, Algorithm, Edge)
-}
+KINDS: dict[str, type[Resource]] = {kind.__name__: kind for kind in (FederatedTask, Dataset, Model, Algorithm, Edge)}
 
 
 _BRANCH = re.compile(r"(constrained-)?(bool|int|float|str)|literal\[.*\]")

@@ -19,7 +19,7 @@ OUTPUT = Path("build/bench.json")
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured figure; ``spread`` is from the first to the ninth decile of its repeats, ``target`` the most it may be."""
+    """A measured figure; ``spread`` runs from the first to the ninth decile of its repeats, ``target`` is a maximum."""
 
     value: float
     unit: str

@@ -209,8 +209,7 @@ async def test_each_request_gets_its_own_answer(meeting: Meeting) -> None:
               for n, verb in enumerate(["list", "get", "create", "list", "delete"]))
         )  # fmt: skip
     assert [json.loads(answer.body) for answer in answers] == [
-        {"topic": f"request/jobs/{verb}", "n": n}
-        for n, verb in enumerate(["list", "get", "create", "list", "delete"])
+        {"topic": f"request/jobs/{verb}", "n": n} for n, verb in enumerate(["list", "get", "create", "list", "delete"])
     ]
 
 

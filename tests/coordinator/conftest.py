@@ -1,4 +1,4 @@
-"""A cloud with real processes (broker, coordinator, the agent ``cloud`` and its workers) and edges played by the test."""
+"""A cloud of real processes (broker, coordinator, the agent ``cloud``, its workers); the test plays the edges."""
 
 from __future__ import annotations
 
@@ -84,7 +84,11 @@ class Cloud:
         """Creates a model with ``BASE`` as its weights, and a task on those edges."""
         weights = tensors.write(BASE, Path("/nonexistent"))
         await self.client.models.create(
-            {"kind": "Model", "metadata": {"name": f"model-{name}"}, "spec": {"weights": weights.model_dump(mode="json")}}
+            {
+                "kind": "Model",
+                "metadata": {"name": f"model-{name}"},
+                "spec": {"weights": weights.model_dump(mode="json")},
+            }
         )
         worker = {"dataset": {"name": "data"}, "trainScriptBootFile": "train.py"}
         task = {
@@ -103,7 +107,7 @@ class Cloud:
         """The job's status once it has ended."""
         document: dict[str, Any] = {}
         async with asyncio.timeout(20):
-            async for document in self.client.jobs.watch(name):
+            async for document in self.client.jobs.watch(name):  # noqa: B007 the last one counts
                 pass
         status: dict[str, Any] = document["status"]
         return status

@@ -78,7 +78,9 @@ async def test_bad_weights_are_refused(cloud: Any, name: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", CLAIMS)
 async def test_bad_claims_are_refused(cloud: Any, name: str, tmp_path: Path) -> None:
     changes, reason = CLAIMS[name]
-    await _check(cloud, f"claim-{name}", lambda edge, task: edge.send(edge.update(task, GOOD, **changes)), reason, tmp_path)
+    await _check(
+        cloud, f"claim-{name}", lambda edge, task: edge.send(edge.update(task, GOOD, **changes)), reason, tmp_path
+    )
 
 
 async def test_an_event_that_is_no_update_is_refused(cloud: Any, tmp_path: Path) -> None:
@@ -95,7 +97,9 @@ async def test_weights_that_are_no_safetensors_are_refused(cloud: Any, tmp_path:
 
     rubbish = b"\xff" * 64
     ref = WeightsRef(digest=hashlib.sha256(rubbish).hexdigest(), size=64, inline=rubbish)
-    await _check(cloud, "rubbish", lambda edge, task: edge.send(edge.update(task, weights=ref)), "safetensors", tmp_path)
+    await _check(
+        cloud, "rubbish", lambda edge, task: edge.send(edge.update(task, weights=ref)), "safetensors", tmp_path
+    )
 
 
 async def test_weights_of_another_digest_are_refused(cloud: Any, tmp_path: Path) -> None:

@@ -21,7 +21,10 @@ TASK: dict[str, Any] = {
     "apiVersion": "edgeai.io/v1alpha1",
     "kind": "FederatedTask",
     "metadata": {"name": "door"},
-    "spec": {"aggregationWorker": {"model": {"name": "missing"}}, "trainingWorkers": [{"name": "w", "nodeName": "edge-1"}]},
+    "spec": {
+        "aggregationWorker": {"model": {"name": "missing"}},
+        "trainingWorkers": [{"name": "w", "nodeName": "edge-1"}],
+    },
 }
 
 
@@ -78,7 +81,12 @@ def _task(**changes: Any) -> dict[str, Any]:
 BAD: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "kind": ("jobs", _task(kind="Teleport"), "kind", "FederatedTask"),
     "field": ("jobs", _task(spec__colour="red"), "spec.colour", "no such field"),
-    "nested": ("jobs", _task(spec__aggregationWorker__mode={"name": "x"}), "spec.aggregationWorker.mode", "no such field"),
+    "nested": (
+        "jobs",
+        _task(spec__aggregationWorker__mode={"name": "x"}),
+        "spec.aggregationWorker.mode",
+        "no such field",
+    ),
     "name": ("jobs", _task(metadata__name="No_Label."), "metadata.name", "a DNS label"),
     "long-name": ("jobs", _task(metadata__name="a" * 64), "metadata.name", "a DNS label"),
     "rounds": ("jobs", _task(spec__rounds=0), "spec.rounds", "greater than or equal to 1"),
@@ -235,6 +243,6 @@ async def test_an_anonymous_client_cannot_publish_events(cloud: Any, foreign: Fo
         await foreign.ask("request/jobs/list", {})
         log = cloud.cluster.directory / "broker" / "nats.log"
         assert "Publish Violation" in log.read_text()
-        assert 'heliograph.event.aggregation.door' in log.read_text()
+        assert "heliograph.event.aggregation.door" in log.read_text()
         assert not waiting.done()
         waiting.cancel()

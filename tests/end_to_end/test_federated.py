@@ -32,7 +32,7 @@ MODEL = {"kind": "Model", "metadata": {"name": "line"}}
 async def _ended(client: AsyncClient, name: str) -> dict[str, Any]:
     document: dict[str, Any] = {}
     async with asyncio.timeout(40):
-        async for document in client.jobs.watch(name):
+        async for document in client.jobs.watch(name):  # noqa: B007 the last one counts
             pass
     return document["status"]
 
@@ -100,7 +100,7 @@ async def test_the_founding_document_runs_once_all_it_names_is_there(tmp_path: P
         await cluster.wait_ready()
         async with AsyncClient(cluster.server) as client:
             await _until(client, "algorithms", lambda found: bool(found))
-            code_, out, err = await _heliograph("apply", "-f", str(SEED), "--server", cluster.server)
+            code_, _, err = await _heliograph("apply", "-f", str(SEED), "--server", cluster.server)
             assert code_ == 0, err
             document = await client.jobs.get("example-federatedtask")
             assert document["status"]["phase"] == "Pending"
@@ -169,7 +169,9 @@ async def test_a_script_that_fails_everywhere_ends_the_job_with_its_error(tmp_pa
             ):
                 spec = {
                     "aggregationWorker": {"model": {"name": "line"}},
-                    "trainingWorkers": [{"name": "w", "nodeName": "edge-1", "workerSpec": {"trainScriptBootFile": script}}],
+                    "trainingWorkers": [
+                        {"name": "w", "nodeName": "edge-1", "workerSpec": {"trainScriptBootFile": script}}
+                    ],
                 }
                 await client.jobs.create({"kind": "FederatedTask", "metadata": {"name": name}, "spec": spec})
                 status = await _ended(client, name)
@@ -189,7 +191,18 @@ async def test_mosquitto_as_an_edges_broker_and_as_the_door(
         file = tmp_path / "task.json"
         file.write_text(json.dumps(task("by-mosquitto", ["edge-1", "edge-2"])))
         where = ("-h", "127.0.0.1", "-p", str(door.port))
-        publish = ["mosquitto_pub", *where, "-V", "mqttv5", "-q", "1", "-t", "heliograph/request/jobs/create", "-f", file]
+        publish = [
+            "mosquitto_pub",
+            *where,
+            "-V",
+            "mqttv5",
+            "-q",
+            "1",
+            "-t",
+            "heliograph/request/jobs/create",
+            "-f",
+            file,
+        ]
         assert await (await asyncio.create_subprocess_exec(*publish)).wait() == 0
         await _until(client, "jobs", lambda found: bool(found))
         assert (await _ended(client, "by-mosquitto"))["phase"] == "Succeeded"

@@ -61,8 +61,12 @@ def test_floats_are_the_weighted_mean_and_counters_rounded(tmp_path: Path) -> No
     inputs = {f"e{n}": Input(tensors.dumps(each), weights[n]) for n, each in enumerate(updates)}
     found = _result(aggregate(inputs, COMBINE, tmp_path), tmp_path)
     for name in ("w", "d", "h", "scalar"):
-        expected = sum(each[name].astype(np.float64) * weight / 100 for each, weight in zip(updates, weights, strict=True))
-        np.testing.assert_allclose(found[name], expected, rtol=2e-3 if name == "h" else 1e-5, atol=1e-3 if name == "h" else 1e-6)
+        expected = sum(
+            each[name].astype(np.float64) * weight / 100 for each, weight in zip(updates, weights, strict=True)
+        )
+        np.testing.assert_allclose(
+            found[name], expected, rtol=2e-3 if name == "h" else 1e-5, atol=1e-3 if name == "h" else 1e-6
+        )
         assert found[name].dtype == updates[0][name].dtype
     mean = sum(float(each["batches"]) * weight / 100 for each, weight in zip(updates, weights, strict=True))
     assert found["batches"] == np.rint(mean)
@@ -86,7 +90,9 @@ def test_more_than_a_block_and_another_order_of_tensors(tmp_path: Path, monkeypa
     one, two = _update(1), _update(2)
     two_reversed = dict(reversed(two.items()))
     straight = aggregate({"a": Input(tensors.dumps(one), 1), "b": Input(tensors.dumps(two), 3)}, COMBINE, tmp_path)
-    other = aggregate({"a": Input(tensors.dumps(one), 1), "b": Input(tensors.dumps(two_reversed), 3)}, COMBINE, tmp_path)
+    other = aggregate(
+        {"a": Input(tensors.dumps(one), 1), "b": Input(tensors.dumps(two_reversed), 3)}, COMBINE, tmp_path
+    )
     assert straight.digest == other.digest
     np.testing.assert_allclose(_result(straight, tmp_path)["w"], one["w"] / 4 + two["w"] * 3 / 4, rtol=1e-5, atol=1e-6)
 

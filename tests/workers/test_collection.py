@@ -33,7 +33,9 @@ def _stage(collection: Collection, edge: str) -> None:
     collection.staged[edge] = Staged(update, 1, 1)
 
 
-@given(st.lists(st.tuples(st.sampled_from([*EDGES, "stranger"]), st.integers(1, 5), st.sampled_from("bc")), max_size=40))
+@given(
+    st.lists(st.tuples(st.sampled_from([*EDGES, "stranger"]), st.integers(1, 5), st.sampled_from("bc")), max_size=40)
+)
 def test_each_edge_is_staged_at_most_once(sent: list[tuple[str, int, str]]) -> None:
     collection = _collection()
     staged: list[str] = []

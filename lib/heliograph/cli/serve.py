@@ -23,7 +23,8 @@ def agent(
     worker_node: Annotated[str, typer.Option(envvar="HELIOGRAPH_WORKER_NODE", help="The same, for workers.")] = "",
     state: Annotated[Path | None, typer.Option(help="Directory for journal, models and workers.")] = None,
     code: Annotated[
-        list[str] | None, typer.Option(help="[PREFIX=]DIR under which scripts may lie; tasks call it PREFIX. Repeatable.")
+        list[str] | None,
+        typer.Option(help="[PREFIX=]DIR under which scripts lie; tasks call it PREFIX. Repeatable."),
     ] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Root under which data sets may lie; repeatable.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="NAME=FILE (npz, csv) to offer; repeatable.")] = None,

@@ -16,7 +16,7 @@ test: .venv/.dev  ## set up and pass the tests
 check: .venv/.dev  ## lint, types, floors between the packages
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p heliograph
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 bench: .venv/.dev  ## measure; writes build/bench.json
 	$(BIN)/python -m heliograph.simulations.benchmarks $(ARGS)

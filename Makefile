@@ -5,13 +5,16 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 SEED ?= 1
 
-.PHONY: demo test check bench bench-strict versus-flower topics format clean
+.PHONY: demo test test-frameworks check bench bench-strict versus-flower topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
 
 test: .venv/.dev  ## set up and pass the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-frameworks: .venv/.frameworks  ## the tests that need PyTorch and TensorFlow, none skipped
+	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/lib tests/frameworks $(ARGS)
 
 check: .venv/.dev  ## lint, types, floors between the packages
 	$(BIN)/ruff check .
@@ -48,3 +51,8 @@ clean:
 	@echo "installing heliograph with its development tools"
 	$(INSTALL) -e ".[dev]"
 	@touch $@ .venv/.demo
+
+.venv/.frameworks: pyproject.toml constraints.txt | .venv/.dev
+	@echo "installing PyTorch and TensorFlow: some 2 GB, and several more where pip finds no CPU build of PyTorch"
+	$(INSTALL) -e ".[torch,tensorflow]"
+	@touch $@

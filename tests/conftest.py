@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -104,6 +106,24 @@ def find_mosquitto() -> str:
             pytest.fail(f"{reason}, and HELIOGRAPH_REQUIRE_MOSQUITTO=1 says that it must be")
         pytest.skip(reason)
     return found
+
+
+@pytest.fixture
+def framework() -> Callable[[str], ModuleType]:
+    """``framework("torch")``: the module; skips the test where it is not installed, fails it where it has to be."""
+
+    def find(name: str) -> ModuleType:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as missing:
+            if missing.name != name:
+                raise
+        reason = f"{name} is not installed"
+        if os.environ.get("HELIOGRAPH_REQUIRE_FRAMEWORKS") == "1":
+            pytest.fail(f"{reason}, and HELIOGRAPH_REQUIRE_FRAMEWORKS=1 says that it must be")
+        pytest.skip(f"{reason}; make test-frameworks installs it and runs this test")
+
+    return find
 
 
 @pytest.fixture

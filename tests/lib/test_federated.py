@@ -5,8 +5,9 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -225,10 +226,10 @@ def test_a_model_of_no_known_kind_is_refused() -> None:
         list(FederatedLearning(object()).rounds())
 
 
-@pytest.mark.parametrize("framework", ["sklearn", "torch", "keras"])
-def test_an_example_takes_part_in_a_job(framework: str, tmp_path: Path) -> None:
-    pytest.importorskip(framework)
-    pytest.importorskip("sklearn")
+@pytest.mark.parametrize("name", ["sklearn", "torch", "keras"])
+def test_an_example_takes_part_in_a_job(name: str, framework: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    framework(name)
+    framework("sklearn")
     from sklearn.datasets import load_digits
 
     class Alone(FakeSession):
@@ -249,7 +250,7 @@ def test_an_example_takes_part_in_a_job(framework: str, tmp_path: Path) -> None:
     session.current = fake = Alone()
     fake.dataset, fake.dataset_samples = tmp_path / "digits.npz", len(y)
     np.savez(fake.dataset, x=(x / 16).astype(np.float32), y=y.astype(np.int64))
-    runpy.run_path(str(EXAMPLES / f"{framework}_digits.py"), run_name="__main__")
+    runpy.run_path(str(EXAMPLES / f"{name}_digits.py"), run_name="__main__")
     assert [samples for _, samples, _ in fake.updates] == [len(y)] * 3
     [(metrics, samples)] = fake.evaluations
     assert metrics["accuracy"] > 0.8

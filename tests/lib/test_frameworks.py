@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from heliograph.bus.tensors import TensorFile
 from heliograph.frameworks import ModelAdapter, adapter_for
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+Framework = Callable[[str], ModuleType]
 
 
 def read_only(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
@@ -113,8 +115,8 @@ class TestSklearn:
     y = np.arange(60) % 3
 
     @pytest.fixture(autouse=True)
-    def _needs_sklearn(self) -> None:
-        pytest.importorskip("sklearn")
+    def _needs_sklearn(self, framework: Framework) -> None:
+        framework("sklearn")
 
     def test_sgd_trains_on_from_what_it_is_given(self) -> None:
         from sklearn.linear_model import SGDClassifier
@@ -168,8 +170,8 @@ class TestSklearn:
 
 class TestTorch:
     @pytest.fixture(autouse=True)
-    def _needs_torch(self) -> None:
-        pytest.importorskip("torch")
+    def _needs_torch(self, framework: Framework) -> None:
+        framework("torch")
 
     def network(self) -> Any:
         import torch
@@ -258,8 +260,8 @@ class TestTorch:
 
 class TestKeras:
     @pytest.fixture(autouse=True)
-    def _needs_keras(self) -> None:
-        pytest.importorskip("keras")
+    def _needs_keras(self, framework: Framework) -> None:
+        framework("keras")
 
     def network(self, **settings: Any) -> Any:
         import keras
@@ -335,8 +337,8 @@ class TestKeras:
         assert_same(adapter_for(model).get(), arrays)
 
 
-def test_torch_and_keras_live_in_one_process() -> None:
-    torch, keras = pytest.importorskip("torch"), pytest.importorskip("keras")
+def test_torch_and_keras_live_in_one_process(framework: Framework) -> None:
+    torch, keras = framework("torch"), framework("keras")
     one, other = torch.nn.Linear(2, 2), keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     for _ in range(3):
         torch.nn.functional.mse_loss(one(torch.ones(4, 2)), torch.zeros(4, 2)).backward()

@@ -44,6 +44,7 @@ class NatsBus(Bus):
         self._nc = Client()
         self._connecting: asyncio.Task[None] | None = None
         self._forbidden: set[str] = set()
+        self._waiting: dict[asyncio.Timeout, None] = {}
         self._kvs: dict[str, KeyValue] = {}
         self._stores: dict[str, BlobStore] = {}
         self.last_error = ""
@@ -99,6 +100,10 @@ class NatsBus(Bus):
             self._forbidden.add(match.group(1))
 
     async def _on_down(self) -> None:
+        now = asyncio.get_running_loop().time()
+        ended, self._waiting = self._waiting, {}
+        for waiting in ended:  # the answers are lost with the connection: to wait on would delay a replay
+            waiting.reschedule(now)
         self.link.set(False)
 
     async def _on_up(self) -> None:
@@ -162,8 +167,11 @@ class NatsBus(Bus):
         return Message(self.address(answer.subject), answer.data)
 
     async def _guard(self, call: Any) -> Any:
+        waiting = asyncio.timeout(None)
+        self._waiting[waiting] = None
         try:
-            return await call
+            async with waiting:
+                return await call
         except nats.errors.NoRespondersError:
             raise Unreachable(f"{safe_url(self.url)}: nobody answers; is the coordinator running?") from None
         except nats.errors.MaxPayloadError:
@@ -171,7 +179,10 @@ class NatsBus(Bus):
             raise Refused("too-large", expected=f"at most {limit} bytes, the broker's max_payload") from None
         except _DOWN as error:
             what = "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
+            what = "the link went down" if waiting.expired() else what
             raise Unreachable(f"{safe_url(self.url)}: {what}") from None
+        finally:
+            self._waiting.pop(waiting, None)
 
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:
         return self._subscribe(patterns, queue)

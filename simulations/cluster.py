@@ -7,16 +7,17 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Self, TextIO
 
 from heliograph.bus.broker import SYSTEM_USER, Broker, User, die_with_parent
 from heliograph.bus.errors import HeliographError
 from heliograph.bus.names import require_label
 from heliograph.bus.resources import CLOUD
 from heliograph.bus.world import Process, World
+from heliograph.simulations.relay import Relay
 
 READY_TIMEOUT = 30.0
 STOP_GRACE = 6.0
@@ -31,8 +32,8 @@ class Node:
     broker: Broker | None = None
     external_broker: str = ""
     datasets: Mapping[str, Path] = field(default_factory=dict)
-    link: str = ""
-    """Host and port by which it reaches the cloud, where that is not the broker's own: a relay's."""
+    relay: Relay | None = None
+    """What stands for its link to the cloud, where that can be cut."""
     child: Child | None = None
 
 
@@ -58,8 +59,9 @@ class LocalCluster:
         datasets: for each node, the cloud's among them, what its agent offers.
         code: roots under which tasks' scripts may lie, each ``DIR`` or ``PREFIX=DIR``.
         edge_brokers: MQTT URLs of brokers that edges already have.
+        relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
         doors: external MQTT brokers in front of the coordinator.
-        said: called with (component, line) for what the processes print.
+        log: a file that gets what the processes print, a line each, with the component before it.
     """
 
     def __init__(
@@ -71,16 +73,19 @@ class LocalCluster:
         code: tuple[Path | str, ...] = (),
         data: tuple[Path, ...] = (),
         edge_brokers: Mapping[str, str] | None = None,
+        relayed: tuple[str, ...] = (),
         doors: tuple[str, ...] = (),
         world: World | None = None,
-        said: Callable[[str, str], None] | None = None,
+        log: Path | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self.world = world or World()
         self._code = code
         self._data = data
         self._doors = doors
-        self._said = said
+        self._log_path = log
+        self._log: TextIO | None = None
+        self._relayed = relayed
         names = [CLOUD, *(require_label(name, "edge") for name in edges)]
         users = [User("coordinator", self._secret(), "coordinator"), User("operator", self._secret(), "operator"),
                  User("worker-cloud", self._secret(), "cloud-worker")]  # fmt: skip
@@ -105,7 +110,13 @@ class LocalCluster:
 
     async def start(self) -> None:
         """Starts everything and returns when it is ready. Raises HeliographError with the last lines of what is not."""
+        if self._log_path is not None and self._log is None:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._log = self._log_path.open("w", buffering=1)
         await asyncio.gather(self.broker.start(), *(node.broker.start() for node in self.nodes.values() if node.broker))
+        for name in self._relayed:
+            relay = self.nodes[name].relay = Relay(self.broker.host, self.broker.port, self.world)
+            await relay.start()
         await self.start_coordinator()
         await asyncio.gather(*(self.start_agent(name) for name in self.nodes))
         await self.wait_ready()
@@ -135,8 +146,8 @@ class LocalCluster:
     async def start_agent(self, name: str) -> None:
         node = self.nodes[name]
         cloud = self.broker.url(f"agent-{name}")
-        if node.link:
-            cloud = cloud.replace(f"{self.broker.host}:{self.broker.port}", node.link)
+        if node.relay is not None:
+            cloud = cloud.replace(f"{self.broker.host}:{self.broker.port}", f"{node.relay.host}:{node.relay.port}")
         environment = {"HELIOGRAPH_CLOUD": cloud}
         if name == CLOUD:
             environment |= {"HELIOGRAPH_NODE": cloud, "HELIOGRAPH_WORKER_NODE": self.broker.url("worker-cloud")}
@@ -172,7 +183,11 @@ class LocalCluster:
     async def stop(self) -> None:
         children = [node.child for node in self.nodes.values()] + [self._coordinator]
         await asyncio.gather(*(_end(child) for child in children if child is not None))
+        await asyncio.gather(*(node.relay.stop() for node in self.nodes.values() if node.relay))
         await asyncio.gather(*(node.broker.stop() for node in self.nodes.values() if node.broker), self.broker.stop())
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -203,8 +218,8 @@ class LocalCluster:
             del child.lines[:-500]
             if line.endswith("is ready"):
                 child.ready.set()
-            if self._said is not None:
-                self._said(child.name, line)
+            if self._log is not None:
+                print(f"{child.name}: {line}", file=self._log)
 
     def _node(self, name: str, datasets: Mapping[str, Mapping[str, Path]], external: Mapping[str, str]) -> Node:
         directory = self.directory / name

@@ -1,6 +1,214 @@
+"""``demo``, ``up`` and ``run``: whole clusters on this machine, gone when the command ends."""
+
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+if TYPE_CHECKING:
+    from heliograph.cli.screen import Lines, Screen
 
-def register(app: typer.Typer) -> None: ...
+T = TypeVar("T")
+
+EdgesOption = Annotated[int, typer.Option(min=1, max=200, help="How many edges.")]
+RoundsOption = Annotated[int, typer.Option(min=1, max=100_000, help="How many rounds.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Decides how the data is split.")]
+PlainOption = Annotated[bool, typer.Option("--plain", help="Lines instead of a live screen.")]
+BrokerOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=mqtt://…", help="The MQTT broker that an edge's node already has; repeatable."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command(help="Train digits over edges, one of which loses its link for a while.")(demo)
+    app.command(help="Start a cluster on this machine and keep it up until Ctrl-C.")(up)
+    app.command(help="Federate a script of your own over edges on this machine.")(run)
+
+
+def demo(
+    framework: Annotated[Literal["numpy", "torch"], typer.Option(help="What the edges train with.")] = "numpy",
+    edges: EdgesOption = 3,
+    rounds: RoundsOption = 10,
+    outage: Annotated[bool, typer.Option("--outage/--no-outage", help="Cut the link of edge-2 for a while.")] = True,
+    seed: SeedOption = 1,
+    edge_broker: BrokerOption = None,
+    out: Annotated[Path, typer.Option(help="Directory for the model and the log.")] = Path("heliograph-demo"),
+    plain: PlainOption = False,
+) -> None:
+    from heliograph.bus.errors import HeliographError
+    from heliograph.bus.world import World
+    from heliograph.cli.output import say
+    from heliograph.simulations.demo import demo as story
+
+    _need_framework(framework)
+    brokers = _brokers(edge_broker, edges)
+    out.mkdir(parents=True, exist_ok=True)
+    with _scratch() as directory:
+        options = story.Options(directory, framework, edges, rounds, outage, seed, brokers)
+        with _screen(plain) as screen:
+            outcome = _until_signalled(lambda: story.run(options, screen, World()))
+        model = _keep(outcome.model, out / "digits.safetensors")
+        _keep(directory / "log.txt", out / "log.txt")
+    if outcome.accuracies:
+        _show_curve("test accuracy", outcome.accuracies)
+    say(
+        f"telemetry of the device on {outcome.edge}: {outcome.sent} sent, {outcome.received} received, "
+        f"lost {outcome.lost}, twice {outcome.twice} (counted in the cloud's stream)"
+    )
+    say(f"updates of {outcome.edge}: {outcome.updates}")
+    if model is not None:
+        say(f"the model: {model}")
+    say("next: heliograph run your_train.py --edges 3")
+    if outcome.shortcomings:
+        raise HeliographError(f"{'; '.join(outcome.shortcomings)}. What the processes said: {out / 'log.txt'}")
+
+
+def up(
+    edges: EdgesOption = 3,
+    seed: SeedOption = 1,
+    edge_broker: BrokerOption = None,
+    state: Annotated[Path | None, typer.Option(help="Keep the cluster's state here for the next start.")] = None,
+    code: Annotated[list[Path] | None, typer.Option(help="Root of scripts that tasks may name; repeatable.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="Root of files that data sets may name; repeatable.")] = None,
+) -> None:
+    from heliograph.bus.world import World
+    from heliograph.cli.up import serve
+
+    brokers = _brokers(edge_broker, edges)
+    with _scratch(state) as directory:
+        _until_signalled(lambda: serve(directory, edges, seed, brokers, tuple(code or ()), tuple(data or ()), World()))
+
+
+def run(
+    script: Annotated[Path, typer.Argument(help="A training script that uses heliograph.FederatedLearning.")],
+    edges: EdgesOption = 3,
+    rounds: RoundsOption = 10,
+    data: Annotated[Path | None, typer.Option(help="An npz or csv; each edge's script gets a part of it.")] = None,
+    split: Annotated[str, typer.Option(help="iid, or dirichlet:ALPHA: the smaller, the more unequal.")] = "iid",
+    label: Annotated[str, typer.Option(help="The array or column with the classes. Default: y, label, …")] = "",
+    test: Annotated[str, typer.Option(help="Held-out samples: a file, or the share of --data, as in 0.2.")] = "",
+    seed: SeedOption = 1,
+    out: Annotated[Path | None, typer.Option(help="Where the model goes. Default: SCRIPT.safetensors")] = None,
+    plain: PlainOption = False,
+) -> None:
+    from heliograph.bus.errors import HeliographError
+    from heliograph.bus.world import World
+    from heliograph.cli.output import printable, say
+    from heliograph.cli.screen import curves
+    from heliograph.simulations import script_run
+    from heliograph.simulations.partition import Split
+
+    target = out or Path(f"{script.stem}.safetensors")
+    with _scratch() as directory:
+        options = script_run.Options(
+            script, directory, edges, rounds, data, Split.parse(split), label, _test(test), seed
+        )
+        with _screen(plain) as screen:
+            outcome = _until_signalled(lambda: script_run.run(options, target, screen, World()))
+    if outcome.why_not:
+        for line in outcome.printed:
+            say(printable(line))
+        raise HeliographError(outcome.why_not)
+    for name, values in list(curves(outcome.document).items())[:1]:
+        if len(values) > 1:
+            _show_curve(name, values)
+    say(f"the model: {target}")
+    say("next: heliograph up, and your task from any MQTT client")
+
+
+def _need_framework(name: str) -> None:
+    import importlib.util
+
+    from heliograph.bus.errors import HeliographError
+
+    if importlib.util.find_spec(name) is None:
+        extra = {"numpy": "demo"}.get(name, name)
+        raise HeliographError(f"{name} is not installed; pip install 'heliograph[{extra}]' brings it")
+
+
+def _brokers(given: list[str] | None, edges: int) -> dict[str, str]:
+    from heliograph.bus.errors import Refused
+
+    found = {}
+    names = [f"edge-{number + 1}" for number in range(edges)]
+    for text in given or ():
+        name, _, url = text.partition("=")
+        if name not in names or not url.startswith("mqtt://"):
+            raise Refused("invalid", field="--edge-broker", got=text,
+                          expected=f"NAME=mqtt://HOST:PORT with NAME of {', '.join(names)[:200]}")  # fmt: skip
+        found[name] = url
+    return found
+
+
+def _test(text: str) -> Path | float | None:
+    from heliograph.bus.errors import Refused
+
+    if not text:
+        return None
+    try:
+        share = float(text)
+    except ValueError:
+        return Path(text)
+    if not 0 < share < 1:
+        raise Refused("invalid", field="--test", expected="a file, or a share between 0 and 1", got=text)
+    return share
+
+
+@contextmanager
+def _scratch(keep: Path | None = None) -> Iterator[Path]:
+    """A directory for the processes, gone afterwards unless it is to be kept."""
+    from tempfile import TemporaryDirectory
+
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep
+        return
+    with TemporaryDirectory(prefix="heliograph-") as directory:
+        yield Path(directory)
+
+
+def _keep(file: Path | None, target: Path) -> Path | None:
+    import shutil
+
+    if file is None or not file.exists():
+        return None
+    shutil.copyfile(file, target)
+    return target
+
+
+def _screen(plain: bool) -> Lines | Screen:
+    import sys
+
+    from heliograph.cli.screen import Lines, Screen
+
+    return Lines() if plain or not sys.stdout.isatty() else Screen()
+
+
+def _show_curve(name: str, values: list[float]) -> None:
+    from heliograph.cli.output import say
+    from heliograph.cli.screen import plot
+
+    say(plot(name, values))
+
+
+def _until_signalled(main: Callable[[], Awaitable[T]]) -> T:
+    """Runs ``main`` to its end; SIGINT and SIGTERM cancel it, so that it stops what it has started."""
+    import asyncio
+    import signal
+
+    async def guarded() -> T:
+        task = asyncio.ensure_future(main())
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+    return asyncio.run(guarded())

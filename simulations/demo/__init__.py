@@ -1,0 +1,1 @@
+"""The demo: real processes, real images, a link that is cut and mended."""

@@ -1,0 +1,78 @@
+"""Following one job on a cluster of this machine, as an operator sees it: its documents, its updates, its edges."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.port import Port
+from heliograph.bus.topics import MODEL_UPDATE, STATUS
+from heliograph.bus.world import World
+from heliograph.client import AsyncClient
+from heliograph.simulations.display import Display
+
+
+async def follow_job(
+    client: AsyncClient, name: str, display: Display, seen: Callable[[Mapping[str, Any]], None] = lambda document: None
+) -> dict[str, Any]:
+    """Shows a job until it has ended, and returns its last document. ``seen`` gets each document too."""
+    document: dict[str, Any] = {}
+    async with asyncio.TaskGroup() as group:
+        watching = [
+            group.create_task(_follow_updates(client, name, display)),
+            group.create_task(_follow_edges(client, display)),
+        ]
+        async for document in client.jobs.watch(name):
+            display.document(document)
+            seen(document)
+        for task in watching:
+            task.cancel()
+    return document
+
+
+def failure(document: Mapping[str, Any]) -> str:
+    """Why a job has not succeeded; empty where it has."""
+    status = document.get("status", {})
+    if status.get("phase") == "Succeeded":
+        return ""
+    found = [each for each in status.get("conditions", ()) if each["type"] == "Complete"]
+    return "; ".join(each.get("message") or each["reason"] for each in found) or f"the job is {status.get('phase')}"
+
+
+@contextmanager
+def expected_errors(display: Display) -> Iterator[None]:
+    """What goes wrong beside the job is noted, and does not end it."""
+    try:
+        yield
+    except HeliographError as error:
+        display.note(str(error), good=False)
+
+
+async def _follow_updates(client: AsyncClient, name: str, display: Display) -> None:
+    port = Port(client.bus, World(), "cloud/display/1")
+
+    def refused(error: Refused) -> None:
+        display.note(str(error), good=False)
+
+    async with port.subscribe(MODEL_UPDATE, refused, job=name) as updates:
+        async for each in updates:
+            display.uploaded(each.params["edge"], each.payload.round, each.payload.weights.size)
+
+
+async def _follow_edges(client: AsyncClient, display: Display) -> None:
+    with expected_errors(display):
+        async with client.bus.subscribe(STATUS.filter(resource="edges")) as changes:
+            for edge in await client.edges.list():
+                _tell(edge, display)
+            async for message in changes:
+                from heliograph.bus.event import decode
+
+                if message.body:
+                    _tell(decode(message.body, message.topic).data, display)
+
+
+def _tell(edge: Mapping[str, Any], display: Display) -> None:
+    display.link(edge["metadata"]["name"], "up" if edge.get("status", {}).get("online") else "offline")

@@ -121,7 +121,7 @@ class Coordinator:
         self._store = ResourceStore(state, self._world)
         for line in await self._store.load():
             self._warn(line)
-        self._requests = Requests(self._store, self.view, self._changed, self._removed)
+        self._requests = Requests(self._store, self._world, self.view, self._lock, self._changed, self._removed)
         self._desired = DesiredWriter(self._port, await self._next_epoch())
         for kind in (FederatedTask, Model, Dataset, Algorithm):
             for resource in self._store.all(kind):
@@ -238,7 +238,7 @@ class Coordinator:
 
     async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
         """One step of a task's state machine: decided, stored by compare-and-set, then told."""
-        async with self._locks.setdefault(f"jobs/{name}", asyncio.Lock()):
+        async with self._lock(FederatedTask.plural, name):
             task = self._store.get(FederatedTask, name)
             if task is None:
                 return
@@ -253,6 +253,10 @@ class Coordinator:
             await self._write_desired()
             if ended:
                 self._out(f"job {name} {after.status.phase.lower()}")
+
+    def _lock(self, plural: str, name: str) -> asyncio.Lock:
+        """Held while a resource is read, decided on and written."""
+        return self._locks.setdefault(f"{plural}/{name}", asyncio.Lock())
 
     async def _register_model(self, task: FederatedTask) -> None:
         """A finished task's result becomes the newest version of its model."""

@@ -1,19 +1,25 @@
-"""What can be asked of the coordinator: the verbs of each resource, idempotent by name and document."""
+"""What can be asked of the coordinator: the verbs of each resource, idempotent by name and document.
+
+A create or update with a top-level ``dry_run: true`` is checked and answered as ever, and changes nothing.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import operator
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from heliograph.bus.errors import Conflict, Refused
 from heliograph.bus.names import LABEL_RULE, is_label
 from heliograph.bus.resources import ENDED, KINDS, Edge, FederatedTask, Resource, parse_resource
+from heliograph.bus.world import World
 from heliograph.coordinator import federated
 from heliograph.coordinator.status import public
 from heliograph.coordinator.store import ResourceStore
 from heliograph.coordinator.view import View
 
+R = TypeVar("R", bound=Resource)
 _TYPES: dict[str, tuple[type, ...]] = {"integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,)}
 _BOUNDS: list[tuple[str, str, Callable[[Any, Any], bool]]] = [
     ("minimum", "at least", operator.ge),
@@ -28,45 +34,49 @@ class Requests:
     """Handles requests on the resource store.
 
     Args:
+        lock: held while the resource of that plural and name is read, decided on and written.
         changed, removed: awaited after a resource was written or deleted.
     """
 
     def __init__(
         self,
         store: ResourceStore,
+        world: World,
         view: Callable[[], View],
+        lock: Callable[[str, str], asyncio.Lock],
         changed: Callable[[Resource], Awaitable[None]],
         removed: Callable[[Resource], Awaitable[None]],
     ) -> None:
         self._store = store
+        self._world = world
         self._view = view
+        self._lock = lock
         self._changed = changed
         self._removed = removed
 
     async def handle(self, resource: str, verb: str, document: Any, topic: str) -> Any:
         """The result of a request, as JSON will carry it. Raises Refused."""
         kinds = [kind for kind in KINDS.values() if kind.plural == resource]
-        if verb == "create":
-            return await self._create(parse_resource(document, topic, resource), topic)
-        if verb == "update":
-            return await self._update(parse_resource(document, topic, resource), topic)
+        if verb in ("create", "update"):
+            dry_run = _taken_dry_run(document, topic)
+            wanted = self._checked(parse_resource(document, topic, resource), topic)
+            return await (self._create if verb == "create" else self._update)(wanted, topic, dry_run)
         if verb == "list":
             return [public(each) for kind in kinds for each in self._store.all(kind)]
         found = self._find(kinds, _name_in(document, topic), topic)
         if verb == "delete":
-            await self._store.delete(found)
-            await self._removed(found)
+            found = await self._delete(found, topic)
         elif verb == "stop" and isinstance(found, FederatedTask):
-            found = await self._store.put(federated.stop(found, found.status.start_time))
-            await self._changed(found)
+            found = await self._stop(found, topic)
         elif verb == "status":
             return public(found).get("status", {})
         return public(found)
 
-    async def _create(self, wanted: Resource, topic: str) -> Any:
-        wanted = self._checked(wanted, topic)
+    async def _create(self, wanted: Resource, topic: str, dry_run: bool) -> Any:
         known = self._store.get(type(wanted), wanted.name)
         if known is None:
+            if dry_run:
+                return public(wanted)
             try:
                 made = await self._store.create(wanted)
             except Conflict:
@@ -75,32 +85,48 @@ class Requests:
                 await self._changed(made)
                 return public(self._store.get(type(made), made.name) or made)
             known = self._store.get(type(wanted), wanted.name)
-        if known is not None and _spec(known) == _spec(wanted):
+        if known is not None and _says(known) == _says(wanted):
             return public(known)  # the same request again
         raise Refused(
             "exists", topic=topic, field="metadata.name", expected="a name that is free, or the same document again",
             got=wanted.name, hint=f"Use request/{wanted.plural}/update to change it, or delete it first.",
         )  # fmt: skip
 
-    async def _update(self, wanted: Resource, topic: str) -> Any:
-        wanted = self._checked(wanted, topic)
-        known = self._find([type(wanted)], wanted.name, topic)
-        if _spec(known) == _spec(wanted):
-            return public(known)
-        if isinstance(known, FederatedTask) and isinstance(wanted, FederatedTask):
-            _check_task_change(known, wanted, topic)
-        metadata = known.metadata.model_copy(
-            update={
-                "generation": known.metadata.generation + 1,
-                "labels": wanted.metadata.labels,
-                "annotations": wanted.metadata.annotations,
-            }
-        )
-        changed = await self._store.put(
-            known.model_copy(update={"metadata": metadata, "spec": wanted.spec})  # type: ignore[attr-defined]
-        )
+    async def _update(self, wanted: Resource, topic: str, dry_run: bool) -> Any:
+        known = self._find([type(wanted)], wanted.name, topic)  # no lock for a name that nothing bears
+        async with self._lock(known.plural, known.name):
+            known = self._find([type(known)], known.name, topic)
+            if _says(known) == _says(wanted):
+                return public(known)
+            if isinstance(known, FederatedTask) and isinstance(wanted, FederatedTask):
+                _check_task_change(known, wanted, topic)
+            metadata = known.metadata.model_copy(
+                update={
+                    "generation": known.metadata.generation + 1,
+                    "labels": wanted.metadata.labels,
+                    "annotations": wanted.metadata.annotations,
+                }
+            )
+            changed = known.model_copy(update={"metadata": metadata, "spec": wanted.spec})  # type: ignore[attr-defined]
+            if dry_run:
+                return public(changed)
+            changed = await self._store.put(changed)
         await self._changed(changed)
         return public(self._store.get(type(changed), changed.name) or changed)
+
+    async def _delete(self, found: Resource, topic: str) -> Resource:
+        async with self._lock(found.plural, found.name):
+            found = self._find([type(found)], found.name, topic)
+            await self._store.delete(found)
+        await self._removed(found)
+        return found
+
+    async def _stop(self, task: FederatedTask, topic: str) -> FederatedTask:
+        async with self._lock(task.plural, task.name):
+            task = self._find([FederatedTask], task.name, topic)
+            stopped = await self._store.put(federated.stop(task, self._world.timestamp()))
+        await self._changed(stopped)
+        return stopped
 
     def _checked(self, wanted: Resource, topic: str) -> Resource:
         """Status is ours, and what nobody can run is refused."""
@@ -112,7 +138,7 @@ class Requests:
             _check_algorithm(wanted, self._view(), topic)
         return wanted
 
-    def _find(self, kinds: list[type[Resource]], name: str, topic: str) -> Resource:
+    def _find(self, kinds: Sequence[type[R]], name: str, topic: str) -> R:
         for kind in kinds:
             found = self._store.get(kind, name)
             if found is not None:
@@ -131,8 +157,18 @@ def _name_in(document: Any, topic: str) -> str:
     return str(name)
 
 
-def _spec(resource: Resource) -> Any:
-    return resource.spec  # type: ignore[attr-defined]
+def _taken_dry_run(document: Any, topic: str) -> bool:
+    """Whether nothing shall change; taken off the document, of which it is no part."""
+    dry_run = document.pop("dry_run", False) if isinstance(document, dict) else False
+    if not isinstance(dry_run, bool):
+        raise Refused("invalid", topic=topic, field="dry_run", expected="true or false", got=dry_run)
+    return dry_run
+
+
+def _says(resource: Resource) -> Any:
+    """What its owner says in a resource."""
+    metadata = resource.metadata
+    return resource.spec, metadata.labels, metadata.annotations  # type: ignore[attr-defined]
 
 
 def _check_algorithm(task: FederatedTask, view: View, topic: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from pathlib import Path
@@ -17,11 +18,12 @@ from heliograph.bus.resources import ENDED
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT, REQUEST, STATUS, VERBS
 from heliograph.bus.world import World
-from heliograph.server import find_server
+from heliograph.server import locate
 
 T = TypeVar("T")
 Document = dict[str, Any]
 TIMEOUT = 10.0
+_NOT_LET_IN = re.compile("authori[sz]|password", re.IGNORECASE)
 
 
 class Resources:
@@ -31,23 +33,27 @@ class Resources:
         self._client = client
         self._plural = plural
 
-    async def create(self, document: Mapping[str, Any]) -> Document:
-        """Creates; the same document again changes nothing. Raises Refused naming the wrong field."""
-        made: Document = await self._ask("create", dict(document))
+    async def create(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
+        """Creates; the same document again changes nothing. With ``dry_run`` only says what would come of it.
+
+        Raises Refused naming the wrong field.
+        """
+        made: Document = await self._ask("create", _trial(document) if dry_run else dict(document))
         return made
 
-    async def update(self, document: Mapping[str, Any]) -> Document:
-        made: Document = await self._ask("update", dict(document))
+    async def update(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
+        """Changes the spec, labels and annotations of what exists; see ``create``."""
+        made: Document = await self._ask("update", _trial(document) if dry_run else dict(document))
         return made
 
-    async def apply(self, document: Mapping[str, Any]) -> Document:
-        """Creates or updates."""
+    async def apply(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
+        """Creates or updates; see ``create``."""
         try:
-            return await self.create(document)
+            return await self.create(document, dry_run=dry_run)
         except Refused as error:
             if error.code != "exists":
                 raise
-        return await self.update(document)
+        return await self.update(document, dry_run=dry_run)
 
     async def get(self, name: str) -> Document:
         found: Document = await self._ask("get", {"name": name})
@@ -93,16 +99,26 @@ class AsyncClient:
 
     Args:
         server: ``nats://…`` or ``mqtt://…``; without it ``HELIOGRAPH_SERVER``, or what ``heliograph up`` started.
+        timeout: seconds to wait for an answer.
+        connect_timeout: seconds to wait for the connection; without it ``timeout``.
     """
 
-    def __init__(self, server: str | None = None, *, root: str = DEFAULT_ROOT, timeout: float = TIMEOUT) -> None:
-        self.server = find_server(server)
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        root: str = DEFAULT_ROOT,
+        timeout: float = TIMEOUT,
+        connect_timeout: float | None = None,
+    ) -> None:
+        self.server = locate(server)
         self.timeout = timeout
+        self._connect_timeout = timeout if connect_timeout is None else connect_timeout
         world = World()
         name = f"client-{world.new_id()[:12]}"
         # answers come below the topic that anonymous clients may read
         inbox = f"{root.replace('/', '.')}.reply.{name}"
-        self.bus = connect(self.server, root=root, world=world, name=name, inbox=inbox)
+        self.bus = connect(self.server.url, root=root, world=world, name=name, inbox=inbox)
         self.jobs = Resources(self, "jobs")
         self.models = Resources(self, "models")
         self.datasets = Resources(self, "datasets")
@@ -142,15 +158,15 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         await self.bus.open()
         try:
-            await self.bus.link.wait_up(self.timeout)
+            await self.bus.link.wait_up(self._connect_timeout)
         except Unreachable:
             await self.bus.close()
-            reason = getattr(self.bus, "last_error", "")
-            from heliograph.bus.nats import safe_url
-
-            raise Unreachable(
-                f"cannot reach {safe_url(self.server)}: {reason or 'no answer'}. Is it running?"
-            ) from None
+            reason = getattr(self.bus, "last_error", "") or "no answer"
+            hint = "Check the user and the password." if _NOT_LET_IN.search(reason) else "Is it running?"
+            raise Unreachable(f"cannot reach {self.server.shown}: {reason}. {hint}") from None
+        except BaseException:
+            await self.bus.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -207,14 +223,14 @@ class BlockingResources:
         self._resources = resources
         self._client = client
 
-    def create(self, document: Mapping[str, Any]) -> Document:
-        return self._client._run(self._resources.create(document))
+    def create(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
+        return self._client._run(self._resources.create(document, dry_run=dry_run))
 
-    def update(self, document: Mapping[str, Any]) -> Document:
-        return self._client._run(self._resources.update(document))
+    def update(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
+        return self._client._run(self._resources.update(document, dry_run=dry_run))
 
-    def apply(self, document: Mapping[str, Any]) -> Document:
-        return self._client._run(self._resources.apply(document))
+    def apply(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
+        return self._client._run(self._resources.apply(document, dry_run=dry_run))
 
     def get(self, name: str) -> Document:
         return self._client._run(self._resources.get(name))
@@ -235,6 +251,10 @@ class BlockingResources:
                 yield self._client._run(anext(stream))  # type: ignore[arg-type]
             except StopAsyncIteration:
                 return
+
+
+def _trial(document: Mapping[str, Any]) -> Document:
+    return {**document, "dry_run": True}
 
 
 async def _make(server: str | None, root: str, timeout: float) -> AsyncClient:

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from heliograph.bus.errors import HeliographError
+from heliograph.bus.errors import HeliographError, Refused
 
 VARIABLE = "HELIOGRAPH_SERVER"
+NATS = ("nats", "tls", "ws", "wss")
+MQTT = ("mqtt",)
+SCHEMES = (*NATS, *MQTT, "memory")
+
+
+@dataclass(frozen=True)
+class Server:
+    """The URL of a cluster, and where it was found: empty where the caller gave it."""
+
+    url: str
+    source: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Fit for a log or an error: without credentials, with its source."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{f' (from {self.source})' if self.source else ''}"
 
 
 def state_home() -> Path:
@@ -22,15 +41,31 @@ def cluster_file() -> Path:
     return state_home() / "cluster.json"
 
 
-def find_server(given: str | None = None) -> str:
-    """The URL of the cluster. Raises HeliographError saying how to name or start one."""
-    if url := given or os.environ.get(VARIABLE):
-        return url
+def locate(given: str | None = None) -> Server:
+    """The cluster to talk to. Raises Refused where what names it is no URL of a server, HeliographError saying how to
+    name or start one where nothing does."""
+    if given is not None:  # an empty one is a mistake, and must not lead to some other cluster
+        return Server(check_url(given, "server"))
+    if url := os.environ.get(VARIABLE):
+        return Server(check_url(url, VARIABLE), VARIABLE)
+    file = cluster_file()
     try:
-        tree = json.loads(cluster_file().read_text())
+        tree = json.loads(file.read_text())
         os.kill(int(tree["pid"]), 0)
-        return str(tree["server"])
-    except (OSError, ValueError, KeyError):
+        return Server(check_url(str(tree["server"]), str(file)), str(file))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         raise HeliographError(
-            f"no cluster found. Start one with 'heliograph up', or name one with --server nats://… or {VARIABLE}."
+            f"no cluster found. Start one with 'heliograph up', or name one: --server nats://HOST:PORT, or {VARIABLE}."
         ) from None
+
+
+def check_url(url: str, field: str, *schemes: str) -> str:
+    """``url`` itself. Raises Refused naming ``field``, and no password, where no server can be at it."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in (schemes or SCHEMES) and parts.hostname and parts.port != 0:
+            return url
+    except ValueError:  # a port beyond 65535, or brackets that do not close
+        pass
+    expected = " or ".join(f"{scheme}://HOST:PORT" for scheme in schemes[:1] or ("nats", "mqtt"))
+    raise Refused("invalid", field=field, expected=expected, got=url.rpartition("@")[2] or "nothing")

@@ -25,17 +25,21 @@ async def follow_logs(
     client: AsyncClient, wanted: str = "", errors_only: bool = False, tell: Callable[[str], None] = say
 ) -> None:
     """Tells each record whose topic or component holds ``wanted``, until cancelled."""
-    from heliograph.bus.nats import safe_url
 
-    server = safe_url(client.server)
+    def tell_link(up: bool) -> None:
+        print(f"{'following the logs of' if up else 'waiting for'} {client.server.shown}", file=sys.stderr, flush=True)
+
     async with client.bus.subscribe(LOG.pattern.replace("{component}/", "")) as messages:
-        client.bus.link.listen(lambda up: _aside(f"{'following the logs of' if up else 'waiting for'} {server}"))
-        async for message in messages:
-            record = read_record(message)
-            if errors_only and record.level not in ("warning", "error"):
-                continue
-            if wanted in message.topic or wanted in record.component:
-                tell(line_of(record))
+        client.bus.link.listen(tell_link)
+        try:
+            async for message in messages:
+                record = read_record(message)
+                if errors_only and record.level not in ("warning", "error"):
+                    continue
+                if wanted in message.topic or wanted in record.component:
+                    tell(line_of(record))
+        finally:
+            client.bus.link.forget(tell_link)
 
 
 def read_record(message: Message) -> LogRecord:
@@ -61,7 +65,3 @@ def _clock(time: str) -> str:
         return datetime.fromisoformat(time).astimezone().strftime("%H:%M:%S.%f")[:12]
     except (ValueError, OverflowError):
         return "--:--:--.---"
-
-
-def _aside(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

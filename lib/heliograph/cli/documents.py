@@ -38,19 +38,27 @@ class FileDocument:
 def read_documents(file: str) -> list[FileDocument]:
     """Every document of a file (``-``: stdin), each valid. Raises HeliographError naming file, line and field."""
     name = "stdin" if file == "-" else file
-    found = []
+    found: dict[tuple[str, str], FileDocument] = {}
     for tree, node in _parse(_text(file), name):
         try:
             resource = parse_resource(tree)
+            key = (resource.plural, resource.name)
             if "create" not in VERBS[resource.plural]:
                 kinds = " or ".join(kind for kind, model in KINDS.items() if "create" in VERBS[model.plural])
                 raise Refused("read-only", field="kind", expected=kinds, got=tree["kind"])
+            if key in found:
+                first = _line(_find(found[key].node, "metadata.name"))
+                raise Refused("twice", field="metadata.name", expected=f"another name than the one in line {first}",
+                              got=resource.name)  # fmt: skip
         except Refused as error:
+            if error.code == "unknown-field":
+                beside = ", ".join(_fields_beside(KINDS[tree["kind"]], error.field))
+                error.hint = f"There are {beside}. {error.hint}".rstrip()
             raise _located(error, name, node) from None
-        found.append(FileDocument(name, tree, node, resource))
+        found[key] = FileDocument(name, tree, node, resource)
     if not found:
         raise Refused("empty", topic=name, expected="a document with kind, metadata and spec", got="an empty file")
-    return found
+    return list(found.values())
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
@@ -84,7 +92,7 @@ def _parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
     """Each document's tree and its nodes, which know their lines."""
     is_json = name.endswith(".json")
     tree = None
-    if is_json or text.lstrip().startswith("{"):
+    if is_json or text.lstrip().startswith(("{", "[")):
         try:
             tree = json.loads(text)
             text = text.replace("\t", " ")  # YAML indents with spaces only; JSON has no tab inside a string
@@ -99,7 +107,9 @@ def _parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
                 node = loader.get_node()
                 _check(node, name, {})
                 document = tree if tree is not None else loader.construct_document(node)
-                if document is not None:
+                if isinstance(document, list) and isinstance(node, yaml.SequenceNode):  # as ``get -o json`` shows them
+                    yield from zip(document, node.value, strict=True)
+                elif document is not None:
                     yield document, node
         finally:
             loader.dispose()
@@ -155,6 +165,20 @@ def _unreadable(error: Exception, name: str, form: str) -> HeliographError:
 def _located(error: Refused, name: str, node: yaml.Node) -> Refused:
     place = f"{name}:{_line(_find(node, error.field))}"
     return Refused(error.code, topic=place, field=error.field, expected=error.expected, got=error.got, hint=error.hint)
+
+
+def _fields_beside(kind: type[Resource], field: str) -> list[str]:
+    """The fields that a kind has where ``field`` is none of them."""
+    schema = kind.model_json_schema()
+    part: dict[str, Any] = schema
+    *way, _ = _STEP.finditer(field)
+    for step in [*way, None]:
+        part = next((each for each in part.get("anyOf", ()) if each.get("type") != "null"), part)
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].rpartition("/")[2]]
+        if step is not None:
+            part = part["items"] if step.group(1) is not None else part["properties"][step.group()]
+    return list(part["properties"])
 
 
 def _find(node: yaml.Node, field: str) -> yaml.Node:

@@ -41,10 +41,14 @@ def printable(text: object) -> str:
     return "".join(each if each.isprintable() else " " for each in str(text))
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: framed in a terminal; otherwise a line for each row, columns two spaces apart, ``-`` for nothing."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    say(_framed(columns, cells) if sys.stdout.isatty() else _plain(columns, cells))
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str | list[str]]]) -> None:
+    """A table: framed in a terminal; otherwise a line for each row, columns two spaces apart, ``-`` for nothing.
+
+    A cell of several words may break between them in a frame; otherwise commas without a space join them.
+    """
+    between, show = (", ", _framed) if sys.stdout.isatty() else (",", _plain)
+    cells = [[printable(cell if isinstance(cell, str) else between.join(cell)) for cell in row] for row in rows]
+    say(show(columns, cells))
 
 
 def _plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

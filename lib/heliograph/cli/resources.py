@@ -8,38 +8,49 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from heliograph.cli.usage import misused
+
 if TYPE_CHECKING:
     from heliograph.cli.documents import FileDocument
     from heliograph.client import AsyncClient, Resources
 
 T = TypeVar("T")
-CONNECT_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 2.5
+"""Seconds: time for one whole attempt, and for a broker that is just starting."""
+REQUEST_TIMEOUT = 5.0
+_WATCH = """Follow a job until it ends.
+
+The exit code says how: 0 succeeded, 1 failed (or the cluster cannot be reached), 2 stopped, 3 deleted."""
 _ORDER = ("apiVersion", "kind", "metadata", "spec", "status")
 
 _SERVER = "nats:// or mqtt:// of the cluster. Default: HELIOGRAPH_SERVER, or what 'heliograph up' started."
-ServerOption = Annotated[str | None, typer.Option(help=_SERVER)]
+ServerOption = Annotated[str | None, typer.Option(metavar="URL", help=_SERVER)]
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="Its name, unless given as KIND/NAME.")]
 OutputOption = Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="How to show it.")]
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="jobs/NAME.")]
+JobArgument = Annotated[str, typer.Argument(metavar="jobs/NAME", help="The job; or jobs NAME, as two words.")]
+JobNameArgument = Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)]
 
 
 def register(app: typer.Typer) -> None:
     app.command(help="Create or update the resources of a file.")(apply)
     app.command(help="Show jobs, edges, models, datasets or algorithms.")(get)
-    app.command(help="Follow a job until it ends. Exit code: 0 succeeded, 1 failed, 2 stopped, 3 deleted.")(watch)
-    app.command(help="Follow the logs of all components.")(logs)
+    app.command(help=_WATCH)(watch)
+    app.command(help="Follow the logs of all components until Ctrl-C.")(logs)
     app.command(help="Stop a job; what it has trained so far is kept.")(stop)
     app.command(help="Delete a job, model, dataset or algorithm.")(delete)
 
 
 def apply(
-    file: Annotated[str, typer.Option("--file", "-f", help="YAML (several documents) or JSON; - reads stdin.")],
+    file: Annotated[
+        str, typer.Option("--file", "-f", metavar="FILE", help="YAML (several documents) or JSON; - reads stdin.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come of it.")] = False,
     server: ServerOption = None,
 ) -> None:
     from heliograph.cli.documents import read_documents
 
-    documents = read_documents(file)  # all of them are checked before the first one is applied
-    _ask(server, lambda client: _apply(client, documents))
+    documents = read_documents(file)
+    _ask(server, lambda client: _apply(client, documents, dry_run))
 
 
 def get(
@@ -57,7 +68,7 @@ def get(
     _show(plural, found, output, one is not None)
 
 
-def watch(resource: JobArgument, name: NameArgument = None, server: ServerOption = None) -> None:
+def watch(resource: JobArgument, name: JobNameArgument = None, server: ServerOption = None) -> None:
     from heliograph.cli.watch import watch_job
 
     plural, one = _target(resource, name, verb="stop")  # what can be stopped has an end
@@ -67,7 +78,9 @@ def watch(resource: JobArgument, name: NameArgument = None, server: ServerOption
 
 
 def logs(
-    component: Annotated[str, typer.Argument(help="Part of a component's, edge's, worker's or job's name.")] = "",
+    component: Annotated[
+        str, typer.Argument(metavar="PART", help="Only of components with this in their name: an edge, a job, worker.")
+    ] = "",
     errors: Annotated[bool, typer.Option("--errors", help="Only warnings and errors.")] = False,
     server: ServerOption = None,
 ) -> None:
@@ -76,7 +89,7 @@ def logs(
     _ask(server, lambda client: follow_logs(client, component, errors))
 
 
-def stop(resource: JobArgument, name: NameArgument = None, server: ServerOption = None) -> None:
+def stop(resource: JobArgument, name: JobNameArgument = None, server: ServerOption = None) -> None:
     from heliograph.cli.output import say
 
     plural, one = _target(resource, name, verb="stop")
@@ -87,8 +100,8 @@ def stop(resource: JobArgument, name: NameArgument = None, server: ServerOption 
 
 
 def delete(
-    resource: Annotated[str, typer.Argument(metavar="KIND", help="jobs/NAME, models/NAME, …")],
-    name: NameArgument = None,
+    resource: Annotated[str, typer.Argument(metavar="KIND/NAME", help="jobs/NAME, models/NAME, …; or two words.")],
+    name: JobNameArgument = None,
     server: ServerOption = None,
 ) -> None:
     from heliograph.cli.output import say
@@ -99,26 +112,36 @@ def delete(
     say(f"{plural[:-1]}/{one} deleted")
 
 
-async def _apply(client: AsyncClient, documents: list[FileDocument]) -> None:
+async def _apply(client: AsyncClient, documents: list[FileDocument], dry_run: bool) -> None:
+    """Applies all of them, or none where the cluster refuses one."""
     from heliograph.bus.errors import Refused
-    from heliograph.cli.output import printable, say
+    from heliograph.cli.output import say
+
+    for trial in (True,) if dry_run else (True, False):
+        for document in documents:
+            resources = client.resources(document.resource.plural)
+            try:
+                before = await _stored(resources, document.resource.name)
+                after = await resources.apply(document.tree, dry_run=trial)
+            except Refused as error:
+                raise document.refusal(error) from None
+            if trial == dry_run:
+                say(_outcome(document.resource.plural, before, after, dry_run))
+
+
+def _outcome(plural: str, before: dict[str, Any] | None, after: dict[str, Any], dry_run: bool) -> str:
+    """``job/train created (Pending): what is missing``."""
+    from heliograph.cli.output import printable
     from heliograph.cli.tables import failing
 
-    for document in documents:
-        name, plural = document.resource.name, document.resource.plural
-        resources = client.resources(plural)
-        try:
-            before = await _stored(resources, name)
-            after = await resources.apply(document.tree)
-        except Refused as error:
-            raise document.refusal(error) from None
-        if before is None or before["metadata"]["uid"] != after["metadata"]["uid"]:
-            what = "created"
-        else:
-            what = "updated" if after["metadata"]["generation"] > before["metadata"]["generation"] else "unchanged"
-        phase = after.get("status", {}).get("phase", "")
-        waiting = f": {printable(failing(after))}" if phase == "Pending" and failing(after) else ""
-        say(f"{plural[:-1]}/{name} {what}{f' ({phase})' if phase else ''}{waiting}")
+    if before is None:
+        what = "created"
+    else:
+        what = "updated" if after["metadata"]["generation"] > before["metadata"]["generation"] else "unchanged"
+    phase = "" if dry_run else after.get("status", {}).get("phase", "")
+    waiting = f": {printable(failing(after))}" if phase == "Pending" and failing(after) else ""
+    told = f" ({phase or 'dry run'})" if phase or dry_run else ""
+    return f"{plural[:-1]}/{after['metadata']['name']} {what}{told}{waiting}"
 
 
 async def _stored(resources: Resources, name: str) -> dict[str, Any] | None:
@@ -144,7 +167,8 @@ def _show(plural: str, documents: list[dict[str, Any]], output: str, single: boo
     elif output == "yaml":
         import yaml
 
-        say(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True).rstrip("\n"))
+        if documents:  # a stream of none is an empty one
+            say(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True).rstrip("\n"))
     elif documents:
         from heliograph.bus.world import World
         from heliograph.cli.tables import table
@@ -156,21 +180,23 @@ def _show(plural: str, documents: list[dict[str, Any]], output: str, single: boo
 
 def _target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
     """The plural and the name in ``jobs NAME``, ``job NAME`` or ``jobs/NAME``; with a verb there has to be a name."""
-    from heliograph.bus.errors import Refused
-    from heliograph.bus.names import require_label
+    from heliograph.bus.names import LABEL_RULE, is_label
     from heliograph.bus.topics import VERBS
 
     word, slash, rest = resource.partition("/")
     plural = word if word in VERBS else f"{word}s"
     kinds = [kind for kind, verbs in VERBS.items() if not verb or verb in verbs]
     if plural not in kinds:
-        raise Refused("unknown-resource", field="KIND", expected=" or ".join(kinds), got=word)
+        expected = " or ".join(f"{kind}/NAME" if verb else kind for kind in kinds)
+        raise misused("KIND/NAME" if verb else "KIND", expected=expected, got=resource)
     if slash and name is not None:
-        raise Refused("invalid", field="NAME", expected=f"{plural}/NAME or {plural} NAME", got=f"{resource} {name}")
+        raise misused("NAME", expected=f"{plural}/NAME or {plural} NAME", got=f"{resource} {name}")
     one = rest if slash else name
     if one is None and verb:
-        raise Refused("invalid", field="NAME", expected=f"{plural}/NAME", got="nothing")
-    return plural, one if one is None else require_label(one, "NAME")
+        raise misused("KIND/NAME", expected=f"{plural}/NAME", got=resource)
+    if one is not None and not is_label(one):
+        raise misused("NAME", expected=LABEL_RULE, got=one or "nothing")
+    return plural, one
 
 
 @contextmanager
@@ -194,7 +220,8 @@ def _ask(server: str | None, what: Callable[[AsyncClient], Awaitable[T]]) -> T:
     from heliograph.client import AsyncClient
 
     async def main() -> T:
-        async with AsyncClient(server, timeout=CONNECT_TIMEOUT) as client:
+        client = AsyncClient(server, timeout=REQUEST_TIMEOUT, connect_timeout=CONNECT_TIMEOUT)
+        async with client:
             return await what(client)
 
     return asyncio.run(main())

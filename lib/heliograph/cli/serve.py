@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from heliograph.cli.usage import misused
+
 _URL = "credentials belong into the variable: an argument can be read by every user of the machine"
 
 
@@ -17,32 +19,51 @@ def register(app: typer.Typer) -> None:
 
 
 def agent(
-    name: Annotated[str, typer.Option(envvar="HELIOGRAPH_NAME", help="The edge's name, a DNS label.")],
-    cloud: Annotated[str, typer.Option(envvar="HELIOGRAPH_CLOUD", help=f"nats:// of the cloud; {_URL}.")],
-    node: Annotated[str, typer.Option(envvar="HELIOGRAPH_NODE", help="mqtt:// of this node's broker.")],
-    worker_node: Annotated[str, typer.Option(envvar="HELIOGRAPH_WORKER_NODE", help="The same, for workers.")] = "",
-    state: Annotated[Path | None, typer.Option(help="Directory for journal, models and workers.")] = None,
+    name: Annotated[str, typer.Option(envvar="HELIOGRAPH_NAME", metavar="NAME", help="The edge's name, a DNS label.")],
+    cloud: Annotated[
+        str, typer.Option(envvar="HELIOGRAPH_CLOUD", metavar="URL", help=f"nats:// of the cloud; {_URL}.")
+    ],
+    node: Annotated[str, typer.Option(envvar="HELIOGRAPH_NODE", metavar="URL", help="mqtt:// of this node's broker.")],
+    worker_node: Annotated[
+        str,
+        typer.Option(envvar="HELIOGRAPH_WORKER_NODE", metavar="URL", help="The same with the login of workers."),
+    ] = "",
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where journal, models and workers' files are kept.")
+    ] = None,
     code: Annotated[
         list[str] | None,
-        typer.Option(help="[PREFIX=]DIR under which scripts lie; tasks call it PREFIX. Repeatable."),
+        typer.Option(metavar="[PREFIX=]DIR", help="Root of scripts; tasks may call it PREFIX. Repeatable."),
     ] = None,
-    data: Annotated[list[Path] | None, typer.Option(help="Root under which data sets may lie; repeatable.")] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="NAME=FILE (npz, csv) to offer; repeatable.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, shown in the edge's spec; repeatable.")] = None,
-    worker_memory_mb: Annotated[int, typer.Option(help="Private memory of one worker; 0: no limit.")] = 0,
-    worker_nice: Annotated[int, typer.Option(help="Niceness of workers, 0 to 19.")] = 0,
+    data: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Root of the files of data sets; repeatable.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FILE", help="A data set to offer, npz or csv; repeatable.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Shown in the edge's spec; repeatable.")
+    ] = None,
+    worker_memory_mb: Annotated[
+        int, typer.Option(metavar="MB", min=0, help="Private memory of one worker; 0: no limit.")
+    ] = 0,
+    worker_nice: Annotated[int, typer.Option(metavar="N", min=0, max=19, help="Niceness of workers.")] = 0,
 ) -> None:
+    from heliograph.bus.names import LABEL_RULE, is_label
     from heliograph.bus.world import World
+    from heliograph.cli.output import say
     from heliograph.edge_agent.agent import Agent, AgentConfig
     from heliograph.edge_agent.reconcile import CodeRoot
     from heliograph.edge_agent.supervisor import Limits
-    from heliograph.server import state_home
+    from heliograph.server import NATS, Server, check_url, state_home
 
+    if not is_label(name):
+        raise misused("--name", expected=LABEL_RULE, got=name)
     config = AgentConfig(
         name=name,
-        cloud=cloud,
-        node=node,
-        worker_node=worker_node or node,
+        cloud=check_url(cloud, "--cloud", *NATS),
+        node=check_url(node, "--node"),
+        worker_node=check_url(worker_node or node, "--worker-node"),
         state=(state or state_home() / "agents" / name).resolve(),
         code=tuple(CodeRoot.parse(text) for text in code or ()),
         data=tuple(root.resolve() for root in data or ()),
@@ -50,22 +71,36 @@ def agent(
         labels=_pairs(label, "--label"),
         limits=Limits(worker_memory_mb, worker_nice),
     )
-    _run(lambda: Agent(config, World()).run())
+    say(f"agent {name} connects to {Server(cloud).shown}, and on its node to {Server(node).shown}")
+    _run(lambda: Agent(config, World(), say).run())
 
 
 def coordinator(
-    nats: Annotated[str, typer.Option(envvar="HELIOGRAPH_NATS", help=f"nats:// of the cloud; {_URL}.")],
-    system: Annotated[str, typer.Option(envvar="HELIOGRAPH_SYSTEM", help="nats:// with a system user: presence.")] = "",
-    status: Annotated[str, typer.Option(envvar="HELIOGRAPH_STATUS", help="mqtt:// that carries retained status.")] = "",
+    nats: Annotated[str, typer.Option(envvar="HELIOGRAPH_NATS", metavar="URL", help=f"nats:// of the cloud; {_URL}.")],
+    system: Annotated[
+        str, typer.Option(envvar="HELIOGRAPH_SYSTEM", metavar="URL", help="nats:// with a system user: presence.")
+    ] = "",
+    status: Annotated[
+        str, typer.Option(envvar="HELIOGRAPH_STATUS", metavar="URL", help="mqtt:// that carries retained status.")
+    ] = "",
     door: Annotated[
-        list[str] | None, typer.Option(envvar="HELIOGRAPH_DOORS", help="mqtt:// of an external door; repeatable.")
+        list[str] | None,
+        typer.Option(envvar="HELIOGRAPH_DOORS", metavar="URL", help="mqtt:// of an external door; repeatable."),
     ] = None,
 ) -> None:
     from heliograph.bus.world import World
+    from heliograph.cli.output import say
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
+    from heliograph.server import MQTT, NATS, Server, check_url
 
-    config = CoordinatorConfig(nats=nats, system=system, status=status, doors=tuple(door or ()))
-    _run(lambda: Coordinator(config, World()).run())
+    config = CoordinatorConfig(
+        nats=check_url(nats, "--nats", *NATS),
+        system=system and check_url(system, "--system", *NATS),
+        status=status and check_url(status, "--status", *MQTT),
+        doors=tuple(check_url(url, "--door", *MQTT) for url in door or ()),
+    )
+    say(f"coordinator connects to {Server(nats).shown}")
+    _run(lambda: Coordinator(config, World(), say).run())
 
 
 def _run(main: Callable[[], Awaitable[None]]) -> None:
@@ -94,12 +129,10 @@ def _run(main: Callable[[], Awaitable[None]]) -> None:
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
-    from heliograph.bus.errors import Refused
-
     found = {}
     for text in given or ():
         key, equals, value = text.partition("=")
         if not equals or not key or not value:
-            raise Refused("invalid", field=option, expected="NAME=VALUE", got=text)
+            raise misused(option, expected="NAME=VALUE", got=text)
         found[key] = value
     return found

@@ -7,25 +7,28 @@ from datetime import datetime
 from typing import Any
 
 Document = Mapping[str, Any]
+Cell = str | list[str]
+"""Text, or several words that a wide cell may break between."""
 NAMED = 4
 """How many names a cell holds before it counts the rest."""
 
 
-def table(plural: str, documents: Sequence[Document], now: float) -> tuple[list[str], list[list[str]]]:
+def table(plural: str, documents: Sequence[Document], now: float) -> tuple[list[str], list[list[Cell]]]:
     """Columns and rows for resources of one kind; ``now``, seconds since 1970, turns times into ages."""
     columns, row = _TABLES[plural]
     return columns.split(), [row(each, now) for each in documents]
 
 
-def short_metrics(metrics: Mapping[str, Any] | None) -> str:
-    """``accuracy=0.9712,loss=0.08``."""
-    return ",".join(f"{key}={value:.4g}" for key, value in (metrics or {}).items())
+def short_metrics(metrics: Mapping[str, Any] | None) -> list[str]:
+    """``accuracy=0.9712``, ``loss=0.08``."""
+    return [f"{key}={value:.4g}" for key, value in (metrics or {}).items()]
 
 
 def failing(document: Document) -> str:
-    """What the conditions say is wrong, in one sentence; empty where nothing is."""
+    """What the conditions say is wrong, in one sentence; of what has ended, why; empty where nothing is."""
     found = [each for each in _status(document).get("conditions", ()) if each.get("status") == "False"]
-    return "; ".join(each.get("message") or each.get("reason", "") for each in found)
+    end = [each for each in found if each.get("type") == "Complete"]
+    return "; ".join(each.get("message") or each.get("reason", "") for each in end or found)
 
 
 def age(since: str, now: float) -> str:
@@ -50,7 +53,7 @@ def size(number: int) -> str:
     return f"{value:.3g} GB"
 
 
-def _job(document: Document, now: float) -> list[str]:
+def _job(document: Document, now: float) -> list[Cell]:
     spec, status = document.get("spec", {}), _status(document)
     rounds = status.get("rounds") or [{}]
     lost = [f"{status[key]} {word}" for key, word in (("refusedCount", "refused"), ("lateCount", "late"))
@@ -66,7 +69,7 @@ def _job(document: Document, now: float) -> list[str]:
     ]
 
 
-def _edge(document: Document, now: float) -> list[str]:
+def _edge(document: Document, now: float) -> list[Cell]:
     status = _status(document)
     return [
         _name(document),
@@ -80,7 +83,7 @@ def _edge(document: Document, now: float) -> list[str]:
     ]
 
 
-def _model(document: Document, now: float) -> list[str]:
+def _model(document: Document, now: float) -> list[Cell]:
     versions = _status(document).get("versions") or []
     newest = versions[-1] if versions else {}
     weights = newest.get("weights") or document.get("spec", {}).get("weights") or {}
@@ -96,7 +99,7 @@ def _model(document: Document, now: float) -> list[str]:
     ]
 
 
-def _dataset(document: Document, now: float) -> list[str]:
+def _dataset(document: Document, now: float) -> list[Cell]:
     edges: Mapping[str, Document] = _status(document).get("edges", {})
     good = [each for each in edges.values() if not each.get("error")]
     columns = {name: dtype for each in good for name, dtype in each.get("columns", {}).items()}
@@ -110,7 +113,7 @@ def _dataset(document: Document, now: float) -> list[str]:
     ]
 
 
-def _algorithm(document: Document, now: float) -> list[str]:
+def _algorithm(document: Document, now: float) -> list[Cell]:
     spec = document.get("spec", {})
     parameters = [
         f"{key}={schema['default']}" if isinstance(schema, Mapping) and schema.get("default") is not None else key
@@ -119,7 +122,7 @@ def _algorithm(document: Document, now: float) -> list[str]:
     return [
         _name(document),
         _names(_status(document).get("edges", ())),
-        ",".join(parameters),
+        parameters,
         spec.get("description", "").partition(". ")[0],
     ]
 
@@ -146,6 +149,5 @@ def _age(document: Document, now: float) -> str:
     return age(document["metadata"].get("creationTimestamp", ""), now)
 
 
-def _names(names: Sequence[str]) -> str:
-    more = f",+{len(names) - NAMED}" if len(names) > NAMED else ""
-    return ",".join(names[:NAMED]) + more
+def _names(names: Sequence[str]) -> list[str]:
+    return [*names[:NAMED], *([f"+{len(names) - NAMED}"] if len(names) > NAMED else [])]

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from heliograph.cli.usage import misused
+
 WIDEST = 120
 
 
 def register(app: typer.Typer) -> None:
-    app.command(help="Show every topic: who publishes it, who may listen, what it is for.")(topics)
+    app.command(help="Show every topic: from whom, to whom, what for.")(topics)
 
 
 def topics(
@@ -19,9 +21,7 @@ def topics(
     markdown: Annotated[bool, typer.Option("--markdown", help="The reference with all payloads: topics.md.")] = False,
 ) -> None:
     if asyncapi and markdown:
-        from heliograph.bus.errors import Refused
-
-        raise Refused("invalid", field="--asyncapi", expected="one form", got="--asyncapi and --markdown")
+        raise misused("--asyncapi", expected="one form", got="--asyncapi and --markdown")
     if asyncapi:
         import json
 
@@ -72,12 +72,12 @@ def _show_table() -> None:
     from heliograph.cli.output import show_table
 
     columns = ["TOPIC", "DELIVERY", "FROM", "TO", "PAYLOAD", "BRIDGED", "MAX", "STREAM", "WHAT"]
-    rows = [
+    rows: list[list[str | list[str]]] = [
         [
             topic.pattern,
             topic.delivery,
-            ",".join(topic.publishers),
-            ",".join(topic.subscribers),
+            list(topic.publishers),
+            list(topic.subscribers),
             topic.payload.__name__,
             topic.bridged,
             str(topic.max_size),

@@ -93,8 +93,8 @@ class Progress:
             said = (each["status"], each["reason"], each.get("message", ""))
             before = self._conditions.get(each["type"])
             self._conditions[each["type"]] = said
-            news = said != before if before or each["status"] != "True" else bool(each.get("message"))
-            if news and each["type"] != "Complete":  # the last line says that
+            # what is well from the start goes without saying, and the last line says what Complete does
+            if said != before and (before or each["status"] != "True") and each["type"] != "Complete":
                 style = "" if each["status"] == "True" else "yellow"
                 message = f": {each['message']}" if each.get("message") else ""
                 yield paint(printable(f"{each['type']}={each['status']} {each['reason']}{message}"), style)
@@ -149,7 +149,7 @@ def _parameters(worker: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _metrics(metrics: Mapping[str, Any] | None) -> str:
-    return short_metrics(metrics).replace(",", " ")
+    return " ".join(short_metrics(metrics))
 
 
 def _is_measured(document: Mapping[str, Any], round: int) -> bool:

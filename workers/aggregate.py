@@ -52,6 +52,8 @@ class Aggregator:
         self._ahead: list[tuple[Received[ModelUpdate], int]] = []
         self._position = 0
         self._changed = asyncio.Event()
+        self._closing = asyncio.Lock()
+        """Held while a closed round is told and tidied up: the job's end waits for it."""
         self._fetching = asyncio.Semaphore(FETCHES)
         self._stages: set[asyncio.Task[None]] = set()
         self._models: list[str] = []
@@ -63,7 +65,8 @@ class Aggregator:
         async with asyncio.TaskGroup() as group:
             closing = group.create_task(self._close_when_due())
             await self._runtime.assignments(lambda each: self._assigned(each, group))
-            closing.cancel()
+            async with self._closing:
+                closing.cancel()
             for task in self._stages:
                 task.cancel()
             if self._reading is not None:
@@ -240,8 +243,9 @@ class Aggregator:
                 await self._world.sleep(RETRY)
                 continue
             break
-        await self._tell(closed)
-        await self._tidy(collection, closed)
+        async with self._closing:
+            await self._tell(closed)
+            await self._tidy(collection, closed)
 
     async def _result(self, collection: Collection, reason: CloseReason) -> Aggregation:
         staged = collection.staged

@@ -150,6 +150,8 @@ async def test_weights_too_large_for_an_event_travel_as_blobs(tmp_path: Path) ->
             path = await client.download("line", tmp_path / "model.safetensors")
             with TensorFile(path) as file:
                 np.testing.assert_array_equal(file.numpy("w"), np.full(1_000_003, 4, np.float32))
+            # the aggregation worker deletes what it has summed after it has told so, and has done it when it is gone
+            await _until(client, "edges", lambda edges: not any(each["status"]["workers"] for each in edges))
             async with connect(cluster.broker.url("coordinator")) as bus:
                 await bus.link.wait_up(5)
                 for name in ("edge-1", "edge-2"):  # nothing is left of updates that were summed

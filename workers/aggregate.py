@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from heliograph.bus import topics
@@ -260,9 +261,10 @@ class Aggregator:
             }
             models = self._runtime.launch.models
             if sum(each.update.weights.size for each in staged.values()) < 4_000_000:
-                model = aggregate(inputs, self._combine, models, threads=1)
+                model = aggregate(inputs, self._combine, models, threads=1, layout=self._layout)
             else:
-                model = await self._world.in_thread(aggregate, inputs, self._combine, models)
+                summed = partial(aggregate, inputs, self._combine, models, layout=self._layout)
+                model = await self._world.in_thread(summed)
             if model.inline is None:
                 store = await self._runtime.bus.blobs(MODELS)
                 model = await store.put(models / model.digest, model)

@@ -37,8 +37,19 @@ class Input:
     weight: float
 
 
-def aggregate(updates: Mapping[str, Input], combine: Combine, directory: Path, threads: int = THREADS) -> WeightsRef:
+def aggregate(
+    updates: Mapping[str, Input],
+    combine: Combine,
+    directory: Path,
+    threads: int = THREADS,
+    *,
+    layout: Mapping[str, Tensor] | None = None,
+) -> WeightsRef:
     """Combines the updates, in the order of their edges' names, into ``directory/<digest>``; inline where small.
+
+    The result has the dtypes of ``layout``, the base model's tensors; without one those of the first update. So a
+    model in BF16 stays in BF16 also where updates come widened to F32: their sum is taken in float32 and rounded
+    once, to the nearest even.
 
     Integer tensors (a batch-norm counter, say) become the weighted mean, rounded to even;
     booleans the weighted majority.
@@ -48,7 +59,7 @@ def aggregate(updates: Mapping[str, Input], combine: Combine, directory: Path, t
     total = sum(updates[edge].weight for edge in edges)
     weights = [updates[edge].weight / total for edge in edges]
     try:
-        order = list(readers[0].tensors.values())
+        order = list((layout or readers[0].tensors).values())
         head = header({each.name: (each.dtype, each.shape, each.end - each.start) for each in order})
         size = len(head) + sum(each.end - each.start for each in order)
         directory.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,8 @@ from heliograph.bus.payloads import ModelUpdate
 from heliograph.bus.tensors import Tensor, TensorFile
 from heliograph.workers.blocks import BLOCK, Reader
 
+BFLOAT16_END = 3.3961775e38
+"""The float32 from which on the nearest bfloat16 is infinite: half a step beyond the largest."""
 MAX_SAMPLES = 100_000_000
 """The bound of ``num_samples`` where nothing is known of the data set."""
 
@@ -30,6 +32,9 @@ def check_claims(update: ModelUpdate, base: str | None, known_samples: int | Non
 def check_weights(source: Path | bytes, base: Mapping[str, Tensor] | None) -> float:
     """The weights themselves: keys, shapes, dtypes as in the base, every value finite.
 
+    NumPy has no bfloat16, so a tensor that is BF16 in the base may come as F32; its values must be finite as BF16,
+    which is what they will be in the result (``blocks.aggregate``).
+
     Returns the L2 norm of all floating-point values. Raises Refused.
     """
     with TensorFile(source) as file:
@@ -38,7 +43,13 @@ def check_weights(source: Path | bytes, base: Mapping[str, Tensor] | None) -> fl
         _check_layout(tensors, base)
     reader = Reader(source)
     try:
-        return math.sqrt(sum(_energy(reader, tensor) for tensor in tensors.values() if tensor.is_float))
+        return math.sqrt(
+            sum(
+                _energy(reader, tensor, (base or tensors)[tensor.name].dtype)
+                for tensor in tensors.values()
+                if tensor.is_float
+            )
+        )
     finally:
         reader.close()
 
@@ -81,22 +92,28 @@ def _check_layout(tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> 
     for name, tensor in tensors.items():
         if tensor.shape != base[name].shape:
             raise Refused("shape", field=f"weights.{name}", expected=f"shape {base[name].shape}", got=tensor.shape)
-        if tensor.dtype != base[name].dtype:
-            raise Refused("dtype", field=f"weights.{name}", expected=base[name].dtype, got=tensor.dtype)
+        allowed = ("BF16", "F32") if base[name].dtype == "BF16" else (base[name].dtype,)
+        if tensor.dtype not in allowed:
+            raise Refused("dtype", field=f"weights.{name}", expected=" or ".join(allowed), got=tensor.dtype)
 
 
-def _energy(reader: Reader, tensor: Tensor) -> float:
+def _energy(reader: Reader, tensor: Tensor, dtype: str) -> float:
+    """The sum of a tensor's squares. Raises Refused where a value is not finite in ``dtype``, that of the result."""
     import numpy as np
 
+    end = BFLOAT16_END if dtype == "BF16" else math.inf
     total = 0.0
     for start in range(0, tensor.count, BLOCK):
         block = reader.read(tensor, start, min(BLOCK, tensor.count - start))
         # one pass at memory speed; only a sum that overflowed or met a NaN is looked at again
-        energy = float(np.dot(block, block))
+        with np.errstate(over="ignore", invalid="ignore"):
+            energy = float(np.dot(block, block))
         if not math.isfinite(energy):
-            if not np.isfinite(block).all():
-                at = start + int(np.flatnonzero(~np.isfinite(block))[0])
-                raise Refused("not-finite", field=f"weights.{tensor.name}", expected="finite values",
+            finite = np.abs(block) < end
+            if not finite.all():
+                at = start + int(np.flatnonzero(~finite)[0])
+                expected = "finite values" if dtype != "BF16" else "values that are finite in BF16"
+                raise Refused("not-finite", field=f"weights.{tensor.name}", expected=expected,
                               got=f"{block[at - start]} at element {at}")  # fmt: skip
             energy = float(np.dot(block.astype(np.float64), block.astype(np.float64)))
         total += energy

@@ -48,6 +48,6 @@ def evaluate() -> dict[str, float]:
     return model.evaluate(*test, verbose=0, return_dict=True)
 
 
-for _ in FederatedLearning(model, evaluate=evaluate).rounds(local=10):  # line 3 of 3; was: for _ in range(10)
+for _ in FederatedLearning(model, num_samples=len(train[0]), evaluate=evaluate).rounds(local=10):  # 3 of 3
     model.fit(*train, batch_size=32, verbose=0)
     print("loss {loss:.3f}, accuracy {accuracy:.3f}".format(**evaluate()))

@@ -64,7 +64,7 @@ def accuracy() -> float:
     return float(((hidden @ weights["w2"] + weights["b2"]).argmax(1) == y).mean())
 
 
-for _ in FederatedLearning(weights, evaluate=accuracy).rounds(local=10):  # line 3 of 3; was: for _ in range(10)
+for _ in FederatedLearning(weights, num_samples=len(train[0]), evaluate=accuracy).rounds(local=10):  # 3 of 3
     for _pass in range(PASSES):
         order = rng.permutation(len(train[0]))
         for start in range(0, len(order), BATCH):

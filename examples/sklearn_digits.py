@@ -42,6 +42,6 @@ def accuracy() -> float:
     return model.score(*test)
 
 
-for _ in FederatedLearning(model, evaluate=accuracy).rounds(local=10):  # line 3 of 3; was: for _ in range(10)
+for _ in FederatedLearning(model, num_samples=len(train[0]), evaluate=accuracy).rounds(local=10):  # 3 of 3
     model.partial_fit(*train)
     print(f"loss {model.loss_:.3f}, accuracy {accuracy():.3f}")

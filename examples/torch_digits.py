@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from heliograph import FederatedLearning, dataset  # Heliograph, line 1 of 3
 
+PASSES = 5
+"""Over the data, in each round: what is trained at home need not travel."""
+
 
 def load(path: Path | None) -> tuple[TensorDataset, TensorDataset]:
     """The samples to train on and those to measure on. An evaluation worker has a data set of its own: all of it."""
@@ -59,6 +62,7 @@ def accuracy() -> float:
         return (model(x).argmax(1) == y).float().mean().item()
 
 
-for _ in FederatedLearning(model, evaluate=accuracy).rounds(local=10):  # line 3 of 3; was: for _ in range(10)
-    loss = train_epoch()
+for _ in FederatedLearning(model, num_samples=len(train), evaluate=accuracy).rounds(local=10):  # line 3 of 3
+    for _pass in range(PASSES):
+        loss = train_epoch()
     print(f"loss {loss:.3f}, accuracy {accuracy():.3f}")

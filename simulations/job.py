@@ -9,10 +9,13 @@ from typing import Any
 
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.port import Port
+from heliograph.bus.resources import CLOUD
 from heliograph.bus.topics import MODEL_UPDATE, STATUS
 from heliograph.bus.world import World
 from heliograph.client import AsyncClient
 from heliograph.simulations.display import Display
+
+OFFERED_WITHIN = 15.0
 
 
 async def follow_job(
@@ -31,6 +34,13 @@ async def follow_job(
         for task in watching:
             task.cancel()
     return document
+
+
+async def wait_for_algorithms(client: AsyncClient) -> None:
+    """Returns when the cloud has said what its workers can run, so that a job need not wait for it."""
+    async with asyncio.timeout(OFFERED_WITHIN), client.bus.subscribe(STATUS.filter(resource="algorithms")) as changes:
+        while not any(CLOUD in each["status"].get("edges", ()) for each in await client.algorithms.list()):
+            await anext(changes)
 
 
 def failure(document: Mapping[str, Any]) -> str:

@@ -17,11 +17,11 @@ from heliograph.bus.world import World
 from heliograph.client import AsyncClient
 from heliograph.simulations.cluster import LocalCluster
 from heliograph.simulations.display import Display
-from heliograph.simulations.job import failure, follow_job
+from heliograph.simulations.job import failure, follow_job, wait_for_algorithms
 from heliograph.simulations.partition import Split
 from heliograph.simulations.parts import Parts, cut
 
-LINES = 40
+LINES = 60
 """Of what the workers print, kept to be shown where the job fails."""
 
 
@@ -47,7 +47,7 @@ class Options:
 
 @dataclass
 class Outcome:
-    """``printed``: the last lines that workers printed, with their edge."""
+    """``printed``: the last lines of one worker, with its edge."""
 
     document: dict[str, Any]
     why_not: str
@@ -75,8 +75,9 @@ async def run(options: Options, target: Path, display: Display, world: World) ->
         log=options.directory / "log.txt",
     )  # fmt: skip
     async with cluster, AsyncClient(cluster.server) as client:
-        printed: deque[str] = deque(maxlen=LINES)
+        printed: deque[tuple[str, str]] = deque(maxlen=LINES)
         listening = asyncio.create_task(_listen(client, printed))
+        await wait_for_algorithms(client)
         await client.models.create({"kind": "Model", "metadata": {"name": name}})
         display.began(f"{name} · FedAvg", parts.samples or dict.fromkeys(edges, 0))
         await client.jobs.create(_task(name, script.name, edges, options, parts))
@@ -84,7 +85,13 @@ async def run(options: Options, target: Path, display: Display, world: World) ->
         listening.cancel()
         why_not = failure(document)
         model = None if why_not else await client.download(name, target)
-    return Outcome(document, why_not, model, list(printed))
+    return Outcome(document, why_not, model, _of_one_worker(printed))
+
+
+def _of_one_worker(printed: deque[tuple[str, str]]) -> list[str]:
+    """The lines of the worker that spoke last: where all fail, they fail alike."""
+    last = printed[-1][0] if printed else ""
+    return [f"{component}: {line}" for component, line in printed if component == last]
 
 
 def job_name(script: Path) -> str:
@@ -125,7 +132,7 @@ def _task(name: str, boot_file: str, edges: list[str], options: Options, parts: 
     return {"kind": "FederatedTask", "metadata": {"name": name}, "spec": spec}
 
 
-async def _listen(client: AsyncClient, printed: deque[str]) -> None:
+async def _listen(client: AsyncClient, printed: deque[tuple[str, str]]) -> None:
     async with client.bus.subscribe(LOG.pattern.replace("{component}/", "")) as messages:
         async for message in messages:
             try:
@@ -133,4 +140,4 @@ async def _listen(client: AsyncClient, printed: deque[str]) -> None:
             except Refused:
                 continue
             if "worker" in record.component:
-                printed.append(f"{record.component}: {record.message}")
+                printed.append((record.component, record.message))

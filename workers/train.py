@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Coroutine
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from heliograph import session
@@ -152,15 +153,23 @@ def run_script(mine: WorkerSession) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except HeliographError as error:
+        log(f"error: {error}")
         return _failed(mine, f"error: {error}")
     except BaseException as error:  # the user's own: its traceback is what they need
-        traceback.print_exc()
+        traceback.print_exception(error.with_traceback(_from_script(error.__traceback__, script)))
         return _failed(mine, f"{type(error).__name__}: {error}")
     return 0
 
 
+def _from_script(frames: TracebackType | None, script: Path) -> TracebackType | None:
+    """The part of a traceback that is the user's: from their script on, without what ran it."""
+    part = frames
+    while part is not None and part.tb_frame.f_code.co_filename != str(script):
+        part = part.tb_next
+    return part or frames
+
+
 def _failed(mine: WorkerSession, line: str) -> int:
-    log(line)
     mine._call(mine._runtime.say("failed", detail=line))
     return 1
 

@@ -25,7 +25,7 @@ from heliograph.simulations.cluster import LocalCluster
 from heliograph.simulations.demo import digits
 from heliograph.simulations.demo.tally import Tally
 from heliograph.simulations.display import Display
-from heliograph.simulations.job import failure, follow_job
+from heliograph.simulations.job import failure, follow_job, wait_for_algorithms
 
 GOAL = 0.93
 CUT, RESTORE = 3, 6
@@ -82,6 +82,7 @@ async def run(options: Options, display: Display, world: World) -> Outcome:
         async with _device(cluster, where, world) as device:
             counting = asyncio.create_task(tally.follow(client.bus, where))
             await client.models.apply(digits.model())
+            await wait_for_algorithms(client)
             display.began(f"digits · {options.framework} · FedAvg", parts.samples)
             await world.in_thread(publish_task, cluster.door, digits.task(options.framework, options.rounds), world)
             if outage:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from heliograph.cli.screen import Lines, Screen
 
 T = TypeVar("T")
+PRINTED = 15
+"""Lines of a failing script that are shown."""
 
 EdgesOption = Annotated[int, typer.Option(min=1, max=200, help="How many edges.")]
 RoundsOption = Annotated[int, typer.Option(min=1, max=100_000, help="How many rounds.")]
@@ -111,7 +113,7 @@ def run(
         with _screen(plain) as screen:
             outcome = _until_signalled(lambda: script_run.run(options, target, screen, World()))
     if outcome.why_not:
-        for line in outcome.printed:
+        for line in outcome.printed[-PRINTED:]:
             say(printable(line))
         raise HeliographError(outcome.why_not)
     for name, values in list(curves(outcome.document).items())[:1]:

@@ -199,6 +199,8 @@ def plot(name: str, values: list[float], width: int = 64, height: int = 12) -> s
     figure.plot_size(width, height)
     curve = figure.signal(list(range(1, len(values) + 1)), values, marker="braille")
     figure.draw(curve.lines())
+    step = -(-len(values) // 10)
+    figure.ruler("x").ticks(list(range(1, len(values) + 1, step)))
     figure.title(f"{name} over {len(values)} rounds")
     return str(uncolorize(str(figure.build())))
 

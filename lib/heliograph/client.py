@@ -23,6 +23,8 @@ from heliograph.server import locate
 T = TypeVar("T")
 Document = dict[str, Any]
 TIMEOUT = 10.0
+LOOK_EVERY = 0.1
+"""Seconds after which a client that is not connected looks why."""
 _NOT_LET_IN = re.compile("authori[sz]|password", re.IGNORECASE)
 
 
@@ -114,7 +116,7 @@ class AsyncClient:
         self.server = locate(server)
         self.timeout = timeout
         self._connect_timeout = timeout if connect_timeout is None else connect_timeout
-        world = World()
+        self._world = world = World()
         name = f"client-{world.new_id()[:12]}"
         # answers come below the topic that anonymous clients may read
         inbox = f"{root.replace('/', '.')}.reply.{name}"
@@ -158,16 +160,26 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         await self.bus.open()
         try:
-            await self.bus.link.wait_up(self._connect_timeout)
-        except Unreachable:
-            await self.bus.close()
-            reason = getattr(self.bus, "last_error", "") or "no answer"
-            hint = "Check the user and the password." if _NOT_LET_IN.search(reason) else "Is it running?"
-            raise Unreachable(f"cannot reach {self.server.shown}: {reason}. {hint}") from None
+            await self._connected()
         except BaseException:
             await self.bus.close()
             raise
         return self
+
+    async def _connected(self) -> None:
+        """Returns when connected. Raises Unreachable with the reason; at once where the login is refused, which no
+        further attempt would change."""
+        deadline = self._world.monotonic() + self._connect_timeout
+        while True:
+            left = deadline - self._world.monotonic()
+            try:
+                return await self.bus.link.wait_up(max(0.0, min(LOOK_EVERY, left)))
+            except Unreachable:
+                reason = getattr(self.bus, "last_error", "") or "no answer"
+            not_let_in = _NOT_LET_IN.search(reason)
+            if not_let_in or left <= LOOK_EVERY:
+                hint = "Check the user and the password." if not_let_in else "Is it running?"
+                raise Unreachable(f"cannot reach {self.server.shown}: {reason}. {hint}")
 
     async def __aexit__(self, *_: object) -> None:
         await self.bus.close()

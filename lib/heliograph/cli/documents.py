@@ -98,7 +98,7 @@ def _parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
             text = text.replace("\t", " ")  # YAML indents with spaces only; JSON has no tab inside a string
         except (ValueError, RecursionError) as error:
             if is_json:
-                raise _unreadable(error, name, "JSON") from None
+                raise _unreadable(error, name, "JSON", text) from None
     try:
         _check_depth(_Loader, text)
         loader = _Loader(text)
@@ -114,7 +114,7 @@ def _parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _unreadable(error, name, "YAML") from None
+        raise _unreadable(error, name, "YAML", text) from None
 
 
 def _check_depth(loader: type[Any], text: str) -> None:
@@ -152,13 +152,14 @@ def _check(node: yaml.Node, name: str, counted: dict[int, int]) -> int:
     return total
 
 
-def _unreadable(error: Exception, name: str, form: str) -> HeliographError:
+def _unreadable(error: Exception, name: str, form: str, text: str) -> HeliographError:
     line = 1
     what = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
     if isinstance(error, json.JSONDecodeError):
         line, what = error.lineno, error.msg
     elif isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         line, what = error.problem_mark.line + 1, error.problem or what
+    line = min(line, text.rstrip().count("\n") + 1)  # what is missing at the end would stand in the last line
     return HeliographError(f"{name}:{line}: not {form}: {what}")
 
 

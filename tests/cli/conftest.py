@@ -1,0 +1,165 @@
+"""The command line as a process of its own, and a cluster of one edge to use it on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from heliograph.bus.broker import die_with_parent
+from heliograph.cli.main import main
+from heliograph.simulations.cluster import LocalCluster
+
+SCRIPTS = {
+    "train.py": """
+import numpy as np
+from heliograph import FederatedLearning
+model = {"w": np.zeros(3, np.float32)}
+for r in FederatedLearning(model, num_samples=4).rounds():
+    print("hello from the script", flush=True)
+    model["w"] += 1
+    r.report(loss=0.5)
+""",
+    "bad.py": 'raise RuntimeError("no such luck")',
+    "endless.py": """
+import threading
+print("never done", flush=True)
+threading.Event().wait()
+""",
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line it complained with."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("error: "), self.err
+        return lines[0].removeprefix("error: ")
+
+
+class CommandLine:
+    """Runs ``heliograph`` with no more of an environment than the test gives it.
+
+    Args:
+        state: where it looks for the cluster that ``heliograph up`` started.
+        server: HELIOGRAPH_SERVER, where it is set.
+    """
+
+    def __init__(self, state: Path, server: str = "") -> None:
+        self.state = state
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
+        self._environment = kept | {"XDG_STATE_HOME": str(state), "NO_COLOR": "1", "COLUMNS": "80"}
+        if server:
+            self._environment["HELIOGRAPH_SERVER"] = server
+
+    async def __call__(self, *words: str | Path, stdin: str = "", **environment: str) -> Ran:
+        process = await self.start(*words, **environment)
+        async with asyncio.timeout(30):
+            out, err = await process.communicate(stdin.encode())
+        return Ran(process.returncode or 0, out.decode(), err.decode())
+
+    async def start(self, *words: str | Path, **environment: str) -> asyncio.subprocess.Process:
+        """A command that goes on: its output is read as it comes."""
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "heliograph.cli.main", *words),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environment | environment,
+            preexec_fn=die_with_parent,
+        )
+
+
+async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:
+    """Waits for a line that holds ``words``; fails where the stream ends without it."""
+    assert stream is not None
+    seen = []
+    async with asyncio.timeout(20):
+        async for raw in stream:
+            seen.append(raw.decode().rstrip())
+            if words in seen[-1]:
+                return seen[-1]
+    raise AssertionError(f"no line with {words!r} in\n" + "\n".join(seen))
+
+
+@pytest.fixture
+def read_until() -> Callable[..., Any]:
+    """``await read_until(process.stdout, words)``."""
+    return line_with
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """``typed(*words)``: the command within this process, for what ends before it needs a cluster: quicker."""
+
+    def run(*words: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["heliograph", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ran(ended.value.code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> CommandLine:
+    """The command line where there is no cluster."""
+    return CommandLine(tmp_path / "state")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalCluster]:
+    """A cluster of one edge whose scripts are ``SCRIPTS``."""
+    directory = tmp_path_factory.mktemp("cluster")
+    code = directory / "code"
+    code.mkdir()
+    for name, text in SCRIPTS.items():
+        (code / name).write_text(text)
+    async with LocalCluster(directory, ["edge-1"], code=(code,)) as started:
+        yield started
+
+
+@pytest.fixture
+def cli(cluster: LocalCluster, tmp_path: Path) -> CommandLine:
+    """The command line with HELIOGRAPH_SERVER naming the cluster."""
+    return CommandLine(tmp_path / "state", cluster.server)
+
+
+@pytest.fixture
+def job() -> Callable[..., str]:
+    """``job(name, script)``: a model and a task of it, as JSON documents for stdin."""
+
+    def make(name: str, script: str = "train.py", **spec: Any) -> str:
+        worker = {"name": "w", "nodeName": "edge-1", "workerSpec": {"trainScriptBootFile": script}}
+        task = {
+            "kind": "FederatedTask",
+            "metadata": {"name": name},
+            "spec": {
+                "aggregationWorker": {"model": {"name": f"of-{name}"}},
+                "trainingWorkers": [worker],
+                "rounds": 2,
+            }
+            | spec,
+        }
+        return json.dumps([{"kind": "Model", "metadata": {"name": f"of-{name}"}}, task])
+
+    return make

@@ -1,0 +1,123 @@
+"""``topics``: a line for each topic, the AsyncAPI document, the reference; no cluster needed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.topics import TOPICS
+
+REFERENCE = Path(__file__).parents[2] / "topics.md"
+
+
+def test_one_line_for_each_topic_with_its_roles(typed: Any) -> None:
+    ran = typed("topics")
+    assert (ran.code, ran.err) == (0, "")
+    head, *lines = ran.out.splitlines()
+    assert head.split() == ["TOPIC", "DELIVERY", "FROM", "TO", "PAYLOAD", "BRIDGED", "MAX", "STREAM", "WHAT"]
+    assert [line.split()[0] for line in lines] == [topic.pattern for topic in TOPICS]
+    update = next(line.split() for line in lines if line.startswith("event/model-update/"))
+    assert update[1:8] == ["event", "worker,agent", "cloud-worker", "ModelUpdate", "up", "524288", "UPDATES"]
+
+
+async def test_in_a_terminal_it_fits_the_width(alone: Any) -> None:
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "heliograph.cli.main", "topics"),
+        stdout=theirs,
+        env=os.environ | {"COLUMNS": "72", "NO_COLOR": "1"},
+    )
+    os.close(theirs)
+    text = await asyncio.to_thread(_read_all, ours)
+    assert await process.wait() == 0
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 72
+    for topic in TOPICS:
+        assert any(line.startswith(topic.pattern) for line in lines), topic.pattern
+    assert "EVENT" in lines
+
+
+def test_markdown_is_the_reference_in_the_repository(typed: Any) -> None:
+    ran = typed("topics", "--markdown")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == REFERENCE.read_text(), "topics.md is not up to date: make topics"
+
+
+def test_asyncapi_is_a_whole_document(typed: Any) -> None:
+    ran = typed("topics", "--asyncapi")
+    assert (ran.code, ran.err) == (0, "")
+    document = json.loads(ran.out)
+    assert document["asyncapi"] == "3.0.0"
+    assert {"title", "version"} <= document["info"].keys()
+    channels, operations = document["channels"], document["operations"]
+    assert {f"heliograph/{topic.pattern.replace('#', '{rest}')}" for topic in TOPICS} == {
+        channel["address"] for channel in channels.values()
+    }
+    for channel in channels.values():
+        words = {word[1:-1] for word in channel["address"].split("/") if word.startswith("{")}
+        assert words == channel["parameters"].keys()
+    sent = {topic.name: set(topic.publishers) for topic in TOPICS}
+    for name, operation in operations.items():
+        role, action, channel = operation["tags"][0]["name"], operation["action"], name.split("-send-")[-1]
+        assert action in ("send", "receive")
+        if action == "send":
+            sent[channel].discard(role)
+    assert not any(sent.values()), "a role that publishes has no operation"
+    references = list(_references(document))
+    assert len(references) > 100
+    for reference in references:
+        assert reference.startswith("#/")
+        place: Any = document
+        for step in reference[2:].split("/"):
+            place = place[step]
+        assert isinstance(place, dict), reference
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--yaml"], "no such option: --yaml"),
+        (["jobs"], "got unexpected extra argument"),
+        (["--asyncapi", "--markdown"], "expected one form, got --asyncapi and --markdown"),
+    ],
+)
+def test_what_it_does_not_know_it_refuses(typed: Any, option: list[str], said: str) -> None:
+    ran = typed("topics", *option)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.error
+
+
+async def test_a_reader_that_goes_away_leaves_no_traceback(alone: Any) -> None:
+    process = await alone.start("topics", "--asyncapi")
+    assert await process.stdout.read(1) == b"{"
+    process.stdout._transport.close()
+    assert await process.stderr.read() == b""
+    assert await process.wait() in (0, 1)
+
+
+def _references(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        if isinstance(tree.get("$ref"), str):
+            yield tree["$ref"]
+        for value in tree.values():
+            yield from _references(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _references(value)
+
+
+def _read_all(terminal: int) -> str:
+    found = b""
+    while True:
+        try:
+            found += os.read(terminal, 65536)
+        except OSError:  # the last process that could write has ended
+            os.close(terminal)
+            return found.decode().replace("\r\n", "\n")

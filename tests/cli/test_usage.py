@@ -1,0 +1,82 @@
+"""What is typed: help that can be read, mistakes on one line with exit code 2, and a start that loads little."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from heliograph import __version__
+
+LATER = {
+    "aiomqtt", "heliograph.bus.topics", "heliograph.client", "msgpack", "nats", "numpy", "paho", "pydantic", "rich",
+    "sqlite3", "ssl", "uvloop", "yaml",
+}  # fmt: skip
+"""What a start must not load: only the command that needs it does."""
+
+
+def _loaded(code: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    return set(done.stdout.decode().splitlines()[-1].split())
+
+
+def test_starting_loads_nothing_heavy() -> None:
+    loaded = _loaded("import heliograph.cli.main")
+    assert "heliograph.cli.resources" in loaded
+    assert sorted(loaded & LATER) == []
+
+
+def test_topics_loads_neither_a_broker_client_nor_rich() -> None:
+    loaded = _loaded("from heliograph.cli.main import app; app(['topics'], standalone_mode=False)")
+    assert "heliograph.bus.topics" in loaded
+    assert sorted(loaded & (LATER - {"heliograph.bus.topics", "pydantic"})) == []
+
+
+def test_help_names_every_command_and_fits_a_terminal(typed: Any) -> None:
+    ran = typed("--help")
+    assert (ran.code, ran.err) == (0, "")
+    for command in ("apply", "get", "watch", "logs", "stop", "delete", "topics", "agent", "coordinator"):
+        assert f"\n  {command} " in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert "exit code says how: 0 succeeded" in typed("watch", "--help").out
+
+
+def test_no_words_at_all_show_the_help_and_are_a_mistake(typed: Any) -> None:
+    ran = typed()
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("Usage: heliograph ")
+
+
+def test_the_version(typed: Any) -> None:
+    assert typed("--version").out == f"heliograph {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("frobnicate", "no such command 'frobnicate'. Try 'heliograph --help'."),
+        ("--frobnicate", "no such option: --frobnicate. Try 'heliograph --help'."),
+        ("get", "missing argument 'KIND'. Try 'heliograph get --help'."),
+        ("get jobs -o xml", "'xml' is not one of 'table', 'json', 'yaml'. Try 'heliograph get --help'."),
+        ("get pods", "expected jobs or models or datasets or algorithms or edges, got pods."),
+        ("get jobs/one two", "expected jobs/NAME or jobs NAME, got jobs/one two."),
+        ("get jobs Bad_Name", "value for NAME: expected a DNS label"),
+        ("get jobs/", "value for NAME: expected a DNS label"),
+        ("apply", "missing option '--file' / '-f'. Try 'heliograph apply --help'."),
+        ("watch models/one", "expected jobs/NAME, got models/one. Try 'heliograph watch --help'."),
+        ("watch one", "expected jobs/NAME, got one."),
+        ("stop jobs", "expected jobs/NAME, got jobs. Try 'heliograph stop --help'."),
+        ("delete edges/edge-1", "expected jobs/NAME or models/NAME or datasets/NAME or algorithms/NAME, got edges/"),
+        ("agent --name Bad_Name --cloud nats://a --node mqtt://a", "value for --name: expected a DNS label"),
+        ("agent --name a --cloud nats://a --node mqtt://a --dataset x", "--dataset: expected NAME=VALUE, got x."),
+        ("agent --name a --cloud nats://a --node mqtt://a --worker-nice 20", "'--worker-nice': Input should be less"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_exit_code_2(typed: Any, words: str, said: str) -> None:
+    ran = typed(*words.split())
+    assert ran.code == 2, ran
+    assert said in ran.error
+    assert ran.out == ""

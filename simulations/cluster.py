@@ -148,7 +148,10 @@ class LocalCluster:
         cloud = self.broker.url(f"agent-{name}")
         if node.relay is not None:
             cloud = cloud.replace(f"{self.broker.host}:{self.broker.port}", f"{node.relay.host}:{node.relay.port}")
+        threads = max(1, (os.cpu_count() or 1) // max(1, len(self.edges)))
         environment = {"HELIOGRAPH_CLOUD": cloud}
+        if "OMP_NUM_THREADS" not in os.environ:  # the edges share this machine's cores; each would take them all
+            environment["OMP_NUM_THREADS"] = str(threads)
         if name == CLOUD:
             environment |= {"HELIOGRAPH_NODE": cloud, "HELIOGRAPH_WORKER_NODE": self.broker.url("worker-cloud")}
         elif node.broker is not None:

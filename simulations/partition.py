@@ -11,10 +11,8 @@ from heliograph.bus.errors import Refused
 if TYPE_CHECKING:
     import numpy as np
 
-DRAWS = 1000
-"""Draws of Dirichlet shares until none of the parts is too small."""
 SMALLEST = 2
-"""Samples that every part gets: an edge without any could not take part."""
+"""Samples that every part gets, from the largest where it must be: an edge without any could not take part."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +55,16 @@ class Split:
             raise Refused("too-small", field="--data", expected=expected, got=f"{len(labels)} samples")
         if self.alpha is None:
             return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), count)]
-        classes = [rng.permutation(np.flatnonzero(labels == each)) for each in np.unique(labels)]
-        for _ in range(DRAWS):
-            drawn: list[list[np.ndarray[Any, Any]]] = [[] for _ in range(count)]
-            for places in classes:
-                ends = (np.cumsum(rng.dirichlet([self.alpha] * count))[:-1] * len(places)).astype(np.int64)
-                for part, chosen in zip(drawn, np.split(places, ends), strict=True):
-                    part.append(chosen)
-            found = [np.sort(np.concatenate(part)) for part in drawn]
-            if min(map(len, found)) >= SMALLEST:
-                return found
-        expected = f"a split that leaves each of {count} edges {SMALLEST} samples"
-        hint = "Raise ALPHA, or take fewer edges."
-        raise Refused("too-uneven", field="--split", expected=expected, got=f"dirichlet:{self.alpha:g}", hint=hint)
+        drawn: list[list[int]] = [[] for _ in range(count)]
+        for each in np.unique(labels):
+            places = rng.permutation(np.flatnonzero(labels == each))
+            sizes = rng.multinomial(len(places), rng.dirichlet([self.alpha] * count))
+            for part, chosen in zip(drawn, np.split(places, np.cumsum(sizes)[:-1]), strict=True):
+                part.extend(chosen.tolist())
+        for part in drawn:
+            while len(part) < SMALLEST:
+                part.append(max(drawn, key=len).pop())
+        return [np.array(sorted(part), np.int64) for part in drawn]
 
 
 def held_out(samples: int, share: float, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

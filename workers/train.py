@@ -43,6 +43,7 @@ class WorkerSession:
         self._present: Assignment | None = None
         self._done: tuple[str, int, str | None] | None = None
         self._first: Assignment | None = None
+        self.finished = asyncio.Event()
         self.edge = runtime.launch.edge
         self.job = ""
         self.dataset: Path | None = None
@@ -52,6 +53,10 @@ class WorkerSession:
     def put(self, assignment: Assignment) -> None:
         """A new assignment, from the event loop's thread."""
         self._assigned.put(assignment)
+
+    def finish(self) -> None:
+        """The script is through: what it sent is still delivered, then the bus's thread ends."""
+        self._loop.call_soon_threadsafe(self.finished.set)
 
     def wait_for_first(self) -> Assignment:
         """The assignment with which this worker begins: it names script and data set."""
@@ -125,7 +130,7 @@ class WorkerSession:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-async def serve(ready: queue.SimpleQueue[WorkerSession], finished: threading.Event) -> None:
+async def serve(ready: queue.SimpleQueue[WorkerSession]) -> None:
     """The event loop's side: connects, hands assignments to the session, stays until the script is through."""
     async with Runtime(Launch.from_environment(), World()) as runtime:
         mine = WorkerSession(runtime, asyncio.get_running_loop())
@@ -134,8 +139,13 @@ async def serve(ready: queue.SimpleQueue[WorkerSession], finished: threading.Eve
         async def take(assignment: Assignment) -> None:
             mine.put(assignment)
 
-        await runtime.assignments(take)
-        await runtime.world.in_thread(finished.wait)
+        following = asyncio.create_task(runtime.assignments(take))
+        finished = asyncio.create_task(mine.finished.wait())
+        await asyncio.wait((following, finished), return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()
+        await finished
+        following.cancel()
 
 
 def run_script(mine: WorkerSession) -> int:
@@ -181,7 +191,7 @@ def main() -> int:
     code: list[int] = []
 
     def loop() -> None:
-        code.append(run(lambda: serve(ready, finished)))
+        code.append(run(lambda: serve(ready)))
         if not finished.is_set():  # the bus is gone for good: the script must not wait for ever
             import os
 
@@ -189,8 +199,10 @@ def main() -> int:
 
     thread = threading.Thread(target=loop, name="bus", daemon=True)
     thread.start()
-    result = run_script(ready.get())
+    mine = ready.get()
+    result = run_script(mine)
     finished.set()
+    mine.finish()
     thread.join(5)
     return result
 

@@ -210,11 +210,11 @@ def _check_task_change(known: FederatedTask, wanted: FederatedTask, topic: str) 
     if known.status.phase in ENDED:
         raise Refused("ended", topic=topic, field="metadata.name", expected="a task that has not ended",
                       got=f"{known.name} is {known.status.phase}", hint="Delete it to run it again.")  # fmt: skip
+    fields = type(known.spec).model_fields
     frozen = [
-        name
-        for name in type(known.spec).model_fields
-        if name not in _LIVE_FIELDS and getattr(known.spec, name) != getattr(wanted.spec, name)
+        name for name in fields if name not in _LIVE_FIELDS and getattr(known.spec, name) != getattr(wanted.spec, name)
     ]
     if frozen:
-        raise Refused("running", topic=topic, field=f"spec.{frozen[0]}", got="another value",
-                      expected=f"no change while it runs (only {', '.join(sorted(_LIVE_FIELDS))} may)")  # fmt: skip
+        live = ", ".join(str(fields[name].alias) for name in sorted(_LIVE_FIELDS))
+        raise Refused("running", topic=topic, field=f"spec.{fields[frozen[0]].alias}", got="another value",
+                      expected=f"no change while it runs (only {live} may)")  # fmt: skip

@@ -165,10 +165,10 @@ def _show(plural: str, documents: list[dict[str, Any]], output: str, single: boo
 
         say(json.dumps(documents[0] if single else documents, indent=2, ensure_ascii=False))
     elif output == "yaml":
-        import yaml
+        from heliograph.cli.documents import as_yaml
 
-        if documents:  # a stream of none is an empty one
-            say(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True).rstrip("\n"))
+        if documents:
+            say(as_yaml(documents).rstrip("\n"))
     elif documents:
         from heliograph.bus.world import World
         from heliograph.cli.tables import table

@@ -1,0 +1,79 @@
+"""``get``: a table for people and for programs, JSON and YAML; every kind, also where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+COLUMNS = {
+    "jobs": "NAME PHASE ROUND EDGES METRICS AGE NOTE",
+    "edges": "NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS",
+    "models": "NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION",
+    "datasets": "NAME EDGES SAMPLES FORMAT COLUMNS NOTE",
+    "algorithms": "NAME EDGES PARAMETERS DESCRIPTION",
+}
+DATASET = "kind: Dataset\nmetadata: {name: digits}\nspec: {nodeName: edge-9, url: digits.npz}\n"
+
+
+async def test_empty_lists_are_empty_in_each_form(cli: Any) -> None:
+    for plural in ("jobs", "models", "datasets"):  # before the tests below make some
+        table, as_json, as_yaml = await asyncio.gather(
+            cli("get", plural), cli("get", plural, "-o", "json"), cli("get", plural, "-o", "yaml")
+        )
+        assert (table.code, table.out, table.err) == (0, "", f"there are no {plural}\n")
+        assert (as_json.code, json.loads(as_json.out), as_json.err) == (0, [], "")
+        assert (as_yaml.code, as_yaml.out, as_yaml.err) == (0, "", "")
+
+
+async def test_every_kind_in_each_form(cli: Any, job: Any) -> None:
+    pending = job("shown", participants="all").replace("edge-1", "edge-9")
+    assert (await cli("apply", "-f", "-", stdin=pending)).code == 0
+    assert (await cli("apply", "-f", "-", stdin=DATASET)).code == 0
+    for plural, columns in COLUMNS.items():
+        table, as_json, as_yaml = await asyncio.gather(
+            cli("get", plural), cli("get", plural, "-o", "json"), cli("get", plural, "-o", "yaml")
+        )
+        head, *rows = table.out.splitlines()
+        assert head.split() == columns.split()
+        documents = json.loads(as_json.out)
+        assert documents, plural
+        assert list(documents[0])[:3] == ["apiVersion", "kind", "metadata"]
+        assert [row.split()[0] for row in rows] == [each["metadata"]["name"] for each in documents]
+        assert all(len(row.split()) >= len(columns.split()) - 1 for row in rows)  # '-' stands for nothing
+        in_yaml = list(yaml.safe_load_all(as_yaml.out))
+        assert [each["metadata"] for each in in_yaml] == [each["metadata"] for each in documents]
+        assert [each["spec"] for each in in_yaml] == [each["spec"] for each in documents]
+
+
+async def test_one_by_its_name_however_it_is_written(cli: Any) -> None:
+    for words in (["edges/edge-1"], ["edges", "edge-1"], ["edge/edge-1"], ["edge", "edge-1"]):
+        ran = await cli("get", *words)
+        assert (ran.code, ran.err) == (0, "")
+        _, row = ran.out.splitlines()
+        assert row.split()[:2] == ["edge-1", "online"]
+    one = json.loads((await cli("get", "edge/edge-1", "-o", "json")).out)
+    assert (one["kind"], one["metadata"]["name"]) == ("Edge", "edge-1")
+    assert yaml.safe_load((await cli("get", "edge/edge-1", "-o", "yaml")).out)["status"]["online"] is True
+
+
+async def test_a_name_that_is_none_is_answered_with_those_that_are(cli: Any) -> None:
+    ran = await cli("get", "edges", "edge-7")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.error == "edge/edge-7: expected one of cloud, edge-1, got edge-7. 'heliograph get edges' shows all."
+    for words in (["delete", "models/nope"], ["stop", "jobs/nope"], ["watch", "jobs/nope"]):
+        ran = await cli(*words)
+        assert ran.code == 1
+        assert ran.error.startswith(f"{words[1].replace('s/', '/')}: expected ")
+
+
+async def test_over_mqtt_as_over_nats(cli: Any, cluster: Any) -> None:
+    by_nats = await cli("get", "edges", "-o", "json")
+    by_mqtt = await cli("get", "edges", "-o", "json", "--server", cluster.door)
+    assert by_mqtt.code == 0
+    assert json.loads(by_mqtt.out) == json.loads(by_nats.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import sys
@@ -107,10 +108,11 @@ def read_until() -> Callable[..., Any]:
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """``typed(*words)``: the command within this process, for what ends before it needs a cluster: quicker."""
+    """``typed(*words, stdin="")``: the command within this process, which is quicker. One at a time."""
 
-    def run(*words: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["heliograph", *words])
+    def run(*words: str | Path, stdin: str = "") -> Ran:
+        monkeypatch.setattr(sys, "argv", ["heliograph", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         with pytest.raises(SystemExit) as ended:
             main()
         out, err = capsys.readouterr()
@@ -138,10 +140,24 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loc
         yield started
 
 
+class InCluster(CommandLine):
+    """The command line with HELIOGRAPH_SERVER naming the cluster: called it runs within this process."""
+
+    def __init__(self, state: Path, server: str, typed: Callable[..., Ran]) -> None:
+        super().__init__(state, server)
+        self._typed = typed
+
+    async def __call__(self, *words: str | Path, stdin: str = "", **environment: str) -> Ran:
+        assert not environment
+        async with asyncio.timeout(30):
+            return await asyncio.to_thread(self._typed, *words, stdin=stdin)
+
+
 @pytest.fixture
-def cli(cluster: LocalCluster, tmp_path: Path) -> CommandLine:
-    """The command line with HELIOGRAPH_SERVER naming the cluster."""
-    return CommandLine(tmp_path / "state", cluster.server)
+def cli(cluster: LocalCluster, tmp_path: Path, typed: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> InCluster:
+    """The command line in the cluster; what it ``start``s is a process of its own."""
+    monkeypatch.setenv("HELIOGRAPH_SERVER", cluster.server)
+    return InCluster(tmp_path / "state", cluster.server, typed)
 
 
 @pytest.fixture

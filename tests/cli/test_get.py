@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -23,9 +22,8 @@ DATASET = "kind: Dataset\nmetadata: {name: digits}\nspec: {nodeName: edge-9, url
 
 async def test_empty_lists_are_empty_in_each_form(cli: Any) -> None:
     for plural in ("jobs", "models", "datasets"):  # before the tests below make some
-        table, as_json, as_yaml = await asyncio.gather(
-            cli("get", plural), cli("get", plural, "-o", "json"), cli("get", plural, "-o", "yaml")
-        )
+        table = await cli("get", plural)
+        as_json, as_yaml = await cli("get", plural, "-o", "json"), await cli("get", plural, "-o", "yaml")
         assert (table.code, table.out, table.err) == (0, "", f"there are no {plural}\n")
         assert (as_json.code, json.loads(as_json.out), as_json.err) == (0, [], "")
         assert (as_yaml.code, as_yaml.out, as_yaml.err) == (0, "", "")
@@ -36,9 +34,8 @@ async def test_every_kind_in_each_form(cli: Any, job: Any) -> None:
     assert (await cli("apply", "-f", "-", stdin=pending)).code == 0
     assert (await cli("apply", "-f", "-", stdin=DATASET)).code == 0
     for plural, columns in COLUMNS.items():
-        table, as_json, as_yaml = await asyncio.gather(
-            cli("get", plural), cli("get", plural, "-o", "json"), cli("get", plural, "-o", "yaml")
-        )
+        table = await cli("get", plural)
+        as_json, as_yaml = await cli("get", plural, "-o", "json"), await cli("get", plural, "-o", "yaml")
         head, *rows = table.out.splitlines()
         assert head.split() == columns.split()
         documents = json.loads(as_json.out)

@@ -93,10 +93,15 @@ def stop(resource: JobArgument, name: JobNameArgument = None, server: ServerOpti
     from heliograph.cli.output import say
 
     plural, one = _target(resource, name, verb="stop")
+
+    async def stop_it(client: AsyncClient) -> str:
+        resources = client.resources(plural)
+        before = (await resources.get(one))["status"]["phase"]
+        after = (await resources.stop(one))["status"]["phase"]
+        return "stopped" if before != after == "Stopped" else f"had ended already ({after})"
+
     with _about(plural, one):
-        document = _ask(server, lambda client: client.resources(plural).stop(one))
-    phase = document["status"]["phase"]
-    say(f"{plural[:-1]}/{one} stopped" if phase == "Stopped" else f"{plural[:-1]}/{one} had ended already ({phase})")
+        say(f"{plural[:-1]}/{one} {_ask(server, stop_it)}")
 
 
 def delete(

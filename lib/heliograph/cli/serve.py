@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -71,8 +71,8 @@ def agent(
         labels=_pairs(label, "--label"),
         limits=Limits(worker_memory_mb, worker_nice),
     )
-    say(f"agent {name} connects to {Server(cloud).shown}, and on its node to {Server(node).shown}")
-    _run(lambda: Agent(config, World(), say).run())
+    where = f"{Server(cloud).shown}, and on its node to {Server(node).shown}"
+    _run(lambda: Agent(config, World(), say), f"agent {name} connects to {where}")
 
 
 def coordinator(
@@ -99,13 +99,19 @@ def coordinator(
         status=status and check_url(status, "--status", *MQTT),
         doors=tuple(check_url(url, "--door", *MQTT) for url in door or ()),
     )
-    say(f"coordinator connects to {Server(nats).shown}")
-    _run(lambda: Coordinator(config, World(), say).run())
+    _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(nats).shown}")
 
 
-def _run(main: Callable[[], Awaitable[None]]) -> None:
+class _Component(Protocol):
+    def run(self) -> Coroutine[Any, Any, None]: ...
+
+
+def _run(make: Callable[[], _Component], said: str) -> None:
+    """Makes a component in the loop that will run it, says that it begins, and runs it until a signal ends it."""
     import asyncio
     import signal
+
+    from heliograph.cli.output import say
 
     try:
         import uvloop
@@ -115,7 +121,9 @@ def _run(main: Callable[[], Awaitable[None]]) -> None:
         runner = asyncio.Runner()
 
     async def until_signalled() -> None:
-        task = asyncio.ensure_future(main())
+        component = make()
+        say(said)
+        task = asyncio.create_task(component.run())
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, task.cancel)

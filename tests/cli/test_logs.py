@@ -1,0 +1,51 @@
+"""``logs``: what every component says, as it says it, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from typing import Any
+
+import pytest
+
+from heliograph.bus.connect import connect
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3}  edge-1/worker/said-w +hello from the script")
+
+
+async def _interrupted(process: asyncio.subprocess.Process) -> tuple[int, str]:
+    """Ctrl-C: the exit code, and what was still said on stderr."""
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(10):
+        _, err = await process.communicate()
+    return process.returncode or 0, err.decode()
+
+
+async def test_a_workers_line_is_shown_as_it_is_printed(cli: Any, job: Any, cluster: Any, read_until: Any) -> None:
+    everything = await cli.start("logs")
+    of_the_job = await cli.start("logs", "said")
+    errors = await cli.start("logs", "--errors")
+    for process in (everything, of_the_job, errors):
+        following = await read_until(process.stderr, "following")
+        assert following == f"following the logs of nats://{cluster.server.rpartition('@')[2]} (from HELIOGRAPH_SERVER)"
+    assert (await cli("apply", "-f", "-", stdin=job("said"))).code == 0
+    for process in (everything, of_the_job):
+        assert LINE.fullmatch(await read_until(process.stdout, "hello"))
+    async with connect(cluster.door) as anyone:
+        await anyone.link.wait_up(5)
+        await anyone.publish("request/jobs/create", b"{")  # nobody to reply to: it is logged
+    error = await read_until(errors.stdout, "")  # the very first line: what the script printed is none
+    assert re.fullmatch(
+        r"[\d:.]{12}  door +error: heliograph/request/jobs/create: expected JSON or MessagePack.*", error
+    )
+    for process in (everything, of_the_job, errors):
+        assert await _interrupted(process) == (130, "")
+
+
+async def test_an_anonymous_client_may_not_read_them(cli: Any, cluster: Any) -> None:
+    ran = await cli("logs", "--server", cluster.door)
+    assert (ran.code, ran.out) == (1, "")
+    assert "log/#: expected permission to subscribe" in ran.error

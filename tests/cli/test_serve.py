@@ -1,0 +1,63 @@
+"""``agent`` and ``coordinator``: what they cannot run with they say at once; SIGTERM ends them in order."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.broker import free_ports
+
+AGENT = ("agent", "--name", "e1", "--cloud", "nats://127.0.0.1:1", "--node", "mqtt://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((*AGENT, "--cloud", "mqtt://h:1"), "field --cloud: expected nats://HOST:PORT, got mqtt://h:1"),
+        ((*AGENT, "--node", "h:1"), "field --node: expected nats://HOST:PORT or mqtt://HOST:PORT, got h:1"),
+        ((*AGENT, "--worker-node", "mqtt://"), "field --worker-node: expected nats://HOST:PORT or"),
+        ((*AGENT, "--state", "/proc/nowhere"), "/proc/nowhere: No such file or directory"),
+        (("coordinator", "--nats", "mqtt://h:1"), "field --nats: expected nats://HOST:PORT, got mqtt://h:1"),
+        (("coordinator", "--nats", "nats://u:secret@[h"), "field --nats: expected nats://HOST:PORT, got [h"),
+        (("coordinator", "--nats", "nats://h", "--status", "h"), "field --status: expected mqtt://HOST:PORT, got h"),
+        (("coordinator", "--nats", "nats://h", "--door", "nats://h:1"), "field --door: expected mqtt://HOST:PORT"),
+    ],
+)
+def test_what_it_cannot_run_with_is_one_line(typed: Any, words: tuple[str, ...], said: str) -> None:
+    ran = typed(*words)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.error.startswith(said)
+
+
+async def test_both_say_where_they_connect_wait_for_it_and_end_with_sigterm(
+    alone: Any, tmp_path: Path, read_until: Any
+) -> None:
+    nobody = f"127.0.0.1:{free_ports(1)[0]}"
+    coordinator = await alone.start("coordinator", HELIOGRAPH_NATS=f"nats://coordinator:secret@{nobody}")
+    agent = await alone.start(
+        *("agent", "--name", "e1", "--state", tmp_path / "state"),
+        HELIOGRAPH_CLOUD=f"nats://agent-e1:secret@{nobody}",
+        HELIOGRAPH_NODE=f"mqtt://{nobody}",
+    )
+    said = await read_until(coordinator.stdout, "")
+    assert said == f"coordinator connects to nats://{nobody}"
+    said = await read_until(agent.stdout, "")
+    assert said == f"agent e1 connects to nats://{nobody}, and on its node to mqtt://{nobody}"
+    for process in (agent, coordinator):
+        process.send_signal(signal.SIGTERM)
+        _, err = await process.communicate()
+        assert (process.returncode, err) == (0, b"")
+
+
+async def test_a_second_agent_on_the_same_state_is_refused(alone: Any, tmp_path: Path, read_until: Any) -> None:
+    words = (*AGENT, "--state", tmp_path / "state")
+    first = await alone.start(*words)
+    await read_until(first.stdout, "agent e1 connects")
+    second = await alone(*words)
+    assert second.code == 1
+    assert str(tmp_path / "state") in second.error
+    first.send_signal(signal.SIGTERM)
+    assert await first.wait() == 0

@@ -1,4 +1,4 @@
-"""A bulk connection to NATS: one transfer, blocking sockets in a thread, no copy between socket and file.
+"""A bulk connection to NATS: a transfer at a time, blocking sockets in a thread, no copy between socket and file.
 
 The event-loop client copies every payload several times, which at 100 MB costs more than the network does. This
 speaks the few verbs of the NATS client protocol that a transfer needs (docs.nats.io, "Client Protocol").
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import json
+import select
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from heliograph.bus.errors import HeliographError, Unreachable
@@ -31,9 +32,10 @@ class Delivery:
 
 
 class BulkLink:
-    """A connection of its own for one transfer. Raises Unreachable where the link fails."""
+    """A connection for one transfer at a time, whose answers come to ``inbox``. Raises Unreachable where it fails."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, inbox: str) -> None:
+        self.inbox = inbox
         parts = urlsplit(url)
         try:
             self._socket = socket.create_connection((parts.hostname, parts.port or 4222), TIMEOUT)
@@ -50,22 +52,30 @@ class BulkLink:
                 hello |= {"user": unquote(parts.username), "pass": unquote(parts.password or "")}
             self._send(b"CONNECT " + json.dumps(hello).encode() + b"\r\nPING\r\n")
             self._until_pong()
+            self._send(f"SUB {inbox} 1\r\n".encode())
         except OSError as error:
             raise Unreachable(f"bulk link: {error}") from None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._in.close()
         self._socket.close()
 
-    def subscribe(self, subject: str) -> None:
-        self._send(f"SUB {subject} 1\r\n".encode())
-
-    def publish(self, subject: str, reply: str, payload: memoryview | bytes) -> None:
+    @property
+    def alive(self) -> bool:
+        """Whether the broker has not closed the connection, as far as this end knows."""
+        arrived = select.poll()
+        arrived.register(self._socket, select.POLLIN)
+        if not arrived.poll(0):
+            return True
         try:
-            self._socket.sendall(f"PUB {subject} {reply} {len(payload)}\r\n".encode())
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except (OSError, ValueError):  # TLS knows no such look
+            return False
+
+    def publish(self, subject: str, payload: memoryview | bytes) -> None:
+        """Publishes; the stream's acknowledgement comes to the inbox."""
+        try:
+            self._socket.sendall(f"PUB {subject} {self.inbox} {len(payload)}\r\n".encode())
             self._socket.sendall(payload)
             self._socket.sendall(b"\r\n")
         except OSError as error:

@@ -10,6 +10,7 @@ from heliograph.bus.errors import HeliographError
 from heliograph.bus.world import World
 
 AGAIN = 0.2
+CANCEL_AGAIN = 2.0
 
 
 async def keep_running(part: Callable[[], Awaitable[None]], world: World, warn: Callable[[str], None]) -> None:
@@ -26,6 +27,19 @@ async def keep_running(part: Callable[[], Awaitable[None]], world: World, warn: 
             await world.sleep(AGAIN)
 
 
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancels tasks and returns when they are over, whatever they raise.
+
+    Again and again: on Python 3.11 ``asyncio.wait_for`` swallows a cancellation that comes together with what it waits
+    for, and the client libraries wait by it. Our own code waits by ``asyncio.timeout``.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
+
+
 class Background:
     """Tasks that nobody awaits: held while they run, their expected errors said, all cancelled at the end."""
 
@@ -39,9 +53,7 @@ class Background:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     async def _guarded(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:

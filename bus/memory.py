@@ -124,7 +124,8 @@ class MemoryBus(Bus):
         async with self.subscribe(inbox) as answers:
             await self.publish(topic, body, reply_to=inbox)
             try:
-                return await asyncio.wait_for(anext(answers), timeout)
+                async with asyncio.timeout(timeout):
+                    return await anext(answers)
             except TimeoutError:
                 raise Unreachable(f"no answer to {topic} in {timeout:g} s") from None
 

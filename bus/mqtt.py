@@ -19,6 +19,7 @@ from paho.mqtt.properties import Properties
 from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError, Refused, Unreachable
 from heliograph.bus.event import parse
+from heliograph.bus.keep import end
 from heliograph.bus.nats import check_size, safe_url
 from heliograph.bus.transport import Arrivals, Bus, Message, Subscription
 from heliograph.bus.world import World
@@ -52,9 +53,7 @@ class MqttBus(Bus):
 
     async def close(self) -> None:
         if self._running is not None:
-            self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._running
+            await end(self._running)
         self.link.set(False)
 
     def client(self, version: int, on_message: Callable[[Any], None], **more: Any) -> aiomqtt.Client:
@@ -234,7 +233,8 @@ class MqttBus(Bus):
                 tree["reply_to"] = self.full(reply_to)
                 is_json = (body or b"{}")[:1] == b"{"
                 await self.publish(topic, json.dumps(tree).encode() if is_json else msgpack.packb(tree))
-            return await asyncio.wait_for(answered, timeout)
+            async with asyncio.timeout(timeout):
+                return await answered
         except TimeoutError:
             raise Unreachable(f"{safe_url(self.url)}: no answer to {topic} in {timeout:g} s") from None
         finally:

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 
 from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.keep import end
 from heliograph.bus.nats_blobs import NatsBlobs
 from heliograph.bus.nats_kv import NatsKeyValue
 from heliograph.bus.transport import Arrivals, BlobStore, Bus, KeyValue, Message, Subscription
@@ -46,7 +47,7 @@ class NatsBus(Bus):
         self._forbidden: set[str] = set()
         self._waiting: dict[asyncio.Timeout, None] = {}
         self._kvs: dict[str, KeyValue] = {}
-        self._stores: dict[str, BlobStore] = {}
+        self._stores: dict[str, NatsBlobs] = {}
         self.last_error = ""
 
     async def open(self) -> None:
@@ -54,14 +55,14 @@ class NatsBus(Bus):
 
     async def close(self) -> None:
         if self._connecting is not None:
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
+            await end(self._connecting)
         if not self._nc.is_closed:
             with contextlib.suppress(*_DOWN):
                 if self._nc.is_connected:
                     await self._nc.flush(timeout=1)
                 await self._nc.close()
+        for store in self._stores.values():
+            await store.close()
         self.link.set(False)
 
     async def _connect(self) -> None:

@@ -14,7 +14,8 @@ import json
 import mmap
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,12 @@ WINDOW = 16
 """Chunks on their way that the broker has not acknowledged."""
 
 
+IDLE = 1.5
+"""Seconds that a connection waits for the next transfer; soon after, the broker would miss its pongs."""
+
+
 class NatsBlobs:
-    """One object store. Each transfer has a connection and a thread of its own."""
+    """One object store. Each transfer has a thread of its own, and a connection, which the next one goes on with."""
 
     def __init__(
         self,
@@ -47,6 +52,8 @@ class NatsBlobs:
         self._inbox = inbox
         self._ask = ask
         self._world = world
+        self._idle: list[BulkLink] = []
+        self._closing: asyncio.TimerHandle | None = None
 
     async def prepare(self) -> None:
         """Makes the bucket where it is missing."""
@@ -70,23 +77,21 @@ class NatsBlobs:
         stored = ref.model_copy(update={"bucket": self.bucket, "inline": None})
         if await self._info(ref.digest) is not None:
             return stored
-        chunks = -(-ref.size // CHUNK)
-        done = await self._chunks(ref.digest)
-        if done > chunks:  # left by something else; begin anew
-            await self._purge(f"C.{ref.digest}")
-            done = 0
-        stop = threading.Event()
-        await self._cancellable(stop, self._upload, path, ref, done, stop)
-        await self._publish_info(ref, chunks)
+        done = 0
+        if ref.size > CHUNK:
+            done = await self._chunks(ref.digest)
+            if done > -(-ref.size // CHUNK):  # left by something else; begin anew
+                await self._purge(f"C.{ref.digest}")
+                done = 0
+        await self._cancellable(self._upload, path, ref, done)
         return stored
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
         if target.exists():
             return target
-        if await self._info(ref.digest) is None:
+        if not ref.size and await self._info(ref.digest) is None:  # it has no chunk that could be missing
             raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
-        stop = threading.Event()
-        await self._cancellable(stop, self._download, ref, target, stop)
+        await self._cancellable(self._download, ref, target)
         return target
 
     async def delete(self, digest: str) -> None:
@@ -100,13 +105,42 @@ class NatsBlobs:
         names = (answer.get("state", {}).get("subjects") or {}).keys()
         return sorted(base64.urlsafe_b64decode(name.rsplit(".", 1)[1]).decode() for name in names)
 
-    async def _cancellable(self, stop: threading.Event, function: Callable[..., None], *args: Any) -> None:
-        running = asyncio.ensure_future(self._world.in_thread(function, *args))
+    async def close(self) -> None:
+        """Ends what waits for another transfer."""
+        if self._closing is not None:
+            self._closing.cancel()
+        self._close_idle()
+
+    async def _cancellable(self, function: Callable[..., None], *args: Any) -> None:
+        """Runs a transfer in a thread, which ends at its next chunk where this is cancelled."""
+        stop = threading.Event()
+        link = self._idle.pop() if self._idle else None
+        running = asyncio.ensure_future(self._world.in_thread(self._transfer, link, function, *args, stop))
         try:
-            await asyncio.shield(running)
+            self._idle.append(await asyncio.shield(running))
         except asyncio.CancelledError:
             stop.set()
+            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody waits for it
             raise
+        if self._closing is not None:
+            self._closing.cancel()
+        self._closing = asyncio.get_running_loop().call_later(IDLE, self._close_idle)
+
+    def _transfer(self, link: BulkLink | None, function: Callable[..., None], *args: Any) -> BulkLink:
+        if link is not None and not link.alive:
+            link.close()
+            link = None
+        link = link or BulkLink(self._url, f"{self._inbox}.{self._world.new_id()}")
+        try:
+            function(link, *args)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
 
     async def _json(self, subject: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = json.loads((await self._ask(subject, json.dumps(body).encode())).data)
@@ -129,48 +163,44 @@ class NatsBlobs:
     async def _purge(self, tail: str) -> None:
         await self._json(f"$JS.API.STREAM.PURGE.OBJ_{self._store}", {"filter": f"$O.{self._store}.{tail}"})
 
-    async def _publish_info(self, ref: WeightsRef, chunks: int) -> None:
+    def _described(self, ref: WeightsRef) -> bytes:
+        """The object's metadata, as ADR-20 has it."""
         info = {
             "name": ref.digest,
             "bucket": self._store,
             "nuid": ref.digest,
             "size": ref.size,
-            "chunks": chunks,
+            "chunks": -(-ref.size // CHUNK),
             "mtime": self._world.timestamp(),
             "digest": "SHA-256=" + base64.urlsafe_b64encode(bytes.fromhex(ref.digest)).decode(),
             "options": {"max_chunk_size": CHUNK},
         }
-        subject = f"$O.{self._store}.M.{_encoded(ref.digest)}"
-        answer = json.loads((await self._ask(subject, json.dumps(info).encode())).data)
-        if "error" in answer:
-            raise HeliographError(f"blob {ref.digest[:12]}: {answer['error'].get('description')}")
+        return json.dumps(info).encode()
 
-    def _upload(self, path: Path, ref: WeightsRef, done: int, stop: threading.Event) -> None:
-        with BulkLink(self._url) as link, path.open("rb") as file:
+    def _upload(self, link: BulkLink, path: Path, ref: WeightsRef, done: int, stop: threading.Event) -> None:
+        with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != ref.size:
                 raise Refused("invalid", topic=str(path), expected=f"{ref.size} bytes", got=f"{size} bytes")
             if link.max_payload < CHUNK:
                 raise HeliographError(f"the broker's max_payload is {link.max_payload}; blobs need {CHUNK}")
-            if size == 0:
-                return
-            inbox = f"{self._inbox}.{self._world.new_id()}"
-            link.subscribe(inbox)
-            subject = f"$O.{self._store}.C.{ref.digest}"
-            with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
+            chunks, meta = f"$O.{self._store}.C.{ref.digest}", f"$O.{self._store}.M.{_encoded(ref.digest)}"
+            with _mapped(file, size) as view:
                 waiting = 0
                 for start in range(done * CHUNK, size, CHUNK):
                     if stop.is_set():
-                        return
+                        raise Unreachable(f"blob {ref.digest[:12]}: the upload was cancelled")
                     with view[start : start + CHUNK] as chunk:
-                        link.publish(subject, inbox, chunk)
+                        link.publish(chunks, chunk)
                     waiting += 1
                     while waiting >= WINDOW:
                         waiting -= _acknowledged(link)
                 while waiting:
                     waiting -= _acknowledged(link)
+            link.publish(meta, self._described(ref))
+            _acknowledged(link)
 
-    def _download(self, ref: WeightsRef, target: Path, stop: threading.Event) -> None:
+    def _download(self, link: BulkLink, ref: WeightsRef, target: Path, stop: threading.Event) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
         place = target.with_name(target.name + ".place")
@@ -178,9 +208,7 @@ class NatsBlobs:
         with part.open("r+b" if part.exists() else "w+b") as file:
             sequence, at = _resume(file, place, hasher, ref.size)
             if at < ref.size:
-                self._receive(ref, file, place, hasher, sequence, at, stop)
-        if stop.is_set():
-            return
+                self._receive(link, ref, file, place, hasher, sequence, at, stop)
         place.unlink(missing_ok=True)
         if hasher.hexdigest() != ref.digest:
             part.unlink()
@@ -188,34 +216,51 @@ class NatsBlobs:
         part.replace(target)
 
     def _receive(
-        self, ref: WeightsRef, file: Any, place: Path, hasher: Any, sequence: int, at: int, stop: threading.Event
+        self,
+        link: BulkLink,
+        ref: WeightsRef,
+        file: Any,
+        place: Path,
+        hasher: Any,
+        sequence: int,
+        at: int,
+        stop: threading.Event,
     ) -> None:
-        buffer = memoryview(bytearray(CHUNK))
-        with BulkLink(self._url) as link, place.open("r+" if place.exists() else "w") as note:
-            inbox = f"{self._inbox}.{self._world.new_id()}"
-            link.subscribe(inbox)
-            while at < ref.size and not stop.is_set():
-                ask = {"seq": sequence + 1, "next_by_subj": f"$O.{self._store}.C.{ref.digest}", "batch": WINDOW}
-                link.publish(f"$JS.API.DIRECT.GET.OBJ_{self._store}", inbox, json.dumps(ask).encode())
-                while True:
-                    delivery = link.next()
-                    if status := delivery.headers.get("Status"):
-                        link.payload(delivery)
-                        if status == "204":
-                            break
-                        raise Unreachable(f"blob {ref.digest[:12]}: {delivery.headers.get('Description')}")
-                    if delivery.size > CHUNK or at + delivery.size > ref.size:
-                        raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
-                    chunk = buffer[: delivery.size]
-                    link.read_into(chunk)
-                    file.write(chunk)
-                    hasher.update(chunk)
-                    at += delivery.size
-                    sequence = int(delivery.headers["Nats-Sequence"])
-                    file.flush()
-                    note.seek(0)
-                    note.write(f"{sequence} {at}\n")
-                    note.flush()
+        buffer = memoryview(bytearray(min(CHUNK, ref.size)))
+        while at < ref.size:
+            ask = {"seq": sequence + 1, "next_by_subj": f"$O.{self._store}.C.{ref.digest}", "batch": WINDOW}
+            link.publish(f"$JS.API.DIRECT.GET.OBJ_{self._store}", json.dumps(ask).encode())
+            while True:
+                delivery = link.next()
+                if status := delivery.headers.get("Status"):
+                    link.payload(delivery)
+                    if status == "204":
+                        break
+                    reason = "is not in bucket" if status == "404" else delivery.headers.get("Description")
+                    raise Unreachable(f"blob {ref.digest[:12]} {reason} {self.bucket} yet")
+                if delivery.size > CHUNK or at + delivery.size > ref.size:
+                    raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
+                if stop.is_set():
+                    raise Unreachable(f"blob {ref.digest[:12]}: the download was cancelled")
+                chunk = buffer[: delivery.size]
+                link.read_into(chunk)
+                file.write(chunk)
+                hasher.update(chunk)
+                at += delivery.size
+                sequence = int(delivery.headers["Nats-Sequence"])
+                file.flush()
+                if at < ref.size:
+                    place.write_text(f"{sequence} {at}\n")
+
+
+@contextmanager
+def _mapped(file: Any, size: int) -> Iterator[memoryview]:
+    """The file's bytes without a copy; nothing can be mapped of an empty one."""
+    if not size:
+        yield memoryview(b"")
+        return
+    with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
+        yield view
 
 
 def _resume(file: Any, place: Path, hasher: Any, size: int) -> tuple[int, int]:

@@ -113,7 +113,8 @@ class _Puller(AsyncIterator[Message]):
     async def __anext__(self) -> Message:
         while True:
             try:
-                message = await asyncio.wait_for(self._arrived.get(), PULL_EXPIRES + 5)
+                async with asyncio.timeout(PULL_EXPIRES + 5):
+                    message = await self._arrived.get()
             except TimeoutError:
                 await self._recover()
                 continue

@@ -79,7 +79,8 @@ class Link:
     async def wait_up(self, timeout: float | None = None) -> None:
         """Returns when connected. Raises Unreachable after ``timeout`` seconds."""
         try:
-            await asyncio.wait_for(self._up.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._up.wait()
         except TimeoutError:
             raise Unreachable(f"not connected after {timeout:g} s") from None
 

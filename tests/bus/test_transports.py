@@ -690,9 +690,9 @@ class Counting:
         self.at_chunk: Callable[[int], object] = lambda number: None
         publish, read_into = BulkLink.publish, BulkLink.read_into
 
-        def counted_publish(link: BulkLink, subject: str, reply: str, payload: memoryview | bytes) -> None:
-            publish(link, subject, reply, payload)
-            if subject.startswith("$O."):
+        def counted_publish(link: BulkLink, subject: str, payload: memoryview | bytes) -> None:
+            publish(link, subject, payload)
+            if subject.startswith("$O.") and ".C." in subject:
                 self.sent += 1
                 self.at_chunk(self.sent)
 

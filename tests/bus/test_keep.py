@@ -1,0 +1,57 @@
+"""Ending tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from heliograph.bus import keep
+from heliograph.bus.keep import Background, end
+
+
+async def stubborn(swallows: int, began: asyncio.Event) -> None:
+    """Goes on after so many cancellations."""
+    began.set()
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if swallows == 0:
+                raise
+            swallows -= 1
+
+
+async def test_a_task_that_swallows_cancellations_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep, "CANCEL_AGAIN", 0.01)
+    began = [asyncio.Event() for _ in range(3)]
+    tasks = [asyncio.create_task(stubborn(swallows, event)) for swallows, event in enumerate(began)]
+    for event in began:
+        await event.wait()
+    async with asyncio.timeout(5):
+        await end(*tasks)
+    assert all(task.cancelled() for task in tasks)
+
+
+async def test_what_a_task_raises_does_not_stop_the_ending_of_others() -> None:
+    async def fails() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise RuntimeError("at its end")
+
+    began = asyncio.Event()
+    tasks = [asyncio.create_task(fails()), asyncio.create_task(stubborn(0, began))]
+    await began.wait()
+    await end(*tasks)
+    await end()
+    assert isinstance(tasks[0].exception(), RuntimeError)
+    assert tasks[1].cancelled()
+
+
+async def test_background_ends_all_it_holds() -> None:
+    background = Background(lambda line: None)
+    began = asyncio.Event()
+    background.spawn(stubborn(0, began))
+    await began.wait()
+    await background.close()

@@ -1,54 +1,43 @@
-"""``agent`` and ``coordinator``: the long-running processes, ended by SIGTERM or Ctrl-C."""
+"""``agent`` and ``coordinator``: the long-running processes, ended by SIGTERM or Ctrl-C.
+
+They read their words with argparse alone: what a process imports it carries for as long as it runs, and an idle agent
+has to fit a small machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import argparse
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, NoReturn, Protocol
 
-import typer
-
-from heliograph.cli.usage import misused
-
+COMMANDS = {"agent": "Run an edge's agent (or, named cloud, the cloud's).", "coordinator": "Run the coordinator."}
 _URL = "credentials belong into the variable: an argument can be read by every user of the machine"
 
 
-def register(app: typer.Typer) -> None:
-    app.command(help="Run an edge's agent (or, named cloud, the cloud's).")(agent)
-    app.command(help="Run the coordinator.")(coordinator)
+def main(words: Sequence[str]) -> int:
+    """Runs the command that the first word names until a signal ends it. Returns the exit code."""
+    return {"agent": agent, "coordinator": coordinator}[words[0]](words[1:])
 
 
-def agent(
-    name: Annotated[str, typer.Option(envvar="HELIOGRAPH_NAME", metavar="NAME", help="The edge's name, a DNS label.")],
-    cloud: Annotated[
-        str, typer.Option(envvar="HELIOGRAPH_CLOUD", metavar="URL", help=f"nats:// of the cloud; {_URL}.")
-    ],
-    node: Annotated[str, typer.Option(envvar="HELIOGRAPH_NODE", metavar="URL", help="mqtt:// of this node's broker.")],
-    worker_node: Annotated[
-        str,
-        typer.Option(envvar="HELIOGRAPH_WORKER_NODE", metavar="URL", help="The same with the login of workers."),
-    ] = "",
-    state: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where journal, models and workers' files are kept.")
-    ] = None,
-    code: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[PREFIX=]DIR", help="Root of scripts; tasks may call it PREFIX. Repeatable."),
-    ] = None,
-    data: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="Root of the files of data sets; repeatable.")
-    ] = None,
-    dataset: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FILE", help="A data set to offer, npz or csv; repeatable.")
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Shown in the edge's spec; repeatable.")
-    ] = None,
-    worker_memory_mb: Annotated[
-        int, typer.Option(metavar="MB", min=0, help="Private memory of one worker; 0: no limit.")
-    ] = 0,
-    worker_nice: Annotated[int, typer.Option(metavar="N", min=0, max=19, help="Niceness of workers.")] = 0,
-) -> None:
+def agent(words: Sequence[str]) -> int:
+    parser = _Parser("agent")
+    parser.setting("--name", "HELIOGRAPH_NAME", "NAME", "The edge's name, a DNS label.")
+    parser.setting("--cloud", "HELIOGRAPH_CLOUD", "URL", f"nats:// of the cloud; {_URL}.")
+    parser.setting("--node", "HELIOGRAPH_NODE", "URL", "mqtt:// of this node's broker.")
+    parser.setting("--worker-node", "HELIOGRAPH_WORKER_NODE", "URL", "The same with the login of workers.", "")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="Where journal, models and workers' files are kept.")
+    parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may call it PREFIX.")
+    parser.repeatable("--data", "DIR", "Root of the files of data sets.")
+    parser.repeatable("--dataset", "NAME=FILE", "A data set to offer, npz or csv.")
+    parser.repeatable("--label", "KEY=VALUE", "Shown in the edge's spec.")
+    parser.number("--worker-memory-mb", "MB", 1 << 24, "Private memory of one worker; 0: no limit.")
+    parser.number("--worker-nice", "N", 19, "Niceness of workers.")
+    given = parser.parse_args(words)
+
+    from heliograph.bus.errors import shorten
     from heliograph.bus.names import LABEL_RULE, is_label
     from heliograph.bus.world import World
     from heliograph.cli.output import say
@@ -57,49 +46,89 @@ def agent(
     from heliograph.edge_agent.supervisor import Limits
     from heliograph.server import NATS, Server, check_url, state_home
 
-    if not is_label(name):
-        raise misused("--name", expected=LABEL_RULE, got=name)
+    if not is_label(given.name):
+        parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
     config = AgentConfig(
-        name=name,
-        cloud=check_url(cloud, "--cloud", *NATS),
-        node=check_url(node, "--node"),
-        worker_node=check_url(worker_node or node, "--worker-node"),
-        state=(state or state_home() / "agents" / name).resolve(),
-        code=tuple(CodeRoot.parse(text) for text in code or ()),
-        data=tuple(root.resolve() for root in data or ()),
-        datasets={key: Path(value).resolve() for key, value in _pairs(dataset, "--dataset").items()},
-        labels=_pairs(label, "--label"),
-        limits=Limits(worker_memory_mb, worker_nice),
+        name=given.name,
+        cloud=check_url(given.cloud, "--cloud", *NATS),
+        node=check_url(given.node, "--node"),
+        worker_node=check_url(given.worker_node or given.node, "--worker-node"),
+        state=(given.state or state_home() / "agents" / given.name).resolve(),
+        code=tuple(CodeRoot.parse(text) for text in given.code),
+        data=tuple(Path(root).resolve() for root in given.data),
+        datasets={key: Path(value).resolve() for key, value in parser.pairs(given.dataset, "--dataset").items()},
+        labels=parser.pairs(given.label, "--label"),
+        limits=Limits(given.worker_memory_mb, given.worker_nice),
     )
-    where = f"{Server(cloud).shown}, and on its node to {Server(node).shown}"
-    _run(lambda: Agent(config, World(), say), f"agent {name} connects to {where}")
+    where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
+    _run(lambda: Agent(config, World(), say), f"agent {given.name} connects to {where}")
+    return 0
 
 
-def coordinator(
-    nats: Annotated[str, typer.Option(envvar="HELIOGRAPH_NATS", metavar="URL", help=f"nats:// of the cloud; {_URL}.")],
-    system: Annotated[
-        str, typer.Option(envvar="HELIOGRAPH_SYSTEM", metavar="URL", help="nats:// with a system user: presence.")
-    ] = "",
-    status: Annotated[
-        str, typer.Option(envvar="HELIOGRAPH_STATUS", metavar="URL", help="mqtt:// that carries retained status.")
-    ] = "",
-    door: Annotated[
-        list[str] | None,
-        typer.Option(envvar="HELIOGRAPH_DOORS", metavar="URL", help="mqtt:// of an external door; repeatable."),
-    ] = None,
-) -> None:
+def coordinator(words: Sequence[str]) -> int:
+    parser = _Parser("coordinator")
+    parser.setting("--nats", "HELIOGRAPH_NATS", "URL", f"nats:// of the cloud; {_URL}.")
+    parser.setting("--system", "HELIOGRAPH_SYSTEM", "URL", "nats:// with a system user: presence.", "")
+    parser.setting("--status", "HELIOGRAPH_STATUS", "URL", "mqtt:// that carries retained status.", "")
+    parser.repeatable("--door", "URL", "mqtt:// of an external door; HELIOGRAPH_DOORS holds several, a space between.")
+    given = parser.parse_args(words)
+
     from heliograph.bus.world import World
     from heliograph.cli.output import say
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.server import MQTT, NATS, Server, check_url
 
+    doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()
     config = CoordinatorConfig(
-        nats=check_url(nats, "--nats", *NATS),
-        system=system and check_url(system, "--system", *NATS),
-        status=status and check_url(status, "--status", *MQTT),
-        doors=tuple(check_url(url, "--door", *MQTT) for url in door or ()),
+        nats=check_url(given.nats, "--nats", *NATS),
+        system=given.system and check_url(given.system, "--system", *NATS),
+        status=given.status and check_url(given.status, "--status", *MQTT),
+        doors=tuple(check_url(url, "--door", *MQTT) for url in doors),
     )
-    _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(nats).shown}")
+    _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes on one line, exit code 2, as the other commands have it."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(prog=f"heliograph {command}", description=COMMANDS[command], allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}. Try '{self.prog} --help'.", file=sys.stderr)
+        raise SystemExit(2)
+
+    def setting(self, option: str, variable: str, metavar: str, help: str, default: str | None = None) -> None:
+        """An option that an environment variable may give instead."""
+        value = os.environ.get(variable, default)
+        self.add_argument(
+            option,
+            metavar=metavar,
+            default=value,
+            required=value is None,
+            help=f"{help} [{variable}]".replace("%", "%%"),
+        )
+
+    def repeatable(self, option: str, metavar: str, help: str) -> None:
+        self.add_argument(option, metavar=metavar, action="append", default=[], help=f"{help} Repeatable.")
+
+    def number(self, option: str, metavar: str, most: int, help: str) -> None:
+        def parse(text: str) -> int:
+            if not text.isdigit() or int(text) > most:
+                raise argparse.ArgumentTypeError(f"expected 0 to {most}, got {text[:40]}")
+            return int(text)
+
+        self.add_argument(option, metavar=metavar, type=parse, default=0, help=help)
+
+    def pairs(self, given: Sequence[str], option: str) -> dict[str, str]:
+        found = {}
+        for text in given:
+            key, equals, value = text.partition("=")
+            if not equals or not key or not value:
+                self.error(f"invalid value for {option}: expected NAME=VALUE, got {text[:80]}")
+            found[key] = value
+        return found
 
 
 class _Component(Protocol):
@@ -121,12 +150,11 @@ def _run(make: Callable[[], _Component], said: str) -> None:
         runner = asyncio.Runner()
 
     async def until_signalled() -> None:
-        component = make()
-        say(said)
-        task = asyncio.create_task(component.run())
+        task = asyncio.create_task(make().run())
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, task.cancel)
+        say(said)
         try:
             await task
         except asyncio.CancelledError:
@@ -134,13 +162,3 @@ def _run(make: Callable[[], _Component], said: str) -> None:
 
     with runner:
         runner.run(until_signalled())
-
-
-def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
-    found = {}
-    for text in given or ():
-        key, equals, value = text.partition("=")
-        if not equals or not key or not value:
-            raise misused(option, expected="NAME=VALUE", got=text)
-        found[key] = value
-    return found

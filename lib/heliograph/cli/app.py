@@ -1,0 +1,54 @@
+"""The commands: kubectl's verbs for federated, incremental and joint jobs, clusters, and the processes themselves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from heliograph.cli import clusters, resources, serve, topics, usage
+
+# no rich help and no rich tracebacks: importing rich would cost a third of the start
+app = typer.Typer(name="heliograph", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+for module in (clusters, resources, topics):
+    module.register(app)
+
+
+@app.callback(
+    invoke_without_command=True,
+    help="Models trained and served on edges and in the cloud together, over MQTT and NATS.",
+    epilog="Exit code: 0 done, 1 refused or failed, 2 not understood; watch has its own.",
+)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from heliograph import __version__
+
+        typer.echo(f"heliograph {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(usage.EXIT_CODE)
+
+
+def run(words: Sequence[str]) -> int:
+    """Runs a command. Returns its exit code; raises what it raises but errors of use, which are said."""
+    try:
+        code = app(list(words), prog_name="heliograph", standalone_mode=False)
+    except usage.UsageError as error:
+        print(f"error: {usage.explained(error)}", file=sys.stderr)
+        return usage.EXIT_CODE
+    return code or 0
+
+
+def _serve(context: typer.Context) -> int:
+    return serve.main([str(context.info_name), *context.args])
+
+
+for name, text in serve.COMMANDS.items():
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    app.command(name, help=text, context_settings=anything, add_help_option=False)(_serve)

@@ -181,6 +181,7 @@ class Aggregator:
             else:
                 await self._world.in_thread(self._check, source)
         except (Refused, OSError) as error:
+            collection.staging.pop(edge, None)
             collection.refuse(edge, update.round, str(error))
             target.unlink(missing_ok=True)
             log(f"refused: {edge}: {error}")
@@ -214,17 +215,16 @@ class Aggregator:
     async def _close_when_due(self) -> None:
         while True:
             self._changed.clear()
-            collection = self._collection
-            if collection is not None and (reason := collection.close_reason(self._world.monotonic())):
-                await self._close(collection, reason)
-                continue
             timeout = None
-            if collection is not None:
-                timeout = max(0.05, collection.deadline - self._world.monotonic())
-                if collection.deadline < self._world.monotonic():
-                    timeout = None  # past it: the next update closes the round
+            if (collection := self._collection) is not None:
+                now = self._world.monotonic()  # one for both: between two the deadline may pass unseen
+                if reason := collection.close_reason(now):
+                    await self._close(collection, reason)
+                    continue
+                timeout = collection.due_in(now)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait()
 
     async def _close(self, collection: Collection, reason: CloseReason) -> None:
         assert self._task is not None

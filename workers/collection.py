@@ -69,8 +69,7 @@ class Collection:
         return "stage", ""
 
     def refuse(self, edge: str, round: int, reason: str) -> None:
-        """Notes a refusal; its edge is not waited for any more."""
-        self.staging.pop(edge, None)
+        """Notes a refusal; its edge is not waited for any more, but for an earlier update of its that is staging."""
         self.refused.append(Refused(edge=edge, round=round, reason=reason[:1000]))
 
     def close_reason(self, now: float) -> CloseReason | None:
@@ -87,6 +86,10 @@ class Collection:
         if enough and self.spec.reachable and set(self.spec.reachable) <= answered:
             return "complete"
         return "deadline" if enough and now >= self.deadline else None
+
+    def due_in(self, now: float) -> float | None:
+        """Seconds from ``now`` until the deadline; None once it is past: only another update can close it then."""
+        return self.deadline - now if now < self.deadline else None
 
     @property
     def deadline(self) -> float:

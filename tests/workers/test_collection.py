@@ -102,3 +102,35 @@ def test_all_refused_closes_with_nothing_counted() -> None:
         collection.refuse(edge, 3, "nan")
     assert collection.close_reason(0) == "complete"
     assert not collection.staged
+
+
+@given(st.floats(0, 20), st.integers(0, 3))
+def test_a_round_that_can_close_either_does_or_says_when(now: float, staged: int) -> None:
+    collection = _collection(min_updates=1)
+    for edge in EDGES[:staged]:
+        _stage(collection, edge)
+    if collection.close_reason(now) is None and staged:
+        due = collection.due_in(now)
+        assert due is not None
+        assert collection.close_reason(max(collection.deadline, now + due)) is not None
+
+
+def test_past_its_deadline_an_empty_round_waits_for_an_update() -> None:
+    collection = _collection()
+    assert collection.due_in(9.5) == 0.5
+    assert collection.close_reason(10.0) is None
+    assert collection.due_in(10.0) is None
+    _stage(collection, "edge-1")
+    assert collection.close_reason(10.0) == "deadline"
+
+
+def test_a_refused_second_update_leaves_the_first_one_staging() -> None:
+    collection = _collection()
+    first = _update("edge-1", content="b")
+    assert collection.judge(first, "edge-1") == ("stage", "")
+    collection.staging["edge-1"] = first
+    judgement, reason = collection.judge(_update("edge-1", content="c"), "edge-1")
+    assert judgement == "refused"
+    collection.refuse("edge-1", 3, reason)
+    assert collection.staging == {"edge-1": first}
+    assert collection.close_reason(11.0) is None  # not before it is known whether the first one counts

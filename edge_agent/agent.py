@@ -332,12 +332,18 @@ class Agent:
                     await self._cloud.bus.link.wait_up()
                     await self._cloud.publish(topics.REPORT, report, edge=self._edge)
                     if not told:
-                        self._out(f"agent {self._edge} is ready")
+                        self._background.spawn(self._say_ready())
                     told = text
                 except HeliographError as error:
                     self._warn(f"report: {error}")
                     self._to_report.set()
             await self._world.sleep(REPORT_EVERY)
+
+    async def _say_ready(self) -> None:
+        """The cloud knows of this node; what is published on the node's broker from now on is taken too."""
+        if not self._node.bus.durable:
+            await self._gateway.listening.wait()
+        self._out(f"agent {self._edge} is ready")
 
     def _report(self) -> Report:
         workers = [

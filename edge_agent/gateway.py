@@ -3,6 +3,7 @@ and in order, and is acknowledged when it is on disk."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,8 @@ class Gateway:
         self._supervisor = supervisor
         self._background = background
         self._refused = refused
+        self.listening = asyncio.Event()
+        """Set once the node's broker holds what is published on it for this agent."""
         self.taken = 0
         self.refusals = 0
 
@@ -55,6 +58,7 @@ class Gateway:
             if topic.delivery == "event" and topic.bridged == "up"
         ]
         async with self._port.bus.subscribe(*patterns) as messages:
+            self.listening.set()
             async for message in messages:
                 try:
                     self._take(message)

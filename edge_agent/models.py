@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from heliograph.bus.errors import HeliographError
+from heliograph.bus.keep import end
 from heliograph.bus.names import is_digest
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.transport import Bus
@@ -58,9 +59,7 @@ class ModelStore:
         self._named = set(digests)
 
     async def close(self) -> None:
-        for task in self._fetching.values():
-            task.cancel()
-        await asyncio.gather(*self._fetching.values(), return_exceptions=True)
+        await end(*self._fetching.values())
 
     async def _fetch(self, ref: WeightsRef) -> None:
         said = ""

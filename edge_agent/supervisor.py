@@ -204,7 +204,8 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return False
     return True

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError
 from heliograph.bus.event import encode
+from heliograph.bus.keep import end
 from heliograph.bus.port import Port
 from heliograph.bus.topics import Topic
 
@@ -42,9 +43,7 @@ class Outbox:
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._resend())]
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     async def send(self, topic: Topic[P], payload: P, **params: str) -> int:
         """Sends an event and keeps it; waits only while the window is full. Returns its number."""

@@ -87,7 +87,8 @@ class Runtime:
     async def __aexit__(self, *_: object) -> None:
         if self._outbox is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._outbox.flush(), 2)
+                async with asyncio.timeout(2):
+                    await self._outbox.flush()
             await self._outbox.close()
         await self.bus.close()
 

@@ -81,7 +81,8 @@ class Resources:
             yield document
             while document.get("status", {}).get("phase") not in ENDED:
                 try:
-                    message = await asyncio.wait_for(anext(messages), 5)
+                    async with asyncio.timeout(5):
+                        message = await anext(messages)
                 except TimeoutError:  # a hint may be lost; what is stored is not
                     fresh = await self.get(name)
                 else:

@@ -43,8 +43,6 @@ from heliograph.coordinator.view import EdgeView, View
 
 R = TypeVar("R", bound=Resource)
 RESYNC = 3.0
-STALLED_AFTER = 1.0
-"""Seconds past a round's deadline after which the task's status says who is waited for."""
 
 
 @dataclass(frozen=True)

@@ -134,17 +134,31 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
         node = view.edges.get(evaluation.node_name)
         if node is not None and (why := node.trouble(uid)):
             return fail(task, "EvaluationFailed", f"{evaluation.node_name}: {why}", now)
+    aggregation = task.spec.aggregation_worker.node_name
+    if aggregation in view.edges and (why := view.edges[aggregation].trouble(uid, "aggregate")):
+        return fail(task, "AggregationFailed", f"{aggregation}: {why}", now)
     text = "; ".join(f"{edge}: {why}" for edge, why in sorted(failing.items()))
     healthy = Condition(type="WorkersHealthy", status="False" if failing else "True",
                         reason="WorkerFails" if failing else "AllWork", message=text[:2000])  # fmt: skip
-    conditions = _conditions(task, healthy, now)
-    if conditions != status.conditions:
-        task = _with(task, conditions=conditions)
+    task = _with(task, conditions=_conditions(task, healthy, now))
+    task = _with(task, conditions=_conditions(task, _progress(task, view), now))
     if status.step in ("initialising", "training") and not any(view.works(edge, uid) for edge in status.participants):
         again = draw(task, status.round, view)
         if again != status.participants and any(view.works(edge, uid) for edge in again):
             task = _with(task, participants=again)  # everyone asked has gone, others are there
     return task
+
+
+def _progress(task: FederatedTask, view: View) -> Condition:
+    """Whether the round can go on, or whom it waits for."""
+    status = task.status
+    needed = [*status.participants, task.spec.aggregation_worker.node_name]
+    absent = [edge for edge in needed if not view.online(edge)]
+    asked = status.step in ("initialising", "training")
+    if not asked or (needed[-1] not in absent and len(absent) < len(status.participants)):
+        return Condition(type="Progressing", status="True", reason="Working")
+    message = f"round {status.round} waits for {', '.join(absent[:NAMED])}: offline"
+    return Condition(type="Progressing", status="False", reason="Offline", message=message)
 
 
 def fail(task: FederatedTask, reason: str, message: str, now: str) -> FederatedTask:

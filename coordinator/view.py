@@ -32,10 +32,10 @@ class EdgeView:
     def datasets(self) -> list[str]:
         return [each.name for each in self.report.datasets if not each.error] if self.report else []
 
-    def trouble(self, job_uid: str) -> str:
-        """Why this edge's worker of a job cannot work; empty while it can."""
+    def trouble(self, job_uid: str, *roles: str) -> str:
+        """Why this edge's worker of a job, in one of the roles, cannot work; empty while it can."""
         for worker in self.report.workers if self.report else ():
-            if worker.job_uid != job_uid or worker.role == "aggregate":
+            if worker.job_uid != job_uid or worker.role not in (roles or ("train", "evaluate")):
                 continue
             if worker.state == "refused" or (worker.state == "backing-off" and worker.restarts >= GIVE_UP_AFTER):
                 return worker.detail or worker.state

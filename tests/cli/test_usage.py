@@ -11,8 +11,8 @@ import pytest
 from heliograph import __version__
 
 LATER = {
-    "aiomqtt", "heliograph.bus.topics", "heliograph.client", "msgpack", "nats", "numpy", "paho", "pydantic", "rich",
-    "sqlite3", "ssl", "uvloop", "yaml",
+    "aiomqtt", "asyncio", "heliograph.bus.topics", "heliograph.client", "msgpack", "nats", "numpy", "paho", "pydantic",
+    "rich", "sqlite3", "ssl", "uvloop", "yaml",
 }  # fmt: skip
 """What a start must not load: only the command that needs it does."""
 
@@ -24,7 +24,7 @@ def _loaded(code: str) -> set[str]:
 
 
 def test_starting_loads_nothing_heavy() -> None:
-    loaded = _loaded("import heliograph.cli.app")
+    loaded = _loaded("import heliograph.cli.main, heliograph.cli.app")
     assert "heliograph.cli.resources" in loaded
     assert sorted(loaded & LATER) == []
 
@@ -80,3 +80,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(typed: Any, words: str, said: str
     assert ran.code == 2, ran
     assert said in ran.error
     assert ran.out == ""
+
+
+def test_ctrl_c_is_130_and_no_traceback(typed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heliograph.cli.serve.main", interrupted)
+    ran = typed("agent")
+    assert (ran.code, ran.out, ran.err) == (130, "", "")

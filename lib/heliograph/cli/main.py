@@ -15,6 +15,8 @@ def main() -> None:
             raise
         print(f"error: {line}", file=sys.stderr)
         code = 1
+    except KeyboardInterrupt:
+        code = 130
     sys.exit(code)
 
 

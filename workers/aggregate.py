@@ -59,15 +59,19 @@ class Aggregator:
         self._stages: set[asyncio.Task[None]] = set()
         self._models: list[str] = []
         self._reading: asyncio.Task[None] | None = None
+        self._to_tidy: asyncio.Queue[tuple[Collection, Aggregation]] = asyncio.Queue()
         self._updates = runtime.launch.directory / "updates"
 
     async def run(self) -> None:
         """Until the job has ended."""
         async with asyncio.TaskGroup() as group:
             closing = group.create_task(self._close_when_due())
+            tidying = group.create_task(self._tidy_for_ever())
             await self._runtime.assignments(lambda each: self._assigned(each, group))
             async with self._closing:
                 closing.cancel()
+            await self._to_tidy.join()
+            tidying.cancel()
             for task in self._stages:
                 task.cancel()
             if self._reading is not None:
@@ -246,7 +250,7 @@ class Aggregator:
             break
         async with self._closing:
             await self._tell(closed)
-            await self._tidy(collection, closed)
+            self._to_tidy.put_nowait((collection, closed))
 
     async def _result(self, collection: Collection, reason: CloseReason) -> Aggregation:
         staged = collection.staged
@@ -297,12 +301,18 @@ class Aggregator:
                 log(f"round {closed.round}: {error}; trying again")
                 await self._world.sleep(RETRY)
 
+    async def _tidy_for_ever(self) -> None:
+        """Beside the next round: nobody waits for it."""
+        while True:
+            await self._tidy(*await self._to_tidy.get())
+            self._to_tidy.task_done()
+
     async def _tidy(self, collection: Collection, closed: Aggregation) -> None:
         """Frees what the closed round held; a failure only leaves it for the next time."""
         for edge, each in collection.staged.items():
             ref = each.update.weights
-            (self._updates / f"{edge}-{ref.digest}").unlink(missing_ok=True)
             if ref.bucket is not None:
+                await self._world.in_thread(_remove, self._updates / f"{edge}-{ref.digest}")
                 with contextlib.suppress(HeliographError):
                     await (await self._runtime.bus.blobs(ref.bucket)).delete(ref.digest)
         if closed.model is not None and closed.model.inline is None:
@@ -314,9 +324,14 @@ class Aggregator:
             old = self._models.pop(0)
             if old in self._models:
                 continue
-            (self._runtime.launch.models / old).unlink(missing_ok=True)
+            await self._world.in_thread(_remove, self._runtime.launch.models / old)
             with contextlib.suppress(HeliographError):
                 await (await self._runtime.bus.blobs(MODELS)).delete(old)
+
+
+def _remove(file: Path) -> None:
+    """In a thread: to free a hundred megabytes takes a file system milliseconds."""
+    file.unlink(missing_ok=True)
 
 
 def _note(edge: str, round: int, reason: str) -> NotCounted:

@@ -726,6 +726,22 @@ on_nats = pytest.mark.parametrize("kind", [NATS])
 
 
 @on_nats
+async def test_what_waits_for_an_answer_is_told_at_once_when_the_link_goes_down(meeting: Meeting) -> None:
+    async with meeting.clients() as (bus,):
+        assert isinstance(meeting.server, Broker)
+        assert meeting.server.process is not None
+        os.kill(meeting.server.process.pid, signal.SIGSTOP)  # as if the cable had been pulled
+        waiting = [asyncio.create_task(bus.publish(EVENT, b"{}")), asyncio.create_task(bus.last(TASK.at(edge="e")))]
+        try:
+            await asyncio.wait_for(bus.link.wait_down(), PATIENCE)
+            done, _ = await asyncio.wait(waiting, timeout=1.0)  # of the five seconds that an answer may take
+        finally:
+            os.kill(meeting.server.process.pid, signal.SIGCONT)
+        assert done == {*waiting}
+        assert all("the link went down" in str(each.exception()) for each in waiting)
+
+
+@on_nats
 async def test_a_blob_that_is_there_is_not_sent_again(meeting: Meeting, tmp_path: Path, chunks: Counting) -> None:
     ref = blob(tmp_path / "source", 2 * CHUNK)
     async with meeting.clients() as (bus,):

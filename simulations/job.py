@@ -36,11 +36,21 @@ async def follow_job(
     return document
 
 
-async def wait_for_algorithms(client: AsyncClient) -> None:
-    """Returns when the cloud has said what its workers can run, so that a job need not wait for it."""
-    async with asyncio.timeout(OFFERED_WITHIN), client.bus.subscribe(STATUS.filter(resource="algorithms")) as changes:
-        while not any(CLOUD in each["status"].get("edges", ()) for each in await client.algorithms.list()):
+async def wait_for_offers(client: AsyncClient, datasets: Mapping[str, Mapping[str, Any]]) -> None:
+    """Returns when the cluster knows what was started: the cloud's algorithms, and each node's data sets.
+
+    A job that is created earlier waits for what is missing, or, where any edge will do, starts without some of them.
+    """
+    async with asyncio.timeout(OFFERED_WITHIN), client.bus.subscribe(STATUS.filter()) as changes:
+        while not await _offered(client, datasets):
             await anext(changes)
+
+
+async def _offered(client: AsyncClient, datasets: Mapping[str, Mapping[str, Any]]) -> bool:
+    algorithms = {edge for each in await client.algorithms.list() for edge in each["status"].get("edges", ())}
+    indexed = {(edge, each["metadata"]["name"])
+               for each in await client.datasets.list() for edge in each["status"].get("edges", {})}  # fmt: skip
+    return CLOUD in algorithms and all((node, name) in indexed for node, named in datasets.items() for name in named)
 
 
 def failure(document: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from heliograph.bus.world import World
 from heliograph.client import AsyncClient
 from heliograph.simulations.cluster import LocalCluster
 from heliograph.simulations.display import Display
-from heliograph.simulations.job import failure, follow_job, wait_for_algorithms
+from heliograph.simulations.job import failure, follow_job, wait_for_offers
 from heliograph.simulations.partition import Split
 from heliograph.simulations.parts import Parts, cut
 
@@ -77,7 +77,7 @@ async def run(options: Options, target: Path, display: Display, world: World) ->
     async with cluster, AsyncClient(cluster.server) as client:
         printed: deque[tuple[str, str]] = deque(maxlen=LINES)
         listening = asyncio.create_task(_listen(client, printed))
-        await wait_for_algorithms(client)
+        await wait_for_offers(client, datasets)
         await client.models.create({"kind": "Model", "metadata": {"name": name}})
         display.began(f"{name} · FedAvg", parts.samples or dict.fromkeys(edges, 0))
         await client.jobs.create(_task(name, script.name, edges, options, parts))

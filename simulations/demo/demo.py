@@ -25,7 +25,7 @@ from heliograph.simulations.cluster import LocalCluster
 from heliograph.simulations.demo import digits
 from heliograph.simulations.demo.tally import Tally
 from heliograph.simulations.display import Display
-from heliograph.simulations.job import failure, follow_job, wait_for_algorithms
+from heliograph.simulations.job import failure, follow_job, wait_for_offers
 
 GOAL = 0.93
 CUT, RESTORE = 3, 6
@@ -71,8 +71,9 @@ async def run(options: Options, display: Display, world: World) -> Outcome:
 
     display.doing("splitting 1,797 handwritten digits over the edges")
     parts = await world.in_thread(digits.write_digits, options.directory / "data", edges, options.seed)
+    datasets = digits.datasets(parts)
     cluster = LocalCluster(
-        options.directory / "cluster", edges, datasets=digits.datasets(parts), code=(script.parent,),
+        options.directory / "cluster", edges, datasets=datasets, code=(script.parent,),
         edge_brokers=options.edge_brokers, relayed=(where,) if outage else (), world=world,
         log=options.directory / "log.txt",
     )  # fmt: skip
@@ -82,7 +83,7 @@ async def run(options: Options, display: Display, world: World) -> Outcome:
         async with _device(cluster, where, world) as device:
             counting = asyncio.create_task(tally.follow(client.bus, where))
             await client.models.apply(digits.model())
-            await wait_for_algorithms(client)
+            await wait_for_offers(client, datasets)
             display.began(f"digits · {options.framework} · FedAvg", parts.samples)
             await world.in_thread(publish_task, cluster.door, digits.task(options.framework, options.rounds), world)
             if outage:

@@ -57,6 +57,8 @@ async def test_the_demo_with_mosquitto_on_the_edge_that_loses_its_link(
     sent, received, lost, twice = map(int, match.groups())
     assert sent == received > 0
     assert lost == twice == 0
+    assert "Running: edge-1, edge-2, edge-3" in text
+    assert "round 10/10  3 counted" in text
     assert re.search(r"edge-2 back: [1-9]\d* events replayed", text), text
     assert re.search(r"updates of edge-2: counted in rounds 1-2.*10", text), text
     with TensorFile(tmp_path / "out" / "digits.safetensors") as model:

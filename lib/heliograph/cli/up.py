@@ -16,6 +16,7 @@ from heliograph.client import AsyncClient
 from heliograph.server import cluster_file
 from heliograph.simulations.cluster import LocalCluster
 from heliograph.simulations.demo import digits
+from heliograph.simulations.job import wait_for_offers
 
 EXAMPLE = Path("examples/federated-task.json")
 
@@ -43,6 +44,7 @@ async def serve(
     )  # fmt: skip
     async with cluster:
         async with AsyncClient(cluster.server) as client:
+            await wait_for_offers(client, sample)
             if sample:
                 await client.models.apply(digits.model())
         _announce(file, cluster.server)

@@ -50,6 +50,8 @@ RESYNC = 5.0
 """A lost message can delay nothing for longer than this."""
 REPORT_EVERY = 0.2
 ASSIGN_AGAIN = 1.0
+MOST_LOGS = 200
+"""Lines on their way to the cloud; further ones are dropped and counted."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class Agent:
         self._offers = Offer()
         self._changed = asyncio.Event()
         self._to_report = asyncio.Event()
+        self._logs_under_way = 0
+        self._logs_dropped = 0
 
     async def run(self) -> None:
         """Until cancelled. Neither broker need be there."""
@@ -414,9 +418,9 @@ class Agent:
 
     # logs
 
-    def _worker_logged(self, worker: str, line: str) -> None:
+    def _worker_logged(self, worker: str, level: Literal["info", "warning"], line: str) -> None:
         self._out(f"[{worker}] {line}")
-        self._log("info", f"worker/{worker}", line)
+        self._log(level, f"worker/{worker}", line)
 
     def _not_taken(self, topic: str, error: Refused) -> None:
         self._warn(f"refused on the node's broker: {error}")
@@ -437,13 +441,27 @@ class Agent:
     def _log(self, level: Literal["info", "warning"], place: str, line: str) -> None:
         if not self._cloud.bus.link.up:
             return  # logs may be dropped; events may not
-        record = LogRecord(level=level, component=f"{self._edge}/{place}", message=line, time=self._world.timestamp())
+        if self._logs_under_way >= MOST_LOGS:  # a script prints faster than the link carries
+            self._logs_dropped += 1
+            return
+        record = LogRecord(
+            level=level,
+            component=f"{self._edge}/{place}",
+            message=line,
+            time=self._world.timestamp(),
+            fields={"dropped_before": self._logs_dropped} if self._logs_dropped else {},
+        )
+        self._logs_dropped = 0
+        self._logs_under_way += 1
         component, _, rest = place.partition("/")
         self._background.spawn(self._publish_log(record, component, rest))
 
     async def _publish_log(self, record: LogRecord, component: str, rest: str) -> None:
-        with contextlib.suppress(HeliographError):
-            await self._cloud.publish(topics.LOG, record, self._edge, rest, form="json", component=component)
+        try:
+            with contextlib.suppress(HeliographError):
+                await self._cloud.publish(topics.LOG, record, self._edge, rest, form="json", component=component)
+        finally:
+            self._logs_under_way -= 1
 
     def _wake(self) -> None:
         self._changed.set()

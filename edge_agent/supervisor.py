@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from heliograph.bus.broker import die_with_parent
 from heliograph.bus.payloads import Task
@@ -62,7 +63,7 @@ class Supervisor:
     Args:
         environment: what each worker needs to find its node's broker.
         changed: called when a worker's state has changed.
-        logged: called with (worker, line) for each line a worker prints.
+        logged: called with (worker, level, line) for each line a worker prints, and when it ends unasked.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Supervisor:
         environment: dict[str, str],
         limits: Limits,
         changed: Callable[[], None],
-        logged: Callable[[str, str], None],
+        logged: Callable[[str, Literal["info", "warning"], str], None],
     ) -> None:
         self._world = world
         self._directory = directory
@@ -146,7 +147,7 @@ class Supervisor:
             worker.assigned = None
             last = worker.detail or next((line for line in reversed(worker.tail) if line.strip()), "no output")
             worker.detail = f"exit code {code}: {last}"[:1000]
-            self._logged(worker.task.worker, f"ended with {worker.detail}; starts again in {wait:g} s")
+            self._logged(worker.task.worker, "warning", f"ended with {worker.detail}; starts again in {wait:g} s")
             self._changed()
             await self._world.sleep(wait)
             worker.detail = ""
@@ -183,7 +184,7 @@ class Supervisor:
         assert worker.process.stdout is not None
         async for line in _lines(worker.process.stdout):
             worker.tail.append(line)
-            self._logged(worker.task.worker, line)
+            self._logged(worker.task.worker, "info", line)
         code = await worker.process.wait()
         worker.process = None if worker.state != "stopping" else worker.process
         return code

@@ -55,7 +55,9 @@ def read_record(message: Message) -> LogRecord:
 def line_of(record: LogRecord) -> str:
     """``14:03:22.105  edge-1/worker/train  message``, in local time."""
     level = f"{record.level}: " if record.level in ("warning", "error") else ""
-    text = paint(f"{level}{printable(record.message.rstrip())}", _STYLES.get(record.level, ""))
+    dropped = record.fields.get("dropped_before")
+    lost = f"({dropped} lines before this one were dropped) " if isinstance(dropped, int) else ""
+    text = paint(f"{lost}{level}{printable(record.message.rstrip())}", _STYLES.get(record.level, ""))
     component = printable(record.component).ljust(COMPONENT_WIDTH)
     return f"{paint(_clock(record.time), 'dim')}  {paint(component, 'cyan')}  {text}"
 

@@ -77,12 +77,10 @@ class NatsBlobs:
         stored = ref.model_copy(update={"bucket": self.bucket, "inline": None})
         if await self._info(ref.digest) is not None:
             return stored
-        done = 0
-        if ref.size > CHUNK:
-            done = await self._chunks(ref.digest)
-            if done > -(-ref.size // CHUNK):  # left by something else; begin anew
-                await self._purge(f"C.{ref.digest}")
-                done = 0
+        done = await self._chunks(ref.digest)
+        if done > -(-ref.size // CHUNK):  # left by something else; begin anew
+            await self._purge(f"C.{ref.digest}")
+            done = 0
         await self._cancellable(self._upload, path, ref, done)
         return stored
 

@@ -785,6 +785,22 @@ async def test_chunks_of_something_longer_are_thrown_away(meeting: Meeting, tmp_
         assert (tmp_path / "target").read_bytes() == source.read_bytes()
 
 
+@on_nats
+async def test_a_small_blob_whose_upload_ended_before_its_description_is_whole_after_the_next(
+    meeting: Meeting, tmp_path: Path, chunks: Counting
+) -> None:
+    source = tmp_path / "source"
+    ref = blob(source, 1000)
+    async with meeting.clients() as (bus,):
+        assert isinstance(bus, NatsBus)
+        store = await bus.blobs("models")
+        await bus.raw_request(f"$O.models.C.{ref.digest}", source.read_bytes())
+        await store.put(source, ref)
+        assert chunks.sent == 0
+        await store.fetch(ref, tmp_path / "target")
+        assert (tmp_path / "target").read_bytes() == source.read_bytes()
+
+
 TOTAL = WINDOW + 4
 
 

@@ -225,30 +225,32 @@ class NatsBlobs:
         stop: threading.Event,
     ) -> None:
         buffer = memoryview(bytearray(min(CHUNK, ref.size)))
-        while at < ref.size:
-            ask = {"seq": sequence + 1, "next_by_subj": f"$O.{self._store}.C.{ref.digest}", "batch": WINDOW}
-            link.publish(f"$JS.API.DIRECT.GET.OBJ_{self._store}", json.dumps(ask).encode())
-            while True:
-                delivery = link.next()
-                if status := delivery.headers.get("Status"):
-                    link.payload(delivery)
-                    if status == "204":
-                        break
-                    reason = "is not in bucket" if status == "404" else delivery.headers.get("Description")
-                    raise Unreachable(f"blob {ref.digest[:12]} {reason} {self.bucket} yet")
-                if delivery.size > CHUNK or at + delivery.size > ref.size:
-                    raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
-                if stop.is_set():
-                    raise Unreachable(f"blob {ref.digest[:12]}: the download was cancelled")
-                chunk = buffer[: delivery.size]
-                link.read_into(chunk)
-                file.write(chunk)
-                hasher.update(chunk)
-                at += delivery.size
-                sequence = int(delivery.headers["Nats-Sequence"])
-                file.flush()
-                if at < ref.size:
-                    place.write_text(f"{sequence} {at}\n")
+        with place.open("r+" if place.exists() else "w") as note:
+            while at < ref.size:
+                ask = {"seq": sequence + 1, "next_by_subj": f"$O.{self._store}.C.{ref.digest}", "batch": WINDOW}
+                link.publish(f"$JS.API.DIRECT.GET.OBJ_{self._store}", json.dumps(ask).encode())
+                while True:
+                    delivery = link.next()
+                    if status := delivery.headers.get("Status"):
+                        link.payload(delivery)
+                        if status == "204":
+                            break
+                        reason = "is not in bucket" if status == "404" else delivery.headers.get("Description")
+                        raise Unreachable(f"blob {ref.digest[:12]} {reason} {self.bucket} yet")
+                    if delivery.size > CHUNK or at + delivery.size > ref.size:
+                        raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
+                    if stop.is_set():
+                        raise Unreachable(f"blob {ref.digest[:12]}: the download was cancelled")
+                    chunk = buffer[: delivery.size]
+                    link.read_into(chunk)
+                    file.write(chunk)
+                    hasher.update(chunk)
+                    at += delivery.size
+                    sequence = int(delivery.headers["Nats-Sequence"])
+                    file.flush()
+                    note.seek(0)  # not truncated: the file system would write it out each time
+                    note.write(f"{sequence} {at}\n")
+                    note.flush()
 
 
 @contextmanager

@@ -75,10 +75,11 @@ class NatsBlobs:
 
     async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
         stored = ref.model_copy(update={"bucket": self.bucket, "inline": None})
-        if await self._info(ref.digest) is not None:
-            return stored
+        chunks = -(-ref.size // CHUNK)
         done = await self._chunks(ref.digest)
-        if done > -(-ref.size // CHUNK):  # left by something else; begin anew
+        if done == chunks and await self._info(ref.digest) is not None:
+            return stored
+        if done > chunks:  # left by something else; begin anew
             await self._purge(f"C.{ref.digest}")
             done = 0
         await self._cancellable(self._upload, path, ref, done)
@@ -193,10 +194,9 @@ class NatsBlobs:
                     waiting += 1
                     while waiting >= WINDOW:
                         waiting -= _acknowledged(link)
-                while waiting:
-                    waiting -= _acknowledged(link)
-            link.publish(meta, self._described(ref))
-            _acknowledged(link)
+            link.publish(meta, self._described(ref))  # behind the chunks, without waiting: who reads finds gaps himself
+            for _ in range(waiting + 1):
+                _acknowledged(link)
 
     def _download(self, link: BulkLink, ref: WeightsRef, target: Path, stop: threading.Event) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)

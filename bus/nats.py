@@ -56,11 +56,13 @@ class NatsBus(Bus):
     async def close(self) -> None:
         if self._connecting is not None:
             await end(self._connecting)
-        if not self._nc.is_closed:
-            with contextlib.suppress(*_DOWN):
-                if self._nc.is_connected:
-                    await self._nc.flush(timeout=1)
-                await self._nc.close()
+        with contextlib.suppress(*_DOWN):
+            if self._nc.is_connected:
+                await self._nc.flush(timeout=1)
+        with contextlib.suppress(*_DOWN):
+            await self._nc.close()
+        if self._nc._reconnection_task is not None:  # it would try for ever, and close() gives up on it
+            await end(self._nc._reconnection_task)
         for store in self._stores.values():
             await store.close()
         self.link.set(False)

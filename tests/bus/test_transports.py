@@ -726,6 +726,16 @@ on_nats = pytest.mark.parametrize("kind", [NATS])
 
 
 @on_nats
+async def test_a_client_whose_broker_has_gone_is_closed_for_good(meeting: Meeting) -> None:
+    before = asyncio.all_tasks()
+    async with meeting.clients() as (bus,):
+        assert meeting.server is not None
+        await bus.publish("log/a/b", b"{}")
+        await meeting.server.kill()  # what is to be flushed finds no connection
+    assert asyncio.all_tasks() <= before
+
+
+@on_nats
 async def test_what_waits_for_an_answer_is_told_at_once_when_the_link_goes_down(meeting: Meeting) -> None:
     async with meeting.clients() as (bus,):
         assert isinstance(meeting.server, Broker)

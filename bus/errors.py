@@ -13,6 +13,10 @@ class Unreachable(HeliographError):
     """A broker or a peer does not answer."""
 
 
+class LinkDown(Unreachable):
+    """The link went down while an answer was awaited: whether it was received, nobody knows."""
+
+
 class Conflict(HeliographError):
     """A compare-and-set met another revision than the expected one."""
 

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.errors import HeliographError, LinkDown, Refused, Unreachable
 from heliograph.bus.keep import end
 from heliograph.bus.nats_blobs import NatsBlobs
 from heliograph.bus.nats_kv import NatsKeyValue
@@ -182,7 +182,8 @@ class NatsBus(Bus):
             raise Refused("too-large", expected=f"at most {limit} bytes, the broker's max_payload") from None
         except _DOWN as error:
             what = "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
-            what = "the link went down" if waiting.expired() else what
+            if waiting.expired():
+                raise LinkDown(f"{safe_url(self.url)}: the link went down") from None
             raise Unreachable(f"{safe_url(self.url)}: {what}") from None
         finally:
             self._waiting.pop(waiting, None)

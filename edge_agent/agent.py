@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
-import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from pydantic import ValidationError
 
@@ -21,18 +18,18 @@ from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import decode
 from heliograph.bus.keep import Background, keep_running
 from heliograph.bus.names import require_label
-from heliograph.bus.payloads import Assignment, Desired, Generation, LogRecord, Offer, Report, Task, WorkerReport
+from heliograph.bus.payloads import Assignment, Desired, Generation, Report, Task
 from heliograph.bus.permissions import inbox_of, upload_bucket
 from heliograph.bus.port import Port
-from heliograph.bus.resources import DatasetIndex, DatasetSpec
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT
 from heliograph.bus.world import World
-from heliograph.edge_agent.datasets import index, resolve
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway
+from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.journal import Journal, Kept
 from heliograph.edge_agent.models import ModelStore
+from heliograph.edge_agent.node_log import NodeLog
 from heliograph.edge_agent.reconcile import (
     Assign,
     CodeRoot,
@@ -44,14 +41,13 @@ from heliograph.edge_agent.reconcile import (
     needs_file,
     script_under_roots,
 )
+from heliograph.edge_agent.report import worker_reports
 from heliograph.edge_agent.supervisor import Limits, Supervisor, Worker
 
 RESYNC = 5.0
 """A lost message can delay nothing for longer than this."""
 REPORT_EVERY = 0.2
 ASSIGN_AGAIN = 1.0
-MOST_LOGS = 200
-"""Lines on their way to the cloud; further ones are dropped and counted."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +96,7 @@ class Agent:
             world,
             source,
         )
+        self._log = NodeLog(self._cloud, self._edge, self._background, out)
         self._node = self._cloud
         if config.node != config.cloud:
             self._node = Port(connect(config.node, root=config.root, world=world, name="agent"), world, source)
@@ -110,9 +107,12 @@ class Agent:
             "HELIOGRAPH_MODELS": str(config.state / "models"),
         }
         self._supervisor = Supervisor(
-            world, config.state / "workers", environment, config.limits, self._wake, self._worker_logged
+            world, config.state / "workers", environment, config.limits, self._wake, self._log.worker_said
         )
-        self._models = ModelStore(config.state / "models", self._cloud.bus, world, self._wake, self._warn)
+        self._models = ModelStore(config.state / "models", self._cloud.bus, world, self._wake, self._log.warn)
+        self._inventory = Inventory(
+            config.datasets, config.data, config.state, world, self._background, self._wake, self._log.warn
+        )
         self._gateway = Gateway(
             self._node, self._edge, self._journal, self._supervisor, self._background, self._not_taken
         )
@@ -121,14 +121,8 @@ class Agent:
         )
         self._desired = Desired(edge=self._edge, generation=Generation())
         self._holds: dict[str, Hold] = {}
-        self._datasets: dict[str, DatasetIndex] = {}
-        self._files: dict[str, Path] = {}
-        self._told_datasets: dict[str, DatasetSpec] = {}
-        self._offers = Offer()
         self._changed = asyncio.Event()
         self._to_report = asyncio.Event()
-        self._logs_under_way = 0
-        self._logs_dropped = 0
 
     async def run(self) -> None:
         """Until cancelled. Neither broker need be there."""
@@ -147,12 +141,12 @@ class Agent:
                     self._report_for_ever,
                     self._forwarder.run,
                     self._follow_aggregations,
-                    self._learn_offers,
-                    self._index_own,
+                    self._inventory.learn_offers,
+                    self._inventory.index_own,
                 ):
-                    group.create_task(keep_running(part, self._world, self._warn))
+                    group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
-                    group.create_task(keep_running(self._gateway.run, self._world, self._warn))
+                    group.create_task(keep_running(self._gateway.run, self._world, self._log.warn))
         finally:
             await self._background.close()
             await self._supervisor.close()
@@ -199,7 +193,7 @@ class Agent:
             try:
                 self._desired = Desired.model_validate_json(text)
             except ValidationError as error:
-                self._warn(
+                self._log.warn(
                     f"the desired state on disk is unreadable ({error.error_count()} errors); waiting for the cloud"
                 )
 
@@ -213,11 +207,9 @@ class Agent:
 
     def _reconcile(self) -> None:
         desired = self._desired
-        if desired.datasets != self._told_datasets:
-            self._told_datasets = dict(desired.datasets)
-            self._background.spawn(self._index_told(self._told_datasets))
+        self._inventory.tell(desired.datasets)
         running = {name: worker.seen() for name, worker in self._supervisor.workers.items()}
-        actions = decide(desired.tasks, running, self._datasets, self._models, self.config.code)
+        actions = decide(desired.tasks, running, self._inventory.datasets, self._models, self.config.code)
         holds = {}
         for action in actions:
             if isinstance(action, Hold):
@@ -246,8 +238,8 @@ class Agent:
             task=task,
             edge=self._edge,
             model_file=str(self._models.path(task.model)) if task.model is not None and needs_file(task) else "",
-            dataset_file=str(self._files.get(dataset, "")),
-            dataset_samples=self._datasets[dataset].samples if dataset in self._datasets else 0,
+            dataset_file=str(self._inventory.files.get(dataset, "")),
+            dataset_samples=self._inventory.datasets[dataset].samples if dataset in self._inventory.datasets else 0,
             ended=ended,
         )
         self._background.spawn(self._send_assignment(worker, assignment))
@@ -259,7 +251,7 @@ class Agent:
                 await self._node.publish(topics.ASSIGNMENT, assignment, worker=name)
                 return
             except Refused as error:
-                self._warn(f"worker {name}: {error}")
+                self._log.warn(f"worker {name}: {error}")
                 return
             except HeliographError:
                 await self._world.sleep(ASSIGN_AGAIN)
@@ -270,7 +262,7 @@ class Agent:
         self._assign(worker, worker.task, ended=True)
 
     async def _follow_workers(self) -> None:
-        async with self._node.subscribe(topics.WORKER, lambda error: self._warn(str(error))) as received:
+        async with self._node.subscribe(topics.WORKER, lambda error: self._log.warn(str(error))) as received:
             async for each in received:
                 state = each.payload
                 self._supervisor.said(state.worker, state.state, state.detail)
@@ -286,41 +278,6 @@ class Agent:
                     task.job_uid == each.payload.job_uid and task.role != "aggregate" for task in self._desired.tasks
                 ):
                     self._models.fetch(model)
-
-    # data sets and offers
-
-    async def _index_own(self) -> None:
-        for name, path in sorted(self.config.datasets.items()):
-            self._files[name] = path
-            self._datasets[name] = await self._world.in_thread(index, name, path)
-            self._wake()
-
-    async def _index_told(self, told: Mapping[str, DatasetSpec]) -> None:
-        for name in sorted(self._datasets.keys() - told.keys() - self.config.datasets.keys()):
-            del self._datasets[name]
-        for name, spec in sorted(told.items()):
-            if name in self.config.datasets or spec.url is None:
-                continue
-            try:
-                self._files[name] = resolve(spec.url, self.config.data)
-                self._datasets[name] = await self._world.in_thread(index, name, self._files[name], spec.format)
-            except Refused as error:
-                self._datasets[name] = DatasetIndex(name=name, error=str(error))
-            self._wake()
-
-    async def _learn_offers(self) -> None:
-        """What the workers can run is asked of them: the agent imports no framework to find out."""
-        process = await self._world.spawn(
-            [sys.executable, "-m", "heliograph.workers.offers"], env=dict(os.environ), cwd=str(self.config.state)
-        )
-        assert process.stdout is not None
-        text = await process.stdout.read()
-        await process.wait()
-        try:
-            self._offers = Offer.model_validate_json(text)
-        except ValidationError:
-            self._warn(f"what the workers offer is unknown: {text[-300:].decode(errors='replace').strip()}")
-        self._to_report.set()
 
     # to the cloud
 
@@ -339,7 +296,7 @@ class Agent:
                         self._background.spawn(self._say_ready())
                     told = text
                 except HeliographError as error:
-                    self._warn(f"report: {error}")
+                    self._log.warn(f"report: {error}")
                     self._to_report.set()
             await self._world.sleep(REPORT_EVERY)
 
@@ -350,38 +307,13 @@ class Agent:
         self._out(f"agent {self._edge} is ready")
 
     def _report(self) -> Report:
-        workers = [
-            WorkerReport(
-                worker=name,
-                role=worker.task.role,
-                job=worker.task.job,
-                job_uid=worker.task.job_uid,
-                round=worker.task.round,
-                state=_STATES[worker.state],
-                detail=worker.detail,
-                restarts=worker.restarts,
-            )
-            for name, worker in sorted(self._supervisor.workers.items())
-        ]
-        workers += [
-            WorkerReport(
-                worker=name,
-                role=hold.task.role,
-                job=hold.task.job,
-                job_uid=hold.task.job_uid,
-                round=hold.task.round,
-                state="refused" if hold.forbidden else "waiting",
-                detail=hold.reason,
-            )
-            for name, hold in sorted(self._holds.items())
-        ]
         return Report(
             edge=self._edge,
             observed=self._desired.generation,
             version=__version__,
-            workers=workers,
-            datasets=[self._datasets[name] for name in sorted(self._datasets)],
-            offers=self._offers,
+            workers=worker_reports(self._supervisor.workers, self._holds),
+            datasets=[self._inventory.datasets[name] for name in sorted(self._inventory.datasets)],
+            offers=self._inventory.offers,
             labels=dict(self.config.labels),
             waiting_events=self._journal.waiting,
         )
@@ -409,71 +341,25 @@ class Agent:
         file.unlink(missing_ok=True)
 
     def _on_cloud_link(self, up: bool) -> None:
-        self._say("info", "link to the cloud is up" if up else "link to the cloud is down")
+        self._log.info("link to the cloud is up" if up else "link to the cloud is down")
         if up:
             self._to_report.set()
             self._background.spawn(self._read_desired())
             for lane in (0, 1):
                 self._journal.wake(lane)
 
-    # logs
-
-    def _worker_logged(self, worker: str, level: Literal["info", "warning"], line: str) -> None:
-        self._out(f"[{worker}] {line}")
-        self._log(level, f"worker/{worker}", line)
-
     def _not_taken(self, topic: str, error: Refused) -> None:
-        self._warn(f"refused on the node's broker: {error}")
+        self._log.warn(f"refused on the node's broker: {error}")
 
     def _not_forwarded(self, kept: Kept, error: Refused) -> None:
-        self._warn(f"event {kept.n} was dropped, the cloud will never take it: {error}")
+        self._log.warn(f"event {kept.n} was dropped, the cloud will never take it: {error}")
 
     def _bad_desired(self, error: Refused) -> None:
-        self._warn(f"desired document refused, the last one holds: {error}")
-
-    def _warn(self, line: str) -> None:
-        self._say("warning", line)
-
-    def _say(self, level: Literal["info", "warning"], line: str) -> None:
-        self._out(f"{level}: {line}")
-        self._log(level, f"agent/{self._edge}", line)
-
-    def _log(self, level: Literal["info", "warning"], place: str, line: str) -> None:
-        if not self._cloud.bus.link.up:
-            return  # logs may be dropped; events may not
-        if self._logs_under_way >= MOST_LOGS:  # a script prints faster than the link carries
-            self._logs_dropped += 1
-            return
-        record = LogRecord(
-            level=level,
-            component=f"{self._edge}/{place}",
-            message=line,
-            time=self._world.timestamp(),
-            fields={"dropped_before": self._logs_dropped} if self._logs_dropped else {},
-        )
-        self._logs_dropped = 0
-        self._logs_under_way += 1
-        component, _, rest = place.partition("/")
-        self._background.spawn(self._publish_log(record, component, rest))
-
-    async def _publish_log(self, record: LogRecord, component: str, rest: str) -> None:
-        try:
-            with contextlib.suppress(HeliographError):
-                await self._cloud.publish(topics.LOG, record, self._edge, rest, form="json", component=component)
-        finally:
-            self._logs_under_way -= 1
+        self._log.warn(f"desired document refused, the last one holds: {error}")
 
     def _wake(self) -> None:
         self._changed.set()
         self._to_report.set()
-
-
-_STATES: dict[str, Literal["starting", "running", "backing-off", "finished"]] = {
-    "starting": "starting",
-    "ready": "running",
-    "backing-off": "backing-off",
-    "stopping": "finished",
-}
 
 
 def _names_blob(kept: Kept) -> bool:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.errors import HeliographError, LinkDown, Refused, Unreachable
 from heliograph.bus.event import decode
 from heliograph.bus.resources import ENDED
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT, REQUEST, STATUS, VERBS
+from heliograph.bus.transport import Message
 from heliograph.bus.world import World
 from heliograph.server import locate
 
@@ -137,7 +138,7 @@ class AsyncClient:
     async def request(self, resource: str, verb: str, document: Mapping[str, Any]) -> Any:
         """One request, one reply. Raises Refused as the coordinator says it, Unreachable where nobody answers."""
         body = json.dumps(document).encode()
-        message = await self.bus.request(REQUEST.at(resource=resource, verb=verb), body, self.timeout)
+        message = await self._answered(REQUEST.at(resource=resource, verb=verb), body)
         answer = json.loads(message.body)
         if answer.get("ok"):
             return answer.get("result")
@@ -146,6 +147,18 @@ class AsyncClient:
             raise Refused(error.get("code", "refused"), topic=error.get("topic", ""), field=error.get("field", ""),
                           expected=error["expected"], got=error.get("got", ""), hint=error.get("hint", ""))  # fmt: skip
         raise HeliographError(str(error.get("message", "the coordinator refused")))
+
+    async def _answered(self, topic: str, body: bytes) -> Message:
+        """Asks again where the link went down meanwhile: every request may be repeated, and a caller that keeps the
+        event loop to itself for some seconds loses its link."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                while True:
+                    await self.bus.link.wait_up()
+                    with contextlib.suppress(LinkDown):
+                        return await self.bus.request(topic, body, self.timeout)
+        except TimeoutError:
+            raise Unreachable(f"{self.server.shown}: no answer within {self.timeout:g} s") from None
 
     async def download(self, model: str, target: Path) -> Path:
         """The newest version of a model as a safetensors file at ``target``, verified by its SHA-256."""

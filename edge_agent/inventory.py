@@ -1,0 +1,89 @@
+"""What this node has: its data sets, indexed, and what its workers can run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from heliograph.bus.errors import Refused
+from heliograph.bus.keep import Background
+from heliograph.bus.payloads import Offer
+from heliograph.bus.resources import DatasetIndex, DatasetSpec
+from heliograph.bus.world import World
+from heliograph.edge_agent.datasets import index, resolve
+
+
+class Inventory:
+    """Data sets by name, with their files, and the offers of the workers.
+
+    Args:
+        own: data sets that the agent was started with; no document changes them.
+        roots: directories under which a Dataset's file may lie.
+        directory: where a helper process runs; what lies in it can be imported there, so it is the agent's own.
+        changed: called when something has been indexed or learned.
+    """
+
+    def __init__(
+        self,
+        own: Mapping[str, Path],
+        roots: Sequence[Path],
+        directory: Path,
+        world: World,
+        background: Background,
+        changed: Callable[[], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.datasets: dict[str, DatasetIndex] = {}
+        self.files: dict[str, Path] = {}
+        self.offers = Offer()
+        self._own = own
+        self._roots = roots
+        self._directory = directory
+        self._world = world
+        self._background = background
+        self._changed = changed
+        self._warn = warn
+        self._told: dict[str, DatasetSpec] = {}
+
+    async def index_own(self) -> None:
+        for name, path in sorted(self._own.items()):
+            self.files[name] = path
+            self.datasets[name] = await self._world.in_thread(index, name, path)
+            self._changed()
+
+    def tell(self, told: Mapping[str, DatasetSpec]) -> None:
+        """The data sets of the desired document: indexed beside, where they are not those of before."""
+        if told != self._told:
+            self._told = dict(told)
+            self._background.spawn(self._index(self._told))
+
+    async def learn_offers(self) -> None:
+        """What the workers can run is asked of them: the agent imports no framework to find out."""
+        process = await self._world.spawn(
+            [sys.executable, "-m", "heliograph.workers.offers"], env=dict(os.environ), cwd=str(self._directory)
+        )
+        assert process.stdout is not None
+        text = await process.stdout.read()
+        await process.wait()
+        try:
+            self.offers = Offer.model_validate_json(text)
+        except ValidationError:
+            self._warn(f"what the workers offer is unknown: {text[-300:].decode(errors='replace').strip()}")
+        self._changed()
+
+    async def _index(self, told: Mapping[str, DatasetSpec]) -> None:
+        for name in sorted(self.datasets.keys() - told.keys() - self._own.keys()):
+            del self.datasets[name]
+        for name, spec in sorted(told.items()):
+            if name in self._own or spec.url is None:
+                continue
+            try:
+                self.files[name] = resolve(spec.url, self._roots)
+                self.datasets[name] = await self._world.in_thread(index, name, self.files[name], spec.format)
+            except Refused as error:
+                self.datasets[name] = DatasetIndex(name=name, error=str(error))
+            self._changed()

@@ -141,7 +141,6 @@ class Agent:
                     self._report_for_ever,
                     self._forwarder.run,
                     self._follow_aggregations,
-                    self._inventory.learn_offers,
                     self._inventory.index_own,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
@@ -305,6 +304,7 @@ class Agent:
         if not self._node.bus.durable:
             await self._gateway.listening.wait()
         self._out(f"agent {self._edge} is ready")
+        await self._inventory.learn_offers()  # only now: the process that is asked would take the start's time
 
     def _report(self) -> Report:
         return Report(

@@ -97,6 +97,7 @@ class Coordinator:
                     self._follow_evaluations, self._resync, *self._presence_parts(),
                 ):  # fmt: skip
                     group.create_task(keep_running(part, self._world, self._warn))
+                await door.listening.wait()
                 self._out("coordinator is ready")
         finally:
             await self._background.close()

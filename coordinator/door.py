@@ -37,6 +37,8 @@ class Door:
         self._handler = handler
         self._working = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.listening = asyncio.Event()
+        """Set once requests on the first of the buses, the coordinator's own, are taken."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -46,6 +48,8 @@ class Door:
     async def _take(self, bus: Bus) -> None:
         # not REQUEST.filter(): a request of the wrong shape is answered as well
         async with bus.subscribe("request/#") as messages:
+            if bus is self._buses[0]:
+                self.listening.set()
             async for message in messages:
                 await self._working.acquire()
                 task = asyncio.create_task(self._answer(bus, message))

@@ -29,6 +29,8 @@ class Presence:
         self._world = world
         self._changed = changed
         self._connections: dict[str, set[int]] = {}
+        self._heard: dict[int, str] | None = None
+        """While the broker is asked for all: connections heard of since, each with its edge, or "" once it has gone."""
 
     def online(self, edge: str) -> bool:
         return bool(self._connections.get(edge))
@@ -52,6 +54,24 @@ class Presence:
                 client._remove_sub(subscription._id)
 
     async def _ask(self) -> None:
+        heard: dict[int, str] = {}
+        self._heard = heard
+        try:
+            found = await self._listed()
+        finally:
+            self._heard = None
+        for connection, edge in heard.items():  # newer than the answer, which may have been on its way
+            for held in found.values():
+                held.discard(connection)
+            if edge:
+                found.setdefault(edge, set()).add(connection)
+        before = set(self.edges())
+        self._connections = found
+        for edge in sorted(before ^ set(self.edges())):
+            self._changed(edge, edge not in before)
+
+    async def _listed(self) -> dict[str, set[int]]:
+        """The agents' connections as the broker lists them, by edge."""
         found: dict[str, set[int]] = {}
         offset = 0
         while True:
@@ -64,15 +84,13 @@ class Presence:
                     found.setdefault(edge, set()).add(int(each["cid"]))
             offset += len(connections)
             if len(connections) < _PAGE:
-                break
-        before = {edge for edge, connections in self._connections.items() if connections}
-        self._connections = found
-        for edge in sorted(before ^ found.keys()):
-            self._changed(edge, edge in found)
+                return found
 
     async def _on_connect(self, message: Msg) -> None:
         edge, connection = _client_of(message)
         if edge:
+            if self._heard is not None:
+                self._heard[connection] = edge
             held = self._connections.setdefault(edge, set())
             held.add(connection)
             if len(held) == 1:
@@ -80,6 +98,8 @@ class Presence:
 
     async def _on_disconnect(self, message: Msg) -> None:
         edge, connection = _client_of(message)
+        if self._heard is not None:
+            self._heard[connection] = ""
         held = self._connections.get(edge)
         if held and connection in held:
             held.discard(connection)

@@ -59,13 +59,20 @@ class NatsBus(Bus):
         with contextlib.suppress(*_DOWN):
             if self._nc.is_connected:
                 await self._nc.flush(timeout=1)
+        running = self._client_tasks()
         with contextlib.suppress(*_DOWN):
             await self._nc.close()
-        if self._nc._reconnection_task is not None:  # it would try for ever, and close() gives up on it
-            await end(self._nc._reconnection_task)
+        await end(*running)
         for store in self._stores.values():
             await store.close()
         self.link.set(False)
+
+    def _client_tasks(self) -> list[asyncio.Task[Any]]:
+        """What the client runs. It cancels these once and gives up on one that would try to reconnect for ever."""
+        nc = self._nc
+        tasks = [nc._reconnection_task, nc._reading_task, nc._ping_interval_task, nc._flusher_task]
+        tasks += [each._wait_for_msgs_task for each in nc._subs.values()]
+        return [task for task in tasks if task is not None]
 
     async def _connect(self) -> None:
         parts = urlsplit(self.url)
@@ -182,7 +189,7 @@ class NatsBus(Bus):
             raise Refused("too-large", expected=f"at most {limit} bytes, the broker's max_payload") from None
         except _DOWN as error:
             what = "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
-            if waiting.expired():
+            if waiting.expired() or not self._nc.is_connected:
                 raise LinkDown(f"{safe_url(self.url)}: the link went down") from None
             raise Unreachable(f"{safe_url(self.url)}: {what}") from None
         finally:

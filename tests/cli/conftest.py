@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -84,8 +85,14 @@ class CommandLine:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=self._environment | environment,
-            preexec_fn=die_with_parent,
+            preexec_fn=_as_at_a_terminal,
         )
+
+
+def _as_at_a_terminal() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, and with it all that the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent()
 
 
 async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:

@@ -27,7 +27,7 @@ from heliograph.bus.world import World
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.inventory import Inventory
-from heliograph.edge_agent.journal import Journal, Kept
+from heliograph.edge_agent.journal import QUOTA, Journal, Kept
 from heliograph.edge_agent.models import ModelStore
 from heliograph.edge_agent.node_log import NodeLog
 from heliograph.edge_agent.reconcile import (
@@ -62,6 +62,7 @@ class AgentConfig:
         code: roots under which a task's script may lie.
         data: roots under which a Dataset's file may lie.
         datasets: what this edge offers without being told.
+        quota: bytes of events that may wait in the journal.
     """
 
     name: str
@@ -74,6 +75,7 @@ class AgentConfig:
     datasets: Mapping[str, Path] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    quota: int = QUOTA
     root: str = DEFAULT_ROOT
 
 
@@ -87,7 +89,6 @@ class Agent:
         self._out = out
         self._lock = _lock(config.state)
         self._background = Background(self._out)
-        self._journal = Journal(config.state / "journal.db", self._edge, world)
         source = f"{self._edge}/agent/{world.new_id()}"
         self._cloud = Port(
             connect(
@@ -97,6 +98,7 @@ class Agent:
             source,
         )
         self._log = NodeLog(self._cloud, self._edge, self._background, out)
+        self._journal = Journal(config.state / "journal.db", self._edge, world, config.quota, self._log.warn)
         self._node = self._cloud
         if config.node != config.cloud:
             self._node = Port(connect(config.node, root=config.root, world=world, name="agent"), world, source)
@@ -117,7 +119,8 @@ class Agent:
             self._node, self._edge, self._journal, self._supervisor, self._background, self._not_taken
         )
         self._forwarder = Forwarder(
-            self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded
+            self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded,
+            self._log.warn,
         )
         self._desired = Desired(edge=self._edge, generation=Generation())
         self._holds: dict[str, Hold] = {}
@@ -125,7 +128,7 @@ class Agent:
         self._to_report = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled. Neither broker need be there."""
+        """Until cancelled. Neither broker need be there. Raises HeliographError where it can not go on."""
         self._load_desired()
         await self._cloud.bus.open()
         if self._node is not self._cloud:
@@ -146,6 +149,7 @@ class Agent:
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
                     group.create_task(keep_running(self._gateway.run, self._world, self._log.warn))
+                group.create_task(self._until_journal_fails())
         finally:
             await self._background.close()
             await self._supervisor.close()
@@ -316,6 +320,7 @@ class Agent:
             offers=self._inventory.offers,
             labels=dict(self.config.labels),
             waiting_events=self._journal.waiting,
+            dropped_events=self._journal.dropped,
         )
 
     async def _upload(self, kept: Kept) -> None:
@@ -345,8 +350,9 @@ class Agent:
         if up:
             self._to_report.set()
             self._background.spawn(self._read_desired())
-            for lane in (0, 1):
-                self._journal.wake(lane)
+
+    async def _until_journal_fails(self) -> None:
+        await self._journal.failed
 
     def _not_taken(self, topic: str, error: Refused) -> None:
         self._log.warn(f"refused on the node's broker: {error}")

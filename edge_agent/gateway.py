@@ -20,9 +20,6 @@ from heliograph.bus.transport import Message
 from heliograph.edge_agent.journal import Entry, Journal
 from heliograph.edge_agent.supervisor import Supervisor
 
-ACK_EVERY = 64
-"""A producer is told at the latest after so many events, so that its window does not run dry."""
-
 
 class Gateway:
     """Takes the node's events.
@@ -50,6 +47,7 @@ class Gateway:
         """Set once the node's broker holds what is published on it for this agent."""
         self.taken = 0
         self.refusals = 0
+        self._heads: dict[asyncio.Future[None], dict[str, tuple[str, int]]] = {}
 
     async def run(self) -> None:
         patterns = [
@@ -65,6 +63,7 @@ class Gateway:
                 except Refused as error:
                     self.refusals += 1
                     self._refused(message.topic, error)
+                await self._journal.room()
 
     def _take(self, message: Message) -> None:
         topic, params = topics.find(message.topic)
@@ -75,37 +74,36 @@ class Gateway:
             event, body = self._from_device(topic, params, message)
         else:
             event, body = self._from_worker(topic, params, message), message.body
-        producer = incarnation = ""
-        if event.sequence is not None:
+        if event.sequence is None:
+            entry = Entry(message.topic, body, topic.lane)
+        else:
             _, producer, incarnation = _source(event, message.topic)
             entry = Entry(message.topic, body, topic.lane, producer, incarnation, event.sequence)
             if not self._journal.accepts(entry):  # one again, or one behind a gap: say where we are
-                self._acknowledge(producer, incarnation)
+                self._acknowledge(producer, incarnation, self._journal.committed(producer, incarnation))
                 return
-        else:
-            entry = Entry(message.topic, body, topic.lane)
+        kept = self._journal.append(entry)
+        if kept not in self._heads:
+            self._heads[kept] = {}
+            kept.add_done_callback(self._committed)
         if entry.producer:
-            self._journal.claim(entry)
-        self._background.spawn(self._append(entry))
-
-    async def _append(self, entry: Entry) -> None:
-        try:
-            await self._journal.append(entry)
-        except HeliographError as error:
-            self.refusals += 1
-            self._refused(entry.topic, Refused("not-kept", topic=entry.topic, expected="room in the journal",
-                                               got=str(error)))  # fmt: skip
-            return
+            self._heads[kept][entry.producer] = (entry.incarnation, entry.sequence)
         self.taken += 1
-        if entry.producer and (
-            entry.sequence % ACK_EVERY == 0 or self._journal.claimed(entry.producer) == entry.sequence
-        ):
-            self._acknowledge(entry.producer, entry.incarnation, entry.sequence)
 
-    def _acknowledge(self, producer: str, incarnation: str, sequence: int | None = None) -> None:
-        highest = self._journal.committed(producer, incarnation) if sequence is None else sequence
-        ack = Ack(incarnation=incarnation, sequence=highest)
-        self._background.spawn(self._publish_ack(producer, ack))
+    def _committed(self, kept: asyncio.Future[None]) -> None:
+        """Some events are on disk, or could not be kept: one acknowledgement to each of their producers."""
+        heads = self._heads.pop(kept)
+        if kept.cancelled():
+            return
+        if error := kept.exception():
+            self.refusals += 1
+            self._refused("", Refused("not-kept", expected="room in the journal", got=str(error)))
+            return
+        for producer, (incarnation, sequence) in heads.items():
+            self._acknowledge(producer, incarnation, sequence)
+
+    def _acknowledge(self, producer: str, incarnation: str, sequence: int) -> None:
+        self._background.spawn(self._publish_ack(producer, Ack(incarnation=incarnation, sequence=sequence)))
 
     async def _publish_ack(self, producer: str, ack: Ack) -> None:
         with contextlib.suppress(HeliographError):
@@ -132,6 +130,10 @@ class Gateway:
         if is_event(tree):
             event = from_tree(tree, message.topic)
             topic.validate(event.data, message.topic)
+            device = params.get("device", "device")
+            if event.sequence is not None and _source(event, message.topic)[:2] != (self._edge, device):
+                raise Refused("invalid", topic=message.topic, field="source",
+                              expected=f"{self._edge}/{device}/<incarnation>", got=event.source)  # fmt: skip
             return event, message.body
         topic.validate(tree, message.topic)
         world = self._port.world

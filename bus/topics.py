@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -235,15 +235,24 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
     """The declared topic of an address, and its parameters. Raises Refused where there is none."""
-    for topic in TOPICS:
-        params = topic.match(address)
-        if params is not None:
-            return topic, params
+    topic, params = _found(address)
+    if topic is not None:
+        return topic, dict(params)
     head = address.split("/", 1)[0]
     shapes = [topic.pattern for topic in TOPICS if topic.words[0] == head] or [topic.pattern for topic in TOPICS]
     raise Refused(
         "unknown-topic", topic=address, expected=f"one of {', '.join(shapes)}, each word {LABEL_RULE}", got=address
     )
+
+
+@lru_cache(maxsize=4096)
+def _found(address: str) -> tuple[Topic[Any] | None, tuple[tuple[str, str], ...]]:
+    """A node's events come on few addresses, and each is looked up several times on its way."""
+    for topic in TOPICS:
+        params = topic.match(address)
+        if params is not None:
+            return topic, tuple(params.items())
+    return None, ()
 
 
 def find_by_filter(pattern: str) -> Iterator[Topic[Any]]:

@@ -20,6 +20,9 @@ from heliograph.bus.transport import Message
 from heliograph.edge_agent.journal import Entry, Journal
 from heliograph.edge_agent.supervisor import Supervisor
 
+ACK_EVERY = 0.005
+"""Seconds between two acknowledgements: each is a message, and a producer waits for none while its window has room."""
+
 
 class Gateway:
     """Takes the node's events.
@@ -48,6 +51,7 @@ class Gateway:
         self.taken = 0
         self.refusals = 0
         self._heads: dict[asyncio.Future[None], dict[str, tuple[str, int]]] = {}
+        self._to_acknowledge: dict[str, Ack] = {}
 
     async def run(self) -> None:
         patterns = [
@@ -103,11 +107,16 @@ class Gateway:
             self._acknowledge(producer, incarnation, sequence)
 
     def _acknowledge(self, producer: str, incarnation: str, sequence: int) -> None:
-        self._background.spawn(self._publish_ack(producer, Ack(incarnation=incarnation, sequence=sequence)))
+        if not self._to_acknowledge:
+            self._background.spawn(self._publish_acks())
+        self._to_acknowledge[producer] = Ack(incarnation=incarnation, sequence=sequence)
 
-    async def _publish_ack(self, producer: str, ack: Ack) -> None:
-        with contextlib.suppress(HeliographError):
-            await self._port.publish(topics.ACK, ack, sure=False, producer=producer)
+    async def _publish_acks(self) -> None:
+        await self._port.world.sleep(ACK_EVERY)
+        acks, self._to_acknowledge = self._to_acknowledge, {}
+        for producer, ack in acks.items():
+            with contextlib.suppress(HeliographError):  # the producer sends again, and is told again
+                await self._port.publish(topics.ACK, ack, sure=False, producer=producer)
 
     def _from_worker(self, topic: Topic[Any], params: dict[str, str], message: Message) -> Event:
         """A result of a task that this agent launched, signed with that launch's secret."""

@@ -208,7 +208,7 @@ class MqttBus(Bus):
 
     @asynccontextmanager
     async def _subscribe(self, patterns: tuple[str, ...]) -> AsyncIterator[AsyncIterator[Message]]:
-        arrivals = Arrivals()
+        arrivals = Arrivals(self)
         await self.link.wait_up()
         mine: list[str] = []
         try:
@@ -267,7 +267,7 @@ class MqttBus(Bus):
         if not durable:
             raise Refused("unsupported", topic=pattern, expected="a durable name: an MQTT broker keeps no past")
         await self.link.wait_up()
-        arrivals = Arrivals()
+        arrivals = Arrivals(self)
 
         def receive(raw: Any) -> None:
             message = self.as_message(raw)

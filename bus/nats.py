@@ -233,7 +233,7 @@ class NatsBus(Bus):
 
     @asynccontextmanager
     async def _subscribe(self, patterns: tuple[str, ...], queue: str) -> AsyncIterator[AsyncIterator[Message]]:
-        arrivals = Arrivals()
+        arrivals = Arrivals(self)
 
         async def put(message: Msg) -> None:
             arrivals.put(

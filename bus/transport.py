@@ -109,15 +109,15 @@ class Arrivals(AsyncIterator[Message]):
     queue is full, and with the same cure, that what must not be lost is sent again until it is acknowledged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
         self._waiting = 0
-        self.dropped = 0
 
     def put(self, message: Message) -> None:
         size = len(message.body) + _MESSAGE
         if self._waiting + size > PENDING_BYTES:
-            self.dropped += 1
+            self._bus.dropped += 1
             return
         self._waiting += size
         self._queue.put_nowait(message)
@@ -181,6 +181,8 @@ class Bus(ABC):
         self.url = url
         self.root = root
         self.link = Link()
+        self.dropped = 0
+        """Messages that came faster than their reader took them, so many that no more could be held."""
 
     @abstractmethod
     async def open(self) -> None:

@@ -18,7 +18,10 @@ def edge_of(edge: Edge, report: Report | None, online: bool, now: str) -> Edge:
     if report is not None:
         changes |= {
             "version": report.version,
-            "workers": [f"{each.worker} {each.state}" for each in report.workers],
+            "workers": [
+                f"{each.worker} {each.state}" + (f": {each.detail[:200]}" if each.detail else "")
+                for each in report.workers
+            ],
             "datasets": [each.name for each in report.datasets],
             "frameworks": [f"{name} {version}" for name, version in sorted(report.offers.frameworks.items())],
             "waiting_events": report.waiting_events,

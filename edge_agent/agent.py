@@ -226,7 +226,8 @@ class Agent:
             elif isinstance(action, Stop):
                 self._background.spawn(self._supervisor.stop(action.worker, self._tell_end))
         self._holds = holds
-        self._models.keep_only({task.model.digest for task in desired.tasks if task.model and needs_file(task)})
+        used = [*desired.tasks, *(worker.assigned for worker in self._supervisor.workers.values() if worker.assigned)]
+        self._models.keep_only({task.model.digest for task in used if task.model and needs_file(task)})
         self._to_report.set()
 
     def _assign(self, worker: Worker, task: Task, *, ended: bool = False) -> None:
@@ -315,12 +316,17 @@ class Agent:
             edge=self._edge,
             observed=self._desired.generation,
             version=__version__,
-            workers=worker_reports(self._supervisor.workers, self._holds),
+            workers=worker_reports(
+                self._supervisor.workers,
+                self._holds,
+                {task.worker: task for task in self._desired.tasks},
+                self._models.failures,
+            ),
             datasets=[self._inventory.datasets[name] for name in sorted(self._inventory.datasets)],
             offers=self._inventory.offers,
             labels=dict(self.config.labels),
             waiting_events=self._journal.waiting,
-            dropped_events=self._journal.dropped,
+            dropped_events=self._journal.dropped + self._node.bus.dropped,
         )
 
     async def _upload(self, kept: Kept) -> None:

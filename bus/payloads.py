@@ -130,7 +130,7 @@ class Report(Payload):
     waiting_events: int = 0
     """Events in the journal that the cloud has not acknowledged yet."""
     dropped_events: int = 0
-    """Events that the journal's quota cost, ever, and that came faster than the agent could take them, since its start."""
+    """Events that the journal's quota cost, ever, and that came faster than they could be taken, since the start."""
 
 
 class ModelUpdate(Payload):

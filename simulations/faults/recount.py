@@ -58,7 +58,7 @@ def _job(
             if digest != closed.model.digest:
                 yield f"{what}: its model is {closed.model.digest[:12]}, and the counted updates make {digest[:12]}"
                 return
-            plain = _plainly({edge: _arrays(file) for edge, file in files.items()}, weights)
+            plain = _plainly({edge: arrays_of(file) for edge, file in files.items()}, weights)
             for key, array in plain.items():
                 if array.tobytes() != base[key].tobytes():
                     yield f"{what}: a plain sum in the edges' order gives other bits in {key}"
@@ -73,7 +73,7 @@ def _by_project(files: Mapping[str, bytes], weights: Mapping[str, int]) -> tuple
             (place / edge).write_bytes(content)
             inputs[edge] = Input(place / edge, float(weights[edge]))
         result = aggregate(inputs, choose("FedAvg", {})[1], place / "result", threads=1)
-        return result.digest, _arrays(result.inline or (place / "result" / result.digest).read_bytes())
+        return result.digest, arrays_of(result.inline or (place / "result" / result.digest).read_bytes())
 
 
 def _plainly(updates: Mapping[str, Model], weights: Mapping[str, int]) -> Model:
@@ -89,6 +89,7 @@ def _plainly(updates: Mapping[str, Model], weights: Mapping[str, int]) -> Model:
             for key, array in found.items()}  # fmt: skip
 
 
-def _arrays(content: bytes) -> Model:
+def arrays_of(content: bytes) -> Model:
+    """The arrays of a safetensors file in memory, copied out of it."""
     with TensorFile(content) as file:
         return {name: array.copy() for name, array in file.arrays().items()}

@@ -18,7 +18,7 @@ from heliograph.client import AsyncClient
 from heliograph.simulations.cluster import LocalCluster
 from heliograph.simulations.faults.device import Device
 from heliograph.simulations.faults.driver import Driver, Timeline
-from heliograph.simulations.faults.evidence import Evidence, collect
+from heliograph.simulations.faults.evidence import Evidence, Follower, collect
 from heliograph.simulations.faults.invariants import check, pass_over_repeats
 from heliograph.simulations.faults.jobs import DATASET, SCRIPT, Jobs, within, write_samples
 from heliograph.simulations.faults.plan import COORDINATOR, Fault
@@ -31,6 +31,9 @@ MOSQUITTO = EDGES[0]
 """The edge whose node has a mosquitto, as its packager left it, where one is installed."""
 SETTLE = 60.0
 """Seconds within which, after the last fault, everything has to be as if none had been."""
+
+LAST = 15.0
+"""Seconds that a consumer has for what it has not seen then."""
 
 
 @dataclass
@@ -93,9 +96,10 @@ async def run(faults: Sequence[Fault], seconds: float, seed: int | str, director
         timeline = Timeline(world)
         driver = Driver(cluster, brokers, devices, clocks, timeline)
         jobs = Jobs(client, EDGES, world, timeline.note)
+        follower = Follower(client.bus)
         timeline.start()
         watching, working = asyncio.create_task(driver.watch()), asyncio.create_task(jobs.run())
-        stack.push_async_callback(end, watching, working)
+        stack.push_async_callback(end, watching, working, asyncio.create_task(follower.run()))
         await driver.run(faults)
         await world.sleep(max(0.0, seconds - timeline.seconds))
         timeline.note("the faults are over")
@@ -103,6 +107,8 @@ async def run(faults: Sequence[Fault], seconds: float, seed: int | str, director
         incidents = await _settle(cluster, devices, working, timeline)
         lives = {edge: device.lives for edge, device in devices.items()}
         evidence = await collect(client.bus, lives, samples, SETTLE)
+        newest = evidence.telemetry[-1].sequence if evidence.telemetry else 0
+        evidence.followed = await follower.reach(newest, LAST)
         evidence.jobs = list(jobs.documents.values())
         evidence.incidents = driver.incidents + incidents
         timeline.note("everything has been read")

@@ -32,6 +32,7 @@ class Arrival:
     edge: str
     event: Event
     headers: Mapping[str, str]
+    sequence: int
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Evidence:
     Attributes:
         lives: each edge's device's incarnations, oldest first.
         telemetry: the stream's messages, in its order.
+        followed: the stream's sequences as a consumer saw them that read along while the faults went on.
         jobs: the last document of each job.
         records: the close records, from key-value.
         told: the events that a round is closed, from their stream, repeats and all.
@@ -51,6 +53,7 @@ class Evidence:
 
     lives: dict[str, list[Life]] = field(default_factory=dict)
     telemetry: list[Arrival] = field(default_factory=list)
+    followed: list[int] = field(default_factory=list)
     jobs: list[dict[str, Any]] = field(default_factory=list)
     records: list[Aggregation] = field(default_factory=list)
     told: list[Aggregation] = field(default_factory=list)
@@ -69,7 +72,7 @@ async def collect(bus: Bus, lives: dict[str, list[Life]], samples: Mapping[str, 
 
     def arrived(message: Message) -> bool:
         event = decode(message.body, message.topic)
-        found.telemetry.append(Arrival(message.topic.split("/")[2], event, message.headers))
+        found.telemetry.append(Arrival(message.topic.split("/")[2], event, message.headers, message.sequence))
         wanted.discard((event.source, event.sequence or 0))
         return not wanted
 
@@ -81,6 +84,31 @@ async def collect(bus: Bus, lives: dict[str, list[Life]], samples: Mapping[str, 
     entries = await (await bus.kv(ROUNDS)).entries()
     found.records = [Aggregation.model_validate_json(each.value) for each in entries]
     return found
+
+
+class Follower:
+    """A consumer that reads telemetry along, from the stream's beginning, whatever becomes of the broker."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._arrived = asyncio.Event()
+        self.seen: list[int] = []
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with self._bus.consume(TELEMETRY.filter()) as messages:
+            async for message in messages:
+                self.seen.append(message.sequence)
+                self._arrived.set()
+
+    async def reach(self, sequence: int, timeout: float) -> list[int]:
+        """What it has seen once it has come so far, or after ``timeout`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while sequence not in self.seen[-1:]:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        return self.seen
 
 
 async def _read(bus: Bus, topic: Topic[Any], take: Callable[[Message], bool]) -> None:

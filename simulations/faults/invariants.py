@@ -22,6 +22,7 @@ def check(evidence: Evidence) -> list[str]:
     invariants: tuple[Callable[[Evidence], Iterator[str]], ...] = (
         nothing_ended_by_itself,
         every_acknowledged_event_arrived_once,
+        a_consumer_sees_the_stream,
         every_job_succeeded,
         every_update_counts_once,
         recount,
@@ -55,6 +56,15 @@ def every_acknowledged_event_arrived_once(evidence: Evidence) -> Iterator[str]:
         came = dict(blocks)
         for life in lives:
             yield from _life(life, came.get(life.source, []))
+
+
+def a_consumer_sees_the_stream(evidence: Evidence) -> Iterator[str]:
+    """Who reads along through the faults sees each message of the stream once, in its order."""
+    there = [each.sequence for each in evidence.telemetry]
+    if evidence.followed != there:
+        at = next((n for n, (one, two) in enumerate(zip(there, evidence.followed, strict=False)) if one != two),
+                  min(len(there), len(evidence.followed)))  # fmt: skip
+        yield f"of {len(there)} messages of telemetry a consumer saw {len(evidence.followed)}; they part at {at + 1}"
 
 
 def pass_over_repeats(evidence: Evidence) -> tuple[list[tuple[str, Event]], int]:

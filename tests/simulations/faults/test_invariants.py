@@ -32,7 +32,7 @@ JOB, UID, ROUNDS = "small-1", "u1", 2
 
 def _arrival(source: str, number: int, n: int) -> Arrival:
     event = Event("id", source, "heliograph.telemetry.v1", reading(source, number), sequence=number)
-    return Arrival("edge-1", event, headers_of("edge-1.j.1", n))
+    return Arrival("edge-1", event, headers_of("edge-1.j.1", n), sequence=0)
 
 
 def _ref(content: bytes) -> WeightsRef:
@@ -65,7 +65,9 @@ def sound(tmp_path: Path) -> Evidence:
     evidence.lives = {"edge-1": [Life(FIRST, sent=6, acknowledged=3), Life(SECOND, sent=4, acknowledged=4)]}
     sent = [(FIRST, number) for number in range(1, 6)] + [(SECOND, number) for number in range(1, 5)]
     arrivals = [_arrival(source, number, n) for n, (source, number) in enumerate(sent, 1)]
-    evidence.telemetry = [*arrivals[:5], *arrivals[2:]]  # some of it twice, as after a cut
+    stored = [*arrivals[:5], *arrivals[2:]]  # some of it twice, as after a cut
+    evidence.telemetry = [replace(each, sequence=place) for place, each in enumerate(stored, 1)]
+    evidence.followed = [each.sequence for each in evidence.telemetry]
     _close(evidence, 0, None, EDGES[:1], tmp_path)
     for round in range(1, ROUNDS + 1):
         model = evidence.records[-1].model
@@ -124,6 +126,10 @@ def _impersonate(evidence: Evidence) -> None:
 def _change(evidence: Evidence) -> None:
     last = evidence.telemetry[-1]
     evidence.telemetry[-1] = replace(last, event=replace(last.event, data={"number": 4, "value": "changed"}))
+
+
+def _miss_a_message(evidence: Evidence) -> None:
+    del evidence.followed[3]
 
 
 def _fail_a_job(evidence: Evidence) -> None:
@@ -199,6 +205,7 @@ PLANTED: list[tuple[Callable[[Evidence], Any], str]] = [
     (_invent, "4 events were sent, and these came: 5"),
     (_impersonate, "which never was"),
     (_change, "was sent with other content"),
+    (_miss_a_message, "of 12 messages of telemetry a consumer saw 11; they part at 4"),
     (_fail_a_job, "job small-1 is Failed"),
     (_end_a_process, "ended by itself"),
     (_forget_a_record, "no close record"),

@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TextIO
@@ -21,6 +21,10 @@ from heliograph.simulations.relay import Relay
 
 READY_TIMEOUT = 30.0
 STOP_GRACE = 6.0
+
+
+def _heliograph(name: str) -> Sequence[str]:
+    return sys.executable, "-m", "heliograph.cli.main"
 
 
 @dataclass
@@ -62,6 +66,7 @@ class LocalCluster:
         relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
         doors: external MQTT brokers in front of the coordinator.
         log: a file that gets what the processes print, a line each, with the component before it.
+        program: for a node's name or ``coordinator`` the words that run ``heliograph`` there.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class LocalCluster:
         doors: tuple[str, ...] = (),
         world: World | None = None,
         log: Path | None = None,
+        program: Callable[[str], Sequence[str]] = _heliograph,
     ) -> None:
         self.directory = directory.resolve()
         self.world = world or World()
@@ -86,6 +92,7 @@ class LocalCluster:
         self._log_path = log
         self._log: TextIO | None = None
         self._relayed = relayed
+        self._program = program
         names = [CLOUD, *(require_label(name, "edge") for name in edges)]
         users = [User("coordinator", self._secret(), "coordinator"), User("operator", self._secret(), "operator"),
                  User("worker-cloud", self._secret(), "cloud-worker")]  # fmt: skip
@@ -140,7 +147,7 @@ class LocalCluster:
             "HELIOGRAPH_STATUS": self.broker.url("coordinator", "mqtt"),
             "HELIOGRAPH_DOORS": " ".join(self._doors),
         }
-        self._coordinator = Child("coordinator", _heliograph("coordinator"), environment)
+        self._coordinator = Child("coordinator", [*self._program("coordinator"), "coordinator"], environment)
         await self._spawn(self._coordinator)
 
     async def start_agent(self, name: str) -> None:
@@ -161,7 +168,7 @@ class LocalCluster:
             }
         else:
             environment |= {"HELIOGRAPH_NODE": node.external_broker}
-        argv = _heliograph("agent", "--name", name, "--state", str(node.directory / "state"))
+        argv = [*self._program(name), "agent", "--name", name, "--state", str(node.directory / "state")]
         for root in self._code:
             argv += ["--code", str(root)]
         for root in self._data:
@@ -173,13 +180,18 @@ class LocalCluster:
 
     async def kill(self, name: str) -> None:
         """SIGKILL to the coordinator or to an edge's agent; the agent's workers die with it."""
-        child = self._coordinator if name == "coordinator" else self.nodes[name].child
+        child = self._child(name)
         if child is not None and child.process is not None and child.process.returncode is None:
             child.process.kill()
             await child.process.wait()
 
+    def exit_code(self, name: str) -> int | None:
+        """With what the coordinator or a node's agent ended; None while it runs."""
+        child = self._child(name)
+        return child.process.returncode if child is not None and child.process is not None else None
+
     def pid(self, name: str) -> int:
-        child = self._coordinator if name == "coordinator" else self.nodes[name].child
+        child = self._child(name)
         assert child is not None and child.process is not None
         return child.process.pid
 
@@ -202,6 +214,9 @@ class LocalCluster:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def _child(self, name: str) -> Child | None:
+        return self._coordinator if name == "coordinator" else self.nodes[name].child
 
     async def _spawn(self, child: Child) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
@@ -248,7 +263,3 @@ async def _end(child: Child) -> None:
             await child.process.wait()
     if child.reading is not None:
         await child.reading
-
-
-def _heliograph(*words: str) -> list[str]:
-    return [sys.executable, "-m", "heliograph.cli.main", *words]

@@ -1,8 +1,9 @@
 """Blobs on JetStream's object store (NATS ADR-20), so that ``nats object ls`` lists them.
 
-A blob's object name is its SHA-256, and its chunks lie under a subject made of it: an upload that was cut goes on
-after the last whole chunk, a download after the last chunk that reached the disk. The content is hashed once, by
-whoever receives it; the digest in the object's metadata is the one its producer took.
+A blob's object name is its SHA-256 or ends in it, and its chunks lie under a subject made of it: an upload that was
+cut goes on after the last whole chunk, a download after the last chunk that reached the disk. The content is hashed
+once, by whoever receives it; the digest in the object's metadata is the one its producer took. Each chunk bears its
+place: a broker that was killed may bring back some of what had been deleted.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from heliograph.bus.errors import HeliographError, Refused, Unreachable
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.world import World
 
-CHUNK = 1 << 20
-"""Bytes of a chunk: nats-server's default max_payload. At 128 KiB the synced writes take three times as long."""
+_HEADERS = 4096
+CHUNK = (1 << 20) - _HEADERS
+"""Bytes of a chunk: with its headers nats-server's default max_payload. At 128 KiB the synced writes take three times
+as long."""
+_PLACE = "Heliograph-Chunk"
 WINDOW = 16
 """Chunks on their way that the broker has not acknowledged."""
 
@@ -70,17 +74,17 @@ class NatsBlobs:
         if "error" in answer and answer["error"].get("err_code") != 10058:
             raise HeliographError(f"bucket {self.bucket}: {answer['error'].get('description')}")
 
-    async def has(self, digest: str) -> bool:
-        return await self._info(digest) is not None
+    async def has(self, name: str) -> bool:
+        return await self._info(name) is not None
 
     async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
         stored = ref.model_copy(update={"bucket": self.bucket, "inline": None})
         chunks = -(-ref.size // CHUNK)
-        done = await self._chunks(ref.digest)
-        if done == chunks and await self._info(ref.digest) is not None:
+        done = await self._whole_chunks(ref.name)
+        if done == chunks and await self._info(ref.name) is not None:
             return stored
-        if done > chunks:  # left by something else; begin anew
-            await self._purge(f"C.{ref.digest}")
+        if done is None or done > chunks:  # left by something else; begin anew
+            await self._purge(f"C.{ref.name}")
             done = 0
         await self._cancellable(self._upload, path, ref, done)
         return stored
@@ -88,16 +92,16 @@ class NatsBlobs:
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
         if target.exists():
             return target
-        if not ref.size and await self._info(ref.digest) is None:  # it has no chunk that could be missing
+        if not ref.size and await self._info(ref.name) is None:  # it has no chunk that could be missing
             raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
         await self._cancellable(self._download, ref, target)
         return target
 
-    async def delete(self, digest: str) -> None:
-        await self._purge(f"M.{_encoded(digest)}")
-        await self._purge(f"C.{digest}")
+    async def delete(self, name: str) -> None:
+        await self._purge(f"M.{_encoded(name)}")
+        await self._purge(f"C.{name}")
 
-    async def digests(self) -> list[str]:
+    async def names(self) -> list[str]:
         answer = await self._json(
             f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": f"$O.{self._store}.M.>"}
         )
@@ -146,18 +150,25 @@ class NatsBlobs:
         assert isinstance(answer, dict)
         return answer
 
-    async def _info(self, digest: str) -> dict[str, Any] | None:
-        subject = f"$JS.API.DIRECT.GET.OBJ_{self._store}.$O.{self._store}.M.{_encoded(digest)}"
+    async def _info(self, name: str) -> dict[str, Any] | None:
+        subject = f"$JS.API.DIRECT.GET.OBJ_{self._store}.$O.{self._store}.M.{_encoded(name)}"
         answer = await self._ask(subject)
         if (answer.headers or {}).get("Status") == "404":
             return None
         info = json.loads(answer.data)
         return None if info.get("deleted") else info
 
-    async def _chunks(self, digest: str) -> int:
-        subject = f"$O.{self._store}.C.{digest}"
+    async def _whole_chunks(self, name: str) -> int | None:
+        """How many chunks are there, from the first one on; None where they are not in their places."""
+        subject = f"$O.{self._store}.C.{name}"
         answer = await self._json(f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": subject})
-        return int((answer.get("state", {}).get("subjects") or {}).get(subject, 0))
+        count = int((answer.get("state", {}).get("subjects") or {}).get(subject, 0))
+        if not count:
+            return 0
+        ends = ({"seq": 1, "next_by_subj": subject}, {"last_by_subj": subject})
+        found = [await self._ask(f"$JS.API.DIRECT.GET.OBJ_{self._store}", json.dumps(each).encode()) for each in ends]
+        places = [(each.headers or {}).get(_PLACE) for each in found]
+        return count if places == ["0", str(count - 1)] else None
 
     async def _purge(self, tail: str) -> None:
         await self._json(f"$JS.API.STREAM.PURGE.OBJ_{self._store}", {"filter": f"$O.{self._store}.{tail}"})
@@ -165,9 +176,9 @@ class NatsBlobs:
     def _described(self, ref: WeightsRef) -> bytes:
         """The object's metadata, as ADR-20 has it."""
         info = {
-            "name": ref.digest,
+            "name": ref.name,
             "bucket": self._store,
-            "nuid": ref.digest,
+            "nuid": ref.name,
             "size": ref.size,
             "chunks": -(-ref.size // CHUNK),
             "mtime": self._world.timestamp(),
@@ -181,16 +192,16 @@ class NatsBlobs:
             size = os.fstat(file.fileno()).st_size
             if size != ref.size:
                 raise Refused("invalid", topic=str(path), expected=f"{ref.size} bytes", got=f"{size} bytes")
-            if link.max_payload < CHUNK:
-                raise HeliographError(f"the broker's max_payload is {link.max_payload}; blobs need {CHUNK}")
-            chunks, meta = f"$O.{self._store}.C.{ref.digest}", f"$O.{self._store}.M.{_encoded(ref.digest)}"
+            if link.max_payload < CHUNK + _HEADERS:
+                raise HeliographError(f"the broker's max_payload is {link.max_payload}; blobs need {CHUNK + _HEADERS}")
+            chunks, meta = f"$O.{self._store}.C.{ref.name}", f"$O.{self._store}.M.{_encoded(ref.name)}"
             with _mapped(file, size) as view:
                 waiting = 0
                 for start in range(done * CHUNK, size, CHUNK):
                     if stop.is_set():
                         raise Unreachable(f"blob {ref.digest[:12]}: the upload was cancelled")
                     with view[start : start + CHUNK] as chunk:
-                        link.publish(chunks, chunk)
+                        link.publish(chunks, chunk, f"{_PLACE}: {start // CHUNK}")
                     waiting += 1
                     while waiting >= WINDOW:
                         waiting -= _acknowledged(link)
@@ -227,7 +238,7 @@ class NatsBlobs:
         buffer = memoryview(bytearray(min(CHUNK, ref.size)))
         with place.open("r+" if place.exists() else "w") as note:
             while at < ref.size:
-                ask = {"seq": sequence + 1, "next_by_subj": f"$O.{self._store}.C.{ref.digest}", "batch": WINDOW}
+                ask = {"seq": sequence + 1, "next_by_subj": f"$O.{self._store}.C.{ref.name}", "batch": WINDOW}
                 link.publish(f"$JS.API.DIRECT.GET.OBJ_{self._store}", json.dumps(ask).encode())
                 while True:
                     delivery = link.next()
@@ -235,18 +246,24 @@ class NatsBlobs:
                         link.payload(delivery)
                         if status == "204":
                             break
+                        place.unlink(missing_ok=True)  # what is missing may have been stored anew, at its beginning
                         reason = "is not in bucket" if status == "404" else delivery.headers.get("Description")
                         raise Unreachable(f"blob {ref.digest[:12]} {reason} {self.bucket} yet")
-                    if delivery.size > CHUNK or at + delivery.size > ref.size:
+                    if delivery.size > len(buffer):
                         raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
                     if stop.is_set():
                         raise Unreachable(f"blob {ref.digest[:12]}: the download was cancelled")
                     chunk = buffer[: delivery.size]
                     link.read_into(chunk)
+                    sequence = int(delivery.headers["Nats-Sequence"])
+                    wanted = str(at // CHUNK) if at < ref.size else ""
+                    if delivery.headers.get(_PLACE, wanted) != wanted:
+                        continue  # one that had been deleted and came back
+                    if at + delivery.size > ref.size:
+                        raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
                     file.write(chunk)
                     hasher.update(chunk)
                     at += delivery.size
-                    sequence = int(delivery.headers["Nats-Sequence"])
                     file.flush()
                     note.seek(0)  # not truncated: the file system would write it out each time
                     note.write(f"{sequence} {at}\n")

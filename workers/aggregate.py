@@ -28,7 +28,7 @@ from heliograph.workers.algorithms import choose
 from heliograph.workers.blocks import Input, aggregate
 from heliograph.workers.checks import check_claims, check_norm, check_weights
 from heliograph.workers.collection import CloseReason, Collection, Staged
-from heliograph.workers.runtime import Launch, Runtime, log, run
+from heliograph.workers.runtime import Launch, Runtime, log, of_round, run
 
 ROUNDS = "rounds"
 """The key-value bucket of close records: ``<job uid>.<round>``."""
@@ -57,7 +57,7 @@ class Aggregator:
         """Held while a closed round is told and tidied up: the job's end waits for it."""
         self._fetching = asyncio.Semaphore(FETCHES)
         self._stages: set[asyncio.Task[None]] = set()
-        self._models: list[str] = []
+        self._models: list[WeightsRef] = []
         self._reading: asyncio.Task[None] | None = None
         self._to_tidy: asyncio.Queue[tuple[Collection, Aggregation]] = asyncio.Queue()
         self._updates = runtime.launch.directory / "updates"
@@ -271,7 +271,7 @@ class Aggregator:
                 model = await self._world.in_thread(summed)
             if model.inline is None:
                 store = await self._runtime.bus.blobs(MODELS)
-                model = await store.put(models / model.digest, model)
+                model = await store.put(models / model.digest, of_round(model, collection.job_uid, collection.round))
         settled = [sequence for _, sequence in self._ahead]
         return Aggregation(
             job=self._task.job if self._task else "",
@@ -314,19 +314,19 @@ class Aggregator:
             if ref.bucket is not None:
                 await self._world.in_thread(_remove, self._updates / f"{edge}-{ref.digest}")
                 with contextlib.suppress(HeliographError):
-                    await (await self._runtime.bus.blobs(ref.bucket)).delete(ref.digest)
+                    await (await self._runtime.bus.blobs(ref.bucket)).delete(ref.name)
         if closed.model is not None and closed.model.inline is None:
-            self._models.append(closed.model.digest)
+            self._models.append(closed.model)
         await self._drop_models(KEPT_MODELS)
 
     async def _drop_models(self, keep: int) -> None:
         while len(self._models) > keep:
             old = self._models.pop(0)
-            if old in self._models:
-                continue
-            await self._world.in_thread(_remove, self._runtime.launch.models / old)
-            with contextlib.suppress(HeliographError):
-                await (await self._runtime.bus.blobs(MODELS)).delete(old)
+            if old not in self._models:
+                with contextlib.suppress(HeliographError):
+                    await (await self._runtime.bus.blobs(MODELS)).delete(old.name)
+            if old.digest not in {each.digest for each in self._models}:
+                await self._world.in_thread(_remove, self._runtime.launch.models / old.digest)
 
 
 def _remove(file: Path) -> None:

@@ -91,7 +91,7 @@ class WorkerSession:
         assert self._present is not None
         task = self._present.task
         written = write(arrays, self._runtime.launch.directory / "outbox")
-        weights = written if written.inline else self._call(self._runtime.offer(written))
+        weights = written if written.inline else self._call(self._runtime.offer(written, task.job_uid, task.round))
         update = ModelUpdate(
             job=task.job,
             job_uid=task.job_uid,

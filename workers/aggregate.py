@@ -20,7 +20,7 @@ from heliograph.bus.payloads import Aggregation, Assignment, ModelUpdate, Task
 from heliograph.bus.payloads import Refused as NotCounted
 from heliograph.bus.port import Received
 from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.tensors import Tensor, TensorFile
+from heliograph.bus.tensors import Tensor, TensorFile, origin
 from heliograph.bus.topics import MODEL_UPDATE
 from heliograph.bus.transport import Message
 from heliograph.bus.world import World
@@ -264,10 +264,11 @@ class Aggregator:
                 for edge, each in staged.items()
             }
             models = self._runtime.launch.models
+            mine = origin(collection.job_uid, collection.round)
             if sum(each.update.weights.size for each in staged.values()) < 4_000_000:
-                model = aggregate(inputs, self._combine, models, threads=1, layout=self._layout)
+                model = aggregate(inputs, self._combine, models, threads=1, layout=self._layout, metadata=mine)
             else:
-                summed = partial(aggregate, inputs, self._combine, models, layout=self._layout)
+                summed = partial(aggregate, inputs, self._combine, models, layout=self._layout, metadata=mine)
                 model = await self._world.in_thread(summed)
             if model.inline is None:
                 store = await self._runtime.bus.blobs(MODELS)
@@ -315,7 +316,7 @@ class Aggregator:
                 await self._world.in_thread(_remove, self._updates / f"{edge}-{ref.digest}")
                 with contextlib.suppress(HeliographError):
                     await (await self._runtime.bus.blobs(ref.bucket)).delete(ref.digest)
-        if closed.model is not None and closed.model.inline is None:
+        if closed.counted and closed.model is not None and closed.model.inline is None:  # its own, not the base again
             self._models.append(closed.model.digest)
         await self._drop_models(KEPT_MODELS)
 

@@ -56,7 +56,8 @@ class Aggregator:
         self._closing = asyncio.Lock()
         """Held while a closed round is told and tidied up: the job's end waits for it."""
         self._fetching = asyncio.Semaphore(FETCHES)
-        self._stages: set[asyncio.Task[None]] = set()
+        self._stages: dict[str, asyncio.Task[None]] = {}
+        """By edge: what fetches and checks its update of the present round."""
         self._models: list[str] = []
         self._reading: asyncio.Task[None] | None = None
         self._to_tidy: asyncio.Queue[tuple[Collection, Aggregation]] = asyncio.Queue()
@@ -72,7 +73,7 @@ class Aggregator:
                 closing.cancel()
             await self._to_tidy.join()
             tidying.cancel()
-            for task in self._stages:
+            for task in self._stages.values():
                 task.cancel()
             if self._reading is not None:
                 self._reading.cancel()
@@ -169,9 +170,7 @@ class Aggregator:
             log(f"refused: {edge}: {reason}")
         else:
             collection.staging[edge] = update
-            stage = asyncio.create_task(self._stage(collection, update, edge, sequence))
-            self._stages.add(stage)
-            stage.add_done_callback(self._stages.discard)
+            self._stages[edge] = asyncio.create_task(self._stage(collection, update, edge, sequence))
         self._changed.set()
 
     async def _stage(self, collection: Collection, update: ModelUpdate, edge: str, sequence: int) -> None:
@@ -233,6 +232,8 @@ class Aggregator:
     async def _close(self, collection: Collection, reason: CloseReason) -> None:
         assert self._task is not None
         self._collection = None
+        for edge in collection.give_up():
+            self._stages[edge].cancel()  # else it would ask for ever, in the place of another's fetch
         closed = await self._result(collection, reason)
         rounds = await self._runtime.bus.kv(ROUNDS)
         key = f"{collection.job_uid}.{collection.round}"

@@ -89,6 +89,17 @@ def test_the_deadline_does_not_close_with_fewer_than_the_least() -> None:
     assert collection.close_reason(99) == "deadline"
 
 
+def test_an_update_whose_weights_never_come_holds_nobody_beyond_the_deadline() -> None:
+    collection = _collection()
+    collection.staging["edge-2"] = _update("edge-2")
+    _stage(collection, "edge-1")
+    assert collection.close_reason(9.9) is None
+    assert collection.close_reason(10.0) == "deadline"
+    assert collection.give_up() == ["edge-2"]
+    assert not collection.staging
+    assert [(each.edge, each.round) for each in collection.late] == [("edge-2", 3)]
+
+
 def test_nobody_reachable_is_not_everybody_answered() -> None:
     collection = _collection(_spec(reachable=[]))
     _stage(collection, "edge-1")

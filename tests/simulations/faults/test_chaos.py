@@ -18,6 +18,7 @@ FAULTS = (
     Fault("kill-agent", "edge-1", at=1.0, duration=0.5),
     Fault("kill-worker", "edge-3", at=1.5, duration=0.0),
     Fault("kill-worker", "cloud", at=2.0, duration=0.0),
+    Fault("full-disk", "edge-2", at=2.0, duration=1.5, amount=-1.0),
     Fault("restart-device", "edge-3", at=2.2, duration=0.2),
     Fault("kill-node-broker", "edge-3", at=3.0, duration=0.3),
     Fault("kill-broker", "cloud", at=4.0, duration=0.5),

@@ -51,6 +51,9 @@ class Aggregator:
         self._base: Path | bytes | None = None
         self._layout: Mapping[str, Tensor] | None = None
         self._ahead: list[tuple[Received[ModelUpdate], int]] = []
+        self._uninvited: dict[str, tuple[Received[ModelUpdate], int]] = {}
+        """Updates of the present round from edges that are not asked now: a round's participants may change, and come
+        back, where all of them have gone."""
         self._position = 0
         self._changed = asyncio.Event()
         self._closing = asyncio.Lock()
@@ -86,6 +89,9 @@ class Aggregator:
         if self._task is not None and (self._task.job_uid, self._task.round) == (task.job_uid, task.round):
             if self._collection is not None:
                 self._collection.spec = task.collect
+                waiting, self._uninvited = self._uninvited, {}
+                for received, sequence in waiting.values():
+                    self._take(received, sequence)
                 self._changed.set()
             return
         if self._task is None:  # this process's first: an earlier one may have closed the round already
@@ -165,6 +171,8 @@ class Aggregator:
         elif judgement == "late":
             collection.late.append(_note(edge, update.round, reason))
             log(f"late: {edge}: {reason}")
+        elif judgement == "uninvited":
+            self._uninvited.setdefault(edge, (received, sequence))
         elif judgement == "refused":
             collection.refuse(edge, update.round, reason)
             log(f"refused: {edge}: {reason}")
@@ -232,6 +240,9 @@ class Aggregator:
     async def _close(self, collection: Collection, reason: CloseReason) -> None:
         assert self._task is not None
         self._collection = None
+        for edge in sorted(self._uninvited):
+            collection.refuse(edge, collection.round, f"edge {edge} was not asked in round {collection.round}")
+        self._uninvited.clear()
         for edge in collection.give_up():
             self._stages[edge].cancel()  # else it would ask for ever, in the place of another's fetch
         closed = await self._result(collection, reason)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from heliograph.bus.payloads import ModelUpdate, Refused, RoundSpec
 
-Judgement = Literal["stage", "duplicate", "late", "ahead", "refused"]
+Judgement = Literal["stage", "duplicate", "late", "ahead", "uninvited", "refused"]
 CloseReason = Literal["complete", "quorum", "deadline"]
 
 
@@ -57,8 +57,6 @@ class Collection:
             return "ahead", ""
         if update.round > self.round:
             return "refused", f"field round: expected {self.round}, got {update.round}"
-        if edge not in self.spec.participants:
-            return "refused", f"edge {edge} was not asked in round {self.round}"
         known = self.staging.get(edge) or (self.staged[edge].update if edge in self.staged else None)
         if known is not None:
             if known.weights.digest == update.weights.digest:
@@ -66,6 +64,8 @@ class Collection:
             return "refused", f"round {self.round}: a second update with other weights; the first one counts"
         if any(each.edge == edge and each.round == self.round for each in self.refused):
             return "duplicate", ""
+        if edge not in self.spec.participants:
+            return "uninvited", f"edge {edge} was not asked in round {self.round}"
         return "stage", ""
 
     def refuse(self, edge: str, round: int, reason: str) -> None:

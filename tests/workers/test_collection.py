@@ -49,6 +49,8 @@ def test_each_edge_is_staged_at_most_once(sent: list[tuple[str, int, str]]) -> N
         elif judgement == "refused":
             assert reason
             collection.refuse(edge, round, reason)
+        elif judgement == "uninvited":
+            assert edge == "stranger"
         elif judgement == "late":
             assert round < 3
         elif judgement == "ahead":

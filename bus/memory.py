@@ -231,27 +231,27 @@ class _MemoryBlobs:
         self.bucket = bucket
         self._content = content
 
-    async def has(self, name: str) -> bool:
-        return name in self._content
+    async def has(self, digest: str) -> bool:
+        return digest in self._content
 
     async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
-        self._content[ref.name] = path.read_bytes()
+        self._content[ref.digest] = path.read_bytes()
         return ref.model_copy(update={"bucket": self.bucket, "inline": None})
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
-        if ref.name not in self._content:
+        if ref.digest not in self._content:
             raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
-        content = self._content[ref.name]
+        content = self._content[ref.digest]
         if hashlib.sha256(content).hexdigest() != ref.digest:
             raise Unreachable(f"blob {ref.digest[:12]} arrived damaged; it will be fetched again")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         return target
 
-    async def delete(self, name: str) -> None:
-        self._content.pop(name, None)
+    async def delete(self, digest: str) -> None:
+        self._content.pop(digest, None)
 
-    async def names(self) -> list[str]:
+    async def digests(self) -> list[str]:
         return sorted(self._content)
 
 

@@ -1,9 +1,9 @@
 """Blobs on JetStream's object store (NATS ADR-20), so that ``nats object ls`` lists them.
 
-A blob's object name is its SHA-256 or ends in it, and its chunks lie under a subject made of it: an upload that was
-cut goes on after the last whole chunk, a download after the last chunk that reached the disk. The content is hashed
-once, by whoever receives it; the digest in the object's metadata is the one its producer took. Each chunk bears its
-place: a broker that was killed may bring back some of what had been deleted.
+A blob's object name is its SHA-256, and its chunks lie under a subject made of it: an upload that was cut goes on
+after the last whole chunk, a download after the last chunk that reached the disk. The content is hashed once, by
+whoever receives it; the digest in the object's metadata is the one its producer took. Each chunk bears its place: a
+broker that was killed may bring back some of what had been deleted.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ class NatsBlobs:
         if "error" in answer and answer["error"].get("err_code") != 10058:
             raise HeliographError(f"bucket {self.bucket}: {answer['error'].get('description')}")
 
-    async def has(self, name: str) -> bool:
-        return await self._info(name) is not None
+    async def has(self, digest: str) -> bool:
+        return await self._info(digest) is not None
 
     async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
         stored = ref.model_copy(update={"bucket": self.bucket, "inline": None})
         chunks = -(-ref.size // CHUNK)
-        done = await self._whole_chunks(ref.name)
-        if done == chunks and await self._info(ref.name) is not None:
+        done = await self._whole_chunks(ref.digest)
+        if done == chunks and await self._info(ref.digest) is not None:
             return stored
         if done is None or done > chunks:  # left by something else; begin anew
-            await self._purge(f"C.{ref.name}")
+            await self._purge(f"C.{ref.digest}")
             done = 0
         await self._cancellable(self._upload, path, ref, done)
         return stored
@@ -92,16 +92,16 @@ class NatsBlobs:
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
         if target.exists():
             return target
-        if not ref.size and await self._info(ref.name) is None:  # it has no chunk that could be missing
+        if not ref.size and await self._info(ref.digest) is None:  # it has no chunk that could be missing
             raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
         await self._cancellable(self._download, ref, target)
         return target
 
-    async def delete(self, name: str) -> None:
-        await self._purge(f"M.{_encoded(name)}")
-        await self._purge(f"C.{name}")
+    async def delete(self, digest: str) -> None:
+        await self._purge(f"M.{_encoded(digest)}")
+        await self._purge(f"C.{digest}")
 
-    async def names(self) -> list[str]:
+    async def digests(self) -> list[str]:
         answer = await self._json(
             f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": f"$O.{self._store}.M.>"}
         )
@@ -150,17 +150,17 @@ class NatsBlobs:
         assert isinstance(answer, dict)
         return answer
 
-    async def _info(self, name: str) -> dict[str, Any] | None:
-        subject = f"$JS.API.DIRECT.GET.OBJ_{self._store}.$O.{self._store}.M.{_encoded(name)}"
+    async def _info(self, digest: str) -> dict[str, Any] | None:
+        subject = f"$JS.API.DIRECT.GET.OBJ_{self._store}.$O.{self._store}.M.{_encoded(digest)}"
         answer = await self._ask(subject)
         if (answer.headers or {}).get("Status") == "404":
             return None
         info = json.loads(answer.data)
         return None if info.get("deleted") else info
 
-    async def _whole_chunks(self, name: str) -> int | None:
+    async def _whole_chunks(self, digest: str) -> int | None:
         """How many chunks are there, from the first one on; None where they are not in their places."""
-        subject = f"$O.{self._store}.C.{name}"
+        subject = f"$O.{self._store}.C.{digest}"
         answer = await self._json(f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": subject})
         count = int((answer.get("state", {}).get("subjects") or {}).get(subject, 0))
         if not count:
@@ -176,9 +176,9 @@ class NatsBlobs:
     def _described(self, ref: WeightsRef) -> bytes:
         """The object's metadata, as ADR-20 has it."""
         info = {
-            "name": ref.name,
+            "name": ref.digest,
             "bucket": self._store,
-            "nuid": ref.name,
+            "nuid": ref.digest,
             "size": ref.size,
             "chunks": -(-ref.size // CHUNK),
             "mtime": self._world.timestamp(),
@@ -194,7 +194,7 @@ class NatsBlobs:
                 raise Refused("invalid", topic=str(path), expected=f"{ref.size} bytes", got=f"{size} bytes")
             if link.max_payload < CHUNK + _HEADERS:
                 raise HeliographError(f"the broker's max_payload is {link.max_payload}; blobs need {CHUNK + _HEADERS}")
-            chunks, meta = f"$O.{self._store}.C.{ref.name}", f"$O.{self._store}.M.{_encoded(ref.name)}"
+            chunks, meta = f"$O.{self._store}.C.{ref.digest}", f"$O.{self._store}.M.{_encoded(ref.digest)}"
             with _mapped(file, size) as view:
                 waiting = 0
                 for start in range(done * CHUNK, size, CHUNK):
@@ -238,7 +238,7 @@ class NatsBlobs:
         buffer = memoryview(bytearray(min(CHUNK, ref.size)))
         with place.open("r+" if place.exists() else "w") as note:
             while at < ref.size:
-                ask = {"seq": sequence + 1, "next_by_subj": f"$O.{self._store}.C.{ref.name}", "batch": WINDOW}
+                ask = {"seq": sequence + 1, "next_by_subj": f"$O.{self._store}.C.{ref.digest}", "batch": WINDOW}
                 link.publish(f"$JS.API.DIRECT.GET.OBJ_{self._store}", json.dumps(ask).encode())
                 while True:
                     delivery = link.next()

@@ -343,7 +343,7 @@ class Agent:
             raise Refused("invalid", topic=kept.topic, field="weights.bucket", expected=bucket, got=ref.bucket)
         store = await self._cloud.bus.blobs(bucket)
         if not file.exists():
-            if await store.has(ref.name):
+            if await store.has(ref.digest):
                 return
             raise Refused(
                 "missing", topic=kept.topic, field="weights.digest", expected=f"a file {file.name} on this node"

@@ -65,7 +65,7 @@ class LocalCluster:
         edge_brokers: MQTT URLs of brokers that edges already have.
         relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
         doors: external MQTT brokers in front of the coordinator.
-        log: a file that gets what the processes print, a line each, with the component before it.
+        log: a file that gets what the processes print, a line each, with time and component before it.
         program: for a node's name or ``coordinator`` the words that run ``heliograph`` there.
     """
 
@@ -237,7 +237,7 @@ class LocalCluster:
             if line.endswith("is ready"):
                 child.ready.set()
             if self._log is not None:
-                print(f"{child.name}: {line}", file=self._log)
+                print(f"{self.world.timestamp()} {child.name}: {line}", file=self._log)
 
     def _node(self, name: str, datasets: Mapping[str, Mapping[str, Path]], external: Mapping[str, str]) -> Node:
         directory = self.directory / name

@@ -20,7 +20,7 @@ from heliograph.bus.payloads import Aggregation, Assignment, ModelUpdate, Task
 from heliograph.bus.payloads import Refused as NotCounted
 from heliograph.bus.port import Received
 from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.tensors import Tensor, TensorFile
+from heliograph.bus.tensors import Tensor, TensorFile, origin
 from heliograph.bus.topics import MODEL_UPDATE
 from heliograph.bus.transport import Message
 from heliograph.bus.world import World
@@ -28,7 +28,7 @@ from heliograph.workers.algorithms import choose
 from heliograph.workers.blocks import Input, aggregate
 from heliograph.workers.checks import check_claims, check_norm, check_weights
 from heliograph.workers.collection import CloseReason, Collection, Staged
-from heliograph.workers.runtime import Launch, Runtime, log, of_round, run
+from heliograph.workers.runtime import Launch, Runtime, log, run
 
 ROUNDS = "rounds"
 """The key-value bucket of close records: ``<job uid>.<round>``."""
@@ -51,13 +51,17 @@ class Aggregator:
         self._base: Path | bytes | None = None
         self._layout: Mapping[str, Tensor] | None = None
         self._ahead: list[tuple[Received[ModelUpdate], int]] = []
+        self._uninvited: dict[str, tuple[Received[ModelUpdate], int]] = {}
+        """Updates of the present round from edges that are not asked now: a round's participants may change, and come
+        back, where all of them have gone."""
         self._position = 0
         self._changed = asyncio.Event()
         self._closing = asyncio.Lock()
         """Held while a closed round is told and tidied up: the job's end waits for it."""
         self._fetching = asyncio.Semaphore(FETCHES)
-        self._stages: set[asyncio.Task[None]] = set()
-        self._models: list[WeightsRef] = []
+        self._stages: dict[str, asyncio.Task[None]] = {}
+        """By edge: what fetches and checks its update of the present round."""
+        self._models: list[str] = []
         self._reading: asyncio.Task[None] | None = None
         self._to_tidy: asyncio.Queue[tuple[Collection, Aggregation]] = asyncio.Queue()
         self._updates = runtime.launch.directory / "updates"
@@ -72,7 +76,7 @@ class Aggregator:
                 closing.cancel()
             await self._to_tidy.join()
             tidying.cancel()
-            for task in self._stages:
+            for task in self._stages.values():
                 task.cancel()
             if self._reading is not None:
                 self._reading.cancel()
@@ -85,6 +89,9 @@ class Aggregator:
         if self._task is not None and (self._task.job_uid, self._task.round) == (task.job_uid, task.round):
             if self._collection is not None:
                 self._collection.spec = task.collect
+                waiting, self._uninvited = self._uninvited, {}
+                for received, sequence in waiting.values():
+                    self._take(received, sequence)
                 self._changed.set()
             return
         if self._task is None:  # this process's first: an earlier one may have closed the round already
@@ -164,14 +171,14 @@ class Aggregator:
         elif judgement == "late":
             collection.late.append(_note(edge, update.round, reason))
             log(f"late: {edge}: {reason}")
+        elif judgement == "uninvited":
+            self._uninvited.setdefault(edge, (received, sequence))
         elif judgement == "refused":
             collection.refuse(edge, update.round, reason)
             log(f"refused: {edge}: {reason}")
         else:
             collection.staging[edge] = update
-            stage = asyncio.create_task(self._stage(collection, update, edge, sequence))
-            self._stages.add(stage)
-            stage.add_done_callback(self._stages.discard)
+            self._stages[edge] = asyncio.create_task(self._stage(collection, update, edge, sequence))
         self._changed.set()
 
     async def _stage(self, collection: Collection, update: ModelUpdate, edge: str, sequence: int) -> None:
@@ -233,6 +240,11 @@ class Aggregator:
     async def _close(self, collection: Collection, reason: CloseReason) -> None:
         assert self._task is not None
         self._collection = None
+        for edge in sorted(self._uninvited):
+            collection.refuse(edge, collection.round, f"edge {edge} was not asked in round {collection.round}")
+        self._uninvited.clear()
+        for edge in collection.give_up():
+            self._stages[edge].cancel()  # else it would ask for ever, in the place of another's fetch
         closed = await self._result(collection, reason)
         rounds = await self._runtime.bus.kv(ROUNDS)
         key = f"{collection.job_uid}.{collection.round}"
@@ -264,14 +276,15 @@ class Aggregator:
                 for edge, each in staged.items()
             }
             models = self._runtime.launch.models
+            mine = origin(collection.job_uid, collection.round)
             if sum(each.update.weights.size for each in staged.values()) < 4_000_000:
-                model = aggregate(inputs, self._combine, models, threads=1, layout=self._layout)
+                model = aggregate(inputs, self._combine, models, threads=1, layout=self._layout, metadata=mine)
             else:
-                summed = partial(aggregate, inputs, self._combine, models, layout=self._layout)
+                summed = partial(aggregate, inputs, self._combine, models, layout=self._layout, metadata=mine)
                 model = await self._world.in_thread(summed)
             if model.inline is None:
                 store = await self._runtime.bus.blobs(MODELS)
-                model = await store.put(models / model.digest, of_round(model, collection.job_uid, collection.round))
+                model = await store.put(models / model.digest, model)
         settled = [sequence for _, sequence in self._ahead]
         return Aggregation(
             job=self._task.job if self._task else "",
@@ -314,19 +327,19 @@ class Aggregator:
             if ref.bucket is not None:
                 await self._world.in_thread(_remove, self._updates / f"{edge}-{ref.digest}")
                 with contextlib.suppress(HeliographError):
-                    await (await self._runtime.bus.blobs(ref.bucket)).delete(ref.name)
-        if closed.model is not None and closed.model.inline is None:
-            self._models.append(closed.model)
+                    await (await self._runtime.bus.blobs(ref.bucket)).delete(ref.digest)
+        if closed.counted and closed.model is not None and closed.model.inline is None:  # its own, not the base again
+            self._models.append(closed.model.digest)
         await self._drop_models(KEPT_MODELS)
 
     async def _drop_models(self, keep: int) -> None:
         while len(self._models) > keep:
             old = self._models.pop(0)
-            if old not in self._models:
-                with contextlib.suppress(HeliographError):
-                    await (await self._runtime.bus.blobs(MODELS)).delete(old.name)
-            if old.digest not in {each.digest for each in self._models}:
-                await self._world.in_thread(_remove, self._runtime.launch.models / old.digest)
+            if old in self._models:
+                continue
+            await self._world.in_thread(_remove, self._runtime.launch.models / old)
+            with contextlib.suppress(HeliographError):
+                await (await self._runtime.bus.blobs(MODELS)).delete(old)
 
 
 def _remove(file: Path) -> None:

@@ -117,15 +117,15 @@ class Runtime:
             address = topic.at(**params)
             await self.bus.publish(address, encode(self.port.event(topic, payload, address)))
 
-    async def offer(self, weights: WeightsRef, job_uid: str, round: int) -> WeightsRef:
+    async def offer(self, weights: WeightsRef) -> WeightsRef:
         """Weights just written to the outbox directory, ready to be named in an event: on the edge the agent uploads
         them before it forwards the event, in the cloud the worker does."""
         if weights.inline is not None:
             return weights
-        placed = of_round(weights, job_uid, round).model_copy(update={"bucket": upload_bucket(self.launch.edge)})
+        placed = weights.model_copy(update={"bucket": upload_bucket(self.launch.edge)})
         if self.bus.durable:
             file = self.launch.directory / "outbox" / weights.digest
-            await (await self.bus.blobs(upload_bucket(self.launch.edge))).put(file, placed)
+            await (await self.bus.blobs(upload_bucket(self.launch.edge))).put(file, weights)
             file.unlink(missing_ok=True)
         return placed
 
@@ -146,12 +146,6 @@ class Runtime:
 
     def _refused(self, error: Refused) -> None:
         log(f"an assignment was refused: {error}")
-
-
-def of_round(weights: WeightsRef, job_uid: str, round: int) -> WeightsRef:
-    """The same under a name that is the round's own: deleted when that round no longer needs it, whatever equal weights
-    another round or job has."""
-    return weights.model_copy(update={"object": f"{job_uid}-{round}-{weights.digest}"})
 
 
 def log(line: str) -> None:

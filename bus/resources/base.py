@@ -88,8 +88,7 @@ class WeightsRef(BaseModel):
     """Where weights lie: content-addressed by the SHA-256 of their safetensors file.
 
     ``inline`` holds the file itself where it is at most 256 kB; otherwise ``bucket`` names the object store that has
-    it under ``object``, or under the digest where that is not said. Whoever deletes what others may store as well
-    gives it an object's name of its own: equal weights of two jobs are two objects.
+    a blob under ``digest``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -97,13 +96,7 @@ class WeightsRef(BaseModel):
     digest: Digest
     size: Annotated[int, Field(ge=0, le=1 << 40)]
     bucket: Label | None = None
-    object: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,200}$")] | None = None
     inline: Binary | None = None
-
-    @property
-    def name(self) -> str:
-        """Its name in its bucket."""
-        return self.object or self.digest
 
 
 class Resource(Document):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from heliograph.bus.errors import HeliographError
 from heliograph.bus.world import World
 
+T = TypeVar("T")
 AGAIN = 0.2
 CANCEL_AGAIN = 2.0
 
@@ -38,6 +39,18 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
+
+
+async def unswallowed(call: Awaitable[T]) -> T:
+    """Awaits what a client library offers, and raises a cancellation that came meanwhile even where the library lost it
+    (see ``end``): whoever was cancelled would go on for ever, and a task group would wait for it."""
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    result = await call
+    if task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
 
 
 class Background:

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 
 from heliograph.bus import topics
 from heliograph.bus.errors import Conflict, HeliographError, LinkDown, Refused, Unreachable
-from heliograph.bus.keep import end
+from heliograph.bus.keep import end, unswallowed
 from heliograph.bus.nats_blobs import NatsBlobs
 from heliograph.bus.nats_kv import NatsKeyValue
 from heliograph.bus.transport import (
@@ -214,7 +214,7 @@ class NatsBus(Bus):
         self._waiting[waiting] = None
         try:
             async with waiting:
-                return await call
+                return await unswallowed(call)
         except nats.errors.NoRespondersError:
             raise Unreachable(f"{safe_url(self.url)}: nobody answers; is the coordinator running?") from None
         except nats.errors.MaxPayloadError:
@@ -269,7 +269,7 @@ class NatsBus(Bus):
     async def settle(self) -> None:
         """Returns when the broker has dealt with all that was sent before."""
         for _ in range(2):  # nats-py's first PING overtakes what it has still buffered
-            await self._nc.flush(timeout=2)
+            await unswallowed(self._nc.flush(timeout=2))
 
     def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
         from heliograph.bus.nats_consume import consume

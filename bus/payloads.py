@@ -131,6 +131,8 @@ class Report(Payload):
     """Events in the journal that the cloud has not acknowledged yet."""
     dropped_events: int = 0
     """Events that the journal's quota cost, ever, and that came faster than they could be taken, since the start."""
+    refused_events: int = 0
+    """Messages on the node's broker that were refused since the agent's start: forged, or no valid events."""
 
 
 class ModelUpdate(Payload):

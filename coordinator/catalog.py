@@ -26,6 +26,7 @@ def edge_of(edge: Edge, report: Report | None, online: bool, now: str) -> Edge:
             "frameworks": [f"{name} {version}" for name, version in sorted(report.offers.frameworks.items())],
             "waiting_events": report.waiting_events,
             "dropped_events": report.dropped_events,
+            "refused_events": report.refused_events,
         }
         edge = edge.model_copy(update={"spec": edge.spec.model_copy(update={"labels": dict(report.labels)})})
     return edge.model_copy(update={"status": status.model_copy(update=changes)})

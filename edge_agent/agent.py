@@ -327,6 +327,7 @@ class Agent:
             labels=dict(self.config.labels),
             waiting_events=self._journal.waiting,
             dropped_events=self._journal.dropped + self._node.bus.dropped,
+            refused_events=self._gateway.refusals,
         )
 
     async def _upload(self, kept: Kept) -> None:
@@ -361,6 +362,7 @@ class Agent:
         await self._journal.failed
 
     def _not_taken(self, topic: str, error: Refused) -> None:
+        self._to_report.set()
         self._log.warn(f"refused on the node's broker: {error}")
 
     def _not_forwarded(self, kept: Kept, error: Refused) -> None:

@@ -125,6 +125,7 @@ class EdgeStatus(Document):
     frameworks: list[str] = Field(default_factory=list)
     waiting_events: int = 0
     dropped_events: int = 0
+    refused_events: int = 0
     conditions: list[Condition] = Field(default_factory=list)
 
 

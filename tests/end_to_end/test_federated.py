@@ -296,4 +296,5 @@ async def test_the_node_takes_only_what_its_own_workers_signed(tmp_path: Path, r
                         if len(refusals) == 2:
                             break
         assert any("a worker that this agent launched" in line for line in refusals)
+        await _until(client, "edges", lambda edges: 2 in [each["status"].get("refusedEvents") for each in edges])
         assert (await _ended(client, "signed"))["phase"] == "Succeeded"

@@ -13,6 +13,10 @@ class Unreachable(HeliographError):
     """A broker or a peer does not answer."""
 
 
+class NotThere(Unreachable):
+    """A blob is not in its bucket, or not yet."""
+
+
 class LinkDown(Unreachable):
     """The link went down while an answer was awaited: whether it was received, nobody knows."""
 

@@ -20,6 +20,7 @@ from heliograph.bus.errors import HeliographError, LinkDown, Refused, Unreachabl
 from heliograph.bus.keep import end
 from heliograph.bus.nats_blobs import NatsBlobs
 from heliograph.bus.nats_kv import NatsKeyValue
+from heliograph.bus.permissions import is_upload_bucket
 from heliograph.bus.transport import Arrivals, BlobStore, Bus, KeyValue, Message, Subscription
 from heliograph.bus.world import World
 
@@ -283,7 +284,12 @@ class NatsBus(Bus):
     async def blobs(self, bucket: str) -> BlobStore:
         if bucket in self._stores:
             return self._stores[bucket]
-        store = NatsBlobs(self.url, self.stream_name(bucket), bucket, self._inbox, self.raw_request, self._world)
+        # an upload is of no use without the event that names it: what nobody deleted goes when that has gone
+        uploads = topics.MODEL_UPDATE.stream if is_upload_bucket(bucket) else None
+        store = NatsBlobs(
+            self.url, self.stream_name(bucket), bucket, self._inbox, self.raw_request, self._world,
+            uploads.max_age if uploads is not None else 0,
+        )  # fmt: skip
         await store.prepare()
         self._stores[bucket] = store
         return store

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from heliograph.bus.bulk import BulkLink
-from heliograph.bus.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.errors import HeliographError, NotThere, Refused, Unreachable
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.world import World
 
@@ -35,7 +35,11 @@ IDLE = 1.5
 
 
 class NatsBlobs:
-    """One object store. Each transfer has a thread of its own, and a connection, which the next one goes on with."""
+    """One object store. Each transfer has a thread of its own, and a connection, which the next one goes on with.
+
+    Args:
+        max_age: seconds after which a blob goes by itself; 0: never.
+    """
 
     def __init__(
         self,
@@ -45,8 +49,10 @@ class NatsBlobs:
         inbox: str,
         ask: Callable[..., Awaitable[Any]],
         world: World,
+        max_age: float = 0,
     ) -> None:
         self.bucket = bucket
+        self._max_age = max_age
         self._url = url
         self._store = store
         self._inbox = inbox
@@ -62,6 +68,7 @@ class NatsBlobs:
             "subjects": [f"$O.{self._store}.C.>", f"$O.{self._store}.M.>"],
             "storage": "file",
             "discard": "new",
+            "max_age": int(self._max_age * 1e9),
             "allow_rollup_hdrs": True,
             "allow_direct": True,
             "num_replicas": 1,
@@ -89,7 +96,7 @@ class NatsBlobs:
         if target.exists():
             return target
         if not ref.size and await self._info(ref.digest) is None:  # it has no chunk that could be missing
-            raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
+            raise NotThere(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
         await self._cancellable(self._download, ref, target)
         return target
 
@@ -235,8 +242,10 @@ class NatsBlobs:
                         link.payload(delivery)
                         if status == "204":
                             break
-                        reason = "is not in bucket" if status == "404" else delivery.headers.get("Description")
-                        raise Unreachable(f"blob {ref.digest[:12]} {reason} {self.bucket} yet")
+                        if status == "404":
+                            raise NotThere(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
+                        why = delivery.headers.get("Description")
+                        raise Unreachable(f"blob {ref.digest[:12]} in bucket {self.bucket}: {why}")
                     if delivery.size > CHUNK or at + delivery.size > ref.size:
                         raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
                     if stop.is_set():

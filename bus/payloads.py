@@ -149,11 +149,12 @@ class ModelUpdate(Payload):
 
 
 class Refused(Payload):
-    """An update that was not counted, and why."""
+    """An update that was not counted, and why; ``digest`` of its weights where they lie in the edge's bucket."""
 
     edge: str
     round: int
     reason: Text
+    digest: str = ""
 
 
 class Aggregation(Payload):

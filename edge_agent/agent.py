@@ -127,10 +127,12 @@ class Agent:
     async def run(self) -> None:
         """Until cancelled. Neither broker need be there."""
         self._load_desired()
+        self._supervisor.sweep({task.worker for task in self._desired.tasks})
         await self._cloud.bus.open()
         if self._node is not self._cloud:
             await self._node.bus.open()
         self._cloud.bus.link.listen(self._on_cloud_link)
+        self._node.bus.link.listen(self._on_node_link)
         try:
             async with asyncio.TaskGroup() as group:
                 for part in (
@@ -347,6 +349,12 @@ class Agent:
             self._background.spawn(self._read_desired())
             for lane in (0, 1):
                 self._journal.wake(lane)
+
+    def _on_node_link(self, up: bool) -> None:
+        """What was being said when the node's broker went is lost: each worker is handed its task again."""
+        if up:
+            self._supervisor.forget_assignments()
+            self._wake()
 
     def _not_taken(self, topic: str, error: Refused) -> None:
         self._log.warn(f"refused on the node's broker: {error}")

@@ -68,9 +68,9 @@ class Collection:
             return "duplicate", ""
         return "stage", ""
 
-    def refuse(self, edge: str, round: int, reason: str) -> None:
+    def refuse(self, edge: str, round: int, reason: str, digest: str = "") -> None:
         """Notes a refusal; its edge is not waited for any more, but for an earlier update of its that is staging."""
-        self.refused.append(Refused(edge=edge, round=round, reason=reason[:1000]))
+        self.refused.append(Refused(edge=edge, round=round, reason=reason[:1000], digest=digest))
 
     def close_reason(self, now: float) -> CloseReason | None:
         """Why the round is to be closed now; None while it is not."""

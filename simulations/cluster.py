@@ -7,8 +7,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self, TextIO
 
@@ -18,7 +19,10 @@ from heliograph.bus.names import require_label
 from heliograph.bus.resources import CLOUD
 from heliograph.bus.world import Process, World
 from heliograph.simulations.relay import Relay
+from heliograph.simulations.supervision import Supervision
 
+COORDINATOR = "coordinator"
+"""The name of the first coordinator."""
 READY_TIMEOUT = 30.0
 STOP_GRACE = 6.0
 
@@ -39,7 +43,12 @@ class Node:
 
 @dataclass
 class Child:
-    """A started process of ours and the lines it has printed."""
+    """A started process of ours and the lines it has printed.
+
+    Attributes:
+        ready: set once it has said that it is ready; not by a coordinator that stands by.
+        said: set at each line; whoever waits for one clears it.
+    """
 
     name: str
     argv: list[str]
@@ -48,6 +57,7 @@ class Child:
     lines: list[str] = field(default_factory=list)
     reading: asyncio.Task[None] | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    said: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class LocalCluster:
@@ -62,6 +72,8 @@ class LocalCluster:
         relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
         doors: external MQTT brokers in front of the coordinator.
         log: a file that gets what the processes print, a line each, with the component before it.
+        supervise: what ends by itself is started again, and a line about it is handed to this; without it, it stays
+            ended.
     """
 
     def __init__(
@@ -77,6 +89,7 @@ class LocalCluster:
         doors: tuple[str, ...] = (),
         world: World | None = None,
         log: Path | None = None,
+        supervise: Callable[[str], None] | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self.world = world or World()
@@ -92,7 +105,8 @@ class LocalCluster:
         users += [User(f"agent-{name}", self._secret(), "agent", name) for name in names]
         self.broker = Broker(self.directory / "broker", "cloud", tuple(users), name="cloud", world=self.world)
         self.nodes = {name: self._node(name, dict(datasets or {}), dict(edge_brokers or {})) for name in names}
-        self._coordinator: Child | None = None
+        self._coordinators: dict[str, Child] = {}
+        self._supervision = Supervision(self.world, supervise) if supervise is not None else None
 
     @property
     def server(self) -> str:
@@ -120,28 +134,51 @@ class LocalCluster:
         await self.start_coordinator()
         await asyncio.gather(*(self.start_agent(name) for name in self.nodes))
         await self.wait_ready()
+        if self._supervision is not None:
+            for broker in (self.broker, *(node.broker for node in self.nodes.values())):
+                if broker is not None:
+                    self._supervision.watch(f"broker {broker.name}", partial(_process_of, broker), broker.start)
+            for child in (*self._coordinators.values(), *(node.child for node in self.nodes.values())):
+                if child is not None:
+                    self._supervision.watch(child.name, partial(_process_of, child), partial(self._spawn, child))
 
     async def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
-        """Returns when coordinator and agents have said that they are ready."""
-        children = [self._coordinator, *(node.child for node in self.nodes.values())]
-        for child in children:
+        """Returns when a coordinator leads and the agents have said that they are ready."""
+        leading = [child for child in self._coordinators.values() if child.ready.is_set()]
+        for child in (leading or [*self._coordinators.values()][:1]) + [node.child for node in self.nodes.values()]:
             if child is None:
                 continue
             try:
-                await asyncio.wait_for(child.ready.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await child.ready.wait()
             except TimeoutError:
                 tail = "\n".join(child.lines[-8:])
                 raise HeliographError(f"{child.name} was not ready after {timeout:g} s:\n{tail}") from None
 
-    async def start_coordinator(self) -> None:
+    async def wait_said(self, name: str, words: str, timeout: float = READY_TIMEOUT) -> str:
+        """The first line that holds ``words`` of what a coordinator or an agent has printed since it was started."""
+        child = self._child(name)
+        try:
+            async with asyncio.timeout(timeout):
+                while not (found := [line for line in child.lines if words in line]):
+                    child.said.clear()
+                    await child.said.wait()
+        except TimeoutError:
+            tail = "\n".join(child.lines[-8:])
+            raise HeliographError(f"{child.name} did not say {words!r} in {timeout:g} s:\n{tail}") from None
+        return found[0]
+
+    async def start_coordinator(self, name: str = COORDINATOR) -> None:
+        """Starts a coordinator; where another leads it stands by."""
         environment = {
+            "HELIOGRAPH_NAME": name,
             "HELIOGRAPH_NATS": self.broker.url("coordinator"),
             "HELIOGRAPH_SYSTEM": self.broker.url(SYSTEM_USER),
             "HELIOGRAPH_STATUS": self.broker.url("coordinator", "mqtt"),
             "HELIOGRAPH_DOORS": " ".join(self._doors),
         }
-        self._coordinator = Child("coordinator", _heliograph("coordinator"), environment)
-        await self._spawn(self._coordinator)
+        self._coordinators[name] = Child(name, _heliograph("coordinator"), environment)
+        await self._spawn(self._coordinators[name])
 
     async def start_agent(self, name: str) -> None:
         node = self.nodes[name]
@@ -172,19 +209,24 @@ class LocalCluster:
         await self._spawn(node.child)
 
     async def kill(self, name: str) -> None:
-        """SIGKILL to the coordinator or to an edge's agent; the agent's workers die with it."""
-        child = self._coordinator if name == "coordinator" else self.nodes[name].child
-        if child is not None and child.process is not None and child.process.returncode is None:
-            child.process.kill()
-            await child.process.wait()
+        """SIGKILL to a coordinator or to a node's agent; the agent's workers die with it."""
+        process = _process_of(self._child(name))
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
     def pid(self, name: str) -> int:
-        child = self._coordinator if name == "coordinator" else self.nodes[name].child
-        assert child is not None and child.process is not None
-        return child.process.pid
+        return _process_of(self._child(name)).pid
+
+    def _child(self, name: str) -> Child:
+        child = self._coordinators[name] if name in self._coordinators else self.nodes[name].child
+        assert child is not None
+        return child
 
     async def stop(self) -> None:
-        children = [node.child for node in self.nodes.values()] + [self._coordinator]
+        if self._supervision is not None:
+            await self._supervision.end()
+        children = [*(node.child for node in self.nodes.values()), *self._coordinators.values()]
         await asyncio.gather(*(_end(child) for child in children if child is not None))
         await asyncio.gather(*(node.relay.stop() for node in self.nodes.values() if node.relay))
         await asyncio.gather(*(node.broker.stop() for node in self.nodes.values() if node.broker), self.broker.stop())
@@ -205,6 +247,7 @@ class LocalCluster:
 
     async def _spawn(self, child: Child) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
+        child.ready.clear()
         child.process = await self.world.spawn(
             child.argv,
             env=environment | child.environment | {"PYTHONUNBUFFERED": "1"},
@@ -221,6 +264,9 @@ class LocalCluster:
             del child.lines[:-500]
             if line.endswith("is ready"):
                 child.ready.set()
+            elif line.startswith("coordinator stands by"):
+                child.ready.clear()
+            child.said.set()
             if self._log is not None:
                 print(f"{child.name}: {line}", file=self._log)
 
@@ -234,6 +280,11 @@ class LocalCluster:
 
     def _secret(self) -> str:
         return self.world.new_secret().hex()[:32]
+
+
+def _process_of(started: Child | Broker) -> Process:
+    assert started.process is not None
+    return started.process
 
 
 async def _end(child: Child) -> None:

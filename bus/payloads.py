@@ -178,6 +178,15 @@ class Aggregation(Payload):
     next_sequence: int = 0
     """Where in the stream of updates the next round starts."""
 
+    def uploads(self) -> set[tuple[str, str]]:
+        """Edge and digest of each update of this round that may lie in its edge's bucket: nobody needs it any more.
+
+        Small updates travel inside their events, and where the model does they did.
+        """
+        large = self.model is not None and self.model.inline is None
+        held = set(self.counted.items()) if large else set()
+        return held | {(each.edge, each.digest) for each in (*self.refused, *self.late) if each.digest}
+
 
 class Evaluation(Payload):
     """What a global model is worth on the held-out data set."""

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar, cast
 
 from heliograph.bus import topics
@@ -25,10 +23,8 @@ from heliograph.bus.resources import (
     FederatedTask,
     Metadata,
     Model,
-    ModelVersion,
     Resource,
 )
-from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.bus.world import World
@@ -39,6 +35,7 @@ from heliograph.coordinator.door import Door
 from heliograph.coordinator.lease import Lease
 from heliograph.coordinator.presence import Presence
 from heliograph.coordinator.requests import Requests
+from heliograph.coordinator.results import Results
 from heliograph.coordinator.status import StatusBoard
 from heliograph.coordinator.store import ResourceStore
 from heliograph.coordinator.view import EdgeView, View
@@ -149,6 +146,7 @@ class Coordinator:
         self._store = ResourceStore(state, self._world)
         for line in await self._store.load():
             self._warn(line)
+        self._results = Results(self._bus, self._store, self._rounds, self._lock, self._save)
         self._requests = Requests(self._store, self._world, self.view, self._lock, self._changed, self._removed)
         self._desired = DesiredWriter(self._port, await self._next_epoch())
         for kind in (FederatedTask, Model, Dataset, Algorithm, Edge):
@@ -301,7 +299,7 @@ class Coordinator:
                 ended = after.status.phase in ENDED and task.status.phase not in ENDED
                 try:
                     if ended:  # before anyone is told: who hears of the end finds the model
-                        await self._register_model(after)
+                        await self._results.register(after)
                     if after is not task:
                         after = await self._store.put(after)
                         self._board.show(after)
@@ -312,38 +310,11 @@ class Coordinator:
             await self._write_desired()
             if ended:
                 self._out(f"job {name} {after.status.phase.lower()}")
+                self._background.spawn(self._results.free_last_rounds(after))
 
     def _lock(self, plural: str, name: str) -> asyncio.Lock:
         """Held while a resource is read, decided on and written."""
         return self._locks.setdefault(f"{plural}/{name}", asyncio.Lock())
-
-    async def _register_model(self, task: FederatedTask) -> None:
-        """A finished task's result becomes the newest version of its model."""
-        status = task.status
-        if status.phase != "Succeeded" or status.model is None:
-            return
-        name = task.spec.aggregation_worker.model.name
-        weights = await self._in_bucket(status.model)
-        async with self._lock(Model.plural, name):  # another task may end with the same model
-            model = self._store.get(Model, name) or Model(metadata=Metadata(name=name))
-            if any(each.job == task.metadata.uid for each in model.status.versions):
-                return  # registered by a coordinator that ended before it could say so
-            metrics = status.evaluation or (status.rounds[-1].metrics if status.rounds else {})
-            version = ModelVersion(
-                version=len(model.status.versions) + 1, weights=weights, job=task.metadata.uid, round=status.round,
-                metrics=metrics, time=status.completion_time,
-            )  # fmt: skip
-            changed = model.status.model_copy(update={"versions": [*model.status.versions, version]})
-            await self._save(model.model_copy(update={"status": changed}))
-
-    async def _in_bucket(self, weights: WeightsRef) -> WeightsRef:
-        """Small weights lie in the object store too once they are a model's version, so that anyone can fetch them."""
-        if weights.inline is None:
-            return weights
-        with TemporaryDirectory() as directory:
-            file = Path(directory) / weights.digest
-            file.write_bytes(weights.inline)
-            return await (await self._bus.blobs("models")).put(file, weights)
 
     async def _write_desired(self) -> None:
         view = self.view()

@@ -215,6 +215,10 @@ class LocalCluster:
             process.kill()
             await process.wait()
 
+    async def ended(self, name: str) -> None:
+        """Returns when a coordinator or an agent has ended by itself."""
+        await _process_of(self._child(name)).wait()
+
     def pid(self, name: str) -> int:
         return _process_of(self._child(name)).pid
 

@@ -64,14 +64,12 @@ class Leftovers:
         await self._world.in_thread(partial(shutil.rmtree, self._updates, ignore_errors=True))
 
     async def _free(self, closed: Aggregation) -> None:
-        large = closed.model is not None and closed.model.inline is None  # small updates travel inside their events
-        held = {(edge, digest) for edge, digest in closed.counted.items() if large}
-        held |= {(each.edge, each.digest) for each in (*closed.refused, *closed.late) if each.digest}
-        for edge, digest in sorted(held - self._in_use()):
+        for edge, digest in sorted(closed.uploads() - self._in_use()):
             await self._world.in_thread(_remove, self._updates / f"{edge}-{digest}")
             await self._delete(upload_bucket(edge), digest)
-        if large and closed.model is not None and closed.counted and closed.model.digest not in self._kept:
-            self._kept.append(closed.model.digest)
+        model = closed.model
+        if closed.counted and model is not None and model.inline is None and model.digest not in self._kept:
+            self._kept.append(model.digest)
         await self._drop_models(KEPT_MODELS)
 
     async def _drop_models(self, keep: int) -> None:

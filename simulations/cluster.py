@@ -155,18 +155,19 @@ class LocalCluster:
                 tail = "\n".join(child.lines[-8:])
                 raise HeliographError(f"{child.name} was not ready after {timeout:g} s:\n{tail}") from None
 
-    async def wait_said(self, name: str, words: str, timeout: float = READY_TIMEOUT) -> str:
-        """The first line that holds ``words`` of what a coordinator or an agent has printed since it was started."""
+    async def wait_said(self, name: str, words: str, timeout: float = READY_TIMEOUT, times: int = 1) -> str:
+        """The first line that holds ``words``, or the one that does so for the given time, of what a coordinator or an
+        agent has printed since it was started."""
         child = self._child(name)
         try:
             async with asyncio.timeout(timeout):
-                while not (found := [line for line in child.lines if words in line]):
+                while len(found := [line for line in child.lines if words in line]) < times:
                     child.said.clear()
                     await child.said.wait()
         except TimeoutError:
             tail = "\n".join(child.lines[-8:])
             raise HeliographError(f"{child.name} did not say {words!r} in {timeout:g} s:\n{tail}") from None
-        return found[0]
+        return found[times - 1]
 
     async def start_coordinator(self, name: str = COORDINATOR) -> None:
         """Starts a coordinator; where another leads it stands by."""

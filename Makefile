@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 SEED ?= 1
+MINUTES ?= 1.5
 
-.PHONY: demo test test-frameworks check bench bench-strict versus-flower topics format clean
+.PHONY: demo test test-frameworks check bench bench-strict versus-flower chaos topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -26,6 +27,9 @@ bench: .venv/.dev  ## measure; writes build/bench.json
 
 versus-flower: .venv/.dev  ## echo rounds here and with Flower, interleaved
 	$(BIN)/python simulations/benchmarks/versus_flower.py $(ARGS)
+
+chaos: .venv/.dev  ## random faults against real processes, drawn from SEED, for so many MINUTES
+	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES)
 
 topics: .venv/.dev  ## write topics.md anew
 	$(BIN)/heliograph topics --markdown > topics.md

@@ -102,7 +102,7 @@ class MemoryBus(Bus):
 
     @asynccontextmanager
     async def _subscribe(self, patterns: tuple[str, ...], queue: str) -> AsyncIterator[AsyncIterator[Message]]:
-        arrivals = Arrivals()
+        arrivals = Arrivals(self)
 
         def receive(message: Message) -> None:
             if self.link.up:

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 import msgpack
+from paho.mqtt.client import MQTT_ERR_SUCCESS, error_string
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -26,6 +27,7 @@ from heliograph.bus.world import World
 
 KEEPALIVE = 5
 RECONNECT_WAIT = 0.1
+_ROUTES = 1024
 _BEST_EFFORT = ("log", "inference")
 _FAILED = (aiomqtt.MqttError, OSError, ValueError, asyncio.TimeoutError)
 
@@ -43,6 +45,7 @@ class MqttBus(Bus):
         self._version: int | None = None
         self._running: asyncio.Task[None] | None = None
         self._wanted: dict[str, list[Callable[[Message], None]]] = {}
+        self._routes: dict[str, list[Callable[[Message], None]]] = {}
         self._asked: dict[str, asyncio.Future[Message]] = {}
         self._waiting: set[asyncio.Timeout] = set()
         self._own = f"reply/{name}-{world.new_id()[:12]}"
@@ -138,10 +141,18 @@ class MqttBus(Bus):
             if waiting is not None and not waiting.done():
                 waiting.set_result(message)
             return
-        for pattern, receivers in list(self._wanted.items()):
-            if aiomqtt.Topic(message.topic).matches(pattern):
-                for receive in receivers:
-                    receive(message)
+        for receive in self._receivers(message.topic):
+            receive(message)
+
+    def _receivers(self, topic: str) -> list[Callable[[Message], None]]:
+        """Who wants a topic's messages; remembered, for most come on few topics."""
+        found = self._routes.get(topic)
+        if found is None:
+            if len(self._routes) >= _ROUTES:
+                self._routes.clear()
+            matched = [pattern for pattern in self._wanted if aiomqtt.Topic(topic).matches(pattern)]
+            found = self._routes[topic] = [receive for pattern in matched for receive in self._wanted[pattern]]
+        return found
 
     async def _subscribe_at_broker(self, pattern: str) -> None:
         assert self._client is not None
@@ -176,11 +187,16 @@ class MqttBus(Bus):
                 properties.CorrelationData = correlation
             if headers:
                 properties.UserProperty = list(headers.items())
-        qos = 0 if not sure or declared.node_only or declared.delivery in _BEST_EFFORT else 1
+        if not sure or declared.node_only or declared.delivery in _BEST_EFFORT:
+            # nothing to wait for: handed to the socket at once, as fast as events come
+            sent = client._client.publish(self.full(topic), body, 0, retain, properties)
+            if sent.rc != MQTT_ERR_SUCCESS:
+                raise Unreachable(f"{safe_url(self.url)}: {error_string(sent.rc)}")
+            return 0
         try:
             async with asyncio.timeout(None) as waiting:
                 self._waiting.add(waiting)
-                await client.publish(self.full(topic), body, qos=qos, retain=retain, properties=properties)
+                await client.publish(self.full(topic), body, qos=1, retain=retain, properties=properties)
         except _FAILED as error:
             raise Unreachable(f"{safe_url(self.url)}: {str(error) or 'the link was cut'}") from None
         finally:
@@ -192,12 +208,13 @@ class MqttBus(Bus):
 
     @asynccontextmanager
     async def _subscribe(self, patterns: tuple[str, ...]) -> AsyncIterator[AsyncIterator[Message]]:
-        arrivals = Arrivals()
+        arrivals = Arrivals(self)
         await self.link.wait_up()
         mine: list[str] = []
         try:
             for pattern in patterns:
                 self._wanted.setdefault(pattern, []).append(arrivals.put)
+                self._routes.clear()
                 mine.append(pattern)
                 if self._client is not None:
                     with contextlib.suppress(*_FAILED):
@@ -206,6 +223,7 @@ class MqttBus(Bus):
         finally:  # also of what was refused: asked for again at a reconnect, it would end that connection too
             for pattern in mine:
                 self._wanted[pattern].remove(arrivals.put)
+                self._routes.clear()
                 if not self._wanted[pattern]:
                     del self._wanted[pattern]
                     if self._client is not None:
@@ -249,7 +267,7 @@ class MqttBus(Bus):
         if not durable:
             raise Refused("unsupported", topic=pattern, expected="a durable name: an MQTT broker keeps no past")
         await self.link.wait_up()
-        arrivals = Arrivals()
+        arrivals = Arrivals(self)
 
         def receive(raw: Any) -> None:
             message = self.as_message(raw)

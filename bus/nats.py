@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,19 +16,28 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError, LinkDown, Refused, Unreachable
+from heliograph.bus.errors import Conflict, HeliographError, LinkDown, Refused, Unreachable
 from heliograph.bus.keep import end
 from heliograph.bus.nats_blobs import NatsBlobs
 from heliograph.bus.nats_kv import NatsKeyValue
 from heliograph.bus.permissions import is_upload_bucket
-from heliograph.bus.transport import Arrivals, BlobStore, Bus, KeyValue, Message, Subscription
+from heliograph.bus.transport import (
+    PENDING_BYTES,
+    Arrivals,
+    BlobStore,
+    Bus,
+    KeyValue,
+    Message,
+    Outgoing,
+    Subscription,
+)
 from heliograph.bus.world import World
 
 RECONNECT_WAIT = 0.1
 """Seconds between two attempts to reach the broker: replay starts at once when the link returns."""
 PUBLISH_TIMEOUT = 10.0
-PENDING_BYTES = 64 * 1024 * 1024
 _FORBIDDEN = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE)
+_DUPLICATE_IN_BATCH = 10201
 _DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
 
 
@@ -164,6 +173,30 @@ class NatsBus(Bus):
         answer = await self._guard(self.client.request(subject, body, timeout=PUBLISH_TIMEOUT, headers=hdrs))
         return stored_at(answer.data, topic)
 
+    async def publish_all(self, events: Sequence[Outgoing]) -> None:
+        """Several at once are an atomic batch (NATS ADR-50)."""
+        if len(events) == 1:
+            await super().publish_all(events)
+            return
+        batch = self._world.new_id()
+        for each in events:
+            check_size(topics.find(each.topic)[0], each.topic, each.body)
+        await self._guard(self._publish_batch(batch, events))
+
+    async def _publish_batch(self, batch: str, events: Sequence[Outgoing]) -> None:
+        client = self.client
+        for place, each in enumerate(events, 1):
+            headers = {**each.headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(place)}
+            if place < len(events):
+                await client.publish(self.subject(each.topic), each.body, headers=headers)
+                continue
+            headers["Nats-Batch-Commit"] = "1"
+            subject = self.subject(each.topic)
+            answer = await client.request(subject, each.body, timeout=PUBLISH_TIMEOUT, headers=headers)
+            if json.loads(answer.data).get("error", {}).get("err_code") == _DUPLICATE_IN_BATCH:
+                raise Conflict(f"{each.topic}: the stream has some of these events")
+            stored_at(answer.data, each.topic)
+
     async def raw_request(
         self, subject: str, body: bytes = b"", timeout: float = 5.0, headers: dict[str, str] | None = None
     ) -> Msg:
@@ -201,7 +234,7 @@ class NatsBus(Bus):
 
     @asynccontextmanager
     async def _subscribe(self, patterns: tuple[str, ...], queue: str) -> AsyncIterator[AsyncIterator[Message]]:
-        arrivals = Arrivals()
+        arrivals = Arrivals(self)
 
         async def put(message: Msg) -> None:
             arrivals.put(

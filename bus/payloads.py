@@ -129,6 +129,8 @@ class Report(Payload):
     models: list[Digest] = Field(default_factory=list)
     waiting_events: int = 0
     """Events in the journal that the cloud has not acknowledged yet."""
+    dropped_events: int = 0
+    """Events that the journal's quota cost, ever, and that came faster than they could be taken, since the start."""
 
 
 class ModelUpdate(Payload):

@@ -84,6 +84,7 @@ def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
         bucket = of_root + upload_bucket(edge)
         api = [
             f"$JS.API.DIRECT.GET.{of_root}TASKS.{root}.event.task.{edge}",
+            *_own_last(root, of_root, edge),
             f"$JS.API.DIRECT.GET.OBJ_{models}",
             f"$JS.API.DIRECT.GET.OBJ_{models}.>",
             f"$JS.API.STREAM.INFO.OBJ_{models}",
@@ -94,3 +95,12 @@ def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
         ]
         return api, [f"{inbox_of(edge)}.>"]
     return [], []
+
+
+def _own_last(root: str, of_root: str, edge: str) -> list[str]:
+    """What an agent has carried to the cloud it may ask for: the last of each address that bears its edge's name."""
+    return [
+        f"$JS.API.DIRECT.GET.{of_root}{topic.stream.name}.{_subject(root, topic, {'edge': edge})}"
+        for topic in TOPICS
+        if topic.stream is not None and topic.bridged == "up" and "edge" in topic.params
+    ]

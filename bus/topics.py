@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -24,6 +24,7 @@ Role = Literal["anonymous", "operator", "coordinator", "agent", "worker", "cloud
 Bridged = Literal["up", "down", "no"]
 
 DEFAULT_ROOT = "heliograph"
+RESULTS, BULK = LANES = (0, 1)
 KIB, MIB, DAY = 1024, 1024 * 1024, 86400
 
 
@@ -51,8 +52,7 @@ class Topic(Generic[P]):
         pattern: words below the root; ``{name}`` is one word, a closing ``#`` one or more of them.
         publishers, subscribers: roles; what is not named is forbidden at the broker.
         bridged: whether the agent carries it from the node to the cloud (up), or back (down).
-        lane: priority between node and cloud: 0 task results, 1 bulk. Order holds within a lane.
-        quota: what the journal does at its disk quota: ``keep`` refuses new ones, ``drop-oldest`` counts.
+        quota: what the journal does at its disk quota: ``keep`` refuses new ones, ``drop-oldest`` drops and counts.
         max_size: bytes of one message.
         node_only: never leaves the node's broker.
     """
@@ -64,7 +64,6 @@ class Topic(Generic[P]):
     subscribers: tuple[Role, ...]
     doc: str
     bridged: Bridged = "no"
-    lane: int = 0
     quota: Literal["keep", "drop-oldest"] = "keep"
     max_size: int = 64 * KIB
     retained: bool = False
@@ -84,6 +83,11 @@ class Topic(Generic[P]):
     def name(self) -> str:
         """The topic's own word: ``model-update`` of ``event/model-update/{job}/{edge}``."""
         return self.words[1] if self.delivery in ("event",) else self.words[0]
+
+    @property
+    def lane(self) -> int:
+        """Priority between node and cloud: task results pass what may be dropped. Order holds within a lane."""
+        return BULK if self.quota == "drop-oldest" else RESULTS
 
     @property
     def type(self) -> str:
@@ -180,7 +184,7 @@ EVALUATION = Topic(
 HARD_SAMPLE = Topic(
     "event/hard-sample/{job}/{edge}", payloads.HardSample, "event", ("worker", "agent"), ("cloud-worker",),
     "A sample that the edge's model was not sure of, with its scores.",
-    bridged="up", lane=1, quota="drop-oldest", max_size=512 * KIB,
+    bridged="up", quota="drop-oldest", max_size=512 * KIB,
     stream=Stream("SAMPLES", max_age=7 * DAY, max_bytes=4096 * MIB),
 )  # fmt: skip
 LABEL = Topic(
@@ -190,7 +194,7 @@ LABEL = Topic(
 TELEMETRY = Topic(
     "event/telemetry/{edge}/{device}", payloads.Anything, "event", ("anonymous", "agent"), ("operator",),
     "An application's own events, journalled and replayed like ours. On a node's broker any device may publish them.",
-    bridged="up", lane=1, quota="drop-oldest", max_size=256 * KIB,
+    bridged="up", quota="drop-oldest", max_size=256 * KIB,
     stream=Stream("TELEMETRY", max_age=7 * DAY, max_bytes=4096 * MIB),
 )  # fmt: skip
 ASSIGNMENT = Topic(
@@ -211,7 +215,7 @@ INFERENCE = Topic(
 )  # fmt: skip
 LOG = Topic(
     "log/{component}/#", payloads.LogRecord, "log", ("coordinator", "agent", "worker", "cloud-worker"), ("operator",),
-    "Logs and metrics; may be dropped.", bridged="up", lane=1, quota="drop-oldest", max_size=128 * KIB,
+    "Logs and metrics; may be dropped.", bridged="up", quota="drop-oldest", max_size=128 * KIB,
 )  # fmt: skip
 
 TOPICS: tuple[Topic[Any], ...] = (
@@ -231,15 +235,24 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
     """The declared topic of an address, and its parameters. Raises Refused where there is none."""
-    for topic in TOPICS:
-        params = topic.match(address)
-        if params is not None:
-            return topic, params
+    topic, params = _found(address)
+    if topic is not None:
+        return topic, dict(params)
     head = address.split("/", 1)[0]
     shapes = [topic.pattern for topic in TOPICS if topic.words[0] == head] or [topic.pattern for topic in TOPICS]
     raise Refused(
         "unknown-topic", topic=address, expected=f"one of {', '.join(shapes)}, each word {LABEL_RULE}", got=address
     )
+
+
+@lru_cache(maxsize=4096)
+def _found(address: str) -> tuple[Topic[Any] | None, tuple[tuple[str, str], ...]]:
+    """A node's events come on few addresses, and each is looked up several times on its way."""
+    for topic in TOPICS:
+        params = topic.match(address)
+        if params is not None:
+            return topic, tuple(params.items())
+    return None, ()
 
 
 def find_by_filter(pattern: str) -> Iterator[Topic[Any]]:

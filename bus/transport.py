@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,15 @@ class Message:
         """Tells the broker that this message is dealt with; nothing where it was not consumed."""
         if self.acknowledge is not None:
             await self.acknowledge()
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One event to be published."""
+
+    topic: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Link:
@@ -88,15 +97,35 @@ class Link:
         await self._down.wait()
 
 
-class Arrivals(AsyncIterator[Message]):
-    """Messages as they arrive, through a queue. Unlike a generator it survives a wait that was cancelled."""
+PENDING_BYTES = 64 * 1024 * 1024
+_MESSAGE = 512
+"""Bytes that a message takes in memory beside its body, roughly."""
 
-    def __init__(self) -> None:
+
+class Arrivals(AsyncIterator[Message]):
+    """Messages as they arrive, through a bounded queue. Unlike a generator it survives a wait that was cancelled.
+
+    Where the reader is so slow that ``PENDING_BYTES`` wait, what comes is dropped and counted: as from a broker whose
+    queue is full, and with the same cure, that what must not be lost is sent again until it is acknowledged.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
-        self.put = self._queue.put_nowait
+        self._waiting = 0
+
+    def put(self, message: Message) -> None:
+        size = len(message.body) + _MESSAGE
+        if self._waiting + size > PENDING_BYTES:
+            self._bus.dropped += 1
+            return
+        self._waiting += size
+        self._queue.put_nowait(message)
 
     async def __anext__(self) -> Message:
-        return await self._queue.get()
+        message = await self._queue.get()
+        self._waiting -= len(message.body) + _MESSAGE
+        return message
 
 
 Subscription = AbstractAsyncContextManager[AsyncIterator[Message]]
@@ -155,6 +184,8 @@ class Bus(ABC):
         self.url = url
         self.root = root
         self.link = Link()
+        self.dropped = 0
+        """Messages that came faster than their reader took them, so many that no more could be held."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -182,6 +213,14 @@ class Bus(ABC):
         Raises Unreachable where the link is down or the broker does not answer, Refused where the topic is not
         declared or the body larger than the topic allows.
         """
+
+    async def publish_all(self, events: Sequence[Outgoing]) -> None:
+        """Publishes events of one stream in their order; a durable bus stores all of them or none.
+
+        Raises as ``publish`` does, and Conflict where the stream has some of them already, by their message ids.
+        """
+        for each in events:
+            await self.publish(each.topic, each.body, headers=each.headers)
 
     @abstractmethod
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:

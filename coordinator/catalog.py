@@ -18,10 +18,14 @@ def edge_of(edge: Edge, report: Report | None, online: bool, now: str) -> Edge:
     if report is not None:
         changes |= {
             "version": report.version,
-            "workers": [f"{each.worker} {each.state}" for each in report.workers],
+            "workers": [
+                f"{each.worker} {each.state}" + (f": {each.detail[:200]}" if each.detail else "")
+                for each in report.workers
+            ],
             "datasets": [each.name for each in report.datasets],
             "frameworks": [f"{name} {version}" for name, version in sorted(report.offers.frameworks.items())],
             "waiting_events": report.waiting_events,
+            "dropped_events": report.dropped_events,
         }
         edge = edge.model_copy(update={"spec": edge.spec.model_copy(update={"labels": dict(report.labels)})})
     return edge.model_copy(update={"status": status.model_copy(update=changes)})

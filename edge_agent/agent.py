@@ -27,7 +27,7 @@ from heliograph.bus.world import World
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.inventory import Inventory
-from heliograph.edge_agent.journal import Journal, Kept
+from heliograph.edge_agent.journal import QUOTA, Journal, Kept
 from heliograph.edge_agent.models import ModelStore
 from heliograph.edge_agent.node_log import NodeLog
 from heliograph.edge_agent.reconcile import (
@@ -62,6 +62,7 @@ class AgentConfig:
         code: roots under which a task's script may lie.
         data: roots under which a Dataset's file may lie.
         datasets: what this edge offers without being told.
+        quota: bytes of events that may wait in the journal.
     """
 
     name: str
@@ -74,6 +75,7 @@ class AgentConfig:
     datasets: Mapping[str, Path] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    quota: int = QUOTA
     root: str = DEFAULT_ROOT
 
 
@@ -87,7 +89,6 @@ class Agent:
         self._out = out
         self._lock = _lock(config.state)
         self._background = Background(self._out)
-        self._journal = Journal(config.state / "journal.db", self._edge, world)
         source = f"{self._edge}/agent/{world.new_id()}"
         self._cloud = Port(
             connect(
@@ -97,6 +98,7 @@ class Agent:
             source,
         )
         self._log = NodeLog(self._cloud, self._edge, self._background, out)
+        self._journal = Journal(config.state / "journal.db", self._edge, world, config.quota, self._log.warn)
         self._node = self._cloud
         if config.node != config.cloud:
             self._node = Port(connect(config.node, root=config.root, world=world, name="agent"), world, source)
@@ -117,7 +119,8 @@ class Agent:
             self._node, self._edge, self._journal, self._supervisor, self._background, self._not_taken
         )
         self._forwarder = Forwarder(
-            self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded
+            self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded,
+            self._log.warn,
         )
         self._desired = Desired(edge=self._edge, generation=Generation())
         self._holds: dict[str, Hold] = {}
@@ -125,7 +128,7 @@ class Agent:
         self._to_report = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled. Neither broker need be there."""
+        """Until cancelled. Neither broker need be there. Raises HeliographError where it can not go on."""
         self._load_desired()
         self._supervisor.sweep({task.worker for task in self._desired.tasks})
         await self._cloud.bus.open()
@@ -148,6 +151,7 @@ class Agent:
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
                     group.create_task(keep_running(self._gateway.run, self._world, self._log.warn))
+                group.create_task(self._until_journal_fails())
         finally:
             await self._background.close()
             await self._supervisor.close()
@@ -224,7 +228,8 @@ class Agent:
             elif isinstance(action, Stop):
                 self._background.spawn(self._supervisor.stop(action.worker, self._tell_end))
         self._holds = holds
-        self._models.keep_only({task.model.digest for task in desired.tasks if task.model and needs_file(task)})
+        used = [*desired.tasks, *(worker.assigned for worker in self._supervisor.workers.values() if worker.assigned)]
+        self._models.keep_only({task.model.digest for task in used if task.model and needs_file(task)})
         self._to_report.set()
 
     def _assign(self, worker: Worker, task: Task, *, ended: bool = False) -> None:
@@ -313,11 +318,17 @@ class Agent:
             edge=self._edge,
             observed=self._desired.generation,
             version=__version__,
-            workers=worker_reports(self._supervisor.workers, self._holds),
+            workers=worker_reports(
+                self._supervisor.workers,
+                self._holds,
+                {task.worker: task for task in self._desired.tasks},
+                self._models.failures,
+            ),
             datasets=[self._inventory.datasets[name] for name in sorted(self._inventory.datasets)],
             offers=self._inventory.offers,
             labels=dict(self.config.labels),
             waiting_events=self._journal.waiting,
+            dropped_events=self._journal.dropped + self._node.bus.dropped,
         )
 
     async def _upload(self, kept: Kept) -> None:
@@ -347,8 +358,9 @@ class Agent:
         if up:
             self._to_report.set()
             self._background.spawn(self._read_desired())
-            for lane in (0, 1):
-                self._journal.wake(lane)
+
+    async def _until_journal_fails(self) -> None:
+        await self._journal.failed
 
     def _on_node_link(self, up: bool) -> None:
         """What was being said when the node's broker went is lost: each worker is handed its task again."""

@@ -1,26 +1,26 @@
-"""From the journal to the cloud: each lane in order, windowed, at once when the link is there."""
+"""From the journal to the cloud: each lane in order, in batches that are stored whole or not at all, at once when the
+link is there."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
-from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.transport import Bus
+from heliograph.bus import topics
+from heliograph.bus.errors import Conflict, HeliographError, Refused
+from heliograph.bus.lanes import headers_of, lane_and_number, lane_name
+from heliograph.bus.topics import LANES
+from heliograph.bus.transport import Bus, Outgoing
 from heliograph.bus.world import World
 from heliograph.edge_agent.journal import Journal, Kept
 
-LANES = (0, 1)
-"""Task results, and bulk: results pass bulk samples."""
-WINDOW = 256
+WINDOW = 1000
+"""Events of one batch, at most; the broker takes no more."""
 WINDOW_BYTES = 4 * 1024 * 1024
 RETRY = 0.2
 FORGET_EVERY = 0.25
 """Seconds between two clearings of what the cloud has: each costs a sync, and what is sent again meanwhile the cloud
 knows by its number."""
-
-LANE_HEADER = "Heliograph-Lane"
-NUMBER_HEADER = "Heliograph-Number"
 
 
 class Forwarder:
@@ -28,7 +28,7 @@ class Forwarder:
 
     Args:
         uploads: whether an event names a blob that must be in the cloud before it.
-        before: called with each event before it is published; uploads that blob.
+        before: called with such an event before it is published; uploads that blob.
         refused: called with what the cloud will never take; it is dropped from the journal, and said aloud.
     """
 
@@ -41,6 +41,7 @@ class Forwarder:
         uploads: Callable[[Kept], bool],
         before: Callable[[Kept], Awaitable[None]],
         refused: Callable[[Kept, Refused], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._journal = journal
         self._bus = bus
@@ -49,6 +50,7 @@ class Forwarder:
         self._uploads = uploads
         self._before = before
         self._refused = refused
+        self._warn = warn
         self._done: dict[int, int] = {}
         self._to_forget = asyncio.Event()
 
@@ -63,52 +65,99 @@ class Forwarder:
             await self._to_forget.wait()
             self._to_forget.clear()
             done, self._done = self._done, {}
-            for lane, up_to in sorted(done.items()):
-                await self._journal.forget(lane, up_to)
+            for lane, through in sorted(done.items()):
+                try:
+                    await self._journal.forget(lane, through)
+                except HeliographError as error:  # the disk is full, say: it is tried again
+                    self._warn(str(error))
+                    self._done.setdefault(lane, through)
+                    self._to_forget.set()
             await self._world.sleep(FORGET_EVERY)
 
     async def _forward(self, lane: int) -> None:
-        done = 0
+        done, unsure, said = 0, True, ""
         while True:
             await self._bus.link.wait_up()
-            batch = self._journal.read(lane, done, WINDOW, WINDOW_BYTES)
-            if not batch:
-                await self._journal.wait_grown(lane)
+            try:
+                window = self._journal.read(lane, done, WINDOW, WINDOW_BYTES)
+                if window.through == done:
+                    await self._journal.wait_grown(lane)
+                    continue
+                batches, through = _batches(window.events, window.through, self._uploads)
+                for batch in batches:
+                    left = await self._not_yet_stored(lane, batch) if unsure else batch
+                    await self._send(lane, left)
+            except Conflict:
+                unsure = True  # some of it was stored by an earlier attempt
                 continue
-            for place, kept in enumerate(batch):  # nothing in the lane overtakes an upload
-                if place and self._uploads(kept):
-                    batch = batch[:place]
-                    break
-            results = await asyncio.gather(*(self._send(lane, kept) for kept in batch), return_exceptions=True)
-            for kept, result in zip(batch, results, strict=True):
-                if isinstance(result, Refused):
-                    self._refused(kept, result)
-                elif isinstance(result, BaseException):
-                    break  # this one and what follows it in the lane is sent again; the cloud knows repeats by number
-                done = kept.n
-            if done >= batch[0].n:
-                self._done[lane] = done
-                self._journal.stored(done - batch[0].n + 1)
-                self._to_forget.set()
-            if done < batch[-1].n:
-                await self._world.sleep(RETRY)
+            except (HeliographError, OSError) as error:
+                unsure = True  # whether it was stored nobody knows, until the cloud is asked
+                if str(error) != said and self._bus.link.up:
+                    said = str(error)
+                    self._warn(f"forwarding: {said}; trying again")
+                await self._pause()
+                continue
+            unsure, said = False, ""
+            self._journal.stored(lane, through, sum(len(batch) for batch in batches))
+            done = self._done[lane] = through
+            self._to_forget.set()
 
-    async def _send(self, lane: int, kept: Kept) -> None:
-        headers = {
-            LANE_HEADER: f"{self._edge}.{self._journal.uuid}.{lane}",
-            NUMBER_HEADER: str(kept.n),
-            "Nats-Msg-Id": f"{self._journal.uuid}.{lane}.{kept.n}",
-        }
+    async def _pause(self) -> None:
+        """Not after the link has gone: what waits is sent at once when it is back."""
+        if self._bus.link.up:
+            await self._world.sleep(RETRY)
+
+    async def _not_yet_stored(self, lane: int, batch: list[Kept]) -> list[Kept]:
+        """What of a batch lies behind the highest number of this lane that its stream holds.
+
+        Only this agent publishes on an address with its edge's name, in order: the last message there tells.
+        """
+        mine = lane_name(self._edge, self._journal.uuid, lane)
+        own = sorted({each.topic for each in batch if "edge" in topics.find(each.topic)[1]})
+        highest = 0
+        for message in await asyncio.gather(*(self._bus.last(topic) for topic in own)):
+            found = lane_and_number(message.headers) if message is not None else None
+            if found is not None and found[0] == mine:
+                highest = max(highest, found[1])
+        return [each for each in batch if each.n > highest]
+
+    async def _send(self, lane: int, batch: list[Kept]) -> None:
+        for kept in batch:
+            if self._uploads(kept):
+                try:
+                    await self._before(kept)
+                except Refused as error:
+                    self._refused(kept, error)
+                    batch = [each for each in batch if each is not kept]
+        if not batch:
+            return
         try:
-            await self._before(kept)
-            await self._bus.publish(kept.topic, kept.body, headers=headers)
-        except (HeliographError, OSError, TimeoutError) as error:
-            if isinstance(error, Refused):
-                raise
-            raise HeliographError(str(error)) from error
+            await self._bus.publish_all([self._outgoing(lane, kept) for kept in batch])
+        except Refused as error:
+            if len(batch) > 1:  # which of them is told by sending each alone
+                for kept in batch:
+                    await self._send(lane, [kept])
+            else:
+                self._refused(batch[0], error)
+
+    def _outgoing(self, lane: int, kept: Kept) -> Outgoing:
+        headers: Mapping[str, str] = headers_of(lane_name(self._edge, self._journal.uuid, lane), kept.n)
+        return Outgoing(kept.topic, kept.body, headers)
 
 
-def lane_of(headers: dict[str, str]) -> tuple[str, int] | None:
-    """Lane and number of a forwarded event: a consumer keeps the highest number per lane to pass over repeats."""
-    lane, number = headers.get(LANE_HEADER), headers.get(NUMBER_HEADER)
-    return (lane, int(number)) if lane and number and number.isdigit() else None
+def _batches(
+    events: list[Kept], through: int, uploads: Callable[[Kept], bool]
+) -> tuple[list[list[Kept]], int]:
+    """A window's events, those of each stream together, and the number up to which they reach.
+
+    An event that names a blob ends the window before it: nothing of the lane behind it overtakes an upload.
+    """
+    for place, kept in enumerate(events):
+        if place and uploads(kept):
+            events, through = events[:place], events[place - 1].n
+            break
+    streams: dict[str, list[Kept]] = {}
+    for kept in events:
+        stream = topics.find(kept.topic)[0].stream
+        streams.setdefault(stream.name if stream is not None else "", []).append(kept)
+    return list(streams.values()), through

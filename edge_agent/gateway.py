@@ -20,8 +20,8 @@ from heliograph.bus.transport import Message
 from heliograph.edge_agent.journal import Entry, Journal
 from heliograph.edge_agent.supervisor import Supervisor
 
-ACK_EVERY = 64
-"""A producer is told at the latest after so many events, so that its window does not run dry."""
+ACK_EVERY = 0.005
+"""Seconds between two acknowledgements: each is a message, and a producer waits for none while its window has room."""
 
 
 class Gateway:
@@ -50,6 +50,8 @@ class Gateway:
         """Set once the node's broker holds what is published on it for this agent."""
         self.taken = 0
         self.refusals = 0
+        self._heads: dict[asyncio.Future[None], dict[str, tuple[str, int]]] = {}
+        self._to_acknowledge: dict[str, Ack] = {}
 
     async def run(self) -> None:
         patterns = [
@@ -65,6 +67,7 @@ class Gateway:
                 except Refused as error:
                     self.refusals += 1
                     self._refused(message.topic, error)
+                await self._journal.room()
 
     def _take(self, message: Message) -> None:
         topic, params = topics.find(message.topic)
@@ -75,41 +78,45 @@ class Gateway:
             event, body = self._from_device(topic, params, message)
         else:
             event, body = self._from_worker(topic, params, message), message.body
-        producer = incarnation = ""
-        if event.sequence is not None:
+        if event.sequence is None:
+            entry = Entry(message.topic, body, topic.lane)
+        else:
             _, producer, incarnation = _source(event, message.topic)
             entry = Entry(message.topic, body, topic.lane, producer, incarnation, event.sequence)
             if not self._journal.accepts(entry):  # one again, or one behind a gap: say where we are
-                self._acknowledge(producer, incarnation)
+                self._acknowledge(producer, incarnation, self._journal.committed(producer, incarnation))
                 return
-        else:
-            entry = Entry(message.topic, body, topic.lane)
+        kept = self._journal.append(entry)
+        if kept not in self._heads:
+            self._heads[kept] = {}
+            kept.add_done_callback(self._committed)
         if entry.producer:
-            self._journal.claim(entry)
-        self._background.spawn(self._append(entry))
-
-    async def _append(self, entry: Entry) -> None:
-        try:
-            await self._journal.append(entry)
-        except HeliographError as error:
-            self.refusals += 1
-            self._refused(entry.topic, Refused("not-kept", topic=entry.topic, expected="room in the journal",
-                                               got=str(error)))  # fmt: skip
-            return
+            self._heads[kept][entry.producer] = (entry.incarnation, entry.sequence)
         self.taken += 1
-        if entry.producer and (
-            entry.sequence % ACK_EVERY == 0 or self._journal.claimed(entry.producer) == entry.sequence
-        ):
-            self._acknowledge(entry.producer, entry.incarnation, entry.sequence)
 
-    def _acknowledge(self, producer: str, incarnation: str, sequence: int | None = None) -> None:
-        highest = self._journal.committed(producer, incarnation) if sequence is None else sequence
-        ack = Ack(incarnation=incarnation, sequence=highest)
-        self._background.spawn(self._publish_ack(producer, ack))
+    def _committed(self, kept: asyncio.Future[None]) -> None:
+        """Some events are on disk, or could not be kept: one acknowledgement to each of their producers."""
+        heads = self._heads.pop(kept)
+        if kept.cancelled():
+            return
+        if error := kept.exception():
+            self.refusals += 1
+            self._refused("", Refused("not-kept", expected="room in the journal", got=str(error)))
+            return
+        for producer, (incarnation, sequence) in heads.items():
+            self._acknowledge(producer, incarnation, sequence)
 
-    async def _publish_ack(self, producer: str, ack: Ack) -> None:
-        with contextlib.suppress(HeliographError):
-            await self._port.publish(topics.ACK, ack, sure=False, producer=producer)
+    def _acknowledge(self, producer: str, incarnation: str, sequence: int) -> None:
+        if not self._to_acknowledge:
+            self._background.spawn(self._publish_acks())
+        self._to_acknowledge[producer] = Ack(incarnation=incarnation, sequence=sequence)
+
+    async def _publish_acks(self) -> None:
+        await self._port.world.sleep(ACK_EVERY)
+        acks, self._to_acknowledge = self._to_acknowledge, {}
+        for producer, ack in acks.items():
+            with contextlib.suppress(HeliographError):  # the producer sends again, and is told again
+                await self._port.publish(topics.ACK, ack, sure=False, producer=producer)
 
     def _from_worker(self, topic: Topic[Any], params: dict[str, str], message: Message) -> Event:
         """A result of a task that this agent launched, signed with that launch's secret."""
@@ -132,6 +139,10 @@ class Gateway:
         if is_event(tree):
             event = from_tree(tree, message.topic)
             topic.validate(event.data, message.topic)
+            device = params.get("device", "device")
+            if event.sequence is not None and _source(event, message.topic)[:2] != (self._edge, device):
+                raise Refused("invalid", topic=message.topic, field="source",
+                              expected=f"{self._edge}/{device}/<incarnation>", got=event.source)  # fmt: skip
             return event, message.body
         topic.validate(tree, message.topic)
         world = self._port.world

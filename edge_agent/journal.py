@@ -1,33 +1,46 @@
 """The journal: every event a node produces is on disk, synced, before its producer is told so.
 
 SQLite in WAL mode with synchronous=FULL. Events that arrive while a commit runs share the next one. Each lane (edge,
-journal uuid, priority) numbers its events from 1 without a gap.
+journal uuid, priority) numbers its events upwards; a number is never used twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from heliograph.bus.errors import HeliographError
+from heliograph.bus.topics import BULK, LANES
 from heliograph.bus.world import World
+from heliograph.edge_agent.journal_file import (
+    checksum,
+    event_id,
+    first_number,
+    lane_and_number,
+    open_file,
+    opening_of,
+)
 
 T = TypeVar("T")
-VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events (
-    lane INTEGER NOT NULL, n INTEGER NOT NULL, topic TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (lane, n)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS producers (
-    producer TEXT PRIMARY KEY, incarnation TEXT NOT NULL, sequence INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
+QUOTA = 1 << 30
+"""Bytes of events that may wait on a node's disk, unless it was started with another number."""
+GROUP = 1024
+GROUP_BYTES = 8 << 20
+"""Events of one commit: whoever is not in it waits for it."""
+ROOM = 16 * GROUP
+ROOM_BYTES = 4 * GROUP_BYTES
+"""Events that may wait in memory for their commit."""
+OVERHEAD = 64
+"""Bytes of the file that an event takes beside its own."""
+DROP = 0.05
+"""The part of the quota that is freed at once when it is reached: each time costs a search."""
+_DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,138 +64,227 @@ class Kept:
     body: bytes
 
 
-class Journal:
-    """One node's journal. Raises HeliographError where the file is not this edge's or of a newer version."""
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Events of a lane in their order. ``through`` is the highest number looked at: what was damaged on the disk is
+    not among the events."""
 
-    def __init__(self, path: Path, edge: str, world: World) -> None:
+    events: list[Kept]
+    through: int
+
+
+@dataclass(slots=True)
+class _Group:
+    """Events that share one commit, and what tells their producers."""
+
+    done: asyncio.Future[None]
+    entries: list[Entry] = field(default_factory=list)
+    size: int = 0
+
+
+class JournalFull(HeliographError):
+    """The quota is reached by events that must not be dropped; they are taken again once the cloud has some."""
+
+
+class Journal:
+    """One node's journal. Raises HeliographError where the file is not this edge's or of a newer version.
+
+    Args:
+        quota: bytes of events that may wait. When it is reached, the oldest of the bulk lane are dropped and counted;
+            events of the other lane are refused, never dropped.
+        warn: called with a line about damage, and about what was dropped.
+    """
+
+    def __init__(
+        self, path: Path, edge: str, world: World, quota: int = QUOTA, warn: Callable[[str], None] = lambda line: None
+    ) -> None:
         self._path = path
-        self._world = world
+        self._quota = quota
+        self._warn = warn
+        self._write = open_file(path, edge, world, warn)
+        self._first = first_number(opening_of(self._write))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._write = self._open(edge)
         self._read = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.uuid = self._meta("uuid")
         self._load_heads()
-        self.waiting: int = self._write.execute("SELECT count(*) FROM events").fetchone()[0]
-        self._pending: list[tuple[Entry, asyncio.Future[None]]] = []
+        count, size = self._write.execute("SELECT count(*), sum(length(body) + length(topic)) FROM events").fetchone()
+        self.waiting: int = count
+        self._size: int = (size or 0) + count * OVERHEAD
+        self.dropped = int(self._meta(_DROPPED) or 0)
+        """Events that the quota cost, ever."""
+        self.damaged = 0
+        """Events that were found damaged on the disk and passed over."""
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Ends with an error where the file is damaged beyond use: it is mended when the journal is opened again."""
+        self._groups: deque[_Group] = deque()
+        self._in_memory = [0, 0]
+        self._room = asyncio.Event()
         self._committing: asyncio.Task[None] | None = None
-        self._grown: dict[int, asyncio.Event] = {}
+        self._stored = dict.fromkeys(LANES, 0)
+        self._grown: dict[int, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
 
     def close(self) -> None:
         """Waits for the commit under way."""
         self._writer.shutdown(wait=True)
         self._write.close()
         self._read.close()
+        self.failed.cancel()
 
     def accepts(self, entry: Entry) -> bool:
         """Whether this is the producer's next event, rather than one again or one after a gap."""
         incarnation, sequence = self._claimed.get(entry.producer, ("", 0))
         return entry.sequence == (sequence + 1 if incarnation == entry.incarnation else 1)
 
-    def claim(self, entry: Entry) -> None:
-        """The entry is on its way to the disk: the producer's next number is the one after it."""
-        self._claimed[entry.producer] = (entry.incarnation, entry.sequence)
-
-    def claimed(self, producer: str) -> int:
-        """The highest number of a producer that was claimed."""
-        return self._claimed.get(producer, ("", 0))[1]
-
     def committed(self, producer: str, incarnation: str) -> int:
         """The highest number of a producer's incarnation that is on disk."""
         known, sequence = self._producers.get(producer, ("", 0))
         return sequence if known == incarnation else 0
 
-    async def append(self, entry: Entry) -> None:
-        """Returns when the event is on disk, synced. Raises HeliographError where it could not be kept."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((entry, done))
+    def append(self, entry: Entry) -> asyncio.Future[None]:
+        """The future, shared by all events of one commit, is done when they are on disk, synced. It raises
+        HeliographError where they could not be kept, and then no later one was kept before them."""
+        if not self._groups or self._groups[-1].size >= GROUP_BYTES or len(self._groups[-1].entries) >= GROUP:
+            self._groups.append(_Group(asyncio.get_running_loop().create_future()))
+        group = self._groups[-1]
+        group.entries.append(entry)
+        size = _cost(entry)
+        group.size += size
+        self._in_memory[0] += 1
+        self._in_memory[1] += size
+        if entry.producer:
+            self._claimed[entry.producer] = (entry.incarnation, entry.sequence)
         if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_pending())
-        await done
+            self._committing = asyncio.create_task(self._commit_groups())
+        return group.done
 
-    def read(self, lane: int, after: int, most: int, most_bytes: int) -> list[Kept]:
-        """The next events of a lane behind number ``after``."""
+    async def room(self) -> None:
+        """Returns when so little waits for its commit that more may be appended."""
+        while self._in_memory[0] > ROOM or self._in_memory[1] > ROOM_BYTES:
+            self._room.clear()
+            await self._room.wait()
+
+    def read(self, lane: int, after: int, most: int, most_bytes: int) -> Window:
+        """The next events of a lane behind number ``after``. Raises HeliographError where the file can not be read."""
         found: list[Kept] = []
-        size = 0
-        rows = self._read.execute(
-            "SELECT n, topic, body FROM events WHERE lane = ? AND n > ? ORDER BY n LIMIT ?", (lane, after, most)
-        )
-        for n, topic, body in rows:
-            size += len(body)
-            if found and size > most_bytes:
-                break
-            found.append(Kept(n, topic, body))
-        rows.close()
-        return found
+        through, size = after, 0
+        try:
+            rows = self._read.execute(
+                "SELECT id, topic, body, crc FROM events WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
+                (event_id(lane, after), event_id(lane + 1, 0), most),
+            )
+            for id, topic, body, crc in rows:
+                size += len(body)
+                if found and size > most_bytes:
+                    break
+                _, through = lane_and_number(id)
+                if checksum(topic, body) == crc:
+                    found.append(Kept(through, topic, body))
+                else:
+                    self.damaged += 1
+                    self._warn(f"journal {self._path}: event {through} of lane {lane} is damaged and was passed over")
+            rows.close()
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
+        return Window(found, through)
 
-    async def forget(self, lane: int, up_to: int) -> None:
-        """The cloud has these: they need not be kept."""
-        await self._on_writer(self._forget, lane, up_to)
-
-    def stored(self, count: int) -> None:
-        """The cloud has taken so many more: they wait no longer, though they may still lie here."""
+    def stored(self, lane: int, through: int, count: int) -> None:
+        """The cloud has so many more, up to that number: they wait no longer, though they may still lie here."""
+        self._stored[lane] = through
         self.waiting -= count
+
+    async def forget(self, lane: int, through: int) -> None:
+        """The cloud has these: they need not be kept."""
+        await self._on_writer(self._forget, lane, through)
 
     async def wait_grown(self, lane: int) -> None:
         """Returns when an event has been added to the lane since the last call."""
-        event = self._grown.setdefault(lane, asyncio.Event())
-        await event.wait()
-        event.clear()
-
-    def wake(self, lane: int) -> None:
-        self._grown.setdefault(lane, asyncio.Event()).set()
+        await self._grown[lane].wait()
+        self._grown[lane].clear()
 
     def load(self, key: str) -> str:
         """A saved document, or the empty string."""
-        row = self._read.execute("SELECT value FROM meta WHERE key = ?", (f"doc:{key}",)).fetchone()
-        return str(row[0]) if row else ""
+        return self._meta(f"doc:{key}")
 
     async def save(self, key: str, value: str) -> None:
         """Saves a document, synced."""
         await self._on_writer(self._save, f"doc:{key}", value)
 
     def _load_heads(self) -> None:
-        self._next: dict[int, int] = dict(
-            self._read.execute("SELECT lane, max(n) + 1 FROM events GROUP BY lane").fetchall()
-        )
-        for lane, n in self._read.execute("SELECT substr(key, 6), value FROM meta WHERE key LIKE 'next:%'"):
-            self._next[int(lane)] = max(int(n), self._next.get(int(lane), 1))
+        self._next = dict.fromkeys(LANES, self._first)
+        for lane in LANES:
+            (last,) = self._write.execute(
+                "SELECT max(id) FROM events WHERE id > ? AND id < ?", (event_id(lane, 0), event_id(lane + 1, 0))
+            ).fetchone()
+            if last is not None:
+                self._next[lane] = max(self._first, lane_and_number(last)[1] + 1)
         self._producers: dict[str, tuple[str, int]] = {
-            row[0]: (row[1], row[2]) for row in self._read.execute("SELECT * FROM producers")
+            row[0]: (row[1], row[2]) for row in self._write.execute("SELECT * FROM producers")
         }
         self._claimed = dict(self._producers)
 
     async def _on_writer(self, function: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, function, *args)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writer, function, *args)
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
 
-    async def _commit_pending(self) -> None:
-        while self._pending:
-            batch, self._pending = self._pending, []
-            rows = []
-            for entry, _ in batch:
-                n = self._next.get(entry.lane, 1)
-                self._next[entry.lane] = n + 1
-                rows.append((entry.lane, n, entry.topic, entry.body))
-            heads = {entry.producer: (entry.incarnation, entry.sequence) for entry, _ in batch if entry.producer}
+    def _failure(self, error: sqlite3.Error) -> HeliographError:
+        what = HeliographError(f"journal {self._path}: {error}")
+        if not isinstance(error, sqlite3.OperationalError) and isinstance(error, sqlite3.DatabaseError):
+            what = HeliographError(f"{what}. Start the agent again: what can be read is taken over.")
+            if not self.failed.done():
+                self.failed.set_exception(what)
+        return what
+
+    async def _commit_groups(self) -> None:
+        while self._groups:
+            group = self._groups.popleft()
+            heads = {each.producer: (each.incarnation, each.sequence) for each in group.entries if each.producer}
             try:
-                await self._on_writer(self._commit, rows, heads)
-            except sqlite3.Error as error:
-                self._load_heads()  # what was counted on is not there; producers send it again
-                for _, done in batch:
-                    if not done.done():
-                        done.set_exception(HeliographError(f"journal {self._path}: {error}"))
+                dropped = await self._on_writer(self._commit, group, heads)
+            except HeliographError as error:
+                self._give_up(group, error)
                 continue
-            self.waiting += len(rows)
             self._producers |= heads
-            for entry, done in batch:
-                if not done.done():
-                    done.set_result(None)
-                self.wake(entry.lane)
+            self.waiting += len(group.entries) - dropped
+            if dropped:
+                if not self.dropped:
+                    self._warn(f"the journal's quota of {self._quota} bytes is reached; the oldest bulk events go")
+                self.dropped += dropped
+            self._leave_memory(group)
+            group.done.set_result(None)
+            for lane in {each.lane: None for each in group.entries}:
+                self._grown[lane].set()
         self._committing = None
 
-    def _commit(self, rows: Sequence[tuple[int, int, str, bytes]], heads: dict[str, tuple[str, int]]) -> None:
-        write = self._write
+    def _give_up(self, group: _Group, error: HeliographError) -> None:
+        """Neither this group nor those behind it were kept: their producers send again from what they know of."""
+        failed = [group, *self._groups]
+        self._groups.clear()
+        self._claimed = dict(self._producers)
+        for each in failed:
+            self._leave_memory(each)
+            each.done.set_exception(error)
+            each.done.exception()  # not every producer waits for it
+
+    def _leave_memory(self, group: _Group) -> None:
+        self._in_memory[0] -= len(group.entries)
+        self._in_memory[1] -= group.size
+        self._room.set()
+
+    def _commit(self, group: _Group, heads: dict[str, tuple[str, int]]) -> int:
+        """Returns how many waiting events were dropped to make room."""
+        write, following = self._write, dict(self._next)
+        rows = []
+        for entry in group.entries:
+            n = following[entry.lane]
+            following[entry.lane] = n + 1
+            rows.append((event_id(entry.lane, n), entry.topic, entry.body, checksum(entry.topic, entry.body)))
         write.execute("BEGIN IMMEDIATE")
         try:
+            freed, dropped = 0, 0
+            if self._size + group.size > self._quota:
+                freed, dropped = self._make_room(group.size)
             write.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
             if heads:
                 write.executemany(
@@ -191,41 +293,58 @@ class Journal:
                 )
             write.execute("COMMIT")
         except BaseException:
-            write.execute("ROLLBACK")
+            if write.in_transaction:
+                write.execute("ROLLBACK")
             raise
+        self._next = following
+        self._size += group.size - freed
+        return dropped
 
-    def _forget(self, lane: int, up_to: int) -> None:
-        self._write.execute("BEGIN IMMEDIATE")
-        # the next number must outlive the events that it counts on from
-        self._write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"next:{lane}", str(self._next[lane])))
-        self._write.execute("DELETE FROM events WHERE lane = ? AND n <= ?", (lane, up_to))
-        self._write.execute("COMMIT")
+    def _make_room(self, wanted: int) -> tuple[int, int]:
+        """Drops the oldest bulk events: bytes freed, and how many of them the cloud did not have."""
+        to_free = self._size + wanted - int(self._quota * (1 - DROP))
+        last, freed, dropped = 0, 0, 0
+        for id, size in self._write.execute(
+            "SELECT id, length(body) + length(topic) FROM events WHERE id > ? AND id < ? ORDER BY id",
+            (event_id(BULK, 0), event_id(BULK + 1, 0)),
+        ):
+            if freed >= to_free:
+                break
+            last, freed = id, freed + size + OVERHEAD
+            dropped += lane_and_number(id)[1] > self._stored[BULK]
+        if self._size - freed + wanted > self._quota:
+            raise JournalFull(
+                f"journal {self._path}: the quota of {self._quota} bytes is full of events that wait for the cloud "
+                "and must not be dropped"
+            )
+        self._write.execute("DELETE FROM events WHERE id > ? AND id <= ?", (event_id(BULK, 0), last))
+        if dropped:
+            self._save(_DROPPED, str(self.dropped + dropped))
+        return freed, dropped
+
+    def _forget(self, lane: int, through: int) -> None:
+        bounds = (event_id(lane, 0), event_id(lane, through))
+        write = self._write
+        write.execute("BEGIN IMMEDIATE")
+        try:
+            count, size = write.execute(
+                "SELECT count(*), sum(length(body) + length(topic)) FROM events WHERE id > ? AND id <= ?", bounds
+            ).fetchone()
+            write.execute("DELETE FROM events WHERE id > ? AND id <= ?", bounds)
+            write.execute("COMMIT")
+        except BaseException:
+            if write.in_transaction:
+                write.execute("ROLLBACK")
+            raise
+        self._size -= (size or 0) + count * OVERHEAD
 
     def _save(self, key: str, value: str) -> None:
         self._write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def _meta(self, key: str) -> str:
-        row = self._write.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        row = self._read.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
-    def _open(self, edge: str) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        write.execute("PRAGMA journal_mode = WAL")
-        write.execute("PRAGMA synchronous = FULL")
-        write.executescript(_SCHEMA)
-        write.execute("INSERT OR IGNORE INTO meta VALUES ('uuid', ?)", (self._world.new_id()[:16],))
-        write.execute("INSERT OR IGNORE INTO meta VALUES ('edge', ?)", (edge,))
-        write.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (str(VERSION),))
-        found = dict(write.execute("SELECT key, value FROM meta WHERE key IN ('edge', 'version')").fetchall())
-        if found["edge"] != edge:
-            raise HeliographError(
-                f"journal {self._path}: it belongs to edge {found['edge']}, not {edge}. "
-                "Give this agent a --state directory of its own."
-            )
-        if int(found["version"]) > VERSION:
-            raise HeliographError(
-                f"journal {self._path}: it is of version {found['version']}, this agent reads up to {VERSION}. "
-                "Install the newer heliograph again."
-            )
-        return write
+
+def _cost(entry: Entry) -> int:
+    return len(entry.body) + len(entry.topic) + OVERHEAD

@@ -15,6 +15,8 @@ from heliograph.bus.transport import Bus
 from heliograph.bus.world import World
 
 RETRY = 0.2
+RETRY_DISK = 2.0
+"""Seconds after which a model that the disk would not take is fetched again, from the chunk that failed."""
 DEFAULT_BUCKET = "models"
 
 
@@ -36,7 +38,9 @@ class ModelStore:
         self._changed = changed
         self._failed = failed
         self._fetching: dict[str, asyncio.Task[None]] = {}
-        self._named: set[str] = set()
+        self._named = {path.name.split(".")[0] for path in directory.iterdir()}
+        self.failures: dict[str, str] = {}
+        """Why a model is not here yet, by its digest."""
 
     def path(self, ref: WeightsRef) -> Path:
         return self.directory / ref.digest
@@ -51,28 +55,33 @@ class ModelStore:
             self._fetching[ref.digest] = asyncio.create_task(self._fetch(ref))
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Drops what tasks once named and name no more. What the aggregation worker lays down here is its own."""
+        """Drops what was named once, or lay here at the start, and is named no more. What the aggregation worker lays
+        down here is its own."""
         for digest in sorted(self._named - set(digests)):
             if running := self._fetching.pop(digest, None):
                 running.cancel()
-            (self.directory / digest).unlink(missing_ok=True)
+            self.failures.pop(digest, None)
+            for end_of_name in ("", ".part", ".place"):
+                (self.directory / f"{digest}{end_of_name}").unlink(missing_ok=True)
         self._named = set(digests)
 
     async def close(self) -> None:
         await end(*self._fetching.values())
 
     async def _fetch(self, ref: WeightsRef) -> None:
-        said = ""
         while True:
             await self._bus.link.wait_up()
             try:
                 await (await self._bus.blobs(ref.bucket or DEFAULT_BUCKET)).fetch(ref, self.path(ref))
             except (HeliographError, OSError) as error:
-                if str(error) != said:
-                    said = str(error)
-                    self._failed(f"model {ref.digest[:12]}: {error}; trying again")
-                await self._world.sleep(RETRY)
+                said = f"model {ref.digest[:12]}: {error}; trying again"
+                if self.failures.get(ref.digest) != said:
+                    self.failures[ref.digest] = said
+                    self._failed(said)
+                    self._changed()
+                await self._world.sleep(RETRY_DISK if isinstance(error, OSError) else RETRY)
             else:
                 break
         self._fetching.pop(ref.digest, None)
+        self.failures.pop(ref.digest, None)
         self._changed()

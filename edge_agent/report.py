@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from heliograph.bus.payloads import WorkerReport
+from heliograph.bus.payloads import Task, WorkerReport
 from heliograph.edge_agent.reconcile import Hold
 from heliograph.edge_agent.supervisor import Worker
 
@@ -17,8 +17,15 @@ _STATES: dict[str, Literal["starting", "running", "backing-off", "finished"]] = 
 }
 
 
-def worker_reports(workers: Mapping[str, Worker], holds: Mapping[str, Hold]) -> list[WorkerReport]:
-    """In the order of their names, the running ones first."""
+def worker_reports(
+    workers: Mapping[str, Worker], holds: Mapping[str, Hold], wanted: Mapping[str, Task], failures: Mapping[str, str]
+) -> list[WorkerReport]:
+    """In the order of their names, the running ones first.
+
+    Args:
+        wanted: the desired task of each worker.
+        failures: why a model could not be fetched, by its digest; its worker goes on with the one before.
+    """
     found = [
         WorkerReport(
             worker=name,
@@ -27,7 +34,7 @@ def worker_reports(workers: Mapping[str, Worker], holds: Mapping[str, Hold]) -> 
             job_uid=worker.task.job_uid,
             round=worker.task.round,
             state=_STATES[worker.state],
-            detail=worker.detail,
+            detail=worker.detail or _missing_model(wanted.get(name), failures),
             restarts=worker.restarts,
         )
         for name, worker in sorted(workers.items())
@@ -45,3 +52,7 @@ def worker_reports(workers: Mapping[str, Worker], holds: Mapping[str, Hold]) -> 
         for name, hold in sorted(holds.items())
     ]
     return found
+
+
+def _missing_model(task: Task | None, failures: Mapping[str, str]) -> str:
+    return failures.get(task.model.digest, "") if task is not None and task.model is not None else ""

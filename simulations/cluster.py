@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,10 @@ COORDINATOR = "coordinator"
 """The name of the first coordinator."""
 READY_TIMEOUT = 30.0
 STOP_GRACE = 6.0
+
+
+def _heliograph(name: str) -> Sequence[str]:
+    return sys.executable, "-m", "heliograph.cli.main"
 
 
 @dataclass
@@ -74,6 +78,7 @@ class LocalCluster:
         log: a file that gets what the processes print, a line each, with the component before it.
         supervise: what ends by itself is started again, and a line about it is handed to this; without it, it stays
             ended.
+        program: for a node's name or ``coordinator`` the words that run ``heliograph`` there.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class LocalCluster:
         world: World | None = None,
         log: Path | None = None,
         supervise: Callable[[str], None] | None = None,
+        program: Callable[[str], Sequence[str]] = _heliograph,
     ) -> None:
         self.directory = directory.resolve()
         self.world = world or World()
@@ -99,6 +105,7 @@ class LocalCluster:
         self._log_path = log
         self._log: TextIO | None = None
         self._relayed = relayed
+        self._program = program
         names = [CLOUD, *(require_label(name, "edge") for name in edges)]
         users = [User("coordinator", self._secret(), "coordinator"), User("operator", self._secret(), "operator"),
                  User("worker-cloud", self._secret(), "cloud-worker")]  # fmt: skip
@@ -178,7 +185,8 @@ class LocalCluster:
             "HELIOGRAPH_STATUS": self.broker.url("coordinator", "mqtt"),
             "HELIOGRAPH_DOORS": " ".join(self._doors),
         }
-        self._coordinators[name] = Child(name, _heliograph("coordinator"), environment)
+        argv = [*self._program("coordinator"), "coordinator"]
+        self._coordinators[name] = Child(name, argv, environment)
         await self._spawn(self._coordinators[name])
 
     async def start_agent(self, name: str) -> None:
@@ -199,7 +207,7 @@ class LocalCluster:
             }
         else:
             environment |= {"HELIOGRAPH_NODE": node.external_broker}
-        argv = _heliograph("agent", "--name", name, "--state", str(node.directory / "state"))
+        argv = [*self._program(name), "agent", "--name", name, "--state", str(node.directory / "state")]
         for root in self._code:
             argv += ["--code", str(root)]
         for root in self._data:
@@ -220,13 +228,12 @@ class LocalCluster:
         """Returns when a coordinator or an agent has ended by itself."""
         await _process_of(self._child(name)).wait()
 
+    def exit_code(self, name: str) -> int | None:
+        """With what a coordinator or a node's agent ended; None while it runs."""
+        return _process_of(self._child(name)).returncode
+
     def pid(self, name: str) -> int:
         return _process_of(self._child(name)).pid
-
-    def _child(self, name: str) -> Child:
-        child = self._coordinators[name] if name in self._coordinators else self.nodes[name].child
-        assert child is not None
-        return child
 
     async def stop(self) -> None:
         if self._supervision is not None:
@@ -249,6 +256,11 @@ class LocalCluster:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def _child(self, name: str) -> Child:
+        child = self._coordinators[name] if name in self._coordinators else self.nodes[name].child
+        assert child is not None
+        return child
 
     async def _spawn(self, child: Child) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
@@ -304,7 +316,3 @@ async def _end(child: Child) -> None:
             await child.process.wait()
     if child.reading is not None:
         await child.reading
-
-
-def _heliograph(*words: str) -> list[str]:
-    return [sys.executable, "-m", "heliograph.cli.main", *words]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import os
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from heliograph.bus.broker import Broker, User, die_with_parent, find_nats_server, free_ports
+from heliograph.bus.broker import Broker, User, find_nats_server
+from heliograph.bus.errors import HeliographError
 from heliograph.bus.permissions import Place
 from heliograph.bus.topics import DEFAULT_ROOT
+from heliograph.simulations.mosquitto import Mosquitto, find_mosquitto
 
 USERS = (
     User("coordinator", "of-coordinator", "coordinator"),
@@ -45,67 +44,14 @@ async def broker(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Broker
         await each.kill()
 
 
-@dataclass
-class Mosquitto:
-    """One mosquitto process; like ``Broker`` it keeps its port over restarts."""
-
-    directory: Path
-    port: int = field(default_factory=lambda: free_ports(1)[0])
-    process: asyncio.subprocess.Process | None = None
-    log: list[str] = field(default_factory=list)
-    reading: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        config = self.directory / "mosquitto.conf"
-        config.write_text(
-            f"listener {self.port} 127.0.0.1\n"
-            "allow_anonymous true\n"
-            "set_tcp_nodelay true\n"
-            "persistence false\n"
-            "log_dest stderr\n"
-        )
-        self.process = await asyncio.create_subprocess_exec(
-            find_mosquitto(),
-            "-c",
-            str(config),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            preexec_fn=die_with_parent,
-        )
-        assert self.process.stderr is not None
-        async with asyncio.timeout(10):
-            while not self.log or not self.log[-1].endswith(" running"):
-                line = await self.process.stderr.readline()
-                assert line, "mosquitto ended:\n" + "\n".join(self.log)
-                self.log.append(line.decode().rstrip())
-        self.reading = asyncio.create_task(self._drain(self.process.stderr))
-
-    async def _drain(self, stream: asyncio.StreamReader) -> None:
-        async for line in stream:
-            self.log.append(line.decode().rstrip())
-
-    async def kill(self) -> None:
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
-            await self.process.wait()
-        if self.reading is not None:
-            await self.reading
-
-    def url(self, user: str = "", scheme: str = "mqtt") -> str:
-        return f"{scheme}://127.0.0.1:{self.port}"
-
-
-def find_mosquitto() -> str:
-    """The program; skips the test where there is none, fails it where there has to be one."""
-    found = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-    if found is None:
-        reason = "mosquitto is not installed"
+def _need_mosquitto() -> None:
+    """Skips the test where there is no mosquitto, fails it where there has to be one."""
+    try:
+        find_mosquitto()
+    except HeliographError as error:
         if os.environ.get("HELIOGRAPH_REQUIRE_MOSQUITTO") == "1":
-            pytest.fail(f"{reason}, and HELIOGRAPH_REQUIRE_MOSQUITTO=1 says that it must be")
-        pytest.skip(reason)
-    return found
+            pytest.fail(f"{error}; HELIOGRAPH_REQUIRE_MOSQUITTO=1 says that it must be")
+        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -132,7 +78,8 @@ async def mosquitto(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[Mosq
     started: list[Mosquitto] = []
 
     async def start() -> Mosquitto:
-        one = Mosquitto(tmp_path / f"mosquitto-{len(started)}")
+        _need_mosquitto()
+        one = Mosquitto(tmp_path / f"mosquitto-{len(started)}", ("set_tcp_nodelay true", "persistence false"))
         started.append(one)
         await one.start()
         return one

@@ -32,9 +32,9 @@ SOON = 8
 
 
 class Outbox:
-    """Numbers, signs and keeps this incarnation's events."""
+    """Numbers and keeps this incarnation's events, and signs them where it has a key."""
 
-    def __init__(self, port: Port, producer: str, incarnation: str, key: bytes) -> None:
+    def __init__(self, port: Port, producer: str, incarnation: str, key: bytes | None) -> None:
         self._port = port
         self._producer = producer
         self._incarnation = incarnation
@@ -52,6 +52,16 @@ class Outbox:
     async def close(self) -> None:
         self._port.bus.link.forget(self._on_link)
         await end(*self._tasks)
+
+    @property
+    def sent(self) -> int:
+        """The number of the newest event that was given to it."""
+        return self._sequence
+
+    @property
+    def acknowledged(self) -> int:
+        """The highest number that the agent has said is on its disk."""
+        return next(iter(self._waiting), self._sequence + 1) - 1
 
     async def send(self, topic: Topic[P], payload: P, **params: str) -> int:
         """Sends an event and keeps it; waits only while the window is full. Returns its number."""

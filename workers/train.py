@@ -77,9 +77,15 @@ class WorkerSession:
             key = (task.job_uid, task.round, base)
             if not task.active or key == self._done:
                 continue
+            try:
+                work = self._work(assignment)
+            except FileNotFoundError:  # dropped meanwhile: a newer round's model is on its way to this node
+                log(f"round {task.round}: its model is not on this node any more; asking for what is due now")
+                self._call(self._runtime.say("hello"))
+                continue
             self._done = key
             self._present = assignment
-            return self._work(assignment)
+            return work
 
     def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
         assert self._present is not None

@@ -124,6 +124,7 @@ class EdgeStatus(Document):
     datasets: list[str] = Field(default_factory=list)
     frameworks: list[str] = Field(default_factory=list)
     waiting_events: int = 0
+    dropped_events: int = 0
     conditions: list[Condition] = Field(default_factory=list)
 
 

@@ -8,10 +8,10 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from heliograph.simulations.benchmarks import aggregation, startup
+from heliograph.simulations.benchmarks import aggregation, node, startup
 from heliograph.simulations.benchmarks.echo import EchoResult, echo_rounds
 
 OUTPUT = Path("build/bench.json")
@@ -19,16 +19,20 @@ OUTPUT = Path("build/bench.json")
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured figure; ``spread`` runs from the first to the ninth decile of its repeats, ``target`` is a maximum."""
+    """A measured figure; ``spread`` runs from the first to the ninth decile of its repeats. ``target`` is a maximum, or
+    a minimum where ``more_is_better``."""
 
     value: float
     unit: str
     spread: tuple[float, float]
     target: float | None
+    more_is_better: bool = False
 
     @property
     def missed(self) -> bool:
-        return self.target is not None and self.value > self.target
+        if self.target is None:
+            return False
+        return self.value < self.target if self.more_is_better else self.value > self.target
 
 
 def figure(values: Iterable[float], unit: str, target: float | None, quantile: float = 0.5) -> Figure:
@@ -38,6 +42,11 @@ def figure(values: Iterable[float], unit: str, target: float | None, quantile: f
     assert at is not None
     value = statistics.median(ordered) if quantile == 0.5 else at(quantile)
     return Figure(round(value, 4), unit, (round(at(0.1), 4), round(at(0.9), 4)), target)
+
+
+def rate(values: Iterable[float], unit: str, target: float) -> Figure:
+    """The median of the repeats, which shall be at least ``target``."""
+    return replace(figure(values, unit, target), more_is_better=True)
 
 
 def echo(edges: int, size: int, rounds: int) -> EchoResult:
@@ -87,9 +96,24 @@ def starts() -> dict[str, Figure]:
     return found
 
 
+def node_figures() -> dict[str, Figure]:
+    runs = {name: [node.measure(name) for _ in range(repeats)]
+            for name, repeats in (("append", 1), ("worker", 5), ("replay", 5), ("blobs", 5))}  # fmt: skip
+    more = max(run["MB more"] for name in ("append", "replay") for run in runs[name])
+    return {
+        "append into the journal": rate((run["events/s"] for run in runs["append"]), "events/s", 20_000),
+        "worker to disk through the node's broker": rate((run["events/s"] for run in runs["worker"]), "events/s", 4000),
+        "replay into JetStream": rate((run["events/s"] for run in runs["replay"]), "events/s", 20_000),
+        "memory more while 1 million events wait": figure([more], "MB", 10),
+        "blob to the cloud": rate((run["put MB/s"] for run in runs["blobs"]), "MB/s", 100),
+        "blob from the cloud": rate((run["fetch MB/s"] for run in runs["blobs"]), "MB/s", 100),
+    }
+
+
 BENCHMARKS: dict[str, Callable[[], dict[str, Figure]]] = {
     "start": starts,
     "sum": sums,
+    "node": node_figures,
     "echo-1kb": echo_small,
     "echo-1mb": echo_large("1 MB", 1_000_000, 40, 60),
     "echo-10mb": echo_large("10 MB", 10_000_000, 20, 250),
@@ -123,7 +147,7 @@ def show(figures: dict[str, Figure]) -> None:
     table = Table("figure", "median", "10-90 %", "target", box=None, header_style="bold")
     for name, each in figures.items():
         low, high = each.spread
-        target = f"≤ {each.target:g} {each.unit}" if each.target is not None else ""
+        target = f"{'≥' if each.more_is_better else '≤'} {each.target:g} {each.unit}" if each.target is not None else ""
         mark = "[red]✗[/]" if each.missed else "[green]✓[/]" if target else " "
         table.add_row(name, f"{each.value:g} {each.unit}", f"{low:g} … {high:g}", f"{target} {mark}")
     Console().print(table)

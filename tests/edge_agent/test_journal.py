@@ -1,98 +1,354 @@
-"""The journal: what was acknowledged is there after a restart, in order, under numbers without a gap."""
+"""The journal: what was acknowledged is there after a restart, in order, under numbers that are never used twice."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heliograph.bus.errors import HeliographError
+from heliograph.bus.topics import BULK, RESULTS, TOPICS
 from heliograph.bus.world import World
-from heliograph.edge_agent.journal import VERSION, Entry, Journal
+from heliograph.edge_agent.journal import OVERHEAD, Entry, Journal
+from heliograph.edge_agent.journal_file import VERSION
+
+LABEL, TELEMETRY = "event/label/j", "event/telemetry/edge-1/d"
+Open = Callable[..., Journal]
 
 
-def _open(path: Path, edge: str = "edge-1") -> Journal:
-    return Journal(path / "journal.db", edge, World())
+@pytest.fixture
+def said() -> list[str]:
+    return []
 
 
-async def test_events_keep_their_order_and_numbers_per_lane(tmp_path: Path) -> None:
-    journal = _open(tmp_path)
-    entries = [Entry(f"event/label/j{n}", bytes([n]), lane=n % 2) for n in range(20)]
-    await asyncio.gather(*(journal.append(entry) for entry in entries))
+@pytest.fixture
+def journal_at(tmp_path: Path, said: list[str]) -> Iterator[Open]:
+    """``journal_at(edge=..., quota=...)`` opens the one journal of this test, as an agent's start would."""
+    opened: list[Journal] = []
+
+    def open_one(edge: str = "edge-1", **more: int) -> Journal:
+        for each in opened:
+            each.close()
+        opened.clear()
+        opened.append(Journal(tmp_path / "journal.db", edge, World(), warn=said.append, **more))
+        return opened[0]
+
+    yield open_one
+    for each in opened:
+        each.close()
+
+
+def _bodies(journal: Journal, lane: int) -> list[bytes]:
+    return [each.body for each in journal.read(lane, 0, 10**6, 10**9).events]
+
+
+async def test_events_keep_their_order_per_lane(journal_at: Open) -> None:
+    journal = journal_at()
+    await asyncio.gather(*(journal.append(Entry(LABEL, bytes([n]), n % 2)) for n in range(20)))
     assert journal.waiting == 20
     uuid = journal.uuid
-    journal.close()
-    journal = _open(tmp_path)
-    assert journal.uuid == uuid
+    journal = journal_at()
+    assert (journal.uuid, journal.waiting) == (uuid, 20)
     for lane in (0, 1):
-        kept = journal.read(lane, 0, 100, 10**6)
-        assert [each.n for each in kept] == list(range(1, 11))
-        assert [each.body[0] for each in kept] == list(range(lane, 20, 2))
-    assert [each.n for each in journal.read(0, 7, 2, 10**6)] == [8, 9]
-    journal.close()
+        window = journal.read(lane, 0, 100, 10**6)
+        numbers = [each.n for each in window.events]
+        assert numbers == list(range(numbers[0], numbers[0] + 10))
+        assert [each.body[0] for each in window.events] == list(range(lane, 20, 2))
+        assert window.through == numbers[-1]
+    assert [each.n for each in journal.read(1, numbers[6], 2, 10**6).events] == numbers[7:9]
 
 
-async def test_numbers_go_on_after_everything_was_forgotten(tmp_path: Path) -> None:
-    journal = _open(tmp_path)
-    for n in range(3):
-        await journal.append(Entry("event/label/j", bytes([n]), 0))
-    await journal.forget(0, 3)
-    journal.close()
-    journal = _open(tmp_path)
-    assert journal.waiting == 0
-    await journal.append(Entry("event/label/j", b"x", 0))
-    assert [each.n for each in journal.read(0, 0, 10, 100)] == [4]
-    journal.close()
+async def test_a_window_ends_at_its_bytes_but_is_never_empty(journal_at: Open) -> None:
+    journal = journal_at()
+    for _ in range(3):
+        await journal.append(Entry(LABEL, bytes(100), RESULTS))
+    assert len(journal.read(RESULTS, 0, 100, 250).events) == 2
+    assert len(journal.read(RESULTS, 0, 100, 10).events) == 1
 
 
-async def test_a_producers_next_number_is_taken_once(tmp_path: Path) -> None:
-    journal = _open(tmp_path)
-    first = Entry("event/label/j", b"1", 0, "worker", "life-1", 1)
+async def test_a_number_is_never_used_twice(journal_at: Open) -> None:
+    numbers: list[int] = []
+    for _ in range(3):  # even where all is forgotten, or the disk has lost what bore the highest
+        journal = journal_at()
+        await journal.append(Entry(LABEL, b"x", RESULTS))
+        numbers.append(journal.read(RESULTS, 0, 10, 100).through)
+        await journal.forget(RESULTS, numbers[-1])
+        assert journal.read(RESULTS, 0, 10, 100).events == []
+    assert numbers == sorted(set(numbers))
+
+
+async def test_a_producers_next_number_is_taken_once(journal_at: Open) -> None:
+    journal = journal_at()
+    first = Entry(LABEL, b"1", 0, "worker", "life-1", 1)
     assert journal.accepts(first)
-    journal.claim(first)
+    kept = journal.append(first)
     assert not journal.accepts(first)
-    assert not journal.accepts(Entry("event/label/j", b"3", 0, "worker", "life-1", 3))
+    assert not journal.accepts(Entry(LABEL, b"3", 0, "worker", "life-1", 3))
     assert journal.committed("worker", "life-1") == 0
-    await journal.append(first)
+    await kept
     assert journal.committed("worker", "life-1") == 1
-    journal.close()
-    journal = _open(tmp_path)
+    journal = journal_at()
     assert not journal.accepts(first)
-    assert journal.accepts(Entry("event/label/j", b"2", 0, "worker", "life-1", 2))
-    assert journal.accepts(Entry("event/label/j", b"1", 0, "worker", "life-2", 1))
-    journal.close()
+    assert journal.accepts(Entry(LABEL, b"2", 0, "worker", "life-1", 2))
+    assert journal.accepts(Entry(LABEL, b"1", 0, "worker", "life-2", 1))
 
 
-async def test_documents_outlive_the_process(tmp_path: Path) -> None:
-    journal = _open(tmp_path)
-    assert journal.load("desired") == ""
-    await journal.save("desired", "{}")
-    journal.close()
-    journal = _open(tmp_path)
-    assert journal.load("desired") == "{}"
-    journal.close()
-
-
-async def test_another_edges_journal_is_refused(tmp_path: Path) -> None:
-    _open(tmp_path).close()
-    with pytest.raises(HeliographError, match="belongs to edge edge-1, not edge-2"):
-        _open(tmp_path, "edge-2")
-
-
-async def test_a_newer_versions_journal_is_refused(tmp_path: Path) -> None:
-    _open(tmp_path).close()
-    connection = sqlite3.connect(tmp_path / "journal.db")
-    connection.execute("UPDATE meta SET value = ? WHERE key = 'version'", (str(VERSION + 1),))
-    connection.commit()
-    connection.close()
-    with pytest.raises(HeliographError, match="of version 2, this agent reads up to 1"):
-        _open(tmp_path)
-
-
-async def test_the_journal_is_synced(tmp_path: Path) -> None:
-    journal = _open(tmp_path)
+async def test_many_events_share_one_sync(journal_at: Open) -> None:
+    journal = journal_at()
+    futures = {journal.append(Entry(TELEMETRY, b"x", BULK)) for _ in range(1000)}
+    assert len(futures) <= 2
+    await asyncio.gather(*futures)
     assert journal._write.execute("PRAGMA synchronous").fetchone() == (2,)
     assert journal._write.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_documents_outlive_the_process(journal_at: Open) -> None:
+    journal = journal_at()
+    assert journal.load("desired") == ""
+    await journal.save("desired", "{}")
+    assert journal_at().load("desired") == "{}"
+
+
+async def test_another_edges_journal_is_refused(journal_at: Open) -> None:
+    await journal_at().append(Entry(LABEL, b"x", RESULTS))
+    with pytest.raises(HeliographError, match=r"belongs to edge edge-1, not edge-2\. Give this agent a --state"):
+        journal_at("edge-2")
+    assert _bodies(journal_at(), RESULTS) == [b"x"]
+
+
+async def test_a_newer_versions_journal_is_refused(journal_at: Open, tmp_path: Path) -> None:
+    await journal_at().append(Entry(LABEL, b"x", RESULTS))
+    _change(tmp_path, "UPDATE meta SET value = ? WHERE key = 'version'", str(VERSION + 1))
+    with pytest.raises(HeliographError, match=f"of version {VERSION + 1}, this agent reads up to {VERSION}"):
+        journal_at()
+    _change(tmp_path, "UPDATE meta SET value = ? WHERE key = 'version'", str(VERSION))
+    assert _bodies(journal_at(), RESULTS) == [b"x"]
+
+
+# the quota
+
+
+def test_only_bulk_may_be_dropped_and_never_updates_or_labels() -> None:
+    lanes = {topic.name: topic.lane for topic in TOPICS if topic.delivery == "event" and topic.bridged == "up"}
+    assert lanes == {"model-update": RESULTS, "evaluation": RESULTS, "label": RESULTS, "hard-sample": BULK,
+                     "telemetry": BULK}  # fmt: skip
+
+
+async def test_at_the_quota_the_oldest_bulk_events_go_and_are_counted(journal_at: Open, said: list[str]) -> None:
+    journal = journal_at(quota=100_000)
+    await journal.append(Entry(LABEL, b"label", RESULTS))
+    for n in range(300):
+        await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
+    left = [int(body[:3]) for body in _bodies(journal, BULK)]
+    assert left == list(range(300 - len(left), 300))
+    assert 80 <= len(left) < 100
+    assert journal.dropped == 300 - len(left)
+    assert journal.waiting == len(left) + 1
+    assert _bodies(journal, RESULTS) == [b"label"]
+    assert [line for line in said if "the oldest bulk events go" in line] == said
+    assert journal_at(quota=100_000).dropped == 300 - len(left)
+
+
+async def test_results_are_refused_rather_than_dropped_and_taken_again_when_there_is_room(journal_at: Open) -> None:
+    journal = journal_at(quota=10 * (1000 + len(LABEL) + OVERHEAD))
+    events = [Entry(LABEL, b"%03d" % n + bytes(997), RESULTS, "worker", "life", n) for n in range(1, 12)]
+    for entry in events[:10]:
+        await journal.append(entry)
+    with pytest.raises(HeliographError, match="full of events that wait for the cloud and must not be dropped"):
+        await journal.append(events[10])
+    assert journal.accepts(events[10])  # it was not kept: the producer sends it again
+    assert len(_bodies(journal, RESULTS)) == 10
+    await journal.forget(RESULTS, journal.read(RESULTS, 0, 1, 1).through)
+    await journal.append(events[10])
+    assert [int(body[:3]) for body in _bodies(journal, RESULTS)] == list(range(2, 12))
+
+
+async def test_what_is_not_kept_leaves_no_gap_behind_it(journal_at: Open, tmp_path: Path) -> None:
+    journal = journal_at()
+    await journal.append(Entry(LABEL, b"1", RESULTS, "worker", "life", 1))
+    with _full_disk(tmp_path):
+        lost = journal.append(Entry(LABEL, bytes(1 << 20), RESULTS, "worker", "life", 2))
+        behind = journal.append(Entry(LABEL, b"3", RESULTS, "worker", "life", 3))
+        with pytest.raises(HeliographError, match=r"journal\.db: (disk I/O error|database or disk is full)"):
+            await lost
+        with pytest.raises(HeliographError):
+            await behind
+    assert journal.committed("worker", "life") == 1
+    again = Entry(LABEL, b"2", RESULTS, "worker", "life", 2)
+    assert journal.accepts(again)
+    await journal.append(again)
+    assert _bodies(journal, RESULTS) == [b"1", b"2"]
+
+
+# damage
+
+
+async def test_a_flipped_bit_costs_only_its_event(journal_at: Open, tmp_path: Path, said: list[str]) -> None:
+    journal = journal_at()
+    for n in range(50):
+        await journal.append(Entry(TELEMETRY, b"<event %02d>" % n, BULK))
+    journal_at()  # the write-ahead log is emptied into the file
+    _flip(tmp_path / "journal.db", b"<event 17>", 3)
+    journal = journal_at()
+    assert [int(body[7:9]) for body in _bodies(journal, BULK)] == [n for n in range(50) if n != 17]
+    assert journal.damaged == 1
+    assert "is damaged and was passed over" in said[-1]
+
+
+@pytest.mark.parametrize("how", ["truncated", "header", "page"])
+async def test_a_damaged_file_is_set_aside_and_what_is_readable_taken_over(
+    journal_at: Open, tmp_path: Path, said: list[str], how: str
+) -> None:
+    journal = journal_at()
+    await journal.save("desired", "{}")
+    for n in range(200):
+        await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(500), BULK))
+    uuid, highest = journal.uuid, journal.read(BULK, 0, 10**6, 10**9).through
+    journal = journal_at()
     journal.close()
+    path = tmp_path / "journal.db"
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        if how == "truncated":
+            file.truncate(size // 2)
+        else:
+            file.seek(0 if how == "header" else size // 2 // 4096 * 4096)
+            file.write(b"\xff" * 64)
+    before = path.read_bytes()
+    journal = journal_at()
+    aside = [each for each in tmp_path.iterdir() if ".damaged-" in each.name and not each.name.endswith(("wal", "shm"))]
+    assert len(aside) == 1
+    assert aside[0].read_bytes() == before
+    assert f"the damaged file lies in {aside[0]}" in said[-1]
+    saved = [int(body[:3]) for body in _bodies(journal, BULK)]
+    assert saved == sorted(set(saved))
+    if how != "header":
+        assert len(saved) > 50
+        assert f"{len(saved)} events were saved" in said[-1]
+        assert journal.uuid == uuid
+    await journal.append(Entry(TELEMETRY, b"new", BULK))
+    assert journal.uuid != uuid or journal.read(BULK, 0, 10**6, 10**9).through > highest
+
+
+async def test_damage_while_it_runs_ends_the_agent_and_the_next_start_mends_it(
+    journal_at: Open, tmp_path: Path, said: list[str]
+) -> None:
+    journal = journal_at()
+    for n in range(500):
+        await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(500), BULK))
+    journal = journal_at()
+    size = (tmp_path / "journal.db").stat().st_size
+    with (tmp_path / "journal.db").open("r+b") as file:
+        for page in range(size // 2 // 4096, size // 4096):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 64)
+    with pytest.raises(HeliographError, match="Start the agent again: what can be read is taken over"):
+        journal.read(BULK, 0, 10**6, 10**9)
+    with pytest.raises(HeliographError, match=r"journal\.db: database disk image is malformed"):
+        await journal.failed
+    assert len(_bodies(journal_at(), BULK)) > 100
+
+
+@pytest.mark.parametrize("file_is_there", [True, False])
+def test_a_directory_that_can_not_be_written_is_named(file_is_there: bool) -> None:
+    with TemporaryDirectory() as directory:  # not below pytest's, which only its user may enter
+        path = Path(directory) / "journal.db"
+        if file_is_there:
+            asyncio.run(_begin(path))
+        for each in (*Path(directory).iterdir(), Path(directory)):
+            each.chmod(0o555 if each.is_dir() else 0o444)
+        said = _as_nobody(lambda: asyncio.run(_begin(path)))
+    assert said.startswith(f"journal {path}: ")
+    assert "needs room and the right to write in its --state directory" in said
+
+
+async def test_a_file_that_can_not_be_opened_is_named(journal_at: Open, tmp_path: Path) -> None:
+    (tmp_path / "journal.db").mkdir()
+    with pytest.raises(HeliographError, match=r"journal\.db: .*needs room and the right to write in its --state"):
+        journal_at()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["append", "forget", "reopen"]), st.integers(0, 1)), max_size=40))
+def test_any_sequence_of_starts_appends_and_clearings_keeps_all_that_waits(steps: list[tuple[str, int]]) -> None:
+    async def run(directory: Path) -> None:
+        journal = Journal(directory / "journal.db", "edge-1", World())
+        expected: dict[int, list[bytes]] = {0: [], 1: []}
+        highest = {0: 0, 1: 0}
+        for place, (step, lane) in enumerate(steps):
+            if step == "append":
+                body = b"%d" % place
+                await journal.append(Entry(LABEL, body, lane))
+                expected[lane].append(body)
+                now = journal.read(lane, 0, 10**6, 10**9).through
+                assert now > highest[lane]
+                highest[lane] = now
+            elif step == "forget" and expected[lane]:
+                await journal.forget(lane, journal.read(lane, 0, 1, 1).through)
+                del expected[lane][0]
+            elif step == "reopen":
+                journal.close()
+                journal = Journal(directory / "journal.db", "edge-1", World())
+                assert journal.waiting == sum(map(len, expected.values()))
+            assert {each: _bodies(journal, each) for each in (0, 1)} == expected
+        journal.close()
+
+    with TemporaryDirectory() as directory:
+        asyncio.run(run(Path(directory)))
+
+
+async def _begin(path: Path) -> None:
+    Journal(path, "edge-1", World()).close()
+
+
+def _as_nobody(action: Callable[[], None]) -> str:
+    """The error of an action in a process that has no more rights than any other: root writes where it likes."""
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            action()
+        except HeliographError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as said:
+        return said.read()
+
+
+def _change(directory: Path, statement: str, *values: str) -> None:
+    with sqlite3.connect(directory / "journal.db") as connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def _flip(path: Path, where: bytes, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(where)] ^= 1 << bit
+    path.write_bytes(content)
+
+
+class _full_disk:
+    """No file of this process grows any more, as on a full disk."""
+
+    def __init__(self, directory: Path) -> None:
+        largest = max(each.stat().st_size for each in directory.iterdir() if each.is_file())
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self._limit = largest
+
+    def __enter__(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self._limit, self._before[1]))
+
+    def __exit__(self, *_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._before)

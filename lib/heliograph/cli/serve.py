@@ -35,6 +35,7 @@ def agent(words: Sequence[str]) -> int:
     parser.repeatable("--label", "KEY=VALUE", "Shown in the edge's spec.")
     parser.number("--worker-memory-mb", "MB", 1 << 24, "Private memory of one worker; 0: no limit.")
     parser.number("--worker-nice", "N", 19, "Niceness of workers.")
+    parser.number("--journal-mb", "MB", 1 << 24, "Events that may wait for the cloud on this node's disk.", 1024)
     given = parser.parse_args(words)
 
     from heliograph.bus.errors import shorten
@@ -59,6 +60,7 @@ def agent(words: Sequence[str]) -> int:
         datasets={key: Path(value).resolve() for key, value in parser.pairs(given.dataset, "--dataset").items()},
         labels=parser.pairs(given.label, "--label"),
         limits=Limits(given.worker_memory_mb, given.worker_nice),
+        quota=max(1, given.journal_mb) << 20,
     )
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
     _run(lambda: Agent(config, World(), say), f"agent {given.name} connects to {where}")
@@ -126,13 +128,13 @@ class _Parser(argparse.ArgumentParser):
     def repeatable(self, option: str, metavar: str, help: str) -> None:
         self.add_argument(option, metavar=metavar, action="append", default=[], help=f"{help} Repeatable.")
 
-    def number(self, option: str, metavar: str, most: int, help: str) -> None:
+    def number(self, option: str, metavar: str, most: int, help: str, default: int = 0) -> None:
         def parse(text: str) -> int:
             if not text.isdigit() or int(text) > most:
                 raise argparse.ArgumentTypeError(f"expected 0 to {most}, got {text[:40]}")
             return int(text)
 
-        self.add_argument(option, metavar=metavar, type=parse, default=0, help=help)
+        self.add_argument(option, metavar=metavar, type=parse, default=default, help=help)
 
     def pairs(self, given: Sequence[str], option: str) -> dict[str, str]:
         found = {}

@@ -1,0 +1,169 @@
+"""The journal's file: its schema, what is checked when it is opened, and what is saved of one that is damaged."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from heliograph.bus.errors import HeliographError
+from heliograph.bus.world import World
+
+VERSION = 1
+LANE_SHIFT = 56
+OPENING_SHIFT = 32
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY, topic TEXT NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS producers (
+    producer TEXT PRIMARY KEY, incarnation TEXT NOT NULL, sequence INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+"""An event's id is its lane and its number in it: what is appended to a lane lies behind what it has."""
+_OPENING = "opening"
+
+
+def event_id(lane: int, n: int) -> int:
+    """The row of number ``n`` of a lane."""
+    return lane << LANE_SHIFT | n
+
+
+def lane_and_number(id: int) -> tuple[int, int]:
+    """What ``event_id`` was made of."""
+    return id >> LANE_SHIFT, id & ((1 << LANE_SHIFT) - 1)
+
+
+def first_number(opening: int) -> int:
+    """Where a lane's numbers go on in the journal's n-th opening: a number that was used is never used again, even
+    where the disk lost what bore it."""
+    return (opening << OPENING_SHIFT) + 1
+
+
+def checksum(topic: str, body: bytes) -> int:
+    """Told by it: an event that is not as it was written."""
+    return zlib.crc32(body, zlib.crc32(topic.encode()))
+
+
+def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) -> sqlite3.Connection:
+    """The journal's connection for writing. A damaged file is set aside and what can be read of it is taken over.
+
+    Raises HeliographError where the file is another edge's or a newer version's, or where it cannot be opened.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        if damage := _damage(connection):
+            connection.close()
+            connection = _recover(path, edge, world, damage, warn)
+        _prepare(connection, edge, world)
+    except (sqlite3.Error, OSError) as error:
+        raise HeliographError(
+            f"journal {path}: {error}. The agent needs room and the right to write in its --state directory."
+        ) from None
+    found = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('edge', 'version')").fetchall())
+    wrong = ""
+    if found["edge"] != edge:
+        wrong = (
+            f"it belongs to edge {found['edge']}, not {edge}. Give this agent a --state directory of its own, "
+            f"or the name {found['edge']}."
+        )
+    elif int(found["version"]) > VERSION:
+        wrong = (
+            f"it is of version {found['version']}, this agent reads up to {VERSION}. "
+            "Install the newer heliograph again."
+        )
+    if wrong:
+        connection.close()
+        raise HeliographError(f"journal {path}: {wrong}")
+    return connection
+
+
+def opening_of(connection: sqlite3.Connection) -> int:
+    """Counts this opening and returns its number, which then lies in the file itself, not beside it."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_OPENING,)).fetchone()
+    last = connection.execute("SELECT max(id & ?) FROM events", ((1 << LANE_SHIFT) - 1,)).fetchone()[0] or 0
+    opening = max(int(row[0]) if row is not None else 0, last >> OPENING_SHIFT) + 1
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_OPENING, str(opening)))
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return opening
+
+
+def _prepare(connection: sqlite3.Connection, edge: str, world: World) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.executescript(_SCHEMA)
+    for key, value in (("uuid", world.new_id()[:16]), ("edge", edge), ("version", str(VERSION))):
+        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
+
+
+def _damage(connection: sqlite3.Connection) -> str:
+    """What is wrong with the file, or nothing."""
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # no room, no right: not the file's fault
+            raise
+        return str(error)
+    if found != "ok":
+        return str(found)
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and "meta" not in tables:
+        return "it is no journal"
+    return ""
+
+
+def _recover(path: Path, edge: str, world: World, damage: str, warn: Callable[[str], None]) -> sqlite3.Connection:
+    """Sets the file aside under a name of its own and begins anew with what can be read of it."""
+    with closing(_connect_leniently(path)) as old:
+        meta = dict(_readable(old, "SELECT key, value FROM meta ORDER BY key"))
+    if meta.get("edge", edge) != edge:
+        raise HeliographError(
+            f"journal {path}: damaged ({damage[:200]}), and of edge {str(meta['edge'])[:63]}, not {edge}. "
+            "Give this agent a --state directory of its own."
+        )
+    aside = path.with_name(f"{path.name}.damaged-{world.timestamp().replace(':', '').replace('.', '')}")
+    for end in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + end)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + end))
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    with closing(_connect_leniently(aside)) as old:
+        connection.executescript(_SCHEMA)
+        connection.execute("BEGIN IMMEDIATE")
+        saved = 0
+        for row in _rows(old):
+            saved += connection.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", row).rowcount
+        texts = [(key, value) for key, value in meta.items() if key != "version" and isinstance(value, str)]
+        connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", texts)
+        connection.execute("COMMIT")
+    warn(f"journal {path}: damaged ({damage[:200]}); {saved} events were saved, the damaged file lies in {aside}")
+    return connection
+
+
+def _connect_leniently(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    with suppress(sqlite3.Error):  # without it SQLite reads nothing at all of a file that was cut off
+        connection.execute("PRAGMA writable_schema = ON")
+    return connection
+
+
+def _rows(old: sqlite3.Connection) -> Iterator[tuple[int, str, bytes, int]]:
+    """The events that can be read: forwards up to the damage, and backwards up to it."""
+    for order in ("", " DESC"):
+        for id, topic, body, crc in _readable(old, f"SELECT id, topic, body, crc FROM events ORDER BY id{order}"):
+            whole = isinstance(id, int) and isinstance(topic, str) and isinstance(body, bytes)
+            if whole and checksum(topic, body) == crc:
+                yield id, topic, body, crc
+
+
+def _readable(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    """The rows up to the first that cannot be read."""
+    try:
+        yield from connection.execute(query)
+    except sqlite3.Error:
+        return

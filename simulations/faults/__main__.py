@@ -1,0 +1,46 @@
+"""``make chaos SEED=… MINUTES=…``: random faults against real processes, and what must hold all the same."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from heliograph.bus.world import World
+from heliograph.simulations.faults import chaos
+from heliograph.simulations.faults.plan import plan
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="heliograph.simulations.faults", description=__doc__)
+    parser.add_argument("--seed", default="1", help="decides the faults and the data; a failing run names it")
+    parser.add_argument("--minutes", type=float, default=1.5, help="how long faults go on")
+    arguments = parser.parse_args()
+    seconds = arguments.minutes * 60
+    faults = plan(arguments.seed, seconds, chaos.EDGES)
+    print(f"seed {arguments.seed}: {len(faults)} faults in {seconds:g} s", flush=True)
+    directory = Path(tempfile.mkdtemp(prefix="heliograph-chaos-"))
+    try:
+        outcome = asyncio.run(chaos.run(faults, seconds, arguments.seed, directory, World()))
+    except BaseException:
+        print(f"seed {arguments.seed}: the run broke off; what the processes said lies in {directory}")
+        raise
+    for line in outcome.summary():
+        print(line)
+    if not outcome.violations:
+        shutil.rmtree(directory)
+        print("every invariant holds")
+        return 0
+    print("\nthe plan:", *map(str, faults), sep="\n")
+    print("\nwhat happened:", *outcome.timeline.lines, sep="\n")
+    print("\nviolations:", *outcome.violations, sep="\n  ")
+    again = f"make chaos SEED={arguments.seed} MINUTES={arguments.minutes:g}"
+    print(f"\nthe same faults again: {again}\nwhat the processes said lies in {directory}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""A whole run: a cluster, its devices and jobs, the faults of a plan, and then what must hold."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from heliograph.bus.broker import Broker
+from heliograph.bus.errors import HeliographError
+from heliograph.bus.keep import end
+from heliograph.bus.world import World
+from heliograph.client import AsyncClient
+from heliograph.simulations.cluster import LocalCluster
+from heliograph.simulations.faults.device import Device
+from heliograph.simulations.faults.driver import Driver, Timeline
+from heliograph.simulations.faults.evidence import Evidence, Follower, collect
+from heliograph.simulations.faults.invariants import check, pass_over_repeats
+from heliograph.simulations.faults.jobs import DATASET, SCRIPT, Jobs, within, write_samples
+from heliograph.simulations.faults.plan import COORDINATOR, Fault
+from heliograph.simulations.faults.skewed import Clock
+from heliograph.simulations.job import wait_for_offers
+from heliograph.simulations.mosquitto import Mosquitto, find_mosquitto
+
+EDGES = ("edge-1", "edge-2", "edge-3")
+MOSQUITTO = EDGES[0]
+"""The edge whose node has a mosquitto, as its packager left it, where one is installed."""
+SETTLE = 60.0
+"""Seconds within which, after the last fault, everything has to be as if none had been."""
+
+LAST = 15.0
+"""Seconds that a consumer has for what it has not seen then."""
+
+
+@dataclass
+class Outcome:
+    """What came of a run."""
+
+    faults: Sequence[Fault]
+    timeline: Timeline
+    evidence: Evidence
+    violations: list[str]
+    brokers: dict[str, str]
+
+    def summary(self) -> list[str]:
+        """A few lines that say what was done and what came of it."""
+        kinds = Counter(each.kind for each in self.faults)
+        lives = [each for known in self.evidence.lives.values() for each in known]
+        first, repeats = pass_over_repeats(self.evidence)
+        closed = {(each.job_uid, each.round) for each in self.evidence.records}
+        counted = sum(len(each.counted) for each in self.evidence.records)
+        return [
+            f"faults: {len(self.faults)} ({', '.join(f'{kind} {count}' for kind, count in sorted(kinds.items()))})",
+            f"events: {sum(each.sent for each in lives)} sent by {len(lives)} incarnations of {len(EDGES)} devices, "
+            f"{sum(each.acknowledged for each in lives)} acknowledged, {len(first)} arrived, "
+            f"{repeats} repeats passed over",
+            f"jobs: {len(self.evidence.jobs)}, rounds closed: {len(closed)}, updates: {len(self.evidence.updates)} "
+            f"arrived, {counted} counted; told {len(self.evidence.told)} times",
+            f"brokers: {', '.join(f'{edge} {name}' for edge, name in self.brokers.items())}",
+        ]
+
+
+async def run(faults: Sequence[Fault], seconds: float, seed: int | str, directory: Path, world: World) -> Outcome:
+    """Runs a cluster for ``seconds`` under the faults, lets it settle and judges it. Its processes are gone then."""
+    samples = write_samples(directory / "data", EDGES, seed)
+    brokers: dict[str, Broker | Mosquitto] = {}
+    if _has_mosquitto():
+        brokers[MOSQUITTO] = Mosquitto(directory / "mosquitto", world=world)
+    clocks = {name: Clock(directory / "clocks" / name) for name in (COORDINATOR, *EDGES)}
+
+    def program(name: str) -> list[str]:
+        skewed = ["heliograph.simulations.faults.skewed", str(clocks[name].file)] if name in clocks else []
+        return [sys.executable, "-m", *(skewed or ["heliograph.cli.main"])]
+
+    cluster = LocalCluster(
+        directory / "cluster", [*EDGES], datasets={edge: {DATASET: file} for edge, file in samples.items()},
+        code=(SCRIPT.parent,), edge_brokers={edge: broker.url(scheme="mqtt") for edge, broker in brokers.items()},
+        relayed=EDGES, world=world, log=directory / "log.txt", program=program,
+    )  # fmt: skip
+    async with AsyncExitStack() as stack:
+        for broker in brokers.values():
+            await broker.start()
+            stack.push_async_callback(broker.kill)
+        brokers |= {name: node.broker for name, node in cluster.nodes.items() if node.broker is not None}
+        await stack.enter_async_context(cluster)
+        client = await stack.enter_async_context(AsyncClient(cluster.server))
+        await wait_for_offers(client, {edge: {DATASET: file} for edge, file in samples.items()})
+        devices = {edge: Device(edge, brokers[edge].url(scheme="mqtt"), world) for edge in EDGES}
+        for device in devices.values():
+            await device.start()
+            stack.push_async_callback(device.kill)
+        timeline = Timeline(world)
+        driver = Driver(cluster, brokers, devices, clocks, timeline)
+        jobs = Jobs(client, EDGES, world, timeline.note)
+        follower = Follower(client.bus)
+        timeline.start()
+        watching, working = asyncio.create_task(driver.watch()), asyncio.create_task(jobs.run())
+        stack.push_async_callback(end, watching, working, asyncio.create_task(follower.run()))
+        await driver.run(faults)
+        await world.sleep(max(0.0, seconds - timeline.seconds))
+        timeline.note("the faults are over")
+        jobs.last()
+        incidents = await _settle(cluster, devices, working, timeline)
+        lives = {edge: device.lives for edge, device in devices.items()}
+        evidence = await collect(client.bus, lives, samples, SETTLE)
+        newest = evidence.telemetry[-1].sequence if evidence.telemetry else 0
+        evidence.followed = await follower.reach(newest, LAST)
+        evidence.jobs = list(jobs.documents.values())
+        evidence.incidents = driver.incidents + incidents
+        timeline.note("everything has been read")
+    named = {edge: "mosquitto" if isinstance(broker, Mosquitto) else "nats-server" for edge, broker in brokers.items()}
+    return Outcome(faults, timeline, evidence, check(evidence), dict(sorted(named.items())))
+
+
+async def _settle(
+    cluster: LocalCluster, devices: dict[str, Device], working: asyncio.Task[None], timeline: Timeline
+) -> list[str]:
+    """Waits until all is as if no fault had been; returns what did not come to be."""
+    found = []
+    try:
+        await cluster.wait_ready(SETTLE)
+    except HeliographError as error:
+        found.append(f"after the last fault: {error}")
+    if not await within(SETTLE, working):
+        found.append(f"after the last fault the job had not ended within {SETTLE:g} s")
+    timeline.note("the last job has ended")
+    await asyncio.gather(*(device.finish(SETTLE) for device in devices.values()))
+    for edge, device in devices.items():
+        life = device.lives[-1]
+        if life.acknowledged < life.sent:
+            found.append(f"{edge}: of {life.sent} events only {life.acknowledged} were ever acknowledged")
+    timeline.note("the devices have their acknowledgements")
+    return found
+
+
+def _has_mosquitto() -> bool:
+    try:
+        find_mosquitto()
+    except HeliographError:
+        return False
+    return True

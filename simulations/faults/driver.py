@@ -1,0 +1,171 @@
+"""Does to a cluster of real processes what a plan says, undoes it when its time is over, and notes both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from heliograph.bus.broker import Broker
+from heliograph.bus.world import World
+from heliograph.simulations.cluster import LocalCluster
+from heliograph.simulations.faults.device import Device
+from heliograph.simulations.faults.plan import COORDINATOR, Fault
+from heliograph.simulations.faults.processes import descendants, kill, limit_files, workers_of
+from heliograph.simulations.faults.skewed import Clock
+from heliograph.simulations.mosquitto import Mosquitto
+from heliograph.simulations.relay import Relay
+
+SLOW_BANDWIDTH = 1_000_000.0
+"""Bytes per second of a slow link, beside its latency."""
+LOOK_EVERY = 0.2
+
+
+@dataclass
+class Timeline:
+    """What happened when, in seconds from the start of the faults."""
+
+    world: World
+    began: float = 0.0
+    lines: list[str] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.began = self.world.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.world.monotonic() - self.began
+
+    def note(self, what: str) -> None:
+        self.lines.append(f"{self.seconds:7.2f} s  {what}")
+
+
+class Driver:
+    """Drives faults into a cluster.
+
+    Args:
+        brokers: each edge's own broker.
+        clocks: of the processes whose clock may be wrong.
+
+    ``incidents`` are processes that ended though nobody had killed them.
+    """
+
+    def __init__(
+        self,
+        cluster: LocalCluster,
+        brokers: Mapping[str, Broker | Mosquitto],
+        devices: Mapping[str, Device],
+        clocks: Mapping[str, Clock],
+        timeline: Timeline,
+    ) -> None:
+        self._cluster = cluster
+        self._brokers = brokers
+        self._devices = devices
+        self._clocks = clocks
+        self._timeline = timeline
+        self._world = cluster.world
+        self._killed: set[str] = set()
+        self.incidents: list[str] = []
+
+    async def run(self, faults: Sequence[Fault]) -> None:
+        """Returns when the last of the faults is over."""
+        async with asyncio.TaskGroup() as group:
+            for fault in faults:
+                group.create_task(self._inflict(fault))
+
+    async def watch(self) -> None:
+        """Until cancelled: starts again what ended by itself, as a node's service manager does, and notes it."""
+        names = [COORDINATOR, *self._cluster.nodes]
+        while True:
+            for name in names:
+                code = self._cluster.exit_code(name)
+                if code is not None and name not in self._killed:
+                    self.incidents.append(f"{name} ended by itself with exit code {code}")
+                    self._timeline.note(f"{self.incidents[-1]}; started again")
+                    await self._start(name)
+            await self._world.sleep(LOOK_EVERY)
+
+    async def _inflict(self, fault: Fault) -> None:
+        await self._world.sleep(max(0.0, fault.at - self._timeline.seconds))
+        effects = {
+            "black-hole": self._cut, "reset": self._cut, "slow-link": self._slow, "kill-broker": self._kill_broker,
+            "kill-coordinator": self._kill, "kill-agent": self._kill, "kill-node-broker": self._kill_broker,
+            "kill-worker": self._kill_worker, "full-disk": self._fill, "wrong-clock": self._skew,
+            "restart-device": self._restart,
+        }  # fmt: skip
+        async with effects[fault.kind](fault):
+            self._timeline.note(f"{fault.kind} {fault.target}")
+            await self._world.sleep(max(0.0, fault.end - self._timeline.seconds))
+        if fault.duration:
+            self._timeline.note(f"  over: {fault.kind} {fault.target}")
+
+    @asynccontextmanager
+    async def _cut(self, fault: Fault) -> AsyncIterator[None]:
+        link = self._link(fault.target)
+        link.cut("reset" if fault.kind == "reset" else "blackhole")
+        yield
+        link.restore()
+
+    @asynccontextmanager
+    async def _slow(self, fault: Fault) -> AsyncIterator[None]:
+        link = self._link(fault.target)
+        link.latency, link.bandwidth = fault.amount, SLOW_BANDWIDTH
+        yield
+        link.latency, link.bandwidth = 0.0, None
+
+    @asynccontextmanager
+    async def _kill(self, fault: Fault) -> AsyncIterator[None]:
+        self._killed.add(fault.target)
+        await self._cluster.kill(fault.target)
+        yield
+        await self._start(fault.target)
+        self._killed.discard(fault.target)
+
+    @asynccontextmanager
+    async def _kill_broker(self, fault: Fault) -> AsyncIterator[None]:
+        broker = self._brokers[fault.target] if fault.kind == "kill-node-broker" else self._cluster.broker
+        await broker.kill()
+        yield
+        await broker.start()
+
+    @asynccontextmanager
+    async def _kill_worker(self, fault: Fault) -> AsyncIterator[None]:
+        """One of the node's workers, if it has any now; its agent starts it again."""
+        agent = self._cluster.pid(fault.target)
+        for pid in workers_of(agent)[:1]:
+            self._timeline.note(f"worker {pid} of {fault.target} is killed")
+            kill(pid)
+        yield
+
+    @asynccontextmanager
+    async def _fill(self, fault: Fault) -> AsyncIterator[None]:
+        agent = self._cluster.pid(fault.target)
+        limit_files([agent], max(0, int(fault.amount)))
+        yield
+        limit_files([agent, *descendants(agent)])  # what it has launched meanwhile has its limit from it
+
+    @asynccontextmanager
+    async def _skew(self, fault: Fault) -> AsyncIterator[None]:
+        clock = self._clocks[fault.target]
+        clock.offset = fault.amount
+        yield
+        clock.offset = 0.0
+
+    @asynccontextmanager
+    async def _restart(self, fault: Fault) -> AsyncIterator[None]:
+        device = self._devices[fault.target]
+        await device.kill()
+        yield
+        await device.start()
+
+    async def _start(self, name: str) -> None:
+        if name == COORDINATOR:
+            await self._cluster.start_coordinator()
+        else:
+            await self._cluster.start_agent(name)
+
+    def _link(self, edge: str) -> Relay:
+        relay = self._cluster.nodes[edge].relay
+        assert relay is not None, f"{edge} has no relay before it"
+        return relay

@@ -1,0 +1,258 @@
+"""Replay: each lane in order, each event once in the cloud, whatever is cut, lost or killed on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus import topics
+from heliograph.bus.broker import Broker
+from heliograph.bus.connect import connect
+from heliograph.bus.errors import Refused, Unreachable
+from heliograph.bus.keep import end
+from heliograph.bus.lanes import HighWaterMarks
+from heliograph.bus.permissions import inbox_of
+from heliograph.bus.topics import BULK, RESULTS
+from heliograph.bus.transport import Bus, Message, Outgoing
+from heliograph.bus.world import World
+from heliograph.edge_agent.forwarder import Forwarder
+from heliograph.edge_agent.journal import Entry, Journal, Kept
+from heliograph.simulations.relay import Relay
+
+EDGE = "edge-1"
+TELEMETRY = topics.TELEMETRY.at(edge=EDGE, device="meter")
+UPDATE = topics.MODEL_UPDATE.at(job="job", edge=EDGE)
+LABEL = topics.LABEL.at(job="job")
+SAMPLE = topics.HARD_SAMPLE.at(job="job", edge=EDGE)
+
+
+@dataclass
+class Cloud:
+    """A broker with its streams, a relay before it, and an edge's journal and forwarder."""
+
+    broker: Broker
+    watcher: Bus
+    relay: Relay
+    directory: Path
+    refused: list[tuple[int, str]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def journal(self) -> Journal:
+        return Journal(self.directory / "journal.db", EDGE, World(), warn=self.said.append)
+
+    @asynccontextmanager
+    async def forwarding(self, journal: Journal, wrap: Callable[[Bus], Bus] = lambda bus: bus) -> AsyncIterator[Bus]:
+        """The agent's side at work, through the relay and with the agent's own rights."""
+        url = self.broker.url(f"agent-{EDGE}").replace(str(self.broker.port), str(self.relay.port))
+        async with connect(url, name="agent", inbox=inbox_of(EDGE)) as bus:
+
+            async def nothing(kept: Kept) -> None:
+                return None
+
+            forwarder = Forwarder(
+                journal, wrap(bus), EDGE, World(), lambda kept: False, nothing,
+                lambda kept, error: self.refused.append((kept.n, str(error))), self.said.append,
+            )  # fmt: skip
+            running = asyncio.create_task(forwarder.run())
+            try:
+                yield bus
+            finally:
+                await end(running)
+
+    async def received(self, pattern: str, until: bytes) -> list[Message]:
+        """A stream's messages up to the one with that body."""
+        found: list[Message] = []
+        async with asyncio.timeout(20), self.watcher.consume(pattern) as messages:
+            async for message in messages:
+                found.append(message)
+                if message.body == until:
+                    return found
+        raise AssertionError("the stream ended")
+
+
+@pytest.fixture
+async def cloud(broker: Callable[..., Awaitable[Broker]], tmp_path: Path) -> AsyncIterator[Cloud]:
+    started = await broker()
+    relay = Relay(started.host, started.port, World())
+    await relay.start()
+    async with connect(started.url("coordinator"), name="watcher") as watcher:
+        await watcher.link.wait_up(10)
+        await watcher.prepare()
+        yield Cloud(started, watcher, relay, tmp_path)
+    await relay.stop()
+
+
+async def _fill(journal: Journal, first: int, last: int, topic: str = TELEMETRY, lane: int = BULK) -> None:
+    for n in range(first, last + 1):
+        kept = journal.append(Entry(topic, b"%d" % n, lane))
+    await kept
+
+
+def _numbers(messages: Sequence[Message]) -> list[int]:
+    return [int(each.body) for each in messages]
+
+
+async def test_what_waits_is_replayed_in_order_and_then_forgotten(cloud: Cloud) -> None:
+    journal = cloud.journal()
+    await _fill(journal, 1, 5000)
+    async with cloud.forwarding(journal):
+        messages = await cloud.received(TELEMETRY, b"5000")
+        assert _numbers(messages) == list(range(1, 5001))
+        async with asyncio.timeout(5):
+            while journal.read(BULK, 0, 1, 1).events:
+                await asyncio.sleep(0.01)
+        assert journal.waiting == 0
+    journal.close()
+
+
+async def test_what_is_published_now_follows_at_once(cloud: Cloud) -> None:
+    journal = cloud.journal()
+    async with cloud.forwarding(journal):
+        for n in range(1, 21):
+            await journal.append(Entry(TELEMETRY, b"%d" % n, BULK))
+            assert _numbers(await cloud.received(TELEMETRY, b"%d" % n)) == list(range(1, n + 1))
+    journal.close()
+
+
+async def test_a_link_cut_again_and_again_loses_and_repeats_nothing(cloud: Cloud) -> None:
+    journal = cloud.journal()
+    cloud.relay.bandwidth = 2e6  # so that each cut comes in the middle
+    async with cloud.forwarding(journal) as bus:
+        for start in range(1, 20001, 2500):
+            await _fill(journal, start, start + 2499)
+            await bus.link.wait_up(10)
+            before = cloud.relay.bytes_up
+            while cloud.relay.bytes_up < before + 30_000:
+                await asyncio.sleep(0.001)
+            cloud.relay.cut("reset")
+            await bus.link.wait_down()
+            cloud.relay.restore()
+        cloud.relay.bandwidth = None
+        assert _numbers(await cloud.received(TELEMETRY, b"20000")) == list(range(1, 20001))
+    journal.close()
+
+
+class LostAcknowledgements:
+    """A bus on which every first acknowledgement of a batch is lost after the batch was stored."""
+
+    def __init__(self, bus: Bus, then: Callable[[], Awaitable[None]]) -> None:
+        self._bus = bus
+        self._then = then
+        self.lost = 0
+
+    async def publish_all(self, events: Sequence[Outgoing]) -> None:
+        await self._bus.publish_all(events)
+        if self.lost < 3:
+            self.lost += 1
+            await self._then()
+            raise Unreachable("no answer in time")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+
+async def test_an_acknowledgement_that_was_lost_repeats_nothing(cloud: Cloud) -> None:
+    async def nothing() -> None:
+        return None
+
+    await _lose_acknowledgements(cloud, nothing)
+
+
+async def test_an_acknowledgement_that_was_lost_hours_ago_repeats_nothing(cloud: Cloud) -> None:
+    """The broker knows message ids for a while only; what the lane's stream holds it knows as long as it holds it."""
+    name = "TELEMETRY"
+    info = json.loads((await cloud.watcher.raw_request(f"$JS.API.STREAM.INFO.{name}")).data)  # type: ignore[attr-defined]
+    config = info["config"] | {"duplicate_window": 100_000_000}
+    await cloud.watcher.ensure_stream(config)  # type: ignore[attr-defined]
+
+    async def wait() -> None:
+        await asyncio.sleep(0.5)  # five times as long as the broker remembers
+
+    await _lose_acknowledgements(cloud, wait)
+
+
+async def _lose_acknowledgements(cloud: Cloud, then: Callable[[], Awaitable[None]]) -> None:
+    journal = cloud.journal()
+    await _fill(journal, 1, 2500)
+    wrapped: list[LostAcknowledgements] = []
+
+    def wrap(bus: Bus) -> Any:
+        wrapped.append(LostAcknowledgements(bus, then))
+        return wrapped[0]
+
+    async with cloud.forwarding(journal, wrap):
+        messages = await cloud.received(TELEMETRY, b"2500")
+    assert wrapped[0].lost == 3
+    assert _numbers(messages) == list(range(1, 2501))
+    journal.close()
+
+
+async def test_an_agent_killed_before_it_could_forget_repeats_nothing(cloud: Cloud) -> None:
+    journal = cloud.journal()
+    await _fill(journal, 1, 1500)
+    before = (cloud.directory / "journal.db").read_bytes(), (cloud.directory / "journal.db-wal").read_bytes()
+    async with cloud.forwarding(journal):
+        await cloud.received(TELEMETRY, b"1500")
+    journal.close()
+    (cloud.directory / "journal.db").write_bytes(before[0])  # as if it had been killed with all of them still there
+    (cloud.directory / "journal.db-wal").write_bytes(before[1])
+    journal = cloud.journal()
+    assert journal.waiting == 1500
+    await _fill(journal, 1501, 1600)
+    async with cloud.forwarding(journal):
+        messages = await cloud.received(TELEMETRY, b"1600")
+    assert _numbers(messages) == list(range(1, 1601))
+    marks = HighWaterMarks()
+    assert all(marks.is_new(each.headers) for each in messages)
+    assert not any(marks.is_new(each.headers) for each in messages)
+    journal.close()
+
+
+async def test_results_pass_bulk(cloud: Cloud) -> None:
+    journal = cloud.journal()
+    await _fill(journal, 1, 20_000)
+    cloud.relay.bandwidth = 3e6
+    async with cloud.forwarding(journal):
+        await cloud.received(TELEMETRY, b"1")
+        await journal.append(Entry(UPDATE, b"update", RESULTS))
+        await cloud.received(UPDATE, b"update")
+        assert journal.waiting > 5000
+    journal.close()
+
+
+async def test_streams_in_turn_share_batches_and_keep_their_order(cloud: Cloud) -> None:
+    journal = cloud.journal()
+    for n in range(1, 1001):
+        kept = journal.append(Entry(TELEMETRY if n % 2 else SAMPLE, b"%d" % n, BULK))
+    await kept
+    async with cloud.forwarding(journal):
+        assert _numbers(await cloud.received(TELEMETRY, b"999")) == list(range(1, 1000, 2))
+        assert _numbers(await cloud.received(SAMPLE, b"1000")) == list(range(2, 1001, 2))
+    journal.close()
+
+
+async def test_what_the_cloud_will_never_take_is_dropped_alone_and_said(cloud: Cloud) -> None:
+    journal = cloud.journal()
+    for body in (b"1", bytes(topics.LABEL.max_size + 1), b"3"):
+        await journal.append(Entry(LABEL, body, RESULTS))
+    async with cloud.forwarding(journal):
+        assert [each.body for each in await cloud.received(LABEL, b"3")] == [b"1", b"3"]
+    assert len(cloud.refused) == 1
+    assert "expected at most" in cloud.refused[0][1]
+    journal.close()
+
+
+async def test_an_edge_may_not_ask_what_another_has_sent(cloud: Cloud) -> None:
+    async with cloud.forwarding(cloud.journal()) as bus:
+        await bus.link.wait_up(10)
+        assert await bus.last(TELEMETRY) is None
+        with pytest.raises((Unreachable, Refused)):
+            async with asyncio.timeout(8):
+                await bus.last(topics.TELEMETRY.at(edge="edge-2", device="meter"))

@@ -1,0 +1,173 @@
+"""An edge on its own: what it does with no link, after a reboot without one, and with a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from heliograph.bus import topics
+from heliograph.bus.connect import connect
+from heliograph.bus.errors import Refused
+from heliograph.bus.payloads import Assignment, ModelUpdate
+from heliograph.bus.port import Port, Received
+from heliograph.bus.world import World
+from heliograph.client import AsyncClient
+from heliograph.simulations.cluster import LocalCluster
+
+SCRIPT = """
+import os, pathlib, time
+import numpy as np
+from heliograph import FederatedLearning
+model = {"w": np.zeros(SIZE, np.float32)}
+gate = pathlib.Path(__file__).with_name("closed-" + os.environ["HELIOGRAPH_EDGE"])
+for _ in FederatedLearning(model, num_samples=1).rounds():
+    while gate.exists():
+        time.sleep(0.01)
+    model["w"] += 1
+"""
+PATIENCE = 40
+
+
+def _cluster(tmp_path: Path, edges: list[str], size: int = 3) -> LocalCluster:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "train.py").write_text(SCRIPT.replace("SIZE", str(size)))
+    return LocalCluster(tmp_path / "cluster", edges, code=(code,), relayed=tuple(edges))
+
+
+async def _create(client: AsyncClient, edges: list[str], rounds: int) -> None:
+    await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
+    worker = {"trainScriptBootFile": "train.py"}
+    spec = {
+        "aggregationWorker": {"model": {"name": "line"}},
+        "trainingWorkers": [{"name": edge, "nodeName": edge, "workerSpec": worker} for edge in edges],
+        "rounds": rounds,
+        "roundDeadlineSeconds": 60,
+    }
+    await client.jobs.create({"kind": "FederatedTask", "metadata": {"name": "job"}, "spec": spec})
+
+
+async def _ended(client: AsyncClient) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    async with asyncio.timeout(PATIENCE):
+        async for document in client.jobs.watch("job"):  # noqa: B007 the last one counts
+            pass
+    return document["status"]
+
+
+@asynccontextmanager
+async def _on_node(cluster: LocalCluster, edge: str, topic: Any) -> AsyncIterator[AsyncIterator[Received[Any]]]:
+    """What is published on an edge's own broker."""
+    broker = cluster.nodes[edge].broker
+    assert broker is not None
+
+    def fail(error: Refused) -> None:
+        raise AssertionError(str(error))
+
+    async with connect(broker.url("agent", "mqtt"), name="watcher") as bus:
+        params = {"edge": edge} if "edge" in topic.params else {}
+        async with Port(bus, World(), f"{edge}/watcher/1").subscribe(topic, fail, **params) as received:
+            yield received
+
+
+async def _update_of(received: AsyncIterator[Received[ModelUpdate]], round: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        async for each in received:
+            if each.payload.round == round:
+                return
+
+
+async def test_an_edge_rebooted_without_a_link_trains_what_is_due_and_delivers_it_later(tmp_path: Path) -> None:
+    gate = tmp_path / "code" / "closed-edge-1"
+    async with (
+        _cluster(tmp_path, ["edge-1"]) as cluster,
+        AsyncClient(cluster.server) as client,
+        _on_node(cluster, "edge-1", topics.MODEL_UPDATE) as updates,
+    ):
+        await _create(client, ["edge-1"], 4)
+        await _update_of(updates, 1)
+        gate.touch()
+        relay = cluster.nodes["edge-1"].relay
+        assert relay is not None
+        async with _on_node(cluster, "edge-1", topics.ASSIGNMENT) as assignments:
+            async with asyncio.timeout(PATIENCE):
+                async for assigned in assignments:  # round 2 or 3 is due, and held at the gate
+                    due = assigned.payload.task.round
+                    if due >= 2:
+                        break
+            relay.cut("blackhole")
+            await cluster.kill("edge-1")  # and with it its worker
+            await cluster.start_agent("edge-1")
+            gate.unlink()
+            await _update_of(updates, due)  # trained from what lies on the disk
+            await cluster.kill("edge-1")
+            await cluster.start_agent("edge-1")
+            await _update_of(updates, due)  # again, for all that its worker knows
+        relay.restore()
+        status = await _ended(client)
+    assert status["phase"] == "Succeeded", status
+    assert [(each["round"], each["counted"]) for each in status["rounds"]] == [(n, 1) for n in range(1, 5)]
+
+
+async def test_generations_that_passed_while_offline_are_skipped(tmp_path: Path) -> None:
+    gate = tmp_path / "code" / "closed-edge-1"
+    async with (
+        _cluster(tmp_path, ["edge-1", "edge-2"]) as cluster,
+        AsyncClient(cluster.server) as client,
+        _on_node(cluster, "edge-1", topics.MODEL_UPDATE) as updates,
+        _on_node(cluster, "edge-2", topics.MODEL_UPDATE) as far_updates,
+        _on_node(cluster, "edge-2", topics.ASSIGNMENT) as assignments,
+    ):
+        relay = cluster.nodes["edge-2"].relay
+        assert relay is not None
+        await _create(client, ["edge-1", "edge-2"], 8)
+        await _update_of(far_updates, 1)
+        relay.cut("reset")
+        await _update_of(updates, 5)
+        gate.touch()  # one round more at most: the job waits for edge-1, and for the other when it is back
+        relay.restore()
+        seen: list[int] = []
+        async with asyncio.timeout(PATIENCE):
+            async for each in assignments:
+                payload: Assignment = each.payload
+                if payload.task.active and payload.task.round not in seen:
+                    seen.append(payload.task.round)
+                if payload.task.round >= 5:
+                    break
+        gate.unlink()
+        status = await _ended(client)
+        newest = {each["metadata"]["name"]: each["status"] for each in await client.edges.list()}
+    assert not {3, 4} & set(seen), seen
+    assert status["phase"] == "Succeeded", status
+    assert status["rounds"][3]["edges"] == ["edge-1"]
+    assert status["rounds"][-1]["edges"] == ["edge-1", "edge-2"]
+    assert newest["edge-1"]["online"] and newest["edge-2"]["online"]
+
+
+async def test_a_full_disk_is_reported_and_the_worker_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    async with (
+        _cluster(tmp_path, ["edge-1"], 1_000_000) as cluster,
+        AsyncClient(cluster.server) as client,
+        _on_node(cluster, "edge-1", topics.WORKER) as workers,
+    ):
+        async with client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
+            await _create(client, ["edge-1"], 3)
+            async with asyncio.timeout(PATIENCE):
+                await anext(workers)  # the worker runs, and is not concerned
+                pid = cluster.pid("edge-1")
+                before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+                said = ""
+                while "model" not in said:
+                    await anext(changes)
+                    said = " ".join((await client.edges.get("edge-1"))["status"].get("workers", []))
+            assert "job-edge-1 running: model" in said
+            assert "File too large" in said
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        status = await _ended(client)
+        assert status["phase"] == "Succeeded", status
+        assert [each["counted"] for each in status["rounds"]] == [1, 1, 1]
+        assert cluster.pid("edge-1") == pid

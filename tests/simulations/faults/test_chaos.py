@@ -1,0 +1,56 @@
+"""A short run of the real thing under chosen faults: it settles, and every invariant holds."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+from pathlib import Path
+
+from heliograph.bus.world import World
+from heliograph.simulations.faults import chaos
+from heliograph.simulations.faults.plan import Fault
+from heliograph.simulations.faults.skewed import Clock
+
+FAULTS = (
+    Fault("black-hole", "edge-2", at=0.5, duration=3.0),
+    Fault("wrong-clock", "edge-3", at=0.6, duration=4.0, amount=-1800.0),
+    Fault("kill-agent", "edge-1", at=1.0, duration=0.5),
+    Fault("kill-worker", "edge-3", at=1.5, duration=0.0),
+    Fault("kill-worker", "cloud", at=2.0, duration=0.0),
+    Fault("restart-device", "edge-3", at=2.2, duration=0.2),
+    Fault("kill-node-broker", "edge-3", at=3.0, duration=0.3),
+    Fault("kill-broker", "cloud", at=4.0, duration=0.5),
+    Fault("kill-coordinator", "coordinator", at=4.2, duration=0.3),
+    Fault("reset", "edge-1", at=5.0, duration=0.3),
+)
+
+
+async def test_what_was_acknowledged_and_counted_outlives_the_faults(tmp_path: Path) -> None:
+    async with asyncio.timeout(120):
+        outcome = await chaos.run(FAULTS, 6.0, "directed", tmp_path, World())
+    assert not outcome.violations, [*outcome.violations, *outcome.timeline.lines]
+    evidence = outcome.evidence
+    assert all(lives[-1].acknowledged == lives[-1].sent > 0 for lives in evidence.lives.values())
+    assert len(evidence.lives["edge-3"]) == 2
+    assert evidence.jobs and evidence.records
+
+
+async def test_a_process_is_given_a_wrong_clock_and_a_right_one_again(tmp_path: Path) -> None:
+    clock = Clock(tmp_path / "clock")
+    clock.offset = 3600.0
+    assert struct.unpack("<d", clock.file.read_bytes()) == (3600.0,)
+    program = (
+        "import sys, time; from heliograph.simulations.faults import skewed; from pathlib import Path\n"
+        "right = time.time()\n"
+        "import heliograph.cli.main as main\n"
+        "def heliograph():\n"
+        "    from heliograph.bus.world import World\n"
+        "    print(round(World().now() - right), sys.argv[1:]); skewed.Clock(Path(sys.argv[1])).offset = 0.0\n"
+        "    print(round(World().now() - right))\n"
+        "main.main = heliograph\n"
+        "sys.argv.insert(1, sys.argv[1]); skewed.main()\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(clock.file), stdout=-1)
+    output, _ = await process.communicate()
+    assert output.decode().splitlines() == [f"3600 {[str(clock.file)]}", "0"]

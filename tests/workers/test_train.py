@@ -1,0 +1,46 @@
+"""The training worker's side of its assignments."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+
+from heliograph.bus.payloads import Assignment, Task
+from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.tensors import dumps
+from heliograph.workers.runtime import Runtime
+from heliograph.workers.train import WorkerSession
+
+
+def _assignment(round: int, file: Path) -> Assignment:
+    model = WeightsRef(digest=hashlib.sha256(str(round).encode()).hexdigest(), size=10**6, bucket="models")
+    task = Task(worker="job-w", role="train", job="job", job_uid="u", round=round, model=model)
+    return Assignment(task=task, edge="edge-1", model_file=str(file))
+
+
+async def test_a_model_that_was_dropped_before_it_was_opened_costs_no_restart(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def say(state: str) -> None:
+        said.append(state)
+
+    runtime = cast(Runtime, SimpleNamespace(launch=SimpleNamespace(edge="edge-1"), say=say))
+    session = WorkerSession(runtime, asyncio.get_running_loop())
+    session.put(_assignment(1, tmp_path / "dropped"))  # the round went on while this worker was busy
+    waiting: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(None, session.next_work)
+    async with asyncio.timeout(10):
+        while not said:
+            await asyncio.sleep(0.01)
+        present = tmp_path / "present"
+        present.write_bytes(dumps({"w": np.ones(3, np.float32)}))
+        session.put(_assignment(2, present))
+        work = await waiting
+    assert said == ["hello"]
+    assert work.round == 2
+    with work.weights as file:
+        np.testing.assert_array_equal(file.numpy("w"), np.ones(3, np.float32))

@@ -30,7 +30,7 @@ WINDOW = 16
 """Chunks on their way that the broker has not acknowledged."""
 
 
-IDLE = 1.5
+IDLE = 1.2
 """Seconds that a connection waits for the next transfer; soon after, the broker would miss its pongs."""
 
 

@@ -28,7 +28,7 @@ from heliograph.bus.resources import (
 from heliograph.bus.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.bus.world import World
-from heliograph.coordinator import federated
+from heliograph.coordinator import damping, federated
 from heliograph.coordinator.catalog import algorithm_of, dataset_of, edge_of
 from heliograph.coordinator.desired import DesiredWriter, datasets_of
 from heliograph.coordinator.door import Door
@@ -87,7 +87,7 @@ class Coordinator:
         self._board = StatusBoard(self._mqtt, self._world, self._source)
         self._reports: dict[str, Report] = {}
         self._reports_read = asyncio.Event()
-        self._online: dict[str, str] = {}
+        self._connected: dict[str, damping.Damped] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._background = Background(self._out)
 
@@ -132,7 +132,7 @@ class Coordinator:
 
     def view(self) -> View:
         """What the decisions are made from."""
-        names = sorted(self._reports.keys() | self._online.keys())
+        names = sorted(self._reports.keys() | self._connected.keys())
         return View(
             {name: EdgeView(name, self._is_online(name), self._reports.get(name)) for name in names},
             {model.name: model for model in self._store.all(Model)},
@@ -192,7 +192,7 @@ class Coordinator:
         known = self._reports.get(edge)
         self._reports[edge] = report
         if self._system is None:
-            self._online.setdefault(edge, self._world.timestamp())
+            self._connected.setdefault(edge, damping.Damped(online=True))
         if self._reports_read.is_set() and (known is None or _matters(known, report)):
             await self._edge_changed(edge)
 
@@ -221,11 +221,18 @@ class Coordinator:
 
     def _presence_changed(self, edge: str, online: bool) -> None:
         self._out(f"edge {edge} is {'online' if online else 'offline'}")
-        if online:
-            self._online[edge] = self._world.timestamp()
-        else:
-            self._online.pop(edge, None)
-        self._background.spawn(self._edge_changed(edge))
+        before = self._connected.get(edge, damping.Damped())
+        self._connected[edge] = before.changed(online, self._world.monotonic())
+        self._background.spawn(self._show_presence(edge, self._connected[edge]))
+
+    async def _show_presence(self, edge: str, present: damping.Damped) -> None:
+        """Now, and again when it has been steady, or calm, for long enough; unless it has changed by then."""
+        await self._edge_changed(edge)
+        while (wait := present.due_in(self._world.monotonic())) is not None:
+            await self._world.sleep(wait)
+            if self._connected[edge] is not present:
+                return
+            await self._edge_changed(edge)
 
     async def _edge_changed(self, name: str) -> None:
         """A report or a change of presence: the edge's own status, and every task it concerns."""
@@ -242,7 +249,7 @@ class Coordinator:
     async def _save_catalog(self, name: str) -> None:
         before = self._store.get(Edge, name)
         edge = edge_of(before or Edge(metadata=Metadata(name=name)), self._reports.get(name), self._is_online(name),
-                       self._world.timestamp())  # fmt: skip
+                       self._flaps(name), self._world.timestamp())  # fmt: skip
         if before is None or edge != before:
             await self._save(edge)
         for dataset in dataset_of(self._store, name, self._reports.get(name)):
@@ -349,8 +356,8 @@ class Coordinator:
         if self._system is None:
             self._warn("no system account given (--system): an edge counts as online once it has reported")
             return
-        before = {edge.name: edge.status.since for edge in self._store.all(Edge) if edge.status.online}
-        self._online |= before
+        before = [edge.name for edge in self._store.all(Edge) if edge.status.online]
+        self._connected |= dict.fromkeys(before, damping.Damped(online=True))
         presence = Presence(cast(NatsBus, self._system), self._world, self._presence_changed, before)
         start(presence.run)
         with contextlib.suppress(TimeoutError):
@@ -358,7 +365,10 @@ class Coordinator:
                 await presence.known.wait()
 
     def _is_online(self, edge: str) -> bool:
-        return edge in self._online
+        return edge in self._connected and self._connected[edge].shown(self._world.monotonic())
+
+    def _flaps(self, edge: str) -> int:
+        return self._connected[edge].flaps(self._world.monotonic()) if edge in self._connected else 0
 
     def _buses(self) -> list[Bus]:
         return [self._bus, *([self._system] if self._system is not None else []), *self._mqtt]

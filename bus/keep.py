@@ -58,6 +58,16 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
         _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
 
 
+def heed_cancellation() -> None:
+    """To be called behind what may have swallowed this task's cancellation; see ``end``. Raises CancelledError then.
+
+    Without it the task would wait for ever for what comes next, and whoever has cancelled it for the task.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Background:
     """Tasks that nobody awaits: held while they run, their expected errors said, all cancelled at the end."""
 

@@ -16,8 +16,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from heliograph.bus import topics
-from heliograph.bus.errors import Conflict, HeliographError, LinkDown, Refused, Unreachable
-from heliograph.bus.keep import end
+from heliograph.bus.errors import Conflict, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
+from heliograph.bus.keep import end, heed_cancellation
 from heliograph.bus.nats_blobs import NatsBlobs
 from heliograph.bus.nats_kv import NatsKeyValue
 from heliograph.bus.permissions import is_upload_bucket
@@ -215,9 +215,11 @@ class NatsBus(Bus):
         self._waiting[waiting] = None
         try:
             async with waiting:
-                return await call
+                answer = await call
+                heed_cancellation()
+                return answer
         except nats.errors.NoRespondersError:
-            raise Unreachable(f"{safe_url(self.url)}: nobody answers; is the coordinator running?") from None
+            raise NobodyAnswers(f"{safe_url(self.url)}: nobody answers; is the coordinator running?") from None
         except nats.errors.MaxPayloadError:
             limit = self._nc.max_payload
             raise Refused("too-large", expected=f"at most {limit} bytes, the broker's max_payload") from None
@@ -271,6 +273,7 @@ class NatsBus(Bus):
         """Returns when the broker has dealt with all that was sent before."""
         for _ in range(2):  # nats-py's first PING overtakes what it has still buffered
             await self._nc.flush(timeout=2)
+            heed_cancellation()
 
     def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
         from heliograph.bus.nats_consume import consume

@@ -221,6 +221,23 @@ class WorkerState(Payload):
     detail: Text = ""
 
 
+class Claim(Payload):
+    """An agent of this name runs.
+
+    Attributes:
+        host, state: where it runs, for people.
+        settled: it has found no other agent of its name before.
+        answer: to another's claim; it is not answered again.
+    """
+
+    edge: EdgeName
+    incarnation: Text
+    host: Text = ""
+    state: Text = ""
+    settled: bool = False
+    answer: bool = False
+
+
 class Ack(Payload):
     """The highest of a producer's events that is on disk. ``incarnation`` tells its restarts apart."""
 

@@ -92,6 +92,7 @@ def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
             *(f"$JS.API.{verb}.OBJ_{bucket}" for verb in ("STREAM.CREATE", "STREAM.INFO", "STREAM.PURGE")),
             f"$JS.API.DIRECT.GET.OBJ_{bucket}.>",
             f"$O.{bucket}.>",
+            f"{inbox_of(edge)}.>",  # answers another agent of its name
         ]
         return api, [f"{inbox_of(edge)}.>"]
     return [], []

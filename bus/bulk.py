@@ -72,10 +72,15 @@ class BulkLink:
         except (OSError, ValueError):  # TLS knows no such look
             return False
 
-    def publish(self, subject: str, payload: memoryview | bytes) -> None:
-        """Publishes; the stream's acknowledgement comes to the inbox."""
+    def publish(self, subject: str, payload: memoryview | bytes, header: str = "") -> None:
+        """Publishes, with one header line where it is given; the stream's acknowledgement comes to the inbox."""
+        if header:
+            head = f"NATS/1.0\r\n{header}\r\n\r\n"
+            start = f"HPUB {subject} {self.inbox} {len(head)} {len(head) + len(payload)}\r\n{head}"
+        else:
+            start = f"PUB {subject} {self.inbox} {len(payload)}\r\n"
         try:
-            self._socket.sendall(f"PUB {subject} {self.inbox} {len(payload)}\r\n".encode())
+            self._socket.sendall(start.encode())
             self._socket.sendall(payload)
             self._socket.sendall(b"\r\n")
         except OSError as error:

@@ -17,10 +17,6 @@ class NobodyAnswers(Unreachable):
     """Nobody listens where a request was sent to; the broker says so at once."""
 
 
-class NotThere(Unreachable):
-    """A blob is not in its bucket, or not yet."""
-
-
 class LinkDown(Unreachable):
     """The link went down while an answer was awaited: whether it was received, nobody knows."""
 

@@ -58,14 +58,16 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
         _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
 
 
-def heed_cancellation() -> None:
-    """To be called behind what may have swallowed this task's cancellation; see ``end``. Raises CancelledError then.
-
-    Without it the task would wait for ever for what comes next, and whoever has cancelled it for the task.
-    """
+async def unswallowed(call: Awaitable[T]) -> T:
+    """Awaits what a client library offers, and raises a cancellation that came meanwhile even where the library lost it
+    (see ``end``): whoever was cancelled would go on for ever, and a task group would wait for it."""
     task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    assert task is not None
+    before = task.cancelling()
+    result = await call
+    if task.cancelling() > before:
         raise asyncio.CancelledError
+    return result
 
 
 class Background:

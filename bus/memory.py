@@ -10,7 +10,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from heliograph.bus import topics
-from heliograph.bus.errors import Conflict, NotThere, Refused, Unreachable
+from heliograph.bus.errors import Conflict, Refused, Unreachable
 from heliograph.bus.nats import check_size
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.transport import Arrivals, BlobStore, Bus, Entry, KeyValue, Message, Subscription
@@ -254,7 +254,7 @@ class _MemoryBlobs:
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
         if ref.digest not in self._content:
-            raise NotThere(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
+            raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
         content = self._content[ref.digest]
         if hashlib.sha256(content).hexdigest() != ref.digest:
             raise Unreachable(f"blob {ref.digest[:12]} arrived damaged; it will be fetched again")

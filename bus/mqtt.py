@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError, Refused, Unreachable
 from heliograph.bus.event import parse
-from heliograph.bus.keep import end
+from heliograph.bus.keep import end, unswallowed
 from heliograph.bus.nats import check_size, safe_url
 from heliograph.bus.transport import Arrivals, Bus, Message, Subscription
 from heliograph.bus.world import World
@@ -156,7 +156,7 @@ class MqttBus(Bus):
 
     async def _subscribe_at_broker(self, pattern: str) -> None:
         assert self._client is not None
-        codes = await self._client.subscribe(self.full(pattern), qos=1)
+        codes = await unswallowed(self._client.subscribe(self.full(pattern), qos=1))
         for code in codes:
             value = code if isinstance(code, int) else code.value
             if value >= 128:
@@ -196,7 +196,9 @@ class MqttBus(Bus):
         try:
             async with asyncio.timeout(None) as waiting:
                 self._waiting.add(waiting)
-                await client.publish(self.full(topic), body, qos=1, retain=retain, properties=properties)
+                await unswallowed(
+                    client.publish(self.full(topic), body, qos=1, retain=retain, properties=properties)
+                )
         except _FAILED as error:
             raise Unreachable(f"{safe_url(self.url)}: {str(error) or 'the link was cut'}") from None
         finally:

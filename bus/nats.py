@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 
 from heliograph.bus import topics
 from heliograph.bus.errors import Conflict, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
-from heliograph.bus.keep import end, heed_cancellation
+from heliograph.bus.keep import end, unswallowed
 from heliograph.bus.nats_blobs import NatsBlobs
 from heliograph.bus.nats_kv import NatsKeyValue
 from heliograph.bus.permissions import is_upload_bucket
@@ -215,9 +215,7 @@ class NatsBus(Bus):
         self._waiting[waiting] = None
         try:
             async with waiting:
-                answer = await call
-                heed_cancellation()
-                return answer
+                return await unswallowed(call)
         except nats.errors.NoRespondersError:
             raise NobodyAnswers(f"{safe_url(self.url)}: nobody answers; is the coordinator running?") from None
         except nats.errors.MaxPayloadError:
@@ -272,8 +270,7 @@ class NatsBus(Bus):
     async def settle(self) -> None:
         """Returns when the broker has dealt with all that was sent before."""
         for _ in range(2):  # nats-py's first PING overtakes what it has still buffered
-            await self._nc.flush(timeout=2)
-            heed_cancellation()
+            await unswallowed(self._nc.flush(timeout=2))
 
     def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
         from heliograph.bus.nats_consume import consume

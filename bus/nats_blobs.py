@@ -2,7 +2,8 @@
 
 A blob's object name is its SHA-256, and its chunks lie under a subject made of it: an upload that was cut goes on
 after the last whole chunk, a download after the last chunk that reached the disk. The content is hashed once, by
-whoever receives it; the digest in the object's metadata is the one its producer took.
+whoever receives it; the digest in the object's metadata is the one its producer took. Each chunk bears its place: a
+broker that was killed may bring back some of what had been deleted.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from heliograph.bus.bulk import BulkLink
-from heliograph.bus.errors import HeliographError, NotThere, Refused, Unreachable
+from heliograph.bus.errors import HeliographError, Refused, Unreachable
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.world import World
 
-CHUNK = 1 << 20
-"""Bytes of a chunk: nats-server's default max_payload. At 128 KiB the synced writes take three times as long."""
+_HEADERS = 4096
+CHUNK = (1 << 20) - _HEADERS
+"""Bytes of a chunk: with its headers nats-server's default max_payload. At 128 KiB the synced writes take three times
+as long."""
+_PLACE = "Heliograph-Chunk"
 WINDOW = 16
 """Chunks on their way that the broker has not acknowledged."""
 
@@ -83,10 +87,10 @@ class NatsBlobs:
     async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
         stored = ref.model_copy(update={"bucket": self.bucket, "inline": None})
         chunks = -(-ref.size // CHUNK)
-        done = await self._chunks(ref.digest)
+        done = await self._whole_chunks(ref.digest)
         if done == chunks and await self._info(ref.digest) is not None:
             return stored
-        if done > chunks:  # left by something else; begin anew
+        if done is None or done > chunks:  # left by something else; begin anew
             await self._purge(f"C.{ref.digest}")
             done = 0
         await self._cancellable(self._upload, path, ref, done)
@@ -96,7 +100,7 @@ class NatsBlobs:
         if target.exists():
             return target
         if not ref.size and await self._info(ref.digest) is None:  # it has no chunk that could be missing
-            raise NotThere(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
+            raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
         await self._cancellable(self._download, ref, target)
         return target
 
@@ -161,10 +165,17 @@ class NatsBlobs:
         info = json.loads(answer.data)
         return None if info.get("deleted") else info
 
-    async def _chunks(self, digest: str) -> int:
+    async def _whole_chunks(self, digest: str) -> int | None:
+        """How many chunks are there, from the first one on; None where they are not in their places."""
         subject = f"$O.{self._store}.C.{digest}"
         answer = await self._json(f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": subject})
-        return int((answer.get("state", {}).get("subjects") or {}).get(subject, 0))
+        count = int((answer.get("state", {}).get("subjects") or {}).get(subject, 0))
+        if not count:
+            return 0
+        ends = ({"seq": 1, "next_by_subj": subject}, {"last_by_subj": subject})
+        found = [await self._ask(f"$JS.API.DIRECT.GET.OBJ_{self._store}", json.dumps(each).encode()) for each in ends]
+        places = [(each.headers or {}).get(_PLACE) for each in found]
+        return count if places == ["0", str(count - 1)] else None
 
     async def _purge(self, tail: str) -> None:
         await self._json(f"$JS.API.STREAM.PURGE.OBJ_{self._store}", {"filter": f"$O.{self._store}.{tail}"})
@@ -188,8 +199,8 @@ class NatsBlobs:
             size = os.fstat(file.fileno()).st_size
             if size != ref.size:
                 raise Refused("invalid", topic=str(path), expected=f"{ref.size} bytes", got=f"{size} bytes")
-            if link.max_payload < CHUNK:
-                raise HeliographError(f"the broker's max_payload is {link.max_payload}; blobs need {CHUNK}")
+            if link.max_payload < CHUNK + _HEADERS:
+                raise HeliographError(f"the broker's max_payload is {link.max_payload}; blobs need {CHUNK + _HEADERS}")
             chunks, meta = f"$O.{self._store}.C.{ref.digest}", f"$O.{self._store}.M.{_encoded(ref.digest)}"
             with _mapped(file, size) as view:
                 waiting = 0
@@ -197,7 +208,7 @@ class NatsBlobs:
                     if stop.is_set():
                         raise Unreachable(f"blob {ref.digest[:12]}: the upload was cancelled")
                     with view[start : start + CHUNK] as chunk:
-                        link.publish(chunks, chunk)
+                        link.publish(chunks, chunk, f"{_PLACE}: {start // CHUNK}")
                     waiting += 1
                     while waiting >= WINDOW:
                         waiting -= _acknowledged(link)
@@ -242,20 +253,24 @@ class NatsBlobs:
                         link.payload(delivery)
                         if status == "204":
                             break
-                        if status == "404":
-                            raise NotThere(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
-                        why = delivery.headers.get("Description")
-                        raise Unreachable(f"blob {ref.digest[:12]} in bucket {self.bucket}: {why}")
-                    if delivery.size > CHUNK or at + delivery.size > ref.size:
+                        place.unlink(missing_ok=True)  # what is missing may have been stored anew, at its beginning
+                        reason = "is not in bucket" if status == "404" else delivery.headers.get("Description")
+                        raise Unreachable(f"blob {ref.digest[:12]} {reason} {self.bucket} yet")
+                    if delivery.size > len(buffer):
                         raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
                     if stop.is_set():
                         raise Unreachable(f"blob {ref.digest[:12]}: the download was cancelled")
                     chunk = buffer[: delivery.size]
                     link.read_into(chunk)
+                    sequence = int(delivery.headers["Nats-Sequence"])
+                    wanted = str(at // CHUNK) if at < ref.size else ""
+                    if delivery.headers.get(_PLACE, wanted) != wanted:
+                        continue  # one that had been deleted and came back
+                    if at + delivery.size > ref.size:
+                        raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
                     file.write(chunk)
                     hasher.update(chunk)
                     at += delivery.size
-                    sequence = int(delivery.headers["Nats-Sequence"])
                     file.flush()
                     note.seek(0)  # not truncated: the file system would write it out each time
                     note.write(f"{sequence} {at}\n")

@@ -90,6 +90,7 @@ def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
             f"$JS.API.STREAM.INFO.OBJ_{models}",
             f"$JS.API.STREAM.CREATE.OBJ_{models}",
             *(f"$JS.API.{verb}.OBJ_{bucket}" for verb in ("STREAM.CREATE", "STREAM.INFO", "STREAM.PURGE")),
+            f"$JS.API.DIRECT.GET.OBJ_{bucket}",
             f"$JS.API.DIRECT.GET.OBJ_{bucket}.>",
             f"$O.{bucket}.>",
             f"{inbox_of(edge)}.>",  # answers another agent of its name

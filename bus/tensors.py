@@ -170,6 +170,15 @@ def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Map
     return len(text).to_bytes(8, "little") + text
 
 
+def origin(job_uid: str, round: int, edge: str = "") -> dict[str, str]:
+    """The metadata of a round's weights: the update of an edge, or, without one, the global model.
+
+    Equal weights of two rounds or two jobs are two files with it. A digest then names one fact, and who drops a blob
+    that is done with takes it from nobody else.
+    """
+    return {"job_uid": job_uid, "round": str(round)} | ({"edge": edge} if edge else {})
+
+
 def parts(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> Iterator[memoryview | bytes]:
     """The bytes of a file piece by piece: the header, then each array without a copy where it is contiguous.
 

@@ -93,6 +93,17 @@ def opening_of(connection: sqlite3.Connection) -> int:
     return opening
 
 
+def events_in(path: Path, lane: int) -> int:
+    """How many events of a lane a journal holds, read beside the agent that writes it; 0 where none can be read."""
+    with suppress(sqlite3.Error):
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=0.05)
+        with closing(connection):
+            bounds = (event_id(lane, 0), event_id(lane + 1, 0))
+            found: int = connection.execute("SELECT count(*) FROM events WHERE id > ? AND id < ?", bounds).fetchone()[0]
+            return found
+    return 0
+
+
 def _prepare(connection: sqlite3.Connection, edge: str, world: World) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")

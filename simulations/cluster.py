@@ -75,7 +75,7 @@ class LocalCluster:
         edge_brokers: MQTT URLs of brokers that edges already have.
         relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
         doors: external MQTT brokers in front of the coordinator.
-        log: a file that gets what the processes print, a line each, with the component before it.
+        log: a file that gets what the processes print, a line each, with time and component before it.
         supervise: what ends by itself is started again, and a line about it is handed to this; without it, it stays
             ended.
         program: for a node's name or ``coordinator`` the words that run ``heliograph`` there.
@@ -285,7 +285,7 @@ class LocalCluster:
                 child.ready.clear()
             child.said.set()
             if self._log is not None:
-                print(f"{child.name}: {line}", file=self._log)
+                print(f"{self.world.timestamp()} {child.name}: {line}", file=self._log)
 
     def _node(self, name: str, datasets: Mapping[str, Mapping[str, Path]], external: Mapping[str, str]) -> Node:
         directory = self.directory / name

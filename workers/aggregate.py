@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from heliograph.bus import topics
-from heliograph.bus.errors import Conflict, HeliographError, NotThere, Refused
+from heliograph.bus.errors import Conflict, HeliographError, Refused
 from heliograph.bus.keep import insist
 from heliograph.bus.payloads import Aggregation, Assignment, ModelUpdate, Task
 from heliograph.bus.payloads import Refused as NotCounted
 from heliograph.bus.permissions import upload_bucket
 from heliograph.bus.port import Received
 from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.tensors import Tensor, TensorFile
+from heliograph.bus.tensors import Tensor, TensorFile, origin
 from heliograph.bus.topics import MODEL_UPDATE
 from heliograph.bus.transport import Message
 from heliograph.bus.world import World
@@ -39,8 +39,6 @@ ROUNDS = "rounds"
 """The key-value bucket of close records: ``<job uid>.<round>``."""
 FETCHES = 4
 """Updates fetched at the same time."""
-MISSES = 25
-"""Looks for an update's weights where they should be, until they count as missing: some five seconds."""
 T = TypeVar("T")
 
 
@@ -55,15 +53,19 @@ class Aggregator:
         self._base: Path | bytes | None = None
         self._layout: Mapping[str, Tensor] | None = None
         self._ahead: list[tuple[Received[ModelUpdate], int]] = []
+        self._uninvited: dict[str, tuple[Received[ModelUpdate], int]] = {}
+        """Updates of the present round from edges that are not asked now: a round's participants may change, and come
+        back, where all of them have gone."""
         self._position = 0
         self._changed = asyncio.Event()
         self._closing = asyncio.Lock()
         """Held while a closed round is told and tidied up: the job's end waits for it."""
         self._fetching = asyncio.Semaphore(FETCHES)
-        self._stages: set[asyncio.Task[None]] = set()
+        self._stages: dict[str, asyncio.Task[None]] = {}
+        """By edge: what fetches and checks its update of the present round."""
         self._reading: asyncio.Task[None] | None = None
         self._updates = runtime.launch.directory / "updates"
-        self._leftovers = Leftovers(runtime.bus, self._world, self._updates, runtime.launch.models, self._open)
+        self._leftovers = Leftovers(runtime.bus, self._world, self._updates, runtime.launch.models)
 
     async def run(self) -> None:
         """Until the job has ended."""
@@ -75,7 +77,7 @@ class Aggregator:
                 closing.cancel()
             await self._leftovers.done()
             tidying.cancel()
-            for task in self._stages:
+            for task in self._stages.values():
                 task.cancel()
             if self._reading is not None:
                 self._reading.cancel()
@@ -88,6 +90,9 @@ class Aggregator:
         if self._task is not None and (self._task.job_uid, self._task.round) == (task.job_uid, task.round):
             if self._collection is not None:
                 self._collection.spec = task.collect
+                waiting, self._uninvited = self._uninvited, {}
+                for received, sequence in waiting.values():
+                    self._take(received, sequence)
                 self._changed.set()
             return
         if self._task is None and await self._resume(task):
@@ -185,14 +190,14 @@ class Aggregator:
             note = NotCounted(edge=edge, round=update.round, reason=reason, digest=_blob_of(update))
             collection.late.append(note)
             log(f"late: {edge}: {reason}")
+        elif judgement == "uninvited":
+            self._uninvited.setdefault(edge, (received, sequence))
         elif judgement == "refused":
             collection.refuse(edge, update.round, reason, _blob_of(update))
             log(f"refused: {edge}: {reason}")
         else:
             collection.staging[edge] = update
-            stage = asyncio.create_task(self._stage(collection, update, edge, sequence))
-            self._stages.add(stage)
-            stage.add_done_callback(self._stages.discard)
+            self._stages[edge] = asyncio.create_task(self._stage(collection, update, edge, sequence))
         self._changed.set()
 
     async def _stage(self, collection: Collection, update: ModelUpdate, edge: str, sequence: int) -> None:
@@ -230,20 +235,8 @@ class Aggregator:
         if ref.bucket != upload_bucket(edge):
             expected = f"inline, or in {upload_bucket(edge)}"
             raise Refused("invalid", field="weights.bucket", expected=expected, got=ref.bucket)
-        misses = 0
-
-        async def download() -> Path:
-            nonlocal misses
-            try:
-                return await self._download(ref, target)
-            except NotThere:
-                misses += 1
-                if misses < MISSES:
-                    raise
-            raise Refused("missing", field="weights.digest", expected=f"a blob in {ref.bucket}", got="none there")
-
         async with self._fetching:
-            return await self._insist(download)
+            return await self._insist(partial(self._download, ref, target))
 
     async def _close_when_due(self) -> None:
         while True:
@@ -262,6 +255,12 @@ class Aggregator:
     async def _close(self, collection: Collection, reason: CloseReason) -> None:
         assert self._task is not None
         self._collection = None
+        for edge, (received, _) in sorted(self._uninvited.items()):
+            why = f"edge {edge} was not asked in round {collection.round}"
+            collection.refuse(edge, collection.round, why, _blob_of(received.payload))
+        self._uninvited.clear()
+        for edge in collection.give_up():
+            self._stages[edge].cancel()  # else it would ask for ever, in the place of another's fetch
         closed = await self._insist(partial(self._write, await self._result(collection, reason)))
         async with self._closing:
             await self._tell(closed)
@@ -288,10 +287,11 @@ class Aggregator:
                 for edge, each in staged.items()
             }
             models = self._runtime.launch.models
+            mine = origin(collection.job_uid, collection.round)
             if sum(each.update.weights.size for each in staged.values()) < 4_000_000:
-                model = aggregate(inputs, self._combine, models, threads=1, layout=self._layout)
+                model = aggregate(inputs, self._combine, models, threads=1, layout=self._layout, metadata=mine)
             else:
-                summed = partial(aggregate, inputs, self._combine, models, layout=self._layout)
+                summed = partial(aggregate, inputs, self._combine, models, layout=self._layout, metadata=mine)
                 model = await self._world.in_thread(summed)
             if model.inline is None:
                 model = await self._insist(partial(self._upload, models / model.digest, model))
@@ -318,13 +318,6 @@ class Aggregator:
         same = f"{closed.job_uid}.{closed.round}"
         await self._insist(lambda: publish(topics.AGGREGATION, closed, id=same, job=closed.job))
 
-    def _open(self) -> set[tuple[str, str]]:
-        """Edge and digest of each update that no close record names yet."""
-        waiting = [(each.params["edge"], each.payload) for each, _ in self._ahead]
-        if self._collection is not None:
-            waiting += self._collection.staging.items()
-            waiting += ((edge, each.update) for edge, each in self._collection.staged.items())
-        return {(edge, update.weights.digest) for edge, update in waiting}
 
 
 def _blob_of(update: ModelUpdate) -> str:

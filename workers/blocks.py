@@ -44,12 +44,15 @@ def aggregate(
     threads: int = THREADS,
     *,
     layout: Mapping[str, Tensor] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> WeightsRef:
     """Combines the updates, in the order of their edges' names, into ``directory/<digest>``; inline where small.
 
     The result has the dtypes of ``layout``, the base model's tensors; without one those of the first update. So a
     model in BF16 stays in BF16 also where updates come widened to F32: their sum is taken in float32 and rounded
     once, to the nearest even.
+
+    ``metadata`` goes into the result's header; equal weights with another one are another file.
 
     Integer tensors (a batch-norm counter, say) become the weighted mean, rounded to even;
     booleans the weighted majority.
@@ -60,7 +63,7 @@ def aggregate(
     weights = [updates[edge].weight / total for edge in edges]
     try:
         order = list((layout or readers[0].tensors).values())
-        head = header({each.name: (each.dtype, each.shape, each.end - each.start) for each in order})
+        head = header({each.name: (each.dtype, each.shape, each.end - each.start) for each in order}, metadata)
         size = len(head) + sum(each.end - each.start for each in order)
         directory.mkdir(parents=True, exist_ok=True)
         fresh = directory / f"result-{os.getpid()}.new"

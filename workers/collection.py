@@ -10,7 +10,7 @@ from typing import Literal
 
 from heliograph.bus.payloads import ModelUpdate, Refused, RoundSpec
 
-Judgement = Literal["stage", "duplicate", "late", "ahead", "refused"]
+Judgement = Literal["stage", "duplicate", "late", "ahead", "uninvited", "refused"]
 CloseReason = Literal["complete", "quorum", "deadline"]
 
 
@@ -57,8 +57,6 @@ class Collection:
             return "ahead", ""
         if update.round > self.round:
             return "refused", f"field round: expected {self.round}, got {update.round}"
-        if edge not in self.spec.participants:
-            return "refused", f"edge {edge} was not asked in round {self.round}"
         known = self.staging.get(edge) or (self.staged[edge].update if edge in self.staged else None)
         if known is not None:
             if known.weights.digest == update.weights.digest:
@@ -66,6 +64,8 @@ class Collection:
             return "refused", f"round {self.round}: a second update with other weights; the first one counts"
         if any(each.edge == edge and each.round == self.round for each in self.refused):
             return "duplicate", ""
+        if edge not in self.spec.participants:
+            return "uninvited", f"edge {edge} was not asked in round {self.round}"
         return "stage", ""
 
     def refuse(self, edge: str, round: int, reason: str, digest: str = "") -> None:
@@ -75,14 +75,14 @@ class Collection:
     def close_reason(self, now: float) -> CloseReason | None:
         """Why the round is to be closed now; None while it is not."""
         counted = len(self.staged)
-        if self.staging:
-            return None
+        enough = counted >= self.min_updates
+        if self.staging:  # waited for, but an update whose weights never come must not hold the others
+            return "deadline" if enough and now >= self.deadline else None
         if self.spec.quorum is not None and counted >= self.spec.quorum:
             return "quorum"
         answered = self.staged.keys() | {each.edge for each in self.refused if each.round == self.round}
         if set(self.spec.participants) <= answered:
             return "complete"
-        enough = counted >= self.min_updates
         if enough and self.spec.reachable and set(self.spec.reachable) <= answered:
             return "complete"
         return "deadline" if enough and now >= self.deadline else None
@@ -90,6 +90,16 @@ class Collection:
     def due_in(self, now: float) -> float | None:
         """Seconds from ``now`` until the deadline; None once it is past: only another update can close it then."""
         return self.deadline - now if now < self.deadline else None
+
+    def give_up(self) -> list[str]:
+        """The round closes now: what is still being looked at is late. Returns the edges it came from."""
+        edges = sorted(self.staging)
+        for edge in edges:
+            reason = f"round {self.round}: its weights had not come when the round was closed"
+            digest = self.staging[edge].weights.digest  # only a blob is waited for
+            self.late.append(Refused(edge=edge, round=self.round, reason=reason, digest=digest))
+        self.staging.clear()
+        return edges
 
     @property
     def deadline(self) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -30,18 +29,13 @@ class Leftovers:
 
     Args:
         updates, models: directories of this node: updates are ``<edge>-<digest>``, models their digest.
-        in_use: edge and digest of each update that no close record names yet. Where training changes nothing they may
-            be of the same bytes as one that was summed.
     """
 
-    def __init__(
-        self, bus: Bus, world: World, updates: Path, models: Path, in_use: Callable[[], set[tuple[str, str]]]
-    ) -> None:
+    def __init__(self, bus: Bus, world: World, updates: Path, models: Path) -> None:
         self._bus = bus
         self._world = world
         self._updates = updates
         self._models = models
-        self._in_use = in_use
         self._kept: list[str] = []
         self._closed: asyncio.Queue[Aggregation] = asyncio.Queue()
 
@@ -64,7 +58,7 @@ class Leftovers:
         await self._world.in_thread(partial(shutil.rmtree, self._updates, ignore_errors=True))
 
     async def _free(self, closed: Aggregation) -> None:
-        for edge, digest in sorted(closed.uploads() - self._in_use()):
+        for edge, digest in sorted(closed.uploads()):
             await self._world.in_thread(_remove, self._updates / f"{edge}-{digest}")
             await self._delete(upload_bucket(edge), digest)
         model = closed.model

@@ -21,7 +21,7 @@ from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError
 from heliograph.bus.payloads import Assignment, Evaluation, ModelUpdate
 from heliograph.bus.resources.base import Scalar
-from heliograph.bus.tensors import TensorFile, write
+from heliograph.bus.tensors import TensorFile, origin, write
 from heliograph.bus.world import World
 from heliograph.session import Work
 from heliograph.workers.runtime import Launch, Runtime, log, run
@@ -90,7 +90,8 @@ class WorkerSession:
     def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
         assert self._present is not None
         task = self._present.task
-        written = write(arrays, self._runtime.launch.directory / "outbox")
+        mine = origin(task.job_uid, task.round, self.edge)
+        written = write(arrays, self._runtime.launch.directory / "outbox", mine)
         weights = written if written.inline else self._call(self._runtime.offer(written))
         update = ModelUpdate(
             job=task.job,

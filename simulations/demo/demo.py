@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from heliograph.bus.resources import FederatedTask
 from heliograph.bus.topics import DEFAULT_ROOT, REPLY, REQUEST, TELEMETRY
 from heliograph.bus.world import World
 from heliograph.client import AsyncClient
+from heliograph.edge_agent.journal_file import events_in
 from heliograph.simulations.cluster import LocalCluster
 from heliograph.simulations.demo import digits
 from heliograph.simulations.demo.tally import Tally
@@ -146,11 +146,11 @@ class Outage:
         await self._cut.wait()
         began = self._world.monotonic()
         while not self._mended.is_set():
-            self._display.link(self._edge, "cut", _waiting(self._journal))
+            self._display.link(self._edge, "cut", events_in(self._journal, TELEMETRY.lane))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._mended.wait(), SHOW_EVERY)
         mended = self._world.monotonic()
-        waiting, before = _waiting(self._journal), self._tally.received
+        waiting, before = events_in(self._journal, TELEMETRY.lane), self._tally.received
         self._display.note(f"the link of {self._edge} is mended after {mended - began:.1f} s, {waiting} events waiting")
         await self._tally.reach(before + waiting)
         took = self._world.monotonic() - mended
@@ -253,16 +253,6 @@ def _rounds(numbers: list[int]) -> str:
             spans.append([number, number])
     text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
     return f"round{'s' if len(set(numbers)) > 1 else ''} {text}"
-
-
-def _waiting(journal: Path) -> int:
-    """Events of devices that the agent holds on disk, read from its journal beside it."""
-    with contextlib.suppress(sqlite3.Error):
-        connection = sqlite3.connect(f"{journal.resolve().as_uri()}?mode=ro", uri=True, timeout=0.05)
-        with contextlib.closing(connection):
-            query = "SELECT count(*) FROM events WHERE lane = ?"
-            return int(connection.execute(query, (TELEMETRY.lane,)).fetchone()[0])
-    return 0
 
 
 def _accuracies(document: Mapping[str, Any]) -> list[float]:

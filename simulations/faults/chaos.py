@@ -20,7 +20,7 @@ from heliograph.simulations.faults.device import Device
 from heliograph.simulations.faults.driver import Driver, Timeline
 from heliograph.simulations.faults.evidence import Evidence, Follower, collect
 from heliograph.simulations.faults.invariants import check, pass_over_repeats
-from heliograph.simulations.faults.jobs import DATASET, SCRIPT, Jobs, within, write_samples
+from heliograph.simulations.faults.jobs import DATASET, SCRIPT, Jobs, write_samples
 from heliograph.simulations.faults.plan import COORDINATOR, Fault
 from heliograph.simulations.faults.skewed import Clock
 from heliograph.simulations.job import wait_for_offers
@@ -125,9 +125,12 @@ async def _settle(
         await cluster.wait_ready(SETTLE)
     except HeliographError as error:
         found.append(f"after the last fault: {error}")
-    if not await within(SETTLE, working):
+    done, _ = await asyncio.wait((working,), timeout=SETTLE)
+    if not done:
         found.append(f"after the last fault the job had not ended within {SETTLE:g} s")
-    timeline.note("the last job has ended")
+    else:
+        working.result()
+        timeline.note("the last job has ended")
     await asyncio.gather(*(device.finish(SETTLE) for device in devices.values()))
     for edge, device in devices.items():
         life = device.lives[-1]

@@ -32,6 +32,7 @@ class Timeline:
 
     def start(self) -> None:
         self.began = self.world.monotonic()
+        self.note(f"it is {self.world.timestamp()}")  # as the processes' log has it
 
     @property
     def seconds(self) -> float:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.resources import ENDED
 from heliograph.bus.world import World, seeded
 from heliograph.client import AsyncClient
 from heliograph.simulations.faults import training
@@ -64,12 +65,12 @@ class Jobs:
         while not self._last:
             number = len(self.documents) + 1
             name = f"{list(SIZES)[(number - 1) % len(SIZES)]}-{number}"
-            await self._patiently(lambda name=name: self._client.models.create(_model(name)))  # type: ignore[misc]
+            await self._patiently(partial(self._client.models.create, _model(name)))
             task = _task(name, self._edges)
-            self.documents[name] = await self._patiently(lambda task=task: self._client.jobs.create(task))  # type: ignore[misc]
+            self.documents[name] = await self._patiently(partial(self._client.jobs.create, task))
             self._note(f"job {name} begins")
-            while self.documents[name]["status"]["phase"] not in ("Succeeded", "Failed", "Stopped"):
-                await self._patiently(lambda name=name: self._follow(name))  # type: ignore[misc]
+            while self.documents[name]["status"]["phase"] not in ENDED:
+                await self._patiently(partial(self._follow, name))
             status = self.documents[name]["status"]
             self._note(f"job {name} {status['phase'].lower()} after round {status['round']}")
 
@@ -108,11 +109,3 @@ def _task(name: str, edges: Sequence[str]) -> dict[str, Any]:
             "roundDeadlineSeconds": DEADLINE,
         },
     }
-
-
-async def within(seconds: float, awaited: asyncio.Task[None]) -> bool:
-    """Whether a task ended in that time; it is left running where it did not."""
-    done, _ = await asyncio.wait((awaited,), timeout=seconds)
-    for each in done:
-        each.result()
-    return bool(done)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from heliograph.bus.payloads import Aggregation, ModelUpdate
-from heliograph.bus.tensors import TensorFile, dumps
+from heliograph.bus.tensors import TensorFile, dumps, origin
 from heliograph.simulations.faults.evidence import Evidence
 from heliograph.simulations.faults.jobs import size_of
 from heliograph.simulations.faults.training import Array, initial, trained
@@ -44,7 +44,8 @@ def _job(
         weights: dict[str, int] = {}
         for edge, digest in sorted(closed.counted.items()):
             update = updates.get((closed.round, edge, digest))
-            made = dumps(initial(size_of(name)) if base is None else trained(base, samples[edge], closed.round))
+            arrays = initial(size_of(name)) if base is None else trained(base, samples[edge], closed.round)
+            made = dumps(arrays, origin(closed.job_uid, closed.round, edge))
             if update is None:
                 yield f"{what}: the update of {edge} that was counted, {digest[:12]}, is not in the stream"
                 return
@@ -54,7 +55,7 @@ def _job(
             files[edge] = update.weights.inline or made
             weights[edge] = int(update.num_samples)
         if files:
-            digest, base = _by_project(files, weights)
+            digest, base = _by_project(files, weights, origin(closed.job_uid, closed.round))
             if digest != closed.model.digest:
                 yield f"{what}: its model is {closed.model.digest[:12]}, and the counted updates make {digest[:12]}"
                 return
@@ -64,7 +65,9 @@ def _job(
                     yield f"{what}: a plain sum in the edges' order gives other bits in {key}"
 
 
-def _by_project(files: Mapping[str, bytes], weights: Mapping[str, int]) -> tuple[str, Model]:
+def _by_project(
+    files: Mapping[str, bytes], weights: Mapping[str, int], metadata: Mapping[str, str]
+) -> tuple[str, Model]:
     """As the aggregation worker does it, block by block."""
     with TemporaryDirectory() as directory:
         place = Path(directory)
@@ -72,7 +75,7 @@ def _by_project(files: Mapping[str, bytes], weights: Mapping[str, int]) -> tuple
         for edge, content in files.items():
             (place / edge).write_bytes(content)
             inputs[edge] = Input(place / edge, float(weights[edge]))
-        result = aggregate(inputs, choose("FedAvg", {})[1], place / "result", threads=1)
+        result = aggregate(inputs, choose("FedAvg", {})[1], place / "result", threads=1, metadata=metadata)
         return result.digest, arrays_of(result.inline or (place / "result" / result.digest).read_bytes())
 
 

@@ -9,6 +9,7 @@ does where NTP or a person sets a node's clock.
 from __future__ import annotations
 
 import mmap
+import runpy
 import struct
 import sys
 import time
@@ -42,10 +43,7 @@ def main() -> None:
     clock = Clock(Path(sys.argv.pop(1)))
     right = time.time  # noqa: TID251 below World: this is what the processes' World asks
     time.time = lambda: right() + clock.offset  # noqa: TID251
-
-    from heliograph.cli.main import main as heliograph  # only now: World takes the clock that it finds
-
-    heliograph()
+    runpy.run_module("heliograph.cli.main", run_name="__main__")  # only now: World takes the clock that it finds
 
 
 if __name__ == "__main__":

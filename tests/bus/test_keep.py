@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from heliograph.bus import keep
-from heliograph.bus.keep import Background, end
+from heliograph.bus.keep import Background, end, unswallowed
 
 
 async def stubborn(swallows: int, began: asyncio.Event) -> None:
@@ -55,3 +55,40 @@ async def test_background_ends_all_it_holds() -> None:
     background.spawn(stubborn(0, began))
     await began.wait()
     await background.close()
+
+
+async def test_a_cancellation_that_a_library_swallowed_ends_a_group_all_the_same() -> None:
+    began = asyncio.Event()
+
+    async def swallows() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            began.set()
+            await asyncio.Event().wait()
+
+    async def part() -> None:
+        while True:
+            await unswallowed(swallows())
+
+    async def parts() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(part())
+
+    running = asyncio.create_task(parts())
+    await began.wait()
+    async with asyncio.timeout(5):
+        await end(running)
+    assert running.cancelled()
+
+
+async def test_what_was_cancelled_before_may_still_await() -> None:
+    async def cleans_up() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await unswallowed(asyncio.sleep(0, "clean"))
+        return "never"
+
+    task = asyncio.create_task(cleans_up())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == "clean"

@@ -690,8 +690,8 @@ class Counting:
         self.at_chunk: Callable[[int], object] = lambda number: None
         publish, read_into = BulkLink.publish, BulkLink.read_into
 
-        def counted_publish(link: BulkLink, subject: str, payload: memoryview | bytes) -> None:
-            publish(link, subject, payload)
+        def counted_publish(link: BulkLink, subject: str, payload: memoryview | bytes, header: str = "") -> None:
+            publish(link, subject, payload, header)
             if subject.startswith("$O.") and ".C." in subject:
                 self.sent += 1
                 self.at_chunk(self.sent)
@@ -771,13 +771,49 @@ async def test_an_upload_goes_on_after_the_last_chunk(meeting: Meeting, tmp_path
         assert isinstance(bus, NatsBus)
         store = await bus.blobs("models")
         with source.open("rb") as file:
-            for _ in range(3):
-                await bus.raw_request(f"$O.models.C.{ref.digest}", file.read(CHUNK))
+            for place in range(3):
+                await _chunk(bus, ref, place, file.read(CHUNK))
         assert not await store.has(ref.digest)  # without its description it is not there yet
         await store.put(source, ref)
         assert chunks.sent == 2
         await store.fetch(ref, tmp_path / "target")
         assert (tmp_path / "target").read_bytes() == source.read_bytes()
+
+
+async def _chunk(bus: NatsBus, ref: WeightsRef, place: int, content: bytes) -> None:
+    await bus.raw_request(f"$O.models.C.{ref.digest}", content, headers={"Heliograph-Chunk": str(place)})
+
+
+@on_nats
+@pytest.mark.parametrize("left", [[1], [1, 1], [0, 2], [2, 0, 1]])
+async def test_what_a_killed_broker_brings_back_of_a_deleted_blob_does_no_harm(
+    meeting: Meeting, tmp_path: Path, chunks: Counting, left: list[int]
+) -> None:
+    source = tmp_path / "source"
+    ref = blob(source, 2 * CHUNK + 7)
+    async with meeting.clients() as (bus,):
+        assert isinstance(bus, NatsBus)
+        store = await bus.blobs("models")
+        content = source.read_bytes()
+        for place in left:
+            await _chunk(bus, ref, place, content[place * CHUNK : (place + 1) * CHUNK])
+        await store.put(source, ref)
+        await store.fetch(ref, tmp_path / "target")
+        assert (tmp_path / "target").read_bytes() == content
+
+
+@on_nats
+async def test_chunks_that_come_back_before_a_download_are_passed_over(meeting: Meeting, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    ref = blob(source, 2 * CHUNK + 7)
+    async with meeting.clients() as (bus,):
+        assert isinstance(bus, NatsBus)
+        store = await bus.blobs("models")
+        content = source.read_bytes()
+        for place in (2, 1, 0, 0, 1, 2, 2):
+            await _chunk(bus, ref, place, content[place * CHUNK : (place + 1) * CHUNK])
+        await store.fetch(ref, tmp_path / "target")
+        assert (tmp_path / "target").read_bytes() == content
 
 
 @on_nats
@@ -804,7 +840,7 @@ async def test_a_small_blob_whose_upload_ended_before_its_description_is_whole_a
     async with meeting.clients() as (bus,):
         assert isinstance(bus, NatsBus)
         store = await bus.blobs("models")
-        await bus.raw_request(f"$O.models.C.{ref.digest}", source.read_bytes())
+        await _chunk(bus, ref, 0, source.read_bytes())
         await store.put(source, ref)
         assert chunks.sent == 0
         await store.fetch(ref, tmp_path / "target")

@@ -162,6 +162,24 @@ async def test_the_deadline_closes_a_round(cloud: Any) -> None:
     assert status["rounds"][0]["edges"] == ["edge-1"]
 
 
+async def test_an_update_whose_weights_never_come_does_not_hold_the_round(cloud: Any) -> None:
+    from heliograph.bus.permissions import upload_bucket
+    from heliograph.bus.resources import WeightsRef
+
+    await cloud.job("never", rounds=2, roundDeadlineSeconds=0.5)
+    one, two = cloud.edges["edge-1"], cloud.edges["edge-2"]
+    nowhere = WeightsRef(digest="e" * 64, size=10**6, bucket=upload_bucket("edge-2"))
+    await two.send(two.update(await two.task("never", 1), weights=nowhere))
+    await one.send(one.update(await one.task("never", 1), GOOD))
+    first, second = await one.task("never", 2), await two.task("never", 2)
+    await one.send(one.update(first, GOOD))
+    await two.send(two.update(second, GOOD))
+    status = await cloud.ended("never")
+    assert [each["edges"] for each in status["rounds"]] == [["edge-1"], ["edge-1", "edge-2"]]
+    assert status["late"][0]["edge"] == "edge-2"
+    assert "weights had not come" in status["late"][0]["reason"]
+
+
 async def test_a_job_fails_where_no_update_is_ever_valid(cloud: Any) -> None:
     await cloud.job("hopeless", rounds=9)
     one, two = cloud.edges["edge-1"], cloud.edges["edge-2"]

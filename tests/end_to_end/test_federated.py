@@ -158,6 +158,36 @@ async def test_weights_too_large_for_an_event_travel_as_blobs(tmp_path: Path) ->
                     assert await (await bus.blobs(f"up-{name}")).digests() == []
 
 
+async def test_weights_that_stay_the_same_are_not_dropped_with_those_of_another_round(tmp_path: Path) -> None:
+    script = tmp_path / "code" / "same.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import numpy as np\n"
+        "from heliograph import FederatedLearning\n"
+        "for _ in FederatedLearning({'w': np.ones(100_000, np.float32)}, num_samples=1).rounds():\n"
+        "    pass\n"
+    )
+    worker = {"trainScriptBootFile": "same.py"}
+    async with LocalCluster(tmp_path / "cluster", ["edge-1", "edge-2"], code=(script.parent,)) as cluster:
+        async with AsyncClient(cluster.server) as client:
+            await client.models.create(MODEL)
+            spec = {
+                "aggregationWorker": {"model": {"name": "line"}},
+                "trainingWorkers": [{"name": "all", "workerSpec": worker}],
+                "participants": "all",
+                "rounds": 12,
+            }
+            for name in ("first", "second"):  # the second begins with what the first has left
+                await client.jobs.create({"kind": "FederatedTask", "metadata": {"name": name}, "spec": spec})
+                status = await _ended(client, name)
+                assert [each["counted"] for each in status["rounds"]] == [2] * 12, status
+            models = await client.bus.blobs("models")
+            versions = (await client.models.get("line"))["status"]["versions"]
+            assert len(versions) == 2
+            for version in versions:
+                assert await models.has(version["weights"]["digest"])
+
+
 async def test_a_script_that_fails_everywhere_ends_the_job_with_its_error(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "bad.py").write_text("raise RuntimeError('no such luck')\n")

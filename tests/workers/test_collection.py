@@ -49,6 +49,8 @@ def test_each_edge_is_staged_at_most_once(sent: list[tuple[str, int, str]]) -> N
         elif judgement == "refused":
             assert reason
             collection.refuse(edge, round, reason)
+        elif judgement == "uninvited":
+            assert edge == "stranger"
         elif judgement == "late":
             assert round < 3
         elif judgement == "ahead":
@@ -87,6 +89,17 @@ def test_the_deadline_does_not_close_with_fewer_than_the_least() -> None:
     assert collection.close_reason(99) is None
     _stage(collection, "edge-2")
     assert collection.close_reason(99) == "deadline"
+
+
+def test_an_update_whose_weights_never_come_holds_nobody_beyond_the_deadline() -> None:
+    collection = _collection()
+    collection.staging["edge-2"] = _update("edge-2")
+    _stage(collection, "edge-1")
+    assert collection.close_reason(9.9) is None
+    assert collection.close_reason(10.0) == "deadline"
+    assert collection.give_up() == ["edge-2"]
+    assert not collection.staging
+    assert [(each.edge, each.round) for each in collection.late] == [("edge-2", 3)]
 
 
 def test_nobody_reachable_is_not_everybody_answered() -> None:

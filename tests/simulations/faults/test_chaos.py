@@ -18,6 +18,7 @@ FAULTS = (
     Fault("kill-agent", "edge-1", at=1.0, duration=0.5),
     Fault("kill-worker", "edge-3", at=1.5, duration=0.0),
     Fault("kill-worker", "cloud", at=2.0, duration=0.0),
+    Fault("full-disk", "edge-2", at=2.0, duration=1.5, amount=-1.0),
     Fault("restart-device", "edge-3", at=2.2, duration=0.2),
     Fault("kill-node-broker", "edge-3", at=3.0, duration=0.3),
     Fault("kill-broker", "cloud", at=4.0, duration=0.5),
@@ -41,16 +42,15 @@ async def test_a_process_is_given_a_wrong_clock_and_a_right_one_again(tmp_path: 
     clock.offset = 3600.0
     assert struct.unpack("<d", clock.file.read_bytes()) == (3600.0,)
     program = (
-        "import sys, time; from heliograph.simulations.faults import skewed; from pathlib import Path\n"
-        "right = time.time()\n"
-        "import heliograph.cli.main as main\n"
-        "def heliograph():\n"
+        "import runpy, sys, time; from heliograph.simulations.faults import skewed; from pathlib import Path\n"
+        "right, file = time.time(), Path(sys.argv[1])\n"
+        "def run_module(name, run_name):\n"
         "    from heliograph.bus.world import World\n"
-        "    print(round(World().now() - right), sys.argv[1:]); skewed.Clock(Path(sys.argv[1])).offset = 0.0\n"
-        "    print(round(World().now() - right))\n"
-        "main.main = heliograph\n"
-        "sys.argv.insert(1, sys.argv[1]); skewed.main()\n"
+        "    print(name, sys.argv[1:], round(World().now() - right, -2)); skewed.Clock(file).offset = 0.0\n"
+        "    print(round(World().now() - right, -2))\n"
+        "runpy.run_module = run_module\n"
+        "skewed.main()\n"
     )
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(clock.file), stdout=-1)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(clock.file), "agent", stdout=-1)
     output, _ = await process.communicate()
-    assert output.decode().splitlines() == [f"3600 {[str(clock.file)]}", "0"]
+    assert output.decode().splitlines() == ["heliograph.cli.main ['agent'] 3600.0", "0.0"]

@@ -16,7 +16,7 @@ from heliograph.bus.event import Event
 from heliograph.bus.lanes import headers_of
 from heliograph.bus.payloads import Aggregation, ModelUpdate
 from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.tensors import dumps
+from heliograph.bus.tensors import dumps, origin
 from heliograph.simulations.faults.device import Life, reading
 from heliograph.simulations.faults.evidence import Arrival, Evidence
 from heliograph.simulations.faults.invariants import check, pass_over_repeats
@@ -43,12 +43,13 @@ def _close(evidence: Evidence, round: int, base: dict[str, Array] | None, edges:
     inputs, counted = {}, {}
     for edge in edges:
         samples = evidence.samples[edge]
-        ref = _ref(dumps(initial(500) if base is None else trained(base, samples, round)))
+        arrays = initial(500) if base is None else trained(base, samples, round)
+        ref = _ref(dumps(arrays, origin(UID, round, edge)))
         update = ModelUpdate(job=JOB, job_uid=UID, round=round, edge=edge, weights=ref, num_samples=len(samples))
         evidence.updates.append(update)
         assert ref.inline is not None
         inputs[edge], counted[edge] = Input(ref.inline, float(len(samples))), ref.digest
-    model = aggregate(inputs, choose("FedAvg", {})[1], place, threads=1)
+    model = aggregate(inputs, choose("FedAvg", {})[1], place, threads=1, metadata=origin(UID, round))
     samples_ = sum(len(evidence.samples[edge]) for edge in edges)
     closed = Aggregation(job=JOB, job_uid=UID, round=round, model=model, counted=counted, num_samples=samples_,
                          reason="complete")  # fmt: skip
@@ -188,7 +189,7 @@ def _replace_model(
         for name, each in zip(reversed(names) if reverse else names, updates, strict=True)
     }
     with TemporaryDirectory() as place:
-        model = aggregate(inputs, choose("FedAvg", {})[1], Path(place), threads=1)
+        model = aggregate(inputs, choose("FedAvg", {})[1], Path(place), threads=1, metadata=origin(UID, round))
     wrong = evidence.records[round].model_copy(update={"model": model})
     evidence.records[round] = wrong
     evidence.told = [wrong if each.round == round else each for each in evidence.told]

@@ -1,0 +1,55 @@
+"""What a run says when it is over, and what it leaves behind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.world import World
+from heliograph.simulations.faults import __main__ as command
+from heliograph.simulations.faults.chaos import Outcome
+from heliograph.simulations.faults.driver import Timeline
+from heliograph.simulations.faults.evidence import Evidence
+from heliograph.simulations.faults.plan import Fault
+
+Ended = Callable[..., tuple[int, str, Path]]
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Ended:
+    """``ended(violations)``: exit code, output and directory of a run that came to them."""
+
+    def run(*violations: str) -> tuple[int, str, Path]:
+        directory = tmp_path / "run"
+        directory.mkdir()
+
+        async def fake(faults: Sequence[Fault], *_: Any) -> Outcome:
+            timeline = Timeline(World(), lines=["   1.00 s  black-hole edge-1"])
+            return Outcome(faults, timeline, Evidence(), list(violations), {"edge-1": "nats-server"})
+
+        monkeypatch.setattr(command.chaos, "run", fake)
+        monkeypatch.setattr(command.tempfile, "mkdtemp", lambda prefix: str(directory))
+        monkeypatch.setattr(sys, "argv", ["faults", "--seed", "7", "--minutes", "0.5"])
+        return command.main(), capsys.readouterr().out, directory
+
+    return run
+
+
+def test_a_failure_says_how_to_see_it_again(ended: Ended) -> None:
+    code, output, directory = ended("edge-1: 1 event is lost")
+    assert code == 1
+    assert "make chaos SEED=7 MINUTES=0.5" in output
+    assert "edge-1: 1 event is lost" in output
+    assert "1.00 s  black-hole edge-1" in output
+    assert str(directory) in output and directory.exists()
+
+
+def test_a_sound_run_leaves_nothing(ended: Ended) -> None:
+    code, output, directory = ended()
+    assert code == 0
+    assert "every invariant holds" in output and "faults:" in output
+    assert not directory.exists()

@@ -258,13 +258,16 @@ class Coordinator:
             await self._save(algorithm)
 
     async def _resync(self) -> None:
-        """What a lost message would have told: closed rounds, documents that could not be written."""
+        """What a lost message would have told: closed rounds, presence, documents that could not be written."""
         for edge in sorted(self._reports):
             await self._save_catalog_of(edge)
         while True:
             for task in self._store.all(FederatedTask):
                 if task.status.phase == "Running":
                     await self._catch_up(task)
+            for known in self._store.all(Edge):
+                if known.status.online != self._is_online(known.name):
+                    await self._save_catalog_of(known.name)
             await self._look_at_tasks()
             await self._world.sleep(RESYNC)
 

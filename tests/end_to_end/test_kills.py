@@ -138,7 +138,7 @@ async def test_an_aggregation_worker_that_is_killed_at_every_step_goes_on(
         async with client.bus.subscribe(topics.MODEL_UPDATE.filter(job="gated")) as updates:
             script.open(one)
             await anext(updates)
-        os.kill(worker_of(local, "aggregate"), signal.SIGKILL)  # while it collects
+        os.kill(await worker_of(local, "aggregate"), signal.SIGKILL)  # while it collects
         faults.kill("aggregate", "before-put-rounds.1")  # it has summed, and has not written it
         script.open(two)
 
@@ -197,8 +197,12 @@ async def nothing_is_left(local: LocalCluster, client: AsyncClient) -> None:
     assert list((local.nodes["cloud"].directory / "state" / "workers").glob("*/updates")) == []
 
 
-def worker_of(local: LocalCluster, role: str) -> int:
-    """The process of the cloud's worker of that role."""
+async def worker_of(local: LocalCluster, role: str) -> int:
+    """The process of the cloud's worker of that role, once it has been started again."""
     agent = local.pid("cloud")
-    children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
-    return next(int(pid) for pid in children if f"workers.{role}" in Path(f"/proc/{pid}/cmdline").read_text())
+    async with asyncio.timeout(10):
+        while True:
+            for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
+                if f"workers.{role}" in Path(f"/proc/{pid}/cmdline").read_text():
+                    return int(pid)
+            await asyncio.sleep(0.05)

@@ -19,6 +19,7 @@ from heliograph.bus.nats import NatsBus
 from heliograph.bus.transport import Bus
 from heliograph.bus.world import World
 from heliograph.client import AsyncClient
+from heliograph.coordinator.damping import STEADY
 from heliograph.coordinator.presence import Presence
 from heliograph.simulations.cluster import LocalCluster
 from heliograph.simulations.relay import Relay
@@ -117,12 +118,12 @@ async def test_flapping_is_damped_in_the_status_and_never_in_the_replay(tmp_path
                     assert not flapping["online"]
                     assert flapping["conditions"][0]["reason"] == "Flaps"
             steady = await _until(statuses, lambda edge: edge["online"])
-            assert 4.5 < time.monotonic() - mended < 7
+            assert time.monotonic() - mended >= STEADY
             assert steady["conditions"][0]["status"] == "False"
 
 
 async def _until(statuses: AsyncIterator[Any], holds: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while True:
             edge: dict[str, Any] = decode((await anext(statuses)).body).data["status"]
             if holds(edge):

@@ -35,7 +35,7 @@ def _update(edge: str, place: Path) -> Received[ModelUpdate]:
 
 async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -> None:
     launch = SimpleNamespace(directory=tmp_path, models=tmp_path)
-    aggregator = Aggregator(cast(Runtime, SimpleNamespace(launch=launch, world=World())))
+    aggregator = Aggregator(cast(Runtime, SimpleNamespace(launch=launch, world=World(), bus=None)))
     aggregator._parameters, aggregator._combine = choose("FedAvg", {})
     aggregator._task = _task("edge-1")
     assert aggregator._task.collect is not None

@@ -13,6 +13,10 @@ class Unreachable(HeliographError):
     """A broker or a peer does not answer."""
 
 
+class NobodyAnswers(Unreachable):
+    """Nobody listens where a request was sent to; the broker says so at once."""
+
+
 class LinkDown(Unreachable):
     """The link went down while an answer was awaited: whether it was received, nobody knows."""
 

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from heliograph.bus.errors import HeliographError
+from heliograph.bus.errors import HeliographError, Unreachable
 from heliograph.bus.world import World
 
 T = TypeVar("T")
+
 AGAIN = 0.2
 CANCEL_AGAIN = 2.0
 
@@ -25,6 +26,22 @@ async def keep_running(part: Callable[[], Awaitable[None]], world: World, warn: 
             if str(error) != said:
                 said = str(error)
                 warn(said)
+            await world.sleep(AGAIN)
+
+
+async def insist(call: Callable[[], Awaitable[T]], world: World, warn: Callable[[str], None]) -> T:
+    """What ``call`` returns; called again while a broker is away or does not answer, each reason said once.
+
+    Only for what may be done twice: whether a lost answer's request was carried out, nobody knows.
+    """
+    said = ""
+    while True:
+        try:
+            return await call()
+        except Unreachable as error:
+            if str(error) != said:
+                said = str(error)
+                warn(f"{said}; trying again")
             await world.sleep(AGAIN)
 
 

@@ -29,6 +29,7 @@ class Hub:
         self.retained: dict[str, Message] = {}
         self.buckets: dict[str, dict[str, Entry]] = {}
         self.revisions: dict[str, int] = {}
+        self.watching: dict[str, list[asyncio.Event]] = {}
         self.blobs: dict[str, dict[str, bytes]] = {}
         self.turns: dict[str, int] = {}
 
@@ -206,6 +207,7 @@ class _MemoryKeyValue:
     def __init__(self, hub: Hub, bucket: str) -> None:
         self._entries = hub.buckets.setdefault(bucket, {})
         self._revisions = hub.revisions
+        self._watching = hub.watching
         self._bucket = bucket
 
     async def get(self, key: str) -> Entry | None:
@@ -217,10 +219,22 @@ class _MemoryKeyValue:
             raise Conflict(f"{key} is not at revision {revision} any more")
         newest = self._revisions[self._bucket] = self._revisions.get(self._bucket, 0) + 1  # never one again
         self._entries[key] = Entry(key, value, newest)
+        for changed in self._watching.get(f"{self._bucket}/{key}", ()):
+            changed.set()
         return newest
 
     async def delete(self, key: str) -> None:
         self._entries.pop(key, None)
+
+    @asynccontextmanager
+    async def changes(self, key: str) -> AsyncIterator[asyncio.Event]:
+        changed = asyncio.Event()
+        watching = self._watching.setdefault(f"{self._bucket}/{key}", [])
+        watching.append(changed)
+        try:
+            yield changed
+        finally:
+            watching.remove(changed)
 
     async def entries(self, prefix: str = "") -> list[Entry]:
         return [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]

@@ -16,10 +16,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from heliograph.bus import topics
-from heliograph.bus.errors import Conflict, HeliographError, LinkDown, Refused, Unreachable
+from heliograph.bus.errors import Conflict, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
 from heliograph.bus.keep import end, unswallowed
 from heliograph.bus.nats_blobs import NatsBlobs
 from heliograph.bus.nats_kv import NatsKeyValue
+from heliograph.bus.permissions import is_upload_bucket
 from heliograph.bus.transport import (
     PENDING_BYTES,
     Arrivals,
@@ -216,7 +217,7 @@ class NatsBus(Bus):
             async with waiting:
                 return await unswallowed(call)
         except nats.errors.NoRespondersError:
-            raise Unreachable(f"{safe_url(self.url)}: nobody answers; is the coordinator running?") from None
+            raise NobodyAnswers(f"{safe_url(self.url)}: nobody answers; is the coordinator running?") from None
         except nats.errors.MaxPayloadError:
             limit = self._nc.max_payload
             raise Refused("too-large", expected=f"at most {limit} bytes, the broker's max_payload") from None
@@ -316,7 +317,12 @@ class NatsBus(Bus):
     async def blobs(self, bucket: str) -> BlobStore:
         if bucket in self._stores:
             return self._stores[bucket]
-        store = NatsBlobs(self.url, self.stream_name(bucket), bucket, self._inbox, self.raw_request, self._world)
+        # an upload is of no use without the event that names it: what nobody deleted goes when that has gone
+        uploads = topics.MODEL_UPDATE.stream if is_upload_bucket(bucket) else None
+        store = NatsBlobs(
+            self.url, self.stream_name(bucket), bucket, self._inbox, self.raw_request, self._world,
+            uploads.max_age if uploads is not None else 0,
+        )  # fmt: skip
         await store.prepare()
         self._stores[bucket] = store
         return store

@@ -34,12 +34,16 @@ WINDOW = 16
 """Chunks on their way that the broker has not acknowledged."""
 
 
-IDLE = 1.5
+IDLE = 1.2
 """Seconds that a connection waits for the next transfer; soon after, the broker would miss its pongs."""
 
 
 class NatsBlobs:
-    """One object store. Each transfer has a thread of its own, and a connection, which the next one goes on with."""
+    """One object store. Each transfer has a thread of its own, and a connection, which the next one goes on with.
+
+    Args:
+        max_age: seconds after which a blob goes by itself; 0: never.
+    """
 
     def __init__(
         self,
@@ -49,8 +53,10 @@ class NatsBlobs:
         inbox: str,
         ask: Callable[..., Awaitable[Any]],
         world: World,
+        max_age: float = 0,
     ) -> None:
         self.bucket = bucket
+        self._max_age = max_age
         self._url = url
         self._store = store
         self._inbox = inbox
@@ -66,6 +72,7 @@ class NatsBlobs:
             "subjects": [f"$O.{self._store}.C.>", f"$O.{self._store}.M.>"],
             "storage": "file",
             "discard": "new",
+            "max_age": int(self._max_age * 1e9),
             "allow_rollup_hdrs": True,
             "allow_direct": True,
             "num_replicas": 1,

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ACK_WAIT = 30.0
 """Seconds after which an unacknowledged message of a durable consumer comes again."""
 PULL_EXPIRES = 20.0
-_INACTIVE = 60.0
+_INACTIVE = 5.0
+"""Seconds after which the broker forgets a consumer that nobody asks: its owner, back later, makes another."""
 
 
 @asynccontextmanager
@@ -61,8 +62,12 @@ class _Puller(AsyncIterator[Message]):
         with contextlib.suppress(HeliographError, Exception):
             if self._subscription is not None:
                 await self._subscription.unsubscribe()
-            if not self._durable:
-                await self._bus.raw_request(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
+            await self._forget()
+
+    async def _forget(self) -> None:
+        """Leaves no consumer behind on the broker."""
+        if not self._durable and self._consumer:
+            await self._bus.raw_request(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
 
     def _on_link(self, up: bool) -> None:
         if up and self._consumer:
@@ -150,5 +155,6 @@ class _Puller(AsyncIterator[Message]):
     async def _recover(self) -> None:
         await self._bus.link.wait_up()
         with contextlib.suppress(HeliographError, TimeoutError):
+            await self._forget()
             await self._create()
             await self._renew()

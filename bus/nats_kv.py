@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+import nats.errors
+from nats.aio.msg import Msg
 
 from heliograph.bus.errors import Conflict
 from heliograph.bus.transport import Entry
@@ -51,3 +57,23 @@ class NatsKeyValue:
         keys = [key for key in (subject.removeprefix(self._prefix) for subject in subjects) if key.startswith(prefix)]
         found = await asyncio.gather(*(self.get(key) for key in keys))
         return [entry for entry in found if entry is not None]
+
+    @asynccontextmanager
+    async def changes(self, key: str) -> AsyncIterator[asyncio.Event]:
+        changed = asyncio.Event()
+
+        async def written(_: Msg) -> None:
+            changed.set()
+
+        def on_link(up: bool) -> None:
+            changed.set()
+
+        await self._bus.link.wait_up()
+        subscription = await self._bus.client.subscribe(self._prefix + key, cb=written)
+        self._bus.link.listen(on_link)
+        try:
+            yield changed
+        finally:
+            self._bus.link.forget(on_link)
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()

@@ -153,11 +153,12 @@ class ModelUpdate(Payload):
 
 
 class Refused(Payload):
-    """An update that was not counted, and why."""
+    """An update that was not counted, and why; ``digest`` of its weights where they lie in the edge's bucket."""
 
     edge: str
     round: int
     reason: Text
+    digest: str = ""
 
 
 class Aggregation(Payload):
@@ -180,6 +181,15 @@ class Aggregation(Payload):
     reason: Literal["complete", "quorum", "deadline"]
     next_sequence: int = 0
     """Where in the stream of updates the next round starts."""
+
+    def uploads(self) -> set[tuple[str, str]]:
+        """Edge and digest of each update of this round that may lie in its edge's bucket: nobody needs it any more.
+
+        Small updates travel inside their events, and where the model does they did.
+        """
+        large = self.model is not None and self.model.inline is None
+        held = set(self.counted.items()) if large else set()
+        return held | {(each.edge, each.digest) for each in (*self.refused, *self.late) if each.digest}
 
 
 class Evaluation(Payload):
@@ -211,6 +221,23 @@ class WorkerState(Payload):
     worker: Label
     state: Literal["hello", "failed"]
     detail: Text = ""
+
+
+class Claim(Payload):
+    """An agent of this name runs.
+
+    Attributes:
+        host, state: where it runs, for people.
+        settled: it has found no other agent of its name before.
+        answer: to another's claim; it is not answered again.
+    """
+
+    edge: EdgeName
+    incarnation: Text
+    host: Text = ""
+    state: Text = ""
+    settled: bool = False
+    answer: bool = False
 
 
 class Ack(Payload):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from heliograph.bus.topics import DEFAULT_ROOT, TOPICS, Role, Topic
 
 Place = Literal["cloud", "node"]
+_UPLOADS = "up-"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,12 @@ def inbox_of(edge: str) -> str:
 
 def upload_bucket(edge: str) -> str:
     """The bucket that an edge's agent uploads to."""
-    return f"up-{edge}"
+    return f"{_UPLOADS}{edge}"
+
+
+def is_upload_bucket(bucket: str) -> bool:
+    """Whether some edge's agent uploads to it."""
+    return bucket.startswith(_UPLOADS)
 
 
 def _carries(topic: Topic[Any], place: Place) -> bool:
@@ -87,6 +93,7 @@ def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
             f"$JS.API.DIRECT.GET.OBJ_{bucket}",
             f"$JS.API.DIRECT.GET.OBJ_{bucket}.>",
             f"$O.{bucket}.>",
+            f"{inbox_of(edge)}.>",  # answers another agent of its name
         ]
         return api, [f"{inbox_of(edge)}.>"]
     return [], []

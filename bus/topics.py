@@ -209,6 +209,10 @@ ACK = Topic(
     "ack/{producer}", payloads.Ack, "ack", ("agent",), ("worker", "anonymous"),
     "The highest of that producer's events that is on disk.", node_only=True,
 )  # fmt: skip
+CLAIM = Topic(
+    "claim/{edge}", payloads.Claim, "request", ("agent",), ("agent",),
+    "An agent asks at each connect whether another of its name runs; one that does answers, and one of them ends.",
+)  # fmt: skip
 INFERENCE = Topic(
     "inference/{service}/#", payloads.Anything, "inference", ("anonymous",), ("agent", "worker"),
     "Joint inference: low latency, with a deadline.", bridged="up", max_size=MIB,
@@ -220,7 +224,7 @@ LOG = Topic(
 
 TOPICS: tuple[Topic[Any], ...] = (
     REQUEST, REPLY, STATUS, TASK, REPORT, MODEL_UPDATE, AGGREGATION, EVALUATION, HARD_SAMPLE, LABEL, TELEMETRY,
-    ASSIGNMENT, WORKER, ACK, INFERENCE, LOG,
+    ASSIGNMENT, WORKER, ACK, CLAIM, INFERENCE, LOG,
 )  # fmt: skip
 
 VERBS: dict[str, tuple[str, ...]] = {

@@ -151,6 +151,9 @@ class KeyValue(Protocol):
 
     async def delete(self, key: str) -> None: ...
     async def entries(self, prefix: str = "") -> list[Entry]: ...
+    def changes(self, key: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        """An event that is set at each write of the key, and when the link has been away: a hint to read again."""
+        ...
 
 
 class BlobStore(Protocol):

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heliograph.bus.payloads import Report
-from heliograph.bus.resources import Algorithm, Dataset, Edge, Metadata
+from heliograph.bus.resources import Algorithm, Condition, Dataset, Edge, Metadata, condition
+from heliograph.coordinator.damping import STEADY, WINDOW
 from heliograph.coordinator.store import ResourceStore
 
 
-def edge_of(edge: Edge, report: Report | None, online: bool, now: str) -> Edge:
-    """The edge's resource after a report or a change of presence."""
+def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: str) -> Edge:
+    """The edge's resource after a report or a change of presence; ``flaps``: how often it came back lately, where that
+    is too often."""
     status = edge.status
-    changes: dict[str, object] = {"online": online}
+    changes: dict[str, object] = {"online": online, "conditions": _steadiness(status.conditions, flaps, now)}
     if online != status.online or not status.since:
         changes["since"] = now
     if report is not None:
@@ -30,6 +32,16 @@ def edge_of(edge: Edge, report: Report | None, online: bool, now: str) -> Edge:
         }
         edge = edge.model_copy(update={"spec": edge.spec.model_copy(update={"labels": dict(report.labels)})})
     return edge.model_copy(update={"status": status.model_copy(update=changes)})
+
+
+def _steadiness(conditions: list[Condition], flaps: int, now: str) -> list[Condition]:
+    """Only an edge that has flapped has the condition at all."""
+    if flaps:
+        message = f"back {flaps} times within {WINDOW:g} s; shown online after {STEADY:g} s without a cut"
+        return condition(conditions, Condition(type="Steady", status="False", reason="Flaps", message=message), now)
+    if any(each.type == "Steady" for each in conditions):
+        return condition(conditions, Condition(type="Steady", status="True", reason="Calm"), now)
+    return conditions
 
 
 def dataset_of(store: ResourceStore, edge: str, report: Report | None) -> Iterator[Dataset]:

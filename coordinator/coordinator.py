@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar, cast
 
 from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import Conflict, HeliographError, Refused
-from heliograph.bus.keep import Background, keep_running
+from heliograph.bus.keep import Background, insist, keep_running
 from heliograph.bus.nats import NatsBus
-from heliograph.bus.payloads import Aggregation, LogRecord, Report
-from heliograph.bus.port import Port
+from heliograph.bus.payloads import Aggregation, Evaluation, LogRecord, Report
+from heliograph.bus.port import Port, Received
 from heliograph.bus.resources import (
     ENDED,
     Algorithm,
@@ -24,25 +23,26 @@ from heliograph.bus.resources import (
     FederatedTask,
     Metadata,
     Model,
-    ModelVersion,
     Resource,
 )
-from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.bus.world import World
-from heliograph.coordinator import federated
+from heliograph.coordinator import damping, federated
 from heliograph.coordinator.catalog import algorithm_of, dataset_of, edge_of
 from heliograph.coordinator.desired import DesiredWriter, datasets_of
 from heliograph.coordinator.door import Door
+from heliograph.coordinator.lease import Lease
 from heliograph.coordinator.presence import Presence
 from heliograph.coordinator.requests import Requests
+from heliograph.coordinator.results import Results
 from heliograph.coordinator.status import StatusBoard
 from heliograph.coordinator.store import ResourceStore
 from heliograph.coordinator.view import EdgeView, View
 
 R = TypeVar("R", bound=Resource)
 RESYNC = 3.0
+PRESENCE_KNOWN_WITHIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class CoordinatorConfig:
         system: URL with a user of the broker's system account, for presence.
         status: MQTT URL by which retained status is published (the embedded broker's MQTT listener).
         doors: external MQTT brokers: requests are taken there, and status is published.
+        name: by which people tell it from another that stands by.
     """
 
     nats: str
@@ -61,10 +62,11 @@ class CoordinatorConfig:
     status: str = ""
     doors: tuple[str, ...] = ()
     root: str = DEFAULT_ROOT
+    name: str = "coordinator"
 
 
 class Coordinator:
-    """One coordinator process."""
+    """One coordinator process. It stands by while another leads; what it knows it reads anew each time it leads."""
 
     def __init__(self, config: CoordinatorConfig, world: World, out: Callable[[str], None] = print) -> None:
         self._world = world
@@ -76,12 +78,18 @@ class Coordinator:
         status = [connect(config.status, root=config.root, world=world, name="status")] if config.status else []
         doors = [connect(url, root=config.root, world=world, name="door") for url in config.doors]
         self._mqtt: list[Bus] = [*status, *doors]
-        self._board = StatusBoard(self._mqtt, world, self._source)
+        self._name = config.name
+        self._doors = doors
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is known yet: what a coordinator knew when it led before may have changed since."""
+        self._board = StatusBoard(self._mqtt, self._world, self._source)
         self._reports: dict[str, Report] = {}
-        self._online: dict[str, str] = {}
+        self._reports_read = asyncio.Event()
+        self._connected: dict[str, damping.Damped] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._background = Background(self._out)
-        self._doors = doors
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -89,24 +97,42 @@ class Coordinator:
             await bus.open()
         try:
             await self._bus.link.wait_up()
-            await self._prepare()
+            held = await insist(lambda: self._bus.kv("coordinator"), self._world, self._out)
+            lease = Lease(held, self._world, self._name, self._source.rpartition("/")[2], self._stands_by, self._out)
+            while True:
+                await lease.lead(self._lead)
+                self._out("warning: the lease was not renewed in time; another coordinator may lead now")
+        finally:
+            for bus in self._buses():
+                await bus.close()
+
+    def _stands_by(self, leader: str) -> None:
+        self._out(f"coordinator stands by; {leader} leads")
+
+    async def _lead(self) -> None:
+        """Until the lease is lost."""
+        self._begin()
+        try:
+            await insist(self._prepare, self._world, self._out)
             async with asyncio.TaskGroup() as group:
                 door = Door([self._bus, *self._doors], self._bus, self._world, self._requests.handle)
-                for part in (
-                    door.run, self._board.run, self._follow_reports, self._follow_aggregations,
-                    self._follow_evaluations, self._resync, *self._presence_parts(),
-                ):  # fmt: skip
-                    group.create_task(keep_running(part, self._world, self._warn))
+
+                def start(*parts: Callable[[], Coroutine[Any, Any, None]]) -> None:
+                    for part in parts:
+                        group.create_task(keep_running(part, self._world, self._warn))
+
+                start(self._board.run, self._follow_reports, self._follow_aggregations, self._follow_evaluations)
+                await self._reports_read.wait()
+                await self._follow_presence(start)
+                start(self._resync, door.run)
                 await door.listening.wait()
                 self._out("coordinator is ready")
         finally:
             await self._background.close()
-            for bus in self._buses():
-                await bus.close()
 
     def view(self) -> View:
         """What the decisions are made from."""
-        names = sorted(self._reports.keys() | self._online.keys())
+        names = sorted(self._reports.keys() | self._connected.keys())
         return View(
             {name: EdgeView(name, self._is_online(name), self._reports.get(name)) for name in names},
             {model.name: model for model in self._store.all(Model)},
@@ -120,18 +146,15 @@ class Coordinator:
         self._store = ResourceStore(state, self._world)
         for line in await self._store.load():
             self._warn(line)
+        self._results = Results(self._bus, self._store, self._rounds, self._lock, self._save)
         self._requests = Requests(self._store, self._world, self.view, self._lock, self._changed, self._removed)
         self._desired = DesiredWriter(self._port, await self._next_epoch())
-        for kind in (FederatedTask, Model, Dataset, Algorithm):
+        for kind in (FederatedTask, Model, Dataset, Algorithm, Edge):
             for resource in self._store.all(kind):
                 self._board.show(resource)
-        for edge in self._store.all(Edge):
-            message = await self._bus.last(topics.REPORT.at(edge=edge.name))
-            if message is not None:
-                try:
-                    self._reports[edge.name] = self._port.read(topics.REPORT, message).payload
-                except Refused as error:
-                    self._warn(str(error))
+        running = [task for task in self._store.all(FederatedTask) if task.status.phase == "Running"]
+        newest = await self._last("EVALUATIONS")
+        self._evaluations_from = min((task.status.evaluations_from for task in running), default=newest + 1)
 
     async def _next_epoch(self) -> int:
         """Above every earlier coordinator's."""
@@ -148,18 +171,30 @@ class Coordinator:
     # what comes in
 
     async def _follow_reports(self) -> None:
-        async with self._port.subscribe(topics.REPORT, lambda error: self._warn(str(error))) as received:
-            async for each in received:
-                edge = each.params["edge"]
-                if each.payload.edge != edge:
-                    self._warn(f"report on {each.message.topic}: expected edge {edge}, got {each.payload.edge}")
-                    continue
-                known = self._reports.get(edge)
-                self._reports[edge] = each.payload
-                if self._system is None:
-                    self._online.setdefault(edge, self._world.timestamp())
-                if known is None or _matters(known, each.payload):
-                    await self._edge_changed(edge)
+        """Every edge's newest report, then each that comes: also of edges that appeared while nobody led."""
+        newest = await self._last("REPORTS")
+        if not newest:
+            self._reports_read.set()
+        async with self._bus.consume(topics.REPORT.filter(), start=1) as messages:
+            async for message in messages:
+                try:
+                    await self._reported(self._port.read(topics.REPORT, message))
+                except Refused as error:
+                    self._warn(str(error))
+                if message.sequence >= newest:
+                    self._reports_read.set()
+
+    async def _reported(self, received: Received[Report]) -> None:
+        edge, report = received.params["edge"], received.payload
+        if report.edge != edge:
+            self._warn(f"report on {received.message.topic}: expected edge {edge}, got {report.edge}")
+            return
+        known = self._reports.get(edge)
+        self._reports[edge] = report
+        if self._system is None:
+            self._connected.setdefault(edge, damping.Damped(online=True))
+        if self._reports_read.is_set() and (known is None or _matters(known, report)):
+            await self._edge_changed(edge)
 
     async def _follow_aggregations(self) -> None:
         async with self._port.subscribe(topics.AGGREGATION, lambda error: self._warn(str(error))) as received:
@@ -167,11 +202,18 @@ class Coordinator:
                 await self._closed(each.payload)
 
     async def _follow_evaluations(self) -> None:
-        async with self._port.subscribe(topics.EVALUATION, lambda error: self._warn(str(error))) as received:
-            async for each in received:
-                evaluation = each.payload
-                now = self._world.timestamp()
-                await self._advance(evaluation.job, lambda task: federated.evaluate(task, evaluation, now))  # noqa: B023
+        """Those of the jobs that run, also what came while nobody led: it is not sent again."""
+        async with self._bus.consume(topics.EVALUATION.filter(), start=self._evaluations_from) as messages:
+            async for message in messages:
+                try:
+                    await self._evaluated(self._port.read(topics.EVALUATION, message).payload)
+                except Refused as error:
+                    self._warn(str(error))
+                self._evaluations_from = message.sequence + 1
+
+    async def _evaluated(self, evaluation: Evaluation) -> None:
+        now = self._world.timestamp()
+        await self._advance(evaluation.job, lambda task: federated.evaluate(task, evaluation, now))
 
     async def _closed(self, closed: Aggregation) -> None:
         view, now = self.view(), self._world.timestamp()
@@ -179,22 +221,35 @@ class Coordinator:
 
     def _presence_changed(self, edge: str, online: bool) -> None:
         self._out(f"edge {edge} is {'online' if online else 'offline'}")
-        if online:
-            self._online[edge] = self._world.timestamp()
-        else:
-            self._online.pop(edge, None)
-        self._background.spawn(self._edge_changed(edge))
+        before = self._connected.get(edge, damping.Damped())
+        self._connected[edge] = before.changed(online, self._world.monotonic())
+        self._background.spawn(self._show_presence(edge, self._connected[edge]))
+
+    async def _show_presence(self, edge: str, present: damping.Damped) -> None:
+        """Now, and again when it has been steady, or calm, for long enough; unless it has changed by then."""
+        await self._edge_changed(edge)
+        while (wait := present.due_in(self._world.monotonic())) is not None:
+            await self._world.sleep(wait)
+            if self._connected[edge] is not present:
+                return
+            await self._edge_changed(edge)
 
     async def _edge_changed(self, name: str) -> None:
         """A report or a change of presence: the edge's own status, and every task it concerns."""
-        async with self._locks.setdefault("edges", asyncio.Lock()):
-            await self._save_catalog(name)
+        await self._save_catalog_of(name)
         await self._look_at_tasks()
+
+    async def _save_catalog_of(self, name: str) -> None:
+        async with self._locks.setdefault("edges", asyncio.Lock()):
+            try:
+                await self._save_catalog(name)
+            except Conflict:  # what was changed meanwhile has been read: once more on top of it
+                await self._save_catalog(name)
 
     async def _save_catalog(self, name: str) -> None:
         before = self._store.get(Edge, name)
         edge = edge_of(before or Edge(metadata=Metadata(name=name)), self._reports.get(name), self._is_online(name),
-                       self._world.timestamp())  # fmt: skip
+                       self._flaps(name), self._world.timestamp())  # fmt: skip
         if before is None or edge != before:
             await self._save(edge)
         for dataset in dataset_of(self._store, name, self._reports.get(name)):
@@ -203,11 +258,16 @@ class Coordinator:
             await self._save(algorithm)
 
     async def _resync(self) -> None:
-        """What a lost message would have told: closed rounds, documents that could not be written."""
+        """What a lost message would have told: closed rounds, presence, documents that could not be written."""
+        for edge in sorted(self._reports):
+            await self._save_catalog_of(edge)
         while True:
             for task in self._store.all(FederatedTask):
                 if task.status.phase == "Running":
                     await self._catch_up(task)
+            for known in self._store.all(Edge):
+                if known.status.online != self._is_online(known.name):
+                    await self._save_catalog_of(known.name)
             await self._look_at_tasks()
             await self._world.sleep(RESYNC)
 
@@ -223,66 +283,48 @@ class Coordinator:
             if task.status.phase in ENDED:
                 continue
             view, now = self.view(), self._world.timestamp()
-            start = await self._last_update() if task.status.phase == "Pending" else 0
+            start = (0, 0)
+            if task.status.phase == "Pending":
+                start = (await self._last("UPDATES") + 1, await self._last("EVALUATIONS") + 1)
 
-            def decide(task: FederatedTask, view: View = view, now: str = now, start: int = start) -> FederatedTask:
-                return federated.observe(federated.begin(task, view, now, start + 1), view, now)
+            def decide(
+                task: FederatedTask, view: View = view, now: str = now, start: tuple[int, int] = start
+            ) -> FederatedTask:
+                return federated.observe(federated.begin(task, view, now, *start), view, now)
 
             await self._advance(task.name, decide)
         await self._write_desired()
 
-    async def _last_update(self) -> int:
-        stream = cast(NatsBus, self._bus)
-        return await stream.last_sequence("UPDATES")
+    async def _last(self, stream: str) -> int:
+        return await cast(NatsBus, self._bus).last_sequence(stream)
 
     async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
         """One step of a task's state machine: decided, stored by compare-and-set, then told."""
         async with self._lock(FederatedTask.plural, name):
-            task = self._store.get(FederatedTask, name)
-            if task is None:
-                return
-            after = decide(task)
-            ended = after.status.phase in ENDED and task.status.phase not in ENDED
-            if ended:  # before anyone is told: who hears of the end finds the model
-                await self._register_model(after)
-            if after is not task:
-                after = await self._store.put(after)
-                self._board.show(after)
+            while True:
+                task = self._store.get(FederatedTask, name)
+                if task is None:
+                    return
+                after = decide(task)
+                ended = after.status.phase in ENDED and task.status.phase not in ENDED
+                try:
+                    if ended:  # before anyone is told: who hears of the end finds the model
+                        await self._results.register(after)
+                    if after is not task:
+                        after = await self._store.put(after)
+                        self._board.show(after)
+                except Conflict:
+                    continue  # decided again on what has been written meanwhile
+                break
             # also where nothing changed: presence alone changes whom the aggregation worker waits for
             await self._write_desired()
             if ended:
                 self._out(f"job {name} {after.status.phase.lower()}")
+                self._background.spawn(self._results.free_last_rounds(after))
 
     def _lock(self, plural: str, name: str) -> asyncio.Lock:
         """Held while a resource is read, decided on and written."""
         return self._locks.setdefault(f"{plural}/{name}", asyncio.Lock())
-
-    async def _register_model(self, task: FederatedTask) -> None:
-        """A finished task's result becomes the newest version of its model."""
-        status = task.status
-        if status.phase != "Succeeded" or status.model is None:
-            return
-        name = task.spec.aggregation_worker.model.name
-        model = self._store.get(Model, name) or Model(metadata=Metadata(name=name))
-        if any(each.job == task.metadata.uid for each in model.status.versions):
-            return
-        weights = await self._in_bucket(status.model)
-        metrics = status.evaluation or (status.rounds[-1].metrics if status.rounds else {})
-        version = ModelVersion(
-            version=len(model.status.versions) + 1, weights=weights, job=task.metadata.uid, round=status.round,
-            metrics=metrics, time=status.completion_time,
-        )  # fmt: skip
-        changed = model.status.model_copy(update={"versions": [*model.status.versions, version]})
-        await self._save(model.model_copy(update={"status": changed}))
-
-    async def _in_bucket(self, weights: WeightsRef) -> WeightsRef:
-        """Small weights lie in the object store too once they are a model's version, so that anyone can fetch them."""
-        if weights.inline is None:
-            return weights
-        with TemporaryDirectory() as directory:
-            file = Path(directory) / weights.digest
-            file.write_bytes(weights.inline)
-            return await (await self._bus.blobs("models")).put(file, weights)
 
     async def _write_desired(self) -> None:
         view = self.view()
@@ -312,15 +354,24 @@ class Coordinator:
             resource = await self._store.put(resource)
         self._board.show(resource)
 
-    def _presence_parts(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    async def _follow_presence(self, start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]) -> None:
+        """Returns once it is known who is connected: a first decision without it would wait for nobody."""
         if self._system is None:
             self._warn("no system account given (--system): an edge counts as online once it has reported")
-            return []
-        presence = Presence(cast(NatsBus, self._system), self._world, self._presence_changed)
-        return [presence.run]
+            return
+        before = [edge.name for edge in self._store.all(Edge) if edge.status.online]
+        self._connected |= dict.fromkeys(before, damping.Damped(online=True))
+        presence = Presence(cast(NatsBus, self._system), self._world, self._presence_changed, before)
+        start(presence.run)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PRESENCE_KNOWN_WITHIN):
+                await presence.known.wait()
 
     def _is_online(self, edge: str) -> bool:
-        return edge in self._online
+        return edge in self._connected and self._connected[edge].shown(self._world.monotonic())
+
+    def _flaps(self, edge: str) -> int:
+        return self._connected[edge].flaps(self._world.monotonic()) if edge in self._connected else 0
 
     def _buses(self) -> list[Bus]:
         return [self._bus, *([self._system] if self._system is not None else []), *self._mqtt]

@@ -1,15 +1,22 @@
-"""The edges' desired documents: written where their content has changed, each with the next generation."""
+"""The edges' desired documents: written where their content has changed, each with the next generation.
+
+Each is written by compare-and-set: a coordinator that has lost its lease and does not know it yet can not put an older
+document in the place of its successor's.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError
+from heliograph.bus.errors import Conflict, HeliographError, Refused
 from heliograph.bus.payloads import Desired, Generation, Task
 from heliograph.bus.port import Port
 from heliograph.bus.resources import CLOUD, Dataset, DatasetSpec
+
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 
 class DesiredWriter:
@@ -20,6 +27,8 @@ class DesiredWriter:
         self._epoch = epoch
         self._n = 0
         self._written: dict[str, Desired] = {}
+        self._sequences: dict[str, int] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.behind: set[str] = set()
 
     async def write(self, wanted: Mapping[str, tuple[list[Task], dict[str, DatasetSpec]]]) -> None:
@@ -34,15 +43,37 @@ class DesiredWriter:
                 edge=edge, generation=Generation(epoch=self._epoch, n=self._n), tasks=tasks, datasets=datasets
             )
             self._written[edge] = desired
+            self.behind.discard(edge)
             fresh.append(desired)
         await asyncio.gather(*(self._publish(desired) for desired in fresh))
 
     async def _publish(self, desired: Desired) -> None:
-        self.behind.discard(desired.edge)
+        edge = desired.edge
+        async with self._locks[edge]:
+            if self._written[edge] is not desired:
+                return  # a newer one waits behind it
+            try:
+                expected = self._sequences.pop(edge, None)
+                if expected is None:
+                    expected = await self._newest(edge)
+                self._sequences[edge] = await self._port.publish(
+                    topics.TASK, desired, headers={EXPECTED: str(expected)}, edge=edge
+                )
+            except HeliographError:
+                self.behind.add(edge)  # written again at the next resync
+
+    async def _newest(self, edge: str) -> int:
+        """Where the edge's present document lies. Raises Conflict where it is a newer coordinator's."""
+        message = await self._port.bus.last(topics.TASK.at(edge=edge))
+        if message is None:
+            return 0
         try:
-            await self._port.publish(topics.TASK, desired, edge=desired.edge)
-        except HeliographError:
-            self.behind.add(desired.edge)  # written again at the next resync
+            present = self._port.read(topics.TASK, message).payload
+        except Refused:
+            return message.sequence  # whatever it is, no agent takes it
+        if present.generation.epoch > self._epoch:
+            raise Conflict(f"desired document of {edge}: epoch {present.generation.epoch} is above {self._epoch}")
+        return message.sequence
 
 
 def datasets_of(edge: str, datasets: Iterable[Dataset]) -> dict[str, DatasetSpec]:

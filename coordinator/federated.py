@@ -29,7 +29,9 @@ FRUITLESS_ROUNDS = 3
 """Rounds one after the other without a single valid update, after which a task has failed."""
 
 
-def begin(task: FederatedTask, view: View, now: str, updates_from: int) -> FederatedTask:
+def begin(
+    task: FederatedTask, view: View, now: str, updates_from: int, evaluations_from: int = 1
+) -> FederatedTask:
     """A pending task: started where all it names is there, otherwise with a condition that says what is missing."""
     if task.status.phase != "Pending":
         return task
@@ -50,6 +52,7 @@ def begin(task: FederatedTask, view: View, now: str, updates_from: int) -> Feder
         start_time=now,
         model=weights,
         updates_from=updates_from,
+        evaluations_from=evaluations_from,
     )
     return _ask(started, 1 if weights is not None else 0, view)
 

@@ -5,10 +5,13 @@ An agent's connection is named ``agent-<edge>``; where the broker authenticates,
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+import nats.errors
 from nats.aio.msg import Msg
 
 from heliograph.bus.errors import HeliographError
@@ -18,17 +21,29 @@ from heliograph.bus.world import World
 
 PREFIX = "agent-"
 ACCOUNT = "HELIOGRAPH"
+GRACE = 1.0
+"""Seconds in which an edge that was online may come back after a broker's or a coordinator's restart."""
 _PAGE = 1024
+_EARLIER = 0
+"""Stands for a connection that an earlier coordinator saw; the broker counts its own from 1."""
 
 
 class Presence:
-    """Follows the broker. ``changed(edge, online)`` is called at each change."""
+    """Follows the broker. ``changed(edge, online)`` is called at each change.
 
-    def __init__(self, system: NatsBus, world: World, changed: Callable[[str, bool], None]) -> None:
+    Args:
+        before: edges that were online when a coordinator last looked.
+    """
+
+    def __init__(
+        self, system: NatsBus, world: World, changed: Callable[[str, bool], None], before: Collection[str] = ()
+    ) -> None:
         self._system = system
         self._world = world
         self._changed = changed
-        self._connections: dict[str, set[int]] = {}
+        self._connections: dict[str, set[int]] = {edge: {_EARLIER} for edge in before}
+        self.known = asyncio.Event()
+        """Set once the broker has said who is connected."""
         self._heard: dict[int, str] | None = None
         """While the broker is asked for all: connections heard of since, each with its edge, or "" once it has gone."""
 
@@ -47,11 +62,21 @@ class Presence:
                 await client.subscribe(f"$SYS.ACCOUNT.{ACCOUNT}.CONNECT", cb=self._on_connect),
                 await client.subscribe(f"$SYS.ACCOUNT.{ACCOUNT}.DISCONNECT", cb=self._on_disconnect),
             ]
-            await client.flush()
-            await self._ask()
-            await self._system.link.wait_down()
-            for subscription in subscriptions:  # the client would subscribe them again: they are made anew
-                client._remove_sub(subscription._id)
+            try:
+                await client.flush()
+                if set(self.edges()) - (await self._listed()).keys():
+                    # after the broker's restart each comes back in its own time; no round shall close without them
+                    await self._world.sleep(GRACE)
+                await self._ask()
+                self.known.set()
+                await self._system.link.wait_down()
+            finally:  # the client would subscribe them again: they are made anew
+                for subscription in subscriptions:
+                    if self._system.link.up:
+                        with contextlib.suppress(nats.errors.Error):
+                            await subscription.unsubscribe()
+                    else:
+                        client._remove_sub(subscription._id)
 
     async def _ask(self) -> None:
         heard: dict[int, str] = {}

@@ -78,13 +78,12 @@ class Requests:
             if dry_run:
                 return public(wanted)
             try:
-                made = await self._store.create(wanted)
-            except Conflict:
-                made = None
-            if made is not None:
+                made: Resource | None = await self._store.create(wanted)
+            except Conflict:  # stored before, but its answer was lost: nobody has been told
+                made = known = self._store.get(type(wanted), wanted.name)
+            if made is not None and _says(made) == _says(wanted):
                 await self._changed(made)
                 return public(self._store.get(type(made), made.name) or made)
-            known = self._store.get(type(wanted), wanted.name)
         if known is not None and _says(known) == _says(wanted):
             return public(known)  # the same request again
         raise Refused(

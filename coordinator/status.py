@@ -50,6 +50,19 @@ class StatusBoard:
 
     async def _serve(self, number: int) -> None:
         door, due, wake = self._doors[number], self._due[number], self._wake[number]
+
+        def on_link(up: bool) -> None:  # a broker that keeps nothing over its restart has lost all of them
+            if up:
+                due.update(dict.fromkeys(self._values))
+                wake.set()
+
+        door.link.listen(on_link)
+        try:
+            await self._publish(door, due, wake)
+        finally:
+            door.link.forget(on_link)
+
+    async def _publish(self, door: Bus, due: dict[str, None], wake: asyncio.Event) -> None:
         while True:
             await wake.wait()
             wake.clear()

@@ -73,9 +73,20 @@ class ResourceStore:
     async def _write(self, resource: R, revision: int) -> R:
         body = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
         key = _key(resource)
-        written = await self._kv.put(key, body, revision)
+        try:
+            written = await self._kv.put(key, body, revision)
+        except Conflict:  # another coordinator's write, or one of ours whose answer was lost: who tries again sees it
+            await self._read_again(key)
+            raise
         self._held[key] = (resource, written)
         return resource
+
+    async def _read_again(self, key: str) -> None:
+        entry = await self._kv.get(key)
+        if entry is None:
+            self._held.pop(key, None)
+        else:
+            self._held[key] = (parse_resource(json.loads(entry.value), key), entry.revision)
 
 
 def _key(resource: Resource) -> str:

@@ -24,6 +24,7 @@ from heliograph.bus.port import Port
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT
 from heliograph.bus.world import World
+from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.inventory import Inventory
@@ -122,6 +123,8 @@ class Agent:
             self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded,
             self._log.warn,
         )
+        place = f"{config.state.name}, journal {self._journal.uuid}"
+        self._claim = NameClaim(self._cloud, self._edge, place, self._background)
         self._desired = Desired(edge=self._edge, generation=Generation())
         self._holds: dict[str, Hold] = {}
         self._changed = asyncio.Event()
@@ -130,10 +133,12 @@ class Agent:
     async def run(self) -> None:
         """Until cancelled. Neither broker need be there. Raises HeliographError where it can not go on."""
         self._load_desired()
+        self._supervisor.sweep({task.worker for task in self._desired.tasks})
         await self._cloud.bus.open()
         if self._node is not self._cloud:
             await self._node.bus.open()
         self._cloud.bus.link.listen(self._on_cloud_link)
+        self._node.bus.link.listen(self._on_node_link)
         try:
             async with asyncio.TaskGroup() as group:
                 for part in (
@@ -150,6 +155,7 @@ class Agent:
                 if not self._node.bus.durable:
                     group.create_task(keep_running(self._gateway.run, self._world, self._log.warn))
                 group.create_task(self._until_journal_fails())
+                group.create_task(self._claim.run())
         finally:
             await self._background.close()
             await self._supervisor.close()
@@ -295,6 +301,7 @@ class Agent:
             if text != told:
                 try:
                     await self._cloud.bus.link.wait_up()
+                    await self._claim.asked.wait()  # another agent's report is not overwritten
                     await self._cloud.publish(topics.REPORT, report, edge=self._edge)
                     if not told:
                         self._background.spawn(self._say_ready())
@@ -360,6 +367,12 @@ class Agent:
 
     async def _until_journal_fails(self) -> None:
         await self._journal.failed
+
+    def _on_node_link(self, up: bool) -> None:
+        """What was being said when the node's broker went is lost: each worker is handed its task again."""
+        if up:
+            self._supervisor.forget_assignments()
+            self._wake()
 
     def _not_taken(self, topic: str, error: Refused) -> None:
         self._to_report.set()

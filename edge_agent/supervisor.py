@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shutil
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -100,6 +101,7 @@ class Supervisor:
         elif not await _within(worker.ended, GRACE):
             await self._end(worker)
         self.workers.pop(name, None)
+        self.sweep(self.workers)
         self._changed()
 
     async def close(self) -> None:
@@ -123,6 +125,20 @@ class Supervisor:
             worker.detail = detail
         self._changed()
 
+    def forget_assignments(self) -> None:
+        """Whether a worker has heard its task is not known any more; one it has already it passes over."""
+        for worker in self.workers.values():
+            worker.assigned = None
+
+    def sweep(self, wanted: Collection[str]) -> None:
+        """Drops what workers that are not wanted any more had fetched, where they were killed before they could.
+
+        What they have written stays: it may still have to be uploaded.
+        """
+        for directory in self._directory.glob("*/updates"):
+            if directory.parent.name not in wanted and directory.parent.name not in self.workers:
+                shutil.rmtree(directory, ignore_errors=True)
+
     def directory_of(self, name: str) -> Path:
         return self._directory / name
 
@@ -134,13 +150,15 @@ class Supervisor:
             await worker.ended.wait()
 
     async def _watch(self, worker: Worker) -> None:
+        failed_in = worker.task.round
         while True:
             began = self._world.monotonic()
             code = await self._run(worker)
             if worker.state == "stopping":
                 break
-            if self._world.monotonic() - began > STEADY_AFTER:
-                worker.restarts = 0
+            if self._world.monotonic() - began > STEADY_AFTER or worker.task.round != failed_in:
+                worker.restarts = 0  # it has got further since
+            failed_in = worker.task.round
             wait = BACKOFF[min(worker.restarts, len(BACKOFF) - 1)]
             worker.restarts += 1
             worker.state = "backing-off"

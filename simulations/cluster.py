@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self, TextIO
 
@@ -18,7 +19,10 @@ from heliograph.bus.names import require_label
 from heliograph.bus.resources import CLOUD
 from heliograph.bus.world import Process, World
 from heliograph.simulations.relay import Relay
+from heliograph.simulations.supervision import Supervision
 
+COORDINATOR = "coordinator"
+"""The name of the first coordinator."""
 READY_TIMEOUT = 30.0
 STOP_GRACE = 6.0
 
@@ -43,7 +47,12 @@ class Node:
 
 @dataclass
 class Child:
-    """A started process of ours and the lines it has printed."""
+    """A started process of ours and the lines it has printed.
+
+    Attributes:
+        ready: set once it has said that it is ready; not by a coordinator that stands by.
+        said: set at each line; whoever waits for one clears it.
+    """
 
     name: str
     argv: list[str]
@@ -52,6 +61,7 @@ class Child:
     lines: list[str] = field(default_factory=list)
     reading: asyncio.Task[None] | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    said: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class LocalCluster:
@@ -66,6 +76,8 @@ class LocalCluster:
         relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
         doors: external MQTT brokers in front of the coordinator.
         log: a file that gets what the processes print, a line each, with time and component before it.
+        supervise: what ends by itself is started again, and a line about it is handed to this; without it, it stays
+            ended.
         program: for a node's name or ``coordinator`` the words that run ``heliograph`` there.
     """
 
@@ -82,6 +94,7 @@ class LocalCluster:
         doors: tuple[str, ...] = (),
         world: World | None = None,
         log: Path | None = None,
+        supervise: Callable[[str], None] | None = None,
         program: Callable[[str], Sequence[str]] = _heliograph,
     ) -> None:
         self.directory = directory.resolve()
@@ -99,7 +112,8 @@ class LocalCluster:
         users += [User(f"agent-{name}", self._secret(), "agent", name) for name in names]
         self.broker = Broker(self.directory / "broker", "cloud", tuple(users), name="cloud", world=self.world)
         self.nodes = {name: self._node(name, dict(datasets or {}), dict(edge_brokers or {})) for name in names}
-        self._coordinator: Child | None = None
+        self._coordinators: dict[str, Child] = {}
+        self._supervision = Supervision(self.world, supervise) if supervise is not None else None
 
     @property
     def server(self) -> str:
@@ -127,28 +141,53 @@ class LocalCluster:
         await self.start_coordinator()
         await asyncio.gather(*(self.start_agent(name) for name in self.nodes))
         await self.wait_ready()
+        if self._supervision is not None:
+            for broker in (self.broker, *(node.broker for node in self.nodes.values())):
+                if broker is not None:
+                    self._supervision.watch(f"broker {broker.name}", partial(_process_of, broker), broker.start)
+            for child in (*self._coordinators.values(), *(node.child for node in self.nodes.values())):
+                if child is not None:
+                    self._supervision.watch(child.name, partial(_process_of, child), partial(self._spawn, child))
 
     async def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
-        """Returns when coordinator and agents have said that they are ready."""
-        children = [self._coordinator, *(node.child for node in self.nodes.values())]
-        for child in children:
+        """Returns when a coordinator leads and the agents have said that they are ready."""
+        leading = [child for child in self._coordinators.values() if child.ready.is_set()]
+        for child in (leading or [*self._coordinators.values()][:1]) + [node.child for node in self.nodes.values()]:
             if child is None:
                 continue
             try:
-                await asyncio.wait_for(child.ready.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await child.ready.wait()
             except TimeoutError:
                 tail = "\n".join(child.lines[-8:])
                 raise HeliographError(f"{child.name} was not ready after {timeout:g} s:\n{tail}") from None
 
-    async def start_coordinator(self) -> None:
+    async def wait_said(self, name: str, words: str, timeout: float = READY_TIMEOUT, times: int = 1) -> str:
+        """The first line that holds ``words``, or the one that does so for the given time, of what a coordinator or an
+        agent has printed since it was started."""
+        child = self._child(name)
+        try:
+            async with asyncio.timeout(timeout):
+                while len(found := [line for line in child.lines if words in line]) < times:
+                    child.said.clear()
+                    await child.said.wait()
+        except TimeoutError:
+            tail = "\n".join(child.lines[-8:])
+            raise HeliographError(f"{child.name} did not say {words!r} in {timeout:g} s:\n{tail}") from None
+        return found[times - 1]
+
+    async def start_coordinator(self, name: str = COORDINATOR) -> None:
+        """Starts a coordinator; where another leads it stands by."""
         environment = {
+            "HELIOGRAPH_NAME": name,
             "HELIOGRAPH_NATS": self.broker.url("coordinator"),
             "HELIOGRAPH_SYSTEM": self.broker.url(SYSTEM_USER),
             "HELIOGRAPH_STATUS": self.broker.url("coordinator", "mqtt"),
             "HELIOGRAPH_DOORS": " ".join(self._doors),
         }
-        self._coordinator = Child("coordinator", [*self._program("coordinator"), "coordinator"], environment)
-        await self._spawn(self._coordinator)
+        argv = [*self._program("coordinator"), "coordinator"]
+        self._coordinators[name] = Child(name, argv, environment)
+        await self._spawn(self._coordinators[name])
 
     async def start_agent(self, name: str) -> None:
         node = self.nodes[name]
@@ -179,24 +218,27 @@ class LocalCluster:
         await self._spawn(node.child)
 
     async def kill(self, name: str) -> None:
-        """SIGKILL to the coordinator or to an edge's agent; the agent's workers die with it."""
-        child = self._child(name)
-        if child is not None and child.process is not None and child.process.returncode is None:
-            child.process.kill()
-            await child.process.wait()
+        """SIGKILL to a coordinator or to a node's agent; the agent's workers die with it."""
+        process = _process_of(self._child(name))
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    async def ended(self, name: str) -> None:
+        """Returns when a coordinator or an agent has ended by itself."""
+        await _process_of(self._child(name)).wait()
 
     def exit_code(self, name: str) -> int | None:
-        """With what the coordinator or a node's agent ended; None while it runs."""
-        child = self._child(name)
-        return child.process.returncode if child is not None and child.process is not None else None
+        """With what a coordinator or a node's agent ended; None while it runs."""
+        return _process_of(self._child(name)).returncode
 
     def pid(self, name: str) -> int:
-        child = self._child(name)
-        assert child is not None and child.process is not None
-        return child.process.pid
+        return _process_of(self._child(name)).pid
 
     async def stop(self) -> None:
-        children = [node.child for node in self.nodes.values()] + [self._coordinator]
+        if self._supervision is not None:
+            await self._supervision.end()
+        children = [*(node.child for node in self.nodes.values()), *self._coordinators.values()]
         await asyncio.gather(*(_end(child) for child in children if child is not None))
         await asyncio.gather(*(node.relay.stop() for node in self.nodes.values() if node.relay))
         await asyncio.gather(*(node.broker.stop() for node in self.nodes.values() if node.broker), self.broker.stop())
@@ -215,11 +257,14 @@ class LocalCluster:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    def _child(self, name: str) -> Child | None:
-        return self._coordinator if name == "coordinator" else self.nodes[name].child
+    def _child(self, name: str) -> Child:
+        child = self._coordinators[name] if name in self._coordinators else self.nodes[name].child
+        assert child is not None
+        return child
 
     async def _spawn(self, child: Child) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
+        child.ready.clear()
         child.process = await self.world.spawn(
             child.argv,
             env=environment | child.environment | {"PYTHONUNBUFFERED": "1"},
@@ -236,6 +281,9 @@ class LocalCluster:
             del child.lines[:-500]
             if line.endswith("is ready"):
                 child.ready.set()
+            elif line.startswith("coordinator stands by"):
+                child.ready.clear()
+            child.said.set()
             if self._log is not None:
                 print(f"{self.world.timestamp()} {child.name}: {line}", file=self._log)
 
@@ -249,6 +297,11 @@ class LocalCluster:
 
     def _secret(self) -> str:
         return self.world.new_secret().hex()[:32]
+
+
+def _process_of(started: Child | Broker) -> Process:
+    assert started.process is not None
+    return started.process
 
 
 async def _end(child: Child) -> None:

@@ -72,7 +72,7 @@ async def run(options: Options, target: Path, display: Display, world: World) ->
     display.doing(f"starting broker, coordinator and {len(edges) + 1} agents")
     cluster = LocalCluster(
         options.directory / "cluster", edges, datasets=datasets, code=(script.parent,), world=world,
-        log=options.directory / "log.txt",
+        log=options.directory / "log.txt", supervise=lambda line: display.note(line, good=False),
     )  # fmt: skip
     async with cluster, AsyncClient(cluster.server) as client:
         printed: deque[tuple[str, str]] = deque(maxlen=LINES)

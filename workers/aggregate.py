@@ -2,7 +2,8 @@
 counted.
 
 Its close record in key-value is written by compare-and-set before the event that tells of it; after a crash it reads
-the stream of updates again from the round's start.
+the stream of updates again from the round's start. What a round held is freed by its close record, so that another
+process can do it as well.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from heliograph.bus import topics
-from heliograph.bus.errors import Conflict, HeliographError, Refused, Unreachable
+from heliograph.bus.errors import Conflict, HeliographError, Refused
+from heliograph.bus.keep import insist
 from heliograph.bus.payloads import Aggregation, Assignment, ModelUpdate, Task
 from heliograph.bus.payloads import Refused as NotCounted
+from heliograph.bus.permissions import upload_bucket
 from heliograph.bus.port import Received
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.tensors import Tensor, TensorFile, origin
@@ -28,16 +32,14 @@ from heliograph.workers.algorithms import choose
 from heliograph.workers.blocks import Input, aggregate
 from heliograph.workers.checks import check_claims, check_norm, check_weights
 from heliograph.workers.collection import CloseReason, Collection, Staged
+from heliograph.workers.leftovers import KEPT_MODELS, MODELS, Leftovers
 from heliograph.workers.runtime import Launch, Runtime, log, run
 
 ROUNDS = "rounds"
 """The key-value bucket of close records: ``<job uid>.<round>``."""
-MODELS = "models"
-"""The bucket of global models."""
 FETCHES = 4
 """Updates fetched at the same time."""
-RETRY = 0.2
-KEPT_MODELS = 2
+T = TypeVar("T")
 
 
 class Aggregator:
@@ -61,26 +63,25 @@ class Aggregator:
         self._fetching = asyncio.Semaphore(FETCHES)
         self._stages: dict[str, asyncio.Task[None]] = {}
         """By edge: what fetches and checks its update of the present round."""
-        self._models: list[str] = []
         self._reading: asyncio.Task[None] | None = None
-        self._to_tidy: asyncio.Queue[tuple[Collection, Aggregation]] = asyncio.Queue()
         self._updates = runtime.launch.directory / "updates"
+        self._leftovers = Leftovers(runtime.bus, self._world, self._updates, runtime.launch.models)
 
     async def run(self) -> None:
         """Until the job has ended."""
         async with asyncio.TaskGroup() as group:
             closing = group.create_task(self._close_when_due())
-            tidying = group.create_task(self._tidy_for_ever())
+            tidying = group.create_task(self._leftovers.run())
             await self._runtime.assignments(lambda each: self._assigned(each, group))
             async with self._closing:
                 closing.cancel()
-            await self._to_tidy.join()
+            await self._leftovers.done()
             tidying.cancel()
             for task in self._stages.values():
                 task.cancel()
             if self._reading is not None:
                 self._reading.cancel()
-        await self._drop_models(1)  # the job's result stays
+        await self._leftovers.end()
 
     async def _assigned(self, assignment: Assignment, group: asyncio.TaskGroup) -> None:
         task = assignment.task
@@ -94,14 +95,28 @@ class Aggregator:
                     self._take(received, sequence)
                 self._changed.set()
             return
-        if self._task is None:  # this process's first: an earlier one may have closed the round already
-            rounds = await self._runtime.bus.kv(ROUNDS)
-            if record := await rounds.get(f"{task.job_uid}.{task.round}"):
-                await self._tell(Aggregation.model_validate_json(record.value))
-                return
+        if self._task is None and await self._resume(task):
+            return
         await self._begin(task)
         if self._reading is None:
             self._reading = group.create_task(self._read(task.job, task.collect.start))
+
+    async def _resume(self, task: Task) -> bool:
+        """This process's first round: an earlier one may have closed it, and left what closed rounds held.
+
+        Returns whether it had closed it.
+        """
+        closed: Aggregation | None = None
+        for round in range(max(0, task.round - KEPT_MODELS - 1), task.round + 1):
+            if closed := await self._insist(partial(self._record, f"{task.job_uid}.{round}")):
+                self._leftovers.free(closed)
+        if closed is not None:
+            await self._tell(closed)
+        return closed is not None
+
+    async def _record(self, key: str) -> Aggregation | None:
+        entry = await (await self._runtime.bus.kv(ROUNDS)).get(key)
+        return Aggregation.model_validate_json(entry.value) if entry is not None else None
 
     async def _begin(self, task: Task) -> None:
         assert task.collect is not None
@@ -131,13 +146,16 @@ class Aggregator:
         if ref.inline is not None:
             return ref.inline
         target = self._runtime.launch.models / ref.digest
-        while not target.exists():
-            try:
-                await (await self._runtime.bus.blobs(ref.bucket or MODELS)).fetch(ref, target)
-            except Unreachable as error:
-                log(f"base model {ref.digest[:12]}: {error}; trying again")
-                await self._world.sleep(RETRY)
-        return target
+        return await self._insist(partial(self._download, ref, target))
+
+    async def _download(self, ref: WeightsRef, target: Path) -> Path:
+        return await (await self._runtime.bus.blobs(ref.bucket or MODELS)).fetch(ref, target)
+
+    async def _upload(self, file: Path, ref: WeightsRef) -> WeightsRef:
+        return await (await self._runtime.bus.blobs(MODELS)).put(file, ref)
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await insist(call, self._world, log)
 
     async def _read(self, job: str, start: int) -> None:
         async with self._runtime.bus.consume(MODEL_UPDATE.filter(job=job), start=start) as messages:
@@ -169,12 +187,13 @@ class Aggregator:
         elif judgement == "duplicate":
             collection.duplicates += 1
         elif judgement == "late":
-            collection.late.append(_note(edge, update.round, reason))
+            note = NotCounted(edge=edge, round=update.round, reason=reason, digest=_blob_of(update))
+            collection.late.append(note)
             log(f"late: {edge}: {reason}")
         elif judgement == "uninvited":
             self._uninvited.setdefault(edge, (received, sequence))
         elif judgement == "refused":
-            collection.refuse(edge, update.round, reason)
+            collection.refuse(edge, update.round, reason, _blob_of(update))
             log(f"refused: {edge}: {reason}")
         else:
             collection.staging[edge] = update
@@ -186,14 +205,14 @@ class Aggregator:
         target = self._updates / f"{edge}-{update.weights.digest}"
         try:
             check_claims(update, collection.base, collection.spec.samples.get(edge))
-            source = await self._fetch(update.weights, target)
+            source = await self._fetch(update.weights, edge, target)
             if isinstance(source, bytes):
                 self._check(source)
             else:
                 await self._world.in_thread(self._check, source)
-        except (Refused, OSError) as error:
+        except (HeliographError, OSError) as error:
             collection.staging.pop(edge, None)
-            collection.refuse(edge, update.round, str(error))
+            collection.refuse(edge, update.round, str(error), _blob_of(update))
             target.unlink(missing_ok=True)
             log(f"refused: {edge}: {error}")
         else:
@@ -205,7 +224,7 @@ class Aggregator:
         check_weights(source, self._layout)
         check_norm(source, self._base, self._parameters.norm_bound)
 
-    async def _fetch(self, ref: WeightsRef, target: Path) -> Path | bytes:
+    async def _fetch(self, ref: WeightsRef, edge: str, target: Path) -> Path | bytes:
         if ref.inline is not None:
             import hashlib
 
@@ -213,15 +232,11 @@ class Aggregator:
             if digest != ref.digest or len(ref.inline) != ref.size:
                 raise Refused("digest", field="weights.digest", expected=digest, got=ref.digest)
             return ref.inline
-        if ref.bucket is None:
-            raise Refused("invalid", field="weights", expected="weights inline or in a bucket", got="neither")
+        if ref.bucket != upload_bucket(edge):
+            expected = f"inline, or in {upload_bucket(edge)}"
+            raise Refused("invalid", field="weights.bucket", expected=expected, got=ref.bucket)
         async with self._fetching:
-            while True:
-                try:
-                    return await (await self._runtime.bus.blobs(ref.bucket)).fetch(ref, target)
-                except Unreachable as error:
-                    log(f"update {ref.digest[:12]}: {error}; trying again")
-                    await self._world.sleep(RETRY)
+            return await self._insist(partial(self._download, ref, target))
 
     async def _close_when_due(self) -> None:
         while True:
@@ -240,29 +255,25 @@ class Aggregator:
     async def _close(self, collection: Collection, reason: CloseReason) -> None:
         assert self._task is not None
         self._collection = None
-        for edge in sorted(self._uninvited):
-            collection.refuse(edge, collection.round, f"edge {edge} was not asked in round {collection.round}")
+        for edge, (received, _) in sorted(self._uninvited.items()):
+            why = f"edge {edge} was not asked in round {collection.round}"
+            collection.refuse(edge, collection.round, why, _blob_of(received.payload))
         self._uninvited.clear()
         for edge in collection.give_up():
             self._stages[edge].cancel()  # else it would ask for ever, in the place of another's fetch
-        closed = await self._result(collection, reason)
-        rounds = await self._runtime.bus.kv(ROUNDS)
-        key = f"{collection.job_uid}.{collection.round}"
-        while True:
-            try:
-                await rounds.put(key, closed.model_dump_json().encode(), 0)
-            except Conflict:  # closed before a crash: that record decides
-                entry = await rounds.get(key)
-                assert entry is not None
-                closed = Aggregation.model_validate_json(entry.value)
-            except Unreachable as error:
-                log(f"close record of round {collection.round}: {error}; trying again")
-                await self._world.sleep(RETRY)
-                continue
-            break
+        closed = await self._insist(partial(self._write, await self._result(collection, reason)))
         async with self._closing:
             await self._tell(closed)
-            self._to_tidy.put_nowait((collection, closed))
+            self._leftovers.free(closed)
+
+    async def _write(self, closed: Aggregation) -> Aggregation:
+        """The close record that holds: this one, or one that was written before."""
+        key = f"{closed.job_uid}.{closed.round}"
+        try:
+            await (await self._runtime.bus.kv(ROUNDS)).put(key, closed.model_dump_json().encode(), 0)
+        except Conflict:  # closed before a crash, or the answer was lost: that record decides
+            return await self._record(key) or closed
+        return closed
 
     async def _result(self, collection: Collection, reason: CloseReason) -> Aggregation:
         staged = collection.staged
@@ -283,8 +294,7 @@ class Aggregator:
                 summed = partial(aggregate, inputs, self._combine, models, layout=self._layout, metadata=mine)
                 model = await self._world.in_thread(summed)
             if model.inline is None:
-                store = await self._runtime.bus.blobs(MODELS)
-                model = await store.put(models / model.digest, model)
+                model = await self._insist(partial(self._upload, models / model.digest, model))
         settled = [sequence for _, sequence in self._ahead]
         return Aggregation(
             job=self._task.job if self._task else "",
@@ -304,51 +314,15 @@ class Aggregator:
 
     async def _tell(self, closed: Aggregation) -> None:
         """Tells that a round is closed; with the same id each time, it is the same fact."""
-        while True:
-            try:
-                await self._runtime.port.publish(
-                    topics.AGGREGATION, closed, id=f"{closed.job_uid}.{closed.round}", job=closed.job
-                )
-                return
-            except Unreachable as error:
-                log(f"round {closed.round}: {error}; trying again")
-                await self._world.sleep(RETRY)
-
-    async def _tidy_for_ever(self) -> None:
-        """Beside the next round: nobody waits for it."""
-        while True:
-            await self._tidy(*await self._to_tidy.get())
-            self._to_tidy.task_done()
-
-    async def _tidy(self, collection: Collection, closed: Aggregation) -> None:
-        """Frees what the closed round held; a failure only leaves it for the next time."""
-        for edge, each in collection.staged.items():
-            ref = each.update.weights
-            if ref.bucket is not None:
-                await self._world.in_thread(_remove, self._updates / f"{edge}-{ref.digest}")
-                with contextlib.suppress(HeliographError):
-                    await (await self._runtime.bus.blobs(ref.bucket)).delete(ref.digest)
-        if closed.counted and closed.model is not None and closed.model.inline is None:  # its own, not the base again
-            self._models.append(closed.model.digest)
-        await self._drop_models(KEPT_MODELS)
-
-    async def _drop_models(self, keep: int) -> None:
-        while len(self._models) > keep:
-            old = self._models.pop(0)
-            if old in self._models:
-                continue
-            await self._world.in_thread(_remove, self._runtime.launch.models / old)
-            with contextlib.suppress(HeliographError):
-                await (await self._runtime.bus.blobs(MODELS)).delete(old)
+        publish = self._runtime.port.publish
+        same = f"{closed.job_uid}.{closed.round}"
+        await self._insist(lambda: publish(topics.AGGREGATION, closed, id=same, job=closed.job))
 
 
-def _remove(file: Path) -> None:
-    """In a thread: to free a hundred megabytes takes a file system milliseconds."""
-    file.unlink(missing_ok=True)
 
-
-def _note(edge: str, round: int, reason: str) -> NotCounted:
-    return NotCounted(edge=edge, round=round, reason=reason)
+def _blob_of(update: ModelUpdate) -> str:
+    """The digest of weights that lie in their edge's bucket; empty where they came inside the event."""
+    return update.weights.digest if update.weights.inline is None else ""
 
 
 def _mean_metrics(staged: Mapping[str, Staged]) -> dict[str, float]:

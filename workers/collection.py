@@ -68,9 +68,9 @@ class Collection:
             return "uninvited", f"edge {edge} was not asked in round {self.round}"
         return "stage", ""
 
-    def refuse(self, edge: str, round: int, reason: str) -> None:
+    def refuse(self, edge: str, round: int, reason: str, digest: str = "") -> None:
         """Notes a refusal; its edge is not waited for any more, but for an earlier update of its that is staging."""
-        self.refused.append(Refused(edge=edge, round=round, reason=reason[:1000]))
+        self.refused.append(Refused(edge=edge, round=round, reason=reason[:1000], digest=digest))
 
     def close_reason(self, now: float) -> CloseReason | None:
         """Why the round is to be closed now; None while it is not."""
@@ -96,7 +96,8 @@ class Collection:
         edges = sorted(self.staging)
         for edge in edges:
             reason = f"round {self.round}: its weights had not come when the round was closed"
-            self.late.append(Refused(edge=edge, round=self.round, reason=reason))
+            digest = self.staging[edge].weights.digest  # only a blob is waited for
+            self.late.append(Refused(edge=edge, round=self.round, reason=reason, digest=digest))
         self.staging.clear()
         return edges
 

@@ -7,6 +7,7 @@ and makes the update anew, under a new incarnation.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from typing import TypeVar
 
@@ -24,6 +25,10 @@ P = TypeVar("P", bound=BaseModel)
 WINDOW = 512
 """Events on their way that the agent has not acknowledged; further ones wait."""
 RESEND_AFTER = 1.0
+RESEND_SOON = 0.25
+"""Seconds of silence when the node's broker has just come back: what was sent before the agent was there is lost."""
+SOON = 8
+"""How often the shorter time is waited then."""
 
 
 class Outbox:
@@ -38,11 +43,14 @@ class Outbox:
         self._waiting: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
         self._room = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
+        self._back = asyncio.Event()
 
     async def open(self) -> None:
+        self._port.bus.link.listen(self._on_link)
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._resend())]
 
     async def close(self) -> None:
+        self._port.bus.link.forget(self._on_link)
         await end(*self._tasks)
 
     @property
@@ -89,10 +97,21 @@ class Outbox:
                         self._waiting.popitem(last=False)
                     self._room.notify_all()
 
+    def _on_link(self, up: bool) -> None:
+        if up:
+            self._back.set()
+
     async def _resend(self) -> None:
+        soon = 0
         while True:
             oldest = next(iter(self._waiting), None)
-            await self._port.world.sleep(RESEND_AFTER)
-            if oldest is not None and oldest in self._waiting:  # a whole period without progress
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RESEND_SOON if soon else RESEND_AFTER):
+                    await self._back.wait()
+            soon = max(0, soon - 1)
+            if self._back.is_set():
+                self._back.clear()
+                soon = SOON
+            elif oldest is not None and oldest in self._waiting:  # a whole period without progress
                 for address, body in list(self._waiting.values()):
                     await self._transmit(address, body)

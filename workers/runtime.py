@@ -20,6 +20,7 @@ from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import encode
+from heliograph.bus.keep import insist
 from heliograph.bus.payloads import Assignment, WorkerState
 from heliograph.bus.permissions import upload_bucket
 from heliograph.bus.port import Port
@@ -115,7 +116,8 @@ class Runtime:
             await self._outbox.send(topic, payload, **params)
         else:
             address = topic.at(**params)
-            await self.bus.publish(address, encode(self.port.event(topic, payload, address)))
+            body = encode(self.port.event(topic, payload, address))
+            await insist(lambda: self.bus.publish(address, body), self.world, log)
 
     async def offer(self, weights: WeightsRef) -> WeightsRef:
         """Weights just written to the outbox directory, ready to be named in an event: on the edge the agent uploads
@@ -125,9 +127,12 @@ class Runtime:
         placed = weights.model_copy(update={"bucket": upload_bucket(self.launch.edge)})
         if self.bus.durable:
             file = self.launch.directory / "outbox" / weights.digest
-            await (await self.bus.blobs(upload_bucket(self.launch.edge))).put(file, weights)
+            await insist(lambda: self._upload(file, placed), self.world, log)
             file.unlink(missing_ok=True)
         return placed
+
+    async def _upload(self, file: Path, placed: WeightsRef) -> None:
+        await (await self.bus.blobs(upload_bucket(self.launch.edge))).put(file, placed)
 
     async def say(self, state: Literal["hello", "failed"], detail: str = "") -> None:
         """Tells the agent what this worker is doing; the agent asks nobody, it listens."""

@@ -179,6 +179,8 @@ class FederatedTaskStatus(Document):
     """The round whose result ``model`` is."""
     updates_from: int = 1
     """Where in the stream of updates the present round's begin."""
+    evaluations_from: int = 1
+    """Where in the stream of evaluations this task's begin."""
     fruitless: int = 0
     """Rounds one after the other that closed without a valid update."""
     evaluation: dict[str, float] = Field(default_factory=dict)

@@ -75,7 +75,7 @@ async def run(options: Options, display: Display, world: World) -> Outcome:
     cluster = LocalCluster(
         options.directory / "cluster", edges, datasets=datasets, code=(script.parent,),
         edge_brokers=options.edge_brokers, relayed=(where,) if outage else (), world=world,
-        log=options.directory / "log.txt",
+        log=options.directory / "log.txt", supervise=lambda line: display.note(line, good=False),
     )  # fmt: skip
     display.doing(f"starting broker, coordinator and {len(edges) + 1} agents")
     async with cluster, AsyncClient(cluster.server) as client:

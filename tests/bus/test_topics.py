@@ -166,7 +166,7 @@ def test_the_registry_is_consistent() -> None:
     assert len({stream.name for stream in streams}) == len(streams)
     for topic in TOPICS:
         assert topic.doc
-        assert topic.words[0] == topic.delivery or topic.words[0] == "reply"
+        assert topic.words[0] == topic.delivery or topic.words[0] in ("reply", "claim")
         assert (topic.delivery == "event" and not topic.node_only) == (topic.stream is not None), topic.name
         assert topic.bridged == "no" or not topic.node_only, topic.name
         assert topic.type == f"heliograph.{topic.name}.v1"

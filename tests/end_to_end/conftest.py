@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,5 +45,58 @@ def task() -> Callable[..., dict[str, Any]]:
             }
             | spec,
         }
+
+    return make
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Kills processes at exact instants; see tests/data/faults."""
+
+    directory: Path
+
+    def kill(self, process: str, point: str, passing: int = 1) -> None:
+        """The next process of that kind to pass the point for the so-manieth time dies there."""
+        (self.directory / f"{process}.{point}").write_text(str(passing))
+
+    def struck(self) -> bool:
+        """Whether every process that was to die has."""
+        return not list(self.directory.glob("*.*"))
+
+    def hurry(self) -> None:
+        """Leases run out four times as fast, to spend the test's time on something else."""
+        (self.directory / "hasty").touch()
+
+
+@pytest.fixture
+def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """For the processes that are started from now on."""
+    (tmp_path / "faults").mkdir()
+    monkeypatch.setenv("FAULTS", str(tmp_path / "faults"))
+    path = [str(CODE.parent / "faults"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+    return Faults(tmp_path / "faults")
+
+
+@dataclass(frozen=True)
+class Gates:
+    """A script that halts at gates until they are opened: ``edge-1-initial``, ``edge-1-2``, ``cloud-evaluate``, …"""
+
+    code: Path
+
+    def open(self, *names: str) -> None:
+        for name in names:
+            (self.code / name).touch()
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Callable[..., Gates]:
+    """``gates(size)``: each update adds one to ``size`` numbers."""
+
+    def make(size: int = 3) -> Gates:
+        code = tmp_path / "gated"
+        code.mkdir()
+        (code / "gated.py").write_text((CODE / "gated.py").read_text().replace("SIZE", str(size)))
+        return Gates(code)
 
     return make

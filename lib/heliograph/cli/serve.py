@@ -68,12 +68,24 @@ def agent(words: Sequence[str]) -> int:
 
 
 def coordinator(words: Sequence[str]) -> int:
+    import platform
+
+    from heliograph.bus.errors import shorten
+    from heliograph.bus.names import LABEL_RULE, is_label
+
     parser = _Parser("coordinator")
+    host = platform.node().partition(".")[0].lower()[:50]
+    parser.setting(
+        "--name", "HELIOGRAPH_NAME", "NAME", "Tells coordinators apart: one leads, the others stand by. Default: host.",
+        f"{host if is_label(host) else 'coordinator'}-{os.getpid()}",
+    )  # fmt: skip
     parser.setting("--nats", "HELIOGRAPH_NATS", "URL", f"nats:// of the cloud; {_URL}.")
     parser.setting("--system", "HELIOGRAPH_SYSTEM", "URL", "nats:// with a system user: presence.", "")
     parser.setting("--status", "HELIOGRAPH_STATUS", "URL", "mqtt:// that carries retained status.", "")
     parser.repeatable("--door", "URL", "mqtt:// of an external door; HELIOGRAPH_DOORS holds several, a space between.")
     given = parser.parse_args(words)
+    if not is_label(given.name):
+        parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
 
     from heliograph.bus.world import World
     from heliograph.cli.output import say
@@ -86,6 +98,7 @@ def coordinator(words: Sequence[str]) -> int:
         system=given.system and check_url(given.system, "--system", *NATS),
         status=given.status and check_url(given.status, "--status", *MQTT),
         doors=tuple(check_url(url, "--door", *MQTT) for url in doors),
+        name=given.name,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0

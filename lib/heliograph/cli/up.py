@@ -40,7 +40,7 @@ async def serve(
     script = digits.SCRIPTS["numpy"]
     cluster = LocalCluster(
         directory, names, datasets=sample, code=(script.parent, *code), data=data, edge_brokers=edge_brokers,
-        world=world, log=directory / "log.txt",
+        world=world, log=directory / "log.txt", supervise=lambda line: say(paint(line, "yellow")),
     )  # fmt: skip
     async with cluster:
         async with AsyncClient(cluster.server) as client:

@@ -1,0 +1,44 @@
+"""A training script that halts at gates, which are files beside it; its model counts the rounds."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from heliograph import FederatedLearning, session
+
+HERE = Path(__file__).parent
+EDGE = session.current.edge
+
+
+def halt_at(gate):
+    print(f"at gate {gate}", flush=True)
+    while not (HERE / gate).exists():
+        time.sleep(0.005)
+
+
+class Counter:
+    """The model: arrays that are handed out only when their gate is open."""
+
+    def __init__(self):
+        self.w = np.zeros(SIZE, np.float32)  # noqa: F821
+        self.gate = f"{EDGE}-initial"
+
+    def get(self):
+        halt_at(self.gate)
+        return {"w": self.w}
+
+    def set(self, arrays):
+        self.w = np.array(arrays["w"])
+
+
+def measured():
+    halt_at("cloud-evaluate")
+    return {"mean": float(model.w.mean())}
+
+
+model = Counter()
+for r in FederatedLearning(model, num_samples=10, evaluate=measured).rounds():
+    model.w = model.w + 1
+    model.gate = f"{EDGE}-{r.number}"
+    r.report(mean=float(model.w.mean()))

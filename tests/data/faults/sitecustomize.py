@@ -1,0 +1,81 @@
+"""Kills the process that imports it, at a point that a test has named: a crash at exactly that instant.
+
+A file ``<process>.<point>`` in FAULTS holds at which passing of the point, from then on, the process is killed; it is
+gone then, so that the next process lives. ``<process>`` is ``coordinator`` or ``aggregate``. Points:
+
+    before-put-<bucket>.<key>    after-put-<bucket>.<key>      a write to key-value; of <key> only the last word
+    before-publish-<topic>       after-publish-<topic>         the topic's second word
+
+With a file ``hasty`` a lease runs out four times as fast.
+"""
+
+import importlib.abc
+import importlib.util
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+FAULTS = Path(os.environ["FAULTS"])
+passed: Counter[str] = Counter()
+
+
+def reached(point):
+    words = [word.rpartition(".")[2] for word in sys.orig_argv]
+    process = "coordinator" if "coordinator" in words else "aggregate" if "aggregate" in words else ""
+    file = FAULTS / f"{process}.{point}"
+    if process and file.exists():
+        passed[point] += 1
+        if int(file.read_text()) == passed[point]:
+            file.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def between(module, kind, method, point_of):
+    inner = getattr(getattr(module, kind), method)
+
+    async def outer(self, *args, **more):
+        point = point_of(self, *args)
+        reached(f"before-{point}")
+        result = await inner(self, *args, **more)
+        reached(f"after-{point}")
+        return result
+
+    setattr(getattr(module, kind), method, outer)
+
+
+def hurry(lease):
+    if (FAULTS / "hasty").exists():
+        for name in ("RENEWED_EVERY", "HELD", "TAKEN"):
+            setattr(lease, name, getattr(lease, name) / 4)
+
+
+PATCHES = {
+    "heliograph.bus.nats_kv": lambda module: between(
+        module, "NatsKeyValue", "put", lambda self, key, *_: f"put-{self._stream[3:]}.{key.rpartition('.')[2]}"
+    ),
+    "heliograph.bus.nats": lambda module: between(
+        module, "NatsBus", "publish", lambda _, topic, *__: "publish-" + "".join(topic.split("/")[1:2])
+    ),
+    "heliograph.coordinator.lease": hurry,
+}
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name not in PATCHES:
+            return None
+        patch = PATCHES.pop(name)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            patch(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, Finder())

@@ -1,0 +1,173 @@
+"""Brokers killed -9 and started again under a running job: what was acknowledged is kept, everyone is back, nothing is
+left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from heliograph.bus import topics
+from heliograph.bus.broker import SYSTEM_USER
+from heliograph.bus.connect import connect
+from heliograph.bus.errors import HeliographError
+from heliograph.bus.nats import NatsBus
+from heliograph.client import AsyncClient
+from heliograph.simulations.cluster import COORDINATOR, LocalCluster
+
+EDGES = ["edge-1", "edge-2"]
+WITHIN = 2.0
+AWAY = 0.5
+"""Seconds that a killed broker is away: long enough that everyone has noticed."""
+LONG_AWAY = 3.5
+"""Long enough that the coordinator has lost its lease."""
+
+
+async def start_job(client: AsyncClient) -> None:
+    await client.models.create({"kind": "Model", "metadata": {"name": "count"}})
+    worker = {"trainScriptBootFile": "gated.py"}
+    spec = {
+        "aggregationWorker": {"model": {"name": "count"}},
+        "trainingWorkers": [{"name": edge, "nodeName": edge, "workerSpec": worker} for edge in EDGES],
+        "rounds": 2,
+    }
+    await client.jobs.create({"kind": "FederatedTask", "metadata": {"name": "gated"}, "spec": spec})
+
+
+async def check_ended(client: AsyncClient) -> None:
+    async with asyncio.timeout(20):
+        async for document in client.jobs.watch("gated"):
+            status = document["status"]
+    assert status["phase"] == "Succeeded", status
+    assert [each["counted"] for each in status["rounds"]] == [2, 2]
+
+
+async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Path, gates: Any) -> None:
+    script = gates()
+    async with (
+        LocalCluster(tmp_path / "cluster", EDGES, code=(script.code,), log=tmp_path / "log.txt") as cluster,
+        AsyncClient(cluster.server) as client,
+        connect(cluster.broker.url(SYSTEM_USER), name="watching") as system,
+        connect(cluster.broker.url(COORDINATOR), name="watching") as bus,
+    ):
+        await bus.link.wait_up(5)
+        await start_job(client)
+        script.open("edge-1-initial")
+        for round in (1, 2):
+            gated = [f"{edge}-{round}" for edge in EDGES]
+            for edge, gate in zip(EDGES, gated, strict=True):
+                await cluster.wait_said(edge, f"at gate {gate}")
+            before = await connections(system)
+            agents = {f"agent-{name}" for name in cluster.nodes}
+            assert {COORDINATOR, "presence", "gated-aggregate", *agents} <= set(before)
+            consumers = await consumers_of(bus)
+            publishing = asyncio.create_task(publish_for_ever(bus, round))
+            await acknowledged(10 * round)
+            await cluster.broker.kill()
+            await asyncio.sleep(AWAY if round == 1 else LONG_AWAY)
+            await cluster.broker.start()
+            async with asyncio.timeout(WITHIN):
+                while (await connections(system)) != before:
+                    await asyncio.sleep(0.02)
+            async with asyncio.timeout(WITHIN):
+                while (await consumers_of(bus)).total() != consumers.total():
+                    await asyncio.sleep(0.02)
+            publishing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await publishing
+            script.open(*gated)
+        await check_ended(client)
+        kept = set()
+        newest = await cast(NatsBus, bus).last_sequence("TELEMETRY")
+        async with bus.consume(topics.TELEMETRY.filter()) as messages:
+            async for message in messages:
+                kept.add(message.body)
+                if message.sequence == newest:
+                    break
+        assert ACKNOWLEDGED
+        assert kept >= ACKNOWLEDGED
+        assert "is offline" not in (tmp_path / "log.txt").read_text()  # no round was closed without an edge
+
+
+ACKNOWLEDGED: set[bytes] = set()
+
+
+async def acknowledged(number: int) -> None:
+    async with asyncio.timeout(10):
+        while len(ACKNOWLEDGED) < number:
+            await asyncio.sleep(0.01)
+
+
+async def publish_for_ever(bus: Any, round: int) -> None:
+    """Ten at a time; what is acknowledged counts."""
+
+    async def one(number: int) -> None:
+        body = json.dumps({"round": round, "number": number}).encode()
+        with contextlib.suppress(HeliographError):
+            await bus.publish(topics.TELEMETRY.at(edge="edge-1", device="d"), body)
+            ACKNOWLEDGED.add(body)
+
+    number = 0
+    while True:
+        await bus.link.wait_up()
+        await asyncio.gather(*(one(number + each) for each in range(10)))
+        number += 10
+
+
+async def connections(system: Any) -> Counter[str]:
+    """Who is connected to the cloud's broker, by name; MQTT connections have none."""
+    await system.link.wait_up()
+    try:
+        answer = await system.raw_request("$SYS.REQ.SERVER.PING.CONNZ", json.dumps({"auth": True}).encode())
+    except HeliographError:
+        return Counter()
+    found = json.loads(answer.data)["data"]["connections"]
+    return Counter(each.get("name") or each.get("authorized_user", "") for each in found if "watching" not in str(each))
+
+
+async def consumers_of(bus: Any) -> Counter[str]:
+    """How many consumers each stream of ours has; the broker's MQTT side has some of its own."""
+    await bus.link.wait_up()
+    found: Counter[str] = Counter()
+    with contextlib.suppress(HeliographError):
+        names = json.loads((await bus.raw_request("$JS.API.STREAM.NAMES")).data)["streams"]
+        for name in (name for name in names if not name.startswith("$MQTT")):
+            answer = json.loads((await bus.raw_request(f"$JS.API.CONSUMER.LIST.{name}", b"{}")).data)
+            found[name] += answer["total"]
+    return +found
+
+
+@pytest.mark.mosquitto
+@pytest.mark.parametrize("kind", ["nats-server", "mosquitto"])
+async def test_worker_and_agent_are_back_after_their_nodes_broker_was_killed(
+    tmp_path: Path, gates: Any, kind: str, mosquitto: Callable[[], Awaitable[Any]]
+) -> None:
+    script = gates()
+    external = {"edge-1": (await mosquitto())} if kind == "mosquitto" else {}
+    urls = {edge: broker.url() for edge, broker in external.items()}
+    cluster = LocalCluster(tmp_path / "cluster", EDGES, code=(script.code,), edge_brokers=urls)
+    async with cluster, AsyncClient(cluster.server) as client:
+        node: Any = external.get("edge-1") or cluster.nodes["edge-1"].broker
+        await start_job(client)
+        script.open("edge-1-initial")
+        for round in (1, 2):
+            gated = [f"{edge}-{round}" for edge in EDGES]
+            for edge, gate in zip(EDGES, gated, strict=True):
+                await cluster.wait_said(edge, f"at gate {gate}")
+            async with client.bus.subscribe(topics.MODEL_UPDATE.at(job="gated", edge="edge-1")) as updates:
+                if round == 1:  # the update may be on its way just now
+                    script.open(*gated)
+                await node.kill()
+                if round == 2:  # it is sent while nobody is there
+                    script.open(*gated)
+                    await asyncio.sleep(AWAY)
+                await node.start()
+                async with asyncio.timeout(WITHIN):
+                    await anext(updates)
+        await check_ended(client)

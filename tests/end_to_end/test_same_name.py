@@ -1,0 +1,80 @@
+"""Two agents of the same name, as processes: it is noticed and said, and one of them ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from heliograph.bus.broker import die_with_parent, free_ports
+from heliograph.client import AsyncClient
+from heliograph.simulations.cluster import LocalCluster
+
+
+@asynccontextmanager
+async def another(cluster: LocalCluster, state: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """An agent that bears the name of edge-1, on a node of its own."""
+    environment = {
+        "HELIOGRAPH_CLOUD": cluster.broker.url("agent-edge-1"),
+        "HELIOGRAPH_NODE": f"mqtt://127.0.0.1:{free_ports(1)[0]}",
+    }
+    words = ("-m", "heliograph.cli.main", "agent", "--name", "edge-1", "--state", str(state))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, env={**os.environ, **environment}, stdout=-1, stderr=-1, preexec_fn=die_with_parent
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_the_one_that_comes_second_is_refused_with_one_line(tmp_path: Path, regression: Any) -> None:
+    datasets = {"edge-1": {"data": regression("one")}}
+    async with LocalCluster(tmp_path / "cluster", ["edge-1"], datasets=datasets) as cluster:
+        async with another(cluster, tmp_path / "other") as second:
+            async with asyncio.timeout(10):
+                _, err = await second.communicate()
+            assert second.returncode == 1
+            assert err.decode().startswith("error: another agent named edge-1 runs on ")
+            assert err.decode().endswith("give one of the two another --name\n")
+            assert err.count(b"\n") == 1
+        assert cluster.exit_code("edge-1") is None
+        async with AsyncClient(cluster.server) as client:  # nor has the second one's report taken the first one's place
+            edge = await client.edges.get("edge-1")
+            assert edge["status"]["datasets"] == ["data"]
+
+        await cluster.kill("edge-1")  # its own dead predecessor is nobody
+        began = time.monotonic()
+        await cluster.start_agent("edge-1")
+        await cluster.wait_ready()
+        assert cluster.exit_code("edge-1") is None
+        assert time.monotonic() - began < 5
+
+
+async def test_of_two_that_met_when_a_link_came_back_one_ends(tmp_path: Path) -> None:
+    async with LocalCluster(tmp_path / "cluster", ["edge-1"], relayed=("edge-1",)) as cluster:
+        relay = cluster.nodes["edge-1"].relay
+        assert relay is not None
+        relay.cut()
+        async with another(cluster, tmp_path / "other") as second:
+            assert second.stdout is not None
+            while b"is up" not in await second.stdout.readline():
+                pass
+            await asyncio.sleep(0.7)  # it has asked, and heard nothing: the first cannot answer
+            assert second.returncode is None
+            relay.restore()
+            ends = [asyncio.create_task(each) for each in (second.wait(), cluster.ended("edge-1"))]
+            async with asyncio.timeout(10):
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                done, left = await asyncio.wait(ends, timeout=1)
+            assert (len(done), len(left)) == (1, 1)
+            for each in left:
+                each.cancel()
+            assert {second.returncode, cluster.exit_code("edge-1")} == {1, None}

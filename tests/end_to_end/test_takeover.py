@@ -1,0 +1,83 @@
+"""A second coordinator stands by: it leads when the first is killed, hangs or ends, and the running job goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from heliograph.bus import topics
+from heliograph.bus.port import Port
+from heliograph.bus.world import World
+from heliograph.client import AsyncClient
+from heliograph.simulations.cluster import COORDINATOR, LocalCluster
+
+EDGES = ["edge-1", "edge-2"]
+WITHIN = 5.0
+
+
+async def test_the_one_that_stands_by_finishes_the_job(tmp_path: Path, gates: Any) -> None:
+    script = gates()
+    async with LocalCluster(tmp_path / "cluster", EDGES, code=(script.code,)) as cluster:
+        await cluster.start_coordinator("second")
+        assert await cluster.wait_said("second", "stands by") == f"coordinator stands by; {COORDINATOR} leads"
+        async with AsyncClient(cluster.server) as client:
+            await client.models.create({"kind": "Model", "metadata": {"name": "count"}})
+            worker = {"trainScriptBootFile": "gated.py"}
+            spec = {
+                "aggregationWorker": {"model": {"name": "count"}},
+                "trainingWorkers": [{"name": edge, "nodeName": edge, "workerSpec": worker} for edge in EDGES],
+                "rounds": 3,
+            }
+            await client.jobs.create({"kind": "FederatedTask", "metadata": {"name": "gated"}, "spec": spec})
+            told = asyncio.create_task(_generations(client))
+            script.open("edge-1-initial")
+
+            # killed, while both edges train; their updates come while nobody leads
+            both = await _at_gates(cluster, 1)
+            await cluster.kill(COORDINATOR)
+            script.open(*both)
+            await cluster.wait_said("second", "coordinator is ready", WITHIN)
+
+            # the next one hangs, and comes to itself when another leads: it stands by, and has undone nothing
+            await cluster.start_coordinator("third")
+            await cluster.wait_said("third", "stands by; second leads")
+            both = await _at_gates(cluster, 2)
+            os.kill(cluster.pid("second"), signal.SIGSTOP)
+            script.open(*both)
+            await cluster.wait_said("third", "coordinator is ready", WITHIN)
+            both = await _at_gates(cluster, 3)
+            os.kill(cluster.pid("second"), signal.SIGCONT)
+            await cluster.wait_said("second", "stands by; third leads", WITHIN)
+
+            # ended by SIGTERM: nobody waits
+            os.kill(cluster.pid("third"), signal.SIGTERM)
+            await cluster.wait_said("second", "coordinator is ready", 2.0, times=2)
+            script.open(*both)
+            async with asyncio.timeout(20):
+                async for document in client.jobs.watch("gated"):
+                    status = document["status"]
+            assert status["phase"] == "Succeeded", status
+            assert [each["counted"] for each in status["rounds"]] == [2, 2, 2]
+            assert len((await client.models.get("count"))["status"]["versions"]) == 1
+            assert not told.done()
+            told.cancel()
+
+
+async def _at_gates(cluster: LocalCluster, round: int) -> list[str]:
+    for edge in EDGES:
+        await cluster.wait_said(edge, f"at gate {edge}-{round}")
+    return [f"{edge}-{round}" for edge in EDGES]
+
+
+async def _generations(client: AsyncClient) -> None:
+    """What edges are told to do only ever moves on, whoever leads."""
+    newest: dict[str, tuple[int, int]] = {}
+    port = Port(client.bus, World(), "cloud/test/1")
+    async with port.subscribe(topics.TASK, lambda error: None) as received:
+        async for each in received:
+            edge, order = each.payload.edge, each.payload.generation.order
+            assert order > newest.get(edge, (0, 0))
+            newest[edge] = order

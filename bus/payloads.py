@@ -66,11 +66,25 @@ class RoundSpec(Payload):
     start: int = 1
 
 
+class InferenceSpec(Payload):
+    """How an inference worker answers; the fields are those of JointInferenceServiceSpec."""
+
+    rule: Text = "threshold"
+    rule_parameters: dict[str, Scalar] = Field(default_factory=dict)
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    deadline_seconds: Annotated[float, Field(gt=0)] = 0.5
+    requests_per_second: float | None = None
+    bytes_per_second: float | None = None
+    fallback: Literal["edge", "error"] = "edge"
+    max_batch: int = 32
+    max_wait_seconds: float = 0.001
+
+
 class Task(Payload):
     """One worker that an edge shall run, and what it shall do now. Round 0 asks for a model's initial weights."""
 
     worker: Label
-    role: Literal["train", "aggregate", "evaluate"]
+    role: Literal["train", "aggregate", "evaluate", "infer", "big-model"]
     job: Label
     job_uid: Text
     round: Annotated[int, Field(ge=0)]
@@ -81,6 +95,7 @@ class Task(Payload):
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     algorithm: Text | None = None
     collect: RoundSpec | None = None
+    inference: InferenceSpec | None = None
     active: bool = True
     """False: keep the worker warm, there is nothing to do in this round."""
 
@@ -269,6 +284,34 @@ class Anything(BaseModel):
     """A document whose shape is its application's own."""
 
     model_config = ConfigDict(extra="allow")
+
+
+class InferenceStats(Payload):
+    """What one inference worker answered since it was started; each message replaces the one before.
+
+    Attributes:
+        worker, incarnation: who counted; a restarted worker counts from zero again.
+        hard: requests that the rule found hard, each once. ``by_edge + by_cloud + errors`` is all that was answered.
+        compared, agreed: answers that both models gave, and those of them that were the same.
+        latencies: how many answers took up to 2^(n/4) × 100 µs, by n; empty buckets are left out.
+    """
+
+    service: Label
+    service_uid: Text
+    edge: EdgeName
+    worker: Label
+    incarnation: Text
+    by_edge: int = 0
+    by_cloud: int = 0
+    hard: int = 0
+    degraded: int = 0
+    errors: int = 0
+    compared: int = 0
+    agreed: int = 0
+    bytes_offloaded: int = 0
+    latencies: dict[str, int] = Field(default_factory=dict, max_length=128)
+    model: Text = ""
+    trouble: Text = ""
 
 
 class HardSample(Payload):

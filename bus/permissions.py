@@ -34,7 +34,8 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if role == "anonymous" and place == "node":
         publish = [subject for subject in publish if ".request." not in subject]
     if role == "anonymous" and place == "cloud":
-        publish = [subject for subject in publish if ".event." not in subject]
+        publish = [subject for subject in publish if ".event." not in subject and ".offload." not in subject]
+        subscribe = [subject for subject in subscribe if ".answer." not in subject]
     if role == "operator":
         subscribe.append(f"{root}.>")  # watches, and records traces of, everything
     if any(subject.startswith(f"{root}.status.") for subject in subscribe):
@@ -65,7 +66,8 @@ def is_upload_bucket(bucket: str) -> bool:
 
 def _carries(topic: Topic[Any], place: Place) -> bool:
     """On the cloud's broker the cloud's agent and its workers use the node-only topics as well."""
-    return place == "cloud" or topic.node_only or topic.bridged != "no" or topic.delivery in ("status", "request")
+    of_node = topic.node_only or topic.bridged != "no" or "anonymous" in topic.publishers
+    return place == "cloud" or of_node or topic.delivery in ("status", "request")
 
 
 def _subject(root: str, topic: Topic[Any], params: dict[str, str]) -> str:

@@ -82,7 +82,9 @@ class Topic(Generic[P]):
     @property
     def name(self) -> str:
         """The topic's own word: ``model-update`` of ``event/model-update/{job}/{edge}``."""
-        return self.words[1] if self.delivery in ("event",) else self.words[0]
+        if self.delivery == "inference":
+            return f"inference-{self.words[2]}"
+        return self.words[1] if self.delivery == "event" else self.words[0]
 
     @property
     def lane(self) -> int:
@@ -213,9 +215,28 @@ CLAIM = Topic(
     "claim/{edge}", payloads.Claim, "request", ("agent",), ("agent",),
     "An agent asks at each connect whether another of its name runs; one that does answers, and one of them ends.",
 )  # fmt: skip
-INFERENCE = Topic(
-    "inference/{service}/#", payloads.Anything, "inference", ("anonymous",), ("agent", "worker"),
-    "Joint inference: low latency, with a deadline.", bridged="up", max_size=MIB,
+INFERENCE_STATS = Topic(
+    "event/inference-stats/{service}/{edge}/{worker}", payloads.InferenceStats, "event", ("worker", "cloud-worker", "agent"),
+    ("coordinator",), "What an inference worker has answered since it was started.",
+    bridged="up", quota="drop-oldest", stream=Stream("INFERENCE", last_value=True, max_age=DAY),
+)  # fmt: skip
+INFERENCE_REQUEST = Topic(
+    "inference/{service}/request", payloads.Anything, "inference", ("anonymous", "worker"), ("worker", "cloud-worker"),
+    "A device asks on its node's broker; the answer goes to its response topic, or to the reply_to in the document.",
+    max_size=8 * MIB,
+)  # fmt: skip
+OFFLOAD = Topic(
+    "inference/{service}/offload/{client}/{id}", payloads.Anything, "inference", ("anonymous", "worker"), ("agent",),
+    "A hard sample on its way to the cloud's model, from whoever on the node runs the edge's.",
+    bridged="up", max_size=8 * MIB,
+)  # fmt: skip
+BIG_MODEL = Topic(
+    "inference/{service}/big-model/{edge}", payloads.Anything, "inference", ("agent",), ("cloud-worker",),
+    "The same in the cloud: replicas of the deep model share it.", max_size=8 * MIB,
+)  # fmt: skip
+ANSWER = Topic(
+    "inference/{service}/answer/{client}/{id}", payloads.Anything, "inference", ("agent",), ("anonymous", "worker"),
+    "The deep model's answer, back on the node.", bridged="down", max_size=8 * MIB,
 )  # fmt: skip
 LOG = Topic(
     "log/{component}/#", payloads.LogRecord, "log", ("coordinator", "agent", "worker", "cloud-worker"), ("operator",),
@@ -224,10 +245,11 @@ LOG = Topic(
 
 TOPICS: tuple[Topic[Any], ...] = (
     REQUEST, REPLY, STATUS, TASK, REPORT, MODEL_UPDATE, AGGREGATION, EVALUATION, HARD_SAMPLE, LABEL, TELEMETRY,
-    ASSIGNMENT, WORKER, ACK, CLAIM, INFERENCE, LOG,
+    ASSIGNMENT, WORKER, ACK, CLAIM, INFERENCE_STATS, INFERENCE_REQUEST, OFFLOAD, BIG_MODEL, ANSWER, LOG,
 )  # fmt: skip
 
 VERBS: dict[str, tuple[str, ...]] = {
+    "services": ("create", "list", "get", "update", "delete", "status", "start", "stop"),
     "jobs": ("create", "list", "get", "update", "delete", "status", "stop"),
     "models": ("create", "list", "get", "update", "delete"),
     "datasets": ("create", "list", "get", "update", "delete"),

@@ -31,6 +31,12 @@ from heliograph.bus.resources.federated_task import (
     RoundRecord,
     TrainingWorker,
 )
+from heliograph.bus.resources.joint_inference_service import (
+    JointInferenceService,
+    JointInferenceServiceSpec,
+    JointInferenceServiceStatus,
+    ServiceNumbers,
+)
 
 __all__ = [
     "API_VERSION",
@@ -47,12 +53,16 @@ __all__ = [
     "Edge",
     "FederatedTask",
     "FederatedTaskStatus",
+    "JointInferenceService",
+    "JointInferenceServiceSpec",
+    "JointInferenceServiceStatus",
     "Metadata",
     "Model",
     "ModelVersion",
     "Refusal",
     "Resource",
     "RoundRecord",
+    "ServiceNumbers",
     "TrainingWorker",
     "WeightsRef",
     "condition",
@@ -61,7 +71,9 @@ __all__ = [
     "refusal_of",
 ]
 
-KINDS: dict[str, type[Resource]] = {kind.__name__: kind for kind in (FederatedTask, Dataset, Model, Algorithm, Edge)}
+KINDS: dict[str, type[Resource]] = {
+    kind.__name__: kind for kind in (FederatedTask, JointInferenceService, Dataset, Model, Algorithm, Edge)
+}
 
 
 _BRANCH = re.compile(r"(constrained-)?(bool|int|float|str)|literal\[.*\]")

@@ -146,8 +146,8 @@ async def test_anonymous_asks_and_reads_status_and_its_reply(broker: Start) -> N
         async with stranger.subscribe("status/#") as statuses:
             await door.publish("status/jobs/one", b"Running", retain=True)
             assert (await following(statuses)).body == b"Running"
-        await stranger.publish("inference/detector/frame", b"image")
-        assert (await following(requests)).topic == "inference/detector/frame"
+        await stranger.publish("inference/detector/request", b"image")
+        assert (await following(requests)).topic == "inference/detector/request"
     assert violations(server) == []
 
 
@@ -384,10 +384,13 @@ def test_what_a_role_is_not_named_for_is_forbidden(role: Role, place: Place) -> 
 
 def test_what_anyone_may_do_is_exactly_this() -> None:
     cloud, node = permissions("anonymous", "cloud"), permissions("anonymous", "node")
-    assert set(cloud.publish) == {"heliograph.request.*.*", "heliograph.inference.*.>"}
-    assert set(node.publish) == {"heliograph.event.telemetry.*.*", "heliograph.inference.*.>"}
+    asking = "heliograph.inference.*.request"
+    assert set(cloud.publish) == {"heliograph.request.*.*", asking}
+    assert set(node.publish) == {"heliograph.event.telemetry.*.*", asking, "heliograph.inference.*.offload.*.*"}
     for allowed in (cloud, node):
-        assert all(subject.split(".")[1] in ("status", "reply", "ack") for subject in allowed.subscribe)
+        words = {subject.split(".")[1] for subject in allowed.subscribe}
+        assert words <= {"status", "reply", "ack"} | ({"inference"} if allowed is node else set())
+    assert "heliograph.inference.*.answer.*.*" in node.subscribe
 
 
 @pytest.mark.parametrize("edge", ["*", ">", "a.b", "a.>", "A", "edge 1"])

@@ -12,7 +12,7 @@ from heliograph.bus import topics
 from heliograph.bus.errors import Refused
 from heliograph.bus.memory import matches
 from heliograph.bus.names import check_label, is_digest, is_label, join_labels
-from heliograph.bus.topics import INFERENCE, LOG, MODEL_UPDATE, TASK, TOPICS, WORKER, Topic
+from heliograph.bus.topics import INFERENCE_REQUEST, LOG, MODEL_UPDATE, TASK, TOPICS, WORKER, Topic
 
 labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
 NO_LABELS = [
@@ -92,14 +92,13 @@ def test_a_slash_smuggles_no_word_in() -> None:
         LOG.at("a/b", component="c")
 
 
-@pytest.mark.parametrize("topic", [INFERENCE, LOG], ids=lambda topic: topic.name)
-def test_a_closing_hash_is_one_word_or_more(topic: Topic[Any]) -> None:
+def test_a_closing_hash_is_one_word_or_more() -> None:
     """NATS matches no fewer: an address without any would reach MQTT's subscribers and not NATS's."""
-    address = topic.at("a", "b", **dict.fromkeys(topic.params, "x"))
-    assert topic.match(address) is not None
-    assert topic.match(address.removesuffix("/a/b")) is None
+    address = LOG.at("a", "b", component="x")
+    assert LOG.match(address) is not None
+    assert LOG.match(address.removesuffix("/a/b")) is None
     with pytest.raises(Refused):
-        topic.at(**dict.fromkeys(topic.params, "x"))
+        LOG.at(component="x")
     with pytest.raises(Refused):
         TASK.at("more", edge="edge-1")
 
@@ -140,7 +139,7 @@ def test_match_returns_the_parameters() -> None:
     assert MODEL_UPDATE.match("event/hard-sample/job-1/edge-7") is None
     assert MODEL_UPDATE.filter() == "event/model-update/+/+"
     assert MODEL_UPDATE.filter(job="job-1") == "event/model-update/job-1/+"
-    assert INFERENCE.filter() == "inference/+/#"
+    assert INFERENCE_REQUEST.filter() == "inference/+/request"
 
 
 @pytest.mark.parametrize(

@@ -216,8 +216,8 @@ CLAIM = Topic(
     "An agent asks at each connect whether another of its name runs; one that does answers, and one of them ends.",
 )  # fmt: skip
 INFERENCE_STATS = Topic(
-    "event/inference-stats/{service}/{edge}/{worker}", payloads.InferenceStats, "event", ("worker", "cloud-worker", "agent"),
-    ("coordinator",), "What an inference worker has answered since it was started.",
+    "event/inference-stats/{service}/{edge}/{worker}", payloads.InferenceStats, "event",
+    ("worker", "cloud-worker", "agent"), ("coordinator",), "What an inference worker has answered since it was started.",
     bridged="up", quota="drop-oldest", stream=Stream("INFERENCE", last_value=True, max_age=DAY),
 )  # fmt: skip
 INFERENCE_REQUEST = Topic(

@@ -149,7 +149,7 @@ REQUEST = Topic(
     max_size=MIB,
 )  # fmt: skip
 REPLY = Topic(
-    "reply/{client}/{id}", payloads.Reply, "request", ("coordinator",), ("anonymous", "operator"),
+    "reply/{client}/{id}", payloads.Reply, "request", ("coordinator", "worker"), ("anonymous", "operator"),
     "The reply, for a client without a response topic of its own: the request names this topic in reply_to.",
     max_size=MIB,
 )  # fmt: skip
@@ -217,7 +217,8 @@ CLAIM = Topic(
 )  # fmt: skip
 INFERENCE_STATS = Topic(
     "event/inference-stats/{service}/{edge}/{worker}", payloads.InferenceStats, "event",
-    ("worker", "cloud-worker", "agent"), ("coordinator",), "What an inference worker has answered since it was started.",
+    ("worker", "cloud-worker", "agent"), ("coordinator",),
+    "What an inference worker has answered since it was started.",
     bridged="up", quota="drop-oldest", stream=Stream("INFERENCE", last_value=True, max_age=DAY),
 )  # fmt: skip
 INFERENCE_REQUEST = Topic(

@@ -28,6 +28,8 @@ _MODULES = {
     "train": "heliograph.workers.train",
     "evaluate": "heliograph.workers.train",
     "aggregate": "heliograph.workers.aggregate",
+    "infer": "heliograph.workers.infer",
+    "big-model": "heliograph.workers.infer",
 }
 
 

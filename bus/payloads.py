@@ -127,6 +127,8 @@ class Offer(Payload):
 
     algorithms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Algorithm name to the JSON schema of its parameters."""
+    rules: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The same of the hard-sample rules."""
     frameworks: dict[str, str] = Field(default_factory=dict)
     """Framework name to installed version."""
 

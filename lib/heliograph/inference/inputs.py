@@ -39,7 +39,7 @@ def pack(tree: Mapping[str, Any]) -> bytes:
 
 def as_tree(x: Array) -> dict[str, Any]:
     """An array as a tree: its bytes as they lie, not as numbers."""
-    x = np.ascontiguousarray(x)
+    x = np.asarray(x, order="C")
     if x.dtype.name not in DTYPES:
         raise Refused("invalid", field="input.dtype", expected=f"one of {', '.join(DTYPES)}", got=x.dtype.name)
     if x.dtype.byteorder == ">":

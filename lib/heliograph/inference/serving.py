@@ -87,6 +87,7 @@ class Serving:
         self._answers: list[tuple[Asked, bytes]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._ahead: Item = None
+        self._busy = False
 
     # the loop's side
 
@@ -137,12 +138,15 @@ class Serving:
             self._change(item, model, configure)
 
     def next_batch(self, model: object) -> list[Asked] | None:
-        """The next requests, up to ``max_batch`` or until ``max_wait_seconds`` have gone; None at the end."""
+        """The next requests, up to ``max_batch`` or until ``max_wait_seconds`` have gone; None at the end.
+
+        It waits only where requests come close together: a lone one would pay for a company that does not come.
+        """
         first = self.next(model)
         if first is None:
             return None
         batch = [first]
-        until = self._world.monotonic() + self.spec.max_wait_seconds
+        until = self._world.monotonic() + (self.spec.max_wait_seconds if self._busy else 0.0)
         while len(batch) < self.spec.max_batch:
             try:
                 left = until - self._world.monotonic()
@@ -156,6 +160,7 @@ class Serving:
                     self._ahead = item
                 break
             batch.append(item)
+        self._busy = len(batch) > 1
         return batch
 
     def answer(self, asked: Asked, answer: Answer) -> None:

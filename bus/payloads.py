@@ -15,6 +15,8 @@ from heliograph.bus.resources.catalog import DatasetIndex, DatasetSpec
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
 EdgeName = Label
+Count = Annotated[int, Field(ge=0)]
+Bucket = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}$")]
 Metrics = Annotated[dict[Annotated[str, StringConstraints(max_length=128)], float], Field(max_length=64)]
 
 
@@ -303,15 +305,15 @@ class InferenceStats(Payload):
     edge: EdgeName
     worker: Label
     incarnation: Text
-    by_edge: int = 0
-    by_cloud: int = 0
-    hard: int = 0
-    degraded: int = 0
-    errors: int = 0
-    compared: int = 0
-    agreed: int = 0
-    bytes_offloaded: int = 0
-    latencies: dict[str, int] = Field(default_factory=dict, max_length=128)
+    by_edge: Count = 0
+    by_cloud: Count = 0
+    hard: Count = 0
+    degraded: Count = 0
+    errors: Count = 0
+    compared: Count = 0
+    agreed: Count = 0
+    bytes_offloaded: Count = 0
+    latencies: dict[Bucket, Count] = Field(default_factory=dict, max_length=128)
     model: Text = ""
     trouble: Text = ""
 

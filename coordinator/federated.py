@@ -6,8 +6,6 @@ nothing changed. ``desired_tasks`` says what each edge shall do at that point.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from heliograph.bus.names import join_labels
 from heliograph.bus.payloads import Aggregation, Evaluation, RoundSpec, ScriptSpec, Task
 from heliograph.bus.resources import (
@@ -38,17 +36,15 @@ def begin(
     found = select(task, view)
     if isinstance(found, Missing):
         waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(found.what))
-        return _with(task, conditions=_conditions(task, waiting, now))
+        return _with(task, conditions=condition(task.status.conditions, waiting, now))
     ready = Condition(type="Ready", status="True", reason="Selected", message=f"{len(found.assignments)} edges")
-    model = view.models[task.spec.aggregation_worker.model.name]
-    versions = model.status.versions
-    weights = versions[-1].weights if versions else model.spec.weights
+    weights = view.models[task.spec.aggregation_worker.model.name].newest
     started = _with(
         task,
         phase="Running",
         assignments=found.assignments,
         datasets=found.datasets,
-        conditions=_conditions(task, ready, now),
+        conditions=condition(task.status.conditions, ready, now),
         start_time=now,
         model=weights,
         updates_from=updates_from,
@@ -143,8 +139,8 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     text = "; ".join(f"{edge}: {why}" for edge, why in sorted(failing.items()))
     healthy = Condition(type="WorkersHealthy", status="False" if failing else "True",
                         reason="WorkerFails" if failing else "AllWork", message=text[:2000])  # fmt: skip
-    task = _with(task, conditions=_conditions(task, healthy, now))
-    task = _with(task, conditions=_conditions(task, _progress(task, view), now))
+    task = _with(task, conditions=condition(task.status.conditions, healthy, now))
+    task = _with(task, conditions=condition(task.status.conditions, _progress(task, view), now))
     if status.step in ("initialising", "training") and not any(view.works(edge, uid) for edge in status.participants):
         again = draw(task, status.round, view)
         if again != status.participants and any(view.works(edge, uid) for edge in again):
@@ -167,7 +163,8 @@ def _progress(task: FederatedTask, view: View) -> Condition:
 def fail(task: FederatedTask, reason: str, message: str, now: str) -> FederatedTask:
     """The task ended without its model."""
     failed = Condition(type="Complete", status="False", reason=reason, message=message[:2000])
-    return _with(task, phase="Failed", step="done", completion_time=now, conditions=_conditions(task, failed, now))
+    return _with(task, phase="Failed", step="done", completion_time=now,
+                 conditions=condition(task.status.conditions, failed, now))  # fmt: skip
 
 
 def stop(task: FederatedTask, now: str) -> FederatedTask:
@@ -175,7 +172,8 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
     if task.status.phase in ENDED:
         return task
     stopped = Condition(type="Complete", status="False", reason="Stopped", message="stopped on request")
-    return _with(task, phase="Stopped", step="done", completion_time=now, conditions=_conditions(task, stopped, now))
+    return _with(task, phase="Stopped", step="done", completion_time=now,
+                 conditions=condition(task.status.conditions, stopped, now))  # fmt: skip
 
 
 def desired_tasks(task: FederatedTask, view: View) -> dict[str, list[Task]]:
@@ -301,15 +299,8 @@ def _succeed(task: FederatedTask, now: str) -> FederatedTask:
     done = Condition(type="Complete", status="True", reason="AllRoundsClosed", message=f"{task.spec.rounds} rounds")
     return _with(
         task, phase="Succeeded", step="done", participants=[], completion_time=now,
-        conditions=_conditions(task, done, now),
+        conditions=condition(task.status.conditions, done, now),
     )  # fmt: skip
-
-
-def _conditions(task: FederatedTask, new: Condition, now: str) -> Sequence[Condition]:
-    same = next((each for each in task.status.conditions if each.type == new.type), None)
-    if same is not None and (same.status, same.reason, same.message) == (new.status, new.reason, new.message):
-        return task.status.conditions
-    return condition(task.status.conditions, new, now)
 
 
 def _with(task: FederatedTask, **changes: object) -> FederatedTask:

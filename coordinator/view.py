@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from heliograph.bus.payloads import Report
+from heliograph.bus.payloads import Offer, Report, WorkerReport
 from heliograph.bus.resources import DatasetIndex, Model
 
 GIVE_UP_AFTER = 3
@@ -32,11 +32,14 @@ class EdgeView:
     def datasets(self) -> list[str]:
         return [each.name for each in self.report.datasets if not each.error] if self.report else []
 
+    def workers(self, job_uid: str, *roles: str) -> list[WorkerReport]:
+        """What the edge reports of its workers of a job or service, in those roles."""
+        found = self.report.workers if self.report is not None else []
+        return [each for each in found if each.job_uid == job_uid and each.role in roles]
+
     def trouble(self, job_uid: str, *roles: str) -> str:
         """Why this edge's worker of a job, in one of the roles, cannot work; empty while it can."""
-        for worker in self.report.workers if self.report else ():
-            if worker.job_uid != job_uid or worker.role not in (roles or ("train", "evaluate")):
-                continue
+        for worker in self.workers(job_uid, *(roles or ("train", "evaluate"))):
             if worker.state == "refused" or (worker.state == "backing-off" and worker.restarts >= GIVE_UP_AFTER):
                 return worker.detail or worker.state
         return ""
@@ -58,8 +61,11 @@ class View:
 
     def algorithms(self) -> dict[str, dict[str, Any]]:
         """Every algorithm that some agent offers, with the schema of its parameters."""
-        found: dict[str, dict[str, Any]] = {}
-        for edge in self.edges.values():
-            if edge.report is not None:
-                found |= edge.report.offers.algorithms
-        return found
+        return {name: schema for offer in self._offers() for name, schema in offer.algorithms.items()}
+
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """Every hard-sample rule that some agent's workers offer, with the schema of its parameters."""
+        return {name: schema for offer in self._offers() for name, schema in offer.rules.items()}
+
+    def _offers(self) -> list[Offer]:
+        return [edge.report.offers for edge in self.edges.values() if edge.report is not None]

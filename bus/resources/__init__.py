@@ -32,6 +32,8 @@ from heliograph.bus.resources.federated_task import (
     TrainingWorker,
 )
 from heliograph.bus.resources.joint_inference_service import (
+    MOST_REPLICAS,
+    InferenceScript,
     JointInferenceService,
     JointInferenceServiceSpec,
     JointInferenceServiceStatus,
@@ -44,6 +46,7 @@ __all__ = [
     "ENDED",
     "HISTORY",
     "KINDS",
+    "MOST_REPLICAS",
     "NAMED",
     "Algorithm",
     "Condition",
@@ -53,6 +56,7 @@ __all__ = [
     "Edge",
     "FederatedTask",
     "FederatedTaskStatus",
+    "InferenceScript",
     "JointInferenceService",
     "JointInferenceServiceSpec",
     "JointInferenceServiceStatus",

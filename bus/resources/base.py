@@ -113,8 +113,11 @@ class Resource(Document):
 
 
 def condition(conditions: list[Condition], new: Condition, now: str) -> list[Condition]:
-    """``conditions`` with ``new`` in the place of its type; the transition time moves only where the status did."""
+    """``conditions`` with ``new`` in the place of its type; the same list where that says nothing new. The transition
+    time moves only where the status did."""
     old = next((each for each in conditions if each.type == new.type), None)
+    if old is not None and (old.status, old.reason, old.message) == (new.status, new.reason, new.message):
+        return conditions
     since = old.last_transition_time if old is not None and old.status == new.status else now
     return [each for each in conditions if each.type != new.type] + [
         new.model_copy(update={"last_transition_time": since})

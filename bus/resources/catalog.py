@@ -86,6 +86,11 @@ class Model(Resource):
     spec: ModelSpec = Field(default_factory=ModelSpec)
     status: ModelStatus = Field(default_factory=ModelStatus)
 
+    @property
+    def newest(self) -> WeightsRef | None:
+        """The weights of its newest version, without one those it was declared with."""
+        return self.status.versions[-1].weights if self.status.versions else self.spec.weights
+
 
 class AlgorithmSpec(Document):
     """An algorithm and the JSON schema of its parameters."""

@@ -10,6 +10,7 @@ from heliograph.bus.names import Label
 from heliograph.bus.resources.base import Condition, Document, Parameter, Reference, Resource, ShortText
 from heliograph.bus.resources.federated_task import CLOUD
 
+MOST_REPLICAS = 64
 ServicePhase = Literal["Pending", "Running", "Stopped"]
 
 
@@ -27,7 +28,7 @@ class CloudInference(InferenceScript):
     """The deep model: replicas share the requests, each answers them in batches."""
 
     node_name: Label = CLOUD
-    replicas: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    replicas: Annotated[int, Field(ge=1, le=MOST_REPLICAS, strict=True)] = 1
     max_batch: Annotated[int, Field(ge=1, le=4096, strict=True)] = 32
     max_wait_seconds: Annotated[float, Field(ge=0, le=1)] = 0.001
 
@@ -100,12 +101,16 @@ class JointInferenceServiceStatus(Document):
     phase: ServicePhase = "Pending"
     conditions: list[Condition] = Field(default_factory=list)
     edges: dict[str, ServiceNumbers] = Field(default_factory=dict)
-    """The first few hundred edges; ``total`` has all of them."""
+    """The edges it runs on, the first few hundred by name; ``total`` has all of them, also those that it left."""
     total: ServiceNumbers = Field(default_factory=ServiceNumbers)
     cloud: ServiceNumbers = Field(default_factory=ServiceNumbers)
     """What the deep model was asked, over its replicas."""
     start_time: str = ""
     stopped: bool = False
+    edge_generation: int = 1
+    """The generation of the spec that last changed what the edges' workers run; they are launched anew at each."""
+    cloud_generation: int = 1
+    """The same of the deep model's workers."""
 
 
 class JointInferenceService(Resource):

@@ -113,7 +113,8 @@ class JointInference:
         judged = self._shallow.judge(x, deadline)
         if not judged.hard:
             return self._shallow.edge_answer(judged)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._settle(judged), self._background().loop))
+        settling = asyncio.run_coroutine_threadsafe(self._settle(judged), self._background().loop)
+        return await asyncio.wrap_future(settling)
 
     def serve(self) -> None:
         """Answers every device of the node until the service ends. In a worker only."""

@@ -217,7 +217,8 @@ CLAIM = Topic(
 )  # fmt: skip
 INFERENCE_STATS = Topic(
     "event/inference-stats/{service}/{edge}/{worker}", payloads.InferenceStats, "event",
-    ("worker", "cloud-worker", "agent"), ("coordinator",), "What an inference worker has answered since it was started.",
+    ("worker", "cloud-worker", "agent"), ("coordinator",),
+    "What an inference worker has answered since it was started.",
     bridged="up", quota="drop-oldest", stream=Stream("INFERENCE", last_value=True, max_age=DAY),
 )  # fmt: skip
 INFERENCE_REQUEST = Topic(

@@ -21,6 +21,8 @@ ATTEMPTS = 3
 START_AGAIN = 0.2
 """Seconds between two attempts to start: a port that something else held may be free by then."""
 SYSTEM_USER = "system"
+MAX_PAYLOAD = 8 * 1024 * 1024 + 4096
+"""Bytes of a message: a camera's frame on its way to the cloud's model. nats-server advises against more."""
 PING_INTERVAL = "700ms"
 """With two that may be outstanding an unplugged client is noticed after 2 to 4 of them, after 4 where it has just sent
 something: the broker puts off a ping then."""
@@ -119,6 +121,7 @@ class Broker:
             "log_file": str(self.directory / "nats.log"),
             "logfile_size_limit": 10_000_000,
             "logfile_max_num": 3,
+            "max_payload": MAX_PAYLOAD,
             "ping_interval": PING_INTERVAL,
             "ping_max": 2,
             "jetstream": {"store_dir": str(self.directory / "store"), "sync_interval": "always"},

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from heliograph.bus import topics
 from heliograph.bus.errors import Conflict, Refused, Unreachable
+from heliograph.bus.names import matches
 from heliograph.bus.nats import check_size
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.transport import Arrivals, BlobStore, Bus, Entry, KeyValue, Message, Subscription
@@ -267,15 +268,3 @@ class _MemoryBlobs:
 
     async def digests(self) -> list[str]:
         return sorted(self._content)
-
-
-def matches(pattern: str, topic: str) -> bool:
-    """Whether an MQTT pattern matches a topic."""
-    words = topic.split("/")
-    wanted = pattern.split("/")
-    for index, word in enumerate(wanted):
-        if word == "#":
-            return True
-        if index >= len(words) or word not in ("+", words[index]):
-            return False
-    return len(words) == len(wanted)

@@ -21,6 +21,7 @@ from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError, Refused, Unreachable
 from heliograph.bus.event import parse
 from heliograph.bus.keep import end, unswallowed
+from heliograph.bus.names import matches
 from heliograph.bus.nats import check_size, safe_url
 from heliograph.bus.transport import Arrivals, Bus, Message, Subscription
 from heliograph.bus.world import World
@@ -150,7 +151,7 @@ class MqttBus(Bus):
         if found is None:
             if len(self._routes) >= _ROUTES:
                 self._routes.clear()
-            matched = [pattern for pattern in self._wanted if aiomqtt.Topic(topic).matches(pattern)]
+            matched = [pattern for pattern in self._wanted if matches(pattern, topic)]
             found = self._routes[topic] = [receive for pattern in matched for receive in self._wanted[pattern]]
         return found
 

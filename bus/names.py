@@ -57,3 +57,15 @@ def require_label(text: str, what: str) -> str:
     if not is_label(text):
         raise Refused("invalid", field=what, expected=LABEL_RULE, got=text)
     return text
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether an MQTT pattern matches a topic."""
+    words = topic.split("/")
+    wanted = pattern.split("/")
+    for index, word in enumerate(wanted):
+        if word == "#":
+            return True
+        if index >= len(words) or word not in ("+", words[index]):
+            return False
+    return len(words) == len(wanted)

@@ -130,7 +130,7 @@ class Offer(Payload):
     algorithms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Algorithm name to the JSON schema of its parameters."""
     rules: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Hard-sample rule name to the JSON schema of its parameters."""
+    """The same of the hard-sample rules."""
     frameworks: dict[str, str] = Field(default_factory=dict)
     """Framework name to installed version."""
 

@@ -149,7 +149,7 @@ REQUEST = Topic(
     max_size=MIB,
 )  # fmt: skip
 REPLY = Topic(
-    "reply/{client}/{id}", payloads.Reply, "request", ("coordinator",), ("anonymous", "operator"),
+    "reply/{client}/{id}", payloads.Reply, "request", ("coordinator", "worker"), ("anonymous", "operator"),
     "The reply, for a client without a response topic of its own: the request names this topic in reply_to.",
     max_size=MIB,
 )  # fmt: skip
@@ -249,6 +249,9 @@ TOPICS: tuple[Topic[Any], ...] = (
     ASSIGNMENT, WORKER, ACK, CLAIM, INFERENCE_STATS, INFERENCE_REQUEST, OFFLOAD, BIG_MODEL, ANSWER, LOG,
 )  # fmt: skip
 
+_BY_FIRST_WORD = {first: tuple(each for each in TOPICS if each.words[0] == first) for first in
+                  dict.fromkeys(topic.words[0] for topic in TOPICS)}  # fmt: skip
+
 VERBS: dict[str, tuple[str, ...]] = {
     "services": ("create", "list", "get", "update", "delete", "status", "start", "stop"),
     "jobs": ("create", "list", "get", "update", "delete", "status", "stop"),
@@ -275,7 +278,7 @@ def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
 @lru_cache(maxsize=4096)
 def _found(address: str) -> tuple[Topic[Any] | None, tuple[tuple[str, str], ...]]:
     """A node's events come on few addresses, and each is looked up several times on its way."""
-    for topic in TOPICS:
+    for topic in _BY_FIRST_WORD.get(address.partition("/")[0], ()):
         params = topic.match(address)
         if params is not None:
             return topic, tuple(params.items())

@@ -31,6 +31,7 @@ from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.journal import QUOTA, Journal, Kept
 from heliograph.edge_agent.models import ModelStore
 from heliograph.edge_agent.node_log import NodeLog
+from heliograph.edge_agent.offload import OffloadRelay
 from heliograph.edge_agent.reconcile import (
     Assign,
     CodeRoot,
@@ -123,6 +124,7 @@ class Agent:
             self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded,
             self._log.warn,
         )
+        self._offload = OffloadRelay(self._node, self._cloud, self._edge, self._background)
         place = f"{config.state.name}, journal {self._journal.uuid}"
         self._claim = NameClaim(self._cloud, self._edge, place, self._background)
         self._desired = Desired(edge=self._edge, generation=Generation())
@@ -153,7 +155,8 @@ class Agent:
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
-                    group.create_task(keep_running(self._gateway.run, self._world, self._log.warn))
+                    for part in (self._gateway.run, self._offload.run):
+                        group.create_task(keep_running(part, self._world, self._log.warn))
                 group.create_task(self._until_journal_fails())
                 group.create_task(self._claim.run())
         finally:

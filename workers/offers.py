@@ -1,10 +1,13 @@
-"""Prints, as JSON, what this node's workers can run: algorithms with their parameters' schemas, and frameworks."""
+"""Prints, as JSON, what this node's workers can run: algorithms and hard-sample rules with their parameters' schemas,
+and frameworks."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import metadata
 
+from heliograph.hard_samples import rules
 from heliograph.workers.algorithms import schemas
 
 FRAMEWORKS = {
@@ -16,8 +19,9 @@ FRAMEWORKS = {
 }
 
 
-def offers() -> dict[str, dict[str, object]]:
-    """``{"algorithms": {name: schema}, "frameworks": {name: version}}``, without importing any framework."""
+def offers() -> dict[str, Mapping[str, object]]:
+    """``{"algorithms": {name: schema}, "rules": {name: schema}, "frameworks": {name: version}}``, without importing any
+    framework. Without NumPy there are no algorithms; the rules need none."""
     frameworks: dict[str, object] = {}
     for name, distribution in FRAMEWORKS.items():
         for candidate in (distribution, f"{distribution}-cpu"):
@@ -26,7 +30,8 @@ def offers() -> dict[str, dict[str, object]]:
             except metadata.PackageNotFoundError:
                 continue
             break
-    return {"algorithms": dict(schemas()) if "numpy" in frameworks else {}, "frameworks": frameworks}
+    algorithms = schemas() if "numpy" in frameworks else {}
+    return {"algorithms": algorithms, "rules": rules(), "frameworks": frameworks}
 
 
 if __name__ == "__main__":

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import runpy
 import sys
-import threading
-import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from heliograph import session
 from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError
 from heliograph.bus.payloads import Assignment, Evaluation, ModelUpdate
 from heliograph.bus.resources.base import Scalar
 from heliograph.bus.tensors import TensorFile, origin, write
 from heliograph.bus.world import World
 from heliograph.session import Work
-from heliograph.workers.runtime import Launch, Runtime, log, run
+from heliograph.workers.runtime import Launch, Runtime, log
+from heliograph.workers.script import host
 
 if TYPE_CHECKING:
     from heliograph.bus.tensors import Arrays
@@ -53,6 +49,13 @@ class WorkerSession:
     def put(self, assignment: Assignment) -> None:
         """A new assignment, from the event loop's thread."""
         self._assigned.put(assignment)
+
+    def begin(self) -> Assignment:
+        session.current = self
+        return self.wait_for_first()
+
+    def failed(self, line: str) -> None:
+        self._call(self._runtime.say("failed", detail=line))
 
     def finish(self) -> None:
         """The script is through: what it sent is still delivered, then the bus's thread ends."""
@@ -137,11 +140,11 @@ class WorkerSession:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-async def serve(ready: queue.SimpleQueue[WorkerSession]) -> None:
+async def serve(ready: Callable[[WorkerSession], None]) -> None:
     """The event loop's side: connects, hands assignments to the session, stays until the script is through."""
     async with Runtime(Launch.from_environment(), World()) as runtime:
         mine = WorkerSession(runtime, asyncio.get_running_loop())
-        ready.put(mine)
+        ready(mine)
 
         async def take(assignment: Assignment) -> None:
             mine.put(assignment)
@@ -155,63 +158,9 @@ async def serve(ready: queue.SimpleQueue[WorkerSession]) -> None:
         following.cancel()
 
 
-def run_script(mine: WorkerSession) -> int:
-    """Runs the user's script to its end. Returns the process's exit code."""
-    task = mine.wait_for_first().task
-    if task.script is None:
-        log("error: the task names no script; set trainScriptBootFile in its workerSpec")
-        return 1
-    script = Path(task.script.boot_file)
-    sys.path.insert(0, task.script.directory or str(script.parent))
-    sys.argv = [str(script)]
-    session.current = mine
-    try:
-        runpy.run_path(str(script), run_name="__main__")
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except HeliographError as error:
-        log(f"error: {error}")
-        return _failed(mine, f"error: {error}")
-    except BaseException as error:  # the user's own: its traceback is what they need
-        traceback.print_exception(error.with_traceback(_from_script(error.__traceback__, script)))
-        return _failed(mine, f"{type(error).__name__}: {error}")
-    return 0
-
-
-def _from_script(frames: TracebackType | None, script: Path) -> TracebackType | None:
-    """The part of a traceback that is the user's: from their script on, without what ran it."""
-    part = frames
-    while part is not None and part.tb_frame.f_code.co_filename != str(script):
-        part = part.tb_next
-    return part or frames
-
-
-def _failed(mine: WorkerSession, line: str) -> int:
-    mine._call(mine._runtime.say("failed", detail=line))
-    return 1
-
-
 def main() -> int:
     """Entry of the process."""
-    ready: queue.SimpleQueue[WorkerSession] = queue.SimpleQueue()
-    finished = threading.Event()
-    code: list[int] = []
-
-    def loop() -> None:
-        code.append(run(lambda: serve(ready)))
-        if not finished.is_set():  # the bus is gone for good: the script must not wait for ever
-            import os
-
-            os._exit(code[0] or 1)
-
-    thread = threading.Thread(target=loop, name="bus", daemon=True)
-    thread.start()
-    mine = ready.get()
-    result = run_script(mine)
-    finished.set()
-    mine.finish()
-    thread.join(5)
-    return result
+    return host(serve)
 
 
 if __name__ == "__main__":

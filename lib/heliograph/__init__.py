@@ -9,13 +9,26 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from heliograph.client import AsyncClient, Client
     from heliograph.federated import FederatedLearning, dataset, parameters
+    from heliograph.inference.cloud import BigModel
+    from heliograph.inference.edge import JointInference
 
-__all__ = ["AsyncClient", "Client", "FederatedLearning", "__version__", "dataset", "parameters"]
+__all__ = [
+    "AsyncClient",
+    "BigModel",
+    "Client",
+    "FederatedLearning",
+    "JointInference",
+    "__version__",
+    "dataset",
+    "parameters",
+]
 
 _HOMES = {
     "AsyncClient": "heliograph.client",
+    "BigModel": "heliograph.inference.cloud",
     "Client": "heliograph.client",
     "FederatedLearning": "heliograph.federated",
+    "JointInference": "heliograph.inference.edge",
     "dataset": "heliograph.federated",
     "parameters": "heliograph.federated",
 }

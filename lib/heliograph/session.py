@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from heliograph.bus.errors import Refused
 from heliograph.bus.resources.base import Scalar
 
 if TYPE_CHECKING:
     from heliograph.bus.tensors import Arrays, TensorFile
+    from heliograph.inference.serving import Serving
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,17 @@ class Session(Protocol):
 
 
 current: Session | None = None
+
+inference: dict[Literal["edge", "cloud"], Serving] = {}
+"""In an inference worker: the side of the service that this worker is."""
+
+
+def serving(side: Literal["edge", "cloud"]) -> Serving:
+    """The worker's side that the script serves. Raises Refused outside such a worker."""
+    if side not in inference:
+        kind = {"edge": "JointInference", "cloud": "BigModel"}[side]
+        what = "edgeWorker" if side == "edge" else "cloudWorker"
+        raise Refused("no-worker", field="serve", expected=f"a worker of a JointInferenceService's {what}",
+                      got="a process of its own" if not inference else "a worker of the other side",
+                      hint=f"Here, {kind}.infer(x) answers.")  # fmt: skip
+    return inference[side]

@@ -15,7 +15,7 @@ import pytest
 from heliograph.bus.broker import Broker
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.memory import matches
+from heliograph.bus.names import matches
 from heliograph.bus.nats import NatsBus
 from heliograph.bus.permissions import Place, inbox_of, permissions, upload_bucket
 from heliograph.bus.resources import WeightsRef

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from heliograph.bus import topics
 from heliograph.bus.errors import Refused
-from heliograph.bus.memory import matches
-from heliograph.bus.names import check_label, is_digest, is_label, join_labels
+from heliograph.bus.names import check_label, is_digest, is_label, join_labels, matches
 from heliograph.bus.topics import INFERENCE_REQUEST, LOG, MODEL_UPDATE, TASK, TOPICS, WORKER, Topic
 
 labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)

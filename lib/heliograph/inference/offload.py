@@ -1,0 +1,84 @@
+"""The way to the cloud's model: over the node's broker to the agent, and on from there, within a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+from heliograph.bus.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.event import parse
+from heliograph.bus.topics import ANSWER, OFFLOAD
+from heliograph.bus.transport import Bus, Message
+
+
+class Offloader:
+    """Asks the cloud's model of a service. An open bus is handed in; one per client and service."""
+
+    def __init__(self, bus: Bus, service: str, client: str) -> None:
+        self._bus = bus
+        self._service = service
+        self._client = client
+        self._waiting: dict[str, asyncio.Future[Message]] = {}
+        self._number = 0
+        self._stack = AsyncExitStack()
+        self._reading: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
+
+    async def ask(self, body: bytes, seconds: float) -> dict[str, Any]:
+        """The cloud's answer. Raises Unreachable where none comes within ``seconds``, Refused where it is an error."""
+        self._number += 1
+        id = f"{self._number:x}"
+        answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[id] = answered
+        try:
+            async with asyncio.timeout(seconds):
+                await self._listening()
+                topic = OFFLOAD.at(service=self._service, client=self._client, id=id)
+                await self._bus.publish(topic, body, sure=False)
+                message = await answered
+        except TimeoutError:
+            raise Unreachable(f"service {self._service}: the cloud did not answer within {seconds:.3f} s") from None
+        finally:
+            del self._waiting[id]
+        return _answer_in(message)
+
+    async def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+        await self._stack.aclose()
+
+    async def _listening(self) -> None:
+        if self._reading is not None:
+            return
+        async with self._opening:
+            if self._reading is None:
+                pattern = f"inference/{self._service}/answer/{self._client}/+"
+                answers = await self._stack.enter_async_context(self._bus.subscribe(pattern))
+                self._reading = asyncio.create_task(self._read(answers))
+
+    async def _read(self, answers: AsyncIterator[Message]) -> None:
+        async for message in answers:
+            params = ANSWER.match(message.topic)
+            waiting = self._waiting.get(params["id"]) if params is not None else None
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+
+
+def _answer_in(message: Message) -> dict[str, Any]:
+    tree = parse(message.body, message.topic)
+    if not isinstance(tree, dict):
+        raise Unreachable(f"{message.topic}: expected an answer, got {type(tree).__name__}")
+    error = tree.get("error")
+    if not isinstance(error, dict):
+        return tree
+    known = {key: str(error.get(key, "")) for key in ("code", "field", "expected", "got", "hint")}
+    if known["code"] == "unreachable":
+        raise Unreachable(str(error.get("message", "the cloud can not be reached")))
+    raise Refused(topic=message.topic, **known)
+
+
+def is_overload(error: HeliographError) -> bool:
+    """Whether the cloud's model is there and only has too much to do."""
+    return isinstance(error, Refused) and error.code == "overloaded"

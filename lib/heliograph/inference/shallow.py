@@ -1,0 +1,170 @@
+"""The edge's side of an answer: the shallow model's scores, whether they are good enough, and what becomes of those
+that are not. Nothing here knows of topics."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from heliograph.bus.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.payloads import InferenceSpec
+from heliograph.calibration import calibrated
+from heliograph.hard_samples import choose
+from heliograph.inference.breaker import Breaker
+from heliograph.inference.budget import Budget
+from heliograph.inference.counts import Counts
+from heliograph.inference.inputs import pack_request
+from heliograph.inference.offload import is_overload
+from heliograph.inference.scoring import best, scorer_for
+
+Ask = Callable[[bytes, float], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        result: what ``after`` makes of the scores; without it the class of the highest one.
+        scores: of the model that answered.
+        degraded: the sample was hard, and the edge answered it all the same.
+        seconds: from the question to the answer.
+    """
+
+    result: Any
+    scores: Any
+    by: Literal["edge", "cloud"]
+    degraded: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A sample with the edge's scores; ``began`` and ``until`` in monotonic seconds."""
+
+    x: Any
+    scores: Any
+    hard: bool
+    began: float
+    until: float
+
+
+class Shallow:
+    """A model, a rule, a breaker and a budget. ``judge`` runs the model; ``settle`` asks the cloud where it must."""
+
+    def __init__(
+        self,
+        name: str,
+        model: object,
+        spec: InferenceSpec,
+        clock: Callable[[], float],
+        before: Callable[[Any], Any] | None = None,
+        after: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.name = name
+        self._clock = clock
+        self.counts = Counts()
+        self.breaker = Breaker()
+        self._score = scorer_for(model, "edge")
+        self._before = before
+        self._after = after or best
+        self._lock = threading.Lock()
+        self.spec = spec
+        self._budget = Budget(spec.requests_per_second, spec.bytes_per_second)
+        self.configure(spec)
+
+    def configure(self, spec: InferenceSpec) -> None:
+        """Another rule, threshold, deadline or budget, from the next sample on. Raises Refused, and all stays."""
+        self._rule = choose(spec.rule, spec.rule_parameters)
+        budget = (spec.requests_per_second, spec.bytes_per_second)
+        if budget != (self.spec.requests_per_second, self.spec.bytes_per_second):
+            self._budget = Budget(*budget)
+        self.spec = spec
+
+    def judge(self, x: Any, deadline: float | None, began: float | None = None) -> Judged:
+        """The edge's scores of one sample, and whether it is hard.
+
+        Raises Refused where the deadline is not above 0; what the model or ``before`` raises goes through.
+        """
+        seconds = self.spec.deadline_seconds if deadline is None else deadline
+        if not seconds > 0:
+            raise Refused("invalid", field="deadline", expected="seconds, more than 0", got=seconds)
+        start = self._clock() if began is None else began
+        seen = x if self._before is None else self._before(x)
+        scores = self._score(np.asarray(seen)[np.newaxis])[0]
+        sure = scores if self.spec.temperature == 1.0 else calibrated(scores, self.spec.temperature)
+        return Judged(x, scores, bool(self._rule(sure)), start, start + seconds)
+
+    def edge_answer(self, judged: Judged) -> Answer:
+        """The edge's own answer; a hard sample's is a degraded one."""
+        answer = Answer(self._after(judged.scores), judged.scores, "edge", judged.hard, self._clock() - judged.began)
+        with self._lock:
+            self.counts.by_edge += 1
+            self.counts.hard += judged.hard
+            self.counts.degraded += judged.hard
+            self.counts.took(answer.seconds)
+        return answer
+
+    async def settle(self, judged: Judged, ask: Ask | None) -> Answer:
+        """The answer to a sample: the cloud's where it is hard and the cloud gives one in time.
+
+        Raises Unreachable where it is hard, the cloud gave none and the fallback is ``error``.
+        """
+        if not judged.hard:
+            return self.edge_answer(judged)
+        why = "no way to the cloud"
+        if ask is not None:
+            now = self._clock()
+            body = pack_request(np.asarray(judged.x), max(judged.until - now, 0.0))
+            if judged.until <= now:
+                why = "the deadline is over"
+            elif not self.breaker.allows(now):
+                why = "the cloud did not answer lately"
+            elif not self._budget.takes(len(body), now):
+                why = "the offload budget is used up"
+            else:
+                try:
+                    found = await ask(body, judged.until - now)
+                except HeliographError as error:
+                    why = str(error)
+                    if is_overload(error):
+                        self.breaker.succeeded()
+                    else:
+                        self.breaker.failed(self._clock())
+                else:
+                    self.breaker.succeeded()
+                    return self._cloud_answer(judged, found, len(body))
+        if self.spec.fallback == "edge":
+            return self.edge_answer(judged)
+        self.failed(hard=True)
+        raise Unreachable(f"service {self.name}: {why}")
+
+    def failed(self, *, hard: bool = False) -> None:
+        """A request that got an error."""
+        with self._lock:
+            self.counts.errors += 1
+            self.counts.hard += hard
+
+    def _cloud_answer(self, judged: Judged, found: dict[str, Any], size: int) -> Answer:
+        result, scores = found.get("result"), found.get("scores")
+        answer = Answer(result, scores, "cloud", False, self._clock() - judged.began)
+        same = _same(result, self._after(judged.scores))
+        with self._lock:
+            self.counts.by_cloud += 1
+            self.counts.hard += 1
+            self.counts.compared += 1
+            self.counts.agreed += same
+            self.counts.bytes_offloaded += size
+            self.counts.took(answer.seconds)
+        return answer
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return bool(np.array_equal(np.asarray(one), np.asarray(other)))
+    except (ValueError, TypeError):
+        return False

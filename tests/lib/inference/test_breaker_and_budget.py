@@ -1,0 +1,89 @@
+"""The circuit breaker and the offload budget: pure, against the clock that they are handed."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.inference.breaker import FAILURES, PROBE_AFTER, Breaker
+from heliograph.inference.budget import Budget
+
+
+def test_it_opens_after_three_failures_and_closes_after_a_probe_that_succeeds() -> None:
+    breaker = Breaker()
+    for _ in range(FAILURES):
+        assert breaker.allows(0.0)
+        breaker.failed(0.0)
+    assert breaker.open
+    assert not breaker.allows(PROBE_AFTER / 2)
+    assert breaker.allows(PROBE_AFTER)
+    assert not breaker.allows(PROBE_AFTER)  # one probe, not all that wait
+    breaker.succeeded()
+    assert breaker.allows(PROBE_AFTER)
+    assert not breaker.open
+
+
+def test_a_probe_that_fails_keeps_it_open() -> None:
+    breaker = Breaker()
+    for _ in range(FAILURES):
+        breaker.failed(0.0)
+    assert breaker.allows(1.0)
+    breaker.failed(1.2)
+    assert not breaker.allows(1.2 + PROBE_AFTER / 2)
+    assert breaker.allows(1.2 + PROBE_AFTER)
+
+
+def test_a_success_between_failures_keeps_it_closed() -> None:
+    breaker = Breaker()
+    for _ in range(10):
+        breaker.failed(0.0)
+        breaker.failed(0.0)
+        breaker.succeeded()
+    assert not breaker.open
+
+
+@given(st.lists(st.sampled_from(["ask", "fail", "succeed"]), max_size=60), st.floats(0.01, 0.3))
+def test_open_it_lets_no_more_through_than_its_probes(steps: list[str], step: float) -> None:
+    breaker, now, opened, through = Breaker(), 0.0, None, 0
+    for each in steps:
+        now += step
+        if each == "ask":
+            through += breaker.allows(now) and breaker.open
+        elif each == "fail":
+            breaker.failed(now)
+        else:
+            breaker.succeeded()
+            through, opened = 0, None
+        if breaker.open and opened is None:
+            opened = now
+        if opened is not None:
+            assert through <= (now - opened) / PROBE_AFTER + 1
+
+
+def test_no_budget_lets_all_through() -> None:
+    budget = Budget(None, None)
+    assert all(budget.takes(10**9, 0.0) for _ in range(100))
+
+
+ASKED = st.lists(st.tuples(st.floats(0, 0.5), st.integers(1, 5000)), max_size=80)
+
+
+@given(st.floats(0.5, 50), st.floats(1000, 1e6), ASKED)
+def test_over_any_time_no_more_goes_than_the_budget_and_one_seconds_worth(
+    requests: float, size: float, asked: list[tuple[float, int]]
+) -> None:
+    budget, now, count, sent = Budget(requests, size), 0.0, 0, 0
+    for wait, amount in asked:
+        now += wait
+        if budget.takes(amount, now):
+            count += 1
+            sent += amount
+    assert count <= max(requests, 1) + requests * now + 1e-6
+    assert sent <= max(size, max((amount for _, amount in asked), default=0)) + size * now + 5000 + 1e-6
+
+
+def test_a_request_larger_than_a_seconds_worth_goes_when_the_bucket_is_full() -> None:
+    budget = Budget(None, 1000)
+    assert budget.takes(5000, 0.0)
+    assert not budget.takes(5000, 1.0)
+    assert budget.takes(5000, 5.0)

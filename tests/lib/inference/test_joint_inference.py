@@ -1,0 +1,138 @@
+"""One question, one answer: from the edge where it is sure, else from the cloud within the deadline, else degraded."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heliograph import JointInference
+from heliograph.bus.errors import Refused, Unreachable
+
+SURE, UNSURE, DEEP = np.array([0.1, 0.9]), np.array([0.5, 0.5]), np.array([0.8, 0.2])
+
+
+def shallow(batch: Any) -> list[Any]:
+    """Sure of what begins with 0."""
+    return [UNSURE if x.flat[0] else SURE for x in batch]
+
+
+def deep(batch: Any) -> list[Any]:
+    return [DEEP for _ in batch]
+
+
+EASY, HARD = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
+
+
+def test_what_the_edge_is_sure_of_it_answers_itself() -> None:
+    with JointInference("digits", edge=shallow, cloud=deep) as service:
+        answer = service.infer(EASY)
+    assert (answer.result, answer.by, answer.degraded) == (1, "edge", False)
+    assert answer.scores is SURE
+    assert service.counts.by_edge == 1
+    assert service.counts.hard == 0
+
+
+def test_what_it_is_not_sure_of_the_cloud_answers() -> None:
+    with JointInference("digits", edge=shallow, cloud=deep) as service:
+        answer = service.infer(HARD, deadline=5)
+    assert (answer.result, answer.by, answer.degraded) == (0, "cloud", False)
+    counts = service.counts
+    assert (counts.by_edge, counts.by_cloud, counts.hard, counts.degraded, counts.errors) == (0, 1, 1, 0, 0)
+    assert (counts.compared, counts.agreed) == (1, 1)
+    assert counts.bytes_offloaded > HARD.nbytes
+
+
+async def test_the_same_for_a_caller_with_an_event_loop() -> None:
+    with JointInference("digits", edge=shallow, cloud=deep) as service:
+        answers = await asyncio.gather(*(service.ainfer(x, deadline=5) for x in (EASY, HARD, HARD)))
+    assert [each.by for each in answers] == ["edge", "cloud", "cloud"]
+
+
+def test_hooks_make_the_edges_input_and_the_result() -> None:
+    seen = []
+
+    def model(batch: Any) -> list[Any]:
+        seen.append(batch.shape)
+        return [SURE]
+
+    service = JointInference(
+        "digits", edge=model, before=lambda x: x[::2, ::2], after=lambda scores: f"class {scores.argmax()}"
+    )
+    assert service.infer(np.ones((4, 4))).result == "class 1"
+    assert seen == [(1, 2, 2)]
+
+
+def test_without_a_cloud_the_edge_answers_within_the_deadline_and_says_so() -> None:
+    with JointInference("digits", edge=shallow, node="mqtt://127.0.0.1:1", deadline=0.05) as service:
+        answers = [service.infer(HARD) for _ in range(20)]
+    assert all((each.by, each.degraded, each.result) == ("edge", True, 0) for each in answers)
+    assert all(each.seconds < 0.05 + 0.2 for each in answers)
+    assert sum(each.seconds > 0.04 for each in answers) <= 3  # the breaker is open then: at the edge's own speed
+    assert (service.counts.degraded, service.counts.hard) == (20, 20)
+
+
+def test_where_the_fallback_is_an_error_it_says_why() -> None:
+    with JointInference("digits", edge=shallow, node="mqtt://127.0.0.1:1", deadline=0.02, fallback="error") as service:
+        with pytest.raises(Unreachable, match=r"service digits: .*did not answer"):
+            service.infer(HARD)
+        assert service.infer(EASY).by == "edge"
+    assert service.counts.errors == 1
+
+
+def test_a_cloud_model_that_fails_opens_the_breaker_within_three() -> None:
+    asked = 0
+
+    def broken(batch: Any) -> list[Any]:
+        nonlocal asked
+        asked += 1
+        raise RuntimeError("no memory")
+
+    with JointInference("digits", edge=shallow, cloud=broken) as service:
+        assert all(service.infer(HARD, deadline=5).degraded for _ in range(50))
+    assert asked == 3
+
+
+def test_beyond_its_budget_nothing_is_sent() -> None:
+    with JointInference("digits", edge=shallow, cloud=deep, requests_per_second=2) as service:
+        answers = [service.infer(HARD, deadline=5) for _ in range(10)]
+    assert [each.by for each in answers[:2]] == ["cloud", "cloud"]
+    assert sum(each.by == "cloud" for each in answers) <= 3
+    assert all(each.degraded for each in answers if each.by == "edge")
+
+
+@pytest.mark.parametrize("deadline", [0, -1.0])
+def test_a_deadline_is_above_zero(deadline: float) -> None:
+    with pytest.raises(Refused, match="field deadline: expected seconds, more than 0"):
+        JointInference("digits", edge=shallow).infer(EASY, deadline=deadline)
+
+
+def test_a_rule_is_chosen_by_name_with_its_parameters() -> None:
+    assert JointInference("digits", edge=shallow, rule="never").infer(HARD).by == "edge"
+    assert JointInference("digits", edge=shallow, rule="threshold", value=0.4).infer(HARD).by == "edge"
+    with JointInference("digits", edge=shallow, rule="always", cloud=deep) as service:
+        assert service.infer(EASY, deadline=5).by == "cloud"
+    with pytest.raises(Refused, match="threshold"):
+        JointInference("digits", edge=shallow, rule="treshold")
+    with pytest.raises(Refused):
+        JointInference("digits", edge=shallow, rule="threshold", limit=1)
+
+
+def test_a_model_that_is_none_is_refused() -> None:
+    with pytest.raises(Refused, match="a function of a batch"):
+        JointInference("digits", edge=3)
+
+
+def test_serving_is_for_workers() -> None:
+    with pytest.raises(Refused, match="JointInferenceService's edgeWorker"):
+        JointInference("digits", edge=shallow).serve()
+
+
+def test_what_the_model_raises_goes_through() -> None:
+    def broken(batch: Any) -> Any:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        JointInference("digits", edge=broken).infer(EASY)

@@ -1,0 +1,190 @@
+"""The inference worker, of a service's edge and of its cloud: runs the user's script, which serves its model, and adds
+the topics. It counts what was answered, and tells it every second in which that changed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from heliograph import session
+from heliograph.bus import topics
+from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.event import parse
+from heliograph.bus.keep import end
+from heliograph.bus.payloads import Assignment, InferenceSpec, InferenceStats, Task
+from heliograph.bus.tensors import TensorFile
+from heliograph.bus.transport import Message
+from heliograph.bus.world import World
+from heliograph.inference.offload import Offloader
+from heliograph.inference.serving import Asked, NewModel, Serving
+from heliograph.workers.runtime import Launch, Runtime, log
+from heliograph.workers.script import host
+
+TELL_EVERY = 1.0
+QUEUE = "big-model"
+
+
+class InferenceHost:
+    """One service's worker. ``begin``, ``failed`` and ``finish`` are the script's side, the rest is the loop's."""
+
+    def __init__(self, runtime: Runtime, first: Assignment) -> None:
+        self._runtime = runtime
+        self._loop = asyncio.get_running_loop()
+        self._first = first
+        self._side: Literal["edge", "cloud"] = "edge" if first.task.role == "infer" else "cloud"
+        self._spec = first.task.inference or InferenceSpec()
+        self._model = ""
+        self.offloader = Offloader(runtime.bus, first.task.job, runtime.launch.worker)
+        offload = self.offloader.ask if self._side == "edge" else None
+        self.serving = Serving(first.task.job, self._spec, self._loop, runtime.world, self._send, offload, log)
+        self.finished = asyncio.Event()
+
+    def begin(self) -> Assignment:
+        session.inference[self._side] = self.serving
+        return self._first
+
+    def failed(self, line: str) -> None:
+        asyncio.run_coroutine_threadsafe(self._runtime.say("failed", detail=line), self._loop).result()
+
+    def finish(self) -> None:
+        self._loop.call_soon_threadsafe(self.finished.set)
+
+    async def assigned(self, assignment: Assignment) -> None:
+        """Other settings and other weights take effect between two requests."""
+        if assignment.ended:
+            self.serving.put(None)
+            return
+        task = assignment.task
+        await self._load(task, assignment.model_file)
+        if task.inference is not None and task.inference != self._spec:
+            self._spec = task.inference
+            self.serving.put(task.inference)
+
+    async def follow(self) -> None:
+        """Takes requests until cancelled."""
+        service = self._first.task.job
+        if self._side == "edge":
+            subscribed = self._runtime.bus.subscribe(topics.INFERENCE_REQUEST.filter(service=service))
+        else:
+            subscribed = self._runtime.bus.subscribe(topics.BIG_MODEL.filter(service=service), queue=QUEUE)
+        async with subscribed as messages:
+            log(f"serves {service}")
+            async for message in messages:
+                self._take(message)
+
+    async def until_finished(self) -> None:
+        """Returns when the script is through."""
+        await self.finished.wait()
+
+    async def tell(self) -> None:
+        """Publishes the counts where they have changed, until cancelled."""
+        told = None
+        while True:
+            stats = self._stats()
+            if stats != told:
+                await self._runtime.send(
+                    topics.INFERENCE_STATS, stats, service=stats.service, edge=stats.edge, worker=stats.worker
+                )
+                told = stats
+            await self._runtime.world.sleep(TELL_EVERY)
+
+    def _take(self, message: Message) -> None:
+        try:
+            reply_to = message.reply_to if self._side == "cloud" else self._reply_of(message)
+        except Refused as error:
+            self.serving.counts.errors += 1
+            log(f"refused: {error}")
+            return
+        if reply_to:
+            self.serving.take(message, reply_to)
+
+    def _reply_of(self, message: Message) -> str:
+        """Where a device wants its answer. Raises Refused where that is not below ``reply/``."""
+        given = message.reply_to
+        if not given:
+            tree = parse(message.body, message.topic)
+            given = tree.get("reply_to") if isinstance(tree, dict) else None
+            prefix = f"{self._runtime.launch.root}/"
+            given = given.removeprefix(prefix) if isinstance(given, str) else None
+        if not isinstance(given, str) or topics.REPLY.match(given) is None:
+            expected = f"{self._runtime.launch.root}/reply/<client>/<id>, in the document or as MQTT 5 response topic"
+            raise Refused("invalid", topic=message.topic, field="reply_to", expected=expected, got=given or "nothing")
+        return given
+
+    async def _send(self, answers: list[tuple[Asked, bytes]]) -> None:
+        for asked, body in answers:
+            await self._runtime.bus.publish(asked.reply_to, body, correlation=asked.correlation, sure=False)
+
+    async def _load(self, task: Task, model_file: str) -> None:
+        if task.model is None or task.model.digest == self._model:
+            return
+        self._model = task.model.digest
+        source = task.model.inline if task.model.inline is not None else Path(model_file)
+        try:
+            arrays = await self._runtime.world.in_thread(_arrays_of, source, f"model {task.model.digest[:12]}")
+        except (HeliographError, OSError) as error:
+            self.serving.trouble = f"model {task.model.digest[:12]}: {error}"
+            log(f"the model before keeps serving: {self.serving.trouble}")
+        else:
+            self.serving.put(NewModel(task.model.digest, arrays))
+
+    def _stats(self) -> InferenceStats:
+        launch, counts = self._runtime.launch, self.serving.counts
+        return InferenceStats(
+            service=self._first.task.job,
+            service_uid=self._first.task.job_uid,
+            edge=launch.edge,
+            worker=launch.worker,
+            incarnation=self._runtime.incarnation,
+            by_edge=counts.by_edge,
+            by_cloud=counts.by_cloud,
+            hard=counts.hard,
+            degraded=counts.degraded,
+            errors=counts.errors,
+            compared=counts.compared,
+            agreed=counts.agreed,
+            bytes_offloaded=counts.bytes_offloaded,
+            latencies={str(bucket): count for bucket, count in sorted(counts.latencies.items())},
+            model=self.serving.model,
+            trouble=self.serving.trouble[:4000],
+        )
+
+
+def _arrays_of(source: Path | bytes, name: str) -> dict[str, Any]:
+    with TensorFile(source, name) if isinstance(source, bytes) else TensorFile(source) as file:
+        return {key: file.numpy(key).copy() for key in file.tensors}
+
+
+async def serve(ready: Callable[[InferenceHost], None]) -> None:
+    """The event loop's side: connects, waits for its assignment, then serves until the service ends."""
+    async with Runtime(Launch.from_environment(), World()) as runtime:
+        assignments: asyncio.Queue[Assignment] = asyncio.Queue()
+        following = asyncio.create_task(runtime.assignments(assignments.put))
+        first = await assignments.get()
+        mine = InferenceHost(runtime, first)
+        await mine.assigned(first)
+        ready(mine)
+
+        async def later() -> None:
+            while True:
+                await mine.assigned(await assignments.get())
+
+        parts = [asyncio.create_task(part()) for part in (mine.follow, mine.tell, later, mine.until_finished)]
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        await end(following, *(part for part in parts if part not in done))
+        await mine.offloader.close()
+        for part in done:
+            part.result()
+
+
+def main() -> int:
+    """Entry of the process."""
+    sys.setswitchinterval(0.0005)  # loop and model hand over to each other at each request
+    return host(serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,29 +13,33 @@ from heliograph.bus.connect import connect
 from heliograph.bus.errors import Conflict, HeliographError, Refused
 from heliograph.bus.keep import Background, insist, keep_running
 from heliograph.bus.nats import NatsBus
-from heliograph.bus.payloads import Aggregation, Evaluation, LogRecord, Report
+from heliograph.bus.payloads import LogRecord, Report, Task
 from heliograph.bus.port import Port, Received
 from heliograph.bus.resources import (
-    ENDED,
-    Algorithm,
+    KINDS,
     Dataset,
     Edge,
     FederatedTask,
+    JointInferenceService,
     Metadata,
     Model,
     Resource,
 )
 from heliograph.bus.topics import DEFAULT_ROOT
-from heliograph.bus.transport import Bus, KeyValue
+from heliograph.bus.transport import Bus
 from heliograph.bus.world import World
-from heliograph.coordinator import damping, federated
+from heliograph.coordinator import damping
 from heliograph.coordinator.catalog import algorithm_of, dataset_of, edge_of
 from heliograph.coordinator.desired import DesiredWriter, datasets_of
 from heliograph.coordinator.door import Door
+from heliograph.coordinator.jobs import Jobs
 from heliograph.coordinator.lease import Lease
 from heliograph.coordinator.presence import Presence
 from heliograph.coordinator.requests import Requests
 from heliograph.coordinator.results import Results
+from heliograph.coordinator.services import Services
+from heliograph.coordinator.shared import Shared
+from heliograph.coordinator.statistics import Statistics
 from heliograph.coordinator.status import StatusBoard
 from heliograph.coordinator.store import ResourceStore
 from heliograph.coordinator.view import EdgeView, View
@@ -121,10 +125,12 @@ class Coordinator:
                     for part in parts:
                         group.create_task(keep_running(part, self._world, self._warn))
 
-                start(self._board.run, self._follow_reports, self._follow_aggregations, self._follow_evaluations)
+                start(self._board.run, self._follow_reports, self._statistics.follow)
+                start(self._jobs.follow_aggregations, self._jobs.follow_evaluations)
                 await self._reports_read.wait()
+                await self._services.begin()
                 await self._follow_presence(start)
-                start(self._resync, door.run)
+                start(self._resync, self._services.run, door.run)
                 await door.listening.wait()
                 self._out("coordinator is ready")
         finally:
@@ -141,20 +147,25 @@ class Coordinator:
     async def _prepare(self) -> None:
         await self._bus.prepare()
         await self._bus.blobs("models")
-        self._rounds: KeyValue = await self._bus.kv("rounds")
+        rounds = await self._bus.kv("rounds")
         state = await self._bus.kv("resources")
         self._store = ResourceStore(state, self._world)
         for line in await self._store.load():
             self._warn(line)
-        self._results = Results(self._bus, self._store, self._rounds, self._lock, self._save)
+        shared = Shared(
+            self._port, self._store, self.view, self._lock, self._board.show, self._write_desired, self._out, self._warn
+        )
+        results = Results(self._bus, self._store, rounds, self._lock, self._save)
+        self._jobs = Jobs(shared, rounds, results, self._background)
+        self._statistics = Statistics(shared, await self._bus.kv("inference"))
+        self._services = Services(shared, self._statistics)
         self._requests = Requests(self._store, self._world, self.view, self._lock, self._changed, self._removed)
         self._desired = DesiredWriter(self._port, await self._next_epoch())
-        for kind in (FederatedTask, Model, Dataset, Algorithm, Edge):
+        for kind in KINDS.values():
             for resource in self._store.all(kind):
                 self._board.show(resource)
-        running = [task for task in self._store.all(FederatedTask) if task.status.phase == "Running"]
-        newest = await self._last("EVALUATIONS")
-        self._evaluations_from = min((task.status.evaluations_from for task in running), default=newest + 1)
+        await self._jobs.prepare()
+        await self._statistics.load()
 
     async def _next_epoch(self) -> int:
         """Above every earlier coordinator's."""
@@ -172,7 +183,7 @@ class Coordinator:
 
     async def _follow_reports(self) -> None:
         """Every edge's newest report, then each that comes: also of edges that appeared while nobody led."""
-        newest = await self._last("REPORTS")
+        newest = await cast(NatsBus, self._bus).last_sequence("REPORTS")
         if not newest:
             self._reports_read.set()
         async with self._bus.consume(topics.REPORT.filter(), start=1) as messages:
@@ -196,29 +207,6 @@ class Coordinator:
         if self._reports_read.is_set() and (known is None or _matters(known, report)):
             await self._edge_changed(edge)
 
-    async def _follow_aggregations(self) -> None:
-        async with self._port.subscribe(topics.AGGREGATION, lambda error: self._warn(str(error))) as received:
-            async for each in received:
-                await self._closed(each.payload)
-
-    async def _follow_evaluations(self) -> None:
-        """Those of the jobs that run, also what came while nobody led: it is not sent again."""
-        async with self._bus.consume(topics.EVALUATION.filter(), start=self._evaluations_from) as messages:
-            async for message in messages:
-                try:
-                    await self._evaluated(self._port.read(topics.EVALUATION, message).payload)
-                except Refused as error:
-                    self._warn(str(error))
-                self._evaluations_from = message.sequence + 1
-
-    async def _evaluated(self, evaluation: Evaluation) -> None:
-        now = self._world.timestamp()
-        await self._advance(evaluation.job, lambda task: federated.evaluate(task, evaluation, now))
-
-    async def _closed(self, closed: Aggregation) -> None:
-        view, now = self.view(), self._world.timestamp()
-        await self._advance(closed.job, lambda task: federated.close(task, closed, view, now))
-
     def _presence_changed(self, edge: str, online: bool) -> None:
         self._out(f"edge {edge} is {'online' if online else 'offline'}")
         before = self._connected.get(edge, damping.Damped())
@@ -235,9 +223,9 @@ class Coordinator:
             await self._edge_changed(edge)
 
     async def _edge_changed(self, name: str) -> None:
-        """A report or a change of presence: the edge's own status, and every task it concerns."""
+        """A report or a change of presence: the edge's own status, and whatever it concerns."""
         await self._save_catalog_of(name)
-        await self._look_at_tasks()
+        await self._look()
 
     async def _save_catalog_of(self, name: str) -> None:
         async with self._locks.setdefault("edges", asyncio.Lock()):
@@ -262,75 +250,32 @@ class Coordinator:
         for edge in sorted(self._reports):
             await self._save_catalog_of(edge)
         while True:
-            for task in self._store.all(FederatedTask):
-                if task.status.phase == "Running":
-                    await self._catch_up(task)
+            await self._jobs.catch_up()
             for known in self._store.all(Edge):
                 if known.status.online != self._is_online(known.name):
                     await self._save_catalog_of(known.name)
-            await self._look_at_tasks()
+            await self._look()
             await self._world.sleep(RESYNC)
-
-    async def _catch_up(self, task: FederatedTask) -> None:
-        entry = await self._rounds.get(f"{task.metadata.uid}.{task.status.round}")
-        if entry is not None:
-            await self._closed(Aggregation.model_validate_json(entry.value))
 
     # what follows
 
-    async def _look_at_tasks(self) -> None:
-        for task in self._store.all(FederatedTask):
-            if task.status.phase in ENDED:
-                continue
-            view, now = self.view(), self._world.timestamp()
-            start = (0, 0)
-            if task.status.phase == "Pending":
-                start = (await self._last("UPDATES") + 1, await self._last("EVALUATIONS") + 1)
-
-            def decide(
-                task: FederatedTask, view: View = view, now: str = now, start: tuple[int, int] = start
-            ) -> FederatedTask:
-                return federated.observe(federated.begin(task, view, now, *start), view, now)
-
-            await self._advance(task.name, decide)
+    async def _look(self) -> None:
+        """What is new of the edges, for whatever runs on them."""
+        await self._jobs.look()
+        await self._services.look()
         await self._write_desired()
-
-    async def _last(self, stream: str) -> int:
-        return await cast(NatsBus, self._bus).last_sequence(stream)
-
-    async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
-        """One step of a task's state machine: decided, stored by compare-and-set, then told."""
-        async with self._lock(FederatedTask.plural, name):
-            while True:
-                task = self._store.get(FederatedTask, name)
-                if task is None:
-                    return
-                after = decide(task)
-                ended = after.status.phase in ENDED and task.status.phase not in ENDED
-                try:
-                    if ended:  # before anyone is told: who hears of the end finds the model
-                        await self._results.register(after)
-                    if after is not task:
-                        after = await self._store.put(after)
-                        self._board.show(after)
-                except Conflict:
-                    continue  # decided again on what has been written meanwhile
-                break
-            # also where nothing changed: presence alone changes whom the aggregation worker waits for
-            await self._write_desired()
-            if ended:
-                self._out(f"job {name} {after.status.phase.lower()}")
-                self._background.spawn(self._results.free_last_rounds(after))
 
     def _lock(self, plural: str, name: str) -> asyncio.Lock:
         """Held while a resource is read, decided on and written."""
         return self._locks.setdefault(f"{plural}/{name}", asyncio.Lock())
 
     async def _write_desired(self) -> None:
+        if not self._reports_read.is_set():
+            return  # of edges that are not known yet it would take what they run; the first look writes it
         view = self.view()
-        wanted: dict[str, list[Any]] = {edge: [] for edge in view.edges}
-        for task in self._store.all(FederatedTask):
-            for edge, tasks in federated.desired_tasks(task, view).items():
+        wanted: dict[str, list[Task]] = {edge: [] for edge in view.edges}
+        for found in (*self._jobs.desired(view), *self._services.desired(view)):
+            for edge, tasks in found.items():
                 wanted.setdefault(edge, []).extend(tasks)
         datasets = self._store.all(Dataset)
         await self._desired.write({edge: (tasks, datasets_of(edge, datasets)) for edge, tasks in wanted.items()})
@@ -338,13 +283,14 @@ class Coordinator:
     async def _changed(self, resource: Resource) -> None:
         """A request created or changed a resource."""
         self._board.show(resource)
-        await self._look_at_tasks()
+        await self._look()
 
     async def _removed(self, resource: Resource) -> None:
         self._board.clear(resource)
         if isinstance(resource, FederatedTask):
-            for entry in await self._rounds.entries(f"{resource.metadata.uid}."):
-                await self._rounds.delete(entry.key)
+            await self._jobs.removed(resource)
+        elif isinstance(resource, JointInferenceService):
+            await self._services.removed(resource)
         await self._write_desired()
 
     async def _save(self, resource: R) -> None:

@@ -6,26 +6,29 @@ A create or update with a top-level ``dry_run: true`` is checked and answered as
 from __future__ import annotations
 
 import asyncio
-import operator
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from heliograph.bus.errors import Conflict, Refused
 from heliograph.bus.names import LABEL_RULE, is_label
-from heliograph.bus.resources import ENDED, KINDS, Edge, FederatedTask, Resource, parse_resource
+from heliograph.bus.resources import (
+    ENDED,
+    KINDS,
+    Edge,
+    FederatedTask,
+    JointInferenceService,
+    Model,
+    Resource,
+    parse_resource,
+)
 from heliograph.bus.world import World
-from heliograph.coordinator import federated
+from heliograph.coordinator import federated, joint_inference
+from heliograph.coordinator.parameters import check_offered
 from heliograph.coordinator.status import public
 from heliograph.coordinator.store import ResourceStore
 from heliograph.coordinator.view import View
 
 R = TypeVar("R", bound=Resource)
-_TYPES: dict[str, tuple[type, ...]] = {"integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,)}
-_BOUNDS: list[tuple[str, str, Callable[[Any, Any], bool]]] = [
-    ("minimum", "at least", operator.ge),
-    ("exclusiveMinimum", "more than", operator.gt),
-    ("maximum", "at most", operator.le),
-]
 _LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds"}
 """What of a running task's spec may change."""
 
@@ -66,8 +69,8 @@ class Requests:
         found = self._find(kinds, _name_in(document, topic), topic)
         if verb == "delete":
             found = await self._delete(found, topic)
-        elif verb == "stop" and isinstance(found, FederatedTask):
-            found = await self._stop(found, topic)
+        elif verb in ("stop", "start"):
+            found = await self._steer(found, verb, topic)
         elif verb == "status":
             return public(found).get("status", {})
         return public(found)
@@ -107,6 +110,8 @@ class Requests:
                 }
             )
             changed = known.model_copy(update={"metadata": metadata, "spec": wanted.spec})  # type: ignore[attr-defined]
+            if isinstance(known, JointInferenceService) and isinstance(changed, JointInferenceService):
+                changed = joint_inference.update(known, changed)
             if dry_run:
                 return public(changed)
             changed = await self._store.put(changed)
@@ -116,16 +121,23 @@ class Requests:
     async def _delete(self, found: Resource, topic: str) -> Resource:
         async with self._lock(found.plural, found.name):
             found = self._find([type(found)], found.name, topic)
+            if isinstance(found, Model):
+                self._check_unused(found, topic)
             await self._store.delete(found)
         await self._removed(found)
         return found
 
-    async def _stop(self, task: FederatedTask, topic: str) -> FederatedTask:
-        async with self._lock(task.plural, task.name):
-            task = self._find([FederatedTask], task.name, topic)
-            stopped = await self._store.put(federated.stop(task, self._world.timestamp()))
-        await self._changed(stopped)
-        return stopped
+    async def _steer(self, found: Resource, verb: str, topic: str) -> Resource:
+        """Stops what runs, or starts it again."""
+        async with self._lock(found.plural, found.name):
+            found = self._find([type(found)], found.name, topic)
+            if isinstance(found, FederatedTask):
+                found = federated.stop(found, self._world.timestamp())
+            elif isinstance(found, JointInferenceService):
+                found = joint_inference.stop(found) if verb == "stop" else joint_inference.start(found)
+            steered = await self._store.put(found)
+        await self._changed(steered)
+        return self._store.get(type(steered), steered.name) or steered
 
     def _checked(self, wanted: Resource, topic: str) -> Resource:
         """Status is ours, and what nobody can run is refused."""
@@ -133,9 +145,16 @@ class Requests:
             raise Refused("read-only", topic=topic, field="kind", expected="a kind that can be created", got="Edge")
         status = type(wanted).model_fields["status"].get_default(call_default_factory=True)
         wanted = wanted.model_copy(update={"status": status})
-        if isinstance(wanted, FederatedTask):
-            _check_algorithm(wanted, self._view(), topic)
+        check_offered(wanted, self._view(), topic)
         return wanted
+
+    def _check_unused(self, model: Model, topic: str) -> None:
+        """Without its model a service would end."""
+        for service in self._store.all(JointInferenceService):
+            if not service.status.stopped and model.name in joint_inference.models(service):
+                raise Refused("in-use", topic=topic, field="name", expected="a model that no service runs",
+                              got=f"{model.name}, which service {service.name} runs",
+                              hint="Stop or delete the service first.")  # fmt: skip
 
     def _find(self, kinds: Sequence[type[R]], name: str, topic: str) -> R:
         for kind in kinds:
@@ -168,39 +187,6 @@ def _says(resource: Resource) -> Any:
     """What its owner says in a resource."""
     metadata = resource.metadata
     return resource.spec, metadata.labels, metadata.annotations  # type: ignore[attr-defined]
-
-
-def _check_algorithm(task: FederatedTask, view: View, topic: str) -> None:
-    """Refuses an algorithm or parameter that no agent offers; while none has reported, the task waits instead."""
-    offered = view.algorithms()
-    if not offered:
-        return
-    spec = task.spec.aggregation_worker.worker_spec
-    place = "spec.aggregationWorker.workerSpec"
-    if spec.aggregation_algorithm not in offered:
-        raise Refused("unknown-algorithm", topic=topic, field=f"{place}.aggregationAlgorithm",
-                      expected=f"one of {', '.join(sorted(offered))}", got=spec.aggregation_algorithm)  # fmt: skip
-    known = offered[spec.aggregation_algorithm].get("properties", {})
-    for number, parameter in enumerate(spec.parameters):
-        if parameter.key not in known:
-            raise Refused("unknown-parameter", topic=topic, field=f"{place}.parameters[{number}].key",
-                          expected=f"one of {', '.join(sorted(known))}", got=parameter.key)  # fmt: skip
-        _check_value(parameter.value, known[parameter.key], f"{place}.parameters[{number}].value", topic)
-
-
-def _check_value(value: object, schema: dict[str, Any], field: str, topic: str) -> None:
-    """The part of JSON Schema that parameters use: type and bounds."""
-    if value is None:
-        return
-    options: list[dict[str, Any]] = schema.get("anyOf", [schema])
-    option: dict[str, Any] = next((each for each in options if each.get("type") != "null"), {})
-    right = isinstance(value, _TYPES.get(option.get("type", ""), (object,)))
-    if isinstance(value, bool):
-        right = option.get("type") in ("boolean", None)
-    said = [f"{words} {option[name]}" for name, words, _ in _BOUNDS if name in option]
-    if not right or any(name in option and not holds(value, option[name]) for name, _, holds in _BOUNDS):
-        raise Refused("invalid", topic=topic, field=field, expected=" ".join([option.get("type", "a value"), *said]),
-                      got=value)  # fmt: skip
 
 
 def _check_task_change(known: FederatedTask, wanted: FederatedTask, topic: str) -> None:

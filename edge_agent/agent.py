@@ -235,7 +235,7 @@ class Agent:
             elif isinstance(action, Stop):
                 self._background.spawn(self._supervisor.stop(action.worker, self._tell_end))
         self._holds = holds
-        used = [*desired.tasks, *(worker.assigned for worker in self._supervisor.workers.values() if worker.assigned)]
+        used = [*desired.tasks, *(worker.task for worker in self._supervisor.workers.values())]
         self._models.keep_only({task.model.digest for task in used if task.model and needs_file(task)})
         self._to_report.set()
 

@@ -12,6 +12,8 @@ from heliograph.bus.resources import DatasetIndex
 from heliograph.bus.resources.base import WeightsRef
 
 State = Literal["starting", "ready", "backing-off", "stopping"]
+SERVING = ("infer", "big-model")
+"""Roles of workers that answer all the time: one that can go on does, until what comes after it can begin."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,18 @@ class CodeRoot:
 
 @dataclass(frozen=True)
 class Running:
-    """A worker as its supervisor sees it. ``assigned`` is the task it was last handed."""
+    """A worker as its supervisor sees it.
+
+    Attributes:
+        assigned: the task that its process was last handed.
+        task: the one that the worker was last handed; a process that was started again has not heard of it.
+    """
 
     worker: str
     job_uid: str
     state: State
     assigned: Task | None = None
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -94,9 +102,13 @@ def decide(
             continue  # the earlier job of that name is stopped first
         if present is None:
             actions.append(Launch(task))
-        needed = task.model if task.model is not None and needs_file(task) else None
-        if needed is not None and needed.digest not in models:
-            actions.append(Fetch(needed))
+        if task.model is not None and not _has_model(task, models):
+            actions.append(Fetch(task.model))
+            if present is not None and (before := _goes_on_with(present, models)) is not None:
+                actions.append(Assign(before))
+        elif present is not None and _is_replaced(present, task):
+            if present.state != "stopping":
+                actions.append(Stop(task.worker))
         elif present is not None and present.state == "ready" and present.assigned != task:
             actions.append(Assign(task))
     return actions
@@ -125,8 +137,25 @@ def _is_obsolete(present: Running, task: Task | None) -> bool:
     return task is None or task.job_uid != present.job_uid
 
 
+def _is_replaced(present: Running, task: Task) -> bool:
+    """Whether the task runs other code than the process has loaded."""
+    return task.role in SERVING and present.task is not None and present.task.round != task.round
+
+
+def _has_model(task: Task, models: Container[str]) -> bool:
+    return task.model is None or not needs_file(task) or task.model.digest in models
+
+
+def _goes_on_with(present: Running, models: Container[str]) -> Task | None:
+    """What a process that was started again answers with while the new model is fetched: the one before."""
+    before = present.task
+    if before is None or before.role not in SERVING or present.state != "ready" or present.assigned is not None:
+        return None
+    return before if _has_model(before, models) else None
+
+
 def _hold(task: Task, datasets: Mapping[str, DatasetIndex], code_roots: Collection[CodeRoot]) -> Hold | None:
-    if task.role in ("train", "evaluate"):
+    if task.role != "aggregate":
         if task.script is None:
             return Hold(task, "the task names no script (trainScriptBootFile)", forbidden=True)
         script = script_under_roots(task.script.boot_file, code_roots)

@@ -57,7 +57,7 @@ class Worker:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def seen(self) -> Running:
-        return Running(self.task.worker, self.task.job_uid, self.state, self.assigned)
+        return Running(self.task.worker, self.task.job_uid, self.state, self.assigned, self.task)
 
 
 class Supervisor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.payloads import ScriptSpec, Task
+from heliograph.bus.payloads import InferenceSpec, ScriptSpec, Task
 from heliograph.bus.resources import DatasetIndex, WeightsRef
 from heliograph.edge_agent.reconcile import (
     Assign,
@@ -98,3 +98,47 @@ def test_a_root_may_be_called_by_another_path(tmp_path: Path) -> None:
     assert script_under_roots("/code/main.py", (root,)) == (tmp_path / "main.py").resolve()
     assert script_under_roots("/code/../main.py", (root,)) is None
     assert script_under_roots(str(tmp_path / "main.py"), (root,)) is None
+
+
+SERVE = {"role": "infer", "dataset": None}
+NEWER = WeightsRef(digest="b" * 64, size=10**6, bucket="models")
+
+
+@pytest.mark.parametrize("role", ["infer", "big-model"])
+def test_a_service_is_handed_a_new_rule_while_it_runs(roots: Any, role: str) -> None:
+    before = _task(role=role, dataset=None, inference=InferenceSpec())
+    after = before.model_copy(update={"inference": InferenceSpec(rule="margin")})
+    running = {"job-w": Running("job-w", "u", "ready", before, before)}
+    assert decide([after], running, {}, set(), roots) == [Assign(after)]
+
+
+def test_a_service_with_another_script_is_launched_anew_once_it_can_run(roots: Any, tmp_path: Path) -> None:
+    before = _task(**SERVE, model=BLOB)
+    after = _task(**SERVE, model=NEWER, round=2)
+    running = {"job-w": Running("job-w", "u", "ready", before, before)}
+    assert decide([after], running, {}, {BLOB.digest}, roots) == [Fetch(NEWER)]  # the old one goes on
+    assert decide([after], running, {}, {NEWER.digest}, roots) == [Stop("job-w")]
+    stopping = {"job-w": Running("job-w", "u", "stopping", before, before)}
+    assert decide([after], stopping, {}, {NEWER.digest}, roots) == []
+    assert decide([after], {}, {}, {NEWER.digest}, roots) == [Launch(after)]
+    absent = after.model_copy(update={"script": ScriptSpec(boot_file="absent.py")})
+    (hold,) = decide([absent], running, {}, {NEWER.digest}, roots)
+    assert isinstance(hold, Hold)
+
+
+def test_a_service_that_is_started_again_goes_on_with_its_model_until_the_new_one_is_there(roots: Any) -> None:
+    before, after = _task(**SERVE, model=BLOB), _task(**SERVE, model=NEWER)
+    again = {"job-w": Running("job-w", "u", "ready", None, before)}
+    assert decide([after], again, {}, {BLOB.digest}, roots) == [Fetch(NEWER), Assign(before)]
+    assert decide([after], again, {}, set(), roots) == [Fetch(NEWER)]
+    handed = {"job-w": Running("job-w", "u", "ready", before, before)}
+    assert decide([after], handed, {}, {BLOB.digest}, roots) == [Fetch(NEWER)]
+    assert decide([after], handed, {}, {BLOB.digest, NEWER.digest}, roots) == [Assign(after)]
+
+
+@pytest.mark.parametrize("role", ["infer", "big-model"])
+@pytest.mark.parametrize(("file", "forbidden"), [("/etc/passwd", True), ("../up.py", True), ("absent.py", False)])
+def test_a_services_script_is_held_as_a_jobs_is(roots: Any, role: str, file: str, forbidden: bool) -> None:
+    (hold,) = decide([_task(role=role, dataset=None, script=ScriptSpec(boot_file=file))], {}, {}, set(), roots)
+    assert isinstance(hold, Hold)
+    assert hold.forbidden is forbidden

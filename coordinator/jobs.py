@@ -1,0 +1,118 @@
+"""Federated tasks: closed rounds, evaluations and changes of the edges in; steps of their state machines out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from heliograph.bus import topics
+from heliograph.bus.errors import Refused
+from heliograph.bus.keep import Background
+from heliograph.bus.nats import NatsBus
+from heliograph.bus.payloads import Aggregation, Evaluation, Task
+from heliograph.bus.resources import ENDED, FederatedTask
+from heliograph.bus.transport import KeyValue
+from heliograph.coordinator import federated
+from heliograph.coordinator.results import Results
+from heliograph.coordinator.shared import Shared
+from heliograph.coordinator.view import View
+
+
+class Jobs:
+    """The controller of federated tasks.
+
+    Args:
+        rounds: the close records.
+    """
+
+    def __init__(self, shared: Shared, rounds: KeyValue, results: Results, background: Background) -> None:
+        self._shared = shared
+        self._port = shared.port
+        self._world = shared.port.world
+        self._rounds = rounds
+        self._results = results
+        self._background = background
+        self._evaluations_from = 1
+
+    async def prepare(self) -> None:
+        """From where in their stream evaluations are read."""
+        newest = await self._last("EVALUATIONS")
+        self._evaluations_from = min((task.status.evaluations_from for task in self._running()), default=newest + 1)
+
+    async def follow_aggregations(self) -> None:
+        async with self._port.subscribe(topics.AGGREGATION, lambda error: self._shared.warn(str(error))) as received:
+            async for each in received:
+                await self._closed(each.payload)
+
+    async def follow_evaluations(self) -> None:
+        """Those of the jobs that run, also what came while nobody led: it is not sent again."""
+        async with self._port.bus.consume(topics.EVALUATION.filter(), start=self._evaluations_from) as messages:
+            async for message in messages:
+                try:
+                    await self._evaluated(self._port.read(topics.EVALUATION, message).payload)
+                except Refused as error:
+                    self._shared.warn(str(error))
+                self._evaluations_from = message.sequence + 1
+
+    async def look(self) -> None:
+        """What the edges' presence and reports mean for each task."""
+        for task in self._shared.store.all(FederatedTask):
+            if task.status.phase in ENDED:
+                continue
+            view, now = self._shared.view(), self._world.timestamp()
+            start = (0, 0)
+            if task.status.phase == "Pending":
+                start = (await self._last("UPDATES") + 1, await self._last("EVALUATIONS") + 1)
+
+            def decide(
+                task: FederatedTask, view: View = view, now: str = now, start: tuple[int, int] = start
+            ) -> FederatedTask:
+                return federated.observe(federated.begin(task, view, now, *start), view, now)
+
+            await self._advance(task.name, decide)
+
+    async def catch_up(self) -> None:
+        """Closed rounds whose event was lost."""
+        for task in self._running():
+            entry = await self._rounds.get(f"{task.metadata.uid}.{task.status.round}")
+            if entry is not None:
+                await self._closed(Aggregation.model_validate_json(entry.value))
+
+    def desired(self, view: View) -> list[dict[str, list[Task]]]:
+        """What each edge shall do, for each task."""
+        return [federated.desired_tasks(task, view) for task in self._shared.store.all(FederatedTask)]
+
+    async def removed(self, task: FederatedTask) -> None:
+        """Its close records go with it."""
+        for entry in await self._rounds.entries(f"{task.metadata.uid}."):
+            await self._rounds.delete(entry.key)
+
+    async def _evaluated(self, evaluation: Evaluation) -> None:
+        now = self._world.timestamp()
+        await self._advance(evaluation.job, lambda task: federated.evaluate(task, evaluation, now))
+
+    async def _closed(self, closed: Aggregation) -> None:
+        view, now = self._shared.view(), self._world.timestamp()
+        await self._advance(closed.job, lambda task: federated.close(task, closed, view, now))
+
+    async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
+        async def first(before: FederatedTask, after: FederatedTask) -> None:
+            if _ends(before, after):  # before anyone is told: who hears of the end finds the model
+                await self._results.register(after)
+
+        step = await self._shared.step(FederatedTask, name, decide, first)
+        # also where nothing changed: presence alone changes whom the aggregation worker waits for
+        await self._shared.write_desired()
+        if step is not None and _ends(*step):
+            self._shared.out(f"job {name} {step[1].status.phase.lower()}")
+            self._background.spawn(self._results.free_last_rounds(step[1]))
+
+    def _running(self) -> list[FederatedTask]:
+        return [task for task in self._shared.store.all(FederatedTask) if task.status.phase == "Running"]
+
+    async def _last(self, stream: str) -> int:
+        return await cast(NatsBus, self._port.bus).last_sequence(stream)
+
+
+def _ends(before: FederatedTask, after: FederatedTask) -> bool:
+    return after.status.phase in ENDED and before.status.phase not in ENDED

@@ -54,13 +54,16 @@ BigModel("line", Line(lambda x: np.array([0.8, 0.2]))).serve()
 EASY, HARD, BAD = 0.0, 1.0, 13.0
 
 
+_CLOUD = {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"}
+
+
 def _service(**spec: Any) -> dict[str, Any]:
     return {
         "kind": "JointInferenceService",
         "metadata": {"name": "line"},
         "spec": {
             "edgeWorker": {"model": {"name": "shallow"}, "scriptBootFile": "edge.py"},
-            "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"},
+            "cloudWorker": _CLOUD,
             "hardSampleRule": {"name": "threshold", "parameters": [{"key": "value", "value": 0.7}]},
             "deadlineSeconds": 1.0,
         }
@@ -208,6 +211,37 @@ async def test_without_the_cloud_the_edge_goes_on_at_its_own_speed_and_finds_bac
         assert (await device.of(EASY))["degraded"] is False
         relay.restore()
         assert await _until_joint(device, 5) < 2.0
+
+
+async def test_the_cloud_killed_under_load_costs_nobody_more_than_the_deadline(tmp_path: Path) -> None:
+    deadline, late = 0.3, 0.2
+    async with _served(tmp_path) as (cluster, client, device):
+        await client.resources("services").update(_service(cloudWorker=_CLOUD | {"replicas": 2}))
+        laps: list[tuple[float, str]] = []
+        going = True
+
+        async def load() -> None:
+            while going:
+                began = time.monotonic()
+                answer = await device.of(HARD, deadline=deadline)
+                laps.append((time.monotonic() - began, answer["by"]))
+
+        loads = [asyncio.create_task(load()) for _ in range(8)]
+        while sum(by == "cloud" for _, by in laps) < 200:
+            await asyncio.sleep(0.01)
+        before = len(laps)
+        await cluster.kill("cloud")
+        while len(laps) < before + 400:
+            await asyncio.sleep(0.01)
+        degraded = [by for _, by in laps[before:]].count("edge")
+        await cluster.start_agent("cloud")
+        assert await _until_joint(device, 15) < 15
+        going = False
+        await asyncio.gather(*loads)
+    assert max(lap for lap, _ in laps) < deadline + late
+    assert degraded > 300
+    at_edge_speed = sorted(lap for lap, by in laps[before : before + 400] if by == "edge")
+    assert at_edge_speed[len(at_edge_speed) // 2] < deadline / 4
 
 
 async def test_a_rule_and_weights_change_while_it_serves(tmp_path: Path) -> None:

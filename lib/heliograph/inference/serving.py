@@ -142,12 +142,24 @@ class Serving:
 
         It waits only where requests come close together: a lone one would pay for a company that does not come.
         """
-        first = self.next(model)
+        batch = self.next_waiting(self.spec.max_batch, self.spec.max_wait_seconds if self._busy else 0.0, model)
+        self._busy = batch is not None and len(batch) > 1
+        return batch
+
+    def next_waiting(
+        self,
+        most: int,
+        wait: float,
+        model: object,
+        configure: Callable[[InferenceSpec], None] | None = None,
+    ) -> list[Asked] | None:
+        """The next request, and up to ``most`` with those that come within ``wait`` seconds; None at the end."""
+        first = self.next(model, configure)
         if first is None:
             return None
         batch = [first]
-        until = self._world.monotonic() + (self.spec.max_wait_seconds if self._busy else 0.0)
-        while len(batch) < self.spec.max_batch:
+        until = self._world.monotonic() + wait
+        while len(batch) < most:
             try:
                 left = until - self._world.monotonic()
                 item = self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait()
@@ -160,7 +172,6 @@ class Serving:
                     self._ahead = item
                 break
             batch.append(item)
-        self._busy = len(batch) > 1
         return batch
 
     def answer(self, asked: Asked, answer: Answer) -> None:

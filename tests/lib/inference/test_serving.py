@@ -209,3 +209,19 @@ async def test_settings_that_are_wrong_leave_those_before(monkeypatch: pytest.Mo
         desk.serving.put(InferenceSpec(rule="always"))
         assert (await desk.answer(desk.ask(0)))["degraded"] is True  # hard, and there is no cloud
         assert desk.serving.trouble == ""
+
+
+async def test_the_edges_requests_that_waited_together_are_scored_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Held()
+    model.free.clear()
+    service = JointInference("line", edge=model, rule="never", micro_batch=8)
+    async with desk_of("edge", service.serve, monkeypatch, rule="never") as desk:
+        first = desk.ask(0)
+        await asyncio.to_thread(model.entered.wait, 10)
+        others = [desk.ask(n) for n in (1, 13, 2)]
+        model.free.set()
+        answers = [await desk.answer(each) for each in (first, *others)]
+    assert model.batches[:2] == [[0], [1, 13, 2]]
+    assert [each.get("by") for each in answers] == ["edge", "edge", None, "edge"]
+    assert answers[2]["error"]["got"] == "RuntimeError: thirteen"
+    assert (service.counts.by_edge, service.counts.errors) == (3, 1)

@@ -162,6 +162,7 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
         fallback=spec.fallback,
         max_batch=spec.cloud_worker.max_batch,
         max_wait_seconds=spec.cloud_worker.max_wait_seconds,
+        hard_samples_to=spec.hard_samples_to,
     )
 
 

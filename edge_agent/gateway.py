@@ -129,7 +129,8 @@ class Gateway:
         if not is_signed(message.body, worker.secret):
             raise Refused("forged", topic=message.topic, field="mac",
                           expected=f"the signature of {name}'s launch", got="another or none")  # fmt: skip
-        if params.get("job", worker.task.job) != worker.task.job:
+        bound = worker.task.inference.hard_samples_to if worker.task.inference is not None else None
+        if params.get("job", worker.task.job) not in (worker.task.job, bound):
             raise Refused("wrong-job", topic=message.topic, field="job", expected=worker.task.job, got=params["job"])
         return event
 

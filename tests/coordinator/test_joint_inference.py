@@ -108,7 +108,7 @@ def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
     parameters = [{"key": "threshold", "value": 0.8}, {"key": "left-out"}]
     service = _running(
         hardSampleRule={"name": "margin", "parameters": parameters, "temperature": 2.0},
-        deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5},
+        deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5}, hardSamplesTo="learn",
     )  # fmt: skip
     service = _changed(
         service,
@@ -116,7 +116,7 @@ def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
         edgeWorker={"model": {"name": "small"}, "scriptBootFile": "edge.py", "scriptDir": "/code",
                     "parameters": [{"key": "width", "value": 3}]},
         hardSampleRule={"name": "margin", "parameters": parameters, "temperature": 2.0},
-        deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5},
+        deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5}, hardSamplesTo="learn",
     )  # fmt: skip
     tasks = _tasks(service)
     assert list(tasks) == [
@@ -131,6 +131,7 @@ def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
     assert edge.inference.model_dump() == {
         "rule": "margin", "rule_parameters": {"threshold": 0.8}, "temperature": 2.0, "deadline_seconds": 0.2,
         "requests_per_second": 5.0, "bytes_per_second": None, "fallback": "error", "max_batch": 7,
+        "hard_samples_to": "learn",
         "max_wait_seconds": 0.001,
     }  # fmt: skip
 

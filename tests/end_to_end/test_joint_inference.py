@@ -16,8 +16,9 @@ import msgpack
 import numpy as np
 import pytest
 
-from heliograph.bus.tensors import write
-from heliograph.bus.topics import STATUS
+from heliograph.bus.event import decode
+from heliograph.bus.tensors import TensorFile, write
+from heliograph.bus.topics import HARD_SAMPLE, STATUS
 from heliograph.client import AsyncClient
 from heliograph.inference.inputs import as_tree, pack
 from heliograph.simulations.cluster import LocalCluster
@@ -265,6 +266,27 @@ async def test_a_rule_and_weights_change_while_it_serves(tmp_path: Path) -> None
         assert "expected w of shape (2,)" in status["edges"]["edge-1"]["trouble"]
         assert (await device.of(EASY))["result"] == 0  # the weights before keep serving
         assert status["edges"]["edge-1"]["model"] == weights.digest
+
+
+async def test_a_bound_incremental_job_gets_each_hard_sample_once(tmp_path: Path) -> None:
+    async with _served(tmp_path) as (_, client, device):
+        await client.resources("services").update(_service(hardSamplesTo="learn"))
+        async with client.bus.subscribe(HARD_SAMPLE.filter(job="learn", edge="edge-1")) as samples:
+            async with asyncio.timeout(10):
+                first = asyncio.create_task(anext(samples))
+                while not first.done():  # until the worker has the new settings
+                    await device.of(HARD)
+            for value in (2.0, EASY, 3.0):
+                await device.of(value)
+            found: list[float] = []
+            async with asyncio.timeout(10):
+                while found[-1:] != [3.0]:
+                    sample = HARD_SAMPLE.validate(decode((await anext(samples)).body).data, "")
+                    assert sample.scores == [0.5, 0.5]
+                    assert sample.data is not None
+                    with TensorFile(sample.data.inline or b"", "sample") as file:
+                        found.append(float(file.numpy("x").flat[0]))
+    assert [value for value in found if value != HARD] == [2.0, 3.0]
 
 
 async def test_stopped_nobody_answers_and_started_again_they_do(tmp_path: Path) -> None:

@@ -163,6 +163,7 @@ class JointInference:
             return
         for (asked, _), each in zip(samples, judged, strict=True):
             if each.hard:
+                serving.hard(each.x, each.scores)
                 serving.spawn(self._settle_for(serving, asked, each))
             else:
                 serving.answer(asked, self._shallow.edge_answer(each))

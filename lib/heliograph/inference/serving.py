@@ -58,6 +58,7 @@ class Serving:
     Args:
         send: publishes answers, in the loop.
         offload: asks the cloud's model; see ``Offloader.ask``.
+        keep: publishes a hard sample with its scores, where an incremental job wants them.
         said: called with a line about trouble that no requester can be told.
     """
 
@@ -70,7 +71,9 @@ class Serving:
         send: Send,
         offload: Callable[[bytes, float], Awaitable[dict[str, Any]]] | None,
         said: Callable[[str], None],
+        keep: Callable[[Any, Any], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
+        self._keep = keep
         self.service = service
         self.spec = spec
         self.offload = offload
@@ -173,6 +176,11 @@ class Serving:
                 break
             batch.append(item)
         return batch
+
+    def hard(self, x: Any, scores: Any) -> None:
+        """The rule found a sample hard: told once, whoever answers it."""
+        if self._keep is not None and self.spec.hard_samples_to is not None:
+            self.spawn(self._keep(x, scores))
 
     def answer(self, asked: Asked, answer: Answer) -> None:
         """An answer of the edge's side goes to who asked."""

@@ -129,8 +129,9 @@ class Gateway:
         if not is_signed(message.body, worker.secret):
             raise Refused("forged", topic=message.topic, field="mac",
                           expected=f"the signature of {name}'s launch", got="another or none")  # fmt: skip
-        if params.get("job", worker.task.job) != worker.task.job:
-            raise Refused("wrong-job", topic=message.topic, field="job", expected=worker.task.job, got=params["job"])
+        for field, own in (("job", worker.task.job), ("service", worker.task.job), ("worker", name)):
+            if params.get(field, own) != own:
+                raise Refused(f"wrong-{field}", topic=message.topic, field=field, expected=own, got=params[field])
         return event
 
     def _from_device(self, topic: Topic[Any], params: dict[str, str], message: Message) -> tuple[Event, bytes]:

@@ -142,6 +142,12 @@ class NatsBus(Bus):
         """Whether an answer may be sent there: an inbox, or a subject under the root's ``reply``."""
         return subject.startswith(("_INBOX.", f"{self._dotted_root}reply."))
 
+    def _reply_subject(self, address: str) -> str:
+        return address if self.is_inbox(address) else self.subject(address)
+
+    def _reply_address(self, subject: str) -> str:
+        return subject if self.is_inbox(subject) else self.address(subject)
+
     @property
     def client(self) -> Client:
         """The connected client. Raises Unreachable where the link is down."""
@@ -168,7 +174,8 @@ class NatsBus(Bus):
         subject = self.subject(topic)
         hdrs = dict(headers) if headers else None
         if declared.stream is None or declared.node_only:
-            await self._guard(self.client.publish(subject, body, reply=reply_to or "", headers=hdrs))
+            reply = self._reply_subject(reply_to) if reply_to else ""
+            await self._guard(self.client.publish(subject, body, reply=reply, headers=hdrs))
             return 0
         answer = await self._guard(self.client.request(subject, body, timeout=PUBLISH_TIMEOUT, headers=hdrs))
         return stored_at(answer.data, topic)
@@ -241,7 +248,7 @@ class NatsBus(Bus):
                 Message(
                     self.address(message.subject),
                     message.data,
-                    reply_to=message.reply or None,
+                    reply_to=self._reply_address(message.reply) or None,
                     headers=message.headers or {},
                 )
             )

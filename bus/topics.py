@@ -236,8 +236,9 @@ BIG_MODEL = Topic(
     "The same in the cloud: replicas of the deep model share it.", max_size=8 * MIB,
 )  # fmt: skip
 ANSWER = Topic(
-    "inference/{service}/answer/{client}/{id}", payloads.Anything, "inference", ("agent",), ("anonymous", "worker"),
-    "The deep model's answer, back on the node.", bridged="down", max_size=8 * MIB,
+    "inference/{service}/answer/{edge}/{client}/{id}", payloads.Anything, "inference", ("cloud-worker", "agent"),
+    ("agent", "anonymous", "worker"), "The deep model's answer, to the agent and from it to who asked on the node.",
+    bridged="down", max_size=8 * MIB,
 )  # fmt: skip
 LOG = Topic(
     "log/{component}/#", payloads.LogRecord, "log", ("coordinator", "agent", "worker", "cloud-worker"), ("operator",),

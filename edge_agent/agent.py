@@ -124,7 +124,7 @@ class Agent:
             self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded,
             self._log.warn,
         )
-        self._offload = OffloadRelay(self._node, self._cloud, self._edge, self._background)
+        self._offload = OffloadRelay(self._node, self._cloud, self._edge)
         place = f"{config.state.name}, journal {self._journal.uuid}"
         self._claim = NameClaim(self._cloud, self._edge, place, self._background)
         self._desired = Desired(edge=self._edge, generation=Generation())
@@ -155,7 +155,7 @@ class Agent:
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
-                    for part in (self._gateway.run, self._offload.run):
+                    for part in (self._gateway.run, self._offload.carry_up, self._offload.carry_down):
                         group.create_task(keep_running(part, self._world, self._log.warn))
                 group.create_task(self._until_journal_fails())
                 group.create_task(self._claim.run())

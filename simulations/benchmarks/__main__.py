@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from heliograph.simulations.benchmarks import aggregation, node, startup
+from heliograph.simulations.benchmarks import aggregation, inference, node, startup
 from heliograph.simulations.benchmarks.echo import EchoResult, echo_rounds
 
 OUTPUT = Path("build/bench.json")
@@ -110,10 +110,25 @@ def node_figures() -> dict[str, Figure]:
     }
 
 
+def inferences() -> dict[str, Figure]:
+    runs = [asyncio.run(inference.measure()) for _ in range(3)]
+    laps = {name: [lap for run in runs for lap in run[name]] for name in runs[0]}
+    found = {}
+    for name, middle, tail in (("application", 2, 5), ("device, edge", 1, 4), ("device, offloaded", 3, 7)):
+        found[f"inference, {name}, p50"] = figure(laps[name], "ms", middle)
+        found[f"inference, {name}, p99"] = figure(laps[name], "ms", tail, 0.99)
+    found["inference, a 1920 × 1080 frame offloaded"] = figure(laps["frame"], "ms", 60)
+    found["its bytes on the wire"] = figure([each / 1e6 for each in laps["frame bytes"]], "MB", 6.3)
+    found["edge answers"] = rate(laps["rate, edge"], "/s", 2500)
+    found["offloads of one edge"] = rate(laps["rate, offloaded"], "/s", 1000)
+    return found
+
+
 BENCHMARKS: dict[str, Callable[[], dict[str, Figure]]] = {
     "start": starts,
     "sum": sums,
     "node": node_figures,
+    "inference": inferences,
     "echo-1kb": echo_small,
     "echo-1mb": echo_large("1 MB", 1_000_000, 40, 60),
     "echo-10mb": echo_large("10 MB", 10_000_000, 20, 250),

@@ -390,7 +390,7 @@ def test_what_anyone_may_do_is_exactly_this() -> None:
     for allowed in (cloud, node):
         words = {subject.split(".")[1] for subject in allowed.subscribe}
         assert words <= {"status", "reply", "ack"} | ({"inference"} if allowed is node else set())
-    assert "heliograph.inference.*.answer.*.*" in node.subscribe
+    assert "heliograph.inference.*.answer.*.*.*" in node.subscribe
 
 
 @pytest.mark.parametrize("edge", ["*", ">", "a.b", "a.>", "A", "edge 1"])

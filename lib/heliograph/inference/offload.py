@@ -54,7 +54,7 @@ class Offloader:
             return
         async with self._opening:
             if self._reading is None:
-                pattern = f"inference/{self._service}/answer/{self._client}/+"
+                pattern = ANSWER.filter(service=self._service, client=self._client)
                 answers = await self._stack.enter_async_context(self._bus.subscribe(pattern))
                 self._reading = asyncio.create_task(self._read(answers))
 

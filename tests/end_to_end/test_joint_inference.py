@@ -1,0 +1,248 @@
+"""A joint inference service over real processes: devices ask, edge and cloud answer, whatever is cut or changed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import msgpack
+import numpy as np
+import pytest
+
+from heliograph.bus.tensors import write
+from heliograph.bus.topics import STATUS
+from heliograph.client import AsyncClient
+from heliograph.inference.inputs import as_tree, pack
+from heliograph.simulations.cluster import LocalCluster
+
+MODEL = """
+import numpy as np
+class Line:
+    '''Two classes: sure of the second where the first number is 0. Its weights are what is added to the scores.'''
+    def __init__(self, scores):
+        self.w = np.zeros(2)
+        self.scores = scores
+    def get(self):
+        return {"w": self.w.copy()}
+    def set(self, arrays):
+        if set(arrays) != {"w"} or arrays["w"].shape != (2,):
+            raise ValueError("expected w of shape (2,)")
+        self.w[:] = arrays["w"]
+    def __call__(self, batch):
+        rows = []
+        for x in batch:
+            if x.flat[0] == 13:
+                raise RuntimeError("thirteen")
+            rows.append(self.scores(x) + self.w)
+        return rows
+"""
+EDGE = MODEL + """
+from heliograph import JointInference
+JointInference("line", edge=Line(lambda x: np.array([0.5, 0.5]) if x.flat[0] else np.array([0.1, 0.9]))).serve()
+"""
+CLOUD = MODEL + """
+from heliograph import BigModel
+BigModel("line", Line(lambda x: np.array([0.8, 0.2]))).serve()
+"""
+EASY, HARD, BAD = 0.0, 1.0, 13.0
+
+
+def _service(**spec: Any) -> dict[str, Any]:
+    return {
+        "kind": "JointInferenceService",
+        "metadata": {"name": "line"},
+        "spec": {
+            "edgeWorker": {"model": {"name": "shallow"}, "scriptBootFile": "edge.py"},
+            "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"},
+            "hardSampleRule": {"name": "threshold", "parameters": [{"key": "value", "value": 0.7}]},
+            "deadlineSeconds": 1.0,
+        }
+        | spec,
+    }
+
+
+class Device:
+    """Asks on a node's broker, as any MQTT 3.1.1 client can."""
+
+    def __init__(self, client: aiomqtt.Client) -> None:
+        self._client = client
+        self._waiting: dict[str, asyncio.Future[bytes]] = {}
+        self._number = 0
+
+    async def read(self) -> None:
+        async for message in self._client.messages:
+            if waiting := self._waiting.pop(str(message.topic), None):
+                waiting.set_result(bytes(message.payload))
+
+    async def ask(self, tree: dict[str, Any], form: str = "msgpack") -> dict[str, Any]:
+        self._number += 1
+        reply = f"heliograph/reply/device/{self._number}"
+        self._waiting[reply] = asyncio.get_running_loop().create_future()
+        body = pack(tree | {"reply_to": reply}) if form == "msgpack" else json.dumps(tree | {"reply_to": reply})
+        await self._client.publish("heliograph/inference/line/request", body)
+        async with asyncio.timeout(10):
+            answer = await self._waiting[reply]
+        found: dict[str, Any] = msgpack.unpackb(answer) if form == "msgpack" else json.loads(answer)
+        return found
+
+    async def of(self, value: float, **more: Any) -> dict[str, Any]:
+        return await self.ask({"input": as_tree(np.full((4, 4), value, np.float32))} | more)
+
+
+@asynccontextmanager
+async def _device(cluster: LocalCluster) -> AsyncIterator[Device]:
+    broker = cluster.nodes["edge-1"].broker
+    assert broker is not None
+    async with aiomqtt.Client("127.0.0.1", broker.mqtt_port) as client:
+        await client.subscribe("heliograph/reply/device/+")
+        device = Device(client)
+        reading = asyncio.create_task(device.read())
+        try:
+            yield device
+        finally:
+            reading.cancel()
+
+
+@asynccontextmanager
+async def _served(tmp_path: Path) -> AsyncIterator[tuple[LocalCluster, AsyncClient, Device]]:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "edge.py").write_text(EDGE)
+    (code / "cloud.py").write_text(CLOUD)
+    async with (
+        LocalCluster(tmp_path / "cluster", ["edge-1"], code=(code,), relayed=("edge-1",)) as cluster,
+        AsyncClient(cluster.server) as client,
+        _device(cluster) as device,
+    ):
+        for name in ("shallow", "deep"):
+            await client.models.create({"kind": "Model", "metadata": {"name": name}})
+        await client.resources("services").create(_service())
+        await _until_joint(device)
+        yield cluster, client, device
+
+
+async def _until_joint(device: Device, within: float = 20) -> float:
+    """Seconds until the cloud answers a hard sample."""
+    began = time.monotonic()
+    while True:
+        try:
+            async with asyncio.timeout(within):
+                answer = await asyncio.wait_for(device.of(HARD), 1.0)
+        except TimeoutError:
+            answer = {}
+        if answer.get("by") == "cloud":
+            return time.monotonic() - began
+        assert time.monotonic() - began < within, answer
+        await asyncio.sleep(0.05)
+
+
+async def _status(client: AsyncClient, holds: Any) -> dict[str, Any]:
+    async with asyncio.timeout(20), client.bus.subscribe(STATUS.filter(resource="services")) as changes:
+        while True:
+            status: dict[str, Any] = (await client.resources("services").get("line"))["status"]
+            if holds(status):
+                return status
+            await anext(changes)
+
+
+async def test_devices_are_answered_by_edge_or_cloud_and_each_bad_request_by_its_error(tmp_path: Path) -> None:
+    async with _served(tmp_path) as (cluster, client, device):
+        easy, hard = await device.of(EASY), await device.of(HARD)
+        assert (easy["result"], easy["by"], easy["degraded"]) == (1, "edge", False)
+        assert (hard["result"], hard["by"], hard["degraded"]) == (0, "cloud", False)
+        assert hard["scores"] == [0.8, 0.2]
+        assert 0 < easy["seconds"] < 1
+        as_json = await device.ask({"input": [[0.0, 1.0], [2.0, 3.0]]}, "json")
+        assert as_json["by"] == "edge"
+        tree = as_tree(np.zeros((4, 4), np.float32))
+        for wrong, field in (
+            ({"input": tree | {"data": b"123"}}, "input.data"),
+            ({"input": tree | {"dtype": "object"}}, "input.dtype"),
+            ({"input": tree | {"shape": [4, 5]}}, "input.data"),
+            ({"input": as_tree(np.full((4, 4), np.nan, np.float32))}, "input"),
+            ({"input": {"image": b"no image"}}, "input.image"),
+            ({"input": tree, "deadline": 0}, "deadline"),
+            ({"input": tree, "deadline": -1}, "deadline"),
+            ({}, "input"),
+        ):
+            error = (await device.ask(wrong))["error"]
+            assert error["field"] == field, error
+            assert error["expected"]
+        raised = await device.of(BAD)
+        assert raised["error"]["code"] == "model-failed"
+        assert "RuntimeError: thirteen" in raised["error"]["got"]
+        assert (await device.of(EASY))["by"] == "edge"  # the worker lives
+        status = await _status(client, lambda status: status["total"].get("errors", 0) >= 9)
+        total = status["total"]
+        assert total["requests"] == total["byEdge"] + total["byCloud"] + total["errors"]
+        assert total["hard"] == total["byCloud"] + total["degraded"]  # a hard sample is one request
+        example = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(Path(__file__).parents[2] / "examples" / "device_inference.py"), "127.0.0.1"),
+            *(str(cluster.nodes["edge-1"].broker.mqtt_port), "line"),  # type: ignore[union-attr]
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await example.communicate()
+        assert said.decode().startswith("1 by the edge, in ")
+
+
+async def test_without_the_cloud_the_edge_goes_on_at_its_own_speed_and_finds_back(tmp_path: Path) -> None:
+    async with _served(tmp_path) as (cluster, _, device):
+        relay = cluster.nodes["edge-1"].relay
+        assert relay is not None
+        relay.cut("blackhole")
+        laps = []
+        for _ in range(12):
+            began = time.monotonic()
+            answer = await device.of(HARD, deadline=0.2)
+            laps.append(time.monotonic() - began)
+            assert (answer["by"], answer["degraded"], answer["result"]) == ("edge", True, 0)
+        assert max(laps) < 0.2 + 0.15  # no request exceeds its deadline by more than the way
+        assert sum(lap > 0.15 for lap in laps) <= 4  # the breaker is open after three; a probe may come between
+        assert (await device.of(EASY))["degraded"] is False
+        relay.restore()
+        assert await _until_joint(device, 5) < 2.0
+
+
+async def test_a_rule_and_weights_change_while_it_serves(tmp_path: Path) -> None:
+    async with _served(tmp_path) as (_, client, device):
+        services = client.resources("services")
+        lower = {"name": "threshold", "parameters": [{"key": "value", "value": 0.3}]}
+        await services.update(_service(hardSampleRule=lower))
+        async with asyncio.timeout(10):
+            while (await device.of(HARD))["by"] != "edge":
+                await asyncio.sleep(0.02)
+        weights = write({"w": np.array([5.0, 0.0])}, tmp_path / "weights")
+        ref = json.loads(weights.model_dump_json(exclude_none=True))
+        await client.models.update({"kind": "Model", "metadata": {"name": "shallow"}, "spec": {"weights": ref}})
+        async with asyncio.timeout(10):
+            while (await device.of(EASY))["result"] != 0:
+                await asyncio.sleep(0.02)
+        wrong = write({"w": np.zeros(3)}, tmp_path / "weights")
+        ref = json.loads(wrong.model_dump_json(exclude_none=True))
+        await client.models.update({"kind": "Model", "metadata": {"name": "shallow"}, "spec": {"weights": ref}})
+        status = await _status(client, lambda status: status["edges"]["edge-1"].get("trouble"))
+        assert "expected w of shape (2,)" in status["edges"]["edge-1"]["trouble"]
+        assert (await device.of(EASY))["result"] == 0  # the weights before keep serving
+        assert status["edges"]["edge-1"]["model"] == weights.digest
+
+
+async def test_stopped_nobody_answers_and_started_again_they_do(tmp_path: Path) -> None:
+    async with _served(tmp_path) as (_, client, device):
+        services = client.resources("services")
+        await services.stop("line")
+        await _status(client, lambda status: status["phase"] == "Stopped")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(8):
+                while True:
+                    await asyncio.wait_for(device.of(EASY), 0.5)
+        await services._ask("start", {"name": "line"})
+        await _until_joint(device)
+        await services.delete("line")
+        assert await services.list() == []

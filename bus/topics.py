@@ -254,8 +254,8 @@ _BY_FIRST_WORD = {first: tuple(each for each in TOPICS if each.words[0] == first
                   dict.fromkeys(topic.words[0] for topic in TOPICS)}  # fmt: skip
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "services": ("create", "list", "get", "update", "delete", "status", "start", "stop"),
     "jobs": ("create", "list", "get", "update", "delete", "status", "stop"),
+    "services": ("create", "list", "get", "update", "delete", "status", "start", "stop"),
     "models": ("create", "list", "get", "update", "delete"),
     "datasets": ("create", "list", "get", "update", "delete"),
     "algorithms": ("create", "list", "get", "update", "delete"),

@@ -39,11 +39,12 @@ class Services:
         self._begun = True
 
     async def run(self) -> None:
-        """Shows new numbers, and keeps them."""
+        """Keeps new numbers, and shows them."""
         while True:
-            for service in self._count():
+            found = self._count()
+            await self._statistics.save()  # first: what has been shown is not lost
+            for service in found:
                 await self._look_at(service)
-            await self._statistics.save()
             await self._world.sleep(COUNTED_EVERY)
 
     async def look(self) -> None:

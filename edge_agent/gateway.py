@@ -129,9 +129,11 @@ class Gateway:
         if not is_signed(message.body, worker.secret):
             raise Refused("forged", topic=message.topic, field="mac",
                           expected=f"the signature of {name}'s launch", got="another or none")  # fmt: skip
-        bound = worker.task.inference.hard_samples_to if worker.task.inference is not None else None
-        if params.get("job", worker.task.job) not in (worker.task.job, bound):
-            raise Refused("wrong-job", topic=message.topic, field="job", expected=worker.task.job, got=params["job"])
+        task = worker.task
+        bound = task.inference.hard_samples_to if task.inference is not None else None
+        for field, own in (("job", (task.job, bound)), ("service", (task.job,)), ("worker", (name,))):
+            if params.get(field, own[0]) not in own:
+                raise Refused(f"wrong-{field}", topic=message.topic, field=field, expected=own[0], got=params[field])
         return event
 
     def _from_device(self, topic: Topic[Any], params: dict[str, str], message: Message) -> tuple[Event, bytes]:

@@ -80,7 +80,7 @@ KINDS: dict[str, type[Resource]] = {
 }
 
 
-_BRANCH = re.compile(r"(constrained-)?(bool|int|float|str)|literal\[.*\]")
+_BRANCH = re.compile(r"(constrained-)?(bool|int|float|str)|(literal|list)\[.*\]")
 """What pydantic appends to a field's path for each of the types that the field may have."""
 
 
@@ -114,7 +114,8 @@ def refusal_of(error: ValidationError, topic: str = "") -> Refused:
         place = place[:-1]
     else:
         branches = [first]
-    others = list(dict.fromkeys(_path(each["loc"]) for each in findings if each not in branches))[:5]
+    refused = [each for each in findings if each not in branches and not _is_alternative(each["loc"], place)]
+    others = list(dict.fromkeys(_path(each["loc"]) for each in refused))[:5]
     return Refused(
         "unknown-field" if kind == "extra_forbidden" else "invalid",
         topic=topic,
@@ -126,7 +127,13 @@ def refusal_of(error: ValidationError, topic: str = "") -> Refused:
 
 
 def _path(place: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    words = [part for part in place if isinstance(part, int) or "[" not in part]  # no field's name, but a branch's
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words).lstrip(".")
+
+
+def _is_alternative(place: tuple[int | str, ...], wrong: tuple[int | str, ...]) -> bool:
+    """Whether ``place`` is another type that what holds ``wrong`` may have."""
+    return bool(place) and wrong[: len(place) - 1] == place[:-1] and _BRANCH.fullmatch(str(place[-1])) is not None
 
 
 def _expected(finding: ErrorDetails) -> str:

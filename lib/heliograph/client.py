@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import HeliographError, LinkDown, Refused, Unreachable
 from heliograph.bus.event import decode
-from heliograph.bus.resources import ENDED
+from heliograph.bus.resources import ENDED, FederatedTask
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT, REQUEST, STATUS, VERBS
 from heliograph.bus.transport import Message
@@ -74,13 +74,19 @@ class Resources:
         found: Document = await self._ask("stop", {"name": name})
         return found
 
+    async def start(self, name: str) -> Document:
+        """Starts again what was stopped; a service can be."""
+        found: Document = await self._ask("start", {"name": name})
+        return found
+
     async def watch(self, name: str) -> AsyncIterator[Document]:
-        """The resource now, and again each time it changes; a job's until it has ended."""
+        """The resource now, and again each time it changes; a job until it has ended, others until they are deleted."""
+        ends = ENDED if self._plural == FederatedTask.plural else ()
         bus = self._client.bus
         async with bus.subscribe(STATUS.at(resource=self._plural, name=name)) as messages:
             document = await self.get(name)
             yield document
-            while document.get("status", {}).get("phase") not in ENDED:
+            while document.get("status", {}).get("phase") not in ends:
                 try:
                     async with asyncio.timeout(5):
                         message = await anext(messages)
@@ -124,6 +130,7 @@ class AsyncClient:
         inbox = f"{root.replace('/', '.')}.reply.{name}"
         self.bus = connect(self.server.url, root=root, world=world, name=name, inbox=inbox)
         self.jobs = Resources(self, "jobs")
+        self.services = Resources(self, "services")
         self.models = Resources(self, "models")
         self.datasets = Resources(self, "datasets")
         self.algorithms = Resources(self, "algorithms")
@@ -213,6 +220,7 @@ class Client:
             self._stop()
             raise
         self.jobs = BlockingResources(self._client.jobs, self)
+        self.services = BlockingResources(self._client.services, self)
         self.models = BlockingResources(self._client.models, self)
         self.datasets = BlockingResources(self._client.datasets, self)
         self.algorithms = BlockingResources(self._client.algorithms, self)
@@ -269,6 +277,9 @@ class BlockingResources:
 
     def stop(self, name: str) -> Document:
         return self._client._run(self._resources.stop(name))
+
+    def start(self, name: str) -> Document:
+        return self._client._run(self._resources.start(name))
 
     def watch(self, name: str) -> Iterator[Document]:
         stream = self._resources.watch(name)

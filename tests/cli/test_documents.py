@@ -40,9 +40,9 @@ def _error(tmp_path: Path, content: str | bytes, name: str = "a.yaml") -> str:
     [
         ("", "a.yaml: expected a document with kind, metadata and spec, got an empty file"),
         ("# nothing\n---\n---\n", "a.yaml: expected a document with kind, metadata and spec, got an empty file"),
-        ("kind: Mode\nmetadata: {name: x}", "a.yaml:1 field kind: expected FederatedTask or Dataset or Model or"),
+        ("kind: Mode\nmetadata: {name: x}", "a.yaml:1 field kind: expected FederatedTask or JointInference"),
         ("\nmetadata: {name: x}", "a.yaml:2 field kind: expected FederatedTask or"),
-        ("kind: Edge\nmetadata: {name: x}", "a.yaml:1 field kind: expected FederatedTask or Dataset or Model or Algo"),
+        ("kind: Edge\nmetadata: {name: x}", "a.yaml:1 field kind: expected FederatedTask or JointInference"),
         ("kind: Model\nmetadata: {name: Bad_Name}", f"a.yaml:2 field metadata.name: expected {LABEL}, got Bad_Name"),
         ("kind: Model\nmetadata:\n  name: 3", "a.yaml:3 field metadata.name: expected a valid string, got 3"),
         ("kind: Model", "a.yaml:1 field metadata: expected a value, got nothing"),

@@ -12,16 +12,24 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 COLUMNS = {
     "jobs": "NAME PHASE ROUND EDGES METRICS AGE NOTE",
+    "services": "NAME PHASE EDGES REQUESTS OFFLOAD AGREEMENT P50 P99 AGE NOTE",
     "edges": "NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS",
     "models": "NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION",
     "datasets": "NAME EDGES SAMPLES FORMAT COLUMNS NOTE",
     "algorithms": "NAME EDGES PARAMETERS DESCRIPTION",
 }
+SERVICE = """
+kind: JointInferenceService
+metadata: {name: seen}
+spec:
+  edgeWorker: {model: {name: s}, scriptBootFile: edge.py}
+  cloudWorker: {model: {name: s}, scriptBootFile: deep.py}
+"""
 DATASET = "kind: Dataset\nmetadata: {name: digits}\nspec: {nodeName: edge-9, url: digits.npz}\n"
 
 
 async def test_empty_lists_are_empty_in_each_form(cli: Any) -> None:
-    for plural in ("jobs", "models", "datasets"):  # before the tests below make some
+    for plural in ("jobs", "services", "models", "datasets"):  # before the tests below make some
         table = await cli("get", plural)
         as_json, as_yaml = await cli("get", plural, "-o", "json"), await cli("get", plural, "-o", "yaml")
         assert (table.code, table.out, table.err) == (0, "", f"there are no {plural}\n")
@@ -33,6 +41,8 @@ async def test_every_kind_in_each_form(cli: Any, job: Any) -> None:
     pending = job("shown", participants="all").replace("edge-1", "edge-9")
     assert (await cli("apply", "-f", "-", stdin=pending)).code == 0
     assert (await cli("apply", "-f", "-", stdin=DATASET)).code == 0
+    applied = await cli("apply", "-f", "-", stdin=SERVICE)
+    assert applied.out == "service/seen created (Pending): model s does not exist\n"
     for plural, columns in COLUMNS.items():
         table = await cli("get", plural)
         as_json, as_yaml = await cli("get", plural, "-o", "json"), await cli("get", plural, "-o", "yaml")

@@ -38,7 +38,7 @@ def test_topics_loads_neither_a_broker_client_nor_rich() -> None:
 def test_help_names_every_command_and_fits_a_terminal(typed: Any) -> None:
     ran = typed("--help")
     assert (ran.code, ran.err) == (0, "")
-    for command in ("apply", "get", "watch", "logs", "stop", "delete", "topics", "agent", "coordinator"):
+    for command in ("apply", "get", "watch", "logs", "stop", "start", "delete", "topics", "agent", "coordinator"):
         assert f"\n  {command} " in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
     assert "exit code says how: 0 succeeded" in typed("watch", "--help").out
@@ -61,15 +61,16 @@ def test_the_version(typed: Any) -> None:
         ("--frobnicate", "no such option: --frobnicate. Try 'heliograph --help'."),
         ("get", "missing argument 'KIND'. Try 'heliograph get --help'."),
         ("get jobs -o xml", "'xml' is not one of 'table', 'json', 'yaml'. Try 'heliograph get --help'."),
-        ("get pods", "expected jobs or models or datasets or algorithms or edges, got pods."),
+        ("get pods", "expected jobs or services or models or datasets or algorithms or edges, got pods."),
         ("get jobs/one two", "expected jobs/NAME or jobs NAME, got jobs/one two."),
         ("get jobs Bad_Name", "value for NAME: expected a DNS label"),
         ("get jobs/", "value for NAME: expected a DNS label"),
         ("apply", "missing option '--file' / '-f'. Try 'heliograph apply --help'."),
-        ("watch models/one", "expected jobs/NAME, got models/one. Try 'heliograph watch --help'."),
-        ("watch one", "expected jobs/NAME, got one."),
+        ("watch models/one", "expected jobs/NAME or services/NAME, got models/one. Try 'heliograph watch --help'."),
+        ("watch one", "expected jobs/NAME or services/NAME, got one."),
         ("stop jobs", "expected jobs/NAME, got jobs. Try 'heliograph stop --help'."),
-        ("delete edges/edge-1", "expected jobs/NAME or models/NAME or datasets/NAME or algorithms/NAME, got edges/"),
+        ("start jobs/one", "expected services/NAME, got jobs/one. Try 'heliograph start --help'."),
+        ("delete edges/edge-1", "expected jobs/NAME or services/NAME or models/NAME or datasets/NAME or alg"),
         ("agent --name Bad_Name --cloud nats://a --node mqtt://a", "value for --name: expected a DNS label"),
         ("agent --name a --cloud nats://a --node mqtt://a --dataset x", "--dataset: expected NAME=VALUE, got x."),
         ("agent --name a --cloud nats://a --node mqtt://a --worker-nice 20", "--worker-nice: expected 0 to 19, got 2"),

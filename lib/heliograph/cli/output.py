@@ -36,6 +36,24 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+class Passing(str):
+    """A line that holds until the next one is said."""
+
+
+class Ticker:
+    """Says lines, each at once; in a terminal the next one takes a passing one's place."""
+
+    def __init__(self) -> None:
+        self._passing = False
+
+    def __call__(self, line: str) -> None:
+        clear = "\r\x1b[K" if self._passing else ""
+        self._passing = isinstance(line, Passing) and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        if self._passing:
+            line = line[: os.get_terminal_size(sys.stdout.fileno()).columns - 1]  # one that wraps cannot be cleared
+        print(f"{clear}{line}", end="" if self._passing else "\n", flush=True)
+
+
 def printable(text: object) -> str:
     """``text`` on one line, without characters that would steer a terminal."""
     return "".join(each if each.isprintable() else " " for each in str(text))

@@ -1,4 +1,4 @@
-"""``apply``, ``get``, ``watch``, ``logs``, ``stop`` and ``delete``: kubectl's verbs on a cluster's resources."""
+"""``apply``, ``get``, ``watch``, ``stop``, ``start``, ``delete``, …: kubectl's verbs on a cluster's resources."""
 
 from __future__ import annotations
 
@@ -18,26 +18,33 @@ T = TypeVar("T")
 CONNECT_TIMEOUT = 2.5
 """Seconds: time for one whole attempt, and for a broker that is just starting."""
 REQUEST_TIMEOUT = 5.0
-_WATCH = """Follow a job until it ends.
+_WATCH = """Follow a job until it ends, or a service until Ctrl-C.
 
 The exit code says how: 0 succeeded, 1 failed (or the cluster cannot be reached), 2 stopped, 3 deleted."""
+_KINDS = "jobs, services, edges, models, datasets or algorithms"
 _ORDER = ("apiVersion", "kind", "metadata", "spec", "status")
 
 _SERVER = "nats:// or mqtt:// of the cluster. Default: HELIOGRAPH_SERVER, or what 'heliograph up' started."
 ServerOption = Annotated[str | None, typer.Option(metavar="URL", help=_SERVER)]
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="Its name, unless given as KIND/NAME.")]
 OutputOption = Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="How to show it.")]
-JobArgument = Annotated[str, typer.Argument(metavar="jobs/NAME", help="The job; or jobs NAME, as two words.")]
-JobNameArgument = Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)]
+WorkArgument = Annotated[
+    str, typer.Argument(metavar="KIND/NAME", help="jobs/NAME or services/NAME; or jobs NAME, as two words.")
+]
+ServiceArgument = Annotated[
+    str, typer.Argument(metavar="services/NAME", help="The service; or services NAME, as two words.")
+]
+SecondWord = Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)]
 
 
 def register(app: typer.Typer) -> None:
     app.command(help="Create or update the resources of a file.")(apply)
-    app.command(help="Show jobs, edges, models, datasets or algorithms.")(get)
+    app.command(help=f"Show {_KINDS}.")(get)
     app.command(help=_WATCH)(watch)
     app.command(help="Follow the logs of all components until Ctrl-C.")(logs)
-    app.command(help="Stop a job; what it has trained so far is kept.")(stop)
-    app.command(help="Delete a job, model, dataset or algorithm.")(delete)
+    app.command(help="Stop a job, whose training so far is kept, or a service.")(stop)
+    app.command(help="Start a stopped service again.")(start)
+    app.command(help="Delete a job, service, model, dataset or algorithm.")(delete)
 
 
 def apply(
@@ -54,7 +61,7 @@ def apply(
 
 
 def get(
-    resource: Annotated[str, typer.Argument(metavar="KIND", help="jobs, edges, models, datasets or algorithms.")],
+    resource: Annotated[str, typer.Argument(metavar="KIND", help=f"{_KINDS}.")],
     name: NameArgument = None,
     output: OutputOption = "table",
     server: ServerOption = None,
@@ -68,12 +75,13 @@ def get(
     _show(plural, found, output, one is not None)
 
 
-def watch(resource: JobArgument, name: JobNameArgument = None, server: ServerOption = None) -> None:
-    from heliograph.cli.watch import watch_job
+def watch(resource: WorkArgument, name: SecondWord = None, server: ServerOption = None) -> None:
+    from heliograph.cli.output import Ticker
+    from heliograph.cli.watch import watch_resource
 
-    plural, one = _target(resource, name, verb="stop")  # what can be stopped has an end
+    plural, one = _target(resource, name, verb="stop")  # what can be stopped goes on for a while
     with _about(plural, one):
-        code = _ask(server, lambda client: watch_job(client, one))
+        code = _ask(server, lambda client: watch_resource(client, plural, one, Ticker()))
     raise typer.Exit(code)
 
 
@@ -89,7 +97,7 @@ def logs(
     _ask(server, lambda client: follow_logs(client, component, errors))
 
 
-def stop(resource: JobArgument, name: JobNameArgument = None, server: ServerOption = None) -> None:
+def stop(resource: WorkArgument, name: SecondWord = None, server: ServerOption = None) -> None:
     from heliograph.cli.output import say
 
     plural, one = _target(resource, name, verb="stop")
@@ -104,9 +112,26 @@ def stop(resource: JobArgument, name: JobNameArgument = None, server: ServerOpti
         say(f"{plural[:-1]}/{one} {_ask(server, stop_it)}")
 
 
+def start(resource: ServiceArgument, name: SecondWord = None, server: ServerOption = None) -> None:
+    from heliograph.cli.output import say
+
+    plural, one = _target(resource, name, verb="start")
+
+    async def start_it(client: AsyncClient) -> str:
+        resources = client.resources(plural)
+        before = (await resources.get(one))["status"]["phase"]
+        after = await resources.start(one)
+        if before != "Stopped":
+            return f"was not stopped ({before})"
+        return f"started ({after['status']['phase']}){_waiting(after)}"
+
+    with _about(plural, one):
+        say(f"{plural[:-1]}/{one} {_ask(server, start_it)}")
+
+
 def delete(
     resource: Annotated[str, typer.Argument(metavar="KIND/NAME", help="jobs/NAME, models/NAME, …; or two words.")],
-    name: JobNameArgument = None,
+    name: SecondWord = None,
     server: ServerOption = None,
 ) -> None:
     from heliograph.cli.output import say
@@ -136,17 +161,22 @@ async def _apply(client: AsyncClient, documents: list[FileDocument], dry_run: bo
 
 def _outcome(plural: str, before: dict[str, Any] | None, after: dict[str, Any], dry_run: bool) -> str:
     """``job/train created (Pending): what is missing``."""
-    from heliograph.cli.output import printable
-    from heliograph.cli.tables import failing
-
     if before is None:
         what = "created"
     else:
         what = "updated" if after["metadata"]["generation"] > before["metadata"]["generation"] else "unchanged"
     phase = "" if dry_run else after.get("status", {}).get("phase", "")
-    waiting = f": {printable(failing(after))}" if phase == "Pending" and failing(after) else ""
     told = f" ({phase or 'dry run'})" if phase or dry_run else ""
-    return f"{plural[:-1]}/{after['metadata']['name']} {what}{told}{waiting}"
+    return f"{plural[:-1]}/{after['metadata']['name']} {what}{told}{'' if dry_run else _waiting(after)}"
+
+
+def _waiting(document: dict[str, Any]) -> str:
+    """``: what is missing``, where something is."""
+    from heliograph.cli.output import printable
+    from heliograph.cli.tables import failing
+
+    missing = failing(document) if document.get("status", {}).get("phase") == "Pending" else ""
+    return f": {printable(missing)}" if missing else ""
 
 
 async def _stored(resources: Resources, name: str) -> dict[str, Any] | None:

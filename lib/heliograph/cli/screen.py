@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from heliograph.cli.job_progress import JobProgress
 from heliograph.cli.output import coloured, paint, printable, say
 from heliograph.cli.tables import size
-from heliograph.cli.watch import Progress
 from heliograph.simulations.display import State
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Lines:
         say(f"{title}: {counts}" if counts else title)
 
     def document(self, document: Mapping[str, Any]) -> None:
-        progress = self.__dict__.setdefault("_progress", Progress(document["metadata"]["name"]))
+        progress = self.__dict__.setdefault("_progress", JobProgress(document["metadata"]["name"]))
         for line in progress.lines(document):
             say(line)
 

@@ -53,6 +53,18 @@ def size(number: int) -> str:
     return f"{value:.3g} GB"
 
 
+def percent(share: float | None) -> str:
+    """``25.1 %``; empty where there is none."""
+    return f"{100 * share:.1f} %" if share is not None else ""
+
+
+def latency(seconds: float | None) -> str:
+    """``1.2 ms``, ``35 ms``, ``1.5 s``; empty where there is none."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.{0 if seconds >= 0.01 else 1}f} ms"
+
+
 def _job(document: Document, now: float) -> list[Cell]:
     spec, status = document.get("spec", {}), _status(document)
     rounds = status.get("rounds") or [{}]
@@ -64,6 +76,25 @@ def _job(document: Document, now: float) -> list[Cell]:
         f"{status.get('round', 0)}/{spec.get('rounds', '?')}",
         str(len(status.get("assignments", ()))),
         short_metrics(status.get("evaluation") or rounds[-1].get("evaluation") or rounds[-1].get("metrics")),
+        _age(document, now),
+        "; ".join(filter(None, [failing(document), ", ".join(lost)])),
+    ]
+
+
+def _service(document: Document, now: float) -> list[Cell]:
+    status = _status(document)
+    total, edges = status.get("total", {}), status.get("edges", {})
+    online = [each for each in edges.values() if each.get("trouble") != "offline"]
+    lost = [f"{total[key]} {key}" for key in ("degraded", "errors") if total.get(key)]
+    return [
+        _name(document),
+        status.get("phase", ""),
+        f"{len(online)}/{len(edges)}",
+        str(total.get("requests", 0)),
+        percent(total.get("offloadRatio")).replace(" ", ""),
+        percent(total.get("agreement")).replace(" ", ""),
+        latency(total.get("p50Seconds")).replace(" ", ""),
+        latency(total.get("p99Seconds")).replace(" ", ""),
         _age(document, now),
         "; ".join(filter(None, [failing(document), ", ".join(lost)])),
     ]
@@ -129,6 +160,7 @@ def _algorithm(document: Document, now: float) -> list[Cell]:
 
 _TABLES = {
     "jobs": ("NAME PHASE ROUND EDGES METRICS AGE NOTE", _job),
+    "services": ("NAME PHASE EDGES REQUESTS OFFLOAD AGREEMENT P50 P99 AGE NOTE", _service),
     "edges": ("NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS", _edge),
     "models": ("NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION", _model),
     "datasets": ("NAME EDGES SAMPLES FORMAT COLUMNS NOTE", _dataset),

@@ -1,0 +1,103 @@
+"""What has changed from one document of a job to the next, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from heliograph.cli.output import paint, printable
+from heliograph.cli.progress import Progress
+from heliograph.cli.tables import short_metrics
+
+NAMED = 16
+
+
+class JobProgress(Progress):
+    """What of a job has been told."""
+
+    kind = "job"
+    ends: ClassVar[dict[str, int]] = {"Succeeded": 0, "Failed": 1, "Stopped": 2}
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._round = 0
+        self._measured = 0
+        self._counts = {"refused": 0, "late": 0}
+
+    def _news(self, document: Mapping[str, Any], before: str) -> Iterator[str]:
+        status = document.get("status", {})
+        ended = self.phase in self.ends
+        if self.phase != before and not ended:
+            edges = ", ".join(sorted(status.get("assignments", {}).values())[:NAMED])
+            yield paint(f"{self.title} {self.phase}{f': {edges}' if self.phase == 'Running' else ''}", "bold")
+        yield from self._changed_conditions(status)
+        news = [*self._closed_rounds(document, ended), *self._not_counted("refused", status),
+                *self._not_counted("late", status)]  # fmt: skip
+        yield from (line for _, line in sorted(news, key=lambda each: each[0]))
+        if ended:
+            yield self._end(status)
+
+    def _closed_rounds(self, document: Mapping[str, Any], ended: bool) -> Iterator[tuple[int, str]]:
+        status = document.get("status", {})
+        total = document.get("spec", {}).get("rounds", "?")
+        records = status.get("rounds", ())
+        for record in records:
+            number, evaluation = record["round"], record.get("evaluation")
+            if number <= self._round:
+                if evaluation and number > self._measured:
+                    self._measured = number
+                    yield number, f"round {number} evaluated: {_metrics(evaluation)}"
+                continue
+            if record is records[-1] and not ended and not evaluation and _is_measured(document, number):
+                return  # its evaluation is on its way, and belongs on the same line
+            if evaluation:
+                self._measured = number
+            self._round = number
+            yield number, _round_line(record, total)
+
+    def _not_counted(self, kind: str, status: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+        count, notes = status.get(f"{kind}Count", 0), status.get(kind, ())
+        fresh = count - self._counts[kind]
+        self._counts[kind] = count
+        for each in notes[-fresh:] if fresh > 0 else ():
+            line = f"{kind}: {each['edge']}, round {each['round']}: {each['reason']}"
+            yield each["round"], paint(printable(line), "yellow")
+
+    def _end(self, status: Mapping[str, Any]) -> str:
+        style = {"Succeeded": "green", "Failed": "red"}.get(self.phase, "yellow")
+        complete = [each for each in status.get("conditions", ()) if each["type"] == "Complete"]
+        why = "".join(f": {each['message']}" for each in complete if each.get("message"))
+        lost = "".join(f", {count} {kind}" for kind, count in self._counts.items() if count)
+        return paint(printable(f"{self.title} {self.phase}{why}{lost}"), style)
+
+
+def _round_line(record: Mapping[str, Any], total: object) -> str:
+    width = len(str(total))
+    closed = f"  closed by {record['reason']}" if record.get("reason", "complete") != "complete" else ""
+    metrics = _metrics(record.get("evaluation") or record.get("metrics"))
+    return printable(
+        f"round {record['round']:>{width}}/{total}  {record['counted']} counted  "
+        f"{metrics + '  ' if metrics else ''}{record.get('durationSeconds', 0.0):.2f} s{closed}"
+    )
+
+
+def _parameters(worker: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = worker.get("workerSpec", {}).get("parameters", [])
+    return found
+
+
+def _metrics(metrics: Mapping[str, Any] | None) -> str:
+    return " ".join(short_metrics(metrics))
+
+
+def _is_measured(document: Mapping[str, Any], round: int) -> bool:
+    """Whether the global model of that round will be evaluated."""
+    spec = document.get("spec", {})
+    if "evaluationWorker" not in spec:
+        return False
+    trained = [found for worker in spec.get("trainingWorkers", ()) if (found := _parameters(worker))]
+    every = 1
+    for parameter in [*_parameters(spec.get("aggregationWorker", {})), *(trained[0] if trained else ())]:
+        if parameter["key"] == "rounds_between_validations" and isinstance(parameter.get("value"), int):
+            every = max(1, parameter["value"])
+    return bool(round % every == 0 or round == spec.get("rounds"))

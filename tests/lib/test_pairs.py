@@ -113,6 +113,7 @@ class TestObjectives:
         assert balanced[0] * 90 == pytest.approx(balanced[1] * 10)
         assert class_weights(labels, 3, "precision", strength=0).tolist() == [1, 1, 1]
 
+    @settings(deadline=None)
     @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.sampled_from(["recall", "precision"]))
     def test_weights_of_any_labels_are_positive_and_their_mean_is_1(self, labels: list[int], objective: str) -> None:
         weights = class_weights(np.array(labels), 5, objective)
@@ -174,6 +175,7 @@ class TestObjectives:
 class TestNearest:
     whole = st.integers(-50, 50)
 
+    @settings(deadline=None)
     @given(st.data(), st.integers(0, 12), st.sampled_from([1, 2, 7, 100_000]))
     def test_it_is_the_long_way_whatever_the_block(self, data: st.DataObject, count: int, block: int) -> None:
         """Whole numbers are exact in any order of summing, so that ties are ties."""

@@ -60,6 +60,7 @@ def assert_curve_is_the_rules(found: Curve, data: LabelledSet, rule: str) -> Non
         assert served(data, rule, parameters, found.temperature) == pytest.approx((offload, accuracy), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(sets(), st.sampled_from([1.0, 0.3, 3.0]))
 @pytest.mark.parametrize("rule", RULES)
 def test_every_point_is_what_the_rule_itself_does(rule: str, data: LabelledSet, temperature: float) -> None:
@@ -69,6 +70,7 @@ def test_every_point_is_what_the_rule_itself_does(rule: str, data: LabelledSet, 
     assert (found.edge_accuracy, found.cloud_accuracy) == (data.edge_correct.mean(), data.cloud_correct.mean())
 
 
+@settings(deadline=None)
 @given(sets(), st.floats(0, 1))
 @pytest.mark.parametrize("rule", ["threshold", "margin", "entropy", "ibt"])
 def test_no_value_of_the_parameter_is_off_the_curve(rule: str, data: LabelledSet, value: float) -> None:
@@ -77,6 +79,7 @@ def test_no_value_of_the_parameter_is_off_the_curve(rule: str, data: LabelledSet
     assert np.abs(found.offload - offload).min() < 1e-12
 
 
+@settings(deadline=None)
 @given(sets(), st.floats(0, 1))
 @pytest.mark.parametrize("rule", ["threshold", "entropy"])
 def test_the_choice_is_the_best_on_the_curve(rule: str, data: LabelledSet, wanted: float) -> None:

@@ -161,8 +161,9 @@ def test_what_cannot_be_tuned_is_refused() -> None:
     data = classified(50)
     with pytest.raises(Refused, match=r"field rule: expected one that looks at the scores: .*, got never"):
         tune(data, "never", {}, max_offload=0.5)
-    with pytest.raises(Refused, match=r"parameters\.valu: expected one of value"):
-        tune(data, "threshold", {"valu": 1}, max_offload=0.5)
+    for rule in ("threshold", "router"):
+        with pytest.raises(Refused, match=r"parameters\.valu: expected one of"):
+            tune(data, rule, {"valu": 1}, max_offload=0.5)
     logits = LabelledSet(np.array([[0.5, 0.5], [4.0, -1.0]]), np.ones(2, bool), np.ones(2, bool))
     with pytest.raises(Refused, match=r"edge_scores\[1\]: expected probabilities that sum to 1, .* Put a softmax"):
         tune(logits, "threshold", {}, max_offload=0.5)

@@ -125,7 +125,7 @@ def delete(
 def tune(
     resource: Annotated[str, typer.Argument(metavar="services/NAME", help="The service; or service NAME.")],
     data: Annotated[str, typer.Option(metavar="FILE.npz", help="Labelled samples with both models' answers.")],
-    name: JobNameArgument = None,
+    name: NameArgument = None,
     target_accuracy: Annotated[
         float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Reach this with the least offload.")
     ] = None,

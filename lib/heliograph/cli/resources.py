@@ -22,6 +22,10 @@ _WATCH = """Follow a job until it ends, or a service until Ctrl-C.
 
 The exit code says how: 0 succeeded, 1 failed (or the cluster cannot be reached), 2 stopped, 3 deleted."""
 _KINDS = "jobs, services, edges, models, datasets or algorithms"
+_TUNE = """Set a joint inference service's rule from labelled samples, and calibrate its scores.
+
+FILE.npz has edge_scores (samples x classes, probabilities; logits for the rule energy), labels (samples), and
+cloud_scores (samples x classes) or cloud_labels (samples)."""
 _ORDER = ("apiVersion", "kind", "metadata", "spec", "status")
 
 _SERVER = "nats:// or mqtt:// of the cluster. Default: HELIOGRAPH_SERVER, or what 'heliograph up' started."
@@ -45,6 +49,7 @@ def register(app: typer.Typer) -> None:
     app.command(help="Stop a job, whose training so far is kept, or a service.")(stop)
     app.command(help="Start a stopped service again.")(start)
     app.command(help="Delete a job, service, model, dataset or algorithm.")(delete)
+    app.command(help=_TUNE)(tune)
 
 
 def apply(
@@ -140,6 +145,38 @@ def delete(
     with _about(plural, one):
         _ask(server, lambda client: client.resources(plural).delete(one))
     say(f"{plural[:-1]}/{one} deleted")
+
+
+def tune(
+    resource: Annotated[str, typer.Argument(metavar="services/NAME", help="The service; or service NAME.")],
+    data: Annotated[str, typer.Option(metavar="FILE.npz", help="Labelled samples with both models' answers.")],
+    name: NameArgument = None,
+    target_accuracy: Annotated[
+        float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Reach this with the least offload.")
+    ] = None,
+    max_offload: Annotated[
+        float | None, typer.Option(metavar="SHARE", min=0, max=1, help="The best accuracy within this.")
+    ] = None,
+    rule: Annotated[str | None, typer.Option(metavar="RULE", help="Another rule than the service's.")] = None,
+    plot: Annotated[str | None, typer.Option(metavar="OUT.html", help="Write the curve as a page.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come of it.")] = False,
+    server: ServerOption = None,
+) -> None:
+    from pathlib import Path
+
+    from heliograph.cli.tune import Wish, tuner
+
+    plural, one = _target(resource, name, verb="update")
+    if plural != "services":
+        raise misused("KIND/NAME", expected="services/NAME", got=resource)
+    if (target_accuracy is None) == (max_offload is None):
+        got = "neither" if max_offload is None else "both"
+        raise misused("--target-accuracy", expected="it or --max-offload", got=got)
+    page = None if plot is None else Path(plot)
+    wish = Wish(Path(data), target_accuracy, max_offload, rule, page, dry_run)
+    run = tuner(one, wish)
+    with _about(plural, one):
+        _ask(server, run)
 
 
 async def _apply(client: AsyncClient, documents: list[FileDocument], dry_run: bool) -> None:

@@ -1,0 +1,153 @@
+"""Handwritten digits by a pair of models: a shallow one on the edge, a deep one in the cloud, asked where it pays.
+
+    pip install 'heliograph[demo]'
+    python examples/joint_digits.py                    # trains both, tunes, measures: a table and a plot
+    python examples/joint_digits.py --plot curve.html  # the plot as a page, too
+    python examples/joint_digits.py --save set.npz     # what `heliograph tune service NAME --data set.npz` reads
+
+The edge sees an image scaled down to 4 × 4 and has a few hundred weights; it learns from the labels and from what the
+deep model thinks (distillation). Half of the samples train, a quarter tunes the rule, a quarter measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
+
+from heliograph.calibration import calibrated
+from heliograph.hard_samples import Rule, choose
+from heliograph.pairs import distillation
+from heliograph.tuning import from_arrays, page, plot, tune
+
+Array = np.ndarray[Any, Any]
+Model = Callable[[Array], Array]
+TARGET = 0.97
+HIDDEN, PASSES, BATCH, RATE = 16, 200, 32, 0.2
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description="A shallow model on the edge, a deep one in the cloud.")
+    options.add_argument("--target-accuracy", type=float, default=TARGET)
+    options.add_argument("--plot", type=Path, metavar="OUT.html")
+    options.add_argument("--save", type=Path, metavar="FILE.npz")
+    asked = options.parse_args()
+
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(labels))
+    train, held_out, test = np.split(order, [len(order) // 2, len(order) * 3 // 4])
+
+    cloud = deep(images[train], labels[train])
+    edge = shallow(images[train], labels[train], cloud)
+
+    edge_scores, cloud_scores = edge(images[held_out]), cloud(images[held_out])
+    if asked.save:
+        np.savez(asked.save, edge_scores=edge_scores, cloud_scores=cloud_scores, labels=labels[held_out])
+    tuned = tune(
+        from_arrays(edge_scores, cloud_scores, labels[held_out]),
+        "threshold", {}, target_accuracy=asked.target_accuracy,
+    )  # fmt: skip
+    console = Console()
+    console.print(plot(tuned.curve, tuned.choice), highlight=False, markup=False)
+    console.print(f"On {tuned.curve.samples} samples held out: {tuned.choice.sentence()}.\n", highlight=False)
+    if asked.plot:
+        asked.plot.write_text(page(tuned.curve, tuned.choice, "Digits: accuracy and offload"), encoding="utf-8")
+
+    table = Table("", "accuracy", "offload", "latency p50", "p99", "sent per request")
+    untaught = shallow(images[train], labels[train], cloud, share=0)
+    for name, model, rule in (
+        ("edge, undistilled", untaught, choose("never", {})),
+        ("edge only", edge, choose("never", {})),
+        ("cloud only", edge, choose("always", {})),
+        ("joint", edge, choose("threshold", tuned.parameters)),
+    ):
+        pair = Pair(model, cloud, rule, tuned.temperature)
+        table.add_row(name, *measure(pair, images[test], labels[test]))
+    console.print(table)
+
+
+class Pair:
+    """Both models and the rule between them, in one process.
+
+    With a cluster it is ``JointInference("digits", edge=edge, rule="threshold", **tuned.parameters)``, and the cloud's
+    model a worker of its own.
+    """
+
+    def __init__(self, edge: Model, cloud: Model, rule: Rule, temperature: float) -> None:
+        self._edge, self._cloud, self._rule, self._temperature = edge, cloud, rule, temperature
+
+    def infer(self, image: Array) -> tuple[int, int]:
+        """The digit on an image of 64 numbers, and the bytes that were sent to the cloud for it."""
+        found = self._edge(image[None])[0]
+        if not self._rule(calibrated(found, self._temperature)):
+            return int(found.argmax()), 0
+        return int(self._cloud(image[None])[0].argmax()), image.nbytes
+
+
+def measure(pair: Pair, images: Array, labels: Array) -> list[str]:
+    """A row of the table. Latency is that of the models and the rule; the way to a cloud comes on top."""
+    right, sent, seconds = 0, [], []
+    for image, label in zip(images, labels, strict=True):
+        start = time.perf_counter()
+        answer, size = pair.infer(image)
+        seconds.append(time.perf_counter() - start)
+        right += answer == label
+        sent.append(size)
+    p50, p99 = np.percentile(seconds, [50, 99]) * 1e6
+    offload = np.mean(np.array(sent) > 0)
+    return [f"{right / len(labels):.4f}", f"{offload:.1%}", f"{p50:.0f} µs", f"{p99:.0f} µs", f"{np.mean(sent):.0f} B"]
+
+
+def deep(images: Array, labels: Array) -> Model:
+    """The cloud's model: images, samples × 64, to probabilities, samples × 10."""
+    network = MLPClassifier((256, 128), random_state=0, max_iter=200).fit(images, labels)
+
+    def model(images: Array) -> Array:
+        found: Array = network.predict_proba(images)
+        return found
+
+    return model
+
+
+def shallow(images: Array, labels: Array, teacher: Model, share: float = 0.9) -> Model:
+    """The edge's model: 4 × 4 pixels, one small hidden layer. ``share`` of what it learns is what the teacher thinks of
+    each digit, the rest the labels."""
+    pixels, thinks = small(images), np.log(np.maximum(teacher(images), 1e-12))
+    rng = np.random.default_rng(0)
+    first = rng.normal(0, (2 / pixels.shape[1]) ** 0.5, (pixels.shape[1], HIDDEN)).astype(np.float32)
+    second = np.zeros((HIDDEN, 10), np.float32)
+    for _ in range(PASSES):
+        for chosen in np.array_split(rng.permutation(len(labels)), len(labels) // BATCH):
+            x = pixels[chosen]
+            hidden = np.maximum(x @ first, 0)
+            _, error = distillation(hidden @ second, thinks[chosen], labels[chosen], temperature=2.0, share=share)
+            back = (error @ second.T) * (hidden > 0)
+            second -= RATE * hidden.T @ error
+            first -= RATE * x.T @ back
+
+    def model(images: Array) -> Array:
+        logits = np.maximum(small(images) @ first, 0) @ second
+        raised = np.exp(logits - logits.max(1, keepdims=True))
+        found: Array = raised / raised.sum(1, keepdims=True)
+        return found
+
+    return model
+
+
+def small(images: Array) -> Array:
+    """8 × 8 pixels as 4 × 4, each the mean of four, and a constant: samples × 17."""
+    means = images.reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16)
+    return np.column_stack([means, np.ones(len(means), np.float32)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""``heliograph tune``: the rule of a service, set by what it makes of a labelled set."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.resources.joint_inference_service import HardSampleRule
+from heliograph.cli.output import say
+
+if TYPE_CHECKING:
+    from heliograph.client import AsyncClient
+    from heliograph.tuning import LabelledSet, Tuned
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for. Either a target or a greatest offload is given.
+
+    Attributes:
+        rule: another than the service's own, with its defaults.
+        plot: where the page with the curve goes.
+    """
+
+    data: Path
+    target_accuracy: float | None = None
+    max_offload: float | None = None
+    rule: str | None = None
+    plot: Path | None = None
+    dry_run: bool = False
+
+
+def tuner(service: str, wish: Wish) -> Callable[[AsyncClient], Awaitable[None]]:
+    """What to do with a client. The labelled set is read first: its mistakes need no cluster.
+
+    Raises HeliographError where it cannot be read.
+    """
+    data = _labelled(wish.data)
+
+    async def run(client: AsyncClient) -> None:
+        services = client.resources("services")
+        document = await services.get(service)
+        before = HardSampleRule.model_validate(document["spec"].get("hardSampleRule", {}))
+        tuned = _tuned(data, before, wish)
+        _show(service, tuned, wish)
+        if not tuned.choice.reached:
+            raise HeliographError(f"{tuned.choice.sentence()}. service/{service} was left as it is")
+        after = _rule(before, tuned)
+        document["spec"]["hardSampleRule"] = after.model_dump(mode="json", exclude_none=True)
+        if after != before:
+            await services.update({key: document[key] for key in _SAID if key in document}, dry_run=wish.dry_run)
+        _tell(service, before, after, wish.dry_run)
+
+    return run
+
+
+_SAID = ("apiVersion", "kind", "metadata", "spec")
+"""What of a document its owner says."""
+
+
+def _labelled(file: Path) -> LabelledSet:
+    try:
+        from heliograph.tuning import read_labelled
+    except ModuleNotFoundError as missing:
+        if missing.name != "numpy":
+            raise
+        raise HeliographError("tuning needs NumPy and plotext: pip install 'heliograph[train]'") from None
+    return read_labelled(file)
+
+
+def _tuned(data: LabelledSet, before: HardSampleRule, wish: Wish) -> Tuned:
+    """Where the rule takes no probabilities there is nothing to calibrate: the temperature stays."""
+    from heliograph.tuning import tune
+    from heliograph.tuning.tune import PROBABILISTIC
+
+    name = wish.rule or before.name
+    try:
+        return tune(
+            data, name, _parameters(before) if name == before.name else {},
+            target_accuracy=wish.target_accuracy, max_offload=wish.max_offload,
+            temperature=None if name in PROBABILISTIC else before.temperature,
+        )  # fmt: skip
+    except Refused as error:
+        topic = str(wish.data) if error.field.startswith("edge_scores") else error.topic
+        hint = "Choose one with --rule." if error.code == "not-tunable" else error.hint
+        raise Refused(error.code, topic=topic, field=error.field, expected=error.expected, got=error.got,
+                      hint=hint) from None  # fmt: skip
+
+
+def _rule(before: HardSampleRule, tuned: Tuned) -> HardSampleRule:
+    """With the parameters that were there or were found; the others keep to the rule's defaults."""
+    from heliograph.hard_samples import checked
+
+    name = tuned.curve.rule
+    named = {tuned.curve.parameter, *(_parameters(before) if name == before.name else ())}
+    defaults = checked(name, {})
+    kept = {key: value for key, value in tuned.parameters.items() if key in named or value != defaults[key]}
+    parameters = [{"key": key, "value": value} for key, value in kept.items()]
+    return HardSampleRule.model_validate({"name": name, "parameters": parameters, "temperature": tuned.temperature})
+
+
+def _show(service: str, tuned: Tuned, wish: Wish) -> None:
+    from heliograph.tuning import page, plot
+
+    curve, found = tuned.curve, tuned.calibration
+    shown = tuned.choice if tuned.choice.reached else None
+    say(plot(curve, shown))
+    say(f"edge alone {curve.edge_accuracy:.4f}, cloud alone {curve.cloud_accuracy:.4f}, {curve.samples} samples")
+    if found is not None:
+        better = f"{found.error_before:.4f} -> {found.error_after:.4f}"
+        say(f"calibration error {better} at temperature {found.temperature:.4g}")
+    if shown is not None:
+        say(f"{curve.parameter} {shown.point.value:.6g}: {shown.sentence()}")
+    if wish.plot is not None:
+        wish.plot.write_text(page(curve, shown, f"{service}: accuracy and offload"), encoding="utf-8")
+        say(f"plot in {wish.plot}")
+
+
+def _tell(service: str, before: HardSampleRule, after: HardSampleRule, dry_run: bool) -> None:
+    """``service/digits updated: value 0.9 -> 0.731, temperature 1 -> 1.42``."""
+    old, new = _settings(before), _settings(after)
+    if before.name != after.name:
+        old = {key: old[key] for key in ("rule", "temperature")}  # the parameters of another rule tell nothing
+    changes = [
+        f"{key} {old[key]} -> {value}" if key in old else f"{key} {value}"
+        for key, value in new.items() if old.get(key) != value
+    ]  # fmt: skip
+    told = " (dry run)" if dry_run else ""
+    say(f"service/{service} updated{told}: {', '.join(changes)}" if changes else f"service/{service} unchanged{told}")
+
+
+def _parameters(rule: HardSampleRule) -> dict[str, Any]:
+    return {each.key: each.value for each in rule.parameters if each.value is not None}
+
+
+def _settings(rule: HardSampleRule) -> dict[str, str]:
+    """All that a rule is set to, its defaults among it, as people read it."""
+    from heliograph.hard_samples import checked
+
+    values = {**checked(rule.name, _parameters(rule)), "temperature": rule.temperature}
+    shown = {key: f"{value:.6g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    return {"rule": rule.name, **shown}

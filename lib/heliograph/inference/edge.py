@@ -85,7 +85,7 @@ class JointInference:
             bytes_per_second=bytes_per_second,
             fallback=fallback,
         )
-        self._shallow = Shallow(name, edge, spec, self._world.monotonic, before, after)
+        self._shallow = Shallow(name, edge, spec, self._world.monotonic, self._world.rng.random, before, after)
         self._after = after or best
         self._cloud = scorer_for(cloud, "cloud") if cloud is not None else None
         self._micro_batch = micro_batch

@@ -62,11 +62,13 @@ class Shallow:
         model: object,
         spec: InferenceSpec,
         clock: Callable[[], float],
+        draw: Callable[[], float],
         before: Callable[[Any], Any] | None = None,
         after: Callable[[Any], Any] | None = None,
     ) -> None:
         self.name = name
         self._clock = clock
+        self._draw = draw
         self.counts = Counts()
         self.breaker = Breaker()
         self._score = scorer_for(model, "edge")
@@ -79,7 +81,7 @@ class Shallow:
 
     def configure(self, spec: InferenceSpec) -> None:
         """Another rule, threshold, deadline or budget, from the next sample on. Raises Refused, and all stays."""
-        self._rule = choose(spec.rule, spec.rule_parameters)
+        self._rule = choose(spec.rule, spec.rule_parameters, draw=self._draw)
         budget = (spec.requests_per_second, spec.bytes_per_second)
         if budget != (self.spec.requests_per_second, self.spec.bytes_per_second):
             self._budget = Budget(*budget)

@@ -80,6 +80,7 @@ class InferenceSpec(Payload):
     fallback: Literal["edge", "error"] = "edge"
     max_batch: int = 32
     max_wait_seconds: float = 0.001
+    hard_samples_to: Label | None = None
 
 
 class Task(Payload):
@@ -319,7 +320,8 @@ class InferenceStats(Payload):
 
 
 class HardSample(Payload):
-    """A sample that the edge's model was not sure of, with its scores."""
+    """A sample that the edge's model was not sure of, with its scores. ``data`` is a safetensors file of one array,
+    ``x``, where the sample is of at most 256 kB."""
 
     job: Label
     edge: EdgeName

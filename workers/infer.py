@@ -6,16 +6,20 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from heliograph import session
 from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import parse
 from heliograph.bus.keep import end
-from heliograph.bus.payloads import Assignment, InferenceSpec, InferenceStats, Task
-from heliograph.bus.tensors import TensorFile
+from heliograph.bus.payloads import Assignment, HardSample, InferenceSpec, InferenceStats, Task
+from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.tensors import INLINE, TensorFile, dumps
 from heliograph.bus.transport import Message
 from heliograph.bus.world import World
 from heliograph.inference.offload import Offloader
@@ -24,6 +28,9 @@ from heliograph.workers.runtime import Launch, Runtime, log
 from heliograph.workers.script import host
 
 TELL_EVERY = 1.0
+MOST_KEEPING = 256
+"""Hard samples on their way to the node's disk."""
+MOST_SCORES = 1024
 QUEUE = "big-model"
 
 
@@ -39,7 +46,11 @@ class InferenceHost:
         self._model = ""
         self.offloader = Offloader(runtime.bus, first.task.job, runtime.launch.worker)
         offload = self.offloader.ask if self._side == "edge" else None
-        self.serving = Serving(first.task.job, self._spec, self._loop, runtime.world, self._send, offload, log)
+        self.serving = Serving(first.task.job, self._spec, self._loop, runtime.world, self._send, offload, log,
+                               self._keep)  # fmt: skip
+        self._keeping = 0
+        self.dropped = 0
+        """Hard samples that came faster than the node's disk took them."""
         self.finished = asyncio.Event()
 
     def begin(self) -> Assignment:
@@ -117,6 +128,27 @@ class InferenceHost:
     async def _send(self, answers: list[tuple[Asked, bytes]]) -> None:
         for asked, body in answers:
             await self._runtime.bus.publish(asked.reply_to, body, correlation=asked.correlation, sure=False)
+
+    async def _keep(self, x: Any, scores: Any) -> None:
+        """A hard sample for the incremental job that the service is bound to."""
+        job = self.serving.spec.hard_samples_to
+        if job is None or self._keeping >= MOST_KEEPING:
+            self.dropped += job is not None
+            return
+        self._keeping += 1
+        try:
+            data = dumps({"x": np.asarray(x)})
+            ref = WeightsRef(digest=sha256(data).hexdigest(), size=len(data), inline=data)
+            sample = HardSample(
+                job=job,
+                edge=self._runtime.launch.edge,
+                sample=self._runtime.world.new_id(),
+                scores=[float(score) for score in np.ravel(np.asarray(scores))[:MOST_SCORES]],
+                data=ref if len(data) <= INLINE else None,
+            )
+            await self._runtime.send(topics.HARD_SAMPLE, sample, job=job, edge=self._runtime.launch.edge)
+        finally:
+            self._keeping -= 1
 
     async def _load(self, task: Task, model_file: str) -> None:
         if task.model is None or task.model.digest == self._model:

@@ -57,6 +57,7 @@ class JointInferenceServiceSpec(Document):
         deadline_seconds: of a request that brings none of its own.
         fallback: what a request gets that the cloud did not answer in time: the edge's own answer, marked as
             degraded, or an error.
+        hard_samples_to: the incremental job that gets the hard samples, each once, on ``event/hard-sample``.
     """
 
     edge_worker: InferenceScript
@@ -66,6 +67,7 @@ class JointInferenceServiceSpec(Document):
     deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = 0.5
     offload_budget: OffloadBudget = Field(default_factory=OffloadBudget)
     fallback: Literal["edge", "error"] = "edge"
+    hard_samples_to: Label | None = None
 
 
 class ServiceNumbers(Document):

@@ -16,6 +16,7 @@ from heliograph.bus.resources import (
     WeightsRef,
     parse_resource,
 )
+from heliograph.bus.resources.catalog import ModelSpec
 from heliograph.coordinator import joint_inference
 from heliograph.coordinator.inference_stats import Numbers
 from heliograph.coordinator.view import EdgeView, View
@@ -108,7 +109,7 @@ def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
     parameters = [{"key": "threshold", "value": 0.8}, {"key": "left-out"}]
     service = _running(
         hardSampleRule={"name": "margin", "parameters": parameters, "temperature": 2.0},
-        deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5},
+        deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5}, hardSamplesTo="learn",
     )  # fmt: skip
     service = _changed(
         service,
@@ -116,7 +117,7 @@ def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
         edgeWorker={"model": {"name": "small"}, "scriptBootFile": "edge.py", "scriptDir": "/code",
                     "parameters": [{"key": "width", "value": 3}]},
         hardSampleRule={"name": "margin", "parameters": parameters, "temperature": 2.0},
-        deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5},
+        deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5}, hardSamplesTo="learn",
     )  # fmt: skip
     tasks = _tasks(service)
     assert list(tasks) == [
@@ -131,6 +132,7 @@ def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
     assert edge.inference.model_dump() == {
         "rule": "margin", "rule_parameters": {"threshold": 0.8}, "temperature": 2.0, "deadline_seconds": 0.2,
         "requests_per_second": 5.0, "bytes_per_second": None, "fallback": "error", "max_batch": 7,
+        "hard_samples_to": "learn",
         "max_wait_seconds": 0.001,
     }  # fmt: skip
 
@@ -152,6 +154,14 @@ def test_a_new_version_of_the_model_is_handed_to_the_workers_that_run() -> None:
     before, after = _tasks(service)["edge-1", "s-infer"], _tasks(service, newer)["edge-1", "s-infer"]
     assert after.model == _weights(2)
     assert after.model_copy(update={"model": before.model}) == before
+
+
+def test_small_weights_are_fetched_as_large_ones_are() -> None:
+    """Inline in the document of each of 64 replicas they would be more than a message may hold."""
+    weights = WeightsRef(digest=f"{7:064x}", size=4, inline=b"safe")
+    small = Model(metadata=Metadata(name="small"), spec=ModelSpec(weights=weights))
+    view = _view(*ALL.edges.values(), models=(small, _model("deep")))
+    assert _tasks(_running(view), view)["edge-1", "s-infer"].model == _weights(7)
 
 
 def test_another_script_is_a_launch_of_its_own_workers_only() -> None:

@@ -16,8 +16,9 @@ import msgpack
 import numpy as np
 import pytest
 
-from heliograph.bus.tensors import write
-from heliograph.bus.topics import STATUS
+from heliograph.bus.event import decode
+from heliograph.bus.tensors import TensorFile, write
+from heliograph.bus.topics import HARD_SAMPLE, STATUS
 from heliograph.client import AsyncClient
 from heliograph.inference.inputs import as_tree, pack
 from heliograph.simulations.cluster import LocalCluster
@@ -54,13 +55,16 @@ BigModel("line", Line(lambda x: np.array([0.8, 0.2]))).serve()
 EASY, HARD, BAD = 0.0, 1.0, 13.0
 
 
+_CLOUD = {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"}
+
+
 def _service(**spec: Any) -> dict[str, Any]:
     return {
         "kind": "JointInferenceService",
         "metadata": {"name": "line"},
         "spec": {
             "edgeWorker": {"model": {"name": "shallow"}, "scriptBootFile": "edge.py"},
-            "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"},
+            "cloudWorker": _CLOUD,
             "hardSampleRule": {"name": "threshold", "parameters": [{"key": "value", "value": 0.7}]},
             "deadlineSeconds": 1.0,
         }
@@ -210,6 +214,37 @@ async def test_without_the_cloud_the_edge_goes_on_at_its_own_speed_and_finds_bac
         assert await _until_joint(device, 5) < 2.0
 
 
+async def test_the_cloud_killed_under_load_costs_nobody_more_than_the_deadline(tmp_path: Path) -> None:
+    deadline, late = 0.3, 0.2
+    async with _served(tmp_path) as (cluster, client, device):
+        await client.resources("services").update(_service(cloudWorker=_CLOUD | {"replicas": 2}))
+        laps: list[tuple[float, str]] = []
+        going = True
+
+        async def load() -> None:
+            while going:
+                began = time.monotonic()
+                answer = await device.of(HARD, deadline=deadline)
+                laps.append((time.monotonic() - began, answer["by"]))
+
+        loads = [asyncio.create_task(load()) for _ in range(8)]
+        while sum(by == "cloud" for _, by in laps) < 200:
+            await asyncio.sleep(0.01)
+        before = len(laps)
+        await cluster.kill("cloud")
+        while len(laps) < before + 400:
+            await asyncio.sleep(0.01)
+        degraded = [by for _, by in laps[before:]].count("edge")
+        await cluster.start_agent("cloud")
+        assert await _until_joint(device, 15) < 15
+        going = False
+        await asyncio.gather(*loads)
+    assert max(lap for lap, _ in laps) < deadline + late
+    assert degraded > 300
+    at_edge_speed = sorted(lap for lap, by in laps[before : before + 400] if by == "edge")
+    assert at_edge_speed[len(at_edge_speed) // 2] < deadline / 4
+
+
 async def test_a_rule_and_weights_change_while_it_serves(tmp_path: Path) -> None:
     async with _served(tmp_path) as (_, client, device):
         services = client.resources("services")
@@ -231,6 +266,27 @@ async def test_a_rule_and_weights_change_while_it_serves(tmp_path: Path) -> None
         assert "expected w of shape (2,)" in status["edges"]["edge-1"]["trouble"]
         assert (await device.of(EASY))["result"] == 0  # the weights before keep serving
         assert status["edges"]["edge-1"]["model"] == weights.digest
+
+
+async def test_a_bound_incremental_job_gets_each_hard_sample_once(tmp_path: Path) -> None:
+    async with _served(tmp_path) as (_, client, device):
+        await client.resources("services").update(_service(hardSamplesTo="learn"))
+        async with client.bus.subscribe(HARD_SAMPLE.filter(job="learn", edge="edge-1")) as samples:
+            async with asyncio.timeout(10):
+                first = asyncio.create_task(anext(samples))
+                while not first.done():  # until the worker has the new settings
+                    await device.of(HARD)
+            for value in (2.0, EASY, 3.0):
+                await device.of(value)
+            found: list[float] = []
+            async with asyncio.timeout(10):
+                while found[-1:] != [3.0]:
+                    sample = HARD_SAMPLE.validate(decode((await anext(samples)).body).data, "")
+                    assert sample.scores == [0.5, 0.5]
+                    assert sample.data is not None
+                    with TensorFile(sample.data.inline or b"", "sample") as file:
+                        found.append(float(file.numpy("x").flat[0]))
+    assert [value for value in found if value != HARD] == [2.0, 3.0]
 
 
 async def test_stopped_nobody_answers_and_started_again_they_do(tmp_path: Path) -> None:

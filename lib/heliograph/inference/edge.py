@@ -49,6 +49,7 @@ class JointInference:
             or an Unreachable.
         temperature: by which scores are calibrated before the rule sees them.
         before, after: make the edge model's input of a sample, and a result of scores (without it: the best class).
+        micro_batch: served requests of one shape that waited together are scored together, up to so many.
         cloud: a deep model in this very process, a function as ``edge`` may be; without it the node's agent is asked.
         node: URL of the node's broker; HELIOGRAPH_NODE, or mqtt://127.0.0.1:1883.
     """
@@ -66,6 +67,7 @@ class JointInference:
         bytes_per_second: float | None = None,
         before: Callable[[Any], Any] | None = None,
         after: Callable[[Any], Any] | None = None,
+        micro_batch: int = 1,
         cloud: object | None = None,
         node: str = "",
         root: str = DEFAULT_ROOT,
@@ -86,6 +88,7 @@ class JointInference:
         self._shallow = Shallow(name, edge, spec, self._world.monotonic, before, after)
         self._after = after or best
         self._cloud = scorer_for(cloud, "cloud") if cloud is not None else None
+        self._micro_batch = micro_batch
         self._node = node or os.environ.get("HELIOGRAPH_NODE", NODE)
         self._root = root
         self._thread: LoopThread | None = None
@@ -122,8 +125,9 @@ class JointInference:
         self._shallow.configure(serving.spec)
         serving.count(self._shallow.counts)
         serving.load(self._model)
-        while (asked := serving.next(self._model, self._shallow.configure)) is not None:
-            self._serve_one(serving, asked)
+        most, configure = self._micro_batch, self._shallow.configure
+        while (batch := serving.next_waiting(most, 0.0, self._model, configure)) is not None:
+            self._serve(serving, batch)
 
     def close(self) -> None:
         """Ends the connection to the node's broker."""
@@ -138,17 +142,35 @@ class JointInference:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _serve_one(self, serving: Serving, asked: Asked) -> None:
-        try:
-            judged = self._shallow.judge(array_in(asked.tree, asked.topic), asked.tree.get("deadline"), asked.at)
-            if not judged.hard:
-                serving.answer(asked, self._shallow.edge_answer(judged))
-                return
-        except Exception as error:  # the model's own too: that request gets it, the worker lives
-            self._shallow.failed()
-            serving.refuse(asked, error)
+    def _serve(self, serving: Serving, batch: list[Asked]) -> None:
+        """Requests that waited together; where the model raises, each alone, so that the others do not pay."""
+        samples = []
+        for asked in batch:
+            try:
+                samples.append((asked, array_in(asked.tree, asked.topic)))
+            except HeliographError as error:
+                self._refuse(serving, asked, error)
+        if not samples:
             return
-        serving.spawn(self._settle_for(serving, asked, judged))
+        try:
+            judged = self._shallow.judge_all([(x, asked.tree.get("deadline"), asked.at) for asked, x in samples])
+        except Exception as error:  # the model's own: that request gets it, the worker lives
+            if len(samples) == 1:
+                self._refuse(serving, samples[0][0], error)
+                return
+            for asked, _ in samples:
+                self._serve(serving, [asked])
+            return
+        for (asked, _), each in zip(samples, judged, strict=True):
+            if each.hard:
+                serving.hard(each.x, each.scores)
+                serving.spawn(self._settle_for(serving, asked, each))
+            else:
+                serving.answer(asked, self._shallow.edge_answer(each))
+
+    def _refuse(self, serving: Serving, asked: Asked, error: Exception) -> None:
+        self._shallow.failed()
+        serving.refuse(asked, error)
 
     async def _settle_for(self, serving: Serving, asked: Asked, judged: Judged) -> None:
         try:

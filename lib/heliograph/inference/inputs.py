@@ -71,7 +71,8 @@ def array_in(tree: Mapping[str, Any], topic: str) -> Array:
         return _finite(_image(given["image"], topic) if "image" in given else _typed(given, topic), topic)
     if isinstance(given, (int, float, list)) and not isinstance(given, bool):
         try:
-            found = np.asarray(given, np.float32)
+            with np.errstate(over="ignore"):  # what float32 can not hold is told below
+                found = np.asarray(given, np.float32)
         except (ValueError, TypeError, OverflowError):
             raise Refused("invalid", topic=topic, field="input", expected="a list of numbers, rows of the same length",
                           got=given) from None  # fmt: skip

@@ -58,6 +58,7 @@ class Serving:
     Args:
         send: publishes answers, in the loop.
         offload: asks the cloud's model; see ``Offloader.ask``.
+        keep: publishes a hard sample with its scores, where an incremental job wants them.
         said: called with a line about trouble that no requester can be told.
     """
 
@@ -70,7 +71,9 @@ class Serving:
         send: Send,
         offload: Callable[[bytes, float], Awaitable[dict[str, Any]]] | None,
         said: Callable[[str], None],
+        keep: Callable[[Any, Any], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
+        self._keep = keep
         self.service = service
         self.spec = spec
         self.offload = offload
@@ -142,12 +145,24 @@ class Serving:
 
         It waits only where requests come close together: a lone one would pay for a company that does not come.
         """
-        first = self.next(model)
+        batch = self.next_waiting(self.spec.max_batch, self.spec.max_wait_seconds if self._busy else 0.0, model)
+        self._busy = batch is not None and len(batch) > 1
+        return batch
+
+    def next_waiting(
+        self,
+        most: int,
+        wait: float,
+        model: object,
+        configure: Callable[[InferenceSpec], None] | None = None,
+    ) -> list[Asked] | None:
+        """The next request, and up to ``most`` with those that come within ``wait`` seconds; None at the end."""
+        first = self.next(model, configure)
         if first is None:
             return None
         batch = [first]
-        until = self._world.monotonic() + (self.spec.max_wait_seconds if self._busy else 0.0)
-        while len(batch) < self.spec.max_batch:
+        until = self._world.monotonic() + wait
+        while len(batch) < most:
             try:
                 left = until - self._world.monotonic()
                 item = self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait()
@@ -160,8 +175,12 @@ class Serving:
                     self._ahead = item
                 break
             batch.append(item)
-        self._busy = len(batch) > 1
         return batch
+
+    def hard(self, x: Any, scores: Any) -> None:
+        """The rule found a sample hard: told once, whoever answers it."""
+        if self._keep is not None and self.spec.hard_samples_to is not None:
+            self.spawn(self._keep(x, scores))
 
     def answer(self, asked: Asked, answer: Answer) -> None:
         """An answer of the edge's side goes to who asked."""

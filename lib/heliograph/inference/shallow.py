@@ -4,7 +4,7 @@ that are not. Nothing here knows of topics."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,14 +90,30 @@ class Shallow:
 
         Raises Refused where the deadline is not above 0; what the model or ``before`` raises goes through.
         """
-        seconds = self.spec.deadline_seconds if deadline is None else deadline
-        if not seconds > 0:
-            raise Refused("invalid", field="deadline", expected="seconds, more than 0", got=seconds)
-        start = self._clock() if began is None else began
-        seen = x if self._before is None else self._before(x)
-        scores = self._score(np.asarray(seen)[np.newaxis])[0]
-        sure = scores if self.spec.temperature == 1.0 else calibrated(scores, self.spec.temperature)
-        return Judged(x, scores, bool(self._rule(sure)), start, start + seconds)
+        return self.judge_all([(x, deadline, began)])[0]
+
+    def judge_all(self, asked: Sequence[tuple[Any, float | None, float | None]]) -> list[Judged]:
+        """The same for samples with their deadlines and beginnings; those of one shape are scored together."""
+        now = self._clock()
+        groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        seen = []
+        for place, (x, deadline, _) in enumerate(asked):
+            if deadline is not None and not deadline > 0:
+                raise Refused("invalid", field="deadline", expected="seconds, more than 0", got=deadline)
+            seen.append(np.asarray(x if self._before is None else self._before(x)))
+            groups.setdefault((seen[-1].dtype.str, seen[-1].shape), []).append(place)
+        found: dict[int, Judged] = {}
+        for places in groups.values():
+            rows = self._score(np.stack([seen[place] for place in places]))
+            if len(rows) != len(places):
+                raise ValueError(f"the model returned {len(rows)} rows of scores for {len(places)} samples")
+            for place, scores in zip(places, rows, strict=True):
+                x, deadline, began = asked[place]
+                start = now if began is None else began
+                hard = bool(self._rule(calibrated(scores, self.spec.temperature)))
+                until = start + (self.spec.deadline_seconds if deadline is None else deadline)
+                found[place] = Judged(x, scores, hard, start, until)
+        return [found[place] for place in range(len(asked))]
 
     def edge_answer(self, judged: Judged) -> Answer:
         """The edge's own answer; a hard sample's is a degraded one."""

@@ -158,7 +158,7 @@ class Coordinator:
         results = Results(self._bus, self._store, rounds, self._lock, self._save)
         self._jobs = Jobs(shared, rounds, results, self._background)
         self._statistics = Statistics(shared, await self._bus.kv("inference"))
-        self._services = Services(shared, self._statistics)
+        self._services = Services(shared, self._statistics, results.in_bucket)
         self._requests = Requests(self._store, self._world, self.view, self._lock, self._changed, self._removed)
         self._desired = DesiredWriter(self._port, await self._next_epoch())
         for kind in KINDS.values():

@@ -20,6 +20,7 @@ from heliograph.bus.resources import (
     JointInferenceService,
     JointInferenceServiceStatus,
     ServiceNumbers,
+    WeightsRef,
     condition,
 )
 from heliograph.bus.resources.base import Parameter, Scalar
@@ -29,6 +30,8 @@ from heliograph.coordinator.view import View
 SHOWN = 256
 """How many edges a status shows; of ten thousand it cannot hold each."""
 OFFLINE = "offline"
+MODELS = "models"
+"""The bucket of what agents fetch."""
 
 
 def observe(service: JointInferenceService, view: View, numbers: Numbers, now: str) -> JointInferenceService:
@@ -142,12 +145,19 @@ def _task(
         job=service.name,
         job_uid=service.metadata.uid,
         round=generation,
-        model=view.models[script.model.name].newest,
+        model=_fetched(view.models[script.model.name].newest),
         script=ScriptSpec(directory=script.script_dir or "", boot_file=script.script_boot_file),
         framework=script.framework_type,
         parameters=_values(script.parameters),
         inference=_inference(service),
     )
+
+
+def _fetched(weights: WeightsRef | None) -> WeightsRef | None:
+    """Inline ones would be in an agent's desired document once for each replica, more than it may hold."""
+    if weights is None or weights.inline is None:
+        return weights
+    return weights.model_copy(update={"inline": None, "bucket": MODELS})
 
 
 def _inference(service: JointInferenceService) -> InferenceSpec:

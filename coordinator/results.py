@@ -47,7 +47,7 @@ class Results:
         if status.phase != "Succeeded" or status.model is None:
             return
         name = task.spec.aggregation_worker.model.name
-        weights = await self._in_bucket(status.model)
+        weights = await self.in_bucket(status.model)
         async with self._lock(Model.plural, name):  # another task may end with the same model
             model = self._store.get(Model, name) or Model(metadata=Metadata(name=name))
             if any(each.job == task.metadata.uid for each in model.status.versions):
@@ -59,6 +59,15 @@ class Results:
             )  # fmt: skip
             changed = model.status.model_copy(update={"versions": [*model.status.versions, version]})
             await self._save(model.model_copy(update={"status": changed}))
+
+    async def in_bucket(self, weights: WeightsRef) -> WeightsRef:
+        """Small weights lie in the object store too once they are a model's version, so that anyone can fetch them."""
+        if weights.inline is None:
+            return weights
+        with TemporaryDirectory() as directory:
+            file = Path(directory) / weights.digest
+            file.write_bytes(weights.inline)
+            return await (await self._bus.blobs("models")).put(file, weights)
 
     async def free_last_rounds(self, task: FederatedTask) -> None:
         """What an ended task's last rounds held, but for its result, where its aggregation worker was killed before it
@@ -87,12 +96,3 @@ class Results:
         running = [task for task in self._store.all(FederatedTask) if task.status.phase == "Running"]
         used += [task.status.model for task in running if task.status.model is not None]
         return {weights.digest for weights in used}
-
-    async def _in_bucket(self, weights: WeightsRef) -> WeightsRef:
-        """Small weights lie in the object store too once they are a model's version, so that anyone can fetch them."""
-        if weights.inline is None:
-            return weights
-        with TemporaryDirectory() as directory:
-            file = Path(directory) / weights.digest
-            file.write_bytes(weights.inline)
-            return await (await self._bus.blobs("models")).put(file, weights)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from heliograph.bus.payloads import Task
-from heliograph.bus.resources import JointInferenceService
+from heliograph.bus.resources import JointInferenceService, WeightsRef
 from heliograph.coordinator import joint_inference
 from heliograph.coordinator.inference_stats import Numbers
 from heliograph.coordinator.shared import Shared
@@ -19,11 +20,19 @@ KNOWN_WITHIN = 2.0
 
 
 class Services:
-    """The controller of joint inference services."""
+    """The controller of joint inference services.
 
-    def __init__(self, shared: Shared, statistics: Statistics) -> None:
+    Args:
+        in_bucket: puts small weights, which a model may hold inline, where agents fetch the others from.
+    """
+
+    def __init__(
+        self, shared: Shared, statistics: Statistics, in_bucket: Callable[[WeightsRef], Awaitable[WeightsRef]]
+    ) -> None:
         self._shared = shared
         self._statistics = statistics
+        self._in_bucket = in_bucket
+        self._put: dict[str, None] = {}
         self._world = shared.port.world
         self._numbers: dict[str, Numbers] = {}
         """By the service's uid, as they were last shown."""
@@ -76,6 +85,11 @@ class Services:
 
     async def _look_at(self, service: JointInferenceService) -> None:
         view, now = self._shared.view(), self._world.timestamp()
+        for name in joint_inference.models(service):
+            weights = view.models[name].newest if name in view.models else None
+            if weights is not None and weights.inline is not None and weights.digest not in self._put:
+                await self._in_bucket(weights)
+                self._put[weights.digest] = None
 
         def decide(service: JointInferenceService) -> JointInferenceService:
             numbers = self._numbers.get(service.metadata.uid, Numbers())

@@ -16,6 +16,7 @@ from heliograph.bus.resources import (
     WeightsRef,
     parse_resource,
 )
+from heliograph.bus.resources.catalog import ModelSpec
 from heliograph.coordinator import joint_inference
 from heliograph.coordinator.inference_stats import Numbers
 from heliograph.coordinator.view import EdgeView, View
@@ -153,6 +154,14 @@ def test_a_new_version_of_the_model_is_handed_to_the_workers_that_run() -> None:
     before, after = _tasks(service)["edge-1", "s-infer"], _tasks(service, newer)["edge-1", "s-infer"]
     assert after.model == _weights(2)
     assert after.model_copy(update={"model": before.model}) == before
+
+
+def test_small_weights_are_fetched_as_large_ones_are() -> None:
+    """Inline in the document of each of 64 replicas they would be more than a message may hold."""
+    weights = WeightsRef(digest=f"{7:064x}", size=4, inline=b"safe")
+    small = Model(metadata=Metadata(name="small"), spec=ModelSpec(weights=weights))
+    view = _view(*ALL.edges.values(), models=(small, _model("deep")))
+    assert _tasks(_running(view), view)["edge-1", "s-infer"].model == _weights(7)
 
 
 def test_another_script_is_a_launch_of_its_own_workers_only() -> None:

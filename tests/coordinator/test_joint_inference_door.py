@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from heliograph.bus import topics
+from heliograph.bus import tensors, topics
 from heliograph.bus.errors import Refused
 from heliograph.bus.payloads import Desired, InferenceStats, Task
 from heliograph.simulations.cluster import COORDINATOR
@@ -15,6 +17,7 @@ from heliograph.simulations.cluster import COORDINATOR
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EDGES = ("edge-1", "edge-2")
+BASE = {"w": np.zeros(3, np.float32)}
 
 
 def _service(name: str, **spec: Any) -> dict[str, Any]:
@@ -94,6 +97,19 @@ async def test_a_service_from_its_creation_to_its_end(cloud: Any) -> None:
     await client.services.delete("life")
     assert await _tasks(cloud, "edge-2", "life") == []
     assert "life" not in {each["metadata"]["name"] for each in await client.services.list()}
+
+
+async def test_small_weights_are_where_agents_fetch_them(cloud: Any) -> None:
+    weights = tensors.write(BASE, Path("/nonexistent"))
+    model = {"kind": "Model", "metadata": {"name": "tiny"}, "spec": {"weights": weights.model_dump(mode="json")}}
+    await cloud.client.models.create(model)
+    script = {"model": {"name": "tiny"}, "scriptBootFile": "edge.py"}
+    await cloud.client.services.create(_service("tiny", edgeWorker=script, cloudWorker=script | {"replicas": 64}))
+    (task,) = await _tasks(cloud, "edge-1", "tiny")
+    assert task.model is not None
+    assert (task.model.digest, task.model.inline) == (weights.digest, None)
+    assert await (await cloud.edges["edge-1"].port.bus.blobs(task.model.bucket)).has(weights.digest)
+    await cloud.client.services.delete("tiny")
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {

@@ -25,7 +25,8 @@ def test_the_pair_is_nearly_as_good_as_the_cloud_for_a_third_of_its_requests(tmp
         assert found, done.stdout
         rows[name] = [float(each) for each in found.groups()]
     (edge, none, *_, nothing), (cloud, every, *_, size), (joint, offload, *_, sent) = rows.values()
-    assert (none, nothing, every, size) == (0, 0, 100, 256)
+    assert (none, nothing, every) == (0, 0, 100)
+    assert 256 <= size < 350  # an image's 64 numbers, and what says so
     assert joint > edge + 0.03
     assert joint > cloud - 0.02
     assert offload < 40

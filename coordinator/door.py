@@ -16,7 +16,8 @@ from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import from_tree, is_event, parse
 from heliograph.bus.nats import NatsBus, check_size
 from heliograph.bus.payloads import LogRecord
-from heliograph.bus.topics import LOG, REPLY, REQUEST, VERBS
+from heliograph.bus.reply import reply_address
+from heliograph.bus.topics import LOG, REQUEST, VERBS
 from heliograph.bus.transport import Bus, Message
 from heliograph.bus.world import World
 
@@ -64,16 +65,13 @@ class Door:
         topic = f"{bus.root}/{message.topic}"
         reply_to = message.reply_to
         try:
-            if reply_to is not None and not _may_reply(bus, reply_to):
+            if reply_to is not None and not (isinstance(bus, NatsBus) and bus.is_inbox(reply_to)):
                 bad, reply_to = reply_to, None
-                raise _bad_reply_topic(topic, bad)
+                reply_to = reply_address(bad, topic, bus.root)
             check_size(REQUEST, topic, message.body)
             tree = parse(message.body, topic) if message.body.strip() else {}
             if isinstance(tree, dict) and "reply_to" in tree:
-                given = tree.pop("reply_to")
-                address = str(given).removeprefix(f"{bus.root}/")
-                if not isinstance(given, str) or REPLY.match(address) is None:
-                    raise _bad_reply_topic(topic, given)
+                address = reply_address(tree.pop("reply_to"), topic, bus.root)
                 reply_to = reply_to or address
             params = _params(message.topic, topic)
             document = from_tree(tree, topic).data if is_event(tree) else tree
@@ -110,12 +108,3 @@ def _params(address: str, topic: str) -> dict[str, str]:
         verbs = ", ".join(VERBS[params["resource"]])
         raise Refused("unknown-verb", topic=topic, field="verb", expected=f"one of {verbs}", got=params["verb"])
     return params
-
-
-def _may_reply(bus: Bus, reply_to: str) -> bool:
-    return bus.is_inbox(reply_to) if isinstance(bus, NatsBus) else REPLY.match(reply_to) is not None
-
-
-def _bad_reply_topic(topic: str, given: object) -> Refused:
-    return Refused("bad-reply-topic", topic=topic, field="reply_to", expected="heliograph/reply/<client>/<id>",
-                   got=given, hint="A reply can only be sent below heliograph/reply/.")  # fmt: skip

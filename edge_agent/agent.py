@@ -44,6 +44,7 @@ from heliograph.edge_agent.reconcile import (
     script_under_roots,
 )
 from heliograph.edge_agent.report import worker_reports
+from heliograph.edge_agent.strays import Strays
 from heliograph.edge_agent.supervisor import Limits, Supervisor, Worker
 
 RESYNC = 5.0
@@ -125,6 +126,7 @@ class Agent:
             self._log.warn,
         )
         self._offload = OffloadRelay(self._node, self._cloud, self._edge)
+        self._strays = Strays(self._node, self._supervisor.services, lambda error: self._not_taken("", error))
         place = f"{config.state.name}, journal {self._journal.uuid}"
         self._claim = NameClaim(self._cloud, self._edge, place, self._background)
         self._desired = Desired(edge=self._edge, generation=Generation())
@@ -155,7 +157,7 @@ class Agent:
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
-                    for part in (self._gateway.run, self._offload.carry_up, self._offload.carry_down):
+                    for part in (self._gateway.run, self._offload.carry_up, self._offload.carry_down, self._strays.run):
                         group.create_task(keep_running(part, self._world, self._log.warn))
                 group.create_task(self._until_journal_fails())
                 group.create_task(self._claim.run())

@@ -141,6 +141,10 @@ class Supervisor:
             if directory.parent.name not in wanted and directory.parent.name not in self.workers:
                 shutil.rmtree(directory, ignore_errors=True)
 
+    def services(self) -> set[str]:
+        """The services whose workers answer on this node."""
+        return {each.task.job for each in self.workers.values() if each.task.role == "infer" and each.state == "ready"}
+
     def directory_of(self, name: str) -> Path:
         return self._directory / name
 

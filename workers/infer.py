@@ -18,6 +18,7 @@ from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import parse
 from heliograph.bus.keep import end
 from heliograph.bus.payloads import Assignment, HardSample, InferenceSpec, InferenceStats, Task
+from heliograph.bus.reply import reply_address
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.tensors import INLINE, TensorFile, dumps
 from heliograph.bus.transport import Message
@@ -114,16 +115,11 @@ class InferenceHost:
 
     def _reply_of(self, message: Message) -> str:
         """Where a device wants its answer. Raises Refused where that is not below ``reply/``."""
-        given = message.reply_to
-        if not given:
+        given: object = message.reply_to
+        if given is None:
             tree = parse(message.body, message.topic)
             given = tree.get("reply_to") if isinstance(tree, dict) else None
-            prefix = f"{self._runtime.launch.root}/"
-            given = given.removeprefix(prefix) if isinstance(given, str) else None
-        if not isinstance(given, str) or topics.REPLY.match(given) is None:
-            expected = f"{self._runtime.launch.root}/reply/<client>/<id>, in the document or as MQTT 5 response topic"
-            raise Refused("invalid", topic=message.topic, field="reply_to", expected=expected, got=given or "nothing")
-        return given
+        return reply_address(given, message.topic, self._runtime.launch.root)
 
     async def _send(self, answers: list[tuple[Asked, bytes]]) -> None:
         for asked, body in answers:

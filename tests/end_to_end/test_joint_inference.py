@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import aiomqtt
 import msgpack
 import numpy as np
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from heliograph.bus.event import decode
 from heliograph.bus.tensors import TensorFile, write
-from heliograph.bus.topics import HARD_SAMPLE, STATUS
+from heliograph.bus.topics import HARD_SAMPLE, LOG, STATUS
 from heliograph.client import AsyncClient
 from heliograph.inference.inputs import as_tree, pack
 from heliograph.simulations.cluster import LocalCluster
@@ -96,15 +98,25 @@ class Device:
         found: dict[str, Any] = msgpack.unpackb(answer) if form == "msgpack" else json.loads(answer)
         return found
 
+    async def ask_elsewhere(self, service: str, tree: dict[str, Any]) -> dict[str, Any]:
+        """Of another service, in JSON."""
+        reply = "heliograph/reply/device/elsewhere"
+        self._waiting[reply] = asyncio.get_running_loop().create_future()
+        body = json.dumps(tree | {"reply_to": reply})
+        await self._client.publish(f"heliograph/inference/{service}/request", body)
+        async with asyncio.timeout(10):
+            found: dict[str, Any] = json.loads(await self._waiting[reply])
+        return found
+
     async def of(self, value: float, **more: Any) -> dict[str, Any]:
         return await self.ask({"input": as_tree(np.full((4, 4), value, np.float32))} | more)
 
 
 @asynccontextmanager
 async def _device(cluster: LocalCluster) -> AsyncIterator[Device]:
-    broker = cluster.nodes["edge-1"].broker
-    assert broker is not None
-    async with aiomqtt.Client("127.0.0.1", broker.mqtt_port) as client:
+    node = cluster.nodes["edge-1"]
+    port = node.broker.mqtt_port if node.broker is not None else int(node.external_broker.rpartition(":")[2])
+    async with aiomqtt.Client("127.0.0.1", port) as client:
         await client.subscribe("heliograph/reply/device/+")
         device = Device(client)
         reading = asyncio.create_task(device.read())
@@ -115,13 +127,13 @@ async def _device(cluster: LocalCluster) -> AsyncIterator[Device]:
 
 
 @asynccontextmanager
-async def _served(tmp_path: Path) -> AsyncIterator[tuple[LocalCluster, AsyncClient, Device]]:
+async def _served(tmp_path: Path, **more: Any) -> AsyncIterator[tuple[LocalCluster, AsyncClient, Device]]:
     code = tmp_path / "code"
     code.mkdir()
     (code / "edge.py").write_text(EDGE)
     (code / "cloud.py").write_text(CLOUD)
     async with (
-        LocalCluster(tmp_path / "cluster", ["edge-1"], code=(code,), relayed=("edge-1",)) as cluster,
+        LocalCluster(tmp_path / "cluster", ["edge-1"], code=(code,), relayed=("edge-1",), **more) as cluster,
         AsyncClient(cluster.server) as client,
         _device(cluster) as device,
     ):
@@ -179,6 +191,9 @@ async def test_devices_are_answered_by_edge_or_cloud_and_each_bad_request_by_its
             error = (await device.ask(wrong))["error"]
             assert error["field"] == field, error
             assert error["expected"]
+        stray = (await device.ask_elsewhere("lines", {"input": [1]}))["error"]
+        assert (stray["code"], stray["got"]) == ("unknown-service", "lines")
+        assert stray["expected"].endswith("served on this node: line")
         raised = await device.of(BAD)
         assert raised["error"]["code"] == "model-failed"
         assert "RuntimeError: thirteen" in raised["error"]["got"]
@@ -194,6 +209,35 @@ async def test_devices_are_answered_by_edge_or_cloud_and_each_bad_request_by_its
         )
         said, _ = await example.communicate()
         assert said.decode().startswith("1 by the edge, in ")
+
+
+@pytest.mark.mosquitto
+async def test_mosquitto_on_the_node_and_mqtt_5_with_a_response_topic(
+    tmp_path: Path, mosquitto: Callable[[], Awaitable[Any]]
+) -> None:
+    node = await mosquitto()
+    async with (
+        _served(tmp_path, edge_brokers={"edge-1": node.url()}) as (_, client, device),
+        aiomqtt.Client("127.0.0.1", node.port, protocol=aiomqtt.ProtocolVersion.V5) as camera,
+    ):
+        assert (await device.of(EASY))["by"] == "edge"
+        await camera.subscribe("heliograph/reply/camera/1")
+        asked = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        asked.ResponseTopic, asked.CorrelationData = "heliograph/reply/camera/1", b"42"
+        body = json.dumps({"input": [[1.0, 2.0]]})
+        await camera.publish("heliograph/inference/line/request", body, properties=asked)
+        async with asyncio.timeout(10):
+            answer = await anext(aiter(camera.messages))
+        assert json.loads(answer.payload)["by"] == "cloud"  # type: ignore[arg-type]
+        assert answer.properties is not None
+        assert answer.properties.CorrelationData == b"42"
+        async with client.bus.subscribe(LOG.filter(component="worker")) as lines:
+            asked.ResponseTopic = "heliograph/status/jobs/mine"
+            await camera.publish("heliograph/inference/line/request", body, properties=asked)
+            async with asyncio.timeout(10):
+                async for line in lines:
+                    if "A reply can only be sent below heliograph/reply/" in decode(line.body).data["message"]:
+                        break
 
 
 async def test_without_the_cloud_the_edge_goes_on_at_its_own_speed_and_finds_back(tmp_path: Path) -> None:

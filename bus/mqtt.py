@@ -83,6 +83,7 @@ class MqttBus(Bus):
             client = self.client(version, on_message)
             try:
                 await client.__aenter__()
+                client._client.on_publish = None
             except aiomqtt.MqttError as error:
                 if version == 4 or not _is_version_refused(error):
                     raise
@@ -197,6 +198,7 @@ class MqttBus(Bus):
         try:
             async with asyncio.timeout(None) as waiting:
                 self._waiting.add(waiting)
+                client._client.on_publish = client._on_publish
                 await unswallowed(
                     client.publish(self.full(topic), body, qos=1, retain=retain, properties=properties)
                 )
@@ -204,6 +206,8 @@ class MqttBus(Bus):
             raise Unreachable(f"{safe_url(self.url)}: {str(error) or 'the link was cut'}") from None
         finally:
             self._waiting.discard(waiting)
+            if not self._waiting:  # for QoS 0 too the client library would build an acknowledgement, to tell nobody
+                client._client.on_publish = None
         return 0
 
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:

@@ -105,19 +105,22 @@ class InferenceHost:
 
     def _take(self, message: Message) -> None:
         try:
-            reply_to = message.reply_to if self._side == "cloud" else self._reply_of(message)
+            tree = parse(message.body, message.topic)
+        except Refused as error:
+            tree = error  # told to who asked, where that can be known
+        try:
+            reply_to = message.reply_to if self._side == "cloud" else self._reply_of(message, tree)
         except Refused as error:
             self.serving.counts.errors += 1
             log(f"refused: {error}")
             return
         if reply_to:
-            self.serving.take(message, reply_to)
+            self.serving.take(message, tree, reply_to)
 
-    def _reply_of(self, message: Message) -> str:
+    def _reply_of(self, message: Message, tree: object) -> str:
         """Where a device wants its answer. Raises Refused where that is not below ``reply/``."""
         given: object = message.reply_to
         if given is None:
-            tree = parse(message.body, message.topic)
             given = tree.get("reply_to") if isinstance(tree, dict) else None
         return reply_address(given, message.topic, self._runtime.launch.root)
 

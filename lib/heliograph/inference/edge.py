@@ -200,10 +200,11 @@ class JointInference:
         return await self._offloader.ask(body, seconds)
 
     async def _ask_here(self, body: bytes, seconds: float) -> dict[str, Any]:
+        from heliograph.bus.event import parse
         from heliograph.inference.inputs import request_in
 
         assert self._cloud is not None
-        x = array_in(request_in(body, self.name), self.name)
+        x = array_in(request_in(parse(body, self.name), self.name), self.name)
         try:
             scores = self._cloud(x[np.newaxis])[0]
         except Exception as error:

@@ -16,7 +16,6 @@ import msgpack
 import numpy as np
 
 from heliograph.bus.errors import Refused
-from heliograph.bus.event import parse
 
 Array = np.ndarray[Any, Any]
 DTYPES = (
@@ -47,9 +46,10 @@ def as_tree(x: Array) -> dict[str, Any]:
     return {"dtype": x.dtype.name, "shape": list(x.shape), "data": x.data.cast("B") if x.size else b""}
 
 
-def request_in(body: bytes, topic: str) -> dict[str, Any]:
-    """The map that a request is. Raises Refused where it is none, or its deadline is no positive number."""
-    tree = parse(body, topic)
+def request_in(tree: object, topic: str) -> dict[str, Any]:
+    """The map that a parsed request is. Raises Refused where it is none, or its deadline is no positive number."""
+    if isinstance(tree, Refused):
+        raise tree
     if not isinstance(tree, dict):
         raise Refused("invalid", topic=topic, expected="a mapping with input and, if it likes, deadline", got=tree)
     deadline = tree.get("deadline")

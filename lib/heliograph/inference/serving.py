@@ -94,13 +94,13 @@ class Serving:
 
     # the loop's side
 
-    def take(self, message: Message, reply_to: str) -> None:
-        """A request came; one that can not be read, or answered in time, is refused at once."""
+    def take(self, message: Message, tree: object, reply_to: str) -> None:
+        """A request came, and what it holds; one that is none, or can not be answered in time, is refused at once."""
         now = self._world.monotonic()
         asked = Asked({}, message.topic, reply_to, message.correlation, message.body[:1] == b"{", now, now)
         try:
-            tree = request_in(message.body, message.topic)
-            deadline = float(tree.get("deadline") or self.spec.deadline_seconds)
+            asked_for = request_in(tree, message.topic)
+            deadline = float(asked_for.get("deadline") or self.spec.deadline_seconds)
             waiting = self._inbox.qsize()
             if waiting >= MOST_WAITING or not self.admit(waiting, self.spec.max_batch, deadline):
                 raise Refused("overloaded", topic=message.topic, expected=f"an answer within {deadline:g} s",
@@ -109,7 +109,8 @@ class Serving:
             self.counts.errors += 1
             self._publish([(asked, _error_body(asked, error))])
             return
-        self._inbox.put(Asked(tree, message.topic, reply_to, message.correlation, asked.is_json, now, now + deadline))
+        until = now + deadline
+        self._inbox.put(Asked(asked_for, message.topic, reply_to, message.correlation, asked.is_json, now, until))
 
     def put(self, item: NewModel | InferenceSpec | None) -> None:
         """New weights, other settings, or the end."""

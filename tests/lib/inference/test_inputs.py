@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from heliograph.bus.errors import Refused
+from heliograph.bus.event import parse
 from heliograph.inference.inputs import DTYPES, array_in, as_tree, pack, pack_request, request_in
 
 TOPIC = "inference/digits/request"
@@ -23,7 +24,7 @@ ARRAYS = hnp.arrays(
 
 
 def _asked(body: bytes) -> Any:
-    return array_in(request_in(body, TOPIC), TOPIC)
+    return array_in(request_in(parse(body, TOPIC), TOPIC), TOPIC)
 
 
 @given(ARRAYS)
@@ -92,7 +93,7 @@ def test_what_is_no_input_is_refused_with_its_field(given: dict[str, Any], field
 @pytest.mark.parametrize("deadline", [0, -1, "1", True, math.inf, math.nan])
 def test_a_deadline_is_above_zero(deadline: Any) -> None:
     with pytest.raises(Refused) as refused:
-        request_in(pack({"input": [1], "deadline": deadline}), TOPIC)
+        request_in({"input": [1], "deadline": deadline}, TOPIC)
     assert refused.value.field == "deadline"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from heliograph import BigModel, JointInference, session
+from heliograph.bus.event import parse
 from heliograph.bus.payloads import InferenceSpec
 from heliograph.bus.transport import Message
 from heliograph.bus.world import World
@@ -42,7 +43,7 @@ class Desk:
     def ask(self, value: float, deadline: float = 10.0, shape: tuple[int, ...] = (2,)) -> str:
         self._asked += 1
         body = pack_request(np.full(shape, value, np.float32), deadline)
-        self.serving.take(Message(TOPIC, body), str(self._asked))
+        self.serving.take(Message(TOPIC, body), parse(body), str(self._asked))
         return str(self._asked)
 
     async def answer(self, asked: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from heliograph.bus.topics import STATUS
+from heliograph.client import AsyncClient
 from heliograph.simulations.cluster import LocalCluster
 
 COMMANDS = (["--help"], ["topics"])
@@ -23,6 +25,8 @@ async def cluster(edges: int = 3) -> dict[str, float]:
         async with LocalCluster(Path(directory), names) as local:
             ready = time.perf_counter() - began
             node = local.nodes["edge-1"]
+            async with AsyncClient(local.server) as client:
+                await _settled(client, set(names))
             await local.kill("edge-1")
             began = time.perf_counter()
             await local.start_agent("edge-1")
@@ -32,6 +36,13 @@ async def cluster(edges: int = 3) -> dict[str, float]:
             status = Path(f"/proc/{local.pid('edge-1')}/status").read_text()
             resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     return {"up": ready, "agent_ready": agent, "agent_mb": resident / 1024}
+
+
+async def _settled(client: AsyncClient, edges: set[str]) -> None:
+    """Returns when each edge has asked its workers what they offer: until then those processes take the time."""
+    async with asyncio.timeout(30), client.bus.subscribe(STATUS.filter(resource="algorithms")) as changes:
+        while not any(edges <= set(each["status"]["edges"]) for each in await client.resources("algorithms").list()):
+            await anext(changes)
 
 
 def command(words: list[str]) -> float:

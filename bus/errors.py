@@ -68,6 +68,11 @@ class Refused(HeliographError):
         }
 
 
+def told(error: HeliographError) -> dict[str, Any]:
+    """An error as it travels in an answer: a refusal with all its fields, anything else as what can not be reached."""
+    return error.as_dict() if isinstance(error, Refused) else {"code": "unreachable", "message": str(error)}
+
+
 def shorten(value: object, limit: int = 120) -> str:
     """At most ``limit`` characters of ``value``, so that a hostile document cannot flood a log."""
     if isinstance(value, str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heliograph.bus.errors import Refused
 from heliograph.bus.topics import REPLY
+from heliograph.bus.transport import Message
 
 
 def reply_address(given: object, topic: str, root: str) -> str:
@@ -14,3 +15,12 @@ def reply_address(given: object, topic: str, root: str) -> str:
                       got="nothing" if given is None else given,
                       hint=f"A reply can only be sent below {root}/reply/.")  # fmt: skip
     return address
+
+
+def reply_of(message: Message, tree: object, root: str) -> str:
+    """The address that a message's response topic (MQTT 5) names, or else ``reply_to`` in what it holds. Raises Refused
+    where neither does, or it lies elsewhere."""
+    given: object = message.reply_to
+    if given is None and isinstance(tree, dict):
+        given = tree.get("reply_to")
+    return reply_address(given, message.topic, root)

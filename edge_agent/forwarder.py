@@ -98,7 +98,7 @@ class Forwarder:
                 await self._pause()
                 continue
             unsure, said = False, ""
-            self._journal.stored(lane, through, sum(len(batch) for batch in batches))
+            self._journal.stored(sum(len(batch) for batch in batches))
             done = self._done[lane] = through
             self._to_forget.set()
 

@@ -22,9 +22,9 @@ from heliograph.edge_agent.journal_file import (
     checksum,
     event_id,
     first_number,
-    lane_and_number,
     open_file,
     opening_of,
+    parts_of_id,
 )
 
 T = TypeVar("T")
@@ -120,7 +120,8 @@ class Journal:
         self._in_memory = [0, 0]
         self._room = asyncio.Event()
         self._committing: asyncio.Task[None] | None = None
-        self._stored = dict.fromkeys(LANES, 0)
+        self._under_way = dict.fromkeys(LANES, 0)
+        """The highest number of each lane that was read: what is on its way is not dropped under it."""
         self._grown: dict[int, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
 
     def close(self) -> None:
@@ -176,20 +177,20 @@ class Journal:
                 size += len(body)
                 if found and size > most_bytes:
                     break
-                _, through = lane_and_number(id)
+                _, through = parts_of_id(id)
                 if checksum(topic, body) == crc:
                     found.append(Kept(through, topic, body))
                 else:
                     self.damaged += 1
                     self._warn(f"journal {self._path}: event {through} of lane {lane} is damaged and was passed over")
             rows.close()
+            self._under_way[lane] = max(self._under_way[lane], through)
         except sqlite3.Error as error:
             raise self._failure(error) from None
         return Window(found, through)
 
-    def stored(self, lane: int, through: int, count: int) -> None:
-        """The cloud has so many more, up to that number: they wait no longer, though they may still lie here."""
-        self._stored[lane] = through
+    def stored(self, count: int) -> None:
+        """The cloud has so many more: they wait no longer, though they may still lie here."""
         self.waiting -= count
 
     async def forget(self, lane: int, through: int) -> None:
@@ -216,7 +217,7 @@ class Journal:
                 "SELECT max(id) FROM events WHERE id > ? AND id < ?", (event_id(lane, 0), event_id(lane + 1, 0))
             ).fetchone()
             if last is not None:
-                self._next[lane] = max(self._first, lane_and_number(last)[1] + 1)
+                self._next[lane] = max(self._first, parts_of_id(last)[1] + 1)
         self._producers: dict[str, tuple[str, int]] = {
             row[0]: (row[1], row[2]) for row in self._write.execute("SELECT * FROM producers")
         }
@@ -282,7 +283,7 @@ class Journal:
             rows.append((event_id(entry.lane, n), entry.topic, entry.body, checksum(entry.topic, entry.body)))
         write.execute("BEGIN IMMEDIATE")
         try:
-            freed, dropped = 0, 0
+            freed, dropped = 0, 0  # bytes, events
             if self._size + group.size > self._quota:
                 freed, dropped = self._make_room(group.size)
             write.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
@@ -301,23 +302,23 @@ class Journal:
         return dropped
 
     def _make_room(self, wanted: int) -> tuple[int, int]:
-        """Drops the oldest bulk events: bytes freed, and how many of them the cloud did not have."""
+        """Drops the oldest bulk events that are not on their way: bytes freed, and how many events."""
         to_free = self._size + wanted - int(self._quota * (1 - DROP))
-        last, freed, dropped = 0, 0, 0
+        first = event_id(BULK, self._under_way[BULK])
+        last, freed, dropped = first, 0, 0
         for id, size in self._write.execute(
             "SELECT id, length(body) + length(topic) FROM events WHERE id > ? AND id < ? ORDER BY id",
-            (event_id(BULK, 0), event_id(BULK + 1, 0)),
+            (first, event_id(BULK + 1, 0)),
         ):
             if freed >= to_free:
                 break
-            last, freed = id, freed + size + OVERHEAD
-            dropped += lane_and_number(id)[1] > self._stored[BULK]
+            last, freed, dropped = id, freed + size + OVERHEAD, dropped + 1
         if self._size - freed + wanted > self._quota:
             raise JournalFull(
                 f"journal {self._path}: the quota of {self._quota} bytes is full of events that wait for the cloud "
-                "and must not be dropped"
+                "and must not be dropped; they are taken again once it has some, or give the agent more --journal-mb"
             )
-        self._write.execute("DELETE FROM events WHERE id > ? AND id <= ?", (event_id(BULK, 0), last))
+        self._write.execute("DELETE FROM events WHERE id > ? AND id <= ?", (first, last))
         if dropped:
             self._save(_DROPPED, str(self.dropped + dropped))
         return freed, dropped

@@ -33,7 +33,7 @@ def event_id(lane: int, n: int) -> int:
     return lane << LANE_SHIFT | n
 
 
-def lane_and_number(id: int) -> tuple[int, int]:
+def parts_of_id(id: int) -> tuple[int, int]:
     """What ``event_id`` was made of."""
     return id >> LANE_SHIFT, id & ((1 << LANE_SHIFT) - 1)
 

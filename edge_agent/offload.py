@@ -9,7 +9,7 @@ import contextlib
 
 import msgpack
 
-from heliograph.bus.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.errors import HeliographError, Unreachable, told
 from heliograph.bus.port import Port
 from heliograph.bus.topics import ANSWER, BIG_MODEL, OFFLOAD
 
@@ -50,6 +50,5 @@ class OffloadRelay:
 
 
 def _error_body(error: HeliographError) -> bytes:
-    known = error.as_dict() if isinstance(error, Refused) else {"code": "unreachable", "message": str(error)}
-    packed: bytes = msgpack.packb({"error": known})
+    packed: bytes = msgpack.packb({"error": told(error)})
     return packed

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import msgpack
 
-from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.errors import HeliographError, Refused, told
 from heliograph.bus.event import parse
 from heliograph.bus.port import Port
-from heliograph.bus.reply import reply_address
+from heliograph.bus.reply import reply_of
 from heliograph.bus.topics import INFERENCE_REQUEST
 from heliograph.bus.transport import Message
 
@@ -40,16 +40,13 @@ class Strays:
         served = ", ".join(sorted(self._served())) or "none"
         error = Refused("unknown-service", topic=message.topic, field="service", got=service,
                         expected=f"a service that is served on this node: {served}")  # fmt: skip
-        given: object = message.reply_to
         try:
-            if given is None:
-                tree = parse(message.body, message.topic)
-                given = tree.get("reply_to") if isinstance(tree, dict) else None
-            address = reply_address(given, message.topic, self._node.bus.root)
+            tree = None if message.reply_to is not None else parse(message.body, message.topic)
+            address = reply_of(message, tree, self._node.bus.root)
         except Refused:
             self._refused(error)
             return
-        told = {"error": error.as_dict()}
-        body = json.dumps(told).encode() if message.body[:1] == b"{" else msgpack.packb(told)
+        answer = {"error": told(error)}
+        body = json.dumps(answer).encode() if message.body[:1] == b"{" else msgpack.packb(answer)
         with contextlib.suppress(HeliographError):
             await self._node.bus.publish(address, body, correlation=message.correlation, sure=False)

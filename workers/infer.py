@@ -18,7 +18,7 @@ from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import parse
 from heliograph.bus.keep import end
 from heliograph.bus.payloads import Assignment, HardSample, InferenceSpec, InferenceStats, Task
-from heliograph.bus.reply import reply_address
+from heliograph.bus.reply import reply_of
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.tensors import INLINE, TensorFile, dumps
 from heliograph.bus.transport import Message
@@ -50,8 +50,7 @@ class InferenceHost:
         self.serving = Serving(first.task.job, self._spec, self._loop, runtime.world, self._send, offload, log,
                                self._keep)  # fmt: skip
         self._keeping = 0
-        self.dropped = 0
-        """Hard samples that came faster than the node's disk took them."""
+        self._overrun = False
         self.finished = asyncio.Event()
 
     def begin(self) -> Assignment:
@@ -109,20 +108,13 @@ class InferenceHost:
         except Refused as error:
             tree = error  # told to who asked, where that can be known
         try:
-            reply_to = message.reply_to if self._side == "cloud" else self._reply_of(message, tree)
+            reply_to = message.reply_to if self._side == "cloud" else reply_of(message, tree, self._runtime.launch.root)
         except Refused as error:
             self.serving.counts.errors += 1
             log(f"refused: {error}")
             return
         if reply_to:
             self.serving.take(message, tree, reply_to)
-
-    def _reply_of(self, message: Message, tree: object) -> str:
-        """Where a device wants its answer. Raises Refused where that is not below ``reply/``."""
-        given: object = message.reply_to
-        if given is None:
-            given = tree.get("reply_to") if isinstance(tree, dict) else None
-        return reply_address(given, message.topic, self._runtime.launch.root)
 
     async def _send(self, answers: list[tuple[Asked, bytes]]) -> None:
         for asked, body in answers:
@@ -132,7 +124,9 @@ class InferenceHost:
         """A hard sample for the incremental job that the service is bound to."""
         job = self.serving.spec.hard_samples_to
         if job is None or self._keeping >= MOST_KEEPING:
-            self.dropped += job is not None
+            if job is not None and not self._overrun:
+                self._overrun = True
+                log("hard samples come faster than the node's disk takes them: some are left out; raise the rule's bar")
             return
         self._keeping += 1
         try:

@@ -157,6 +157,22 @@ async def test_at_the_quota_the_oldest_bulk_events_go_and_are_counted(journal_at
     assert journal_at(quota=100_000).dropped == 300 - len(left)
 
 
+async def test_the_quota_takes_nothing_that_is_on_its_way(journal_at: Open) -> None:
+    journal = journal_at(quota=100_000)
+    for n in range(50):
+        await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
+    on_its_way = journal.read(BULK, 0, 20, 10**9)
+    for n in range(50, 200):
+        await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
+    left = _bodies(journal, BULK)
+    assert [int(body[:3]) for body in left[:20]] == list(range(20))
+    assert journal.dropped == 200 - len(left)
+    assert journal.waiting == len(left)
+    journal.stored(len(on_its_way.events))
+    await journal.forget(BULK, on_its_way.through)
+    assert journal.waiting == len(_bodies(journal, BULK)) == len(left) - 20
+
+
 async def test_results_are_refused_rather_than_dropped_and_taken_again_when_there_is_room(journal_at: Open) -> None:
     journal = journal_at(quota=10 * (1000 + len(LABEL) + OVERHEAD))
     events = [Entry(LABEL, b"%03d" % n + bytes(997), RESULTS, "worker", "life", n) for n in range(1, 12)]

@@ -195,8 +195,8 @@ class JointInference:
 
             client = f"app-{self._world.new_id()[:12]}"
             self._bus = connect(self._node, root=self._root, world=self._world, name=client)
-            await self._bus.open()
             self._offloader = Offloader(self._bus, self.name, client)
+            await self._bus.open()  # last: who calls meanwhile finds the offloader, and waits for the link
         return await self._offloader.ask(body, seconds)
 
     async def _ask_here(self, body: bytes, seconds: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.errors import HeliographError, Refused, told
 from heliograph.bus.payloads import InferenceSpec
 from heliograph.bus.world import World
 from heliograph.frameworks import adapter_for
@@ -265,5 +265,4 @@ def _encoded(asked: Asked, tree: Mapping[str, Any]) -> bytes:
 
 
 def _error_body(asked: Asked, error: HeliographError) -> bytes:
-    known = error.as_dict() if isinstance(error, Refused) else {"code": "unreachable", "message": str(error)}
-    return _encoded(asked, {"error": known})
+    return _encoded(asked, {"error": told(error)})

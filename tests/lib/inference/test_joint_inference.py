@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from heliograph import JointInference
+from heliograph.bus.connect import connect
 from heliograph.bus.errors import Refused, Unreachable
 
 SURE, UNSURE, DEEP = np.array([0.1, 0.9]), np.array([0.5, 0.5]), np.array([0.8, 0.2])
@@ -72,6 +73,19 @@ def test_without_a_cloud_the_edge_answers_within_the_deadline_and_says_so() -> N
     assert all(each.seconds < 0.05 + 0.2 for each in answers)
     assert sum(each.seconds > 0.04 for each in answers) <= 3  # the breaker is open then: at the edge's own speed
     assert (service.counts.degraded, service.counts.hard) == (20, 20)
+
+
+async def test_calls_that_come_together_share_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counting(*words: Any, **more: Any) -> Any:
+        made.append(words)
+        return connect(*words, **more)
+
+    monkeypatch.setattr("heliograph.bus.connect.connect", counting)
+    with JointInference("digits", edge=shallow, node="mqtt://127.0.0.1:1", deadline=0.05) as service:
+        await asyncio.gather(*(service.ainfer(HARD) for _ in range(3)))
+    assert len(made) == 1
 
 
 def test_where_the_fallback_is_an_error_it_says_why() -> None:

@@ -48,7 +48,6 @@ class Gateway:
         self._refused = refused
         self.listening = asyncio.Event()
         """Set once the node's broker holds what is published on it for this agent."""
-        self.taken = 0
         self.refusals = 0
         self._heads: dict[asyncio.Future[None], dict[str, tuple[str, int]]] = {}
         self._to_acknowledge: dict[str, Ack] = {}
@@ -92,7 +91,6 @@ class Gateway:
             kept.add_done_callback(self._committed)
         if entry.producer:
             self._heads[kept][entry.producer] = (entry.incarnation, entry.sequence)
-        self.taken += 1
 
     def _committed(self, kept: asyncio.Future[None]) -> None:
         """Some events are on disk, or could not be kept: one acknowledgement to each of their producers."""

@@ -1,0 +1,1 @@
+"""Traces: what went over a broker's topics, recorded in MCAP files, replayed, and compared."""

@@ -24,6 +24,7 @@ Form = Literal["json", "msgpack"]
 
 _MAC_FIELD = b"\xa3mac\xc4\x20"
 _MAC_SIZE = 32
+_STRING = frozenset((str,))
 _NUMBER = re.compile("[0-9]{1,18}")
 
 
@@ -156,7 +157,7 @@ def _json_bytes(value: object) -> str:
 
 
 def _string_keys(tree: dict[Any, Any]) -> dict[str, Any]:
-    if not all(type(key) is str for key in tree):
+    if not _STRING.issuperset(map(type, tree)):
         raise ValueError("a key is not a string")
     return tree
 

@@ -169,7 +169,7 @@ class VirtualCluster:
         if url == NODE_URL:
             hub = self.nodes.get(node)
             if hub is None:
-                hub = self.nodes[node] = Hub(self._loop.time, STREAM_BYTES)
+                hub = self.nodes[node] = Hub(self._loop.time, keeps_streams=False)
             bus = MemoryBus(url, root, world, name, hub)
             bus.durable = False
         else:

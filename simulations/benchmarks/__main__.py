@@ -70,7 +70,7 @@ def _measure(
     with console.status("measuring …") as status:
 
         def tell(benchmark: Benchmark, number: int) -> None:
-            words = f"{number} of {asked.repeats or benchmark.repeats}" if number else "installing"
+            words = f"{number} of {asked.repeats or benchmark.repeats}" if number else "getting ready"
             status.update(f"{benchmark.name}: {words}")
             if not console.is_terminal:
                 print(f"{benchmark.name}: {words}", file=sys.stderr, flush=True)

@@ -55,7 +55,7 @@ def _parts(report: Report, width: int) -> Iterable[RenderableType]:
     yield _table(HEADINGS, [_cells(row) for row in own], width, colours)
     heads, side = _side_by_side(report)
     if side:
-        yield Text("\nside by side: median (times ours), and below it min … max\n", "bold")
+        yield Text("\nside by side: median, times ours, and below them min … max\n", "bold")
         yield _table(heads, [tuple("\n".join(cell) for cell in cells) for cells in side], width)
     yield Text(f"\n{_about(report)}", "dim")
     for line in _notes(report):
@@ -118,8 +118,8 @@ def _side_by_side(report: Report) -> tuple[tuple[str, ...], list[list[tuple[str,
                 cells.append(("", ""))
                 continue
             each = answers[name].figure
-            times = f" (×{number(each.value / ours)})" if ours and name != OURS else ""
-            cells.append((number(each.value) + times, f"{number(each.low)} … {number(each.high)}"))
+            times = f" ×{number(float(f'{each.value / ours:.2g}'))}" if ours and name != OURS else ""
+            cells.append((number(each.value) + times, f"{number(each.low)}…{number(each.high)}"))
         rows.append(cells)
     return ("", *names), rows
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from heliograph.simulations.benchmarks.declaration import Benchmark, Metric, Samples
-from heliograph.simulations.benchmarks.peers import flower, nvflare
+from heliograph.simulations.benchmarks.peers import flower, nvflare, openfl
 
 SIZES = {"1 MB": 1_000_000, "10 MB": 10_000_000, "100 MB": 100_000_000}
 EDGES = 4
@@ -32,16 +32,14 @@ def round_metrics(size: str, target: float | None = None, aggregating: float | N
 
 def contestants() -> list[Benchmark]:
     """Each peer at each size, in our own benchmark's group, so that it takes its turn with it."""
-    return [
-        _contestant("flower", "Flower", flower.deployed, flower.FLOWER.prepare, size)
-        for size in SIZES
-    ] + [
-        _contestant("flower-streaming", "Flower streaming", flower.streaming, flower.FLOWER.prepare, size)
-        for size in SIZES
-    ] + [
-        _contestant("nvflare", "NVFlare", nvflare.poc, nvflare.NVFLARE.prepare, size)
-        for size in ("1 MB", "10 MB")
-    ]  # fmt: skip
+    small = ("1 MB", "10 MB")
+    ways = (
+        ("flower", "Flower", flower.deployed, flower.FLOWER, SIZES),
+        ("flower-streams", "Flower streams", flower.streams, flower.FLOWER, SIZES),
+        ("nvflare", "NVFlare", nvflare.poc, nvflare.NVFLARE, small),
+        ("openfl", "OpenFL", openfl.workspace, openfl.OPENFL, small),
+    )
+    return [_contestant(name, by, run, needs.prepare, size) for name, by, run, needs, sizes in ways for size in sizes]
 
 
 def _contestant(

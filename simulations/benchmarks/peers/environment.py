@@ -94,9 +94,9 @@ class Place:
             print(logs, file=sys.stderr)
             raise RuntimeError(f"{self.folder.name}: {error}") from None
 
-    def settle(self) -> None:
+    def settle(self, seconds: float = IDLE_AFTER) -> None:
         """Gives participants that have just started the time to become idle."""
-        time.sleep(IDLE_AFTER)
+        time.sleep(seconds)
 
     def samples(self, watch: MemoryWatch, rounds: int, idle: int, timeout: float, alive: Callable[[], bool]) -> Samples:
         """Waits for what the peer's code writes, and counts the rounds after the warm-up. Raises RuntimeError."""

@@ -1,5 +1,5 @@
 """Flower, in both ways in which it runs: ``deployed``, as its documentation starts it today (flower-superlink, a
-flower-supernode for each participant, ``flwr run``), and ``streaming``, its deprecated server over gRPC streams
+flower-supernode for each participant, ``flwr run``), and ``streams``, its deprecated server over gRPC streams
 (start_server and start_client)."""
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def deployed(edges: int, size: int, rounds: int, timeout: float = 280.0) -> Samp
         return place.samples(watch, rounds, idle, timeout, lambda: server.poll() is None)
 
 
-def streaming(edges: int, size: int, rounds: int, timeout: float = 280.0) -> Samples:
+def streams(edges: int, size: int, rounds: int, timeout: float = 280.0) -> Samples:
     """``start_server``, ``start_client`` for each participant. Raises RuntimeError where that fails.
 
     Its rounds begin when the participants are there, so that none of them is idle: the memory of one is what it holds

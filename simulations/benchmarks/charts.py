@@ -11,9 +11,9 @@ from heliograph.simulations.benchmarks.report import Row
 from heliograph.simulations.benchmarks.table import number
 
 WIDTH = 300
-HISTORY_HEIGHT = 150
+HISTORY_HEIGHT = 156
 BAR = 24
-LEFT, RIGHT, TOP, BOTTOM = 44, 14, 44, 22
+LEFT, RIGHT, TOP, BOTTOM = 44, 14, 50, 22
 SHOWN = 30
 """Runs that a chart shows, the newest."""
 
@@ -27,7 +27,7 @@ svg .told { fill: var(--line); font-size: 15px; font-weight: 600; } svg .bad { f
 svg .paper { fill: var(--paper); } .grid { stroke: var(--rule); } .curve { fill: none; stroke: var(--line); }
 .target { stroke: var(--good); stroke-dasharray: 4 3; } .spread { stroke: var(--line); stroke-width: 5; opacity: .25; }
 .point { fill: var(--line); } .point.bad { fill: var(--mark); }
-.ours { fill: var(--line); } .theirs { fill: var(--bar); }
+.whisker { stroke: var(--ink); } .ours { fill: var(--line); } .theirs { fill: var(--bar); }
 """
 
 
@@ -82,7 +82,7 @@ def history_chart(row: Row) -> str:
 def bars(question: str, answers: Mapping[str, Row]) -> str:
     """Contestants as bars from nought, with how many times ours each is."""
     unit = next(iter(answers.values())).figure.metric.unit
-    most = max(row.figure.value for row in answers.values()) or 1.0
+    most = max(row.figure.high for row in answers.values()) or 1.0
     ours = answers[OURS].figure.value if OURS in answers else 0.0
     height = 28 + BAR * len(answers)
     told = "; ".join(f"{name} {number(row.figure.value)} {unit}" for name, row in answers.items())
@@ -91,12 +91,15 @@ def bars(question: str, answers: Mapping[str, Row]) -> str:
     for place, (name, row) in enumerate(answers.items()):
         top, value = 24 + place * BAR, row.figure.value
         length = max(1.0, room * value / most)
+        high = max(length, room * row.figure.high / most)
         times = f" ×{number(value / ours)}" if ours and name != OURS else ""
         kind = "ours" if name == OURS else "theirs"
         parts += [
             f'<text x="{left - 6}" y="{top + 13}" text-anchor="end">{escape(name)}</text>',
             f'<rect class="{kind}" x="{left}" y="{top + 2}" width="{length:.1f}" height="15" rx="2"/>',
-            f'<text x="{left + length + 5:.1f}" y="{top + 13}">{number(value)}{times}</text>',
+            f'<line class="whisker" x1="{left + max(0.0, room * row.figure.low / most):.1f}" y1="{top + 9.5}" '
+            f'x2="{left + high:.1f}" y2="{top + 9.5}"/>',
+            f'<text x="{left + high + 5:.1f}" y="{top + 13}">{number(value)}{times}</text>',
         ]
     return "\n".join([*parts, "</svg>"])
 

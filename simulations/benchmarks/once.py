@@ -28,6 +28,8 @@ def main(name: str, seconds: str) -> int:
         return 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        for each in (signal.SIGTERM, signal.SIGINT):  # whoever asks again must not break off the ending
+            signal.signal(each, signal.SIG_IGN)
         end_all()
     print("\n" + json.dumps(samples), flush=True)
     return 0

@@ -26,8 +26,8 @@ h2 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; } .charts { display: grid; gap: 
 def page(report: Report) -> str:
     """The whole HTML document; colours follow the reader's light or dark setting."""
     about = f"{report.run}, on {report.run.machine}."
-    body = [f"<h1>Benchmarks</h1>\n<p>{escape(about)} A point is the median of a run, the bar behind the last one its "
-            "smallest and largest observation, the dashed line the target.</p>"]  # fmt: skip
+    body = [f"<h1>Benchmarks</h1>\n<p>{escape(about)} A point or a bar is the median of a run, the line through it its "
+            "smallest to largest observation, the dashed line the target.</p>"]  # fmt: skip
     notes = [f"missed: {row.figure.metric.title}" for row in report.missed]
     notes += [f"worse: {row.figure.metric.title}" for row in report.worse]
     notes += [f"failed: {name}: {why}" for name, why in report.failed.items()]

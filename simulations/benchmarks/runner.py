@@ -79,10 +79,11 @@ def in_fresh_process(benchmark: Benchmark, log: Path) -> Samples:
     with log.open("ab") as errors:
         errors.write(f"\n== {benchmark.name}\n".encode())
         errors.flush()
-        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True)
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True,
+                                 start_new_session=True)  # fmt: skip
         try:
             out, _ = child.communicate()
-        except BaseException:  # whoever interrupts us wants no process left: the child ends its own first
+        except BaseException:  # an interrupt is ours alone: the child is told, and ends what it has started
             child.terminate()
             child.wait()
             raise

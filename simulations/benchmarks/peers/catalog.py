@@ -47,4 +47,4 @@ def _contestant(
 ) -> Benchmark:
     word = size.replace(" ", "").lower()
     run = partial(measure, EDGES, SIZES[size], ROUNDS)
-    return Benchmark(f"{name}-{word}", f"echo-{word}", run, round_metrics(size), TURNS, by=by, prepare=prepare)
+    return Benchmark(f"{name}-{word}", f"echo-{word}", run, round_metrics(size), TURNS, 600, by, prepare)

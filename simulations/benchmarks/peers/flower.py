@@ -100,7 +100,7 @@ flwr.client.start_client(server_address=sys.argv[1], client=Echo().to_client(), 
 """
 
 
-def deployed(edges: int, size: int, rounds: int, timeout: float = 280.0) -> Samples:
+def deployed(edges: int, size: int, rounds: int, timeout: float = 540.0) -> Samples:
     """A superlink, a supernode for each participant, ``flwr run``. Raises RuntimeError where that fails."""
     place = _place()
     app = place.folder / "app"
@@ -125,7 +125,7 @@ def deployed(edges: int, size: int, rounds: int, timeout: float = 280.0) -> Samp
         return place.samples(watch, rounds, idle, timeout, lambda: server.poll() is None)
 
 
-def streams(edges: int, size: int, rounds: int, timeout: float = 280.0) -> Samples:
+def streams(edges: int, size: int, rounds: int, timeout: float = 540.0) -> Samples:
     """``start_server``, ``start_client`` for each participant. Raises RuntimeError where that fails.
 
     Its rounds begin when the participants are there, so that none of them is idle: the memory of one is what it holds

@@ -50,7 +50,7 @@ recipe.export("jobs")
 """
 
 
-def poc(edges: int, size: int, rounds: int, timeout: float = 280.0) -> Samples:
+def poc(edges: int, size: int, rounds: int, timeout: float = 540.0) -> Samples:
     """``nvflare poc start``, ``nvflare job submit``. Raises RuntimeError where that fails.
 
     A round lasts from the moment a participant gets one global model until it gets the next.

@@ -71,7 +71,7 @@ PLAN = {
 TASKS = "\ntasks:\n  train: {function: echo, kwargs: {metrics: [loss]}}\n"
 
 
-def workspace(edges: int, size: int, rounds: int, timeout: float = 280.0) -> Samples:
+def workspace(edges: int, size: int, rounds: int, timeout: float = 540.0) -> Samples:
     """A workspace of its template ``no-op``, its aggregator and collaborators. Raises RuntimeError where that fails.
 
     A round lasts from the moment a participant gets one global model until it gets the next. A collaborator starts with

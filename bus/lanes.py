@@ -10,6 +10,8 @@ from collections.abc import Mapping
 LANE = "Heliograph-Lane"
 NUMBER = "Heliograph-Number"
 MESSAGE_ID = "Nats-Msg-Id"
+REPLAYED = "Heliograph-Replayed"
+"""On what is told again from a trace; an event says it in its envelope as well."""
 
 
 def lane_name(edge: str, journal: str, priority: int) -> str:

@@ -1,7 +1,7 @@
 """How a trace lies in an MCAP file (https://mcap.dev/spec): what its channels, its metadata and its numbers mean.
 
-A channel is of one (address, encoding, lane). Its metadata hold the headers of its messages; a lane's number is in each
-message's ``sequence``, with what does not fit into its 32 bits in the channel's metadata. Addresses of which there is
+A channel is of one (address, encoding, lane). Its metadata name the lane; a lane's number is in each message's
+``sequence``, with what does not fit into its 32 bits in the channel's metadata. Addresses of which there is
 one for each request would take a channel each, of which a file has at most 65,535: their messages are *wrapped*, a
 document of what carried the message, and the message's own bytes within it as they are.
 """
@@ -9,17 +9,17 @@ document of what carried the message, and the message's own bytes within it as t
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
 from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError
-from heliograph.bus.lanes import NUMBER
+from heliograph.bus.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED
 from heliograph.bus.traces.recorded import Recorded
 
 VERSION = 1
@@ -44,10 +44,12 @@ MAX_TIME = (1 << 64) - 1
 CHANNELS = 60_000
 """From here on every new address is wrapped."""
 
-HEADERS, HIGH, RETAINED, WRAPPED = "headers", "number_high", "retained", "wrapped"
+LANE_KEY, HIGH, MESSAGE_ID_KEY, REPLAYED_KEY = "lane", "number_high", "message_id", "replayed"
+RETAINED, WRAPPED = "retained", "wrapped"
 """Keys of a channel's metadata."""
 _JSON_START, _JSON_MIDDLE, _JSON_END = b'{"carried":', b',"message":', b"}"
 _HEAD = struct.Struct("<I")
+_NUMBER = re.compile("0|[1-9][0-9]{0,19}")
 _LONGEST_HEAD = 256 * 1024
 
 
@@ -75,41 +77,76 @@ def pattern_of(address: str) -> tuple[str, bool]:
     return (topic.pattern, "id" in topic.params) if topic is not None else ("#", False)
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelKey:
+class ChannelKey(NamedTuple):
     """What all messages of a channel share; ``address`` is the pattern where they are wrapped."""
 
     address: str
     encoding: str
-    headers: tuple[tuple[str, str], ...] = ()
+    lane: str | None = None
     high: int | None = None
+    message_id: bool = False
+    replayed: str | None = None
     retained: bool = False
     wrapped: bool = False
 
     def metadata(self) -> dict[str, str]:
+        found = {
+            LANE_KEY: self.lane,
+            HIGH: None if self.high is None else str(self.high),
+            MESSAGE_ID_KEY: "true" if self.message_id else None,
+            REPLAYED_KEY: self.replayed,
+            RETAINED: "true" if self.retained else None,
+            WRAPPED: "true" if self.wrapped else None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    @staticmethod
+    def of(address: str, encoding: str, metadata: Mapping[str, str]) -> ChannelKey:
+        """Raises ValueError where the metadata are none of ours."""
+        high = int(metadata[HIGH]) if HIGH in metadata else None
+        if high is not None and not 0 <= high < 1 << 32:
+            raise ValueError("a number of more than 64 bits")
+        return ChannelKey(
+            address, encoding, metadata.get(LANE_KEY), high, MESSAGE_ID_KEY in metadata, metadata.get(REPLAYED_KEY),
+            RETAINED in metadata, WRAPPED in metadata,
+        )  # fmt: skip
+
+    def headers(self, sequence: int) -> dict[str, str]:
+        """The headers of the message of that ``sequence``."""
         found = {}
-        if self.headers:
-            found[HEADERS] = json.dumps(dict(self.headers))
+        if self.lane is not None:
+            found[LANE] = self.lane
         if self.high is not None:
-            found[HIGH] = str(self.high)
-        if self.retained:
-            found[RETAINED] = "true"
-        if self.wrapped:
-            found[WRAPPED] = "true"
+            found[NUMBER] = str(self.high << 32 | sequence)
+        if self.message_id:
+            found[MESSAGE_ID] = f"{self.lane}.{found.get(NUMBER, '')}"
+        if self.replayed is not None:
+            found[REPLAYED] = self.replayed
         return found
 
 
-def key_of(recorded: Recorded) -> tuple[ChannelKey, int]:
-    """The channel that a message belongs to, and its ``sequence`` there."""
-    headers, number = dict(recorded.headers), recorded.headers.get(NUMBER, "")
+def key_of(recorded: Recorded) -> tuple[ChannelKey, int] | None:
+    """The channel that a message belongs to, and its ``sequence`` there; None where it has headers that no channel can
+    stand for."""
+    encoding = encoding_of(recorded.body)
+    if not recorded.headers:
+        return ChannelKey(recorded.topic, encoding, retained=recorded.retained), 0
+    headers = recorded.headers
+    lane, number, replayed, message_id = (
+        headers.get(LANE), headers.get(NUMBER), headers.get(REPLAYED), headers.get(MESSAGE_ID),
+    )  # fmt: skip
+    known = (lane is not None) + (number is not None) + (replayed is not None) + (message_id is not None)
+    if known < len(headers) or (replayed is not None and replayed != "1"):
+        return None
     high: int | None = None
     sequence = 0
-    if number.isascii() and number.isdigit() and len(number) < 20 and str(int(number)) == number:
-        del headers[NUMBER]
-        high, sequence = int(number) >> 32, int(number) & 0xFFFFFFFF
-    key = ChannelKey(
-        recorded.topic, encoding_of(recorded.body), tuple(headers.items()), high, recorded.retained
-    )
+    if number is not None:
+        if not _NUMBER.fullmatch(number) or (whole := int(number)) >> 64:
+            return None
+        high, sequence = whole >> 32, whole & 0xFFFFFFFF
+    if message_id is not None and (lane is None or number is None or message_id != f"{lane}.{number}"):
+        return None
+    key = ChannelKey(recorded.topic, encoding, lane, high, message_id is not None, replayed, recorded.retained)
     return key, sequence
 
 

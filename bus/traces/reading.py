@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import struct
 import zlib
 from array import array
@@ -16,10 +15,10 @@ from typing import Self
 
 from heliograph.bus import topics
 from heliograph.bus.errors import Refused
-from heliograph.bus.lanes import NUMBER
 from heliograph.bus.names import is_digest
 from heliograph.bus.traces import layout
 from heliograph.bus.traces.chunks import Chunk, Damaged, message_at, messages_of, unpacked
+from heliograph.bus.traces.layout import ChannelKey
 from heliograph.bus.traces.mcap_index import MAGIC, Channel, read_index
 from heliograph.bus.traces.recorded import Recorded
 
@@ -148,7 +147,7 @@ class TraceReader:
                 if recorded is None:
                     self._unwrappable(meaning)
                 elif wanted is None or (
-                    wanted(recorded.topic) if meaning.wrapped
+                    wanted(recorded.topic) if meaning.key.wrapped
                     else chosen.setdefault(number, chosen[number] if number in chosen else wanted(recorded.topic))
                 ):  # fmt: skip
                     yield recorded
@@ -202,7 +201,7 @@ class TraceReader:
         for number in sorted(self._index.counts):
             meaning = self._channels.get(number)
             if meaning is not None:
-                key = (meaning.topic, meaning.encoding)
+                key = (meaning.key.address, meaning.key.encoding)
                 messages[key] = messages.get(key, 0) + self._index.counts[number]
         chunks = self._index.chunks
         return TraceInfo(
@@ -215,7 +214,7 @@ class TraceReader:
         if wanted is None or chunk.channels is None:
             return True
         meanings = [self._channels.get(number) for number in chunk.channels]
-        return any(each is None or each.wrapped or wanted(each.topic) for each in meanings)
+        return any(each is None or each.key.wrapped or wanted(each.key.address) for each in meanings)
 
     def _opened(self, chunk: Chunk) -> _Open | None:
         try:
@@ -240,7 +239,7 @@ class TraceReader:
 
     def _unwrappable(self, meaning: _Meaning) -> None:
         self.unread += 1
-        line = f"channel {meaning.topic}: messages that are not wrapped as it says"
+        line = f"channel {meaning.key.address}: messages that are not wrapped as it says"
         if line not in self.problems:
             self.problems.append(line)
 
@@ -249,13 +248,10 @@ class TraceReader:
 class _Meaning:
     """What a channel says of each of its messages."""
 
-    topic: str
-    encoding: str
-    headers: dict[str, str]
-    high: int | None
-    retained: bool
-    wrapped: bool
+    key: ChannelKey
     readable: bool
+    headers: dict[str, str] | None
+    """Of each of its messages, where they are the same."""
 
     @staticmethod
     def of(channel: Channel, foreign: bool) -> _Meaning:
@@ -263,23 +259,19 @@ class _Meaning:
         if foreign:  # as brokers and robots write them
             metadata, topic = {}, topic.lstrip("/").removeprefix(f"{topics.DEFAULT_ROOT}/")
         try:
-            headers = layout.check_headers(json.loads(metadata.get(layout.HEADERS, "{}")))
-            high = int(metadata[layout.HIGH]) if layout.HIGH in metadata else None
-            readable = channel.encoding in _ENCODINGS and (high is None or 0 <= high < 1 << 32) and topic != ""
-        except (ValueError, RecursionError):
-            headers, high, readable = {}, None, False
-        return _Meaning(
-            topic, channel.encoding, headers, high, layout.RETAINED in metadata, layout.WRAPPED in metadata, readable
-        )
+            key = ChannelKey.of(topic, channel.encoding, metadata)
+            readable = channel.encoding in _ENCODINGS and topic != ""
+        except ValueError:
+            key, readable = ChannelKey(topic, channel.encoding), False
+        return _Meaning(key, readable, key.headers(0) if key.high is None else None)
 
     def recorded(self, sequence: int, log_time: int, publish_time: int, data: bytes) -> Recorded | None:
-        if not self.wrapped:
-            headers = self.headers
-            if self.high is not None:
-                headers = {**headers, NUMBER: str(self.high << 32 | sequence)}
-            return Recorded(self.topic, data, log_time, publish_time, headers, self.retained)
+        key = self.key
+        if not key.wrapped:
+            headers = self.headers if self.headers is not None else key.headers(sequence)
+            return Recorded(key.address, data, log_time, publish_time, headers, key.retained)
         try:
-            carried, body = layout.unwrap(data, self.encoding)
+            carried, body = layout.unwrap(data, key.encoding)
         except (ValueError, RecursionError):
             return None
         return Recorded(

@@ -33,7 +33,7 @@ class TraceWriter:
     """Writes ``OUT.part``, which gets its name when it is whole. A context manager.
 
     What was flushed can be read also where its process was killed. Left by an error, the file is finished all the
-    same, but keeps the name of a part.
+    same, but keeps the name of a part; one that holds nothing goes.
 
     Args:
         path: the file; must not exist unless ``overwrite``.
@@ -87,14 +87,18 @@ class TraceWriter:
                 raise Refused(
                     "invalid", topic=recorded.topic, field=name, expected="nanoseconds since 1970", got=value
                 )
-        key, sequence = layout.key_of(recorded)
-        channel = self._channels.get(key)
+        found = layout.key_of(recorded)
+        channel, sequence = None, 0
         data = recorded.body
+        if found is not None:
+            channel, sequence = self._channels.get(found[0]), found[1]
         if channel is None:
             pattern, unbounded = layout.pattern_of(recorded.topic)
-            if unbounded or len(self._channels) >= layout.CHANNELS:
-                key, sequence = ChannelKey(pattern, key.encoding, wrapped=True), 0
+            if found is None or unbounded or len(self._channels) >= layout.CHANNELS:
+                key, sequence = ChannelKey(pattern, layout.encoding_of(data), wrapped=True), 0
                 data = layout.wrap(recorded, key.encoding)
+            else:
+                key = found[0]
             channel = self._channels.get(key) or self._open(key, pattern)
         self._writer.add_message(
             channel, recorded.log_time, data, publish_time=recorded.publish_time, sequence=sequence
@@ -143,6 +147,8 @@ class TraceWriter:
             self.close()
         else:
             self._finish()
+            if not self.messages and not self.attached:
+                self._part.unlink(missing_ok=True)
 
     def _finish(self) -> None:
         if not self._stream.closed:

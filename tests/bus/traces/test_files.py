@@ -18,7 +18,7 @@ from mcap.writer import CompressionType, Writer
 
 from heliograph.bus.errors import Refused
 from heliograph.bus.event import Event, encode
-from heliograph.bus.lanes import LANE, NUMBER
+from heliograph.bus.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED, headers_of
 from heliograph.bus.topics import TOPICS
 from heliograph.bus.traces import layout, lines
 from heliograph.bus.traces.reading import TraceReader
@@ -59,8 +59,9 @@ bodies = st.one_of(
     st.binary(max_size=60),
     st.sampled_from([b"", b"{}", b'{"a":1}', b" [1]", b"{", b"\x80", b"\x81\xa1a\x01", b"\x8f", b"\xde", b'{"m":"}'])
 )  # fmt: skip
-names = st.sampled_from([LANE, NUMBER, "Other"])
-values = st.one_of(st.sampled_from(["edge-1.j.0", "edge-1.j.1", "0", "7", "007", "-1", "x", "4294967296", "9" * 19]),
+names = st.sampled_from([LANE, NUMBER, MESSAGE_ID, REPLAYED, "Other"])
+some = ["edge-1.j.0", "edge-1.j.1", "edge-1.j.0.7", "1", "0", "7", "007", "-1", "x", "4294967296", "9" * 19, "9" * 20]
+values = st.one_of(st.sampled_from(some),
                    st.text(max_size=5), st.integers(0, 1 << 62).map(str))  # fmt: skip
 recordings = st.lists(
     st.builds(
@@ -139,12 +140,15 @@ def test_every_topic_has_a_schema_that_is_whole_in_itself() -> None:
 
 def test_a_lane_keeps_its_numbers(tmp_path: Path) -> None:
     numbers = [1, 2, (1 << 32) - 1, 1 << 32, (5 << 32) + 3]
-    messages = [message(n, headers={LANE: "edge-1.j.0", NUMBER: str(number)}) for n, number in enumerate(numbers)]
+    messages = [message(n, headers=headers_of("edge-1.j.0", number)) for n, number in enumerate(numbers)]
     path = written(tmp_path / "a.mcap", messages)
     assert read(path) == (messages, [])
     with path.open("rb") as file:
         found = [each[2].sequence for each in make_reader(file).iter_messages()]
+        file.seek(0)
+        summary = make_reader(file).get_summary()
     assert found == [number & 0xFFFFFFFF for number in numbers]
+    assert summary is not None and len(summary.channels) == 6  # by encoding, and by what lies above 32 bits
 
 
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:

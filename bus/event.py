@@ -41,6 +41,7 @@ class Event:
         subject: the topic it belongs to, below the root.
         sequence: the producer's own number, counted from 1 without a gap, where it wants an acknowledgement.
         traceparent: W3C Trace Context.
+        replayed: it was recorded before, and is told again from a trace.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Event:
     subject: str = ""
     sequence: int | None = None
     traceparent: str = ""
+    replayed: bool = False
 
 
 def encode(event: Event, form: Form = "msgpack", key: bytes | None = None) -> bytes:
@@ -61,6 +63,8 @@ def encode(event: Event, form: Form = "msgpack", key: bytes | None = None) -> by
             fields[name] = value
     if event.sequence is not None:
         fields["sequence"] = event.sequence
+    if event.replayed:
+        fields["replayed"] = True
     if form == "json":
         if isinstance(event.data, bytes):
             fields["data_base64"] = base64.b64encode(event.data).decode()
@@ -132,6 +136,9 @@ def from_tree(tree: Mapping[str, Any], topic: str = "") -> Event:
         sequence = int(sequence)  # the CloudEvents sequence extension is a string
     if sequence is not None and (type(sequence) is not int or not 0 < sequence < 1 << 63):
         raise Refused("invalid", topic=topic, field="sequence", expected="a whole number from 1", got=sequence)
+    replayed = tree.get("replayed", False)
+    if type(replayed) is not bool:
+        raise Refused("invalid", topic=topic, field="replayed", expected="true or false", got=replayed)
     data = tree.get("data")
     if "data_base64" in tree:
         try:
@@ -147,6 +154,7 @@ def from_tree(tree: Mapping[str, Any], topic: str = "") -> Event:
         subject=tree.get("subject", ""),
         sequence=sequence,
         traceparent=tree.get("traceparent", ""),
+        replayed=replayed,
     )
 
 

@@ -14,6 +14,8 @@ from heliograph.tuning.page import axis, digits_of
 WIDTH, HEIGHT = 760, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 44
 ROW = 14
+WIDEST = 48
+"""Of a bar."""
 COLOURS = 6
 """Classes ``c0`` … ``c5``; more series than that begin anew."""
 MOST_POINTS = 600
@@ -89,7 +91,7 @@ def bars(frame: Frame, names: Sequence[str], stacks: Sequence[Stack]) -> str:
     """A bar for each name, of the parts that the stacks give it."""
     totals = [sum(stack.values[number] for stack in stacks) for number in range(len(names))]
     scale = _Scale(frame, (-0.5, len(names) - 0.5), (0.0, max([*totals, 0.0]) or 1.0), ticks=False)
-    width = max(0.6, (WIDTH - LEFT - RIGHT) / len(names) * 0.8)
+    width = min(WIDEST, max(0.6, (WIDTH - LEFT - RIGHT) / len(names) * 0.8))
     drawn = list(scale.grid())
     every = -(-len(names) // 14)
     for number, name in enumerate(names):

@@ -89,7 +89,7 @@ class Data(Part):
     partition: Annotated[str, AfterValidator(_split)] = "iid"
     samples: Annotated[int, Field(ge=1, le=100_000_000, strict=True)] | None = None
     held_out: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = HELD_OUT
-    seconds_per_sample: Annotated[float, Field(ge=0, le=3600)] = 0.01
+    seconds_per_sample: Annotated[Duration, Field(le=3600)] = 0.001
 
     def trained_on(self, edges: int) -> int:
         """Samples of all edges together."""

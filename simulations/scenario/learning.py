@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from heliograph.bus.resources.base import Scalar
 from heliograph.bus.world import seeded
 from heliograph.simulations.scenario import byzantine, network
-from heliograph.simulations.scenario.document import Behaviour, Data, Training
-from heliograph.simulations.scenario.samples import CLASSES, FEATURES, Samples
+from heliograph.simulations.scenario.document import Behaviour, Training
+from heliograph.simulations.scenario.samples import CLASSES, FEATURES
 from heliograph.simulations.virtual.workload import Computed
 
 if TYPE_CHECKING:
@@ -20,16 +20,25 @@ START = 0.2
 """Seconds that any piece of work takes on a machine of speed 1, before its first sample."""
 
 
+class Source(Protocol):
+    """Where samples come from: see ``Samples``."""
+
+    def of(self, edge: str) -> Set: ...
+    def number_of(self, edge: str) -> int: ...
+    def held_out(self) -> Set: ...
+
+
 class Learning:
     """A ``Workload``: an edge's samples, its training, and what is wrong with the one or the other.
 
     Args:
-        seed: of the samples, of the first weights and of the order of training.
+        seconds_per_sample: what one pass over one sample takes on a machine of speed 1.
+        seed: of the first weights and of the order of training.
     """
 
-    def __init__(self, data: Data, edges: Sequence[str], seed: int) -> None:
-        self.samples = Samples(data, edges, seed)
-        self._cost = data.seconds_per_sample
+    def __init__(self, samples: Source, seconds_per_sample: float, seed: int) -> None:
+        self._samples = samples
+        self._cost = seconds_per_sample
         self._seed = seed
         self._held_out: Set | None = None
         self._behaviours: dict[str, tuple[Behaviour, float]] = {}
@@ -49,12 +58,12 @@ class Learning:
     def initial(self, edge: str, parameters: Mapping[str, Scalar]) -> Computed:
         setting = _setting(parameters)
         weights = network.initial(FEATURES, setting.hidden, CLASSES, self._number("initial"))
-        return Computed(weights, self.samples.number_of(edge), {}, START)
+        return Computed(weights, self._samples.number_of(edge), {}, START)
 
     def train(self, edge: str, round: int, weights: Arrays, parameters: Mapping[str, Scalar]) -> Computed:
         setting = _setting(parameters)
         behaviour, amount = self._behaviours.get(edge, (None, 0.0))
-        x, y = self.samples.of(edge)
+        x, y = self._samples.of(edge)
         number = len(y)
         if behaviour == "label-flip":
             y = byzantine.flipped(y, CLASSES)
@@ -70,7 +79,7 @@ class Learning:
 
     def evaluate(self, weights: Arrays, parameters: Mapping[str, Scalar]) -> Computed:
         if self._held_out is None:
-            self._held_out = self.samples.held_out()
+            self._held_out = self._samples.held_out()
         x, y = self._held_out
         return Computed({}, len(y), network.measured(weights, x, y), START)
 

@@ -24,12 +24,13 @@ _STYLE = """
   --paper: #0d1117; --good: #56d364; --bad: #ff8a75; --c0: #6cb0ff; --c1: #f0a860; --c2: #4fd1c5; --c3: #c4a7ff;
   --c4: #ff8a75; --c5: #6e7681; } }
 body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto;
-  max-width: 820px; padding: 0 1rem; }
+  max-width: 860px; padding: 0 1rem; }
 h1 { margin-bottom: .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .25rem; } p { margin: .25rem 0; }
 .soft, caption { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0; } caption { text-align: left; }
-th, td { border-bottom: 1px solid var(--rule); padding: .25rem 1rem .25rem 0; text-align: left; }
+th, td { border-bottom: 1px solid var(--rule); padding: .25rem .8rem .25rem 0; text-align: left; }
+td.number, th { white-space: nowrap; }
 td.number, th.number { text-align: right; }
 .legend { color: var(--soft); font-size: 13px; } .legend span { margin-right: 1rem; white-space: nowrap; }
 .legend svg { display: inline; height: 10px; margin: 0; width: 10px; }

@@ -31,8 +31,8 @@ ANSWER_WITHIN = 10.0
 Tap = Callable[[Recorded], None]
 
 
-class Ailing(Protocol):
-    """What a timeline does to the computing of edges, where a stage can not: see ``Learning``."""
+class Playing(Stage, Protocol):
+    """A stage on which the edges' computing may ail, too: see ``Learning``."""
 
     def behave(self, edge: str, behaviour: Behaviour | None, amount: float = 0.0) -> None: ...
     def pace(self, edge: str, times: float) -> None: ...
@@ -43,7 +43,6 @@ class Run:
 
     Args:
         make: makes the stage; what is handed to it shall be called with every message that goes over the topics.
-        ailing: told which edges misbehave and which are slow.
         script: the training script's name, where the stage runs one.
         record: called with every message, too.
         tick: called now and then, while messages come.
@@ -54,8 +53,7 @@ class Run:
         scenario: Scenario,
         timeline: Timeline,
         edges: Mapping[str, EdgePlan],
-        make: Callable[[Tap], Stage],
-        ailing: Ailing,
+        make: Callable[[Tap], Playing],
         *,
         script: str = SCRIPT,
         record: Tap | None = None,
@@ -68,7 +66,6 @@ class Run:
         self.stage = make(self._tap)
         self._timeline = timeline
         self._edges = edges
-        self._ailing = ailing
         self._script = script
         self._record = record
         self._tick = tick
@@ -169,9 +166,9 @@ class Run:
         elif change.action == "clock":
             stage.set_clock(target, change.amount if on else 0.0)
         elif change.action == "behaviour":
-            self._ailing.behave(target, change.behaviour if on else None, change.amount)
+            stage.behave(target, change.behaviour if on else None, change.amount)
         else:
-            self._ailing.pace(target, change.amount if on else 1.0)
+            stage.pace(target, change.amount if on else 1.0)
 
     async def _create(self, job: Job) -> None:
         await self._until(job.at)

@@ -22,6 +22,9 @@ def connect(
         inbox: NATS only: prefix of the subjects that answers come on.
     """
     world = world or World()
+    if world.transport is not None:
+        bus: Bus = world.transport(url, root, world, name)
+        return bus
     scheme = urlsplit(url).scheme
     try:
         _ = urlsplit(url).port

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 LANE = "Heliograph-Lane"
 NUMBER = "Heliograph-Number"
 MESSAGE_ID = "Nats-Msg-Id"
+EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+"""Compare-and-set: the place of the address' last message that the publisher knows of."""
 
 
 def lane_name(edge: str, journal: str, priority: int) -> str:

@@ -4,76 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from heliograph.bus import topics
-from heliograph.bus.errors import Conflict, Refused, Unreachable
+from heliograph.bus.errors import Conflict, NobodyAnswers, Refused, Unreachable
+from heliograph.bus.hub import Hub, KeptStream, hub_at
 from heliograph.bus.names import matches
 from heliograph.bus.nats import check_size
 from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.transport import Arrivals, BlobStore, Bus, Entry, KeyValue, Message, Subscription
+from heliograph.bus.transport import Arrivals, BlobStore, Bus, Entry, KeyValue, Message, Outgoing, Subscription
 from heliograph.bus.world import World
 
 
-class Hub:
-    """What a broker keeps: subscribers, streams, buckets and blobs."""
-
-    def __init__(self) -> None:
-        self.receivers: list[tuple[str, str, Callable[[Message], None]]] = []
-        self.streams: dict[str, list[Message]] = {}
-        self.sequences: dict[str, int] = {}
-        self.acknowledged: dict[str, set[int]] = {}
-        self.delivered: dict[str, set[int]] = {}
-        self.retained: dict[str, Message] = {}
-        self.buckets: dict[str, dict[str, Entry]] = {}
-        self.revisions: dict[str, int] = {}
-        self.watching: dict[str, list[asyncio.Event]] = {}
-        self.blobs: dict[str, dict[str, bytes]] = {}
-        self.turns: dict[str, int] = {}
-
-    def publish(self, topic: str, message: Message) -> int:
-        declared = None if topic.startswith("_INBOX") else topics.find(topic)[0]
-        if declared is not None and declared.stream is not None:
-            stream = self.streams.setdefault(declared.stream.name, [])
-            message.sequence = self.sequences.get(declared.stream.name, 0) + 1
-            self.sequences[declared.stream.name] = message.sequence
-            if declared.stream.last_value:
-                stream[:] = [each for each in stream if each.topic != topic]
-            stream.append(message)
-        queues: dict[str, list[Callable[[Message], None]]] = {}
-        for pattern, queue, receive in list(self.receivers):
-            if matches(pattern, topic):
-                if queue:
-                    queues.setdefault(queue, []).append(receive)
-                else:
-                    receive(message)
-        for queue, members in queues.items():
-            turn = self.turns[queue] = self.turns.get(queue, -1) + 1
-            members[turn % len(members)](message)
-        return message.sequence
-
-
-_HUBS: WeakValueDictionary[str, Hub] = WeakValueDictionary()
-
-
 class MemoryBus(Bus):
-    """A client of the hub that the URL names: ``memory://name``."""
+    """A client of the hub that the URL names: ``memory://name``.
+
+    Another link than a perfect one overrides ``_up``, ``_down`` and ``_arrive``.
+    """
 
     durable = True
 
-    def __init__(self, url: str, root: str, world: World, name: str) -> None:
+    def __init__(self, url: str, root: str, world: World, name: str, hub: Hub | None = None) -> None:
         super().__init__(url, root)
+        self.hub = hub or hub_at(f"{url}/{root}")
+        self.name = name
         self._world = world
-        self._hub = _HUBS.setdefault(f"{url}/{root}", Hub())
+        self._removals: dict[Callable[[], None], None] = {}
 
     async def open(self) -> None:
+        self.hub.joined(self.name)
         self.link.set(True)
 
     async def close(self) -> None:
+        self.drop()
+
+    def drop(self) -> None:
+        """The connection is gone at once: nothing more reaches this client."""
+        if self.link.up:
+            self.hub.left(self.name)
         self.link.set(False)
+        for remove in self._removals:
+            remove()
+        self._removals.clear()
 
     async def publish(
         self,
@@ -86,17 +60,38 @@ class MemoryBus(Bus):
         correlation: bytes | None = None,
         sure: bool = True,
     ) -> int:
-        if not self.link.up:
-            raise Unreachable("the memory link is down")
-        if not topic.startswith("_INBOX"):
+        self._check_link()
+        stored = False
+        if not self.is_inbox(topic):
             declared, _ = topics.find(topic)
             check_size(declared, topic, body)
-        message = Message(topic, bytes(body), reply_to, dict(headers or {}), correlation)
+            stored = declared.stream is not None
+        message = Message(topic, bytes(body), reply_to, headers or {}, correlation)
+        await self._up(len(body))
         if retain and body:
-            self._hub.retained[topic] = Message(topic, bytes(body), retained=True)
+            self.hub.retained[topic] = Message(topic, message.body, retained=True)
         elif retain:  # as in MQTT: an empty one takes it back
-            self._hub.retained.pop(topic, None)
-        return self._hub.publish(topic, message)
+            self.hub.retained.pop(topic, None)
+        if not stored:
+            self.hub.publish(topic, message)
+            return 0
+        try:
+            return self.hub.publish(topic, message)
+        finally:
+            await self._down()
+
+    async def publish_all(self, events: Sequence[Outgoing]) -> None:
+        if len(events) == 1:
+            await super().publish_all(events)
+            return
+        self._check_link()
+        for each in events:
+            check_size(topics.find(each.topic)[0], each.topic, each.body)
+        await self._up(sum(len(each.body) for each in events))
+        try:
+            self.hub.publish_all([Message(each.topic, bytes(each.body), headers=each.headers) for each in events])
+        finally:
+            await self._down()
 
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:
         return self._subscribe(patterns, queue)
@@ -106,24 +101,28 @@ class MemoryBus(Bus):
         arrivals = Arrivals(self)
 
         def receive(message: Message) -> None:
-            if self.link.up:
-                arrivals.put(message)
+            self._arrive(arrivals, message)
 
         await self.link.wait_up()
-        mine = [(pattern, queue, receive) for pattern in patterns]
-        self._hub.receivers += mine
-        for message in self._hub.retained.values():
+        removals = [self.hub.receivers.add(pattern, queue, receive) for pattern in patterns]
+        self._removals |= dict.fromkeys(removals)
+        for message in self.hub.retained.values():
             if any(matches(pattern, message.topic) for pattern in patterns):
-                arrivals.put(message)
+                receive(message)
         try:
             yield arrivals
         finally:
-            for entry in mine:
-                self._hub.receivers.remove(entry)
+            for remove in removals:
+                if remove in self._removals:
+                    del self._removals[remove]
+                    remove()
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
+        check_size(topics.find(topic)[0], topic, body)
         inbox = f"_INBOX.{self._world.new_id()}"
         async with self.subscribe(inbox) as answers:
+            if not self.hub.receivers.of(topic):
+                raise NobodyAnswers(f"{topic}: nobody answers; is the coordinator running?")
             await self.publish(topic, body, reply_to=inbox)
             try:
                 async with asyncio.timeout(timeout):
@@ -136,85 +135,102 @@ class MemoryBus(Bus):
 
     @asynccontextmanager
     async def _consume(self, pattern: str, durable: str, start: int) -> AsyncIterator[AsyncIterator[Message]]:
-        name = next((t.stream.name for t in topics.find_by_filter(pattern) if t.stream is not None), None)
-        if name is None:
+        declared = next((t.stream for t in topics.find_by_filter(pattern) if t.stream is not None), None)
+        if declared is None:
             raise Refused("no-stream", topic=pattern, expected="a topic whose events are kept in a stream")
-        done = self._hub.acknowledged.setdefault(f"{name}/{durable}", set()) if durable else set()
-        seen = self._hub.delivered.setdefault(f"{name}/{durable}", set()) if durable else set()
-
-        async with self.subscribe(pattern) as live:
-            yield _Consumed(self._hub, name, pattern, start, done if durable else None, seen, live)
+        await self.link.wait_up()
+        yield _Consumed(self, self.hub.stream(declared), pattern, start, durable and f"{declared.name}/{durable}")
 
     async def last(self, topic: str) -> Message | None:
-        for stream in self._hub.streams.values():
-            for message in reversed(stream):
-                if message.topic == topic:
-                    return message
-        return None
+        self._check_link()
+        declared, _ = topics.find(topic)
+        if declared.stream is None:
+            return None
+        await self._up(0)
+        found = self.hub.stream(declared.stream).last(topic)
+        await self._down(len(found.body) if found is not None else 0)
+        return found
+
+    def is_inbox(self, address: str) -> bool:
+        return address.startswith("_INBOX.")
+
+    async def last_sequence(self, stream: str) -> int:
+        found = self.hub.streams.get(stream)
+        return found.last_sequence if found is not None else 0
 
     async def kv(self, bucket: str) -> KeyValue:
-        return _MemoryKeyValue(self._hub, bucket)
+        return _MemoryKeyValue(self, bucket)
 
     async def blobs(self, bucket: str) -> BlobStore:
-        return _MemoryBlobs(bucket, self._hub.blobs.setdefault(bucket, {}))
+        return _MemoryBlobs(self, bucket)
+
+    def _check_link(self) -> None:
+        if not self.link.up:
+            raise Unreachable("the memory link is down")
+
+    async def _up(self, size: int) -> None:
+        """The way to the hub; where it raises Unreachable nothing arrives there."""
+
+    async def _down(self, size: int = 0) -> None:
+        """The way back; where it raises Unreachable only the answer is lost."""
+
+    def _arrive(self, arrivals: Arrivals, message: Message) -> None:
+        """A message comes from the hub."""
+        if self.link.up:
+            arrivals.put(message)
 
 
 class _Consumed(AsyncIterator[Message]):
     """A stream's messages from a place on, waiting for more at its end."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        name: str,
-        pattern: str,
-        start: int,
-        done: set[int] | None,
-        seen: set[int],
-        live: AsyncIterator[Message],
-    ) -> None:
-        self._hub = hub
-        self._name = name
+    def __init__(self, bus: MemoryBus, stream: KeptStream, pattern: str, start: int, durable: str) -> None:
+        self._bus = bus
+        self._stream = stream
         self._pattern = pattern
         self._place = start - 1
-        self._done = done
-        self._seen = seen
-        self._live = live
+        self._done = bus.hub.acknowledged.setdefault(durable, set()) if durable else None
+        self._seen = bus.hub.delivered.setdefault(durable, set())
 
     async def __anext__(self) -> Message:
         while True:
-            for kept in self._hub.streams.get(self._name, []):
-                if kept.sequence <= self._place or not matches(self._pattern, kept.topic):
-                    continue
-                if self._done is not None and kept.sequence in self._done:
-                    continue
-                self._place = kept.sequence
-                message = Message(kept.topic, kept.body, headers=kept.headers, sequence=kept.sequence)
-                if self._done is not None:
-                    message.acknowledge = self._acknowledging(kept.sequence)
-                    message.redelivered = kept.sequence in self._seen
-                    self._seen.add(kept.sequence)
-                return message
-            await anext(self._live)
+            await self._bus.link.wait_up()
+            kept = self._stream.following(self._place, self._pattern)
+            if kept is None:
+                await self._stream.grown()
+                continue
+            self._place = kept.sequence
+            if self._done is None:
+                return Message(kept.topic, kept.body, headers=kept.headers, sequence=kept.sequence)
+            if kept.sequence in self._done:
+                continue
+            again = kept.sequence in self._seen
+            self._seen.add(kept.sequence)
+            acknowledge = self._acknowledging(self._done, kept.sequence)
+            return Message(kept.topic, kept.body, None, kept.headers, None, kept.sequence, again, False, acknowledge)
 
-    def _acknowledging(self, sequence: int) -> Callable[[], Awaitable[None]]:
+    @staticmethod
+    def _acknowledging(done: set[int], sequence: int) -> Callable[[], Awaitable[None]]:
         async def acknowledge() -> None:
-            assert self._done is not None
-            self._done.add(sequence)
+            done.add(sequence)
 
         return acknowledge
 
 
 class _MemoryKeyValue:
-    def __init__(self, hub: Hub, bucket: str) -> None:
+    def __init__(self, bus: MemoryBus, bucket: str) -> None:
+        hub = bus.hub
+        self._bus = bus
         self._entries = hub.buckets.setdefault(bucket, {})
         self._revisions = hub.revisions
         self._watching = hub.watching
         self._bucket = bucket
 
     async def get(self, key: str) -> Entry | None:
+        await self._asked()
         return self._entries.get(key)
 
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
+        await self._asked(len(value))
         present = self._entries.get(key)
         if revision is not None and revision != (present.revision if present else 0):
             raise Conflict(f"{key} is not at revision {revision} any more")
@@ -222,9 +238,11 @@ class _MemoryKeyValue:
         self._entries[key] = Entry(key, value, newest)
         for changed in self._watching.get(f"{self._bucket}/{key}", ()):
             changed.set()
+        await self._bus._down()
         return newest
 
     async def delete(self, key: str) -> None:
+        await self._asked()
         self._entries.pop(key, None)
 
     @asynccontextmanager
@@ -238,25 +256,37 @@ class _MemoryKeyValue:
             watching.remove(changed)
 
     async def entries(self, prefix: str = "") -> list[Entry]:
+        await self._asked()
         return [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]
+
+    async def _asked(self, size: int = 0) -> None:
+        self._bus._check_link()
+        await self._bus._up(size)
 
 
 class _MemoryBlobs:
-    def __init__(self, bucket: str, content: dict[str, bytes]) -> None:
+    def __init__(self, bus: MemoryBus, bucket: str) -> None:
         self.bucket = bucket
-        self._content = content
+        self._bus = bus
+        self._content = bus.hub.blobs.setdefault(bucket, {})
 
     async def has(self, digest: str) -> bool:
+        await self._asked()
         return digest in self._content
 
     async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
-        self._content[ref.digest] = path.read_bytes()
+        content = path.read_bytes()
+        await self._asked(0 if ref.digest in self._content else len(content))
+        self._content[ref.digest] = content
+        await self._bus._down()
         return ref.model_copy(update={"bucket": self.bucket, "inline": None})
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+        await self._asked()
         if ref.digest not in self._content:
             raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
         content = self._content[ref.digest]
+        await self._bus._down(len(content))
         if hashlib.sha256(content).hexdigest() != ref.digest:
             raise Unreachable(f"blob {ref.digest[:12]} arrived damaged; it will be fetched again")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -264,7 +294,13 @@ class _MemoryBlobs:
         return target
 
     async def delete(self, digest: str) -> None:
+        await self._asked()
         self._content.pop(digest, None)
 
     async def digests(self) -> list[str]:
+        await self._asked()
         return sorted(self._content)
+
+    async def _asked(self, size: int = 0) -> None:
+        self._bus._check_link()
+        await self._bus._up(size)

@@ -139,7 +139,6 @@ class NatsBus(Bus):
         return subject.removeprefix(self._dotted_root).replace(".", "/")
 
     def is_inbox(self, subject: str) -> bool:
-        """Whether an answer may be sent there: an inbox, or a subject under the root's ``reply``."""
         return subject.startswith(("_INBOX.", f"{self._dotted_root}reply."))
 
     def _reply_subject(self, address: str) -> str:
@@ -356,7 +355,6 @@ class NatsBus(Bus):
             await self.ensure_stream(config)
 
     async def last_sequence(self, stream: str) -> int:
-        """The sequence of a declared stream's newest message; 0 while it is empty."""
         answer = await self.raw_request(f"$JS.API.STREAM.INFO.{self.stream_name(stream)}")
         return int(json.loads(answer.data).get("state", {}).get("last_seq", 0))
 

@@ -246,6 +246,14 @@ class Bus(ABC):
         """The newest message of an address in a last-value stream."""
         raise NotImplementedError(f"{self.url.split(':')[0]} keeps no last values")
 
+    def is_inbox(self, address: str) -> bool:
+        """Whether an address is the transport's own, where only the sender of a request listens."""
+        return False
+
+    async def last_sequence(self, stream: str) -> int:
+        """The sequence of a declared stream's newest message; 0 while it is empty."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} has no streams")
+
     async def kv(self, bucket: str) -> KeyValue:
         """The key-value bucket of that name, made where it is missing."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no key-value buckets")

@@ -4,6 +4,7 @@ hand in others. This is the only file that asks the operating system for any of 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import random
 import time
@@ -11,7 +12,13 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
+
+from heliograph.bus.errors import HeliographError
+
+if TYPE_CHECKING:
+    import sqlite3
 
 T = TypeVar("T")
 
@@ -49,6 +56,28 @@ async def _spawn(
     )
 
 
+def _hold(state: Path) -> IO[str]:
+    """Holds a directory for this process. Raises HeliographError where another process has it."""
+    state.mkdir(parents=True, exist_ok=True)
+    lock = (state / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise HeliographError(f"another agent runs on {state}; give this one a --state directory of its own") from None
+    return lock
+
+
+def _database(path: Path) -> sqlite3.Connection:
+    import sqlite3
+
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 @dataclass(frozen=True)
 class World:
     """Everything outside that a component may ask of its surroundings."""
@@ -66,6 +95,16 @@ class World:
     """Runs a blocking function away from the event loop."""
     spawn: Callable[..., Awaitable[Process]] = _spawn
     """Starts a process: ``await spawn(argv, env=..., cwd=..., before=...)``."""
+
+    transport: Callable[..., Any] | None = None
+    """In a simulation, what connects to a URL: ``transport(url, root, world, name)`` gives a ``Bus``. None: the URL's
+    scheme tells."""
+    hold: Callable[[Path], Any] = _hold
+    """Takes a state directory for one process alone, until what it returns is closed."""
+    database: Callable[[Path], sqlite3.Connection] = _database
+    """Opens an SQLite file, in autocommit mode."""
+    say: Callable[[str], None] = _say
+    """A line of a worker's log."""
 
     def timestamp(self) -> str:
         """The present as RFC 3339 in UTC, with microseconds."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from heliograph.bus.payloads import Report
-from heliograph.bus.resources import Algorithm, Condition, Dataset, Edge, Metadata, condition
+from heliograph.bus.resources import Algorithm, Condition, Dataset, DatasetIndex, Edge, Metadata, condition
 from heliograph.coordinator.damping import STEADY, WINDOW
 from heliograph.coordinator.store import ResourceStore
 
@@ -44,29 +45,36 @@ def _steadiness(conditions: list[Condition], flaps: int, now: str) -> list[Condi
     return conditions
 
 
-def dataset_of(store: ResourceStore, edge: str, report: Report | None) -> Iterator[Dataset]:
-    """The data sets whose status an edge's report changes; one that nobody declared is made."""
-    if report is None:
-        return
-    reported = {each.name: each for each in report.datasets}
+def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator[Dataset]:
+    """The data sets whose status these edges' reports change; one that nobody declared is made."""
     known = {each.name: each for each in store.all(Dataset)}
-    for name in sorted(reported.keys() | known.keys()):
+    changes: dict[str, dict[str, DatasetIndex | None]] = {}
+    for edge, report in reports.items():
+        for index in report.datasets:
+            changes.setdefault(index.name, {})[edge] = index
+        for name, dataset in known.items():
+            if edge in dataset.status.edges and edge not in changes.get(name, {}):
+                changes.setdefault(name, {})[edge] = None
+    for name, changed in sorted(changes.items()):
         dataset = known.get(name) or Dataset(metadata=Metadata(name=name))
-        edges = {key: value for key, value in dataset.status.edges.items() if key != edge}
-        if name in reported:
-            edges[edge] = reported[name]
+        edges = {key: value for key, value in dataset.status.edges.items() if key not in changed}
+        edges |= {edge: index for edge, index in changed.items() if index is not None}
         if edges != dataset.status.edges or name not in known:
             yield dataset.model_copy(update={"status": dataset.status.model_copy(update={"edges": edges})})
 
 
-def algorithm_of(store: ResourceStore, edge: str, report: Report | None) -> Iterator[Algorithm]:
-    """The algorithms that an edge's report adds, or says the edge offers as well."""
-    for offered, schema in sorted(report.offers.algorithms.items()) if report is not None else ():
-        name = offered.lower()
+def algorithms_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator[Algorithm]:
+    """The algorithms that these edges' reports add, or say the edges offer as well."""
+    offering: dict[str, dict[str, dict[str, Any]]] = {}
+    for edge, report in reports.items():
+        for offered, schema in report.offers.algorithms.items():
+            offering.setdefault(offered.lower(), {})[edge] = schema
+    for name, schemas in sorted(offering.items()):
         known = store.get(Algorithm, name) or Algorithm(metadata=Metadata(name=name))
-        if edge in known.status.edges and known.spec.parameters:
+        if schemas.keys() <= set(known.status.edges) and known.spec.parameters:
             continue
-        edges = sorted({*known.status.edges, edge})
+        edges = sorted({*known.status.edges, *schemas})
+        schema = next(iter(schemas.values()))
         spec = known.spec.model_copy(
             update={
                 "parameters": schema.get("properties", {}),

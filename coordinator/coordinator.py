@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import Conflict, HeliographError, Refused
 from heliograph.bus.keep import Background, insist, keep_running
-from heliograph.bus.nats import NatsBus
 from heliograph.bus.payloads import LogRecord, Report, Task
 from heliograph.bus.port import Port, Received
 from heliograph.bus.resources import (
@@ -21,20 +20,19 @@ from heliograph.bus.resources import (
     Edge,
     FederatedTask,
     JointInferenceService,
-    Metadata,
     Model,
     Resource,
 )
 from heliograph.bus.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus
 from heliograph.bus.world import World
-from heliograph.coordinator import damping
-from heliograph.coordinator.catalog import algorithm_of, dataset_of, edge_of
 from heliograph.coordinator.desired import DesiredWriter, datasets_of
 from heliograph.coordinator.door import Door
+from heliograph.coordinator.edges import Edges
 from heliograph.coordinator.jobs import Jobs
 from heliograph.coordinator.lease import Lease
-from heliograph.coordinator.presence import Presence
+from heliograph.coordinator.looks import Looks
+from heliograph.coordinator.presence import presence_of
 from heliograph.coordinator.requests import Requests
 from heliograph.coordinator.results import Results
 from heliograph.coordinator.services import Services
@@ -42,7 +40,7 @@ from heliograph.coordinator.shared import Shared
 from heliograph.coordinator.statistics import Statistics
 from heliograph.coordinator.status import StatusBoard
 from heliograph.coordinator.store import ResourceStore
-from heliograph.coordinator.view import EdgeView, View
+from heliograph.coordinator.view import View
 
 R = TypeVar("R", bound=Resource)
 RESYNC = 3.0
@@ -89,9 +87,7 @@ class Coordinator:
     def _begin(self) -> None:
         """Nothing is known yet: what a coordinator knew when it led before may have changed since."""
         self._board = StatusBoard(self._mqtt, self._world, self._source)
-        self._reports: dict[str, Report] = {}
         self._reports_read = asyncio.Event()
-        self._connected: dict[str, damping.Damped] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._background = Background(self._out)
 
@@ -126,6 +122,7 @@ class Coordinator:
                         group.create_task(keep_running(part, self._world, self._warn))
 
                 start(self._board.run, self._follow_reports, self._statistics.follow)
+                start(self._edges.run, self._looks.run)
                 start(self._jobs.follow_aggregations, self._jobs.follow_evaluations)
                 await self._reports_read.wait()
                 await self._services.begin()
@@ -138,11 +135,7 @@ class Coordinator:
 
     def view(self) -> View:
         """What the decisions are made from."""
-        names = sorted(self._reports.keys() | self._connected.keys())
-        return View(
-            {name: EdgeView(name, self._is_online(name), self._reports.get(name)) for name in names},
-            {model.name: model for model in self._store.all(Model)},
-        )
+        return View(self._edges.views(), {model.name: model for model in self._store.all(Model)})
 
     async def _prepare(self) -> None:
         await self._bus.prepare()
@@ -152,6 +145,8 @@ class Coordinator:
         self._store = ResourceStore(state, self._world)
         for line in await self._store.load():
             self._warn(line)
+        self._edges = Edges(self._store, self._world, self._save, self._looks_due, self._background)
+        self._looks = Looks(self._look, self._world, lambda: len(self._edges.views()))
         shared = Shared(
             self._port, self._store, self.view, self._lock, self._board.show, self._write_desired, self._out, self._warn
         )
@@ -183,84 +178,46 @@ class Coordinator:
 
     async def _follow_reports(self) -> None:
         """Every edge's newest report, then each that comes: also of edges that appeared while nobody led."""
-        newest = await cast(NatsBus, self._bus).last_sequence("REPORTS")
+        newest = await self._bus.last_sequence("REPORTS")
         if not newest:
             self._reports_read.set()
         async with self._bus.consume(topics.REPORT.filter(), start=1) as messages:
             async for message in messages:
                 try:
-                    await self._reported(self._port.read(topics.REPORT, message))
+                    self._reported(self._port.read(topics.REPORT, message))
                 except Refused as error:
                     self._warn(str(error))
                 if message.sequence >= newest:
                     self._reports_read.set()
 
-    async def _reported(self, received: Received[Report]) -> None:
+    def _reported(self, received: Received[Report]) -> None:
         edge, report = received.params["edge"], received.payload
         if report.edge != edge:
             self._warn(f"report on {received.message.topic}: expected edge {edge}, got {report.edge}")
             return
-        known = self._reports.get(edge)
-        self._reports[edge] = report
         if self._system is None:
-            self._connected.setdefault(edge, damping.Damped(online=True))
-        if self._reports_read.is_set() and (known is None or _matters(known, report)):
-            await self._edge_changed(edge)
+            self._edges.assume_online(edge)
+        self._edges.reported(edge, report)
 
     def _presence_changed(self, edge: str, online: bool) -> None:
         self._out(f"edge {edge} is {'online' if online else 'offline'}")
-        before = self._connected.get(edge, damping.Damped())
-        self._connected[edge] = before.changed(online, self._world.monotonic())
-        self._background.spawn(self._show_presence(edge, self._connected[edge]))
-
-    async def _show_presence(self, edge: str, present: damping.Damped) -> None:
-        """Now, and again when it has been steady, or calm, for long enough; unless it has changed by then."""
-        await self._edge_changed(edge)
-        while (wait := present.due_in(self._world.monotonic())) is not None:
-            await self._world.sleep(wait)
-            if self._connected[edge] is not present:
-                return
-            await self._edge_changed(edge)
-
-    async def _edge_changed(self, name: str) -> None:
-        """A report or a change of presence: the edge's own status, and whatever it concerns."""
-        await self._save_catalog_of(name)
-        await self._look()
-
-    async def _save_catalog_of(self, name: str) -> None:
-        async with self._locks.setdefault("edges", asyncio.Lock()):
-            try:
-                await self._save_catalog(name)
-            except Conflict:  # what was changed meanwhile has been read: once more on top of it
-                await self._save_catalog(name)
-
-    async def _save_catalog(self, name: str) -> None:
-        before = self._store.get(Edge, name)
-        edge = edge_of(before or Edge(metadata=Metadata(name=name)), self._reports.get(name), self._is_online(name),
-                       self._flaps(name), self._world.timestamp())  # fmt: skip
-        if before is None or edge != before:
-            await self._save(edge)
-        for dataset in dataset_of(self._store, name, self._reports.get(name)):
-            await self._save(dataset)
-        for algorithm in algorithm_of(self._store, name, self._reports.get(name)):
-            await self._save(algorithm)
+        self._edges.connection(edge, online)
 
     async def _resync(self) -> None:
         """What a lost message would have told: closed rounds, presence, documents that could not be written."""
-        for edge in sorted(self._reports):
-            await self._save_catalog_of(edge)
+        self._edges.look_at_all()
         while True:
             await self._jobs.catch_up()
-            for known in self._store.all(Edge):
-                if known.status.online != self._is_online(known.name):
-                    await self._save_catalog_of(known.name)
-            await self._look()
+            self._edges.look_again()
+            await self._looks.wait()
             await self._world.sleep(RESYNC)
 
     # what follows
 
     async def _look(self) -> None:
         """What is new of the edges, for whatever runs on them."""
+        if not self._reports_read.is_set():
+            return  # the first look is the resync's
         await self._jobs.look()
         await self._services.look()
         await self._write_desired()
@@ -268,6 +225,11 @@ class Coordinator:
     def _lock(self, plural: str, name: str) -> asyncio.Lock:
         """Held while a resource is read, decided on and written."""
         return self._locks.setdefault(f"{plural}/{name}", asyncio.Lock())
+
+    def _looks_due(self) -> None:
+        """Called before the first look exists, too: that one sees everything."""
+        if self._reports_read.is_set():
+            self._looks.ask()
 
     async def _write_desired(self) -> None:
         if not self._reports_read.is_set():
@@ -283,7 +245,7 @@ class Coordinator:
     async def _changed(self, resource: Resource) -> None:
         """A request created or changed a resource."""
         self._board.show(resource)
-        await self._look()
+        await self._looks.wait()
 
     async def _removed(self, resource: Resource) -> None:
         self._board.clear(resource)
@@ -306,18 +268,12 @@ class Coordinator:
             self._warn("no system account given (--system): an edge counts as online once it has reported")
             return
         before = [edge.name for edge in self._store.all(Edge) if edge.status.online]
-        self._connected |= dict.fromkeys(before, damping.Damped(online=True))
-        presence = Presence(cast(NatsBus, self._system), self._world, self._presence_changed, before)
+        self._edges.assume_online(*before)
+        presence = presence_of(self._system, self._world, self._presence_changed, before)
         start(presence.run)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PRESENCE_KNOWN_WITHIN):
                 await presence.known.wait()
-
-    def _is_online(self, edge: str) -> bool:
-        return edge in self._connected and self._connected[edge].shown(self._world.monotonic())
-
-    def _flaps(self, edge: str) -> int:
-        return self._connected[edge].flaps(self._world.monotonic()) if edge in self._connected else 0
 
     def _buses(self) -> list[Bus]:
         return [self._bus, *([self._system] if self._system is not None else []), *self._mqtt]
@@ -333,8 +289,3 @@ class Coordinator:
             await self._port.publish(topics.LOG, record, "cloud", form="json", component="coordinator")
         except HeliographError:
             return
-
-
-def _matters(before: Report, after: Report) -> bool:
-    """Whether a report says more than that the edge keeps up."""
-    return before.model_copy(update={"observed": after.observed}) != after

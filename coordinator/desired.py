@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping
 
 from heliograph.bus import topics
 from heliograph.bus.errors import Conflict, HeliographError, Refused
+from heliograph.bus.lanes import EXPECTED_LAST
 from heliograph.bus.payloads import Desired, Generation, Task
 from heliograph.bus.port import Port
 from heliograph.bus.resources import CLOUD, Dataset, DatasetSpec
-
-EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 
 class DesiredWriter:
@@ -57,7 +56,7 @@ class DesiredWriter:
                 if expected is None:
                     expected = await self._newest(edge)
                 self._sequences[edge] = await self._port.publish(
-                    topics.TASK, desired, headers={EXPECTED: str(expected)}, edge=edge
+                    topics.TASK, desired, headers={EXPECTED_LAST: str(expected)}, edge=edge
                 )
             except HeliographError:
                 self.behind.add(edge)  # written again at the next resync

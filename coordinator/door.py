@@ -14,7 +14,7 @@ from typing import Any
 
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import from_tree, is_event, parse
-from heliograph.bus.nats import NatsBus, check_size
+from heliograph.bus.nats import check_size
 from heliograph.bus.payloads import LogRecord
 from heliograph.bus.reply import reply_address
 from heliograph.bus.topics import LOG, REQUEST, VERBS
@@ -65,7 +65,7 @@ class Door:
         topic = f"{bus.root}/{message.topic}"
         reply_to = message.reply_to
         try:
-            if reply_to is not None and not (isinstance(bus, NatsBus) and bus.is_inbox(reply_to)):
+            if reply_to is not None and not bus.is_inbox(reply_to):
                 bad, reply_to = reply_to, None
                 reply_to = reply_address(bad, topic, bus.root)
             check_size(REQUEST, topic, message.body)

@@ -6,6 +6,9 @@ nothing changed. ``desired_tasks`` says what each edge shall do at that point.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from heliograph.bus.names import join_labels
 from heliograph.bus.payloads import Aggregation, Evaluation, RoundSpec, ScriptSpec, Task
 from heliograph.bus.resources import (
@@ -176,38 +179,56 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
                  conditions=condition(task.status.conditions, stopped, now))  # fmt: skip
 
 
-def desired_tasks(task: FederatedTask, view: View) -> dict[str, list[Task]]:
-    """What each edge shall do for this task now."""
+def desired_tasks(
+    task: FederatedTask, view: View, training: Mapping[str, list[Task]] | None = None
+) -> dict[str, list[Task]]:
+    """What each edge shall do for this task now. ``training`` where it is known already what ``training_tasks`` gives."""
     status = task.status
     if status.phase != "Running":
         return {}
-    asked = status.step in ("initialising", "training")
-    found: dict[str, list[Task]] = {}
-    for worker, edge in sorted(status.assignments.items()):
-        found.setdefault(edge, []).append(_training(task, view, worker, edge, asked and edge in status.participants))
-    aggregation = task.spec.aggregation_worker
-    if asked:
-        found.setdefault(aggregation.node_name, []).append(_aggregation(task, view))
+    found = dict(training_tasks(task, view.algorithms()) if training is None else training)
+
+    def add(node: str, one: Task) -> None:
+        found[node] = [*found.get(node, ()), one]
+
+    if status.step in ("initialising", "training"):
+        add(task.spec.aggregation_worker.node_name, _aggregation(task, view))
     if task.spec.evaluation_worker is not None:
-        found.setdefault(task.spec.evaluation_worker.node_name, []).append(_evaluation(task, view))
+        add(task.spec.evaluation_worker.node_name, _evaluation(task, view))
     return found
 
 
-def _training(task: FederatedTask, view: View, worker: str, edge: str, active: bool) -> Task:
+def training_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Task]]:
+    """What each edge shall train, or keep warm for; of those that are not asked nothing changes between two rounds."""
     status = task.status
-    return Task(
-        worker=join_labels(task.name, worker),
-        role="train",
-        job=task.name,
-        job_uid=task.metadata.uid,
-        round=status.round,
-        model=status.model if active else None,
-        script=_script(task, worker),
-        dataset=status.datasets.get(edge) or None,
-        framework=worker_of(task, worker).worker_spec.framework_type,
-        parameters=_parameters(task, view, worker),
-        active=active,
-    )
+    asked = status.participants if status.step in ("initialising", "training") else []
+    active = frozenset(asked)
+    alike: dict[str, tuple[ScriptSpec | None, str | None, dict[str, Scalar]]] = {}
+    found: dict[str, list[Task]] = {}
+    for worker, edge in sorted(status.assignments.items()):
+        declared = worker_of(task, worker)
+        if declared.name not in alike:
+            alike[declared.name] = (
+                _script(task, worker),
+                declared.worker_spec.framework_type,
+                _parameters(task, algorithms, worker),
+            )
+        script, framework, parameters = alike[declared.name]
+        one = Task(
+            worker=join_labels(task.name, worker),
+            role="train",
+            job=task.name,
+            job_uid=task.metadata.uid,
+            round=status.round if edge in active else 0,
+            model=status.model if edge in active else None,
+            script=script,
+            dataset=status.datasets.get(edge) or None,
+            framework=framework,
+            parameters=parameters,
+            active=edge in active,
+        )
+        found.setdefault(edge, []).append(one)
+    return found
 
 
 def _aggregation(task: FederatedTask, view: View) -> Task:
@@ -255,7 +276,7 @@ def _evaluation(task: FederatedTask, view: View) -> Task:
         model=status.model if due else None,
         script=_script(task, ""),
         dataset=worker.dataset.name,
-        parameters=_parameters(task, view, ""),
+        parameters=_parameters(task, view.algorithms(), ""),
         active=due,
     )
 
@@ -271,10 +292,10 @@ def _script(task: FederatedTask, worker: str) -> ScriptSpec | None:
     return None
 
 
-def _parameters(task: FederatedTask, view: View, worker: str) -> dict[str, Scalar]:
+def _parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]], worker: str) -> dict[str, Scalar]:
     """The algorithm's defaults, then the task's values, then the worker's own."""
     algorithm = task.spec.aggregation_worker.worker_spec
-    schema = view.algorithms().get(algorithm.aggregation_algorithm, {}).get("properties", {})
+    schema = algorithms.get(algorithm.aggregation_algorithm, {}).get("properties", {})
     found: dict[str, Scalar] = {key: each["default"] for key, each in schema.items() if each.get("default") is not None}
     layers = [algorithm.parameters]
     first = next((each.worker_spec for each in task.spec.training_workers if each.worker_spec.parameters), None)
@@ -286,7 +307,7 @@ def _parameters(task: FederatedTask, view: View, worker: str) -> dict[str, Scala
 
 
 def _every(task: FederatedTask, view: View) -> int:
-    value = _parameters(task, view, "").get("rounds_between_validations", 1)
+    value = _parameters(task, view.algorithms(), "").get("rounds_between_validations", 1)
     return value if isinstance(value, int) and value > 0 else 1
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from dataclasses import dataclass
+from operator import is_
 
 from heliograph.bus import topics
 from heliograph.bus.errors import Refused
 from heliograph.bus.keep import Background
-from heliograph.bus.nats import NatsBus
 from heliograph.bus.payloads import Aggregation, Evaluation, Task
 from heliograph.bus.resources import ENDED, FederatedTask
 from heliograph.bus.transport import KeyValue
@@ -16,6 +16,14 @@ from heliograph.coordinator import federated
 from heliograph.coordinator.results import Results
 from heliograph.coordinator.shared import Shared
 from heliograph.coordinator.view import View
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The training tasks of one job, and what they were made of: values, and objects that are replaced when changed."""
+
+    made_of: tuple[tuple[object, ...], tuple[object, ...]]
+    tasks: dict[str, list[Task]]
 
 
 class Jobs:
@@ -33,6 +41,7 @@ class Jobs:
         self._results = results
         self._background = background
         self._evaluations_from = 1
+        self._training: dict[str, _Training] = {}
 
     async def prepare(self) -> None:
         """From where in their stream evaluations are read."""
@@ -80,7 +89,21 @@ class Jobs:
 
     def desired(self, view: View) -> list[dict[str, list[Task]]]:
         """What each edge shall do, for each task."""
-        return [federated.desired_tasks(task, view) for task in self._shared.store.all(FederatedTask)]
+        tasks = [task for task in self._shared.store.all(FederatedTask) if task.status.phase == "Running"]
+        self._training = {task.name: self._trained(task, view) for task in tasks}
+        return [federated.desired_tasks(task, view, self._training[task.name].tasks) for task in tasks]
+
+    def _trained(self, task: FederatedTask, view: View) -> _Training:
+        """What the edges train, made anew only where something of it has changed: they may be ten thousand."""
+        status, algorithms = task.status, view.algorithms()
+        made_of = (
+            (task.metadata.uid, status.round, status.step, algorithms),
+            (task.spec, status.model, status.participants, status.assignments, status.datasets),
+        )
+        known = self._training.get(task.name)
+        if known is not None and known.made_of[0] == made_of[0] and all(map(is_, known.made_of[1], made_of[1])):
+            return known
+        return _Training(made_of, federated.training_tasks(task, algorithms))
 
     async def removed(self, task: FederatedTask) -> None:
         """Its close records go with it."""
@@ -111,7 +134,7 @@ class Jobs:
         return [task for task in self._shared.store.all(FederatedTask) if task.status.phase == "Running"]
 
     async def _last(self, stream: str) -> int:
-        return await cast(NatsBus, self._port.bus).last_sequence(stream)
+        return await self._port.bus.last_sequence(stream)
 
 
 def _ends(before: FederatedTask, after: FederatedTask) -> bool:

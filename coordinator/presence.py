@@ -9,14 +9,16 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, cast
 
 import nats.errors
 from nats.aio.msg import Msg
 
 from heliograph.bus.errors import HeliographError
+from heliograph.bus.memory import MemoryBus
 from heliograph.bus.names import is_label
 from heliograph.bus.nats import NatsBus
+from heliograph.bus.transport import Bus
 from heliograph.bus.world import World
 
 PREFIX = "agent-"
@@ -130,6 +132,57 @@ class Presence:
             held.discard(connection)
             if not held:
                 self._changed(edge, False)
+
+
+class MemoryPresence:
+    """The same of a hub in memory, for simulations and tests."""
+
+    def __init__(self, system: MemoryBus, world: World, changed: Callable[[str, bool], None],
+                 before: Collection[str] = ()) -> None:  # fmt: skip
+        self._system = system
+        self._world = world
+        self._changed = changed
+        self._before = before
+        self.known = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        hub = self._system.hub
+        heard: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+
+        def hear(client: str, connected: bool) -> None:
+            heard.put_nowait((client, connected))
+
+        hub.on_clients.append(hear)
+        try:
+            online = {edge for client in hub.clients if (edge := _edge_of(client, ""))}
+            absent = sorted(set(self._before) - online)
+            for edge in sorted(online.difference(self._before)):
+                self._changed(edge, True)
+            if absent:
+                await self._world.sleep(GRACE)
+            for edge in absent:
+                if PREFIX + edge not in hub.clients:
+                    self._changed(edge, False)
+            self.known.set()
+            online |= set(self._before)
+            while True:
+                client, connected = await heard.get()
+                edge = _edge_of(client, "")
+                if edge and connected != (edge in online) and connected == (client in hub.clients):
+                    (online.add if connected else online.discard)(edge)
+                    self._changed(edge, connected)
+        finally:
+            hub.on_clients.remove(hear)
+
+
+def presence_of(
+    system: Bus, world: World, changed: Callable[[str, bool], None], before: Collection[str] = ()
+) -> Presence | MemoryPresence:
+    """What follows the connections of the broker that ``system`` is connected to."""
+    if isinstance(system, MemoryBus):
+        return MemoryPresence(system, world, changed, before)
+    return Presence(cast(NatsBus, system), world, changed, before)
 
 
 def _client_of(message: Msg) -> tuple[str, int]:

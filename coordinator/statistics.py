@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import cast
 
 from pydantic import ValidationError
 
 from heliograph.bus.errors import Refused
-from heliograph.bus.nats import NatsBus
 from heliograph.bus.payloads import InferenceStats
 from heliograph.bus.port import Received
 from heliograph.bus.resources import JointInferenceService
@@ -63,7 +61,7 @@ class Statistics:
     async def follow(self) -> None:
         """Every worker's newest message, then each that comes."""
         bus = self._shared.port.bus
-        newest = await cast(NatsBus, bus).last_sequence("INFERENCE")
+        newest = await bus.last_sequence("INFERENCE")
         if not newest:
             self.known.set()
         async with bus.consume(INFERENCE_STATS.filter(), start=1) as messages:

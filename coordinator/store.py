@@ -19,7 +19,8 @@ class ResourceStore:
     def __init__(self, kv: KeyValue, world: World) -> None:
         self._kv = kv
         self._world = world
-        self._held: dict[str, tuple[Resource, int]] = {}
+        self._held: dict[str, dict[str, tuple[Resource, int]]] = {}
+        """By plural and name."""
 
     async def load(self) -> list[str]:
         """Reads all of them. Returns a line about each that could not be read, which is left where it lies."""
@@ -27,28 +28,23 @@ class ResourceStore:
         self._held.clear()
         for entry in await self._kv.entries():
             try:
-                self._held[entry.key] = (parse_resource(json.loads(entry.value), entry.key), entry.revision)
+                self._keep(parse_resource(json.loads(entry.value), entry.key), entry.revision)
             except (Refused, ValueError) as error:
                 unreadable.append(f"resource {entry.key}: {error}")
         return unreadable
 
     def all(self, kind: type[R]) -> list[R]:
         """The resources of a kind, in the order of their names."""
-        return [
-            held
-            for key, (held, _) in sorted(self._held.items())
-            if isinstance(held, kind) and key.startswith(kind.plural)
-        ]
+        return [held for _, (held, _) in sorted(self._of(kind).items()) if isinstance(held, kind)]
 
     def get(self, kind: type[R], name: str) -> R | None:
-        held = self._held.get(f"{kind.plural}.{name}")
-        return held[0] if held is not None and isinstance(held[0], kind) else None
+        held, _ = self._of(kind).get(name, (None, 0))
+        return held if isinstance(held, kind) else None
 
     async def create(self, resource: R) -> R:
         """Stores a new resource with a uid. Raises Conflict where the name is taken."""
-        key = _key(resource)
-        if key in self._held:
-            raise Conflict(f"{key} exists")
+        if resource.name in self._of(type(resource)):
+            raise Conflict(f"{_key(resource)} exists")
         metadata = resource.metadata.model_copy(
             update={
                 "uid": self._world.new_id(),
@@ -61,32 +57,37 @@ class ResourceStore:
 
     async def put(self, resource: R) -> R:
         """Stores a changed resource over the one that was read. Raises Conflict where another wrote between."""
-        held = self._held.get(_key(resource))
-        if held is not None and held[0] is resource:
+        held, revision = self._of(type(resource)).get(resource.name, (None, 0))
+        if held is resource:
             return resource
-        return await self._write(resource, held[1] if held is not None else 0)
+        return await self._write(resource, revision)
 
     async def delete(self, resource: Resource) -> None:
         await self._kv.delete(_key(resource))
-        self._held.pop(_key(resource), None)
+        self._of(type(resource)).pop(resource.name, None)
 
     async def _write(self, resource: R, revision: int) -> R:
         body = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
-        key = _key(resource)
         try:
-            written = await self._kv.put(key, body, revision)
+            written = await self._kv.put(_key(resource), body, revision)
         except Conflict:  # another coordinator's write, or one of ours whose answer was lost: who tries again sees it
-            await self._read_again(key)
+            await self._read_again(resource)
             raise
-        self._held[key] = (resource, written)
+        self._keep(resource, written)
         return resource
 
-    async def _read_again(self, key: str) -> None:
-        entry = await self._kv.get(key)
+    async def _read_again(self, resource: Resource) -> None:
+        entry = await self._kv.get(_key(resource))
         if entry is None:
-            self._held.pop(key, None)
+            self._of(type(resource)).pop(resource.name, None)
         else:
-            self._held[key] = (parse_resource(json.loads(entry.value), key), entry.revision)
+            self._keep(parse_resource(json.loads(entry.value), entry.key), entry.revision)
+
+    def _of(self, kind: type[Resource]) -> dict[str, tuple[Resource, int]]:
+        return self._held.setdefault(kind.plural, {})
+
+    def _keep(self, resource: Resource, revision: int) -> None:
+        self._of(type(resource))[resource.name] = (resource, revision)
 
 
 def _key(resource: Resource) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from heliograph.bus.payloads import Offer, Report, WorkerReport
@@ -61,6 +62,10 @@ class View:
 
     def algorithms(self) -> dict[str, dict[str, Any]]:
         """Every algorithm that some agent offers, with the schema of its parameters."""
+        return self._algorithms
+
+    @cached_property
+    def _algorithms(self) -> dict[str, dict[str, Any]]:
         return {name: schema for offer in self._offers() for name, schema in offer.algorithms.items()}
 
     def rules(self) -> dict[str, dict[str, Any]]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from pydantic import ValidationError
 
@@ -90,7 +88,7 @@ class Agent:
         self._edge = require_label(config.name, "name")
         self._world = world
         self._out = out
-        self._lock = _lock(config.state)
+        self._lock = world.hold(config.state)
         self._background = Background(self._out)
         source = f"{self._edge}/agent/{world.new_id()}"
         self._cloud = Port(
@@ -396,14 +394,3 @@ class Agent:
 
 def _names_blob(kept: Kept) -> bool:
     return topics.MODEL_UPDATE.match(kept.topic) is not None
-
-
-def _lock(state: Path) -> IO[str]:
-    """Holds the state directory for this process. Raises HeliographError where another agent has it."""
-    state.mkdir(parents=True, exist_ok=True)
-    lock = (state / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise HeliographError(f"another agent runs on {state}; give this one a --state directory of its own") from None
-    return lock

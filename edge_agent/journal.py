@@ -104,7 +104,7 @@ class Journal:
         self._write = open_file(path, edge, world, warn)
         self._first = first_number(opening_of(self._write))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._read = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._read = world.database(path)
         self.uuid = self._meta("uuid")
         self._load_heads()
         count, size = self._write.execute("SELECT count(*), sum(length(body) + length(topic)) FROM events").fetchone()

@@ -56,7 +56,7 @@ def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) 
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = world.database(path)
         if damage := _damage(connection):
             connection.close()
             connection = _recover(path, edge, world, damage, warn)
@@ -142,7 +142,7 @@ def _recover(path: Path, edge: str, world: World, damage: str, warn: Callable[[s
         part = path.with_name(path.name + end)
         if part.exists():
             part.rename(aside.with_name(aside.name + end))
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = world.database(path)
     with closing(_connect_leniently(aside)) as old:
         connection.executescript(_SCHEMA)
         connection.execute("BEGIN IMMEDIATE")

@@ -33,7 +33,7 @@ from heliograph.workers.blocks import Input, aggregate
 from heliograph.workers.checks import check_claims, check_norm, check_weights
 from heliograph.workers.collection import CloseReason, Collection, Staged
 from heliograph.workers.leftovers import KEPT_MODELS, MODELS, Leftovers
-from heliograph.workers.runtime import Launch, Runtime, log, run
+from heliograph.workers.runtime import Launch, Runtime, run
 
 ROUNDS = "rounds"
 """The key-value bucket of close records: ``<job uid>.<round>``."""
@@ -155,7 +155,7 @@ class Aggregator:
         return await (await self._runtime.bus.blobs(MODELS)).put(file, ref)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await insist(call, self._world, log)
+        return await insist(call, self._world, self._world.say)
 
     async def _read(self, job: str, start: int) -> None:
         async with self._runtime.bus.consume(MODEL_UPDATE.filter(job=job), start=start) as messages:
@@ -171,7 +171,7 @@ class Aggregator:
             if self._collection is not None and params is not None:
                 self._collection.refuse(params["edge"], self._collection.round, str(error))
                 self._changed.set()
-            log(f"refused: {error}")
+            self._world.say(f"refused: {error}")
             return
         self._take(received, message.sequence)
 
@@ -189,12 +189,12 @@ class Aggregator:
         elif judgement == "late":
             note = NotCounted(edge=edge, round=update.round, reason=reason, digest=_blob_of(update))
             collection.late.append(note)
-            log(f"late: {edge}: {reason}")
+            self._world.say(f"late: {edge}: {reason}")
         elif judgement == "uninvited":
             self._uninvited.setdefault(edge, (received, sequence))
         elif judgement == "refused":
             collection.refuse(edge, update.round, reason, _blob_of(update))
-            log(f"refused: {edge}: {reason}")
+            self._world.say(f"refused: {edge}: {reason}")
         else:
             collection.staging[edge] = update
             self._stages[edge] = asyncio.create_task(self._stage(collection, update, edge, sequence))
@@ -214,7 +214,7 @@ class Aggregator:
             collection.staging.pop(edge, None)
             collection.refuse(edge, update.round, str(error), _blob_of(update))
             target.unlink(missing_ok=True)
-            log(f"refused: {edge}: {error}")
+            self._world.say(f"refused: {edge}: {error}")
         else:
             if collection.staging.pop(edge, None) is not None:
                 collection.staged[edge] = Staged(update, int(update.num_samples), sequence)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, TypeVar
@@ -48,17 +48,17 @@ class Launch:
     """The node's models by digest, shared with the agent."""
 
     @classmethod
-    def from_environment(cls) -> Launch:
+    def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> Launch:
         """Raises Refused naming the variable that is missing: workers are launched by an agent, not by hand."""
         try:
             return cls(
-                bus=os.environ["HELIOGRAPH_BUS"],
-                root=os.environ.get("HELIOGRAPH_ROOT", DEFAULT_ROOT),
-                edge=os.environ["HELIOGRAPH_EDGE"],
-                worker=os.environ["HELIOGRAPH_WORKER"],
-                secret=bytes.fromhex(os.environ.pop("HELIOGRAPH_SECRET", "")),
-                directory=Path(os.environ["HELIOGRAPH_DIRECTORY"]),
-                models=Path(os.environ["HELIOGRAPH_MODELS"]),
+                bus=environment["HELIOGRAPH_BUS"],
+                root=environment.get("HELIOGRAPH_ROOT", DEFAULT_ROOT),
+                edge=environment["HELIOGRAPH_EDGE"],
+                worker=environment["HELIOGRAPH_WORKER"],
+                secret=bytes.fromhex(environment.pop("HELIOGRAPH_SECRET", "")),
+                directory=Path(environment["HELIOGRAPH_DIRECTORY"]),
+                models=Path(environment["HELIOGRAPH_MODELS"]),
             )
         except KeyError as missing:
             raise Refused("invalid", field=str(missing.args[0]), expected="the environment of an agent's launch",
@@ -117,7 +117,7 @@ class Runtime:
         else:
             address = topic.at(**params)
             body = encode(self.port.event(topic, payload, address))
-            await insist(lambda: self.bus.publish(address, body), self.world, log)
+            await insist(lambda: self.bus.publish(address, body), self.world, self.world.say)
 
     async def offer(self, weights: WeightsRef) -> WeightsRef:
         """Weights just written to the outbox directory, ready to be named in an event: on the edge the agent uploads
@@ -127,7 +127,7 @@ class Runtime:
         placed = weights.model_copy(update={"bucket": upload_bucket(self.launch.edge)})
         if self.bus.durable:
             file = self.launch.directory / "outbox" / weights.digest
-            await insist(lambda: self._upload(file, placed), self.world, log)
+            await insist(lambda: self._upload(file, placed), self.world, self.world.say)
             file.unlink(missing_ok=True)
         return placed
 
@@ -150,7 +150,7 @@ class Runtime:
             await self.world.sleep(HELLO_AGAIN)
 
     def _refused(self, error: Refused) -> None:
-        log(f"an assignment was refused: {error}")
+        self.world.say(f"an assignment was refused: {error}")
 
 
 def log(line: str) -> None:

@@ -113,7 +113,7 @@ async def replay() -> dict[str, float]:
             while journal.waiting:
                 await world.sleep(0.005)
             seconds = time.perf_counter() - began
-            stored = await counter.last_sequence("TELEMETRY")  # type: ignore[attr-defined]
+            stored = await counter.last_sequence("TELEMETRY")
             await end(running)
         assert stored == EVENTS, f"{stored} of {EVENTS} events are in the stream"
         found = {"events/s": EVENTS / seconds, "MB more": _resident_mb() - before}

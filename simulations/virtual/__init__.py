@@ -1,1 +1,1 @@
-"""The same components in one process and in virtual time: a loop without a wall clock, a network with links that fail."""
+"""The same components in one process and in virtual time: a loop without a wall clock, links that fail."""

@@ -1,0 +1,244 @@
+"""What a broker keeps, in memory: subscribers, streams, buckets and blobs, with the rules of JetStream that we rely on.
+
+A stream numbers its messages, keeps the last of each address where it is told to, drops what bears the id of a message
+of the last two minutes, and stores a batch whole or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from weakref import WeakValueDictionary
+
+from heliograph.bus import topics
+from heliograph.bus.errors import Conflict
+from heliograph.bus.lanes import EXPECTED_LAST, MESSAGE_ID
+from heliograph.bus.names import matches
+from heliograph.bus.topics import Stream
+from heliograph.bus.transport import Entry, Message
+
+DUPLICATE_WINDOW = 120.0
+"""Seconds in which a stream knows a message id again, as JetStream does unless told otherwise."""
+Receive = Callable[[Message], None]
+
+
+class Hub:
+    """One broker. ``clock`` gives seconds, for what is forgotten after a time.
+
+    Args:
+        most_bytes: of each stream's messages, at most; the oldest go first. 0: what the stream's declaration allows.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None, most_bytes: int = 0) -> None:
+        self.clock = clock or (lambda: asyncio.get_running_loop().time())
+        self.most_bytes = most_bytes
+        self.receivers = Receivers()
+        self.streams: dict[str, KeptStream] = {}
+        self.acknowledged: dict[str, set[int]] = {}
+        self.delivered: dict[str, set[int]] = {}
+        self.retained: dict[str, Message] = {}
+        self.buckets: dict[str, dict[str, Entry]] = {}
+        self.revisions: dict[str, int] = {}
+        self.watching: dict[str, list[asyncio.Event]] = {}
+        self.blobs: dict[str, dict[str, bytes]] = {}
+        self.clients: dict[str, int] = {}
+        """How many connections bear a name."""
+        self.on_clients: list[Callable[[str, bool], None]] = []
+        """Called with a name when the first connection of that name has come, or the last has gone."""
+        self._turns: dict[str, int] = {}
+
+    def publish(self, topic: str, message: Message) -> int:
+        """Keeps and delivers. Returns the message's place in its stream; raises Conflict where its headers expect
+        another last message of its address."""
+        declared = None if topic.startswith("_INBOX") else topics.find(topic)[0]
+        if declared is not None and declared.stream is not None:
+            stream = self.stream(declared.stream)
+            if known := stream.known(message, self.clock()):
+                return known
+            stream.append(message, self.clock())
+        self.deliver(topic, message)
+        return message.sequence
+
+    def publish_all(self, messages: Sequence[Message]) -> None:
+        """Messages of one stream, all of them or none. Raises Conflict where it has some of them already."""
+        for message in messages:
+            declared, _ = topics.find(message.topic)
+            if declared.stream is not None and self.stream(declared.stream).known(message, self.clock()):
+                raise Conflict(f"{message.topic}: the stream has some of these events")
+        for message in messages:
+            self.publish(message.topic, message)
+
+    def deliver(self, topic: str, message: Message) -> None:
+        """To one of each queue, and to everyone else."""
+        queues: dict[str, list[Receive]] = {}
+        for queue, receive in self.receivers.of(topic):
+            if queue:
+                queues.setdefault(queue, []).append(receive)
+            else:
+                receive(message)
+        for queue, members in queues.items():
+            turn = self._turns[queue] = self._turns.get(queue, -1) + 1
+            members[turn % len(members)](message)
+
+    def stream(self, declared: Stream) -> KeptStream:
+        found = self.streams.get(declared.name)
+        if found is None:
+            found = self.streams[declared.name] = KeptStream(declared, self.most_bytes or declared.max_bytes)
+        return found
+
+    def joined(self, client: str) -> None:
+        """A client of that name has connected."""
+        self.clients[client] = self.clients.get(client, 0) + 1
+        if self.clients[client] == 1:
+            for listener in list(self.on_clients):
+                listener(client, True)
+
+    def left(self, client: str) -> None:
+        self.clients[client] -= 1
+        if not self.clients[client]:
+            del self.clients[client]
+            for listener in list(self.on_clients):
+                listener(client, False)
+
+
+class Receivers:
+    """Who gets what is published: a tree of the patterns' words, so that a message meets only those it may match."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._order = 0
+
+    def add(self, pattern: str, queue: str, receive: Receive) -> Callable[[], None]:
+        """Returns what takes it out again."""
+        path = [self._root]
+        words = pattern.split("/")
+        for word in words:
+            path.append(path[-1].below.setdefault(word, _Node()))
+        self._order += 1
+        entry = (self._order, queue, receive)
+        path[-1].here.append(entry)
+
+        def remove() -> None:
+            path[-1].here.remove(entry)
+            for above, word, node in zip(reversed(path[:-1]), reversed(words), reversed(path[1:]), strict=True):
+                if node.here or node.below:
+                    break
+                above.below.pop(word, None)
+
+        return remove
+
+    def of(self, topic: str) -> list[tuple[str, Receive]]:
+        """Queue and receiver of each subscription that matches, in the order in which they came."""
+        found = sorted(self._find(self._root, topic.split("/"), 0), key=lambda each: each[0])
+        return [(queue, receive) for _, queue, receive in found]
+
+    def _find(self, node: _Node, words: list[str], at: int) -> Iterator[tuple[int, str, Receive]]:
+        if (rest := node.below.get("#")) is not None:
+            yield from rest.here
+        if at == len(words):
+            yield from node.here
+            return
+        for word in (words[at], "+"):
+            if (next_node := node.below.get(word)) is not None:
+                yield from self._find(next_node, words, at + 1)
+
+
+class _Node:
+    __slots__ = ("below", "here")
+
+    def __init__(self) -> None:
+        self.below: dict[str, _Node] = {}
+        self.here: list[tuple[int, str, Receive]] = []
+
+
+class KeptStream:
+    """A stream's messages in their order, and where each address' newest one lies."""
+
+    def __init__(self, declared: Stream, max_bytes: int) -> None:
+        self._last_value = declared.last_value
+        self._max_age = declared.max_age
+        self._max_bytes = max_bytes
+        self._kept: list[tuple[Message, float] | None] = []
+        self._first = 1
+        """The sequence of what lies foremost."""
+        self._bytes = 0
+        self._newest: dict[str, int] = {}
+        self._ids: dict[str, tuple[int, float]] = {}
+        self.last_sequence = 0
+        self._grown: list[asyncio.Future[None]] = []
+
+    def known(self, message: Message, now: float) -> int:
+        """The sequence of the message of the same id, or 0. Raises Conflict where the address' last is another than
+        the message expects."""
+        expected = message.headers.get(EXPECTED_LAST)
+        if expected is not None and int(expected) != self._newest.get(message.topic, 0):
+            raise Conflict(f"{message.topic}: its last message is {self._newest.get(message.topic, 0)}, not {expected}")
+        while self._ids and (oldest := next(iter(self._ids))) and self._ids[oldest][1] < now - DUPLICATE_WINDOW:
+            del self._ids[oldest]
+        return self._ids.get(message.headers.get(MESSAGE_ID, ""), (0, 0.0))[0]
+
+    def append(self, message: Message, now: float) -> None:
+        message.sequence = self.last_sequence = self.last_sequence + 1
+        if id := message.headers.get(MESSAGE_ID):
+            self._ids[id] = (message.sequence, now)
+        if self._last_value and (before := self._newest.get(message.topic)):
+            self._drop(before - self._first)
+        self._newest[message.topic] = message.sequence
+        self._kept.append((message, now))
+        self._bytes += len(message.body)
+        self._trim(now)
+        waiting, self._grown = self._grown, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
+
+    def last(self, topic: str) -> Message | None:
+        """The newest message of an address, where it is still kept."""
+        place = self._newest.get(topic, 0) - self._first
+        held = self._kept[place] if 0 <= place < len(self._kept) else None
+        return held[0] if held is not None else None
+
+    def following(self, sequence: int, pattern: str) -> Message | None:
+        """The first message behind a sequence whose address matches."""
+        for place in range(max(0, sequence + 1 - self._first), len(self._kept)):
+            held = self._kept[place]
+            if held is not None and matches(pattern, held[0].topic):
+                return held[0]
+        return None
+
+    def topics(self) -> list[str]:
+        """The addresses of which something is kept, sorted."""
+        return sorted(topic for topic in self._newest if self.last(topic) is not None)
+
+    async def grown(self) -> None:
+        """Returns when something has been added."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._grown.append(waiting)
+        await waiting
+
+    def _drop(self, place: int) -> None:
+        held = self._kept[place] if 0 <= place < len(self._kept) else None
+        if held is not None:
+            self._bytes -= len(held[0].body)
+            self._kept[place] = None
+
+    def _trim(self, now: float) -> None:
+        gone = 0
+        while gone < len(self._kept) - 1:
+            held = self._kept[gone]
+            old = held is None or (self._max_age and held[1] < now - self._max_age)
+            if not old and not (0 < self._max_bytes < self._bytes):
+                break
+            self._drop(gone)
+            gone += 1
+        if gone > 64 or gone > len(self._kept) // 2:  # not one by one: the rest moves up each time
+            del self._kept[:gone]
+            self._first += gone
+
+
+_HUBS: WeakValueDictionary[str, Hub] = WeakValueDictionary()
+
+
+def hub_at(url: str) -> Hub:
+    """The hub of that name, one for all clients of this process while any of them lives."""
+    return _HUBS.setdefault(url, Hub())

@@ -1,0 +1,129 @@
+"""What a simulated agent's workers run: the aggregation worker as it ships, and one that trains by a workload."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heliograph.bus import topics
+from heliograph.bus.payloads import Assignment, Evaluation, ModelUpdate
+from heliograph.bus.tensors import TensorFile, origin, write
+from heliograph.bus.world import World
+from heliograph.simulations.virtual.workload import Computed, Workload
+from heliograph.simulations.virtual.worlds import Program
+from heliograph.workers.aggregate import Aggregator
+from heliograph.workers.offers import offers
+from heliograph.workers.runtime import Launch, Runtime
+
+if TYPE_CHECKING:
+    from heliograph.bus.tensors import Arrays
+
+
+def programs(workload: Workload, speed: Callable[[str], float], offering: frozenset[str]) -> dict[str, Program]:
+    """What is run for each module that an agent would start.
+
+    Args:
+        speed: of an edge: how much faster than 1 it computes.
+        offering: the nodes on which every algorithm can be run; ten thousand reports need not repeat them.
+    """
+
+    async def train(environment: dict[str, str], world: World) -> int:
+        launch = Launch.from_environment(environment)
+        async with Runtime(launch, world) as runtime:
+            await Trainer(runtime, workload, speed(launch.edge)).run()
+        return 0
+
+    async def aggregate(environment: dict[str, str], world: World) -> int:
+        async with Runtime(Launch.from_environment(environment), world) as runtime:
+            await Aggregator(runtime).run()
+        return 0
+
+    async def offer(environment: dict[str, str], world: World) -> int:
+        world.say(json.dumps(offers() if environment.get("HELIOGRAPH_EDGE") in offering else {}))
+        return 0
+
+    return {
+        "heliograph.workers.train": train,
+        "heliograph.workers.aggregate": aggregate,
+        "heliograph.workers.offers": offer,
+    }
+
+
+class Trainer:
+    """One training or evaluation worker: of the assignments that come while it computes only the newest counts."""
+
+    def __init__(self, runtime: Runtime, workload: Workload, speed: float) -> None:
+        self._runtime = runtime
+        self._workload = workload
+        self._speed = speed
+        self._next: Assignment | None = None
+        self._done: tuple[str, int, str | None] | None = None
+        self._working: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Until the job has ended."""
+        try:
+            await self._runtime.assignments(self._take)
+        finally:
+            if self._working is not None:
+                self._working.cancel()
+
+    async def _take(self, assignment: Assignment) -> None:
+        if assignment.ended or not assignment.task.active:
+            return
+        self._next = assignment
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+
+    async def _work(self) -> None:
+        while (assignment := self._next) is not None:
+            self._next = None
+            task = assignment.task
+            key = (task.job_uid, task.round, task.model.digest if task.model is not None else None)
+            if key == self._done:
+                continue
+            try:
+                weights = _weights(assignment)
+            except FileNotFoundError:  # dropped meanwhile: a newer round's model is on its way to this node
+                await self._runtime.say("hello")
+                continue
+            computed = self._compute(assignment, weights)
+            await self._runtime.world.sleep(computed.seconds / self._speed)
+            await self._send(assignment, computed)
+            self._done = key
+
+    def _compute(self, assignment: Assignment, weights: Arrays) -> Computed:
+        task = assignment.task
+        if task.role == "evaluate":
+            return self._workload.evaluate(weights, task.parameters)
+        if not weights:
+            return self._workload.initial(assignment.edge, task.parameters)
+        return self._workload.train(assignment.edge, task.round, weights, task.parameters)
+
+    async def _send(self, assignment: Assignment, computed: Computed) -> None:
+        task, runtime = assignment.task, self._runtime
+        base = task.model.digest if task.model is not None else None
+        if task.role == "evaluate":
+            evaluation = Evaluation(job=task.job, job_uid=task.job_uid, round=task.round, model=base or "",
+                                    metrics=dict(computed.metrics), num_samples=computed.num_samples)  # fmt: skip
+            await runtime.send(topics.EVALUATION, evaluation, job=task.job)
+            return
+        mine = origin(task.job_uid, task.round, assignment.edge)
+        weights = await runtime.offer(write(computed.arrays, runtime.launch.directory / "outbox", mine))
+        update = ModelUpdate(
+            job=task.job, job_uid=task.job_uid, round=task.round, edge=assignment.edge, base=base, weights=weights,
+            num_samples=computed.num_samples, metrics=dict(computed.metrics),
+        )  # fmt: skip
+        await runtime.send(topics.MODEL_UPDATE, update, job=task.job, edge=assignment.edge)
+
+
+def _weights(assignment: Assignment) -> Arrays:
+    """Copies: the views would keep their file open for as long as the worker computes."""
+    model = assignment.task.model
+    if model is None:
+        return {}
+    with TensorFile(model.inline if model.inline is not None else Path(assignment.model_file)) as file:
+        return {name: array.copy() for name, array in file.arrays().items()}

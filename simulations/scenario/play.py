@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from heliograph.bus.errors import HeliographError
 from heliograph.bus.world import World
 from heliograph.simulations.scenario.document import Scenario
 from heliograph.simulations.scenario.outcome import Outcome
-from heliograph.simulations.scenario.run import Run, Tap
-from heliograph.simulations.scenario.timeline import edges_of, timeline
+from heliograph.simulations.scenario.run import Playing, Run, Tap
+from heliograph.simulations.scenario.task import USUAL, Naming
+from heliograph.simulations.scenario.timeline import EdgePlan, edges_of, timeline
 
 Progress = Callable[[Run], None]
 SHOW_EVERY = 0.2
@@ -32,13 +32,30 @@ class Wish:
 
 def virtually(wish: Wish) -> Outcome:
     """In virtual time. Raises HeliographError where the scenario cannot be played."""
-    raise HeliographError("there is no virtual cluster yet")
+    from heliograph.simulations.scenario.learning import Learning
+    from heliograph.simulations.scenario.samples import Samples
+    from heliograph.simulations.scenario.virtual import NAMING, VirtualStage
+    from heliograph.simulations.virtual.loop import VirtualLoop, run
+
+    plans = edges_of(wish.scenario, wish.seed)
+    samples = Samples(wish.scenario.data, [plan.name for plan in plans], wish.seed)
+    learning = Learning(samples, wish.scenario.data.seconds_per_sample, wish.seed)
+    with ExitStack() as stack:
+        record = _record(wish, stack)
+
+        async def main(loop: VirtualLoop) -> Outcome:
+            def make(tap: Tap) -> VirtualStage:
+                return VirtualStage(loop, plans, learning, wish.seed, tap)
+
+            return await _run(wish, plans, make, NAMING, record).play()
+
+        return run(main)
 
 
 async def really(wish: Wish) -> Outcome:
     """On real brokers and processes; they are gone when it returns. Raises Refused where the scenario asks for what
     they cannot do, with what to do instead."""
-    from heliograph.simulations.scenario.real import SCRIPT, RealStage, check
+    from heliograph.simulations.scenario.real import RealStage, check
 
     plans = edges_of(wish.scenario, wish.seed)
     check(wish.scenario, plans)
@@ -49,9 +66,13 @@ async def really(wish: Wish) -> Outcome:
         def make(tap: Tap) -> RealStage:
             return RealStage(wish.scenario, plans, wish.seed, Path(directory), tap, world)
 
-        run = Run(wish.scenario, timeline(wish.scenario, wish.seed), {plan.name: plan for plan in plans}, make,
-                  script=SCRIPT.name, record=record, tick=now_and_then(wish.progress))  # fmt: skip
-        return await run.play()
+        return await _run(wish, plans, make, USUAL, record).play()
+
+
+def _run(wish: Wish, plans: list[EdgePlan], make: Callable[[Tap], Playing], naming: Naming, record: Tap | None) -> Run:
+    when = timeline(wish.scenario, wish.seed)
+    tick = now_and_then(wish.progress)
+    return Run(wish.scenario, when, {plan.name: plan for plan in plans}, make, naming=naming, record=record, tick=tick)
 
 
 def _record(wish: Wish, stack: ExitStack) -> Tap | None:

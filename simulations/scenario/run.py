@@ -20,7 +20,7 @@ from heliograph.simulations.scenario.document import Behaviour, Job, Scenario
 from heliograph.simulations.scenario.observer import Observer
 from heliograph.simulations.scenario.outcome import Outcome
 from heliograph.simulations.scenario.stage import Stage
-from heliograph.simulations.scenario.task import SCRIPT, federated_task, model
+from heliograph.simulations.scenario.task import USUAL, Naming, federated_task, model
 from heliograph.simulations.scenario.timeline import Change, EdgePlan, Timeline
 
 READY_WITHIN = 300.0
@@ -43,7 +43,7 @@ class Run:
 
     Args:
         make: makes the stage; what is handed to it shall be called with every message that goes over the topics.
-        script: the training script's name, where the stage runs one.
+        naming: what the stage calls script and data sets.
         record: called with every message, too.
         tick: called now and then, while messages come.
     """
@@ -55,7 +55,7 @@ class Run:
         edges: Mapping[str, EdgePlan],
         make: Callable[[Tap], Playing],
         *,
-        script: str = SCRIPT,
+        naming: Naming = USUAL,
         record: Tap | None = None,
         tick: Callable[[Run], None] | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class Run:
         self.stage = make(self._tap)
         self._timeline = timeline
         self._edges = edges
-        self._script = script
+        self._naming = naming
         self._record = record
         self._tick = tick
         self._changed = asyncio.Event()
@@ -174,7 +174,7 @@ class Run:
         await self._until(job.at)
         bus = self.stage.bus()
         await self._patiently(partial(self._ask, bus, "models", model(job)))
-        await self._patiently(partial(self._ask, bus, "jobs", federated_task(job, list(self._edges), self._script)))
+        await self._patiently(partial(self._ask, bus, "jobs", federated_task(job, list(self._edges), self._naming)))
 
     async def _ask(self, bus: Bus, plural: str, document: Mapping[str, Any]) -> None:
         body = json.dumps(document).encode()

@@ -12,7 +12,8 @@ class Stage(Protocol):
     """A cluster whose links, processes, disks and clocks can be tampered with. ``world`` is the driver's own: its
     clock and sleep are those of the stage."""
 
-    world: World
+    @property
+    def world(self) -> World: ...
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...

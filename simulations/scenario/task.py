@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from heliograph.bus.resources import parse_resource
@@ -12,7 +13,17 @@ DATASET = "samples"
 """What each edge offers."""
 HELD_OUT_SET = "held-out"
 """What the cloud offers to measure on."""
-SCRIPT = "training.py"
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What a stage calls its training script, and the data set of each edge; empty where the script brings its own."""
+
+    script: str = "training.py"
+    dataset: str = DATASET
+
+
+USUAL = Naming()
 
 
 def model(job: Job) -> dict[str, Any]:
@@ -20,18 +31,19 @@ def model(job: Job) -> dict[str, Any]:
     return {"kind": "Model", "metadata": {"name": job.name}}
 
 
-def federated_task(job: Job, edges: Sequence[str], script: str = SCRIPT) -> dict[str, Any]:
+def federated_task(job: Job, edges: Sequence[str], naming: Naming = USUAL) -> dict[str, Any]:
     """The job's document.
 
     ``participants: all`` is one worker for whoever is there when it begins; a number is drawn anew for each round
     out of all edges, so each of them is a worker of its own, and all have to be there.
     Raises Refused where the resource's model does not take it.
     """
-    worker = {
-        "dataset": {"name": DATASET},
-        "trainScriptBootFile": script,
+    worker: dict[str, Any] = {
+        "trainScriptBootFile": naming.script,
         "parameters": [{"key": key, "value": value} for key, value in job.training.model_dump().items()],
     }
+    if naming.dataset:
+        worker["dataset"] = {"name": naming.dataset}
     workers: list[dict[str, Any]] = [{"name": "train", "workerSpec": worker}]
     if job.participants != "all":
         workers = [{"name": edge, "nodeName": edge} for edge in edges]

@@ -97,4 +97,4 @@ def test_the_timeline_of_a_week_is_what_it_was() -> None:
     assert [(each.at, each.action, each.target) for each in found.changes[:3]] == WEEK
 
 
-WEEK = [(57.64, "link", "hall-b-8"), (0.0, "", ""), (0.0, "", "")]
+WEEK = [(57.64, "link", "hall-b-8"), (153.431, "link", "hall-a-26"), (391.546, "link", "hall-b-8")]

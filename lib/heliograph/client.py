@@ -104,6 +104,18 @@ class Resources:
         return await self._client.request(self._plural, verb, document)
 
 
+def result_of(reply: bytes) -> Any:
+    """What the coordinator's reply holds. Raises Refused, or HeliographError, as the reply says."""
+    answer = json.loads(reply)
+    if answer.get("ok"):
+        return answer.get("result")
+    error = answer.get("error") or {}
+    if "expected" in error:
+        raise Refused(error.get("code", "refused"), topic=error.get("topic", ""), field=error.get("field", ""),
+                      expected=error["expected"], got=error.get("got", ""), hint=error.get("hint", ""))  # fmt: skip
+    raise HeliographError(str(error.get("message", "the coordinator refused")))
+
+
 class AsyncClient:
     """A connection to a cluster; an async context manager.
 
@@ -146,14 +158,7 @@ class AsyncClient:
         """One request, one reply. Raises Refused as the coordinator says it, Unreachable where nobody answers."""
         body = json.dumps(document).encode()
         message = await self._answered(REQUEST.at(resource=resource, verb=verb), body)
-        answer = json.loads(message.body)
-        if answer.get("ok"):
-            return answer.get("result")
-        error = answer.get("error") or {}
-        if "expected" in error:
-            raise Refused(error.get("code", "refused"), topic=error.get("topic", ""), field=error.get("field", ""),
-                          expected=error["expected"], got=error.get("got", ""), hint=error.get("hint", ""))  # fmt: skip
-        raise HeliographError(str(error.get("message", "the coordinator refused")))
+        return result_of(message.body)
 
     async def _answered(self, topic: str, body: bytes) -> Message:
         """Asks again where the link went down meanwhile: every request may be repeated, and a caller that keeps the

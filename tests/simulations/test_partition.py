@@ -39,7 +39,9 @@ def test_a_small_alpha_is_more_unequal() -> None:
     assert skew(0.1) > skew(1.0) > skew(100.0)
 
 
-@pytest.mark.parametrize("text", ["", "even", "dirichlet", "dirichlet:0", "dirichlet:-1", "dirichlet:x", "iid:2"])
+@pytest.mark.parametrize(
+    "text", ["", "even", "dirichlet", "dirichlet:0", "dirichlet:-1", "iid:2", "by-label:0", "by-label", "by-size:0"]
+)
 def test_what_is_no_split_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="--split"):
         Split.parse(text)
@@ -103,3 +105,35 @@ def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "odd.npz", x=np.zeros(30), y=np.zeros(29))
     with pytest.raises(Refused, match="x: 30, y: 29"):
         cut(tmp_path / "odd.npz", tmp_path / "parts", EDGES, Split(), seed=1)
+
+
+@given(st.integers(40, 300), st.integers(1, 12), st.integers(1, 7), st.integers(0, 50))
+def test_by_label_every_part_has_so_many_labels(samples: int, count: int, each: int, seed: int) -> None:
+    labels = np.arange(samples) % 5
+    parts = Split(labels=each).parts(labels, count, seed)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(samples))
+    most = max(each, -(-5 // count))  # no class is left over
+    assert all(len(np.unique(labels[part])) <= most for part in parts if len(part) > 2)
+
+
+@given(st.integers(40, 300), st.integers(2, 12), st.integers(0, 50))
+def test_by_size_few_have_most(samples: int, count: int, seed: int) -> None:
+    parts = Split(exponent=1.5).parts(np.zeros(samples), count, seed)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(samples))
+    sizes = sorted((len(part) for part in parts), reverse=True)
+    assert sizes[-1] >= 2
+    if samples > 10 * count:
+        assert sizes[0] > 2 * samples / count / 1.5
+
+
+def test_a_split_by_label_or_size_is_spelled_so() -> None:
+    assert Split.parse("by-label:2") == Split(labels=2)
+    assert Split.parse("by-size:1.5") == Split(exponent=1.5)
+
+
+def test_ten_thousand_parts_are_dealt_quickly() -> None:
+    labels = np.arange(320_000) % 10
+    for split in (Split(0.1), Split(labels=2), Split(exponent=1.2)):
+        parts = split.parts(labels, 10_000, 1)
+        assert min(map(len, parts)) >= 2
+        assert sum(map(len, parts)) == 320_000

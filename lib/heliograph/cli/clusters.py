@@ -53,7 +53,7 @@ def demo(
     with _scratch() as directory:
         options = story.Options(directory, framework, edges, rounds, outage, seed, brokers)
         with _screen(plain) as screen:
-            outcome = _until_signalled(lambda: story.run(options, screen, World()))
+            outcome = until_signalled(lambda: story.run(options, screen, World()))
         model = _keep(outcome.model, out / "digits.safetensors")
         _keep(directory / "log.txt", out / "log.txt")
     if outcome.accuracies:
@@ -83,7 +83,7 @@ def up(
 
     brokers = _brokers(edge_broker, edges)
     with _scratch(state) as directory:
-        _until_signalled(lambda: serve(directory, edges, seed, brokers, tuple(code or ()), tuple(data or ()), World()))
+        until_signalled(lambda: serve(directory, edges, seed, brokers, tuple(code or ()), tuple(data or ()), World()))
 
 
 def run(
@@ -111,7 +111,7 @@ def run(
             script, directory, edges, rounds, data, Split.parse(split), label, _test(test), seed
         )
         with _screen(plain) as screen:
-            outcome = _until_signalled(lambda: script_run.run(options, target, screen, World()))
+            outcome = until_signalled(lambda: script_run.run(options, target, screen, World()))
     if outcome.why_not:
         for line in outcome.printed[-PRINTED:]:
             say(printable(line))
@@ -198,7 +198,7 @@ def _show_curve(name: str, values: list[float]) -> None:
     say(plot(name, values))
 
 
-def _until_signalled(main: Callable[[], Awaitable[T]]) -> T:
+def until_signalled(main: Callable[[], Awaitable[T]]) -> T:
     """Runs ``main`` to its end; SIGINT and SIGTERM cancel it, so that it stops what it has started."""
     import asyncio
     import signal

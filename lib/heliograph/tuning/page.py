@@ -50,7 +50,7 @@ def page(curve: Curve, choice: Choice | None = None, title: str = "Accuracy and 
 def _svg(curve: Curve, choice: Choice | None, title: str, told: str) -> str:
     shown = thinned(curve, MOST_POINTS)
     ends = [curve.edge_accuracy, curve.cloud_accuracy]
-    low, high, step = _axis([*shown.accuracy.tolist(), *ends])
+    low, high, step = axis([*shown.accuracy.tolist(), *ends])
 
     def x(offload: float) -> float:
         return LEFT + offload * (WIDTH - LEFT - RIGHT)
@@ -77,7 +77,7 @@ def _grid(
     for number in range(round((high - low) / step) + 1):
         at = low + number * step
         yield f'<line class="grid" x1="{x(0):.1f}" y1="{y(at):.1f}" x2="{x(1):.1f}" y2="{y(at):.1f}"/>'
-        yield f'<text x="{LEFT - 8}" y="{y(at) + 4:.1f}" text-anchor="end">{at:.{max(2, _digits(step))}f}</text>'
+        yield f'<text x="{LEFT - 8}" y="{y(at) + 4:.1f}" text-anchor="end">{at:.{max(2, digits_of(step))}f}</text>'
     for number in range(6):
         yield f'<text x="{x(number / 5):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{number * 20} %</text>'
     yield f'<text x="{x(0.5):.1f}" y="{HEIGHT - 10}" text-anchor="middle">samples that go to the cloud</text>'
@@ -106,7 +106,7 @@ def _table(curve: Curve) -> str:
     )
 
 
-def _axis(values: Iterable[float]) -> tuple[float, float, float]:
+def axis(values: Iterable[float]) -> tuple[float, float, float]:
     """Round ends around the values and the step between grid lines, which are four to ten."""
     found = list(values)
     span = max(max(found) - min(found), 1e-3)
@@ -117,5 +117,6 @@ def _axis(values: Iterable[float]) -> tuple[float, float, float]:
     return low, high if high > low else low + step, step
 
 
-def _digits(step: float) -> int:
+def digits_of(step: float) -> int:
+    """How many decimals tell the lines of a grid apart."""
     return max(0, -floor(log10(step) + 1e-9))

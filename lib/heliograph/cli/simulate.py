@@ -1,0 +1,131 @@
+"""``heliograph simulate``: a scenario, in virtual time or on real processes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from heliograph.cli.usage import misused
+
+if TYPE_CHECKING:
+    from heliograph.cli.output import Ticker
+    from heliograph.simulations.scenario.expectations import Checked
+    from heliograph.simulations.scenario.outcome import Outcome
+    from heliograph.simulations.scenario.play import Progress
+    from heliograph.simulations.scenario.run import Run
+
+MISSED = 1
+"""Exit code where an expectation does not hold."""
+NARROWEST = 40
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        help="Run a scenario in virtual time, or with --real on real processes, and tell what came of it.",
+        epilog="Exit code: 0 all expectations hold, 1 one does not or the run failed, 2 not understood.",
+    )(simulate)
+
+
+def simulate(
+    scenario: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A file, or one that ships: --list.")] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's own.")] = None,
+    trace: Annotated[Path | None, typer.Option(metavar="OUT.mcap", help="Record every message there.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="OUT.html", help="Write a page with charts there.")] = None,
+    real: Annotated[bool, typer.Option("--real", help="Real brokers and processes, in real time.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="Show the scenarios that ship.")] = False,
+) -> int:
+    if show:
+        return _list()
+    if not scenario:
+        raise misused("FILE|NAME", expected="a scenario's file, or its name; --list shows them", got="nothing")
+    for option, target in (("--trace", trace), ("--report", report)):  # before the run, not after it
+        if target is not None and not target.resolve().parent.is_dir():
+            raise misused(option, expected="a file in a directory that exists", got=target)
+    from heliograph.cli.clusters import until_signalled
+    from heliograph.cli.output import Ticker
+    from heliograph.simulations.scenario import play
+    from heliograph.simulations.scenario.expectations import checked
+    from heliograph.simulations.scenario.reading import find, read_scenario
+
+    found = read_scenario(find(scenario))
+    _need_numpy()
+    ticker = Ticker()
+    wish = play.Wish(found, found.seed if seed is None else seed, trace, _progress(ticker))
+    outcome = until_signalled(lambda: play.really(wish)) if real else play.virtually(wish)
+    expected = checked(found.expect, outcome)
+    ticker(f"{found.name}, seed {wish.seed}:")  # in the place of the progress
+    _show(outcome, expected)
+    if report is not None:
+        from heliograph.simulations.scenario.report import page
+
+        title = f"{found.name}, seed {wish.seed}"
+        report.write_text(page(title, found.description, outcome, expected), encoding="utf-8")
+        _say(f"the report: {report}")
+    if trace is not None:
+        _say(f"the trace: {trace}")
+    missed = sum(not each.holds for each in expected)
+    if missed:
+        print(f"error: {missed} of {len(expected)} expectations do not hold", file=sys.stderr)
+    return MISSED if missed else 0
+
+
+def _list() -> int:
+    from heliograph.cli.output import show_table
+    from heliograph.simulations.scenario.quantities import told
+    from heliograph.simulations.scenario.reading import read_scenario, shipped
+
+    rows: list[list[str | list[str]]] = []
+    for name, file in shipped().items():
+        scenario = read_scenario(file)
+        rows.append([name, str(len(scenario.edge_names)), told(scenario.duration), scenario.description])
+    show_table(["NAME", "EDGES", "AT MOST", "WHAT"], rows)
+    return 0
+
+
+def _show(outcome: Outcome, expected: list[Checked]) -> None:
+    import shutil
+
+    from heliograph.cli.output import paint, printable
+    from heliograph.simulations.scenario.terminal import summary
+
+    width = max(NARROWEST, shutil.get_terminal_size().columns)
+    for line in summary(outcome, expected, width, plotted=sys.stdout.isatty()):
+        style = {"✓": "green", "✗": "red"}.get(line[:1], "")
+        _say(paint(printable(line).rstrip(), style))
+
+
+def _progress(ticker: Ticker) -> Progress:
+    """On a terminal a line that is written over; elsewhere nothing: what comes out is for programs."""
+    from heliograph.cli.output import Passing
+    from heliograph.simulations.scenario.quantities import told
+
+    if not sys.stdout.isatty():
+        return lambda run: None
+    def show(run: Run) -> None:
+        share = min(1.0, run.seconds / run.scenario.duration)
+        words = [f"{told(run.seconds)} of at most {told(run.scenario.duration)}", f"{run.observer.rounds()} rounds"]
+        if (last := run.observer.accuracy()) is not None:
+            words.append(f"{last[0]} accuracy {last[1]:.3f}")
+        if not run.ready:
+            words = ["the cluster starts"]
+        ticker(Passing(f"{'━' * round(20 * share)}{'╌' * (20 - round(20 * share))} {' · '.join(words)}"))
+
+    return show
+
+
+def _need_numpy() -> None:
+    import importlib.util
+
+    from heliograph.bus.errors import HeliographError
+
+    if importlib.util.find_spec("numpy") is None:
+        raise HeliographError("simulations need NumPy: pip install 'heliograph[train]'")
+
+
+def _say(line: str) -> None:
+    from heliograph.cli.output import say
+
+    say(line)

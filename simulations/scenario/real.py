@@ -1,0 +1,196 @@
+"""A scenario's stage of real processes on this machine: brokers, coordinator, agents, workers, and relays for links."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from heliograph.bus.errors import Refused
+from heliograph.bus.keep import end
+from heliograph.bus.resources import CLOUD
+from heliograph.bus.traces.recorded import Recorded
+from heliograph.bus.transport import Bus
+from heliograph.bus.world import World
+from heliograph.client import AsyncClient
+from heliograph.simulations.cluster import LocalCluster
+from heliograph.simulations.faults.processes import descendants, kill, limit_files, workers_of
+from heliograph.simulations.faults.skewed import Clock
+from heliograph.simulations.job import wait_for_offers
+from heliograph.simulations.relay import Relay
+from heliograph.simulations.scenario import training
+from heliograph.simulations.scenario.checks import COORDINATOR
+from heliograph.simulations.scenario.document import Behaviour, Scenario
+from heliograph.simulations.scenario.run import Tap
+from heliograph.simulations.scenario.samples import Samples
+from heliograph.simulations.scenario.task import DATASET, HELD_OUT_SET
+from heliograph.simulations.scenario.timeline import EdgePlan
+
+SCRIPT = Path(training.__file__)
+MOST_EDGES = 16
+"""Each is a broker, an agent and a worker."""
+MOST_SECONDS = 3600.0
+FULL = 0
+"""Bytes to which a file may grow on a full disk."""
+
+
+def check(scenario: Scenario, plans: Sequence[EdgePlan]) -> None:
+    """Raises Refused where real processes in real time cannot do what the scenario says, with what to do instead."""
+    instead = "Run it without --real, in virtual time, or change"
+    if len(plans) > MOST_EDGES:
+        raise Refused("too-large", field="edges", expected=f"at most {MOST_EDGES} edges with --real: each is a broker, "
+                      "an agent and a worker", got=len(plans), hint=f"{instead} edges.")  # fmt: skip
+    if scenario.duration > MOST_SECONDS:
+        raise Refused("too-long", field="duration", expected=f"at most {MOST_SECONDS:g} s with --real: time passes as "
+                      "it does", got=f"{scenario.duration:g} s", hint=f"{instead} duration.")  # fmt: skip
+    if any(plan.loss for plan in plans):
+        raise Refused("impossible", field="links.loss", expected="0 with --real: its links are TCP, which repeats what "
+                      "is lost", got=scenario.links.loss, hint=f"{instead} links.loss.")  # fmt: skip
+
+
+class RealStage:
+    """A ``Stage``, and what ails its edges' computing.
+
+    Args:
+        directory: of the processes' state, for this run.
+    """
+
+    def __init__(
+        self, scenario: Scenario, plans: Sequence[EdgePlan], seed: int, directory: Path, tap: Tap, world: World
+    ) -> None:
+        self.world = world
+        self._scenario = scenario
+        self._plans = {plan.name: plan for plan in plans}
+        self._directory = directory
+        self._tap = tap
+        self._stack = AsyncExitStack()
+        self._ailments: dict[str, dict[str, Any]] = {}
+        self._setting: dict[str, Any] = {
+            "seed": seed, "seconds_per_sample": scenario.data.seconds_per_sample, "ailments": self._ailments,
+            "speeds": {plan.name: plan.speed for plan in plans},
+        }  # fmt: skip
+        self._samples = Samples(scenario.data, list(self._plans), seed)
+        names = (COORDINATOR, CLOUD, *self._plans)
+        self._clocks = {name: Clock(directory / "clocks" / name) for name in names}
+        self._client: AsyncClient | None = None
+        self._cluster: LocalCluster | None = None
+
+    async def start(self) -> None:
+        files = await self.world.in_thread(self._write)
+        self._cluster = LocalCluster(
+            self._directory / "cluster", list(self._plans), datasets=files, code=(SCRIPT.parent,),
+            relayed=tuple(self._plans), world=self.world, log=self._directory / "log.txt", program=self._program,
+        )  # fmt: skip
+        await self._stack.enter_async_context(self._cluster)
+        self._client = await self._stack.enter_async_context(AsyncClient(self._cluster.server))
+        await wait_for_offers(self._client, files)
+        for plan in self._plans.values():
+            self.set_link(plan.name, latency=plan.latency, bandwidth=plan.bandwidth)
+        listening = asyncio.create_task(self._listen(self._client.bus))
+        self._stack.push_async_callback(end, listening)
+        for edge in await self._client.edges.list():  # what was said before anyone listened
+            self._tap(self._seen(f"status/edges/{edge['metadata']['name']}", json.dumps(_event(edge)).encode()))
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    def bus(self) -> Bus:
+        assert self._client is not None
+        return self._client.bus
+
+    def set_link(
+        self, edge: str, *, up: bool | None = None, latency: float | None = None, bandwidth: float | None = None,
+        loss: float | None = None,
+    ) -> None:  # fmt: skip
+        relay = self._relay(edge)
+        if latency is not None:
+            relay.latency = latency
+        if bandwidth is not None:
+            relay.bandwidth = bandwidth or None
+        if up is not None:
+            (relay.restore if up else relay.cut)()
+
+    async def kill(self, name: str) -> None:
+        what, _, edge = name.partition(" ")
+        if what == "worker" and edge:
+            for pid in workers_of(self._running.pid(edge))[:1]:
+                kill(pid)
+        else:
+            await self._running.kill(name)
+
+    async def start_process(self, name: str) -> None:
+        if name == COORDINATOR:
+            await self._running.start_coordinator()
+        else:
+            await self._running.start_agent(name)
+
+    def disk_full(self, edge: str, full: bool) -> None:
+        agent = self._running.pid(edge)
+        if full:
+            limit_files([agent], FULL)
+        else:
+            limit_files([agent, *descendants(agent)])  # what it has launched meanwhile has its limit from it
+
+    def set_clock(self, name: str, ahead: float) -> None:
+        self._clocks[name].offset = ahead
+
+    # what ails the computing is written where the training script looks before each round
+
+    def behave(self, edge: str, behaviour: Behaviour | None, amount: float = 0.0) -> None:
+        self._ailments.setdefault(edge, {}).update(behaviour=behaviour, amount=amount)
+        self._tell()
+
+    def pace(self, edge: str, times: float) -> None:
+        self._ailments.setdefault(edge, {}).update(times=times)
+        self._tell()
+
+    @property
+    def _running(self) -> LocalCluster:
+        assert self._cluster is not None
+        return self._cluster
+
+    def _relay(self, edge: str) -> Relay:
+        relay = self._running.nodes[edge].relay
+        assert relay is not None, f"{edge} has no relay before it"
+        return relay
+
+    def _program(self, name: str) -> list[str]:
+        return [sys.executable, "-m", "heliograph.simulations.faults.skewed", str(self._clocks[name].file)]
+
+    def _write(self) -> Mapping[str, Mapping[str, Path]]:
+        import numpy as np
+
+        place = self._directory / "data"
+        place.mkdir(parents=True, exist_ok=True)
+        self._tell()
+        found = {name: {DATASET: place / f"{name}.npz"} for name in self._plans}
+        for name, files in found.items():
+            x, y = self._samples.of(name)
+            np.savez(files[DATASET], x=x, y=y)
+        x, y = self._samples.held_out()
+        np.savez(place / "held-out.npz", x=x, y=y)
+        return {**found, CLOUD: {HELD_OUT_SET: place / "held-out.npz"}}
+
+    def _tell(self) -> None:
+        place = self._directory / "data" / training.SETTING
+        place.parent.mkdir(parents=True, exist_ok=True)
+        fresh = place.with_suffix(".new")
+        fresh.write_text(json.dumps(self._setting))
+        fresh.replace(place)
+
+    async def _listen(self, bus: Bus) -> None:
+        async with bus.subscribe("status/#", "event/#") as messages:
+            async for message in messages:
+                self._tap(self._seen(message.topic, message.body, message.headers))
+
+    def _seen(self, topic: str, body: bytes, headers: Mapping[str, str] | None = None) -> Recorded:
+        now = round(self.world.now() * 1e9)
+        return Recorded(topic, body, now, now, headers or {})
+
+
+def _event(edge: Mapping[str, Any]) -> dict[str, Any]:
+    return {"specversion": "1.0", "id": "1", "source": "simulation", "type": "heliograph.status.v1", "data": edge}

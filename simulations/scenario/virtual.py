@@ -1,0 +1,101 @@
+"""A scenario's stage in virtual time: the components as they ship, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from heliograph.bus.resources import CLOUD
+from heliograph.bus.transport import Bus
+from heliograph.bus.world import World
+from heliograph.edge_agent.agent import Agent
+from heliograph.simulations.scenario.document import Behaviour
+from heliograph.simulations.scenario.learning import Learning
+from heliograph.simulations.scenario.run import Tap
+from heliograph.simulations.scenario.task import HELD_OUT_SET, Naming
+from heliograph.simulations.scenario.timeline import EdgePlan
+from heliograph.simulations.virtual.cluster import SCRIPT, EdgeSpec, VirtualCluster
+from heliograph.simulations.virtual.loop import VirtualLoop
+from heliograph.simulations.virtual.worlds import Child
+
+NAMING = Naming(SCRIPT, "")
+"""The workload brings its own samples: the edges offer no file."""
+
+
+class VirtualStage:
+    """A ``Stage``, and what ails its edges' computing."""
+
+    def __init__(self, loop: VirtualLoop, plans: Sequence[EdgePlan], learning: Learning, seed: int, tap: Tap) -> None:
+        edges = [EdgeSpec(each.name, each.speed, each.latency, each.bandwidth, each.loss) for each in plans]
+        self._learning = learning
+        self._cluster = _Cluster(loop, edges, learning, seed, tap)
+        self._bus: Bus | None = None
+
+    @property
+    def world(self) -> World:
+        return self._cluster.world
+
+    async def start(self) -> None:
+        await self._cluster.start()
+        self._bus = self._cluster.client()
+        await self._bus.open()
+
+    async def stop(self) -> None:
+        if self._bus is not None:
+            await self._bus.close()
+        await self._cluster.stop()
+
+    def bus(self) -> Bus:
+        assert self._bus is not None
+        return self._bus
+
+    def set_link(
+        self, edge: str, *, up: bool | None = None, latency: float | None = None, bandwidth: float | None = None,
+        loss: float | None = None,
+    ) -> None:  # fmt: skip
+        link = self._cluster.links[edge]
+        for name, value in (("latency", latency), ("bandwidth", bandwidth), ("loss", loss)):
+            if value is not None:
+                setattr(link, name, value)
+        if up is not None:
+            (link.mend if up else link.cut)()
+
+    async def kill(self, name: str) -> None:
+        what, _, edge = name.partition(" ")
+        if what == "worker" and edge:
+            self._cluster.kill_workers(edge)
+        else:
+            self._cluster.kill(name)
+
+    async def start_process(self, name: str) -> None:
+        self._cluster.start_process(name)
+
+    def disk_full(self, edge: str, full: bool) -> None:
+        self._cluster.fill_disk(edge, full)
+
+    def set_clock(self, name: str, ahead: float) -> None:
+        self._cluster.set_clock(name, ahead)
+
+    def behave(self, edge: str, behaviour: Behaviour | None, amount: float = 0.0) -> None:
+        self._learning.behave(edge, behaviour, amount)
+
+    def pace(self, edge: str, times: float) -> None:
+        self._learning.pace(edge, times)
+
+
+class _Cluster(VirtualCluster):
+    """Its cloud offers a data set to measure on, by name: what is in it, the workload knows."""
+
+    def kill_workers(self, edge: str) -> None:
+        for called in list(self.processes[edge].on_death):
+            if isinstance(child := getattr(called, "__self__", None), Child):
+                child.kill()
+
+    def _agent(self, name: str, world: World, say: Callable[[str], None]) -> Agent:
+        agent = super()._agent(name, world, say)
+        if name != CLOUD:
+            return agent
+        file = Path(self._directory.name) / f"{HELD_OUT_SET}.csv"
+        file.write_text("x\n0\n")
+        return Agent(replace(agent.config, datasets={HELD_OUT_SET: file}), world, say)

@@ -97,7 +97,7 @@ async def replay() -> dict[str, float]:
             await bus.prepare()
             with TraceReader(directory / "a.mcap") as reader:
                 told = await Replayer(bus, world, speed=0).run(reader, Span(0, reader.info.end))
-            stored = await bus.last_sequence("TELEMETRY")  # type: ignore[attr-defined]
+            stored = await bus.last_sequence("TELEMETRY")
     assert stored == told.published == EVENTS, f"{stored} of {EVENTS} are in the stream"
     return {"messages/s": EVENTS / told.seconds}
 

@@ -12,7 +12,7 @@ from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import decode
-from heliograph.bus.keep import Background, keep_running
+from heliograph.bus.keep import Background, keep_running, within
 from heliograph.bus.names import require_label
 from heliograph.bus.payloads import Assignment, Desired, Generation, Report, Task
 from heliograph.bus.permissions import inbox_of, upload_bucket
@@ -44,7 +44,8 @@ from heliograph.edge_agent.strays import Strays
 from heliograph.edge_agent.supervisor import Limits, Supervisor, Worker
 
 RESYNC = 5.0
-"""A lost message can delay nothing for longer than this."""
+RESYNC_CALM = 300.0
+"""Seconds after which the newest document is read again, and most of them where nothing has been new for long."""
 REPORT_EVERY = 0.2
 ASSIGN_AGAIN = 1.0
 
@@ -131,6 +132,7 @@ class Agent:
         self._holds: dict[str, Hold] = {}
         self._changed = asyncio.Event()
         self._to_report = asyncio.Event()
+        self._news = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled. Neither broker need be there. Raises HeliographError where it can not go on."""
@@ -177,10 +179,16 @@ class Agent:
                 self._take_desired(each)
 
     async def _resync(self) -> None:
+        """Again after as long as nothing was new: what a lost message would have told comes no later than that."""
+        wait = RESYNC
         while True:
-            await self._world.sleep(RESYNC)
+            self._news.clear()
+            if await within(self._news, wait):
+                wait = RESYNC
+                continue
             await self._read_desired()
             self._wake()
+            wait = RESYNC if self._holds else min(2 * wait, RESYNC_CALM)
 
     async def _read_desired(self) -> None:
         try:
@@ -198,6 +206,7 @@ class Agent:
         if desired.edge != self._edge or desired.generation.order <= self._desired.generation.order:
             return
         self._desired = desired
+        self._news.set()
         self._wake()
         # after the work is under way: losing it to a crash costs one read of the newest document
         self._background.spawn(self._journal.save("desired", received.message.body))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from heliograph.simulations.benchmarks import aggregation, inference, node, startup
+from heliograph.simulations.benchmarks import aggregation, inference, node, startup, traces
 from heliograph.simulations.benchmarks.echo import EchoResult, echo_rounds
 
 OUTPUT = Path("build/bench.json")
@@ -110,6 +110,21 @@ def node_figures() -> dict[str, Figure]:
     }
 
 
+def trace_figures() -> dict[str, Figure]:
+    runs = {name: [traces.measure(name) for _ in range(3)]
+            for name in ("record", "stored", "passing", "read", "replay")}  # fmt: skip
+    lost = [run["dropped"] for name in ("record", "passing") for run in runs[name]]
+    return {
+        "record events while they come": rate((run["messages/s"] for run in runs["record"]), "messages/s", 20_000),
+        "record events that a stream has": rate((run["messages/s"] for run in runs["stored"]), "messages/s", 20_000),
+        "record what no stream keeps": rate((run["messages/s"] for run in runs["passing"]), "messages/s", 20_000),
+        "of all these lost": figure([max(lost)], "messages", 0),
+        "write a trace": rate((run["written/s"] for run in runs["read"]), "messages/s", 20_000),
+        "read a trace": rate((run["read/s"] for run in runs["read"]), "messages/s", 50_000),
+        "replay a trace": rate((run["messages/s"] for run in runs["replay"]), "messages/s", 10_000),
+    }
+
+
 def inferences() -> dict[str, Figure]:
     runs = [asyncio.run(inference.measure()) for _ in range(3)]
     laps = {name: [lap for run in runs for lap in run[name]] for name in runs[0]}
@@ -128,6 +143,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Figure]]] = {
     "start": starts,
     "sum": sums,
     "node": node_figures,
+    "traces": trace_figures,
     "inference": inferences,
     "echo-1kb": echo_small,
     "echo-1mb": echo_large("1 MB", 1_000_000, 40, 60),

@@ -54,13 +54,14 @@ def record(
     server: ServerOption = None,
     seconds: Annotated[float, typer.Option("--for", min=0, metavar="SECONDS", help="End after so long.")] = 0,
     messages: Annotated[int, typer.Option(min=0, metavar="N", help="End after so many.")] = 0,
+    past: Annotated[bool, typer.Option("--past", help="Begin with the events that streams hold from before.")] = False,
     with_blobs: Annotated[bool, typer.Option("--with-blobs", help="Take along the weights that events name.")] = False,
     blob_limit: Annotated[int, typer.Option(min=1, metavar="MB", help="Of all weights together.")] = 1024,
     root: RootOption = "heliograph",
 ) -> int:
     from heliograph.cli.trace_live import Recording, record
 
-    wish = Recording(out, tuple(topics or ("#",)), seconds, messages, with_blobs, blob_limit << 20, root)
+    wish = Recording(out, tuple(topics or ("#",)), seconds, messages, with_blobs, blob_limit << 20, past, root)
     return record(server, wish)
 
 

@@ -15,8 +15,8 @@ The file can be opened with Foxglove and the mcap tools. Exit code: 0 nothing is
 summary names."""
 _REPLAY = """Publish a trace's messages again, in their order and at their distances in time.
 
-Each is marked as replayed. Without --topics only what edges and devices report is told again: not what decides or
-states something, such as tasks, requests, results and status. Exit code: 0 all were published, 1 not all."""
+Each is marked as replayed. Without --topics only what edges and devices observe is told again (telemetry, hard
+samples, labels): not tasks, requests, updates, results or status. Exit code: 0 all were published, 1 not all."""
 _CHOSEN = "Only topics that match, as on MQTT but below the root: 'event/#', '+/task/edge-1'; repeatable."
 _SINCE = "Seconds from the trace's start, or a time as 2026-11-21T20:15:00Z."
 

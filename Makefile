@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 SEED ?= 1
 MINUTES ?= 1.5
 
-.PHONY: demo test test-frameworks check bench bench-strict versus-flower chaos topics format clean
+.PHONY: demo test test-frameworks check bench bench-strict chaos topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -22,11 +22,11 @@ check: .venv/.dev  ## lint, types, floors between the packages
 	$(BIN)/mypy -p heliograph
 	$(BIN)/lint-imports --no-cache
 
-bench: .venv/.dev  ## measure; writes build/bench.json
+bench: .venv/.dev  ## measure, also the peers; writes build/bench.html and others
 	$(BIN)/python -m heliograph.simulations.benchmarks $(ARGS)
 
-versus-flower: .venv/.dev  ## echo rounds here and with Flower, interleaved
-	$(BIN)/python simulations/benchmarks/versus_flower.py $(ARGS)
+bench-strict: .venv/.dev  ## the same, and fail where a target is missed or a figure has got worse
+	$(BIN)/python -m heliograph.simulations.benchmarks --strict $(ARGS)
 
 chaos: .venv/.dev  ## random faults against real processes, drawn from SEED, for so many MINUTES
 	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES)

@@ -21,6 +21,10 @@ class LinkDown(Unreachable):
     """The link went down while an answer was awaited: whether it was received, nobody knows."""
 
 
+class Forbidden(Unreachable):
+    """The broker does not let this login do that; somebody may yet give it the right."""
+
+
 class Conflict(HeliographError):
     """A compare-and-set met another revision than the expected one."""
 

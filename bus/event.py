@@ -24,6 +24,7 @@ Form = Literal["json", "msgpack"]
 
 _MAC_FIELD = b"\xa3mac\xc4\x20"
 _MAC_SIZE = 32
+_STRING = frozenset((str,))
 _NUMBER = re.compile("[0-9]{1,18}")
 
 
@@ -40,6 +41,7 @@ class Event:
         subject: the topic it belongs to, below the root.
         sequence: the producer's own number, counted from 1 without a gap, where it wants an acknowledgement.
         traceparent: W3C Trace Context.
+        replayed: it was recorded before, and is told again from a trace.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Event:
     subject: str = ""
     sequence: int | None = None
     traceparent: str = ""
+    replayed: bool = False
 
 
 def encode(event: Event, form: Form = "msgpack", key: bytes | None = None) -> bytes:
@@ -60,6 +63,8 @@ def encode(event: Event, form: Form = "msgpack", key: bytes | None = None) -> by
             fields[name] = value
     if event.sequence is not None:
         fields["sequence"] = event.sequence
+    if event.replayed:
+        fields["replayed"] = True
     if form == "json":
         if isinstance(event.data, bytes):
             fields["data_base64"] = base64.b64encode(event.data).decode()
@@ -131,6 +136,9 @@ def from_tree(tree: Mapping[str, Any], topic: str = "") -> Event:
         sequence = int(sequence)  # the CloudEvents sequence extension is a string
     if sequence is not None and (type(sequence) is not int or not 0 < sequence < 1 << 63):
         raise Refused("invalid", topic=topic, field="sequence", expected="a whole number from 1", got=sequence)
+    replayed = tree.get("replayed", False)
+    if type(replayed) is not bool:
+        raise Refused("invalid", topic=topic, field="replayed", expected="true or false", got=replayed)
     data = tree.get("data")
     if "data_base64" in tree:
         try:
@@ -146,6 +154,7 @@ def from_tree(tree: Mapping[str, Any], topic: str = "") -> Event:
         subject=tree.get("subject", ""),
         sequence=sequence,
         traceparent=tree.get("traceparent", ""),
+        replayed=replayed,
     )
 
 
@@ -156,7 +165,7 @@ def _json_bytes(value: object) -> str:
 
 
 def _string_keys(tree: dict[Any, Any]) -> dict[str, Any]:
-    if not all(type(key) is str for key in tree):
+    if not _STRING.issuperset(map(type, tree)):
         raise ValueError("a key is not a string")
     return tree
 

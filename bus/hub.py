@@ -27,16 +27,21 @@ class Hub:
 
     Args:
         most_bytes: of each stream's messages, at most; the oldest go first. 0: what the stream's declaration allows.
+        keeps_streams: False: a node's broker, that only passes on.
     """
 
-    def __init__(self, clock: Callable[[], float] | None = None, most_bytes: int = 0) -> None:
+    def __init__(
+        self, clock: Callable[[], float] | None = None, most_bytes: int = 0, keeps_streams: bool = True
+    ) -> None:
         self.clock = clock or (lambda: asyncio.get_running_loop().time())
         self.most_bytes = most_bytes
+        self._keeps_streams = keeps_streams
         self.receivers = Receivers()
         self.streams: dict[str, KeptStream] = {}
         self.acknowledged: dict[str, set[int]] = {}
         self.delivered: dict[str, set[int]] = {}
-        self.retained: dict[str, Message] = {}
+        self._retained: dict[str, dict[str, Message]] = {}
+        """By the first word of their address, and their address."""
         self.buckets: dict[str, dict[str, Entry]] = {}
         self.revisions: dict[str, int] = {}
         self.watching: dict[str, list[asyncio.Event]] = {}
@@ -51,7 +56,7 @@ class Hub:
         """Keeps and delivers. Returns the message's place in its stream; raises Conflict where its headers expect
         another last message of its address."""
         declared = None if topic.startswith("_INBOX") else topics.find(topic)[0]
-        if declared is not None and declared.stream is not None:
+        if declared is not None and declared.stream is not None and self._keeps_streams:
             stream = self.stream(declared.stream)
             if known := stream.known(message, self.clock()):
                 return known
@@ -79,6 +84,25 @@ class Hub:
         for queue, members in queues.items():
             turn = self._turns[queue] = self._turns.get(queue, -1) + 1
             members[turn % len(members)](message)
+
+    def retain(self, topic: str, message: Message | None) -> None:
+        """Keeps an address' last value for whoever subscribes later; None takes it back."""
+        held = self._retained.setdefault(topic.partition("/")[0], {})
+        held.pop(topic, None)
+        if message is not None:
+            held[topic] = message
+
+    def retained(self, *patterns: str) -> list[Message]:
+        """The kept values of the addresses that one of the patterns matches."""
+        words = [pattern.partition("/")[0] for pattern in patterns]
+        every = any(word in ("+", "#") for word in words)
+        firsts = self._retained if every else dict.fromkeys(word for word in words if word in self._retained)
+        return [
+            message
+            for first in firsts
+            for topic, message in self._retained[first].items()
+            if any(matches(pattern, topic) for pattern in patterns)
+        ]
 
     def stream(self, declared: Stream) -> KeptStream:
         found = self.streams.get(declared.name)

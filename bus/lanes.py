@@ -12,6 +12,8 @@ NUMBER = "Heliograph-Number"
 MESSAGE_ID = "Nats-Msg-Id"
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 """Compare-and-set: the place of the address' last message that the publisher knows of."""
+REPLAYED = "Heliograph-Replayed"
+"""On what is told again from a trace; an event says it in its envelope as well."""
 
 
 def lane_name(edge: str, journal: str, priority: int) -> str:

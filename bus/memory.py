@@ -11,7 +11,6 @@ from pathlib import Path
 from heliograph.bus import topics
 from heliograph.bus.errors import Conflict, NobodyAnswers, Refused, Unreachable
 from heliograph.bus.hub import Hub, KeptStream, hub_at
-from heliograph.bus.names import matches
 from heliograph.bus.nats import check_size
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.transport import Arrivals, BlobStore, Bus, Entry, KeyValue, Message, Outgoing, Subscription
@@ -69,9 +68,9 @@ class MemoryBus(Bus):
         message = Message(topic, bytes(body), reply_to, headers or {}, correlation)
         await self._up(len(body))
         if retain and body:
-            self.hub.retained[topic] = Message(topic, message.body, retained=True)
+            self.hub.retain(topic, Message(topic, message.body, retained=True))
         elif retain:  # as in MQTT: an empty one takes it back
-            self.hub.retained.pop(topic, None)
+            self.hub.retain(topic, None)
         if not stored:
             self.hub.publish(topic, message)
             return 0
@@ -106,9 +105,8 @@ class MemoryBus(Bus):
         await self.link.wait_up()
         removals = [self.hub.receivers.add(pattern, queue, receive) for pattern in patterns]
         self._removals |= dict.fromkeys(removals)
-        for message in self.hub.retained.values():
-            if any(matches(pattern, message.topic) for pattern in patterns):
-                receive(message)
+        for message in self.hub.retained(*patterns):
+            receive(message)
         try:
             yield arrivals
         finally:

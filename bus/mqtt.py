@@ -22,7 +22,7 @@ from heliograph.bus.errors import HeliographError, Refused, Unreachable
 from heliograph.bus.event import parse
 from heliograph.bus.keep import end, unswallowed
 from heliograph.bus.names import matches
-from heliograph.bus.nats import check_size, safe_url
+from heliograph.bus.nats import check_size, require_plain, safe_url
 from heliograph.bus.transport import Arrivals, Bus, Message, Subscription
 from heliograph.bus.world import World
 
@@ -177,6 +177,24 @@ class MqttBus(Bus):
     ) -> int:
         declared, _ = topics.find(topic)
         check_size(declared, topic, body)
+        at_once = not sure or declared.node_only or declared.delivery in _BEST_EFFORT
+        return await self._publish(topic, body, headers, retain, reply_to, correlation, at_once)
+
+    async def publish_raw(self, topic: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Publishes to a topic that need not be declared. Raises Refused where it is a pattern."""
+        require_plain(topic)
+        await self._publish(topic, body, headers, False, None, None, False)
+
+    async def _publish(
+        self,
+        topic: str,
+        body: bytes,
+        headers: Mapping[str, str] | None,
+        retain: bool,
+        reply_to: str | None,
+        correlation: bytes | None,
+        at_once: bool,
+    ) -> int:
         client = self._client
         if client is None:
             raise Unreachable(f"{safe_url(self.url)} is not connected ({self.last_error or 'link down'})")
@@ -189,7 +207,7 @@ class MqttBus(Bus):
                 properties.CorrelationData = correlation
             if headers:
                 properties.UserProperty = list(headers.items())
-        if not sure or declared.node_only or declared.delivery in _BEST_EFFORT:
+        if at_once:
             # nothing to wait for: handed to the socket at once, as fast as events come
             sent = client._client.publish(self.full(topic), body, 0, retain, properties)
             if sent.rc != MQTT_ERR_SUCCESS:

@@ -30,7 +30,7 @@ async def consume(
     bus: NatsBus, pattern: str, durable: str, start: int, window: int
 ) -> AsyncIterator[AsyncIterator[Message]]:
     """See ``Bus.consume``."""
-    puller = _Puller(bus, pattern, durable, start, window)
+    puller = Puller(bus, pattern, durable, start, window)
     await puller.begin()
     try:
         yield puller
@@ -38,8 +38,12 @@ async def consume(
         await puller.end()
 
 
-class _Puller(AsyncIterator[Message]):
-    def __init__(self, bus: NatsBus, pattern: str, durable: str, start: int, window: int) -> None:
+class Puller(AsyncIterator[Message]):
+    """Pulls from a consumer; ``max_bytes`` bounds what is on its way beside ``window``."""
+
+    def __init__(
+        self, bus: NatsBus, pattern: str, durable: str, start: int, window: int, max_bytes: int = 0
+    ) -> None:
         self._bus = bus
         self._stream = bus.stream_of(pattern)
         self._filter = bus.subject(pattern)
@@ -50,6 +54,8 @@ class _Puller(AsyncIterator[Message]):
         self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
         self._subscription: Subscription | None = None
         self._asked = 0
+        self._max_bytes = max_bytes
+        self._delivered = 0
 
     async def begin(self) -> None:
         await self._bus.link.wait_up()
@@ -109,48 +115,71 @@ class _Puller(AsyncIterator[Message]):
         more = self._window - self._asked
         if more <= self._window // 2 and self._asked:
             return
-        body = json.dumps({"batch": more, "expires": int(PULL_EXPIRES * 1e9)}).encode()
+        wanted = {"batch": more, "expires": int(PULL_EXPIRES * 1e9)}
+        if self._max_bytes:
+            wanted["max_bytes"] = self._max_bytes
+        body = json.dumps(wanted).encode()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
         self._asked += more
         with contextlib.suppress(Unreachable):
             await self._bus.client.publish(subject, body, reply=self._inbox)
 
     async def __anext__(self) -> Message:
+        message, sequence, _ = await self.delivery()
+        return Message(
+            self._bus.address(message.subject),
+            message.data,
+            headers=message.headers or {},
+            sequence=sequence,
+            redelivered=message.reply.split(".")[-5] != "1",
+            acknowledge=message.ack if self._durable else None,
+        )
+
+    async def delivery(self) -> tuple[Msg, int, int]:
+        """The next message, its place in the stream, and when the broker stored it: nanoseconds since 1970."""
         while True:
-            try:
-                async with asyncio.timeout(PULL_EXPIRES + 5):
-                    message = await self._arrived.get()
-            except TimeoutError:
-                await self._recover()
-                continue
-            status = (message.headers or {}).get("Status", "")
-            if status in ("408", "409"):  # a pull ended; what it had not delivered is free again
-                pending = (message.headers or {}).get("Nats-Pending-Messages")
-                self._asked = max(0, self._asked - int(pending)) if pending else 0
-                if "Deleted" in (message.headers or {}).get("Description", ""):
+            if self._arrived.empty():
+                try:
+                    async with asyncio.timeout(PULL_EXPIRES + 5):
+                        message = await self._arrived.get()
+                except TimeoutError:
                     await self._recover()
-                else:
-                    await self._pull()
-                continue
-            if status:
-                if status in ("link", "404", "503"):
-                    await self._recover()
+                    continue
+            else:
+                message = self._arrived.get_nowait()
+            if message.headers and (status := message.headers.get("Status", "")):
+                await self._told(status, message)
                 continue
             self._asked = max(0, self._asked - 1)
             fields = message.reply.split(".")
-            sequence, delivered = int(fields[-4]), int(fields[-5])
+            sequence = int(fields[-4])
+            self._delivered = int(fields[-3])
             if not self._durable and sequence < self._next:
                 continue  # a consumer made anew may repeat the last one
             self._next = sequence + 1
             await self._pull()
-            return Message(
-                self._bus.address(message.subject),
-                message.data,
-                headers=message.headers or {},
-                sequence=sequence,
-                redelivered=delivered > 1,
-                acknowledge=message.ack if self._durable else None,
-            )
+            return message, sequence, int(fields[-2])
+
+    async def _told(self, status: str, message: Msg) -> None:
+        """Something that is no message: a pull ended, or the consumer is gone."""
+        if status in ("408", "409"):  # what the pull had not delivered is free again
+            pending = (message.headers or {}).get("Nats-Pending-Messages")
+            self._asked = max(0, self._asked - int(pending)) if pending else 0
+            if "Deleted" in (message.headers or {}).get("Description", ""):
+                await self._recover()
+            else:
+                await self._pull()
+        elif status in ("link", "404", "503"):
+            await self._recover()
+
+    async def behind(self) -> int:
+        """How many of the messages that are stored by now have not been returned yet."""
+        subject = f"$JS.API.CONSUMER.INFO.{self._stream}.{self._consumer}"
+        found = json.loads((await self._bus.raw_request(subject)).data)
+        if "error" in found:
+            raise HeliographError(f"consuming {self._filter}: {found['error'].get('description')}")
+        sent = int(found["delivered"]["consumer_seq"]) + int(found["num_pending"])
+        return max(0, sent - self._delivered)
 
     async def _recover(self) -> None:
         await self._bus.link.wait_up()

@@ -9,7 +9,7 @@ from typing import Any
 
 from heliograph.bus.names import DIGEST_SCHEMA, LABEL_RULE, LABEL_SCHEMA
 from heliograph.bus.resources import API_VERSION, KINDS
-from heliograph.bus.schemas import SCHEMAS, models, resource_models, schemas
+from heliograph.bus.schemas import SCHEMAS, cloud_event, models, resource_models, schemas
 from heliograph.bus.topics import DAY, DEFAULT_ROOT, KIB, MIB, REQUEST, TOPICS, VERBS, Delivery, Role, Stream, Topic
 
 COMMAND = "heliograph topics --markdown > topics.md"
@@ -57,7 +57,7 @@ def asyncapi() -> dict[str, Any]:
         "operations": dict(_operations()),
         "components": {
             "messages": {topic.name: _message(topic) for topic in TOPICS},
-            "schemas": {"CloudEvent": _cloud_event(), **deepcopy(schemas())},
+            "schemas": {"CloudEvent": cloud_event(), **deepcopy(schemas())},
         },
     }
 
@@ -121,33 +121,6 @@ def _message(topic: Topic[Any]) -> dict[str, Any]:
             "properties": {"type": {"const": topic.type}},
         },
         "payload": {"$ref": SCHEMAS + topic.payload.__name__},
-    }
-
-
-def _cloud_event() -> dict[str, Any]:
-    attributes = {
-        "id": "Unique within the source.",
-        "source": "`<edge>/<component>/<incarnation>`; a restarted process is a new source.",
-        "type": "What it is, `heliograph.model-update.v1`.",
-        "time": "RFC 3339, UTC.",
-        "subject": "The topic it belongs to, below the root.",
-        "traceparent": "W3C Trace Context.",
-    }
-    return {
-        "title": "CloudEvent",
-        "description": "The attributes of a CloudEvents 1.0 event.",
-        "type": "object",
-        "required": ["specversion", "id", "source", "type"],
-        "properties": {
-            "specversion": {"const": "1.0"},
-            **{name: {"type": "string", "description": text} for name, text in attributes.items()},
-            "sequence": {
-                "type": "integer",
-                "minimum": 1,
-                "description": "The producer's own number, counted from 1 without a gap, where it wants an "
-                "acknowledgement.",
-            },
-        },
     }
 
 

@@ -56,6 +56,38 @@ def schemas() -> dict[str, dict[str, Any]]:
     return {name: found[name] for name in sorted(found)}
 
 
+def cloud_event() -> dict[str, Any]:
+    """The JSON schema of an envelope's attributes; ``data`` is left to the topic."""
+    attributes = {
+        "id": "Unique within the source.",
+        "source": "`<edge>/<component>/<incarnation>`; a restarted process is a new source.",
+        "type": "What it is, `heliograph.model-update.v1`.",
+        "time": "RFC 3339, UTC.",
+        "subject": "The topic it belongs to, below the root.",
+        "traceparent": "W3C Trace Context.",
+    }
+    return {
+        "title": "CloudEvent",
+        "description": "The attributes of a CloudEvents 1.0 event.",
+        "type": "object",
+        "required": ["specversion", "id", "source", "type"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            **{name: {"type": "string", "description": text} for name, text in attributes.items()},
+            "sequence": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "The producer's own number, counted from 1 without a gap, where it wants an "
+                "acknowledgement.",
+            },
+            "replayed": {
+                "type": "boolean",
+                "description": "It was recorded before, and is told again from a trace.",
+            },
+        },
+    }
+
+
 def _documentation(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
     """A model's own docstring, and those of its fields: its ``Attributes:`` section and the strings after fields."""
     text, _, attributes = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")

@@ -253,6 +253,8 @@ TOPICS: tuple[Topic[Any], ...] = (
 _BY_FIRST_WORD = {first: tuple(each for each in TOPICS if each.words[0] == first) for first in
                   dict.fromkeys(topic.words[0] for topic in TOPICS)}  # fmt: skip
 
+_BY_PATTERN = {topic.pattern: topic for topic in TOPICS}
+
 VERBS: dict[str, tuple[str, ...]] = {
     "jobs": ("create", "list", "get", "update", "delete", "status", "stop"),
     "services": ("create", "list", "get", "update", "delete", "status", "start", "stop"),
@@ -266,7 +268,7 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
     """The declared topic of an address, and its parameters. Raises Refused where there is none."""
-    topic, params = _found(address)
+    topic, params = lookup(address)
     if topic is not None:
         return topic, dict(params)
     head = address.split("/", 1)[0]
@@ -277,13 +279,19 @@ def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
 
 
 @lru_cache(maxsize=4096)
-def _found(address: str) -> tuple[Topic[Any] | None, tuple[tuple[str, str], ...]]:
-    """A node's events come on few addresses, and each is looked up several times on its way."""
+def lookup(address: str) -> tuple[Topic[Any] | None, tuple[tuple[str, str], ...]]:
+    """The same, with None where there is none. A node's events come on few addresses, and each is looked up several
+    times on its way."""
     for topic in _BY_FIRST_WORD.get(address.partition("/")[0], ()):
         params = topic.match(address)
         if params is not None:
             return topic, tuple(params.items())
     return None, ()
+
+
+def by_pattern(pattern: str) -> Topic[Any] | None:
+    """The topic that is declared with exactly this pattern."""
+    return _BY_PATTERN.get(pattern)
 
 
 def find_by_filter(pattern: str) -> Iterator[Topic[Any]]:

@@ -113,7 +113,7 @@ class World:
 
 def rfc3339(seconds: float) -> str:
     """Seconds since 1970 as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def seeded(seed: str | int) -> random.Random:

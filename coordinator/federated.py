@@ -182,7 +182,7 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
 def desired_tasks(
     task: FederatedTask, view: View, training: Mapping[str, list[Task]] | None = None
 ) -> dict[str, list[Task]]:
-    """What each edge shall do for this task now. ``training`` where it is known already what ``training_tasks`` gives."""
+    """What each edge shall do for this task now. ``training``: what ``training_tasks`` gives, where it is known."""
     status = task.status
     if status.phase != "Running":
         return {}

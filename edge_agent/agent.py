@@ -7,18 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from heliograph import __version__
 from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import decode
-from heliograph.bus.keep import Background, keep_running
+from heliograph.bus.keep import Background, keep_running, within
 from heliograph.bus.names import require_label
 from heliograph.bus.payloads import Assignment, Desired, Generation, Report, Task
 from heliograph.bus.permissions import inbox_of, upload_bucket
-from heliograph.bus.port import Port
+from heliograph.bus.port import Port, Received
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT
 from heliograph.bus.world import World
@@ -46,7 +44,8 @@ from heliograph.edge_agent.strays import Strays
 from heliograph.edge_agent.supervisor import Limits, Supervisor, Worker
 
 RESYNC = 5.0
-"""A lost message can delay nothing for longer than this."""
+RESYNC_CALM = 300.0
+"""Seconds after which the newest document is read again, and most of them where nothing has been new for long."""
 REPORT_EVERY = 0.2
 ASSIGN_AGAIN = 1.0
 
@@ -128,9 +127,12 @@ class Agent:
         place = f"{config.state.name}, journal {self._journal.uuid}"
         self._claim = NameClaim(self._cloud, self._edge, place, self._background)
         self._desired = Desired(edge=self._edge, generation=Generation())
+        self._read_at = 0
+        """Where in its stream the document lies that was last read."""
         self._holds: dict[str, Hold] = {}
         self._changed = asyncio.Event()
         self._to_report = asyncio.Event()
+        self._news = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled. Neither broker need be there. Raises HeliographError where it can not go on."""
@@ -174,40 +176,47 @@ class Agent:
         async with self._cloud.subscribe(topics.TASK, self._bad_desired, edge=self._edge) as received:
             await self._read_desired()
             async for each in received:
-                await self._take_desired(each.payload)
+                self._take_desired(each)
 
     async def _resync(self) -> None:
+        """Again after as long as nothing was new: what a lost message would have told comes no later than that."""
+        wait = RESYNC
         while True:
-            await self._world.sleep(RESYNC)
+            self._news.clear()
+            if await within(self._news, wait):
+                wait = RESYNC
+                continue
             await self._read_desired()
             self._wake()
+            wait = RESYNC if self._holds else min(2 * wait, RESYNC_CALM)
 
     async def _read_desired(self) -> None:
         try:
             message = await self._cloud.bus.last(topics.TASK.at(edge=self._edge))
-            if message is not None:
-                await self._take_desired(self._cloud.read(topics.TASK, message).payload)
+            if message is not None and message.sequence != self._read_at:
+                self._take_desired(self._cloud.read(topics.TASK, message))
+                self._read_at = message.sequence
         except Refused as error:
             self._bad_desired(error)
         except HeliographError:
             return  # the link is down; what lies on disk holds
 
-    async def _take_desired(self, desired: Desired) -> None:
+    def _take_desired(self, received: Received[Desired]) -> None:
+        desired = received.payload
         if desired.edge != self._edge or desired.generation.order <= self._desired.generation.order:
             return
         self._desired = desired
+        self._news.set()
         self._wake()
         # after the work is under way: losing it to a crash costs one read of the newest document
-        self._background.spawn(self._journal.save("desired", desired.model_dump_json()))
+        self._background.spawn(self._journal.save("desired", received.message.body))
 
     def _load_desired(self) -> None:
-        if text := self._journal.load("desired"):
+        if body := self._journal.load("desired"):
             try:
-                self._desired = Desired.model_validate_json(text)
-            except ValidationError as error:
-                self._log.warn(
-                    f"the desired state on disk is unreadable ({error.error_count()} errors); waiting for the cloud"
-                )
+                self._desired = topics.TASK.validate(decode(body, "the desired state on disk").data, "on disk")
+            except Refused as error:
+                self._log.warn(f"{error}; waiting for the cloud")
 
     # reconciling
 

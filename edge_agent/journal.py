@@ -202,11 +202,12 @@ class Journal:
         await self._grown[lane].wait()
         self._grown[lane].clear()
 
-    def load(self, key: str) -> str:
-        """A saved document, or the empty string."""
-        return self._meta(f"doc:{key}")
+    def load(self, key: str) -> bytes:
+        """A saved document, or nothing."""
+        row = self._read.execute("SELECT value FROM meta WHERE key = ?", (f"doc:{key}",)).fetchone()
+        return row[0] if row is not None and isinstance(row[0], bytes) else b""
 
-    async def save(self, key: str, value: str) -> None:
+    async def save(self, key: str, value: bytes) -> None:
         """Saves a document, synced."""
         await self._on_writer(self._save, f"doc:{key}", value)
 
@@ -339,7 +340,7 @@ class Journal:
             raise
         self._size -= (size or 0) + count * OVERHEAD
 
-    def _save(self, key: str, value: str) -> None:
+    def _save(self, key: str, value: str | bytes) -> None:
         self._write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def _meta(self, key: str) -> str:

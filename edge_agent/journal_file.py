@@ -16,7 +16,7 @@ VERSION = 1
 LANE_SHIFT = 56
 OPENING_SHIFT = 32
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, topic TEXT NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL
 );
@@ -149,8 +149,8 @@ def _recover(path: Path, edge: str, world: World, damage: str, warn: Callable[[s
         saved = 0
         for row in _rows(old):
             saved += connection.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", row).rowcount
-        texts = [(key, value) for key, value in meta.items() if key != "version" and isinstance(value, str)]
-        connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", texts)
+        kept = [(key, value) for key, value in meta.items() if key != "version" and isinstance(value, (str, bytes))]
+        connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", kept)
         connection.execute("COMMIT")
     warn(f"journal {path}: damaged ({damage[:200]}); {saved} events were saved, the damaged file lies in {aside}")
     return connection

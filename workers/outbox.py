@@ -44,6 +44,7 @@ class Outbox:
         self._room = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
         self._back = asyncio.Event()
+        self._filled = asyncio.Event()
 
     async def open(self) -> None:
         self._port.bus.link.listen(self._on_link)
@@ -73,6 +74,7 @@ class Outbox:
         event = self._port.event(topic, payload, address, sequence=number)
         body = encode(event, key=self._key)
         self._waiting[number] = (address, body)
+        self._filled.set()
         await self._transmit(address, body)
         return number
 
@@ -100,10 +102,14 @@ class Outbox:
     def _on_link(self, up: bool) -> None:
         if up:
             self._back.set()
+            self._filled.set()
 
     async def _resend(self) -> None:
         soon = 0
         while True:
+            if not self._waiting and not soon:
+                await self._filled.wait()
+            self._filled.clear()
             oldest = next(iter(self._waiting), None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RESEND_SOON if soon else RESEND_AFTER):

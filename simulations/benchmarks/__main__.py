@@ -1,172 +1,110 @@
-"""``make bench``: measures what the project promises, prints a table, writes ``build/bench.json``."""
+"""``make bench``: measures what the project promises, holds it against its targets, its own history and its peers.
+
+Writes bench.json, bench.md, bench.html and bench.svg. Exit code 1 where a benchmark failed and, with --strict, where a
+target is missed or a figure has got worse; 2 where the command line or a file is not understood.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import statistics
+import signal
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from heliograph.simulations.benchmarks import aggregation, inference, node, startup
-from heliograph.simulations.benchmarks.echo import EchoResult, echo_rounds
+from rich.console import Console
 
-OUTPUT = Path("build/bench.json")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A measured figure; ``spread`` runs from the first to the ninth decile of its repeats. ``target`` is a maximum, or
-    a minimum where ``more_is_better``."""
-
-    value: float
-    unit: str
-    spread: tuple[float, float]
-    target: float | None
-    more_is_better: bool = False
-
-    @property
-    def missed(self) -> bool:
-        if self.target is None:
-            return False
-        return self.value < self.target if self.more_is_better else self.value > self.target
+from heliograph.simulations.benchmarks import history, table
+from heliograph.simulations.benchmarks.catalog import BENCHMARKS
+from heliograph.simulations.benchmarks.declaration import Benchmark
+from heliograph.simulations.benchmarks.machine import revision, this_machine
+from heliograph.simulations.benchmarks.page import page, sheet
+from heliograph.simulations.benchmarks.report import Report, report
+from heliograph.simulations.benchmarks.runner import in_fresh_process, run
 
 
-def figure(values: Iterable[float], unit: str, target: float | None, quantile: float = 0.5) -> Figure:
-    """The quantile of the repeats (the median), with their spread."""
-    ordered = sorted(values)
-    at = (lambda share: ordered[min(len(ordered) - 1, int(share * len(ordered)))]) if ordered else None
-    assert at is not None
-    value = statistics.median(ordered) if quantile == 0.5 else at(quantile)
-    return Figure(round(value, 4), unit, (round(at(0.1), 4), round(at(0.9), 4)), target)
+def main(words: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    asked = parser.parse_args(words)
+    groups = {each.group for each in BENCHMARKS.values()}
+    unknown = [name for name in asked.names if name not in BENCHMARKS and name not in groups]
+    if unknown:
+        parser.error(f"no benchmark or group is named {', '.join(unknown)}; --list shows all")
+    if asked.repeats is not None and asked.repeats < 1:
+        parser.error(f"--repeats: expected 1 or more, got {asked.repeats}")
+    chosen = [each for each in BENCHMARKS.values()
+              if (not asked.names or each.name in asked.names or each.group in asked.names)
+              and not (each.peer and asked.no_peers)]  # fmt: skip
+    if asked.list:
+        table.catalogue(chosen, Console())
+        return 0
+    try:
+        kept = history.read(asked.history)
+        then = history.find(asked.compare, kept) if asked.compare else None
+        asked.out.mkdir(parents=True, exist_ok=True)
+        told = _measure(chosen, asked, kept, then)
+        _write(told, kept, asked.out)
+        if asked.keep:
+            history.append(told.run, asked.history)
+    except (history.HistoryError, OSError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: nothing is written", file=sys.stderr)
+        return 130
+    if asked.json:
+        print(json.dumps(told.document(), indent=1))
+    else:
+        console = Console()
+        table.show(told, console)
+        console.print(f"[dim]more in {asked.out}/bench.html, .md, .json, .svg[/]", highlight=False)
+    return int(bool(told.failed) or (asked.strict and bool(told.missed or told.worse)))
 
 
-def rate(values: Iterable[float], unit: str, target: float) -> Figure:
-    """The median of the repeats, which shall be at least ``target``."""
-    return replace(figure(values, unit, target), more_is_better=True)
+def _measure(
+    chosen: Sequence[Benchmark], asked: argparse.Namespace, kept: Sequence[history.Run], then: history.Run | None
+) -> Report:
+    log = asked.out / "bench.log"
+    log.write_bytes(b"")
+    console = Console(stderr=True)
+    with console.status("measuring …") as status:
+
+        def tell(benchmark: Benchmark, number: int) -> None:
+            words = f"{number} of {asked.repeats or benchmark.repeats}" if number else "getting ready"
+            status.update(f"{benchmark.name}: {words}")
+            if not console.is_terminal:
+                print(f"{benchmark.name}: {words}", file=sys.stderr, flush=True)
+
+        outcome = run(chosen, partial(in_fresh_process, log=log), tell, asked.repeats)
+    found = history.run_of(outcome.figures, this_machine(), revision())
+    return report(found, outcome.figures, kept, then, outcome.skipped, outcome.failed)
 
 
-def echo(edges: int, size: int, rounds: int) -> EchoResult:
-    return asyncio.run(echo_rounds(edges, size, rounds))
+def _write(told: Report, kept: Sequence[history.Run], out: Path) -> None:
+    (out / "bench.json").write_text(json.dumps(told.document(), indent=1) + "\n")
+    (out / "bench.md").write_text(table.markdown(told))
+    (out / "bench.html").write_text(page(told))
+    (out / "bench.svg").write_text(sheet(told))
 
 
-def echo_small() -> dict[str, Figure]:
-    laps = [lap * 1000 for lap in echo(2, 1000, 400).seconds]
-    return {
-        "echo 1 kB, 2 edges, p50": figure(laps, "ms", 15),
-        "echo 1 kB, 2 edges, p99": figure(laps, "ms", 40, 0.99),
-    }
-
-
-def echo_large(name: str, size: int, rounds: int, target: float) -> Callable[[], dict[str, Figure]]:
-    def measure() -> dict[str, Figure]:
-        result = echo(4, size, rounds)
-        found = {f"echo {name}, 4 edges": figure([lap * 1000 for lap in result.seconds], "ms", target)}
-        if size == 100_000_000:
-            peak = result.aggregation_peak_rss / 1e6
-            found["aggregation worker's peak, 100 MB × 4"] = figure([peak], "MB", 350)
-        return found
-
-    return measure
-
-
-def sums() -> dict[str, Figure]:
-    found = aggregation.run()
-    ratio = [whole / (1.6 * copy) for whole, copy in zip(found["aggregate"], found["copy"], strict=True)]
-    return {
-        "aggregation alone, 16 × 25 M float32": figure(found["aggregate"], "s", 0.4),
-        "copying 1 GB": figure(found["copy"], "s", None),
-        "aggregation against copying as much": figure(ratio, "×", 3),
-    }
-
-
-def starts() -> dict[str, Figure]:
-    runs = [asyncio.run(startup.cluster()) for _ in range(5)]
-    found = {
-        "up with three edges": figure([run["up"] for run in runs], "s", 3),
-        "agent ready": figure([run["agent_ready"] for run in runs], "s", 0.5),
-        "idle agent": figure([run["agent_mb"] for run in runs], "MB", 45),
-    }
-    for words in startup.COMMANDS:
-        laps = [startup.command(words) * 1000 for _ in range(10)]
-        found[f"heliograph {' '.join(words)}"] = figure(laps, "ms", 250)
-    return found
-
-
-def node_figures() -> dict[str, Figure]:
-    runs = {name: [node.measure(name) for _ in range(repeats)]
-            for name, repeats in (("append", 1), ("worker", 5), ("replay", 5), ("blobs", 5))}  # fmt: skip
-    more = max(run["MB more"] for name in ("append", "replay") for run in runs[name])
-    return {
-        "append into the journal": rate((run["events/s"] for run in runs["append"]), "events/s", 20_000),
-        "worker to disk through the node's broker": rate((run["events/s"] for run in runs["worker"]), "events/s", 4000),
-        "replay into JetStream": rate((run["events/s"] for run in runs["replay"]), "events/s", 20_000),
-        "memory more while 1 million events wait": figure([more], "MB", 10),
-        "blob to the cloud": rate((run["put MB/s"] for run in runs["blobs"]), "MB/s", 100),
-        "blob from the cloud": rate((run["fetch MB/s"] for run in runs["blobs"]), "MB/s", 100),
-    }
-
-
-def inferences() -> dict[str, Figure]:
-    runs = [asyncio.run(inference.measure()) for _ in range(3)]
-    laps = {name: [lap for run in runs for lap in run[name]] for name in runs[0]}
-    found = {}
-    for name, middle, tail in (("application", 2, 5), ("device, edge", 1, 4), ("device, offloaded", 3, 7)):
-        found[f"inference, {name}, p50"] = figure(laps[name], "ms", middle)
-        found[f"inference, {name}, p99"] = figure(laps[name], "ms", tail, 0.99)
-    found["inference, a 1920 × 1080 frame offloaded"] = figure(laps["frame"], "ms", 60)
-    found["its bytes on the wire"] = figure([each / 1e6 for each in laps["frame bytes"]], "MB", 6.3)
-    found["edge answers"] = rate(laps["rate, edge"], "/s", 2500)
-    found["offloads of one edge"] = rate(laps["rate, offloaded"], "/s", 1000)
-    return found
-
-
-BENCHMARKS: dict[str, Callable[[], dict[str, Figure]]] = {
-    "start": starts,
-    "sum": sums,
-    "node": node_figures,
-    "inference": inferences,
-    "echo-1kb": echo_small,
-    "echo-1mb": echo_large("1 MB", 1_000_000, 40, 60),
-    "echo-10mb": echo_large("10 MB", 10_000_000, 20, 250),
-    "echo-100mb": echo_large("100 MB", 100_000_000, 8, 2500),
-}
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}; all without any")
-    parser.add_argument("--strict", action="store_true", help="exit 1 where a target is missed")
-    arguments = parser.parse_args()
-    figures: dict[str, Figure] = {}
-    for name in arguments.names or BENCHMARKS:
-        print(f"measuring {name} …", file=sys.stderr, flush=True)
-        figures |= BENCHMARKS[name]()
-    show(figures)
-    OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps({name: asdict(each) for name, each in figures.items()}, indent=1) + "\n")
-    missed = [name for name, each in figures.items() if each.missed]
-    if missed:
-        print(f"missed: {', '.join(missed)}", file=sys.stderr)
-    return 1 if missed and arguments.strict else 0
-
-
-def show(figures: dict[str, Figure]) -> None:
-    """The table, for people."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "median", "10-90 %", "target", box=None, header_style="bold")
-    for name, each in figures.items():
-        low, high = each.spread
-        target = f"{'≥' if each.more_is_better else '≤'} {each.target:g} {each.unit}" if each.target is not None else ""
-        mark = "[red]✗[/]" if each.missed else "[green]✓[/]" if target else " "
-        table.add_row(name, f"{each.value:g} {each.unit}", f"{low:g} … {high:g}", f"{target} {mark}")
-    Console().print(table)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="heliograph.simulations.benchmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    say = parser.add_argument
+    say("names", nargs="*", metavar="NAME", help="benchmarks or groups; all without any")
+    say("--list", action="store_true", help="show what there is, and measure nothing")
+    say("--repeats", type=int, metavar="N", help="runs of each, instead of what it declares")
+    say("--strict", action="store_true", help="exit code 1 where a target is missed or a figure has got worse")
+    say("--no-peers", action="store_true", help="only our own")
+    say("--compare", metavar="RUN", help="hold against one run, a revision in the history or a bench.json")
+    say("--keep", action="store_true", help="add this run to the history; on a machine that does nothing else")
+    say("--json", action="store_true", help="print JSON instead of the table")
+    say("--out", type=Path, default=Path("build"), metavar="DIR", help="where the files go (build)")
+    say("--history", type=Path, default=history.HISTORY, metavar="FILE", help="another history than the repository's")
+    return parser
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, nothing may go on
     sys.exit(main())

@@ -3,8 +3,6 @@ same run, copying 1 GB in memory, which is what it is compared with."""
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from heliograph.bus import tensors
+from heliograph.simulations.benchmarks.declaration import Samples
 from heliograph.workers.algorithms import choose
 from heliograph.workers.blocks import Input, aggregate
 
@@ -19,8 +18,8 @@ UPDATES = 16
 ELEMENTS = 25_000_000
 
 
-def run(repeats: int = 5) -> dict[str, list[float]]:
-    """Seconds of each repeat: ``aggregate`` and ``copy`` of 1 GB."""
+def run(laps: int = 5) -> Samples:
+    """Seconds of each lap: ``aggregate``, and ``copy`` of 1 GB; ``ratio``: of aggregation to copying as much."""
     _, combine = choose("FedAvg", {})
     result: dict[str, list[float]] = {"aggregate": [], "copy": []}
     with tempfile.TemporaryDirectory(prefix="heliograph-sum-") as name:
@@ -32,15 +31,14 @@ def run(repeats: int = 5) -> dict[str, list[float]]:
             inputs[f"edge-{number}"] = Input(directory / ref.digest, 10.0 + number)
         source = np.ones(125_000_000, np.float64)
         target = np.zeros_like(source)
-        for _ in range(repeats):
+        for _ in range(laps):
             began = time.perf_counter()
             np.copyto(target, source)
             result["copy"].append(time.perf_counter() - began)
             began = time.perf_counter()
             aggregate(inputs, combine, directory / "out")
             result["aggregate"].append(time.perf_counter() - began)
-    return result
+    gigabytes = 4 * UPDATES * ELEMENTS / 1e9
+    pairs = zip(result["aggregate"], result["copy"], strict=True)
+    return {**result, "ratio": [whole / (gigabytes * copy) for whole, copy in pairs]}
 
-
-if __name__ == "__main__":
-    json.dump(run(), sys.stdout)

@@ -1,14 +1,9 @@
-"""Joint inference with models that do nothing: what the way costs, over the processes that ship.
-
-    python -m heliograph.simulations.benchmarks.inference
-"""
+"""Joint inference with models that do nothing: what the way costs, over the processes that ship."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -22,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from heliograph import JointInference
 from heliograph.client import AsyncClient
 from heliograph.inference.inputs import as_tree, pack
+from heliograph.simulations.benchmarks.declaration import Samples
 from heliograph.simulations.cluster import LocalCluster
 
 SERVICE = "nothing"
@@ -43,8 +39,13 @@ UNDER_WAY = 64
 REPLY = "heliograph/reply/device/1"
 
 
-async def measure() -> dict[str, list[float]]:
-    """Milliseconds of each call, answers a second, and bytes of an offloaded frame."""
+def calls() -> Samples:
+    """Milliseconds of each call (``application``, ``device, edge``, ``device, offloaded``, ``frame``), answers a second
+    (``rate, edge``, ``rate, offloaded``), and MB of an offloaded frame (``frame bytes``)."""
+    return asyncio.run(_calls())
+
+
+async def _calls() -> Samples:
     with tempfile.TemporaryDirectory(prefix="heliograph-inference-") as directory:
         code = Path(directory) / "code"
         code.mkdir()
@@ -90,7 +91,7 @@ def _application(node: str) -> dict[str, list[float]]:
         laps = {"application": _laps(lambda: service.infer(small), CALLS)}
         before = service.counts.bytes_offloaded
         laps["frame"] = _laps(lambda: service.infer(frame, deadline=5), 20)
-        laps["frame bytes"] = [(service.counts.bytes_offloaded - before) / 20]
+        laps["frame bytes"] = [(service.counts.bytes_offloaded - before) / 20 / 1e6]
         assert service.counts.degraded == degraded, "the cloud did not answer all"
     return laps
 
@@ -136,6 +137,3 @@ def _device(node: str, name: str, value: int) -> dict[str, list[float]]:
     client.loop_stop()
     return {f"device, {name}": laps, f"rate, {name}": [rate]}
 
-
-if __name__ == "__main__":
-    json.dump(asyncio.run(measure()), sys.stdout)

@@ -61,6 +61,7 @@ class VirtualCluster:
     Args:
         tap: called with each message that the cloud's broker has, in order.
         say: called with the lines that the processes print, each with the process's name before it.
+        patience: of the coordinator's lease: in a simulated week it need not be renewed each second.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class VirtualCluster:
         seed: int,
         tap: Callable[[Recorded], None] = lambda recorded: None,
         say: Callable[[str, str], None] = lambda process, line: None,
+        patience: float = 1.0,
     ) -> None:
         self.edges = {require_label(each.name, "edge"): each for each in edges}
         self.hub = Hub(loop.time, STREAM_BYTES)
         self.nodes: dict[str, Hub] = {}
         self._loop = loop
         self._say = say
+        self._patience = patience
         self._tap = tap
         self._directory = tempfile.TemporaryDirectory(prefix="heliograph-virtual-", dir=_memory_directory())
         self._code = Path(self._directory.name).resolve()
@@ -154,7 +157,7 @@ class VirtualCluster:
             self._loop.kill(process)
 
     def _coordinator(self, world: World, say: Callable[[str], None]) -> Coordinator:
-        return Coordinator(CoordinatorConfig(nats=CLOUD_URL, system=CLOUD_URL, status=CLOUD_URL), world, say)
+        return Coordinator(CoordinatorConfig(CLOUD_URL, CLOUD_URL, CLOUD_URL, patience=self._patience), world, say)
 
     def _agent(self, name: str, world: World, say: Callable[[str], None]) -> Agent:
         node = CLOUD_URL if name == CLOUD else NODE_URL
@@ -169,7 +172,7 @@ class VirtualCluster:
         if url == NODE_URL:
             hub = self.nodes.get(node)
             if hub is None:
-                hub = self.nodes[node] = Hub(self._loop.time, STREAM_BYTES)
+                hub = self.nodes[node] = Hub(self._loop.time, keeps_streams=False)
             bus = MemoryBus(url, root, world, name, hub)
             bus.durable = False
         else:

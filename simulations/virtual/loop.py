@@ -112,9 +112,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if process.dead:
             return
         process.dead = True
-        for handle in (*self._ready, *self._scheduled):  # type: ignore[attr-defined]
-            if not handle._cancelled and handle._context.get(PROCESS) is process:
-                handle.cancel()
         for called in process.on_death:
             called()
 
@@ -162,7 +159,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 ready.append(handle)
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle._cancelled:
+            process = handle._context.get(PROCESS)
+            if not handle._cancelled and (process is None or not process.dead):
                 handle._run()
 
     def _process_events(self, event_list: Any) -> None:

@@ -112,9 +112,9 @@ async def test_many_events_share_one_sync(journal_at: Open) -> None:
 
 async def test_documents_outlive_the_process(journal_at: Open) -> None:
     journal = journal_at()
-    assert journal.load("desired") == ""
-    await journal.save("desired", "{}")
-    assert journal_at().load("desired") == "{}"
+    assert journal.load("desired") == b""
+    await journal.save("desired", b"{}")
+    assert journal_at().load("desired") == b"{}"
 
 
 async def test_another_edges_journal_is_refused(journal_at: Open) -> None:
@@ -224,7 +224,7 @@ async def test_a_damaged_file_is_set_aside_and_what_is_readable_taken_over(
     journal_at: Open, tmp_path: Path, said: list[str], how: str
 ) -> None:
     journal = journal_at()
-    await journal.save("desired", "{}")
+    await journal.save("desired", b"{}")
     for n in range(200):
         await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(500), BULK))
     uuid, highest = journal.uuid, journal.read(BULK, 0, 10**6, 10**9).through

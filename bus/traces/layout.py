@@ -1,0 +1,208 @@
+"""How a trace lies in an MCAP file (https://mcap.dev/spec): what its channels, its metadata and its numbers mean.
+
+A channel is of one (address, encoding, lane). Its metadata name the lane; a lane's number is in each message's
+``sequence``, with what does not fit into its 32 bits in the channel's metadata. Addresses of which there is
+one for each request would take a channel each, of which a file has at most 65,535: their messages are *wrapped*, a
+document of what carried the message, and the message's own bytes within it as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgpack
+
+from heliograph.bus import topics
+from heliograph.bus.errors import HeliographError
+from heliograph.bus.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED
+from heliograph.bus.traces.recorded import Recorded
+
+VERSION = 1
+"""Of what is said here. A reader refuses what is newer."""
+PROFILE = "heliograph"
+BEGUN = "heliograph.trace"
+"""The metadata record at a trace's start: version, root, and what its writer was told."""
+ENDED = "heliograph.trace.end"
+"""The metadata record at its end: what was dropped, say."""
+SAFETENSORS = "application/x-safetensors"
+
+MIB = 1024 * 1024
+MAX_BODY = 16 * MIB
+"""Bytes of one message; the largest that a topic allows is 8 MiB."""
+MAX_CHUNK = 128 * MIB
+"""Bytes of a chunk, unpacked, that a reader makes room for."""
+MAX_RECORD = 16 * MIB
+"""Bytes of a schema, channel or metadata record."""
+MAX_SUMMARY = 256 * MIB
+MAX_ATTACHMENT = 1024 * MIB
+MAX_TIME = (1 << 64) - 1
+CHANNELS = 60_000
+"""From here on every new address is wrapped."""
+
+LANE_KEY, HIGH, MESSAGE_ID_KEY, REPLAYED_KEY = "lane", "number_high", "message_id", "replayed"
+RETAINED, WRAPPED = "retained", "wrapped"
+"""Keys of a channel's metadata."""
+_JSON_START, _JSON_MIDDLE, _JSON_END = b'{"carried":', b',"message":', b"}"
+_HEAD = struct.Struct("<I")
+_NUMBER = re.compile("0|[1-9][0-9]{0,19}")
+_LONGEST_HEAD = 256 * 1024
+
+
+def library() -> None:
+    """Raises HeliographError saying how to install it where the MCAP library is missing."""
+    try:
+        import mcap  # noqa: F401
+    except ModuleNotFoundError:
+        raise HeliographError("traces need the MCAP library: pip install 'heliograph[trace]'") from None
+
+
+def encoding_of(body: bytes) -> str:
+    """The MCAP message encoding of a body, by its first byte: ``json``, ``msgpack``, or empty where it is neither."""
+    first = body[0] if body else 0
+    if 0x80 <= first <= 0x8F or first in (0xDE, 0xDF):
+        return "msgpack"
+    return "json" if body[:64].lstrip()[:1] in (b"{", b"[") else ""
+
+
+@lru_cache(maxsize=4096)
+def pattern_of(address: str) -> tuple[str, bool]:
+    """The pattern of the topic that an address is of, ``#`` where none is declared, and whether each message may well
+    have an address of its own."""
+    topic, _ = topics.lookup(address)
+    return (topic.pattern, "id" in topic.params) if topic is not None else ("#", False)
+
+
+class ChannelKey(NamedTuple):
+    """What all messages of a channel share; ``address`` is the pattern where they are wrapped."""
+
+    address: str
+    encoding: str
+    lane: str | None = None
+    high: int | None = None
+    message_id: bool = False
+    replayed: str | None = None
+    retained: bool = False
+    wrapped: bool = False
+
+    def metadata(self) -> dict[str, str]:
+        found = {
+            LANE_KEY: self.lane,
+            HIGH: None if self.high is None else str(self.high),
+            MESSAGE_ID_KEY: "true" if self.message_id else None,
+            REPLAYED_KEY: self.replayed,
+            RETAINED: "true" if self.retained else None,
+            WRAPPED: "true" if self.wrapped else None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    @staticmethod
+    def of(address: str, encoding: str, metadata: Mapping[str, str]) -> ChannelKey:
+        """Raises ValueError where the metadata are none of ours."""
+        high = int(metadata[HIGH]) if HIGH in metadata else None
+        if high is not None and not 0 <= high < 1 << 32:
+            raise ValueError("a number of more than 64 bits")
+        return ChannelKey(
+            address, encoding, metadata.get(LANE_KEY), high, MESSAGE_ID_KEY in metadata, metadata.get(REPLAYED_KEY),
+            RETAINED in metadata, WRAPPED in metadata,
+        )  # fmt: skip
+
+    def headers(self, sequence: int) -> dict[str, str]:
+        """The headers of the message of that ``sequence``."""
+        found = {}
+        if self.lane is not None:
+            found[LANE] = self.lane
+        if self.high is not None:
+            found[NUMBER] = str(self.high << 32 | sequence)
+        if self.message_id:
+            found[MESSAGE_ID] = f"{self.lane}.{found.get(NUMBER, '')}"
+        if self.replayed is not None:
+            found[REPLAYED] = self.replayed
+        return found
+
+
+def key_of(recorded: Recorded) -> tuple[ChannelKey, int] | None:
+    """The channel that a message belongs to, and its ``sequence`` there; None where it has headers that no channel can
+    stand for."""
+    encoding = encoding_of(recorded.body)
+    if not recorded.headers:
+        return ChannelKey(recorded.topic, encoding, retained=recorded.retained), 0
+    headers = recorded.headers
+    lane, number, replayed, message_id = (
+        headers.get(LANE), headers.get(NUMBER), headers.get(REPLAYED), headers.get(MESSAGE_ID),
+    )  # fmt: skip
+    known = (lane is not None) + (number is not None) + (replayed is not None) + (message_id is not None)
+    if known < len(headers) or (replayed is not None and replayed != "1"):
+        return None
+    high: int | None = None
+    sequence = 0
+    if number is not None:
+        if not _NUMBER.fullmatch(number) or (whole := int(number)) >> 64:
+            return None
+        high, sequence = whole >> 32, whole & 0xFFFFFFFF
+    if message_id is not None and (lane is None or number is None or message_id != f"{lane}.{number}"):
+        return None
+    key = ChannelKey(recorded.topic, encoding, lane, high, message_id is not None, replayed, recorded.retained)
+    return key, sequence
+
+
+def wrap(recorded: Recorded, encoding: str) -> bytes:
+    """A message with what carried it, of the same encoding; the body's bytes stand in it unchanged."""
+    carried: dict[str, Any] = {"address": recorded.topic}
+    if recorded.headers:
+        carried["headers"] = dict(recorded.headers)
+    if recorded.retained:
+        carried["retained"] = True
+    if encoding == "msgpack":
+        packer = msgpack.Packer()
+        head = packer.pack_map_header(2) + packer.pack("carried") + packer.pack(carried) + packer.pack("message")
+        return bytes(head) + recorded.body
+    text = json.dumps(carried, separators=(",", ":")).encode()
+    if encoding == "json":
+        return b"".join((_JSON_START, text, _JSON_MIDDLE, recorded.body, _JSON_END))
+    return b"".join((_HEAD.pack(len(text)), text, recorded.body))
+
+
+def unwrap(data: bytes, encoding: str) -> tuple[Mapping[str, Any], bytes]:
+    """What carried a wrapped message, and its body. Raises ValueError where it was wrapped by something else."""
+    if encoding == "msgpack":
+        unpacker = msgpack.Unpacker(max_buffer_size=len(data) + 1)
+        unpacker.feed(data)
+        try:
+            entries, first, carried, second = (
+                unpacker.read_map_header(), unpacker.unpack(), unpacker.unpack(), unpacker.unpack(),
+            )  # fmt: skip
+        except (msgpack.UnpackException, msgpack.BufferFull):
+            raise ValueError("no wrapped message") from None
+        if (entries, first, second) != (2, "carried", "message"):
+            raise ValueError("no wrapped message")
+        return _checked(carried), data[unpacker.tell() :]
+    if encoding == "json":
+        text = data[:_LONGEST_HEAD].decode("latin-1")
+        carried, end = json.JSONDecoder().raw_decode(text, len(_JSON_START))
+        after = end + len(_JSON_MIDDLE)
+        if not data.startswith(_JSON_START) or data[end:after] != _JSON_MIDDLE or not data.endswith(_JSON_END):
+            raise ValueError("no wrapped message")
+        return _checked(carried), data[after:-1]
+    if len(data) < _HEAD.size or (length := _HEAD.unpack_from(data)[0]) > len(data) - _HEAD.size:
+        raise ValueError("no wrapped message")
+    after = _HEAD.size + length
+    return _checked(json.loads(data[_HEAD.size : after])), data[after:]
+
+
+def _checked(carried: Any) -> Mapping[str, Any]:
+    if not isinstance(carried, dict) or not isinstance(carried.get("address"), str):
+        raise ValueError("a wrapped message without an address")
+    check_headers(carried.get("headers", {}))
+    return carried
+
+
+def check_headers(headers: Any) -> dict[str, str]:
+    """``headers`` itself; raises ValueError where it is no mapping of strings."""
+    if not isinstance(headers, dict) or not all(type(each) is str for pair in headers.items() for each in pair):
+        raise ValueError("headers that are no mapping of strings")
+    return headers

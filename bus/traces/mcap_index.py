@@ -1,0 +1,298 @@
+"""What an MCAP file holds and where: from its own index, or by reading it from its start where that is missing or
+damaged. Everything that a file claims is bounded before room is made for it."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any, BinaryIO
+
+from heliograph.bus.traces import layout
+from heliograph.bus.traces.chunks import Chunk, Damaged, messages_of, records_of, unpacked
+
+MAGIC = bytes((137, 77, 67, 65, 80, 48, 13, 10))
+_RECORD = struct.Struct("<BQ")
+_FOOTER = struct.Struct("<QQI")
+_CHUNK_HEAD = struct.Struct("<QQQII")
+_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _CHUNK_INDEX, _ATTACHMENT, _ATTACHMENT_INDEX = 3, 4, 5, 6, 8, 9, 10
+_HEADER, _FOOTER_CODE, _STATISTICS, _METADATA, _METADATA_INDEX, _DATA_END = 1, 2, 11, 12, 13, 15
+_TAIL = _RECORD.size + _FOOTER.size + len(MAGIC)
+_RUN = 1024 * 1024
+"""Bytes of messages outside chunks that are read together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel as the file declares it."""
+
+    topic: str
+    encoding: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Where an attachment's record lies, and of how many bytes it is."""
+
+    name: str
+    offset: int
+    length: int
+    size: int
+
+
+@dataclass
+class FileIndex:
+    """What a file holds.
+
+    Attributes:
+        channels: by their numbers.
+        counts: messages of each channel.
+        chunks: in the file's order.
+        whole: it has an index of its own and that is sound.
+        problems: what could not be read, for people.
+    """
+
+    size: int
+    channels: dict[int, Channel] = field(default_factory=dict)
+    counts: dict[int, int] = field(default_factory=dict)
+    chunks: list[Chunk] = field(default_factory=list)
+    attachments: list[Attached] = field(default_factory=list)
+    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
+    whole: bool = True
+    problems: list[str] = field(default_factory=list)
+
+
+def read_index(file: BinaryIO) -> FileIndex:
+    """What an MCAP file holds; ``file`` stands anywhere, and is left anywhere."""
+    size = file.seek(0, 2)
+    try:
+        found = _from_summary(file, size)
+    except (Damaged, *_UNREADABLE) as error:
+        reason = str(error) if isinstance(error, Damaged) else "its index is damaged"
+        found = _from_start(file, size)
+        found.whole = False
+        found.problems.insert(0, f"{reason}; it was read from its start")
+    return found
+
+
+_UNREADABLE = (struct.error, UnicodeDecodeError, ValueError, EOFError, KeyError, OverflowError)
+
+
+def _from_summary(file: BinaryIO, size: int) -> FileIndex:
+    if size < 2 * len(MAGIC) + _TAIL:
+        raise Damaged("it has no end")
+    file.seek(size - _TAIL)
+    tail = file.read(_TAIL)
+    code, length = _RECORD.unpack_from(tail)
+    if not tail.endswith(MAGIC) or (code, length) != (_FOOTER_CODE, _FOOTER.size):
+        raise Damaged("it has no end")
+    start, _, checksum = _FOOTER.unpack_from(tail, _RECORD.size)
+    end = size - _TAIL
+    if not start:
+        raise Damaged("it has no index")
+    if not len(MAGIC) <= start <= end or end - start > layout.MAX_SUMMARY:
+        raise Damaged("its index is damaged")
+    file.seek(start)
+    summary = file.read(end - start)
+    if checksum and zlib.crc32(tail[: _RECORD.size + 16], zlib.crc32(summary)) != checksum:
+        raise Damaged("its index is damaged")
+    found = FileIndex(size)
+    described = False
+    parts: list[tuple[int, int]] = []
+    for code, at, length in records_of(summary):
+        part = summary[at : at + length]
+        if code == _CHANNEL:
+            _add_channel(found, part)
+        elif code == _CHUNK_INDEX:
+            found.chunks.append(_chunk_of_index(part, start))
+        elif code == _STATISTICS:
+            described = True
+            found.counts = dict(_parsed("Statistics", part).channel_message_counts)
+        elif code == _ATTACHMENT_INDEX:
+            each = _parsed("AttachmentIndex", part)
+            found.attachments.append(_bounded(Attached(each.name, each.offset, each.length, each.data_size), start))
+        elif code == _METADATA_INDEX:
+            each = _parsed("MetadataIndex", part)
+            parts.append((each.offset, each.length))
+    if not described or set(found.counts) - set(found.channels) or (sum(found.counts.values()) and not found.chunks):
+        raise Damaged("its index does not tell all")
+    for offset, length in parts:
+        if not 0 < length <= layout.MAX_RECORD or offset + length > start:
+            raise Damaged("its index is damaged")
+        file.seek(offset)
+        record = file.read(length)
+        if _RECORD.unpack_from(record) != (_METADATA, length - _RECORD.size):
+            raise Damaged("its index is damaged")
+        _add_metadata(found, record[_RECORD.size :])
+    found.chunks.sort(key=lambda chunk: chunk.offset)
+    return found
+
+
+def _bounded(attached: Attached, end: int) -> Attached:
+    if attached.length < attached.size or attached.offset + attached.length > end:
+        raise Damaged("its index is damaged")
+    return attached
+
+
+def _chunk_of_index(part: bytes, end: int) -> Chunk:
+    each = _parsed("ChunkIndex", part)
+    head = _RECORD.size + _CHUNK_HEAD.size + len(each.compression.encode()) + 8
+    if each.chunk_start_offset + each.chunk_length > end or each.chunk_length != head + each.compressed_size:
+        raise Damaged("its index is damaged")
+    return Chunk(
+        each.chunk_start_offset, each.chunk_length, each.message_start_time, each.message_end_time,
+        each.uncompressed_size, each.compression, packed=each.compressed_size,
+        channels=frozenset(each.message_index_offsets) or None,
+    )  # fmt: skip
+
+
+def _from_start(file: BinaryIO, size: int) -> FileIndex:
+    """By every record in turn. Chunks are unpacked once for what they declare, and those that are damaged are named."""
+    found = FileIndex(size)
+    for code, offset, length in _file_records(file, size, found):
+        end = offset + length
+        if code == _CHUNK:
+            _scan_chunk(file, found, offset, length)
+        elif code == _MESSAGE:
+            _scan_message(file, found, offset, length)
+        elif code in (_SCHEMA, _CHANNEL, _METADATA):
+            if length > layout.MAX_RECORD or end > size:
+                found.problems.append(_lost(offset, min(end, size), "a record is damaged or cut"))
+                continue
+            file.seek(offset + _RECORD.size)
+            part = file.read(length - _RECORD.size)
+            try:
+                if code == _CHANNEL:
+                    _add_channel(found, part)
+                elif code == _METADATA:
+                    _add_metadata(found, part)
+            except _UNREADABLE:
+                found.problems.append(_lost(offset, end, "a record is damaged"))
+        elif code == _ATTACHMENT:
+            _scan_attachment(file, found, offset, length)
+    return found
+
+
+def _file_records(file: BinaryIO, size: int, found: FileIndex) -> Iterator[tuple[int, int, int]]:
+    """Code, offset and whole length of each record up to the end of the data; the last one may be cut."""
+    offset = len(MAGIC)
+    while offset < size:
+        file.seek(offset)
+        head = file.read(_RECORD.size)
+        if len(head) < _RECORD.size:
+            found.problems.append(_lost(offset, size, "the file ends within a record"))
+            return
+        code, length = _RECORD.unpack(head)
+        whole = length + _RECORD.size
+        if code == 0:
+            found.problems.append(_lost(offset, size, "there is no record"))
+            return
+        if code in (_DATA_END, _FOOTER_CODE):
+            return
+        yield code, offset, whole
+        if offset + whole > size and code != _CHUNK:
+            if code not in (_SCHEMA, _CHANNEL, _METADATA, _ATTACHMENT):
+                found.problems.append(_lost(offset, size, "the file ends within a record"))
+            return
+        offset += whole
+
+
+def _scan_chunk(file: BinaryIO, found: FileIndex, offset: int, length: int) -> None:
+    cut = offset + length > found.size
+    file.seek(offset + _RECORD.size)
+    head = file.read(_CHUNK_HEAD.size)
+    end = min(offset + length, found.size)
+    if len(head) < _CHUNK_HEAD.size:
+        found.problems.append(_lost(offset, end, "the file ends within a chunk"))
+        return
+    start_time, end_time, unpacked_size, _, name_length = _CHUNK_HEAD.unpack(head)
+    compression = file.read(min(name_length, 16)).decode("latin-1")
+    (packed,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+    chunk = Chunk(offset, end - offset, start_time, end_time, unpacked_size, compression, packed=packed, cut=cut)
+    try:
+        data = unpacked(file, chunk)
+        times: list[int] = []
+        for code, at, each in records_of(data, lenient=cut):
+            if code == _CHANNEL:
+                _add_channel(found, data[at : at + each])
+        for channel, time, _, _ in messages_of(data, lenient=cut):
+            found.counts[channel] = found.counts.get(channel, 0) + 1
+            times = [min(times[0], time), max(times[1], time)] if times else [time, time]
+    except (Damaged, *_UNREADABLE) as error:
+        found.problems.append(_lost(offset, end, str(error) if isinstance(error, Damaged) else "a chunk is damaged"))
+        return
+    if cut:
+        found.problems.append(_lost(offset, end, "the file ends within a chunk, of which the first part was read"))
+    if times:
+        found.chunks.append(Chunk(offset, end - offset, times[0], times[1], unpacked_size, compression, packed, cut))
+
+
+def _scan_message(file: BinaryIO, found: FileIndex, offset: int, length: int) -> None:
+    """Messages outside chunks: those that follow each other count as a chunk, read as it lies there."""
+    if length > layout.MAX_CHUNK or offset + length > found.size or length < _RECORD.size + 22:
+        if offset + length <= found.size:
+            found.problems.append(_lost(offset, offset + length, "a message is damaged or too large"))
+        return
+    file.seek(offset + _RECORD.size)
+    channel, _, time = struct.unpack("<HIQ", file.read(14))
+    found.counts[channel] = found.counts.get(channel, 0) + 1
+    last = found.chunks[-1] if found.chunks else None
+    if last is not None and last.bare and last.offset + last.length == offset and last.length < _RUN:
+        found.chunks[-1] = Chunk(
+            last.offset, last.length + length, min(last.start, time), max(last.end, time), last.size + length, "",
+            bare=True,
+        )  # fmt: skip
+    else:
+        found.chunks.append(Chunk(offset, length, time, time, length, "", bare=True))
+
+
+def _scan_attachment(file: BinaryIO, found: FileIndex, offset: int, length: int) -> None:
+    end = offset + length
+    if end > found.size:
+        found.problems.append(_lost(offset, found.size, "the file ends within an attachment"))
+        return
+    file.seek(offset + _RECORD.size + 16)
+    try:
+        (name_length,) = struct.unpack("<I", file.read(4))
+        if name_length > 4096:
+            raise ValueError
+        name = file.read(name_length).decode()
+        (type_length,) = struct.unpack("<I", file.read(4))
+        if type_length > 4096:
+            raise ValueError
+        file.read(type_length)
+        (size,) = struct.unpack("<Q", file.read(8))
+        if size > length:
+            raise ValueError
+    except _UNREADABLE:
+        found.problems.append(_lost(offset, end, "an attachment is damaged"))
+        return
+    found.attachments.append(Attached(name, offset, length, size))
+
+
+def _parsed(name: str, part: bytes) -> Any:
+    """A record by the library's own reader."""
+    from mcap import data_stream, exceptions, records
+
+    try:
+        read: Callable[..., Any] = getattr(records, name).read
+        return read(data_stream.ReadDataStream(BytesIO(part)))
+    except exceptions.McapError as error:
+        raise ValueError(str(error)) from None
+
+
+def _add_channel(found: FileIndex, part: bytes) -> None:
+    each = _parsed("Channel", part)
+    found.channels[each.id] = Channel(each.topic, each.message_encoding, each.metadata)
+
+
+def _add_metadata(found: FileIndex, part: bytes) -> None:
+    each = _parsed("Metadata", part)
+    found.metadata.setdefault(each.name, {}).update(each.metadata)
+
+
+def _lost(start: int, end: int, why: str) -> str:
+    return f"bytes {start} to {end}: {why}"

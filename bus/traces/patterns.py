@@ -1,0 +1,79 @@
+"""Patterns of topics: what matches two of them, and what matches all that any of several does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from heliograph.bus.errors import Refused
+from heliograph.bus.names import matches
+
+
+def check_pattern(pattern: str) -> str:
+    """``pattern`` itself. Raises Refused where it is no MQTT pattern below the root."""
+    words = pattern.split("/")
+    for place, word in enumerate(words):
+        last = place == len(words) - 1
+        if not word or (("#" in word or "+" in word) and len(word) > 1) or (word == "#" and not last) or "\0" in word:
+            raise Refused(
+                "invalid", field="--topics", expected="words below the root, '+' for any one, '#' at the end for the "
+                "rest: event/model-update/+/edge-1", got=pattern,
+            )  # fmt: skip
+    return pattern
+
+
+def wanted_by(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Whether an address matches any of the patterns; remembers what it was asked."""
+    fixed = tuple(patterns)
+
+    @lru_cache(maxsize=4096)
+    def wanted(address: str) -> bool:
+        return any(matches(pattern, address) for pattern in fixed)
+
+    return wanted
+
+
+def both(one: str, other: str) -> str | None:
+    """The pattern of what matches both; None where nothing does."""
+    found: list[str] = []
+    first, second = one.split("/"), other.split("/")
+    for place in range(max(len(first), len(second))):
+        mine = first[place] if place < len(first) else None
+        theirs = second[place] if place < len(second) else None
+        if mine == "#":
+            return "/".join([*found, *second[place:]]) if theirs is not None else "/".join(found)
+        if theirs == "#":
+            return "/".join([*found, *first[place:]]) if mine is not None else "/".join(found)
+        if mine is None or theirs is None:
+            return None
+        if mine == "+":
+            found.append(theirs)
+        elif theirs in ("+", mine):
+            found.append(mine)
+        else:
+            return None
+    return "/".join(found)
+
+
+def apart(patterns: Iterable[str]) -> list[str]:
+    """Patterns no two of which match the same address, and that together match all that the given ones do, or more:
+    where two overlap, one that is wider than both takes their place."""
+    found: list[str] = []
+    for pattern in patterns:
+        wide = pattern
+        while overlapping := [each for each in found if both(each, wide) is not None]:
+            for each in overlapping:
+                found.remove(each)
+                wide = _wider(wide, each)
+        found.append(wide)
+    return found
+
+
+def _wider(one: str, other: str) -> str:
+    found: list[str] = []
+    first, second = one.split("/"), other.split("/")
+    for place in range(max(len(first), len(second))):
+        if place >= len(first) or place >= len(second) or "#" in (first[place], second[place]):
+            return "/".join([*found, "#"])
+        found.append(first[place] if first[place] == second[place] else "+")
+    return "/".join(found)

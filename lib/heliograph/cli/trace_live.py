@@ -1,0 +1,265 @@
+"""``trace record`` and ``trace replay``: traces of and onto a running broker."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heliograph.bus.connect import connect
+from heliograph.bus.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.keep import end
+from heliograph.bus.nats import NatsBus, safe_url
+from heliograph.bus.traces.again import Names
+from heliograph.bus.traces.blob_taking import BlobTaker
+from heliograph.bus.traces.patterns import check_pattern
+from heliograph.bus.traces.reading import TraceReader
+from heliograph.bus.traces.recording import Outcome, Recorder
+from heliograph.bus.traces.replaying import Replayer, Told
+from heliograph.bus.traces.schedule import Choice, Span, first_live
+from heliograph.bus.traces.writing import TraceWriter
+from heliograph.bus.transport import Bus
+from heliograph.bus.world import World
+from heliograph.cli.output import printable, say
+from heliograph.cli.trace_files import unreadable
+from heliograph.cli.usage import misused
+from heliograph.server import check_url, locate
+
+CONNECT_TIMEOUT = 5.0
+_SAID = 6
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is to be recorded; 0 seconds or messages: until Ctrl-C."""
+
+    out: Path
+    patterns: tuple[str, ...]
+    seconds: float
+    messages: int
+    with_blobs: bool
+    blob_limit: int
+    past: bool
+    root: str
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What is to be replayed, as it was said."""
+
+    trace: Path
+    patterns: tuple[str, ...]
+    rename: tuple[str, ...]
+    speed: str
+    since: str
+    until: str
+    loop: bool
+    raw: bool
+    root: str
+
+
+def record(server: str | None, wish: Recording) -> int:
+    for each in wish.patterns:
+        check_pattern(each)
+    url = locate(server).url
+    if wish.with_blobs and url.startswith("mqtt:"):
+        raise misused("--with-blobs", expected="a nats:// server: weights lie in its object store", got=safe_url(url))
+    return _run(lambda: _record(url, wish))
+
+
+async def _record(url: str, wish: Recording) -> int:
+    world = World()
+    async with connect(url, root=wish.root, world=world, name="trace") as bus:
+        await _connected(bus)
+        metadata = {"recorded": world.timestamp(), "from": safe_url(url), "topics": " ".join(wish.patterns)}
+        with TraceWriter(wish.out, root=wish.root, metadata=metadata) as writer:
+            blobs = None
+            if wish.with_blobs and isinstance(bus, NatsBus):
+                blobs = BlobTaker(bus, writer, world, wish.blob_limit)
+            recorder = Recorder(bus, writer, world, wish.patterns, wish.messages, blobs, wish.past)
+            with _on_signal(recorder.stop):
+                told = asyncio.ensure_future(_tell_when_ready(recorder, world, wish, url))
+                try:
+                    outcome = await recorder.run()
+                finally:
+                    await end(told)
+            writer.note(_noted(outcome, world))
+    size = wish.out.stat().st_size
+    say(f"{wish.out}: {outcome.messages} messages, {len(writer.attached)} blobs, {size:,} bytes; "
+        f"dropped {outcome.dropped}")  # fmt: skip
+    if outcome.complete:
+        return 0
+    raise HeliographError(f"{wish.out}: {'; '.join(_missing(outcome))}")
+
+
+async def _tell_when_ready(recorder: Recorder, world: World, wish: Recording, url: str) -> None:
+    await recorder.ready.wait()
+    until = f"for {wish.seconds:g} s" if wish.seconds else "until Ctrl-C"
+    say(f"recording {wish.root}/ {' '.join(wish.patterns)} of {safe_url(url)} into {wish.out} {until}")
+    for pattern in recorder.outcome.unstored:
+        say(f"no stream keeps {pattern} here: its events are recorded as they pass")
+    if wish.seconds:
+        await world.sleep(wish.seconds)
+        recorder.stop()
+
+
+def _noted(outcome: Outcome, world: World) -> dict[str, str]:
+    noted = {"ended": world.timestamp(), "dropped": str(outcome.dropped), "outages": str(outcome.outages)}
+    if missing := _missing(outcome):
+        noted["missing"] = "; ".join(missing)
+    return noted
+
+
+def _missing(outcome: Outcome) -> list[str]:
+    found = []
+    if outcome.dropped:
+        found.append(f"{outcome.dropped} of {outcome.dropped + outcome.messages} messages came faster than they could "
+                     "be written; choose some with --topics")  # fmt: skip
+    if outcome.outages:
+        found.append(f"the link was away {outcome.outages} times, {outcome.away:.1f} s: what passed then on topics "
+                     "that no stream keeps is missing")  # fmt: skip
+    found += [f"blob {each}" for each in outcome.left[:_SAID]]
+    if len(outcome.left) > _SAID:
+        found.append(f"and {len(outcome.left) - _SAID} more blobs")
+    return found + ([outcome.cut] if outcome.cut else [])
+
+
+def replay(server: str | None, wish: Replay) -> int:
+    patterns = tuple(check_pattern(each) for each in wish.patterns)
+    names = Names.parse(list(wish.rename))
+    speed = _speed(wish.speed)
+    if server is not None:
+        check_url(server, "--to")
+    with TraceReader(wish.trace) as reader:
+        info = reader.info
+        span = Span.parse(wish.since, wish.until, first_live(reader), info.end)
+        url = locate(server).url
+        choice = Choice(patterns, wish.raw)
+        wanted = choice.asked_for()
+        total = sum(count for (topic, _), count in info.messages.items() if wanted(topic))
+        return _run(lambda: _replay(url, wish, reader, span, choice, names, speed, total))
+
+
+async def _replay(
+    url: str, wish: Replay, reader: TraceReader, span: Span, choice: Choice, names: Names, speed: float, total: int
+) -> int:
+    world = World()
+    async with connect(url, root=wish.root or reader.info.root, world=world, name="trace") as bus:
+        await _connected(bus)
+        with _progress(total, wish.loop) as tell:
+            replayer = Replayer(bus, world, choice=choice, names=names, speed=speed, tell=tell)
+            task = asyncio.current_task()
+            assert task is not None
+            interrupted = False
+            with _on_signal(task.cancel):
+                try:
+                    while True:
+                        await replayer.run(reader, span)
+                        if not wish.loop or not replayer.told.complete or not replayer.told.asked:
+                            break
+                except asyncio.CancelledError:
+                    task.uncancel()
+                    interrupted = True
+    told = replayer.told
+    _tell_left(told)
+    where = safe_url(url)
+    if interrupted and not wish.loop:
+        raise HeliographError(f"interrupted: replayed {told.published} of {max(total, told.asked)} messages to {where}")
+    # an MQTT broker acknowledges also what it will not have
+    verb = "replayed" if isinstance(bus, NatsBus) else "sent"
+    summary = f"{verb} {told.published} of {told.asked} messages to {where} in {told.seconds:.1f} s"
+    why = [f"{reason} ({count})" for reason, count in told.refused.most_common(_SAID)]
+    if told.unknown:
+        why.append(f"topics that the registry does not know: {_counted(told.unknown)}; --raw replays them")
+    if reader.problems:
+        why.append(unreadable(reader))
+    if not why and told.asked:
+        say(summary)
+        return 0
+    if not told.asked:
+        why.append("nothing in it was to be replayed; name topics with --topics")
+    raise HeliographError(f"{summary}: {'; '.join(printable(each) for each in why)}")
+
+
+def _tell_left(told: Told) -> None:
+    if told.left:
+        say(f"not replayed, for nobody named them: {_counted(told.left)}")
+
+
+def _counted(found: Counter[str]) -> str:
+    said = ", ".join(f"{printable(name)} {count}" for name, count in found.most_common(_SAID))
+    return said + (f" and {len(found) - _SAID} others" if len(found) > _SAID else "")
+
+
+def _speed(text: str) -> float:
+    if text == "max":
+        return 0.0
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 1e-3 <= speed <= 1e6:
+        raise Refused("invalid", field="--speed", expected="how many recorded seconds pass in one, as 1 or 10, or max",
+                      got=text)  # fmt: skip
+    return speed
+
+
+async def _connected(bus: Bus) -> None:
+    try:
+        await bus.link.wait_up(CONNECT_TIMEOUT)
+    except Unreachable:
+        error = getattr(bus, "last_error", "")
+        raise Unreachable(f"{safe_url(bus.url)}: not reachable{f' ({error})' if error else ''}") from None
+
+
+@contextmanager
+def _on_signal(do: Callable[[], object]) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends what goes on as it should; the second one ends it at once."""
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        _forget()
+        do()
+
+    def _forget() -> None:
+        for each in _SIGNALS:
+            loop.remove_signal_handler(each)
+
+    for each in _SIGNALS:
+        loop.add_signal_handler(each, first)
+    try:
+        yield
+    finally:
+        _forget()
+
+
+@contextmanager
+def _progress(total: int, endless: bool) -> Iterator[Callable[[int], None]]:
+    """A bar, in a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("replaying", total=None if endless else total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    try:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        runner = asyncio.Runner()
+    with runner:
+        return runner.run(main())

@@ -252,7 +252,7 @@ class Coordinator:
         for found in (*self._jobs.desired(view), *self._services.desired(view)):
             for edge, tasks in found.items():
                 wanted.setdefault(edge, []).extend(tasks)
-        datasets = self._store.all(Dataset)
+        datasets = [each for each in self._store.all(Dataset) if each.spec.url is not None]
         await self._desired.write({edge: (tasks, datasets_of(edge, datasets)) for edge, tasks in wanted.items()})
 
     async def _changed(self, resource: Resource) -> None:

@@ -20,6 +20,7 @@ from heliograph.bus.port import Port, Received
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT
 from heliograph.bus.world import World
+from heliograph.edge_agent.ahead import Ahead
 from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway
@@ -112,6 +113,7 @@ class Agent:
             world, config.state / "workers", environment, config.limits, self._wake, self._log.worker_said
         )
         self._models = ModelStore(config.state / "models", self._cloud.bus, world, self._wake, self._log.warn)
+        self._ahead = Ahead(self._cloud, self._models.fetch, self._log.warn)
         self._inventory = Inventory(
             config.datasets, config.data, config.state, world, self._background, self._wake, self._log.warn
         )
@@ -152,7 +154,6 @@ class Agent:
                     self._follow_workers,
                     self._report_for_ever,
                     self._forwarder.run,
-                    self._follow_aggregations,
                     self._inventory.index_own,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
@@ -164,6 +165,7 @@ class Agent:
         finally:
             await self._background.close()
             await self._supervisor.close()
+            await self._ahead.close()
             await self._models.close()
             for port in {id(self._cloud): self._cloud, id(self._node): self._node}.values():
                 await port.bus.close()
@@ -229,6 +231,7 @@ class Agent:
     def _reconcile(self) -> None:
         desired = self._desired
         self._inventory.tell(desired.datasets)
+        self._ahead.follow(desired.tasks)
         running = {name: worker.seen() for name, worker in self._supervisor.workers.items()}
         actions = decide(desired.tasks, running, self._inventory.datasets, self._models, self.config.code)
         holds = {}
@@ -288,18 +291,6 @@ class Agent:
             async for each in received:
                 state = each.payload
                 self._supervisor.said(state.worker, state.state, state.detail)
-
-    async def _follow_aggregations(self) -> None:
-        """A hint: the next model can be fetched before the desired document names it."""
-        async with self._cloud.subscribe(topics.AGGREGATION, lambda error: None) as received:
-            async for each in received:
-                model = each.payload.model
-                if model is None or model.inline is not None:
-                    continue
-                if any(
-                    task.job_uid == each.payload.job_uid and task.role != "aggregate" for task in self._desired.tasks
-                ):
-                    self._models.fetch(model)
 
     # to the cloud
 

@@ -82,6 +82,9 @@ class Collection:
             return "deadline" if enough and now >= self.deadline else None
         if self.spec.quorum is not None and counted >= self.spec.quorum:
             return "quorum"
+        if now < self.deadline and counted + len(self.refused) < min(len(self.spec.participants),
+                                                                     len(self.spec.reachable) or 1 << 30):  # fmt: skip
+            return None  # of a thousand participants each update is looked at here
         answered = self.staged.keys() | {each.edge for each in self.refused if each.round == self.round}
         if set(self.spec.participants) <= answered:
             return "complete"

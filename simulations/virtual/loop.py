@@ -112,7 +112,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if process.dead:
             return
         process.dead = True
-        for called in process.on_death:
+        for called in list(process.on_death):  # what ends takes itself off it
             called()
 
     def _lives(self, handle: asyncio.Handle) -> bool:

@@ -77,8 +77,7 @@ class VirtualCluster:
         self.edges = {require_label(each.name, "edge"): each for each in edges}
         self.hub = Hub(loop.time, STREAM_BYTES)
         self.nodes: dict[str, Hub] = {}
-        self.node_links: dict[str, Link] = {}
-        """The way to each node's own broker, once somebody has taken it."""
+        self._node_links: dict[str, Link] = {}
         self._loop = loop
         self._say = say
         self._tap = tap
@@ -118,8 +117,13 @@ class VirtualCluster:
         """An edge's own broker."""
         if edge not in self.nodes:
             self.nodes[edge] = Hub(self._loop.time, keeps_streams=False)
-            self.node_links[edge] = Link(self._loop, self._worlds.world(Process(f"broker-{edge}")))
+            self._node_links[edge] = Link(self._loop, self._worlds.world(Process(f"broker-{edge}")))
         return self.nodes[edge]
+
+    def node_link(self, edge: str) -> Link:
+        """The way to an edge's own broker."""
+        self.node(edge)
+        return self._node_links[edge]
 
     def process_on(self, edge: str, name: str) -> tuple[Process, World]:
         """Another process on an edge, a device for one; its tasks are to be created in its context."""
@@ -149,13 +153,10 @@ class VirtualCluster:
         """What the node's agent has started and still runs, oldest first."""
         return [each for each in self._worlds.children if each.process.name.startswith(f"agent-{node}/")]
 
-    def kill_worker_after(self, node: str, worker: str, steps: int) -> bool:
-        """As ``kill_after``, a node's worker; returns whether it runs."""
-        for each in self.workers(node):
-            if each.process.name == f"agent-{node}/{worker}":
-                each.process.dies_at = each.process.steps + max(1, steps)
-                return True
-        return False
+    @staticmethod
+    def kill_worker_after(worker: Child, steps: int) -> None:
+        """As ``kill_after``, one of a node's workers; its agent starts it again."""
+        worker.process.dies_at = worker.process.steps + max(1, steps)
 
     @property
     def broken(self) -> list[str]:
@@ -213,7 +214,7 @@ class VirtualCluster:
         node = node if node in self.edges else CLOUD
         if url == NODE_URL:
             hub = self.node(node)
-            bus = LinkedBus(url, root, world, name, hub, self.node_links[node], process, durable=False)
+            bus = LinkedBus(url, root, world, name, hub, self.node_link(node), process, durable=False)
         else:
             bus = LinkedBus(url, root, world, name, self.hub, self.links[node], process)
         process.on_death.append(bus.drop)

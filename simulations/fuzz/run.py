@@ -73,6 +73,7 @@ class _Run:
         self._record = record
         self._hash = hashlib.sha256()
         self._outcome = Outcome([])
+        self._over = False
         self._samples = draw_samples([each.name for each in plan.edges], plan.seed)
         edges = [EdgeSpec(each.name, each.speed, each.latency) for each in plan.edges]
         loop.disk_seconds = plan.disk_seconds
@@ -97,9 +98,10 @@ class _Run:
                 await inflicting.run(plan.faults)
                 await world.sleep(max(0.0, plan.end - world.monotonic()))
                 finishing = asyncio.create_task(self._devices.finish(SETTLE))
+                await finishing
                 never = await self._settle()
-                settled = world.monotonic()
-                await end(finishing, *working)
+                self._outcome.seconds = world.monotonic()
+                await end(*working)
                 if never:
                     found = [Violation("a_run_settles", f"after {SETTLE:g} s it waits for: {each}") for each in never]
                     self._outcome.violations += found
@@ -110,8 +112,8 @@ class _Run:
                 self._outcome.violations += [*self._broken(), *self._watching.violations, *ends_as_desired(cluster)]
                 await end(following)
         finally:
+            self._over = True  # what is dropped from now on may still say things
             await cluster.stop()
-        self._outcome.seconds = settled
         self._outcome.digest = self._hash.hexdigest()
         return self._outcome
 
@@ -155,14 +157,19 @@ class _Run:
                 await self._cluster.world.sleep(AGAIN)
 
     def _say(self, process: str, line: str) -> None:
+        if self._over:
+            return
         self._outcome.said.append(f"{self._loop.time():9.3f} s  {process}: {line}")
         self._watching.said(process, line)
 
     def _tap(self, recorded: Recorded) -> None:
         self._count(recorded.topic, recorded.body)
-        self._record(recorded)
+        if not self._over:
+            self._record(recorded)
 
     def _count(self, topic: str, body: bytes) -> None:
+        if self._over:
+            return
         self._outcome.messages += 1
         body = body.replace(self._place, b"")  # the only thing that is another in each run
         self._hash.update(f"{self._loop.time():.9f} {topic} {len(body)} ".encode() + body)

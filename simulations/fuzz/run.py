@@ -6,6 +6,7 @@ import asyncio
 import gc
 import hashlib
 import json
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ from heliograph.simulations.fuzz.plan import Job, Plan
 from heliograph.simulations.fuzz.settling import waits_for
 from heliograph.simulations.fuzz.watching import Watching, ends_as_desired
 from heliograph.simulations.virtual.cluster import SCRIPT, EdgeSpec, VirtualCluster
-from heliograph.simulations.virtual.loop import VirtualLoop
+from heliograph.simulations.virtual.loop import Stuck, VirtualLoop
 from heliograph.simulations.virtual.loop import run as run_virtually
 
 SETTLE = 300.0
@@ -36,6 +37,8 @@ AGAIN = 0.5
 ANSWER_WITHIN = 5.0
 LAST = 30.0
 """Seconds in which what is asked for once more in the end has to come."""
+TURNS = 3_000_000
+"""Of the event loop; a run takes some ten thousand."""
 Tap = Callable[[Recorded], None]
 
 
@@ -60,23 +63,32 @@ class Outcome:
 def play(plan: Plan, record: Tap = lambda recorded: None) -> Outcome:
     """Plays a plan to its end. ``record`` is called with every message that the cloud's broker has."""
 
-    async def main(loop: VirtualLoop) -> Outcome:
-        return await _Run(loop, plan, record).play()
+    outcome = Outcome([])
 
-    return run_virtually(main)
+    async def main(loop: VirtualLoop) -> None:
+        await _Run(loop, plan, record, outcome).play()
+
+    try:
+        run_virtually(main)
+    except Stuck as error:
+        outcome.violations.append(Violation("a_run_settles", str(error)))
+    except Exception as error:  # whatever it is, the seed that leads to it shall be told
+        outcome.violations.append(Violation("a_run_can_be_judged", "".join(traceback.format_exception(error))))
+    return outcome
 
 
 class _Run:
-    def __init__(self, loop: VirtualLoop, plan: Plan, record: Tap) -> None:
+    def __init__(self, loop: VirtualLoop, plan: Plan, record: Tap, outcome: Outcome) -> None:
         self._loop = loop
         self._plan = plan
         self._record = record
         self._hash = hashlib.sha256()
-        self._outcome = Outcome([])
+        self._outcome = outcome
         self._over = False
         self._samples = draw_samples([each.name for each in plan.edges], plan.seed)
         edges = [EdgeSpec(each.name, each.speed, each.latency) for each in plan.edges]
         loop.disk_seconds = plan.disk_seconds
+        loop.most_turns = TURNS
         self._cluster = VirtualCluster(loop, edges, Computing(self._samples), _number(plan.seed), self._tap, self._say)
         self._place = str(self._cluster.directory).encode()
         self._watching = Watching(self._cluster)
@@ -85,7 +97,7 @@ class _Run:
         for edge in self._cluster.edges:
             self._cluster.node(edge).receivers.add("#", "", lambda message: self._count(message.topic, message.body))
 
-    async def play(self) -> Outcome:
+    async def play(self) -> None:
         cluster, plan, world = self._cluster, self._plan, self._cluster.world
         await cluster.start()
         try:
@@ -115,7 +127,6 @@ class _Run:
             self._over = True  # what is dropped from now on may still say things
             await cluster.stop()
         self._outcome.digest = self._hash.hexdigest()
-        return self._outcome
 
     async def _settle(self) -> list[str]:
         """Waits until nothing is waited for any more; returns what has not come."""

@@ -49,7 +49,7 @@ PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
 class Stuck(RuntimeError):
-    """Nothing is left that could ever happen, and what was waited for has not."""
+    """Nothing is left that could ever happen, and what was waited for has not; or it never ends."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -57,6 +57,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     Attributes:
         disk_seconds: what a function takes that is run in an executor; it runs at the end of that time.
+        most_turns: after so many the run is broken off: something goes round in circles; 0: never.
     """
 
     def __init__(self) -> None:
@@ -64,6 +65,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._busy: dict[int, float] = {}
         self.disk_seconds = 0.0
+        self.most_turns = 0
+        self._turns = 0
         self._timer_cancelled_count = 0
         self._dead: list[asyncio.Task[Any]] = []
         """Tasks of killed processes: collected as garbage they would run their ``finally`` after all."""
@@ -144,6 +147,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         ready, scheduled = self._ready, self._scheduled  # type: ignore[attr-defined]
+        self._turns += 1
+        if self._turns == self.most_turns:
+            raise Stuck(f"still going on after {self._turns} turns, {self._now:g} s of its own clock")
         if self._timer_cancelled_count > CLEAN_AFTER and self._timer_cancelled_count * 2 > len(scheduled):
             left = [handle for handle in scheduled if not handle._cancelled]
             for handle in scheduled:

@@ -22,8 +22,8 @@ def read(file: Path) -> Plan:
     except ValueError as error:
         raise Refused("invalid", field=str(file), expected="a plan of the fuzzer", got=str(error)) from None
     if not plan.is_consistent():
-        raise Refused("invalid", field=str(file), expected="faults on what the plan has, that do not overlap on one part",
-                      got="others")  # fmt: skip
+        expected = "faults on what the plan has, which do not overlap on one part"
+        raise Refused("invalid", field=str(file), expected=expected, got="others")
     return plan
 
 

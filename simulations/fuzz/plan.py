@@ -82,7 +82,8 @@ class Fault(_Document):
     def __str__(self) -> str:
         more = [f"{self.amount:g}"] if self.amount else []
         more += [f"after {self.steps} steps"] if self.steps else []
-        return f"{self.at:6.2f}-{self.end:6.2f} s  {self.kind} {self.target}" + (f" ({', '.join(more)})" if more else "")
+        what = f"{self.at:6.2f}-{self.end:6.2f} s  {self.kind} {self.target}"
+        return f"{what} ({', '.join(more)})" if more else what
 
 
 class Plan(_Document):
@@ -116,8 +117,9 @@ class Plan(_Document):
 
     def __str__(self) -> str:
         lines = [f"seed {self.seed}, a write takes {self.disk_seconds:g} s"]
-        lines += [f"{each.name}: speed {each.speed:g}, {each.latency:g} s from the cloud, "
-                  + (f"a reading every {each.every:g} s" if each.every else "no device") for each in self.edges]  # fmt: skip
+        for edge in self.edges:
+            device = f"a reading every {edge.every:g} s" if edge.every else "no device"
+            lines.append(f"{edge.name}: speed {edge.speed:g}, {edge.latency:g} s from the cloud, {device}")
         for job in self.jobs:
             who = job.participants or "all"
             quorum = f", quorum {job.quorum}" if job.quorum else ""

@@ -104,8 +104,9 @@ def _plainer(plan: Plan) -> Iterator[Plan]:
 def _simpler_faults(plan: Plan) -> Iterator[Plan]:
     """Shorter, at rounder times, with rounder amounts."""
     for place, fault in enumerate(plan.faults):
+        before, after = plan.faults[:place], plan.faults[place + 1 :]
         for changed in _simpler(fault):
-            yield plan.model_copy(update={"faults": plan.faults[:place] + (changed,) + plan.faults[place + 1 :]})
+            yield plan.model_copy(update={"faults": (*before, changed, *after)})
 
 
 def _simpler(fault: Fault) -> Iterator[Fault]:

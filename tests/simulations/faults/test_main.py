@@ -30,7 +30,8 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 
         async def fake(faults: Sequence[Fault], *_: Any) -> Outcome:
             timeline = Timeline(World(), lines=["   1.00 s  black-hole edge-1"])
-            return Outcome(faults, timeline, Evidence(), [Violation("any", text) for text in violations], {"edge-1": "nats-server"})
+            told = [Violation("any", text) for text in violations]
+            return Outcome(faults, timeline, Evidence(), told, {"edge-1": "nats-server"})
 
         monkeypatch.setattr(command.chaos, "run", fake)
         monkeypatch.setattr(command.tempfile, "mkdtemp", lambda prefix: str(directory))

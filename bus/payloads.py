@@ -224,8 +224,13 @@ class Evaluation(Payload):
 
 
 class Assignment(Payload):
-    """A task as the agent hands it to the worker process: the model is a file on this node, or inline."""
+    """A task as the agent hands it to the worker process: the model is a file on this node, or inline.
 
+    Attributes:
+        number: counts an agent's assignments: one that was overtaken by a newer one is passed over.
+    """
+
+    number: int = 0
     task: Task
     edge: EdgeName
     model_file: Text = ""

@@ -161,11 +161,12 @@ class MemoryPresence:
                 self._changed(edge, True)
             if absent:
                 await self._world.sleep(GRACE)
+            online |= set(self._before)
             for edge in absent:
                 if PREFIX + edge not in hub.clients:
+                    online.discard(edge)  # else its return would be no news
                     self._changed(edge, False)
             self.known.set()
-            online |= set(self._before)
             while True:
                 client, connected = await heard.get()
                 edge = _edge_of(client, "")

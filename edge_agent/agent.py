@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +132,7 @@ class Agent:
         self._desired = Desired(edge=self._edge, generation=Generation())
         self._read_at = 0
         """Where in its stream the document lies that was last read."""
+        self._assignments = itertools.count(1)
         self._holds: dict[str, Hold] = {}
         self._changed = asyncio.Event()
         self._to_report = asyncio.Event()
@@ -189,6 +191,8 @@ class Agent:
                 wait = RESYNC
                 continue
             await self._read_desired()
+            if self._node.bus.durable:  # NATS delivers at most once: whether a worker has heard its task nobody knows
+                self._supervisor.forget_assignments()
             self._wake()
             wait = RESYNC if self._holds else min(2 * wait, RESYNC_CALM)
 
@@ -260,6 +264,7 @@ class Agent:
             task = task.model_copy(update={"script": script.model_copy(update={"boot_file": str(path)})})
         dataset = task.dataset or ""
         assignment = Assignment(
+            number=next(self._assignments),
             task=task,
             edge=self._edge,
             model_file=str(self._models.path(task.model)) if task.model is not None and needs_file(task) else "",

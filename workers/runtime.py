@@ -102,10 +102,13 @@ class Runtime:
             try:
                 async for each in received:
                     asking.cancel()
-                    if each.payload != told:
-                        told = each.payload
-                        await take(each.payload)
-                    if each.payload.ended:
+                    new = each.payload
+                    if told is not None and new.number < told.number:
+                        continue  # overtaken: its agent tried again while the node's broker was away
+                    before, told = told, new
+                    if before is None or new != before.model_copy(update={"number": new.number}):
+                        await take(new)
+                    if new.ended:
                         return
             finally:
                 asking.cancel()

@@ -19,8 +19,8 @@ from heliograph.simulations.cluster import LocalCluster
 from heliograph.simulations.faults.device import Device
 from heliograph.simulations.faults.driver import Driver, Timeline
 from heliograph.simulations.faults.evidence import Evidence, Follower, collect
-from heliograph.simulations.faults.invariants import check, pass_over_repeats
-from heliograph.simulations.faults.jobs import DATASET, SCRIPT, Jobs, write_samples
+from heliograph.simulations.faults.invariants import Violation, check, pass_over_repeats
+from heliograph.simulations.faults.jobs import DATASET, SCRIPT, Jobs, draw_samples, write_samples
 from heliograph.simulations.faults.plan import COORDINATOR, Fault
 from heliograph.simulations.faults.skewed import Clock
 from heliograph.simulations.job import wait_for_offers
@@ -43,7 +43,7 @@ class Outcome:
     faults: Sequence[Fault]
     timeline: Timeline
     evidence: Evidence
-    violations: list[str]
+    violations: list[Violation]
     brokers: dict[str, str]
 
     def summary(self) -> list[str]:
@@ -106,7 +106,7 @@ async def run(faults: Sequence[Fault], seconds: float, seed: int | str, director
         jobs.last()
         incidents = await _settle(cluster, devices, working, timeline)
         lives = {edge: device.lives for edge, device in devices.items()}
-        evidence = await collect(client.bus, lives, samples, SETTLE)
+        evidence = await collect(client.bus, lives, draw_samples(EDGES, seed), SETTLE)
         newest = evidence.telemetry[-1].sequence if evidence.telemetry else 0
         evidence.followed = await follower.reach(newest, LAST)
         evidence.jobs = list(jobs.documents.values())

@@ -36,9 +36,10 @@ def reading(source: str, number: int) -> dict[str, object]:
 
 
 class Device:
-    """Publishes a numbered event every 20 ms on its node's broker, until it is ended."""
+    """Publishes a numbered event ``every`` so many seconds on its node's broker, until it is ended."""
 
-    def __init__(self, edge: str, url: str, world: World) -> None:
+    def __init__(self, edge: str, url: str, world: World, every: float = EVERY) -> None:
+        self._every = every
         self._edge = edge
         self._url = url
         self._world = world
@@ -86,7 +87,7 @@ class Device:
         while True:
             event = Anything.model_validate(reading(self._source, outbox.sent + 1))
             await outbox.send(TELEMETRY, event, edge=self._edge, device=NAME)
-            await self._world.sleep(EVERY)
+            await self._world.sleep(self._every)
 
     def _life(self) -> Life:
         assert self._outbox is not None

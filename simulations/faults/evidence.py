@@ -6,14 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import BaseModel
 
 from heliograph.bus.event import Event, decode
-from heliograph.bus.nats import NatsBus
 from heliograph.bus.payloads import Aggregation, ModelUpdate
 from heliograph.bus.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Topic
 from heliograph.bus.transport import Bus, Message
@@ -62,12 +59,9 @@ class Evidence:
     incidents: list[str] = field(default_factory=list)
 
 
-async def collect(bus: Bus, lives: dict[str, list[Life]], samples: Mapping[str, Path], timeout: float) -> Evidence:
+async def collect(bus: Bus, lives: dict[str, list[Life]], samples: Mapping[str, Array], timeout: float) -> Evidence:
     """Reads all that the cloud holds. What the devices have sent is waited for, ``timeout`` seconds."""
-    found = Evidence(lives=lives)
-    for edge, file in samples.items():
-        with np.load(file) as arrays:
-            found.samples[edge] = arrays["x"]
+    found = Evidence(lives=lives, samples=dict(samples))
     wanted = {(each.source, each.acknowledged) for known in lives.values() for each in known if each.acknowledged}
 
     def arrived(message: Message) -> bool:
@@ -114,7 +108,7 @@ class Follower:
 async def _read(bus: Bus, topic: Topic[Any], take: Callable[[Message], bool]) -> None:
     """Hands a stream's messages to ``take``, at least up to its newest of now, and until that says enough."""
     assert topic.stream is not None
-    newest = await cast(NatsBus, bus).last_sequence(topic.stream.name)
+    newest = await bus.last_sequence(topic.stream.name)
     async with bus.consume(topic.filter()) as messages:
         enough, at = not newest, 0
         while not enough or at < newest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 
 from heliograph.bus.event import Event
@@ -17,8 +18,19 @@ MOST = 20
 """Violations of one invariant that are told."""
 
 
-def check(evidence: Evidence) -> list[str]:
-    """Every violation, a sentence each; empty where all holds."""
+@dataclass(frozen=True)
+class Violation:
+    """What the evidence contradicts, and how."""
+
+    invariant: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def check(evidence: Evidence) -> list[Violation]:
+    """Every violation; empty where all holds."""
     invariants: tuple[Callable[[Evidence], Iterator[str]], ...] = (
         nothing_ended_by_itself,
         every_acknowledged_event_arrived_once,
@@ -27,12 +39,13 @@ def check(evidence: Evidence) -> list[str]:
         every_update_counts_once,
         recount,
     )
-    found: list[str] = []
+    found: list[Violation] = []
     for invariant in invariants:
+        name = invariant.__name__
         told = list(invariant(evidence))
-        found += told[:MOST]
+        found += [Violation(name, text) for text in told[:MOST]]
         if len(told) > MOST:
-            found.append(f"… and {len(told) - MOST} more of {invariant.__name__}")
+            found.append(Violation(name, f"… and {len(told) - MOST} more of {name}"))
     return found
 
 

@@ -19,8 +19,9 @@ T = TypeVar("T")
 AGAIN = 0.3
 DATASET = "samples"
 SCRIPT = Path(training.__file__)
-SIZES = {"small": 500, "large": 262_144}
-"""Floats of a job's model: 2 kB travel inside their events, 1 MB travels as blobs."""
+SIZES = {"small": 500, "large": 262_144, "tiny": 16, "blob": 66_000}
+"""Floats of a job's model: 2 kB travel inside their events, 1 MB travels as blobs. In virtual time less will do."""
+DEALT = ("small", "large")
 ROUNDS = 8
 DEADLINE = 15.0
 """Seconds after which a round closes with what it has."""
@@ -30,10 +31,18 @@ def write_samples(directory: Path, edges: Sequence[str], seed: int | str) -> dic
     """Each edge's data set: of different sizes, so that the updates weigh differently."""
     directory.mkdir(parents=True, exist_ok=True)
     found = {}
+    for edge, x in draw_samples(edges, seed).items():
+        found[edge] = directory / f"{edge}.npz"
+        np.savez(found[edge], x=x)
+    return found
+
+
+def draw_samples(edges: Sequence[str], seed: int | str) -> dict[str, training.Array]:
+    """What ``write_samples`` writes."""
+    found: dict[str, training.Array] = {}
     for number, edge in enumerate(edges):
         rng = np.random.default_rng(seeded(f"samples/{seed}/{edge}").getrandbits(32))
-        found[edge] = directory / f"{edge}.npz"
-        np.savez(found[edge], x=rng.normal(size=(30 + 7 * number, 16)).astype(np.float32))
+        found[edge] = rng.normal(size=(30 + 7 * number, 16)).astype(np.float32)
     return found
 
 
@@ -64,7 +73,7 @@ class Jobs:
         """Returns when the last job has ended."""
         while not self._last:
             number = len(self.documents) + 1
-            name = f"{list(SIZES)[(number - 1) % len(SIZES)]}-{number}"
+            name = f"{DEALT[(number - 1) % len(DEALT)]}-{number}"
             await self._patiently(partial(self._client.models.create, _model(name)))
             task = _task(name, self._edges)
             self.documents[name] = await self._patiently(partial(self._client.jobs.create, task))

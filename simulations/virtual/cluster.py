@@ -4,7 +4,9 @@ ship, with simulated links, disks, clocks and workers."""
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.network import Link, LinkedBus
 from heliograph.simulations.virtual.workers import programs
 from heliograph.simulations.virtual.workload import Workload
-from heliograph.simulations.virtual.worlds import EPOCH, Worlds
+from heliograph.simulations.virtual.worlds import EPOCH, Child, Worlds
 
 COORDINATOR = "coordinator"
 CLOUD_URL = "memory://cloud"
@@ -77,6 +79,7 @@ class VirtualCluster:
         self.edges = {require_label(each.name, "edge"): each for each in edges}
         self.hub = Hub(loop.time, STREAM_BYTES)
         self.nodes: dict[str, Hub] = {}
+        self._node_links: dict[str, Link] = {}
         self._loop = loop
         self._say = say
         self._patience = patience
@@ -113,6 +116,23 @@ class VirtualCluster:
         """An operator's connection in the cloud; open it with ``async with``."""
         return MemoryBus(CLOUD_URL, DEFAULT_ROOT, self.world, f"operator-{next(self._operators)}", self.hub)
 
+    def node(self, edge: str) -> Hub:
+        """An edge's own broker."""
+        if edge not in self.nodes:
+            self.nodes[edge] = Hub(self._loop.time, keeps_streams=False)
+            self._node_links[edge] = Link(self._loop, self._worlds.world(Process(f"broker-{edge}")))
+        return self.nodes[edge]
+
+    def node_link(self, edge: str) -> Link:
+        """The way to an edge's own broker."""
+        self.node(edge)
+        return self._node_links[edge]
+
+    def process_on(self, edge: str, name: str) -> tuple[Process, World]:
+        """Another process on an edge, a device for one; its tasks are to be created in its context."""
+        process = Process(f"{edge}/{name}")
+        return process, self._worlds.world(process)
+
     def start_process(self, name: str) -> None:
         """Starts the coordinator, or an edge's (or the cloud's) agent on the disk that it left."""
         before = self.processes.get(name)
@@ -132,13 +152,38 @@ class VirtualCluster:
         process = self.processes[name]
         process.dies_at = process.steps + max(1, steps)
 
+    def workers(self, node: str) -> list[Child]:
+        """What the node's agent has started and still runs, oldest first."""
+        return [each for each in self._worlds.children if each.process.name.startswith(f"agent-{node}/")]
+
+    @staticmethod
+    def kill_worker_after(worker: Child, steps: int) -> None:
+        """As ``kill_after``, one of a node's workers; its agent starts it again."""
+        worker.process.dies_at = worker.process.steps + max(1, steps)
+
+    @property
+    def broken(self) -> list[str]:
+        """Workers that ended by a mistake of ours, and where."""
+        return self._worlds.broken
+
+    @property
+    def directory(self) -> Path:
+        """Where the files of all nodes lie; another one in each run."""
+        return Path(self._directory.name)
+
     def fill_disk(self, edge: str, full: bool) -> None:
         """An edge's disk takes nothing more, or does again."""
-        self._worlds.disks[f"agent-{edge}"].fill(full)
+        self._worlds.disk(f"agent-{edge}").fill(full)
+
+    def journal(self, edge: str) -> sqlite3.Connection | None:
+        """What lies on an edge's disk of its journal at this moment, to be looked at; None where it never was."""
+        return self._worlds.disk(f"agent-{edge}").file("journal.db")
 
     def set_clock(self, name: str, ahead: float) -> None:
-        """A process's clock is so many seconds wrong."""
+        """A process's clock is so many seconds wrong, and that of its workers."""
         self.processes[name].ahead = ahead
+        for each in self.workers(name):
+            each.process.ahead = ahead
 
     async def _run(self, name: str, process: Process) -> None:
         said = self._say
@@ -153,6 +198,8 @@ class VirtualCluster:
         except* HeliographError as errors:
             for error in errors.exceptions:
                 say(f"ended: {error}")
+        except* Exception as errors:  # our own mistake: whoever listens shall hear of it
+            say(f"broke: {''.join(traceback.format_exception(errors))}")
         finally:
             self._loop.kill(process)
 
@@ -168,13 +215,9 @@ class VirtualCluster:
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
         node = process.name.partition("/")[0].removeprefix("agent-")
         node = node if node in self.edges else CLOUD
-        bus: MemoryBus
         if url == NODE_URL:
-            hub = self.nodes.get(node)
-            if hub is None:
-                hub = self.nodes[node] = Hub(self._loop.time, keeps_streams=False)
-            bus = MemoryBus(url, root, world, name, hub)
-            bus.durable = False
+            hub = self.node(node)
+            bus = LinkedBus(url, root, world, name, hub, self.node_link(node), process, durable=False)
         else:
             bus = LinkedBus(url, root, world, name, self.hub, self.links[node], process)
         process.on_death.append(bus.drop)

@@ -11,9 +11,11 @@ import gc
 import heapq
 import itertools
 import sys
+import warnings
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 CLEAN_AFTER = 200
@@ -28,6 +30,7 @@ class Process:
         steps: how many steps of its tasks have been scheduled.
         dies_at: the step at which it is killed; 0: none.
         on_death: called once when it is killed.
+        tasks: those that it has created and that are not over.
     """
 
     def __init__(self, name: str) -> None:
@@ -37,6 +40,7 @@ class Process:
         self.steps = 0
         self.dies_at = 0
         self.on_death: list[Callable[[], None]] = []
+        self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.context = Context()
         self.context.run(PROCESS.set, self)
 
@@ -45,7 +49,7 @@ PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
 class Stuck(RuntimeError):
-    """Nothing is left that could ever happen, and what was waited for has not."""
+    """Nothing is left that could ever happen, and what was waited for has not; or it never ends."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -53,6 +57,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     Attributes:
         disk_seconds: what a function takes that is run in an executor; it runs at the end of that time.
+        most_turns: after so many the run is broken off: something goes round in circles; 0: never.
     """
 
     def __init__(self) -> None:
@@ -60,7 +65,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._busy: dict[int, float] = {}
         self.disk_seconds = 0.0
+        self.most_turns = 0
+        self._turns = 0
         self._timer_cancelled_count = 0
+        self._dead: list[asyncio.Task[Any]] = []
+        """Tasks of killed processes: collected as garbage they would run their ``finally`` after all."""
         numbers = itertools.count()
         self.set_task_factory(lambda loop, coro, context=None: _Task(next(numbers), coro, loop, context))
 
@@ -112,8 +121,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if process.dead:
             return
         process.dead = True
-        for called in process.on_death:
+        self._keep(process)
+        for called in list(process.on_death):  # what ends takes itself off it
             called()
+
+    def _keep(self, process: Process) -> None:
+        self._dead += [task for task in process.tasks if not task.done()]
 
     def _lives(self, handle: asyncio.Handle) -> bool:
         """Whether the process to which a handle belongs does; counts its step."""
@@ -126,6 +139,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         process.steps += 1
         if process.steps == process.dies_at:
             handle._cancelled = True
+            self._keep(process)  # now: the handle may be all that holds its task
             nobody = Context()
             self._ready.appendleft(asyncio.Handle(self.kill, (process,), self, nobody))  # type: ignore[attr-defined]
             return False
@@ -133,6 +147,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         ready, scheduled = self._ready, self._scheduled  # type: ignore[attr-defined]
+        self._turns += 1
+        if self._turns == self.most_turns:
+            raise Stuck(f"still going on after {self._turns} turns, {self._now:g} s of its own clock")
         if self._timer_cancelled_count > CLEAN_AFTER and self._timer_cancelled_count * 2 > len(scheduled):
             left = [handle for handle in scheduled if not handle._cancelled]
             for handle in scheduled:
@@ -177,6 +194,9 @@ class _Task(asyncio.Task[Any]):
         self._number = number
         super().__init__(coro, loop=loop, context=context)
         self._log_destroy_pending = False  # a killed process leaves tasks behind
+        process = PROCESS.get() if context is None else context.get(PROCESS)
+        if process is not None:
+            process.tasks.add(self)
 
     def __hash__(self) -> int:
         return self._number
@@ -195,10 +215,13 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
     finally:
         sys.unraisablehook = lambda unraisable: None  # coroutines that are dropped where they wait
         try:
-            for handle in (*loop._ready, *loop._scheduled):  # type: ignore[attr-defined]
-                handle.cancel()
-            for task in asyncio.all_tasks(loop):
-                _drop(task)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # and those that never began
+                for handle in (*loop._ready, *loop._scheduled):  # type: ignore[attr-defined]
+                    handle.cancel()
+                for task in asyncio.all_tasks(loop):
+                    _drop(task)
+                loop._dead.clear()
             loop.close()
         finally:
             sys.unraisablehook = hook

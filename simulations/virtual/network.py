@@ -20,6 +20,8 @@ from heliograph.simulations.virtual.loop import Process
 NOTICED_AFTER = 2.0
 """Seconds until both ends of a connection know that its link is cut: two pings that nobody answered."""
 BACK_AFTER = 0.1
+OVERTAKEN_BY = 0.5
+"""Seconds that a message which is overtaken comes later, at most."""
 RESENT_AFTER = 0.2
 """Seconds that a lost packet costs."""
 PACKET = 1460
@@ -33,6 +35,7 @@ class Link:
         bandwidth: bytes a second each way; 0: without bound.
         loss: the share of packets that have to be sent again.
         dropped: the share of messages to subscribers that never come, as when a client's buffer overflows.
+        overtaken: the share of messages to subscribers that come late, behind those that were sent after them.
         carried_up, carried_down: bytes of messages.
     """
 
@@ -44,12 +47,14 @@ class Link:
         self.bandwidth = bandwidth
         self.loss = loss
         self.dropped = 0.0
+        self.overtaken = 0.0
         self.up = True
         self.connection = 0
         """Counts the connections that broke."""
         self.carried_up = 0
         self.carried_down = 0
         self._free = [0.0, 0.0]
+        self._latest = [0.0, 0.0]
         self._waiting: list[asyncio.Future[None]] = []
         self._parked: list[Callable[[], None]] = []
         self._buses: dict[LinkedBus, None] = {}
@@ -75,11 +80,11 @@ class Link:
         else:
             self._after(BACK_AFTER, self._reconnect)
 
-    def reset(self) -> None:
-        """The connection breaks and is made again."""
+    def reset(self, seconds: float = BACK_AFTER) -> None:
+        """The connection breaks, as when the broker ends, and is made again so many seconds later."""
         if self.up:
             self._notice()
-            self._after(BACK_AFTER, self._reconnect)
+            self._after(seconds, self._reconnect)
 
     def attach(self, bus: LinkedBus) -> bool:
         """A client of this node wants its connection. Returns whether it has one now."""
@@ -107,6 +112,8 @@ class Link:
             return
         connection = self.connection
         arrival = self._arrival(size, down=True)
+        if self.overtaken and self._world.rng.random() < self.overtaken:
+            arrival += self._world.rng.uniform(0.0, OVERTAKEN_BY)
 
         def arrived() -> None:
             if connection != self.connection:
@@ -127,19 +134,22 @@ class Link:
         else:
             self.carried_up += size
         now = self._loop.time()
+        latest = self._latest
         if not (self.latency or self.bandwidth or self.loss):
-            return now
+            return max(now, latest[down])
         free = max(now, self._free[down]) + (size / self.bandwidth if self.bandwidth else 0.0)
         if self.loss:
             lost = (1 + size / PACKET) * self.loss
             free += RESENT_AFTER * (int(lost) + (self._world.rng.random() < lost % 1))
         self._free[down] = free
-        return free + self.latency
+        latest[down] = max(latest[down], free + self.latency)  # nor where the latency has fallen does one overtake
+        return latest[down]
 
     def _notice(self) -> None:
         self._timer = None
         self.connection += 1
         self._free = [0.0, 0.0]
+        self._latest = [0.0, 0.0]
         self._parked.clear()
         for bus in list(self._buses):
             bus.lost()
@@ -166,10 +176,13 @@ class Link:
 
 
 class LinkedBus(MemoryBus):
-    """A client of the cloud's hub behind a link."""
+    """A client of a hub behind a link: of the cloud's, or, where it is not ``durable``, of its node's."""
 
-    def __init__(self, url: str, root: str, world: World, name: str, hub: Hub, link: Link, process: Process) -> None:
+    def __init__(
+        self, url: str, root: str, world: World, name: str, hub: Hub, link: Link, process: Process, durable: bool = True
+    ) -> None:
         super().__init__(url, root, world, name, hub)
+        self.durable = durable
         self._way = link
         self._process = process
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sqlite3
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,21 @@ class Worlds:
         self._transport = transport
         self._incarnations: dict[str, int] = {}
         self._pid = 1
-        self.disks: dict[str, Disk] = {}
-        """By the name of the process whose they are."""
+        self._disks: dict[str, Disk] = {}
+        self.children: dict[Child, None] = {}
+        """The spawned processes that live."""
+        self.broken: list[str] = []
+        """Of the spawned processes that ended by a mistake of ours: which, and where."""
+
+    def disk(self, name: str) -> Disk:
+        """The disk of the process of that name."""
+        return self._disks.setdefault(name, Disk())
 
     def world(self, process: Process, say: Callable[[str], None] = lambda line: None) -> World:
         """The world of a process: another incarnation of the same name draws other numbers."""
         incarnation = self._incarnations[process.name] = self._incarnations.get(process.name, 0) + 1
         rng = seeded(f"{self._seed}/{process.name}/{incarnation}")
-        disk = self.disks.setdefault(process.name, Disk())
+        disk = self.disk(process.name)
 
         async def spawn(
             argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None
@@ -77,18 +85,25 @@ class Worlds:
         env.setdefault("HELIOGRAPH_EDGE", parent.name.removeprefix("agent-"))
         name = f"{parent.name}/{env.get('HELIOGRAPH_WORKER', program.rpartition('.')[2])}"
         process = Process(name)
-        child = Child(self._pid, self._loop, process)
+        process.ahead = parent.ahead
+        child = Child(self._pid, self._loop, process, self.broken.append)
         parent.on_death.append(child.kill)  # as PR_SET_PDEATHSIG has it
-        world = self.world(process, child.say)
-        child.begin(self._programs[program](env, world), lambda: parent.on_death.remove(child.kill))
+        self.children[child] = None
+
+        def over() -> None:
+            del self.children[child]
+            parent.on_death.remove(child.kill)
+
+        child.begin(self._programs[program](env, self.world(process, child.say)), over)
         return child
 
 
 class Child:
     """A spawned process, as ``asyncio.subprocess.Process`` has it."""
 
-    def __init__(self, pid: int, loop: VirtualLoop, process: Process) -> None:
+    def __init__(self, pid: int, loop: VirtualLoop, process: Process, broke: Callable[[str], None]) -> None:
         self.pid = pid
+        self._broke = broke
         self.process = process
         self.stdout: asyncio.StreamReader | None = asyncio.StreamReader(limit=LINE_LIMIT, loop=loop)
         self.returncode: int | None = None
@@ -97,6 +112,7 @@ class Child:
 
     def begin(self, program: Awaitable[int], over: Callable[[], None]) -> None:
         self._over = over
+        self.process.on_death.append(self.kill)
         self._task = self._loop.create_task(self._run(program), context=self.process.context.copy())
 
     def say(self, line: str) -> None:
@@ -118,6 +134,9 @@ class Child:
             code = await program
         except HeliographError as error:
             self.say(f"error: {error}")
+            code = 1
+        except Exception as error:
+            self._broke(f"{self.process.name}: {''.join(traceback.format_exception(error))}")
             code = 1
         self._end(code)
 
@@ -148,6 +167,10 @@ class Disk:
             file.execute("PRAGMA auto_vacuum = FULL")
             self._files[key] = file
         return _Connection(self._files[key])
+
+    def file(self, name: str) -> sqlite3.Connection | None:
+        """The file of that name, in whatever directory."""
+        return next((file for path, file in self._files.items() if Path(path).name == name), None)
 
     def fill(self, full: bool) -> None:
         """From now on there is no room to write, or there is again."""

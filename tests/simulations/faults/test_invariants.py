@@ -225,4 +225,4 @@ PLANTED: list[tuple[Callable[[Evidence], Any], str]] = [
 def test_a_planted_violation_is_told(sound: Evidence, plant: Callable[[Evidence], None], told: str) -> None:
     plant(sound)
     violations = check(sound)
-    assert any(told in line for line in violations), violations
+    assert any(told in line.text for line in violations), violations

@@ -14,6 +14,7 @@ from heliograph.simulations.faults import __main__ as command
 from heliograph.simulations.faults.chaos import Outcome
 from heliograph.simulations.faults.driver import Timeline
 from heliograph.simulations.faults.evidence import Evidence
+from heliograph.simulations.faults.invariants import Violation
 from heliograph.simulations.faults.plan import Fault
 
 Ended = Callable[..., tuple[int, str, Path]]
@@ -29,7 +30,8 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 
         async def fake(faults: Sequence[Fault], *_: Any) -> Outcome:
             timeline = Timeline(World(), lines=["   1.00 s  black-hole edge-1"])
-            return Outcome(faults, timeline, Evidence(), list(violations), {"edge-1": "nats-server"})
+            told = [Violation("any", text) for text in violations]
+            return Outcome(faults, timeline, Evidence(), told, {"edge-1": "nats-server"})
 
         monkeypatch.setattr(command.chaos, "run", fake)
         monkeypatch.setattr(command.tempfile, "mkdtemp", lambda prefix: str(directory))

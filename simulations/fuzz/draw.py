@@ -1,0 +1,101 @@
+"""From a seed to a plan. Pure: the same seed gives the same plan on every machine."""
+
+from __future__ import annotations
+
+import random  # noqa: TID251 only its type: the generator is seeded
+from dataclasses import dataclass
+from typing import Literal
+
+from heliograph.bus.resources import CLOUD
+from heliograph.bus.world import seeded
+from heliograph.simulations.fuzz.plan import COORDINATOR, REPEATED, Edge, Fault, Job, Kind, Plan
+
+LASTS = 25.0
+"""Seconds in which faults begin."""
+REST = 1.5
+"""Seconds that a thing is left alone after a fault of its own."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How faults of a kind are drawn."""
+
+    where: Literal["edges", "nodes", "clocks", "devices", "coordinator", "streams"]
+    shortest: float
+    longest: float
+    amounts: tuple[float, float] = (0.0, 0.0)
+    steps: int = 0
+    weight: float = 1.0
+
+
+_SHAPES: dict[Kind, _Shape] = {
+    "crash-coordinator": _Shape("coordinator", 0.1, 4.0, steps=300),
+    "crash-agent": _Shape("nodes", 0.1, 4.0, steps=300, weight=2.0),
+    "crash-worker": _Shape("nodes", 0.0, 0.0, (0.0, 3.0), steps=60, weight=2.0),
+    "restart-node-broker": _Shape("edges", 0.05, 3.0),
+    "restart-device": _Shape("devices", 0.05, 2.0),
+    "cut": _Shape("nodes", 0.1, 8.0),
+    "reset": _Shape("nodes", 0.0, 0.0),
+    "slow": _Shape("nodes", 0.5, 6.0, (0.1, 1.5)),
+    "drop": _Shape("nodes", 0.5, 5.0, (0.2, 1.0)),
+    "overtake": _Shape("nodes", 0.5, 5.0, (0.2, 0.9)),
+    "overtake-on-node": _Shape("edges", 0.5, 5.0, (0.2, 0.9)),
+    "repeat": _Shape("streams", 0.0, 0.0, (0.0, 5.0), weight=2.0),
+    "full-disk": _Shape("edges", 0.3, 4.0),
+    "wrong-clock": _Shape("clocks", 0.5, 8.0, (-3600.0, 3600.0)),
+}
+
+
+def draw(seed: int | str) -> Plan:
+    """A cluster of 2 to 5 edges, one or two jobs, and up to some twenty faults."""
+    rng = seeded(f"fuzz/{seed}")
+    edges = tuple(
+        Edge(name=f"edge-{number}", speed=round(rng.uniform(0.5, 3.0), 2), latency=round(rng.uniform(0.001, 0.1), 3),
+             every=rng.choice((0.0, 0.2, 0.5, 1.0)))
+        for number in range(1, rng.randint(2, 5) + 1)
+    )  # fmt: skip
+    jobs = tuple(_job(rng, number, len(edges)) for number in range(1, rng.randint(1, 2) + 1))
+    return Plan(seed=str(seed), edges=edges, jobs=jobs, faults=_faults(rng, edges),
+                disk_seconds=rng.choice((0.0, 0.001, 0.01, 0.03)))  # fmt: skip
+
+
+def _job(rng: random.Random, number: int, edges: int) -> Job:
+    participants = rng.choice((None, None, rng.randint(1, edges)))
+    quorum = rng.choice((None, None, rng.randint(1, participants or edges)))
+    return Job(
+        name=f"{rng.choice(('tiny', 'tiny', 'blob'))}-{number}", at=round(rng.uniform(0.0, 10.0), 2),
+        rounds=rng.randint(2, 4), deadline=rng.choice((3.0, 6.0, 15.0)), quorum=quorum, participants=participants,
+    )  # fmt: skip
+
+
+def _faults(rng: random.Random, edges: tuple[Edge, ...]) -> tuple[Fault, ...]:
+    targets = {
+        "edges": [each.name for each in edges],
+        "nodes": [CLOUD, *(each.name for each in edges)],
+        "clocks": [COORDINATOR, CLOUD, *(each.name for each in edges)],
+        "devices": [each.name for each in edges if each.every],
+        "coordinator": [COORDINATOR],
+        "streams": [*REPEATED],
+    }
+    # not every plan has every kind: where all goes wrong at once, what is rare is never reached
+    kinds = rng.sample([*_SHAPES], rng.randint(2, len(_SHAPES)))
+    found: list[Fault] = []
+    for _ in range(rng.randint(1, 20)):
+        kind = rng.choices(kinds, [_SHAPES[each].weight for each in kinds])[0]
+        shape = _SHAPES[kind]
+        if not targets[shape.where]:
+            continue
+        duration, amount = rng.uniform(shape.shortest, shape.longest), rng.uniform(*shape.amounts)
+        fault = Fault(
+            kind=kind, target=rng.choice(targets[shape.where]), at=round(rng.uniform(0.0, LASTS), 2),
+            duration=round(duration, 2), amount=round(amount) if shape.amounts[1] > 2 else round(amount, 2),
+            steps=rng.randint(0, shape.steps),
+        )  # fmt: skip
+        found.append(fault)
+    kept: list[Fault] = []
+    free: dict[tuple[str, str], float] = {}
+    for fault in sorted(found, key=lambda each: (each.at, each.kind, each.target)):
+        if fault.at >= free.get(fault.part, 0.0):
+            kept.append(fault)
+            free[fault.part] = fault.end + REST
+    return tuple(kept)

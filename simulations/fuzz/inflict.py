@@ -1,0 +1,89 @@
+"""Does to a virtual cluster what a plan says, when it says so, and undoes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from heliograph.simulations.fuzz.devices import Devices
+from heliograph.simulations.fuzz.plan import Edge, Fault
+from heliograph.simulations.virtual.cluster import VirtualCluster
+
+
+class Inflicting:
+    """Inflicts faults. Times are those of the cluster's clock, from its start."""
+
+    def __init__(self, cluster: VirtualCluster, edges: Mapping[str, Edge], devices: Devices) -> None:
+        self._cluster = cluster
+        self._world = cluster.world
+        self._edges = edges
+        self._devices = devices
+
+    async def run(self, faults: Sequence[Fault]) -> None:
+        """Returns when the last of the faults is over."""
+        async with asyncio.TaskGroup() as group:
+            for fault in faults:
+                group.create_task(self._inflict(fault))
+
+    async def _inflict(self, fault: Fault) -> None:
+        await self._until(fault.at)
+        await self._begin(fault)
+        if fault.duration:
+            await self._until(fault.end)
+        await self._end(fault)
+
+    async def _begin(self, fault: Fault) -> None:
+        cluster, target = self._cluster, fault.target
+        if fault.kind in ("crash-coordinator", "crash-agent"):
+            cluster.kill_after(target, fault.steps)
+        elif fault.kind == "crash-worker":
+            if workers := cluster.workers(target):
+                cluster.kill_worker_after(workers[int(fault.amount) % len(workers)], fault.steps)
+        elif fault.kind == "restart-node-broker":
+            cluster.node_link(target).reset(fault.duration)
+        elif fault.kind == "restart-device":
+            await self._devices.kill(target)
+        elif fault.kind == "cut":
+            cluster.links[target].cut()
+        elif fault.kind == "reset":
+            cluster.links[target].reset()
+        elif fault.kind == "slow":
+            cluster.links[target].latency = fault.amount
+        elif fault.kind == "drop":
+            cluster.links[target].dropped = fault.amount
+        elif fault.kind == "overtake":
+            cluster.links[target].overtaken = fault.amount
+        elif fault.kind == "overtake-on-node":
+            cluster.node_link(target).overtaken = fault.amount
+        elif fault.kind == "repeat":
+            cluster.hub.repeat(target, int(fault.amount))
+        elif fault.kind == "full-disk":
+            cluster.fill_disk(target, True)
+        else:
+            cluster.set_clock(target, fault.amount)
+
+    async def _end(self, fault: Fault) -> None:
+        cluster, target = self._cluster, fault.target
+        if fault.kind in ("crash-coordinator", "crash-agent"):
+            cluster.kill(target)  # where it has not come so far by itself
+            cluster.start_process(target)
+        elif fault.kind == "restart-device":
+            await self._devices.start(target)
+        elif fault.kind == "cut":
+            cluster.links[target].mend()
+        elif fault.kind == "slow":
+            cluster.links[target].latency = self._edges[target].latency if target in self._edges else 0.0
+        elif fault.kind == "drop":
+            cluster.links[target].dropped = 0.0
+        elif fault.kind == "overtake":
+            cluster.links[target].overtaken = 0.0
+        elif fault.kind == "overtake-on-node":
+            cluster.node_link(target).overtaken = 0.0
+        elif fault.kind == "full-disk":
+            cluster.fill_disk(target, False)
+        elif fault.kind == "wrong-clock":
+            cluster.set_clock(target, 0.0)
+
+    async def _until(self, at: float) -> None:
+        if (left := at - self._world.monotonic()) > 0:
+            await self._world.sleep(left)

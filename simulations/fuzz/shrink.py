@@ -1,0 +1,128 @@
+"""From a plan that fails to a small one that fails as well. Pure but for the runs it asks for.
+
+Delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002) over the faults, then
+over edges and jobs, then simpler numbers; from the boldest change to the smallest, as long as one of them still fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from heliograph.simulations.fuzz.plan import Edge, Fault, Job, Plan
+
+MOST = 300
+"""Runs that shrinking may take."""
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """The smallest plan that was found, and how many runs it took."""
+
+    plan: Plan
+    runs: int
+
+
+def shrink(plan: Plan, fails: Callable[[Plan], bool], most: int = MOST) -> Shrunk:
+    """A plan that ``fails`` finds to fail as well, and of which no single simplification does, unless ``most`` runs
+    were not enough to get there."""
+    runs = 0
+    smaller = True
+    while smaller:
+        smaller = False
+        for simplify in (_fewer_faults, _fewer_edges, _fewer_jobs, _fewer_rounds, _plainer, _simpler_faults):
+            again = True
+            while again:
+                again = False
+                for candidate in simplify(plan):
+                    if candidate == plan or not candidate.is_consistent():
+                        continue
+                    if runs >= most:
+                        return Shrunk(plan, runs)
+                    runs += 1
+                    if fails(candidate):
+                        plan, again, smaller = candidate, True, True
+                        break
+    return Shrunk(plan, runs)
+
+
+def _fewer_faults(plan: Plan) -> Iterator[Plan]:
+    """Without all, a half, a quarter, … one of them."""
+    count = len(plan.faults)
+    size = count
+    while size:
+        for first in range(0, count, size):
+            yield plan.model_copy(update={"faults": plan.faults[:first] + plan.faults[first + size :]})
+        size //= 2
+
+
+def _fewer_edges(plan: Plan) -> Iterator[Plan]:
+    for gone in plan.edges[::-1] if len(plan.edges) > 1 else ():
+        left = tuple(each for each in plan.edges if each is not gone)
+        yield plan.model_copy(update={
+            "edges": left,
+            "faults": tuple(each for each in plan.faults if each.target != gone.name),
+            "jobs": tuple(_at_most(each, len(left)) for each in plan.jobs),
+        })  # fmt: skip
+
+
+def _at_most(job: Job, edges: int) -> Job:
+    return job.model_copy(update={
+        "participants": min(job.participants, edges) if job.participants else None,
+        "quorum": min(job.quorum, edges) if job.quorum else None,
+    })  # fmt: skip
+
+
+def _fewer_jobs(plan: Plan) -> Iterator[Plan]:
+    for place in range(len(plan.jobs) if len(plan.jobs) > 1 else 0):
+        yield plan.model_copy(update={"jobs": plan.jobs[:place] + plan.jobs[place + 1 :]})
+
+
+def _fewer_rounds(plan: Plan) -> Iterator[Plan]:
+    for place, job in enumerate(plan.jobs):
+        for rounds in range(1, job.rounds):
+            yield _with_job(plan, place, rounds=rounds)
+
+
+def _plainer(plan: Plan) -> Iterator[Plan]:
+    """What is special of jobs, edges and disks, one by one."""
+    yield plan.model_copy(update={"disk_seconds": 0.0})
+    for place, job in enumerate(plan.jobs):
+        yield _with_job(plan, place, quorum=None)
+        yield _with_job(plan, place, participants=None)
+        yield _with_job(plan, place, name=f"tiny-{job.name.partition('-')[2]}")
+        yield _with_job(plan, place, at=0.0)
+        yield _with_job(plan, place, at=float(round(job.at)))
+    usual = Edge(name="x")
+    for place in range(len(plan.edges)):
+        for name, value in (("every", 0.0), ("every", usual.every), ("speed", 1.0), ("latency", usual.latency)):
+            edges = list(plan.edges)
+            edges[place] = edges[place].model_copy(update={name: value})
+            yield plan.model_copy(update={"edges": tuple(edges)})
+
+
+def _simpler_faults(plan: Plan) -> Iterator[Plan]:
+    """Shorter, at rounder times, with rounder amounts."""
+    for place, fault in enumerate(plan.faults):
+        before, after = plan.faults[:place], plan.faults[place + 1 :]
+        for changed in _simpler(fault):
+            yield plan.model_copy(update={"faults": (*before, changed, *after)})
+
+
+def _simpler(fault: Fault) -> Iterator[Fault]:
+    for steps in {0: None, fault.steps // 2: None}:
+        if steps < fault.steps:
+            yield fault.model_copy(update={"steps": steps})
+    for digits in (0, 1):
+        yield fault.model_copy(update={"at": round(fault.at, digits)})
+        yield fault.model_copy(update={"amount": round(fault.amount, digits)})
+        if (duration := round(fault.duration, digits)) < fault.duration:
+            yield fault.model_copy(update={"duration": duration})
+    if fault.duration > 0.2:
+        yield fault.model_copy(update={"duration": round(fault.duration / 2, 2)})
+
+
+def _with_job(plan: Plan, place: int, **changes: object) -> Plan:
+    jobs = list(plan.jobs)
+    jobs[place] = jobs[place].model_copy(update=changes)
+    return plan.model_copy(update={"jobs": tuple(jobs)})

@@ -1,0 +1,106 @@
+"""What virtual time lets one see besides: each acknowledgement against the disk at that very moment, each generation
+that an agent says it has reached, and what ended that nobody killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from heliograph.bus.event import decode
+from heliograph.bus.payloads import Desired, Report
+from heliograph.bus.resources import CLOUD
+from heliograph.bus.topics import ACK, REPORT, TASK
+from heliograph.bus.transport import Message
+from heliograph.simulations.faults.invariants import Violation
+from heliograph.simulations.virtual.cluster import VirtualCluster
+
+PRODUCER = "SELECT sequence FROM producers WHERE producer = ? AND incarnation = ?"
+
+
+class Watching:
+    """Watches a cluster's topics from its start. ``violations`` are those that have been seen."""
+
+    def __init__(self, cluster: VirtualCluster) -> None:
+        self._cluster = cluster
+        self._observed: dict[str, tuple[int, int]] = {}
+        self.violations: list[Violation] = []
+        cluster.hub.receivers.add(REPORT.filter(), "", self._reported)
+        for edge in cluster.edges:
+            cluster.node(edge).receivers.add(ACK.filter(), "", self._at(edge))
+
+    def said(self, process: str, line: str) -> None:
+        """A line that a process printed."""
+        if line.startswith(("ended:", "broke:")):
+            self.violations.append(Violation("nothing_ended_by_itself", f"{process} {line}"))
+
+    def failed(self, context: dict[str, object]) -> None:
+        """What the event loop says of an exception that nobody took."""
+        text = f"{context.get('message')}: {context.get('exception')!r}"
+        self.violations.append(Violation("nothing_ended_by_itself", text))
+
+    def _at(self, edge: str) -> Callable[[Message], None]:
+        return lambda message: self._acknowledged(edge, message)
+
+    def _acknowledged(self, edge: str, message: Message) -> None:
+        """An acknowledged event is on the agent's disk."""
+        ack = ACK.validate(decode(message.body, message.topic).data, message.topic)
+        if not ack.sequence:
+            return
+        producer = (ACK.match(message.topic) or {})["producer"]
+        journal = self._cluster.journal(edge)
+        row = journal.execute(PRODUCER, (producer, ack.incarnation)).fetchone() if journal is not None else None
+        kept = row[0] if row is not None else 0
+        if kept < ack.sequence:
+            self.violations.append(Violation(
+                "acknowledged_is_on_disk",
+                f"{edge}: event {ack.sequence} of {producer} was acknowledged when its disk had {kept}",
+            ))  # fmt: skip
+
+    def _reported(self, message: Message) -> None:
+        """No agent goes back to an older generation; one that was killed may, by what its disk had."""
+        event = decode(message.body, message.topic)
+        report: Report = REPORT.validate(event.data, message.topic)
+        before = self._observed.get(event.source, (0, 0))
+        now = self._observed[event.source] = report.observed.order
+        if now < before:
+            self.violations.append(Violation(
+                "generations_never_go_back", f"{event.source}: from generation {before} back to {now}"
+            ))  # fmt: skip
+
+
+def ends_as_desired(cluster: VirtualCluster) -> Iterator[Violation]:
+    """Each agent has reached the newest document of its stream, and runs exactly what that says."""
+    for node in (CLOUD, *cluster.edges):
+        desired, report = newest_desired(cluster, node), newest_report(cluster, node)
+        if desired is None or report is None:
+            continue
+        if report.observed.order != desired.generation.order:
+            yield Violation(
+                "agents_reach_the_newest_generation",
+                f"{node}: its newest document is {desired.generation.order}, it reached {report.observed.order}",
+            )
+        wanted = sorted(task.worker for task in desired.tasks)
+        runs = workers_of(cluster, node)
+        if wanted != runs:
+            yield Violation("agents_run_what_is_desired", f"{node}: desired are {wanted}, there run {runs}")
+
+
+def newest_desired(cluster: VirtualCluster, node: str) -> Desired | None:
+    """The newest desired document of a node, as its stream has it."""
+    message = _last(cluster, TASK.at(edge=node), "TASKS")
+    return TASK.validate(decode(message.body, message.topic).data, message.topic) if message is not None else None
+
+
+def newest_report(cluster: VirtualCluster, node: str) -> Report | None:
+    message = _last(cluster, REPORT.at(edge=node), "REPORTS")
+    return REPORT.validate(decode(message.body, message.topic).data, message.topic) if message is not None else None
+
+
+def workers_of(cluster: VirtualCluster, node: str) -> list[str]:
+    """The names of the task workers that run on a node, sorted."""
+    names = [each.process.name.rpartition("/")[2] for each in cluster.workers(node)]
+    return sorted(name for name in names if name != "offers")
+
+
+def _last(cluster: VirtualCluster, topic: str, stream: str) -> Message | None:
+    kept = cluster.hub.streams.get(stream)
+    return kept.last(topic) if kept is not None else None

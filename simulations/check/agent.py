@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,7 +27,7 @@ from heliograph.edge_agent.agent import Agent, AgentConfig
 from heliograph.edge_agent.datasets import index
 from heliograph.simulations.check.compare import Said
 from heliograph.simulations.check.material import Heard, Material
-from heliograph.simulations.check.node import Node
+from heliograph.simulations.check.node import SOON, Node
 from heliograph.simulations.check.played_worker import Script, play
 from heliograph.simulations.check.presence import Change, changes
 from heliograph.simulations.check.run import Run, compared, nothing_to_feed, recorded_of
@@ -75,8 +76,9 @@ async def _play(
     with TemporaryDirectory(prefix="heliograph-check-") as directory:
         node = _PlayedNode(loop, material, edge, script, Path(directory), job)
         went = changes(material, edge)
-        actions = [Action(*each) for each in node.comings(went)]
-        actions += [Action(each.at, each.number if not each.retained else -2, partial(node.stage.publish, each))
+        actions = node.comings(went)
+        actions += [Action(node.reached(each), each.number if not each.retained else -2,
+                           partial(node.stage.publish, each))
                     for each in (*material.of(topics.TASK, edge=edge), *material.of(topics.AGGREGATION))]  # fmt: skip
         if edge != CLOUD:
             actions += [Action(each.told, each.number, partial(node.device, each))
@@ -100,41 +102,49 @@ class _PlayedNode:
         self.stage = Stage(loop, self._programs(), self._connect, job)
         self._link = Link(loop, self.stage.worlds.world(Process("link")))
         self._process: Process | None = None
+        self._cuts: list[tuple[float, float]] = []
+        """When the link was cut, and when that was noticed."""
         self.stage.write_down(topics.REPORT.at(edge=edge), *(each.filter() for each in FORWARDED))
         self._code = script.node.code_roots(directory / "code")
 
-    def comings(self, went: list[Change]) -> list[tuple[float, int, Callable[[], None]]]:
-        """Its starts and ends, and the cuts of its link, with their times."""
+    def comings(self, went: list[Change]) -> list[Action]:
+        """Its starts and ends, and the cuts of its link."""
         own = [each.at for each in self._material.messages
                if each.source.startswith(f"{self._edge}/") and not each.retained]  # fmt: skip
-        found: list[tuple[float, int, Callable[[], None]]] = []
         if not went or not went[0].online:
-            found.append((0.0, -1, self._start))
-        started = bool(found)
-        for place, each in enumerate(went):
-            back = went[place + 1] if place + 1 < len(went) else None
-            if each.online and not started:
-                found.append((each.at, -1, self._start))
-                started = True
-            elif each.online and each.process:
-                found.append((each.at, -1, self._start))
+            went = [Change(0.0, True), *went]
+        found = [Action(went[0].at, -1, self._start)]
+        for before, each in pairwise(went):
+            if each.online and each.process:
+                found.append(Action(each.at, -1, self._start))
+            elif each.online and each.at - before.at < 2 * BACK_AFTER:
+                found.append(Action(each.at - BACK_AFTER, -1, self._link.reset))
             elif each.online:
-                before = each.at - BACK_AFTER
-                found.append((before, -1, self._link.reset if self._link_reset(went, place) else self._link.mend))
-            elif back is not None and back.process:
-                found.append((each.at, -1, self._kill))
-            elif back is None or not self._link_reset(went, place + 1):
+                found.append(Action(each.at - BACK_AFTER, -1, self._link.mend))
+        for each, back in zip(went, [*went[1:], None], strict=True):
+            if each.online:
+                continue
+            if back is not None and back.process:
+                found.append(Action(each.at, -1, self._kill))
+            elif back is None or back.at - each.at >= 2 * BACK_AFTER:
                 last = max((at for at in own if at < each.at), default=0.0)
-                found.append((max(last, each.at - NOTICED_AFTER), 1 << 60, self._link.cut))
+                cut = max(last, each.at - NOTICED_AFTER)
+                self._cuts.append((cut, each.at))
+                found.append(Action(cut, 1 << 60, self._link.cut))
         return found
+
+    def reached(self, heard: Heard) -> float:
+        """When a document is to lie with the broker: one that the agent did not report before its link was cut was
+        still on its way, and is there when it is back."""
+        if heard.topic is topics.TASK:
+            for cut, gone in self._cuts:
+                if heard.at <= cut and not self._script.node.observed(heard, gone):
+                    return cut + SOON
+        return heard.at
 
     def device(self, heard: Heard) -> None:
         """What a device says on the node's broker: a bare document."""
         self._broker.publish(heard.address, Message(heard.address, msgpack.packb(heard.data)))
-
-    def _link_reset(self, went: list[Change], place: int) -> bool:
-        """Whether a link was away so shortly that nobody noticed but by its coming back."""
-        return place > 0 and went[place].at - went[place - 1].at < 2 * BACK_AFTER
 
     def _start(self) -> None:
         if self._process is not None:

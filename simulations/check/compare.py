@@ -8,7 +8,6 @@ are shown as one, or in the other order.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -108,13 +107,15 @@ class _Value:
     number: int
     late: bool = False
     warm: bool = False
+    final: bool = False
+    """The last one recorded: the replay goes on for longer, and has to come to it, or beyond it."""
 
 
 def _compare_topic(topic: str, recorded: list[Said], published: list[Said], end: float, found: Comparison) -> None:
     level = is_level(topic)
     mine, theirs = _values(recorded, level, end), _values(published, level, end)
     if mine:
-        mine[-1].stood = math.inf  # the replay goes on for longer: it has to come to the same end
+        mine[-1].final = True
     if level and not any(each.warm for each in mine):
         for each in theirs:
             if each.warm:  # nobody recorded what stood before
@@ -138,7 +139,7 @@ def _compare_topic(topic: str, recorded: list[Said], published: list[Said], end:
             kept = [each for each in here if not _passes(each, [*around, *there], bool(there))]
             kept_there = [each for each in there if not _passes(each, [*around, *here], bool(here))]
             if not kept or not kept_there:
-                kept = [each for each in kept if each.stood >= SHORT]
+                kept = [each for each in kept if each.stood >= SHORT or each.final]
                 kept_there = [each for each in kept_there if each.stood >= SHORT]
         else:
             kept_there = [each for each in there if not (each.late and not here)]
@@ -199,7 +200,7 @@ def _passes(value: _Value, others: Sequence[_Value], mixed: bool) -> bool:
     if value.stood >= SHORT:
         return False
     if not mixed:
-        return True
+        return not value.final
     known: dict[str, list[Any]] = {}
     trees = [dict(_leaves(each.payload)) for each in others]
     for tree in trees:

@@ -66,6 +66,11 @@ class Node:
                     found = report.at, DatasetIndex.model_validate(each)
         return found
 
+    def observed(self, desired: Heard, by: float) -> bool:
+        """Whether the agent had reported a desired document, or a newer one, by then."""
+        order = _order(desired.data.get("generation"))
+        return any(report.at < by and _order(report.data.get("observed")) >= order for report in self.reports)
+
     def offers(self) -> tuple[float, dict[str, Any]]:
         """What its workers offered, and when that was reported."""
         for report in self.reports:
@@ -127,6 +132,10 @@ class Node:
                 if digest is not None:
                     found.setdefault(digest, max(0.0, report.at - SOON))
         return found
+
+
+def _order(generation: Any) -> tuple[int, int]:
+    return (generation["epoch"], generation["n"]) if isinstance(generation, dict) else (0, 0)
 
 
 def _listed(heard: Heard, name: str) -> list[dict[str, Any]]:

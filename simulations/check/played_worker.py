@@ -135,7 +135,7 @@ class _Played:
     async def finish(self, life: list[Moment]) -> None:
         """The job is over; the process takes as long as it took."""
         now = self._now()
-        gone = next((each.at for each in life if each.at > now and each.state in ("", "starting")), now)
+        gone = next((each.at for each in life if each.at > now and each.state in ("", "starting")), now + GONE_WITHIN)
         await self._until(min(gone - SOON, now + GONE_WITHIN))
 
     async def _say(self, heard: Heard) -> None:

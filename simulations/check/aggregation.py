@@ -25,6 +25,8 @@ from heliograph.workers.runtime import Launch, Runtime
 
 Round = tuple[str, int]
 """Job uid and round."""
+CLOSED_WITHIN = 1.0
+LOOK_EVERY = 0.002
 HINT = "begin recording before the job is created, or record with --past"
 
 
@@ -141,6 +143,7 @@ class _PlayedAgent:
                 return
             self._newest = ended | {"ended": True}
         else:
+            await self._closed(task)
             collect = task.get("collect")
             if collect is not None:
                 task = task | {"collect": collect | {"start": max(1, int(collect["start"]) - self._offset)}}
@@ -150,6 +153,18 @@ class _PlayedAgent:
                 await self._stage.loop.settled()  # it asks
                 return
         self._hand()
+
+    async def _closed(self, task: dict[str, Any]) -> None:
+        """A round is asked for because the one before was closed: a moment later, where the clocks differ by one."""
+        before = (self._newest or {}).get("task") or task
+        if (before["job_uid"], before["round"]) == (task["job_uid"], task["round"]) or not before.get("active", True):
+            return
+        deadline = self._stage.loop.time() + CLOSED_WITHIN
+        while self._stage.loop.time() < deadline and not any(
+            (each.payload.get("job_uid"), each.payload.get("round")) == (before["job_uid"], before["round"])
+            for each in self._stage.said
+        ):
+            await self._stage.until(self._stage.loop.time() + LOOK_EVERY)
 
     def _asked(self, message: Message) -> None:
         if (tree_of(message) or {}).get("state") == "hello":

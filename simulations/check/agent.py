@@ -134,11 +134,11 @@ class _PlayedNode:
         return found
 
     def reached(self, heard: Heard) -> float:
-        """When a document is to lie with the broker: one that the agent did not report before its link was cut was
+        """When a document is to lie with the broker: one that had not reached the agent before its link was cut was
         still on its way, and is there when it is back."""
         if heard.topic is topics.TASK:
             for cut, gone in self._cuts:
-                if heard.at <= cut and not self._script.node.observed(heard, gone):
+                if heard.at <= cut and not self._script.node.heard(heard, gone):
                     return cut + SOON
         return heard.at
 

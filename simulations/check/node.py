@@ -55,6 +55,8 @@ class Node:
         self.own = sorted({each["name"] for report in self.reports for each in _listed(report, "datasets")} - told)
         """Data sets that the agent was started with."""
         self._came = self._arrivals()
+        self._done = {(each.data.get("job_uid"), each.data.get("round"))
+                      for each in material.of(topics.MODEL_UPDATE, edge=edge)}  # fmt: skip
 
     def dataset(self, name: str, now: float) -> tuple[float, DatasetIndex] | None:
         """The index that was reported of a data set, and when: the newest by now, else the first one; None where it was
@@ -66,10 +68,16 @@ class Node:
                     found = report.at, DatasetIndex.model_validate(each)
         return found
 
-    def observed(self, desired: Heard, by: float) -> bool:
-        """Whether the agent had reported a desired document, or a newer one, by then."""
+    def heard(self, desired: Heard, by: float) -> bool:
+        """Whether a desired document had reached the agent before its link was seen to be away: it had reported it by
+        then, or afterwards that one and no newer, or what it made of it."""
         order = _order(desired.data.get("generation"))
-        return any(report.at < by and _order(report.data.get("observed")) >= order for report in self.reports)
+        for report in self.reports:
+            observed = _order(report.data.get("observed"))
+            if observed == order or (report.at < by and observed > order):
+                return True
+        return any((task["job_uid"], task["round"]) in self._done
+                   for task in _listed(desired, "tasks") if task.get("active", True))  # fmt: skip
 
     def offers(self) -> tuple[float, dict[str, Any]]:
         """What its workers offered, and when that was reported."""

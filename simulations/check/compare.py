@@ -15,6 +15,7 @@ from typing import Any
 
 from heliograph.bus import topics
 from heliograph.bus.errors import shorten
+from heliograph.simulations.check.align import align
 from heliograph.simulations.check.normal import Told
 
 SHORT = 1.0
@@ -75,6 +76,19 @@ def compare(recorded: Iterable[Said], published: Iterable[Said], end: float) -> 
     return found
 
 
+def told_differences(recorded: Sequence[Told], published: Sequence[Told]) -> list[Difference]:
+    """What differs between a run's two lists."""
+    found = Comparison()
+    mine, theirs = (_by_topic(Said(each.topic, each.payload, 0.0) for each in side) for side in (recorded, published))
+    for topic in sorted({*mine, *theirs}):
+        here, there = (_values(side.get(topic, []), False, 0.0) for side in (mine, theirs))
+        blocks = SequenceMatcher(None, [each.key for each in here], [each.key for each in there], False)
+        for what, i1, i2, j1, j2 in blocks.get_opcodes():
+            if what != "equal":
+                _tell(topic, align(here[i1:i2], there[j1:j2], _far), found)
+    return found.differences
+
+
 def field_differences(expected: Any, got: Any, path: str = "") -> list[tuple[str, str, str]]:
     """Path, expected and got of each leaf that differs."""
     if isinstance(expected, Mapping) and isinstance(got, Mapping):
@@ -111,6 +125,9 @@ class _Value:
     """The last one recorded: the replay goes on for longer, and has to come to it, or beyond it."""
 
 
+Pair = tuple[_Value | None, _Value | None]
+
+
 def _compare_topic(topic: str, recorded: list[Said], published: list[Said], end: float, found: Comparison) -> None:
     level = is_level(topic)
     mine, theirs = _values(recorded, level, end), _values(published, level, end)
@@ -133,40 +150,43 @@ def _compare_topic(topic: str, recorded: list[Said], published: list[Said], end:
             found.published += [Told(topic, each.payload) for each in theirs[j1:j2]]
             continue
         here, there = mine[i1:i2], theirs[j1:j2]
-        kept, kept_there = here, there
         if level:
             around = [each for each in (last, mine[i2] if i2 < len(mine) else None) if each is not None]
             kept = [each for each in here if not _passes(each, [*around, *there], bool(there))]
             kept_there = [each for each in there if not _passes(each, [*around, *here], bool(here))]
-            if not kept or not kept_there:
-                kept = [each for each in kept if each.stood >= SHORT or each.final]
-                kept_there = [each for each in kept_there if each.stood >= SHORT]
+            if kept and kept[-1].final and there and not kept_there:
+                kept_there = [there[-1]]  # the one end against the other
+            pairs = [
+                (one, other) for one, other in align(kept, kept_there, _far)
+                if (one is not None and other is not None) or _counts(one or other)
+            ]  # fmt: skip
         else:
-            kept_there = [each for each in there if not (each.late and not here)]
-        left = {id(each) for each in (*kept, *kept_there)}
+            pairs = [(one, other) for one, other in align(here, there, _far)
+                     if one is not None or other is None or not other.late]  # fmt: skip
+        left = {id(each) for pair in pairs for each in pair}
         passed += sum(id(each) not in left and not each.warm and not each.late for each in (*here, *there))
-        _tell(topic, kept, kept_there, i1 + 1, found)
+        _tell(topic, pairs, found)
     if passed:
         values = "value" if passed == 1 else "values"
         found.notes.append(f"{topic}: {passed} {values} that stood for less than {SHORT:g} s, on one side only")
 
 
-def _tell(topic: str, expected: Sequence[_Value], got: Sequence[_Value], number: int, found: Comparison) -> None:
-    found.recorded += [Told(topic, each.payload) for each in expected]
-    found.published += [Told(topic, each.payload) for each in got]
-    for place in range(max(len(expected), len(got))):
-        one = expected[place] if place < len(expected) else None
-        other = got[place] if place < len(got) else None
-        which = one.number if one is not None else number + place
+def _tell(topic: str, pairs: Iterable[Pair], found: Comparison) -> None:
+    after = 0
+    for one, other in pairs:
+        if one is not None:
+            found.recorded.append(Told(topic, one.payload))
+            after = one.number
+        if other is not None:
+            found.published.append(Told(topic, other.payload))
         if one is not None and other is not None:
             found.differences += [
-                Difference(topic, which, *each) for each in field_differences(one.payload, other.payload)
+                Difference(topic, one.number, *each) for each in field_differences(one.payload, other.payload)
             ]
         else:
-            found.differences.append(
-                Difference(topic, which, "", _text(one.payload if one is not None else _Absent),
-                           _text(other.payload if other is not None else _Absent))
-            )  # fmt: skip
+            number = one.number if one is not None else after or (other.number if other is not None else 0)
+            expected, got = (_text(each.payload if each is not None else _Absent) for each in (one, other))
+            found.differences.append(Difference(topic, number, "", expected, got))
 
 
 def is_level(topic: str) -> bool:
@@ -192,6 +212,16 @@ def _values(said: list[Said], level: bool, end: float) -> list[_Value]:
     if found:
         found[-1].stood = max(0.0, end - since)
     return found
+
+
+def _far(one: _Value, other: _Value) -> float:
+    """How many leaves differ."""
+    return len(field_differences(one.payload, other.payload))
+
+
+def _counts(value: _Value | None) -> bool:
+    """Whether a value that the other side has nothing for may not have been passed over."""
+    return value is not None and (value.stood >= SHORT or value.final)
 
 
 def _passes(value: _Value, others: Sequence[_Value], mixed: bool) -> bool:
@@ -228,4 +258,6 @@ def _by_topic(said: Iterable[Said]) -> dict[str, list[Said]]:
 
 
 def _text(value: Any) -> str:
-    return NOTHING if value is _Absent else shorten(value)
+    if value is _Absent:
+        return NOTHING
+    return shorten(json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list)) else value)

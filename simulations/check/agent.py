@@ -189,8 +189,8 @@ class _PlayedNode:
             world.say(json.dumps(offers))
             return 0
 
-        workers = ("train", "aggregate", "infer")
-        return {f"heliograph.workers.{name}": work for name in workers} | {"heliograph.workers.offers": offer}
+        found: dict[str, Program] = {f"heliograph.workers.{name}": work for name in ("train", "aggregate", "infer")}
+        return found | {"heliograph.workers.offers": offer}
 
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
         bus: MemoryBus
@@ -248,8 +248,8 @@ class _Blobs:
 
 
 def _forwarded(material: Material, edge: str) -> list[Heard]:
-    """The events that the edge's agent has carried to the cloud, each once; what the cloud's own workers say it does not
-    carry."""
+    """The events that the edge's agent has carried to the cloud, each once; what the cloud's own workers say no agent
+    carries."""
     if edge == CLOUD:
         return []
     found: dict[tuple[str, bytes], Heard] = {}

@@ -1,5 +1,5 @@
-"""The aggregation worker under test: assignments and updates in, closed rounds out. Its models have to be the same bits.
-"""
+"""The aggregation worker under test: assignments and updates in, closed rounds out, whose models have to be the same
+bits."""
 
 from __future__ import annotations
 
@@ -222,7 +222,8 @@ def _offset(worker: _Worker, material: Material) -> int:
 
 def _fetchable(updates: list[Heard], material: Material) -> tuple[list[Heard], list[str]]:
     """The updates whose weights are there, and a line about the others."""
-    whole, lost = [], []
+    whole: list[Heard] = []
+    lost: list[Heard] = []
     for each in updates:
         weights = each.data.get("weights") or {}
         there = "inline" in weights or weights.get("digest") in material.weights
@@ -254,5 +255,5 @@ def _without_base(worker: _Worker, closed: list[Heard], material: Material) -> I
         digest = model.get("digest")
         if digest and "inline" not in model and digest not in made and digest not in material.weights:
             made.add(digest)
-            yield (f"model {digest[:12]}, with which round {(task or {}).get('round')} of job {worker.job} began, is not "
-                   "in the trace: record with --with-blobs")  # fmt: skip
+            yield (f"model {digest[:12]}, with which round {(task or {}).get('round')} of job {worker.job} began, is "
+                   "not in the trace: record with --with-blobs")  # fmt: skip

@@ -1,8 +1,8 @@
 """What was recorded against what was published: pure, message by message of each address.
 
 Events have to be the same, in order. Of a last value (a status, a desired or reported document) the distinct values
-have to be, but for one that stood so shortly that the other side may have passed it over: two changes that come together
-are shown as one, or in the other order.
+have to be, but for one that stood so shortly that the other side may have passed it over: two changes that come
+together are shown as one, or in the other order.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def told_differences(recorded: Sequence[Told], published: Sequence[Told]) -> lis
         blocks = SequenceMatcher(None, [each.key for each in here], [each.key for each in there], False)
         for what, i1, i2, j1, j2 in blocks.get_opcodes():
             if what != "equal":
-                _tell(topic, align(here[i1:i2], there[j1:j2], _far), found)
+                _tell(topic, _pairs(here[i1:i2], there[j1:j2]), found)
     return found.differences
 
 
@@ -154,14 +154,14 @@ def _compare_topic(topic: str, recorded: list[Said], published: list[Said], end:
             around = [each for each in (last, mine[i2] if i2 < len(mine) else None) if each is not None]
             kept = [each for each in here if not _passes(each, [*around, *there], bool(there))]
             kept_there = [each for each in there if not _passes(each, [*around, *here], bool(here))]
-            if kept and kept[-1].final and there and not kept_there:
-                kept_there = [there[-1]]  # the one end against the other
+            if kept and kept[-1].final and there and there[-1] not in kept_there[-1:]:
+                kept_there.append(there[-1])  # the one end against the other
             pairs = [
-                (one, other) for one, other in align(kept, kept_there, _far)
+                (one, other) for one, other in _pairs(kept, kept_there)
                 if (one is not None and other is not None) or _counts(one or other)
             ]  # fmt: skip
         else:
-            pairs = [(one, other) for one, other in align(here, there, _far)
+            pairs = [(one, other) for one, other in _pairs(here, there)
                      if one is not None or other is None or not other.late]  # fmt: skip
         left = {id(each) for pair in pairs for each in pair}
         passed += sum(id(each) not in left and not each.warm and not each.late for each in (*here, *there))
@@ -212,6 +212,10 @@ def _values(said: list[Said], level: bool, end: float) -> list[_Value]:
     if found:
         found[-1].stood = max(0.0, end - since)
     return found
+
+
+def _pairs(one: Sequence[_Value], other: Sequence[_Value]) -> list[Pair]:
+    return align(one, other, _far)
 
 
 def _far(one: _Value, other: _Value) -> float:

@@ -216,7 +216,7 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-KINDS: dict[str, Callable[[Path], None | Awaitable[None]]] = {"flaky": flaky, "federated": federated, "joint": joint}
+KINDS: dict[str, Callable[[Path], Awaitable[None] | None]] = {"flaky": flaky, "federated": federated, "joint": joint}
 
 
 def main() -> int:

@@ -67,6 +67,9 @@ class Material:
     end: float = WARM
     problems: list[str] = field(default_factory=list)
     weights: dict[str, bytes] = field(default_factory=dict)
+    _groups: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[tuple[str, ...], list[Heard]]] = field(
+        default_factory=dict
+    )
 
     @staticmethod
     def read(path: Path) -> Material:
@@ -88,10 +91,15 @@ class Material:
 
     def of(self, *wanted: Topic[Any], **params: str) -> list[Heard]:
         """The messages of these topics whose addresses have these parameters, in their order."""
-        return [
-            each for each in self.messages
-            if each.topic in wanted and all(each.params.get(name) == value for name, value in params.items())
-        ]  # fmt: skip
+        patterns = tuple(each.pattern for each in wanted)
+        names = tuple(sorted(params))
+        groups = self._groups.get((patterns, names))
+        if groups is None:  # there may be many edges, and of each is asked
+            groups = self._groups[patterns, names] = {}
+            for each in self.messages:
+                if each.topic.pattern in patterns:
+                    groups.setdefault(tuple(each.params.get(name, "") for name in names), []).append(each)
+        return groups.get(tuple(params[name] for name in names), [])
 
     def edges(self) -> list[str]:
         """Every edge of which the trace tells, by name."""
@@ -112,7 +120,7 @@ class Material:
         try:
             if recorded.body:
                 data = parse(recorded.body, recorded.topic)
-            if is_event(data):
+            if isinstance(data, dict) and is_event(data):
                 event = from_tree(data, recorded.topic)
                 source, data = event.source, event.data
                 told = min(at, found) if (found := self.seconds(event.time)) is not None else at

@@ -135,8 +135,8 @@ class Node:
                     needed[task["worker"], task["job_uid"], task["round"]] = model["digest"]
         found: dict[str, float] = {}
         for report in self.reports:
-            for each in _listed(report, "workers"):
-                digest = needed.get((each["worker"], each["job_uid"], each["round"]))
+            for worker in _listed(report, "workers"):
+                digest = needed.get((worker["worker"], worker["job_uid"], worker["round"]))
                 if digest is not None:
                     found.setdefault(digest, max(0.0, report.at - SOON))
         return found

@@ -54,7 +54,9 @@ class Script:
         self._left[worker].remove(heard)
 
 
-async def play(environment: dict[str, str], world: World, script: Script, until: Until, now: Callable[[], float]) -> int:
+async def play(
+    environment: dict[str, str], world: World, script: Script, until: Until, now: Callable[[], float]
+) -> int:
     """One process of a worker; returns its exit code."""
     launch = Launch.from_environment(environment)
     begun = now()

@@ -101,7 +101,7 @@ class Stage:
     async def _watched(self, process: Process, component: Coroutine[Any, Any, object]) -> None:
         try:
             await component
-        except* (HeliographError, Exception) as errors:
+        except* Exception as errors:
             self.ended += [f"{process.name} ended: {_told(each)}" for each in _flat(errors)]
         finally:
             self.loop.kill(process)

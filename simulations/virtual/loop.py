@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar
+from warnings import catch_warnings
 
 T = TypeVar("T")
 SETTLE_STEPS = 10_000
@@ -202,6 +203,8 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
         return loop.run_until_complete(main(loop))
     finally:
         sys.unraisablehook = lambda unraisable: None  # coroutines that are dropped where they wait
+        warnings = catch_warnings(action="ignore", category=RuntimeWarning)  # and those that nobody will await
+        warnings.__enter__()
         try:
             for handle in (*loop._ready, *loop._scheduled):  # type: ignore[attr-defined]
                 handle.cancel()
@@ -209,6 +212,7 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
                 _drop(task)
             loop.close()
         finally:
+            warnings.__exit__(None, None, None)
             sys.unraisablehook = hook
             gc.set_threshold(*thresholds)
 

@@ -39,7 +39,8 @@ def virtually(wish: Wish) -> Outcome:
 
     plans = edges_of(wish.scenario, wish.seed)
     samples = Samples(wish.scenario.data, [plan.name for plan in plans], wish.seed)
-    learning = Learning(samples, wish.scenario.data.seconds_per_sample, wish.seed)
+    memory = {plan.name: plan.memory_mb for plan in plans}
+    learning = Learning(samples, wish.scenario.data.seconds_per_sample, wish.seed, memory)
     with ExitStack() as stack:
         record = _record(wish, stack)
 

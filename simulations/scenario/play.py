@@ -46,7 +46,7 @@ def virtually(wish: Wish) -> Outcome:
 
         async def main(loop: VirtualLoop) -> Outcome:
             def make(tap: Tap) -> VirtualStage:
-                return VirtualStage(loop, plans, learning, wish.seed, tap)
+                return VirtualStage(loop, plans, learning, wish.seed, wish.scenario.duration, tap)
 
             return await _run(wish, plans, make, NAMING, record).play()
 

@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 SEED ?= 1
 MINUTES ?= 1.5
 
-.PHONY: demo test test-frameworks check bench bench-strict chaos topics format clean
+.PHONY: traces demo test test-frameworks check bench bench-strict chaos topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -30,6 +30,9 @@ bench-strict: .venv/.dev  ## the same, and fail where a target is missed or a fi
 
 chaos: .venv/.dev  ## random faults against real processes, drawn from SEED, for so many MINUTES
 	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES)
+
+traces: .venv/.dev  ## record the golden traces anew
+	$(BIN)/python -m heliograph.simulations.check.golden tests/traces $(ARGS)
 
 topics: .venv/.dev  ## write topics.md anew
 	$(BIN)/heliograph topics --markdown > topics.md

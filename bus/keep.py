@@ -70,6 +70,16 @@ async def unswallowed(call: Awaitable[T]) -> T:
     return result
 
 
+async def within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether an event is set, now or in so many seconds at most."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
 class Background:
     """Tasks that nobody awaits: held while they run, their expected errors said, all cancelled at the end."""
 

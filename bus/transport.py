@@ -6,7 +6,9 @@ Topics here are addresses below the root; the root and the spelling of the trans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -58,14 +60,9 @@ class Link:
     """Whether the transport is connected, and who wants to know when that changes."""
 
     def __init__(self) -> None:
-        self._up = asyncio.Event()
-        self._down = asyncio.Event()
-        self._down.set()
+        self.up = False
+        self._waiting: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[bool], None]] = []
-
-    @property
-    def up(self) -> bool:
-        return self._up.is_set()
 
     def listen(self, listener: Callable[[bool], None]) -> None:
         """Calls ``listener(up)`` at each change, and now where the link is up already."""
@@ -79,22 +76,34 @@ class Link:
     def set(self, up: bool) -> None:
         if up == self.up:
             return
-        first, second = (self._up, self._down) if up else (self._down, self._up)
-        first.set()
-        second.clear()
+        self.up = up
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
         for listener in list(self._listeners):
             listener(up)
 
     async def wait_up(self, timeout: float | None = None) -> None:
         """Returns when connected. Raises Unreachable after ``timeout`` seconds."""
         try:
-            async with asyncio.timeout(timeout):
-                await self._up.wait()
+            async with asyncio.timeout(timeout) if timeout is not None else contextlib.nullcontext():
+                await self._wait(True)
         except TimeoutError:
             raise Unreachable(f"not connected after {timeout:g} s") from None
 
     async def wait_down(self) -> None:
-        await self._down.wait()
+        await self._wait(False)
+
+    async def _wait(self, up: bool) -> None:
+        while self.up != up:
+            changed = asyncio.get_running_loop().create_future()
+            self._waiting.append(changed)
+            try:
+                await changed
+            finally:
+                if changed in self._waiting:
+                    self._waiting.remove(changed)
 
 
 PENDING_BYTES = 64 * 1024 * 1024
@@ -103,7 +112,8 @@ _MESSAGE = 512
 
 
 class Arrivals(AsyncIterator[Message]):
-    """Messages as they arrive, through a bounded queue. Unlike a generator it survives a wait that was cancelled.
+    """Messages as they arrive, through a bounded queue, for one reader. Unlike a generator it survives a wait that was
+    cancelled.
 
     Where the reader is so slow that ``PENDING_BYTES`` wait, what comes is dropped and counted: as from a broker whose
     queue is full, and with the same cure, that what must not be lost is sent again until it is acknowledged.
@@ -111,8 +121,9 @@ class Arrivals(AsyncIterator[Message]):
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._queue: asyncio.Queue[Message] = asyncio.Queue()
+        self._arrived: deque[Message] | None = None
         self._waiting = 0
+        self._reader: asyncio.Future[None] | None = None
 
     def put(self, message: Message) -> None:
         size = len(message.body) + _MESSAGE
@@ -120,10 +131,19 @@ class Arrivals(AsyncIterator[Message]):
             self._bus.dropped += 1
             return
         self._waiting += size
-        self._queue.put_nowait(message)
+        if self._arrived is None:
+            self._arrived = deque()
+        self._arrived.append(message)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     async def __anext__(self) -> Message:
-        message = await self._queue.get()
+        while not self._arrived:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        message = self._arrived.popleft()
+        if not self._arrived:
+            self._arrived = None  # most subscriptions wait for most of the time, and an agent has many
         self._waiting -= len(message.body) + _MESSAGE
         return message
 

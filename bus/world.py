@@ -89,6 +89,9 @@ class World:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex
     """32 hexadecimal digits, never the same twice."""
+    uid: Callable[[str], str] | None = None
+    """In a replay, the uid that the new resource of that key had when it was recorded: the draw of participants, say,
+    goes by it. None, or an empty answer: a new id."""
     new_secret: Callable[[], bytes] = lambda: os.urandom(32)
     rng: random.Random = field(default_factory=random.Random)
     in_thread: Callable[..., Awaitable[Any]] = _in_thread
@@ -105,6 +108,10 @@ class World:
     """Opens an SQLite file, in autocommit mode."""
     say: Callable[[str], None] = _say
     """A line of a worker's log."""
+
+    def new_uid(self, key: str) -> str:
+        """The uid of a new resource, whose key is ``<plural>.<name>``."""
+        return (self.uid(key) if self.uid is not None else "") or self.new_id()
 
     def timestamp(self) -> str:
         """The present as RFC 3339 in UTC, with microseconds."""

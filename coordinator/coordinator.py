@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import Conflict, HeliographError, Refused
-from heliograph.bus.keep import Background, insist, keep_running
+from heliograph.bus.keep import Background, insist, keep_running, within
 from heliograph.bus.payloads import LogRecord, Report, Task
 from heliograph.bus.port import Port, Received
 from heliograph.bus.resources import (
@@ -44,6 +44,8 @@ from heliograph.coordinator.view import View
 
 R = TypeVar("R", bound=Resource)
 RESYNC = 3.0
+RESYNC_CALM = 60.0
+"""The same while no job waits or runs."""
 PRESENCE_KNOWN_WITHIN = 2.0
 
 
@@ -57,6 +59,7 @@ class CoordinatorConfig:
         status: MQTT URL by which retained status is published (the embedded broker's MQTT listener).
         doors: external MQTT brokers: requests are taken there, and status is published.
         name: by which people tell it from another that stands by.
+        patience: by how many times its lease is longer than usual; the same for all of them.
     """
 
     nats: str
@@ -65,12 +68,14 @@ class CoordinatorConfig:
     doors: tuple[str, ...] = ()
     root: str = DEFAULT_ROOT
     name: str = "coordinator"
+    patience: float = 1.0
 
 
 class Coordinator:
     """One coordinator process. It stands by while another leads; what it knows it reads anew each time it leads."""
 
     def __init__(self, config: CoordinatorConfig, world: World, out: Callable[[str], None] = print) -> None:
+        self._config = config
         self._world = world
         self._out = out
         self._source = f"cloud/coordinator/{world.new_id()}"
@@ -88,6 +93,8 @@ class Coordinator:
         """Nothing is known yet: what a coordinator knew when it led before may have changed since."""
         self._board = StatusBoard(self._mqtt, self._world, self._source)
         self._reports_read = asyncio.Event()
+        self._stirred = asyncio.Event()
+        """Set when a request has changed something."""
         self._locks: dict[str, asyncio.Lock] = {}
         self._background = Background(self._out)
 
@@ -98,7 +105,8 @@ class Coordinator:
         try:
             await self._bus.link.wait_up()
             held = await insist(lambda: self._bus.kv("coordinator"), self._world, self._out)
-            lease = Lease(held, self._world, self._name, self._source.rpartition("/")[2], self._stands_by, self._out)
+            lease = Lease(held, self._world, self._name, self._source.rpartition("/")[2], self._stands_by, self._out,
+                          self._config.patience)  # fmt: skip
             while True:
                 await lease.lead(self._lead)
                 self._out("warning: the lease was not renewed in time; another coordinator may lead now")
@@ -207,10 +215,15 @@ class Coordinator:
         """What a lost message would have told: closed rounds, presence, documents that could not be written."""
         self._edges.look_at_all()
         while True:
+            self._stirred.clear()
             await self._jobs.catch_up()
             self._edges.look_again()
             await self._looks.wait()
-            await self._world.sleep(RESYNC)
+            calm = self._jobs.all_ended and not self._desired.behind
+            if calm:
+                await within(self._stirred, RESYNC_CALM)
+            else:
+                await self._world.sleep(RESYNC)
 
     # what follows
 
@@ -239,12 +252,13 @@ class Coordinator:
         for found in (*self._jobs.desired(view), *self._services.desired(view)):
             for edge, tasks in found.items():
                 wanted.setdefault(edge, []).extend(tasks)
-        datasets = self._store.all(Dataset)
+        datasets = [each for each in self._store.all(Dataset) if each.spec.url is not None]
         await self._desired.write({edge: (tasks, datasets_of(edge, datasets)) for edge, tasks in wanted.items()})
 
     async def _changed(self, resource: Resource) -> None:
         """A request created or changed a resource."""
         self._board.show(resource)
+        self._stirred.set()
         await self._looks.wait()
 
     async def _removed(self, resource: Resource) -> None:

@@ -6,7 +6,7 @@ nothing changed. ``desired_tasks`` says what each edge shall do at that point.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heliograph.bus.names import join_labels
@@ -22,8 +22,9 @@ from heliograph.bus.resources import (
     RoundRecord,
     condition,
 )
-from heliograph.bus.resources.base import Scalar
-from heliograph.coordinator.selection import Missing, draw, select, worker_of
+from heliograph.bus.resources.base import Parameter, Scalar
+from heliograph.bus.resources.federated_task import WorkerSpec
+from heliograph.coordinator.selection import Missing, draw, select
 from heliograph.coordinator.view import View
 
 FRUITLESS_ROUNDS = 3
@@ -203,17 +204,12 @@ def training_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, An
     status = task.status
     asked = status.participants if status.step in ("initialising", "training") else []
     active = frozenset(asked)
-    alike: dict[str, tuple[ScriptSpec | None, str | None, dict[str, Scalar]]] = {}
+    declared = {each.name: each.worker_spec for each in task.spec.training_workers}
+    repeated = [each.worker_spec for each in task.spec.training_workers if not each.node_name][-1:]
+    script, parameters, defaults = _script(task), _parameters(task, algorithms), _defaults(task, algorithms)
     found: dict[str, list[Task]] = {}
     for worker, edge in sorted(status.assignments.items()):
-        declared = worker_of(task, worker)
-        if declared.name not in alike:
-            alike[declared.name] = (
-                _script(task, worker),
-                declared.worker_spec.framework_type,
-                _parameters(task, algorithms, worker),
-            )
-        script, framework, parameters = alike[declared.name]
+        own = declared.get(worker) or repeated[0]
         one = Task(
             worker=join_labels(task.name, worker),
             role="train",
@@ -221,10 +217,10 @@ def training_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, An
             job_uid=task.metadata.uid,
             round=status.round if edge in active else 0,
             model=status.model if edge in active else None,
-            script=script,
+            script=_named(own) or script,
             dataset=status.datasets.get(edge) or None,
-            framework=framework,
-            parameters=parameters,
+            framework=own.framework_type,
+            parameters=defaults | _values(own.parameters) if own.parameters else parameters,
             active=edge in active,
         )
         found.setdefault(edge, []).append(one)
@@ -255,7 +251,7 @@ def _aggregation(task: FederatedTask, view: View) -> Task:
         job_uid=uid,
         round=status.round,
         model=status.model,
-        parameters={each.key: each.value for each in algorithm.parameters if each.value is not None},
+        parameters=_values(algorithm.parameters),
         algorithm=algorithm.aggregation_algorithm,
         collect=collect,
     )
@@ -274,40 +270,45 @@ def _evaluation(task: FederatedTask, view: View) -> Task:
         job_uid=task.metadata.uid,
         round=status.model_round,
         model=status.model if due else None,
-        script=_script(task, ""),
+        script=_script(task),
         dataset=worker.dataset.name,
-        parameters=_parameters(task, view.algorithms(), ""),
+        parameters=_parameters(task, view.algorithms()),
         active=due,
     )
 
 
-def _script(task: FederatedTask, worker: str) -> ScriptSpec | None:
-    """The worker's own script, or that of the first worker that names one."""
-    specs = [each.worker_spec for each in task.spec.training_workers]
-    if worker:
-        specs.insert(0, worker_of(task, worker).worker_spec)
-    for spec in specs:
-        if spec.train_script_boot_file:
-            return ScriptSpec(directory=spec.train_script_dir or "", boot_file=spec.train_script_boot_file)
-    return None
+def _script(task: FederatedTask) -> ScriptSpec | None:
+    """That of the first worker that names one."""
+    return next((found for each in task.spec.training_workers if (found := _named(each.worker_spec))), None)
 
 
-def _parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]], worker: str) -> dict[str, Scalar]:
-    """The algorithm's defaults, then the task's values, then the worker's own."""
+def _named(spec: WorkerSpec) -> ScriptSpec | None:
+    """The script that a worker names itself."""
+    if not spec.train_script_boot_file:
+        return None
+    return ScriptSpec(directory=spec.train_script_dir or "", boot_file=spec.train_script_boot_file)
+
+
+def _defaults(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
+    """The algorithm's defaults, then the task's values."""
     algorithm = task.spec.aggregation_worker.worker_spec
     schema = algorithms.get(algorithm.aggregation_algorithm, {}).get("properties", {})
     found: dict[str, Scalar] = {key: each["default"] for key, each in schema.items() if each.get("default") is not None}
-    layers = [algorithm.parameters]
+    return found | _values(algorithm.parameters)
+
+
+def _parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
+    """Of who has none of their own: the defaults, then what the first worker with parameters has."""
     first = next((each.worker_spec for each in task.spec.training_workers if each.worker_spec.parameters), None)
-    own = worker_of(task, worker).worker_spec if worker else None
-    layers.append(own.parameters if own is not None and own.parameters else first.parameters if first else [])
-    for layer in layers:
-        found |= {each.key: each.value for each in layer if each.value is not None}
-    return found
+    return _defaults(task, algorithms) | (_values(first.parameters) if first is not None else {})
+
+
+def _values(parameters: Sequence[Parameter]) -> dict[str, Scalar]:
+    return {each.key: each.value for each in parameters if each.value is not None}
 
 
 def _every(task: FederatedTask, view: View) -> int:
-    value = _parameters(task, view.algorithms(), "").get("rounds_between_validations", 1)
+    value = _parameters(task, view.algorithms()).get("rounds_between_validations", 1)
     return value if isinstance(value, int) and value > 0 else 1
 
 

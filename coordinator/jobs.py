@@ -48,6 +48,11 @@ class Jobs:
         newest = await self._last("EVALUATIONS")
         self._evaluations_from = min((task.status.evaluations_from for task in self._running()), default=newest + 1)
 
+    @property
+    def all_ended(self) -> bool:
+        """Whether no job waits or runs."""
+        return all(task.status.phase in ENDED for task in self._shared.store.all(FederatedTask))
+
     async def follow_aggregations(self) -> None:
         async with self._port.subscribe(topics.AGGREGATION, lambda error: self._shared.warn(str(error))) as received:
             async for each in received:

@@ -51,11 +51,11 @@ class Seen:
         except (ValueError, KeyError, TypeError):  # not ours to read: whoever wrote it has to renew it
             return Seen(entry.revision, "an unknown program", "unknown", now)
 
-    def free_in(self, incarnation: str, now: float) -> float:
+    def free_in(self, incarnation: str, now: float, patience: float = 1.0) -> float:
         """Seconds until ``incarnation`` may take the lease; 0: now."""
         if self.incarnation in ("", incarnation):
             return 0.0
-        return max(0.0, self.since + TAKEN - now)
+        return max(0.0, self.since + TAKEN * patience - now)
 
 
 class Lease:
@@ -65,11 +65,12 @@ class Lease:
         name: by which people know this coordinator.
         incarnation: tells it from every other process, also of that name.
         stands_by: called with the holder's name when another is found to lead.
+        patience: by how many times all its times are longer; the same for all coordinators.
     """
 
     def __init__(
         self, kv: KeyValue, world: World, name: str, incarnation: str, stands_by: Callable[[str], None],
-        warn: Callable[[str], None],
+        warn: Callable[[str], None], patience: float = 1.0,
     ) -> None:  # fmt: skip
         self._kv = kv
         self._world = world
@@ -77,6 +78,7 @@ class Lease:
         self._mine = json.dumps({"holder": name, "incarnation": incarnation}).encode()
         self._stands_by = stands_by
         self._warn = warn
+        self._patience = patience
         self._revision = 0
         self._until = 0.0
 
@@ -88,7 +90,7 @@ class Lease:
         await self._take()
         working = asyncio.ensure_future(work())
         try:
-            while not (await asyncio.wait({working}, timeout=RENEWED_EVERY))[0]:
+            while not (await asyncio.wait({working}, timeout=RENEWED_EVERY * self._patience))[0]:
                 if not await self._renew():
                     break
             else:
@@ -104,7 +106,7 @@ class Lease:
                 changed.clear()
                 entry = await insist(lambda: self._kv.get(KEY), self._world, self._warn)
                 seen = seen.observe(entry, self._world.monotonic())
-                wait = seen.free_in(self._incarnation, self._world.monotonic())
+                wait = seen.free_in(self._incarnation, self._world.monotonic(), self._patience)
                 if not wait:
                     sent = self._world.monotonic()
                     try:
@@ -114,7 +116,7 @@ class Lease:
                     except Unreachable:
                         await self._world.sleep(AGAIN)
                         continue
-                    self._until = sent + HELD
+                    self._until = sent + HELD * self._patience
                     return
                 if told != seen.incarnation:
                     told = seen.incarnation
@@ -137,7 +139,7 @@ class Lease:
                     except Unreachable:
                         await self._world.sleep(AGAIN)
                     else:
-                        self._until = sent + HELD
+                        self._until = sent + HELD * self._patience
                         return True
         except TimeoutError:
             return False

@@ -75,14 +75,6 @@ def draw(task: FederatedTask, round: int, view: View) -> list[str]:
     return sorted(seeded(f"{uid}/{round}").sample(pool, number))
 
 
-def worker_of(task: FederatedTask, worker: str) -> TrainingWorker:
-    """The declared worker behind an assignment; a repeated one stands for the last without a node."""
-    for each in task.spec.training_workers:
-        if each.name == worker:
-            return each
-    return [each for each in task.spec.training_workers if not each.node_name][-1]
-
-
 def _missing_cloud(task: FederatedTask, view: View) -> Iterator[str]:
     spec = task.spec
     model = spec.aggregation_worker.model.name

@@ -55,6 +55,7 @@ class Services:
             for service in found:
                 await self._look_at(service)
             await self._world.sleep(COUNTED_EVERY)
+            await self._statistics.wait()
 
     async def look(self) -> None:
         """What the edges' presence and reports, and the models, mean for each service."""

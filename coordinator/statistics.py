@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pydantic import ValidationError
 
 from heliograph.bus.errors import Refused
+from heliograph.bus.keep import within
 from heliograph.bus.payloads import InferenceStats
 from heliograph.bus.port import Received
 from heliograph.bus.resources import JointInferenceService
@@ -39,6 +40,7 @@ class Statistics:
         self._counts: dict[str, dict[tuple[str, str], WorkerCounts]] = {}
         self._due: dict[Key, float] = {}
         self._news: dict[str, None] = {}
+        self._heard = asyncio.Event()
         self.known = asyncio.Event()
         """Set once the newest message of each worker has been read."""
 
@@ -73,10 +75,18 @@ class Statistics:
                 if message.sequence >= newest:
                     self.known.set()
 
+    async def wait(self) -> None:
+        """Returns when there are news, or something is due to be written."""
+        if self._due and not self._news:
+            await within(self._heard, max(0.0, min(self._due.values()) - self._world.monotonic()))
+        elif not self._news:
+            await self._heard.wait()
+
     def take_news(self) -> list[str]:
         """The uids of the services of which something was heard since this was asked last."""
         news = list(self._news)
         self._news.clear()
+        self._heard.clear()
         return news
 
     def numbers(self, uid: str, replicas: Collection[str]) -> Numbers:
@@ -117,6 +127,7 @@ class Statistics:
             return
         workers[place] = counts
         self._news[uid] = None
+        self._heard.set()
         restarted = known is not None and stats.incarnation not in known.incarnations
         now = self._world.monotonic()
         key = (uid, *place)

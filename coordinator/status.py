@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from heliograph.bus.errors import HeliographError
@@ -14,6 +15,8 @@ from heliograph.bus.transport import Bus
 from heliograph.bus.world import World
 
 AGAIN = 0.2
+SHOWN = 100
+"""Entries of a list or mapping in a status that would be too large to publish."""
 AT_MOST_EVERY = 0.05
 """Seconds between two sweeps: a round may take less, and nobody reads so fast."""
 
@@ -81,11 +84,18 @@ class StatusBoard:
         resource = self._values[address]
         if resource is None:
             return b""
+        tree = public(resource)
+        body = self._encoded(address, tree)
+        if len(body) > STATUS.max_size:  # a task on ten thousand edges; who wants all of it asks for the resource
+            body = self._encoded(address, shortened(tree))
+        return body
+
+    def _encoded(self, address: str, tree: dict[str, Any]) -> bytes:
         event = Event(
             id=self._world.new_id(),
             source=self._source,
             type=STATUS.type,
-            data=public(resource),
+            data=tree,
             time=self._world.timestamp(),
             subject=address,
         )
@@ -96,6 +106,22 @@ def public(resource: Resource) -> dict[str, Any]:
     """A resource as people see it: weights by digest, never their bytes."""
     tree = dump(resource)
     _drop_inline(tree)
+    return tree
+
+
+def shortened(tree: Any, where: str = "", cut: dict[str, int] | None = None) -> Any:
+    """A resource of which lists and mappings show their first entries only; ``status.shortened`` says which, and how
+    many entries they have."""
+    noted: dict[str, int] = {} if cut is None else cut
+    if isinstance(tree, (dict, list)) and len(tree) > SHOWN:
+        noted[where] = len(tree)
+        tree = dict(islice(tree.items(), SHOWN)) if isinstance(tree, dict) else tree[:SHOWN]
+    if isinstance(tree, dict):
+        tree = {key: shortened(value, f"{where}.{key}".lstrip("."), noted) for key, value in tree.items()}
+    elif isinstance(tree, list):
+        tree = [shortened(value, where, noted) for value in tree]
+    if cut is None:
+        tree["status"] = {**tree.get("status", {}), "shortened": noted}
     return tree
 
 

@@ -47,7 +47,7 @@ class ResourceStore:
             raise Conflict(f"{_key(resource)} exists")
         metadata = resource.metadata.model_copy(
             update={
-                "uid": self._world.new_id(),
+                "uid": self._world.new_uid(_key(resource)),
                 "generation": 1,
                 "creation_timestamp": self._world.timestamp(),
                 "resource_version": "",

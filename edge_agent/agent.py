@@ -13,7 +13,7 @@ from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import decode
-from heliograph.bus.keep import Background, keep_running
+from heliograph.bus.keep import Background, keep_running, within
 from heliograph.bus.names import require_label
 from heliograph.bus.payloads import Assignment, Desired, Generation, Report, Task
 from heliograph.bus.permissions import inbox_of, upload_bucket
@@ -21,6 +21,7 @@ from heliograph.bus.port import Port, Received
 from heliograph.bus.resources.base import WeightsRef
 from heliograph.bus.topics import DEFAULT_ROOT
 from heliograph.bus.world import World
+from heliograph.edge_agent.ahead import Ahead
 from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway
@@ -45,7 +46,8 @@ from heliograph.edge_agent.strays import Strays
 from heliograph.edge_agent.supervisor import Limits, Supervisor, Worker
 
 RESYNC = 5.0
-"""A lost message can delay nothing for longer than this."""
+RESYNC_CALM = 300.0
+"""Seconds after which the newest document is read again, and most of them where nothing has been new for long."""
 REPORT_EVERY = 0.2
 ASSIGN_AGAIN = 1.0
 
@@ -112,6 +114,7 @@ class Agent:
             world, config.state / "workers", environment, config.limits, self._wake, self._log.worker_said
         )
         self._models = ModelStore(config.state / "models", self._cloud.bus, world, self._wake, self._log.warn)
+        self._ahead = Ahead(self._cloud, self._models.fetch, self._log.warn)
         self._inventory = Inventory(
             config.datasets, config.data, config.state, world, self._background, self._wake, self._log.warn
         )
@@ -133,6 +136,7 @@ class Agent:
         self._holds: dict[str, Hold] = {}
         self._changed = asyncio.Event()
         self._to_report = asyncio.Event()
+        self._news = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled. Neither broker need be there. Raises HeliographError where it can not go on."""
@@ -152,7 +156,6 @@ class Agent:
                     self._follow_workers,
                     self._report_for_ever,
                     self._forwarder.run,
-                    self._follow_aggregations,
                     self._inventory.index_own,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
@@ -164,6 +167,7 @@ class Agent:
         finally:
             await self._background.close()
             await self._supervisor.close()
+            await self._ahead.close()
             await self._models.close()
             for port in {id(self._cloud): self._cloud, id(self._node): self._node}.values():
                 await port.bus.close()
@@ -179,12 +183,18 @@ class Agent:
                 self._take_desired(each)
 
     async def _resync(self) -> None:
+        """Again after as long as nothing was new: what a lost message would have told comes no later than that."""
+        wait = RESYNC
         while True:
-            await self._world.sleep(RESYNC)
+            self._news.clear()
+            if await within(self._news, wait):
+                wait = RESYNC
+                continue
             await self._read_desired()
             if self._node.bus.durable:  # NATS delivers at most once: whether a worker has heard its task nobody knows
                 self._supervisor.forget_assignments()
             self._wake()
+            wait = RESYNC if self._holds else min(2 * wait, RESYNC_CALM)
 
     async def _read_desired(self) -> None:
         try:
@@ -202,6 +212,7 @@ class Agent:
         if desired.edge != self._edge or desired.generation.order <= self._desired.generation.order:
             return
         self._desired = desired
+        self._news.set()
         self._wake()
         # after the work is under way: losing it to a crash costs one read of the newest document
         self._background.spawn(self._journal.save("desired", received.message.body))
@@ -224,6 +235,7 @@ class Agent:
     def _reconcile(self) -> None:
         desired = self._desired
         self._inventory.tell(desired.datasets)
+        self._ahead.follow(desired.tasks)
         running = {name: worker.seen() for name, worker in self._supervisor.workers.items()}
         actions = decide(desired.tasks, running, self._inventory.datasets, self._models, self.config.code)
         holds = {}
@@ -284,18 +296,6 @@ class Agent:
             async for each in received:
                 state = each.payload
                 self._supervisor.said(state.worker, state.state, state.detail)
-
-    async def _follow_aggregations(self) -> None:
-        """A hint: the next model can be fetched before the desired document names it."""
-        async with self._cloud.subscribe(topics.AGGREGATION, lambda error: None) as received:
-            async for each in received:
-                model = each.payload.model
-                if model is None or model.inline is not None:
-                    continue
-                if any(
-                    task.job_uid == each.payload.job_uid and task.role != "aggregate" for task in self._desired.tasks
-                ):
-                    self._models.fetch(model)
 
     # to the cloud
 

@@ -79,28 +79,31 @@ class Forwarder:
         while True:
             await self._bus.link.wait_up()
             try:
-                window = self._journal.read(lane, done, WINDOW, WINDOW_BYTES)
-                if window.through == done:
-                    await self._journal.wait_grown(lane)
-                    continue
-                batches, through = _batches(window.events, window.through, self._uploads)
-                for batch in batches:
-                    left = await self._not_yet_stored(lane, batch) if unsure else batch
-                    await self._send(lane, left)
+                through = await self._forward_window(lane, done, unsure)
             except Conflict:
                 unsure = True  # some of it was stored by an earlier attempt
-                continue
             except (HeliographError, OSError) as error:
                 unsure = True  # whether it was stored nobody knows, until the cloud is asked
                 if str(error) != said and self._bus.link.up:
                     said = str(error)
                     self._warn(f"forwarding: {said}; trying again")
                 await self._pause()
-                continue
-            unsure, said = False, ""
-            self._journal.stored(sum(len(batch) for batch in batches))
-            done = self._done[lane] = through
-            self._to_forget.set()
+            else:
+                if through == done:
+                    await self._journal.wait_grown(lane)
+                    continue
+                unsure, said = False, ""
+                done = self._done[lane] = through
+                self._to_forget.set()
+
+    async def _forward_window(self, lane: int, done: int, unsure: bool) -> int:
+        """Sends what comes next behind number ``done``. Returns up to which number the cloud has it now."""
+        window = self._journal.read(lane, done, WINDOW, WINDOW_BYTES)
+        batches, through = _batches(window.events, window.through, self._uploads)
+        for batch in batches:
+            await self._send(lane, await self._not_yet_stored(lane, batch) if unsure else batch)
+        self._journal.stored(sum(len(batch) for batch in batches))
+        return through
 
     async def _pause(self) -> None:
         """Not after the link has gone: what waits is sent at once when it is back."""

@@ -66,6 +66,7 @@ class Gateway:
                 except Refused as error:
                     self.refusals += 1
                     self._refused(message.topic, error)
+                del message  # not held while the next one is awaited
                 await self._journal.room()
 
     def _take(self, message: Message) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from heliograph.bus.broker import die_with_parent
+from heliograph.bus.keep import within
 from heliograph.bus.payloads import Task
 from heliograph.bus.world import Process, World
 from heliograph.edge_agent.reconcile import Running, State
@@ -100,7 +101,7 @@ class Supervisor:
         if worker.process is None:
             assert worker.watching is not None
             worker.watching.cancel()
-        elif not await _within(worker.ended, GRACE):
+        elif not await within(worker.ended, GRACE):
             await self._end(worker)
         self.workers.pop(name, None)
         self.sweep(self.workers)
@@ -151,7 +152,7 @@ class Supervisor:
     async def _end(self, worker: Worker) -> None:
         assert worker.process is not None
         _signal(worker.process.terminate)
-        if not await _within(worker.ended, GRACE):
+        if not await within(worker.ended, GRACE):
             _signal(worker.process.kill)
             await worker.ended.wait()
 
@@ -225,15 +226,6 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
         if not line:
             return
         yield line.decode(errors="replace").rstrip("\r\n")[:65536]
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 def _signal(send: Callable[[], None]) -> None:

@@ -78,20 +78,9 @@ class Split:
             return [np.sort(part) for part in np.split(rng.permutation(len(labels)), np.cumsum(sizes)[:-1])]
         if not self.by_label:
             return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), count)]
-        drawn = self._by_share(labels, count, rng) if self.labels is None else _dealt(labels, count, self.labels, rng)
+        drawn = _dealt(labels, count, self.labels, rng) if self.labels else _shared(labels, count, self.alpha or 1, rng)
         _fill(drawn)
         return [np.array(sorted(part), np.int64) for part in drawn]
-
-    def _by_share(self, labels: Array, count: int, rng: np.random.Generator) -> list[list[int]]:
-        import numpy as np
-
-        drawn: list[list[int]] = [[] for _ in range(count)]
-        for each in np.unique(labels):
-            places = rng.permutation(np.flatnonzero(labels == each))
-            sizes = rng.multinomial(len(places), rng.dirichlet([self.alpha] * count))
-            for part, chosen in zip(drawn, np.split(places, np.cumsum(sizes)[:-1]), strict=True):
-                part.extend(chosen.tolist())
-        return drawn
 
 
 def held_out(samples: int, share: float, seed: int) -> tuple[Array, Array]:
@@ -109,9 +98,22 @@ def _zipf(samples: int, count: int, exponent: float) -> Array:
 
     shares = np.arange(1, count + 1, dtype=np.float64) ** -exponent
     free = samples - count * SMALLEST
-    sizes = SMALLEST + np.floor(free * shares / shares.sum()).astype(np.int64)
+    sizes: Array = SMALLEST + np.floor(free * shares / shares.sum()).astype(np.int64)
     sizes[0] += samples - sizes.sum()
     return sizes
+
+
+def _shared(labels: Array, count: int, alpha: float, rng: np.random.Generator) -> list[list[int]]:
+    """Of each class every part has its share, drawn from Dirichlet(alpha)."""
+    import numpy as np
+
+    drawn: list[list[int]] = [[] for _ in range(count)]
+    for each in np.unique(labels):
+        places = rng.permutation(np.flatnonzero(labels == each))
+        sizes = rng.multinomial(len(places), rng.dirichlet([alpha] * count))
+        for part, chosen in zip(drawn, np.split(places, np.cumsum(sizes)[:-1]), strict=True):
+            part.extend(chosen.tolist())
+    return drawn
 
 
 def _dealt(labels: Array, count: int, each: int, rng: np.random.Generator) -> list[list[int]]:

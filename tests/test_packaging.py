@@ -132,7 +132,12 @@ def test_the_metadata(metadata: Message, wheel: dict[str, bytes]) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert "# Heliograph" in str(metadata.get_payload())
     [entry_points] = [text.decode() for name, text in wheel.items() if name.endswith("entry_points.txt")]
-    assert entry_points.split() == ["[console_scripts]", "heliograph", "=", "heliograph.cli.main:main"]
+    assert [line for line in entry_points.splitlines() if line] == [
+        "[console_scripts]",
+        "heliograph = heliograph.cli.main:main",
+        "[pytest11]",
+        "heliograph.testing.plugin = heliograph.testing.plugin",
+    ]
 
 
 def test_the_extras(metadata: Message) -> None:

@@ -192,6 +192,9 @@ class Aggregator:
             self._world.say(f"late: {edge}: {reason}")
         elif judgement == "uninvited":
             self._uninvited.setdefault(edge, (received, sequence))
+        elif judgement == "foreign":
+            collection.foreign.append(NotCounted(edge=edge, round=update.round, reason=reason[:1000]))
+            self._world.say(f"refused: {edge}: {reason}")
         elif judgement == "refused":
             collection.refuse(edge, update.round, reason, _blob_of(update))
             self._world.say(f"refused: {edge}: {reason}")
@@ -304,7 +307,7 @@ class Aggregator:
             counted={edge: staged[edge].update.weights.digest for edge in sorted(staged)},
             num_samples=sum(each.num_samples for each in staged.values()),
             metrics=_mean_metrics(staged),
-            refused=collection.refused[:1000],
+            refused=[*collection.refused, *collection.foreign][:1000],
             late=collection.late[:1000],
             duplicates=collection.duplicates,
             duration_seconds=round(self._world.monotonic() - collection.began, 6),

@@ -10,7 +10,7 @@ from typing import Literal
 
 from heliograph.bus.payloads import ModelUpdate, Refused, RoundSpec
 
-Judgement = Literal["stage", "duplicate", "late", "ahead", "uninvited", "refused"]
+Judgement = Literal["stage", "duplicate", "late", "ahead", "uninvited", "refused", "foreign"]
 CloseReason = Literal["complete", "quorum", "deadline"]
 
 
@@ -43,6 +43,8 @@ class Collection:
     staged: dict[str, Staged] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
     late: list[Refused] = field(default_factory=list)
+    foreign: list[Refused] = field(default_factory=list)
+    """What names another job of the same name, an earlier one's say: its edge has not answered by it."""
     duplicates: int = 0
 
     def judge(self, update: ModelUpdate, edge: str) -> tuple[Judgement, str]:
@@ -50,7 +52,7 @@ class Collection:
         if update.edge != edge:
             return "refused", f"field edge: expected {edge}, whose topic it came on, got {update.edge}"
         if update.job_uid != self.job_uid:
-            return "refused", f"field job_uid: expected this job's {self.job_uid}, got {update.job_uid}"
+            return "foreign", f"field job_uid: expected this job's {self.job_uid}, got {update.job_uid}"
         if update.round < self.round:
             return "late", f"round {update.round} was closed already; round {self.round} is open"
         if update.round == self.round + 1:
@@ -80,6 +82,9 @@ class Collection:
             return "deadline" if enough and now >= self.deadline else None
         if self.spec.quorum is not None and counted >= self.spec.quorum:
             return "quorum"
+        if now < self.deadline and counted + len(self.refused) < min(len(self.spec.participants),
+                                                                     len(self.spec.reachable) or 1 << 30):  # fmt: skip
+            return None  # of a thousand participants each update is looked at here
         answered = self.staged.keys() | {each.edge for each in self.refused if each.round == self.round}
         if set(self.spec.participants) <= answered:
             return "complete"

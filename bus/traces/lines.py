@@ -90,7 +90,7 @@ def message_of(tree: Mapping[str, Any], name: str, number: int) -> Recorded:
         raise _refusal(name, number, str(unknown[0]), f"one of {', '.join(sorted(_MESSAGE_KEYS))}", "another field")
     topic = tree.get("topic")
     if not isinstance(topic, str) or not 0 < len(topic.encode(errors="replace")) <= 65535 or _lone(topic):
-        raise _refusal(name, number, "topic", "an address below the root", topic)
+        raise _refusal(name, number, "topic", "an address below the root", ascii(topic))
     log_time = _time(tree.get("log_time"), name, number, "log_time")
     publish_time = _time(tree.get("publish_time", log_time), name, number, "publish_time")
     try:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import json
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from nats.aio.msg import Msg
 
 from heliograph.bus import topics
 from heliograph.bus.errors import Forbidden, HeliographError, NobodyAnswers, Refused
@@ -67,7 +70,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Pulled:
-    """A stream's messages: those up to ``old`` the broker held before."""
+    """A stream's messages; of one of last values, those up to ``old`` the broker held before."""
 
     puller: Puller
     old: int
@@ -81,6 +84,7 @@ class Recorder:
         patterns: addresses that are recorded. On NATS, ``#`` is every declared topic.
         most: messages after which it stops by itself; 0: none.
         blobs: takes along what the messages name.
+        past: begins with the events that streams hold from before, in the order of their times.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Recorder:
         patterns: Sequence[str] = ("#",),
         most: int = 0,
         blobs: BlobTaker | None = None,
+        past: bool = False,
     ) -> None:
         self.outcome = Outcome()
         self.ready = asyncio.Event()
@@ -102,6 +107,7 @@ class Recorder:
         self._wanted = wanted_by(patterns)
         self._most = most
         self._blobs = blobs
+        self._past = past
         self._stopping = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
         self._down_since: float | None = None
@@ -119,6 +125,8 @@ class Recorder:
             self._bus.link.listen(self._on_link)
             stack.callback(self._bus.link.forget, self._on_link)
             self.ready.set()
+            if self._past:
+                await self._take_past(pulled)
             takers: list[Awaitable[None]] = [self._pull(each) for each in pulled]
             if passing is not None:
                 takers.append(self._take(passing))
@@ -158,12 +166,12 @@ class Recorder:
                         self.outcome.unstored.append(topic.pattern)
                     continue
                 assert topic.stream is not None
-                begin = 1 if topic.stream.last_value else last + 1
+                begin = 1 if topic.stream.last_value or self._past else last + 1
                 for pattern in apart(chosen):
                     puller = Puller(self._bus, pattern, "", begin, WINDOW, WINDOW_BYTES)
                     stack.push_async_callback(puller.end)
                     await puller.begin()
-                    pulled.append(_Pulled(puller, last))
+                    pulled.append(_Pulled(puller, last if topic.stream.last_value else 0))
             passing += [each for each in self._patterns if not list(topics.find_by_filter(each))]
         else:
             passing = list(self._patterns)
@@ -203,12 +211,28 @@ class Recorder:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
+    async def _take_past(self, pulled: Sequence[_Pulled]) -> None:
+        """One stream after the other would leave a file of which each part spans all times."""
+        left = [await each.puller.behind() for each in pulled]
+        heads = [(found[2], place, found) for place, each in enumerate(pulled) if left[place]
+                 for found in [await each.puller.delivery()]]  # fmt: skip
+        heapq.heapify(heads)
+        while heads and not self._stopping.is_set():
+            _, place, found = heads[0]
+            self._record_pulled(pulled[place], found)
+            left[place] -= 1
+            if left[place]:
+                following = await pulled[place].puller.delivery()
+                heapq.heapreplace(heads, (following[2], place, following))
+            else:
+                heapq.heappop(heads)
+
     async def _pull(self, pulled: _Pulled) -> None:
         while True:
-            await self._pull_one(pulled)
+            self._record_pulled(pulled, await pulled.puller.delivery())
 
-    async def _pull_one(self, pulled: _Pulled) -> None:
-        message, sequence, time = await pulled.puller.delivery()
+    def _record_pulled(self, pulled: _Pulled, found: tuple[Msg, int, int]) -> None:
+        message, sequence, time = found
         address = self._bus.address(message.subject)  # type: ignore[attr-defined]
         self._record(address, message.data, time, message.headers or {}, sequence <= pulled.old)
 
@@ -248,7 +272,7 @@ class Recorder:
                     await self._bus.settle()
                 for each in pulled:
                     for _ in range(await each.puller.behind()):
-                        await self._pull_one(each)
+                        self._record_pulled(each, await each.puller.delivery())
                 while passing is not None:
                     try:
                         async with asyncio.timeout(_QUIET):

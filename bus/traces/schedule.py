@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from heliograph.bus import topics
 from heliograph.bus.errors import Refused
@@ -37,14 +38,16 @@ class Choice:
         return lambda address: (topic := topics.lookup(address)[0]) is None or is_told(topic)
 
 
-def is_told(topic: Topic[object]) -> bool:  # type: ignore[type-var]
-    """Whether a topic's messages are told again where nobody names them: what edges and devices report from outside.
+def is_told(topic: Topic[Any]) -> bool:
+    """Whether a topic's messages are told again where nobody names them: what edges and devices observe.
 
     Not what decides or states something (desired documents, a closed round, a status, a last value), which of a running
-    cluster would be wrong, and not one half of a conversation (requests and replies, acknowledgements, claims).
+    cluster would be wrong; not one half of a conversation (requests and replies, acknowledgements, claims); and not
+    what belongs to one run of one job, by its uid: in that run it counted already, and in any other it is wrong.
     """
     last_value = topic.stream is not None and topic.stream.last_value
-    return topic.delivery == "event" and topic.bridged == "up" and not last_value
+    of_one_run = "job_uid" in topic.payload.model_fields
+    return topic.delivery == "event" and topic.bridged == "up" and not last_value and not of_one_run
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from heliograph.bus.errors import Refused
 from heliograph.bus.resources import CLOUD
 from heliograph.simulations.partition import SMALLEST
 from heliograph.simulations.scenario import fields
-from heliograph.simulations.scenario.document import DIGITS, MOST_EDGES, Expectation, Fault, Kind, Scenario
+from heliograph.simulations.scenario.document import DIGITS, MOST_EDGES, Expectation, Fault, Job, Kind, Scenario
+from heliograph.workers.algorithms import choose
 
 COORDINATOR = "coordinator"
 
@@ -72,6 +73,7 @@ def _jobs(scenario: Scenario) -> None:
         if job.at >= scenario.duration:
             raise Refused("impossible", field=f"{at}.at", expected=f"less than duration, {scenario.duration:g} s",
                           got=f"{job.at:g}")  # fmt: skip
+        _algorithm(job, at)
         most = edges if job.participants == "all" else job.participants
         if most > edges:
             raise Refused("impossible", field=f"{at}.participants", expected=f"at most the {edges} edges there are",
@@ -79,6 +81,14 @@ def _jobs(scenario: Scenario) -> None:
         if job.quorum is not None and job.quorum > most:
             raise Refused("impossible", field=f"{at}.quorum", expected=f"at most the {most} participants of a round",
                           got=job.quorum)  # fmt: skip
+
+
+def _algorithm(job: Job, at: str) -> None:
+    try:
+        choose(job.algorithm, job.parameters)
+    except Refused as error:
+        field = "algorithm" if error.code == "unknown-algorithm" else f"parameters.{error.field}"
+        raise Refused(error.code, field=f"{at}.{field}", expected=error.expected, got=error.got) from None
 
 
 def _fault(fault: Fault, known: dict[str, None], at: str, scenario: Scenario) -> None:

@@ -61,7 +61,7 @@ class EdgeGroup(Part):
 
     Attributes:
         speed: 1 trains as fast as the workload says; 0.5 takes twice as long. Two values: each edge draws its own.
-        memory: MB; 0 sets no limit.
+        memory: MB; where training does not fit it takes ten times as long. 0 sets no limit.
     """
 
     number: Annotated[int, Field(ge=1, le=MOST_EDGES, strict=True)]

@@ -14,8 +14,12 @@ from heliograph.simulations.virtual.workload import Computed
 
 if TYPE_CHECKING:
     from heliograph.bus.tensors import Arrays
-    from heliograph.simulations.scenario.samples import Set
+    from heliograph.simulations.scenario.samples import Array, Set
 
+RESIDENT = 45
+"""MB that a worker takes with Python and NumPy alone."""
+PAGED = 10.0
+"""How many times as long training takes where it does not fit into an edge's memory."""
 START = 0.2
 """Seconds that any piece of work takes on a machine of speed 1, before its first sample."""
 
@@ -34,10 +38,14 @@ class Learning:
     Args:
         seconds_per_sample: what one pass over one sample takes on a machine of speed 1.
         seed: of the first weights and of the order of training.
+        memory: MB of each edge that has a limit.
     """
 
-    def __init__(self, samples: Source, seconds_per_sample: float, seed: int) -> None:
+    def __init__(
+        self, samples: Source, seconds_per_sample: float, seed: int, memory: Mapping[str, int] | None = None
+    ) -> None:
         self._samples = samples
+        self._memory = memory or {}
         self._cost = seconds_per_sample
         self._seed = seed
         self._held_out: Set | None = None
@@ -72,6 +80,8 @@ class Learning:
             seed=self._number(f"{edge}/{round}"),
         )  # fmt: skip
         seconds = START + number * setting.local_epochs * self._cost
+        if 0 < self._memory.get(edge, 0) < RESIDENT + _megabytes(weights, x, setting):
+            seconds *= PAGED
         if behaviour is not None:
             made = byzantine.spoilt(behaviour, amount, weights, made)
         claimed = byzantine.HUGE if behaviour == "huge-num-samples" else number
@@ -85,6 +95,12 @@ class Learning:
 
     def _number(self, what: str) -> int:
         return seeded(f"learning/{self._seed}/{what}").getrandbits(63)
+
+
+def _megabytes(weights: Arrays, x: Array, setting: Training) -> float:
+    """Weights, the update and a step's gradients; the samples; and what a batch leaves in each layer."""
+    model = 3 * sum(array.nbytes for array in weights.values())
+    return float(model + x.nbytes + 4 * setting.batch_size * (FEATURES + 2 * setting.hidden + CLASSES)) / 1e6
 
 
 def _setting(parameters: Mapping[str, Scalar]) -> Training:

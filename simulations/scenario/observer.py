@@ -117,6 +117,10 @@ class Observer:
         """The run starts here, in seconds since 1970: what came before was the cluster's own start."""
         self._began = round(now * SECOND)
 
+    def end(self, now: float) -> None:
+        """The run ends here, in seconds since 1970, though nothing may have been said for long."""
+        self._last = max(self._last, round(now * SECOND))
+
     def plan(self, job: str, rounds: int) -> None:
         """How many rounds a job is to have, where the caller knows: a job's status may be too large to be shown."""
         self._planned[job] = rounds

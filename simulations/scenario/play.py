@@ -39,13 +39,14 @@ def virtually(wish: Wish) -> Outcome:
 
     plans = edges_of(wish.scenario, wish.seed)
     samples = Samples(wish.scenario.data, [plan.name for plan in plans], wish.seed)
-    learning = Learning(samples, wish.scenario.data.seconds_per_sample, wish.seed)
+    memory = {plan.name: plan.memory_mb for plan in plans}
+    learning = Learning(samples, wish.scenario.data.seconds_per_sample, wish.seed, memory)
     with ExitStack() as stack:
         record = _record(wish, stack)
 
         async def main(loop: VirtualLoop) -> Outcome:
             def make(tap: Tap) -> VirtualStage:
-                return VirtualStage(loop, plans, learning, wish.seed, tap)
+                return VirtualStage(loop, plans, learning, wish.seed, wish.scenario.duration, tap)
 
             return await _run(wish, plans, make, NAMING, record).play()
 

@@ -72,6 +72,7 @@ class RealStage:
         self._setting: dict[str, Any] = {
             "seed": seed, "seconds_per_sample": scenario.data.seconds_per_sample, "ailments": self._ailments,
             "speeds": {plan.name: plan.speed for plan in plans},
+            "memory": {plan.name: plan.memory_mb for plan in plans},
         }  # fmt: skip
         self._samples = Samples(scenario.data, list(self._plans), seed)
         names = (COORDINATOR, CLOUD, *self._plans)

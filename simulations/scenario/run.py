@@ -99,6 +99,7 @@ class Run:
                 await self._all_ended()
                 for task in (changing, *creating):
                     task.cancel()
+            self.observer.end(self._world.now())
             return self.observer.outcome()
         finally:
             await self.stage.stop()

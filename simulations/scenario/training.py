@@ -44,7 +44,7 @@ def main() -> None:
     job, file = session.current, dataset()
     assert job is not None and file is not None, "it runs as a worker of a scenario's job"
     setting = _setting(file)
-    learning = Learning(Held(file), float(setting["seconds_per_sample"]), int(setting["seed"]))
+    learning = Learning(Held(file), float(setting["seconds_per_sample"]), int(setting["seed"]), setting["memory"])
     speed = float(setting["speeds"].get(job.edge, 1.0))
     while (work := job.next_work()) is not None:
         parameters = {**job.parameters, **work.parameters}

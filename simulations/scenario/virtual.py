@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 
-from heliograph.bus.resources import CLOUD
 from heliograph.bus.transport import Bus
 from heliograph.bus.world import World
-from heliograph.edge_agent.agent import Agent
 from heliograph.simulations.scenario.document import Behaviour
 from heliograph.simulations.scenario.learning import Learning
 from heliograph.simulations.scenario.run import Tap
@@ -17,19 +13,26 @@ from heliograph.simulations.scenario.task import HELD_OUT_SET, Naming
 from heliograph.simulations.scenario.timeline import EdgePlan
 from heliograph.simulations.virtual.cluster import SCRIPT, EdgeSpec, VirtualCluster
 from heliograph.simulations.virtual.loop import VirtualLoop
-from heliograph.simulations.virtual.worlds import Child
 
 NAMING = Naming(SCRIPT, "")
 """The workload brings its own samples: the edges offer no file."""
+DAY = 86400.0
+LONG = 60.0
+"""How many times longer than usual the coordinator's lease is in a run of days: nobody stands by, and renewing it each
+second would be most of what happens."""
 
 
 class VirtualStage:
     """A ``Stage``, and what ails its edges' computing."""
 
-    def __init__(self, loop: VirtualLoop, plans: Sequence[EdgePlan], learning: Learning, seed: int, tap: Tap) -> None:
+    def __init__(
+        self, loop: VirtualLoop, plans: Sequence[EdgePlan], learning: Learning, seed: int, duration: float, tap: Tap
+    ) -> None:
         edges = [EdgeSpec(each.name, each.speed, each.latency, each.bandwidth, each.loss) for each in plans]
         self._learning = learning
-        self._cluster = _Cluster(loop, edges, learning, seed, tap)
+        self._cluster = VirtualCluster(
+            loop, edges, learning, seed, tap, patience=LONG if duration > DAY else 1.0, held_out=HELD_OUT_SET
+        )
         self._bus: Bus | None = None
 
     @property
@@ -64,7 +67,8 @@ class VirtualStage:
     async def kill(self, name: str) -> None:
         what, _, edge = name.partition(" ")
         if what == "worker" and edge:
-            self._cluster.kill_workers(edge)
+            for worker in self._cluster.workers(edge):
+                worker.kill()
         else:
             self._cluster.kill(name)
 
@@ -82,20 +86,3 @@ class VirtualStage:
 
     def pace(self, edge: str, times: float) -> None:
         self._learning.pace(edge, times)
-
-
-class _Cluster(VirtualCluster):
-    """Its cloud offers a data set to measure on, by name: what is in it, the workload knows."""
-
-    def kill_workers(self, edge: str) -> None:
-        for called in list(self.processes[edge].on_death):
-            if isinstance(child := getattr(called, "__self__", None), Child):
-                child.kill()
-
-    def _agent(self, name: str, world: World, say: Callable[[str], None]) -> Agent:
-        agent = super()._agent(name, world, say)
-        if name != CLOUD:
-            return agent
-        file = Path(self._directory.name) / f"{HELD_OUT_SET}.csv"
-        file.write_text("x\n0\n")
-        return Agent(replace(agent.config, datasets={HELD_OUT_SET: file}), world, say)

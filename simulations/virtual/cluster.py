@@ -63,6 +63,8 @@ class VirtualCluster:
     Args:
         tap: called with each message that the cloud's broker has, in order.
         say: called with the lines that the processes print, each with the process's name before it.
+        patience: of the coordinator's lease: in a simulated week it need not be renewed each second.
+        held_out: the name of the data set that the cloud offers to measure on; what is in it, the workload knows.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class VirtualCluster:
         seed: int,
         tap: Callable[[Recorded], None] = lambda recorded: None,
         say: Callable[[str, str], None] = lambda process, line: None,
+        patience: float = 1.0,
+        held_out: str = "",
     ) -> None:
         self.edges = {require_label(each.name, "edge"): each for each in edges}
         self.hub = Hub(loop.time, STREAM_BYTES)
@@ -80,6 +84,8 @@ class VirtualCluster:
         self._node_links: dict[str, Link] = {}
         self._loop = loop
         self._say = say
+        self._patience = patience
+        self._held_out = held_out
         self._tap = tap
         self._directory = tempfile.TemporaryDirectory(prefix="heliograph-virtual-", dir=_memory_directory())
         self._code = Path(self._directory.name).resolve()
@@ -201,13 +207,17 @@ class VirtualCluster:
             self._loop.kill(process)
 
     def _coordinator(self, world: World, say: Callable[[str], None]) -> Coordinator:
-        return Coordinator(CoordinatorConfig(nats=CLOUD_URL, system=CLOUD_URL, status=CLOUD_URL), world, say)
+        return Coordinator(CoordinatorConfig(CLOUD_URL, CLOUD_URL, CLOUD_URL, patience=self._patience), world, say)
 
     def _agent(self, name: str, world: World, say: Callable[[str], None]) -> Agent:
         node = CLOUD_URL if name == CLOUD else NODE_URL
         state = Path(self._directory.name) / name
         code = (CodeRoot(self._code, self._code),)
-        return Agent(AgentConfig(name, CLOUD_URL, node, node, state, code), world, say)
+        datasets = {}
+        if name == CLOUD and self._held_out:
+            datasets[self._held_out] = Path(self._directory.name) / f"{self._held_out}.csv"
+            datasets[self._held_out].write_text("x\n0\n")
+        return Agent(AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets), world, say)
 
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
         node = process.name.partition("/")[0].removeprefix("agent-")
@@ -221,6 +231,8 @@ class VirtualCluster:
         return bus
 
     def _record(self, message: Message) -> None:
+        if message.topic.startswith("_INBOX"):
+            return  # an answer to one client, on no topic
         now = int((EPOCH + self._loop.time()) * 1e9)
         headers: Mapping[str, str] = {key: value for key, value in message.headers.items() if key in (LANE, NUMBER)}
         self._tap(Recorded(message.topic, message.body, now, now, headers))

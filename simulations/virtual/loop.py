@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 T = TypeVar("T")
+SETTLE_STEPS = 10_000
 CLEAN_AFTER = 200
 """Cancelled timers among the waiting ones from which on they are cleared away."""
 
@@ -115,6 +116,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._busy[id(executor)] = begin + self.disk_seconds
         self.call_at(begin + self.disk_seconds, work)
         return done
+
+    async def settled(self) -> None:
+        """Returns when nothing is left to be done at the present time but by waiting."""
+        for _ in range(SETTLE_STEPS):
+            if not self._ready:  # type: ignore[attr-defined]
+                return
+            await asyncio.sleep(0)  # noqa: TID251 - it is this loop's own
 
     def kill(self, process: Process) -> None:
         """None of its steps is taken any more."""

@@ -161,8 +161,11 @@ class Disk:
     def connect(self, path: Path) -> Any:
         key = str(path)
         if key not in self._files:
-            self._files[key] = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            self._files[key].execute("PRAGMA auto_vacuum = FULL")
+            # small, as there are thousands: of the defaults an empty journal takes 150 kB
+            file = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=0)
+            file.execute("PRAGMA page_size = 1024")
+            file.execute("PRAGMA auto_vacuum = FULL")
+            self._files[key] = file
         return _Connection(self._files[key])
 
     def file(self, name: str) -> sqlite3.Connection | None:

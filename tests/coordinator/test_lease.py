@@ -124,6 +124,7 @@ def candidate() -> Callable[..., Any]:
 
     async def make(name: str, world: World = world) -> tuple[Candidate, Cut]:
         bus = connect(url, world=world)
+        await bus.open()
         buses.append(bus)  # the hub lives as long as one of its buses
         kv = Cut(await bus.kv("coordinator"))
         made = Candidate(kv, name, world)

@@ -147,3 +147,10 @@ def test_a_refused_second_update_leaves_the_first_one_staging() -> None:
     collection.refuse("edge-1", 3, reason)
     assert collection.staging == {"edge-1": first}
     assert collection.close_reason(11.0) is None  # not before it is known whether the first one counts
+
+
+def test_an_update_of_an_earlier_job_of_that_name_answers_for_nobody() -> None:
+    collection = _collection()
+    stale = _update(EDGES[0]).model_copy(update={"job_uid": "earlier"})
+    assert collection.judge(stale, EDGES[0])[0] == "foreign"
+    assert collection.judge(_update(EDGES[0]), EDGES[0])[0] == "stage"

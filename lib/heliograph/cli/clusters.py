@@ -91,7 +91,7 @@ def run(
     edges: EdgesOption = 3,
     rounds: RoundsOption = 10,
     data: Annotated[Path | None, typer.Option(help="An npz or csv; each edge's script gets a part of it.")] = None,
-    split: Annotated[str, typer.Option(help="iid, or dirichlet:ALPHA: the smaller, the more unequal.")] = "iid",
+    split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA (small: unequal), by-label:N or by-size:E.")] = "iid",
     label: Annotated[str, typer.Option(help="The array or column with the classes. Default: y, label, …")] = "",
     test: Annotated[str, typer.Option(help="Held-out samples: a file, or the share of --data, as in 0.2.")] = "",
     seed: SeedOption = 1,

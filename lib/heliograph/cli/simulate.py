@@ -43,7 +43,7 @@ def simulate(
         raise misused("FILE|NAME", expected="a scenario's file, or its name; --list shows them", got="nothing")
     for option, target in (("--trace", trace), ("--report", report)):  # before the run, not after it
         if target is not None and not target.resolve().parent.is_dir():
-            raise misused(option, expected="a file in a directory that exists", got=target)
+            raise misused(option, expected="a file in a directory that exists", got=str(target))
     from heliograph.cli.clusters import until_signalled
     from heliograph.cli.output import Ticker
     from heliograph.simulations.scenario import play

@@ -15,8 +15,12 @@ The file can be opened with Foxglove and the mcap tools. Exit code: 0 nothing is
 summary names."""
 _REPLAY = """Publish a trace's messages again, in their order and at their distances in time.
 
-Each is marked as replayed. Without --topics only what edges and devices report is told again: not what decides or
-states something, such as tasks, requests, results and status. Exit code: 0 all were published, 1 not all."""
+Each is marked as replayed. Without --topics only what edges and devices observe is told again (telemetry, hard
+samples, labels): not tasks, requests, updates, results or status. Exit code: 0 all were published, 1 not all."""
+_CHECK = """Feed one component what a trace holds of its inputs, in virtual time, and compare what it says.
+
+Ids, times and generations are ignored. Exit code: 0 it says what was recorded, 1 it does not or could not be given all
+its inputs, 2 not understood."""
 _CHOSEN = "Only topics that match, as on MQTT but below the root: 'event/#', '+/task/edge-1'; repeatable."
 _SINCE = "Seconds from the trace's start, or a time as 2026-11-21T20:15:00Z."
 
@@ -54,13 +58,14 @@ def record(
     server: ServerOption = None,
     seconds: Annotated[float, typer.Option("--for", min=0, metavar="SECONDS", help="End after so long.")] = 0,
     messages: Annotated[int, typer.Option(min=0, metavar="N", help="End after so many.")] = 0,
+    past: Annotated[bool, typer.Option("--past", help="Begin with the events that streams hold from before.")] = False,
     with_blobs: Annotated[bool, typer.Option("--with-blobs", help="Take along the weights that events name.")] = False,
     blob_limit: Annotated[int, typer.Option(min=1, metavar="MB", help="Of all weights together.")] = 1024,
     root: RootOption = "heliograph",
 ) -> int:
     from heliograph.cli.trace_live import Recording, record
 
-    wish = Recording(out, tuple(topics or ("#",)), seconds, messages, with_blobs, blob_limit << 20, root)
+    wish = Recording(out, tuple(topics or ("#",)), seconds, messages, with_blobs, blob_limit << 20, past, root)
     return record(server, wish)
 
 
@@ -81,6 +86,18 @@ def replay(
 
     wish = Replay(trace, tuple(topics or ()), tuple(rename or ()), speed, since, until, loop, raw, root)
     return replay(to, wish)
+
+
+@app.command(help=_CHECK)
+def check(
+    trace: InArgument,
+    component: Annotated[str, typer.Option(metavar="NAME", help="coordinator, aggregation or agent.")],
+    edge: Annotated[str | None, typer.Option(metavar="NAME", help="The agent's. Default: each in turn.")] = None,
+    job: Annotated[str, typer.Option(metavar="NAME", help="Only what is of this job or service.")] = "",
+) -> int:
+    from heliograph.cli.trace_check import check
+
+    return check(trace, component, edge, job)
 
 
 @app.command(help="Show what a trace holds.")

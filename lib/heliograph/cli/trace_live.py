@@ -46,6 +46,7 @@ class Recording:
     messages: int
     with_blobs: bool
     blob_limit: int
+    past: bool
     root: str
 
 
@@ -82,7 +83,7 @@ async def _record(url: str, wish: Recording) -> int:
             blobs = None
             if wish.with_blobs and isinstance(bus, NatsBus):
                 blobs = BlobTaker(bus, writer, world, wish.blob_limit)
-            recorder = Recorder(bus, writer, world, wish.patterns, wish.messages, blobs)
+            recorder = Recorder(bus, writer, world, wish.patterns, wish.messages, blobs, wish.past)
             with _on_signal(recorder.stop):
                 told = asyncio.ensure_future(_tell_when_ready(recorder, world, wish, url))
                 try:
@@ -134,10 +135,12 @@ def replay(server: str | None, wish: Replay) -> int:
     patterns = tuple(check_pattern(each) for each in wish.patterns)
     names = Names.parse(list(wish.rename))
     speed = _speed(wish.speed)
-    url = check_url(server, "--to") if server is not None else locate().url
+    if server is not None:
+        check_url(server, "--to")
     with TraceReader(wish.trace) as reader:
         info = reader.info
         span = Span.parse(wish.since, wish.until, first_live(reader), info.end)
+        url = locate(server).url
         choice = Choice(patterns, wish.raw)
         wanted = choice.asked_for()
         total = sum(count for (topic, _), count in info.messages.items() if wanted(topic))

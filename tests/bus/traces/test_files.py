@@ -148,7 +148,7 @@ def test_a_lane_keeps_its_numbers(tmp_path: Path) -> None:
         file.seek(0)
         summary = make_reader(file).get_summary()
     assert found == [number & 0xFFFFFFFF for number in numbers]
-    assert summary is not None and len(summary.channels) == 6  # by encoding, and by what lies above 32 bits
+    assert summary is not None and len(summary.channels) == 4  # by encoding, and by what lies above 32 bits
 
 
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:

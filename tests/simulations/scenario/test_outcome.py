@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -128,20 +129,18 @@ TOPICS = st.sampled_from(["event/aggregation/a", "event/model-update/a/x", "even
                           "event/telemetry/x/y"])  # fmt: skip
 TREES = st.recursive(st.none() | st.integers() | st.text(max_size=4),
                      lambda inner: st.lists(inner, max_size=2) | st.dictionaries(
-                         st.sampled_from(["job_uid", "round", "counted", "weights", "tasks", "status", "metrics", "kind",
-                                          "reason", "late", "refused", "metadata", "spec"]), inner, max_size=5),
+                         st.sampled_from(["job_uid", "round", "counted", "weights", "tasks", "status", "metrics",
+                                          "kind", "reason", "late", "refused", "metadata", "spec"]), inner, max_size=5),
                      max_leaves=10)  # fmt: skip
 
 
 @given(st.lists(st.tuples(TOPICS, TREES), max_size=6))
 def test_what_cannot_be_read_is_counted_and_passed_over(tape_of: Any) -> None:
-    import json
-
+    head = {"specversion": "1.0", "id": "1", "source": "s", "type": "t"}
     messages = [
-        Recorded(topic, json.dumps({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": tree}).encode(),
-                 number, number)
+        Recorded(topic, json.dumps({**head, "data": tree}).encode(), number, number)
         for number, (topic, tree) in enumerate(tape_of)
-    ]  # fmt: skip
+    ]
     messages.append(Recorded("event/aggregation/a", b"\xff not an event", 9, 9))
     outcome = outcome_of(messages)
     assert outcome.messages == len(messages)

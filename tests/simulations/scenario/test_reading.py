@@ -60,9 +60,9 @@ def test_what_ships_is_read_by_its_name_and_expects_something(name: str) -> None
         ("{number: 3}", "{number: 3, speed: 0}", "a.yaml:4 field edges[0].speed"),
         ("{number: 3}", "{number: 3}\n  - {number: 3}", "a.yaml:5 field edges[1].name: expected another name"),
         ("links:", "data: {partition: alike}\nlinks:", "a.yaml:5 field data.partition: expected iid, or dirichlet:"),
-        ("links:", "data: {set: mnist}\nlinks:", "a.yaml:5 field data.set: expected 'digits' or 'synthetic', got mnist"),
+        ("links:", "data: {set: mnist}\nlinks:", "a.yaml:5 field data.set: expected 'digits' or 'synthetic', got"),
         ("links:", "data: {samples: 1700}\nlinks:", "a.yaml:5 field data.samples: expected with held_out at most 1797"),
-        ("links:", "data: {samples: 5}\nlinks:", "a.yaml:5 field data.samples: expected at least 2 for each of 3 edges"),
+        ("links:", "data: {samples: 5}\nlinks:", "a.yaml:5 field data.samples: expected at least 2 for each of 3"),
         ("links:", "links:\n  loss: 0.9", "a.yaml:6 field links.loss"),
         ("links:", "links:\n  bandwidth: fast", "expected a size, as in 250 kB or 2 MB"),
         ("{at: 1m, for: 10s}", "{at: 1m}", "a.yaml:7 field links.outages[0]: expected at and for"),
@@ -75,8 +75,11 @@ def test_what_ships_is_read_by_its_name_and_expects_something(name: str) -> None
         ("rounds: 5", "at: 11m", "a.yaml:10 field jobs[0].at: expected less than duration, 600 s, got 660"),
         ("rounds: 5", "participants: 4", "a.yaml:10 field jobs[0].participants: expected at most the 3 edges"),
         ("rounds: 5", "quorum: 4", "a.yaml:10 field jobs[0].quorum: expected at most the 3 participants"),
+        ("rounds: 5", "algorithm: Guess", "a.yaml:10 field jobs[0].algorithm: expected one of FedAvg, got Guess"),
+        ("rounds: 5", "parameters: {norm_bound: -1}", "a.yaml:10 field jobs[0].parameters.norm_bound: expected"),
+        ("rounds: 5", "parameters: {momentum: 1}", "field jobs[0].parameters.momentum: expected no such field"),
         ("rounds: 5", "rounds: 5\n  - name: one", "a.yaml:11 field jobs[1].name: expected another name"),
-        ("rounds: 5", "rounds: 5\n    training: {momentum: 1}", "field jobs[0].training.momentum: expected no such field"),
+        ("rounds: 5", "rounds: 5\n    training: {momentum: 1}", "jobs[0].training.momentum: expected no such field"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, before: str, after: str, said: str) -> None:
@@ -90,9 +93,9 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, before: str, after: st
         ("kind: meteor", "faults[0].kind: expected 'crash-agent', "),
         ("kind: crash-agent, targets: [edge-1]", "faults[0].for: expected a value: crash-agent needs it, got nothing"),
         ("kind: crash-agent, for: 1m", "faults[0].targets: expected a value: crash-agent needs it"),
-        ("kind: crash-agent, targets: [edge-9], for: 1m", "faults[0].targets[0]: expected an edge or a group, as edge-1"),
+        ("kind: crash-agent, targets: [edge-9], for: 1m", "faults[0].targets[0]: expected an edge or a group, as"),
         ("kind: crash-worker, targets: all, for: 1m", "faults[0].for: expected no such field with crash-worker"),
-        ("kind: crash-coordinator, for: 1m, targets: all", "faults[0].targets: expected no such field with crash-coord"),
+        ("kind: crash-coordinator, for: 1m, targets: all", "faults[0].targets: expected no such field with crash-coor"),
         ("kind: byzantine, targets: 0.3", "faults[0].behaviour: expected a value"),
         ("kind: byzantine, targets: 0.3, behaviour: rude", "faults[0].behaviour: expected 'nan', 'wrong-shape'"),
         ("kind: byzantine, targets: 1.5, behaviour: nan", "faults[0].targets"),
@@ -151,7 +154,7 @@ def test_a_file_that_is_no_scenario_is_named(tmp_path: Path, content: bytes, sai
 
 
 def test_what_does_not_exist_is_said_with_what_does() -> None:
-    with pytest.raises(HeliographError, match="quikstart.* did you mean quickstart"):
+    with pytest.raises(HeliographError, match=r"quikstart.* did you mean quickstart"):
         find("quikstart")
     with pytest.raises(HeliographError, match="there is no such file"):
         find("nowhere/x.yaml")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from html import unescape
 from typing import Any
 
 import pytest
@@ -70,4 +69,4 @@ def test_the_terminal_keeps_to_its_width(played: Callable[..., Any], width: int)
 
 
 def test_sizes() -> None:
-    assert [unescape(size(each)) for each in (0, 999, 1500, 2.5e6, 1e13)] == ["0 B", "999 B", "1.5 kB", "2.5 MB", "10 TB"]
+    assert [size(each) for each in (0, 999, 1500, 2.5e6, 1e13)] == ["0 B", "999 B", "1.5 kB", "2.5 MB", "10 TB"]

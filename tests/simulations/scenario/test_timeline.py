@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -13,7 +14,8 @@ from heliograph.simulations.scenario.timeline import Change, edges_of, timeline
 
 SPANS = st.tuples(st.integers(0, 900), st.integers(1, 400))
 OUTAGES = st.lists(
-    SPANS.map(lambda it: {"at": it[0], "for": it[1]}) | SPANS.map(lambda it: {"mean_up": it[0] + 1, "mean_down": it[1]}),
+    SPANS.map(lambda it: {"at": it[0], "for": it[1]})
+    | SPANS.map(lambda it: {"mean_up": it[0] + 1, "mean_down": it[1]}),
     max_size=3,
 )
 FAULTS = st.lists(
@@ -43,7 +45,7 @@ def test_it_is_in_order_and_each_thing_begins_and_ends_in_turn(outages: Any, fau
         state[each.action, each.target] = each.on
     for spans in found.outages.values():
         assert all(start < end for start, end in spans)
-        assert all(end < start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+        assert all(end < start for (_, end), (start, _) in pairwise(spans))
 
 
 def test_a_schedule_repeats_until_the_end() -> None:

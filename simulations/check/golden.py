@@ -1,0 +1,242 @@
+"""Records the golden traces anew (``make traces``): a job of each kind, small, each with something that goes wrong.
+
+    python -m heliograph.simulations.check.golden tests/traces
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from heliograph.bus import topics
+from heliograph.bus.connect import connect
+from heliograph.bus.keep import end
+from heliograph.bus.names import matches
+from heliograph.bus.traces.reading import TraceReader
+from heliograph.bus.traces.recording import Recorder
+from heliograph.bus.traces.writing import TraceWriter
+from heliograph.bus.world import World
+from heliograph.client import AsyncClient
+from heliograph.simulations.cluster import LocalCluster
+
+SETTLED = 2.5
+"""Seconds that are recorded after the last word: what comes last shall have stood for a while."""
+_FLAKY = """
+name: flaky
+description: Four edges whose links go down at random; a round goes on without whoever is away.
+seed: 7
+duration: 1h
+edges: [{number: 4, speed: [0.3, 1]}]
+data: {set: digits, partition: "dirichlet:1", seconds_per_sample: 20ms}
+links:
+  latency: [30ms, 150ms]
+  bandwidth: [50 kB/s, 500 kB/s]
+  loss: 0.02
+  outages: [{mean_up: 40s, mean_down: 15s}]
+jobs:
+  - {name: digits, rounds: 6, participants: all, quorum: 3, deadline: 30s,
+     training: {learning_rate: 0.3, local_epochs: 1, hidden: 8}}
+"""
+_TRAIN = """
+import time
+import numpy as np
+from heliograph import FederatedLearning, dataset
+data = np.load(dataset())
+weights = {"w": np.zeros(3, np.float32)}
+for r in FederatedLearning(weights, num_samples=len(data["x"])).rounds(local=1):
+    time.sleep(0.3)
+    gradient = (data["x"] * (data["x"] @ weights["w"] - data["y"])[:, None]).mean(axis=0)
+    weights["w"] -= np.float32(0.5) * gradient
+"""
+_MODEL = """
+import numpy as np
+class Line:
+    def __init__(self, scores):
+        self.w, self.scores = np.zeros(2), scores
+    def get(self):
+        return {"w": self.w.copy()}
+    def set(self, arrays):
+        self.w[:] = arrays["w"]
+    def __call__(self, batch):
+        return [self.scores(x) + self.w for x in batch]
+"""
+_EDGE = _MODEL + """
+from heliograph import JointInference
+JointInference("line", edge=Line(lambda x: np.array([0.5, 0.5]) if x.flat[0] else np.array([0.1, 0.9]))).serve()
+"""
+_CLOUD = _MODEL + """
+from heliograph import BigModel
+BigModel("line", Line(lambda x: np.array([0.8, 0.2]))).serve()
+"""
+_ANSWERS = 5
+_LEFT_OUT = ("log/#", "inference/#", "_INBOX/#")
+"""What no component is fed with: it would fill the files."""
+
+
+def flaky(path: Path) -> None:
+    """A federated job in virtual time, over links that come and go."""
+    from heliograph.simulations.scenario.play import Wish, virtually
+    from heliograph.simulations.scenario.reading import read_scenario
+
+    with TemporaryDirectory() as directory:
+        document = Path(directory) / "flaky.yaml"
+        document.write_text(_FLAKY)
+        whole = Path(directory) / "whole.mcap"
+        virtually(Wish(read_scenario(document), 7, whole))
+        _cut(whole, path)
+
+
+async def federated(path: Path) -> None:
+    """A federated job on real processes; the link of one of two edges is cut in the second round."""
+    import numpy as np
+
+    with TemporaryDirectory(prefix="heliograph-") as name:
+        directory = Path(name)
+        rng = np.random.default_rng(1)
+        datasets = {}
+        for edge, samples in (("edge-1", 50), ("edge-2", 150), ("cloud", 40)):
+            x = rng.normal(size=(samples, 3)).astype(np.float32)
+            datasets[edge] = {"data": directory / f"{edge}.npz"}
+            np.savez(datasets[edge]["data"], x=x, y=x @ np.array([1.0, -2.0, 0.5], np.float32))
+        _write(directory / "code" / "train.py", _TRAIN)
+        cluster = LocalCluster(directory / "cluster", ["edge-1", "edge-2"], datasets=datasets,
+                               code=(directory / "code",), relayed=("edge-2",))  # fmt: skip
+        async with cluster, AsyncClient(cluster.server) as client, _recorded(cluster, directory / "whole.mcap"):
+            await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
+            worker = {"dataset": {"name": "data"}, "trainScriptBootFile": "train.py"}
+            workers = [{"name": edge, "nodeName": edge, "workerSpec": worker} for edge in ("edge-1", "edge-2")]
+            spec = {"aggregationWorker": {"model": {"name": "line"}}, "trainingWorkers": workers, "rounds": 12,
+                    "roundDeadlineSeconds": 20}  # fmt: skip
+            await client.jobs.create({"kind": "FederatedTask", "metadata": {"name": "line"}, "spec": spec})
+            relay = cluster.nodes["edge-2"].relay
+            assert relay is not None
+            async for job in client.jobs.watch("line"):
+                if job["status"]["round"] == 3 and relay.state == "up":
+                    relay.cut()
+                elif job["status"]["round"] >= 6 and relay.state != "up":
+                    relay.restore()
+        _cut(directory / "whole.mcap", path)
+
+
+async def joint(path: Path) -> None:
+    """A joint inference service on real processes: answered by the edge, by the cloud, and without the cloud."""
+    import aiomqtt
+
+    with TemporaryDirectory(prefix="heliograph-") as name:
+        directory = Path(name)
+        _write(directory / "code" / "edge.py", _EDGE)
+        _write(directory / "code" / "cloud.py", _CLOUD)
+        cluster = LocalCluster(directory / "cluster", ["edge-1"], code=(directory / "code",), relayed=("edge-1",))
+        async with cluster, AsyncClient(cluster.server) as client, _recorded(cluster, directory / "whole.mcap"):
+            for model in ("shallow", "deep"):
+                await client.models.create({"kind": "Model", "metadata": {"name": model}})
+            await client.resources("services").create({
+                "kind": "JointInferenceService", "metadata": {"name": "line"},
+                "spec": {
+                    "edgeWorker": {"model": {"name": "shallow"}, "scriptBootFile": "edge.py"},
+                    "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"},
+                    "hardSampleRule": {"name": "threshold", "parameters": [{"key": "value", "value": 0.7}]},
+                    "deadlineSeconds": 0.5, "hardSamplesTo": "later",
+                },
+            })  # fmt: skip
+            node = cluster.nodes["edge-1"]
+            assert node.broker is not None and node.relay is not None
+            async with aiomqtt.Client("127.0.0.1", node.broker.mqtt_port) as device:
+                await device.subscribe("heliograph/reply/device/+")
+                await _until_answered(device, 1.0, "cloud")
+                await _ask(device, 0.0, _ANSWERS)
+                await _ask(device, 1.0, _ANSWERS)
+                await device.publish("heliograph/event/telemetry/edge-1/meter", json.dumps({"celsius": 21.5}))
+                node.relay.cut()
+                await World().sleep(4)
+                await _ask(device, 1.0, _ANSWERS)
+                node.relay.restore()
+                await _until_answered(device, 1.0, "cloud")
+            await World().sleep(SETTLED)
+            await client.resources("services").stop("line")
+        _cut(directory / "whole.mcap", path)
+
+
+async def _ask(device: Any, value: float, times: int) -> dict[str, Any]:
+    """The last of so many answers."""
+    answer: dict[str, Any] = {}
+    for number in range(times):
+        document = {"input": [[value, 1.0], [2.0, 3.0]], "reply_to": f"heliograph/reply/device/{number}"}
+        await device.publish("heliograph/inference/line/request", json.dumps(document))
+        async with asyncio.timeout(5):
+            answer = json.loads((await anext(device.messages)).payload)
+    return answer
+
+
+async def _until_answered(device: Any, value: float, by: str) -> None:
+    while True:
+        try:
+            if (await _ask(device, value, 1)).get("by") == by:
+                return
+        except TimeoutError:
+            continue
+        await World().sleep(0.2)
+
+
+@asynccontextmanager
+async def _recorded(cluster: LocalCluster, path: Path) -> AsyncIterator[None]:
+    world = World()
+    async with connect(cluster.server, world=world, name="trace") as bus:
+        await bus.link.wait_up(10)
+        with TraceWriter(path) as writer:
+            recorder = Recorder(bus, writer, world)
+            running = asyncio.ensure_future(recorder.run())
+            try:
+                await recorder.ready.wait()
+                yield
+                await world.sleep(SETTLED)
+                recorder.stop()
+                await running
+            finally:
+                await end(running)
+
+
+def _cut(whole: Path, path: Path) -> None:
+    """Without what no component is fed with."""
+    with TraceReader(whole) as reader, TraceWriter(path, metadata={"kind": path.stem}, overwrite=True) as writer:
+        for each in reader.messages(lambda address: topics.lookup(address)[0] is not None):
+            if not any(matches(pattern, each.topic) for pattern in _LEFT_OUT):
+                writer.write(each)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+KINDS: dict[str, Callable[[Path], Awaitable[None] | None]] = {"flaky": flaky, "federated": federated, "joint": joint}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Record the golden traces anew.")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], help="default: all")
+    given = parser.parse_args()
+    given.directory.mkdir(parents=True, exist_ok=True)
+    for kind in given.kinds or KINDS:
+        path = given.directory / f"{kind}.mcap"
+        made = KINDS[kind](path)
+        if made is not None:
+            asyncio.run(_awaited(made))
+        print(f"{path}: {path.stat().st_size:,} bytes")
+    return 0
+
+
+async def _awaited(made: Awaitable[None]) -> None:
+    await made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Payloads without what differs from run to run: times, durations, generations, places in streams. Weights are their
+digest."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from heliograph.bus import topics
+from heliograph.bus.names import is_digest
+from heliograph.bus.topics import Topic
+
+_TIMES = frozenset(("since", "lastTransitionTime", "creationTimestamp", "startTime", "completionTime", "time"))
+_PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom"))
+"""Where in a stream something begins: the stream of the replay holds nothing from before."""
+_DURATIONS = frozenset(("duration_seconds", "durationSeconds"))
+_GENERATION = {"epoch", "n"}
+_OF_THE_MOMENT = {
+    topics.REPORT.pattern: frozenset(("version", "waiting_events", "dropped_events", "refused_events")),
+}
+"""Counts of what the node's broker alone has seen, or that were right only at the moment of the report."""
+
+
+class Told(NamedTuple):
+    """A message as it is compared."""
+
+    topic: str
+    payload: Any
+
+
+def normal(topic: Topic[Any], data: Any, job: str = "") -> Any:
+    """The payload as it is compared.
+
+    Args:
+        job: where given, only what is of that job or service.
+    """
+    dropped = _OF_THE_MOMENT.get(topic.pattern, frozenset())
+    tree = {key: value for key, value in data.items() if key not in dropped} if isinstance(data, dict) else data
+    if job and isinstance(tree, dict):
+        for name in ("tasks", "workers"):
+            if isinstance(tree.get(name), list):
+                tree[name] = [each for each in tree[name] if not isinstance(each, dict) or each.get("job") == job]
+    return _normal(tree)
+
+
+def concerns(topic: Topic[Any], params: dict[str, str], job: str) -> bool:
+    """Whether an address has to do with a job or service; all do where none is named."""
+    if not job:
+        return True
+    if topic is topics.STATUS:
+        return params["resource"] in ("jobs", "services") and params["name"] == job
+    return all(params[name] == job for name in ("job", "service") if name in params)
+
+
+def _normal(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        if is_digest(tree.get("digest")) and "size" in tree and ("bucket" in tree or "inline" in tree):
+            return tree["digest"]
+        return {key: _value(key, value) for key, value in sorted(tree.items())
+                if key not in _PLACES and key not in _DURATIONS and not _is_generation(value)}  # fmt: skip
+    if isinstance(tree, (list, tuple)):
+        return [_normal(each) for each in tree]
+    if isinstance(tree, (bytes, bytearray)):
+        return bytes(tree).hex()
+    return tree
+
+
+def _value(key: str, value: Any) -> Any:
+    if key in _TIMES and isinstance(value, str):
+        return "a time" if value else ""
+    return _normal(value)
+
+
+def _is_generation(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == _GENERATION

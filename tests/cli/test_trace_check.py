@@ -1,0 +1,71 @@
+"""``trace check``: what is typed, what is said, and the exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from heliograph.bus.traces.reading import TraceReader
+from heliograph.bus.traces.recorded import Recorded
+from heliograph.bus.traces.writing import TraceWriter
+
+TRACES = Path(__file__).parents[1] / "traces"
+
+
+async def test_what_was_recorded_is_said_again(alone: Any) -> None:
+    ran = await alone("trace", "check", TRACES / "flaky.mcap", "--component", "aggregation", "--job", "digits")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "TOPIC                    RECORDED  PUBLISHED  DIFFERENCES",
+        "event/aggregation/{job}  7         7          -",
+        "aggregation: fed 30 of 30 inputs; 0 differences in 7 messages",
+    ]
+
+
+async def test_what_differs_is_told_by_topic_and_field(alone: Any, tmp_path: Path) -> None:
+    edited = tmp_path / "edited.mcap"
+    with TraceReader(TRACES / "flaky.mcap") as reader, TraceWriter(edited) as writer:
+        for each in reader:
+            body = each.body
+            if each.topic == "event/aggregation/digits":
+                body = body.replace(b"quorum", b"abacus")
+            writer.write(Recorded(each.topic, body, each.log_time, each.publish_time, each.headers, each.retained))
+    ran = await alone("trace", "check", edited, "--component", "aggregation")
+    assert ran.code == 1
+    told = [line for line in ran.out.splitlines() if line.startswith("differs: ")]
+    assert told
+    assert all(" field reason: expected abacus, got quorum" in line for line in told)
+    assert ran.error == f"{edited}: {len(told)} differences"
+
+
+async def test_a_cut_trace(alone: Any, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.mcap", tmp_path / "cut.mcap"
+    with TraceReader(TRACES / "flaky.mcap") as reader, TraceWriter(whole, chunk_size=20_000) as writer:
+        for each in reader:
+            writer.write(each)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    ran = await alone("trace", "check", cut, "--component", "aggregation")
+    assert ran.code == 1
+    assert "0 differences in " in ran.out
+    assert ran.error.startswith(f"{cut}: the aggregation could not be fed completely (")
+    assert "not readable: " in ran.error
+
+
+async def test_bad_words(alone: Any, tmp_path: Path) -> None:
+    flaky = TRACES / "flaky.mcap"
+    for words, said in (
+        (["--component", "portal"], "--component: expected one of coordinator, aggregation, agent, got portal"),
+        (["--component", "agent", "--edge", "edge-9"], "--edge: expected one of cloud, edge-1, edge-2, edge-3, edge-4"),
+        (["--component", "coordinator", "--edge", "edge-1"], "--edge: expected none: only an agent has one"),
+        (["--component", "aggregation", "--job", "line"], "--job: expected one of digits, got line"),
+        (["--component", "coordinator", "--job", "line"], "--job: expected a job or service of the trace, got line"),
+    ):
+        ran = await alone("trace", "check", flaky, *words)
+        assert ran.code == 2, words
+        assert said in ran.error
+    absent = await alone("trace", "check", TRACES / "joint.mcap", "--component", "aggregation")
+    assert absent.code == 1
+    assert "expected inputs of the aggregation worker" in absent.error
+    foreign = tmp_path / "foreign.mcap"
+    foreign.write_text("no trace")
+    assert (await alone("trace", "check", foreign, "--component", "agent")).code == 1

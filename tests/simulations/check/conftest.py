@@ -1,0 +1,48 @@
+"""Traces that are not as they were recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.event import Event, decode, encode
+from heliograph.bus.traces.reading import TraceReader
+from heliograph.bus.traces.recorded import Recorded
+from heliograph.bus.traces.writing import TraceWriter
+from heliograph.testing import TraceUnderTest
+
+Edit = Callable[[str, int, Any], Any]
+"""Address, which message of it from 1 on, and payload, to be changed in place; returns False to leave it out."""
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Callable[..., TraceUnderTest]:
+    """``edited(trace, edit, attach=…)``: the trace with other payloads."""
+
+    def write(source: TraceUnderTest, edit: Edit, attach: dict[str, bytes] | None = None) -> TraceUnderTest:
+        path = tmp_path / "edited.mcap"
+        counts: dict[str, int] = {}
+        with TraceReader(source.path) as reader, TraceWriter(path, overwrite=True) as writer:
+            for each in reader:
+                number = counts[each.topic] = counts.get(each.topic, 0) + 1
+                body = each.body
+                if b"specversion" in body[:64]:
+                    event = decode(body)
+                    if edit(each.topic, number, event.data) is False:
+                        continue
+                    body = _encoded(event)
+                elif edit(each.topic, number, None) is False:
+                    continue
+                writer.write(Recorded(each.topic, body, each.log_time, each.publish_time, each.headers, each.retained))
+            for digest, data in (attach or {}).items():
+                writer.attach(digest, data)
+        return TraceUnderTest(path)
+
+    return write
+
+
+def _encoded(event: Event) -> bytes:
+    return encode(event, "msgpack")

@@ -1,0 +1,113 @@
+"""A trace that tells of something else, or a component that does something else: exactly that is what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from heliograph.bus.payloads import Aggregation
+from heliograph.coordinator import federated
+from heliograph.edge_agent import agent as edge_agent
+from heliograph.testing import TraceUnderTest
+from heliograph.workers import aggregate
+
+Trace = Callable[[str], TraceUnderTest]
+Edited = Callable[..., TraceUnderTest]
+CLOSED = "event/aggregation/digits"
+TASK = "event/task/edge-2"
+
+
+def test_an_update_that_did_not_count_when_it_was_recorded(trace: Trace, edited: Edited) -> None:
+    taken: list[tuple[str, str]] = []
+
+    def edit(topic: str, number: int, data: Any) -> None:
+        if (topic, number) == (CLOSED, 3):
+            taken.append(sorted(data["counted"].items())[0])
+            del data["counted"][taken[0][0]]
+
+    run = edited(trace("flaky.mcap"), edit).replay_sync("aggregation")
+    ((edge, digest),) = taken
+    assert [str(each) for each in run.differences] == [
+        f"{CLOSED} #3 field counted.{edge}: expected nothing, got {digest}"
+    ]
+    assert not run.equal and run.complete
+    assert run.published != run.recorded
+
+
+def test_a_desired_document_that_said_something_else(trace: Trace, edited: Edited) -> None:
+    def edit(topic: str, number: int, data: Any) -> None:
+        if (topic, number) == (TASK, 4):
+            data["tasks"][0]["parameters"]["learning_rate"] = 0.4
+
+    run = edited(trace("flaky.mcap"), edit).replay_sync("coordinator")
+    assert [str(each) for each in run.differences] == [
+        f"{TASK} #4 field tasks[0].parameters.learning_rate: expected 0.4, got 0.3"
+    ]
+
+
+def test_a_message_that_was_not_said(trace: Trace, edited: Edited) -> None:
+    run = edited(trace("flaky.mcap"), lambda topic, number, data: (topic, number) != (CLOSED, 7)).replay_sync(
+        "aggregation"
+    )
+    (difference,) = run.differences
+    assert (difference.topic, difference.number, difference.field) == (CLOSED, 7, "")
+    assert difference.expected == "nothing"
+    assert difference.got.startswith('{"counted": {"edge-')
+
+
+def test_a_report_that_told_of_a_restart(trace: Trace, edited: Edited) -> None:
+    def edit(topic: str, number: int, data: Any) -> None:
+        if topic == "event/report/edge-1" and data["workers"]:
+            data["workers"][0]["restarts"] = 1
+
+    run = edited(trace("federated.mcap"), edit).replay_sync("agent", edge="edge-1")
+    assert run.differences
+    assert {each.field for each in run.differences} == {"workers[0].restarts"}
+    assert {(each.expected, each.got) for each in run.differences} == {("1", "0")}
+
+
+def test_an_aggregation_that_adds_up_otherwise(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    rightly = aggregate.aggregate
+
+    def wrongly(inputs: Any, *args: Any, **more: Any) -> Any:
+        return rightly({edge: type(each)(each.source, 1.0) for edge, each in inputs.items()}, *args, **more)
+
+    monkeypatch.setattr(aggregate, "aggregate", wrongly)
+    run = trace("flaky.mcap").replay_sync("aggregation")
+    assert any(each.field == "model" for each in run.differences)
+
+
+def test_a_coordinator_that_forgets_who_was_late(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    rightly = federated.close
+
+    def wrongly(task: Any, closed: Aggregation, *more: Any) -> Any:
+        return rightly(task, closed.model_copy(update={"late": []}), *more)
+
+    monkeypatch.setattr(federated, "close", wrongly)
+    run = trace("flaky.mcap").replay_sync("coordinator")
+    fields = {each.field.partition("[")[0] for each in run.differences}
+    assert fields == {"status.late", "status.lateCount"}
+
+
+def test_an_agent_that_takes_no_newer_document(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_agent.Agent, "_read_desired", _nothing)
+    monkeypatch.setattr(edge_agent.Agent, "_take_desired", lambda self, received: None)
+    run = trace("federated.mcap").replay_sync("agent", edge="edge-1")
+    assert run.missing == ["13 events of edge edge-1 belong to rounds that its agent gave to no worker"]
+    assert {each.topic for each in run.differences} == {"event/report/edge-1", "event/model-update/line/edge-1"}
+
+
+def test_a_component_that_breaks_down(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("round")
+
+    monkeypatch.setattr(federated, "close", broken)
+    run = trace("flaky.mcap").replay_sync("coordinator")
+    assert "coordinator ended: KeyError: 'round'" in run.missing
+    assert not run.complete
+
+
+async def _nothing(self: object) -> None:
+    return None

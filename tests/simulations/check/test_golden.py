@@ -1,0 +1,38 @@
+"""The golden traces: each component that played in them says again what it said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from heliograph.testing import TraceUnderTest
+
+Trace = Callable[[str], TraceUnderTest]
+PLAYED = [
+    *((kind, component) for kind in ("flaky", "federated") for component in ("coordinator", "aggregation", "agent")),
+    ("joint", "coordinator"),
+    ("joint", "agent"),
+]
+
+
+@pytest.mark.parametrize(("kind", "component"), PLAYED)
+async def test_a_component_says_what_was_recorded(trace: Trace, kind: str, component: str) -> None:
+    run = await trace(f"{kind}.mcap").replay(component)  # type: ignore[arg-type]
+    assert run.published == run.recorded
+    assert (run.differences, run.missing, run.fed) == ([], [], run.inputs)
+    assert run.equal and run.recorded
+
+
+def test_every_trace_is_small_and_checked() -> None:
+    traces = sorted((Path(__file__).parents[2] / "traces").glob("*.mcap"))
+    assert {each.stem for each in traces} == {kind for kind, _ in PLAYED}
+    sizes = [each.stat().st_size for each in traces]
+    assert max(sizes) < 300_000
+    assert sum(sizes) < 1_000_000
+
+
+def test_a_replay_says_the_same_each_time(trace: Trace) -> None:
+    one, other = (trace("flaky.mcap").replay_sync("coordinator") for _ in range(2))
+    assert (one.published, one.notes) == (other.published, other.notes)

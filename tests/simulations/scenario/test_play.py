@@ -1,0 +1,112 @@
+"""Scenarios played in virtual time: the same seed is the same run, faults bite, and what is refused is said."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from heliograph.bus.errors import Refused
+from heliograph.bus.traces.recorded import Recorded
+from heliograph.bus.world import World
+from heliograph.simulations.scenario import play, real
+from heliograph.simulations.scenario.document import Scenario
+from heliograph.simulations.scenario.observer import Observer
+from heliograph.simulations.scenario.outcome import Outcome
+from heliograph.simulations.scenario.reading import parse_scenario
+from heliograph.simulations.scenario.timeline import edges_of
+
+
+def _scenario(**parts: Any) -> Scenario:
+    small = {"name": "x", "duration": 600, "edges": [{"number": 4}], "data": {"set": "synthetic"},
+             "jobs": [{"name": "one", "rounds": 3, "deadline": 20, "training": {"hidden": 8}}]}  # fmt: skip
+    return parse_scenario(small | parts)
+
+
+def _played(scenario: Scenario, seed: int = 1) -> Outcome:
+    return play.virtually(play.Wish(scenario, seed))
+
+
+@pytest.fixture
+def bodies(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The hash of all that goes over the topics of the runs that follow."""
+    seen = hashlib.sha256()
+    observe = Observer.observe
+
+    def noted(self: Observer, recorded: Recorded) -> None:
+        seen.update(f"{recorded.topic} {recorded.log_time}".encode() + recorded.body)
+        observe(self, recorded)
+
+    monkeypatch.setattr(Observer, "observe", noted)
+    return seen
+
+
+def test_the_same_seed_is_the_same_run_to_the_last_byte(bodies: Any) -> None:
+    outages = {"latency": [0.01, 0.1], "loss": 0.05, "outages": [{"mean_up": 10, "mean_down": 3}]}
+    scenario, found = _scenario(links=outages), []
+    for seed in (1, 1, 2):
+        before = bodies.hexdigest()
+        _played(scenario, seed)
+        found.append((before, bodies.hexdigest()))
+    again = hashlib.sha256()
+    assert found[0][0] == again.hexdigest()
+    outcomes = [_played(scenario, seed).as_dict() for seed in (1, 1, 2)]
+    assert outcomes[0] == outcomes[1] != outcomes[2]
+
+
+def test_faults_bite_and_the_job_goes_on() -> None:
+    faults = [
+        {"kind": "crash-agent", "targets": ["edge-2"], "at": 1, "for": 30},
+        {"kind": "crash-coordinator", "at": 3, "for": 5},
+        {"kind": "crash-worker", "targets": ["edge-3"], "at": 1.5},
+        {"kind": "crash-worker", "targets": ["edge-3"], "at": 2.5},
+        {"kind": "slow-link", "targets": ["edge-3"], "at": 0, "for": 4, "amount": 0.5},
+        {"kind": "full-disk", "targets": ["edge-3"], "at": 5, "for": 2},
+        {"kind": "wrong-clock", "targets": ["coordinator", "edge-4"], "at": 0, "for": 100, "amount": "1h"},
+        {"kind": "byzantine", "targets": ["edge-4"], "behaviour": "nan"},
+        {"kind": "partition", "targets": ["edge-3"], "at": 8, "for": 2},
+        {"kind": "straggler", "targets": ["edge-1"], "amount": 3},
+    ]
+    outcome = _played(_scenario(faults=faults))
+    job = outcome.jobs["one"].values()
+    assert (job["phase"], job["lost"], job["counted_twice"]) == ("Succeeded", 0, 0)
+    assert job["refused"] == 3
+    assert outcome.edges["edge-4"].counted == 0
+    assert outcome.edges["edge-2"].outages
+
+
+def test_it_ends_with_its_duration_where_a_job_does_not() -> None:
+    outages = {"outages": [{"at": 0.5, "for": 500}]}
+    outcome = _played(_scenario(links=outages, duration=100))
+    assert outcome.jobs["one"].values()["phase"] == "Running"
+    assert 90 < outcome.duration <= 100
+
+
+@pytest.mark.parametrize(
+    ("parts", "field", "said"),
+    [
+        ({"edges": [{"number": 17}]}, "edges", "at most 16 edges with --real"),
+        ({"duration": "7d"}, "duration", "time passes as it does"),
+        ({"links": {"loss": 0.1}}, "links.loss", "TCP"),
+    ],
+)
+def test_what_real_processes_cannot_do_is_refused_with_what_to_do(parts: Any, field: str, said: str) -> None:
+    scenario = _scenario(**parts)
+    with pytest.raises(Refused, match=said) as refused:
+        real.check(scenario, edges_of(scenario))
+    assert refused.value.field == field
+    assert "without --real" in refused.value.hint
+
+
+async def test_real_processes_play_the_same_scenario() -> None:
+    faults = [{"kind": "byzantine", "targets": ["edge-2"], "behaviour": "huge-num-samples"},
+              {"kind": "partition", "targets": ["edge-1"], "at": 0.5, "for": 1}]  # fmt: skip
+    scenario = _scenario(edges=[{"number": 2}], faults=faults)
+    began = World().monotonic()
+    outcome = await play.really(play.Wish(scenario, 1))
+    job = outcome.jobs["one"].values()
+    assert (job["phase"], job["rounds"], job["refused"]) == ("Succeeded", 3, 3)
+    assert (job["lost"], job["counted_twice"]) == (0, 0)
+    assert outcome.edges["edge-2"].counted == 0
+    assert World().monotonic() - began < 60

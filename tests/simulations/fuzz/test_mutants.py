@@ -45,8 +45,8 @@ def _fuzz(place: Path, seed: str) -> tuple[int, str]:
 
 def _plant(place: Path, patch: Path) -> None:
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(place.parent)}  # no repository above matters
-    done = subprocess.run(["git", "apply", str(patch)], cwd=place, env=environment, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    argv = ["git", "apply", "-C1", str(patch)]
+    done = subprocess.run(argv, cwd=place, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"{patch.name} no longer applies; make it anew against today's code:\n{done.stderr}")
 

@@ -5,8 +5,10 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 SEED ?= 1
 MINUTES ?= 1.5
+SEEDS ?= 300
+FROM ?= 1
 
-.PHONY: traces demo test test-frameworks check bench bench-strict chaos topics format clean
+.PHONY: traces demo test test-frameworks check bench bench-strict chaos fuzz topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -33,6 +35,9 @@ chaos: .venv/.dev  ## random faults against real processes, drawn from SEED, for
 
 traces: .venv/.dev  ## record the golden traces anew
 	$(BIN)/python -m heliograph.simulations.check.golden tests/traces $(ARGS)
+
+fuzz: .venv/.dev  ## random faults in virtual time, for so many SEEDS; what fails is shrunk
+	$(BIN)/python -m heliograph.simulations.fuzz --seeds $(SEEDS) --from $(FROM) $(ARGS)
 
 topics: .venv/.dev  ## write topics.md anew
 	$(BIN)/heliograph topics --markdown > topics.md

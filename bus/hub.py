@@ -73,17 +73,11 @@ class Hub:
         for message in messages:
             self.publish(message.topic, message)
 
-    def repeat(self, stream: str, back: int) -> bool:
-        """Stores and delivers one of a stream's messages again, the newest but ``back``: as a broker does that has
-        forgotten its id. Returns whether there was one."""
-        kept = self.streams.get(stream)
-        message = kept.following(max(0, kept.last_sequence - back - 1), "#") if kept is not None else None
-        if kept is None or message is None:
-            return False
+    def repeat(self, declared: Stream, message: Message) -> None:
+        """Stores and delivers one of a stream's messages again: as a broker does that has forgotten its id."""
         again = Message(message.topic, message.body, headers=message.headers)
-        kept.append(again, self.clock())
+        self.stream(declared).append(again, self.clock())
         self.deliver(again.topic, again)
-        return True
 
     def deliver(self, topic: str, message: Message) -> None:
         """To one of each queue, and to everyone else."""

@@ -10,7 +10,7 @@ from heliograph.bus.resources import CLOUD
 from heliograph.bus.world import seeded
 from heliograph.simulations.fuzz.plan import COORDINATOR, REPEATED, Edge, Fault, Job, Kind, Plan
 
-LASTS = 25.0
+LASTS = 20.0
 """Seconds in which faults begin."""
 REST = 1.5
 """Seconds that a thing is left alone after a fault of its own."""
@@ -38,9 +38,9 @@ _SHAPES: dict[Kind, _Shape] = {
     "reset": _Shape("nodes", 0.0, 0.0),
     "slow": _Shape("nodes", 0.5, 6.0, (0.1, 1.5)),
     "drop": _Shape("nodes", 0.5, 5.0, (0.2, 1.0)),
-    "overtake": _Shape("nodes", 0.5, 5.0, (0.2, 0.9)),
+    "overtake": _Shape("nodes", 1.0, 8.0, (0.2, 0.9), weight=1.5),
     "overtake-on-node": _Shape("edges", 0.5, 5.0, (0.2, 0.9)),
-    "repeat": _Shape("streams", 0.0, 0.0, (0.0, 5.0), weight=2.0),
+    "repeat": _Shape("streams", 2.0, 15.0, (0.2, 0.8), weight=2.0),
     "full-disk": _Shape("edges", 0.3, 4.0),
     "wrong-clock": _Shape("clocks", 0.5, 8.0, (-3600.0, 3600.0)),
 }
@@ -63,7 +63,7 @@ def _job(rng: random.Random, number: int, edges: int) -> Job:
     participants = rng.choice((None, None, rng.randint(1, edges)))
     quorum = rng.choice((None, None, rng.randint(1, participants or edges)))
     return Job(
-        name=f"{rng.choice(('tiny', 'tiny', 'blob'))}-{number}", at=round(rng.uniform(0.0, 10.0), 2),
+        name=f"{rng.choice(('tiny', 'tiny', 'blob'))}-{number}", at=round(rng.uniform(0.0, 8.0), 2),
         rounds=rng.randint(2, 4), deadline=rng.choice((3.0, 6.0, 15.0)), quorum=quorum, participants=participants,
     )  # fmt: skip
 
@@ -75,7 +75,7 @@ def _faults(rng: random.Random, edges: tuple[Edge, ...]) -> tuple[Fault, ...]:
         "clocks": [COORDINATOR, CLOUD, *(each.name for each in edges)],
         "devices": [each.name for each in edges if each.every],
         "coordinator": [COORDINATOR],
-        "streams": [*REPEATED],
+        "streams": ["UPDATES", *REPEATED],
     }
     # not every plan has every kind: where all goes wrong at once, what is rare is never reached
     kinds = rng.sample([*_SHAPES], rng.randint(2, len(_SHAPES)))

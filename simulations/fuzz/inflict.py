@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextvars import Context
+from functools import partial
+from typing import Any
 
+from heliograph.bus.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Stream, Topic
+from heliograph.bus.transport import Message
 from heliograph.simulations.fuzz.devices import Devices
 from heliograph.simulations.fuzz.plan import Edge, Fault
 from heliograph.simulations.virtual.cluster import VirtualCluster
+
+REPEATED_WITHIN = 1.0
+_REPEATED: dict[str, Topic[Any]] = {"UPDATES": MODEL_UPDATE, "TELEMETRY": TELEMETRY, "AGGREGATIONS": AGGREGATION}
 
 
 class Inflicting:
@@ -18,6 +26,11 @@ class Inflicting:
         self._world = cluster.world
         self._edges = edges
         self._devices = devices
+        self._repeating: dict[str, float] = {}
+        """The share of a stream's messages that come there again."""
+        for stream, topic in _REPEATED.items():
+            assert topic.stream is not None
+            cluster.hub.receivers.add(topic.filter(), "", partial(self._stored, stream, topic.stream))
 
     async def run(self, faults: Sequence[Fault]) -> None:
         """Returns when the last of the faults is over."""
@@ -56,7 +69,7 @@ class Inflicting:
         elif fault.kind == "overtake-on-node":
             cluster.node_link(target).overtaken = fault.amount
         elif fault.kind == "repeat":
-            cluster.hub.repeat(target, int(fault.amount))
+            self._repeating[target] = fault.amount
         elif fault.kind == "full-disk":
             cluster.fill_disk(target, True)
         else:
@@ -79,10 +92,19 @@ class Inflicting:
             cluster.links[target].overtaken = 0.0
         elif fault.kind == "overtake-on-node":
             cluster.node_link(target).overtaken = 0.0
+        elif fault.kind == "repeat":
+            del self._repeating[target]
         elif fault.kind == "full-disk":
             cluster.fill_disk(target, False)
         elif fault.kind == "wrong-clock":
             cluster.set_clock(target, 0.0)
+
+    def _stored(self, name: str, stream: Stream, message: Message) -> None:
+        """Comes now and then once more, within a second."""
+        if self._world.rng.random() < self._repeating.get(name, 0.0):
+            after, repeat = self._world.rng.random() ** 2 * REPEATED_WITHIN, self._cluster.hub.repeat
+            nobody = Context()  # it is not its publisher's doing
+            asyncio.get_running_loop().call_later(after, repeat, stream, message, context=nobody)
 
     async def _until(self, at: float) -> None:
         if (left := at - self._world.monotonic()) > 0:

@@ -59,8 +59,8 @@ class Fault(_Document):
     Attributes:
         target: an edge, ``cloud``, ``coordinator``; a stream where a message of it is repeated.
         duration: until it is undone: a killed process is started again so long after.
-        amount: ``slow``: seconds one way; ``drop``, ``overtake``: a share; ``wrong-clock``: seconds ahead;
-            ``repeat``: how many newer messages there are; ``crash-worker``: which of them.
+        amount: ``slow``: seconds one way; ``drop``, ``overtake``, ``repeat``: a share; ``wrong-clock``: seconds ahead;
+            ``crash-worker``: which of them.
         steps: of a process that crashes, the steps that it still takes: of all its tasks, up to any await.
     """
 

@@ -37,7 +37,7 @@ AGAIN = 0.5
 ANSWER_WITHIN = 5.0
 LAST = 30.0
 """Seconds in which what is asked for once more in the end has to come."""
-TURNS = 3_000_000
+TURNS = 300_000
 """Of the event loop; a run takes some ten thousand."""
 Tap = Callable[[Recorded], None]
 

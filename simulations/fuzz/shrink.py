@@ -93,11 +93,11 @@ def _plainer(plan: Plan) -> Iterator[Plan]:
         yield _with_job(plan, place, name=f"tiny-{job.name.partition('-')[2]}")
         yield _with_job(plan, place, at=0.0)
         yield _with_job(plan, place, at=float(round(job.at)))
-    usual = Edge(name="x")
-    for place in range(len(plan.edges)):
-        for name, value in (("every", 0.0), ("every", usual.every), ("speed", 1.0), ("latency", usual.latency)):
+    for place, edge in enumerate(plan.edges):
+        usual = Edge(name=edge.name, every=0.0)  # and no device
+        for name in ("every", "speed", "latency"):
             edges = list(plan.edges)
-            edges[place] = edges[place].model_copy(update={name: value})
+            edges[place] = edge.model_copy(update={name: getattr(usual, name)})
             yield plan.model_copy(update={"edges": tuple(edges)})
 
 

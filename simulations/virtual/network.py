@@ -20,7 +20,7 @@ from heliograph.simulations.virtual.loop import Process
 NOTICED_AFTER = 2.0
 """Seconds until both ends of a connection know that its link is cut: two pings that nobody answered."""
 BACK_AFTER = 0.1
-OVERTAKEN_BY = 0.5
+OVERTAKEN_BY = 2.0
 """Seconds that a message which is overtaken comes later, at most."""
 RESENT_AFTER = 0.2
 """Seconds that a lost packet costs."""

@@ -1,0 +1,71 @@
+"""The fuzzer can fail: bugs that a person could make, planted into a copy of the package, are found in a few seeds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import heliograph
+from heliograph.simulations.fuzz.campaign import verdict
+
+ROOT = Path(heliograph.__file__).resolve().parents[2]
+MUTANTS = Path(__file__).parent / "mutants"
+FOLDERS = ("bus", "coordinator", "edge_agent", "workers", "simulations")
+
+CAUGHT = {
+    "update-counted-twice": ("recount", ("3", "16")),
+    "acknowledged-before-commit": ("acknowledged_is_on_disk", ("3", "5")),
+    "generation-ignored": ("generations_never_go_back", ("3", "11")),
+}
+"""By which invariant each is caught, and by which seeds: fixed, so that a fuzzer that has lost its eyes is noticed."""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The package, where it may be spoilt."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
+    shutil.copytree(ROOT / "lib", tmp_path / "lib", symlinks=True, ignore=ignore)
+    return tmp_path
+
+
+def _fuzz(place: Path, seed: str) -> tuple[int, str]:
+    argv = [sys.executable, "-m", "heliograph.simulations.fuzz", "--seeds", "1", "--from", seed, "--no-shrink",
+            "--out", str(place / "out")]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(place / "lib")}
+    done = subprocess.run(argv, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def _plant(place: Path, patch: Path) -> None:
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(place.parent)}  # no repository above matters
+    argv = ["git", "apply", "-C1", str(patch)]
+    done = subprocess.run(argv, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"{patch.name} no longer applies; make it anew against today's code:\n{done.stderr}")
+
+
+def test_every_mutant_is_tried() -> None:
+    assert sorted(CAUGHT) == sorted(patch.stem for patch in MUTANTS.glob("*.patch"))
+
+
+@pytest.mark.parametrize("mutant", CAUGHT)
+def test_a_mutant_is_caught(mutant: str, copy: Path) -> None:
+    invariant, seeds = CAUGHT[mutant]
+    _plant(copy, MUTANTS / f"{mutant}.patch")
+    for seed in seeds:
+        code, said = _fuzz(copy, seed)
+        if code == 1 and f"seed {seed} fails: " in said and invariant in said.splitlines()[0]:
+            return
+    pytest.fail(f"seeds {', '.join(seeds)} do not catch {mutant} by {invariant}:\n{said}")
+
+
+@pytest.mark.parametrize("seed", sorted({seed for _, seeds in CAUGHT.values() for seed in seeds}, key=int))
+def test_the_same_seeds_pass_without_a_mutant(seed: str) -> None:
+    assert verdict(seed).broken == ()

@@ -1,0 +1,63 @@
+"""Plans are drawn from their seed alone, are such as can be played, and survive being written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.bus.errors import HeliographError
+from heliograph.simulations.fuzz import failure
+from heliograph.simulations.fuzz.draw import LASTS, draw
+from heliograph.simulations.fuzz.plan import Edge, Fault, Job, Plan
+
+SEEDS = st.integers(0, 1 << 32)
+
+
+@given(SEEDS)
+def test_a_drawn_plan_can_be_played(seed: int) -> None:
+    plan = draw(seed)
+    assert plan == draw(seed)
+    assert plan.is_consistent()
+    assert 2 <= len(plan.edges) <= 5
+    assert plan.jobs and plan.end < 2 * LASTS
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+    assert len(str(plan).splitlines()) == 1 + len(plan.edges) + len(plan.jobs) + len(plan.faults)
+
+
+def test_seeds_differ_and_reach_every_kind_of_fault() -> None:
+    plans = [draw(seed) for seed in range(100)]
+    assert len({plan.model_dump_json() for plan in plans}) == 100
+    assert len({fault.kind for plan in plans for fault in plan.faults}) == 14
+
+
+EDGES = (Edge(name="edge-1"), Edge(name="edge-2"))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(seed="s", edges=(EDGES[0], EDGES[0])),
+        Plan(seed="s", edges=EDGES, faults=(Fault(kind="cut", target="edge-3", at=1),)),
+        Plan(seed="s", edges=EDGES, jobs=(Job(name="tiny-1", quorum=3),)),
+        Plan(seed="s", edges=EDGES, faults=(
+            Fault(kind="crash-agent", target="edge-1", at=1, duration=2),
+            Fault(kind="full-disk", target="edge-1", at=2, duration=2),
+        )),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_played_is_known(plan: Plan, tmp_path: Path) -> None:
+    assert not plan.is_consistent()
+    with pytest.raises(HeliographError, match="overlap"):
+        failure.read(failure.write(plan, tmp_path / "plan.json"))
+
+
+def test_a_file_that_is_no_plan_is_refused_with_its_field(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text('{"seed": "1", "edges": [{"name": "edge-1", "colour": 1}]}')
+    with pytest.raises(HeliographError, match=r"edges\.0\.colour"):
+        failure.read(file)
+    with pytest.raises(HeliographError, match="No such file"):
+        failure.read(tmp_path / "none.json")

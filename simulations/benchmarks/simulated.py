@@ -41,7 +41,7 @@ def _timed(edges: int, rounds: int) -> float:
             "data": {"set": "synthetic", "partition": "iid", "samples": 32 * edges, "held_out": 100},
             "links": {"latency": ["20ms", "100ms"], "bandwidth": "1 MB/s"},
             "jobs": [{"name": "curve", "rounds": rounds, "participants": edges // SAMPLED, "deadline": "1m",
-                      "training": {"hidden": 340}}],  # fmt: skip
+                      "training": {"hidden": 340}}],
         }
     )
     began = time.perf_counter()

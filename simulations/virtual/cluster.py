@@ -39,6 +39,10 @@ STREAM_BYTES = 256 << 20
 """Of each stream, what the simulated broker keeps in memory."""
 
 
+_NAMES_FILES = ("event/assignment/", "event/report/", "log/")
+"""Where the directory of this run would be named, another one each time; in a trace it has one name, as long."""
+
+
 @dataclass(frozen=True)
 class EdgeSpec:
     """One simulated edge.
@@ -89,6 +93,7 @@ class VirtualCluster:
         self._tap = tap
         self._directory = tempfile.TemporaryDirectory(prefix="heliograph-virtual-", dir=_memory_directory())
         self._code = Path(self._directory.name).resolve()
+        self._places = str(self._code).encode(), b"/simulated".ljust(len(str(self._code)), b"-")
         speeds = {name: each.speed for name, each in self.edges.items()}
         self._worlds = Worlds(loop, str(seed), programs(workload, lambda edge: speeds.get(edge, 1.0),
                               frozenset({CLOUD})), self._connect)  # fmt: skip
@@ -235,7 +240,10 @@ class VirtualCluster:
             return  # an answer to one client, on no topic
         now = int((EPOCH + self._loop.time()) * 1e9)
         headers: Mapping[str, str] = {key: value for key, value in message.headers.items() if key in (LANE, NUMBER)}
-        self._tap(Recorded(message.topic, message.body, now, now, headers))
+        body = message.body
+        if message.topic.startswith(_NAMES_FILES):
+            body = body.replace(*self._places)
+        self._tap(Recorded(message.topic, body, now, now, headers))
 
 
 def _memory_directory() -> str | None:

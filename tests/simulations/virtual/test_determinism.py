@@ -25,7 +25,8 @@ def _trace(directory: Path, seed: int, hashing: str) -> bytes:
     file.write_text(SCENARIO)
     out = directory / f"{seed}-{hashing}.mcap"
     words = ["simulate", str(file), "--seed", str(seed), "--trace", str(out)]
-    subprocess.run([sys.executable, "-m", "heliograph.cli.main", *words], env={**os.environ, "PYTHONHASHSEED": hashing}, check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONHASHSEED": hashing}
+    subprocess.run([sys.executable, "-m", "heliograph.cli.main", *words], env=environment, check=True)
     return out.read_bytes()
 
 

@@ -23,7 +23,7 @@ def connect(
     """
     world = world or World()
     if world.transport is not None:
-        bus: Bus = world.transport(url, root, world, name)
+        bus: Bus = world.transport(url, root, world, name, inbox)
         return bus
     scheme = urlsplit(url).scheme
     try:

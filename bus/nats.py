@@ -187,7 +187,7 @@ class NatsBus(Bus):
         sure: bool = True,
     ) -> int:
         if self.is_inbox(topic):
-            await self._guard(self.client.publish(topic, body))
+            await self.guard(self.client.publish(topic, body))
             return 0
         declared, _ = topics.find(topic)
         check_size(declared, topic, body)
@@ -195,16 +195,16 @@ class NatsBus(Bus):
         hdrs = dict(headers) if headers else None
         if declared.stream is None or declared.node_only:
             reply = self._reply_subject(reply_to) if reply_to else ""
-            await self._guard(self.client.publish(subject, body, reply=reply, headers=hdrs))
+            await self.guard(self.client.publish(subject, body, reply=reply, headers=hdrs))
             return 0
         call = self.client.request(subject, body, timeout=PUBLISH_TIMEOUT, headers=hdrs)
-        answer = await self._guard(call, subject)
+        answer = await self.guard(call, subject)
         return stored_at(answer.data, topic)
 
     async def publish_raw(self, topic: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Publishes to a topic that need not be declared. Raises Refused where no subject can be made of it."""
         require_plain(topic)
-        await self._guard(self.client.publish(self.subject(topic), body, headers=dict(headers)))
+        await self.guard(self.client.publish(self.subject(topic), body, headers=dict(headers)))
 
     async def publish_all(self, events: Sequence[Outgoing]) -> None:
         """Several at once are an atomic batch (NATS ADR-50)."""
@@ -214,7 +214,7 @@ class NatsBus(Bus):
         batch = self._world.new_id()
         for each in events:
             check_size(topics.find(each.topic)[0], each.topic, each.body)
-        await self._guard(self._publish_batch(batch, events), self.subject(events[-1].topic))
+        await self.guard(self._publish_batch(batch, events), self.subject(events[-1].topic))
 
     async def _publish_batch(self, batch: str, events: Sequence[Outgoing]) -> None:
         client = self.client
@@ -234,16 +234,17 @@ class NatsBus(Bus):
         self, subject: str, body: bytes = b"", timeout: float = 5.0, headers: dict[str, str] | None = None
     ) -> Msg:
         """A request to the server itself (``$JS.API.…``, ``$SYS.…``)."""
-        answer: Msg = await self._guard(self.client.request(subject, body, timeout=timeout, headers=headers), subject)
+        answer: Msg = await self.guard(self.client.request(subject, body, timeout=timeout, headers=headers), subject)
         return answer
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
         declared, _ = topics.find(topic)
         check_size(declared, topic, body)
-        answer: Msg = await self._guard(self.client.request(self.subject(topic), body, timeout=timeout))
+        answer: Msg = await self.guard(self.client.request(self.subject(topic), body, timeout=timeout))
         return Message(self.address(answer.subject), answer.data)
 
-    async def _guard(self, call: Any, subject: str = "") -> Any:
+    async def guard(self, call: Any, subject: str = "") -> Any:
+        """Awaits what the client offers; its errors become ours. ``subject``: what is published there."""
         waiting = asyncio.timeout(None)
         self._waiting[waiting] = subject
         try:
@@ -262,6 +263,10 @@ class NatsBus(Bus):
             if waiting.expired() or not self._nc.is_connected:
                 raise LinkDown(f"{safe_url(self.url)}: the link went down") from None
             raise Unreachable(f"{safe_url(self.url)}: {what}") from None
+        except RuntimeError as error:  # uvloop's word for a socket that has closed under the client's hands
+            if "closed" not in str(error):
+                raise
+            raise LinkDown(f"{safe_url(self.url)}: the link went down") from None
         finally:
             self._waiting.pop(waiting, None)
 
@@ -288,9 +293,8 @@ class NatsBus(Bus):
         subscriptions = []
         try:
             for subject in subjects:
-                subscriptions.append(
-                    await self.client.subscribe(subject, queue=queue, cb=put, pending_bytes_limit=PENDING_BYTES)
-                )
+                asked = self.client.subscribe(subject, queue=queue, cb=put, pending_bytes_limit=PENDING_BYTES)
+                subscriptions.append(await self.guard(asked))
             with contextlib.suppress(*_DOWN):
                 await self.settle()
             for subject, pattern in subjects.items():

@@ -107,7 +107,7 @@ class Puller(AsyncIterator[Message]):
         async def put(message: Msg) -> None:
             self._arrived.put_nowait(message)
 
-        self._subscription = await self._bus.client.subscribe(self._inbox, cb=put)
+        self._subscription = await self._bus.guard(self._bus.client.subscribe(self._inbox, cb=put))
         self._asked = 0
         await self._pull()
 
@@ -122,7 +122,7 @@ class Puller(AsyncIterator[Message]):
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
         self._asked += more
         with contextlib.suppress(Unreachable):
-            await self._bus.client.publish(subject, body, reply=self._inbox)
+            await self._bus.guard(self._bus.client.publish(subject, body, reply=self._inbox))
 
     async def __anext__(self) -> Message:
         message, sequence, _ = await self.delivery()

@@ -69,7 +69,7 @@ class NatsKeyValue:
             changed.set()
 
         await self._bus.link.wait_up()
-        subscription = await self._bus.client.subscribe(self._prefix + key, cb=written)
+        subscription = await self._bus.guard(self._bus.client.subscribe(self._prefix + key, cb=written))
         self._bus.link.listen(on_link)
         try:
             yield changed

@@ -100,8 +100,8 @@ class World:
     """Starts a process: ``await spawn(argv, env=..., cwd=..., before=...)``."""
 
     transport: Callable[..., Any] | None = None
-    """In a simulation, what connects to a URL: ``transport(url, root, world, name)`` gives a ``Bus``. None: the URL's
-    scheme tells."""
+    """In a simulation, what connects to a URL: ``transport(url, root, world, name, inbox)`` gives a ``Bus``. None: the
+    URL's scheme tells."""
     hold: Callable[[Path], Any] = _hold
     """Takes a state directory for one process alone, until what it returns is closed."""
     database: Callable[[Path], sqlite3.Connection] = _database

@@ -60,9 +60,10 @@ class Presence:
         while True:
             await self._system.link.wait_up()
             client = self._system.client
+            account = f"$SYS.ACCOUNT.{ACCOUNT}"
             subscriptions = [
-                await client.subscribe(f"$SYS.ACCOUNT.{ACCOUNT}.CONNECT", cb=self._on_connect),
-                await client.subscribe(f"$SYS.ACCOUNT.{ACCOUNT}.DISCONNECT", cb=self._on_disconnect),
+                await self._system.guard(client.subscribe(f"{account}.CONNECT", cb=self._on_connect)),
+                await self._system.guard(client.subscribe(f"{account}.DISCONNECT", cb=self._on_disconnect)),
             ]
             try:
                 await client.flush()

@@ -74,6 +74,7 @@ class LocalCluster:
         code: roots under which tasks' scripts may lie, each ``DIR`` or ``PREFIX=DIR``.
         edge_brokers: MQTT URLs of brokers that edges already have.
         relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
+        guests: names of edges whose agents somebody else runs; ``agent_url`` is what they connect to.
         doors: external MQTT brokers in front of the coordinator.
         log: a file that gets what the processes print, a line each, with time and component before it.
         supervise: what ends by itself is started again, and a line about it is handed to this; without it, it stays
@@ -91,6 +92,7 @@ class LocalCluster:
         data: tuple[Path, ...] = (),
         edge_brokers: Mapping[str, str] | None = None,
         relayed: tuple[str, ...] = (),
+        guests: Sequence[str] = (),
         doors: tuple[str, ...] = (),
         world: World | None = None,
         log: Path | None = None,
@@ -109,7 +111,7 @@ class LocalCluster:
         names = [CLOUD, *(require_label(name, "edge") for name in edges)]
         users = [User("coordinator", self._secret(), "coordinator"), User("operator", self._secret(), "operator"),
                  User("worker-cloud", self._secret(), "cloud-worker")]  # fmt: skip
-        users += [User(f"agent-{name}", self._secret(), "agent", name) for name in names]
+        users += [User(f"agent-{name}", self._secret(), "agent", name) for name in (*names, *guests)]
         self.broker = Broker(self.directory / "broker", "cloud", tuple(users), name="cloud", world=self.world)
         self.nodes = {name: self._node(name, dict(datasets or {}), dict(edge_brokers or {})) for name in names}
         self._coordinators: dict[str, Child] = {}
@@ -124,6 +126,10 @@ class LocalCluster:
     def door(self) -> str:
         """The MQTT door, for anyone."""
         return self.broker.url(scheme="mqtt")
+
+    def agent_url(self, edge: str) -> str:
+        """The NATS address with the credentials of an edge's agent."""
+        return self.broker.url(f"agent-{edge}")
 
     @property
     def edges(self) -> list[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from heliograph.simulations.benchmarks import aggregation, echo, inference, node, startup
+from heliograph.simulations.benchmarks import aggregation, echo, fleet, inference, node, simulated, startup, traces
 from heliograph.simulations.benchmarks.declaration import Benchmark, Metric
 from heliograph.simulations.benchmarks.peers.catalog import SIZES, contestants, round_metrics
 
@@ -64,6 +64,31 @@ _ALL = [
               round_metrics("10 MB", target=250)),
     Benchmark("echo-100mb", "echo-100mb", partial(echo.rounds, edges=4, size=SIZES["100 MB"], rounds=8),
               round_metrics("100 MB", target=2500, aggregating=350)),
+    Benchmark("trace-record", "traces", partial(traces.measured, "record"), metrics=(
+        Metric("messages/s", "recorded while they are published", "/s", 20_000, "higher", name="rate"),
+    )),
+    Benchmark("trace-stored", "traces", partial(traces.measured, "stored"), metrics=(
+        Metric("messages/s", "recorded that a stream already holds", "/s", 20_000, "higher", name="rate"),
+    )),
+    Benchmark("trace-replay", "traces", partial(traces.measured, "replay"), metrics=(
+        Metric("messages/s", "replayed into a synced stream", "/s", better="higher", name="rate"),
+    )),
+    *(Benchmark(f"edge-round-{edges}", "simulate", partial(simulated.curve, edges), repeats=2, metrics=(
+        Metric("ms", f"an edge in a round, of {edges:,} edges", "ms", name="ms"),
+    )) for edges in (100, 1000, 10_000)),
+    Benchmark("factory-week", "simulate", partial(simulated.shipped, "factory-week"), repeats=1, metrics=(
+        Metric("seconds", "factory-week, virtual time", "s", 60),
+    )),
+    Benchmark("ten-thousand-edges", "simulate", partial(simulated.shipped, "ten-thousand-edges"), repeats=1,
+              timeout=900, metrics=(
+        Metric("seconds", "ten-thousand-edges, virtual time", "s", 120),
+        Metric("MB", "ten-thousand-edges, peak memory", "MB", 2000),
+        Metric("left out", "ten-thousand-edges, updates not counted", "", 0),
+    )),
+    Benchmark("fleet", "fleet", fleet.rounds, repeats=1, timeout=600, metrics=(
+        Metric("round", "round of 1,000 updates, real broker", "s", 15),
+        Metric("lost", "updates of it that were not counted", "", 0),
+    )),
     *contestants(),
 ]  # fmt: skip
 BENCHMARKS = {each.name: each for each in _ALL}

@@ -1,6 +1,6 @@
 """Recording a broker's topics, and replaying a trace: messages a second, with the settings that ship.
 
-    python -m heliograph.simulations.benchmarks.traces record|stored|passing|read|replay
+    python -m heliograph.simulations.benchmarks traces
 """
 
 from __future__ import annotations
@@ -160,11 +160,10 @@ def _frame(event: Outgoing, address: str, place: int, batch: int) -> bytes:
     return f"HPUB {subject} {reply}{len(head)} {size}\r\n".encode() + head + event.body + b"\r\n"
 
 
-def measure(name: str) -> dict[str, float]:
-    """One of the figures above, measured in a fresh process."""
+def measured(name: str) -> dict[str, list[float]]:
+    """One of the figures above, measured in a fresh process, with uvloop as components run."""
     ran = subprocess.run([sys.executable, "-m", __name__, name], check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
-    return found
+    return {key: [value] for key, value in json.loads(ran.stdout.splitlines()[-1]).items()}
 
 
 def _write(path: Path) -> None:

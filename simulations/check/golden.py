@@ -76,8 +76,8 @@ from heliograph import BigModel
 BigModel("line", Line(lambda x: np.array([0.8, 0.2]))).serve()
 """
 _ANSWERS = 5
-_LEFT_OUT = ("log/#", "inference/#", "_INBOX/#")
-"""What no component is fed with: it would fill the files."""
+_LEFT_OUT = ("log/#", "inference/#", "claim/#", "ack/#", "event/assignment/#", "event/worker/#")
+"""What no component is fed with: it would fill the files, and tell of the machine that recorded them."""
 
 
 def flaky(path: Path) -> None:

@@ -93,7 +93,8 @@ def bars(frame: Frame, names: Sequence[str], stacks: Sequence[Stack]) -> str:
     scale = _Scale(frame, (-0.5, len(names) - 0.5), (0.0, max([*totals, 0.0]) or 1.0), ticks=False)
     width = min(WIDEST, max(0.6, (WIDTH - LEFT - RIGHT) / len(names) * 0.8))
     drawn = list(scale.grid())
-    every = -(-len(names) // 14)
+    room = max(1, (WIDTH - LEFT - RIGHT) // (7 * max(map(len, names)) + 14))  # so many names fit side by side
+    every = -(-len(names) // room)
     for number, name in enumerate(names):
         base, middle = 0.0, scale.x(number)
         for stack in stacks:

@@ -52,7 +52,6 @@ class _Presence:
     outcome: EdgeOutcome
     away_since: float | None = None
     seen_online: bool = False
-    broadcast: int = 0
     """Bytes that had been sent to everyone when it came."""
     blobs: deque[str] = field(default_factory=lambda: deque(maxlen=8))
     """Digests of the last blobs that it has got or sent."""
@@ -83,7 +82,6 @@ class Observer:
         self._uids: dict[str, str] = {}
         self._planned: dict[str, int] = {}
         self._edges: dict[str, _Presence] = {}
-        self._broadcast = 0
         self._take: dict[str, Callable[[dict[str, str], dict[str, Any], Recorded], None]] = {
             MODEL_UPDATE.pattern: self._update, AGGREGATION.pattern: self._aggregation,
             EVALUATION.pattern: self._evaluation, TASK.pattern: self._task, STATUS.pattern: self._status,
@@ -164,9 +162,8 @@ class Observer:
             outages = list(edge.outages)
             if presence.away_since is not None and presence.away_since < end:
                 outages.append((presence.away_since, end))
-            down = edge.bytes_down + (self._broadcast - presence.broadcast if self.online(name) else 0)
             edges[name] = EdgeOutcome(
-                name, edge.bytes_up, down, edge.asked, edge.counted, edge.refused, edge.late, edge.lost,
+                name, edge.bytes_up, edge.bytes_down, edge.asked, edge.counted, edge.refused, edge.late, edge.lost,
                 edge.counted_twice, outages,
             )  # fmt: skip
         planned = self._timeline.outages if self._timeline is not None else {}
@@ -186,7 +183,6 @@ class Observer:
             following.waiting.setdefault(key, len(following.closed))
 
     def _aggregation(self, params: dict[str, str], data: dict[str, Any], recorded: Recorded) -> None:
-        self._broadcast += len(recorded.body)
         following = self._job(str(data["job_uid"]), params["job"], recorded)
         number, counted = int(data["round"]), dict(data["counted"])
         job = following.outcome
@@ -267,12 +263,9 @@ class Observer:
         if online:
             if edge.away_since is not None:
                 edge.outcome.outages.append((edge.away_since, now))
-            if edge.away_since is not None or not edge.seen_online:
-                edge.broadcast = self._broadcast
             edge.away_since, edge.seen_online = None, True
         elif edge.away_since is None and edge.seen_online:
             edge.away_since = now
-            edge.outcome.bytes_down += self._broadcast - edge.broadcast
 
     def _not_counted(self, following: _Following, each: Mapping[str, Any], what: str) -> None:
         key = (int(each["round"]), str(each["edge"]))
@@ -316,7 +309,7 @@ class Observer:
 
     def _edge(self, name: str) -> _Presence:
         if name not in self._edges:
-            self._edges[name] = _Presence(EdgeOutcome(name), broadcast=self._broadcast)
+            self._edges[name] = _Presence(EdgeOutcome(name))
         return self._edges[name]
 
     def _seconds(self, nanoseconds: int) -> float:

@@ -74,7 +74,7 @@ class Worlds:
             new_secret=lambda: rng.getrandbits(256).to_bytes(32, "big"),
             rng=rng,
             spawn=spawn,
-            transport=lambda url, root, world, name: self._transport(process, url, root, world, name),
+            transport=lambda url, root, world, name, inbox: self._transport(process, url, root, world, name),
             hold=_hold,
             database=disk.connect,
             say=say,

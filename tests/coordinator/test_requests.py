@@ -51,6 +51,7 @@ async def desk() -> Desk:
     clock = {"now": 1000.0}
     world = World(now=lambda: clock["now"])
     bus = connect(f"memory://requests-{world.new_id()}", world=world)
+    await bus.open()
     return Desk(ResourceStore(await bus.kv("resources"), world), world, clock)
 
 

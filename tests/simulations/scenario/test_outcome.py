@@ -94,18 +94,6 @@ def test_large_weights_are_bytes_once(tape: Any) -> None:
     assert edge.bytes_down == 500_000 + sum(bodies[2:])
 
 
-def test_who_is_online_hears_what_is_told_to_all(tape: Any) -> None:
-    tape.edge(0, "x")
-    tape.edge(0, "y")
-    tape.closed(1, "a", 1, ["x"])
-    size = len(tape.messages[-1].body)
-    tape.edge(2, "y", False)
-    tape.closed(3, "a", 2, ["x"])
-    edges = outcome_of(tape.messages).edges
-    assert (edges["x"].bytes_down, edges["y"].bytes_down) == (2 * size, size)
-    assert edges["y"].outages == [(2.0, 3.0)]  # to the end of what was seen
-
-
 def test_a_job_without_a_status_has_succeeded_when_its_rounds_have(tape: Any) -> None:
     tape.closed(1, "a", 1, ["x"])
     tape.measured(2, "a", 1, 0.5)

@@ -1,0 +1,73 @@
+"""One process of a fleet: reads ``{"edges": {name: NATS URL}, "elements": n, "directory": "..."}`` from its standard
+input and runs the agents of these edges until it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from heliograph.bus.connect import connect
+from heliograph.bus.hub import Hub
+from heliograph.bus.memory import MemoryBus
+from heliograph.bus.transport import Bus
+from heliograph.bus.world import World
+from heliograph.edge_agent.agent import Agent, AgentConfig
+from heliograph.edge_agent.reconcile import CodeRoot
+from heliograph.simulations.fleet.echo import Echo
+from heliograph.simulations.fleet.spawned import spawner
+from heliograph.simulations.virtual.cluster import NODE_URL, SCRIPT
+from heliograph.simulations.virtual.workers import programs
+
+
+async def fleet(urls: dict[str, str], elements: int, directory: Path) -> None:
+    """Until cancelled. Says when all agents are ready."""
+    modules = programs(Echo(elements), lambda edge: 1.0, frozenset())
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / SCRIPT).write_text("")
+    ready = 0
+
+    def say(line: str) -> None:
+        nonlocal ready
+        if line.endswith("is ready"):
+            ready += 1
+            if ready == len(urls):
+                print("ready", flush=True)
+        elif line.startswith("warning"):
+            print(line, file=sys.stderr, flush=True)
+
+    async with asyncio.TaskGroup() as group:
+        for name, url in urls.items():
+            code = (CodeRoot(directory, directory),)
+            config = AgentConfig(name, url, NODE_URL, NODE_URL, directory / name, code)
+            group.create_task(Agent(config, _world(name, modules), say).run())
+            await asyncio.sleep(0)  # noqa: TID251 - the others begin meanwhile
+
+
+def _world(edge: str, modules: object) -> World:
+    """The real one, but for the node's broker, which is in memory, and the workers, which are tasks."""
+    hub = Hub(keeps_streams=False)
+    plain = World()
+
+    def transport(url: str, root: str, world: World, name: str, inbox: str) -> Bus:
+        if url != NODE_URL:
+            return connect(url, root=root, world=plain, name=name, inbox=inbox)
+        bus = MemoryBus(url, root, plain, name, hub)
+        bus.durable = False
+        return bus
+
+    world = replace(plain, transport=transport)
+    return replace(world, spawn=spawner(edge, modules, world))  # type: ignore[arg-type]
+
+
+def main() -> None:
+    given = json.loads(sys.stdin.read())
+    import uvloop
+
+    uvloop.run(fleet(given["edges"], given["elements"], Path(given["directory"])))
+
+
+if __name__ == "__main__":
+    main()

@@ -29,20 +29,23 @@ class Damped:
 
     def changed(self, online: bool, now: float) -> Damped:
         """After the broker has said that it is connected, or no longer."""
-        kept = tuple(each for each in self.returns if now - each < WINDOW)
+        kept = tuple(each for each in self.returns if now < each + WINDOW)
         return Damped(online, (*kept, now) if online and not self.online else kept)
 
     def flaps(self, now: float) -> int:
         """How often it has come back lately; 0 where that is nothing out of the ordinary."""
-        lately = sum(now - each < WINDOW for each in self.returns)
+        lately = sum(now < each + WINDOW for each in self.returns)
         return lately if lately > MOST else 0
 
     def shown(self, now: float) -> bool:
         """Whether it is to be shown online."""
-        return self.online and (len(self.returns) <= MOST or now - self.returns[-1] >= STEADY)
+        return self.online and (len(self.returns) <= MOST or now >= self.returns[-1] + STEADY)
 
     def due_in(self, now: float) -> float | None:
-        """Seconds until another look shows something else; None where only a change does."""
+        """Seconds until another look shows something else; None where only a change does.
+
+        Times are added as the others add them: else by a rounding it could be due now and not yet be so, for ever.
+        """
         steady = self.returns[-1] + STEADY - now if self.online and not self.shown(now) else None
         calm = self.returns[-MOST - 1] + WINDOW - now if self.flaps(now) else None
         waits = [each for each in (steady, calm) if each is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, WithJsonSchema
@@ -17,7 +18,13 @@ LABEL_RULE = "a DNS label: a-z, 0-9 and '-', at most 63 characters, not starting
 
 def is_label(text: object) -> bool:
     """Whether ``text`` is a DNS label (RFC 1123)."""
-    return isinstance(text, str) and _LABEL.fullmatch(text) is not None
+    return isinstance(text, str) and len(text) <= 63 and _is_label(text)
+
+
+@lru_cache(maxsize=32768)
+def _is_label(text: str) -> bool:
+    """A fleet's names come again with every message."""
+    return _LABEL.fullmatch(text) is not None
 
 
 def check_label(text: str) -> str:

@@ -17,6 +17,7 @@ from heliograph.bus.port import Port, Received
 from heliograph.bus.resources import (
     KINDS,
     Dataset,
+    DatasetSpec,
     Edge,
     FederatedTask,
     JointInferenceService,
@@ -253,7 +254,9 @@ class Coordinator:
             for edge, tasks in found.items():
                 wanted.setdefault(edge, []).extend(tasks)
         datasets = [each for each in self._store.all(Dataset) if each.spec.url is not None]
-        await self._desired.write({edge: (tasks, datasets_of(edge, datasets)) for edge, tasks in wanted.items()})
+        told = {edge: datasets_of(edge, datasets) for edge in wanted} if datasets else {}
+        none: dict[str, DatasetSpec] = {}
+        await self._desired.write({edge: (tasks, told.get(edge, none)) for edge, tasks in wanted.items()})
 
     async def _changed(self, resource: Resource) -> None:
         """A request created or changed a resource."""

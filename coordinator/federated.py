@@ -210,7 +210,7 @@ def training_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, An
     found: dict[str, list[Task]] = {}
     for worker, edge in sorted(status.assignments.items()):
         own = declared.get(worker) or repeated[0]
-        one = Task(
+        one = Task.model_construct(  # of ten thousand edges, all from checked values
             worker=join_labels(task.name, worker),
             role="train",
             job=task.name,

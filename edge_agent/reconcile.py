@@ -94,10 +94,11 @@ def decide(
         if present.state != "stopping" and _is_obsolete(present, wanted.get(worker))
     ]
     for task in wanted.values():
-        if hold := _hold(task, datasets, code_roots):
+        present = running.get(task.worker)
+        runs = present is not None and present.assigned == task  # its script is loaded
+        if hold := _hold(task, datasets, code_roots, runs):
             actions.append(hold)
             continue
-        present = running.get(task.worker)
         if present is not None and present.job_uid != task.job_uid:
             continue  # the earlier job of that name is stopped first
         if present is None:
@@ -154,8 +155,10 @@ def _goes_on_with(present: Running, models: Container[str]) -> Task | None:
     return before if _has_model(before, models) else None
 
 
-def _hold(task: Task, datasets: Mapping[str, DatasetIndex], code_roots: Collection[CodeRoot]) -> Hold | None:
-    if task.role != "aggregate":
+def _hold(
+    task: Task, datasets: Mapping[str, DatasetIndex], code_roots: Collection[CodeRoot], runs: bool
+) -> Hold | None:
+    if task.role != "aggregate" and not runs:
         if task.script is None:
             return Hold(task, "the task names no script (trainScriptBootFile)", forbidden=True)
         script = script_under_roots(task.script.boot_file, code_roots)

@@ -35,7 +35,7 @@ CLOUD_URL = "memory://cloud"
 NODE_URL = "memory://node"
 SCRIPT = "simulated.py"
 """What jobs name as their script: the workload is run in its place."""
-STREAM_BYTES = 256 << 20
+STREAM_BYTES = 64 << 20
 """Of each stream, what the simulated broker keeps in memory."""
 
 

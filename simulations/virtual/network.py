@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 
 from heliograph.bus.errors import LinkDown
 from heliograph.bus.hub import Hub
@@ -110,23 +111,21 @@ class Link:
         """Calls ``put`` when a message has come down the link; never where the connection breaks before."""
         if self.dropped and self._world.rng.random() < self.dropped:
             return
-        connection = self.connection
         arrival = self._arrival(size, down=True)
         if self.overtaken and self._world.rng.random() < self.overtaken:
             arrival += self._world.rng.uniform(0.0, OVERTAKEN_BY)
+        if arrival > self._loop.time():
+            self._loop.call_at(arrival, self._arrived, self.connection, put, context=self._nobody)
+        else:
+            self._arrived(self.connection, put)
 
-        def arrived() -> None:
-            if connection != self.connection:
-                return
+    def _arrived(self, connection: int, put: Callable[[], None]) -> None:
+        # a method: a closure that parks itself is a cycle, and holds its message until the next collection
+        if connection == self.connection:
             if self.up:
                 put()
             else:
-                self._parked.append(arrived)
-
-        if arrival > self._loop.time():
-            self._loop.call_at(arrival, arrived, context=self._nobody)
-        else:
-            arrived()
+                self._parked.append(partial(self._arrived, connection, put))
 
     def _arrival(self, size: int, down: bool) -> float:
         if down:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from heliograph.bus.resources.base import Scalar
 from heliograph.simulations.virtual.workload import Computed
 
 if TYPE_CHECKING:
     from heliograph.bus.tensors import Arrays
+
+
+SPREAD = 3.0
+"""Seconds over which a round's updates come: no thousand machines are through at the same moment."""
 
 
 class Echo:
@@ -26,7 +31,7 @@ class Echo:
     def train(self, edge: str, round: int, weights: Arrays, parameters: Mapping[str, Scalar]) -> Computed:
         import numpy as np
 
-        return Computed({"w": weights["w"] + np.float32(1)}, 10)
+        return Computed({"w": weights["w"] + np.float32(1)}, 10, seconds=crc32(edge.encode()) % 1000 / 1000 * SPREAD)
 
     def evaluate(self, weights: Arrays, parameters: Mapping[str, Scalar]) -> Computed:
         return Computed({}, 1, {"accuracy": 0.0, "loss": 0.0})

@@ -95,7 +95,7 @@ class Coordinator:
         self._board = StatusBoard(self._mqtt, self._world, self._source)
         self._reports_read = asyncio.Event()
         self._stirred = asyncio.Event()
-        """Set when a request has changed something."""
+        """Set when a request has changed something, or a document could not be written."""
         self._locks: dict[str, asyncio.Lock] = {}
         self._background = Background(self._out)
 
@@ -155,7 +155,7 @@ class Coordinator:
         for line in await self._store.load():
             self._warn(line)
         self._edges = Edges(self._store, self._world, self._save, self._looks_due, self._background)
-        self._looks = Looks(self._look, self._world, lambda: len(self._edges.views()))
+        self._looks = Looks(self._look, self._world, lambda: len(self._edges))
         shared = Shared(
             self._port, self._store, self.view, self._lock, self._board.show, self._write_desired, self._out, self._warn
         )
@@ -257,6 +257,8 @@ class Coordinator:
         told = {edge: datasets_of(edge, datasets) for edge in wanted} if datasets else {}
         none: dict[str, DatasetSpec] = {}
         await self._desired.write({edge: (tasks, told.get(edge, none)) for edge, tasks in wanted.items()})
+        if self._desired.behind:
+            self._stirred.set()  # not only after a minute of calm
 
     async def _changed(self, resource: Resource) -> None:
         """A request created or changed a resource."""

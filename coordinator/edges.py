@@ -74,6 +74,9 @@ class Edges:
             self._connected.setdefault(edge, damping.Damped(online=True))
             self._see(edge)
 
+    def __len__(self) -> int:
+        return len(self._views)
+
     def views(self) -> dict[str, EdgeView]:
         """The edges as decisions see them, by name."""
         return dict(self._views)

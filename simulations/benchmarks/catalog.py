@@ -66,6 +66,15 @@ _ALL = [
               round_metrics("100 MB", target=2500, aggregating=350)),
     Benchmark("trace-record", "traces", partial(traces.measured, "record"), metrics=(
         Metric("messages/s", "recorded while they are published", "/s", 20_000, "higher", name="rate"),
+        Metric("dropped", "not recorded of those", "", 0),
+    )),
+    Benchmark("trace-passing", "traces", partial(traces.measured, "passing"), metrics=(
+        Metric("messages/s", "recorded that no stream keeps", "/s", 20_000, "higher", name="rate"),
+        Metric("dropped", "not recorded of those", "", 0),
+    )),
+    Benchmark("trace-file", "traces", partial(traces.measured, "read"), metrics=(
+        Metric("written/s", "messages written to a file", "/s", better="higher", name="written"),
+        Metric("read/s", "messages read from it", "/s", better="higher", name="read"),
     )),
     Benchmark("trace-stored", "traces", partial(traces.measured, "stored"), metrics=(
         Metric("messages/s", "recorded that a stream already holds", "/s", 20_000, "higher", name="rate"),

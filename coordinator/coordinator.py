@@ -151,7 +151,7 @@ class Coordinator:
         await self._bus.blobs("models")
         rounds = await self._bus.kv("rounds")
         state = await self._bus.kv("resources")
-        self._store = ResourceStore(state, self._world)
+        self._store = ResourceStore(state, self._world, self._board.show)
         for line in await self._store.load():
             self._warn(line)
         self._edges = Edges(self._store, self._world, self._save, self._looks_due, self._background)

@@ -112,12 +112,13 @@ class Edges:
 
     async def _show_presence(self, edge: str, present: damping.Damped) -> None:
         """Now, and again when it has been steady, or calm, for long enough; unless it has changed by then."""
-        self._presence_shown(edge)
-        while (wait := present.due_in(self._world.monotonic())) is not None:
-            await self._world.sleep(wait)
-            if self._connected[edge] is not present:
-                return
+        while self._connected[edge] is present:
+            now = self._world.monotonic()  # before the look: a timer may end early, and what is due just after is due
             self._presence_shown(edge)
+            wait = present.due_in(now)
+            if wait is None:
+                return
+            await self._world.sleep(wait)
 
     def _presence_shown(self, edge: str) -> None:
         self._see(edge)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TypeVar
 
 from heliograph.bus.errors import Conflict, Refused
@@ -14,11 +15,18 @@ R = TypeVar("R", bound=Resource)
 
 
 class ResourceStore:
-    """Every resource, keyed ``<plural>.<name>``. One coordinator writes at a time; another's write is a Conflict."""
+    """Every resource, keyed ``<plural>.<name>``. One coordinator writes at a time; another's write is a Conflict.
 
-    def __init__(self, kv: KeyValue, world: World) -> None:
+    Args:
+        overtaken: called with what a Conflict found instead. It may be our own write, whose answer was lost.
+    """
+
+    def __init__(
+        self, kv: KeyValue, world: World, overtaken: Callable[[Resource], None] = lambda resource: None
+    ) -> None:
         self._kv = kv
         self._world = world
+        self._overtaken = overtaken
         self._held: dict[str, dict[str, tuple[Resource, int]]] = {}
         """By plural and name."""
 
@@ -81,7 +89,9 @@ class ResourceStore:
         if entry is None:
             self._of(type(resource)).pop(resource.name, None)
         else:
-            self._keep(parse_resource(json.loads(entry.value), entry.key), entry.revision)
+            found = parse_resource(json.loads(entry.value), entry.key)
+            self._keep(found, entry.revision)
+            self._overtaken(found)
 
     def _of(self, kind: type[Resource]) -> dict[str, tuple[Resource, int]]:
         return self._held.setdefault(kind.plural, {})

@@ -55,7 +55,7 @@ class Hub:
     def publish(self, topic: str, message: Message) -> int:
         """Keeps and delivers. Returns the message's place in its stream; raises Conflict where its headers expect
         another last message of its address."""
-        declared = None if topic.startswith("_INBOX") else topics.find(topic)[0]
+        declared = None if topic.startswith("_INBOX") else topics.lookup(topic)[0]
         if declared is not None and declared.stream is not None and self._keeps_streams:
             stream = self.stream(declared.stream)
             if known := stream.known(message, self.clock()):
@@ -191,6 +191,8 @@ class KeptStream:
         self._kept: list[tuple[Message, float] | None] = []
         self._first = 1
         """The sequence of what lies foremost."""
+        self._gone = 0
+        """How many of the foremost are no longer kept."""
         self._bytes = 0
         self._newest: dict[str, int] = {}
         self._ids: dict[str, tuple[int, float]] = {}
@@ -253,17 +255,19 @@ class KeptStream:
             self._kept[place] = None
 
     def _trim(self, now: float) -> None:
-        gone = 0
-        while gone < len(self._kept) - 1:
-            held = self._kept[gone]
+        kept, gone = self._kept, self._gone
+        while gone < len(kept) - 1:
+            held = kept[gone]
             old = held is None or (self._max_age and held[1] < now - self._max_age)
             if not old and not (0 < self._max_bytes < self._bytes):
                 break
             self._drop(gone)
             gone += 1
-        if gone > 64 or gone > len(self._kept) // 2:  # not one by one: the rest moves up each time
-            del self._kept[:gone]
+        if gone > len(kept) // 2:  # not one by one: the rest moves up each time
+            del kept[:gone]
             self._first += gone
+            gone = 0
+        self._gone = gone
 
 
 _HUBS: WeakValueDictionary[str, Hub] = WeakValueDictionary()

@@ -86,6 +86,8 @@ class Link:
 
     async def wait_up(self, timeout: float | None = None) -> None:
         """Returns when connected. Raises Unreachable after ``timeout`` seconds."""
+        if self.up:
+            return
         try:
             async with asyncio.timeout(timeout) if timeout is not None else contextlib.nullcontext():
                 await self._wait(True)

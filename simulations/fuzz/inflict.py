@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from heliograph.bus.transport import Message
 from heliograph.simulations.fuzz.devices import Devices
 from heliograph.simulations.fuzz.plan import Edge, Fault
 from heliograph.simulations.virtual.cluster import VirtualCluster
+from heliograph.simulations.virtual.loop import NOBODY
 
 REPEATED_WITHIN = 1.0
 _REPEATED: dict[str, Topic[Any]] = {"UPDATES": MODEL_UPDATE, "TELEMETRY": TELEMETRY, "AGGREGATIONS": AGGREGATION}
@@ -103,8 +103,8 @@ class Inflicting:
         """Comes now and then once more, within a second."""
         if self._world.rng.random() < self._repeating.get(name, 0.0):
             after, repeat = self._world.rng.random() ** 2 * REPEATED_WITHIN, self._cluster.hub.repeat
-            nobody = Context()  # it is not its publisher's doing
-            asyncio.get_running_loop().call_later(after, repeat, stream, message, context=nobody)
+            loop = asyncio.get_running_loop()
+            loop.call_later(after, repeat, stream, message, context=NOBODY)  # it is not its publisher's doing
 
     async def _until(self, at: float) -> None:
         if (left := at - self._world.monotonic()) > 0:

@@ -47,6 +47,8 @@ class Process:
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
+NOBODY = Context()
+"""Of what no process does."""
 
 
 class Stuck(RuntimeError):
@@ -58,6 +60,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     Attributes:
         disk_seconds: what a function takes that is run in an executor; it runs at the end of that time.
+        cancelled_timers: how many of those that wait.
         most_turns: after so many the run is broken off: something goes round in circles; 0: never.
     """
 
@@ -68,19 +71,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.disk_seconds = 0.0
         self.most_turns = 0
         self._turns = 0
-        self._timer_cancelled_count = 0
+        self.cancelled_timers = 0
         self._dead: list[asyncio.Task[Any]] = []
         """Tasks of killed processes: collected as garbage they would run their ``finally`` after all."""
-        numbers = itertools.count()
-        self.set_task_factory(lambda loop, coro, context=None: _Task(next(numbers), coro, loop, context))
+        self._numbers = itertools.count()
+        self._timers: list[tuple[float, int, _Handle]] = []
 
     def time(self) -> float:
         return self._now
 
-    def call_soon(  # type: ignore[override]
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> _Handle:  # type: ignore[override]
+        handle = _Handle(self, callback, args, context)
         if self._lives(handle):
             self._ready.append(handle)  # type: ignore[attr-defined]
         return handle
@@ -89,12 +90,24 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+    ) -> _Handle:
+        handle = _Handle(self, callback, args, context, when)
         if self._lives(handle):
-            heapq.heappush(self._scheduled, handle)  # type: ignore[attr-defined]
-            handle._scheduled = True  # type: ignore[attr-defined]
+            heapq.heappush(self._timers, (when, next(self._numbers), handle))
         return handle
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> _Handle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        return _Task(next(self._numbers), coro, self, context)
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """One after the other for each executor, like its only thread; a process killed before has not run it."""
@@ -136,57 +149,51 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _keep(self, process: Process) -> None:
         self._dead += [task for task in process.tasks if not task.done()]
 
-    def _lives(self, handle: asyncio.Handle) -> bool:
+    def _lives(self, handle: _Handle) -> bool:
         """Whether the process to which a handle belongs does; counts its step."""
-        process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+        process = handle.process
         if process is None:
             return True
         if process.dead:
-            handle._cancelled = True
+            handle.gone = True
             return False
         process.steps += 1
         if process.steps == process.dies_at:
-            handle._cancelled = True
+            handle.gone = True
             self._keep(process)  # now: the handle may be all that holds its task
-            nobody = Context()
-            self._ready.appendleft(asyncio.Handle(self.kill, (process,), self, nobody))  # type: ignore[attr-defined]
+            self._ready.appendleft(_Handle(self, self.kill, (process,), NOBODY))  # type: ignore[attr-defined]
             return False
         return True
 
     def _run_once(self) -> None:
-        ready, scheduled = self._ready, self._scheduled  # type: ignore[attr-defined]
+        ready, timers = self._ready, self._timers  # type: ignore[attr-defined]
         self._turns += 1
         if self._turns == self.most_turns:
             raise Stuck(f"still going on after {self._turns} turns, {self._now:g} s of its own clock")
-        if self._timer_cancelled_count > CLEAN_AFTER and self._timer_cancelled_count * 2 > len(scheduled):
-            left = [handle for handle in scheduled if not handle._cancelled]
-            for handle in scheduled:
-                if handle._cancelled:
-                    handle._scheduled = False
-            heapq.heapify(left)
-            scheduled[:] = left
-            self._timer_cancelled_count = 0
-        while scheduled and scheduled[0]._cancelled:
-            self._timer_cancelled_count -= 1
-            heapq.heappop(scheduled)._scheduled = False
+        if self.cancelled_timers > CLEAN_AFTER and self.cancelled_timers * 2 > len(timers):
+            timers[:] = [each for each in timers if not each[2].gone]
+            heapq.heapify(timers)
+            self.cancelled_timers = 0
+        while timers and timers[0][2].gone:
+            self.cancelled_timers -= 1
+            heapq.heappop(timers)
         if not ready:
-            if not scheduled:
+            if not timers:
                 if self._stopping:  # type: ignore[attr-defined]
                     return
                 raise Stuck("nothing is left that could happen, and what is waited for has not")
-            self._now = max(self._now, scheduled[0]._when)
-        while scheduled and scheduled[0]._when <= self._now:
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False
-            if handle._cancelled:
-                self._timer_cancelled_count -= 1
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            handle = heapq.heappop(timers)[2]
+            if handle.gone:
+                self.cancelled_timers -= 1
             else:
+                handle.when = None
                 ready.append(handle)
         for _ in range(len(ready)):
             handle = ready.popleft()
-            process = handle._context.get(PROCESS)
-            if not handle._cancelled and (process is None or not process.dead):
-                handle._run()
+            if not handle.gone and (handle.process is None or not handle.process.dead):
+                handle.run()
 
     def _process_events(self, event_list: Any) -> None:
         return None
@@ -195,14 +202,60 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return None
 
 
+class _Handle:
+    """What is to be called, and for which process. Where no context is given, it is the process' own for all of them,
+    as with tasks: of what they would copy for each a simulation has millions."""
+
+    __slots__ = ("_args", "_callback", "_context", "_loop", "gone", "process", "when")
+
+    def __init__(self, loop: VirtualLoop, callback: Callable[..., object], args: tuple[Any, ...],
+                 context: Context | None, when: float | None = None) -> None:  # fmt: skip
+        if context is None:
+            process = PROCESS.get()
+            context = NOBODY if process is None else process.context
+        else:
+            process = context.get(PROCESS)
+        self.process = process
+        self.gone = False
+        self.when = when
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._context = context
+
+    def run(self) -> None:
+        try:
+            self._context.run(self._callback, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._loop.call_exception_handler({"message": f"in {self._callback}", "exception": error})
+
+    def cancel(self) -> None:
+        if not self.gone:
+            self.gone = True
+            self._callback, self._args = _nothing, ()
+            if self.when is not None:
+                self._loop.cancelled_timers += 1
+
+    def cancelled(self) -> bool:
+        return self.gone
+
+
+def _nothing() -> None:
+    return None
+
+
 class _Task(asyncio.Task[Any]):
     """Numbered, and hashed by its number: a set of tasks is iterated in the same order in every run."""
 
     def __init__(self, number: int, coro: Any, loop: Any, context: Context | None) -> None:
         self._number = number
+        process = PROCESS.get() if context is None else context.get(PROCESS)
+        if context is None and process is not None:
+            context = process.context
         super().__init__(coro, loop=loop, context=context)
         self._log_destroy_pending = False  # a killed process leaves tasks behind
-        process = PROCESS.get() if context is None else context.get(PROCESS)
         if process is not None:
             process.tasks.add(self)
 
@@ -217,7 +270,7 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
     """
     loop = VirtualLoop()
     thresholds, hook = gc.get_threshold(), sys.unraisablehook
-    gc.set_threshold(200_000, 50, 1000)  # a hundred thousand waiting tasks are no garbage
+    gc.set_threshold(0)  # nothing here makes cycles, and to look for them among millions of objects takes seconds
     try:
         return loop.run_until_complete(main(loop))
     finally:
@@ -225,7 +278,7 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # and those that never began
-                for handle in (*loop._ready, *loop._scheduled):  # type: ignore[attr-defined]
+                for handle in (*loop._ready, *(each[2] for each in loop._timers)):  # type: ignore[attr-defined]
                     handle.cancel()
                 for task in asyncio.all_tasks(loop):
                     _drop(task)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import Context
 from functools import partial
 
 from heliograph.bus.errors import LinkDown
@@ -16,7 +15,7 @@ from heliograph.bus.hub import Hub
 from heliograph.bus.memory import MemoryBus
 from heliograph.bus.transport import Arrivals, Message
 from heliograph.bus.world import World
-from heliograph.simulations.virtual.loop import Process
+from heliograph.simulations.virtual.loop import NOBODY, Process
 
 NOTICED_AFTER = 2.0
 """Seconds until both ends of a connection know that its link is cut: two pings that nobody answered."""
@@ -60,7 +59,6 @@ class Link:
         self._parked: list[Callable[[], None]] = []
         self._buses: dict[LinkedBus, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._nobody = Context()
 
     def cut(self) -> None:
         """From now on nothing passes; both ends notice a little later."""
@@ -115,7 +113,7 @@ class Link:
         if self.overtaken and self._world.rng.random() < self.overtaken:
             arrival += self._world.rng.uniform(0.0, OVERTAKEN_BY)
         if arrival > self._loop.time():
-            self._loop.call_at(arrival, self._arrived, self.connection, put, context=self._nobody)
+            self._loop.call_at(arrival, self._arrived, self.connection, put, context=NOBODY)
         else:
             self._arrived(self.connection, put)
 
@@ -162,7 +160,7 @@ class Link:
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._loop.time() + seconds, call, context=self._nobody)
+        self._timer = self._loop.call_at(self._loop.time() + seconds, call, context=NOBODY)
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -55,8 +55,12 @@ def simulate(
     _need_numpy()
     ticker = Ticker()
     wish = play.Wish(found, found.seed if seed is None else seed, trace, _progress(ticker))
-    outcome = until_signalled(lambda: play.really(wish)) if real else play.virtually(wish)
-    gc.freeze()  # what ten thousand agents leave goes with the process: to take it apart would take a fifth as long again
+    gc.disable()
+    try:
+        outcome = until_signalled(lambda: play.really(wish)) if real else play.virtually(wish)
+    finally:  # what ten thousand agents leave goes with the process: to take it apart would take a fifth as long again
+        gc.freeze()
+        gc.enable()
     expected = checked(found.expect, outcome)
     ticker(f"{found.name}, seed {wish.seed}:")  # in the place of the progress
     _show(outcome, expected)

@@ -7,7 +7,8 @@ of the last two minutes, and stores a batch whole or not at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from weakref import WeakValueDictionary
 
 from heliograph.bus import topics
@@ -159,18 +160,25 @@ class Receivers:
 
     def of(self, topic: str) -> list[tuple[str, Receive]]:
         """Queue and receiver of each subscription that matches, in the order in which they came."""
-        found = sorted(self._find(self._root, topic.split("/"), 0), key=lambda each: each[0])
+        found: list[tuple[int, str, Receive]] = []
+        self._find(self._root, topic.split("/"), 0, found)
+        if len(found) > 1:
+            found.sort(key=_order)
         return [(queue, receive) for _, queue, receive in found]
 
-    def _find(self, node: _Node, words: list[str], at: int) -> Iterator[tuple[int, str, Receive]]:
-        if (rest := node.below.get("#")) is not None:
-            yield from rest.here
+    def _find(self, node: _Node, words: list[str], at: int, found: list[tuple[int, str, Receive]]) -> None:
+        below = node.below
+        if "#" in below:
+            found += below["#"].here
         if at == len(words):
-            yield from node.here
+            found += node.here
             return
         for word in (words[at], "+"):
-            if (next_node := node.below.get(word)) is not None:
-                yield from self._find(next_node, words, at + 1)
+            if word in below:
+                self._find(below[word], words, at + 1, found)
+
+
+_order = itemgetter(0)
 
 
 class _Node:

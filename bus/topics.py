@@ -115,21 +115,28 @@ class Topic(Generic[P]):
             require_label(value, name)
         return "/".join(params.get(word[1:-1], "+") if word.startswith("{") else word for word in self.words)
 
+    @cached_property
+    def _places(self) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]:
+        """Where a word is fixed, and where it is a parameter."""
+        fixed = tuple((at, word) for at, word in enumerate(self.words) if word[0] not in "{#")
+        return fixed, tuple((at, word[1:-1]) for at, word in enumerate(self.words) if word[0] == "{")
+
     def match(self, address: str) -> dict[str, str] | None:
         """The parameters of an address, or None where it is another topic's."""
         words = address.split("/")
         tail = self.words[-1] == "#"
         if len(words) != len(self.words) and not (tail and len(words) >= len(self.words)):
             return None
-        found: dict[str, str] = {}
-        for mine, word in zip(self.words, words, strict=False):
-            if mine.startswith("{"):
-                if not is_label(word):
-                    return None
-                found[mine[1:-1]] = word
-            elif mine not in (word, "#"):
+        fixed, named = self._places
+        for at, word in fixed:
+            if words[at] != word:
                 return None
-        if tail and not all(is_label(word) for word in words[len(self.words) - 1 :]):
+        found: dict[str, str] = {}
+        for at, name in named:
+            if not is_label(words[at]):
+                return None
+            found[name] = words[at]
+        if tail and not all(map(is_label, words[len(self.words) - 1 :])):
             return None
         return found
 
@@ -250,8 +257,10 @@ TOPICS: tuple[Topic[Any], ...] = (
     ASSIGNMENT, WORKER, ACK, CLAIM, INFERENCE_STATS, INFERENCE_REQUEST, OFFLOAD, BIG_MODEL, ANSWER, LOG,
 )  # fmt: skip
 
-_BY_FIRST_WORD = {first: tuple(each for each in TOPICS if each.words[0] == first) for first in
-                  dict.fromkeys(topic.words[0] for topic in TOPICS)}  # fmt: skip
+_BY_HEAD: dict[str, list[Topic[Any]]] = {}
+"""By their first word, or the first two where the second is fixed, too."""
+for _topic in TOPICS:
+    _BY_HEAD.setdefault("/".join(word for word in _topic.words[:2] if word[0] not in "{#"), []).append(_topic)
 
 _BY_PATTERN = {topic.pattern: topic for topic in TOPICS}
 
@@ -282,10 +291,12 @@ def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
 def lookup(address: str) -> tuple[Topic[Any] | None, tuple[tuple[str, str], ...]]:
     """The same, with None where there is none. A node's events come on few addresses, and each is looked up several
     times on its way."""
-    for topic in _BY_FIRST_WORD.get(address.partition("/")[0], ()):
-        params = topic.match(address)
-        if params is not None:
-            return topic, tuple(params.items())
+    first, _, rest = address.partition("/")
+    for head in (f"{first}/{rest.partition('/')[0]}", first):
+        for topic in _BY_HEAD.get(head, ()):
+            params = topic.match(address)
+            if params is not None:
+                return topic, tuple(params.items())
     return None, ()
 
 

@@ -207,7 +207,8 @@ class VirtualCluster:
             for error in errors.exceptions:
                 say(f"ended: {error}")
         except* Exception as errors:  # our own mistake: whoever listens shall hear of it
-            say(f"broke: {''.join(traceback.format_exception(errors))}")
+            if not process.dead:
+                say(f"broke: {''.join(traceback.format_exception(errors))}")
         finally:
             self._loop.kill(process)
 

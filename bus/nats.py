@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,6 +33,8 @@ from heliograph.bus.transport import (
     Subscription,
 )
 from heliograph.bus.world import World
+
+logging.getLogger("nats").addHandler(logging.NullHandler())  # what it says of lost connections is said by us
 
 RECONNECT_WAIT = 0.1
 """Seconds between two attempts to reach the broker: replay starts at once when the link returns."""

@@ -16,13 +16,14 @@ import pytest
 from heliograph.bus import topics
 from heliograph.bus.broker import SYSTEM_USER
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import HeliographError
+from heliograph.bus.errors import HeliographError, Unreachable
 from heliograph.bus.nats import NatsBus
 from heliograph.client import AsyncClient
 from heliograph.simulations.cluster import COORDINATOR, LocalCluster
 
 EDGES = ["edge-1", "edge-2"]
 WITHIN = 2.0
+LEADS_WITHIN = 10.0
 AWAY = 0.5
 """Seconds that a killed broker is away: long enough that everyone has noticed."""
 LONG_AWAY = 3.5
@@ -38,6 +39,14 @@ async def start_job(client: AsyncClient) -> None:
         "rounds": 2,
     }
     await client.jobs.create({"kind": "FederatedTask", "metadata": {"name": "gated"}, "spec": spec})
+
+
+async def answers(client: AsyncClient) -> bool:
+    try:
+        await client.jobs.get("gated")
+    except Unreachable:
+        return False
+    return True
 
 
 async def check_ended(client: AsyncClient) -> None:
@@ -77,6 +86,9 @@ async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Pat
                     await asyncio.sleep(0.02)
             async with asyncio.timeout(WITHIN):
                 while (await consumers_of(bus)).total() != consumers.total():
+                    await asyncio.sleep(0.02)
+            async with asyncio.timeout(LEADS_WITHIN):
+                while not await answers(client):
                     await asyncio.sleep(0.02)
             publishing.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import itemgetter
 from weakref import WeakValueDictionary
 
@@ -133,40 +134,38 @@ class Hub:
 
 
 class Receivers:
-    """Who gets what is published: a tree of the patterns' words, so that a message meets only those it may match."""
+    """Who gets what is published: by its address, and for patterns by a tree of their words, so that a message meets
+    only those that it may match."""
 
     def __init__(self) -> None:
+        self._by_address: dict[str, list[_Entry]] = {}
         self._root = _Node()
         self._order = 0
 
     def add(self, pattern: str, queue: str, receive: Receive) -> Callable[[], None]:
         """Returns what takes it out again."""
-        path = [self._root]
-        words = pattern.split("/")
-        for word in words:
-            path.append(path[-1].below.setdefault(word, _Node()))
         self._order += 1
         entry = (self._order, queue, receive)
-        path[-1].here.append(entry)
-
-        def remove() -> None:
-            path[-1].here.remove(entry)
-            for above, word, node in zip(reversed(path[:-1]), reversed(words), reversed(path[1:]), strict=True):
-                if node.here or node.below:
-                    break
-                above.below.pop(word, None)
-
-        return remove
+        words = pattern.split("/")
+        if "+" in words or "#" in words:
+            node = self._root
+            for word in words:
+                node = node.below.setdefault(word, _Node())
+            node.here.append(entry)
+        else:
+            self._by_address.setdefault(pattern, []).append(entry)
+        return partial(self._remove, pattern, entry)
 
     def of(self, topic: str) -> list[tuple[str, Receive]]:
         """Queue and receiver of each subscription that matches, in the order in which they came."""
-        found: list[tuple[int, str, Receive]] = []
-        self._find(self._root, topic.split("/"), 0, found)
+        found = list(self._by_address.get(topic, ()))
+        if self._root.below:
+            self._find(self._root, topic.split("/"), 0, found)
         if len(found) > 1:
             found.sort(key=_order)
         return [(queue, receive) for _, queue, receive in found]
 
-    def _find(self, node: _Node, words: list[str], at: int, found: list[tuple[int, str, Receive]]) -> None:
+    def _find(self, node: _Node, words: list[str], at: int, found: list[_Entry]) -> None:
         below = node.below
         if "#" in below:
             found += below["#"].here
@@ -177,7 +176,24 @@ class Receivers:
             if word in below:
                 self._find(below[word], words, at + 1, found)
 
+    def _remove(self, pattern: str, entry: _Entry) -> None:
+        if (entries := self._by_address.get(pattern)) is not None:
+            entries.remove(entry)
+            if not entries:
+                del self._by_address[pattern]
+            return
+        words = pattern.split("/")
+        path = [self._root]
+        for word in words:
+            path.append(path[-1].below[word])
+        path[-1].here.remove(entry)
+        for above, word, node in zip(reversed(path[:-1]), reversed(words), reversed(path[1:]), strict=True):
+            if node.here or node.below:
+                break
+            del above.below[word]
 
+
+_Entry = tuple[int, str, Receive]
 _order = itemgetter(0)
 
 

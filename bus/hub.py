@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from operator import itemgetter
 from weakref import WeakValueDictionary
 
@@ -134,75 +135,49 @@ class Hub:
 
 
 class Receivers:
-    """Who gets what is published: by its address, and for patterns by a tree of their words, so that a message meets
-    only those that it may match."""
+    """Who gets what is published. Patterns lie under the words before their first wildcard, so that a message meets
+    only the few that may match it."""
 
     def __init__(self) -> None:
-        self._by_address: dict[str, list[_Entry]] = {}
-        self._root = _Node()
+        self._under: dict[str, list[_Entry]] = {}
         self._order = 0
 
     def add(self, pattern: str, queue: str, receive: Receive) -> Callable[[], None]:
         """Returns what takes it out again."""
         self._order += 1
-        entry = (self._order, queue, receive)
-        words = pattern.split("/")
-        if "+" in words or "#" in words:
-            node = self._root
-            for word in words:
-                node = node.below.setdefault(word, _Node())
-            node.here.append(entry)
-        else:
-            self._by_address.setdefault(pattern, []).append(entry)
-        return partial(self._remove, pattern, entry)
+        entry = (self._order, pattern, queue, receive)
+        self._under.setdefault(_head(pattern), []).append(entry)
+        return partial(self._remove, entry)
 
     def of(self, topic: str) -> list[tuple[str, Receive]]:
         """Queue and receiver of each subscription that matches, in the order in which they came."""
-        found = list(self._by_address.get(topic, ()))
-        if self._root.below:
-            self._find(self._root, topic.split("/"), 0, found)
+        found: list[_Entry] = []
+        head, below = topic, True
+        while below:
+            for each in self._under.get(head, ()):
+                if each[1] == topic or matches(each[1], topic):
+                    found.append(each)
+            below = bool(head)
+            head = head.rpartition("/")[0]
         if len(found) > 1:
-            found.sort(key=_order)
-        return [(queue, receive) for _, queue, receive in found]
+            found.sort(key=_ORDER)
+        return [(queue, receive) for _, _, queue, receive in found]
 
-    def _find(self, node: _Node, words: list[str], at: int, found: list[_Entry]) -> None:
-        below = node.below
-        if "#" in below:
-            found += below["#"].here
-        if at == len(words):
-            found += node.here
-            return
-        for word in (words[at], "+"):
-            if word in below:
-                self._find(below[word], words, at + 1, found)
-
-    def _remove(self, pattern: str, entry: _Entry) -> None:
-        if (entries := self._by_address.get(pattern)) is not None:
-            entries.remove(entry)
-            if not entries:
-                del self._by_address[pattern]
-            return
-        words = pattern.split("/")
-        path = [self._root]
-        for word in words:
-            path.append(path[-1].below[word])
-        path[-1].here.remove(entry)
-        for above, word, node in zip(reversed(path[:-1]), reversed(words), reversed(path[1:]), strict=True):
-            if node.here or node.below:
-                break
-            del above.below[word]
+    def _remove(self, entry: _Entry) -> None:
+        head = _head(entry[1])
+        here = self._under[head]
+        here.remove(entry)
+        if not here:
+            del self._under[head]
 
 
-_Entry = tuple[int, str, Receive]
-_order = itemgetter(0)
+_Entry = tuple[int, str, str, Receive]
+"""Its number, its pattern, its queue, and who receives."""
+_ORDER = itemgetter(0)
 
 
-class _Node:
-    __slots__ = ("below", "here")
-
-    def __init__(self) -> None:
-        self.below: dict[str, _Node] = {}
-        self.here: list[tuple[int, str, Receive]] = []
+def _head(pattern: str) -> str:
+    return "/".join(takewhile(lambda word: word not in ("+", "#"), pattern.split("/")))
 
 
 class KeptStream:

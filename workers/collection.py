@@ -5,10 +5,12 @@ An update's identity is (job uid, round, edge). It counts exactly once, whatever
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from heliograph.bus.payloads import ModelUpdate, Refused, RoundSpec
+from heliograph.bus.tensors import Tensor
 
 Judgement = Literal["stage", "duplicate", "late", "ahead", "uninvited", "refused", "foreign"]
 CloseReason = Literal["complete", "quorum", "deadline"]
@@ -16,11 +18,12 @@ CloseReason = Literal["complete", "quorum", "deadline"]
 
 @dataclass(frozen=True)
 class Staged:
-    """An update that has passed every check."""
+    """An update that has passed every check; ``tensors`` is what its weights' header says."""
 
     update: ModelUpdate
     num_samples: int
     sequence: int
+    tensors: Mapping[str, Tensor]
 
 
 @dataclass

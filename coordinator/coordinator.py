@@ -250,7 +250,8 @@ class Coordinator:
         if not self._reports_read.is_set():
             return  # of edges that are not known yet it would take what they run; the first look writes it
         view = self.view()
-        wanted: dict[str, list[Task]] = dict.fromkeys(view.edges, [])
+        idle: list[Task] = []
+        wanted = dict.fromkeys(view.edges, idle)
         for found in (*self._jobs.desired(view), *self._services.desired(view)):
             for edge, tasks in found.items():  # most are one job's alone: its list is taken as it is
                 wanted[edge] = [*before, *tasks] if (before := wanted.get(edge)) else tasks

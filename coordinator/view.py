@@ -67,9 +67,7 @@ class View:
 
     def troubles(self, job_uid: str) -> dict[str, str]:
         """Of each edge whose worker of a job cannot work, why. Few of ten thousand have such a worker at all."""
-        return {
-            name: why for name, edge in self.edges.items() if edge.failing and (why := edge.trouble(job_uid))
-        }
+        return {name: why for name, edge in self.edges.items() if edge.failing and (why := edge.trouble(job_uid))}
 
     def working(self, job_uid: str) -> Set[str]:
         """The edges of which an update can be expected."""

@@ -31,6 +31,8 @@ from heliograph.workers.outbox import Outbox
 
 P = TypeVar("P", bound=BaseModel)
 HELLO_AGAIN = 2.0
+_NOT_COMPARED: dict[str, Any] = {"number": True, "task": {"model": {"inline"}}}
+"""What an assignment that is told again may differ in, and the bytes for which their digest stands."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,6 @@ class Launch:
         except KeyError as missing:
             raise Refused("invalid", field=str(missing.args[0]), expected="the environment of an agent's launch",
                           hint="Workers are launched by 'heliograph agent', not by hand.") from None  # fmt: skip
-
-_NOT_COMPARED: dict[str, Any] = {"number": True, "task": {"model": {"inline"}}}
-"""What an assignment that is told again may differ in, and the bytes for which their digest stands."""
 
 
 class Runtime:

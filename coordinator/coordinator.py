@@ -234,6 +234,7 @@ class Coordinator:
             return  # the first look is the resync's
         await self._jobs.look()
         await self._services.look()
+        # also where nothing changed: presence alone changes whom an aggregation worker waits for
         await self._write_desired()
 
     def _lock(self, plural: str, name: str) -> asyncio.Lock:
@@ -249,10 +250,11 @@ class Coordinator:
         if not self._reports_read.is_set():
             return  # of edges that are not known yet it would take what they run; the first look writes it
         view = self.view()
-        wanted: dict[str, list[Task]] = {edge: [] for edge in view.edges}
+        idle: list[Task] = []
+        wanted = dict.fromkeys(view.edges, idle)
         for found in (*self._jobs.desired(view), *self._services.desired(view)):
-            for edge, tasks in found.items():
-                wanted.setdefault(edge, []).extend(tasks)
+            for edge, tasks in found.items():  # most are one job's alone: its list is taken as it is
+                wanted[edge] = [*before, *tasks] if (before := wanted.get(edge)) else tasks
         datasets = [each for each in self._store.all(Dataset) if each.spec.url is not None]
         told = {edge: datasets_of(edge, datasets) for edge in wanted} if datasets else {}
         none: dict[str, DatasetSpec] = {}

@@ -127,8 +127,8 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
         return task
     uid = task.metadata.uid
     assigned = sorted(status.assignments.values())
-    troubles = {edge: view.edges[edge].trouble(uid) for edge in assigned if edge in view.edges}
-    failing = {edge: why for edge, why in troubles.items() if why}
+    troubles = view.troubles(uid)
+    failing = {edge: troubles[edge] for edge in assigned if edge in troubles}
     if failing and len(failing) == len(assigned):
         edge, why = sorted(failing.items())[0]
         return fail(task, "WorkersFailed", f"the worker fails on every edge; {edge}: {why}", now)
@@ -145,9 +145,9 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
                         reason="WorkerFails" if failing else "AllWork", message=text[:2000])  # fmt: skip
     task = _with(task, conditions=condition(task.status.conditions, healthy, now))
     task = _with(task, conditions=condition(task.status.conditions, _progress(task, view), now))
-    if status.step in ("initialising", "training") and not any(view.works(edge, uid) for edge in status.participants):
+    if status.step in ("initialising", "training") and (working := view.working(uid)).isdisjoint(status.participants):
         again = draw(task, status.round, view)
-        if again != status.participants and any(view.works(edge, uid) for edge in again):
+        if again != status.participants and not working.isdisjoint(again):
             task = _with(task, participants=again)  # everyone asked has gone, others are there
     return task
 
@@ -187,7 +187,7 @@ def desired_tasks(
     status = task.status
     if status.phase != "Running":
         return {}
-    found = dict(training_tasks(task, view.algorithms()) if training is None else training)
+    found = training_tasks(task, warm_tasks(task, view.algorithms())) if training is None else dict(training)
 
     def add(node: str, one: Task) -> None:
         found[node] = [*found.get(node, ()), one]
@@ -199,11 +199,21 @@ def desired_tasks(
     return found
 
 
-def training_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Task]]:
-    """What each edge shall train, or keep warm for; of those that are not asked nothing changes between two rounds."""
+def training_tasks(task: FederatedTask, warm: Mapping[str, list[Task]]) -> dict[str, list[Task]]:
+    """What each edge shall train now, those that are not asked what ``warm_tasks`` gave: the same objects, as nothing
+    changes for them between two rounds."""
     status = task.status
-    asked = status.participants if status.step in ("initialising", "training") else []
-    active = frozenset(asked)
+    found = dict(warm)
+    if status.step in ("initialising", "training"):
+        now = {"round": status.round, "model": status.model, "active": True}
+        for edge in status.participants:
+            found[edge] = [each.model_copy(update=now) for each in warm[edge]]
+    return found
+
+
+def warm_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Task]]:
+    """What each edge shall keep ready for while it is not asked."""
+    status = task.status
     declared = {each.name: each.worker_spec for each in task.spec.training_workers}
     repeated = [each.worker_spec for each in task.spec.training_workers if not each.node_name][-1:]
     script, parameters, defaults = _script(task), _parameters(task, algorithms), _defaults(task, algorithms)
@@ -215,13 +225,13 @@ def training_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, An
             role="train",
             job=task.name,
             job_uid=task.metadata.uid,
-            round=status.round if edge in active else 0,
-            model=status.model if edge in active else None,
+            round=0,
+            model=None,
             script=_named(own) or script,
             dataset=status.datasets.get(edge) or None,
             framework=own.framework_type,
             parameters=defaults | _values(own.parameters) if own.parameters else parameters,
-            active=edge in active,
+            active=False,
         )
         found.setdefault(edge, []).append(one)
     return found
@@ -230,6 +240,7 @@ def training_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, An
 def _aggregation(task: FederatedTask, view: View) -> Task:
     status, spec = task.status, task.spec
     uid = task.metadata.uid
+    working = view.working(uid)
     sizes = {
         edge: index.samples
         for edge in status.participants
@@ -237,7 +248,7 @@ def _aggregation(task: FederatedTask, view: View) -> Task:
     }
     collect = RoundSpec(
         participants=status.participants,
-        reachable=[edge for edge in status.participants if view.works(edge, uid)],
+        reachable=[edge for edge in status.participants if edge in working],
         quorum=spec.quorum if status.round else None,
         deadline_seconds=spec.round_deadline_seconds,
         samples=sizes,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from operator import is_
+from dataclasses import dataclass, field, replace
 
 from heliograph.bus import topics
 from heliograph.bus.errors import Refused
@@ -20,10 +19,13 @@ from heliograph.coordinator.view import View
 
 @dataclass(frozen=True)
 class _Training:
-    """The training tasks of one job, and what they were made of: values, and objects that are replaced when changed."""
+    """The training tasks of one job, those of a round made on top of those that all rounds have, and what both were
+    made of."""
 
-    made_of: tuple[tuple[object, ...], tuple[object, ...]]
-    tasks: dict[str, list[Task]]
+    warm_of: tuple[object, ...]
+    warm: dict[str, list[Task]]
+    tasks_of: tuple[object, ...] = ()
+    tasks: dict[str, list[Task]] = field(default_factory=dict)
 
 
 class Jobs:
@@ -69,7 +71,8 @@ class Jobs:
                 self._evaluations_from = message.sequence + 1
 
     async def look(self) -> None:
-        """What the edges' presence and reports mean for each task."""
+        """What the edges' presence and reports mean for each task. The documents that follow from it are the
+        caller's to write, once for all tasks."""
         for task in self._shared.store.all(FederatedTask):
             if task.status.phase in ENDED:
                 continue
@@ -83,7 +86,7 @@ class Jobs:
             ) -> FederatedTask:
                 return federated.observe(federated.begin(task, view, now, *start), view, now)
 
-            await self._advance(task.name, decide)
+            await self._step(task.name, decide)
 
     async def catch_up(self) -> None:
         """Closed rounds whose event was lost."""
@@ -101,14 +104,14 @@ class Jobs:
     def _trained(self, task: FederatedTask, view: View) -> _Training:
         """What the edges train, made anew only where something of it has changed: they may be ten thousand."""
         status, algorithms = task.status, view.algorithms()
-        made_of = (
-            (task.metadata.uid, status.round, status.step, algorithms),
-            (task.spec, status.model, status.participants, status.assignments, status.datasets),
-        )
+        warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets)
+        tasks_of = (status.round, status.step, status.model, status.participants)
         known = self._training.get(task.name)
-        if known is not None and known.made_of[0] == made_of[0] and all(map(is_, known.made_of[1], made_of[1])):
-            return known
-        return _Training(made_of, federated.training_tasks(task, algorithms))
+        if known is None or known.warm_of != warm_of:
+            known = _Training(warm_of, federated.warm_tasks(task, algorithms))
+        if known.tasks_of != tasks_of:
+            known = replace(known, tasks_of=tasks_of, tasks=federated.training_tasks(task, known.warm))
+        return known
 
     async def removed(self, task: FederatedTask) -> None:
         """Its close records go with it."""
@@ -124,13 +127,15 @@ class Jobs:
         await self._advance(closed.job, lambda task: federated.close(task, closed, view, now))
 
     async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
+        await self._step(name, decide)
+        await self._shared.write_desired()
+
+    async def _step(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
         async def first(before: FederatedTask, after: FederatedTask) -> None:
             if _ends(before, after):  # before anyone is told: who hears of the end finds the model
                 await self._results.register(after)
 
         step = await self._shared.step(FederatedTask, name, decide, first)
-        # also where nothing changed: presence alone changes whom the aggregation worker waits for
-        await self._shared.write_desired()
         if step is not None and _ends(*step):
             self._shared.out(f"job {name} {step[1].status.phase.lower()}")
             self._background.spawn(self._results.free_last_rounds(step[1]))

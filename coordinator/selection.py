@@ -66,7 +66,8 @@ def draw(task: FederatedTask, round: int, view: View) -> list[str]:
     """The edges asked in a round: those that can be reached, or a seeded draw of ``participants`` of them."""
     uid = task.metadata.uid
     assigned = sorted(task.status.assignments.values())
-    pool = [edge for edge in assigned if view.works(edge, uid)] or assigned
+    working = view.working(uid)
+    pool = [edge for edge in assigned if edge in working] or assigned
     if round == 0:
         return pool[:1]  # one edge's initial weights are everyone's start
     number = task.spec.participants

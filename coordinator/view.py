@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -38,10 +38,19 @@ class EdgeView:
         found = self.report.workers if self.report is not None else []
         return [each for each in found if each.job_uid == job_uid and each.role in roles]
 
+    @cached_property
+    def failing(self) -> list[WorkerReport]:
+        """Its workers that cannot work, of whatever job."""
+        return [
+            each
+            for each in (self.report.workers if self.report is not None else ())
+            if each.state == "refused" or (each.state == "backing-off" and each.restarts >= GIVE_UP_AFTER)
+        ]
+
     def trouble(self, job_uid: str, *roles: str) -> str:
         """Why this edge's worker of a job, in one of the roles, cannot work; empty while it can."""
-        for worker in self.workers(job_uid, *(roles or ("train", "evaluate"))):
-            if worker.state == "refused" or (worker.state == "backing-off" and worker.restarts >= GIVE_UP_AFTER):
+        for worker in self.failing:
+            if worker.job_uid == job_uid and worker.role in (roles or ("train", "evaluate")):
                 return worker.detail or worker.state
         return ""
 
@@ -56,9 +65,14 @@ class View:
     def online(self, edge: str) -> bool:
         return edge in self.edges and self.edges[edge].online
 
-    def works(self, edge: str, job_uid: str) -> bool:
-        """Whether an update can be expected of the edge."""
-        return self.online(edge) and not self.edges[edge].trouble(job_uid)
+    def troubles(self, job_uid: str) -> dict[str, str]:
+        """Of each edge whose worker of a job cannot work, why. Few of ten thousand have such a worker at all."""
+        return {name: why for name, edge in self.edges.items() if edge.failing and (why := edge.trouble(job_uid))}
+
+    def working(self, job_uid: str) -> Set[str]:
+        """The edges of which an update can be expected."""
+        troubles = self.troubles(job_uid)
+        return {name for name, edge in self.edges.items() if edge.online and name not in troubles}
 
     def algorithms(self) -> dict[str, dict[str, Any]]:
         """Every algorithm that some agent offers, with the schema of its parameters."""

@@ -79,7 +79,7 @@ class Forwarder:
         while True:
             await self._bus.link.wait_up()
             try:
-                through = await self._forward_window(lane, done, unsure)
+                through, last = await self._forward_window(lane, done, unsure)
             except Conflict:
                 unsure = True  # some of it was stored by an earlier attempt
             except (HeliographError, OSError) as error:
@@ -89,21 +89,22 @@ class Forwarder:
                     self._warn(f"forwarding: {said}; trying again")
                 await self._pause()
             else:
-                if through == done:
+                if through != done:
+                    unsure, said = False, ""
+                    done = self._done[lane] = through
+                    self._to_forget.set()
+                if last:
                     await self._journal.wait_grown(lane)
-                    continue
-                unsure, said = False, ""
-                done = self._done[lane] = through
-                self._to_forget.set()
 
-    async def _forward_window(self, lane: int, done: int, unsure: bool) -> int:
-        """Sends what comes next behind number ``done``. Returns up to which number the cloud has it now."""
+    async def _forward_window(self, lane: int, done: int, unsure: bool) -> tuple[int, bool]:
+        """Sends what comes next behind number ``done``. Returns up to which number the cloud has it now, and whether
+        nothing lay behind that."""
         window = self._journal.read(lane, done, WINDOW, WINDOW_BYTES)
         batches, through = _batches(window.events, window.through, self._uploads)
         for batch in batches:
             await self._send(lane, await self._not_yet_stored(lane, batch) if unsure else batch)
         self._journal.stored(sum(len(batch) for batch in batches))
-        return through
+        return through, window.last and through == window.through
 
     async def _pause(self) -> None:
         """Not after the link has gone: what waits is sent at once when it is back."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from heliograph.bus import topics
@@ -161,8 +162,15 @@ class Gateway:
 
 
 def _source(event: Event, topic: str) -> tuple[str, str, str]:
-    parts = event.source.split("/")
-    if len(parts) != 3 or not all(is_label(part) for part in parts):
+    parts = _labels(event.source)
+    if parts is None:
         raise Refused("invalid", topic=topic, field="source", expected="<edge>/<component>/<incarnation>, DNS labels",
                       got=event.source)  # fmt: skip
-    return parts[0], parts[1], parts[2]
+    return parts
+
+
+@lru_cache(maxsize=256)
+def _labels(source: str) -> tuple[str, str, str] | None:
+    """A source's three labels, or None where it is not made of them. A node has few producers, which come often."""
+    parts = source.split("/")
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 and all(map(is_label, parts)) else None

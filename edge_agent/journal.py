@@ -67,10 +67,11 @@ class Kept:
 @dataclass(frozen=True, slots=True)
 class Window:
     """Events of a lane in their order. ``through`` is the highest number looked at: what was damaged on the disk is
-    not among the events."""
+    not among the events. ``last``: the lane had nothing behind it."""
 
     events: list[Kept]
     through: int
+    last: bool
 
 
 @dataclass(slots=True)
@@ -167,7 +168,7 @@ class Journal:
     def read(self, lane: int, after: int, most: int, most_bytes: int) -> Window:
         """The next events of a lane behind number ``after``. Raises HeliographError where the file can not be read."""
         found: list[Kept] = []
-        through, size = after, 0
+        through, size, looked_at, last = after, 0, 0, False
         try:
             rows = self._read.execute(
                 "SELECT id, topic, body, crc FROM events WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
@@ -177,17 +178,20 @@ class Journal:
                 size += len(body)
                 if found and size > most_bytes:
                     break
+                looked_at += 1
                 _, through = parts_of_id(id)
                 if checksum(topic, body) == crc:
                     found.append(Kept(through, topic, body))
                 else:
                     self.damaged += 1
                     self._warn(f"journal {self._path}: event {through} of lane {lane} is damaged and was passed over")
+            else:
+                last = looked_at < most
             rows.close()
             self._under_way[lane] = max(self._under_way[lane], through)
         except sqlite3.Error as error:
             raise self._failure(error) from None
-        return Window(found, through)
+        return Window(found, through, last)
 
     def stored(self, count: int) -> None:
         """The cloud has so many more: they wait no longer, though they may still lie here."""

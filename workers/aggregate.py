@@ -210,9 +210,9 @@ class Aggregator:
             check_claims(update, collection.base, collection.spec.samples.get(edge))
             source = await self._fetch(update.weights, edge, target)
             if isinstance(source, bytes):
-                self._check(source)
+                tensors = self._check(source)
             else:
-                await self._world.in_thread(self._check, source)
+                tensors = await self._world.in_thread(self._check, source)
         except (HeliographError, OSError) as error:
             collection.staging.pop(edge, None)
             collection.refuse(edge, update.round, str(error), _blob_of(update))
@@ -220,12 +220,13 @@ class Aggregator:
             self._world.say(f"refused: {edge}: {error}")
         else:
             if collection.staging.pop(edge, None) is not None:
-                collection.staged[edge] = Staged(update, int(update.num_samples), sequence)
+                collection.staged[edge] = Staged(update, int(update.num_samples), sequence, tensors)
         self._changed.set()
 
-    def _check(self, source: Path | bytes) -> None:
-        check_weights(source, self._layout)
+    def _check(self, source: Path | bytes) -> Mapping[str, Tensor]:
+        tensors = check_weights(source, self._layout)
         check_norm(source, self._base, self._parameters.norm_bound)
+        return tensors
 
     async def _fetch(self, ref: WeightsRef, edge: str, target: Path) -> Path | bytes:
         if ref.inline is not None:
@@ -286,6 +287,7 @@ class Aggregator:
                 edge: Input(
                     each.update.weights.inline or self._updates / f"{edge}-{each.update.weights.digest}",
                     float(each.num_samples),
+                    each.tensors,
                 )
                 for edge, each in staged.items()
             }

@@ -31,10 +31,11 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class Input:
-    """One update: where its bytes lie, and its weight in the sum."""
+    """One update: where its bytes lie, and its weight in the sum; ``tensors`` as ``Reader`` takes them."""
 
     source: Path | bytes
     weight: float
+    tensors: Mapping[str, Tensor] | None = None
 
 
 def aggregate(
@@ -58,7 +59,7 @@ def aggregate(
     booleans the weighted majority.
     """
     edges = sorted(updates)
-    readers = [Reader(updates[edge].source) for edge in edges]
+    readers = [Reader(updates[edge].source, updates[edge].tensors) for edge in edges]
     total = sum(updates[edge].weight for edge in edges)
     weights = [updates[edge].weight / total for edge in edges]
     try:
@@ -88,11 +89,17 @@ def aggregate(
 
 
 class Reader:
-    """Reads pieces of one weights file into arrays of its own."""
+    """Reads pieces of one weights file into arrays of its own.
 
-    def __init__(self, source: Path | bytes) -> None:
-        with TensorFile(source) as file:
-            self.tensors: dict[str, Tensor] = dict(file.tensors)
+    Args:
+        tensors: what the file's header says, where it has been read.
+    """
+
+    def __init__(self, source: Path | bytes, tensors: Mapping[str, Tensor] | None = None) -> None:
+        if tensors is None:
+            with TensorFile(source) as file:
+                tensors = file.tensors
+        self.tensors = tensors
         self._inline = source if isinstance(source, bytes) else None
         self._fd = -1 if isinstance(source, bytes) else os.open(source, os.O_RDONLY)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from heliograph.bus.errors import Refused
 from heliograph.bus.payloads import ModelUpdate
-from heliograph.bus.tensors import Tensor, TensorFile
+from heliograph.bus.tensors import Tensor
 from heliograph.workers.blocks import BLOCK, Reader
 
 BFLOAT16_END = 3.3961775e38
@@ -29,29 +29,28 @@ def check_claims(update: ModelUpdate, base: str | None, known_samples: int | Non
         raise Refused("wrong-base", field="base", expected=f"model {_short(base)}", got=f"model {_short(update.base)}")
 
 
-def check_weights(source: Path | bytes, base: Mapping[str, Tensor] | None) -> float:
+def check_weights(source: Path | bytes, base: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
     """The weights themselves: keys, shapes, dtypes as in the base, every value finite.
 
     NumPy has no bfloat16, so a tensor that is BF16 in the base may come as F32; its values must be finite as BF16,
     which is what they will be in the result (``blocks.aggregate``).
 
-    Returns the L2 norm of all floating-point values. Raises Refused.
+    Returns what the header says. Raises Refused.
     """
-    with TensorFile(source) as file:
-        tensors = dict(file.tensors)
-    if base is not None:
-        _check_layout(tensors, base)
+    import numpy as np
+
     reader = Reader(source)
+    tensors = reader.tensors
     try:
-        return math.sqrt(
-            sum(
-                _energy(reader, tensor, (base or tensors)[tensor.name].dtype)
-                for tensor in tensors.values()
-                if tensor.is_float
-            )
-        )
+        if base is not None:
+            _check_layout(tensors, base)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for tensor in tensors.values():
+                if tensor.is_float:
+                    _check_finite(reader, tensor, (base or tensors)[tensor.name].dtype)
     finally:
         reader.close()
+    return tensors
 
 
 def distance(source: Path | bytes, base: Path | bytes) -> float:
@@ -97,27 +96,22 @@ def _check_layout(tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> 
             raise Refused("dtype", field=f"weights.{name}", expected=" or ".join(allowed), got=tensor.dtype)
 
 
-def _energy(reader: Reader, tensor: Tensor, dtype: str) -> float:
-    """The sum of a tensor's squares. Raises Refused where a value is not finite in ``dtype``, that of the result."""
+def _check_finite(reader: Reader, tensor: Tensor, dtype: str) -> None:
+    """Raises Refused where a value is not finite in ``dtype``, that of the result."""
     import numpy as np
 
     end = BFLOAT16_END if dtype == "BF16" else math.inf
-    total = 0.0
-    for start in range(0, tensor.count, BLOCK):
-        block = reader.read(tensor, start, min(BLOCK, tensor.count - start))
-        # one pass at memory speed; only a sum that overflowed or met a NaN is looked at again
-        with np.errstate(over="ignore", invalid="ignore"):
-            energy = float(np.dot(block, block))
-        if not math.isfinite(energy):
+    number = tensor.count
+    for start in range(0, number, BLOCK):
+        block = reader.read(tensor, start, min(BLOCK, number - start))
+        # one pass at memory speed; only a sum of squares that overflowed or met a NaN is looked at again
+        if not math.isfinite(np.dot(block, block)):
             finite = np.abs(block) < end
             if not finite.all():
                 at = start + int(np.flatnonzero(~finite)[0])
                 expected = "finite values" if dtype != "BF16" else "values that are finite in BF16"
                 raise Refused("not-finite", field=f"weights.{tensor.name}", expected=expected,
                               got=f"{block[at - start]} at element {at}")  # fmt: skip
-            energy = float(np.dot(block.astype(np.float64), block.astype(np.float64)))
-        total += energy
-    return total
 
 
 def _short(digest: str | None) -> str:

@@ -5,10 +5,12 @@ An update's identity is (job uid, round, edge). It counts exactly once, whatever
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from heliograph.bus.payloads import ModelUpdate, Refused, RoundSpec
+from heliograph.bus.tensors import Tensor
 
 Judgement = Literal["stage", "duplicate", "late", "ahead", "uninvited", "refused", "foreign"]
 CloseReason = Literal["complete", "quorum", "deadline"]
@@ -16,11 +18,12 @@ CloseReason = Literal["complete", "quorum", "deadline"]
 
 @dataclass(frozen=True)
 class Staged:
-    """An update that has passed every check."""
+    """An update that has passed every check; ``tensors`` is what its weights' header says."""
 
     update: ModelUpdate
     num_samples: int
     sequence: int
+    tensors: Mapping[str, Tensor]
 
 
 @dataclass
@@ -46,6 +49,14 @@ class Collection:
     foreign: list[Refused] = field(default_factory=list)
     """What names another job of the same name, an earlier one's say: its edge has not answered by it."""
     duplicates: int = 0
+    _asked: tuple[RoundSpec, frozenset[str]] | None = field(default=None, repr=False)
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """The participants; looked up for each update of a thousand."""
+        if self._asked is None or self._asked[0] is not self.spec:
+            self._asked = self.spec, frozenset(self.spec.participants)
+        return self._asked[1]
 
     def judge(self, update: ModelUpdate, edge: str) -> tuple[Judgement, str]:
         """What to do with an update that came on ``edge``'s topic, and why where it is not used."""
@@ -66,7 +77,7 @@ class Collection:
             return "refused", f"round {self.round}: a second update with other weights; the first one counts"
         if any(each.edge == edge and each.round == self.round for each in self.refused):
             return "duplicate", ""
-        if edge not in self.spec.participants:
+        if edge not in self.asked:
             return "uninvited", f"edge {edge} was not asked in round {self.round}"
         return "stage", ""
 
@@ -86,7 +97,7 @@ class Collection:
                                                                      len(self.spec.reachable) or 1 << 30):  # fmt: skip
             return None  # of a thousand participants each update is looked at here
         answered = self.staged.keys() | {each.edge for each in self.refused if each.round == self.round}
-        if set(self.spec.participants) <= answered:
+        if self.asked <= answered:
             return "complete"
         if enough and self.spec.reachable and set(self.spec.reachable) <= answered:
             return "complete"

@@ -7,7 +7,6 @@ and makes the update anew, under a new incarnation.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from typing import TypeVar
 
@@ -27,8 +26,8 @@ WINDOW = 512
 RESEND_AFTER = 1.0
 RESEND_SOON = 0.25
 """Seconds of silence when the node's broker has just come back: what was sent before the agent was there is lost."""
-SOON = 8
-"""How often the shorter time is waited then."""
+SOON_FOR = 2.0
+"""Seconds from then on in which the shorter time is waited."""
 
 
 class Outbox:
@@ -41,18 +40,20 @@ class Outbox:
         self._key = key
         self._sequence = 0
         self._waiting: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
-        self._room = asyncio.Condition()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._back = asyncio.Event()
-        self._filled = asyncio.Event()
+        self._less = asyncio.Event()
+        self._soon_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._resending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         self._port.bus.link.listen(self._on_link)
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._resend())]
+        self._listening = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
         self._port.bus.link.forget(self._on_link)
-        await end(*self._tasks)
+        self._stop_timer()
+        await end(*(task for task in (self._listening, self._resending) if task is not None))
 
     @property
     def sent(self) -> int:
@@ -66,22 +67,26 @@ class Outbox:
 
     async def send(self, topic: Topic[P], payload: P, **params: str) -> int:
         """Sends an event and keeps it; waits only while the window is full. Returns its number."""
-        async with self._room:
-            await self._room.wait_for(lambda: len(self._waiting) < WINDOW)
-            self._sequence += 1
-            number = self._sequence
+        while len(self._waiting) >= WINDOW:
+            await self._acknowledgement()
+        number = self._sequence = self._sequence + 1
         address = topic.at(**params)
         event = self._port.event(topic, payload, address, sequence=number)
         body = encode(event, key=self._key)
         self._waiting[number] = (address, body)
-        self._filled.set()
+        if self._timer is None:
+            self._start_timer()
         await self._transmit(address, body)
         return number
 
     async def flush(self) -> None:
         """Returns when everything sent is on the agent's disk."""
-        async with self._room:
-            await self._room.wait_for(lambda: not self._waiting)
+        while self._waiting:
+            await self._acknowledgement()
+
+    async def _acknowledgement(self) -> None:
+        self._less.clear()
+        await self._less.wait()
 
     async def _transmit(self, address: str, body: bytes) -> None:
         try:
@@ -94,30 +99,35 @@ class Outbox:
             async for ack in acks:
                 if ack.payload.incarnation != self._incarnation:
                     continue
-                async with self._room:
-                    while self._waiting and next(iter(self._waiting)) <= ack.payload.sequence:
-                        self._waiting.popitem(last=False)
-                    self._room.notify_all()
+                while self._waiting and next(iter(self._waiting)) <= ack.payload.sequence:
+                    self._waiting.popitem(last=False)
+                self._less.set()
+                if not self._waiting:
+                    self._stop_timer()
 
     def _on_link(self, up: bool) -> None:
         if up:
-            self._back.set()
-            self._filled.set()
+            self._soon_until = self._port.world.monotonic() + SOON_FOR
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        """Looks after a period of silence whether the oldest event has been acknowledged; of none there is no need."""
+        self._stop_timer()
+        if self._waiting:
+            period = RESEND_SOON if self._port.world.monotonic() < self._soon_until else RESEND_AFTER
+            oldest = next(iter(self._waiting))
+            self._timer = asyncio.get_running_loop().call_later(period, self._silent, oldest)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _silent(self, oldest: int) -> None:
+        if oldest in self._waiting and (self._resending is None or self._resending.done()):
+            self._resending = asyncio.create_task(self._resend())  # a whole period without progress
+        self._start_timer()
 
     async def _resend(self) -> None:
-        soon = 0
-        while True:
-            if not self._waiting and not soon:
-                await self._filled.wait()
-            self._filled.clear()
-            oldest = next(iter(self._waiting), None)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RESEND_SOON if soon else RESEND_AFTER):
-                    await self._back.wait()
-            soon = max(0, soon - 1)
-            if self._back.is_set():
-                self._back.clear()
-                soon = SOON
-            elif oldest is not None and oldest in self._waiting:  # a whole period without progress
-                for address, body in list(self._waiting.values()):
-                    await self._transmit(address, body)
+        for address, body in list(self._waiting.values()):
+            await self._transmit(address, body)

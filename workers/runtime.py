@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
@@ -31,6 +31,8 @@ from heliograph.workers.outbox import Outbox
 
 P = TypeVar("P", bound=BaseModel)
 HELLO_AGAIN = 2.0
+_NOT_COMPARED: dict[str, Any] = {"number": True, "task": {"model": {"inline"}}}
+"""What an assignment that is told again may differ in, and the bytes for which their digest stands."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Runtime:
 
     async def assignments(self, take: Callable[[Assignment], Awaitable[None]]) -> None:
         """Hands each new assignment to ``take`` until the job has ended; asks again while none has come."""
-        told: Assignment | None = None
+        newest, told = 0, None
         async with self.port.subscribe(topics.ASSIGNMENT, self._refused, worker=self.launch.worker) as received:
             asking = asyncio.create_task(self._ask())
             self.bus.link.listen(self._on_link)
@@ -103,13 +105,14 @@ class Runtime:
                 async for each in received:
                     asking.cancel()
                     new = each.payload
-                    if told is not None and new.number < told.number:
+                    if new.number < newest:
                         continue  # overtaken: its agent tried again while the node's broker was away
-                    before, told = told, new
-                    if before is None or new != before.model_copy(update={"number": new.number}):
+                    newest, before, told = new.number, told, new.model_dump(exclude=_NOT_COMPARED)
+                    if told != before:
                         await take(new)
                     if new.ended:
                         return
+                    del each, new  # a model is not held while the next one is awaited
             finally:
                 asking.cancel()
 

@@ -85,7 +85,6 @@ class Observer:
         self._take: dict[str, Callable[[dict[str, str], dict[str, Any], Recorded], None]] = {
             MODEL_UPDATE.pattern: self._update, AGGREGATION.pattern: self._aggregation,
             EVALUATION.pattern: self._evaluation, TASK.pattern: self._task, STATUS.pattern: self._status,
-            REPORT.pattern: self._report,
         }  # fmt: skip
 
     def observe(self, recorded: Recorded) -> None:
@@ -100,7 +99,7 @@ class Observer:
             return
         take = self._take.get(topic.pattern)
         if take is None:
-            if topic.bridged == "up" and "edge" in params:
+            if "edge" in params and (topic.bridged == "up" or (topic is REPORT and params["edge"] != CLOUD)):
                 self._edge(params["edge"]).outcome.bytes_up += len(recorded.body)
             return
         if not recorded.body:  # a deleted resource
@@ -240,10 +239,6 @@ class Observer:
             following = self._job(str(task["job_uid"]), str(task["job"]), recorded)
             if number not in following.closed:
                 self._asked(following, number, task["collect"]["participants"])
-
-    def _report(self, params: dict[str, str], data: dict[str, Any], recorded: Recorded) -> None:
-        if params["edge"] != CLOUD:
-            self._edge(params["edge"]).outcome.bytes_up += len(recorded.body)
 
     def _status(self, params: dict[str, str], data: dict[str, Any], recorded: Recorded) -> None:
         status = data.get("status", {})

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from heliograph.bus.errors import HeliographError, Unreachable
-from heliograph.bus.names import matches
 from heliograph.bus.topics import REQUEST
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.transport import Bus
@@ -27,6 +26,9 @@ READY_WITHIN = 300.0
 """Seconds, of the stage's clock, in which the edges whose link is up have to be seen."""
 AGAIN = 0.5
 ANSWER_WITHIN = 10.0
+
+_TOLD = ("status/", "event/evaluation/")
+"""Where the addresses begin of what the run waits for."""
 
 Tap = Callable[[Recorded], None]
 
@@ -112,7 +114,7 @@ class Run:
         self.observer.observe(recorded)
         if self._record is not None:
             self._record(recorded)
-        if matches("status/#", recorded.topic) or matches("event/evaluation/#", recorded.topic):
+        if recorded.topic.startswith(_TOLD):
             self._changed.set()
         if self._tick is not None:
             self._tick(self)
@@ -123,9 +125,13 @@ class Run:
                 if change.at <= 0 and change.action in ("link", "process")}  # fmt: skip
         missing = [name for name in self._edges if name not in away]
         deadline = self._world.monotonic() + READY_WITHIN
-        while missing := [name for name in missing if not self.observer.online(name)]:
+        while missing:
+            if self.observer.online(missing[-1]):
+                missing.pop()
+                continue
             left = deadline - self._world.monotonic()
             if left <= 0:
+                missing = [name for name in missing if not self.observer.online(name)]
                 some = ", ".join(missing[:10])
                 raise HeliographError(f"{len(missing)} edges were not there after {READY_WITHIN:g} s: {some}")
             await self._wait(left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.errors import HeliographError
@@ -70,10 +71,16 @@ class Samples:
         """Synthetic samples of these classes: a gaussian around each class's centre."""
         import numpy as np
 
+        noise = np.random.default_rng(self._number(what)).standard_normal((len(labels), FEATURES), np.float32)
+        return self._centres[labels] + noise, labels
+
+    @cached_property
+    def _centres(self) -> Array:
+        import numpy as np
+
         centres = np.random.default_rng(self._number("centres")).normal(size=(CLASSES, FEATURES))
         centres *= APART / np.linalg.norm(centres, axis=1, keepdims=True)
-        noise = np.random.default_rng(self._number(what)).standard_normal((len(labels), FEATURES), np.float32)
-        return centres.astype(np.float32)[labels] + noise, labels
+        return centres.astype(np.float32)
 
     def _number(self, what: str) -> int:
         return seeded(f"samples/{self._seed}/{what}").getrandbits(63)

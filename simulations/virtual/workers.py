@@ -30,10 +30,12 @@ def programs(workload: Workload, speed: Callable[[str], float], offering: frozen
         offering: the nodes on which every algorithm can be run; ten thousand reports need not repeat them.
     """
 
+    models = Models()
+
     async def train(environment: dict[str, str], world: World) -> int:
         launch = Launch.from_environment(environment)
         async with Runtime(launch, world) as runtime:
-            await Trainer(runtime, workload, speed(launch.edge)).run()
+            await Trainer(runtime, workload, speed(launch.edge), models).run()
         return 0
 
     async def aggregate(environment: dict[str, str], world: World) -> int:
@@ -55,10 +57,11 @@ def programs(workload: Workload, speed: Callable[[str], float], offering: frozen
 class Trainer:
     """One training or evaluation worker: of the assignments that come while it computes only the newest counts."""
 
-    def __init__(self, runtime: Runtime, workload: Workload, speed: float) -> None:
+    def __init__(self, runtime: Runtime, workload: Workload, speed: float, models: Models) -> None:
         self._runtime = runtime
         self._workload = workload
         self._speed = speed
+        self._models = models
         self._next: Assignment | None = None
         self._done: tuple[str, int, str | None] | None = None
         self._working: asyncio.Task[None] | None = None
@@ -86,7 +89,7 @@ class Trainer:
             if key == self._done:
                 continue
             try:
-                weights = _weights(assignment)
+                weights = self._models.of(assignment)
             except FileNotFoundError:  # dropped meanwhile: a newer round's model is on its way to this node
                 await self._runtime.say("hello")
                 continue
@@ -120,10 +123,22 @@ class Trainer:
         await runtime.send(topics.MODEL_UPDATE, update, job=task.job, edge=assignment.edge)
 
 
-def _weights(assignment: Assignment) -> Arrays:
-    """Copies: the views would keep their file open for as long as the worker computes."""
-    model = assignment.task.model
-    if model is None:
-        return {}
-    with TensorFile(model.inline if model.inline is not None else Path(assignment.model_file)) as file:
-        return {name: array.copy() for name, array in file.arrays().items()}
+class Models:
+    """The weights that assignments come with, read-only. Of small models the last one is kept open: in a round it is
+    the same on thousands of edges."""
+
+    def __init__(self) -> None:
+        self._digest = ""
+        self._arrays: Arrays = {}
+
+    def of(self, assignment: Assignment) -> Arrays:
+        """Raises FileNotFoundError where the node has dropped the model meanwhile."""
+        model = assignment.task.model
+        if model is None:
+            return {}
+        if model.inline is None:  # copies: the views would keep their file open for as long as the worker computes
+            with TensorFile(Path(assignment.model_file)) as file:
+                return {name: array.copy() for name, array in file.arrays().items()}
+        if model.digest != self._digest:
+            self._digest, self._arrays = model.digest, TensorFile(model.inline).arrays()
+        return self._arrays

@@ -105,6 +105,14 @@ def test_round_0_asks_one_edge_for_the_initial_weights() -> None:
     assert [each.role for each in desired["cloud"]] == ["aggregate"]
 
 
+def test_an_edge_that_is_not_asked_keeps_the_very_task_that_it_had() -> None:
+    task = federated.begin(_task(), ALL, NOW, 7)
+    warm = federated.warm_tasks(task, ALL.algorithms())
+    found = federated.training_tasks(task, warm)
+    assert [found[name] is warm[name] for name in EDGES] == [False, True, True]
+    assert [(each.round, each.active) for name in EDGES for each in warm[name]] == [(0, False)] * 3
+
+
 def test_rounds_follow_each_other_until_the_last() -> None:
     task = _running()
     assert (task.status.step, task.status.round, task.status.participants) == ("training", 1, [*EDGES])

@@ -71,6 +71,8 @@ async def test_a_window_ends_at_its_bytes_but_is_never_empty(journal_at: Open) -
     for _ in range(3):
         await journal.append(Entry(LABEL, bytes(100), RESULTS))
     assert len(journal.read(RESULTS, 0, 100, 250).events) == 2
+    assert [journal.read(RESULTS, 0, most, 10**6).last for most in (1, 100)] == [False, True]
+    assert not journal.read(RESULTS, 0, 100, 250).last
     assert len(journal.read(RESULTS, 0, 100, 10).events) == 1
 
 

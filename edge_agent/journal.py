@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from heliograph.bus.errors import HeliographError
+from heliograph.bus.keep import Flag
 from heliograph.bus.topics import BULK, LANES
 from heliograph.bus.world import World
 from heliograph.edge_agent.journal_file import (
@@ -121,11 +122,11 @@ class Journal:
         """Ends with an error where the file is damaged beyond use: it is mended when the journal is opened again."""
         self._groups: deque[_Group] = deque()
         self._in_memory = [0, 0]
-        self._room = asyncio.Event()
+        self._room = Flag()
         self._committing: asyncio.Task[None] | None = None
         self._under_way = dict.fromkeys(LANES, 0)
         """The highest number of each lane that was read: what is on its way is not dropped under it."""
-        self._grown: dict[int, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
+        self._grown = {lane: Flag() for lane in LANES}
 
     def close(self) -> None:
         """Waits for the commit under way."""

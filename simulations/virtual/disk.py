@@ -7,6 +7,7 @@ idle, and a connection takes five times what an empty journal does.
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,30 +17,27 @@ MOST_OPEN = 1024
 
 
 class OpenFiles:
-    """The files that have a connection, of all disks; the one that was used the longest ago gives its own up."""
+    """The files that have a connection, of all disks; the one that has had it the longest gives its own up."""
 
     def __init__(self) -> None:
-        self._connections: dict[_File, sqlite3.Connection] = {}
+        self._files: deque[_File] = deque()
 
-    def of(self, file: _File) -> sqlite3.Connection:
-        """The file's connection."""
-        connection = self._connections.pop(file, None)
-        if connection is None:
-            connection = self._given_up() or sqlite3.connect(
-                ":memory:", isolation_level=None, check_same_thread=False, cached_statements=0
-            )
-            file.lay_into(connection)
-        self._connections[file] = connection
+    def open(self, file: _File) -> sqlite3.Connection:
+        """Gives a file a connection."""
+        connection = self._given_up() or sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=0
+        )
+        file.lay_into(connection)
+        self._files.append(file)
         return connection
 
     def _given_up(self) -> sqlite3.Connection | None:
-        if len(self._connections) < MOST_OPEN:
+        if len(self._files) < MOST_OPEN:
             return None
-        oldest = next(iter(self._connections))
-        if self._connections[oldest].in_transaction:
-            return None
-        connection = self._connections.pop(oldest)
-        oldest.content = connection.serialize()
+        oldest = self._files.popleft()
+        connection = oldest.given_up()
+        if connection is None:  # a transaction is open in it
+            self._files.append(oldest)
         return connection
 
 
@@ -52,69 +50,80 @@ class Disk:
 
     def connect(self, path: Path) -> Any:
         """Opens the file of that path, made where it is missing."""
-        return _Connection(self._files.setdefault(str(path), _File()), self._open)
+        return _Connection(self._files.get(str(path)) or self._files.setdefault(str(path), _File(self._open)))
 
     def file(self, name: str) -> sqlite3.Connection | None:
         """The file of that name, in whatever directory, as it is at this moment."""
         found = next((file for path, file in self._files.items() if Path(path).name == name), None)
-        return self._open.of(found) if found is not None else None
+        return found.connection() if found is not None else None
 
     def fill(self, full: bool) -> None:
         """From now on there is no room to write, or there is again."""
         for file in self._files.values():
-            connection = self._open.of(file)
-            file.most_pages = connection.execute("PRAGMA page_count").fetchone()[0] if full else _UNBOUND
-            file.bound(connection)
+            pages = file.connection().execute("PRAGMA page_count").fetchone()[0] if full else _UNBOUND
+            file.bound(pages)
 
 
 _UNBOUND = 1 << 30
 
 
 class _File:
-    """One file.
+    """One file: its bytes, or the connection that has them."""
 
-    Attributes:
-        content: what lies in it, where it has no connection.
-        most_pages: how large it may become.
-    """
+    __slots__ = ("_connection", "_content", "_most_pages", "_open")
 
-    __slots__ = ("content", "most_pages")
+    def __init__(self, open_files: OpenFiles) -> None:
+        self._open = open_files
+        self._content = _EMPTY
+        self._connection: sqlite3.Connection | None = None
+        self._most_pages = _UNBOUND
 
-    def __init__(self) -> None:
-        self.content = _EMPTY
-        self.most_pages = _UNBOUND
+    def connection(self) -> sqlite3.Connection:
+        """Good until the next file is asked for its own."""
+        return self._connection or self._open.open(self)
 
     def lay_into(self, connection: sqlite3.Connection) -> None:
-        """The connection's content is the file's from now on."""
-        connection.deserialize(self.content)
-        self.content = b""
-        self.bound(connection)
+        """What the connection has is this file's content from now on."""
+        connection.deserialize(self._content)
+        self._content = b""
+        self._connection = connection
+        self.bound(self._most_pages)
 
-    def bound(self, connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA max_page_count = {self.most_pages}")
+    def given_up(self) -> sqlite3.Connection | None:
+        """The connection, for another file; None where a transaction is open in it."""
+        connection = self._connection
+        if connection is None or connection.in_transaction:
+            return None
+        self._content = connection.serialize()
+        self._connection = None
+        return connection
+
+    def bound(self, most_pages: int) -> None:
+        """How large it may become."""
+        self._most_pages = most_pages
+        self.connection().execute(f"PRAGMA max_page_count = {most_pages}")
 
 
 class _Connection:
     """One opening of a file: closing it leaves the file."""
 
-    __slots__ = ("_file", "_open")
+    __slots__ = ("_file",)
 
-    def __init__(self, file: _File, open_files: OpenFiles) -> None:
+    def __init__(self, file: _File) -> None:
         self._file = file
-        self._open = open_files
 
     def execute(self, *args: Any) -> sqlite3.Cursor:
-        return self._open.of(self._file).execute(*args)
+        return self._file.connection().execute(*args)
 
     def executemany(self, *args: Any) -> sqlite3.Cursor:
-        return self._open.of(self._file).executemany(*args)
+        return self._file.connection().executemany(*args)
 
     def executescript(self, script: str) -> sqlite3.Cursor:
-        return self._open.of(self._file).executescript(script)
+        return self._file.connection().executescript(script)
 
     @property
     def in_transaction(self) -> bool:
-        return self._open.of(self._file).in_transaction
+        return self._file.connection().in_transaction
 
     def close(self) -> None:
         return None

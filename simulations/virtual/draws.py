@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from hashlib import blake2b
 from typing import Any
 
@@ -14,11 +13,11 @@ class Draws:
     processes, each generator takes 2.5 kB, and few of them ever draw. Ids and secrets are hashes of their number.
     """
 
-    __slots__ = ("_numbers", "_rng", "_seed")
+    __slots__ = ("_last", "_rng", "_seed")
 
     def __init__(self, seed: str) -> None:
         self._seed = seed
-        self._numbers = itertools.count()
+        self._last = 0
         self._rng: Any = None
 
     def __getattr__(self, name: str) -> Any:
@@ -27,10 +26,9 @@ class Draws:
         return getattr(self._rng, name)
 
     def new_id(self) -> str:
-        return self._next(16).hex()
+        self._last += 1
+        return blake2b(f"{self._seed}/{self._last}".encode(), digest_size=16).hexdigest()
 
     def new_secret(self) -> bytes:
-        return self._next(32)
-
-    def _next(self, size: int) -> bytes:
-        return blake2b(f"{self._seed}/{next(self._numbers)}".encode(), digest_size=size).digest()
+        self._last += 1
+        return blake2b(f"{self._seed}/{self._last}".encode(), digest_size=32).digest()

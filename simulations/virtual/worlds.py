@@ -164,6 +164,7 @@ class Child:
         except Exception as error:
             self._broke(f"{self.process.name}: {''.join(traceback.format_exception(error))}")
             code = 1
+        self.process.tasks.discard(self._task)  # it ends by itself: nothing of it has to be kept from running
         self._end(code)
 
     def _end(self, code: int) -> None:

@@ -14,7 +14,7 @@ from heliograph.coordinator.store import ResourceStore
 def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: str) -> Edge:
     """The edge's resource after a report or a change of presence; ``flaps``: how often it came back lately, where that
     is too often."""
-    status = edge.status
+    spec, status = edge.spec, edge.status
     changes: dict[str, object] = {"online": online, "conditions": _steadiness(status.conditions, flaps, now)}
     if online != status.online or not status.since:
         changes["since"] = now
@@ -31,8 +31,9 @@ def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: st
             "dropped_events": report.dropped_events,
             "refused_events": report.refused_events,
         }
-        edge = edge.model_copy(update={"spec": edge.spec.model_copy(update={"labels": dict(report.labels)})})
-    return edge.model_copy(update={"status": status.model_copy(update=changes)})
+        if report.labels != spec.labels:
+            spec = spec.model_copy(update={"labels": dict(report.labels)})
+    return edge.model_copy(update={"spec": spec, "status": status.model_copy(update=changes)})
 
 
 def _steadiness(conditions: list[Condition], flaps: int, now: str) -> list[Condition]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -105,8 +107,15 @@ class StatusBoard:
 def public(resource: Resource) -> dict[str, Any]:
     """A resource as people see it: weights by digest, never their bytes."""
     tree = dump(resource)
-    _drop_inline(tree)
+    if _bears_weights(type(resource)):
+        _drop_inline(tree)
     return tree
+
+
+@cache
+def _bears_weights(kind: type[Resource]) -> bool:
+    """Whether a resource of this kind may hold a model's bytes; an edge's may not, and there are many."""
+    return '"inline"' in json.dumps(kind.model_json_schema())
 
 
 def shortened(tree: Any, where: str = "", cut: dict[str, int] | None = None) -> Any:
@@ -125,11 +134,9 @@ def shortened(tree: Any, where: str = "", cut: dict[str, int] | None = None) -> 
     return tree
 
 
-def _drop_inline(tree: Any) -> None:
+def _drop_inline(tree: dict[str, Any] | list[Any]) -> None:
     if isinstance(tree, dict):
         tree.pop("inline", None)
-        for value in tree.values():
-            _drop_inline(value)
-    elif isinstance(tree, list):
-        for value in tree:
+    for value in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(value, (dict, list)):
             _drop_inline(value)

@@ -13,7 +13,7 @@ from heliograph.bus import topics
 from heliograph.bus.connect import connect
 from heliograph.bus.errors import HeliographError, Refused
 from heliograph.bus.event import decode
-from heliograph.bus.keep import Background, keep_running, within
+from heliograph.bus.keep import Background, Flag, keep_running, within
 from heliograph.bus.names import require_label
 from heliograph.bus.payloads import Assignment, Desired, Generation, Report, Task
 from heliograph.bus.permissions import inbox_of, upload_bucket
@@ -132,11 +132,13 @@ class Agent:
         self._desired = Desired(edge=self._edge, generation=Generation())
         self._read_at = 0
         """Where in its stream the document lies that was last read."""
+        self._follows = False
+        """Whether desired documents are subscribed to, across reconnects."""
         self._assignments = itertools.count(1)
         self._holds: dict[str, Hold] = {}
-        self._changed = asyncio.Event()
-        self._to_report = asyncio.Event()
-        self._news = asyncio.Event()
+        self._changed = Flag()
+        self._to_report = Flag()
+        self._news = Flag()
 
     async def run(self) -> None:
         """Until cancelled. Neither broker need be there. Raises HeliographError where it can not go on."""
@@ -156,14 +158,15 @@ class Agent:
                     self._follow_workers,
                     self._report_for_ever,
                     self._forwarder.run,
-                    self._inventory.index_own,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
                     for part in (self._gateway.run, self._offload.carry_up, self._offload.carry_down, self._strays.run):
                         group.create_task(keep_running(part, self._world, self._log.warn))
-                group.create_task(self._until_journal_fails())
+                if self.config.datasets:
+                    group.create_task(keep_running(self._inventory.index_own, self._world, self._log.warn))
                 group.create_task(self._claim.run())
+                await self._journal.failed
         finally:
             await self._background.close()
             await self._supervisor.close()
@@ -178,6 +181,7 @@ class Agent:
 
     async def _follow_desired(self) -> None:
         async with self._cloud.subscribe(topics.TASK, self._bad_desired, edge=self._edge) as received:
+            self._follows = True
             await self._read_desired()
             async for each in received:
                 self._take_desired(each)
@@ -371,10 +375,8 @@ class Agent:
         self._log.info("link to the cloud is up" if up else "link to the cloud is down")
         if up:
             self._to_report.set()
-            self._background.spawn(self._read_desired())
-
-    async def _until_journal_fails(self) -> None:
-        await self._journal.failed
+            if self._follows:  # what was said meanwhile was missed
+                self._background.spawn(self._read_desired())
 
     def _on_node_link(self, up: bool) -> None:
         """What was being said when the node's broker went is lost: each worker is handed its task again."""

@@ -6,14 +6,13 @@ successor is not refused for a connection that the broker still holds.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import platform
 
 from heliograph.bus import topics
 from heliograph.bus.errors import HeliographError, NobodyAnswers, Unreachable
 from heliograph.bus.event import decode, encode
-from heliograph.bus.keep import Background
+from heliograph.bus.keep import Background, Flag
 from heliograph.bus.payloads import Claim
 from heliograph.bus.port import Port, Received
 
@@ -39,7 +38,7 @@ class NameClaim:
         self._address = topics.CLAIM.at(edge=edge)
         incarnation = port.source.rpartition("/")[2]
         self._mine = Claim(edge=edge, incarnation=incarnation, host=platform.node(), state=place)
-        self.asked = asyncio.Event()
+        self.asked = Flag()
         """Set once no other agent was found."""
 
     async def run(self) -> None:

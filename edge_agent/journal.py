@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from heliograph.bus.errors import HeliographError
+from heliograph.bus.keep import Flag
 from heliograph.bus.topics import BULK, LANES
 from heliograph.bus.world import World
 from heliograph.edge_agent.journal_file import (
     checksum,
+    count_opening,
     event_id,
     first_number,
     open_file,
-    opening_of,
     parts_of_id,
 )
 
@@ -102,16 +103,19 @@ class Journal:
         self._path = path
         self._quota = quota
         self._warn = warn
-        self._write = open_file(path, edge, world, warn)
-        self._first = first_number(opening_of(self._write))
+        self._write, found = open_file(path, edge, world, warn)
+        first = first_number(count_opening(self._write, found))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._read = world.database(path)
-        self.uuid = self._meta("uuid")
-        self._load_heads()
-        count, size = self._write.execute("SELECT count(*), sum(length(body) + length(topic)) FROM events").fetchone()
-        self.waiting: int = count
-        self._size: int = (size or 0) + count * OVERHEAD
-        self.dropped = int(self._meta(_DROPPED) or 0)
+        self.uuid = found.meta["uuid"]
+        self._next = {lane: max(first, found.heads.get(lane, 0) + 1) for lane in LANES}
+        self._producers: dict[str, tuple[str, int]] = {
+            row[0]: (row[1], row[2]) for row in self._write.execute("SELECT * FROM producers")
+        }
+        self._claimed = dict(self._producers)
+        self.waiting = found.count
+        self._size = found.size + found.count * OVERHEAD
+        self.dropped = int(found.meta.get(_DROPPED, 0))
         """Events that the quota cost, ever."""
         self.damaged = 0
         """Events that were found damaged on the disk and passed over."""
@@ -119,11 +123,11 @@ class Journal:
         """Ends with an error where the file is damaged beyond use: it is mended when the journal is opened again."""
         self._groups: deque[_Group] = deque()
         self._in_memory = [0, 0]
-        self._room = asyncio.Event()
+        self._room = Flag()
         self._committing: asyncio.Task[None] | None = None
         self._under_way = dict.fromkeys(LANES, 0)
         """The highest number of each lane that was read: what is on its way is not dropped under it."""
-        self._grown: dict[int, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
+        self._grown = {lane: Flag() for lane in LANES}
 
     def close(self) -> None:
         """Waits for the commit under way."""
@@ -214,19 +218,6 @@ class Journal:
     async def save(self, key: str, value: bytes) -> None:
         """Saves a document, synced."""
         await self._on_writer(self._save, f"doc:{key}", value)
-
-    def _load_heads(self) -> None:
-        self._next = dict.fromkeys(LANES, self._first)
-        for lane in LANES:
-            (last,) = self._write.execute(
-                "SELECT max(id) FROM events WHERE id > ? AND id < ?", (event_id(lane, 0), event_id(lane + 1, 0))
-            ).fetchone()
-            if last is not None:
-                self._next[lane] = max(self._first, parts_of_id(last)[1] + 1)
-        self._producers: dict[str, tuple[str, int]] = {
-            row[0]: (row[1], row[2]) for row in self._write.execute("SELECT * FROM producers")
-        }
-        self._claimed = dict(self._producers)
 
     async def _on_writer(self, function: Callable[..., T], *args: object) -> T:
         try:
@@ -346,10 +337,6 @@ class Journal:
 
     def _save(self, key: str, value: str | bytes) -> None:
         self._write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    def _meta(self, key: str) -> str:
-        row = self._read.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return str(row[0]) if row else ""
 
 
 def _cost(entry: Entry) -> int:

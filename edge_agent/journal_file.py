@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,26 @@ def checksum(topic: str, body: bytes) -> int:
     return zlib.crc32(body, zlib.crc32(topic.encode()))
 
 
-def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) -> sqlite3.Connection:
-    """The journal's connection for writing. A damaged file is set aside and what can be read of it is taken over.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a journal's file held when it was opened.
+
+    Attributes:
+        meta: what is noted of the journal, without its documents.
+        heads: the highest number of each lane that has events.
+        count: how many events.
+        size: bytes of their topics and bodies.
+    """
+
+    meta: Mapping[str, str]
+    heads: Mapping[int, int]
+    count: int
+    size: int
+
+
+def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) -> tuple[sqlite3.Connection, Found]:
+    """The journal's connection for writing, and what lies there. A damaged file is set aside and what can be read of
+    it is taken over.
 
     Raises HeliographError where the file is another edge's or a newer version's, or where it cannot be opened.
     """
@@ -65,29 +84,32 @@ def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) 
         raise HeliographError(
             f"journal {path}: {error}. The agent needs room and the right to write in its --state directory."
         ) from None
-    found = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('edge', 'version')").fetchall())
+    meta = dict(connection.execute("SELECT key, value FROM meta WHERE key NOT LIKE 'doc:%'").fetchall())
     wrong = ""
-    if found["edge"] != edge:
+    if meta["edge"] != edge:
         wrong = (
-            f"it belongs to edge {found['edge']}, not {edge}. Give this agent a --state directory of its own, "
-            f"or the name {found['edge']}."
+            f"it belongs to edge {meta['edge']}, not {edge}. Give this agent a --state directory of its own, "
+            f"or the name {meta['edge']}."
         )
-    elif int(found["version"]) > VERSION:
+    elif int(meta["version"]) > VERSION:
         wrong = (
-            f"it is of version {found['version']}, this agent reads up to {VERSION}. "
+            f"it is of version {meta['version']}, this agent reads up to {VERSION}. "
             "Install the newer heliograph again."
         )
     if wrong:
         connection.close()
         raise HeliographError(f"journal {path}: {wrong}")
-    return connection
+    lanes = connection.execute(
+        "SELECT max(id), count(*), sum(length(body) + length(topic)) FROM events GROUP BY id >> ?", (LANE_SHIFT,)
+    ).fetchall()
+    heads = dict(parts_of_id(last) for last, _, _ in lanes)
+    return connection, Found(meta, heads, sum(count for _, count, _ in lanes), sum(size for _, _, size in lanes))
 
 
-def opening_of(connection: sqlite3.Connection) -> int:
+def count_opening(connection: sqlite3.Connection, found: Found) -> int:
     """Counts this opening and returns its number, which then lies in the file itself, not beside it."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_OPENING,)).fetchone()
-    last = connection.execute("SELECT max(id & ?) FROM events", ((1 << LANE_SHIFT) - 1,)).fetchone()[0] or 0
-    opening = max(int(row[0]) if row is not None else 0, last >> OPENING_SHIFT) + 1
+    last = max(found.heads.values(), default=0)
+    opening = max(int(found.meta.get(_OPENING, 0)), last >> OPENING_SHIFT) + 1
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_OPENING, str(opening)))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return opening
@@ -108,8 +130,10 @@ def _prepare(connection: sqlite3.Connection, edge: str, world: World) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.executescript(_SCHEMA)
-    for key, value in (("uuid", world.new_id()[:16]), ("edge", edge), ("version", str(VERSION))):
-        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
+    connection.execute(
+        "INSERT OR IGNORE INTO meta VALUES ('uuid', ?), ('edge', ?), ('version', ?)",
+        (world.new_id()[:16], edge, str(VERSION)),
+    )
 
 
 def _damage(connection: sqlite3.Connection) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from heliograph.bus.broker import die_with_parent
-from heliograph.bus.keep import within
+from heliograph.bus.keep import Flag, within
 from heliograph.bus.payloads import Task
 from heliograph.bus.world import Process, World
 from heliograph.edge_agent.reconcile import Running, State
@@ -55,7 +55,7 @@ class Worker:
     detail: str = ""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     watching: asyncio.Task[None] | None = None
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: Flag = field(default_factory=Flag)
 
     def seen(self) -> Running:
         return Running(self.task.worker, self.task.job_uid, self.state, self.assigned, self.task)

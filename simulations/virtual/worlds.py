@@ -1,19 +1,20 @@
-"""What a simulated process gets as its world: the loop's clock, seeded randomness, disks in memory, and processes that
-are tasks."""
+"""What a simulated process gets as its world: the loop's clock, seeded randomness, a disk in memory, and processes
+that are tasks."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import sqlite3
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from heliograph.bus.errors import HeliographError
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World, seeded
+from heliograph.bus.world import World
+from heliograph.simulations.virtual.disk import Disk, OpenFiles
+from heliograph.simulations.virtual.draws import Draws
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 
 EPOCH = 1_767_225_600.0
@@ -45,6 +46,7 @@ class Worlds:
         self._incarnations: dict[str, int] = {}
         self._pid = 1
         self._disks: dict[str, Disk] = {}
+        self._files = OpenFiles()
         self.children: dict[Child, None] = {}
         """The spawned processes that live."""
         self.broken: list[str] = []
@@ -52,35 +54,34 @@ class Worlds:
 
     def disk(self, name: str) -> Disk:
         """The disk of the process of that name."""
-        return self._disks.setdefault(name, Disk())
+        return self._disks.get(name) or self._disks.setdefault(name, Disk(self._files))
 
     def world(self, process: Process, say: Callable[[str], None] = lambda line: None) -> World:
         """The world of a process: another incarnation of the same name draws other numbers."""
         incarnation = self._incarnations[process.name] = self._incarnations.get(process.name, 0) + 1
-        rng = seeded(f"{self._seed}/{process.name}/{incarnation}")
-        disk = self.disk(process.name)
-
-        async def spawn(
-            argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None
-        ) -> Child:
-            if argv[2] not in self._programs:
-                raise HeliographError(f"no simulated program {argv[2]}")
-            return self._spawn(process, argv[2], dict(env))
-
+        draws = Draws(f"{self._seed}/{process.name}/{incarnation}")
+        around = _Surroundings(self, self._loop, process)
         return World(
-            now=lambda: EPOCH + self._loop.time() + process.ahead,
+            now=around.now,
             monotonic=self._loop.time,
-            new_id=lambda: f"{rng.getrandbits(128):032x}",
-            new_secret=lambda: rng.getrandbits(256).to_bytes(32, "big"),
-            rng=rng,
-            spawn=spawn,
-            transport=lambda url, root, world, name, inbox: self._transport(process, url, root, world, name),
+            new_id=draws.new_id,
+            new_secret=draws.new_secret,
+            rng=cast(Any, draws),
+            spawn=around.spawn,
+            transport=around.transport,
             hold=_hold,
-            database=disk.connect,
+            database=around.database,
             say=say,
         )
 
-    def _spawn(self, parent: Process, program: str, env: dict[str, str]) -> Child:
+    def connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
+        """A connection of a process."""
+        return self._transport(process, url, root, world, name)
+
+    def spawn(self, parent: Process, program: str, env: dict[str, str]) -> Child:
+        """Starts a process that dies with its parent. Raises HeliographError where there is no such program."""
+        if program not in self._programs:
+            raise HeliographError(f"no simulated program {program}")
         self._pid += 1
         env.setdefault("HELIOGRAPH_EDGE", parent.name.removeprefix("agent-"))
         name = f"{parent.name}/{env.get('HELIOGRAPH_WORKER', program.rpartition('.')[2])}"
@@ -96,6 +97,31 @@ class Worlds:
 
         child.begin(self._programs[program](env, self.world(process, child.say)), over)
         return child
+
+
+class _Surroundings:
+    """What a world asks in the name of its process."""
+
+    __slots__ = ("_loop", "_process", "_worlds")
+
+    def __init__(self, worlds: Worlds, loop: VirtualLoop, process: Process) -> None:
+        self._worlds = worlds
+        self._loop = loop
+        self._process = process
+
+    def now(self) -> float:
+        return EPOCH + self._loop.time() + self._process.ahead
+
+    async def spawn(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None
+    ) -> Child:
+        return self._worlds.spawn(self._process, argv[2], dict(env))
+
+    def transport(self, url: str, root: str, world: World, name: str, inbox: str) -> Bus:
+        return self._worlds.connect(self._process, url, root, world, name)
+
+    def database(self, path: Path) -> Any:
+        return self._worlds.disk(self._process.name).connect(path)
 
 
 class Child:
@@ -138,6 +164,7 @@ class Child:
         except Exception as error:
             self._broke(f"{self.process.name}: {''.join(traceback.format_exception(error))}")
             code = 1
+        self.process.tasks.discard(self._task)  # it ends by itself: nothing of it has to be kept from running
         self._end(code)
 
     def _end(self, code: int) -> None:
@@ -150,50 +177,6 @@ class Child:
         self.stdout.feed_eof()
         if not self._ended.done():
             self._ended.set_result(code)
-
-
-class Disk:
-    """A node's SQLite files, in memory: they outlive the processes that open them."""
-
-    def __init__(self) -> None:
-        self._files: dict[str, sqlite3.Connection] = {}
-
-    def connect(self, path: Path) -> Any:
-        key = str(path)
-        if key not in self._files:
-            # small, as there are thousands: of the defaults an empty journal takes 150 kB
-            file = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=0)
-            file.execute("PRAGMA page_size = 1024")
-            file.execute("PRAGMA auto_vacuum = FULL")
-            self._files[key] = file
-        return _Connection(self._files[key])
-
-    def file(self, name: str) -> sqlite3.Connection | None:
-        """The file of that name, in whatever directory."""
-        return next((file for path, file in self._files.items() if Path(path).name == name), None)
-
-    def fill(self, full: bool) -> None:
-        """From now on there is no room to write, or there is again."""
-        for file in self._files.values():
-            pages = file.execute("PRAGMA page_count").fetchone()[0] if full else 1 << 30
-            file.execute(f"PRAGMA max_page_count = {pages}")
-
-
-class _Connection:
-    """One opening of a file: closing it leaves the file."""
-
-    def __init__(self, file: sqlite3.Connection) -> None:
-        self.execute = file.execute
-        self.executemany = file.executemany
-        self.executescript = file.executescript
-        self._file = file
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._file.in_transaction
-
-    def close(self) -> None:
-        return None
 
 
 def _hold(state: Path) -> io.BytesIO:

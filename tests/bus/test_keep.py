@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from heliograph.bus import keep
-from heliograph.bus.keep import Background, end, unswallowed
+from heliograph.bus.keep import Background, Flag, end, unswallowed
 
 
 async def stubborn(swallows: int, began: asyncio.Event) -> None:
@@ -92,3 +92,19 @@ async def test_what_was_cancelled_before_may_still_await() -> None:
     await asyncio.sleep(0)
     task.cancel()
     assert await task == "clean"
+
+
+async def test_a_flag_wakes_all_who_wait_though_it_is_cleared_before_they_go_on() -> None:
+    flag = Flag()
+    waiting = [asyncio.create_task(flag.wait()) for _ in range(2)]
+    given_up = asyncio.create_task(flag.wait())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    flag.set()
+    flag.clear()
+    await asyncio.gather(*waiting)
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert not flag.is_set()
+    flag.set()
+    await flag.wait()

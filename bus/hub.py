@@ -40,6 +40,8 @@ class Hub:
         self.most_bytes = most_bytes
         self._keeps_streams = keeps_streams
         self.receivers = Receivers()
+        self.taps: list[Receive] = []
+        """Called with each message before anyone has it; no clients."""
         self.streams: dict[str, KeptStream] = {}
         self.acknowledged: dict[str, set[int]] = {}
         self.delivered: dict[str, set[int]] = {}
@@ -84,6 +86,8 @@ class Hub:
 
     def deliver(self, topic: str, message: Message) -> None:
         """To one of each queue, and to everyone else."""
+        for tap in self.taps:
+            tap(message)
         queues: dict[str, list[Receive]] = {}
         for queue, receive in self.receivers.of(topic):
             if queue:

@@ -46,7 +46,7 @@ async def _spawn(
 ) -> Process:
     return await asyncio.create_subprocess_exec(
         *argv,
-        env=dict(env),
+        env={key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")} | dict(env),
         cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -98,7 +98,8 @@ class World:
     in_thread: Callable[..., Awaitable[Any]] = _in_thread
     """Runs a blocking function away from the event loop."""
     spawn: Callable[..., Awaitable[Process]] = _spawn
-    """Starts a process: ``await spawn(argv, env=..., cwd=..., before=...)``."""
+    """Starts a process: ``await spawn(argv, env=..., cwd=..., before=...)``. It inherits the environment but for what
+    is Heliograph's; ``env`` comes on top."""
 
     transport: Callable[..., Any] | None = None
     """In a simulation, what connects to a URL: ``transport(url, root, world, name, inbox)`` gives a ``Bus``. None: the

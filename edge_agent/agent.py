@@ -304,20 +304,19 @@ class Agent:
     # to the cloud
 
     async def _report_for_ever(self) -> None:
-        told = ""
+        told: Report | None = None
         while True:
             await self._to_report.wait()
             self._to_report.clear()
             report = self._report()
-            text = report.model_dump_json()
-            if text != told:
+            if report != told:
                 try:
                     await self._cloud.bus.link.wait_up()
                     await self._claim.asked.wait()  # another agent's report is not overwritten
                     await self._cloud.publish(topics.REPORT, report, edge=self._edge)
-                    if not told:
+                    if told is None:
                         self._background.spawn(self._say_ready())
-                    told = text
+                    told = report
                 except HeliographError as error:
                     self._log.warn(f"report: {error}")
                     self._to_report.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -64,7 +63,7 @@ class Inventory:
     async def learn_offers(self) -> None:
         """What the workers can run is asked of them: the agent imports no framework to find out."""
         process = await self._world.spawn(
-            [sys.executable, "-m", "heliograph.workers.offers"], env=dict(os.environ), cwd=str(self._directory)
+            [sys.executable, "-m", "heliograph.workers.offers"], env={}, cwd=str(self._directory)
         )
         assert process.stdout is not None
         text = await process.stdout.read()

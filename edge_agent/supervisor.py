@@ -183,8 +183,7 @@ class Supervisor:
     async def _run(self, worker: Worker) -> int:
         directory = self.directory_of(worker.task.worker)
         directory.mkdir(parents=True, exist_ok=True)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
-        environment |= self._environment | {
+        environment = self._environment | {
             "HELIOGRAPH_WORKER": worker.task.worker,
             "HELIOGRAPH_SECRET": worker.secret.hex(),
             "HELIOGRAPH_DIRECTORY": str(directory),

@@ -95,7 +95,7 @@ class _Run:
         self._devices = Devices(self._cluster, plan.edges)
         loop.set_exception_handler(lambda _, context: self._watching.failed(context))
         for edge in self._cluster.edges:
-            self._cluster.node(edge).receivers.add("#", "", lambda message: self._count(message.topic, message.body))
+            self._cluster.node(edge).taps.append(lambda message: self._count(message.topic, message.body))
 
     async def play(self) -> None:
         cluster, plan, world = self._cluster, self._plan, self._cluster.world

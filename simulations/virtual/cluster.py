@@ -109,7 +109,7 @@ class VirtualCluster:
     async def start(self) -> None:
         """Starts the processes; they come up in virtual time."""
         (self._code / SCRIPT).write_text("")
-        self.hub.receivers.add("#", "", self._record)
+        self.hub.taps.append(self._record)
         self.start_process(COORDINATOR)
         for name in (CLOUD, *self.edges):
             self.start_process(name)

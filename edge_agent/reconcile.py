@@ -102,6 +102,8 @@ def decide(
         if present is not None and present.job_uid != task.job_uid:
             continue  # the earlier job of that name is stopped first
         if present is None:
+            if not _is_asked(task):
+                continue
             actions.append(Launch(task))
         if task.model is not None and not _has_model(task, models):
             actions.append(Fetch(task.model))
@@ -136,6 +138,12 @@ def script_under_roots(boot_file: str, code_roots: Collection[CodeRoot]) -> Path
 
 def _is_obsolete(present: Running, task: Task | None) -> bool:
     return task is None or task.job_uid != present.job_uid
+
+
+def _is_asked(task: Task) -> bool:
+    """Whether a worker is needed: one that trains is started for the first round for which its edge is drawn, and then
+    kept. Of ten thousand edges a round may draw a hundred."""
+    return task.active or task.role != "train"
 
 
 def _is_replaced(present: Running, task: Task) -> bool:

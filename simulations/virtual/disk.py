@@ -87,13 +87,16 @@ class _File:
         connection.deserialize(self._content)
         self._content = b""
         self._connection = connection
-        self.bound(self._most_pages)
+        if self._most_pages != _UNBOUND:
+            self.bound(self._most_pages)
 
     def given_up(self) -> sqlite3.Connection | None:
         """The connection, for another file; None where a transaction is open in it."""
         connection = self._connection
         if connection is None or connection.in_transaction:
             return None
+        if self._most_pages != _UNBOUND:
+            connection.execute(f"PRAGMA max_page_count = {_UNBOUND}")
         self._content = connection.serialize()
         self._connection = None
         return connection

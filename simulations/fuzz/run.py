@@ -111,7 +111,7 @@ class _Run:
                 await world.sleep(max(0.0, plan.end - world.monotonic()))
                 finishing = asyncio.create_task(self._devices.finish(SETTLE))
                 await finishing
-                never = await self._settle()
+                never = await self._settle(bus)
                 self._outcome.seconds = world.monotonic()
                 await end(*working)
                 if never:
@@ -128,10 +128,16 @@ class _Run:
             await cluster.stop()
         self._outcome.digest = self._hash.hexdigest()
 
-    async def _settle(self) -> list[str]:
+    async def _settle(self, bus: Bus) -> list[str]:
         """Waits until nothing is waited for any more; returns what has not come."""
         world = self._cluster.world
         deadline = world.monotonic() + SETTLE
+        try:
+            async with asyncio.timeout(SETTLE):
+                await self._asked(bus, "edges", "list", {})
+        except TimeoutError:
+            return ["a coordinator that leads"]
+        await world.sleep(LOOK_EVERY)  # one that has just begun to lead writes its documents first
         while left := [*waits_for(self._cluster, self._plan, self._devices)]:
             if world.monotonic() >= deadline:
                 return left

@@ -21,14 +21,14 @@ test-frameworks: .venv/.frameworks  ## the tests that need PyTorch and TensorFlo
 
 check: .venv/.dev  ## lint, types, floors between the packages
 	$(BIN)/ruff check .
-	$(BIN)/mypy -p heliograph
+	$(BIN)/mypy -p heliograph -p benchmarks
 	$(BIN)/lint-imports --no-cache
 
 bench: .venv/.dev  ## measure, also the peers; writes build/bench.html and others
-	$(BIN)/python -m heliograph.simulations.benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-strict: .venv/.dev  ## the same, and fail where a target is missed or a figure has got worse
-	$(BIN)/python -m heliograph.simulations.benchmarks --strict $(ARGS)
+	$(BIN)/python -m benchmarks --strict $(ARGS)
 
 chaos: .venv/.dev  ## random faults against real processes, drawn from SEED, for so many MINUTES
 	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES)

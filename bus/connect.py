@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.topics import DEFAULT_ROOT
+from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
+from heliograph.core.errors import Refused
+from heliograph.core.world import World
 
 
 def connect(
@@ -32,15 +32,15 @@ def connect(
         got = urlsplit(url).netloc.rpartition("@")[2]
         raise Refused("invalid", field="url", expected="a port from 0 to 65535", got=got) from None
     if scheme in ("nats", "tls", "ws", "wss"):
-        from heliograph.bus.nats import NatsBus
+        from heliograph.bus.nats.bus import NatsBus
 
         return NatsBus(url, root, world, name, inbox)
     if scheme == "mqtt":
-        from heliograph.bus.mqtt import MqttBus
+        from heliograph.bus.mqtt.bus import MqttBus
 
         return MqttBus(url, root, world, name)
     if scheme == "memory":
-        from heliograph.bus.memory import MemoryBus
+        from heliograph.bus.memory.bus import MemoryBus
 
         return MemoryBus(url, root, world, name)
     raise Refused("invalid", field="url", expected="nats://, mqtt:// or memory://", got=scheme or url)

@@ -9,11 +9,11 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.event import Event, Form, decode, encode
-from heliograph.bus.topics import Topic
+from heliograph.bus.contract.event import Event, Form, decode, encode
+from heliograph.bus.contract.topics import Topic
 from heliograph.bus.transport import Bus, Message
-from heliograph.bus.world import World
+from heliograph.core.errors import Refused
+from heliograph.core.world import World
 
 P = TypeVar("P", bound=BaseModel)
 

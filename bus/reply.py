@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.topics import REPLY
+from heliograph.bus.contract.topics import REPLY
 from heliograph.bus.transport import Message
+from heliograph.core.errors import Refused
 
 
 def reply_address(given: object, topic: str, root: str) -> str:

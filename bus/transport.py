@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
-from heliograph.bus.errors import Unreachable
-from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.core.errors import Unreachable
 
 
 @dataclass(slots=True)
@@ -154,7 +154,7 @@ Subscription = AbstractAsyncContextManager[AsyncIterator[Message]]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class KeyValueEntry:
     """A value in a key-value bucket; ``revision`` is what a compare-and-set must name."""
 
     key: str
@@ -165,14 +165,14 @@ class Entry:
 class KeyValue(Protocol):
     """A bucket of small values with compare-and-set. Keys are labels joined by dots."""
 
-    async def get(self, key: str) -> Entry | None: ...
+    async def get(self, key: str) -> KeyValueEntry | None: ...
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
         """Stores and returns the new revision. With ``revision`` only where that is the present one (0: where there
         is none); raises Conflict otherwise."""
         ...
 
     async def delete(self, key: str) -> None: ...
-    async def entries(self, prefix: str = "") -> list[Entry]: ...
+    async def entries(self, prefix: str = "") -> list[KeyValueEntry]: ...
     def changes(self, key: str) -> AbstractAsyncContextManager[asyncio.Event]:
         """An event that is set at each write of the key, and when the link has been away: a hint to read again."""
         ...

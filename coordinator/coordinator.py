@@ -8,13 +8,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from heliograph.bus import topics
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import Conflict, HeliographError, Refused
-from heliograph.bus.keep import Background, insist, keep_running, within
-from heliograph.bus.payloads import LogRecord, Report, Task
-from heliograph.bus.port import Port, Received
-from heliograph.bus.resources import (
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import LogRecord, Report, Task
+from heliograph.bus.contract.resources import (
     KINDS,
     Dataset,
     DatasetSpec,
@@ -24,24 +21,27 @@ from heliograph.bus.resources import (
     Model,
     Resource,
 )
-from heliograph.bus.topics import DEFAULT_ROOT
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
-from heliograph.coordinator.desired import DesiredWriter, datasets_of
-from heliograph.coordinator.door import Door
-from heliograph.coordinator.edges import Edges
-from heliograph.coordinator.jobs import Jobs
-from heliograph.coordinator.lease import Lease
-from heliograph.coordinator.looks import Looks
-from heliograph.coordinator.presence import presence_of
-from heliograph.coordinator.requests import Requests
-from heliograph.coordinator.results import Results
-from heliograph.coordinator.services import Services
-from heliograph.coordinator.shared import Shared
-from heliograph.coordinator.statistics import Statistics
-from heliograph.coordinator.status import StatusBoard
-from heliograph.coordinator.store import ResourceStore
-from heliograph.coordinator.view import View
+from heliograph.coordinator.api.door import Door
+from heliograph.coordinator.api.requests import Requests
+from heliograph.coordinator.api.status_board import StatusBoard
+from heliograph.coordinator.edges.desired import DesiredWriter, datasets_of
+from heliograph.coordinator.edges.edges import Edges
+from heliograph.coordinator.edges.presence import presence_of
+from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.feature import ControllerContext
+from heliograph.coordinator.features.federated.controller import Jobs
+from heliograph.coordinator.features.federated.results import Results
+from heliograph.coordinator.features.inference.controller import Services
+from heliograph.coordinator.features.inference.statistics import Statistics
+from heliograph.coordinator.leadership import Lease
+from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
+from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.errors import Conflict, HeliographError, Refused
+from heliograph.core.tasks import Background, keep_running, retry_until_reachable, wait_for
+from heliograph.core.world import World
 
 R = TypeVar("R", bound=Resource)
 RESYNC = 3.0
@@ -105,7 +105,7 @@ class Coordinator:
             await bus.open()
         try:
             await self._bus.link.wait_up()
-            held = await insist(lambda: self._bus.kv("coordinator"), self._world, self._out)
+            held = await retry_until_reachable(lambda: self._bus.kv("coordinator"), self._world, self._out)
             lease = Lease(held, self._world, self._name, self._source.rpartition("/")[2], self._stands_by, self._out,
                           self._config.patience)  # fmt: skip
             while True:
@@ -122,7 +122,7 @@ class Coordinator:
         """Until the lease is lost."""
         self._begin()
         try:
-            await insist(self._prepare, self._world, self._out)
+            await retry_until_reachable(self._prepare, self._world, self._out)
             async with asyncio.TaskGroup() as group:
                 door = Door([self._bus, *self._doors], self._bus, self._world, self._requests.handle)
 
@@ -155,8 +155,8 @@ class Coordinator:
         for line in await self._store.load():
             self._warn(line)
         self._edges = Edges(self._store, self._world, self._save, self._looks_due, self._background)
-        self._looks = Looks(self._look, self._world, lambda: len(self._edges))
-        shared = Shared(
+        self._looks = ReconcileScheduler(self._look, self._world, lambda: len(self._edges))
+        shared = ControllerContext(
             self._port, self._store, self.view, self._lock, self._board.show, self._write_desired, self._out, self._warn
         )
         results = Results(self._bus, self._store, rounds, self._lock, self._save)
@@ -222,7 +222,7 @@ class Coordinator:
             await self._looks.wait()
             calm = self._jobs.all_ended and not self._desired.behind
             if calm:
-                await within(self._stirred, RESYNC_CALM)
+                await wait_for(self._stirred, RESYNC_CALM)
             else:
                 await self._world.sleep(RESYNC)
 

@@ -9,27 +9,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heliograph import __version__
-from heliograph.bus import topics
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.event import decode
-from heliograph.bus.keep import Background, Flag, keep_running, within
-from heliograph.bus.names import require_label
-from heliograph.bus.payloads import Assignment, Desired, Generation, Report, Task
-from heliograph.bus.permissions import inbox_of, upload_bucket
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.payloads import Assignment, Desired, Generation, Report, Task
+from heliograph.bus.contract.permissions import inbox_of, upload_bucket
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.port import Port, Received
-from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.topics import DEFAULT_ROOT
-from heliograph.bus.world import World
-from heliograph.edge_agent.ahead import Ahead
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.names import require_label
+from heliograph.core.tasks import Background, Flag, keep_running, wait_for
+from heliograph.core.world import World
 from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.journal import QUOTA, Journal, Kept
+from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.models import ModelStore
 from heliograph.edge_agent.node_log import NodeLog
-from heliograph.edge_agent.offload import OffloadRelay
+from heliograph.edge_agent.offload_relay import OffloadRelay
 from heliograph.edge_agent.reconcile import (
     Assign,
     CodeRoot,
@@ -41,9 +41,9 @@ from heliograph.edge_agent.reconcile import (
     needs_file,
     script_under_roots,
 )
-from heliograph.edge_agent.report import worker_reports
-from heliograph.edge_agent.strays import Strays
 from heliograph.edge_agent.supervisor import Limits, Supervisor, Worker
+from heliograph.edge_agent.unserved_responder import UnservedResponder
+from heliograph.edge_agent.worker_reports import worker_reports
 
 RESYNC = 5.0
 RESYNC_CALM = 300.0
@@ -114,7 +114,7 @@ class Agent:
             world, config.state / "workers", environment, config.limits, self._wake, self._log.worker_said
         )
         self._models = ModelStore(config.state / "models", self._cloud.bus, world, self._wake, self._log.warn)
-        self._ahead = Ahead(self._cloud, self._models.fetch, self._log.warn)
+        self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
         self._inventory = Inventory(
             config.datasets, config.data, config.state, world, self._background, self._wake, self._log.warn
         )
@@ -126,7 +126,9 @@ class Agent:
             self._log.warn,
         )
         self._offload = OffloadRelay(self._node, self._cloud, self._edge)
-        self._strays = Strays(self._node, self._supervisor.services, lambda error: self._not_taken("", error))
+        self._unserved = UnservedResponder(
+            self._node, self._supervisor.services, lambda error: self._not_taken("", error)
+        )
         place = f"{config.state.name}, journal {self._journal.uuid}"
         self._claim = NameClaim(self._cloud, self._edge, place, self._background)
         self._desired = Desired(edge=self._edge, generation=Generation())
@@ -161,7 +163,8 @@ class Agent:
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
-                    for part in (self._gateway.run, self._offload.carry_up, self._offload.carry_down, self._strays.run):
+                    relay = self._offload
+                    for part in (self._gateway.run, relay.carry_up, relay.carry_down, self._unserved.run):
                         group.create_task(keep_running(part, self._world, self._log.warn))
                 if self.config.datasets:
                     group.create_task(keep_running(self._inventory.index_own, self._world, self._log.warn))
@@ -170,7 +173,7 @@ class Agent:
         finally:
             await self._background.close()
             await self._supervisor.close()
-            await self._ahead.close()
+            await self._prefetcher.close()
             await self._models.close()
             for port in {id(self._cloud): self._cloud, id(self._node): self._node}.values():
                 await port.bus.close()
@@ -191,7 +194,7 @@ class Agent:
         wait = RESYNC
         while True:
             self._news.clear()
-            if await within(self._news, wait):
+            if await wait_for(self._news, wait):
                 wait = RESYNC
                 continue
             await self._read_desired()
@@ -239,7 +242,7 @@ class Agent:
     def _reconcile(self) -> None:
         desired = self._desired
         self._inventory.tell(desired.datasets)
-        self._ahead.follow(desired.tasks)
+        self._prefetcher.follow(desired.tasks)
         running = {name: worker.seen() for name, worker in self._supervisor.workers.items()}
         actions = decide(desired.tasks, running, self._inventory.datasets, self._models, self.config.code)
         holds = {}
@@ -356,7 +359,7 @@ class Agent:
         ref = WeightsRef.model_validate(event.data["weights"])
         if ref.inline is not None:
             return
-        file = self._supervisor.directory_of(event.source.split("/")[1]) / "outbox" / ref.digest
+        file = self._supervisor.directory_of(event.source.split("/")[1]) / "staged" / ref.digest
         bucket = upload_bucket(self._edge)
         if ref.bucket != bucket:
             raise Refused("invalid", topic=kept.topic, field="weights.bucket", expected=bucket, got=ref.bucket)

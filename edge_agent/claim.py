@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import platform
 
-from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError, NobodyAnswers, Unreachable
-from heliograph.bus.event import decode, encode
-from heliograph.bus.keep import Background, Flag
-from heliograph.bus.payloads import Claim
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode, encode
+from heliograph.bus.contract.payloads import Claim
 from heliograph.bus.port import Port, Received
+from heliograph.core.errors import HeliographError, NobodyAnswers, Unreachable
+from heliograph.core.tasks import Background, Flag
 
 ANSWER_WITHIN = 0.5
 """Seconds; who hangs for longer, or whose link is cut, is met again when it comes back."""

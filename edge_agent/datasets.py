@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
-from heliograph.bus.errors import Refused, shorten
-from heliograph.bus.resources.catalog import DatasetIndex
+from heliograph.bus.contract.resources.catalog import DatasetIndex
+from heliograph.core.errors import Refused, shorten
 
 MAX_COLUMNS = 4096
 MAX_TEXT = 128 * 1024

@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from heliograph.bus import topics
-from heliograph.bus.errors import Conflict, HeliographError, Refused
-from heliograph.bus.lanes import headers_of, lane_and_number, lane_name
-from heliograph.bus.topics import LANES
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.lanes import headers_of, lane_and_number, lane_name
+from heliograph.bus.contract.topics import LANES
 from heliograph.bus.transport import Bus, Outgoing
-from heliograph.bus.world import World
+from heliograph.core.errors import Conflict, HeliographError, Refused
+from heliograph.core.world import World
 from heliograph.edge_agent.journal import Journal, Kept
 
 WINDOW = 1000

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.event import Event, decode, encode, from_tree, is_event, is_signed, parse
-from heliograph.bus.keep import Background
-from heliograph.bus.names import is_label
-from heliograph.bus.payloads import Ack
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import Event, decode, encode, from_tree, is_event, is_signed, parse
+from heliograph.bus.contract.payloads import Ack
+from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
-from heliograph.bus.topics import Topic
 from heliograph.bus.transport import Message
-from heliograph.edge_agent.journal import Entry, Journal
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.names import is_label
+from heliograph.core.tasks import Background
+from heliograph.edge_agent.journal import Journal, NewEvent
 from heliograph.edge_agent.supervisor import Supervisor
 
 ACK_EVERY = 0.005
@@ -80,10 +80,10 @@ class Gateway:
         else:
             event, body = self._from_worker(topic, params, message), message.body
         if event.sequence is None:
-            entry = Entry(message.topic, body, topic.lane)
+            entry = NewEvent(message.topic, body, topic.lane)
         else:
             _, producer, incarnation = _source(event, message.topic)
-            entry = Entry(message.topic, body, topic.lane, producer, incarnation, event.sequence)
+            entry = NewEvent(message.topic, body, topic.lane, producer, incarnation, event.sequence)
             if not self._journal.accepts(entry):  # one again, or one behind a gap: say where we are
                 self._acknowledge(producer, incarnation, self._journal.committed(producer, incarnation))
                 return

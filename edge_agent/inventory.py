@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.keep import Background
-from heliograph.bus.payloads import Offer
-from heliograph.bus.resources import DatasetIndex, DatasetSpec
-from heliograph.bus.world import World
+from heliograph.bus.contract.payloads import Offer
+from heliograph.bus.contract.resources import DatasetIndex, DatasetSpec
+from heliograph.core.errors import Refused
+from heliograph.core.tasks import Background
+from heliograph.core.world import World
 from heliograph.edge_agent.datasets import index, resolve
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.keep import Flag
-from heliograph.bus.topics import BULK, LANES
-from heliograph.bus.world import World
+from heliograph.bus.contract.topics import BULK, LANES
+from heliograph.core.errors import HeliographError
+from heliograph.core.tasks import Flag
+from heliograph.core.world import World
 from heliograph.edge_agent.journal_file import (
     checksum,
     count_opening,
@@ -45,7 +45,7 @@ _DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NewEvent:
     """One event to be kept. ``producer``, ``incarnation`` and ``sequence`` where it wants our acknowledgement."""
 
     topic: str
@@ -80,7 +80,7 @@ class _Group:
     """Events that share one commit, and what tells their producers."""
 
     done: asyncio.Future[None]
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[NewEvent] = field(default_factory=list)
     size: int = 0
 
 
@@ -136,7 +136,7 @@ class Journal:
         self._read.close()
         self.failed.cancel()
 
-    def accepts(self, entry: Entry) -> bool:
+    def accepts(self, entry: NewEvent) -> bool:
         """Whether this is the producer's next event, rather than one again or one after a gap."""
         incarnation, sequence = self._claimed.get(entry.producer, ("", 0))
         return entry.sequence == (sequence + 1 if incarnation == entry.incarnation else 1)
@@ -146,7 +146,7 @@ class Journal:
         known, sequence = self._producers.get(producer, ("", 0))
         return sequence if known == incarnation else 0
 
-    def append(self, entry: Entry) -> asyncio.Future[None]:
+    def append(self, entry: NewEvent) -> asyncio.Future[None]:
         """The future, shared by all events of one commit, is done when they are on disk, synced. It raises
         HeliographError where they could not be kept, and then no later one was kept before them."""
         if not self._groups or self._groups[-1].size >= GROUP_BYTES or len(self._groups[-1].entries) >= GROUP:
@@ -339,5 +339,5 @@ class Journal:
         self._write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
-def _cost(entry: Entry) -> int:
+def _cost(entry: NewEvent) -> int:
     return len(entry.body) + len(entry.topic) + OVERHEAD

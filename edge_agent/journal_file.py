@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.world import World
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import World
 
 VERSION = 1
 LANE_SHIFT = 56

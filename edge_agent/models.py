@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.keep import end
-from heliograph.bus.names import is_digest
-from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
+from heliograph.core.errors import HeliographError
+from heliograph.core.names import is_digest
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
 
 RETRY = 0.2
 RETRY_DISK = 2.0
@@ -66,7 +66,7 @@ class ModelStore:
         self._named = set(digests)
 
     async def close(self) -> None:
-        await end(*self._fetching.values())
+        await cancel_and_wait(*self._fetching.values())
 
     async def _fetch(self, ref: WeightsRef) -> None:
         while True:

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Callable
 from typing import Literal
 
-from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.keep import Background
-from heliograph.bus.payloads import LogRecord
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import LogRecord
 from heliograph.bus.port import Port
+from heliograph.core.errors import HeliographError
+from heliograph.core.tasks import Background
 
 Level = Literal["info", "warning"]
 MOST_UNDER_WAY = 200

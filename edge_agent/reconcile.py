@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from heliograph.bus.payloads import Task
-from heliograph.bus.resources import DatasetIndex
-from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.contract.payloads import Task
+from heliograph.bus.contract.resources import DatasetIndex
+from heliograph.bus.contract.resources.base import WeightsRef
 
 State = Literal["starting", "ready", "backing-off", "stopping"]
 SERVING = ("infer", "big-model")

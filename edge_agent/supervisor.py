@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from heliograph.bus.broker import die_with_parent
-from heliograph.bus.keep import Flag, within
-from heliograph.bus.payloads import Task
-from heliograph.bus.world import Process, World
+from heliograph.bus.contract.payloads import Task
+from heliograph.core.child_process import die_with_parent
+from heliograph.core.tasks import Flag, wait_for
+from heliograph.core.world import Process, World
 from heliograph.edge_agent.reconcile import Running, State
 
 BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -28,7 +28,7 @@ GRACE = 5.0
 _MODULES = {
     "train": "heliograph.workers.train",
     "evaluate": "heliograph.workers.train",
-    "aggregate": "heliograph.workers.aggregate",
+    "aggregate": "heliograph.workers.aggregation.worker",
     "infer": "heliograph.workers.infer",
     "big-model": "heliograph.workers.infer",
 }
@@ -101,7 +101,7 @@ class Supervisor:
         if worker.process is None:
             assert worker.watching is not None
             worker.watching.cancel()
-        elif not await within(worker.ended, GRACE):
+        elif not await wait_for(worker.ended, GRACE):
             await self._end(worker)
         self.workers.pop(name, None)
         self.sweep(self.workers)
@@ -152,7 +152,7 @@ class Supervisor:
     async def _end(self, worker: Worker) -> None:
         assert worker.process is not None
         _signal(worker.process.terminate)
-        if not await within(worker.ended, GRACE):
+        if not await wait_for(worker.ended, GRACE):
             _signal(worker.process.kill)
             await worker.ended.wait()
 

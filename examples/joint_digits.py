@@ -23,8 +23,8 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 from heliograph import JointInference
-from heliograph.pairs import distillation
-from heliograph.tuning import from_arrays, page, plot, tune
+from heliograph.inference.pairs import distillation
+from heliograph.inference.tuning import from_arrays, page, plot, tune
 
 Array = np.ndarray[Any, Any]
 Model = Callable[[Array], Array]

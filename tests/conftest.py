@@ -10,11 +10,11 @@ from types import ModuleType
 
 import pytest
 
-from heliograph.bus.broker import Broker, User, find_nats_server
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.permissions import Place
-from heliograph.bus.topics import DEFAULT_ROOT
-from heliograph.simulations.mosquitto import Mosquitto, find_mosquitto
+from heliograph.bus.contract.permissions import Place
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.core.errors import HeliographError
+from heliograph.local.mosquitto import Mosquitto, find_mosquitto
+from heliograph.local.nats_server import Broker, User, find_nats_server
 
 USERS = (
     User("coordinator", "of-coordinator", "coordinator"),

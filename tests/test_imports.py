@@ -19,7 +19,7 @@ HEAVY = {"numpy", "scipy", "safetensors", "sklearn", "torch", "tensorflow", "ker
         "heliograph.cli.main",
         "heliograph.client",
         "heliograph.federated",
-        "heliograph.simulations.cluster",
+        "heliograph.local.cluster",
     ],
 )
 def test_neither_numpy_nor_a_framework_is_loaded(module: str) -> None:

@@ -13,19 +13,19 @@ from typing import Any, Literal
 import numpy as np
 
 from heliograph import session
-from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.event import parse
-from heliograph.bus.keep import end
-from heliograph.bus.payloads import Assignment, HardSample, InferenceSpec, InferenceStats, Task
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import parse
+from heliograph.bus.contract.payloads import Assignment, HardSample, InferenceSpec, InferenceStats, Task
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_file import INLINE, TensorFile, dumps
 from heliograph.bus.reply import reply_of
-from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.tensors import INLINE, TensorFile, dumps
 from heliograph.bus.transport import Message
-from heliograph.bus.world import World
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
 from heliograph.inference.offload import Offloader
 from heliograph.inference.serving import Asked, NewModel, Serving
-from heliograph.workers.runtime import Launch, Runtime, log
+from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import host
 
 TELL_EVERY = 1.0
@@ -185,7 +185,7 @@ def _arrays_of(source: Path | bytes, name: str) -> dict[str, Any]:
 
 async def serve(ready: Callable[[InferenceHost], None]) -> None:
     """The event loop's side: connects, waits for its assignment, then serves until the service ends."""
-    async with Runtime(Launch.from_environment(), World()) as runtime:
+    async with Runtime(WorkerEnvironment.from_environment(), World()) as runtime:
         assignments: asyncio.Queue[Assignment] = asyncio.Queue()
         following = asyncio.create_task(runtime.assignments(assignments.put))
         first = await assignments.get()
@@ -199,7 +199,7 @@ async def serve(ready: Callable[[InferenceHost], None]) -> None:
 
         parts = [asyncio.create_task(part()) for part in (mine.follow, mine.tell, later, mine.until_finished)]
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-        await end(following, *(part for part in parts if part not in done))
+        await cancel_and_wait(following, *(part for part in parts if part not in done))
         await mine.offloader.close()
         for part in done:
             part.result()

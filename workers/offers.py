@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from importlib import metadata
 
-from heliograph.hard_samples import rules
+from heliograph.inference.hard_samples import rules
 from heliograph.workers.algorithms import schemas
 
 FRAMEWORKS = {

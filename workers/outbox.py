@@ -12,12 +12,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.event import encode
-from heliograph.bus.keep import end
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import encode
+from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
-from heliograph.bus.topics import Topic
+from heliograph.core.errors import HeliographError
+from heliograph.core.tasks import cancel_and_wait
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -53,7 +53,7 @@ class Outbox:
     async def close(self) -> None:
         self._port.bus.link.forget(self._on_link)
         self._stop_timer()
-        await end(*(task for task in (self._listening, self._resending) if task is not None))
+        await cancel_and_wait(*(task for task in (self._listening, self._resending) if task is not None))
 
     @property
     def sent(self) -> int:

@@ -16,17 +16,17 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
-from heliograph.bus import topics
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.event import encode
-from heliograph.bus.keep import insist
-from heliograph.bus.payloads import Assignment, WorkerState
-from heliograph.bus.permissions import upload_bucket
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import encode
+from heliograph.bus.contract.payloads import Assignment, WorkerState
+from heliograph.bus.contract.permissions import upload_bucket
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.topics import DEFAULT_ROOT, Topic
 from heliograph.bus.port import Port
-from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.topics import DEFAULT_ROOT, Topic
-from heliograph.bus.world import World
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.tasks import retry_until_reachable
+from heliograph.core.world import World
 from heliograph.workers.outbox import Outbox
 
 P = TypeVar("P", bound=BaseModel)
@@ -36,7 +36,7 @@ _NOT_COMPARED: dict[str, Any] = {"number": True, "task": {"model": {"inline"}}}
 
 
 @dataclass(frozen=True)
-class Launch:
+class WorkerEnvironment:
     """What the agent tells a worker at its launch, by its environment."""
 
     bus: str
@@ -45,12 +45,12 @@ class Launch:
     worker: str
     secret: bytes
     directory: Path
-    """This worker's own; what it writes under ``outbox`` the agent uploads."""
+    """This worker's own; what it writes under ``staged`` the agent uploads."""
     models: Path
     """The node's models by digest, shared with the agent."""
 
     @classmethod
-    def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> Launch:
+    def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> WorkerEnvironment:
         """Raises Refused naming the variable that is missing: workers are launched by an agent, not by hand."""
         try:
             return cls(
@@ -70,7 +70,7 @@ class Launch:
 class Runtime:
     """The worker's side of its agent. An async context manager."""
 
-    def __init__(self, launch: Launch, world: World) -> None:
+    def __init__(self, launch: WorkerEnvironment, world: World) -> None:
         self.launch = launch
         self.world = world
         self.bus = connect(launch.bus, root=launch.root, world=world, name=launch.worker)
@@ -123,17 +123,19 @@ class Runtime:
         else:
             address = topic.at(**params)
             body = encode(self.port.event(topic, payload, address))
-            await insist(lambda: self.bus.publish(address, body), self.world, self.world.say)
+            await retry_until_reachable(lambda: self.bus.publish(address, body), self.world, self.world.say)
 
-    async def offer(self, weights: WeightsRef) -> WeightsRef:
-        """Weights just written to the outbox directory, ready to be named in an event: on the edge the agent uploads
-        them before it forwards the event, in the cloud the worker does."""
+    async def stage_upload(self, weights: WeightsRef) -> WeightsRef:
+        """Return staged weights as an event may name them.
+
+        On the edge the agent uploads them before it forwards the event; in the cloud the worker does.
+        """
         if weights.inline is not None:
             return weights
         placed = weights.model_copy(update={"bucket": upload_bucket(self.launch.edge)})
         if self.bus.durable:
-            file = self.launch.directory / "outbox" / weights.digest
-            await insist(lambda: self._upload(file, placed), self.world, self.world.say)
+            file = self.launch.directory / "staged" / weights.digest
+            await retry_until_reachable(lambda: self._upload(file, placed), self.world, self.world.say)
             file.unlink(missing_ok=True)
         return placed
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.payloads import Assignment
+from heliograph.bus.contract.payloads import Assignment
+from heliograph.core.errors import HeliographError
 from heliograph.workers.runtime import log, run
 
 

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from heliograph import session
-from heliograph.bus import topics
-from heliograph.bus.payloads import Assignment, Evaluation, ModelUpdate
-from heliograph.bus.resources.base import Scalar
-from heliograph.bus.tensors import TensorFile, origin, write
-from heliograph.bus.world import World
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import Assignment, Evaluation, ModelUpdate
+from heliograph.bus.contract.resources.base import Scalar
+from heliograph.bus.contract.weights_file import TensorFile, origin, write
+from heliograph.core.world import World
 from heliograph.session import Work
-from heliograph.workers.runtime import Launch, Runtime, log
+from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import host
 
 if TYPE_CHECKING:
-    from heliograph.bus.tensors import Arrays
+    from heliograph.bus.contract.weights_file import Arrays
 
 
 T = TypeVar("T")
@@ -94,8 +94,8 @@ class WorkerSession:
         assert self._present is not None
         task = self._present.task
         mine = origin(task.job_uid, task.round, self.edge)
-        written = write(arrays, self._runtime.launch.directory / "outbox", mine)
-        weights = written if written.inline else self._call(self._runtime.offer(written))
+        written = write(arrays, self._runtime.launch.directory / "staged", mine)
+        weights = written if written.inline else self._call(self._runtime.stage_upload(written))
         update = ModelUpdate(
             job=task.job,
             job_uid=task.job_uid,
@@ -142,7 +142,7 @@ class WorkerSession:
 
 async def serve(ready: Callable[[WorkerSession], None]) -> None:
     """The event loop's side: connects, hands assignments to the session, stays until the script is through."""
-    async with Runtime(Launch.from_environment(), World()) as runtime:
+    async with Runtime(WorkerEnvironment.from_environment(), World()) as runtime:
         mine = WorkerSession(runtime, asyncio.get_running_loop())
         ready(mine)
 

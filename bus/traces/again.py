@@ -9,13 +9,13 @@ from typing import Any
 
 import msgpack
 
-from heliograph.bus import topics
-from heliograph.bus.errors import Refused
-from heliograph.bus.event import is_event, parse
-from heliograph.bus.lanes import REPLAYED
-from heliograph.bus.names import is_label
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import is_event, parse
+from heliograph.bus.contract.lanes import REPLAYED
 from heliograph.bus.traces.layout import encoding_of
 from heliograph.bus.traces.recorded import Recorded
+from heliograph.core.errors import Refused
+from heliograph.core.names import is_label
 
 HEADERS = {REPLAYED: "1"}
 """What a replayed message bears on its way. Its lane's headers are not sent again: they are how a carried event is

@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.event import parse
-from heliograph.bus.keep import end
-from heliograph.bus.nats import NatsBus
-from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.contract.event import parse
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.traces.writing import TraceWriter
-from heliograph.bus.world import World
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
 
 LIMIT = 1024 * 1024 * 1024
 """Bytes of blobs that are taken along together."""
@@ -71,7 +71,7 @@ class BlobTaker:
         await self._queue.join()
 
     async def close(self) -> None:
-        await end(self._task)
+        await cancel_and_wait(self._task)
         while not self._queue.empty():
             self._leave(self._queue.get_nowait(), "the recording was ended before")
         self._scratch.cleanup()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.event import parse
+from heliograph.bus.contract.event import parse
 from heliograph.bus.traces import layout
+from heliograph.core.errors import Refused
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

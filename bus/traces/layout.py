@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED
 from heliograph.bus.traces.recorded import Recorded
+from heliograph.core.errors import HeliographError
 
 VERSION = 1
 """Of what is said here. A reader refuses what is newer."""

@@ -13,11 +13,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
-from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.event import parse
+from heliograph.bus.contract.event import parse
 from heliograph.bus.traces import layout
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
+from heliograph.core.errors import HeliographError, Refused
 
 LONGEST = 2 * layout.MAX_ATTACHMENT
 """Bytes of a line that are read."""

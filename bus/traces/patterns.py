@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.names import matches
+from heliograph.core.errors import Refused
+from heliograph.core.names import matches
 
 
 def check_pattern(pattern: str) -> str:

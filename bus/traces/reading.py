@@ -13,14 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from heliograph.bus import topics
-from heliograph.bus.errors import Refused
-from heliograph.bus.names import is_digest
+from heliograph.bus.contract import topics
 from heliograph.bus.traces import layout
 from heliograph.bus.traces.chunks import Chunk, Damaged, message_at, messages_of, unpacked
 from heliograph.bus.traces.layout import ChannelKey
 from heliograph.bus.traces.mcap_index import MAGIC, Channel, read_index
 from heliograph.bus.traces.recorded import Recorded
+from heliograph.core.errors import Refused
+from heliograph.core.names import is_digest
 
 HELD = 256 * 1024 * 1024
 """Bytes of chunks that overlap in time and are held unpacked together, to give their messages in order."""

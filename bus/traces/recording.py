@@ -17,19 +17,19 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from heliograph.bus import topics
-from heliograph.bus.errors import Forbidden, HeliographError, NobodyAnswers, Refused
-from heliograph.bus.keep import end
-from heliograph.bus.lanes import LANE, NUMBER, REPLAYED
-from heliograph.bus.nats import NatsBus, safe_url
-from heliograph.bus.nats_consume import Puller
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.lanes import LANE, NUMBER, REPLAYED
+from heliograph.bus.nats.bus import NatsBus, safe_url
+from heliograph.bus.nats.consumer import Puller
 from heliograph.bus.traces.blob_taking import BlobTaker
 from heliograph.bus.traces.event_time import event_time
 from heliograph.bus.traces.patterns import apart, both, wanted_by
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.bus.transport import Bus, Message
-from heliograph.bus.world import World
+from heliograph.core.errors import Forbidden, HeliographError, NobodyAnswers, Refused
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
 
 WINDOW = 4096
 WINDOW_BYTES = 16 * 1024 * 1024
@@ -206,7 +206,7 @@ class Recorder:
             for task in done:
                 task.result()
         finally:
-            await end(*tasks, stopping)
+            await cancel_and_wait(*tasks, stopping)
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error

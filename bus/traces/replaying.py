@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from heliograph.bus.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
-from heliograph.bus.mqtt import MqttBus
-from heliograph.bus.nats import NatsBus
+from heliograph.bus.mqtt.bus import MqttBus
+from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.traces.again import HEADERS, Again, Names, again
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.schedule import Choice, Grouping, Span, due, kind_of
 from heliograph.bus.transport import Bus, Outgoing
-from heliograph.bus.world import World
+from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
+from heliograph.core.world import World
 
 WAIT_FOR_LINK = 10.0
 """Seconds without the broker after which the rest is given up."""
@@ -186,7 +186,7 @@ class Replayer:
 
 
 def _topic_of(address: str) -> str:
-    from heliograph.bus import topics
+    from heliograph.bus.contract import topics
 
     topic, _ = topics.lookup(address)
     return topic.pattern if topic is not None else address

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heliograph.bus import topics
-from heliograph.bus.errors import Refused
-from heliograph.bus.topics import Topic
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.topics import Topic
 from heliograph.bus.traces.event_time import nanoseconds
 from heliograph.bus.traces.patterns import wanted_by
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
+from heliograph.core.errors import Refused
 
 GROUP = 256
 GROUP_BYTES = 1024 * 1024

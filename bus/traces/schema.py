@@ -7,8 +7,8 @@ import re
 from functools import cache
 from typing import Any
 
-from heliograph.bus.schemas import SCHEMAS, cloud_event, schemas
-from heliograph.bus.topics import Topic
+from heliograph.bus.contract.schemas import SCHEMAS, cloud_event, schemas
+from heliograph.bus.contract.topics import Topic
 
 BARE = ("request", "inference")
 """Deliveries whose messages may be bare documents as well as events."""

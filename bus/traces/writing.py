@@ -9,13 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from heliograph.bus import topics
-from heliograph.bus.errors import Refused
-from heliograph.bus.names import is_digest
+from heliograph.bus.contract import topics
 from heliograph.bus.traces import layout
 from heliograph.bus.traces.layout import ChannelKey
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.schema import topic_schema, wrapped_schema
+from heliograph.core.errors import Refused
+from heliograph.core.names import is_digest
 
 if TYPE_CHECKING:
     from mcap.writer import Writer

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import HeliographError, LinkDown, Refused, Unreachable
-from heliograph.bus.event import decode
-from heliograph.bus.resources import ENDED, FederatedTask
-from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.topics import DEFAULT_ROOT, REQUEST, STATUS, VERBS
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.resources import ENDED, FederatedTask
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS, VERBS
 from heliograph.bus.transport import Message
-from heliograph.bus.world import World
+from heliograph.core.errors import HeliographError, LinkDown, Refused, Unreachable
+from heliograph.core.world import World
 from heliograph.server import locate
 
 T = TypeVar("T")

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from heliograph import session
-from heliograph.bus.errors import Refused
-from heliograph.bus.resources.base import Scalar
+from heliograph.bus.contract.resources.base import Scalar
+from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from heliograph.bus.tensors import TensorFile
+    from heliograph.bus.contract.weights_file import TensorFile
     from heliograph.frameworks import ModelAdapter
 
 __all__ = ["FederatedLearning", "Round", "dataset", "parameters"]

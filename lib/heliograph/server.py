@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from heliograph.bus.errors import HeliographError, Refused
+from heliograph.core.errors import HeliographError, Refused
 
 VARIABLE = "HELIOGRAPH_SERVER"
 NATS = ("nats", "tls", "ws", "wss")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.resources.base import Scalar
+from heliograph.bus.contract.resources.base import Scalar
+from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
-    from heliograph.bus.tensors import Arrays, TensorFile
+    from heliograph.bus.contract.weights_file import Arrays, TensorFile
     from heliograph.inference.serving import Serving
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
 
-from heliograph.bus import topics
-from heliograph.bus.errors import shorten
+from heliograph.bus.contract import topics
+from heliograph.core.errors import shorten
 from heliograph.simulations.check.align import align
 from heliograph.simulations.check.normal import Told
 

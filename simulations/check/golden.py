@@ -15,16 +15,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from heliograph.bus import topics
 from heliograph.bus.connect import connect
-from heliograph.bus.keep import end
-from heliograph.bus.names import matches
+from heliograph.bus.contract import topics
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recording import Recorder
 from heliograph.bus.traces.writing import TraceWriter
-from heliograph.bus.world import World
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import LocalCluster
+from heliograph.core.names import matches
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
+from heliograph.local.cluster import LocalCluster
 
 SETTLED = 2.5
 """Seconds that are recorded after the last word: what comes last shall have stood for a while."""
@@ -83,7 +83,7 @@ _LEFT_OUT = ("log/#", "inference/#", "claim/#", "ack/#", "event/assignment/#", "
 def flaky(path: Path) -> None:
     """A federated job in virtual time, over links that come and go."""
     from heliograph.simulations.scenario.play import Wish, virtually
-    from heliograph.simulations.scenario.reading import read_scenario
+    from heliograph.simulations.scenario.scenario_files import read_scenario
 
     with TemporaryDirectory() as directory:
         document = Path(directory) / "flaky.yaml"
@@ -200,7 +200,7 @@ async def _recorded(cluster: LocalCluster, path: Path) -> AsyncIterator[None]:
                 recorder.stop()
                 await running
             finally:
-                await end(running)
+                await cancel_and_wait(running)
 
 
 def _cut(whole: Path, path: Path) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from heliograph.bus import topics
-from heliograph.bus.errors import Refused
-from heliograph.bus.event import from_tree, is_event, parse
-from heliograph.bus.names import is_digest
-from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.topics import Topic
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import from_tree, is_event, parse
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.topics import Topic
 from heliograph.bus.traces.event_time import nanoseconds
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
+from heliograph.core.errors import Refused
+from heliograph.core.names import is_digest
 
 WARM = 5.0
 """Seconds that a component runs before the first live message: what was there before the recording began has reached

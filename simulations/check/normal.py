@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from heliograph.bus import topics
-from heliograph.bus.names import is_digest
-from heliograph.bus.topics import Topic
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.topics import Topic
+from heliograph.core.names import is_digest
 
 _TIMES = frozenset(("since", "lastTransitionTime", "creationTimestamp", "startTime", "completionTime", "time"))
 _PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom"))

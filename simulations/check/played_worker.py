@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from heliograph.bus import topics
-from heliograph.bus.keep import end, within
-from heliograph.bus.payloads import Assignment
-from heliograph.bus.world import World
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import Assignment
+from heliograph.core.tasks import cancel_and_wait, wait_for
+from heliograph.core.world import World
 from heliograph.simulations.check.material import Heard
-from heliograph.simulations.check.node import SOON, Crash, Moment, Node
-from heliograph.workers.runtime import Launch, Runtime
+from heliograph.simulations.check.recorded_node import SOON, Crash, Moment, Node
+from heliograph.workers.runtime import Runtime, WorkerEnvironment
 
 GONE_WITHIN = 4.5
 """Seconds that it may take to finish: its agent ends it after five."""
@@ -58,7 +58,7 @@ async def play(
     environment: dict[str, str], world: World, script: Script, until: Until, now: Callable[[], float]
 ) -> int:
     """One process of a worker; returns its exit code."""
-    launch = Launch.from_environment(environment)
+    launch = WorkerEnvironment.from_environment(environment)
     begun = now()
     life = script.node.life(launch.worker, script.begun)
     crash = await _starts(life, begun, until)
@@ -78,7 +78,7 @@ async def play(
                 return _crashed(crash, world)
             return 0
         finally:
-            await end(following, living, sending)
+            await cancel_and_wait(following, living, sending)
 
 
 async def _starts(life: list[Moment], begun: float, until: Until) -> Crash | None:
@@ -130,7 +130,7 @@ class _Played:
             due = self._script.due(self._name)
             if not due:
                 await self._changed.wait()
-            elif (wait := due[0].told - self._now()) <= 0 or not await within(self._changed, wait):
+            elif (wait := due[0].told - self._now()) <= 0 or not await wait_for(self._changed, wait):
                 self._script.sent(self._name, due[0])
                 await self._say(due[0])
 
@@ -145,7 +145,7 @@ class _Played:
         ref = heard.data.get("weights") or {}
         data = self._script.weights.get(ref.get("digest", ""))
         if "inline" not in ref and data is not None:
-            file = self._runtime.launch.directory / "outbox" / ref["digest"]
+            file = self._runtime.launch.directory / "staged" / ref["digest"]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
         await self._runtime.send(heard.topic, payload, **heard.params)

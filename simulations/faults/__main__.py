@@ -9,9 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from heliograph.bus.world import World
+from heliograph.core.world import World
 from heliograph.simulations.faults import chaos
-from heliograph.simulations.faults.plan import plan
+from heliograph.simulations.faults.fault_plan import plan
 
 
 def main() -> int:

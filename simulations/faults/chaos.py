@@ -10,21 +10,21 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.bus.broker import Broker
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.keep import end
-from heliograph.bus.world import World
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import LocalCluster
-from heliograph.simulations.faults.device import Device
+from heliograph.core.errors import HeliographError
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.follow_job import wait_for_offers
+from heliograph.local.mosquitto import Mosquitto, find_mosquitto
+from heliograph.local.nats_server import Broker
 from heliograph.simulations.faults.driver import Driver, Timeline
 from heliograph.simulations.faults.evidence import Evidence, Follower, collect
+from heliograph.simulations.faults.fault_plan import COORDINATOR, Fault
 from heliograph.simulations.faults.invariants import Violation, check, pass_over_repeats
-from heliograph.simulations.faults.jobs import DATASET, SCRIPT, Jobs, draw_samples, write_samples
-from heliograph.simulations.faults.plan import COORDINATOR, Fault
+from heliograph.simulations.faults.job_chain import DATASET, SCRIPT, Jobs, draw_samples, write_samples
+from heliograph.simulations.faults.keeping_device import Device
 from heliograph.simulations.faults.skewed import Clock
-from heliograph.simulations.job import wait_for_offers
-from heliograph.simulations.mosquitto import Mosquitto, find_mosquitto
 
 EDGES = ("edge-1", "edge-2", "edge-3")
 MOSQUITTO = EDGES[0]
@@ -99,7 +99,7 @@ async def run(faults: Sequence[Fault], seconds: float, seed: int | str, director
         follower = Follower(client.bus)
         timeline.start()
         watching, working = asyncio.create_task(driver.watch()), asyncio.create_task(jobs.run())
-        stack.push_async_callback(end, watching, working, asyncio.create_task(follower.run()))
+        stack.push_async_callback(cancel_and_wait, watching, working, asyncio.create_task(follower.run()))
         await driver.run(faults)
         await world.sleep(max(0.0, seconds - timeline.seconds))
         timeline.note("the faults are over")

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from heliograph.bus.broker import Broker
-from heliograph.bus.world import World
-from heliograph.simulations.cluster import LocalCluster
-from heliograph.simulations.faults.device import Device
-from heliograph.simulations.faults.plan import COORDINATOR, Fault
-from heliograph.simulations.faults.processes import descendants, kill, limit_files, workers_of
+from heliograph.core.world import World
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.mosquitto import Mosquitto
+from heliograph.local.nats_server import Broker
+from heliograph.local.relay import Relay
+from heliograph.simulations.faults.fault_plan import COORDINATOR, Fault
+from heliograph.simulations.faults.keeping_device import Device
+from heliograph.simulations.faults.other_processes import descendants, kill, limit_files, workers_of
 from heliograph.simulations.faults.skewed import Clock
-from heliograph.simulations.mosquitto import Mosquitto
-from heliograph.simulations.relay import Relay
 
 SLOW_BANDWIDTH = 1_000_000.0
 """Bytes per second of a slow link, beside its latency."""

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from heliograph.bus.event import Event, decode
-from heliograph.bus.payloads import Aggregation, ModelUpdate
-from heliograph.bus.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Topic
+from heliograph.bus.contract.event import Event, decode
+from heliograph.bus.contract.payloads import Aggregation, ModelUpdate
+from heliograph.bus.contract.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Topic
 from heliograph.bus.transport import Bus, Message
-from heliograph.simulations.faults.device import Life
-from heliograph.simulations.faults.training import Array
+from heliograph.simulations.faults.deterministic_training import Array
+from heliograph.simulations.faults.keeping_device import Life
 
 P = TypeVar("P", bound=BaseModel)
 ROUNDS = "rounds"

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from heliograph.bus.event import Event
-from heliograph.bus.lanes import HighWaterMarks
-from heliograph.bus.payloads import Aggregation
-from heliograph.bus.resources import NAMED
-from heliograph.simulations.faults.device import Life, reading
+from heliograph.bus.contract.event import Event
+from heliograph.bus.contract.lanes import HighWaterMarks
+from heliograph.bus.contract.payloads import Aggregation
+from heliograph.bus.contract.resources import NAMED
 from heliograph.simulations.faults.evidence import Evidence
+from heliograph.simulations.faults.keeping_device import Life, reading
 from heliograph.simulations.faults.recount import recount
 
 MOST = 20

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from heliograph.bus.payloads import Aggregation, ModelUpdate
-from heliograph.bus.tensors import TensorFile, dumps, origin
+from heliograph.bus.contract.payloads import Aggregation, ModelUpdate
+from heliograph.bus.contract.weights_file import TensorFile, dumps, origin
+from heliograph.simulations.faults.deterministic_training import Array, initial, trained
 from heliograph.simulations.faults.evidence import Evidence
-from heliograph.simulations.faults.jobs import size_of
-from heliograph.simulations.faults.training import Array, initial, trained
+from heliograph.simulations.faults.job_chain import size_of
+from heliograph.workers.aggregation.blocks import Input, aggregate
 from heliograph.workers.algorithms import choose
-from heliograph.workers.blocks import Input, aggregate
 
 Model = dict[str, Array]
 

@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from heliograph.bus.connect import connect
-from heliograph.bus.hub import Hub
-from heliograph.bus.memory import MemoryBus
+from heliograph.bus.memory.bus import MemoryBus
+from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
+from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent, AgentConfig
 from heliograph.edge_agent.reconcile import CodeRoot
-from heliograph.simulations.fleet.echo import Echo
+from heliograph.simulations.fleet.echo_workload import Echo
 from heliograph.simulations.fleet.spawned import spawner
-from heliograph.simulations.virtual.cluster import NODE_URL, SCRIPT
+from heliograph.simulations.virtual.virtual_cluster import NODE_URL, SCRIPT
 from heliograph.simulations.virtual.workers import programs
 
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.world import Process, World
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import Process, World
 from heliograph.simulations.virtual.worlds import LINE_LIMIT, Program
 
 _PIDS = itertools.count(1)

@@ -11,13 +11,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.world import World
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import World
 from heliograph.simulations.fuzz import failure
 from heliograph.simulations.fuzz.campaign import verdicts
 from heliograph.simulations.fuzz.draw import draw
 from heliograph.simulations.fuzz.plan import Plan
-from heliograph.simulations.fuzz.run import play
+from heliograph.simulations.fuzz.played_plan import play
 
 SHRUNK = 3
 """Failing seeds that are shrunk; further ones are named."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from heliograph.simulations.fuzz.draw import draw
-from heliograph.simulations.fuzz.run import play
+from heliograph.simulations.fuzz.played_plan import play
 
 
 @dataclass(frozen=True)

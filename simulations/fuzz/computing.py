@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from heliograph.bus.resources.base import Scalar
-from heliograph.simulations.faults.training import Array, initial, trained
+from heliograph.bus.contract.resources.base import Scalar
+from heliograph.simulations.faults.deterministic_training import Array, initial, trained
 from heliograph.simulations.virtual.workload import Computed
 
 if TYPE_CHECKING:
-    from heliograph.bus.tensors import Arrays
+    from heliograph.bus.contract.weights_file import Arrays
 
 SECONDS = 0.5
 """What a round's training takes on an edge of speed 1."""

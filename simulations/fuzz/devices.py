@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from heliograph.simulations.faults.device import NAME, Device, Life
+from heliograph.simulations.faults.keeping_device import NAME, Device, Life
 from heliograph.simulations.fuzz.plan import Edge
-from heliograph.simulations.virtual.cluster import NODE_URL, VirtualCluster
 from heliograph.simulations.virtual.loop import Process
+from heliograph.simulations.virtual.virtual_cluster import NODE_URL, VirtualCluster
 
 
 class Devices:

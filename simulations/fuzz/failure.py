@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from heliograph.bus.errors import HeliographError, Refused
+from heliograph.core.errors import HeliographError, Refused
 from heliograph.simulations.fuzz.plan import Plan
-from heliograph.simulations.fuzz.run import Outcome, play
+from heliograph.simulations.fuzz.played_plan import Outcome, play
 from heliograph.simulations.fuzz.shrink import Shrunk, shrink
 
 COMMAND = "python -m heliograph.simulations.fuzz"

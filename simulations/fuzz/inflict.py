@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from heliograph.bus.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Stream, Topic
+from heliograph.bus.contract.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Stream, Topic
 from heliograph.bus.transport import Message
 from heliograph.simulations.fuzz.devices import Devices
 from heliograph.simulations.fuzz.plan import Edge, Fault
-from heliograph.simulations.virtual.cluster import VirtualCluster
 from heliograph.simulations.virtual.loop import NOBODY
+from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
 
 REPEATED_WITHIN = 1.0
 _REPEATED: dict[str, Topic[Any]] = {"UPDATES": MODEL_UPDATE, "TELEMETRY": TELEMETRY, "AGGREGATIONS": AGGREGATION}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from heliograph.bus.event import decode
-from heliograph.bus.resources import CLOUD, ENDED
-from heliograph.bus.topics import STATUS
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.resources import CLOUD, ENDED
+from heliograph.bus.contract.topics import STATUS
 from heliograph.simulations.fuzz.devices import Devices
 from heliograph.simulations.fuzz.plan import Plan
 from heliograph.simulations.fuzz.watching import newest_desired, newest_report, workers_of
-from heliograph.simulations.virtual.cluster import COORDINATOR, VirtualCluster
+from heliograph.simulations.virtual.virtual_cluster import COORDINATOR, VirtualCluster
 
 
 def waits_for(cluster: VirtualCluster, plan: Plan, devices: Devices) -> Iterator[str]:

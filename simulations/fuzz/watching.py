@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from heliograph.bus.event import decode
-from heliograph.bus.payloads import Desired, Report
-from heliograph.bus.resources import CLOUD
-from heliograph.bus.topics import ACK, REPORT, TASK
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.payloads import Desired, Report
+from heliograph.bus.contract.resources import CLOUD
+from heliograph.bus.contract.topics import ACK, REPORT, TASK
 from heliograph.bus.transport import Message
 from heliograph.simulations.faults.invariants import Violation
-from heliograph.simulations.virtual.cluster import VirtualCluster
+from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
 
 PRODUCER = "SELECT sequence FROM producers WHERE producer = ? AND incarnation = ?"
 

@@ -9,7 +9,7 @@ from heliograph.simulations.scenario.document import Behaviour
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heliograph.simulations.scenario.network import Array, Arrays
+    from heliograph.simulations.scenario.neural_network import Array, Arrays
 
 HUGE = 10**18
 """Samples that an edge claims; it would weigh more than all others together."""

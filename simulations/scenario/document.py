@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.names import Label
-from heliograph.bus.resources.base import Scalar
-from heliograph.simulations.partition import Split
+from heliograph.bus.contract.resources.base import Scalar
+from heliograph.core.errors import Refused
+from heliograph.core.names import Label
+from heliograph.local.split import Split
 from heliograph.simulations.scenario.quantities import Bandwidths, Duration, Latencies, Losses, Offset, Speeds
 
 MOST_EDGES = 10_000

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heliograph.bus.errors import Refused
+from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
     from heliograph.simulations.scenario.document import Scenario

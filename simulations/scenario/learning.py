@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from heliograph.bus.resources.base import Scalar
-from heliograph.bus.world import seeded
-from heliograph.simulations.scenario import byzantine, network
+from heliograph.bus.contract.resources.base import Scalar
+from heliograph.core.world import seeded
+from heliograph.simulations.scenario import byzantine
+from heliograph.simulations.scenario import neural_network as network
 from heliograph.simulations.scenario.document import Behaviour, Training
 from heliograph.simulations.scenario.samples import CLASSES, FEATURES
 from heliograph.simulations.virtual.workload import Computed
 
 if TYPE_CHECKING:
-    from heliograph.bus.tensors import Arrays
+    from heliograph.bus.contract.weights_file import Arrays
     from heliograph.simulations.scenario.samples import Array, Set
 
 RESIDENT = 45

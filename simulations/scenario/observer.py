@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.event import decode
-from heliograph.bus.resources import CLOUD, ENDED
-from heliograph.bus.topics import AGGREGATION, EVALUATION, MODEL_UPDATE, REPORT, STATUS, TASK, find
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.resources import CLOUD, ENDED
+from heliograph.bus.contract.topics import AGGREGATION, EVALUATION, MODEL_UPDATE, REPORT, STATUS, TASK, find
 from heliograph.bus.traces.recorded import Recorded
+from heliograph.core.errors import Refused
 from heliograph.simulations.scenario.outcome import EdgeOutcome, JobOutcome, Outcome, RoundOutcome
 from heliograph.simulations.scenario.timeline import Timeline
 

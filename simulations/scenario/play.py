@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from heliograph.bus.world import World
+from heliograph.core.world import World
+from heliograph.simulations.scenario.director import Playing, Run, Tap
 from heliograph.simulations.scenario.document import Scenario
 from heliograph.simulations.scenario.outcome import Outcome
-from heliograph.simulations.scenario.run import Playing, Run, Tap
 from heliograph.simulations.scenario.task import USUAL, Naming
 from heliograph.simulations.scenario.timeline import EdgePlan, edges_of, timeline
 

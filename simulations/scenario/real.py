@@ -10,22 +10,22 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.keep import end
-from heliograph.bus.resources import CLOUD
+from heliograph.bus.contract.resources import CLOUD
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import LocalCluster
-from heliograph.simulations.faults.processes import descendants, kill, limit_files, workers_of
+from heliograph.core.errors import Refused
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.follow_job import wait_for_offers
+from heliograph.local.relay import Relay
+from heliograph.simulations.faults.other_processes import descendants, kill, limit_files, workers_of
 from heliograph.simulations.faults.skewed import Clock
-from heliograph.simulations.job import wait_for_offers
-from heliograph.simulations.relay import Relay
-from heliograph.simulations.scenario import training
-from heliograph.simulations.scenario.checks import COORDINATOR
+from heliograph.simulations.scenario import training_script as training
+from heliograph.simulations.scenario.consistency import COORDINATOR
+from heliograph.simulations.scenario.director import Tap
 from heliograph.simulations.scenario.document import Behaviour, Scenario
-from heliograph.simulations.scenario.run import Tap
 from heliograph.simulations.scenario.samples import Samples
 from heliograph.simulations.scenario.task import DATASET, HELD_OUT_SET
 from heliograph.simulations.scenario.timeline import EdgePlan
@@ -92,7 +92,7 @@ class RealStage:
         for plan in self._plans.values():
             self.set_link(plan.name, latency=plan.latency, bandwidth=plan.bandwidth)
         listening = asyncio.create_task(self._listen(self._client.bus))
-        self._stack.push_async_callback(end, listening)
+        self._stack.push_async_callback(cancel_and_wait, listening)
         for edge in await self._client.edges.list():  # what was said before anyone listened
             self._tap(self._seen(f"status/edges/{edge['metadata']['name']}", json.dumps(_event(edge)).encode()))
 

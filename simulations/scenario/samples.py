@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.world import seeded
-from heliograph.simulations.partition import Split
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import seeded
+from heliograph.local.split import Split
 from heliograph.simulations.scenario.document import Data
 
 if TYPE_CHECKING:

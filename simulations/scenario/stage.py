@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
+from heliograph.core.world import World
 
 
 class Stage(Protocol):

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from heliograph.bus.world import seeded
-from heliograph.simulations.scenario.checks import COORDINATOR
+from heliograph.core.world import seeded
+from heliograph.simulations.scenario.consistency import COORDINATOR
 from heliograph.simulations.scenario.document import Behaviour, Edges, Fault, Outage, Scenario
 from heliograph.simulations.scenario.quantities import drawn
 

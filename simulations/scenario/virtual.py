@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
+from heliograph.core.world import World
+from heliograph.simulations.scenario.director import Tap
 from heliograph.simulations.scenario.document import Behaviour
 from heliograph.simulations.scenario.learning import Learning
-from heliograph.simulations.scenario.run import Tap
 from heliograph.simulations.scenario.task import HELD_OUT_SET, Naming
 from heliograph.simulations.scenario.timeline import EdgePlan
-from heliograph.simulations.virtual.cluster import SCRIPT, EdgeSpec, VirtualCluster
 from heliograph.simulations.virtual.loop import VirtualLoop
+from heliograph.simulations.virtual.virtual_cluster import SCRIPT, EdgeSpec, VirtualCluster
 
 NAMING = Naming(SCRIPT, "")
 """The workload brings its own samples: the edges offer no file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any
 
-from heliograph.bus.world import seeded
+from heliograph.core.world import seeded
 
 
 class Draws:

@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from heliograph.bus.errors import LinkDown
-from heliograph.bus.hub import Hub
-from heliograph.bus.memory import MemoryBus
+from heliograph.bus.memory.bus import MemoryBus
+from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import Arrivals, Message
-from heliograph.bus.world import World
+from heliograph.core.errors import LinkDown
+from heliograph.core.world import World
 from heliograph.simulations.virtual.loop import NOBODY, Process
 
 NOTICED_AFTER = 2.0

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heliograph.bus import topics
-from heliograph.bus.payloads import Assignment, Evaluation, ModelUpdate
-from heliograph.bus.tensors import TensorFile, origin, write
-from heliograph.bus.world import World
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import Assignment, Evaluation, ModelUpdate
+from heliograph.bus.contract.weights_file import TensorFile, origin, write
+from heliograph.core.world import World
 from heliograph.simulations.virtual.workload import Computed, Workload
 from heliograph.simulations.virtual.worlds import Program
-from heliograph.workers.aggregate import Aggregator
+from heliograph.workers.aggregation.worker import Aggregator
 from heliograph.workers.offers import offers
-from heliograph.workers.runtime import Launch, Runtime
+from heliograph.workers.runtime import Runtime, WorkerEnvironment
 
 if TYPE_CHECKING:
-    from heliograph.bus.tensors import Arrays
+    from heliograph.bus.contract.weights_file import Arrays
 
 
 def programs(workload: Workload, speed: Callable[[str], float], offering: frozenset[str]) -> dict[str, Program]:
@@ -33,13 +33,13 @@ def programs(workload: Workload, speed: Callable[[str], float], offering: frozen
     models = Models()
 
     async def train(environment: dict[str, str], world: World) -> int:
-        launch = Launch.from_environment(environment)
+        launch = WorkerEnvironment.from_environment(environment)
         async with Runtime(launch, world) as runtime:
             await Trainer(runtime, workload, speed(launch.edge), models).run()
         return 0
 
     async def aggregate(environment: dict[str, str], world: World) -> int:
-        async with Runtime(Launch.from_environment(environment), world) as runtime:
+        async with Runtime(WorkerEnvironment.from_environment(environment), world) as runtime:
             await Aggregator(runtime).run()
         return 0
 
@@ -49,7 +49,7 @@ def programs(workload: Workload, speed: Callable[[str], float], offering: frozen
 
     return {
         "heliograph.workers.train": train,
-        "heliograph.workers.aggregate": aggregate,
+        "heliograph.workers.aggregation.worker": aggregate,
         "heliograph.workers.offers": offer,
     }
 
@@ -115,7 +115,7 @@ class Trainer:
             await runtime.send(topics.EVALUATION, evaluation, job=task.job)
             return
         mine = origin(task.job_uid, task.round, assignment.edge)
-        weights = await runtime.offer(write(computed.arrays, runtime.launch.directory / "outbox", mine))
+        weights = await runtime.stage_upload(write(computed.arrays, runtime.launch.directory / "staged", mine))
         update = ModelUpdate(
             job=task.job, job_uid=task.job_uid, round=task.round, edge=assignment.edge, base=base, weights=weights,
             num_samples=computed.num_samples, metrics=dict(computed.metrics),

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from heliograph.bus.resources.base import Scalar
+from heliograph.bus.contract.resources.base import Scalar
 
 if TYPE_CHECKING:
-    from heliograph.bus.tensors import Arrays
+    from heliograph.bus.contract.weights_file import Arrays
 
 
 @dataclass(frozen=True)

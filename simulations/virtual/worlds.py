@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from heliograph.bus.errors import HeliographError
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import World
 from heliograph.simulations.virtual.disk import Disk, OpenFiles
 from heliograph.simulations.virtual.draws import Draws
 from heliograph.simulations.virtual.loop import Process, VirtualLoop

@@ -17,18 +17,18 @@ from typing import Any, Protocol
 
 import pytest
 
-from heliograph.bus import broker as embedded
-from heliograph.bus import nats_consume
-from heliograph.bus.broker import Broker, free_ports
-from heliograph.bus.bulk import BulkLink
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import Conflict, HeliographError, LinkDown, Refused, Unreachable
-from heliograph.bus.nats import NatsBus
-from heliograph.bus.nats_blobs import CHUNK, WINDOW
-from heliograph.bus.resources import WeightsRef
-from heliograph.bus.topics import DEFAULT_ROOT, LOG, REQUEST, TASK, TELEMETRY
+from heliograph.bus.contract.resources import WeightsRef
+from heliograph.bus.contract.topics import DEFAULT_ROOT, LOG, REQUEST, TASK, TELEMETRY
+from heliograph.bus.nats.blobs import CHUNK, WINDOW
+from heliograph.bus.nats.bulk import BulkLink
+from heliograph.bus.nats.bus import NatsBus
+from heliograph.bus.nats.bus import consumer as nats_consume
 from heliograph.bus.transport import BlobStore, Bus, Message
-from heliograph.bus.world import World
+from heliograph.core.errors import Conflict, HeliographError, LinkDown, Refused, Unreachable
+from heliograph.core.world import World
+from heliograph.local import nats_server as embedded
+from heliograph.local.nats_server import Broker, free_ports
 
 PATIENCE = 10.0
 EVENT = "event/telemetry/edge-1/camera"

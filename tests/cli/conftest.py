@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from heliograph.bus.broker import die_with_parent
 from heliograph.cli.main import main
-from heliograph.simulations.cluster import LocalCluster
+from heliograph.core.child_process import die_with_parent
+from heliograph.local.cluster import LocalCluster
 
 SCRIPTS = {
     "train.py": """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from heliograph.bus.errors import HeliographError
 from heliograph.cli.documents import read_documents
+from heliograph.core.errors import HeliographError
 
 TASK = """\
 kind: FederatedTask

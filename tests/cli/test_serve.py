@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.broker import free_ports
+from heliograph.local.nats_server import free_ports
 
 AGENT = ("agent", "--name", "e1", "--cloud", "nats://127.0.0.1:1", "--node", "mqtt://127.0.0.1:1")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.broker import free_ports
+from heliograph.local.nats_server import free_ports
 
 with_cluster = pytest.mark.asyncio(loop_scope="module")
 

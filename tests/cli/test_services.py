@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus import topics
 from heliograph.bus.connect import connect
-from heliograph.bus.payloads import InferenceStats
-from heliograph.bus.permissions import inbox_of
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import InferenceStats
+from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.port import Port
-from heliograph.bus.world import World
 from heliograph.cli.service_progress import numbers_line
 from heliograph.cli.tables import latency, percent, table
+from heliograph.core.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.topics import TOPICS
+from heliograph.bus.contract.topics import TOPICS
 
 REFERENCE = Path(__file__).parents[2] / "topics.md"
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.broker import Broker
 from heliograph.bus.connect import connect
-from heliograph.bus.event import Event, encode
+from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.traces import layout
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
+from heliograph.local.nats_server import Broker
 
 METER = "event/telemetry/edge-1/meter"
 SECOND = 1_000_000_000

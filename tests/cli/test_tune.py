@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliograph.calibration import calibrated
-from heliograph.hard_samples import choose
+from heliograph.inference.calibration import calibrated
+from heliograph.inference.hard_samples import choose
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

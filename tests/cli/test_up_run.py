@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heliograph.bus.tensors import TensorFile
+from heliograph.bus.contract.weights_file import TensorFile
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pytest_asyncio
 
-from heliograph.bus import tensors, topics
 from heliograph.bus.connect import connect
-from heliograph.bus.payloads import Desired, Generation, ModelUpdate, Report, Task
-from heliograph.bus.permissions import inbox_of
+from heliograph.bus.contract import topics
+from heliograph.bus.contract import weights_file as tensors
+from heliograph.bus.contract.payloads import Desired, Generation, ModelUpdate, Report, Task
+from heliograph.bus.contract.permissions import inbox_of
+from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.bus.port import Port
-from heliograph.bus.resources import DatasetIndex
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import LocalCluster
+from heliograph.core.world import World
+from heliograph.local.cluster import LocalCluster
 
 EDGES = ("edge-1", "edge-2", "edge-3")
 SAMPLES = 100

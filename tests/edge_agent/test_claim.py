@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.bus.payloads import Claim
+from heliograph.bus.contract.payloads import Claim
 from heliograph.edge_agent.claim import gives_up
 
 claims = st.builds(Claim, edge=st.just("edge-1"), incarnation=st.text("0123456789abcdef", min_size=1, max_size=4),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliograph.bus.errors import Refused
+from heliograph.core.errors import Refused
 from heliograph.edge_agent import datasets
 from heliograph.edge_agent.datasets import index, resolve
 

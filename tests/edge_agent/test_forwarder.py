@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus import topics
-from heliograph.bus.broker import Broker
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import Refused, Unreachable
-from heliograph.bus.keep import end
-from heliograph.bus.lanes import HighWaterMarks
-from heliograph.bus.permissions import inbox_of
-from heliograph.bus.topics import BULK, RESULTS
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.lanes import HighWaterMarks
+from heliograph.bus.contract.permissions import inbox_of
+from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.bus.transport import Bus, Message, Outgoing
-from heliograph.bus.world import World
+from heliograph.core.errors import Refused, Unreachable
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
 from heliograph.edge_agent.forwarder import Forwarder
-from heliograph.edge_agent.journal import Entry, Journal, Kept
-from heliograph.simulations.relay import Relay
+from heliograph.edge_agent.journal import Journal, Kept, NewEvent
+from heliograph.local.nats_server import Broker
+from heliograph.local.relay import Relay
 
 EDGE = "edge-1"
 TELEMETRY = topics.TELEMETRY.at(edge=EDGE, device="meter")
@@ -64,7 +64,7 @@ class Cloud:
             try:
                 yield bus
             finally:
-                await end(running)
+                await cancel_and_wait(running)
 
     async def received(self, pattern: str, until: bytes) -> list[Message]:
         """A stream's messages up to the one with that body."""
@@ -91,7 +91,7 @@ async def cloud(broker: Callable[..., Awaitable[Broker]], tmp_path: Path) -> Asy
 
 async def _fill(journal: Journal, first: int, last: int, topic: str = TELEMETRY, lane: int = BULK) -> None:
     for n in range(first, last + 1):
-        kept = journal.append(Entry(topic, b"%d" % n, lane))
+        kept = journal.append(NewEvent(topic, b"%d" % n, lane))
     await kept
 
 
@@ -116,7 +116,7 @@ async def test_what_is_published_now_follows_at_once(cloud: Cloud) -> None:
     journal = cloud.journal()
     async with cloud.forwarding(journal):
         for n in range(1, 21):
-            await journal.append(Entry(TELEMETRY, b"%d" % n, BULK))
+            await journal.append(NewEvent(TELEMETRY, b"%d" % n, BULK))
             assert _numbers(await cloud.received(TELEMETRY, b"%d" % n)) == list(range(1, n + 1))
     journal.close()
 
@@ -221,7 +221,7 @@ async def test_results_pass_bulk(cloud: Cloud) -> None:
     cloud.relay.bandwidth = 3e6
     async with cloud.forwarding(journal):
         await cloud.received(TELEMETRY, b"1")
-        await journal.append(Entry(UPDATE, b"update", RESULTS))
+        await journal.append(NewEvent(UPDATE, b"update", RESULTS))
         await cloud.received(UPDATE, b"update")
         assert journal.waiting > 5000
     journal.close()
@@ -230,7 +230,7 @@ async def test_results_pass_bulk(cloud: Cloud) -> None:
 async def test_streams_in_turn_share_batches_and_keep_their_order(cloud: Cloud) -> None:
     journal = cloud.journal()
     for n in range(1, 1001):
-        kept = journal.append(Entry(TELEMETRY if n % 2 else SAMPLE, b"%d" % n, BULK))
+        kept = journal.append(NewEvent(TELEMETRY if n % 2 else SAMPLE, b"%d" % n, BULK))
     await kept
     async with cloud.forwarding(journal):
         assert _numbers(await cloud.received(TELEMETRY, b"999")) == list(range(1, 1000, 2))
@@ -241,7 +241,7 @@ async def test_streams_in_turn_share_batches_and_keep_their_order(cloud: Cloud) 
 async def test_what_the_cloud_will_never_take_is_dropped_alone_and_said(cloud: Cloud) -> None:
     journal = cloud.journal()
     for body in (b"1", bytes(topics.LABEL.max_size + 1), b"3"):
-        await journal.append(Entry(LABEL, body, RESULTS))
+        await journal.append(NewEvent(LABEL, body, RESULTS))
     async with cloud.forwarding(journal):
         assert [each.body for each in await cloud.received(LABEL, b"3")] == [b"1", b"3"]
     assert len(cloud.refused) == 1

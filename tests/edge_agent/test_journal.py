@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.topics import BULK, RESULTS, TOPICS
-from heliograph.bus.world import World
-from heliograph.edge_agent.journal import OVERHEAD, Entry, Journal
+from heliograph.bus.contract.topics import BULK, RESULTS, TOPICS
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import World
+from heliograph.edge_agent.journal import OVERHEAD, Journal, NewEvent
 from heliograph.edge_agent.journal_file import VERSION
 
 LABEL, TELEMETRY = "event/label/j", "event/telemetry/edge-1/d"
@@ -52,7 +52,7 @@ def _bodies(journal: Journal, lane: int) -> list[bytes]:
 
 async def test_events_keep_their_order_per_lane(journal_at: Open) -> None:
     journal = journal_at()
-    await asyncio.gather(*(journal.append(Entry(LABEL, bytes([n]), n % 2)) for n in range(20)))
+    await asyncio.gather(*(journal.append(NewEvent(LABEL, bytes([n]), n % 2)) for n in range(20)))
     assert journal.waiting == 20
     uuid = journal.uuid
     journal = journal_at()
@@ -69,7 +69,7 @@ async def test_events_keep_their_order_per_lane(journal_at: Open) -> None:
 async def test_a_window_ends_at_its_bytes_but_is_never_empty(journal_at: Open) -> None:
     journal = journal_at()
     for _ in range(3):
-        await journal.append(Entry(LABEL, bytes(100), RESULTS))
+        await journal.append(NewEvent(LABEL, bytes(100), RESULTS))
     assert len(journal.read(RESULTS, 0, 100, 250).events) == 2
     assert [journal.read(RESULTS, 0, most, 10**6).last for most in (1, 100)] == [False, True]
     assert not journal.read(RESULTS, 0, 100, 250).last
@@ -80,7 +80,7 @@ async def test_a_number_is_never_used_twice(journal_at: Open) -> None:
     numbers: list[int] = []
     for _ in range(3):  # even where all is forgotten, or the disk has lost what bore the highest
         journal = journal_at()
-        await journal.append(Entry(LABEL, b"x", RESULTS))
+        await journal.append(NewEvent(LABEL, b"x", RESULTS))
         numbers.append(journal.read(RESULTS, 0, 10, 100).through)
         await journal.forget(RESULTS, numbers[-1])
         assert journal.read(RESULTS, 0, 10, 100).events == []
@@ -89,23 +89,23 @@ async def test_a_number_is_never_used_twice(journal_at: Open) -> None:
 
 async def test_a_producers_next_number_is_taken_once(journal_at: Open) -> None:
     journal = journal_at()
-    first = Entry(LABEL, b"1", 0, "worker", "life-1", 1)
+    first = NewEvent(LABEL, b"1", 0, "worker", "life-1", 1)
     assert journal.accepts(first)
     kept = journal.append(first)
     assert not journal.accepts(first)
-    assert not journal.accepts(Entry(LABEL, b"3", 0, "worker", "life-1", 3))
+    assert not journal.accepts(NewEvent(LABEL, b"3", 0, "worker", "life-1", 3))
     assert journal.committed("worker", "life-1") == 0
     await kept
     assert journal.committed("worker", "life-1") == 1
     journal = journal_at()
     assert not journal.accepts(first)
-    assert journal.accepts(Entry(LABEL, b"2", 0, "worker", "life-1", 2))
-    assert journal.accepts(Entry(LABEL, b"1", 0, "worker", "life-2", 1))
+    assert journal.accepts(NewEvent(LABEL, b"2", 0, "worker", "life-1", 2))
+    assert journal.accepts(NewEvent(LABEL, b"1", 0, "worker", "life-2", 1))
 
 
 async def test_many_events_share_one_sync(journal_at: Open) -> None:
     journal = journal_at()
-    futures = {journal.append(Entry(TELEMETRY, b"x", BULK)) for _ in range(1000)}
+    futures = {journal.append(NewEvent(TELEMETRY, b"x", BULK)) for _ in range(1000)}
     assert len(futures) <= 2
     await asyncio.gather(*futures)
     assert journal._write.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -120,14 +120,14 @@ async def test_documents_outlive_the_process(journal_at: Open) -> None:
 
 
 async def test_another_edges_journal_is_refused(journal_at: Open) -> None:
-    await journal_at().append(Entry(LABEL, b"x", RESULTS))
+    await journal_at().append(NewEvent(LABEL, b"x", RESULTS))
     with pytest.raises(HeliographError, match=r"belongs to edge edge-1, not edge-2\. Give this agent a --state"):
         journal_at("edge-2")
     assert _bodies(journal_at(), RESULTS) == [b"x"]
 
 
 async def test_a_newer_versions_journal_is_refused(journal_at: Open, tmp_path: Path) -> None:
-    await journal_at().append(Entry(LABEL, b"x", RESULTS))
+    await journal_at().append(NewEvent(LABEL, b"x", RESULTS))
     _change(tmp_path, "UPDATE meta SET value = ? WHERE key = 'version'", str(VERSION + 1))
     with pytest.raises(HeliographError, match=f"of version {VERSION + 1}, this agent reads up to {VERSION}"):
         journal_at()
@@ -146,9 +146,9 @@ def test_only_bulk_may_be_dropped_and_never_updates_or_labels() -> None:
 
 async def test_at_the_quota_the_oldest_bulk_events_go_and_are_counted(journal_at: Open, said: list[str]) -> None:
     journal = journal_at(quota=100_000)
-    await journal.append(Entry(LABEL, b"label", RESULTS))
+    await journal.append(NewEvent(LABEL, b"label", RESULTS))
     for n in range(300):
-        await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
+        await journal.append(NewEvent(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
     left = [int(body[:3]) for body in _bodies(journal, BULK)]
     assert left == list(range(300 - len(left), 300))
     assert 80 <= len(left) < 100
@@ -162,10 +162,10 @@ async def test_at_the_quota_the_oldest_bulk_events_go_and_are_counted(journal_at
 async def test_the_quota_takes_nothing_that_is_on_its_way(journal_at: Open) -> None:
     journal = journal_at(quota=100_000)
     for n in range(50):
-        await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
+        await journal.append(NewEvent(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
     on_its_way = journal.read(BULK, 0, 20, 10**9)
     for n in range(50, 200):
-        await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
+        await journal.append(NewEvent(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
     left = _bodies(journal, BULK)
     assert [int(body[:3]) for body in left[:20]] == list(range(20))
     assert journal.dropped == 200 - len(left)
@@ -177,7 +177,7 @@ async def test_the_quota_takes_nothing_that_is_on_its_way(journal_at: Open) -> N
 
 async def test_results_are_refused_rather_than_dropped_and_taken_again_when_there_is_room(journal_at: Open) -> None:
     journal = journal_at(quota=10 * (1000 + len(LABEL) + OVERHEAD))
-    events = [Entry(LABEL, b"%03d" % n + bytes(997), RESULTS, "worker", "life", n) for n in range(1, 12)]
+    events = [NewEvent(LABEL, b"%03d" % n + bytes(997), RESULTS, "worker", "life", n) for n in range(1, 12)]
     for entry in events[:10]:
         await journal.append(entry)
     with pytest.raises(HeliographError, match="full of events that wait for the cloud and must not be dropped"):
@@ -191,16 +191,16 @@ async def test_results_are_refused_rather_than_dropped_and_taken_again_when_ther
 
 async def test_what_is_not_kept_leaves_no_gap_behind_it(journal_at: Open, tmp_path: Path) -> None:
     journal = journal_at()
-    await journal.append(Entry(LABEL, b"1", RESULTS, "worker", "life", 1))
+    await journal.append(NewEvent(LABEL, b"1", RESULTS, "worker", "life", 1))
     with _full_disk(tmp_path):
-        lost = journal.append(Entry(LABEL, bytes(1 << 20), RESULTS, "worker", "life", 2))
-        behind = journal.append(Entry(LABEL, b"3", RESULTS, "worker", "life", 3))
+        lost = journal.append(NewEvent(LABEL, bytes(1 << 20), RESULTS, "worker", "life", 2))
+        behind = journal.append(NewEvent(LABEL, b"3", RESULTS, "worker", "life", 3))
         with pytest.raises(HeliographError, match=r"journal\.db: (disk I/O error|database or disk is full)"):
             await lost
         with pytest.raises(HeliographError):
             await behind
     assert journal.committed("worker", "life") == 1
-    again = Entry(LABEL, b"2", RESULTS, "worker", "life", 2)
+    again = NewEvent(LABEL, b"2", RESULTS, "worker", "life", 2)
     assert journal.accepts(again)
     await journal.append(again)
     assert _bodies(journal, RESULTS) == [b"1", b"2"]
@@ -212,7 +212,7 @@ async def test_what_is_not_kept_leaves_no_gap_behind_it(journal_at: Open, tmp_pa
 async def test_a_flipped_bit_costs_only_its_event(journal_at: Open, tmp_path: Path, said: list[str]) -> None:
     journal = journal_at()
     for n in range(50):
-        await journal.append(Entry(TELEMETRY, b"<event %02d>" % n, BULK))
+        await journal.append(NewEvent(TELEMETRY, b"<event %02d>" % n, BULK))
     journal_at()  # the write-ahead log is emptied into the file
     _flip(tmp_path / "journal.db", b"<event 17>", 3)
     journal = journal_at()
@@ -228,7 +228,7 @@ async def test_a_damaged_file_is_set_aside_and_what_is_readable_taken_over(
     journal = journal_at()
     await journal.save("desired", b"{}")
     for n in range(200):
-        await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(500), BULK))
+        await journal.append(NewEvent(TELEMETRY, b"%03d" % n + bytes(500), BULK))
     uuid, highest = journal.uuid, journal.read(BULK, 0, 10**6, 10**9).through
     journal = journal_at()
     journal.close()
@@ -252,7 +252,7 @@ async def test_a_damaged_file_is_set_aside_and_what_is_readable_taken_over(
         assert len(saved) > 50
         assert f"{len(saved)} events were saved" in said[-1]
         assert journal.uuid == uuid
-    await journal.append(Entry(TELEMETRY, b"new", BULK))
+    await journal.append(NewEvent(TELEMETRY, b"new", BULK))
     assert journal.uuid != uuid or journal.read(BULK, 0, 10**6, 10**9).through > highest
 
 
@@ -261,7 +261,7 @@ async def test_damage_while_it_runs_ends_the_agent_and_the_next_start_mends_it(
 ) -> None:
     journal = journal_at()
     for n in range(500):
-        await journal.append(Entry(TELEMETRY, b"%03d" % n + bytes(500), BULK))
+        await journal.append(NewEvent(TELEMETRY, b"%03d" % n + bytes(500), BULK))
     journal = journal_at()
     size = (tmp_path / "journal.db").stat().st_size
     with (tmp_path / "journal.db").open("r+b") as file:
@@ -304,7 +304,7 @@ def test_any_sequence_of_starts_appends_and_clearings_keeps_all_that_waits(steps
         for place, (step, lane) in enumerate(steps):
             if step == "append":
                 body = b"%d" % place
-                await journal.append(Entry(LABEL, body, lane))
+                await journal.append(NewEvent(LABEL, body, lane))
                 expected[lane].append(body)
                 now = journal.read(lane, 0, 10**6, 10**9).through
                 assert now > highest[lane]

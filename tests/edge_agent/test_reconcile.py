@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.payloads import InferenceSpec, ScriptSpec, Task
-from heliograph.bus.resources import DatasetIndex, WeightsRef
+from heliograph.bus.contract.payloads import InferenceSpec, ScriptSpec, Task
+from heliograph.bus.contract.resources import DatasetIndex, WeightsRef
 from heliograph.edge_agent.reconcile import (
     Assign,
     CodeRoot,

@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from heliograph.bus import topics
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import Refused
-from heliograph.bus.event import decode
-from heliograph.bus.payloads import Assignment, ModelUpdate
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.payloads import Assignment, ModelUpdate
 from heliograph.bus.port import Port, Received
-from heliograph.bus.world import World
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import LocalCluster
+from heliograph.core.errors import Refused
+from heliograph.core.world import World
+from heliograph.local.cluster import LocalCluster
 
 SCRIPT = """
 import os, pathlib, time

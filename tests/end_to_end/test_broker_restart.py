@@ -13,13 +13,13 @@ from typing import Any, cast
 
 import pytest
 
-from heliograph.bus import topics
-from heliograph.bus.broker import SYSTEM_USER
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import HeliographError, Unreachable
-from heliograph.bus.nats import NatsBus
+from heliograph.bus.contract import topics
+from heliograph.bus.nats.bus import NatsBus
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import COORDINATOR, LocalCluster
+from heliograph.core.errors import HeliographError, Unreachable
+from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.nats_server import SYSTEM_USER
 
 EDGES = ["edge-1", "edge-2"]
 WITHIN = 2.0

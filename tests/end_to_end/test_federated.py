@@ -16,12 +16,12 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 
-from heliograph.bus import topics
 from heliograph.bus.connect import connect
-from heliograph.bus.event import decode
-from heliograph.bus.tensors import TensorFile
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient, Client
-from heliograph.simulations.cluster import LocalCluster
+from heliograph.local.cluster import LocalCluster
 
 DATA = Path(__file__).parent.parent / "data"
 SEED = DATA / "federated-task.seed.yaml"
@@ -282,7 +282,7 @@ async def test_the_node_takes_only_what_its_own_workers_signed(tmp_path: Path, r
             # a process that has the node's worker login, but not the launch's secret
             async with connect(broker.url("worker", "mqtt")) as node:
                 await node.link.wait_up(5)
-                from heliograph.bus.event import Event, encode
+                from heliograph.bus.contract.event import Event, encode
 
                 for source, key in (("edge-1/signed-edge-1/x1", b"guess"), ("edge-1/nobody/x1", b"guess")):
                     event = Event("1", source, topics.MODEL_UPDATE.type, {"evil": True}, sequence=1)

@@ -18,12 +18,12 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from heliograph.bus.event import decode
-from heliograph.bus.tensors import TensorFile, write
-from heliograph.bus.topics import HARD_SAMPLE, LOG, STATUS
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.topics import HARD_SAMPLE, LOG, STATUS
+from heliograph.bus.contract.weights_file import TensorFile, write
 from heliograph.client import AsyncClient
 from heliograph.inference.inputs import as_tree, pack
-from heliograph.simulations.cluster import LocalCluster
+from heliograph.local.cluster import LocalCluster
 
 MODEL = """
 import numpy as np

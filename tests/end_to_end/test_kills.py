@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliograph.bus import topics
 from heliograph.bus.connect import connect
-from heliograph.bus.event import decode
-from heliograph.bus.tensors import TensorFile
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import COORDINATOR, LocalCluster
 
 EDGES = ("edge-1", "edge-2")
 ROUNDS = 3

@@ -10,19 +10,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
-from heliograph.bus import topics
-from heliograph.bus.broker import SYSTEM_USER, Broker, User
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.event import decode
-from heliograph.bus.nats import NatsBus
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode
+from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
 from heliograph.client import AsyncClient
-from heliograph.coordinator.damping import STEADY
-from heliograph.coordinator.presence import Presence
-from heliograph.simulations.cluster import LocalCluster
-from heliograph.simulations.relay import Relay
+from heliograph.coordinator.edges.damping import STEADY
+from heliograph.coordinator.edges.presence import Presence
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import World
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.nats_server import SYSTEM_USER, Broker, User
+from heliograph.local.relay import Relay
 
 OFFLINE_WITHIN = 3.0
 BACK_WITHIN = 1.0

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from heliograph.bus.connect import connect
-from heliograph.bus.event import decode
-from heliograph.bus.tensors import TensorFile
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recording import Recorder
 from heliograph.bus.traces.replaying import Replayer, Told
 from heliograph.bus.traces.schedule import Choice, Span
 from heliograph.bus.traces.writing import TraceWriter
-from heliograph.bus.world import World
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import LocalCluster
+from heliograph.core.world import World
+from heliograph.local.cluster import LocalCluster
 
 EDGES = ("edge-1", "edge-2")
 ROUNDS = 3

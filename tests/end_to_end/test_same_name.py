@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from heliograph.bus.broker import die_with_parent, free_ports
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import LocalCluster
+from heliograph.core.child_process import die_with_parent
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.nats_server import free_ports
 
 
 @asynccontextmanager

@@ -8,11 +8,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from heliograph.bus import topics
+from heliograph.bus.contract import topics
 from heliograph.bus.port import Port
-from heliograph.bus.world import World
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import COORDINATOR, LocalCluster
+from heliograph.core.world import World
+from heliograph.local.cluster import COORDINATOR, LocalCluster
 
 EDGES = ["edge-1", "edge-2"]
 WITHIN = 5.0

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliograph.bus.tensors import TensorFile
+from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
-from heliograph.simulations.cluster import LocalCluster
+from heliograph.local.cluster import LocalCluster
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WEIGHTS = {"torch": ("1.weight", (64, 64)), "keras": ("sequential/dense/kernel", (64, 64))}

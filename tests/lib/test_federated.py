@@ -15,9 +15,9 @@ import pytest
 
 import heliograph
 from heliograph import FederatedLearning, session
-from heliograph.bus import tensors
-from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.tensors import TensorFile
+from heliograph.bus.contract import weights_file as tensors
+from heliograph.bus.contract.weights_file import TensorFile
+from heliograph.core.errors import HeliographError, Refused
 from heliograph.federated import Round
 from heliograph.session import Work
 

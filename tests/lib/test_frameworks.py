@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliograph.bus import tensors
-from heliograph.bus.errors import Refused
-from heliograph.bus.tensors import TensorFile
+from heliograph.bus.contract import weights_file as tensors
+from heliograph.bus.contract.weights_file import TensorFile
+from heliograph.core.errors import Refused
 from heliograph.frameworks import ModelAdapter, adapter_for
 
 Arrays = dict[str, np.ndarray[Any, Any]]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from heliograph.tuning import read_labelled, tune
+from heliograph.inference.tuning import read_labelled, tune
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "joint_digits.py"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from heliograph.bus.payloads import Offer
-from heliograph.hard_samples import choose, rules
+from heliograph.bus.contract.payloads import Offer
+from heliograph.inference.hard_samples import choose, rules
 
 
 def test_the_printed_offer_is_one_that_an_agent_reads() -> None:

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from heliograph.bus.payloads import Assignment, Task
-from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.tensors import dumps
+from heliograph.bus.contract.payloads import Assignment, Task
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_file import dumps
 from heliograph.workers.runtime import Runtime
 from heliograph.workers.train import WorkerSession
 

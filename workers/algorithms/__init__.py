@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.resources import refusal_of
+from heliograph.bus.contract.resources import refusal_of
+from heliograph.core.errors import Refused
 from heliograph.workers.algorithms.fedavg import FedAvgParameters, fedavg
 
 if TYPE_CHECKING:

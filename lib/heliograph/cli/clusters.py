@@ -42,10 +42,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Directory for the model and the log.")] = Path("heliograph-demo"),
     plain: PlainOption = False,
 ) -> None:
-    from heliograph.bus.errors import HeliographError
-    from heliograph.bus.world import World
     from heliograph.cli.output import say
-    from heliograph.simulations.demo import demo as story
+    from heliograph.core.errors import HeliographError
+    from heliograph.core.world import World
+    from heliograph.local.demo import demo as story
 
     _need_framework(framework)
     brokers = _brokers(edge_broker, edges)
@@ -78,8 +78,8 @@ def up(
     code: Annotated[list[Path] | None, typer.Option(help="Root of scripts that tasks may name; repeatable.")] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Root of files that data sets may name; repeatable.")] = None,
 ) -> None:
-    from heliograph.bus.world import World
     from heliograph.cli.up import serve
+    from heliograph.core.world import World
 
     brokers = _brokers(edge_broker, edges)
     with _scratch(state) as directory:
@@ -98,12 +98,12 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where the model goes. Default: SCRIPT.safetensors")] = None,
     plain: PlainOption = False,
 ) -> None:
-    from heliograph.bus.errors import HeliographError
-    from heliograph.bus.world import World
     from heliograph.cli.output import printable, say
     from heliograph.cli.screen import curves
-    from heliograph.simulations import script_run
-    from heliograph.simulations.partition import Split
+    from heliograph.core.errors import HeliographError
+    from heliograph.core.world import World
+    from heliograph.local import run_script as script_run
+    from heliograph.local.split import Split
 
     target = out or Path(f"{script.stem}.safetensors")
     with _scratch() as directory:
@@ -126,7 +126,7 @@ def run(
 def _need_framework(name: str) -> None:
     import importlib.util
 
-    from heliograph.bus.errors import HeliographError
+    from heliograph.core.errors import HeliographError
 
     if importlib.util.find_spec(name) is None:
         extra = {"numpy": "demo"}.get(name, name)
@@ -134,7 +134,7 @@ def _need_framework(name: str) -> None:
 
 
 def _brokers(given: list[str] | None, edges: int) -> dict[str, str]:
-    from heliograph.bus.errors import Refused
+    from heliograph.core.errors import Refused
 
     found = {}
     names = [f"edge-{number + 1}" for number in range(edges)]
@@ -148,7 +148,7 @@ def _brokers(given: list[str] | None, edges: int) -> dict[str, str]:
 
 
 def _test(text: str) -> Path | float | None:
-    from heliograph.bus.errors import Refused
+    from heliograph.core.errors import Refused
 
     if not text:
         return None

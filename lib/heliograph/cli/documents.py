@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.resources import KINDS, Resource, parse_resource
-from heliograph.bus.topics import VERBS
-from heliograph.bus.tree_file import Dumper, fields_beside, find, line_of, located, parse, read_text
+from heliograph.bus.contract.resources import KINDS, Resource, parse_resource
+from heliograph.bus.contract.topics import VERBS
+from heliograph.core.errors import Refused
+from heliograph.core.tree_file import Dumper, fields_beside, find, line_of, located, parse, read_text
 
 
 @dataclass(frozen=True)

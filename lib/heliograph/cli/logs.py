@@ -7,11 +7,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.event import from_tree, is_event, parse
-from heliograph.bus.payloads import LogRecord
-from heliograph.bus.topics import LOG
+from heliograph.bus.contract.event import from_tree, is_event, parse
+from heliograph.bus.contract.payloads import LogRecord
+from heliograph.bus.contract.topics import LOG
 from heliograph.cli.output import paint, printable, say
+from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
     from heliograph.bus.transport import Message

@@ -32,7 +32,7 @@ def _run(words: Sequence[str]) -> int:
 
 def _expected(error: BaseException) -> str | None:
     """The line that says an expected error; None for a mistake of ours, whose traceback is wanted."""
-    from heliograph.bus.errors import HeliographError
+    from heliograph.core.errors import HeliographError
 
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

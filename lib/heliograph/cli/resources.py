@@ -181,8 +181,8 @@ def tune(
 
 async def _apply(client: AsyncClient, documents: list[FileDocument], dry_run: bool) -> None:
     """Applies all of them, or none where the cluster refuses one."""
-    from heliograph.bus.errors import Refused
     from heliograph.cli.output import say
+    from heliograph.core.errors import Refused
 
     for trial in (True,) if dry_run else (True, False):
         for document in documents:
@@ -217,7 +217,7 @@ def _waiting(document: dict[str, Any]) -> str:
 
 
 async def _stored(resources: Resources, name: str) -> dict[str, Any] | None:
-    from heliograph.bus.errors import Refused
+    from heliograph.core.errors import Refused
 
     try:
         return await resources.get(name)
@@ -242,8 +242,8 @@ def _show(plural: str, documents: list[dict[str, Any]], output: str, single: boo
         if documents:
             say(as_yaml(documents).rstrip("\n"))
     elif documents:
-        from heliograph.bus.world import World
         from heliograph.cli.tables import table
+        from heliograph.core.world import World
 
         show_table(*table(plural, documents, World().now()))
     else:
@@ -252,8 +252,8 @@ def _show(plural: str, documents: list[dict[str, Any]], output: str, single: boo
 
 def _target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
     """The plural and the name in ``jobs NAME``, ``job NAME`` or ``jobs/NAME``; with a verb there has to be a name."""
-    from heliograph.bus.names import LABEL_RULE, is_label
-    from heliograph.bus.topics import VERBS
+    from heliograph.bus.contract.topics import VERBS
+    from heliograph.core.names import LABEL_RULE, is_label
 
     word, slash, rest = resource.partition("/")
     plural = word if word in VERBS else f"{word}s"
@@ -274,7 +274,7 @@ def _target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
 @contextmanager
 def _about(plural: str, name: str) -> Iterator[None]:
     """Refusals name the resource as it was given, and where the others are."""
-    from heliograph.bus.errors import Refused
+    from heliograph.core.errors import Refused
 
     try:
         yield

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from heliograph.cli.job_progress import JobProgress
 from heliograph.cli.output import coloured, paint, printable, say
 from heliograph.cli.tables import size
-from heliograph.simulations.display import State
+from heliograph.local.display import State
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

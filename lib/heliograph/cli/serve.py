@@ -38,10 +38,10 @@ def agent(words: Sequence[str]) -> int:
     parser.number("--journal-mb", "MB", 1 << 24, "Events that may wait for the cloud on this node's disk.", 1024)
     given = parser.parse_args(words)
 
-    from heliograph.bus.errors import shorten
-    from heliograph.bus.names import LABEL_RULE, is_label
-    from heliograph.bus.world import World
     from heliograph.cli.output import say
+    from heliograph.core.errors import shorten
+    from heliograph.core.names import LABEL_RULE, is_label
+    from heliograph.core.world import World
     from heliograph.edge_agent.agent import Agent, AgentConfig
     from heliograph.edge_agent.reconcile import CodeRoot
     from heliograph.edge_agent.supervisor import Limits
@@ -70,8 +70,8 @@ def agent(words: Sequence[str]) -> int:
 def coordinator(words: Sequence[str]) -> int:
     import platform
 
-    from heliograph.bus.errors import shorten
-    from heliograph.bus.names import LABEL_RULE, is_label
+    from heliograph.core.errors import shorten
+    from heliograph.core.names import LABEL_RULE, is_label
 
     parser = _Parser("coordinator")
     host = platform.node().partition(".")[0].lower()[:50]
@@ -87,9 +87,9 @@ def coordinator(words: Sequence[str]) -> int:
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
 
-    from heliograph.bus.world import World
     from heliograph.cli.output import say
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
+    from heliograph.core.world import World
     from heliograph.server import MQTT, NATS, Server, check_url
 
     doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()

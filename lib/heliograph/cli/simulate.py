@@ -13,10 +13,10 @@ from heliograph.cli.usage import misused
 
 if TYPE_CHECKING:
     from heliograph.cli.output import Ticker
+    from heliograph.simulations.scenario.director import Run
     from heliograph.simulations.scenario.expectations import Checked
     from heliograph.simulations.scenario.outcome import Outcome
     from heliograph.simulations.scenario.play import Progress
-    from heliograph.simulations.scenario.run import Run
 
 MISSED = 1
 """Exit code where an expectation does not hold."""
@@ -49,7 +49,7 @@ def simulate(
     from heliograph.cli.output import Ticker
     from heliograph.simulations.scenario import play
     from heliograph.simulations.scenario.expectations import checked
-    from heliograph.simulations.scenario.reading import find, read_scenario
+    from heliograph.simulations.scenario.scenario_files import find, read_scenario
 
     found = read_scenario(find(scenario))
     _need_numpy()
@@ -65,7 +65,7 @@ def simulate(
     ticker(f"{found.name}, seed {wish.seed}:")  # in the place of the progress
     _show(outcome, expected)
     if report is not None:
-        from heliograph.simulations.scenario.report import page
+        from heliograph.simulations.scenario.scenario_page import page
 
         title = f"{found.name}, seed {wish.seed}"
         report.write_text(page(title, found.description, outcome, expected), encoding="utf-8")
@@ -81,7 +81,7 @@ def simulate(
 def _list() -> int:
     from heliograph.cli.output import show_table
     from heliograph.simulations.scenario.quantities import told
-    from heliograph.simulations.scenario.reading import read_scenario, shipped
+    from heliograph.simulations.scenario.scenario_files import read_scenario, shipped
 
     rows: list[list[str | list[str]]] = []
     for name, file in shipped().items():
@@ -95,7 +95,7 @@ def _show(outcome: Outcome, expected: list[Checked]) -> None:
     import shutil
 
     from heliograph.cli.output import paint, printable
-    from heliograph.simulations.scenario.terminal import summary
+    from heliograph.simulations.scenario.outcome_text import summary
 
     width = max(NARROWEST, shutil.get_terminal_size().columns)
     for line in summary(outcome, expected, width, plotted=sys.stdout.isatty()):
@@ -125,7 +125,7 @@ def _progress(ticker: Ticker) -> Progress:
 def _need_numpy() -> None:
     import importlib.util
 
-    from heliograph.bus.errors import HeliographError
+    from heliograph.core.errors import HeliographError
 
     if importlib.util.find_spec("numpy") is None:
         raise HeliographError("simulations need NumPy: pip install 'heliograph[train]'")

@@ -25,11 +25,11 @@ def topics(
     if asyncapi:
         import json
 
-        from heliograph.bus import render
+        from heliograph.bus.contract import render
 
         text = json.dumps(render.asyncapi(), indent=2, ensure_ascii=False) + "\n"
     elif markdown:
-        from heliograph.bus.render import topics_markdown
+        from heliograph.bus.contract.render import topics_markdown
 
         text = topics_markdown()
     elif sys.stdout.isatty():
@@ -46,7 +46,7 @@ def _for_people(width: int) -> str:
     """Each topic with its roles on one line, and below it what it is for."""
     from textwrap import TextWrapper
 
-    from heliograph.bus.topics import DEFAULT_ROOT, TOPICS
+    from heliograph.bus.contract.topics import DEFAULT_ROOT, TOPICS
     from heliograph.cli.output import paint
 
     first = max(len(topic.pattern) for topic in TOPICS) + 2
@@ -68,7 +68,7 @@ def _for_people(width: int) -> str:
 
 def _show_table() -> None:
     """One topic a line, for programs."""
-    from heliograph.bus.topics import TOPICS
+    from heliograph.bus.contract.topics import TOPICS
     from heliograph.cli.output import show_table
 
     columns = ["TOPIC", "DELIVERY", "FROM", "TO", "PAYLOAD", "BRIDGED", "MAX", "STREAM", "WHAT"]

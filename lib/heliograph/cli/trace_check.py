@@ -8,14 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heliograph.bus import topics
-from heliograph.bus.errors import HeliographError, Refused
+from heliograph.bus.contract import topics
 from heliograph.cli.output import paint, printable, say, show_table
 from heliograph.cli.usage import misused
+from heliograph.core.errors import HeliographError, Refused
 
 if TYPE_CHECKING:
     from heliograph.simulations.check.compare import Difference
-    from heliograph.simulations.check.run import Run
+    from heliograph.simulations.check.findings import Run
 
 _SHOWN = 50
 """Differences that are told one by one."""
@@ -25,7 +25,7 @@ _OPTIONS = {"unknown-component": "--component", "unknown-edge": "--edge", "unkno
 def check(path: Path, component: str, edge: str | None, job: str) -> int:
     if importlib.util.find_spec("numpy") is None:
         raise HeliographError("a check needs NumPy: pip install 'heliograph[train]'")
-    from heliograph.simulations.check import run
+    from heliograph.simulations.check import component_check as run
 
     try:
         found = run.check(path, component, edge, job)

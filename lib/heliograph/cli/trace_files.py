@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.topics import DEFAULT_ROOT
+from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.traces import layout, lines
 from heliograph.bus.traces.patterns import check_pattern, wanted_by
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.schedule import Span, first_live
 from heliograph.bus.traces.writing import TraceWriter
-from heliograph.bus.world import rfc3339
 from heliograph.cli.output import printable, say, show_table
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.world import rfc3339
 
 _SAID = 5
 """Problems that are told one by one; ``info`` tells all."""

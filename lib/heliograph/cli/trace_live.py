@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import HeliographError, Refused, Unreachable
-from heliograph.bus.keep import end
-from heliograph.bus.nats import NatsBus, safe_url
+from heliograph.bus.nats.bus import NatsBus, safe_url
 from heliograph.bus.traces.again import Names
 from heliograph.bus.traces.blob_taking import BlobTaker
 from heliograph.bus.traces.patterns import check_pattern
@@ -25,10 +23,12 @@ from heliograph.bus.traces.replaying import Replayer, Told
 from heliograph.bus.traces.schedule import Choice, Span, first_live
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World
 from heliograph.cli.output import printable, say
 from heliograph.cli.trace_files import unreadable
 from heliograph.cli.usage import misused
+from heliograph.core.errors import HeliographError, Refused, Unreachable
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
 from heliograph.server import check_url, locate
 
 CONNECT_TIMEOUT = 5.0
@@ -89,7 +89,7 @@ async def _record(url: str, wish: Recording) -> int:
                 try:
                     outcome = await recorder.run()
                 finally:
-                    await end(told)
+                    await cancel_and_wait(told)
             writer.note(_noted(outcome, world))
     size = wish.out.stat().st_size
     say(f"{wish.out}: {outcome.messages} messages, {len(writer.attached)} blobs, {size:,} bytes; "

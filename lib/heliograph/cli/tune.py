@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heliograph.bus.errors import HeliographError, Refused
-from heliograph.bus.resources.joint_inference_service import HardSampleRule
+from heliograph.bus.contract.resources.joint_inference_service import HardSampleRule
 from heliograph.cli.output import say
+from heliograph.core.errors import HeliographError, Refused
 
 if TYPE_CHECKING:
     from heliograph.client import AsyncClient
-    from heliograph.tuning import LabelledSet, Tuned
+    from heliograph.inference.tuning import LabelledSet, Tuned
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ _SAID = ("apiVersion", "kind", "metadata", "spec")
 
 def _labelled(file: Path) -> LabelledSet:
     try:
-        from heliograph.tuning import read_labelled
+        from heliograph.inference.tuning import read_labelled
     except ModuleNotFoundError as missing:
         if missing.name != "numpy":
             raise
@@ -73,8 +73,8 @@ def _labelled(file: Path) -> LabelledSet:
 
 def _tuned(data: LabelledSet, before: HardSampleRule, wish: Wish) -> Tuned:
     """Where the rule takes no probabilities there is nothing to calibrate: the temperature stays."""
-    from heliograph.tuning import tune
-    from heliograph.tuning.tune import PROBABILISTIC
+    from heliograph.inference.tuning import tune
+    from heliograph.inference.tuning.tune import PROBABILISTIC
 
     name = wish.rule or before.name
     try:
@@ -92,7 +92,7 @@ def _tuned(data: LabelledSet, before: HardSampleRule, wish: Wish) -> Tuned:
 
 def _rule(before: HardSampleRule, tuned: Tuned) -> HardSampleRule:
     """With the parameters that were there or were found; the others keep to the rule's defaults."""
-    from heliograph.hard_samples import checked
+    from heliograph.inference.hard_samples import checked
 
     name = tuned.curve.rule
     named = {tuned.curve.parameter, *(_parameters(before) if name == before.name else ())}
@@ -103,7 +103,7 @@ def _rule(before: HardSampleRule, tuned: Tuned) -> HardSampleRule:
 
 
 def _show(service: str, tuned: Tuned, wish: Wish) -> None:
-    from heliograph.tuning import page, plot
+    from heliograph.inference.tuning import page, plot
 
     curve, found = tuned.curve, tuned.calibration
     shown = tuned.choice if tuned.choice.reached else None
@@ -138,7 +138,7 @@ def _parameters(rule: HardSampleRule) -> dict[str, Any]:
 
 def _settings(rule: HardSampleRule) -> dict[str, str]:
     """All that a rule is set to, its defaults among it, as people read it."""
-    from heliograph.hard_samples import checked
+    from heliograph.inference.hard_samples import checked
 
     values = {**checked(rule.name, _parameters(rule)), "temperature": rule.temperature}
     shown = {key: f"{value:.6g}" if isinstance(value, float) else str(value) for key, value in values.items()}

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from heliograph.bus.errors import HeliographError
-from heliograph.bus.world import World
 from heliograph.cli.output import paint, say
 from heliograph.client import AsyncClient
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import World
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.demo import digits
+from heliograph.local.follow_job import wait_for_offers
 from heliograph.server import cluster_file
-from heliograph.simulations.cluster import LocalCluster
-from heliograph.simulations.demo import digits
-from heliograph.simulations.job import wait_for_offers
 
 EXAMPLE = Path("examples/federated-task.json")
 

@@ -13,7 +13,7 @@ EXIT_CODE = 2
 
 def misused(where: str, *, expected: str, got: object) -> typer.BadParameter:
     """An argument or option that is wrong, as an error to raise."""
-    from heliograph.bus.errors import shorten
+    from heliograph.core.errors import shorten
 
     return typer.BadParameter(f"expected {expected}, got {shorten(got)}", param_hint=where)
 

@@ -22,8 +22,8 @@ _PROGRESS: dict[str, Callable[[str], Progress]] = {"jobs": JobProgress, "service
 async def watch_resource(client: AsyncClient, plural: str, name: str, tell: Callable[[str], None]) -> int:
     """Tells what happens to a job or service until it has ended; returns the exit code. Outlives a coordinator that
     restarts."""
-    from heliograph.bus.errors import Refused, Unreachable
-    from heliograph.bus.world import World
+    from heliograph.core.errors import Refused, Unreachable
+    from heliograph.core.world import World
 
     progress = _PROGRESS[plural](name)
     world = World()

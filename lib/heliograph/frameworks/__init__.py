@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from heliograph.bus.errors import Refused
+from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from heliograph.bus.errors import Refused
+from heliograph.core.errors import Refused
 
 Array = np.ndarray[Any, Any]
 

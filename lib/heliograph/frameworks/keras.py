@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from heliograph.bus.errors import Refused
+from heliograph.core.errors import Refused
 from heliograph.frameworks.arrays import Array, check
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heliograph import session
-from heliograph.bus.errors import Refused
-from heliograph.bus.names import require_label
-from heliograph.bus.world import World
+from heliograph.core.errors import Refused
+from heliograph.core.names import require_label
+from heliograph.core.world import World
 from heliograph.inference.counts import Counts
 from heliograph.inference.inputs import array_in
 from heliograph.inference.scoring import best, scorer_for

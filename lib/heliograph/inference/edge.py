@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from heliograph import session
-from heliograph.bus.errors import HeliographError, Refused, Unreachable
-from heliograph.bus.names import require_label
-from heliograph.bus.payloads import InferenceSpec
-from heliograph.bus.resources.base import Scalar
-from heliograph.bus.topics import DEFAULT_ROOT
-from heliograph.bus.world import World
+from heliograph.bus.contract.payloads import InferenceSpec
+from heliograph.bus.contract.resources.base import Scalar
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.core.errors import HeliographError, Refused, Unreachable
+from heliograph.core.names import require_label
+from heliograph.core.world import World
 from heliograph.inference.background import LoopThread
 from heliograph.inference.inputs import array_in
 from heliograph.inference.scoring import best, scorer_for
@@ -200,7 +200,7 @@ class JointInference:
         return await self._offloader.ask(body, seconds)
 
     async def _ask_here(self, body: bytes, seconds: float) -> dict[str, Any]:
-        from heliograph.bus.event import parse
+        from heliograph.bus.contract.event import parse
         from heliograph.inference.inputs import request_in
 
         assert self._cloud is not None

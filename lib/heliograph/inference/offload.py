@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-from heliograph.bus.errors import HeliographError, Refused, Unreachable
-from heliograph.bus.event import parse
-from heliograph.bus.topics import ANSWER, OFFLOAD
+from heliograph.bus.contract.event import parse
+from heliograph.bus.contract.topics import ANSWER, OFFLOAD
 from heliograph.bus.transport import Bus, Message
+from heliograph.core.errors import HeliographError, Refused, Unreachable
 
 
 class Offloader:

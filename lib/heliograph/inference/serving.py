@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from heliograph.bus.errors import HeliographError, Refused, told
-from heliograph.bus.payloads import InferenceSpec
-from heliograph.bus.world import World
+from heliograph.bus.contract.payloads import InferenceSpec
+from heliograph.core.errors import HeliographError, Refused, error_body
+from heliograph.core.world import World
 from heliograph.frameworks import adapter_for
 from heliograph.inference.counts import Counts
 from heliograph.inference.inputs import pack, plain, request_in
@@ -265,4 +265,4 @@ def _encoded(asked: Asked, tree: Mapping[str, Any]) -> bytes:
 
 
 def _error_body(asked: Asked, error: HeliographError) -> bytes:
-    return _encoded(asked, {"error": told(error)})
+    return _encoded(asked, {"error": error_body(error)})

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from heliograph.bus.errors import HeliographError, Refused, Unreachable
-from heliograph.bus.payloads import InferenceSpec
-from heliograph.calibration import calibrated
-from heliograph.hard_samples import choose
+from heliograph.bus.contract.payloads import InferenceSpec
+from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.inference.breaker import Breaker
 from heliograph.inference.budget import Budget
+from heliograph.inference.calibration import calibrated
 from heliograph.inference.counts import Counts
+from heliograph.inference.hard_samples import choose
 from heliograph.inference.inputs import pack_request
 from heliograph.inference.offload import is_overload
 from heliograph.inference.scoring import best, scorer_for

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from heliograph.simulations.check.run import Component, Run
+    from heliograph.simulations.check.component_check import Component
+    from heliograph.simulations.check.findings import Run
 
 __all__ = ["TraceUnderTest", "trace"]
 
@@ -35,14 +36,14 @@ class TraceUnderTest:
         Returns what it published beside what was recorded; ``run.published == run.recorded`` where nothing differs,
         and ``run.equal`` where it was given all its inputs, too. Raises Refused where the trace holds none of them.
         """
-        from heliograph.bus.world import World
+        from heliograph.core.world import World
 
         found: Run = await World().in_thread(self.replay_sync, component, edge, job)
         return found
 
     def replay_sync(self, component: Component, edge: str | None = None, job: str = "") -> Run:
         """The same where no event loop runs."""
-        from heliograph.simulations.check.run import check
+        from heliograph.simulations.check.component_check import check
 
         return check(self.path, component, edge, job)
 

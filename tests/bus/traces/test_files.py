@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.event import Event, encode
-from heliograph.bus.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED, headers_of
-from heliograph.bus.topics import TOPICS
+from heliograph.bus.contract.event import Event, encode
+from heliograph.bus.contract.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED, headers_of
+from heliograph.bus.contract.topics import TOPICS
 from heliograph.bus.traces import layout, lines
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.schema import topic_schema, wrapped_schema
 from heliograph.bus.traces.writing import TraceWriter, part_of
+from heliograph.core.errors import Refused
 
 SECOND = 1_000_000_000
 BLOB = b"weights" * 1000

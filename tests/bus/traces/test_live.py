@@ -12,13 +12,11 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.broker import Broker
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import Refused
-from heliograph.bus.event import Event, decode, encode
-from heliograph.bus.lanes import LANE, NUMBER, REPLAYED, headers_of
-from heliograph.bus.nats import NatsBus
-from heliograph.bus.resources.base import WeightsRef
+from heliograph.bus.contract.event import Event, decode, encode
+from heliograph.bus.contract.lanes import LANE, NUMBER, REPLAYED, headers_of
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.traces import recording
 from heliograph.bus.traces.again import Names
 from heliograph.bus.traces.blob_taking import BlobTaker
@@ -29,7 +27,9 @@ from heliograph.bus.traces.replaying import Replayer, Told
 from heliograph.bus.traces.schedule import Choice, Span, first_live
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.bus.transport import Bus, Message
-from heliograph.bus.world import World
+from heliograph.core.errors import Refused
+from heliograph.core.world import World
+from heliograph.local.nats_server import Broker
 
 METER = "event/telemetry/edge-1/meter"
 SECOND = 1_000_000_000

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.names import matches
 from heliograph.bus.traces.again import Names
 from heliograph.bus.traces.event_time import event_time, nanoseconds
 from heliograph.bus.traces.patterns import apart, both, check_pattern
+from heliograph.core.errors import Refused
+from heliograph.core.names import matches
 
 ADDRESSES = ["/".join(words) for length in (1, 2, 3, 4) for words in product("ab", repeat=length)]
 words = st.lists(st.sampled_from(["a", "b", "+"]), max_size=3)

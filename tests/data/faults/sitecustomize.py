@@ -52,13 +52,13 @@ def hurry(lease):
 
 
 PATCHES = {
-    "heliograph.bus.nats_kv": lambda module: between(
+    "heliograph.bus.nats.key_value": lambda module: between(
         module, "NatsKeyValue", "put", lambda self, key, *_: f"put-{self._stream[3:]}.{key.rpartition('.')[2]}"
     ),
-    "heliograph.bus.nats": lambda module: between(
+    "heliograph.bus.nats.bus": lambda module: between(
         module, "NatsBus", "publish", lambda _, topic, *__: "publish-" + "".join(topic.split("/")[1:2])
     ),
-    "heliograph.coordinator.lease": hurry,
+    "heliograph.coordinator.leadership": hurry,
 }
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.event import parse
+from heliograph.bus.contract.event import parse
+from heliograph.core.errors import Refused
 from heliograph.inference.inputs import DTYPES, array_in, as_tree, pack, pack_request, request_in
 
 TOPIC = "inference/digits/request"

@@ -10,7 +10,7 @@ import pytest
 
 from heliograph import JointInference
 from heliograph.bus.connect import connect
-from heliograph.bus.errors import Refused, Unreachable
+from heliograph.core.errors import Refused, Unreachable
 
 SURE, UNSURE, DEEP = np.array([0.1, 0.9]), np.array([0.5, 0.5]), np.array([0.8, 0.2])
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from heliograph import BigModel, JointInference, session
-from heliograph.bus.event import parse
-from heliograph.bus.payloads import InferenceSpec
+from heliograph.bus.contract.event import parse
+from heliograph.bus.contract.payloads import InferenceSpec
 from heliograph.bus.transport import Message
-from heliograph.bus.world import World
+from heliograph.core.world import World
 from heliograph.inference.inputs import pack_request
 from heliograph.inference.serving import MOST_WAITING, Asked, NewModel, Serving
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.event import Event, decode, encode
+from heliograph.bus.contract.event import Event, decode, encode
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus import topics
+from heliograph.bus.contract import topics
 from heliograph.simulations.check.align import align
 from heliograph.simulations.check.compare import Said, compare, field_differences
 from heliograph.simulations.check.normal import normal

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.payloads import Aggregation
-from heliograph.coordinator import federated
+from heliograph.bus.contract.payloads import Aggregation
+from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.edge_agent import agent as edge_agent
 from heliograph.testing import TraceUnderTest
-from heliograph.workers import aggregate
+from heliograph.workers.aggregation import worker as aggregate
 
 Trace = Callable[[str], TraceUnderTest]
 Edited = Callable[..., TraceUnderTest]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.permissions import upload_bucket
+from heliograph.bus.contract.permissions import upload_bucket
+from heliograph.core.errors import Refused
 from heliograph.testing import TraceUnderTest
 
 Trace = Callable[[str], TraceUnderTest]

@@ -7,9 +7,9 @@ import struct
 import sys
 from pathlib import Path
 
-from heliograph.bus.world import World
+from heliograph.core.world import World
 from heliograph.simulations.faults import chaos
-from heliograph.simulations.faults.plan import Fault
+from heliograph.simulations.faults.fault_plan import Fault
 from heliograph.simulations.faults.skewed import Clock
 
 FAULTS = (
@@ -45,7 +45,7 @@ async def test_a_process_is_given_a_wrong_clock_and_a_right_one_again(tmp_path: 
         "import runpy, sys, time; from heliograph.simulations.faults import skewed; from pathlib import Path\n"
         "right, file = time.time(), Path(sys.argv[1])\n"
         "def run_module(name, run_name):\n"
-        "    from heliograph.bus.world import World\n"
+        "    from heliograph.core.world import World\n"
         "    print(name, sys.argv[1:], round(World().now() - right, -2)); skewed.Clock(file).offset = 0.0\n"
         "    print(round(World().now() - right, -2))\n"
         "runpy.run_module = run_module\n"

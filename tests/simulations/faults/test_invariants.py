@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliograph.bus.event import Event
-from heliograph.bus.lanes import headers_of
-from heliograph.bus.payloads import Aggregation, ModelUpdate
-from heliograph.bus.resources.base import WeightsRef
-from heliograph.bus.tensors import dumps, origin
-from heliograph.simulations.faults.device import Life, reading
+from heliograph.bus.contract.event import Event
+from heliograph.bus.contract.lanes import headers_of
+from heliograph.bus.contract.payloads import Aggregation, ModelUpdate
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_file import dumps, origin
+from heliograph.simulations.faults.deterministic_training import Array, initial, trained
 from heliograph.simulations.faults.evidence import Arrival, Evidence
 from heliograph.simulations.faults.invariants import check, pass_over_repeats
+from heliograph.simulations.faults.keeping_device import Life, reading
 from heliograph.simulations.faults.recount import arrays_of
-from heliograph.simulations.faults.training import Array, initial, trained
+from heliograph.workers.aggregation.blocks import Input, aggregate
 from heliograph.workers.algorithms import choose
-from heliograph.workers.blocks import Input, aggregate
 
 EDGES = ("edge-1", "edge-2", "edge-3")
 FIRST, SECOND = "edge-1/meter/a", "edge-1/meter/b"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.world import World
+from heliograph.core.world import World
 from heliograph.simulations.faults import __main__ as command
 from heliograph.simulations.faults.chaos import Outcome
 from heliograph.simulations.faults.driver import Timeline
 from heliograph.simulations.faults.evidence import Evidence
+from heliograph.simulations.faults.fault_plan import Fault
 from heliograph.simulations.faults.invariants import Violation
-from heliograph.simulations.faults.plan import Fault
 
 Ended = Callable[..., tuple[int, str, Path]]
 

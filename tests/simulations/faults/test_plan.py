@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.simulations.faults.plan import KINDS, Fault, part_of, plan
+from heliograph.simulations.faults.fault_plan import KINDS, Fault, part_of, plan
 
 EDGES = ("edge-1", "edge-2", "edge-3")
 seeds = st.integers(0, 2**32)

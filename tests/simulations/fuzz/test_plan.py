@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.bus.errors import HeliographError
+from heliograph.core.errors import HeliographError
 from heliograph.simulations.fuzz import failure
 from heliograph.simulations.fuzz.draw import LASTS, draw
 from heliograph.simulations.fuzz.plan import Edge, Fault, Job, Plan

@@ -14,7 +14,7 @@ from heliograph.simulations.fuzz import __main__ as command
 from heliograph.simulations.fuzz import failure
 from heliograph.simulations.fuzz.draw import draw
 from heliograph.simulations.fuzz.plan import Edge, Fault, Job, Plan
-from heliograph.simulations.fuzz.run import play
+from heliograph.simulations.fuzz.played_plan import play
 
 PLANS = sorted((Path(__file__).parent / "plans").glob("*.json"))
 
@@ -60,7 +60,7 @@ def test_what_never_settles_is_told_shrunk_and_written_down(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("heliograph.simulations.virtual.network.Link.mend", lambda link: None)
-    monkeypatch.setattr("heliograph.simulations.fuzz.run.SETTLE", 20.0)
+    monkeypatch.setattr("heliograph.simulations.fuzz.played_plan.SETTLE", 20.0)
     monkeypatch.setattr(command, "draw", lambda seed: NEVER)
     assert command.main(["--seed", "never", "--out", str(tmp_path)]) == 1
     said = capsys.readouterr().out

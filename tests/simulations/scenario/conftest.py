@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.event import Event, encode
+from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.traces.recorded import Recorded
 
 SECOND = 1_000_000_000

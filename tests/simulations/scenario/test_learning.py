@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliograph.bus.errors import Refused
-from heliograph.bus.payloads import ModelUpdate
-from heliograph.bus.tensors import TensorFile, dumps
+from heliograph.bus.contract.payloads import ModelUpdate
+from heliograph.bus.contract.weights_file import TensorFile, dumps
+from heliograph.core.errors import Refused
 from heliograph.simulations.scenario.document import Data
 from heliograph.simulations.scenario.learning import Learning
 from heliograph.simulations.scenario.samples import Samples
-from heliograph.workers.checks import check_claims, check_weights
+from heliograph.workers.aggregation.checks import check_claims, check_weights
 
 EDGES = [f"edge-{number + 1}" for number in range(8)]
 SMALL = {"hidden": 16, "learning_rate": 0.1, "local_epochs": 2, "min_node_number": 1}

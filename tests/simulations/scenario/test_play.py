@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.errors import Refused
 from heliograph.bus.traces.recorded import Recorded
-from heliograph.bus.world import World
+from heliograph.core.errors import Refused
+from heliograph.core.world import World
 from heliograph.simulations.scenario import play, real
 from heliograph.simulations.scenario.document import Scenario
 from heliograph.simulations.scenario.observer import Observer
 from heliograph.simulations.scenario.outcome import Outcome
-from heliograph.simulations.scenario.reading import parse_scenario
+from heliograph.simulations.scenario.scenario_files import parse_scenario
 from heliograph.simulations.scenario.timeline import edges_of
 
 

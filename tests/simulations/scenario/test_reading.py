@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.bus.errors import HeliographError, Refused
+from heliograph.core.errors import HeliographError, Refused
 from heliograph.simulations.scenario import fields
 from heliograph.simulations.scenario.document import Scenario
 from heliograph.simulations.scenario.quantities import seconds, told
-from heliograph.simulations.scenario.reading import find, parse_scenario, read_scenario, shipped
+from heliograph.simulations.scenario.scenario_files import find, parse_scenario, read_scenario, shipped
 
 SMALL = """\
 name: small

@@ -12,8 +12,8 @@ import pytest
 from heliograph.simulations.scenario.document import Expectation
 from heliograph.simulations.scenario.expectations import checked
 from heliograph.simulations.scenario.observer import outcome_of
-from heliograph.simulations.scenario.report import page, size
-from heliograph.simulations.scenario.terminal import summary
+from heliograph.simulations.scenario.outcome_text import summary
+from heliograph.simulations.scenario.scenario_page import page, size
 
 EXPECTED = [Expectation(field="jobs.digits.accuracy", minimum=0.9), Expectation(field="edges.lost", equals=1)]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.simulations.scenario.document import Scenario
-from heliograph.simulations.scenario.reading import find, parse_scenario, read_scenario
+from heliograph.simulations.scenario.scenario_files import find, parse_scenario, read_scenario
 from heliograph.simulations.scenario.timeline import Change, edges_of, timeline
 
 SPANS = st.tuples(st.integers(0, 900), st.integers(1, 400))

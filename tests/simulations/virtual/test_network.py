@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from heliograph.bus.errors import Unreachable
-from heliograph.bus.hub import Hub
-from heliograph.bus.topics import DEFAULT_ROOT, TELEMETRY
+from heliograph.bus.contract.topics import DEFAULT_ROOT, TELEMETRY
+from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import Bus
-from heliograph.bus.world import World, seeded
+from heliograph.core.errors import Unreachable
+from heliograph.core.world import World, seeded
 from heliograph.simulations.virtual.loop import Process, VirtualLoop, run
 from heliograph.simulations.virtual.network import BACK_AFTER, NOTICED_AFTER, Link, LinkedBus
 

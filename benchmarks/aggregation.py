@@ -1,0 +1,44 @@
+"""Aggregation alone: 16 updates of 25 million float32 read, checked by nobody, summed, hashed and written; and, in the
+same run, copying 1 GB in memory, which is what it is compared with."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.declaration import Samples
+from heliograph.bus.contract import weights_file as tensors
+from heliograph.workers.aggregation.blocks import Input, aggregate
+from heliograph.workers.algorithms import choose
+
+UPDATES = 16
+ELEMENTS = 25_000_000
+
+
+def run(laps: int = 5) -> Samples:
+    """Seconds of each lap: ``aggregate``, and ``copy`` of 1 GB; ``ratio``: of aggregation to copying as much."""
+    _, combine = choose("FedAvg", {})
+    result: dict[str, list[float]] = {"aggregate": [], "copy": []}
+    with tempfile.TemporaryDirectory(prefix="heliograph-sum-") as name:
+        directory = Path(name)
+        inputs = {}
+        for number in range(UPDATES):
+            array = np.random.default_rng(number).random(ELEMENTS, dtype=np.float32)
+            ref = tensors.write({"w": array}, directory)
+            inputs[f"edge-{number}"] = Input(directory / ref.digest, 10.0 + number)
+        source = np.ones(125_000_000, np.float64)
+        target = np.zeros_like(source)
+        for _ in range(laps):
+            began = time.perf_counter()
+            np.copyto(target, source)
+            result["copy"].append(time.perf_counter() - began)
+            began = time.perf_counter()
+            aggregate(inputs, combine, directory / "out")
+            result["aggregate"].append(time.perf_counter() - began)
+    gigabytes = 4 * UPDATES * ELEMENTS / 1e9
+    pairs = zip(result["aggregate"], result["copy"], strict=True)
+    return {**result, "ratio": [whole / (gigabytes * copy) for whole, copy in pairs]}
+

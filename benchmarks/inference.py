@@ -1,0 +1,139 @@
+"""Joint inference with models that do nothing: what the way costs, over the processes that ship."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from benchmarks.declaration import Samples
+from heliograph import JointInference
+from heliograph.client import AsyncClient
+from heliograph.inference.inputs import as_tree, pack
+from heliograph.local.cluster import LocalCluster
+
+SERVICE = "nothing"
+EDGE_SCRIPT = """
+import numpy as np
+from heliograph import JointInference
+SURE, UNSURE = np.array([0.9, 0.1]), np.array([0.5, 0.5])
+JointInference("nothing", edge=lambda batch: [UNSURE if x.flat[0] else SURE for x in batch]).serve()
+"""
+CLOUD_SCRIPT = """
+import numpy as np
+from heliograph import BigModel
+ROW = np.array([0.1, 0.9])
+BigModel("nothing", lambda batch: [ROW] * len(batch)).serve()
+"""
+CALLS = 1000
+RATED = 4000
+UNDER_WAY = 64
+REPLY = "heliograph/reply/device/1"
+
+
+def calls() -> Samples:
+    """Milliseconds of each call (``application``, ``device, edge``, ``device, offloaded``, ``frame``), answers a second
+    (``rate, edge``, ``rate, offloaded``), and MB of an offloaded frame (``frame bytes``)."""
+    return asyncio.run(_calls())
+
+
+async def _calls() -> Samples:
+    with tempfile.TemporaryDirectory(prefix="heliograph-inference-") as directory:
+        code = Path(directory) / "code"
+        code.mkdir()
+        (code / "edge.py").write_text(EDGE_SCRIPT)
+        (code / "cloud.py").write_text(CLOUD_SCRIPT)
+        async with (
+            LocalCluster(Path(directory) / "cluster", ["edge-1"], code=(code,)) as cluster,
+            AsyncClient(cluster.server) as client,
+        ):
+            await _serve(client)
+            broker = cluster.nodes["edge-1"].broker
+            assert broker is not None
+            node = broker.url(scheme="mqtt")
+            in_thread = asyncio.get_running_loop().run_in_executor
+            found: dict[str, list[float]] = await in_thread(None, _application, node)
+            for name, value in (("edge", 0), ("offloaded", 1)):
+                found |= await in_thread(None, _device, node, name, value)
+    return found
+
+
+async def _serve(client: AsyncClient) -> None:
+    for name in ("shallow", "deep"):
+        await client.models.create({"kind": "Model", "metadata": {"name": name}})
+    spec = {
+        "edgeWorker": {"model": {"name": "shallow"}, "scriptBootFile": "edge.py"},
+        "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"},
+        "deadlineSeconds": 2,
+    }
+    await client.resources("services").create(
+        {"kind": "JointInferenceService", "metadata": {"name": SERVICE}, "spec": spec}
+    )
+
+
+def _application(node: str) -> dict[str, list[float]]:
+    unsure = np.array([0.5, 0.5])
+    small, frame = np.ones((32, 32, 3), np.float32), np.zeros((1080, 1920, 3), np.uint8)
+    with JointInference(SERVICE, edge=lambda batch: [unsure] * len(batch), node=node) as service:
+        began = time.monotonic()
+        while service.infer(small, deadline=1).by != "cloud":  # until its workers are there
+            assert time.monotonic() - began < 30, "the service did not start"
+            time.sleep(0.05)
+        degraded = service.counts.degraded
+        laps = {"application": _laps(lambda: service.infer(small), CALLS)}
+        before = service.counts.bytes_offloaded
+        laps["frame"] = _laps(lambda: service.infer(frame, deadline=5), 20)
+        laps["frame bytes"] = [(service.counts.bytes_offloaded - before) / 20 / 1e6]
+        assert service.counts.degraded == degraded, "the cloud did not answer all"
+    return laps
+
+
+def _laps(call: Any, count: int) -> list[float]:
+    found = []
+    for _ in range(count):
+        began = time.perf_counter()
+        call()
+        found.append(1000 * (time.perf_counter() - began))
+    return found
+
+
+def _device(node: str, name: str, value: int) -> dict[str, list[float]]:
+    """A device that asks one by one, and then as fast as answers come."""
+    host, _, port = node.rpartition("/")[2].rpartition(":")
+    body = pack({"input": as_tree(np.full((32, 32, 3), value, np.float32)), "deadline": 2.0, "reply_to": REPLY})
+    room, ready = threading.Semaphore(0), threading.Event()
+    client: Any = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.on_socket_open = lambda _, __, opened: opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.on_connect = lambda *_: client.subscribe(REPLY)
+    client.on_subscribe = lambda *_: ready.set()
+    client.on_message = lambda *_: room.release()
+    client.connect(host, int(port))
+    client.loop_start()
+    ready.wait(10)
+
+    def ask() -> None:
+        client.publish(f"heliograph/inference/{SERVICE}/request", body)
+        assert room.acquire(timeout=5), "no answer"
+
+    laps = _laps(ask, CALLS)
+    for _ in range(UNDER_WAY):
+        room.release()
+    began = time.perf_counter()
+    for _ in range(RATED):
+        assert room.acquire(timeout=5), "no answer"
+        client.publish(f"heliograph/inference/{SERVICE}/request", body)
+    for _ in range(UNDER_WAY):
+        assert room.acquire(timeout=5), "no answer"
+    rate = RATED / (time.perf_counter() - began)
+    client.disconnect()
+    client.loop_stop()
+    return {f"device, {name}": laps, f"rate, {name}": [rate]}
+

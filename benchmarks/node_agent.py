@@ -1,0 +1,40 @@
+"""The other side of ``node.worker``: an agent's gateway and journal in a process of their own, DIRECTORY URL."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import uvloop
+
+from heliograph.bus.connect import connect
+from heliograph.bus.contract.payloads import Task
+from heliograph.bus.port import Port
+from heliograph.core.tasks import Background
+from heliograph.core.world import World
+from heliograph.edge_agent.gateway import Gateway
+from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.supervisor import Limits, Supervisor, Worker
+
+EDGE = "edge-1"
+
+
+async def serve(directory: str, url: str) -> None:
+    """Takes what the worker sends and acknowledges it, until it is killed; prints a line when it listens."""
+    world, background = World(), Background(print)
+    journal = Journal(Path(directory) / "journal.db", EDGE, world)
+    supervisor = Supervisor(world, Path(directory), {}, Limits(), lambda: None, lambda name, level, line: None)
+    task = Task(worker="w", role="train", job="job", job_uid="uid", round=1)
+    supervisor.workers["w"] = Worker(task, bytes(32))
+    async with connect(url, world=world, name="agent") as bus:
+        gateway = Gateway(Port(bus, world, f"{EDGE}/agent/life"), EDGE, journal, supervisor, background,
+                          lambda topic, error: print(error, file=sys.stderr))  # fmt: skip
+        running = asyncio.create_task(gateway.run())
+        await gateway.listening.wait()
+        print("listening", flush=True)
+        await running
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(*sys.argv[1:]))

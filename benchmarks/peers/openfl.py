@@ -1,0 +1,100 @@
+"""OpenFL with a task runner for NumPy arrays: ``fx aggregator start``, and ``fx collaborator start`` for each
+participant, over gRPC without TLS. A collaborator that finds no task asks again after ten seconds."""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks.declaration import Samples
+from benchmarks.peers.environment import IDLE_AFTER, Environment, free_ports
+from benchmarks.processes import MemoryWatch, resident
+
+OPENFL = Environment("openfl", ("openfl==1.9", "numpy==2.2.6"))  # its reshape calls fail with newer NumPy
+WARM_UP = 1
+
+RUNNER = """
+import json, os, time
+import numpy as np
+from openfl.federated.task.runner import TaskRunner
+from openfl.utilities import TensorKey
+
+size, rounds, out = %d, %d, "%s"
+
+class NoOpTaskRunner(TaskRunner):
+    def __init__(self, data_loader, **kwargs):
+        super().__init__(data_loader=data_loader, **kwargs)
+        self.model, self.received, self.right = {"w": np.zeros(size // 4, np.float32)}, [], True
+
+    def echo(self, col_name, round_num, input_tensor_dict, **kwargs):
+        array = input_tensor_dict["w"]
+        self.received.append(time.perf_counter())
+        self.right = self.right and bool((array == len(self.received) - 1).all())
+        if col_name == "c1" and len(self.received) == rounds:
+            with open(out + ".new", "w") as file:
+                json.dump(self.received if self.right else "some update did not count", file)
+            os.rename(out + ".new", out)
+        self.model = {"w": np.asarray(array + 1, np.float32)}
+        return {TensorKey("w", col_name, round_num, False, ("trained",)): self.model["w"],
+                TensorKey("loss", col_name, round_num, True, ("metric",)): np.array(1.0)}, {}
+
+    def get_required_tensorkeys_for_function(self, func_name, **kwargs):
+        return [TensorKey("w", "GLOBAL", 0, False, ("model",))]
+
+    def get_tensor_dict(self, with_opt_vars=False):
+        return dict(self.model)
+
+    def set_tensor_dict(self, tensor_dict, with_opt_vars=False):
+        self.model = dict(tensor_dict)
+
+    def get_train_data_size(self):
+        return 10
+
+    get_valid_data_size = get_train_data_size
+
+    def nothing(self, *arguments, **kwargs):
+        pass
+
+    reset_opt_vars = initialize_globals = set_optimizer_treatment = load_native = save_native = nothing
+    initialize_tensorkeys_for_functions = nothing
+"""
+PLAN = {
+    r"rounds_to_train: \d+": "rounds_to_train: {rounds}",
+    r"agg_port: \d+": "agg_port: {port}",
+    r"use_tls: true": "use_tls: false",
+    r"require_client_auth: true": "require_client_auth: false",
+    r"use_delta_updates: true": "use_delta_updates: false",
+    # with it, a round wants the score of a validation, which is not asked for here
+    r"persist_checkpoint: true": "persist_checkpoint: false",
+    r"task_groups:\n(?s:.*?)\n  template": "task_groups:\n    - {{name: learning, percentage: 1.0, tasks: [train]}}\n"
+    "  template",
+}  # fmt: skip
+TASKS = "\ntasks:\n  train: {function: echo, kwargs: {metrics: [loss]}}\n"
+
+
+def workspace(edges: int, size: int, rounds: int, timeout: float = 540.0) -> Samples:
+    """A workspace of its template ``no-op``, its aggregator and collaborators. Raises RuntimeError where that fails.
+
+    A round lasts from the moment a participant gets one global model until it gets the next. A collaborator starts with
+    its first task: the memory of one is what it holds when it has done that and waits for the others.
+    """
+    place = OPENFL.place()
+    place.run(90, "fx", "workspace", "create", "--prefix", str(place.folder / "work"), "--template", "no-op")
+    place.folder /= "work"
+    asked = rounds + WARM_UP + 1
+    (place.folder / "src" / "task_runner.py").write_text(RUNNER % (size, asked, place.out))
+    plan = (place.folder / "plan" / "plan.yaml").read_text()
+    for pattern, words in PLAN.items():
+        plan = re.sub(pattern, words.format(rounds=asked, port=free_ports(1)[0]), plan)
+    (place.folder / "plan" / "plan.yaml").write_text(plan + TASKS)
+    names = [f"c{number + 1}" for number in range(edges)]
+    (place.folder / "plan" / "cols.yaml").write_text(f"collaborators: [{', '.join(names)}]\n")
+    (place.folder / "plan" / "data.yaml").write_text("".join(f"{name},{name}\n" for name in names))
+    place.run(90, "fx", "plan", "initialize", "-a", "127.0.0.1")
+    server = place.start("fx", "aggregator", "start")
+    with MemoryWatch([server.pid], "aggregator start") as watch:
+        first = place.start("fx", "collaborator", "start", "-n", names[0])
+        place.settle(3 * IDLE_AFTER)
+        idle = resident(first.pid)
+        for name in names[1:]:
+            place.start("fx", "collaborator", "start", "-n", name)
+        return place.samples(watch, rounds, idle, timeout, lambda: place.out.exists() or server.poll() is None)

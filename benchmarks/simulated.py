@@ -1,0 +1,53 @@
+"""Virtual time: what a run of many edges, and what a week, take; and what an edge costs in a round, however many there
+are."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+from heliograph.simulations.scenario.document import Scenario
+from heliograph.simulations.scenario.play import Wish, virtually
+from heliograph.simulations.scenario.scenario_files import find, read_scenario
+
+SAMPLED = 10
+"""One of so many edges takes part in a round of the curve."""
+
+
+def shipped(name: str) -> dict[str, list[float]]:
+    """A scenario that ships: ``seconds`` of the wall clock, ``MB`` of peak memory, ``lost`` updates."""
+    scenario = read_scenario(find(name))
+    began = time.perf_counter()
+    outcome = virtually(Wish(scenario, scenario.seed))
+    seconds = time.perf_counter() - began
+    left_out = sum(each.asked or 0 for job in outcome.jobs.values() for each in job.rounds) - sum(
+        each.counted for job in outcome.jobs.values() for each in job.rounds
+    )
+    return {"seconds": [seconds], "MB": [_peak()], "left out": [left_out]}
+
+
+def curve(edges: int, rounds: int = 10) -> dict[str, list[float]]:
+    """``ms``: of the wall clock for each edge that takes part in a round, a tenth of all edges; what the start took is
+    taken off by a run of one round less."""
+    whole, short = _timed(edges, rounds), _timed(edges, 1)
+    return {"ms": [1000 * (whole - short) / ((rounds - 1) * edges / SAMPLED)]}
+
+
+def _timed(edges: int, rounds: int) -> float:
+    scenario = Scenario.model_validate(
+        {
+            "name": "curve",
+            "edges": [{"number": edges, "speed": [0.5, 2]}],
+            "data": {"set": "synthetic", "partition": "iid", "samples": 32 * edges, "held_out": 100},
+            "links": {"latency": ["20ms", "100ms"], "bandwidth": "1 MB/s"},
+            "jobs": [{"name": "curve", "rounds": rounds, "participants": edges // SAMPLED, "deadline": "1m",
+                      "training": {"hidden": 340}}],
+        }
+    )
+    began = time.perf_counter()
+    virtually(Wish(scenario, 1))
+    return time.perf_counter() - began
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

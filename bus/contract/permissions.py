@@ -1,0 +1,110 @@
+"""Who may publish and subscribe where, generated from the topic registry. What is not named is forbidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from heliograph.bus.contract.topics import DEFAULT_ROOT, TOPICS, Role, Topic
+
+Place = Literal["cloud", "node"]
+_UPLOADS = "up-"
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """NATS subjects that a role may publish and subscribe."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    deny: tuple[str, ...] = ("$MQTT.>",)
+    """Never published: the broker's own MQTT subjects, which can forge retained messages. Subscribing cannot be
+    denied as well: the broker then refuses every QoS 1 subscription."""
+
+
+def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = "") -> Permissions:
+    """What a role may do on the cloud's broker or on a node's. An agent's are narrowed to its own ``edge``."""
+    root = root.replace("/", ".")
+    if role == "coordinator" or (role == "agent" and place == "node"):
+        return Permissions((">",), (">",))
+    params = {"edge": edge} if role == "agent" and edge else {}
+    carried = [topic for topic in TOPICS if _carries(topic, place)]
+    publish = [_subject(root, topic, params) for topic in carried if role in topic.publishers]
+    subscribe = [_subject(root, topic, params) for topic in carried if role in topic.subscribers]
+    if role == "anonymous" and place == "node":
+        publish = [subject for subject in publish if ".request." not in subject]
+    if role == "anonymous" and place == "cloud":
+        publish = [subject for subject in publish if ".event." not in subject and ".offload." not in subject]
+        subscribe = [subject for subject in subscribe if ".answer." not in subject]
+    if role == "operator":
+        subscribe.append(f"{root}.>")  # watches, and records traces of, everything
+    if any(subject.startswith(f"{root}.status.") for subject in subscribe):
+        subscribe += [f"{root}.status", f"{root}.status.>"]  # '#' matches its parent too, and SUBACK says 128 without
+    if f"{root}.reply.*.*" in subscribe:
+        subscribe.append(f"{root}.reply.>")
+    if place == "cloud":
+        more_publish, more_subscribe = _jetstream(role, root, edge)
+        publish += more_publish
+        subscribe += more_subscribe
+    return Permissions(tuple(publish), tuple(subscribe))
+
+
+def inbox_of(edge: str) -> str:
+    """The inbox prefix of an edge's agent: no other edge may listen there."""
+    return f"_INBOX.{edge}"
+
+
+def upload_bucket(edge: str) -> str:
+    """The bucket that an edge's agent uploads to."""
+    return f"{_UPLOADS}{edge}"
+
+
+def is_upload_bucket(bucket: str) -> bool:
+    """Whether some edge's agent uploads to it."""
+    return bucket.startswith(_UPLOADS)
+
+
+def _carries(topic: Topic[Any], place: Place) -> bool:
+    """On the cloud's broker the cloud's agent and its workers use the node-only topics as well."""
+    of_node = topic.node_only or topic.bridged != "no" or "anonymous" in topic.publishers
+    return place == "cloud" or of_node or topic.delivery in ("status", "request")
+
+
+def _subject(root: str, topic: Topic[Any], params: dict[str, str]) -> str:
+    words = topic.filter(**params).split("/")
+    return ".".join([root, *({"+": "*", "#": ">"}.get(word, word) for word in words)])
+
+
+def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
+    of_root = "" if root == DEFAULT_ROOT else root.replace(".", "-") + "-"  # streams and buckets bear it too
+    models = f"{of_root}models"
+    if role == "operator":
+        return ["$JS.API.>", f"$O.{models}.>", "$JS.ACK.>"], ["_INBOX.>"]
+    if role == "cloud-worker":
+        return ["$JS.API.>", "$JS.ACK.>", f"$KV.{of_root}rounds.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
+    if role == "agent":
+        bucket = of_root + upload_bucket(edge)
+        api = [
+            f"$JS.API.DIRECT.GET.{of_root}TASKS.{root}.event.task.{edge}",
+            *_own_last(root, of_root, edge),
+            f"$JS.API.DIRECT.GET.OBJ_{models}",
+            f"$JS.API.DIRECT.GET.OBJ_{models}.>",
+            f"$JS.API.STREAM.INFO.OBJ_{models}",
+            f"$JS.API.STREAM.CREATE.OBJ_{models}",
+            *(f"$JS.API.{verb}.OBJ_{bucket}" for verb in ("STREAM.CREATE", "STREAM.INFO", "STREAM.PURGE")),
+            f"$JS.API.DIRECT.GET.OBJ_{bucket}",
+            f"$JS.API.DIRECT.GET.OBJ_{bucket}.>",
+            f"$O.{bucket}.>",
+            f"{inbox_of(edge)}.>",  # answers another agent of its name
+        ]
+        return api, [f"{inbox_of(edge)}.>"]
+    return [], []
+
+
+def _own_last(root: str, of_root: str, edge: str) -> list[str]:
+    """What an agent has carried to the cloud it may ask for: the last of each address that bears its edge's name."""
+    return [
+        f"$JS.API.DIRECT.GET.{of_root}{topic.stream.name}.{_subject(root, topic, {'edge': edge})}"
+        for topic in TOPICS
+        if topic.stream is not None and topic.bridged == "up" and "edge" in topic.params
+    ]

@@ -1,0 +1,146 @@
+"""The resource language: documents in Kubernetes' shape, the same as a message, a file or a custom resource."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from heliograph.bus.contract.resources.base import API_VERSION, Condition, Metadata, Resource, WeightsRef, condition
+from heliograph.bus.contract.resources.catalog import (
+    Algorithm,
+    Dataset,
+    DatasetIndex,
+    DatasetSpec,
+    Edge,
+    Model,
+    ModelVersion,
+)
+from heliograph.bus.contract.resources.federated_task import (
+    CLOUD,
+    ENDED,
+    HISTORY,
+    NAMED,
+    FederatedTask,
+    FederatedTaskStatus,
+    RoundRecord,
+    TrainingWorker,
+    UncountedRecord,
+)
+from heliograph.bus.contract.resources.joint_inference_service import (
+    MOST_REPLICAS,
+    InferenceScript,
+    JointInferenceService,
+    JointInferenceServiceSpec,
+    JointInferenceServiceStatus,
+    ServiceNumbers,
+)
+from heliograph.core.errors import Refused, shorten
+
+__all__ = [
+    "API_VERSION",
+    "CLOUD",
+    "ENDED",
+    "HISTORY",
+    "KINDS",
+    "MOST_REPLICAS",
+    "NAMED",
+    "Algorithm",
+    "Condition",
+    "Dataset",
+    "DatasetIndex",
+    "DatasetSpec",
+    "Edge",
+    "FederatedTask",
+    "FederatedTaskStatus",
+    "InferenceScript",
+    "JointInferenceService",
+    "JointInferenceServiceSpec",
+    "JointInferenceServiceStatus",
+    "Metadata",
+    "Model",
+    "ModelVersion",
+    "UncountedRecord",
+    "Resource",
+    "RoundRecord",
+    "ServiceNumbers",
+    "TrainingWorker",
+    "WeightsRef",
+    "condition",
+    "dump",
+    "parse_resource",
+    "refusal_of",
+]
+
+KINDS: dict[str, type[Resource]] = {
+    kind.__name__: kind for kind in (FederatedTask, JointInferenceService, Dataset, Model, Algorithm, Edge)
+}
+
+
+_BRANCH = re.compile(r"(constrained-)?(bool|int|float|str)|(literal|list)\[.*\]")
+"""What pydantic appends to a field's path for each of the types that the field may have."""
+
+
+def parse_resource(tree: object, topic: str = "", plural: str | None = None) -> Resource:
+    """The resource that a parsed document describes. Raises Refused naming ``topic`` and the first wrong field."""
+    if not isinstance(tree, Mapping):
+        raise Refused("invalid", topic=topic, expected="a mapping with apiVersion, kind, metadata and spec", got=tree)
+    allowed = [name for name, kind in KINDS.items() if plural in (None, kind.plural)]
+    kind = tree.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise Refused("unknown-kind", topic=topic, field="kind", expected=" or ".join(allowed), got=kind)
+    if kind not in allowed:
+        raise Refused("wrong-kind", topic=topic, field="kind", expected=" or ".join(allowed), got=kind)
+    if "metadata" in tree and "spec" not in tree and "spec" in KINDS[kind].model_fields:
+        tree = {**tree, "spec": {}}
+    try:
+        return KINDS[kind].model_validate(tree)
+    except ValidationError as error:
+        raise refusal_of(error, topic) from None
+
+
+def refusal_of(error: ValidationError, topic: str = "") -> Refused:
+    """The first of pydantic's findings as a refusal; the hint counts the others."""
+    findings = error.errors(include_url=False, include_context=False)
+    first = findings[0]
+    kind = first["type"]
+    place = first["loc"]
+    beside = [each for each in findings if each["loc"][:-1] == place[:-1]]
+    branches = [each for each in beside if _BRANCH.fullmatch(str(each["loc"][-1]))]
+    if len(branches) > 1 and first in branches:  # one field that may be several things is one finding for each
+        place = place[:-1]
+    else:
+        branches = [first]
+    refused = [each for each in findings if each not in branches and not _is_alternative(each["loc"], place)]
+    others = list(dict.fromkeys(_path(each["loc"]) for each in refused))[:5]
+    return Refused(
+        "unknown-field" if kind == "extra_forbidden" else "invalid",
+        topic=topic,
+        field=_path(place),
+        expected=" or ".join(dict.fromkeys(_expected(each) for each in branches)),
+        got="nothing" if kind == "missing" else shorten(first["input"]),
+        hint=f"Also wrong: {', '.join(others)}." if others else "",
+    )
+
+
+def _path(place: tuple[int | str, ...]) -> str:
+    words = [part for part in place if isinstance(part, int) or "[" not in part]  # no field's name, but a branch's
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words).lstrip(".")
+
+
+def _is_alternative(place: tuple[int | str, ...], wrong: tuple[int | str, ...]) -> bool:
+    """Whether ``place`` is another type that what holds ``wrong`` may have."""
+    return bool(place) and wrong[: len(place) - 1] == place[:-1] and _BRANCH.fullmatch(str(place[-1])) is not None
+
+
+def _expected(finding: ErrorDetails) -> str:
+    text = finding["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("expected ")
+    return {"extra_forbidden": "no such field", "missing": "a value"}.get(finding["type"], text)
+
+
+def dump(document: BaseModel) -> dict[str, Any]:
+    """A document as a tree for JSON, without what is unset."""
+    return document.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,0 +1,124 @@
+"""What every resource has: Kubernetes' shape, conditions and references."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from heliograph.core.names import Digest, Label
+
+API_VERSION: Literal["edgeai.io/v1alpha1"] = "edgeai.io/v1alpha1"
+
+ShortText = Annotated[str, StringConstraints(max_length=1024)]
+Scalar = bool | int | float | ShortText | None
+
+
+class Document(BaseModel):
+    """A part of a resource: camelCase on the wire, unknown fields refused."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        serialize_by_alias=True,
+        defer_build=True,
+    )
+
+
+class Metadata(Document):
+    """Identity of a resource. ``uid`` tells two resources apart that bore the same name one after the other."""
+
+    name: Label
+    uid: ShortText = ""
+    generation: int = 0
+    resource_version: ShortText = ""
+    creation_timestamp: ShortText = ""
+    namespace: ShortText = ""
+    labels: dict[ShortText, ShortText] = Field(default_factory=dict, max_length=64)
+    annotations: dict[ShortText, Annotated[str, StringConstraints(max_length=65536)]] = Field(
+        default_factory=dict, max_length=64
+    )
+
+
+class Condition(Document):
+    """One observed fact about a resource, in Kubernetes' form."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    last_transition_time: str = ""
+
+
+class Reference(Document):
+    """Another resource, by name."""
+
+    name: Label
+
+
+class Parameter(Document):
+    """A named setting. Without a value it takes the algorithm's default."""
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    value: Scalar = None
+
+
+def _bytes_of(value: Any) -> Any:
+    return base64.b64decode(value, validate=True) if isinstance(value, str) else value
+
+
+def _text_of(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+Binary = Annotated[
+    bytes,
+    Field(max_length=256 * 1024),
+    BeforeValidator(_bytes_of),
+    PlainSerializer(_text_of, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "byte", "maxLength": 4 * -(-256 * 1024 // 3)}),
+]
+
+
+class WeightsRef(BaseModel):
+    """Where weights lie: content-addressed by the SHA-256 of their safetensors file.
+
+    ``inline`` holds the file itself where it is at most 256 kB; otherwise ``bucket`` names the object store that has
+    a blob under ``digest``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    digest: Digest
+    size: Annotated[int, Field(ge=0, le=1 << 40)]
+    bucket: Label | None = None
+    inline: Binary | None = None
+
+
+class Resource(Document):
+    """A document with ``apiVersion``, ``kind``, ``metadata``, ``spec`` and ``status``."""
+
+    plural: ClassVar[str]
+
+    api_version: Literal["edgeai.io/v1alpha1"] = API_VERSION
+    metadata: Metadata
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+
+def condition(conditions: list[Condition], new: Condition, now: str) -> list[Condition]:
+    """``conditions`` with ``new`` in the place of its type; the same list where that says nothing new. The transition
+    time moves only where the status did."""
+    old = next((each for each in conditions if each.type == new.type), None)
+    if old is not None and (old.status, old.reason, old.message) == (new.status, new.reason, new.message):
+        return conditions
+    since = old.last_transition_time if old is not None and old.status == new.status else now
+    return [each for each in conditions if each.type != new.type] + [
+        new.model_copy(update={"last_transition_time": since})
+    ]

@@ -1,0 +1,204 @@
+"""FederatedTask: train one model over many edges whose data stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from heliograph.bus.contract.resources.base import (
+    Condition,
+    Document,
+    Parameter,
+    Reference,
+    Resource,
+    ShortText,
+    WeightsRef,
+)
+from heliograph.core.names import Label
+
+CLOUD = "cloud"
+"""The name of the agent that runs the cloud's own workers."""
+
+Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]
+ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Stopped")
+HISTORY = 100
+"""How many closed rounds, refusals and late updates a status keeps; the stream of aggregations has them all."""
+NAMED = 16
+"""How many edges a round's record names; of a thousand participants a status cannot hold each."""
+
+_SCRIPT_FIELDS = ("trainScriptDir", "trainScriptBootFile", "frameworkType", "frameworkVersion")
+
+
+class WorkerSpec(Document):
+    """What a training worker runs. Script settings are accepted inside ``dataset`` too, as Sedna has them."""
+
+    dataset: Reference | None = None
+    train_script_dir: ShortText | None = None
+    train_script_boot_file: ShortText | None = None
+    framework_type: ShortText | None = None
+    framework_version: ShortText | None = None
+    parameters: list[Parameter] = Field(default_factory=list, max_length=256)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _script_settings_leave_dataset(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not isinstance(given.get("dataset"), Mapping):
+            return given
+        dataset = dict(given["dataset"])
+        moved = {field: dataset.pop(field) for field in _SCRIPT_FIELDS if field in dataset}
+        for field, value in moved.items():
+            if given.get(field, value) != value:
+                raise ValueError(f"{field} stands in workerSpec and in its dataset, and they differ; give it once")
+        return {**given, "dataset": dataset or None, **moved}
+
+    @field_validator("framework_version", mode="before")
+    @classmethod
+    def _version_is_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+class TrainingWorker(Document):
+    """One participant. Without ``nodeName`` any edge that offers the data set will do, without a data set any edge
+    that offers one; what its ``workerSpec`` leaves out it takes from the first worker that says it."""
+
+    name: Label
+    node_name: Label | None = None
+    worker_spec: WorkerSpec = Field(default_factory=WorkerSpec)
+
+
+class AggregationSpec(Document):
+    """How updates become the next global model."""
+
+    aggregation_algorithm: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "FedAvg"
+    parameters: list[Parameter] = Field(default_factory=list, max_length=256)
+
+
+class AggregationWorker(Document):
+    """Where the updates are aggregated, and which model they are of."""
+
+    name: Label = "aggregation-worker"
+    node_name: Label = CLOUD
+    model: Reference
+    worker_spec: AggregationSpec = Field(default_factory=AggregationSpec)
+
+
+class EvaluationWorker(Document):
+    """Where, and on which held-out data set, each global model is measured."""
+
+    name: Label = "evaluation-worker"
+    node_name: Label = CLOUD
+    dataset: Reference
+
+
+class FederatedTaskSpec(Document):
+    """What to train, on whom, for how long.
+
+    Attributes:
+        rounds: how many rounds to close.
+        quorum: close a round as soon as so many updates have passed the checks. Without it a round closes when every
+            participant that can be reached has answered.
+        round_deadline_seconds: close a round after so long with what has come.
+        participants: how many edges take part in each round, or ``all``. Fewer than there are workers: that many are
+            drawn anew for each round. More: the last worker without a ``nodeName`` is repeated over further edges.
+    """
+
+    aggregation_worker: AggregationWorker
+    training_workers: Annotated[list[TrainingWorker], Field(min_length=1, max_length=10_000)]
+    evaluation_worker: EvaluationWorker | None = None
+    rounds: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 10
+    quorum: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
+    round_deadline_seconds: Annotated[float, Field(gt=0, le=7 * 86400)] = 60.0
+    participants: Annotated[int, Field(ge=1, le=100_000, strict=True)] | Literal["all"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _training_workers_leave_aggregation_worker(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not isinstance(given.get("aggregationWorker"), Mapping):
+            return given
+        aggregation = dict(given["aggregationWorker"])
+        if "trainingWorkers" not in aggregation:
+            return given
+        if "trainingWorkers" in given:
+            raise ValueError("trainingWorkers stand inside aggregationWorker and beside it; give them once")
+        workers = aggregation.pop("trainingWorkers")
+        return {**given, "aggregationWorker": aggregation, "trainingWorkers": workers}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FederatedTaskSpec:
+        names = [worker.name for worker in self.training_workers]
+        if len(set(names)) < len(names):
+            raise ValueError("two trainingWorkers bear the same name")
+        nodes = [worker.node_name for worker in self.training_workers if worker.node_name]
+        if len(set(nodes)) < len(nodes):
+            raise ValueError("two trainingWorkers name the same nodeName; one edge sends one update a round")
+        most = self.participants if self.participants is not None else len(names)
+        if self.quorum is not None and most != "all" and self.quorum > most:
+            raise ValueError(f"quorum {self.quorum} is more than the {most} participants of a round")
+        return self
+
+
+class UncountedRecord(Document):
+    """An update that was not counted, and why."""
+
+    edge: str
+    round: int
+    reason: str
+
+
+class RoundRecord(Document):
+    """A closed round: how many updates were counted, and whose (the first few)."""
+
+    round: int
+    counted: int
+    edges: list[str] = Field(default_factory=list)
+    model: str
+    num_samples: int = 0
+    duration_seconds: float = 0.0
+    reason: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    evaluation: dict[str, float] | None = None
+
+
+class FederatedTaskStatus(Document):
+    """How far a task is. ``step`` and ``round`` are the state machine; the rest is for people."""
+
+    phase: Phase = "Pending"
+    step: Literal["selecting", "initialising", "training", "evaluating", "done"] = "selecting"
+    round: int = 0
+    conditions: list[Condition] = Field(default_factory=list)
+    assignments: dict[str, str] = Field(default_factory=dict)
+    """Which edge each training worker runs on."""
+    datasets: dict[str, str] = Field(default_factory=dict)
+    """Which data set each of those edges trains on."""
+    participants: list[str] = Field(default_factory=list)
+    """The edges that were asked in this round."""
+    model: WeightsRef | None = None
+    model_round: int = 0
+    """The round whose result ``model`` is."""
+    updates_from: int = 1
+    """Where in the stream of updates the present round's begin."""
+    evaluations_from: int = 1
+    """Where in the stream of evaluations this task's begin."""
+    fruitless: int = 0
+    """Rounds one after the other that closed without a valid update."""
+    evaluation: dict[str, float] = Field(default_factory=dict)
+    rounds: list[RoundRecord] = Field(default_factory=list)
+    refused: list[UncountedRecord] = Field(default_factory=list)
+    late: list[UncountedRecord] = Field(default_factory=list)
+    refused_count: int = 0
+    late_count: int = 0
+    duplicate_count: int = 0
+    start_time: str = ""
+    completion_time: str = ""
+
+
+class FederatedTask(Resource):
+    """``kind: FederatedTask``."""
+
+    plural: ClassVar[str] = "jobs"
+
+    kind: Literal["FederatedTask"] = "FederatedTask"
+    spec: FederatedTaskSpec
+    status: FederatedTaskStatus = Field(default_factory=FederatedTaskStatus)

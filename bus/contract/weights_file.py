@@ -1,0 +1,232 @@
+"""Tensors as safetensors files: written without a copy, read as views of a memory-mapped file, never unpickled.
+
+The format (huggingface/safetensors, "Format"): 8 bytes little-endian length of a JSON header, the header, the data.
+Files written here are read by the safetensors library, and the other way round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.core.errors import Refused
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+INLINE = 256 * 1024
+"""Bytes up to which weights travel inside their event: an object-store round trip costs more."""
+MAX_HEADER = 16 * 1024 * 1024
+MAX_TENSORS = 100_000
+
+NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+          "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1", "BF16": "<u2"}  # fmt: skip
+_NAMES = {numpy: name for name, numpy in NUMPY_TYPES.items() if name != "BF16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where one tensor lies in its file. ``dtype`` is safetensors' name; BF16 is seen by NumPy as uint16."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def count(self) -> int:
+        count = 1
+        for length in self.shape:
+            count *= length
+        return count
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype in ("F64", "F32", "F16", "BF16")
+
+
+class TensorFile:
+    """A safetensors file, mapped; use it as a context manager. Views die with it.
+
+    Raises Refused, naming the file, where the header is not what the format says; nothing is allocated by its claims.
+    """
+
+    def __init__(self, source: Path | bytes, name: str = "") -> None:
+        self.name = name or (str(source) if isinstance(source, Path) else "inline weights")
+        self._map: mmap.mmap | None = None
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                try:
+                    self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+                except ValueError:
+                    raise self._refused("a safetensors file", "an empty file") from None
+            self.data = memoryview(self._map)
+        else:
+            self.data = memoryview(source)
+        try:
+            self.tensors, self.metadata = self._header()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.data.release()
+        if self._map is not None:
+            try:
+                self._map.close()
+            except BufferError:  # a view is still held; the mapping goes with it
+                self._map = None
+
+    def numpy(self, name: str) -> np.ndarray[Any, Any]:
+        """A read-only view of one tensor, without a copy."""
+        import numpy as np
+
+        tensor = self.tensors[name]
+        flat = np.frombuffer(self.data, NUMPY_TYPES[tensor.dtype], tensor.count, tensor.start)
+        return flat.reshape(tensor.shape)
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Views of all tensors."""
+        return {name: self.numpy(name) for name in self.tensors}
+
+    def _header(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        size = len(self.data)
+        length = int.from_bytes(self.data[:8], "little") if size >= 8 else 0
+        if not 2 <= length <= min(MAX_HEADER, size - 8):
+            raise self._refused("a safetensors header within the file", f"a header of {length} in {size} bytes")
+        try:
+            tree = json.loads(bytes(self.data[8 : 8 + length]))
+        except (ValueError, RecursionError):
+            raise self._refused("a JSON header", "something else") from None
+        if not isinstance(tree, dict) or len(tree) > MAX_TENSORS:
+            raise self._refused(f"a header of at most {MAX_TENSORS} tensors", tree)
+        metadata = tree.pop("__metadata__", {})
+        base = 8 + length
+        found = {}
+        place = 0
+        for name, entry in sorted(tree.items(), key=_offset):
+            tensor = self._tensor(name, entry, base)
+            if tensor.start != base + place or tensor.end > size:
+                raise self._refused(f"tensor {name!r} at offset {place}, within the file", entry)
+            place = tensor.end - base
+            found[name] = tensor
+        if base + place != size:
+            raise self._refused(f"{base + place} bytes, as the header says", f"{size} bytes")
+        return found, metadata if isinstance(metadata, dict) else {}
+
+    def _tensor(self, name: str, entry: Any, base: int) -> Tensor:
+        try:
+            dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            whole = all(type(number) is int and 0 <= number < 1 << 48 for number in (*shape, start, end))
+        except (TypeError, ValueError, KeyError):
+            raise self._refused(f"dtype, shape and data_offsets of tensor {name!r}", entry) from None
+        if not isinstance(dtype, str) or dtype not in NUMPY_TYPES or not whole or len(shape) > 16:
+            raise self._refused(f"a known dtype and whole numbers in tensor {name!r}", entry)
+        if math.prod(max(length, 1) for length in shape) >= 1 << 48:  # NumPy counts so, though one length be 0
+            raise self._refused(f"a shape that fits into memory in tensor {name!r}", entry)
+        tensor = Tensor(name, dtype, tuple(shape), base + start, base + end)
+        import_size = int(NUMPY_TYPES[dtype][2:])
+        if tensor.count * import_size != end - start:
+            raise self._refused(f"tensor {name!r} to have as many bytes as its shape says", entry)
+        return tensor
+
+    def _refused(self, expected: str, got: object) -> Refused:
+        return Refused("bad-weights", topic=self.name, expected=expected, got=got)
+
+
+def _offset(item: tuple[str, Any]) -> tuple[int, int]:
+    try:
+        start, end = item[1]["data_offsets"]
+        return (int(start), int(end))
+    except (TypeError, ValueError, KeyError, OverflowError):
+        return (0, 0)
+
+
+def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The head of a file: name to (dtype, shape, bytes), in the order in which the data will follow."""
+    tree: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    place = 0
+    for name, (dtype, shape, size) in layout.items():
+        tree[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(tree, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def origin(job_uid: str, round: int, edge: str = "") -> dict[str, str]:
+    """The metadata of a round's weights: the update of an edge, or, without one, the global model.
+
+    Equal weights of two rounds or two jobs are two files with it. A digest then names one fact, and who drops a blob
+    that is done with takes it from nobody else.
+    """
+    return {"job_uid": job_uid, "round": str(round)} | ({"edge": edge} if edge else {})
+
+
+def parts(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> Iterator[memoryview | bytes]:
+    """The bytes of a file piece by piece: the header, then each array without a copy where it is contiguous.
+
+    Raises Refused where an array is of a dtype that has no safetensors name (object arrays would need pickle).
+    """
+    import numpy as np
+
+    if "__metadata__" in arrays:
+        raise Refused("bad-weights", field="__metadata__", expected="another name: the format keeps this one")
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # ascontiguousarray has no 0-dim
+    layout = {}
+    for name, array in whole.items():
+        little = array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype
+        dtype = _NAMES.get(little.str)
+        if dtype is None:
+            raise Refused("bad-weights", field=name, expected="a boolean, integer or float array", got=array.dtype)
+        if little != array.dtype:
+            whole[name] = array.astype(little)
+        layout[name] = (dtype, array.shape, array.nbytes)
+    # the format wants no gap; sorted by alignment, every tensor starts where NumPy can view it
+    order = sorted(layout, key=lambda name: -whole[name].dtype.itemsize)
+    yield header({name: layout[name] for name in order}, metadata)
+    for name in order:
+        if whole[name].nbytes:
+            yield whole[name].reshape(-1).data.cast("B")
+
+
+def dumps(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A small file in memory."""
+    return b"".join(parts(arrays, metadata))
+
+
+def write(arrays: Arrays, directory: Path, metadata: Mapping[str, str] | None = None) -> WeightsRef:
+    """Writes ``directory/<digest>``, hashed once on the way; inline and no file where it is small."""
+    pieces = list(parts(arrays, metadata))
+    size = sum(len(piece) for piece in pieces)
+    hasher = hashlib.sha256()
+    for piece in pieces:
+        hasher.update(piece)
+    digest = hasher.hexdigest()
+    if size <= INLINE:
+        return WeightsRef(digest=digest, size=size, inline=b"".join(pieces))
+    directory.mkdir(parents=True, exist_ok=True)
+    fresh = directory / f"{digest}.new"
+    with fresh.open("wb", buffering=0) as file:
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:
+                left = left[file.write(left) :]
+    fresh.replace(directory / digest)
+    return WeightsRef(digest=digest, size=size)

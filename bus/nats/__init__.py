@@ -1,0 +1,1 @@
+"""The NATS transport: the cloud and the wide-area link."""

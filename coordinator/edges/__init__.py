@@ -1,0 +1,1 @@
+"""The edges: presence and reports in, desired documents out."""

@@ -1,0 +1,165 @@
+"""The edges: their reports and their presence in; what decisions see of them, and their resources, out.
+
+Reports come faster than resources can be written: of an edge that has changed again only the newest state is, and of
+what many edges share (data sets, algorithms) one for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import islice
+
+from heliograph.bus.contract.payloads import Report
+from heliograph.bus.contract.resources import Edge, Metadata, Resource
+from heliograph.coordinator.edges import damping
+from heliograph.coordinator.edges.reported import algorithms_of, datasets_of, edge_of
+from heliograph.coordinator.edges.view import EdgeView
+from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.errors import Conflict, HeliographError
+from heliograph.core.tasks import Background
+from heliograph.core.world import World
+
+AT_ONCE = 64
+"""Edges whose resources are written at the same time."""
+
+
+class Edges:
+    """The edges of one coordinator.
+
+    Args:
+        save: stores a resource and shows its status.
+        changed: called when something that decisions rest on has changed.
+    """
+
+    def __init__(
+        self,
+        store: ResourceStore,
+        world: World,
+        save: Callable[[Resource], Awaitable[None]],
+        changed: Callable[[], None],
+        background: Background,
+    ) -> None:
+        self._store = store
+        self._world = world
+        self._save = save
+        self._changed = changed
+        self._background = background
+        self._reports: dict[str, Report] = {}
+        self._connected: dict[str, damping.Damped] = {}
+        self._views: dict[str, EdgeView] = {}
+        self._due: dict[str, None] = {}
+        """Edges whose resources are to be looked at."""
+        self._wake = asyncio.Event()
+
+    def reported(self, edge: str, report: Report) -> None:
+        """An edge's newest report."""
+        known = self._reports.get(edge)
+        self._reports[edge] = report
+        self._see(edge)
+        self._look_at(edge)
+        if known is None or _decided_by(known) != _decided_by(report):
+            self._changed()
+
+    def connection(self, edge: str, online: bool) -> None:
+        """The broker says that an edge has come, or gone."""
+        before = self._connected.get(edge, damping.Damped())
+        present = self._connected[edge] = before.changed(online, self._world.monotonic())
+        self._background.spawn(self._show_presence(edge, present))
+
+    def assume_online(self, *edges: str) -> None:
+        """They were, when it was last known."""
+        for edge in edges:
+            self._connected.setdefault(edge, damping.Damped(online=True))
+            self._see(edge)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def views(self) -> dict[str, EdgeView]:
+        """The edges as decisions see them, by name."""
+        return dict(self._views)
+
+    def look_again(self) -> None:
+        """At all of them: what a lost message would have told."""
+        for edge in sorted(self._views):
+            self._see(edge)
+            shown = self._store.get(Edge, edge)
+            if shown is None or shown.status.online != self._views[edge].online:
+                self._look_at(edge)
+
+    def look_at_all(self) -> None:
+        for edge in sorted(self._views):
+            self._look_at(edge)
+
+    async def run(self) -> None:
+        """Until cancelled: writes the resources of what has changed."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._due:
+                batch = [*islice(self._due, AT_ONCE)]
+                for edge in batch:
+                    del self._due[edge]
+                try:
+                    await asyncio.gather(*(self._again_on_conflict(partial(self._write, edge)) for edge in batch))
+                    await self._again_on_conflict(partial(self._write_shared, batch))
+                except HeliographError:
+                    self._due |= dict.fromkeys(batch)
+                    self._wake.set()
+                    raise
+
+    async def _show_presence(self, edge: str, present: damping.Damped) -> None:
+        """Now, and again when it has been steady, or calm, for long enough; unless it has changed by then."""
+        while self._connected[edge] is present:
+            now = self._world.monotonic()  # before the look: a timer may end early, and what is due just after is due
+            self._presence_shown(edge)
+            wait = present.due_in(now)
+            if wait is None:
+                return
+            await self._world.sleep(wait)
+
+    def _presence_shown(self, edge: str) -> None:
+        self._see(edge)
+        self._look_at(edge)
+        self._changed()
+
+    def _see(self, edge: str) -> None:
+        online = edge in self._connected and self._connected[edge].shown(self._world.monotonic())
+        self._views[edge] = EdgeView(edge, online, self._reports.get(edge))
+
+    def _look_at(self, edge: str) -> None:
+        self._due[edge] = None
+        self._wake.set()
+
+    @staticmethod
+    async def _again_on_conflict(write: Callable[[], Awaitable[None]]) -> None:
+        """What another has changed meanwhile has been read: once more on top of it."""
+        try:
+            await write()
+        except Conflict:
+            await write()
+
+    async def _write(self, name: str) -> None:
+        before = self._store.get(Edge, name)
+        seen = self._views[name]
+        flaps = self._connected[name].flaps(self._world.monotonic()) if name in self._connected else 0
+        edge = edge_of(before or Edge(metadata=Metadata(name=name)), seen.report, seen.online, flaps,
+                       self._world.timestamp())  # fmt: skip
+        if before is None or edge != before:
+            await self._save(edge)
+
+    async def _write_shared(self, edges: list[str]) -> None:
+        reports = {edge: report for edge in edges if (report := self._reports.get(edge)) is not None}
+        for dataset in datasets_of(self._store, reports):
+            await self._save(dataset)
+        for algorithm in algorithms_of(self._store, reports):
+            await self._save(algorithm)
+
+
+def _decided_by(report: Report) -> object:
+    """What of a report decisions rest on: not how far each worker is."""
+    workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.state in ("running", "finished"))
+               for each in report.workers]  # fmt: skip
+    return report.datasets, report.offers, report.labels, workers

@@ -1,0 +1,202 @@
+"""Which edges are connected, from the broker's own connection events (system account): a fact of the transport.
+
+An agent's connection is named ``agent-<edge>``; where the broker authenticates, its user must be of that name too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Collection
+from typing import Any, cast
+
+import nats.errors
+from nats.aio.msg import Msg
+
+from heliograph.bus.memory.bus import MemoryBus
+from heliograph.bus.nats.bus import NatsBus
+from heliograph.bus.transport import Bus
+from heliograph.core.errors import HeliographError
+from heliograph.core.names import is_label
+from heliograph.core.world import World
+
+PREFIX = "agent-"
+ACCOUNT = "HELIOGRAPH"
+GRACE = 1.0
+"""Seconds in which an edge that was online may come back after a broker's or a coordinator's restart."""
+_PAGE = 1024
+_EARLIER = 0
+"""Stands for a connection that an earlier coordinator saw; the broker counts its own from 1."""
+
+
+class Presence:
+    """Follows the broker. ``changed(edge, online)`` is called at each change.
+
+    Args:
+        before: edges that were online when a coordinator last looked.
+    """
+
+    def __init__(
+        self, system: NatsBus, world: World, changed: Callable[[str, bool], None], before: Collection[str] = ()
+    ) -> None:
+        self._system = system
+        self._world = world
+        self._changed = changed
+        self._connections: dict[str, set[int]] = {edge: {_EARLIER} for edge in before}
+        self.known = asyncio.Event()
+        """Set once the broker has said who is connected."""
+        self._heard: dict[int, str] | None = None
+        """While the broker is asked for all: connections heard of since, each with its edge, or "" once it has gone."""
+
+    def online(self, edge: str) -> bool:
+        return bool(self._connections.get(edge))
+
+    def edges(self) -> list[str]:
+        return sorted(edge for edge, connections in self._connections.items() if connections)
+
+    async def run(self) -> None:
+        """Until cancelled; asks the broker anew for all connections after each reconnect."""
+        while True:
+            await self._system.link.wait_up()
+            client = self._system.client
+            account = f"$SYS.ACCOUNT.{ACCOUNT}"
+            subscriptions = [
+                await self._system.guard(client.subscribe(f"{account}.CONNECT", cb=self._on_connect)),
+                await self._system.guard(client.subscribe(f"{account}.DISCONNECT", cb=self._on_disconnect)),
+            ]
+            try:
+                await client.flush()
+                if set(self.edges()) - (await self._listed()).keys():
+                    # after the broker's restart each comes back in its own time; no round shall close without them
+                    await self._world.sleep(GRACE)
+                await self._ask()
+                self.known.set()
+                await self._system.link.wait_down()
+            finally:  # the client would subscribe them again: they are made anew
+                for subscription in subscriptions:
+                    if self._system.link.up:
+                        with contextlib.suppress(nats.errors.Error):
+                            await subscription.unsubscribe()
+                    else:
+                        client._remove_sub(subscription._id)
+
+    async def _ask(self) -> None:
+        heard: dict[int, str] = {}
+        self._heard = heard
+        try:
+            found = await self._listed()
+        finally:
+            self._heard = None
+        for connection, edge in heard.items():  # newer than the answer, which may have been on its way
+            for held in found.values():
+                held.discard(connection)
+            if edge:
+                found.setdefault(edge, set()).add(connection)
+        before = set(self.edges())
+        self._connections = found
+        for edge in sorted(before ^ set(self.edges())):
+            self._changed(edge, edge not in before)
+
+    async def _listed(self) -> dict[str, set[int]]:
+        """The agents' connections as the broker lists them, by edge."""
+        found: dict[str, set[int]] = {}
+        offset = 0
+        while True:
+            body = json.dumps({"auth": True, "limit": _PAGE, "offset": offset}).encode()
+            answer = json.loads((await self._system.raw_request("$SYS.REQ.SERVER.PING.CONNZ", body)).data)
+            connections = (answer.get("data") or {}).get("connections") or []
+            for each in connections:
+                edge = _edge_of(each.get("name", ""), each.get("authorized_user", ""))
+                if edge:
+                    found.setdefault(edge, set()).add(int(each["cid"]))
+            offset += len(connections)
+            if len(connections) < _PAGE:
+                return found
+
+    async def _on_connect(self, message: Msg) -> None:
+        edge, connection = _client_of(message)
+        if edge:
+            if self._heard is not None:
+                self._heard[connection] = edge
+            held = self._connections.setdefault(edge, set())
+            held.add(connection)
+            if len(held) == 1:
+                self._changed(edge, True)
+
+    async def _on_disconnect(self, message: Msg) -> None:
+        edge, connection = _client_of(message)
+        if self._heard is not None:
+            self._heard[connection] = ""
+        held = self._connections.get(edge)
+        if held and connection in held:
+            held.discard(connection)
+            if not held:
+                self._changed(edge, False)
+
+
+class MemoryPresence:
+    """The same of a hub in memory, for simulations and tests."""
+
+    def __init__(self, system: MemoryBus, world: World, changed: Callable[[str, bool], None],
+                 before: Collection[str] = ()) -> None:  # fmt: skip
+        self._system = system
+        self._world = world
+        self._changed = changed
+        self._before = before
+        self.known = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        hub = self._system.hub
+        heard: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+
+        def hear(client: str, connected: bool) -> None:
+            heard.put_nowait((client, connected))
+
+        hub.on_clients.append(hear)
+        try:
+            online = {edge for client in hub.clients if (edge := _edge_of(client, ""))}
+            absent = sorted(set(self._before) - online)
+            for edge in sorted(online.difference(self._before)):
+                self._changed(edge, True)
+            if absent:
+                await self._world.sleep(GRACE)
+            online |= set(self._before)
+            for edge in absent:
+                if PREFIX + edge not in hub.clients:
+                    online.discard(edge)  # else its return would be no news
+                    self._changed(edge, False)
+            self.known.set()
+            while True:
+                client, connected = await heard.get()
+                edge = _edge_of(client, "")
+                if edge and connected != (edge in online) and connected == (client in hub.clients):
+                    (online.add if connected else online.discard)(edge)
+                    self._changed(edge, connected)
+        finally:
+            hub.on_clients.remove(hear)
+
+
+def presence_of(
+    system: Bus, world: World, changed: Callable[[str, bool], None], before: Collection[str] = ()
+) -> Presence | MemoryPresence:
+    """What follows the connections of the broker that ``system`` is connected to."""
+    if isinstance(system, MemoryBus):
+        return MemoryPresence(system, world, changed, before)
+    return Presence(cast(NatsBus, system), world, changed, before)
+
+
+def _client_of(message: Msg) -> tuple[str, int]:
+    try:
+        client: dict[str, Any] = json.loads(message.data)["client"]
+        return _edge_of(client.get("name", ""), client.get("user", "")), int(client["id"])
+    except (ValueError, KeyError, TypeError, HeliographError):
+        return "", 0
+
+
+def _edge_of(name: str, user: str) -> str:
+    edge = name.removeprefix(PREFIX)
+    if not name.startswith(PREFIX) or not is_label(edge):
+        return ""
+    return edge if user in ("", "anonymous", name) else ""

@@ -1,0 +1,85 @@
+"""Edges, data sets and algorithms as agents report them: pure translations into resources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from heliograph.bus.contract.payloads import Report
+from heliograph.bus.contract.resources import Algorithm, Condition, Dataset, DatasetIndex, Edge, Metadata, condition
+from heliograph.coordinator.edges.damping import STEADY, WINDOW
+from heliograph.coordinator.resource_store import ResourceStore
+
+
+def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: str) -> Edge:
+    """The edge's resource after a report or a change of presence; ``flaps``: how often it came back lately, where that
+    is too often."""
+    spec, status = edge.spec, edge.status
+    changes: dict[str, object] = {"online": online, "conditions": _steadiness(status.conditions, flaps, now)}
+    if online != status.online or not status.since:
+        changes["since"] = now
+    if report is not None:
+        changes |= {
+            "version": report.version,
+            "workers": [
+                f"{each.worker} {each.state}" + (f": {each.detail[:200]}" if each.detail else "")
+                for each in report.workers
+            ],
+            "datasets": [each.name for each in report.datasets],
+            "frameworks": [f"{name} {version}" for name, version in sorted(report.offers.frameworks.items())],
+            "waiting_events": report.waiting_events,
+            "dropped_events": report.dropped_events,
+            "refused_events": report.refused_events,
+        }
+        if report.labels != spec.labels:
+            spec = spec.model_copy(update={"labels": dict(report.labels)})
+    return edge.model_copy(update={"spec": spec, "status": status.model_copy(update=changes)})
+
+
+def _steadiness(conditions: list[Condition], flaps: int, now: str) -> list[Condition]:
+    """Only an edge that has flapped has the condition at all."""
+    if flaps:
+        message = f"back {flaps} times within {WINDOW:g} s; shown online after {STEADY:g} s without a cut"
+        return condition(conditions, Condition(type="Steady", status="False", reason="Flaps", message=message), now)
+    if any(each.type == "Steady" for each in conditions):
+        return condition(conditions, Condition(type="Steady", status="True", reason="Calm"), now)
+    return conditions
+
+
+def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator[Dataset]:
+    """The data sets whose status these edges' reports change; one that nobody declared is made."""
+    known = {each.name: each for each in store.all(Dataset)}
+    changes: dict[str, dict[str, DatasetIndex | None]] = {}
+    for edge, report in reports.items():
+        for index in report.datasets:
+            changes.setdefault(index.name, {})[edge] = index
+        for name, dataset in known.items():
+            if edge in dataset.status.edges and edge not in changes.get(name, {}):
+                changes.setdefault(name, {})[edge] = None
+    for name, changed in sorted(changes.items()):
+        dataset = known.get(name) or Dataset(metadata=Metadata(name=name))
+        edges = {key: value for key, value in dataset.status.edges.items() if key not in changed}
+        edges |= {edge: index for edge, index in changed.items() if index is not None}
+        if edges != dataset.status.edges or name not in known:
+            yield dataset.model_copy(update={"status": dataset.status.model_copy(update={"edges": edges})})
+
+
+def algorithms_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator[Algorithm]:
+    """The algorithms that these edges' reports add, or say the edges offer as well."""
+    offering: dict[str, dict[str, dict[str, Any]]] = {}
+    for edge, report in reports.items():
+        for offered, schema in report.offers.algorithms.items():
+            offering.setdefault(offered.lower(), {})[edge] = schema
+    for name, schemas in sorted(offering.items()):
+        known = store.get(Algorithm, name) or Algorithm(metadata=Metadata(name=name))
+        if schemas.keys() <= set(known.status.edges) and known.spec.parameters:
+            continue
+        edges = sorted({*known.status.edges, *schemas})
+        schema = next(iter(schemas.values()))
+        spec = known.spec.model_copy(
+            update={
+                "parameters": schema.get("properties", {}),
+                "description": " ".join(str(schema.get("description", "")).split())[:1000],
+            }
+        )
+        yield known.model_copy(update={"spec": spec, "status": known.status.model_copy(update={"edges": edges})})

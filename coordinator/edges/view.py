@@ -1,0 +1,90 @@
+"""What the coordinator sees of the world, as the pure decisions are given it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from heliograph.bus.contract.payloads import Offer, Report, WorkerReport
+from heliograph.bus.contract.resources import DatasetIndex, Model
+
+GIVE_UP_AFTER = 3
+"""Starts of a worker that failed one after the other, after which its edge is not waited for."""
+
+
+@dataclass(frozen=True)
+class EdgeView:
+    """One edge: whether the broker holds its connection, and what it last reported."""
+
+    name: str
+    online: bool
+    report: Report | None = None
+
+    def dataset(self, name: str) -> DatasetIndex | None:
+        """The data set of that name, where the edge can read it."""
+        for each in self.report.datasets if self.report else ():
+            if each.name == name and not each.error:
+                return each
+        return None
+
+    @property
+    def datasets(self) -> list[str]:
+        return [each.name for each in self.report.datasets if not each.error] if self.report else []
+
+    def workers(self, job_uid: str, *roles: str) -> list[WorkerReport]:
+        """What the edge reports of its workers of a job or service, in those roles."""
+        found = self.report.workers if self.report is not None else []
+        return [each for each in found if each.job_uid == job_uid and each.role in roles]
+
+    @cached_property
+    def failing(self) -> list[WorkerReport]:
+        """Its workers that cannot work, of whatever job."""
+        return [
+            each
+            for each in (self.report.workers if self.report is not None else ())
+            if each.state == "refused" or (each.state == "backing-off" and each.restarts >= GIVE_UP_AFTER)
+        ]
+
+    def trouble(self, job_uid: str, *roles: str) -> str:
+        """Why this edge's worker of a job, in one of the roles, cannot work; empty while it can."""
+        for worker in self.failing:
+            if worker.job_uid == job_uid and worker.role in (roles or ("train", "evaluate")):
+                return worker.detail or worker.state
+        return ""
+
+
+@dataclass(frozen=True)
+class View:
+    """Edges by name, and the models by name."""
+
+    edges: Mapping[str, EdgeView] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+
+    def online(self, edge: str) -> bool:
+        return edge in self.edges and self.edges[edge].online
+
+    def troubles(self, job_uid: str) -> dict[str, str]:
+        """Of each edge whose worker of a job cannot work, why. Few of ten thousand have such a worker at all."""
+        return {name: why for name, edge in self.edges.items() if edge.failing and (why := edge.trouble(job_uid))}
+
+    def working(self, job_uid: str) -> Set[str]:
+        """The edges of which an update can be expected."""
+        troubles = self.troubles(job_uid)
+        return {name for name, edge in self.edges.items() if edge.online and name not in troubles}
+
+    def algorithms(self) -> dict[str, dict[str, Any]]:
+        """Every algorithm that some agent offers, with the schema of its parameters."""
+        return self._algorithms
+
+    @cached_property
+    def _algorithms(self) -> dict[str, dict[str, Any]]:
+        return {name: schema for offer in self._offers() for name, schema in offer.algorithms.items()}
+
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """Every hard-sample rule that some agent's workers offer, with the schema of its parameters."""
+        return {name: schema for offer in self._offers() for name, schema in offer.rules.items()}
+
+    def _offers(self) -> list[Offer]:
+        return [edge.report.offers for edge in self.edges.values() if edge.report is not None]

@@ -1,0 +1,236 @@
+"""The state machine of a joint inference service: wait for what it names, run, stop, start again. Pure.
+
+Every function takes a service and what was observed, and returns it as it shall be stored; the same object where
+nothing changed. ``desired_tasks`` says what each edge shall run at that point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from heliograph.bus.contract.payloads import InferenceSpec, ScriptSpec, Task, WorkerReport
+from heliograph.bus.contract.resources import (
+    CLOUD,
+    MOST_REPLICAS,
+    NAMED,
+    Condition,
+    InferenceScript,
+    JointInferenceService,
+    JointInferenceServiceStatus,
+    ServiceNumbers,
+    WeightsRef,
+    condition,
+)
+from heliograph.bus.contract.resources.base import Parameter, Scalar
+from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.features.inference.totals import Numbers
+from heliograph.core.names import join_labels
+
+SHOWN = 256
+"""How many edges a status shows; of ten thousand it cannot hold each."""
+OFFLINE = "offline"
+MODELS = "models"
+"""The bucket of what agents fetch."""
+
+
+def observe(service: JointInferenceService, view: View, numbers: Numbers, now: str) -> JointInferenceService:
+    """What presence, reports, models and statistics mean for a service."""
+    status = service.status
+    service = _with(service, total=numbers.total, cloud=numbers.cloud)
+    ready = [each for each in status.conditions if each.type == "Ready"]
+    if status.stopped:
+        stopped = Condition(type="Ready", status="False", reason="Stopped", message="stopped on request")
+        return _with(service, phase="Stopped", edges={}, conditions=condition(ready, stopped, now))
+    if missing := list(_missing(service, view)):
+        waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(missing)[:2000])
+        return _with(service, phase="Pending", edges={}, conditions=condition(ready, waiting, now))
+    placed = placement(service, view)
+    node = service.spec.cloud_worker.node_name
+    troubles = {edge: _trouble(service, edge, "infer", status.edges.get(edge), numbers.edges.get(edge), view)
+                for edge in placed}  # fmt: skip
+    in_cloud = _trouble(service, node, "big-model", status.cloud, numbers.cloud, view)
+    conditions = status.conditions
+    for each in (
+        Condition(type="Ready", status="True", reason="Placed", message=f"{len(placed)} edges"),
+        _all_known(service, view),
+        _healthy([*troubles.items(), (f"deep model on {node}", in_cloud)]),
+    ):
+        conditions = condition(conditions, each, now)
+    return _with(
+        service,
+        phase="Running",
+        start_time=status.start_time if status.phase == "Running" else now,
+        conditions=conditions,
+        edges={edge: _told(numbers.edges.get(edge), troubles[edge]) for edge in placed[:SHOWN]},
+        cloud=_told(numbers.cloud, in_cloud),
+    )
+
+
+def update(known: JointInferenceService, changed: JointInferenceService) -> JointInferenceService:
+    """A changed spec: a worker whose script or its parameters are others is launched anew. Whatever else is new (rule,
+    deadline, budget, model, batches) the running ones are handed."""
+    status, generation = changed.status, changed.metadata.generation
+    if _runs(changed.spec.edge_worker) != _runs(known.spec.edge_worker):
+        status = status.model_copy(update={"edge_generation": generation})
+    if _runs(changed.spec.cloud_worker) != _runs(known.spec.cloud_worker):
+        status = status.model_copy(update={"cloud_generation": generation})
+    return changed.model_copy(update={"status": status})
+
+
+def stop(service: JointInferenceService) -> JointInferenceService:
+    """Its owner wants no worker of it to run."""
+    return _with(service, stopped=True)
+
+
+def start(service: JointInferenceService) -> JointInferenceService:
+    """Its owner wants it to run again."""
+    return _with(service, stopped=False)
+
+
+def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[Task]]:
+    """What each edge shall run for this service now."""
+    if service.status.phase != "Running" or any(_missing(service, view)):
+        return {}
+    spec, status = service.spec, service.status
+    infer = _task(service, view, "infer", spec.edge_worker, join_labels(service.name, "infer"), status.edge_generation)
+    found = {edge: [infer] for edge in placement(service, view)}
+    for name in replicas(service)[: spec.cloud_worker.replicas]:
+        big_model = _task(service, view, "big-model", spec.cloud_worker, name, status.cloud_generation)
+        found.setdefault(spec.cloud_worker.node_name, []).append(big_model)
+    return found
+
+
+def placement(service: JointInferenceService, view: View) -> list[str]:
+    """The edges it runs on: those of its spec that are known, online or not; ``all`` are all but the cloud."""
+    edges = service.spec.edges
+    if edges == "all":
+        return sorted(edge for edge in view.edges if edge != CLOUD)
+    return sorted(edge for edge in dict.fromkeys(edges) if edge in view.edges)
+
+
+def replicas(service: JointInferenceService) -> list[str]:
+    """The names of all workers that may ever have run its deep model."""
+    return [join_labels(service.name, f"big-{number}") for number in range(MOST_REPLICAS)]
+
+
+def models(service: JointInferenceService) -> list[str]:
+    """The names of the models that it runs."""
+    return [service.spec.edge_worker.model.name, service.spec.cloud_worker.model.name]
+
+
+def _missing(service: JointInferenceService, view: View) -> Iterator[str]:
+    for name in dict.fromkeys(models(service)):
+        if name not in view.models:
+            yield f"model {name} does not exist"
+    node = service.spec.cloud_worker.node_name
+    if node not in view.edges:
+        yield f"node {node} of cloudWorker is unknown"
+    if not placement(service, view):
+        edges = service.spec.edges
+        yield "no edge is known" if edges == "all" else f"none of its edges is known: {', '.join(edges[:NAMED])}"
+
+
+def _task(
+    service: JointInferenceService,
+    view: View,
+    role: Literal["infer", "big-model"],
+    script: InferenceScript,
+    worker: str,
+    generation: int,
+) -> Task:
+    return Task(
+        worker=worker,
+        role=role,
+        job=service.name,
+        job_uid=service.metadata.uid,
+        round=generation,
+        model=_fetched(view.models[script.model.name].newest),
+        script=ScriptSpec(directory=script.script_dir or "", boot_file=script.script_boot_file),
+        framework=script.framework_type,
+        parameters=_values(script.parameters),
+        inference=_inference(service),
+    )
+
+
+def _fetched(weights: WeightsRef | None) -> WeightsRef | None:
+    """Inline ones would be in an agent's desired document once for each replica, more than it may hold."""
+    if weights is None or weights.inline is None:
+        return weights
+    return weights.model_copy(update={"inline": None, "bucket": MODELS})
+
+
+def _inference(service: JointInferenceService) -> InferenceSpec:
+    spec = service.spec
+    return InferenceSpec(
+        rule=spec.hard_sample_rule.name,
+        rule_parameters=_values(spec.hard_sample_rule.parameters),
+        temperature=spec.hard_sample_rule.temperature,
+        deadline_seconds=spec.deadline_seconds,
+        requests_per_second=spec.offload_budget.requests_per_second,
+        bytes_per_second=spec.offload_budget.bytes_per_second,
+        fallback=spec.fallback,
+        max_batch=spec.cloud_worker.max_batch,
+        max_wait_seconds=spec.cloud_worker.max_wait_seconds,
+        hard_samples_to=spec.hard_samples_to,
+    )
+
+
+def _values(parameters: Sequence[Parameter]) -> dict[str, Scalar]:
+    """Those that have a value; the others take the default of what they are given to."""
+    return {each.key: each.value for each in parameters if each.value is not None}
+
+
+def _runs(script: InferenceScript) -> tuple[object, ...]:
+    return script.script_dir, script.script_boot_file, script.framework_type, script.parameters
+
+
+def _trouble(
+    service: JointInferenceService,
+    edge: str,
+    role: str,
+    before: ServiceNumbers | None,
+    counted: ServiceNumbers | None,
+    view: View,
+) -> str:
+    """Why the service's workers there do not work as they should: what their agent says of them, and what they do."""
+    there = view.edges[edge]
+    if not there.online:
+        return OFFLINE
+    workers = there.workers(service.metadata.uid, role)
+    if before is not None and before.trouble != OFFLINE and any(_tries_again(each) for each in workers):
+        return before.trouble  # or it would come and go with each attempt
+    said = [each.detail or each.state for each in workers if each.detail or each.state in ("refused", "backing-off")]
+    said += [counted.trouble] if counted is not None and workers else []
+    return "; ".join(dict.fromkeys(filter(None, said)))[:1000]
+
+
+def _tries_again(worker: WorkerReport) -> bool:
+    return worker.state == "starting" and worker.restarts > 0
+
+
+def _told(counted: ServiceNumbers | None, trouble: str) -> ServiceNumbers:
+    return (counted or ServiceNumbers()).model_copy(update={"trouble": trouble})
+
+
+def _all_known(service: JointInferenceService, view: View) -> Condition:
+    edges = service.spec.edges
+    unknown = [edge for edge in edges if edge not in view.edges] if edges != "all" else []
+    if not unknown:
+        return Condition(type="EdgesKnown", status="True", reason="AllKnown")
+    message = f"{len(unknown)} of {len(edges)} edges unknown: {', '.join(unknown[:NAMED])}"
+    return Condition(type="EdgesKnown", status="False", reason="Unknown", message=message)
+
+
+def _healthy(troubles: Sequence[tuple[str, str]]) -> Condition:
+    """An edge that is offline may work well all the same."""
+    failing = [f"{where}: {why}" for where, why in troubles if why not in ("", OFFLINE)]
+    if not failing:
+        return Condition(type="WorkersHealthy", status="True", reason="AllWork")
+    message = "; ".join(failing[:NAMED])[:2000]
+    return Condition(type="WorkersHealthy", status="False", reason="WorkerFails", message=message)
+
+
+def _with(service: JointInferenceService, **changes: object) -> JointInferenceService:
+    status: JointInferenceServiceStatus = service.status.model_copy(update=changes)
+    return service if status == service.status else service.model_copy(update={"status": status})

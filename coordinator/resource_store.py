@@ -1,0 +1,104 @@
+"""Resources in JetStream key-value, written by compare-and-set, with a copy in memory to read from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
+from heliograph.bus.contract.resources import Resource, parse_resource
+from heliograph.bus.transport import KeyValue
+from heliograph.core.errors import Conflict, Refused
+from heliograph.core.world import World
+
+R = TypeVar("R", bound=Resource)
+
+
+class ResourceStore:
+    """Every resource, keyed ``<plural>.<name>``. One coordinator writes at a time; another's write is a Conflict.
+
+    Args:
+        overtaken: called with what a Conflict found instead. It may be our own write, whose answer was lost.
+    """
+
+    def __init__(
+        self, kv: KeyValue, world: World, overtaken: Callable[[Resource], None] = lambda resource: None
+    ) -> None:
+        self._kv = kv
+        self._world = world
+        self._overtaken = overtaken
+        self._held: dict[str, dict[str, tuple[Resource, int]]] = {}
+        """By plural and name."""
+
+    async def load(self) -> list[str]:
+        """Reads all of them. Returns a line about each that could not be read, which is left where it lies."""
+        unreadable = []
+        self._held.clear()
+        for entry in await self._kv.entries():
+            try:
+                self._keep(parse_resource(json.loads(entry.value), entry.key), entry.revision)
+            except (Refused, ValueError) as error:
+                unreadable.append(f"resource {entry.key}: {error}")
+        return unreadable
+
+    def all(self, kind: type[R]) -> list[R]:
+        """The resources of a kind, in the order of their names."""
+        return [held for _, (held, _) in sorted(self._of(kind).items()) if isinstance(held, kind)]
+
+    def get(self, kind: type[R], name: str) -> R | None:
+        held, _ = self._of(kind).get(name, (None, 0))
+        return held if isinstance(held, kind) else None
+
+    async def create(self, resource: R) -> R:
+        """Stores a new resource with a uid. Raises Conflict where the name is taken."""
+        if resource.name in self._of(type(resource)):
+            raise Conflict(f"{_key(resource)} exists")
+        metadata = resource.metadata.model_copy(
+            update={
+                "uid": self._world.new_uid(_key(resource)),
+                "generation": 1,
+                "creation_timestamp": self._world.timestamp(),
+                "resource_version": "",
+            }
+        )
+        return await self._write(resource.model_copy(update={"metadata": metadata}), 0)
+
+    async def put(self, resource: R) -> R:
+        """Stores a changed resource over the one that was read. Raises Conflict where another wrote between."""
+        held, revision = self._of(type(resource)).get(resource.name, (None, 0))
+        if held is resource:
+            return resource
+        return await self._write(resource, revision)
+
+    async def delete(self, resource: Resource) -> None:
+        await self._kv.delete(_key(resource))
+        self._of(type(resource)).pop(resource.name, None)
+
+    async def _write(self, resource: R, revision: int) -> R:
+        body = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
+        try:
+            written = await self._kv.put(_key(resource), body, revision)
+        except Conflict:  # another coordinator's write, or one of ours whose answer was lost: who tries again sees it
+            await self._read_again(resource)
+            raise
+        self._keep(resource, written)
+        return resource
+
+    async def _read_again(self, resource: Resource) -> None:
+        entry = await self._kv.get(_key(resource))
+        if entry is None:
+            self._of(type(resource)).pop(resource.name, None)
+        else:
+            found = parse_resource(json.loads(entry.value), entry.key)
+            self._keep(found, entry.revision)
+            self._overtaken(found)
+
+    def _of(self, kind: type[Resource]) -> dict[str, tuple[Resource, int]]:
+        return self._held.setdefault(kind.plural, {})
+
+    def _keep(self, resource: Resource, revision: int) -> None:
+        self._of(type(resource))[resource.name] = (resource, revision)
+
+
+def _key(resource: Resource) -> str:
+    return f"{resource.plural}.{resource.name}"

@@ -1,0 +1,54 @@
+"""Hard samples on their way to the cloud's model, and its answers back: at once or not at all, nothing is kept.
+
+Whoever asks holds the deadline; an answer that comes too late here is nobody's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgpack
+
+from heliograph.bus.contract.topics import ANSWER, BIG_MODEL, OFFLOAD
+from heliograph.bus.port import Port
+from heliograph.core.errors import HeliographError, Unreachable, error_body
+
+
+class OffloadRelay:
+    """Relays between the node's broker and the cloud's."""
+
+    def __init__(self, node: Port, cloud: Port, edge: str) -> None:
+        self._node = node
+        self._cloud = cloud
+        self._edge = edge
+
+    async def carry_up(self) -> None:
+        """Until cancelled: the answer's address goes with each sample, so that nothing of it needs to be remembered."""
+        async with self._node.bus.subscribe(OFFLOAD.filter()) as messages:
+            async for message in messages:
+                if (params := OFFLOAD.match(message.topic)) is None:
+                    continue
+                answer_to = ANSWER.at(edge=self._edge, **params)
+                topic = BIG_MODEL.at(service=params["service"], edge=self._edge)
+                try:
+                    await self._cloud.bus.publish(topic, message.body, reply_to=answer_to, sure=False)
+                except HeliographError as error:
+                    await self._answer(answer_to, _error_body(error))
+
+    async def carry_down(self) -> None:
+        """Until cancelled: answers go to who asked."""
+        async with self._cloud.bus.subscribe(ANSWER.filter(edge=self._edge)) as messages:
+            async for message in messages:
+                body = message.body
+                if message.headers.get("Status") == "503":  # NATS: nobody listens
+                    body = _error_body(Unreachable("no worker of the service's deep model is there"))
+                await self._answer(message.topic, body)
+
+    async def _answer(self, topic: str, body: bytes) -> None:
+        with contextlib.suppress(HeliographError):  # the node's broker is away, and with it who asked
+            await self._node.bus.publish(topic, body, sure=False)
+
+
+def _error_body(error: HeliographError) -> bytes:
+    packed: bytes = msgpack.packb({"error": error_body(error)})
+    return packed

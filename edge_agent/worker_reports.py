@@ -1,0 +1,58 @@
+"""What an agent reports of its workers, those that run and those that cannot be started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from heliograph.bus.contract.payloads import Task, WorkerReport
+from heliograph.edge_agent.reconcile import Hold
+from heliograph.edge_agent.supervisor import Worker
+
+_STATES: dict[str, Literal["starting", "running", "backing-off", "finished"]] = {
+    "starting": "starting",
+    "ready": "running",
+    "backing-off": "backing-off",
+    "stopping": "finished",
+}
+
+
+def worker_reports(
+    workers: Mapping[str, Worker], holds: Mapping[str, Hold], wanted: Mapping[str, Task], failures: Mapping[str, str]
+) -> list[WorkerReport]:
+    """In the order of their names, the running ones first.
+
+    Args:
+        wanted: the desired task of each worker.
+        failures: why a model could not be fetched, by its digest; its worker goes on with the one before.
+    """
+    found = [
+        WorkerReport(
+            worker=name,
+            role=worker.task.role,
+            job=worker.task.job,
+            job_uid=worker.task.job_uid,
+            round=worker.task.round,
+            state=_STATES[worker.state],
+            detail=worker.detail or _missing_model(wanted.get(name), failures),
+            restarts=worker.restarts,
+        )
+        for name, worker in sorted(workers.items())
+    ]
+    found += [
+        WorkerReport(
+            worker=name,
+            role=hold.task.role,
+            job=hold.task.job,
+            job_uid=hold.task.job_uid,
+            round=hold.task.round,
+            state="refused" if hold.forbidden else "waiting",
+            detail=hold.reason,
+        )
+        for name, hold in sorted(holds.items())
+    ]
+    return found
+
+
+def _missing_model(task: Task | None, failures: Mapping[str, str]) -> str:
+    return failures.get(task.model.digest, "") if task is not None and task.model is not None else ""

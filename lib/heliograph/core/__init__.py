@@ -1,0 +1,1 @@
+"""What every part rests on; it knows nothing of messages."""

@@ -1,0 +1,93 @@
+"""Errors written for the person who meets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class HeliographError(Exception):
+    """Base of all errors that Heliograph raises on purpose."""
+
+
+class Unreachable(HeliographError):
+    """A broker or a peer does not answer."""
+
+
+class NobodyAnswers(Unreachable):
+    """Nobody listens where a request was sent to; the broker says so at once."""
+
+
+class LinkDown(Unreachable):
+    """The link went down while an answer was awaited: whether it was received, nobody knows."""
+
+
+class Forbidden(Unreachable):
+    """The broker does not let this login do that; somebody may yet give it the right."""
+
+
+class Conflict(HeliographError):
+    """A compare-and-set met another revision than the expected one."""
+
+
+class Refused(HeliographError):
+    """Input that was refused, with all its sender needs to mend it.
+
+    Args:
+        code: one word for programs: ``not-json``, ``invalid``, ``unknown-kind``, ``not-found``, ``conflict``, ...
+        topic: the topic or file it came in.
+        field: path of the offending field, ``spec.rounds`` say; empty for the whole document.
+        expected: what would have been accepted.
+        got: what came, shortened.
+        hint: what to do next.
+    """
+
+    def __init__(
+        self, code: str, *, topic: str = "", field: str = "", expected: str = "", got: object = "", hint: str = ""
+    ) -> None:
+        self.code = code
+        self.topic = topic
+        self.field = field
+        self.expected = expected
+        self.got = shorten(got)
+        self.hint = hint
+        super().__init__(self.sentence())
+
+    def sentence(self) -> str:
+        where = " ".join(part for part in (self.topic, self.field and f"field {self.field}") if part)
+        text = f"{where + ': ' if where else ''}expected {self.expected}" if self.expected else (where or self.code)
+        if self.got:
+            text += f", got {self.got}"
+        return text + (f". {self.hint}" if self.hint else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as it travels in a reply."""
+        return {
+            "code": self.code,
+            "topic": self.topic,
+            "field": self.field,
+            "expected": self.expected,
+            "got": self.got,
+            "hint": self.hint,
+            "message": self.sentence(),
+        }
+
+
+def error_body(error: HeliographError) -> dict[str, Any]:
+    """An error as it travels in an answer: a refusal with all its fields, anything else as what can not be reached."""
+    return error.as_dict() if isinstance(error, Refused) else {"code": "unreachable", "message": str(error)}
+
+
+def shorten(value: object, limit: int = 120) -> str:
+    """At most ``limit`` characters of ``value``, so that a hostile document cannot flood a log."""
+    if isinstance(value, str):
+        text = value[: limit + 1]
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        text = f"{len(value)} bytes starting with {bytes(value[:16])!r}"
+    elif isinstance(value, (dict, list)) and len(value) > 8:
+        text = f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)} entries"
+    else:
+        try:
+            text = repr(value)
+        except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+            text = f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= limit else text[:limit] + "…"

@@ -1,0 +1,49 @@
+"""Entropy: hard where the probabilities are spread over many classes.
+
+The cross-entropy of the probabilities with themselves over that of equal ones, 0 to 1: Shannon, "A Mathematical Theory
+of Communication", 1948. Sedna's CrossEntropy rule with a threshold t is this one with the limit 1 - t,
+https://github.com/kubeedge/sedna/blob/main/lib/sedna/algorithms/hard_example_mining/hard_example_mining.py
+"""
+
+from __future__ import annotations
+
+from math import inf, log
+from operator import mul
+from typing import Annotated
+
+from pydantic import Field
+
+from heliograph.inference.hard_samples.scores import Scores, listed
+
+
+def entropy(
+    scores: Scores,
+    *,
+    limit: Annotated[float, Field(ge=0, le=1, description="Above this share of the greatest entropy hard.")] = 0.3,
+) -> bool:
+    """Whether the entropy of the probabilities, as a share of the greatest possible, is above ``limit``.
+
+    Choices: no scores at all, NaN, infinity or what is no list of numbers is hard, whatever the limit; so are negative
+    scores, which are no probabilities, and all zero. A zero among others adds nothing. One class has no entropy and is
+    not hard. What does not sum to 1 is scaled until it does.
+    """
+    return spread(scores) > limit
+
+
+def spread(scores: Scores) -> float:
+    """The entropy of the probabilities over the logarithm of their number, 0 to 1; infinity where it has none."""
+    return spread_of(listed(scores))
+
+
+def spread_of(found: list[float] | None) -> float:
+    """``spread`` of scores that are read already."""
+    if not found or (least := min(found)) < 0 or not (total := sum(found)):
+        return inf
+    if len(found) == 1:
+        return 0.0
+    if not 1e-3 < total < 1e3:  # the sum below would overflow or vanish
+        found = [each / total for each in found]
+        least, total = min(found), 1.0
+    shares = found if least else [each for each in found if each]
+    nats: float = log(total) - sum(map(mul, shares, map(log, shares))) / total
+    return min(1.0, max(0.0, nats / log(len(found))))  # rounding would put equal probabilities a little above 1

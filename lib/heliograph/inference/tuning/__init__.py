@@ -1,0 +1,21 @@
+"""Tuning the rule of a joint inference service: how much goes to the cloud, and what accuracy that buys."""
+
+from heliograph.inference.tuning.curve import Choice, Curve, Point, curve
+from heliograph.inference.tuning.labelled import LabelledSet, from_arrays, read_labelled
+from heliograph.inference.tuning.page import page
+from heliograph.inference.tuning.terminal import plot
+from heliograph.inference.tuning.tune import Tuned, tune
+
+__all__ = [
+    "Choice",
+    "Curve",
+    "LabelledSet",
+    "Point",
+    "Tuned",
+    "curve",
+    "from_arrays",
+    "page",
+    "plot",
+    "read_labelled",
+    "tune",
+]

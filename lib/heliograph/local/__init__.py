@@ -1,0 +1,1 @@
+"""A cluster on this machine: brokers, processes, links and data."""

@@ -1,0 +1,98 @@
+"""Following one job on a cluster of this machine, as an operator sees it: its documents, its updates, its edges."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from heliograph.bus.contract.resources import CLOUD
+from heliograph.bus.contract.topics import MODEL_UPDATE, STATUS
+from heliograph.bus.port import Port
+from heliograph.client import AsyncClient
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.world import World
+from heliograph.local.display import Display
+
+OFFERED_WITHIN = 15.0
+
+
+async def follow_job(
+    client: AsyncClient, name: str, display: Display, seen: Callable[[Mapping[str, Any]], None] = lambda document: None
+) -> dict[str, Any]:
+    """Shows a job until it has ended, and returns its last document. ``seen`` gets each document too."""
+    document: dict[str, Any] = {}
+    async with asyncio.TaskGroup() as group:
+        watching = [
+            group.create_task(_follow_updates(client, name, display)),
+            group.create_task(_follow_edges(client, display)),
+        ]
+        async for document in client.jobs.watch(name):
+            display.document(document)
+            seen(document)
+        for task in watching:
+            task.cancel()
+    return document
+
+
+async def wait_for_offers(client: AsyncClient, datasets: Mapping[str, Mapping[str, Any]]) -> None:
+    """Returns when the cluster knows what was started: the cloud's algorithms, and each node's data sets.
+
+    A job that is created earlier waits for what is missing, or, where any edge will do, starts without some of them.
+    """
+    async with asyncio.timeout(OFFERED_WITHIN), client.bus.subscribe(STATUS.filter()) as changes:
+        while not await _offered(client, datasets):
+            await anext(changes)
+
+
+async def _offered(client: AsyncClient, datasets: Mapping[str, Mapping[str, Any]]) -> bool:
+    algorithms = {edge for each in await client.algorithms.list() for edge in each["status"].get("edges", ())}
+    indexed = {(edge, each["metadata"]["name"])
+               for each in await client.datasets.list() for edge in each["status"].get("edges", {})}  # fmt: skip
+    return CLOUD in algorithms and all((node, name) in indexed for node, named in datasets.items() for name in named)
+
+
+def failure(document: Mapping[str, Any]) -> str:
+    """Why a job has not succeeded; empty where it has."""
+    status = document.get("status", {})
+    if status.get("phase") == "Succeeded":
+        return ""
+    found = [each for each in status.get("conditions", ()) if each["type"] == "Complete"]
+    return "; ".join(each.get("message") or each["reason"] for each in found) or f"the job is {status.get('phase')}"
+
+
+@contextmanager
+def expected_errors(display: Display) -> Iterator[None]:
+    """What goes wrong beside the job is noted, and does not end it."""
+    try:
+        yield
+    except HeliographError as error:
+        display.note(str(error), good=False)
+
+
+async def _follow_updates(client: AsyncClient, name: str, display: Display) -> None:
+    port = Port(client.bus, World(), "cloud/display/1")
+
+    def refused(error: Refused) -> None:
+        display.note(str(error), good=False)
+
+    async with port.subscribe(MODEL_UPDATE, refused, job=name) as updates:
+        async for each in updates:
+            display.uploaded(each.params["edge"], each.payload.round, each.payload.weights.size)
+
+
+async def _follow_edges(client: AsyncClient, display: Display) -> None:
+    with expected_errors(display):
+        async with client.bus.subscribe(STATUS.filter(resource="edges")) as changes:
+            for edge in await client.edges.list():
+                _tell(edge, display)
+            async for message in changes:
+                from heliograph.bus.contract.event import decode
+
+                if message.body:
+                    _tell(decode(message.body, message.topic).data, display)
+
+
+def _tell(edge: Mapping[str, Any], display: Display) -> None:
+    display.link(edge["metadata"]["name"], "up" if edge.get("status", {}).get("online") else "offline")

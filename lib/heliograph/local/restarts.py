@@ -1,0 +1,53 @@
+"""Starting again what ended by itself: the processes of a cluster that somebody relies on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from heliograph.core.errors import HeliographError
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import Process, World
+
+BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before the first, second, … start again; the last one repeats."""
+STEADY_AFTER = 30.0
+"""A process that ran so long begins the back-off anew."""
+
+
+class Supervision:
+    """Watches processes until ``cancel_and_wait``.
+
+    Args:
+        say: called with a line about each process that ended.
+    """
+
+    def __init__(self, world: World, say: Callable[[str], None]) -> None:
+        self._world = world
+        self._say = say
+        self._watching: list[asyncio.Task[None]] = []
+
+    def watch(self, name: str, running: Callable[[], Process], start: Callable[[], Awaitable[None]]) -> None:
+        """Starts the process again, by ``start``, whenever the one that ``running`` returns has ended."""
+        self._watching.append(asyncio.create_task(self._watch(name, running, start)))
+
+    async def end(self) -> None:
+        """From now on what ends stays ended."""
+        await cancel_and_wait(*self._watching)
+
+    async def _watch(self, name: str, running: Callable[[], Process], start: Callable[[], Awaitable[None]]) -> None:
+        failures = 0
+        while True:
+            began = self._world.monotonic()
+            code = await running().wait()
+            if self._world.monotonic() - began > STEADY_AFTER:
+                failures = 0
+            wait = BACKOFF[min(failures, len(BACKOFF) - 1)]
+            failures += 1
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            self._say(f"{name} {how}; it starts again in {wait:g} s")
+            await self._world.sleep(wait)
+            try:
+                await start()
+            except HeliographError as error:
+                self._say(f"{name}: {error}")

@@ -1,0 +1,143 @@
+"""A script of the user's own, federated over edges on this machine: what ``heliograph run`` does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.resources import CLOUD
+from heliograph.bus.contract.topics import LOG
+from heliograph.client import AsyncClient
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.names import is_label
+from heliograph.core.world import World
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.display import Display
+from heliograph.local.follow_job import failure, follow_job, wait_for_offers
+from heliograph.local.split import Split
+from heliograph.local.split_file import Parts, cut
+
+LINES = 60
+"""Of what the workers print, kept to be shown where the job fails."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for.
+
+    Attributes:
+        test: a file with held-out samples, or the share of ``data`` to hold out; the script's ``evaluate`` measures
+            each global model on them, in the cloud.
+    """
+
+    script: Path
+    directory: Path
+    edges: int = 3
+    rounds: int = 10
+    data: Path | None = None
+    split: Split = field(default_factory=Split)
+    label: str = ""
+    test: Path | float | None = None
+    seed: int = 1
+
+
+@dataclass
+class Outcome:
+    """``printed``: the last lines of one worker, with its edge."""
+
+    document: dict[str, Any]
+    why_not: str
+    model: Path | None
+    printed: list[str] = field(default_factory=list)
+
+
+async def run(options: Options, target: Path, display: Display, world: World) -> Outcome:
+    """Runs the script as a job; its processes are gone when it returns. The model lies at ``target`` then.
+
+    Raises HeliographError where script or data are not there or cannot be used.
+    """
+    script = options.script.resolve()
+    if not script.is_file():
+        raise HeliographError(f"{options.script}: there is no such script")
+    name = job_name(script)
+    edges = [f"edge-{number + 1}" for number in range(options.edges)]
+    parts = await world.in_thread(_parts, options, edges)
+    datasets: dict[str, dict[str, Path]] = {edge: {name: file} for edge, file in parts.files.items()}
+    if parts.test is not None:
+        datasets[CLOUD] = {"test": parts.test}
+    display.doing(f"starting broker, coordinator and {len(edges) + 1} agents")
+    cluster = LocalCluster(
+        options.directory / "cluster", edges, datasets=datasets, code=(script.parent,), world=world,
+        log=options.directory / "log.txt", supervise=lambda line: display.note(line, good=False),
+    )  # fmt: skip
+    async with cluster, AsyncClient(cluster.server) as client:
+        printed: deque[tuple[str, str]] = deque(maxlen=LINES)
+        listening = asyncio.create_task(_listen(client, printed))
+        await wait_for_offers(client, datasets)
+        await client.models.create({"kind": "Model", "metadata": {"name": name}})
+        display.began(f"{name} · FedAvg", parts.samples or dict.fromkeys(edges, 0))
+        await client.jobs.create(_task(name, script.name, edges, options, parts))
+        document = await follow_job(client, name, display)
+        listening.cancel()
+        why_not = failure(document)
+        model = None if why_not else await client.download(name, target)
+    return Outcome(document, why_not, model, _of_one_worker(printed))
+
+
+def _of_one_worker(printed: deque[tuple[str, str]]) -> list[str]:
+    """The lines of the worker that spoke last: where all fail, they fail alike."""
+    last = printed[-1][0] if printed else ""
+    return [f"{component}: {line}" for component, line in printed if component == last]
+
+
+def job_name(script: Path) -> str:
+    """A label made of the script's name."""
+    name = "".join(each if each.isalnum() and each.isascii() else "-" for each in script.stem.lower()).strip("-")[:50]
+    return name if is_label(name) else "job"
+
+
+def _parts(options: Options, edges: list[str]) -> Parts:
+    if options.data is None:
+        if options.test is not None:
+            raise Refused("invalid", field="--test", expected="--data with it", got="no --data")
+        return Parts()
+    share = options.test if isinstance(options.test, float) else 0.0
+    parts = cut(
+        options.data, options.directory / "data", edges, options.split, seed=options.seed, test=share,
+        label=options.label,
+    )  # fmt: skip
+    if isinstance(options.test, Path):
+        if not options.test.is_file():
+            raise HeliographError(f"{options.test}: there is no such file; --test wants held-out samples or a share")
+        parts = Parts(parts.files, parts.samples, options.test.resolve())
+    return parts
+
+
+def _task(name: str, boot_file: str, edges: list[str], options: Options, parts: Parts) -> dict[str, Any]:
+    worker: dict[str, Any] = {"trainScriptBootFile": boot_file}
+    if parts.files:
+        worker["dataset"] = {"name": name}
+    spec: dict[str, Any] = {
+        "aggregationWorker": {"model": {"name": name}},
+        "trainingWorkers": [{"name": edge, "nodeName": edge, "workerSpec": worker} for edge in edges],
+        "rounds": options.rounds,
+        "roundDeadlineSeconds": 3600,
+    }
+    if parts.test is not None:
+        spec["evaluationWorker"] = {"dataset": {"name": "test"}}
+    return {"kind": "FederatedTask", "metadata": {"name": name}, "spec": spec}
+
+
+async def _listen(client: AsyncClient, printed: deque[tuple[str, str]]) -> None:
+    async with client.bus.subscribe(LOG.pattern.replace("{component}/", "")) as messages:
+        async for message in messages:
+            try:
+                record = LOG.validate(decode(message.body, message.topic).data, message.topic)
+            except Refused:
+                continue
+            if "worker" in record.component:
+                printed.append((record.component, record.message))

@@ -1,1 +1,0 @@
-../../examples/numpy_digits.py

@@ -1,0 +1,114 @@
+"""From a seed to a timeline of faults. Pure: the same seed gives the same faults on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from heliograph.bus.contract.resources import CLOUD
+from heliograph.core.world import seeded
+
+Kind = Literal[
+    "black-hole", "reset", "slow-link", "kill-broker", "kill-coordinator", "kill-agent", "kill-node-broker",
+    "kill-worker", "full-disk", "wrong-clock", "restart-device",
+]  # fmt: skip
+
+COORDINATOR = "coordinator"
+MEAN_GAP = 1.5
+"""Seconds from one fault to the next, on average: most last longer, so that they overlap."""
+REST = 2.0
+"""Seconds that a thing is left alone after a fault of its own: an agent needs one of them to start."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault, in seconds from the run's start.
+
+    Attributes:
+        target: an edge, ``cloud``, or ``coordinator``.
+        amount: of a slow link its latency in seconds, of a full disk the bytes to which a file may still grow (below
+            0: none is written at all), of a wrong clock the seconds it is ahead.
+    """
+
+    kind: Kind
+    target: str
+    at: float
+    duration: float
+    amount: float = 0.0
+
+    @property
+    def end(self) -> float:
+        return self.at + self.duration
+
+    def __str__(self) -> str:
+        amount = f" ({self.amount:g})" if self.amount else ""
+        return f"{self.at:7.2f}-{self.end:6.2f} s  {self.kind} {self.target}{amount}"
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How faults of a kind are drawn. Two that work on the same ``part`` of a target never overlap."""
+
+    part: str
+    where: Literal["edges", "nodes", "cloud", "coordinator", "clocks"]
+    shortest: float
+    longest: float
+    amounts: tuple[float, float] = (0.0, 0.0)
+
+
+_SHAPES: dict[Kind, _Shape] = {
+    "black-hole": _Shape("link", "edges", 0.5, 6.0),
+    "reset": _Shape("link", "edges", 0.1, 3.0),
+    "slow-link": _Shape("link", "edges", 2.0, 8.0, (0.02, 0.3)),
+    "kill-broker": _Shape("broker", "cloud", 0.0, 3.0),
+    "kill-coordinator": _Shape("process", "coordinator", 0.0, 3.0),
+    "kill-agent": _Shape("process", "nodes", 0.0, 4.0),
+    "kill-node-broker": _Shape("node's broker", "edges", 0.0, 3.0),
+    "kill-worker": _Shape("worker", "nodes", 0.0, 0.0),
+    "full-disk": _Shape("process", "edges", 0.5, 4.0, (-50_000.0, 100_000.0)),
+    "wrong-clock": _Shape("clock", "clocks", 1.0, 8.0, (-3600.0, 3600.0)),
+    "restart-device": _Shape("device", "edges", 0.0, 2.0),
+}
+KINDS: tuple[Kind, ...] = tuple(_SHAPES)
+
+
+def plan(seed: int | str, seconds: float, edges: Sequence[str]) -> tuple[Fault, ...]:
+    """Faults that begin and end within ``seconds``.
+
+    Kinds are dealt like cards: none comes again before each has come once, so that a short run has seen them all.
+    """
+    rng = seeded(f"faults/{seed}")
+    found: list[Fault] = []
+    free: dict[tuple[str, str], float] = {}
+    cards: list[Kind] = []
+    at = rng.expovariate(1 / MEAN_GAP)
+    while at < seconds:
+        if not cards:
+            cards = rng.sample(KINDS, len(KINDS))
+        kind = cards.pop()
+        shape = _SHAPES[kind]
+        target = rng.choice(_targets(shape, edges))
+        begin = max(at, free.get(part_of(kind, target), 0.0))
+        duration, amount = rng.uniform(shape.shortest, shape.longest), rng.uniform(*shape.amounts)
+        fault = Fault(kind, target, round(begin, 3), round(duration, 3), round(amount, 3))
+        if fault.end <= seconds:
+            found.append(fault)
+            free[part_of(kind, target)] = fault.end + REST
+        at += rng.expovariate(1 / MEAN_GAP)
+    return tuple(sorted(found, key=lambda each: (each.at, each.kind, each.target)))
+
+
+def part_of(kind: Kind, target: str) -> tuple[str, str]:
+    """What a fault works on: of two faults on one thing the first ends before the second begins."""
+    return _SHAPES[kind].part, target
+
+
+def _targets(shape: _Shape, edges: Sequence[str]) -> list[str]:
+    return {
+        "edges": [*edges],
+        "nodes": [CLOUD, *edges],
+        "cloud": [CLOUD],
+        "coordinator": [COORDINATOR],
+        "clocks": [COORDINATOR, *edges],
+    }[shape.where]

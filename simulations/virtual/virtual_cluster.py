@@ -1,0 +1,253 @@
+"""A whole cluster in one process and in virtual time: coordinator, the agent ``cloud`` and the edges' agents, as they
+ship, with simulated links, disks, clocks and workers."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heliograph.bus.contract.lanes import LANE, NUMBER
+from heliograph.bus.contract.resources import CLOUD
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.memory.bus import MemoryBus
+from heliograph.bus.memory.hub import Hub
+from heliograph.bus.traces.recorded import Recorded
+from heliograph.bus.transport import Bus, Message
+from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
+from heliograph.core.errors import HeliographError
+from heliograph.core.names import require_label
+from heliograph.core.world import World
+from heliograph.edge_agent.agent import Agent, AgentConfig
+from heliograph.edge_agent.reconcile import CodeRoot
+from heliograph.simulations.virtual.loop import Process, VirtualLoop
+from heliograph.simulations.virtual.network import Link, LinkedBus
+from heliograph.simulations.virtual.workers import programs
+from heliograph.simulations.virtual.workload import Workload
+from heliograph.simulations.virtual.worlds import EPOCH, Child, Worlds
+
+COORDINATOR = "coordinator"
+CLOUD_URL = "memory://cloud"
+NODE_URL = "memory://node"
+SCRIPT = "simulated.py"
+"""What jobs name as their script: the workload is run in its place."""
+STREAM_BYTES = 64 << 20
+"""Of each stream, what the simulated broker keeps in memory."""
+
+
+_NAMES_FILES = ("event/assignment/", "event/report/", "log/")
+"""Where the directory of this run would be named, another one each time; in a trace it has one name, as long."""
+
+
+@dataclass(frozen=True)
+class EdgeSpec:
+    """One simulated edge.
+
+    Attributes:
+        speed: how much faster than 1 it computes.
+        latency: seconds to the cloud, one way.
+        bandwidth: bytes a second; 0: without bound.
+        loss: the share of packets that are lost.
+    """
+
+    name: str
+    speed: float = 1.0
+    latency: float = 0.02
+    bandwidth: float = 0.0
+    loss: float = 0.0
+
+
+class VirtualCluster:
+    """Starts and stops all of it; use it inside ``loop.run``.
+
+    Args:
+        tap: called with each message that the cloud's broker has, in order.
+        say: called with the lines that the processes print, each with the process's name before it.
+        patience: of the coordinator's lease: in a simulated week it need not be renewed each second.
+        held_out: the name of the data set that the cloud offers to measure on; what is in it, the workload knows.
+    """
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        edges: Sequence[EdgeSpec],
+        workload: Workload,
+        seed: int,
+        tap: Callable[[Recorded], None] = lambda recorded: None,
+        say: Callable[[str, str], None] = lambda process, line: None,
+        patience: float = 1.0,
+        held_out: str = "",
+    ) -> None:
+        self.edges = {require_label(each.name, "edge"): each for each in edges}
+        self.hub = Hub(loop.time, STREAM_BYTES)
+        self.nodes: dict[str, Hub] = {}
+        self._node_links: dict[str, Link] = {}
+        self._loop = loop
+        self._say = say
+        self._patience = patience
+        self._held_out = held_out
+        self._tap = tap
+        self._directory = tempfile.TemporaryDirectory(prefix="heliograph-virtual-", dir=_memory_directory())
+        self._code = Path(self._directory.name).resolve()
+        self._places = str(self._code).encode(), b"/simulated".ljust(len(str(self._code)), b"-")
+        speeds = {name: each.speed for name, each in self.edges.items()}
+        self._worlds = Worlds(loop, str(seed), programs(workload, lambda edge: speeds.get(edge, 1.0),
+                              frozenset({CLOUD})), self._connect)  # fmt: skip
+        self.links = {
+            name: Link(loop, self._worlds.world(Process(f"link-{name}")), each.latency, each.bandwidth, each.loss)
+            for name, each in self.edges.items()
+        }
+        self.links[CLOUD] = Link(loop, self._worlds.world(Process("link-cloud")))
+        self.processes: dict[str, Process] = {}
+        self._operators = itertools.count(1)
+        self.world = self._worlds.world(Process("driver"))
+
+    async def start(self) -> None:
+        """Starts the processes; they come up in virtual time."""
+        (self._code / SCRIPT).write_text("")
+        self.hub.taps.append(self._record)
+        self.start_process(COORDINATOR)
+        for name in (CLOUD, *self.edges):
+            self.start_process(name)
+
+    async def stop(self) -> None:
+        """Kills everything; what lay on the disks is gone."""
+        for name in list(self.processes):
+            self.kill(name)
+        self._directory.cleanup()
+
+    def client(self) -> Bus:
+        """An operator's connection in the cloud; open it with ``async with``."""
+        return MemoryBus(CLOUD_URL, DEFAULT_ROOT, self.world, f"operator-{next(self._operators)}", self.hub)
+
+    def node(self, edge: str) -> Hub:
+        """An edge's own broker."""
+        if edge not in self.nodes:
+            self.nodes[edge] = Hub(self._loop.time, keeps_streams=False)
+            self._node_links[edge] = Link(self._loop, self._worlds.world(Process(f"broker-{edge}")))
+        return self.nodes[edge]
+
+    def node_link(self, edge: str) -> Link:
+        """The way to an edge's own broker."""
+        self.node(edge)
+        return self._node_links[edge]
+
+    def process_on(self, edge: str, name: str) -> tuple[Process, World]:
+        """Another process on an edge, a device for one; its tasks are to be created in its context."""
+        process = Process(f"{edge}/{name}")
+        return process, self._worlds.world(process)
+
+    def start_process(self, name: str) -> None:
+        """Starts the coordinator, or an edge's (or the cloud's) agent on the disk that it left."""
+        before = self.processes.get(name)
+        if before is not None and not before.dead:
+            return
+        process = self.processes[name] = Process(name if name == COORDINATOR else f"agent-{name}")
+        process.ahead = before.ahead if before is not None else 0.0
+        process.context.run(self._loop.create_task, self._run(name, process))
+
+    def kill(self, name: str) -> None:
+        """As by SIGKILL; an agent's workers die with it."""
+        if name in self.processes:
+            self._loop.kill(self.processes[name])
+
+    def kill_after(self, name: str, steps: int) -> None:
+        """As by SIGKILL, so many steps of the process from now: between any two of its awaits."""
+        process = self.processes[name]
+        process.dies_at = process.steps + max(1, steps)
+
+    def workers(self, node: str) -> list[Child]:
+        """What the node's agent has started and still runs, oldest first."""
+        return [each for each in self._worlds.children if each.process.name.startswith(f"agent-{node}/")]
+
+    @staticmethod
+    def kill_worker_after(worker: Child, steps: int) -> None:
+        """As ``kill_after``, one of a node's workers; its agent starts it again."""
+        worker.process.dies_at = worker.process.steps + max(1, steps)
+
+    @property
+    def broken(self) -> list[str]:
+        """Workers that ended by a mistake of ours, and where."""
+        return self._worlds.broken
+
+    @property
+    def directory(self) -> Path:
+        """Where the files of all nodes lie; another one in each run."""
+        return Path(self._directory.name)
+
+    def fill_disk(self, edge: str, full: bool) -> None:
+        """An edge's disk takes nothing more, or does again."""
+        self._worlds.disk(f"agent-{edge}").fill(full)
+
+    def journal(self, edge: str) -> sqlite3.Connection | None:
+        """What lies on an edge's disk of its journal at this moment, to be looked at; None where it never was."""
+        return self._worlds.disk(f"agent-{edge}").file("journal.db")
+
+    def set_clock(self, name: str, ahead: float) -> None:
+        """A process's clock is so many seconds wrong, and that of its workers."""
+        self.processes[name].ahead = ahead
+        for each in self.workers(name):
+            each.process.ahead = ahead
+
+    async def _run(self, name: str, process: Process) -> None:
+        said = self._say
+        label = process.name
+        world = self._worlds.world(process)
+
+        def say(line: str) -> None:
+            said(label, line)
+
+        try:
+            await (self._coordinator(world, say) if name == COORDINATOR else self._agent(name, world, say)).run()
+        except* HeliographError as errors:
+            for error in errors.exceptions:
+                say(f"ended: {error}")
+        except* Exception as errors:  # our own mistake: whoever listens shall hear of it
+            if not process.dead:
+                say(f"broke: {''.join(traceback.format_exception(errors))}")
+        finally:
+            self._loop.kill(process)
+
+    def _coordinator(self, world: World, say: Callable[[str], None]) -> Coordinator:
+        return Coordinator(CoordinatorConfig(CLOUD_URL, CLOUD_URL, CLOUD_URL, patience=self._patience), world, say)
+
+    def _agent(self, name: str, world: World, say: Callable[[str], None]) -> Agent:
+        node = CLOUD_URL if name == CLOUD else NODE_URL
+        state = Path(self._directory.name) / name
+        code = (CodeRoot(self._code, self._code),)
+        datasets = {}
+        if name == CLOUD and self._held_out:
+            datasets[self._held_out] = Path(self._directory.name) / f"{self._held_out}.csv"
+            datasets[self._held_out].write_text("x\n0\n")
+        return Agent(AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets), world, say)
+
+    def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
+        node = process.name.partition("/")[0].removeprefix("agent-")
+        node = node if node in self.edges else CLOUD
+        if url == NODE_URL:
+            hub = self.node(node)
+            bus = LinkedBus(url, root, world, name, hub, self.node_link(node), process, durable=False)
+        else:
+            bus = LinkedBus(url, root, world, name, self.hub, self.links[node], process)
+        process.on_death.append(bus.drop)
+        return bus
+
+    def _record(self, message: Message) -> None:
+        if message.topic.startswith("_INBOX"):
+            return  # an answer to one client, on no topic
+        now = int((EPOCH + self._loop.time()) * 1e9)
+        headers: Mapping[str, str] = {key: value for key, value in message.headers.items() if key in (LANE, NUMBER)}
+        body = message.body
+        if message.topic.startswith(_NAMES_FILES):
+            body = body.replace(*self._places)
+        self._tap(Recorded(message.topic, body, now, now, headers))
+
+
+def _memory_directory() -> str | None:
+    """Files of a simulation need not reach a disk."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() else None

@@ -1,0 +1,154 @@
+"""What is generated from the registry: ``topics.md`` is up to date, and the AsyncAPI document holds together."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.contract.render import COMMAND, asyncapi, topics_markdown
+from heliograph.bus.contract.resources import KINDS
+from heliograph.bus.contract.topics import TOPICS, VERBS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_topics_md_is_up_to_date() -> None:
+    assert (ROOT / "topics.md").read_text() == topics_markdown(), f"run '{COMMAND}'"
+
+
+def test_topics_md_says_that_it_is_generated() -> None:
+    assert f"`{COMMAND}`" in "\n".join(topics_markdown().splitlines()[:5])
+
+
+def test_every_topic_stands_in_its_deliverys_table() -> None:
+    text = topics_markdown()
+    for topic in TOPICS:
+        section = text.partition(f"\n## {topic.delivery.capitalize()}\n")[2].partition("\n## ")[0]
+        rows = [line for line in section.splitlines() if line.startswith(f"| `{topic.pattern}` |")]
+        assert len(rows) == 1, topic.name
+        for part in (*topic.publishers, *topic.subscribers, topic.payload.__name__, topic.doc):
+            assert part in rows[0]
+        if topic.stream is not None:
+            assert f"`{topic.stream.name}`" in rows[0]
+        assert len(re.findall(r"(?<!\\)\|", rows[0])) == 10
+
+
+def test_every_payload_lists_its_fields() -> None:
+    text = topics_markdown()
+    for topic in TOPICS:
+        section = text.partition(f"\n### {topic.payload.__name__}\n")[2].partition("\n### ")[0]
+        listed = re.findall(r"^\| `(\w+)` \|[^|]+\| (yes|no)", section, re.MULTILINE)
+        expected = [
+            (field.alias or name, "yes" if field.is_required() else "no")
+            for name, field in topic.payload.model_fields.items()
+        ]
+        assert listed == expected, topic.payload.__name__
+
+
+def test_every_resource_and_verb_is_listed() -> None:
+    section = topics_markdown().partition("\n## Resources and verbs\n")[2]
+    table = section.partition("\n### ")[0]
+    for resource, verbs in VERBS.items():
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| `{resource}` |")]
+        assert re.findall(r"`([\w-]+)`", row)[1:] == list(verbs)
+    for kind in KINDS:
+        assert f"\n### {kind}\n" in section
+
+
+def test_every_link_leads_somewhere() -> None:
+    text = topics_markdown()
+    anchors = {title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    links = set(re.findall(r"\]\(#([^)]+)\)", text))
+    assert links
+    assert links <= anchors
+
+
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+        for value in tree.values():
+            yield from nodes(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from nodes(value)
+
+
+def resolve(document: dict[str, Any], ref: str) -> Any:
+    assert ref.startswith("#/"), ref
+    place: Any = document
+    for part in ref.removeprefix("#/").split("/"):
+        place = place[part.replace("~1", "/").replace("~0", "~")]
+    return place
+
+
+def test_every_ref_resolves() -> None:
+    document = asyncapi()
+    refs = [node["$ref"] for node in nodes(document) if "$ref" in node]
+    assert len(refs) > 100
+    for ref in refs:
+        assert isinstance(resolve(document, ref), dict), ref
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_every_topic_has_a_channel_a_message_and_an_operation_for_each_role(topic: Any) -> None:
+    document = asyncapi()
+    assert document["asyncapi"] == "3.0.0"
+    channel = document["channels"][topic.name]
+    assert re.findall(r"{(\w+)}", channel["address"]) == list(channel["parameters"])
+    assert channel["address"].startswith("heliograph/" + topic.words[0])
+    message = resolve(document, channel["messages"][topic.name]["$ref"])
+    assert resolve(document, message["payload"]["$ref"])["title"] == topic.payload.__name__
+    assert message["headers"]["properties"]["type"] == {"const": topic.type}
+    performed = {
+        (operation["action"], operation["tags"][0]["name"])
+        for operation in document["operations"].values()
+        if operation["channel"]["$ref"] == f"#/channels/{topic.name}"
+    }
+    wanted = {("send", role) for role in topic.publishers} | {("receive", role) for role in topic.subscribers}
+    assert performed == wanted
+    for operation in document["operations"].values():
+        own = resolve(document, operation["channel"]["$ref"])["messages"]
+        for each in operation["messages"]:  # AsyncAPI: an operation's messages are its channel's
+            assert resolve(document, each["$ref"]) in own.values()
+
+
+def test_the_servers_are_both_buses() -> None:
+    assert {server["protocol"] for server in asyncapi()["servers"].values()} == {"nats", "mqtt"}
+
+
+def test_a_payloads_schema_has_the_rules_of_its_model() -> None:
+    schemas = asyncapi()["components"]["schemas"]
+    assert schemas["ModelUpdate"]["additionalProperties"] is False
+    assert set(schemas["WeightsRef"]["required"]) == {"digest", "size"}
+    label = re.compile(schemas["ModelUpdate"]["properties"]["edge"]["pattern"])
+    assert label.search("edge-1")
+    assert not label.search("edge.1")
+    assert schemas["WeightsRef"]["properties"]["digest"]["pattern"] == "^[0-9a-f]{64}$"
+    assert schemas["Task"]["properties"]["active"]["description"].startswith("False: keep the worker warm")
+    assert schemas["RoundSpec"]["properties"]["quorum"]["description"].startswith("close as soon as")
+    assert "Attributes:" not in json.dumps(schemas)
+
+
+def test_the_documents_are_the_same_in_another_process() -> None:
+    """Hash seeds differ between processes: an order taken from a set would, too."""
+    script = (
+        "import json; from heliograph.bus.contract.render import asyncapi, topics_markdown;"
+        "print(json.dumps([asyncapi(), topics_markdown()]))"
+    )
+    there = subprocess.run(
+        [sys.executable, "-c", script], env={"PYTHONHASHSEED": "7"}, capture_output=True, check=True, text=True
+    )
+    assert there.stdout == json.dumps([asyncapi(), topics_markdown()]) + "\n"
+
+
+def test_what_is_done_to_one_document_does_not_show_in_the_next() -> None:
+    first = asyncapi()
+    first["components"]["schemas"]["Task"].clear()
+    assert asyncapi()["components"]["schemas"]["Task"]

@@ -1,0 +1,213 @@
+"""Addresses: what ``at`` makes ``find`` finds, and no word is anything but a DNS label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.topics import INFERENCE_REQUEST, LOG, MODEL_UPDATE, TASK, TOPICS, WORKER, Topic
+from heliograph.core.errors import Refused
+from heliograph.core.names import check_label, is_digest, is_label, join_labels, matches
+
+labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
+NO_LABELS = [
+    "", "A", "Edge", "a_b", "a.b", "a b", " a", "a\n", "+", "#", "*", ">", "$sys", "-a", "a-", "-", "a" * 64, "é",
+    "²", "a\x00",
+]  # fmt: skip
+every_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+
+
+def has_tail(topic: Topic[Any]) -> bool:
+    return topic.words[-1] == "#"
+
+
+@st.composite
+def addresses(draw: st.DrawFn) -> tuple[Topic[Any], tuple[str, ...], dict[str, str]]:
+    topic = draw(st.sampled_from(TOPICS))
+    rest = draw(st.lists(labels, min_size=1, max_size=3)) if has_tail(topic) else []
+    return topic, tuple(rest), {name: draw(labels) for name in topic.params}
+
+
+@given(addresses())
+def test_find_finds_what_at_makes(made: tuple[Topic[Any], tuple[str, ...], dict[str, str]]) -> None:
+    topic, rest, params = made
+    address = topic.at(*rest, **params)
+    assert topics.find(address) == (topic, params)
+    assert [each for each in TOPICS if each.match(address) is not None] == [topic]
+    assert topic in topics.find_by_filter(topic.filter())
+
+
+@given(addresses(), st.data())
+def test_filter_matches_what_at_makes(
+    made: tuple[Topic[Any], tuple[str, ...], dict[str, str]], data: st.DataObject
+) -> None:
+    topic, rest, params = made
+    address = topic.at(*rest, **params)
+    fixed = {name: value for name, value in params.items() if data.draw(st.booleans())}
+    assert matches(topic.filter(**fixed), address)
+    for name, value in params.items():
+        other = data.draw(labels)
+        assume(other != value)
+        assert not matches(topic.filter(**{name: other}), address)
+
+
+@every_topic
+def test_no_other_topics_filter_matches(topic: Topic[Any]) -> None:
+    address = topic.at(*(["rest"] if has_tail(topic) else []), **dict.fromkeys(topic.params, "x"))
+    assert [each.name for each in TOPICS if matches(each.filter(), address)] == [topic.name]
+
+
+@every_topic
+@pytest.mark.parametrize("word", NO_LABELS, ids=repr)
+def test_a_name_that_is_no_label_is_refused(topic: Topic[Any], word: str) -> None:
+    rest = ["rest"] if has_tail(topic) else []
+    good = dict.fromkeys(topic.params, "x")
+    for name in topic.params:
+        with pytest.raises(Refused) as refused:
+            topic.at(*rest, **{**good, name: word})
+        assert refused.value.field == name
+        assert "DNS label" in refused.value.expected
+        with pytest.raises(Refused):
+            topic.filter(**{name: word})
+        at = topic.words.index("{" + name + "}")
+        words = topic.at(*rest, **good).split("/")
+        assert topic.match("/".join([*words[:at], word, *words[at + 1 :]])) is None
+    if rest:
+        with pytest.raises(Refused):
+            topic.at("rest", word, **good)
+        assert topic.match("/".join([topic.at("rest", **good), word])) is None
+
+
+def test_a_slash_smuggles_no_word_in() -> None:
+    with pytest.raises(Refused):
+        TASK.at(edge="a/b")
+    with pytest.raises(Refused):
+        TASK.filter(edge="a/b")
+    with pytest.raises(Refused):
+        LOG.at("a/b", component="c")
+
+
+def test_a_closing_hash_is_one_word_or_more() -> None:
+    """NATS matches no fewer: an address without any would reach MQTT's subscribers and not NATS's."""
+    address = LOG.at("a", "b", component="x")
+    assert LOG.match(address) is not None
+    assert LOG.match(address.removesuffix("/a/b")) is None
+    with pytest.raises(Refused):
+        LOG.at(component="x")
+    with pytest.raises(Refused):
+        TASK.at("more", edge="edge-1")
+
+
+@given(st.text(max_size=80))
+def test_find_finds_a_declared_topic_or_refuses(address: str) -> None:
+    try:
+        topic, params = topics.find(address)
+    except Refused as refused:
+        assert refused.code == "unknown-topic"
+        assert refused.topic == address
+    else:
+        assert all(is_label(value) for value in params.values())
+        assert matches(topic.filter(), address)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("", "request/{resource}/{verb}"),
+        ("event", "event/task/{edge}"),
+        ("event/task", "event/task/{edge}"),
+        ("event/task/a/b", "event/task/{edge}"),
+        ("event/other/a", "event/task/{edge}"),
+        ("heliograph/event/task/a", "event/task/{edge}"),
+        ("request/jobs", "request/{resource}/{verb}"),
+    ],
+)
+def test_what_is_not_declared_is_refused_with_what_is(address: str, expected: str) -> None:
+    with pytest.raises(Refused) as refused:
+        topics.find(address)
+    assert refused.value.code == "unknown-topic"
+    assert expected in refused.value.expected
+
+
+def test_match_returns_the_parameters() -> None:
+    assert MODEL_UPDATE.match("event/model-update/job-1/edge-7") == {"job": "job-1", "edge": "edge-7"}
+    assert MODEL_UPDATE.match("event/hard-sample/job-1/edge-7") is None
+    assert MODEL_UPDATE.filter() == "event/model-update/+/+"
+    assert MODEL_UPDATE.filter(job="job-1") == "event/model-update/job-1/+"
+    assert INFERENCE_REQUEST.filter() == "inference/+/request"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("event/task/edge-1", {"task"}),
+        ("event/+/edge-1", {"task", "report", "aggregation", "evaluation", "label", "assignment", "worker"}),
+        ("event/+/+/+", {"model-update", "hard-sample", "telemetry"}),
+        ("status/#", {"status"}),
+        ("log/a/b/c/d", {"log"}),
+        ("log/a", set()),
+        ("#", {topic.name for topic in TOPICS}),
+        ("nothing/#", set()),
+    ],
+)
+def test_find_by_filter(pattern: str, names: set[str]) -> None:
+    assert {topic.name for topic in topics.find_by_filter(pattern)} == names
+
+
+def test_the_registry_is_consistent() -> None:
+    assert len({topic.name for topic in TOPICS}) == len(TOPICS)
+    streams = topics.streams()
+    assert len({stream.name for stream in streams}) == len(streams)
+    for topic in TOPICS:
+        assert topic.doc
+        assert topic.words[0] == topic.delivery or topic.words[0] in ("reply", "claim")
+        assert (topic.delivery == "event" and not topic.node_only) == (topic.stream is not None), topic.name
+        assert topic.bridged == "no" or not topic.node_only, topic.name
+        assert topic.type == f"heliograph.{topic.name}.v1"
+
+
+def test_a_payload_is_validated_at_the_border() -> None:
+    payload = WORKER.validate({"worker": "w", "state": "hello"}, "event/worker/w")
+    assert payload.state == "hello"
+    for data, field in (
+        ({"worker": "w", "state": "lost"}, "state"),
+        ({"worker": "W", "state": "hello"}, "worker"),
+        ({"worker": "w", "state": "hello", "more": 1}, "more"),
+        ({"state": "hello"}, "worker"),
+        ([], ""),
+        (None, ""),
+    ):
+        with pytest.raises(Refused) as refused:
+            WORKER.validate(data, "event/worker/w")
+        assert (refused.value.topic, refused.value.field) == ("event/worker/w", field)
+        assert refused.value.expected
+
+
+@given(st.lists(labels, min_size=1, max_size=4))
+def test_joined_labels_are_a_label_and_stay_distinct(parts: list[str]) -> None:
+    joined = join_labels(*parts)
+    assert is_label(joined)
+    assert join_labels(*parts[:-1], parts[-1][:-1] + ("a" if parts[-1][-1] != "a" else "b")) != joined
+
+
+@given(st.text())
+def test_check_label_agrees_with_is_label(text: str) -> None:
+    if is_label(text):
+        assert check_label(text) == text
+        assert 1 <= len(text) <= 63
+        assert set(text) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    else:
+        with pytest.raises(ValueError, match="DNS label"):
+            check_label(text)
+
+
+def test_a_digest_is_a_sha256_in_lower_case() -> None:
+    assert is_digest("0123456789abcdef" * 4)
+    assert not is_digest("0123456789ABCDEF" * 4)
+    assert not is_digest("0" * 63)
+    assert not is_digest("0" * 64 + "\n")
+    assert not is_digest(None)

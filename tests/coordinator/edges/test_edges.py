@@ -1,0 +1,79 @@
+"""What is shown of the edges, when clocks and answers are as unkind as real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.contract.resources import Edge, Resource
+from heliograph.coordinator.edges.damping import MOST, STEADY, WINDOW
+from heliograph.coordinator.edges.edges import Edges
+from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.tasks import Background, keep_running
+from heliograph.core.world import World
+
+STEP = 1e-6
+EARLY = 1.5 * STEP
+
+
+@dataclass
+class Clock:
+    """A clock that moves with every look at it; a sleep ends a little early, as timers of coarse loops do."""
+
+    at: float = 1000.0
+    sleeps: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        self.at += STEP
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        await asyncio.sleep(0)
+        self.at += max(seconds - EARLY, 0.0)
+
+
+@contextlib.asynccontextmanager
+async def edges_of(world: World, saved: list[Edge]) -> AsyncIterator[Edges]:
+    bus = connect(f"memory://edges-{world.new_id()}", world=world)
+    await bus.open()
+    store = ResourceStore(await bus.kv("resources"), world)
+
+    async def save(resource: Resource) -> None:
+        known = store.get(type(resource), resource.name) is not None
+        resource = await store.put(resource) if known else await store.create(resource)
+        assert isinstance(resource, Edge)
+        saved.append(resource)
+
+    background = Background(pytest.fail)
+    edges = Edges(store, world, save, lambda: None, background)
+    running = asyncio.create_task(keep_running(edges.run, world, pytest.fail))
+    try:
+        yield edges
+    finally:
+        running.cancel()
+        await background.close()
+        await bus.close()
+
+
+async def test_a_flapping_edge_is_shown_online_when_it_is_steady_though_the_timer_ended_early() -> None:
+    clock, saved = Clock(), list[Edge]()
+    async with edges_of(World(monotonic=clock.monotonic, sleep=clock.sleep), saved) as edges:
+        for _ in range(MOST + 1):
+            edges.connection("e", True)
+            edges.connection("e", False)
+        edges.connection("e", True)
+        back = clock.at
+        while not (saved and saved[-1].status.online):
+            assert clock.at < back + STEADY + 1, "it is not shown online, though it is steady"
+            await asyncio.sleep(0)
+        assert saved[-1].status.conditions[0].status == "False"
+        while saved[-1].status.conditions[0].status == "False":
+            assert clock.at < back + WINDOW + 1, "it is said to flap, though it is calm"
+            await asyncio.sleep(0)
+        assert len(clock.sleeps) < 10

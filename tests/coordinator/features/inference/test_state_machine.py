@@ -1,0 +1,266 @@
+"""The state machine of a joint inference service, and what each edge is asked to run, without a broker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from heliograph.bus.contract.payloads import Generation, Report, Task, WorkerReport
+from heliograph.bus.contract.resources import (
+    JointInferenceService,
+    Metadata,
+    Model,
+    ModelVersion,
+    ServiceNumbers,
+    WeightsRef,
+    parse_resource,
+)
+from heliograph.bus.contract.resources.catalog import ModelSpec
+from heliograph.coordinator.edges.view import EdgeView, View
+from heliograph.coordinator.features.inference import state_machine as joint_inference
+from heliograph.coordinator.features.inference.totals import Numbers
+
+NOW = "2026-01-01T00:00:00.000000Z"
+NONE = Numbers()
+
+
+def _edge(name: str, online: bool = True, role: str = "infer", **worker: Any) -> EdgeView:
+    found = [WorkerReport(worker="w", role=role, job="s", job_uid="uid", round=1, **worker)] if worker else []
+    return EdgeView(name, online, Report(edge=name, observed=Generation(), workers=found))
+
+
+def _weights(number: int) -> WeightsRef:
+    return WeightsRef(digest=f"{number:064x}", size=4, bucket="models")
+
+
+def _model(name: str, *versions: int) -> Model:
+    model = Model(metadata=Metadata(name=name))
+    made = [ModelVersion(version=number, weights=_weights(number)) for number in versions]
+    return model.model_copy(update={"status": model.status.model_copy(update={"versions": made})})
+
+
+def _view(*edges: EdgeView, models: tuple[Model, ...] = (_model("small", 1), _model("deep"))) -> View:
+    return View({each.name: each for each in edges}, {each.name: each for each in models})
+
+
+CLOUD = _edge("cloud")
+ALL = _view(CLOUD, _edge("edge-1"), _edge("edge-2"))
+
+
+def _service(generation: int = 1, **spec: Any) -> JointInferenceService:
+    document = {
+        "kind": "JointInferenceService",
+        "metadata": {"name": "s", "uid": "uid", "generation": generation},
+        "spec": {
+            "edgeWorker": {"model": {"name": "small"}, "scriptBootFile": "edge.py"},
+            "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "deep.py"},
+        }
+        | spec,
+    }
+    found = parse_resource(document)
+    assert isinstance(found, JointInferenceService)
+    return found
+
+
+def _running(view: View = ALL, **spec: Any) -> JointInferenceService:
+    service = joint_inference.observe(_service(**spec), view, NONE, NOW)
+    assert service.status.phase == "Running"
+    return service
+
+
+def _changed(known: JointInferenceService, **spec: Any) -> JointInferenceService:
+    """``known`` with another spec, as a request to update it leaves it."""
+    wanted = _service(known.metadata.generation + 1, **spec)
+    return joint_inference.update(known, wanted.model_copy(update={"status": known.status}))
+
+
+def _condition(service: JointInferenceService, type: str) -> tuple[str, str, str]:
+    found = next(each for each in service.status.conditions if each.type == type)
+    return found.status, found.reason, found.message
+
+
+def _tasks(service: JointInferenceService, view: View = ALL) -> dict[tuple[str, str], Task]:
+    found = joint_inference.desired_tasks(service, view)
+    return {(edge, task.worker): task for edge, tasks in found.items() for task in tasks}
+
+
+@pytest.mark.parametrize(
+    "view, spec, missing",
+    [
+        (_view(CLOUD, _edge("edge-1"), models=(_model("small"),)), {}, "model deep does not exist"),
+        (_view(CLOUD, _edge("edge-1"), models=()), {}, "model small does not exist; model deep does not exist"),
+        (_view(CLOUD), {}, "no edge is known"),
+        (_view(CLOUD, _edge("edge-1")), {"edges": ["edge-8", "edge-9"]}, "none of its edges is known: edge-8, edge-9"),
+        (_view(_edge("edge-1")), {}, "node cloud of cloudWorker is unknown"),
+    ],
+)  # fmt: skip
+def test_a_service_waits_for_what_is_missing_and_says_so(view: View, spec: dict[str, Any], missing: str) -> None:
+    service = joint_inference.observe(_service(**spec), view, NONE, NOW)
+    assert service.status.phase == "Pending"
+    assert _condition(service, "Ready") == ("False", "Missing", missing)
+    assert joint_inference.desired_tasks(service, view) == {}
+    assert joint_inference.observe(service, view, NONE, "later") is service  # nothing new, nothing to store
+    everywhere = _view(*ALL.edges.values(), _edge("edge-8"))
+    assert joint_inference.observe(service, everywhere, NONE, NOW).status.phase == "Running"
+
+
+def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
+    parameters = [{"key": "threshold", "value": 0.8}, {"key": "left-out"}]
+    service = _running(
+        hardSampleRule={"name": "margin", "parameters": parameters, "temperature": 2.0},
+        deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5}, hardSamplesTo="learn",
+    )  # fmt: skip
+    service = _changed(
+        service,
+        cloudWorker={"model": {"name": "deep"}, "scriptBootFile": "deep.py", "replicas": 2, "maxBatch": 7},
+        edgeWorker={"model": {"name": "small"}, "scriptBootFile": "edge.py", "scriptDir": "/code",
+                    "parameters": [{"key": "width", "value": 3}]},
+        hardSampleRule={"name": "margin", "parameters": parameters, "temperature": 2.0},
+        deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5}, hardSamplesTo="learn",
+    )  # fmt: skip
+    tasks = _tasks(service)
+    assert list(tasks) == [
+        ("edge-1", "s-infer"), ("edge-2", "s-infer"), ("cloud", "s-big-0"), ("cloud", "s-big-1"),
+    ]  # fmt: skip
+    edge, deep = tasks["edge-1", "s-infer"], tasks["cloud", "s-big-1"]
+    assert (edge.role, edge.job, edge.job_uid, edge.model) == ("infer", "s", "uid", _weights(1))
+    assert (deep.role, deep.job, deep.job_uid, deep.model) == ("big-model", "s", "uid", None)
+    assert edge.script is not None
+    assert (edge.script.directory, edge.script.boot_file, edge.parameters) == ("/code", "edge.py", {"width": 3})
+    assert edge.inference is not None
+    assert edge.inference.model_dump() == {
+        "rule": "margin", "rule_parameters": {"threshold": 0.8}, "temperature": 2.0, "deadline_seconds": 0.2,
+        "requests_per_second": 5.0, "bytes_per_second": None, "fallback": "error", "max_batch": 7,
+        "hard_samples_to": "learn",
+        "max_wait_seconds": 0.001,
+    }  # fmt: skip
+
+
+def test_a_new_threshold_is_handed_to_the_workers_that_run() -> None:
+    service = _running()
+    before = _tasks(service)
+    after = _tasks(_changed(service, hardSampleRule={"parameters": [{"key": "threshold", "value": 0.7}]}))
+    assert after.keys() == before.keys()
+    for place, task in after.items():
+        assert task.inference is not None
+        assert task.inference.rule_parameters == {"threshold": 0.7}
+        assert task.model_copy(update={"inference": before[place].inference}) == before[place]
+
+
+def test_a_new_version_of_the_model_is_handed_to_the_workers_that_run() -> None:
+    service = _running()
+    newer = _view(*ALL.edges.values(), models=(_model("small", 1, 2), _model("deep")))
+    before, after = _tasks(service)["edge-1", "s-infer"], _tasks(service, newer)["edge-1", "s-infer"]
+    assert after.model == _weights(2)
+    assert after.model_copy(update={"model": before.model}) == before
+
+
+def test_small_weights_are_fetched_as_large_ones_are() -> None:
+    """Inline in the document of each of 64 replicas they would be more than a message may hold."""
+    weights = WeightsRef(digest=f"{7:064x}", size=4, inline=b"safe")
+    small = Model(metadata=Metadata(name="small"), spec=ModelSpec(weights=weights))
+    view = _view(*ALL.edges.values(), models=(small, _model("deep")))
+    assert _tasks(_running(view), view)["edge-1", "s-infer"].model == _weights(7)
+
+
+def test_another_script_is_a_launch_of_its_own_workers_only() -> None:
+    service = _running()
+    edge = {"model": {"name": "small"}, "scriptBootFile": "other.py"}
+    service = _changed(service, edgeWorker=edge)
+    assert {place: task.round for place, task in _tasks(service).items()} == {
+        ("edge-1", "s-infer"): 2, ("edge-2", "s-infer"): 2, ("cloud", "s-big-0"): 1,
+    }  # fmt: skip
+    service = _changed(service, edgeWorker=edge, deadlineSeconds=1)
+    deep = {"model": {"name": "deep"}, "scriptBootFile": "deep.py", "parameters": [{"key": "a", "value": 1}]}
+    service = _changed(service, edgeWorker=edge, cloudWorker=deep)
+    assert {task.round for task in _tasks(service).values()} == {2, 4}
+
+
+def test_an_edge_that_comes_later_gets_its_worker() -> None:
+    service = _running(_view(CLOUD, _edge("edge-1")), edges=["edge-1", "edge-2"])
+    assert _condition(service, "EdgesKnown") == ("False", "Unknown", "1 of 2 edges unknown: edge-2")
+    assert list(service.status.edges) == ["edge-1"]
+    service = joint_inference.observe(service, ALL, NONE, NOW)
+    assert _condition(service, "EdgesKnown")[0] == "True"
+    assert ("edge-2", "s-infer") in _tasks(service)
+
+
+def test_an_edge_that_is_offline_goes_on_and_is_no_fault() -> None:
+    view = _view(CLOUD, _edge("edge-1"), _edge("edge-2", online=False))
+    service = _running(view)
+    assert {edge: each.trouble for edge, each in service.status.edges.items()} == {"edge-1": "", "edge-2": "offline"}
+    assert ("edge-2", "s-infer") in _tasks(service, view)
+    assert _condition(service, "WorkersHealthy")[0] == "True"
+
+
+@pytest.mark.parametrize(
+    "state, trouble",
+    [
+        ({"state": "refused", "detail": "script edge.py does not lie under a --code root"}, "--code root"),
+        ({"state": "backing-off", "detail": "exit code 1: boom", "restarts": 1}, "exit code 1: boom"),
+        ({"state": "waiting", "detail": "script edge.py is not on this node"}, "is not on this node"),
+        ({"state": "running", "detail": "model 00 does not load"}, "does not load"),
+    ],
+)
+def test_an_edge_whose_worker_fails_is_named_and_the_others_run(state: dict[str, Any], trouble: str) -> None:
+    view = _view(CLOUD, _edge("edge-1", **state), _edge("edge-2"))
+    service = _running(view)
+    assert trouble in service.status.edges["edge-1"].trouble
+    status, reason, message = _condition(service, "WorkersHealthy")
+    assert (status, reason) == ("False", "WorkerFails")
+    assert message.startswith("edge-1: ") and trouble in message
+    assert ("edge-1", "s-infer") in _tasks(service, view)
+
+
+def test_a_trouble_stays_while_the_worker_is_tried_again() -> None:
+    service = _running(_view(CLOUD, _edge("edge-1", state="backing-off", detail="boom", restarts=3)))
+    again = _view(CLOUD, _edge("edge-1", state="starting", restarts=3))
+    assert joint_inference.observe(service, again, NONE, "later") is service
+    works = _view(CLOUD, _edge("edge-1", state="running", restarts=3))
+    service = joint_inference.observe(service, works, NONE, NOW)
+    assert service.status.edges["edge-1"].trouble == ""
+    assert _condition(service, "WorkersHealthy")[0] == "True"
+
+
+def test_the_deep_models_trouble_is_told_as_the_clouds() -> None:
+    cloud = _edge("cloud", role="big-model", state="backing-off", detail="boom")
+    service = _running(_view(cloud, _edge("edge-1")))
+    assert service.status.cloud.trouble == "boom"
+    assert _condition(service, "WorkersHealthy")[2] == "deep model on cloud: boom"
+
+
+def test_numbers_and_what_a_worker_says_of_itself_are_shown() -> None:
+    numbers = Numbers(
+        {"edge-1": ServiceNumbers(requests=3, trouble="model x does not load"), "gone": ServiceNumbers(requests=4)},
+        ServiceNumbers(requests=2), ServiceNumbers(requests=7),
+    )  # fmt: skip
+    view = _view(CLOUD, _edge("edge-1", state="running"), _edge("edge-2"))
+    status = joint_inference.observe(_service(), view, numbers, NOW).status
+    assert {edge: each.requests for edge, each in status.edges.items()} == {"edge-1": 3, "edge-2": 0}
+    assert (status.total.requests, status.cloud.requests) == (7, 2)
+    assert status.edges["edge-1"].trouble == "model x does not load"
+
+
+def test_a_stopped_service_runs_nothing_until_it_is_started_again() -> None:
+    service = joint_inference.observe(joint_inference.stop(_running()), ALL, NONE, "then")
+    assert service.status.phase == "Stopped"
+    assert _tasks(service) == {}
+    assert joint_inference.observe(joint_inference.stop(service), ALL, NONE, "later") is service
+    again = joint_inference.observe(joint_inference.start(service), ALL, NONE, "later")
+    assert (again.status.phase, again.status.start_time) == ("Running", "later")
+    assert {task.round for task in _tasks(again).values()} == {1}
+    assert joint_inference.start(again) is again
+
+
+def test_a_status_shows_as_many_edges_as_it_can_hold() -> None:
+    many = _view(CLOUD, *(_edge(f"edge-{number}") for number in range(joint_inference.SHOWN + 9)))
+    service = _running(many)
+    assert len(service.status.edges) == joint_inference.SHOWN
+    assert len(_tasks(service, many)) == joint_inference.SHOWN + 10
+    assert _condition(service, "Ready")[2] == f"{joint_inference.SHOWN + 9} edges"
+
+
+def test_all_edges_are_all_but_the_cloud_unless_it_is_named() -> None:
+    assert joint_inference.placement(_service(), ALL) == ["edge-1", "edge-2"]
+    assert joint_inference.placement(_service(edges=["cloud", "edge-2", "edge-2"]), ALL) == ["cloud", "edge-2"]

@@ -1,0 +1,110 @@
+"""Ending tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from heliograph.core import tasks as keep
+from heliograph.core.tasks import Background, Flag, cancel_and_wait, unswallowed
+
+
+async def stubborn(swallows: int, began: asyncio.Event) -> None:
+    """Goes on after so many cancellations."""
+    began.set()
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if swallows == 0:
+                raise
+            swallows -= 1
+
+
+async def test_a_task_that_swallows_cancellations_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep, "CANCEL_AGAIN", 0.01)
+    began = [asyncio.Event() for _ in range(3)]
+    tasks = [asyncio.create_task(stubborn(swallows, event)) for swallows, event in enumerate(began)]
+    for event in began:
+        await event.wait()
+    async with asyncio.timeout(5):
+        await cancel_and_wait(*tasks)
+    assert all(task.cancelled() for task in tasks)
+
+
+async def test_what_a_task_raises_does_not_stop_the_ending_of_others() -> None:
+    async def fails() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise RuntimeError("at its end")
+
+    began = asyncio.Event()
+    tasks = [asyncio.create_task(fails()), asyncio.create_task(stubborn(0, began))]
+    await began.wait()
+    await cancel_and_wait(*tasks)
+    await cancel_and_wait()
+    assert isinstance(tasks[0].exception(), RuntimeError)
+    assert tasks[1].cancelled()
+
+
+async def test_background_ends_all_it_holds() -> None:
+    background = Background(lambda line: None)
+    began = asyncio.Event()
+    background.spawn(stubborn(0, began))
+    await began.wait()
+    await background.close()
+
+
+async def test_a_cancellation_that_a_library_swallowed_ends_a_group_all_the_same() -> None:
+    began = asyncio.Event()
+
+    async def swallows() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            began.set()
+            await asyncio.Event().wait()
+
+    async def part() -> None:
+        while True:
+            await unswallowed(swallows())
+
+    async def parts() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(part())
+
+    running = asyncio.create_task(parts())
+    await began.wait()
+    async with asyncio.timeout(5):
+        await cancel_and_wait(running)
+    assert running.cancelled()
+
+
+async def test_what_was_cancelled_before_may_still_await() -> None:
+    async def cleans_up() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await unswallowed(asyncio.sleep(0, "clean"))
+        return "never"
+
+    task = asyncio.create_task(cleans_up())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == "clean"
+
+
+async def test_a_flag_wakes_all_who_wait_though_it_is_cleared_before_they_go_on() -> None:
+    flag = Flag()
+    waiting = [asyncio.create_task(flag.wait()) for _ in range(2)]
+    given_up = asyncio.create_task(flag.wait())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    flag.set()
+    flag.clear()
+    await asyncio.gather(*waiting)
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert not flag.is_set()
+    flag.set()
+    await flag.wait()

@@ -1,0 +1,156 @@
+"""A round's updates: each edge counts exactly once, whatever is repeated or reordered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec
+from heliograph.bus.contract.resources import WeightsRef
+from heliograph.workers.aggregation.round import Collection, Staged
+
+EDGES = ["edge-1", "edge-2", "edge-3"]
+
+
+def _spec(**changes: Any) -> RoundSpec:
+    return RoundSpec(**({"participants": EDGES, "reachable": EDGES, "deadline_seconds": 10.0} | changes))
+
+
+def _collection(spec: RoundSpec | None = None, min_updates: int = 1) -> Collection:
+    return Collection("uid", 3, "a" * 64, spec or _spec(), min_updates, began=0.0)
+
+
+def _update(edge: str, round: int = 3, content: str = "b") -> ModelUpdate:
+    ref = WeightsRef(digest=content * 64, size=1, inline=b"x")
+    return ModelUpdate(job="job", job_uid="uid", round=round, edge=edge, base="a" * 64, weights=ref, num_samples=1)
+
+
+def _stage(collection: Collection, edge: str) -> None:
+    update = _update(edge)
+    assert collection.judge(update, edge)[0] == "stage"
+    collection.staged[edge] = Staged(update, 1, 1, {})
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([*EDGES, "stranger"]), st.integers(1, 5), st.sampled_from("bc")), max_size=40)
+)
+def test_each_edge_is_staged_at_most_once(sent: list[tuple[str, int, str]]) -> None:
+    collection = _collection()
+    staged: list[str] = []
+    for edge, round, content in sent:
+        update = _update(edge, round, content)
+        judgement, reason = collection.judge(update, edge)
+        if judgement == "stage":
+            assert round == 3 and edge in EDGES
+            staged.append(edge)
+            collection.staged[edge] = Staged(update, 1, 1, {})
+        elif judgement == "refused":
+            assert reason
+            collection.refuse(edge, round, reason)
+        elif judgement == "uninvited":
+            assert edge == "stranger"
+        elif judgement == "late":
+            assert round < 3
+        elif judgement == "ahead":
+            assert round == 4
+        else:
+            assert edge in staged or any(each.edge == edge for each in collection.refused)
+    assert len(staged) == len(set(staged))
+
+
+def test_it_closes_when_every_reachable_participant_has_answered() -> None:
+    collection = _collection(_spec(reachable=EDGES[:2]))
+    _stage(collection, "edge-1")
+    assert collection.close_reason(0) is None
+    collection.refuse("edge-2", 3, "nan")
+    assert collection.close_reason(0) == "complete"
+
+
+def test_an_update_being_looked_at_is_waited_for() -> None:
+    collection = _collection(_spec(participants=["edge-1"], reachable=["edge-1"]))
+    collection.staging["edge-1"] = _update("edge-1")
+    assert collection.close_reason(99) is None
+
+
+def test_the_quorum_closes_early_and_the_deadline_late() -> None:
+    collection = _collection(_spec(quorum=2))
+    _stage(collection, "edge-1")
+    assert collection.close_reason(9.9) is None
+    assert collection.close_reason(10.0) == "deadline"
+    _stage(collection, "edge-2")
+    assert collection.close_reason(0) == "quorum"
+
+
+def test_the_deadline_does_not_close_with_fewer_than_the_least() -> None:
+    collection = _collection(min_updates=2)
+    _stage(collection, "edge-1")
+    assert collection.close_reason(99) is None
+    _stage(collection, "edge-2")
+    assert collection.close_reason(99) == "deadline"
+
+
+def test_an_update_whose_weights_never_come_holds_nobody_beyond_the_deadline() -> None:
+    collection = _collection()
+    collection.staging["edge-2"] = _update("edge-2")
+    _stage(collection, "edge-1")
+    assert collection.close_reason(9.9) is None
+    assert collection.close_reason(10.0) == "deadline"
+    assert collection.give_up() == ["edge-2"]
+    assert not collection.staging
+    assert [(each.edge, each.round) for each in collection.late] == [("edge-2", 3)]
+
+
+def test_nobody_reachable_is_not_everybody_answered() -> None:
+    collection = _collection(_spec(reachable=[]))
+    _stage(collection, "edge-1")
+    assert collection.close_reason(0) is None
+    assert collection.close_reason(10) == "deadline"
+
+
+def test_all_refused_closes_with_nothing_counted() -> None:
+    collection = _collection()
+    for edge in EDGES:
+        collection.refuse(edge, 3, "nan")
+    assert collection.close_reason(0) == "complete"
+    assert not collection.staged
+
+
+@given(st.floats(0, 20), st.integers(0, 3))
+def test_a_round_that_can_close_either_does_or_says_when(now: float, staged: int) -> None:
+    collection = _collection(min_updates=1)
+    for edge in EDGES[:staged]:
+        _stage(collection, edge)
+    if collection.close_reason(now) is None and staged:
+        due = collection.due_in(now)
+        assert due is not None
+        assert collection.close_reason(max(collection.deadline, now + due)) is not None
+
+
+def test_past_its_deadline_an_empty_round_waits_for_an_update() -> None:
+    collection = _collection()
+    assert collection.due_in(9.5) == 0.5
+    assert collection.close_reason(10.0) is None
+    assert collection.due_in(10.0) is None
+    _stage(collection, "edge-1")
+    assert collection.close_reason(10.0) == "deadline"
+
+
+def test_a_refused_second_update_leaves_the_first_one_staging() -> None:
+    collection = _collection()
+    first = _update("edge-1", content="b")
+    assert collection.judge(first, "edge-1") == ("stage", "")
+    collection.staging["edge-1"] = first
+    judgement, reason = collection.judge(_update("edge-1", content="c"), "edge-1")
+    assert judgement == "refused"
+    collection.refuse("edge-1", 3, reason)
+    assert collection.staging == {"edge-1": first}
+    assert collection.close_reason(11.0) is None  # not before it is known whether the first one counts
+
+
+def test_an_update_of_an_earlier_job_of_that_name_answers_for_nobody() -> None:
+    collection = _collection()
+    stale = _update(EDGES[0]).model_copy(update={"job_uid": "earlier"})
+    assert collection.judge(stale, EDGES[0])[0] == "foreign"
+    assert collection.judge(_update(EDGES[0]), EDGES[0])[0] == "stage"

@@ -1,0 +1,1 @@
+"""The aggregation worker: collect, check, combine and close a round."""

@@ -1,0 +1,118 @@
+"""What an update must satisfy before it is used. Each check says what was expected and what came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from heliograph.bus.contract.payloads import ModelUpdate
+from heliograph.bus.contract.weights_file import Tensor
+from heliograph.core.errors import Refused
+from heliograph.workers.aggregation.blocks import BLOCK, Reader
+
+BFLOAT16_END = 3.3961775e38
+"""The float32 from which on the nearest bfloat16 is infinite: half a step beyond the largest."""
+MAX_SAMPLES = 100_000_000
+"""The bound of ``num_samples`` where nothing is known of the data set."""
+
+
+def check_claims(update: ModelUpdate, base: str | None, known_samples: int | None) -> None:
+    """What the update says of itself. Raises Refused."""
+    samples = update.num_samples
+    most = known_samples if known_samples else MAX_SAMPLES
+    if isinstance(samples, float) or not 0 < samples <= most:
+        source = "the data set's size" if known_samples else "the largest plausible"
+        raise Refused("num-samples", field="num_samples", expected=f"a whole number from 1 to {most}, {source}",
+                      got=repr(samples))  # fmt: skip
+    if update.base != base:
+        raise Refused("wrong-base", field="base", expected=f"model {_short(base)}", got=f"model {_short(update.base)}")
+
+
+def check_weights(source: Path | bytes, base: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+    """The weights themselves: keys, shapes, dtypes as in the base, every value finite.
+
+    NumPy has no bfloat16, so a tensor that is BF16 in the base may come as F32; its values must be finite as BF16,
+    which is what they will be in the result (``blocks.aggregate``).
+
+    Returns what the header says. Raises Refused.
+    """
+    import numpy as np
+
+    reader = Reader(source)
+    tensors = reader.tensors
+    try:
+        if base is not None:
+            _check_layout(tensors, base)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for tensor in tensors.values():
+                if tensor.is_float:
+                    _check_finite(reader, tensor, (base or tensors)[tensor.name].dtype)
+    finally:
+        reader.close()
+    return tensors
+
+
+def distance(source: Path | bytes, base: Path | bytes) -> float:
+    """The L2 distance of an update from its base, over all floating-point values."""
+    import numpy as np
+
+    ours, theirs = Reader(source), Reader(base)
+    try:
+        total = 0.0
+        for name, tensor in ours.tensors.items():
+            if tensor.is_float:
+                for start in range(0, tensor.count, BLOCK):
+                    count = min(BLOCK, tensor.count - start)
+                    gap = ours.read(tensor, start, count) - theirs.read(theirs.tensors[name], start, count)
+                    total += float(np.dot(gap.astype(np.float64), gap.astype(np.float64)))
+        return math.sqrt(total)
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def check_norm(source: Path | bytes, base: Path | bytes | None, bound: float | None) -> None:
+    """Raises Refused where the update lies further from its base than the job allows."""
+    if bound is None or base is None:
+        return
+    norm = distance(source, base)
+    if norm > bound:
+        raise Refused("norm", field="weights", expected=f"an update of L2 norm at most {bound:g}", got=f"{norm:g}")
+
+
+def _check_layout(tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> None:
+    missing = sorted(base.keys() - tensors.keys())
+    extra = sorted(tensors.keys() - base.keys())
+    if missing:
+        raise Refused("keys", field="weights", expected=f"key {missing[0]!r}", got="none of that name")
+    if extra:
+        raise Refused("keys", field="weights", expected="no key beyond the base model's", got=extra[0])
+    for name, tensor in tensors.items():
+        if tensor.shape != base[name].shape:
+            raise Refused("shape", field=f"weights.{name}", expected=f"shape {base[name].shape}", got=tensor.shape)
+        allowed = ("BF16", "F32") if base[name].dtype == "BF16" else (base[name].dtype,)
+        if tensor.dtype not in allowed:
+            raise Refused("dtype", field=f"weights.{name}", expected=" or ".join(allowed), got=tensor.dtype)
+
+
+def _check_finite(reader: Reader, tensor: Tensor, dtype: str) -> None:
+    """Raises Refused where a value is not finite in ``dtype``, that of the result."""
+    import numpy as np
+
+    end = BFLOAT16_END if dtype == "BF16" else math.inf
+    number = tensor.count
+    for start in range(0, number, BLOCK):
+        block = reader.read(tensor, start, min(BLOCK, number - start))
+        # one pass at memory speed; only a sum of squares that overflowed or met a NaN is looked at again
+        if not math.isfinite(np.dot(block, block)):
+            finite = np.abs(block) < end
+            if not finite.all():
+                at = start + int(np.flatnonzero(~finite)[0])
+                expected = "finite values" if dtype != "BF16" else "values that are finite in BF16"
+                raise Refused("not-finite", field=f"weights.{tensor.name}", expected=expected,
+                              got=f"{block[at - start]} at element {at}")  # fmt: skip
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "none"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
-from heliograph.bus.contract.resources.catalog import DatasetIndex
+from heliograph.bus.contract.resources.dataset import DatasetIndex
 from heliograph.core.errors import Refused, shorten
 
 MAX_COLUMNS = 4096

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
-from heliograph.bus.contract.resources.catalog import DatasetIndex, DatasetSpec
+from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
 from heliograph.core.names import Digest, Label
 
 Text = Annotated[str, StringConstraints(max_length=4096)]

@@ -140,7 +140,7 @@ def _introduction() -> list[str]:
     return [
         "# Topics",
         "",
-        f"This page is generated from `bus/topics.py` by `{COMMAND}`; change it there.",
+        f"This page is generated from `bus/contract/topics.py` by `{COMMAND}`; change it there.",
         "",
         f"All topics lie under `{DEFAULT_ROOT}/`. `a/b/c` on MQTT is `a.b.c` on NATS. `{{name}}` is one word, a",
         f"closing `#` one or more; every word is {LABEL_RULE}.",

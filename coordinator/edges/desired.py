@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.lanes import EXPECTED_LAST
 from heliograph.bus.contract.payloads import Desired, Generation, Task
-from heliograph.bus.contract.resources import CLOUD, Dataset, DatasetSpec
+from heliograph.bus.contract.resources import Dataset, DatasetSpec
 from heliograph.bus.port import Port
 from heliograph.core.errors import Conflict, HeliographError, Refused
+from heliograph.core.names import CLOUD
 
 
 class DesiredWriter:

@@ -13,8 +13,7 @@ from typing import Any, Self, TypeVar
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.event import decode
-from heliograph.bus.contract.resources import ENDED, FederatedTask
-from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.resources import ENDED, FederatedTask, Model, resolve
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS, VERBS
 from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, LinkDown, Refused, Unreachable
@@ -173,12 +172,14 @@ class AsyncClient:
             raise Unreachable(f"{self.server.shown}: no answer within {self.timeout:g} s") from None
 
     async def download(self, model: str, target: Path) -> Path:
-        """The newest version of a model as a safetensors file at ``target``, verified by its SHA-256."""
-        document = await self.models.get(model)
-        versions = document.get("status", {}).get("versions") or []
-        if not versions:
+        """The deployed version of a model as a safetensors file at ``target``, verified by its SHA-256.
+
+        Raises HeliographError where the model has no version yet.
+        """
+        version = resolve(Model.model_validate(await self.models.get(model), extra="ignore"))
+        if version is None or not version.version:  # declared weights may be inline, which documents do not show
             raise HeliographError(f"model {model} has no version yet; a job that trains it makes the first")
-        ref = WeightsRef.model_validate(versions[-1]["weights"])
+        ref = version.weights
         partial = target.with_name(f"{target.name}.{ref.digest[:12]}")
         await (await self.bus.blobs(ref.bucket or "models")).fetch(ref, partial)
         return partial.replace(target)

@@ -16,12 +16,12 @@ from typing import Any
 import msgpack
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.resources import CLOUD
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import BlobStore, Bus, Message
 from heliograph.core.errors import Refused
+from heliograph.core.names import CLOUD
 from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent, AgentConfig
 from heliograph.edge_agent.datasets import index

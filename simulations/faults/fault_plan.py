@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from heliograph.bus.contract.resources import CLOUD
+from heliograph.core.names import CLOUD
 from heliograph.core.world import seeded
 
 Kind = Literal[

@@ -6,7 +6,7 @@ import random  # noqa: TID251 only its type: the generator is seeded
 from dataclasses import dataclass
 from typing import Literal
 
-from heliograph.bus.contract.resources import CLOUD
+from heliograph.core.names import CLOUD
 from heliograph.core.world import seeded
 from heliograph.simulations.fuzz.plan import COORDINATOR, REPEATED, Edge, Fault, Job, Kind, Plan
 

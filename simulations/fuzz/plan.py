@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from heliograph.bus.contract.resources import CLOUD
+from heliograph.core.names import CLOUD
 
 Kind = Literal[
     "crash-coordinator", "crash-agent", "crash-worker", "restart-node-broker", "restart-device", "cut", "reset",

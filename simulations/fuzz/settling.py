@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heliograph.bus.contract.event import decode
-from heliograph.bus.contract.resources import CLOUD, ENDED
+from heliograph.bus.contract.resources import ENDED
 from heliograph.bus.contract.topics import STATUS
+from heliograph.core.names import CLOUD
 from heliograph.simulations.fuzz.devices import Devices
 from heliograph.simulations.fuzz.plan import Plan
 from heliograph.simulations.fuzz.watching import newest_desired, newest_report, workers_of

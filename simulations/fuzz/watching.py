@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.payloads import Desired, Report
-from heliograph.bus.contract.resources import CLOUD
 from heliograph.bus.contract.topics import ACK, REPORT, TASK
 from heliograph.bus.transport import Message
+from heliograph.core.names import CLOUD
 from heliograph.simulations.faults.invariants import Violation
 from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
 

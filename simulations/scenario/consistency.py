@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from heliograph.bus.contract.resources import CLOUD
 from heliograph.core.errors import Refused
+from heliograph.core.names import CLOUD
 from heliograph.local.split import SMALLEST
 from heliograph.simulations.scenario import fields
 from heliograph.simulations.scenario.document import DIGITS, MOST_EDGES, Expectation, Fault, Job, Kind, Scenario

@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from heliograph.bus.contract.resources import CLOUD
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.transport import Bus
 from heliograph.client import AsyncClient
 from heliograph.core.errors import Refused
+from heliograph.core.names import CLOUD
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster

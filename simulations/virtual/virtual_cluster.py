@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heliograph.bus.contract.lanes import LANE, NUMBER
-from heliograph.bus.contract.resources import CLOUD
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
@@ -20,7 +19,7 @@ from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.transport import Bus, Message
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
 from heliograph.core.errors import HeliographError
-from heliograph.core.names import require_label
+from heliograph.core.names import CLOUD, require_label
 from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent, AgentConfig
 from heliograph.edge_agent.reconcile import CodeRoot

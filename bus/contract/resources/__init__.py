@@ -9,18 +9,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from heliograph.bus.contract.resources.algorithm import Algorithm
 from heliograph.bus.contract.resources.base import API_VERSION, Condition, Metadata, Resource, WeightsRef, condition
-from heliograph.bus.contract.resources.catalog import (
-    Algorithm,
-    Dataset,
-    DatasetIndex,
-    DatasetSpec,
-    Edge,
-    Model,
-    ModelVersion,
-)
+from heliograph.bus.contract.resources.dataset import Dataset, DatasetIndex, DatasetSpec
+from heliograph.bus.contract.resources.edge import Edge
 from heliograph.bus.contract.resources.federated_task import (
-    CLOUD,
     ENDED,
     HISTORY,
     NAMED,
@@ -38,11 +31,11 @@ from heliograph.bus.contract.resources.joint_inference_service import (
     JointInferenceServiceStatus,
     ServiceNumbers,
 )
+from heliograph.bus.contract.resources.model import Model, ModelSpec, ModelVersion, resolve
 from heliograph.core.errors import Refused, shorten
 
 __all__ = [
     "API_VERSION",
-    "CLOUD",
     "ENDED",
     "HISTORY",
     "KINDS",
@@ -62,6 +55,7 @@ __all__ = [
     "JointInferenceServiceStatus",
     "Metadata",
     "Model",
+    "ModelSpec",
     "ModelVersion",
     "UncountedRecord",
     "Resource",
@@ -73,6 +67,7 @@ __all__ = [
     "dump",
     "parse_resource",
     "refusal_of",
+    "resolve",
 ]
 
 KINDS: dict[str, type[Resource]] = {

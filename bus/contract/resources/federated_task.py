@@ -16,10 +16,7 @@ from heliograph.bus.contract.resources.base import (
     ShortText,
     WeightsRef,
 )
-from heliograph.core.names import Label
-
-CLOUD = "cloud"
-"""The name of the agent that runs the cloud's own workers."""
+from heliograph.core.names import CLOUD, Label
 
 Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]
 ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Stopped")

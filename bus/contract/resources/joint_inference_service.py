@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from heliograph.bus.contract.resources.base import Condition, Document, Parameter, Reference, Resource, ShortText
-from heliograph.bus.contract.resources.federated_task import CLOUD
-from heliograph.core.names import Label
+from heliograph.core.names import CLOUD, Label
 
 MOST_REPLICAS = 64
 ServicePhase = Literal["Pending", "Running", "Stopped"]

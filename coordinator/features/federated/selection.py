@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from heliograph.bus.contract.resources import CLOUD, FederatedTask, TrainingWorker
+from heliograph.bus.contract.resources import FederatedTask, TrainingWorker
 from heliograph.coordinator.edges.view import EdgeView, View
-from heliograph.core.names import join_labels
+from heliograph.core.names import CLOUD, join_labels
 from heliograph.core.world import seeded
 
 

@@ -20,6 +20,7 @@ from heliograph.bus.contract.resources import (
     RoundRecord,
     UncountedRecord,
     condition,
+    resolve,
 )
 from heliograph.bus.contract.resources.base import Parameter, Scalar
 from heliograph.bus.contract.resources.federated_task import WorkerSpec
@@ -42,7 +43,8 @@ def begin(
         waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(found.what))
         return _with(task, conditions=condition(task.status.conditions, waiting, now))
     ready = Condition(type="Ready", status="True", reason="Selected", message=f"{len(found.assignments)} edges")
-    weights = view.models[task.spec.aggregation_worker.model.name].newest
+    version = resolve(view.models[task.spec.aggregation_worker.model.name])
+    weights = version.weights if version is not None else None
     started = _with(
         task,
         phase="Running",

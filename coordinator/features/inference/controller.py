@@ -89,9 +89,8 @@ class Services:
 
     async def _look_at(self, service: JointInferenceService) -> None:
         view, now = self._shared.view(), self._world.timestamp()
-        for name in joint_inference.models(service):
-            weights = view.models[name].newest if name in view.models else None
-            if weights is not None and weights.inline is not None and weights.digest not in self._put:
+        for weights in joint_inference.weights_in_use(service, view):
+            if weights.inline is not None and weights.digest not in self._put:
                 await self._in_bucket(weights)
                 self._put[weights.digest] = None
 

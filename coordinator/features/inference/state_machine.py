@@ -11,7 +11,6 @@ from typing import Literal
 
 from heliograph.bus.contract.payloads import InferenceSpec, ScriptSpec, Task, WorkerReport
 from heliograph.bus.contract.resources import (
-    CLOUD,
     MOST_REPLICAS,
     NAMED,
     Condition,
@@ -21,11 +20,12 @@ from heliograph.bus.contract.resources import (
     ServiceNumbers,
     WeightsRef,
     condition,
+    resolve,
 )
 from heliograph.bus.contract.resources.base import Parameter, Scalar
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.inference.totals import Numbers
-from heliograph.core.names import join_labels
+from heliograph.core.names import CLOUD, join_labels
 
 SHOWN = 256
 """How many edges a status shows; of ten thousand it cannot hold each."""
@@ -93,11 +93,23 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
     if service.status.phase != "Running" or any(_missing(service, view)):
         return {}
     spec, status = service.spec, service.status
-    infer = _task(service, view, "infer", spec.edge_worker, join_labels(service.name, "infer"), status.edge_generation)
-    found = {edge: [infer] for edge in placement(service, view)}
-    for name in replicas(service)[: spec.cloud_worker.replicas]:
-        big_model = _task(service, view, "big-model", spec.cloud_worker, name, status.cloud_generation)
-        found.setdefault(spec.cloud_worker.node_name, []).append(big_model)
+    infer = _task(service, "infer", spec.edge_worker, join_labels(service.name, "infer"), status.edge_generation)
+    of_weights: dict[WeightsRef | None, list[Task]] = {}  # edges with the same version share one list
+    found: dict[str, list[Task]] = {}
+    for edge in placement(service, view):
+        weights = deployed(spec.edge_worker.model.name, edge, view)
+        if weights not in of_weights:
+            of_weights[weights] = [infer.model_copy(update={"model": _fetched(weights)})]
+        found[edge] = of_weights[weights]
+    node = spec.cloud_worker.node_name
+    weights = _fetched(deployed(spec.cloud_worker.model.name, node, view))
+    big_models = [
+        _task(service, "big-model", spec.cloud_worker, name, status.cloud_generation).model_copy(
+            update={"model": weights}
+        )
+        for name in replicas(service)[: spec.cloud_worker.replicas]
+    ]
+    found[node] = [*found.get(node, ()), *big_models]
     return found
 
 
@@ -119,6 +131,20 @@ def models(service: JointInferenceService) -> list[str]:
     return [service.spec.edge_worker.model.name, service.spec.cloud_worker.model.name]
 
 
+def deployed(model: str, edge: str, view: View) -> WeightsRef | None:
+    """The weights of a model that an edge serves; None where there are none."""
+    version = resolve(view.models[model], edge) if model in view.models else None
+    return version.weights if version is not None else None
+
+
+def weights_in_use(service: JointInferenceService, view: View) -> list[WeightsRef]:
+    """The weights that the service's workers load, each once."""
+    edge_worker, cloud_worker = service.spec.edge_worker, service.spec.cloud_worker
+    found = [deployed(edge_worker.model.name, edge, view) for edge in placement(service, view)]
+    found.append(deployed(cloud_worker.model.name, cloud_worker.node_name, view))
+    return [weights for weights in dict.fromkeys(found) if weights is not None]
+
+
 def _missing(service: JointInferenceService, view: View) -> Iterator[str]:
     for name in dict.fromkeys(models(service)):
         if name not in view.models:
@@ -133,7 +159,6 @@ def _missing(service: JointInferenceService, view: View) -> Iterator[str]:
 
 def _task(
     service: JointInferenceService,
-    view: View,
     role: Literal["infer", "big-model"],
     script: InferenceScript,
     worker: str,
@@ -145,7 +170,6 @@ def _task(
         job=service.name,
         job_uid=service.metadata.uid,
         round=generation,
-        model=_fetched(view.models[script.model.name].newest),
         script=ScriptSpec(directory=script.script_dir or "", boot_file=script.script_boot_file),
         framework=script.framework_type,
         parameters=_values(script.parameters),

@@ -115,16 +115,16 @@ def _edge(document: Document, now: float) -> list[Cell]:
 
 
 def _model(document: Document, now: float) -> list[Cell]:
-    versions = _status(document).get("versions") or []
-    newest = versions[-1] if versions else {}
-    weights = newest.get("weights") or document.get("spec", {}).get("weights") or {}
+    from heliograph.bus.contract.resources import Model, resolve
+
+    deployed = resolve(Model.model_validate(document, extra="ignore"))
     return [
         _name(document),
-        str(newest.get("version", 0)),
-        str(newest.get("round", "")),
-        size(weights["size"]).replace(" ", "") if weights else "",
-        weights.get("digest", "")[:12],
-        short_metrics(newest.get("metrics")),
+        str(deployed.version if deployed else 0),
+        str(deployed.round) if deployed and deployed.version else "",
+        size(deployed.weights.size).replace(" ", "") if deployed else "",
+        deployed.weights.digest[:12] if deployed else "",
+        short_metrics(deployed.metrics) if deployed else [],
         _age(document, now),
         document.get("spec", {}).get("description", ""),
     ]

@@ -13,6 +13,8 @@ from heliograph.core.errors import Refused
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+CLOUD = "cloud"
+"""The name of the agent that runs the cloud's own workers."""
 LABEL_RULE = "a DNS label: a-z, 0-9 and '-', at most 63 characters, not starting or ending with '-'"
 
 

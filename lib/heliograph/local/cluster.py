@@ -13,10 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TextIO
 
-from heliograph.bus.contract.resources import CLOUD
 from heliograph.core.child_process import die_with_parent
 from heliograph.core.errors import HeliographError
-from heliograph.core.names import require_label
+from heliograph.core.names import CLOUD, require_label
 from heliograph.core.world import Process, World
 from heliograph.local.nats_server import SYSTEM_USER, Broker, User
 from heliograph.local.relay import Relay

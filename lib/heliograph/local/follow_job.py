@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from heliograph.bus.contract.resources import CLOUD
 from heliograph.bus.contract.topics import MODEL_UPDATE, STATUS
 from heliograph.bus.port import Port
 from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.names import CLOUD
 from heliograph.core.world import World
 from heliograph.local.display import Display
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from heliograph.bus.contract.event import decode
-from heliograph.bus.contract.resources import CLOUD
 from heliograph.bus.contract.topics import LOG
 from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.core.names import is_label
+from heliograph.core.names import CLOUD, is_label
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.display import Display

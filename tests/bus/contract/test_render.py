@@ -16,7 +16,7 @@ from heliograph.bus.contract.render import COMMAND, asyncapi, topics_markdown
 from heliograph.bus.contract.resources import KINDS
 from heliograph.bus.contract.topics import TOPICS, VERBS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_topics_md_is_up_to_date() -> None:

@@ -15,7 +15,7 @@ from heliograph.bus.contract.resources import KINDS, Condition, FederatedTask, c
 from heliograph.core.errors import Refused
 
 Tree = dict[str, Any]
-SEED = Path(__file__).parents[1] / "data" / "federated-task.seed.yaml"
+SEED = Path(__file__).parents[2] / "data" / "federated-task.seed.yaml"
 DIGEST = "0123456789abcdef" * 4
 SPECS: dict[str, Tree] = {
     "FederatedTask": {

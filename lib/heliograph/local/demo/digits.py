@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from heliograph.bus.contract.resources import CLOUD
 from heliograph.core.errors import HeliographError
+from heliograph.core.names import CLOUD
 from heliograph.local.split import Split
 from heliograph.local.split_file import Parts, cut
 

@@ -16,7 +16,7 @@ from heliograph.bus.contract.resources import (
     WeightsRef,
     parse_resource,
 )
-from heliograph.bus.contract.resources.catalog import ModelSpec
+from heliograph.bus.contract.resources.model import ModelSpec
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.inference import state_machine as joint_inference
 from heliograph.coordinator.features.inference.totals import Numbers

@@ -1,0 +1,55 @@
+"""Model: the weights that jobs train and services run, version by version."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from heliograph.bus.contract.resources.base import Condition, Document, Resource, ShortText, WeightsRef
+
+
+class ModelSpec(Document):
+    """A model. Without ``weights`` the first participant's initial weights are where training starts."""
+
+    weights: WeightsRef | None = None
+    framework: ShortText | None = None
+    description: ShortText = ""
+
+
+class ModelVersion(Document):
+    """Weights of a model, counted from 1; 0 is what it was declared with. ``job`` is the uid of the job that trained
+    them, ``round`` the round that closed with them."""
+
+    version: int
+    weights: WeightsRef
+    job: str = ""
+    round: int = 0
+    metrics: dict[str, float] = Field(default_factory=dict)
+    time: str = ""
+
+
+class ModelStatus(Document):
+    versions: list[ModelVersion] = Field(default_factory=list)
+    conditions: list[Condition] = Field(default_factory=list)
+
+
+class Model(Resource):
+    """``kind: Model``."""
+
+    plural: ClassVar[str] = "models"
+
+    kind: Literal["Model"] = "Model"
+    spec: ModelSpec = Field(default_factory=ModelSpec)
+    status: ModelStatus = Field(default_factory=ModelStatus)
+
+
+def resolve(model: Model, edge: str = "") -> ModelVersion | None:
+    """Return the version of a model that is deployed on an edge; without an edge, the one that jobs start from.
+
+    The newest version is deployed everywhere. A model that no job has trained yet has its declared weights as version
+    0; without any, the result is None.
+    """
+    if model.status.versions:
+        return model.status.versions[-1]
+    return ModelVersion(version=0, weights=model.spec.weights) if model.spec.weights is not None else None

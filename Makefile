@@ -8,13 +8,16 @@ MINUTES ?= 1.5
 SEEDS ?= 300
 FROM ?= 1
 
-.PHONY: traces demo test test-frameworks check bench bench-strict chaos fuzz topics format clean
+.PHONY: traces demo test test-frameworks quality check bench chaos fuzz topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
 
 test: .venv/.dev  ## set up and pass the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not quality" $(ARGS)
+
+quality: .venv/.dev  ## how good the models are: examples and scenarios against their figures
+	$(BIN)/python -m pytest -n 2 -m quality $(ARGS)
 
 test-frameworks: .venv/.frameworks  ## the tests that need PyTorch and TensorFlow, none skipped
 	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/lib tests/frameworks $(ARGS)
@@ -24,11 +27,8 @@ check: .venv/.dev  ## lint, types, floors between the packages
 	$(BIN)/mypy -p heliograph -p benchmarks
 	$(BIN)/lint-imports --no-cache
 
-bench: .venv/.dev  ## measure, also the peers; writes build/bench.html and others
+bench: .venv/.dev  ## measure, also the peers; fail where a target is missed or a figure has got worse
 	$(BIN)/python -m benchmarks $(ARGS)
-
-bench-strict: .venv/.dev  ## the same, and fail where a target is missed or a figure has got worse
-	$(BIN)/python -m benchmarks --strict $(ARGS)
 
 chaos: .venv/.dev  ## random faults against real processes, drawn from SEED, for so many MINUTES
 	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from email.message import Message
 from email.parser import Parser
@@ -124,11 +125,34 @@ def test_the_sdist_gives_the_same_wheel(sdist: Path, wheel: dict[str, bytes], tm
     assert all(again[name] == content for name, content in wheel.items() if name.startswith("heliograph/"))
 
 
+def test_both_hold_the_licence(sdist: Path, wheel: dict[str, bytes]) -> None:
+    text = (ROOT / "LICENSE").read_bytes()
+    assert b"Apache License" in text
+    [held] = [content for name, content in wheel.items() if name.endswith(".dist-info/licenses/LICENSE")]
+    assert held == text
+    with tarfile.open(sdist) as archive:
+        opened = archive.extractfile(f"{sdist.name.removesuffix('.tar.gz')}/LICENSE")
+        assert opened is not None and opened.read() == text
+
+
+def test_benchmarks_examples_and_docs_go_into_the_sdist_and_not_into_the_wheel(
+    sdist: Path, wheel: dict[str, bytes]
+) -> None:
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in ("benchmarks", "docs", "examples"):
+        files_of = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*") if path.is_file()}
+        assert {name for name in files_of if "__pycache__" not in name} - held == set()
+        assert not [name for name in wheel if name.startswith(f"{folder}/")]
+    assert {"CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "constraints.txt", "topics.md"} <= held
+
+
 def test_the_metadata(metadata: Message, wheel: dict[str, bytes]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert metadata["Name"] == "heliograph"
     assert metadata["Version"] == project["version"]
     assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE"]
     assert metadata["Requires-Python"] == ">=3.11"
     assert "# Heliograph" in str(metadata.get_payload())
     [entry_points] = [text.decode() for name, text in wheel.items() if name.endswith("entry_points.txt")]
@@ -149,6 +173,7 @@ def test_the_extras(metadata: Message) -> None:
     assert requirements(metadata, "kubernetes") == {"kubernetes"}
     assert requirements(metadata, "portal") == {"nicegui"}
     assert "pytest" in requirements(metadata, "dev")
+    assert "pillow" in requirements(metadata, "image")
 
 
 def test_an_edge_without_training_needs_no_numpy_and_no_framework(metadata: Message) -> None:

@@ -19,7 +19,7 @@ from benchmarks.processes import tree
 
 
 def test_a_whole_run_is_kept_and_the_next_is_held_against_it(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "benchmarks", "command-help", "--repeats", "2", "--json"]
+    argv = [sys.executable, "-m", "benchmarks", "command-help", "--repeats", "2", "--no-assert", "--json"]
     argv += ["--out", str(tmp_path / "out"), "--history", str(tmp_path / "history.jsonl"), "--keep"]
     ran = subprocess.run(argv, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
@@ -57,13 +57,13 @@ def test_a_broken_history_stops_before_anything_is_measured(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("strict", "target", "code"), [(False, 1, 0), (True, 1, 1), (True, 3, 0)])
-def test_strict_fails_where_a_target_is_missed(
-    strict: bool, target: float, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("options", "target", "code"), [([], 1, 1), ([], 3, 0), (["--no-assert"], 1, 0)])
+def test_a_missed_target_is_exit_code_one(
+    options: list[str], target: float, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, target)
     monkeypatch.setattr("benchmarks.__main__.in_fresh_process", lambda each, log: each.measure())
-    words = ["tiny", "--out", str(tmp_path), "--history", str(tmp_path / "h.jsonl"), *(["--strict"] if strict else [])]
+    words = ["tiny", "--out", str(tmp_path), "--history", str(tmp_path / "h.jsonl"), *options]
     assert main(words) == code
 
 
@@ -75,11 +75,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, target: float | None, measure: obj
                                                       (Metric("lap", "a lap", "ms", target),)))  # fmt: skip
 
 
-def test_strict_fails_where_a_figure_has_got_worse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_that_has_got_worse_is_exit_code_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([1.0, 1.0, 1.0, 2.0])
     stand_in(monkeypatch, None, lambda: {"lap": [next(values)]})
     monkeypatch.setattr("benchmarks.__main__.in_fresh_process", lambda each, log: each.measure())
-    words = ["tiny", "--repeats", "1", "--strict", "--out", str(tmp_path), "--history", str(tmp_path / "h.jsonl")]
+    words = ["tiny", "--repeats", "1", "--out", str(tmp_path), "--history", str(tmp_path / "h.jsonl")]
     assert [main([*words, "--keep"]) for _ in range(4)] == [0, 0, 0, 1]
 
 

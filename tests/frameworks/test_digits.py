@@ -1,4 +1,5 @@
-"""The examples' PyTorch and Keras scripts, trained over real edges: `make test-frameworks` has both."""
+"""The examples' PyTorch and Keras scripts, trained over real edges: ``make test-frameworks`` runs both, and asserts how
+good their models are; ``make quality`` does where they are installed."""
 
 from __future__ import annotations
 
@@ -56,6 +57,7 @@ async def ended(client: AsyncClient, name: str) -> dict[str, Any]:
     return document["status"]
 
 
+@pytest.mark.quality
 @pytest.mark.parametrize("name", ["torch", "keras"])
 async def test_an_example_learns_over_two_edges_and_goes_on_from_its_model(
     name: str, framework: Callable[[str], ModuleType], digits: dict[str, dict[str, Path]], tmp_path: Path

@@ -34,12 +34,14 @@ def _rounds(learning: Learning, rounds: int, setting: dict[str, Any], edges: lis
     return learning.evaluate(weights, setting).metrics["accuracy"]
 
 
+@pytest.mark.quality
 @pytest.mark.parametrize("hidden", [0, 16])
 def test_federated_averaging_learns(hidden: int) -> None:
     accuracy = _rounds(_learning(samples=1600), 12, {**SMALL, "hidden": hidden})
     assert accuracy > 0.75
 
 
+@pytest.mark.quality
 def test_digits_learn_too() -> None:
     assert _rounds(_learning(set="digits", partition="dirichlet:1"), 15, {**SMALL, "learning_rate": 0.3}) > 0.85
 

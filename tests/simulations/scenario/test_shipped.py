@@ -1,0 +1,18 @@
+"""The scenarios that ship come out as they expect: ``make quality`` plays them all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from heliograph.simulations.scenario.scenario_files import shipped
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize("name", shipped())
+def test_a_scenario_comes_out_as_it_expects(name: str) -> None:
+    words = [sys.executable, "-m", "heliograph.cli.main", "simulate", name]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

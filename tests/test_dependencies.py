@@ -1,0 +1,156 @@
+"""Every imported distribution is declared, where it is needed, and bounded where its next major is known to break."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OURS = {"heliograph", "benchmarks"}
+HOMES = packages_distributions()
+UNINSTALLED = {"PIL": "pillow", "torch": "torch", "keras": "keras", "tensorflow": "tensorflow"}
+"""Distributions of modules that a development environment need not have."""
+
+NEEDS = {
+    "bus/contract/weights_file.py": "train",
+    "bus/traces": "trace",
+    "cli/screen.py": "train",
+    "federated.py": "train",
+    "frameworks": "train",
+    "frameworks/sklearn.py": "sklearn",
+    "frameworks/torch.py": "torch",
+    "inference": "train",
+    "inference/inputs.py": "image",
+    "inference/scoring.py": "torch",
+    "local/demo": "demo",
+    "local/split.py": "train",
+    "local/split_file.py": "train",
+    "simulations": "demo",
+    "testing": "dev",
+    "workers": "train",
+}
+"""Parts of the package that need more than the base, and the extra that brings it. The nearest entry holds."""
+
+UNBOUNDED = {
+    "hypothesis": "a tool of ours; constraints.txt pins it",
+    "import-linter": "a tool of ours; constraints.txt pins it",
+    "kubernetes": "a major for each minor of Kubernetes, in step with its servers",
+    "mypy": "a tool of ours; constraints.txt pins it",
+    "packaging": "calendar versions",
+    "pillow": "a major each year, which ends support of old Pythons",
+    "pydantic-core": "pydantic requires the one version that fits it",
+    "pytest": "a tool of ours; constraints.txt pins it",
+    "pytest-asyncio": "a tool of ours; constraints.txt pins it",
+    "pytest-xdist": "a tool of ours; constraints.txt pins it",
+    "rich": "its majors have ended support of old Pythons and changed looks, not names that we use",
+    "ruff": "a tool of ours; constraints.txt pins it",
+    "setuptools": "a major for each removal; we use its build backend alone",
+    "types-pyyaml": "stubs; constraints.txt pins them",
+    "uvloop": "a loop of asyncio's own interface, optional where it is imported",
+}
+"""Dependencies without an upper bound, each with the reason why it needs none."""
+
+
+def declared(extra: str = "") -> set[str]:
+    """Names of the distributions that come with the base and, with all that it refers to, an extra."""
+    found = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    for line in PROJECT["optional-dependencies"][extra] if extra else ():
+        each = Requirement(line)
+        if each.name == "heliograph":
+            found |= set().union(*(declared(other) for other in each.extras))
+        else:
+            found.add(canonicalize_name(each.name))
+    return found
+
+
+def modules_of(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        yield from (Path(place) / name for name in names if name.endswith(".py"))
+
+
+def imported(module: Path) -> Iterator[tuple[int, str]]:
+    """Line and name of each distribution that a module imports, also inside its functions."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        for name in names:
+            top = name.partition(".")[0]
+            if top not in sys.stdlib_module_names and top not in OURS:
+                yield node.lineno, canonicalize_name(UNINSTALLED.get(top) or HOMES.get(top, [f"unknown: {top}"])[0])
+
+
+def extra_of(module: Path) -> str:
+    """The extra that a module of the package may count on: that of its nearest entry in NEEDS."""
+    return next((NEEDS[place.as_posix()] for place in (module, *module.parents) if place.as_posix() in NEEDS), "")
+
+
+def test_what_the_package_imports_is_declared_where_it_is_needed() -> None:
+    package = ROOT / "lib" / "heliograph"
+    modules = sorted(modules_of(package))
+    assert len(modules) > 200
+    missing = [
+        f"{module.relative_to(package)}:{line} imports {name}, which comes neither with the base"
+        + (f" nor with heliograph[{extra}]" if (extra := extra_of(module.relative_to(package))) else "")
+        for module in modules
+        for line, name in imported(module)
+        if name not in declared(extra_of(module.relative_to(package)))
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(("folder", "extras"), [
+    ("benchmarks", ["dev"]), ("tests", ["dev", "torch", "tensorflow"]), ("examples", ["demo", "torch", "tensorflow"]),
+])  # fmt: skip
+def test_what_stands_beside_the_package_imports_what_an_extra_brings(folder: str, extras: list[str]) -> None:
+    known = set().union(*map(declared, extras))
+    missing = [
+        f"{module.relative_to(ROOT)}:{line} imports {name}"
+        for module in modules_of(ROOT / folder)
+        for line, name in imported(module)
+        if name not in known and not (module.parent / f"{name}.py").exists()
+    ]
+    assert missing == []
+
+
+def test_each_entry_names_a_part_that_there_is_and_needs_its_extra() -> None:
+    package = ROOT / "lib" / "heliograph"
+    for place, extra in NEEDS.items():
+        part = package / place
+        used = {name for module in ([part] if part.is_file() else modules_of(part)) for _, name in imported(module)}
+        assert used & (declared(extra) - declared()), f"{place} imports nothing of heliograph[{extra}]"
+
+
+def requirements() -> Iterator[Requirement]:
+    for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+        yield from (Requirement(line) for line in lines if not line.startswith("heliograph["))
+
+
+def test_each_dependency_has_an_upper_bound_or_a_reason_to_have_none() -> None:
+    bounded = {canonicalize_name(each.name): any(part.operator == "<" for part in each.specifier)
+               for each in requirements()}  # fmt: skip
+    assert {name for name, bound in bounded.items() if not bound} == set(UNBOUNDED)
+
+
+def test_what_is_pinned_lies_within_the_declared_bounds() -> None:
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    )
+    pinned = {canonicalize_name(name): version for name, version in pins.items()}
+    for each in requirements():
+        if (version := pinned.get(canonicalize_name(each.name))) is not None:
+            assert version in each.specifier, f"constraints.txt pins {each.name} {version}, expected {each.specifier}"

@@ -1,0 +1,62 @@
+"""The examples as they stand: each training script learns on its own, and every file of the folder is explained."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.topics import LOG
+from heliograph.cli.documents import read_documents
+from heliograph.client import AsyncClient
+from heliograph.local.cluster import LocalCluster
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize(("script", "needs"), [
+    ("numpy_digits", "numpy"), ("sklearn_digits", "sklearn"), ("torch_digits", "torch"), ("keras_digits", "keras"),
+])  # fmt: skip
+def test_a_script_learns_on_its_own(script: str, needs: str, framework: Callable[[str], ModuleType]) -> None:
+    framework(needs)
+    done = subprocess.run([sys.executable, f"{script}.py"], cwd=EXAMPLES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    accuracies = [float(each) for each in re.findall(r"accuracy (0\.\d+)", done.stdout)]
+    assert len(accuracies) == 10, done.stdout
+    assert accuracies[-1] > 0.9, accuracies
+
+
+async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
+    cluster = LocalCluster(tmp_path, ["edge-1"], code=(EXAMPLES,))
+    async with cluster, AsyncClient(cluster.server) as client, asyncio.timeout(120):
+        async with client.bus.subscribe(LOG.filter()) as lines:
+            for document in read_documents(str(EXAMPLES / "joint-inference-service.yaml")):
+                await client.resources(document.resource.plural).apply(document.tree)
+            serving: set[str] = set()
+            while serving != {"edge-1", "cloud"}:
+                line = await anext(lines)
+                if b"serves digits" in line.body:
+                    serving.add(decode(line.body, line.topic).source.partition("/")[0])
+        node = cluster.nodes["edge-1"].broker
+        assert node is not None
+        camera = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(EXAMPLES / "device_inference.py"), "127.0.0.1", str(node.mqtt_port), "digits"),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await camera.communicate()
+        assert camera.returncode == 0, err.decode()
+        assert re.match(r"\d by the (edge|cloud)", out.decode()), out
+
+
+def test_every_example_is_explained() -> None:
+    text = (EXAMPLES / "README.md").read_text()
+    files = {path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name != "README.md"}
+    assert {name for name in files if f"({name})" not in text} == set()

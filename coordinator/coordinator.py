@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import LogRecord, Report, Task
+from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import (
-    KINDS,
     Dataset,
     DatasetSpec,
     Edge,
@@ -165,7 +165,7 @@ class Coordinator:
         self._services = Services(shared, self._statistics, results.in_bucket)
         self._requests = Requests(self._store, self._world, self.view, self._lock, self._changed, self._removed)
         self._desired = DesiredWriter(self._port, await self._next_epoch())
-        for kind in KINDS.values():
+        for kind in declared().kinds.values():
             for resource in self._store.all(kind):
                 self._board.show(resource)
         await self._jobs.prepare()

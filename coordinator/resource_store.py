@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from typing import TypeVar
 
-from heliograph.bus.contract.resources import Resource, parse_resource
+from heliograph.bus.contract.registry import parse_resource
+from heliograph.bus.contract.resources import Resource
 from heliograph.bus.transport import KeyValue
 from heliograph.core.errors import Conflict, Refused
 from heliograph.core.world import World

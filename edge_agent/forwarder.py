@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.bus.contract.lanes import headers_of, lane_and_number, lane_name
 from heliograph.bus.contract.topics import LANES
 from heliograph.bus.transport import Bus, Outgoing
@@ -117,7 +117,7 @@ class Forwarder:
         Only this agent publishes on an address with its edge's name, in order: the last message there tells.
         """
         mine = lane_name(self._edge, self._journal.uuid, lane)
-        own = sorted({each.topic for each in batch if "edge" in topics.find(each.topic)[1]})
+        own = sorted({each.topic for each in batch if "edge" in registry.find(each.topic)[1]})
         highest = 0
         for message in await asyncio.gather(*(self._bus.last(topic) for topic in own)):
             found = lane_and_number(message.headers) if message is not None else None
@@ -162,6 +162,6 @@ def _batches(
             break
     streams: dict[str, list[Kept]] = {}
     for kept in events:
-        stream = topics.find(kept.topic)[0].stream
+        stream = registry.find(kept.topic)[0].stream
         streams.setdefault(stream.name if stream is not None else "", []).append(kept)
     return list(streams.values()), through

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.event import Event, decode, encode, from_tree, is_event, is_signed, parse
 from heliograph.bus.contract.payloads import Ack
 from heliograph.bus.contract.topics import Topic
@@ -56,7 +56,7 @@ class Gateway:
     async def run(self) -> None:
         patterns = [
             topic.filter(**({"edge": self._edge} if "edge" in topic.params else {}))
-            for topic in topics.TOPICS
+            for topic in registry.declared().topics
             if topic.delivery == "event" and topic.bridged == "up"
         ]
         async with self._port.bus.subscribe(*patterns) as messages:
@@ -71,7 +71,7 @@ class Gateway:
                 await self._journal.room()
 
     def _take(self, message: Message) -> None:
-        topic, params = topics.find(message.topic)
+        topic, params = registry.find(message.topic)
         if len(message.body) > topic.max_size:
             raise Refused("too-large", topic=message.topic, expected=f"at most {topic.max_size} bytes",
                           got=f"{len(message.body)} bytes")  # fmt: skip

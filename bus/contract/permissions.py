@@ -1,11 +1,12 @@
-"""Who may publish and subscribe where, generated from the topic registry. What is not named is forbidden."""
+"""Who may publish and subscribe where, generated from the registry. What is not named is forbidden."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from heliograph.bus.contract.topics import DEFAULT_ROOT, TOPICS, Role, Topic
+from heliograph.bus.contract.registry import declared
+from heliograph.bus.contract.topics import DEFAULT_ROOT, Role, Topic
 
 Place = Literal["cloud", "node"]
 _UPLOADS = "up-"
@@ -28,7 +29,7 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if role == "coordinator" or (role == "agent" and place == "node"):
         return Permissions((">",), (">",))
     params = {"edge": edge} if role == "agent" and edge else {}
-    carried = [topic for topic in TOPICS if _carries(topic, place)]
+    carried = [topic for topic in declared().topics if _carries(topic, place)]
     publish = [_subject(root, topic, params) for topic in carried if role in topic.publishers]
     subscribe = [_subject(root, topic, params) for topic in carried if role in topic.subscribers]
     if role == "anonymous" and place == "node":
@@ -105,6 +106,6 @@ def _own_last(root: str, of_root: str, edge: str) -> list[str]:
     """What an agent has carried to the cloud it may ask for: the last of each address that bears its edge's name."""
     return [
         f"$JS.API.DIRECT.GET.{of_root}{topic.stream.name}.{_subject(root, topic, {'edge': edge})}"
-        for topic in TOPICS
+        for topic in declared().topics
         if topic.stream is not None and topic.bridged == "up" and "edge" in topic.params
     ]

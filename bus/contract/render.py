@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from heliograph.bus.contract.resources import API_VERSION, KINDS
+from heliograph.bus.contract.registry import BUILT_IN, Registry, declared
+from heliograph.bus.contract.resources import API_VERSION
 from heliograph.bus.contract.schemas import SCHEMAS, cloud_event, models, resource_models, schemas
 from heliograph.bus.contract.topics import (
     DAY,
@@ -15,8 +16,6 @@ from heliograph.bus.contract.topics import (
     KIB,
     MIB,
     REQUEST,
-    TOPICS,
-    VERBS,
     Delivery,
     Role,
     Stream,
@@ -45,12 +44,15 @@ _ROLES: dict[Role, str] = {
 
 
 def topics_markdown() -> str:
-    """The topic reference, ``topics.md``."""
-    return "\n".join([*_introduction(), *_topic_tables(), *_payload_tables(), *_resource_tables()]) + "\n"
+    """The topic reference, ``topics.md``: what Heliograph declares itself."""
+    parts = (*_introduction(), *_topic_tables(BUILT_IN), *_payload_tables(BUILT_IN), *_resource_tables(BUILT_IN))
+    return "\n".join(parts) + "\n"
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3.0.0 document (asyncapi.com/docs/reference/specification/v3.0.0) of every topic and role."""
+    """The AsyncAPI 3.0.0 document (asyncapi.com/docs/reference/specification/v3.0.0) of every topic and role, outside
+    features' too."""
+    registry = declared()
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -65,20 +67,20 @@ def asyncapi() -> dict[str, Any]:
             "nats": {"host": "localhost:4222", "protocol": "nats", "description": "The cloud, the wide-area link."},
             "mqtt": {"host": "localhost:1883", "protocol": "mqtt", "description": "The node, the public door."},
         },
-        "channels": {topic.name: _channel(topic) for topic in TOPICS},
-        "operations": dict(_operations()),
+        "channels": {topic.name: _channel(topic, registry) for topic in registry.topics},
+        "operations": dict(_operations(registry)),
         "components": {
-            "messages": {topic.name: _message(topic) for topic in TOPICS},
-            "schemas": {"CloudEvent": cloud_event(), **deepcopy(schemas())},
+            "messages": {topic.name: _message(topic) for topic in registry.topics},
+            "schemas": {"CloudEvent": cloud_event(), **deepcopy(schemas(registry))},
         },
     }
 
 
-def _channel(topic: Topic[Any]) -> dict[str, Any]:
+def _channel(topic: Topic[Any], registry: Registry) -> dict[str, Any]:
     words: dict[str, dict[str, Any]] = {name: {"description": LABEL_RULE} for name in topic.params}
     if topic is REQUEST:
-        verbs = dict.fromkeys(verb for each in VERBS.values() for verb in each)
-        words = {"resource": {"enum": list(VERBS)}, "verb": {"enum": list(verbs)}}
+        verbs = dict.fromkeys(verb for each in registry.verbs.values() for verb in each)
+        words = {"resource": {"enum": list(registry.verbs)}, "verb": {"enum": list(verbs)}}
     if topic.words[-1] == "#":
         words["rest"] = {"description": f"One word or more joined by '/', each {LABEL_RULE}."}
     return {
@@ -98,8 +100,8 @@ def _channel(topic: Topic[Any]) -> dict[str, Any]:
     }
 
 
-def _operations() -> Iterator[tuple[str, dict[str, Any]]]:
-    for topic in TOPICS:
+def _operations(registry: Registry) -> Iterator[tuple[str, dict[str, Any]]]:
+    for topic in registry.topics:
         for action, roles in (("send", topic.publishers), ("receive", topic.subscribers)):
             for role in roles:
                 operation: dict[str, Any] = {
@@ -157,14 +159,14 @@ def _introduction() -> list[str]:
     ]
 
 
-def _topic_tables() -> Iterator[str]:
+def _topic_tables(registry: Registry) -> Iterator[str]:
     for delivery, text in _DELIVERIES.items():
         yield f"## {delivery.capitalize()}"
         yield ""
         yield text
         yield ""
         yield from _header("topic", "from → to", "payload", "bridged", "lane", "quota", "max size", "stream", "doc")
-        for topic in TOPICS:
+        for topic in registry.topics:
             if topic.delivery == delivery:
                 yield _row(
                     f"`{topic.pattern}`",
@@ -180,33 +182,33 @@ def _topic_tables() -> Iterator[str]:
         yield ""
 
 
-def _payload_tables() -> Iterator[str]:
+def _payload_tables(registry: Registry) -> Iterator[str]:
     yield "## Payloads"
     yield ""
     yield "A field that is not listed is refused by its name. Times are RFC 3339, digests SHA-256 in hexadecimal."
     yield ""
-    for name in models():
-        if name not in resource_models():
-            yield from _model_table(name)
+    for name in models(registry):
+        if name not in resource_models(registry):
+            yield from _model_table(name, registry)
 
 
-def _resource_tables() -> Iterator[str]:
+def _resource_tables(registry: Registry) -> Iterator[str]:
     yield "## Resources and verbs"
     yield ""
     yield f"A request goes to `{DEFAULT_ROOT}/request/<resource>/<verb>`. Every resource is a document with"
     yield f"`apiVersion: {API_VERSION}`, `kind`, `metadata`, `spec` and `status`."
     yield ""
     yield from _header("resource", "kinds", "verbs")
-    for resource, verbs in VERBS.items():
-        kinds = [_link(name) for name, kind in KINDS.items() if kind.plural == resource]
+    for resource, verbs in registry.verbs.items():
+        kinds = [_link(name) for name, kind in registry.kinds.items() if kind.plural == resource]
         yield _row(f"`{resource}`", ", ".join(kinds), ", ".join(f"`{verb}`" for verb in verbs))
     yield ""
-    for name in resource_models():
-        yield from _model_table(name)
+    for name in resource_models(registry):
+        yield from _model_table(name, registry)
 
 
-def _model_table(name: str) -> Iterator[str]:
-    schema = schemas()[name]
+def _model_table(name: str, registry: Registry) -> Iterator[str]:
+    schema = schemas(registry)[name]
     yield f"### {name}"
     yield ""
     if schema.get("description"):

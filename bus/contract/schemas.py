@@ -7,42 +7,28 @@ import inspect
 import re
 import textwrap
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from heliograph.bus.contract.resources import KINDS
-from heliograph.bus.contract.topics import TOPICS
+from heliograph.bus.contract.models import models_of
+from heliograph.bus.contract.registry import Registry
 
 SCHEMAS = "#/components/schemas/"
 """Where a schema's ``$ref`` points."""
 
 
 @cache
-def models() -> dict[str, type[BaseModel]]:
+def models(registry: Registry) -> dict[str, type[BaseModel]]:
     """Every model that travels, by name: payloads in the registry's order, then resources, each before its parts."""
-    found: dict[str, type[BaseModel]] = {}
-
-    def visit(annotation: Any) -> None:
-        is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        if is_model and annotation.__name__ not in found:
-            found[annotation.__name__] = annotation
-            for field in annotation.model_fields.values():
-                visit(field.annotation)
-        assert not is_model or found[annotation.__name__] is annotation, f"two models called {annotation.__name__}"
-        for part in get_args(annotation):
-            visit(part)
-
-    for root in (*(topic.payload for topic in TOPICS), *KINDS.values()):
-        visit(root)
-    return found
+    return models_of((*(topic.payload for topic in registry.topics), *registry.kinds.values()))
 
 
 @cache
-def schemas() -> dict[str, dict[str, Any]]:
+def schemas(registry: Registry) -> dict[str, dict[str, Any]]:
     """Model name to JSON schema, described by the models' docstrings."""
-    named = models()
+    named = models(registry)
     wanted: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in named.values()]
     _, tree = models_json_schema(wanted, ref_template=SCHEMAS + "{model}")
     found: dict[str, dict[str, Any]] = tree["$defs"]
@@ -114,19 +100,19 @@ def _strings_after_fields(model: type[BaseModel]) -> dict[str, str]:
 
 
 @cache
-def resource_models() -> tuple[str, ...]:
+def resource_models(registry: Registry) -> tuple[str, ...]:
     """What only resources hold: the rest stands among the payloads."""
     carried: set[str] = set()
 
     def visit(name: str) -> None:
         if name not in carried:
             carried.add(name)
-            for part in re.findall(rf"'{SCHEMAS}(\w+)'", repr(schemas()[name])):
+            for part in re.findall(rf"'{SCHEMAS}(\w+)'", repr(schemas(registry)[name])):
                 visit(part)
 
-    for topic in TOPICS:
+    for topic in registry.topics:
         visit(topic.payload.__name__)
-    return tuple(name for name in models() if name not in carried)
+    return tuple(name for name in models(registry) if name not in carried)
 
 
 def one_line(text: str) -> str:

@@ -6,9 +6,8 @@ for one word and end in ``#`` for the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from heliograph.bus.contract import payloads
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.core.errors import Refused
-from heliograph.core.names import LABEL_RULE, is_label, require_label
+from heliograph.core.names import is_label, require_label
 
 P = TypeVar("P", bound=BaseModel)
 Delivery = Literal["request", "status", "event", "ack", "inference", "log"]
@@ -252,80 +251,7 @@ LOG = Topic(
     "Logs and metrics; may be dropped.", bridged="up", quota="drop-oldest", max_size=128 * KIB,
 )  # fmt: skip
 
-TOPICS: tuple[Topic[Any], ...] = (
-    REQUEST, REPLY, STATUS, TASK, REPORT, MODEL_UPDATE, AGGREGATION, EVALUATION, HARD_SAMPLE, LABEL, TELEMETRY,
-    ASSIGNMENT, WORKER, ACK, CLAIM, INFERENCE_STATS, INFERENCE_REQUEST, OFFLOAD, BIG_MODEL, ANSWER, LOG,
+CORE: tuple[Topic[Any], ...] = (
+    REQUEST, REPLY, STATUS, TASK, REPORT, TELEMETRY, ASSIGNMENT, WORKER, ACK, CLAIM, LOG,
 )  # fmt: skip
-
-_BY_HEAD: dict[str, list[Topic[Any]]] = {}
-"""By their first word, or the first two where the second is fixed, too."""
-for _topic in TOPICS:
-    _BY_HEAD.setdefault("/".join(word for word in _topic.words[:2] if word[0] not in "{#"), []).append(_topic)
-
-_BY_PATTERN = {topic.pattern: topic for topic in TOPICS}
-
-VERBS: dict[str, tuple[str, ...]] = {
-    "jobs": ("create", "list", "get", "update", "delete", "status", "stop"),
-    "services": ("create", "list", "get", "update", "delete", "status", "start", "stop"),
-    "models": ("create", "list", "get", "update", "delete"),
-    "datasets": ("create", "list", "get", "update", "delete"),
-    "algorithms": ("create", "list", "get", "update", "delete"),
-    "edges": ("list", "get"),
-}
-"""Resources and what can be asked of them; each pair is a request topic and a client method."""
-
-
-def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
-    """The declared topic of an address, and its parameters. Raises Refused where there is none."""
-    topic, params = lookup(address)
-    if topic is not None:
-        return topic, dict(params)
-    head = address.split("/", 1)[0]
-    shapes = [topic.pattern for topic in TOPICS if topic.words[0] == head] or [topic.pattern for topic in TOPICS]
-    raise Refused(
-        "unknown-topic", topic=address, expected=f"one of {', '.join(shapes)}, each word {LABEL_RULE}", got=address
-    )
-
-
-@lru_cache(maxsize=4096)
-def lookup(address: str) -> tuple[Topic[Any] | None, tuple[tuple[str, str], ...]]:
-    """The same, with None where there is none. A node's events come on few addresses, and each is looked up several
-    times on its way."""
-    first, _, rest = address.partition("/")
-    for head in (f"{first}/{rest.partition('/')[0]}", first):
-        for topic in _BY_HEAD.get(head, ()):
-            params = topic.match(address)
-            if params is not None:
-                return topic, tuple(params.items())
-    return None, ()
-
-
-def by_pattern(pattern: str) -> Topic[Any] | None:
-    """The topic that is declared with exactly this pattern."""
-    return _BY_PATTERN.get(pattern)
-
-
-def find_by_filter(pattern: str) -> Iterator[Topic[Any]]:
-    """Every topic of which some address may match the pattern."""
-    words = pattern.split("/")
-    for topic in TOPICS:
-        if _may_match(topic.words, words):
-            yield topic
-
-
-def streams() -> list[Stream]:
-    """Every stream that the registry declares."""
-    return [topic.stream for topic in TOPICS if topic.stream is not None]
-
-
-def _may_match(mine: tuple[str, ...], words: list[str]) -> bool:
-    for index, word in enumerate(words):
-        if word == "#":
-            return True
-        if index >= len(mine):
-            return mine[-1] == "#"
-        if mine[index] == "#":
-            return True
-        if word != "+" and not mine[index].startswith("{") and mine[index] != word:
-            return False
-    return len(words) == len(mine)
+"""The topics of no feature; ``features.BUILT_IN`` names the others."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.memory.hub import Hub, KeptStream, hub_at
@@ -62,7 +62,7 @@ class MemoryBus(Bus):
         self._check_link()
         stored = False
         if not self.is_inbox(topic):
-            declared, _ = topics.find(topic)
+            declared, _ = registry.find(topic)
             check_size(declared, topic, body)
             stored = declared.stream is not None
         message = Message(topic, bytes(body), reply_to, headers or {}, correlation)
@@ -85,7 +85,7 @@ class MemoryBus(Bus):
             return
         self._check_link()
         for each in events:
-            check_size(topics.find(each.topic)[0], each.topic, each.body)
+            check_size(registry.find(each.topic)[0], each.topic, each.body)
         await self._up(sum(len(each.body) for each in events))
         try:
             self.hub.publish_all([Message(each.topic, bytes(each.body), headers=each.headers) for each in events])
@@ -116,7 +116,7 @@ class MemoryBus(Bus):
                     remove()
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
-        check_size(topics.find(topic)[0], topic, body)
+        check_size(registry.find(topic)[0], topic, body)
         inbox = f"_INBOX.{self._world.new_id()}"
         async with self.subscribe(inbox) as answers:
             if not self.hub.receivers.of(topic):
@@ -133,7 +133,7 @@ class MemoryBus(Bus):
 
     @asynccontextmanager
     async def _consume(self, pattern: str, durable: str, start: int) -> AsyncIterator[AsyncIterator[Message]]:
-        declared = next((t.stream for t in topics.find_by_filter(pattern) if t.stream is not None), None)
+        declared = next((t.stream for t in registry.declared().find_by_filter(pattern) if t.stream is not None), None)
         if declared is None:
             raise Refused("no-stream", topic=pattern, expected="a topic whose events are kept in a stream")
         await self.link.wait_up()
@@ -141,7 +141,7 @@ class MemoryBus(Bus):
 
     async def last(self, topic: str) -> Message | None:
         self._check_link()
-        declared, _ = topics.find(topic)
+        declared, _ = registry.find(topic)
         if declared.stream is None:
             return None
         await self._up(0)

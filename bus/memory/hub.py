@@ -13,7 +13,7 @@ from itertools import takewhile
 from operator import itemgetter
 from weakref import WeakValueDictionary
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.bus.contract.lanes import EXPECTED_LAST, MESSAGE_ID
 from heliograph.bus.contract.topics import Stream
 from heliograph.bus.transport import KeyValueEntry, Message
@@ -60,7 +60,7 @@ class Hub:
     def publish(self, topic: str, message: Message) -> int:
         """Keeps and delivers. Returns the message's place in its stream; raises Conflict where its headers expect
         another last message of its address."""
-        declared = None if topic.startswith("_INBOX") else topics.lookup(topic)[0]
+        declared = None if topic.startswith("_INBOX") else registry.lookup(topic)[0]
         if declared is not None and declared.stream is not None and self._keeps_streams:
             stream = self.stream(declared.stream)
             if known := stream.known(message, self.clock()):
@@ -72,7 +72,7 @@ class Hub:
     def publish_all(self, messages: Sequence[Message]) -> None:
         """Messages of one stream, all of them or none. Raises Conflict where it has some of them already."""
         for message in messages:
-            declared, _ = topics.find(message.topic)
+            declared, _ = registry.find(message.topic)
             if declared.stream is not None and self.stream(declared.stream).known(message, self.clock()):
                 raise Conflict(f"{message.topic}: the stream has some of these events")
         for message in messages:

@@ -17,7 +17,7 @@ from paho.mqtt.client import MQTT_ERR_SUCCESS, error_string
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.bus.contract.event import parse
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.nats.bus import require_plain, safe_url
@@ -176,7 +176,7 @@ class MqttBus(Bus):
         correlation: bytes | None = None,
         sure: bool = True,
     ) -> int:
-        declared, _ = topics.find(topic)
+        declared, _ = registry.find(topic)
         check_size(declared, topic, body)
         at_once = not sure or declared.node_only or declared.delivery in _BEST_EFFORT
         return await self._publish(topic, body, headers, retain, reply_to, correlation, at_once)
@@ -257,7 +257,7 @@ class MqttBus(Bus):
                             await self._client.unsubscribe(self.full(pattern))
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
-        declared, _ = topics.find(topic)
+        declared, _ = registry.find(topic)
         check_size(declared, topic, body)
         await self.link.wait_up(timeout)
         replies = f"{self._own}/+"

@@ -16,7 +16,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.permissions import is_upload_bucket
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.nats.blobs import NatsBlobs
@@ -134,7 +134,7 @@ class NatsBus(Bus):
 
     def _on_forbidden(self, subject: str) -> None:
         """A publish was refused: an answer that is awaited to it will not come."""
-        declared, _ = topics.lookup(self.address(subject))
+        declared, _ = registry.lookup(self.address(subject))
         if subject.startswith(self._dotted_root) and (declared is None or declared.stream is None):
             self.unheard += 1
         now = asyncio.get_running_loop().time()
@@ -193,7 +193,7 @@ class NatsBus(Bus):
         if self.is_inbox(topic):
             await self.guard(self.client.publish(topic, body))
             return 0
-        declared, _ = topics.find(topic)
+        declared, _ = registry.find(topic)
         check_size(declared, topic, body)
         subject = self.subject(topic)
         hdrs = dict(headers) if headers else None
@@ -217,7 +217,7 @@ class NatsBus(Bus):
             return
         batch = self._world.new_id()
         for each in events:
-            check_size(topics.find(each.topic)[0], each.topic, each.body)
+            check_size(registry.find(each.topic)[0], each.topic, each.body)
         await self.guard(self._publish_batch(batch, events), self.subject(events[-1].topic))
 
     async def _publish_batch(self, batch: str, events: Sequence[Outgoing]) -> None:
@@ -242,7 +242,7 @@ class NatsBus(Bus):
         return answer
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
-        declared, _ = topics.find(topic)
+        declared, _ = registry.find(topic)
         check_size(declared, topic, body)
         answer: Msg = await self.guard(self.client.request(self.subject(topic), body, timeout=timeout))
         return Message(self.address(answer.subject), answer.data)
@@ -323,7 +323,7 @@ class NatsBus(Bus):
 
     def stream_of(self, pattern: str) -> str:
         """The JetStream stream that holds a pattern's messages. Raises Refused where none does."""
-        for topic in topics.find_by_filter(pattern):
+        for topic in registry.declared().find_by_filter(pattern):
             if topic.stream is not None:
                 return self.stream_name(topic.stream.name)
         raise Refused("no-stream", topic=pattern, expected="a topic whose events are kept in a stream")
@@ -372,7 +372,7 @@ class NatsBus(Bus):
         return store
 
     async def prepare(self) -> None:
-        for topic in topics.TOPICS:
+        for topic in registry.declared().topics:
             if topic.stream is None:
                 continue
             stream = topic.stream

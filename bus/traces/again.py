@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgpack
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.bus.contract.event import is_event, parse
 from heliograph.bus.contract.lanes import REPLAYED
 from heliograph.bus.traces.layout import encoding_of
@@ -20,11 +21,16 @@ from heliograph.core.names import is_label
 HEADERS = {REPLAYED: "1"}
 """What a replayed message bears on its way. Its lane's headers are not sent again: they are how a carried event is
 known, and this one was not carried."""
-NAMES = tuple(dict.fromkeys(name for topic in topics.TOPICS for name in topic.params if name not in ("id", "verb")))
-"""The words of addresses that can be renamed."""
 _KINDS = {"jobs": "job", "services": "service", "edges": "edge"}
 """``{name}`` of a status is a job's, a service's or an edge's, by its resource."""
 _DEEPEST = 64
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The words of addresses that can be renamed."""
+    every = (name for topic in registry.declared().topics for name in topic.params)
+    return tuple(dict.fromkeys(name for name in every if name not in ("id", "verb")))
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ class Names:
         for text in (part for given in texts for part in given.split(",")):
             name, equals, value = text.strip().partition("=")
             old, colon, new = value.rpartition(":")
-            if not equals or name not in NAMES or not is_label(new) or (colon and not is_label(old)):
-                expected = f"NAME=NEW or NAME=OLD:NEW with NAME one of {', '.join(NAMES)}, the others DNS labels"
+            if not equals or name not in names() or not is_label(new) or (colon and not is_label(old)):
+                expected = f"NAME=NEW or NAME=OLD:NEW with NAME one of {', '.join(names())}, the others DNS labels"
                 raise Refused("invalid", field="--rename", expected=expected, got=text)
             if found.setdefault(name, {}).setdefault(old, new) != new:
                 raise Refused("invalid", field="--rename", expected=f"one new name for {name} {old}".strip(), got=text)
@@ -72,7 +78,7 @@ class Again:
 def again(recorded: Recorded, names: Names) -> Again:
     """A recorded message as it is told again: an event says in its envelope that it is, and has lost its signature, for
     its bytes are others. What is no event (a device's bare document) keeps its bytes unless something is renamed."""
-    topic, found = topics.lookup(recorded.topic)
+    topic, found = registry.lookup(recorded.topic)
     params = dict(found)
     address = recorded.topic
     if topic is not None and names.of:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.bus.contract.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.core.errors import HeliographError
@@ -73,7 +73,7 @@ def encoding_of(body: bytes) -> str:
 def pattern_of(address: str) -> tuple[str, bool]:
     """The pattern of the topic that an address is of, ``#`` where none is declared, and whether each message may well
     have an address of its own."""
-    topic, _ = topics.lookup(address)
+    topic, _ = registry.lookup(address)
     return (topic.pattern, "id" in topic.params) if topic is not None else ("#", False)
 
 

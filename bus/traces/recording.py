@@ -17,7 +17,7 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.lanes import LANE, NUMBER, REPLAYED
 from heliograph.bus.nats.bus import NatsBus, safe_url
 from heliograph.bus.nats.consumer import Puller
@@ -155,7 +155,7 @@ class Recorder:
         pulled: list[_Pulled] = []
         passing: list[str] = []
         if isinstance(self._bus, NatsBus):
-            for topic in topics.TOPICS:
+            for topic in registry.declared().topics:
                 chosen = [found for each in self._patterns if (found := both(topic.filter(), each)) is not None]
                 if not chosen:
                     continue
@@ -172,7 +172,7 @@ class Recorder:
                     stack.push_async_callback(puller.end)
                     await puller.begin()
                     pulled.append(_Pulled(puller, last if topic.stream.last_value else 0))
-            passing += [each for each in self._patterns if not list(topics.find_by_filter(each))]
+            passing += [each for each in self._patterns if not list(registry.declared().find_by_filter(each))]
         else:
             passing = list(self._patterns)
         if not passing:

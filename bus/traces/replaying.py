@@ -186,7 +186,7 @@ class Replayer:
 
 
 def _topic_of(address: str) -> str:
-    from heliograph.bus.contract import topics
+    from heliograph.bus.contract import registry
 
-    topic, _ = topics.lookup(address)
+    topic, _ = registry.lookup(address)
     return topic.pattern if topic is not None else address

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.traces.event_time import nanoseconds
 from heliograph.bus.traces.patterns import wanted_by
@@ -35,7 +35,7 @@ class Choice:
         """Whether an address is to be told again, were its topic declared."""
         if self.patterns:
             return wanted_by(self.patterns)
-        return lambda address: (topic := topics.lookup(address)[0]) is None or is_told(topic)
+        return lambda address: (topic := registry.lookup(address)[0]) is None or is_told(topic)
 
 
 def is_told(topic: Topic[Any]) -> bool:
@@ -93,7 +93,7 @@ def due(messages: Iterable[Recorded], start: int, speed: float) -> Iterator[tupl
 
 def kind_of(address: str) -> str:
     """What is published together: a stream's events; everything else."""
-    topic, _ = topics.lookup(address)
+    topic, _ = registry.lookup(address)
     return topic.stream.name if topic is not None and topic.stream is not None else ""
 
 

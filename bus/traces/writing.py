@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry, topics
 from heliograph.bus.traces import layout
 from heliograph.bus.traces.layout import ChannelKey
 from heliograph.bus.traces.recorded import Recorded
@@ -166,7 +166,7 @@ class TraceWriter:
 
     def _schema(self, key: ChannelKey, pattern: str) -> int:
         """The schema's number; 0 where a body is no document, or its topic is not declared."""
-        topic = topics.by_pattern(pattern)
+        topic = registry.declared().by_pattern(pattern)
         if not key.encoding or (topic is None and not key.wrapped):
             return 0
         name = (topic.type if topic is not None else "message") + (".wrapped" if key.wrapped else "")

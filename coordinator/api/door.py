@@ -14,8 +14,9 @@ from typing import Any
 
 from heliograph.bus.contract.event import from_tree, is_event, parse
 from heliograph.bus.contract.payloads import LogRecord
+from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.sizes import check_size
-from heliograph.bus.contract.topics import LOG, REQUEST, VERBS
+from heliograph.bus.contract.topics import LOG, REQUEST
 from heliograph.bus.reply import reply_address
 from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import HeliographError, Refused
@@ -100,11 +101,11 @@ class Door:
 
 
 def _params(address: str, topic: str) -> dict[str, str]:
-    params = REQUEST.match(address)
-    if params is None or params["resource"] not in VERBS:
-        known = ", ".join(sorted(VERBS))
+    params, known_verbs = REQUEST.match(address), declared().verbs
+    if params is None or params["resource"] not in known_verbs:
+        known = ", ".join(sorted(known_verbs))
         raise Refused("unknown-topic", topic=topic, expected=f"request/<resource>/<verb> with a resource of {known}")
-    if params["verb"] not in VERBS[params["resource"]]:
-        verbs = ", ".join(VERBS[params["resource"]])
+    if params["verb"] not in known_verbs[params["resource"]]:
+        verbs = ", ".join(known_verbs[params["resource"]])
         raise Refused("unknown-verb", topic=topic, field="verb", expected=f"one of {verbs}", got=params["verb"])
     return params

@@ -9,15 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from heliograph.bus.contract.registry import declared, parse_resource
 from heliograph.bus.contract.resources import (
     ENDED,
-    KINDS,
     Edge,
     FederatedTask,
     JointInferenceService,
     Model,
     Resource,
-    parse_resource,
 )
 from heliograph.coordinator.api.parameters import check_offered
 from heliograph.coordinator.api.status_board import public
@@ -60,7 +59,7 @@ class Requests:
 
     async def handle(self, resource: str, verb: str, document: Any, topic: str) -> Any:
         """The result of a request, as JSON will carry it. Raises Refused."""
-        kinds = [kind for kind in KINDS.values() if kind.plural == resource]
+        kinds = [kind for kind in declared().kinds.values() if kind.plural == resource]
         if verb in ("create", "update"):
             dry_run = _taken_dry_run(document, topic)
             wanted = self._checked(parse_resource(document, topic, resource), topic)

@@ -13,8 +13,9 @@ from typing import Any, Self, TypeVar
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import ENDED, FederatedTask, Model, resolve
-from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS, VERBS
+from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS
 from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.world import World
@@ -149,8 +150,8 @@ class AsyncClient:
 
     def resources(self, plural: str) -> Resources:
         """The resources of that plural name. Raises Refused where there are none such."""
-        if plural not in VERBS:
-            raise Refused("unknown-resource", field="resource", expected=" or ".join(VERBS), got=plural)
+        if plural not in declared().verbs:
+            raise Refused("unknown-resource", field="resource", expected=" or ".join(declared().verbs), got=plural)
         return Resources(self, plural)
 
     async def request(self, resource: str, verb: str, document: Mapping[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.core.errors import shorten
 from heliograph.simulations.check.align import align
 from heliograph.simulations.check.normal import Told
@@ -191,7 +191,7 @@ def _tell(topic: str, pairs: Iterable[Pair], found: Comparison) -> None:
 
 def is_level(topic: str) -> bool:
     """Whether only the last value of an address means anything."""
-    declared, _ = topics.lookup(topic)
+    declared, _ = registry.lookup(topic)
     return declared is not None and (declared.retained or (declared.stream is not None and declared.stream.last_value))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.bus.contract.event import is_event, parse
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
@@ -107,7 +107,7 @@ class Stage:
             self.loop.kill(process)
 
     def _write(self, message: Message) -> None:
-        topic, _ = topics.lookup(message.topic)
+        topic, _ = registry.lookup(message.topic)
         if topic is None:
             return
         at = self.loop.time()

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
@@ -37,7 +37,7 @@ from heliograph.simulations.virtual.loop import run as run_virtually
 from heliograph.simulations.virtual.network import BACK_AFTER, NOTICED_AFTER, Link, LinkedBus
 from heliograph.simulations.virtual.worlds import Program
 
-FORWARDED = tuple(each for each in topics.TOPICS if each.delivery == "event" and each.bridged == "up")
+FORWARDED = tuple(each for each in registry.declared().topics if each.delivery == "event" and each.bridged == "up")
 INPUTS = (topics.TASK, topics.AGGREGATION)
 
 

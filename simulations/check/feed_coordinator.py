@@ -9,8 +9,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from heliograph.bus.contract import topics
-from heliograph.bus.contract.resources import KINDS, Resource, parse_resource
+from heliograph.bus.contract import registry, topics
+from heliograph.bus.contract.registry import parse_resource
+from heliograph.bus.contract.resources import Resource
 from heliograph.bus.transport import KeyValueEntry
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
 from heliograph.coordinator.edges.presence import PREFIX
@@ -25,10 +26,10 @@ from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.loop import run as run_virtually
 
 INPUTS = tuple(
-    each for each in topics.TOPICS
+    each for each in registry.declared().topics
     if "coordinator" in each.subscribers and (each.delivery == "request" or each.stream is not None)
 )  # fmt: skip
-OUTPUTS = tuple(each for each in topics.TOPICS if each.publishers == ("coordinator",))
+OUTPUTS = tuple(each for each in registry.declared().topics if each.publishers == ("coordinator",))
 TAKES_OVER = 1.0
 """Seconds before its first word at which another coordinator is begun: it has to read what there is."""
 _PLURALS = {"train": "jobs", "aggregate": "jobs", "evaluate": "jobs", "infer": "services", "big-model": "services"}
@@ -197,7 +198,7 @@ def _never_created(material: Material) -> list[str]:
              if each.retained and isinstance(each.data, dict)
              and _whole(each.data, each.address, material) is not None}  # fmt: skip
     told = {key.partition(".")[::2] for key, _ in _resources(material)}
-    wanted = {kind.plural for kind in KINDS.values()} - {"edges", "datasets", "algorithms"}
+    wanted = {*registry.declared().verbs} - {"edges", "datasets", "algorithms"}
     return [
         f"{plural}/{name} was created before the recording began: begin it earlier, or record from the MQTT door, "
         "whose retained status tells of it"
@@ -211,6 +212,6 @@ def _name_of(document: Any) -> str:
 
 
 def _declared(address: str) -> tuple[Any, dict[str, str]]:
-    topic, params = topics.lookup(address)
+    topic, params = registry.lookup(address)
     return topic, dict(params)
 

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recording import Recorder
 from heliograph.bus.traces.writing import TraceWriter
@@ -206,7 +206,7 @@ async def _recorded(cluster: LocalCluster, path: Path) -> AsyncIterator[None]:
 def _cut(whole: Path, path: Path) -> None:
     """Without what no component is fed with."""
     with TraceReader(whole) as reader, TraceWriter(path, metadata={"kind": path.stem}, overwrite=True) as writer:
-        for each in reader.messages(lambda address: topics.lookup(address)[0] is not None):
+        for each in reader.messages(lambda address: registry.lookup(address)[0] is not None):
             if not any(matches(pattern, each.topic) for pattern in _LEFT_OUT):
                 writer.write(each)
 

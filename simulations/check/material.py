@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.event import from_tree, is_event, parse
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import Topic
@@ -112,7 +112,7 @@ class Material:
         return None if moment is None else WARM + (moment - self.begin) / 1e9
 
     def _heard(self, number: int, recorded: Recorded) -> Heard | None:
-        topic, params = topics.lookup(recorded.topic)
+        topic, params = registry.lookup(recorded.topic)
         if topic is None:
             return None
         at = 0.0 if recorded.retained else WARM + (recorded.log_time - self.begin) / 1e9

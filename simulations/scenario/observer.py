@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.registry import find
 from heliograph.bus.contract.resources import ENDED
-from heliograph.bus.contract.topics import AGGREGATION, EVALUATION, MODEL_UPDATE, REPORT, STATUS, TASK, find
+from heliograph.bus.contract.topics import AGGREGATION, EVALUATION, MODEL_UPDATE, REPORT, STATUS, TASK
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.core.errors import Refused
 from heliograph.core.names import CLOUD

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heliograph.bus.contract.resources import parse_resource
+from heliograph.bus.contract.registry import parse_resource
 from heliograph.simulations.scenario.document import Job
 
 DATASET = "samples"

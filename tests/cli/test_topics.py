@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.contract.topics import TOPICS
+from heliograph.bus.contract.registry import BUILT_IN
 
 REFERENCE = Path(__file__).parents[2] / "topics.md"
 
@@ -22,7 +22,7 @@ def test_one_line_for_each_topic_with_its_roles(typed: Any) -> None:
     assert (ran.code, ran.err) == (0, "")
     head, *lines = ran.out.splitlines()
     assert head.split() == ["TOPIC", "DELIVERY", "FROM", "TO", "PAYLOAD", "BRIDGED", "MAX", "STREAM", "WHAT"]
-    assert [line.split()[0] for line in lines] == [topic.pattern for topic in TOPICS]
+    assert [line.split()[0] for line in lines] == [topic.pattern for topic in BUILT_IN.topics]
     update = next(line.split() for line in lines if line.startswith("event/model-update/"))
     assert update[1:8] == ["event", "worker,agent", "cloud-worker", "ModelUpdate", "up", "524288", "UPDATES"]
 
@@ -39,7 +39,7 @@ async def test_in_a_terminal_it_fits_the_width(alone: Any) -> None:
     assert await process.wait() == 0
     lines = text.splitlines()
     assert max(map(len, lines)) <= 72
-    for topic in TOPICS:
+    for topic in BUILT_IN.topics:
         assert any(line.startswith(topic.pattern) for line in lines), topic.pattern
     assert "EVENT" in lines
 
@@ -57,13 +57,13 @@ def test_asyncapi_is_a_whole_document(typed: Any) -> None:
     assert document["asyncapi"] == "3.0.0"
     assert {"title", "version"} <= document["info"].keys()
     channels, operations = document["channels"], document["operations"]
-    assert {f"heliograph/{topic.pattern.replace('#', '{rest}')}" for topic in TOPICS} == {
+    assert {f"heliograph/{topic.pattern.replace('#', '{rest}')}" for topic in BUILT_IN.topics} == {
         channel["address"] for channel in channels.values()
     }
     for channel in channels.values():
         words = {word[1:-1] for word in channel["address"].split("/") if word.startswith("{")}
         assert words == channel["parameters"].keys()
-    sent = {topic.name: set(topic.publishers) for topic in TOPICS}
+    sent = {topic.name: set(topic.publishers) for topic in BUILT_IN.topics}
     for name, operation in operations.items():
         role, action, channel = operation["tags"][0]["name"], operation["action"], name.split("-send-")[-1]
         assert action in ("send", "receive")

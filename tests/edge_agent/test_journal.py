@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliograph.bus.contract.topics import BULK, RESULTS, TOPICS
+from heliograph.bus.contract.registry import BUILT_IN
+from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
 from heliograph.edge_agent.journal import OVERHEAD, Journal, NewEvent
@@ -139,7 +140,7 @@ async def test_a_newer_versions_journal_is_refused(journal_at: Open, tmp_path: P
 
 
 def test_only_bulk_may_be_dropped_and_never_updates_or_labels() -> None:
-    lanes = {topic.name: topic.lane for topic in TOPICS if topic.delivery == "event" and topic.bridged == "up"}
+    lanes = {topic.name: topic.lane for topic in BUILT_IN.topics if topic.delivery == "event" and topic.bridged == "up"}
     assert lanes == {"model-update": RESULTS, "evaluation": RESULTS, "label": RESULTS, "hard-sample": BULK,
                      "telemetry": BULK, "inference-stats": BULK}  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -38,7 +37,6 @@ __all__ = [
     "API_VERSION",
     "ENDED",
     "HISTORY",
-    "KINDS",
     "MOST_REPLICAS",
     "NAMED",
     "Algorithm",
@@ -65,36 +63,12 @@ __all__ = [
     "WeightsRef",
     "condition",
     "dump",
-    "parse_resource",
     "refusal_of",
     "resolve",
 ]
 
-KINDS: dict[str, type[Resource]] = {
-    kind.__name__: kind for kind in (FederatedTask, JointInferenceService, Dataset, Model, Algorithm, Edge)
-}
-
-
 _BRANCH = re.compile(r"(constrained-)?(bool|int|float|str)|(literal|list)\[.*\]")
 """What pydantic appends to a field's path for each of the types that the field may have."""
-
-
-def parse_resource(tree: object, topic: str = "", plural: str | None = None) -> Resource:
-    """The resource that a parsed document describes. Raises Refused naming ``topic`` and the first wrong field."""
-    if not isinstance(tree, Mapping):
-        raise Refused("invalid", topic=topic, expected="a mapping with apiVersion, kind, metadata and spec", got=tree)
-    allowed = [name for name, kind in KINDS.items() if plural in (None, kind.plural)]
-    kind = tree.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise Refused("unknown-kind", topic=topic, field="kind", expected=" or ".join(allowed), got=kind)
-    if kind not in allowed:
-        raise Refused("wrong-kind", topic=topic, field="kind", expected=" or ".join(allowed), got=kind)
-    if "metadata" in tree and "spec" not in tree and "spec" in KINDS[kind].model_fields:
-        tree = {**tree, "spec": {}}
-    try:
-        return KINDS[kind].model_validate(tree)
-    except ValidationError as error:
-        raise refusal_of(error, topic) from None
 
 
 def refusal_of(error: ValidationError, topic: str = "") -> Refused:

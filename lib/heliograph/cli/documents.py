@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from heliograph.bus.contract.resources import KINDS, Resource, parse_resource
-from heliograph.bus.contract.topics import VERBS
+from heliograph.bus.contract.registry import declared, parse_resource
+from heliograph.bus.contract.resources import Resource
 from heliograph.core.errors import Refused
 from heliograph.core.tree_file import Dumper, fields_beside, find, line_of, located, parse, read_text
 
@@ -35,8 +35,10 @@ def read_documents(file: str) -> list[FileDocument]:
         try:
             resource = parse_resource(tree)
             key = (resource.plural, resource.name)
-            if "create" not in VERBS[resource.plural]:
-                kinds = " or ".join(kind for kind, model in KINDS.items() if "create" in VERBS[model.plural])
+            known = declared()
+            if "create" not in known.verbs[resource.plural]:
+                made = (kind for kind, model in known.kinds.items() if "create" in known.verbs[model.plural])
+                kinds = " or ".join(made)
                 raise Refused("read-only", field="kind", expected=kinds, got=tree["kind"])
             if key in found:
                 first = line_of(find(found[key].node, "metadata.name"))
@@ -44,7 +46,7 @@ def read_documents(file: str) -> list[FileDocument]:
                               got=resource.name)  # fmt: skip
         except Refused as error:
             if error.code == "unknown-field":
-                beside = ", ".join(fields_beside(KINDS[tree["kind"]], error.field))
+                beside = ", ".join(fields_beside(declared().kinds[tree["kind"]], error.field))
                 error.hint = f"There are {beside}. {error.hint}".rstrip()
             raise located(error, name, node) from None
         found[key] = FileDocument(name, tree, node, resource)

@@ -252,12 +252,13 @@ def _show(plural: str, documents: list[dict[str, Any]], output: str, single: boo
 
 def _target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
     """The plural and the name in ``jobs NAME``, ``job NAME`` or ``jobs/NAME``; with a verb there has to be a name."""
-    from heliograph.bus.contract.topics import VERBS
+    from heliograph.bus.contract.registry import declared
     from heliograph.core.names import LABEL_RULE, is_label
 
     word, slash, rest = resource.partition("/")
-    plural = word if word in VERBS else f"{word}s"
-    kinds = [kind for kind, verbs in VERBS.items() if not verb or verb in verbs]
+    every = declared().verbs
+    plural = word if word in every else f"{word}s"
+    kinds = [kind for kind, verbs in every.items() if not verb or verb in verbs]
     if plural not in kinds:
         expected = " or ".join(f"{kind}/NAME" if verb else kind for kind in kinds)
         raise misused("KIND/NAME" if verb else "KIND", expected=expected, got=resource)

@@ -46,15 +46,16 @@ def _for_people(width: int) -> str:
     """Each topic with its roles on one line, and below it what it is for."""
     from textwrap import TextWrapper
 
-    from heliograph.bus.contract.topics import DEFAULT_ROOT, TOPICS
+    from heliograph.bus.contract.registry import declared
+    from heliograph.bus.contract.topics import DEFAULT_ROOT
     from heliograph.cli.output import paint
 
-    first = max(len(topic.pattern) for topic in TOPICS) + 2
+    first = max(len(topic.pattern) for topic in declared().topics) + 2
     roles = TextWrapper(width - first, break_on_hyphens=False)
     doc = TextWrapper(width, initial_indent="    ", subsequent_indent="    ")
     lines = []
     delivery = ""
-    for topic in TOPICS:
+    for topic in declared().topics:
         if topic.delivery != delivery:
             delivery = topic.delivery
             lines += ["", paint(delivery.upper(), "bold")]
@@ -68,7 +69,7 @@ def _for_people(width: int) -> str:
 
 def _show_table() -> None:
     """One topic a line, for programs."""
-    from heliograph.bus.contract.topics import TOPICS
+    from heliograph.bus.contract.registry import declared
     from heliograph.cli.output import show_table
 
     columns = ["TOPIC", "DELIVERY", "FROM", "TO", "PAYLOAD", "BRIDGED", "MAX", "STREAM", "WHAT"]
@@ -84,6 +85,6 @@ def _show_table() -> None:
             topic.stream.name if topic.stream else "",
             topic.doc,
         ]
-        for topic in TOPICS
+        for topic in declared().topics
     ]
     show_table(columns, rows)

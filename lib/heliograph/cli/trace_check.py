@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry
 from heliograph.cli.output import paint, printable, say, show_table
 from heliograph.cli.usage import misused
 from heliograph.core.errors import HeliographError, Refused
@@ -73,5 +73,5 @@ def _line(difference: Difference) -> str:
 
 
 def _pattern(address: str) -> str:
-    topic, _ = topics.lookup(address)
+    topic, _ = registry.lookup(address)
     return topic.pattern if topic is not None else address

@@ -14,8 +14,9 @@ import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.permissions import Place, inbox_of, permissions, upload_bucket
+from heliograph.bus.contract.registry import BUILT_IN
 from heliograph.bus.contract.resources import WeightsRef
-from heliograph.bus.contract.topics import DEFAULT_ROOT, TASK, TOPICS, Role, Topic
+from heliograph.bus.contract.topics import DEFAULT_ROOT, TASK, Role, Topic
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import HeliographError, Refused
@@ -373,7 +374,7 @@ def test_what_a_role_is_not_named_for_is_forbidden(role: Role, place: Place) -> 
     if (role, place) == ("agent", "node"):
         return  # the node's broker is the agent's own
     allowed = permissions(role, place, edge="edge-1" if role == "agent" else "")
-    for topic in TOPICS:
+    for topic in BUILT_IN.topics:
         if role not in topic.publishers:
             assert not covers(allowed.publish, topic), topic.name
         if role not in topic.subscribers and role != "operator":  # operators watch everything

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
+from heliograph.bus.contract.registry import BUILT_IN
 from heliograph.bus.contract.render import COMMAND, asyncapi, topics_markdown
-from heliograph.bus.contract.resources import KINDS
-from heliograph.bus.contract.topics import TOPICS, VERBS
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,7 +28,7 @@ def test_topics_md_says_that_it_is_generated() -> None:
 
 def test_every_topic_stands_in_its_deliverys_table() -> None:
     text = topics_markdown()
-    for topic in TOPICS:
+    for topic in BUILT_IN.topics:
         section = text.partition(f"\n## {topic.delivery.capitalize()}\n")[2].partition("\n## ")[0]
         rows = [line for line in section.splitlines() if line.startswith(f"| `{topic.pattern}` |")]
         assert len(rows) == 1, topic.name
@@ -42,7 +41,7 @@ def test_every_topic_stands_in_its_deliverys_table() -> None:
 
 def test_every_payload_lists_its_fields() -> None:
     text = topics_markdown()
-    for topic in TOPICS:
+    for topic in BUILT_IN.topics:
         section = text.partition(f"\n### {topic.payload.__name__}\n")[2].partition("\n### ")[0]
         listed = re.findall(r"^\| `(\w+)` \|[^|]+\| (yes|no)", section, re.MULTILINE)
         expected = [
@@ -55,10 +54,10 @@ def test_every_payload_lists_its_fields() -> None:
 def test_every_resource_and_verb_is_listed() -> None:
     section = topics_markdown().partition("\n## Resources and verbs\n")[2]
     table = section.partition("\n### ")[0]
-    for resource, verbs in VERBS.items():
+    for resource, verbs in BUILT_IN.verbs.items():
         (row,) = [line for line in table.splitlines() if line.startswith(f"| `{resource}` |")]
         assert re.findall(r"`([\w-]+)`", row)[1:] == list(verbs)
-    for kind in KINDS:
+    for kind in BUILT_IN.kinds:
         assert f"\n### {kind}\n" in section
 
 
@@ -96,7 +95,7 @@ def test_every_ref_resolves() -> None:
         assert isinstance(resolve(document, ref), dict), ref
 
 
-@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+@pytest.mark.parametrize("topic", BUILT_IN.topics, ids=lambda topic: topic.name)
 def test_every_topic_has_a_channel_a_message_and_an_operation_for_each_role(topic: Any) -> None:
     document = asyncapi()
     assert document["asyncapi"] == "3.0.0"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from heliograph.bus.contract.resources import KINDS, Condition, FederatedTask, condition, dump, parse_resource
+from heliograph.bus.contract.registry import BUILT_IN, parse_resource
+from heliograph.bus.contract.resources import Condition, FederatedTask, condition, dump
 from heliograph.core.errors import Refused
 
 Tree = dict[str, Any]
@@ -47,7 +48,7 @@ def parse_task(tree: Tree) -> FederatedTask:
 
 def test_every_kind_has_a_document_here() -> None:
     assert set(SPECS) >= {"FederatedTask", "Dataset", "Model", "Algorithm", "Edge"}
-    assert set(SPECS) <= set(KINDS)
+    assert set(SPECS) <= set(BUILT_IN.kinds)
 
 
 def holds(tree: Any, part: Any) -> bool:
@@ -61,8 +62,8 @@ def holds(tree: Any, part: Any) -> bool:
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_every_kind_is_read_and_written(kind: str) -> None:
-    parsed = parse_resource(document(kind), plural=KINDS[kind].plural)
-    assert isinstance(parsed, KINDS[kind])
+    parsed = parse_resource(document(kind), plural=BUILT_IN.kinds[kind].plural)
+    assert isinstance(parsed, BUILT_IN.kinds[kind])
     assert parsed.name == "one"
     tree = dump(parsed)
     assert tree["apiVersion"] == "edgeai.io/v1alpha1"

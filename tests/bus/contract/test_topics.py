@@ -8,8 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from heliograph.bus.contract import topics
-from heliograph.bus.contract.topics import INFERENCE_REQUEST, LOG, MODEL_UPDATE, TASK, TOPICS, WORKER, Topic
+from heliograph.bus.contract import registry
+from heliograph.bus.contract.registry import BUILT_IN
+from heliograph.bus.contract.topics import INFERENCE_REQUEST, LOG, MODEL_UPDATE, TASK, WORKER, Topic
 from heliograph.core.errors import Refused
 from heliograph.core.names import check_label, is_digest, is_label, join_labels, matches
 
@@ -18,7 +19,7 @@ NO_LABELS = [
     "", "A", "Edge", "a_b", "a.b", "a b", " a", "a\n", "+", "#", "*", ">", "$sys", "-a", "a-", "-", "a" * 64, "é",
     "²", "a\x00",
 ]  # fmt: skip
-every_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+every_topic = pytest.mark.parametrize("topic", BUILT_IN.topics, ids=lambda topic: topic.name)
 
 
 def has_tail(topic: Topic[Any]) -> bool:
@@ -27,7 +28,7 @@ def has_tail(topic: Topic[Any]) -> bool:
 
 @st.composite
 def addresses(draw: st.DrawFn) -> tuple[Topic[Any], tuple[str, ...], dict[str, str]]:
-    topic = draw(st.sampled_from(TOPICS))
+    topic = draw(st.sampled_from(BUILT_IN.topics))
     rest = draw(st.lists(labels, min_size=1, max_size=3)) if has_tail(topic) else []
     return topic, tuple(rest), {name: draw(labels) for name in topic.params}
 
@@ -36,9 +37,9 @@ def addresses(draw: st.DrawFn) -> tuple[Topic[Any], tuple[str, ...], dict[str, s
 def test_find_finds_what_at_makes(made: tuple[Topic[Any], tuple[str, ...], dict[str, str]]) -> None:
     topic, rest, params = made
     address = topic.at(*rest, **params)
-    assert topics.find(address) == (topic, params)
-    assert [each for each in TOPICS if each.match(address) is not None] == [topic]
-    assert topic in topics.find_by_filter(topic.filter())
+    assert registry.find(address) == (topic, params)
+    assert [each for each in BUILT_IN.topics if each.match(address) is not None] == [topic]
+    assert topic in registry.declared().find_by_filter(topic.filter())
 
 
 @given(addresses(), st.data())
@@ -58,7 +59,7 @@ def test_filter_matches_what_at_makes(
 @every_topic
 def test_no_other_topics_filter_matches(topic: Topic[Any]) -> None:
     address = topic.at(*(["rest"] if has_tail(topic) else []), **dict.fromkeys(topic.params, "x"))
-    assert [each.name for each in TOPICS if matches(each.filter(), address)] == [topic.name]
+    assert [each.name for each in BUILT_IN.topics if matches(each.filter(), address)] == [topic.name]
 
 
 @every_topic
@@ -105,7 +106,7 @@ def test_a_closing_hash_is_one_word_or_more() -> None:
 @given(st.text(max_size=80))
 def test_find_finds_a_declared_topic_or_refuses(address: str) -> None:
     try:
-        topic, params = topics.find(address)
+        topic, params = registry.find(address)
     except Refused as refused:
         assert refused.code == "unknown-topic"
         assert refused.topic == address
@@ -128,7 +129,7 @@ def test_find_finds_a_declared_topic_or_refuses(address: str) -> None:
 )
 def test_what_is_not_declared_is_refused_with_what_is(address: str, expected: str) -> None:
     with pytest.raises(Refused) as refused:
-        topics.find(address)
+        registry.find(address)
     assert refused.value.code == "unknown-topic"
     assert expected in refused.value.expected
 
@@ -150,19 +151,19 @@ def test_match_returns_the_parameters() -> None:
         ("status/#", {"status"}),
         ("log/a/b/c/d", {"log"}),
         ("log/a", set()),
-        ("#", {topic.name for topic in TOPICS}),
+        ("#", {topic.name for topic in BUILT_IN.topics}),
         ("nothing/#", set()),
     ],
 )
 def test_find_by_filter(pattern: str, names: set[str]) -> None:
-    assert {topic.name for topic in topics.find_by_filter(pattern)} == names
+    assert {topic.name for topic in registry.declared().find_by_filter(pattern)} == names
 
 
 def test_the_registry_is_consistent() -> None:
-    assert len({topic.name for topic in TOPICS}) == len(TOPICS)
-    streams = topics.streams()
+    assert len({topic.name for topic in BUILT_IN.topics}) == len(BUILT_IN.topics)
+    streams = registry.declared().streams()
     assert len({stream.name for stream in streams}) == len(streams)
-    for topic in TOPICS:
+    for topic in BUILT_IN.topics:
         assert topic.doc
         assert topic.words[0] == topic.delivery or topic.words[0] in ("reply", "claim")
         assert (topic.delivery == "event" and not topic.node_only) == (topic.stream is not None), topic.name

@@ -18,7 +18,7 @@ from mcap.writer import CompressionType, Writer
 
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED, headers_of
-from heliograph.bus.contract.topics import TOPICS
+from heliograph.bus.contract.registry import BUILT_IN
 from heliograph.bus.traces import layout, lines
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
@@ -133,7 +133,7 @@ def test_other_programs_read_it_with_its_schemas(tmp_path: Path) -> None:
 
 
 def test_every_topic_has_a_schema_that_is_whole_in_itself() -> None:
-    for topic in TOPICS:
+    for topic in BUILT_IN.topics:
         for schema in (topic_schema(topic), wrapped_schema(topic)):
             assert _references_within(json.loads(schema)), topic.pattern
 

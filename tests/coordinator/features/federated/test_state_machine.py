@@ -17,7 +17,8 @@ from heliograph.bus.contract.payloads import (
     UncountedUpdate,
     WorkerReport,
 )
-from heliograph.bus.contract.resources import DatasetIndex, FederatedTask, Metadata, Model, WeightsRef, parse_resource
+from heliograph.bus.contract.registry import parse_resource
+from heliograph.bus.contract.resources import DatasetIndex, FederatedTask, Metadata, Model, WeightsRef
 from heliograph.coordinator.edges.view import GIVE_UP_AFTER, EdgeView, View
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.selection import draw

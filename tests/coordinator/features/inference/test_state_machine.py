@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from heliograph.bus.contract.payloads import Generation, Report, Task, WorkerReport
+from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import (
     JointInferenceService,
     Metadata,
@@ -14,7 +15,6 @@ from heliograph.bus.contract.resources import (
     ModelVersion,
     ServiceNumbers,
     WeightsRef,
-    parse_resource,
 )
 from heliograph.bus.contract.resources.model import ModelSpec
 from heliograph.coordinator.edges.view import EdgeView, View

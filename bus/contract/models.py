@@ -1,0 +1,33 @@
+"""Every model that travels, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from heliograph.core.errors import Refused
+
+
+def models_of(roots: Iterable[type[BaseModel]]) -> dict[str, type[BaseModel]]:
+    """The roots and all that they are made of, by name, each before its parts. Raises Refused where two of them bear
+    one name: schemas are known by it."""
+    found: dict[str, type[BaseModel]] = {}
+
+    def visit(annotation: Any) -> None:
+        is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        if is_model and annotation.__name__ not in found:
+            found[annotation.__name__] = annotation
+            for field in annotation.model_fields.values():
+                visit(field.annotation)
+        if is_model and found[annotation.__name__] is not annotation:
+            both = found[annotation.__name__], annotation
+            got = " and ".join(f"{each.__module__}.{each.__qualname__}" for each in both)
+            raise Refused("exists", field=annotation.__name__, expected="one model of that name", got=got)
+        for part in get_args(annotation):
+            visit(part)
+
+    for root in roots:
+        visit(root)
+    return found

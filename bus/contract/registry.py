@@ -1,0 +1,201 @@
+"""The registry: every topic, resource kind and verb that the features declare, built-in ones and outside ones.
+
+Outside features come by the entry points of the group ``heliograph.features``. They are discovered once in a process,
+here, when the registry is asked for first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from threading import RLock
+from typing import Any
+
+from pydantic import ValidationError
+
+from heliograph.bus.contract.features import BUILT_IN as BUILT_IN_FEATURES
+from heliograph.bus.contract.features import ENTRY_POINTS, FeatureDeclaration
+from heliograph.bus.contract.models import models_of
+from heliograph.bus.contract.resources import Resource, refusal_of
+from heliograph.bus.contract.topics import CORE, Stream, Topic
+from heliograph.core.errors import Refused
+from heliograph.core.names import LABEL_RULE, is_label
+
+
+class Registry:
+    """What a set of features declares.
+
+    Attributes:
+        features: in the order in which people see them.
+        topics: the core's, then each feature's.
+        kinds: resource classes by kind.
+        verbs: resources by plural, and what can be asked of them; each pair is a request topic and a client method.
+    """
+
+    def __init__(self, features: Iterable[FeatureDeclaration]) -> None:
+        self.features: Mapping[str, FeatureDeclaration] = {each.plural: each for each in features}
+        declared = self.features.values()
+        self.topics: tuple[Topic[Any], ...] = (*CORE, *(topic for each in declared for topic in each.topics))
+        self.kinds: Mapping[str, type[Resource]] = {each.kind.__name__: each.kind for each in declared}
+        self.verbs: Mapping[str, tuple[str, ...]] = {plural: each.verbs for plural, each in self.features.items()}
+        self._by_pattern = {topic.pattern: topic for topic in self.topics}
+        self._by_head: dict[str, list[Topic[Any]]] = {}
+        """By their first word, or the first two where the second is fixed, too."""
+        for topic in self.topics:
+            head = "/".join(word for word in topic.words[:2] if word[0] not in "{#")
+            self._by_head.setdefault(head, []).append(topic)
+
+    def extended(self, feature: FeatureDeclaration) -> Registry:
+        """Return the registry with one more feature. Raises Refused where it is malformed, or collides."""
+        _check_kind(feature, self)
+        for number, topic in enumerate(feature.topics):
+            _check_topic(topic, (*self.topics, *feature.topics[:number]))
+        found = Registry([*self.features.values(), feature])
+        models_of((*(topic.payload for topic in found.topics), *found.kinds.values()))
+        return found
+
+    def lookup(self, address: str) -> tuple[Topic[Any] | None, dict[str, str]]:
+        """The declared topic of an address, and its parameters; None where there is none."""
+        first, _, rest = address.partition("/")
+        for head in (f"{first}/{rest.partition('/')[0]}", first):
+            for topic in self._by_head.get(head, ()):
+                params = topic.match(address)
+                if params is not None:
+                    return topic, params
+        return None, {}
+
+    def by_pattern(self, pattern: str) -> Topic[Any] | None:
+        """The topic that is declared with exactly this pattern."""
+        return self._by_pattern.get(pattern)
+
+    def find_by_filter(self, pattern: str) -> Iterator[Topic[Any]]:
+        """Every topic with an address that may match the pattern."""
+        words = pattern.split("/")
+        return (topic for topic in self.topics if _may_match(topic.words, words))
+
+    def streams(self) -> list[Stream]:
+        """Every stream that the topics declare."""
+        return [topic.stream for topic in self.topics if topic.stream is not None]
+
+
+BUILT_IN = Registry(BUILT_IN_FEATURES)
+"""What Heliograph declares itself: ``topics.md`` lists this."""
+_lock = RLock()
+_declared: Registry | None = None
+
+
+def declared() -> Registry:
+    """The registry of this process: what is built in, and every outside feature that is installed and sound."""
+    global _declared
+    if _declared is None:
+        with _lock:
+            if _declared is None:
+                _declared = BUILT_IN  # what an outside feature sees that asks while it is imported
+                _declared = _with_outside(BUILT_IN)
+                lookup.cache_clear()
+    return _declared
+
+
+def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
+    """The declared topic of an address, and its parameters. Raises Refused where there is none."""
+    topic, params = lookup(address)
+    if topic is not None:
+        return topic, dict(params)
+    head = address.split("/", 1)[0]
+    every = declared().topics
+    shapes = [topic.pattern for topic in every if topic.words[0] == head] or [topic.pattern for topic in every]
+    raise Refused(
+        "unknown-topic", topic=address, expected=f"one of {', '.join(shapes)}, each word {LABEL_RULE}", got=address
+    )
+
+
+@lru_cache(maxsize=4096)
+def lookup(address: str) -> tuple[Topic[Any] | None, tuple[tuple[str, str], ...]]:
+    """The same, with None where there is none. Cached: a node's events come on few addresses, and each is looked up
+    several times on its way."""
+    topic, params = declared().lookup(address)
+    return topic, tuple(params.items())
+
+
+def parse_resource(tree: object, topic: str = "", plural: str | None = None) -> Resource:
+    """The resource that a parsed document describes. Raises Refused naming ``topic`` and the first wrong field."""
+    kinds = declared().kinds
+    if not isinstance(tree, Mapping):
+        raise Refused("invalid", topic=topic, expected="a mapping with apiVersion, kind, metadata and spec", got=tree)
+    allowed = [name for name, kind in kinds.items() if plural in (None, kind.plural)]
+    kind = tree.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise Refused("unknown-kind", topic=topic, field="kind", expected=" or ".join(allowed), got=kind)
+    if kind not in allowed:
+        raise Refused("wrong-kind", topic=topic, field="kind", expected=" or ".join(allowed), got=kind)
+    if "metadata" in tree and "spec" not in tree and "spec" in kinds[kind].model_fields:
+        tree = {**tree, "spec": {}}
+    try:
+        return kinds[kind].model_validate(tree)
+    except ValidationError as error:
+        raise refusal_of(error, topic) from None
+
+
+def _with_outside(registry: Registry) -> Registry:
+    """Each outside feature is taken by itself: one that is broken is named in a warning, and the others serve."""
+    from importlib.metadata import entry_points
+
+    seen = set()
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda each: (each.name, each.value)):
+        if (entry.name, entry.value) in seen:  # one package found in two places
+            continue
+        seen.add((entry.name, entry.value))
+        try:
+            feature = entry.load()
+            if not isinstance(feature, FeatureDeclaration):
+                raise Refused("invalid", expected="a FeatureDeclaration", got=feature)
+            registry = registry.extended(feature)
+        except Exception as error:  # whatever a foreign module raises
+            said = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+            package = f" of package {entry.dist.name}" if entry.dist is not None else ""
+            logging.getLogger("heliograph").warning(
+                "warning: feature %s (%s)%s is not used: %s", entry.name, entry.value, package, said
+            )
+    return registry
+
+
+def _check_kind(feature: FeatureDeclaration, registry: Registry) -> None:
+    kind = feature.kind
+    if not (isinstance(kind, type) and issubclass(kind, Resource) and {"spec", "status"} <= kind.model_fields.keys()):
+        raise Refused("invalid", field="kind", expected="a Resource with spec and status", got=kind)
+    if kind.__name__ in registry.kinds:
+        raise Refused("exists", field="kind", expected="a kind that no other feature declares", got=kind.__name__)
+    plural = getattr(kind, "plural", None)
+    if not is_label(plural) or not str(plural).endswith("s"):
+        raise Refused("invalid", field="plural", expected=f"{LABEL_RULE}; its last letter is s", got=plural)
+    if plural in registry.verbs:
+        raise Refused("exists", field="plural", expected="a plural that no other feature declares", got=plural)
+    for verb in feature.verbs:
+        if not is_label(verb):
+            raise Refused("invalid", field="verbs", expected=LABEL_RULE, got=verb)
+
+
+def _check_topic(topic: Topic[Any], others: Iterable[Topic[Any]]) -> None:
+    if not isinstance(topic, Topic) or topic.words[0] != topic.delivery:
+        raise Refused("invalid", field="topics", expected="a Topic whose first word is its delivery", got=topic)
+    words = topic.filter().split("/")
+    for each in others:
+        if each.name == topic.name or _may_match(each.words, words):
+            raise Refused("exists", field="topics", expected="a topic that no other one overlaps",
+                          got=f"{topic.pattern}, beside {each.pattern}")  # fmt: skip
+        if topic.stream is not None and each.stream is not None and topic.stream.name == each.stream.name:
+            raise Refused("exists", field="topics", expected="a stream that no other topic has", got=topic.stream.name)
+
+
+def _may_match(mine: tuple[str, ...], words: list[str]) -> bool:
+    for index, word in enumerate(words):
+        if word == "#":
+            return True
+        if index >= len(mine):
+            return mine[-1] == "#"
+        if mine[index] == "#":
+            return True
+        if word != "+" and not mine[index].startswith("{") and mine[index] != word:
+            return False
+    return len(words) == len(mine)

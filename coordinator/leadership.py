@@ -18,6 +18,7 @@ from heliograph.core.tasks import cancel_and_wait, retry_until_reachable
 from heliograph.core.world import World
 
 KEY = "leader"
+EPOCH = "epoch"
 RENEWED_EVERY = 0.75
 HELD = 2.2
 TAKEN = 3.0
@@ -158,3 +159,15 @@ class Lease:
         with contextlib.suppress(HeliographError, TimeoutError):
             async with asyncio.timeout(GIVEN_BACK_WITHIN):
                 await self._kv.put(KEY, nobody, self._revision)
+
+
+async def next_epoch(kv: KeyValue) -> int:
+    """Return an epoch above every earlier coordinator's, and keep it in the bucket that holds the lease."""
+    while True:
+        entry = await kv.get(EPOCH)
+        epoch = int(entry.value) + 1 if entry is not None else 1
+        try:
+            await kv.put(EPOCH, str(epoch).encode(), entry.revision if entry is not None else 0)
+        except Conflict:
+            continue
+        return epoch

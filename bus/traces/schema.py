@@ -7,6 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
+from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.schemas import SCHEMAS, cloud_event, schemas
 from heliograph.bus.contract.topics import Topic
 
@@ -22,7 +23,7 @@ def topic_schema(topic: Topic[Any]) -> bytes:
 
     def collect(model: str) -> None:
         if model not in needed:
-            needed[model] = schemas()[model]
+            needed[model] = schemas(declared())[model]
             for part in sorted(set(re.findall(rf"'{SCHEMAS}(\w+)'", repr(needed[model])))):
                 collect(part)
 

@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heliograph.bus.contract.resources import FederatedTask, JointInferenceService, Resource
 from heliograph.bus.contract.resources.base import Parameter
-from heliograph.coordinator.edges.view import View
 from heliograph.core.errors import Refused
 
 Schemas = Mapping[str, Mapping[str, Any]]
@@ -23,8 +21,8 @@ _BOUNDS: list[tuple[str, str, Callable[[Any, Any], bool]]] = [
 
 
 @dataclass(frozen=True)
-class _Named:
-    """What a document names: an algorithm or a rule, with the fields in which name and parameters stand."""
+class Named:
+    """What a document names: an algorithm, say, with the fields in which its name and its parameters stand."""
 
     what: str
     name: str
@@ -33,19 +31,8 @@ class _Named:
     place: str
 
 
-def check_offered(resource: Resource, view: View, topic: str) -> None:
-    """Refuses an algorithm, rule or parameter that no agent offers; while none has reported any, it is accepted."""
-    if isinstance(resource, FederatedTask):
-        algorithm, place = resource.spec.aggregation_worker.worker_spec, "spec.aggregationWorker.workerSpec"
-        named = _Named("algorithm", algorithm.aggregation_algorithm, f"{place}.aggregationAlgorithm",
-                       algorithm.parameters, f"{place}.parameters")  # fmt: skip
-        _check(named, view.algorithms(), topic)
-    elif isinstance(resource, JointInferenceService):
-        rule, place = resource.spec.hard_sample_rule, "spec.hardSampleRule"
-        _check(_Named("rule", rule.name, f"{place}.name", rule.parameters, f"{place}.parameters"), view.rules(), topic)
-
-
-def _check(named: _Named, offered: Schemas, topic: str) -> None:
+def check_offered(named: Named, offered: Schemas, topic: str) -> None:
+    """Refuse a name, or a parameter, that no agent offers; while none has reported any, it is accepted."""
     if not offered:
         return
     if named.name not in offered:

@@ -6,31 +6,18 @@ A create or update with a top-level ``dry_run: true`` is checked and answered as
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from heliograph.bus.contract.registry import declared, parse_resource
-from heliograph.bus.contract.resources import (
-    ENDED,
-    Edge,
-    FederatedTask,
-    JointInferenceService,
-    Model,
-    Resource,
-)
-from heliograph.coordinator.api.parameters import check_offered
+from heliograph.bus.contract.resources import Resource
 from heliograph.coordinator.api.status_board import public
-from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.features.federated import state_machine as federated
-from heliograph.coordinator.features.inference import state_machine as joint_inference
+from heliograph.coordinator.feature import Features
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Conflict, Refused
 from heliograph.core.names import LABEL_RULE, is_label
-from heliograph.core.world import World
 
 R = TypeVar("R", bound=Resource)
-_LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds"}
-"""What of a running task's spec may change."""
 
 
 class Requests:
@@ -44,35 +31,33 @@ class Requests:
     def __init__(
         self,
         store: ResourceStore,
-        world: World,
-        view: Callable[[], View],
+        features: Features,
         lock: Callable[[str, str], asyncio.Lock],
         changed: Callable[[Resource], Awaitable[None]],
         removed: Callable[[Resource], Awaitable[None]],
     ) -> None:
         self._store = store
-        self._world = world
-        self._view = view
+        self._features = features
         self._lock = lock
         self._changed = changed
         self._removed = removed
 
     async def handle(self, resource: str, verb: str, document: Any, topic: str) -> Any:
         """The result of a request, as JSON will carry it. Raises Refused."""
-        kinds = [kind for kind in declared().kinds.values() if kind.plural == resource]
+        kind = declared().features[resource].kind
         if verb in ("create", "update"):
             dry_run = _taken_dry_run(document, topic)
             wanted = self._checked(parse_resource(document, topic, resource), topic)
             return await (self._create if verb == "create" else self._update)(wanted, topic, dry_run)
         if verb == "list":
-            return [public(each) for kind in kinds for each in self._store.all(kind)]
-        found = self._find(kinds, _name_in(document, topic), topic)
+            return [public(each) for each in self._store.all(kind)]
+        found = self._find(kind, _name_in(document, topic), topic)
         if verb == "delete":
             found = await self._delete(found, topic)
-        elif verb in ("stop", "start"):
-            found = await self._steer(found, verb, topic)
         elif verb == "status":
             return public(found).get("status", {})
+        elif verb != "get":
+            found = await self._steer(found, verb, topic)
         return public(found)
 
     async def _create(self, wanted: Resource, topic: str, dry_run: bool) -> Any:
@@ -95,13 +80,13 @@ class Requests:
         )  # fmt: skip
 
     async def _update(self, wanted: Resource, topic: str, dry_run: bool) -> Any:
-        known = self._find([type(wanted)], wanted.name, topic)  # no lock for a name that nothing bears
+        known = self._find(type(wanted), wanted.name, topic)  # no lock for a name that nothing bears
         async with self._lock(known.plural, known.name):
-            known = self._find([type(known)], known.name, topic)
+            known = self._find(type(known), known.name, topic)
             if _says(known) == _says(wanted):
                 return public(known)
-            if isinstance(known, FederatedTask) and isinstance(wanted, FederatedTask):
-                _check_task_change(known, wanted, topic)
+            feature = self._features.of(known.plural)
+            feature.may_change(known, wanted, topic)
             metadata = known.metadata.model_copy(
                 update={
                     "generation": known.metadata.generation + 1,
@@ -110,8 +95,7 @@ class Requests:
                 }
             )
             changed = known.model_copy(update={"metadata": metadata, "spec": wanted.spec})  # type: ignore[attr-defined]
-            if isinstance(known, JointInferenceService) and isinstance(changed, JointInferenceService):
-                changed = joint_inference.update(known, changed)
+            changed = feature.changed(known, changed)
             if dry_run:
                 return public(changed)
             changed = await self._store.put(changed)
@@ -120,49 +104,34 @@ class Requests:
 
     async def _delete(self, found: Resource, topic: str) -> Resource:
         async with self._lock(found.plural, found.name):
-            found = self._find([type(found)], found.name, topic)
-            if isinstance(found, Model):
-                self._check_unused(found, topic)
+            found = self._find(type(found), found.name, topic)
+            for feature in self._features:
+                feature.may_delete(found, topic)
             await self._store.delete(found)
         await self._removed(found)
         return found
 
     async def _steer(self, found: Resource, verb: str, topic: str) -> Resource:
-        """Stops what runs, or starts it again."""
+        """A verb of the feature's own: what runs is stopped, or started again."""
         async with self._lock(found.plural, found.name):
-            found = self._find([type(found)], found.name, topic)
-            if isinstance(found, FederatedTask):
-                found = federated.stop(found, self._world.timestamp())
-            elif isinstance(found, JointInferenceService):
-                found = joint_inference.stop(found) if verb == "stop" else joint_inference.start(found)
-            steered = await self._store.put(found)
+            found = self._find(type(found), found.name, topic)
+            steered = await self._store.put(self._features.of(found.plural).steer(found, verb, topic))
         await self._changed(steered)
         return self._store.get(type(steered), steered.name) or steered
 
     def _checked(self, wanted: Resource, topic: str) -> Resource:
         """Status is ours, and what nobody can run is refused."""
-        if isinstance(wanted, Edge):
-            raise Refused("read-only", topic=topic, field="kind", expected="a kind that can be created", got="Edge")
         status = type(wanted).model_fields["status"].get_default(call_default_factory=True)
         wanted = wanted.model_copy(update={"status": status})
-        check_offered(wanted, self._view(), topic)
+        self._features.of(wanted.plural).validate(wanted, topic)
         return wanted
 
-    def _check_unused(self, model: Model, topic: str) -> None:
-        """Without its model a service would end."""
-        for service in self._store.all(JointInferenceService):
-            if not service.status.stopped and model.name in joint_inference.models(service):
-                raise Refused("in-use", topic=topic, field="name", expected="a model that no service runs",
-                              got=f"{model.name}, which service {service.name} runs",
-                              hint="Stop or delete the service first.")  # fmt: skip
-
-    def _find(self, kinds: Sequence[type[R]], name: str, topic: str) -> R:
-        for kind in kinds:
-            found = self._store.get(kind, name)
-            if found is not None:
-                return found
-        known = [each.name for kind in kinds for each in self._store.all(kind)]
-        expected = f"one of {', '.join(known[:10])}" if known else f"a name; there are no {kinds[0].plural}"
+    def _find(self, kind: type[R], name: str, topic: str) -> R:
+        found = self._store.get(kind, name)
+        if found is not None:
+            return found
+        known = [each.name for each in self._store.all(kind)]
+        expected = f"one of {', '.join(known[:10])}" if known else f"a name; there are no {kind.plural}"
         raise Refused("not-found", topic=topic, field="name", expected=expected, got=name)
 
 
@@ -187,19 +156,3 @@ def _says(resource: Resource) -> Any:
     """What its owner says in a resource."""
     metadata = resource.metadata
     return resource.spec, metadata.labels, metadata.annotations  # type: ignore[attr-defined]
-
-
-def _check_task_change(known: FederatedTask, wanted: FederatedTask, topic: str) -> None:
-    if known.status.phase == "Pending":
-        return
-    if known.status.phase in ENDED:
-        raise Refused("ended", topic=topic, field="metadata.name", expected="a task that has not ended",
-                      got=f"{known.name} is {known.status.phase}", hint="Delete it to run it again.")  # fmt: skip
-    fields = type(known.spec).model_fields
-    frozen = [
-        name for name in fields if name not in _LIVE_FIELDS and getattr(known.spec, name) != getattr(wanted.spec, name)
-    ]
-    if frozen:
-        live = ", ".join(str(fields[name].alias) for name in sorted(_LIVE_FIELDS))
-        raise Refused("running", topic=topic, field=f"spec.{fields[frozen[0]].alias}", got="another value",
-                      expected=f"no change while it runs (only {live} may)")  # fmt: skip

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Aggregation, Evaluation, Task
 from heliograph.bus.contract.resources import ENDED, FederatedTask
-from heliograph.bus.transport import KeyValue
+from heliograph.coordinator.api.parameters import Named, check_offered
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.feature import ControllerContext
+from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.core.errors import Refused
-from heliograph.core.tasks import Background
+
+_LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds"}
+"""What of a running task's spec may change."""
 
 
 @dataclass(frozen=True)
 class _Training:
-    """The training tasks of one job, those of a round made on top of those that all rounds have, and what both were
-    made of."""
+    """Cached training tasks of one job, with the inputs they were computed from: those that edges keep ready for in
+    every round, and on top of them those of the present round."""
 
     warm_of: tuple[object, ...]
     warm: dict[str, list[Task]]
@@ -28,55 +30,74 @@ class _Training:
     tasks: dict[str, list[Task]] = field(default_factory=dict)
 
 
-class Jobs:
-    """The controller of federated tasks.
-
-    Args:
-        rounds: the close records.
-    """
-
-    def __init__(self, shared: ControllerContext, rounds: KeyValue, results: Results, background: Background) -> None:
-        self._shared = shared
-        self._port = shared.port
-        self._world = shared.port.world
-        self._rounds = rounds
-        self._results = results
-        self._background = background
-        self._evaluations_from = 1
-        self._training: dict[str, _Training] = {}
+class Jobs(Feature[FederatedTask]):
+    """The controller of federated tasks."""
 
     async def prepare(self) -> None:
-        """From where in their stream evaluations are read."""
+        """Find the close records, and where in their stream the evaluations begin that are still awaited."""
+        self._port = self.context.port
+        self._world = self._port.world
+        bus = self._port.bus
+        self._rounds = await bus.kv("rounds")
+        self._results = Results(bus, self.context.store, self._rounds, self.context.versions)
+        self._training: dict[str, _Training] = {}
         newest = await self._last("EVALUATIONS")
         self._evaluations_from = min((task.status.evaluations_from for task in self._running()), default=newest + 1)
 
-    @property
-    def all_ended(self) -> bool:
-        """Whether no job waits or runs."""
-        return all(task.status.phase in ENDED for task in self._shared.store.all(FederatedTask))
+    def parts(self) -> Sequence[Part]:
+        return self._follow_aggregations, self._follow_evaluations
 
-    async def follow_aggregations(self) -> None:
-        async with self._port.subscribe(topics.AGGREGATION, lambda error: self._shared.warn(str(error))) as received:
+    @property
+    def busy(self) -> bool:
+        """Whether a job waits or runs."""
+        return any(task.status.phase not in ENDED for task in self.resources())
+
+    def validate(self, task: FederatedTask, topic: str) -> None:
+        algorithm, place = task.spec.aggregation_worker.worker_spec, "spec.aggregationWorker.workerSpec"
+        named = Named("algorithm", algorithm.aggregation_algorithm, f"{place}.aggregationAlgorithm",
+                      algorithm.parameters, f"{place}.parameters")  # fmt: skip
+        check_offered(named, self.context.view().algorithms(), topic)
+
+    def may_change(self, known: FederatedTask, wanted: FederatedTask, topic: str) -> None:
+        if known.status.phase == "Pending":
+            return
+        if known.status.phase in ENDED:
+            raise Refused("ended", topic=topic, field="metadata.name", expected="a task that has not ended",
+                          got=f"{known.name} is {known.status.phase}", hint="Delete it to run it again.")  # fmt: skip
+        fields = type(known.spec).model_fields
+        frozen = [name for name in fields
+                  if name not in _LIVE_FIELDS and getattr(known.spec, name) != getattr(wanted.spec, name)]  # fmt: skip
+        if frozen:
+            live = ", ".join(str(fields[name].alias) for name in sorted(_LIVE_FIELDS))
+            raise Refused("running", topic=topic, field=f"spec.{fields[frozen[0]].alias}", got="another value",
+                          expected=f"no change while it runs (only {live} may)")  # fmt: skip
+
+    def steer(self, task: FederatedTask, verb: str, topic: str) -> FederatedTask:
+        if verb != "stop":
+            return super().steer(task, verb, topic)
+        return federated.stop(task, self.context.port.world.timestamp())
+
+    async def _follow_aggregations(self) -> None:
+        async with self._port.subscribe(topics.AGGREGATION, lambda error: self.context.warn(str(error))) as received:
             async for each in received:
                 await self._closed(each.payload)
 
-    async def follow_evaluations(self) -> None:
-        """Those of the jobs that run, also what came while nobody led: it is not sent again."""
+    async def _follow_evaluations(self) -> None:
+        """Also those that came while nobody led: they are not sent again."""
         async with self._port.bus.consume(topics.EVALUATION.filter(), start=self._evaluations_from) as messages:
             async for message in messages:
                 try:
                     await self._evaluated(self._port.read(topics.EVALUATION, message).payload)
                 except Refused as error:
-                    self._shared.warn(str(error))
+                    self.context.warn(str(error))
                 self._evaluations_from = message.sequence + 1
 
-    async def look(self) -> None:
-        """What the edges' presence and reports mean for each task. The documents that follow from it are the
-        caller's to write, once for all tasks."""
-        for task in self._shared.store.all(FederatedTask):
+    async def reconcile(self) -> None:
+        """Begin what waits, and act on what the edges' presence and reports mean for what runs."""
+        for task in self.resources():
             if task.status.phase in ENDED:
                 continue
-            view, now = self._shared.view(), self._world.timestamp()
+            view, now = self.context.view(), self._world.timestamp()
             start = (0, 0)
             if task.status.phase == "Pending":
                 start = (await self._last("UPDATES") + 1, await self._last("EVALUATIONS") + 1)
@@ -89,20 +110,19 @@ class Jobs:
             await self._step(task.name, decide)
 
     async def catch_up(self) -> None:
-        """Closed rounds whose event was lost."""
+        """Read the close record of each present round: the event that tells of it may have been lost."""
         for task in self._running():
             entry = await self._rounds.get(f"{task.metadata.uid}.{task.status.round}")
             if entry is not None:
                 await self._closed(Aggregation.model_validate_json(entry.value))
 
     def desired(self, view: View) -> list[dict[str, list[Task]]]:
-        """What each edge shall do, for each task."""
-        tasks = [task for task in self._shared.store.all(FederatedTask) if task.status.phase == "Running"]
+        tasks = self._running()
         self._training = {task.name: self._trained(task, view) for task in tasks}
         return [federated.desired_tasks(task, view, self._training[task.name].tasks) for task in tasks]
 
     def _trained(self, task: FederatedTask, view: View) -> _Training:
-        """What the edges train, made anew only where something of it has changed: they may be ten thousand."""
+        """Compute what the edges train, anew only where an input has changed: they may be ten thousand."""
         status, algorithms = task.status, view.algorithms()
         warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets)
         tasks_of = (status.round, status.step, status.model, status.participants)
@@ -114,7 +134,7 @@ class Jobs:
         return known
 
     async def removed(self, task: FederatedTask) -> None:
-        """Its close records go with it."""
+        """Delete its close records."""
         for entry in await self._rounds.entries(f"{task.metadata.uid}."):
             await self._rounds.delete(entry.key)
 
@@ -123,25 +143,25 @@ class Jobs:
         await self._advance(evaluation.job, lambda task: federated.evaluate(task, evaluation, now))
 
     async def _closed(self, closed: Aggregation) -> None:
-        view, now = self._shared.view(), self._world.timestamp()
+        view, now = self.context.view(), self._world.timestamp()
         await self._advance(closed.job, lambda task: federated.close(task, closed, view, now))
 
     async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
         await self._step(name, decide)
-        await self._shared.write_desired()
+        await self.context.write_desired()
 
     async def _step(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
         async def first(before: FederatedTask, after: FederatedTask) -> None:
-            if _ends(before, after):  # before anyone is told: who hears of the end finds the model
+            if _ends(before, after):  # before the end is shown: who hears of it finds the model
                 await self._results.register(after)
 
-        step = await self._shared.step(FederatedTask, name, decide, first)
+        step = await self.context.step(FederatedTask, name, decide, first)
         if step is not None and _ends(*step):
-            self._shared.out(f"job {name} {step[1].status.phase.lower()}")
-            self._background.spawn(self._results.free_last_rounds(step[1]))
+            self.context.out(f"job {name} {step[1].status.phase.lower()}")
+            self.context.background.spawn(self._results.free_last_rounds(step[1]))
 
     def _running(self) -> list[FederatedTask]:
-        return [task for task in self._shared.store.all(FederatedTask) if task.status.phase == "Running"]
+        return [task for task in self.resources() if task.status.phase == "Running"]
 
     async def _last(self, stream: str) -> int:
         return await self._port.bus.last_sequence(stream)

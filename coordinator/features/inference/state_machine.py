@@ -25,13 +25,12 @@ from heliograph.bus.contract.resources import (
 from heliograph.bus.contract.resources.base import Parameter, Scalar
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.inference.totals import Numbers
+from heliograph.coordinator.registry.model_versions import MODELS
 from heliograph.core.names import CLOUD, join_labels
 
 SHOWN = 256
 """How many edges a status shows; of ten thousand it cannot hold each."""
 OFFLINE = "offline"
-MODELS = "models"
-"""The bucket of what agents fetch."""
 
 
 def observe(service: JointInferenceService, view: View, numbers: Numbers, now: str) -> JointInferenceService:

@@ -33,9 +33,9 @@ class Statistics:
         kept: the bucket of what is to outlive the coordinator, keyed ``<service uid>.<edge>.<worker>``.
     """
 
-    def __init__(self, shared: ControllerContext, kept: KeyValue) -> None:
-        self._shared = shared
-        self._world = shared.port.world
+    def __init__(self, context: ControllerContext, kept: KeyValue) -> None:
+        self._context = context
+        self._world = context.port.world
         self._kept = kept
         self._counts: dict[str, dict[tuple[str, str], WorkerCounts]] = {}
         self._due: dict[Key, float] = {}
@@ -46,7 +46,7 @@ class Statistics:
 
     async def load(self) -> None:
         """Reads what was kept; that of services which are no more is dropped."""
-        present = {each.metadata.uid for each in self._shared.store.all(JointInferenceService)}
+        present = {each.metadata.uid for each in self._context.store.all(JointInferenceService)}
         for entry in await self._kept.entries():
             uid, edge, worker = entry.key.split(".")
             if uid not in present:
@@ -55,23 +55,23 @@ class Statistics:
             try:
                 counts = WorkerCounts.model_validate_json(entry.value)
             except ValidationError as error:
-                self._shared.warn(f"counts {entry.key} are unreadable ({error.error_count()} errors) and begin anew")
+                self._context.warn(f"counts {entry.key} are unreadable ({error.error_count()} errors) and begin anew")
                 continue
             self._counts.setdefault(uid, {})[edge, worker] = counts
             self._news[uid] = None
 
     async def follow(self) -> None:
         """Every worker's newest message, then each that comes."""
-        bus = self._shared.port.bus
+        bus = self._context.port.bus
         newest = await bus.last_sequence("INFERENCE")
         if not newest:
             self.known.set()
         async with bus.consume(INFERENCE_STATS.filter(), start=1) as messages:
             async for message in messages:
                 try:
-                    self._take(self._shared.port.read(INFERENCE_STATS, message))
+                    self._take(self._context.port.read(INFERENCE_STATS, message))
                 except Refused as error:
-                    self._shared.warn(str(error))
+                    self._context.warn(str(error))
                 if message.sequence >= newest:
                     self.known.set()
 
@@ -116,7 +116,7 @@ class Statistics:
             if received.params[name] != value:
                 raise Refused("invalid", topic=received.message.topic, field=name, expected=received.params[name],
                               got=value)  # fmt: skip
-        service = self._shared.store.get(JointInferenceService, stats.service)
+        service = self._context.store.get(JointInferenceService, stats.service)
         if service is None or service.metadata.uid != stats.service_uid:
             return  # of a service that is no more
         uid, place = stats.service_uid, (stats.edge, stats.worker)

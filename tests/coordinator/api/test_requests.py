@@ -9,10 +9,15 @@ import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.resources import FederatedTask, Model, Resource
+from heliograph.bus.port import Port
+from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.requests import Requests
 from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.feature import ControllerContext, Features
+from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
+from heliograph.core.tasks import Background
 from heliograph.core.world import World, rfc3339
 
 MODEL = {"kind": "Model", "metadata": {"name": "one"}, "spec": {"description": "first"}}
@@ -26,18 +31,25 @@ TASK: dict[str, Any] = {
 class Desk:
     """A store in memory with its requests, a clock that the test sets, and what was told of changes."""
 
-    def __init__(self, store: ResourceStore, world: World, clock: dict[str, float]) -> None:
+    def __init__(self, bus: Bus, store: ResourceStore, world: World, clock: dict[str, float]) -> None:
         self.store = store
         self.clock = clock
         self.told: list[str] = []
         self.locks: dict[str, asyncio.Lock] = {}
-        self._requests = Requests(store, world, View, self.lock, self._changed, self._removed)
+        context = ControllerContext(
+            Port(bus, world, "cloud/coordinator/1"), store, ModelVersions(bus, store, self.lock, self._changed),
+            Background(print), View, self.lock, lambda resource: None, self._written, print, print,
+        )  # fmt: skip
+        self._requests = Requests(store, Features(context), self.lock, self._changed, self._removed)
 
     async def ask(self, resource: str, verb: str, document: dict[str, Any]) -> Any:
         return await self._requests.handle(resource, verb, dict(document), f"request/{resource}/{verb}")
 
     def lock(self, plural: str, name: str) -> asyncio.Lock:
         return self.locks.setdefault(f"{plural}/{name}", asyncio.Lock())
+
+    async def _written(self) -> None:
+        """No edge is there to write a document for."""
 
     async def _changed(self, resource: Resource) -> None:
         self.told.append(f"changed {resource.name}")
@@ -52,7 +64,7 @@ async def desk() -> Desk:
     world = World(now=lambda: clock["now"])
     bus = connect(f"memory://requests-{world.new_id()}", world=world)
     await bus.open()
-    return Desk(ResourceStore(await bus.kv("resources"), world), world, clock)
+    return Desk(bus, ResourceStore(await bus.kv("resources"), world), world, clock)
 
 
 async def test_a_trial_answers_as_ever_and_changes_nothing(desk: Any) -> None:

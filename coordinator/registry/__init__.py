@@ -1,0 +1,1 @@
+"""What the cloud keeps of models: their versions, and where their weights lie."""

@@ -1,0 +1,216 @@
+"""One term: from the moment this coordinator leads until its lease is lost. Parts in, parts out.
+
+Requests, reports, presence and what the features follow come in; resources, desired documents and status go out. What
+is known is read anew in each term, since another coordinator may have changed it meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import LogRecord, Task
+from heliograph.bus.contract.registry import declared
+from heliograph.bus.contract.resources import Dataset, DatasetSpec, Model, Resource
+from heliograph.bus.port import Port
+from heliograph.bus.transport import Bus
+from heliograph.coordinator.api.door import Door
+from heliograph.coordinator.api.requests import Requests
+from heliograph.coordinator.api.status_board import StatusBoard
+from heliograph.coordinator.edges.desired import DesiredWriter, datasets_of
+from heliograph.coordinator.edges.edges import Edges
+from heliograph.coordinator.edges.following import EdgeFollower, known_in_time
+from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.feature import ControllerContext, Features, Part
+from heliograph.coordinator.leadership import next_epoch
+from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
+from heliograph.coordinator.registry.model_versions import MODELS, ModelVersions
+from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.errors import HeliographError
+from heliograph.core.names import CLOUD
+from heliograph.core.tasks import Background, keep_running, retry_until_reachable, wait_for
+from heliograph.core.world import World
+
+R = TypeVar("R", bound=Resource)
+RESYNC = 3.0
+RESYNC_CALM = 60.0
+"""The same while no feature is busy."""
+
+
+@dataclass(frozen=True)
+class Connections:
+    """The coordinator's connections.
+
+    Attributes:
+        cloud: the cloud's NATS.
+        system: the broker's system account, for presence.
+        status: MQTT connections of the embedded broker, for retained status.
+        doors: external MQTT brokers, for requests and retained status.
+    """
+
+    cloud: Bus
+    system: Bus | None
+    status: list[Bus]
+    doors: list[Bus]
+
+    def all(self) -> list[Bus]:
+        return [self.cloud, *([self.system] if self.system is not None else []), *self.status, *self.doors]
+
+
+class Term:
+    """The parts of a coordinator that leads, and what they hand to each other."""
+
+    def __init__(self, connections: Connections, world: World, source: str, out: Callable[[str], None]) -> None:
+        self._connections = connections
+        self._world = world
+        self._out = out
+        self._port = Port(connections.cloud, world, source)
+        self._board = StatusBoard([*connections.status, *connections.doors], world, source)
+        self._background = Background(out)
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._stirred = asyncio.Event()
+        """Set when a request has changed something, or a document could not be written."""
+
+    async def run(self) -> None:
+        """Until cancelled, when the lease is lost."""
+        try:
+            await retry_until_reachable(self._prepare, self._world, self._out)
+            async with asyncio.TaskGroup() as group:
+
+                def start(*parts: Part) -> None:
+                    for part in parts:
+                        group.create_task(keep_running(part, self._world, self._warn))
+
+                start(self._board.run, self._follower.follow_reports, self._edges.run, self._reconciling.run)
+                for feature in self._features:
+                    start(*feature.parts())
+                await self._follower.reports_read.wait()
+                for feature in self._features:
+                    await feature.begin()
+                if (presence := self._follower.presence()) is not None:
+                    start(presence.run)
+                    await known_in_time(presence)
+                door = Door([self._port.bus, *self._connections.doors], self._port.bus, self._world,
+                            self._requests.handle)  # fmt: skip
+                start(self._resync, door.run)
+                await door.listening.wait()
+                self._out("coordinator is ready")
+        finally:
+            await self._background.close()
+
+    def view(self) -> View:
+        """What the decisions are made from."""
+        return View(self._edges.views(), {model.name: model for model in self._store.all(Model)})
+
+    async def _prepare(self) -> None:
+        """Read what is stored, and make the parts that work on it."""
+        bus = self._port.bus
+        await bus.prepare()
+        await bus.blobs(MODELS)
+        self._store = ResourceStore(await bus.kv("resources"), self._world, self._board.show)
+        for line in await self._store.load():
+            self._warn(line)
+        self._edges = Edges(self._store, self._world, self._save, self._reconcile_soon, self._background)
+        self._follower = EdgeFollower(self._port, self._connections.system, self._store, self._edges, self._out,
+                                      self._warn)  # fmt: skip
+        self._reconciling = ReconcileScheduler(self._reconcile, self._world, lambda: len(self._edges))
+        versions = ModelVersions(bus, self._store, self._lock, self._save)
+        context = ControllerContext(
+            self._port, self._store, versions, self._background, self.view, self._lock, self._board.show,
+            self._write_desired, self._out, self._warn,
+        )  # fmt: skip
+        self._features = Features(context)
+        self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed)
+        self._desired = DesiredWriter(self._port, await next_epoch(await bus.kv("coordinator")))
+        for kind in declared().kinds.values():
+            for resource in self._store.all(kind):
+                self._board.show(resource)
+        for feature in self._features:
+            await feature.prepare()
+
+    async def _resync(self) -> None:
+        """Look again at what a lost message would have brought: what features follow, presence, documents that could
+        not be written."""
+        self._edges.look_at_all()
+        while True:
+            self._stirred.clear()
+            for feature in self._features:
+                await feature.catch_up()
+            self._edges.look_again()
+            await self._reconciling.wait()
+            if self._features.busy or self._desired.behind:
+                await self._world.sleep(RESYNC)
+            else:
+                await wait_for(self._stirred, RESYNC_CALM)
+
+    async def _reconcile(self) -> None:
+        if not self._follower.reports_read.is_set():
+            return  # the first one is the resync's
+        for feature in self._features:
+            await feature.reconcile()
+        # also where nothing changed: presence alone changes whom an aggregation worker waits for
+        await self._write_desired()
+
+    def _reconcile_soon(self) -> None:
+        if self._follower.reports_read.is_set():
+            self._reconciling.ask()
+
+    async def _write_desired(self) -> None:
+        if not self._follower.reports_read.is_set():
+            return  # edges that are not known yet would lose what they run; the first reconcile writes it
+        view = self.view()
+        idle: list[Task] = []
+        wanted = dict.fromkeys(view.edges, idle)
+        for feature in self._features:
+            for found in feature.desired(view):
+                for edge, tasks in found.items():  # most are one job's alone: its list is taken as it is
+                    wanted[edge] = [*before, *tasks] if (before := wanted.get(edge)) else tasks
+        await self._desired.write(_with_datasets(wanted, self._store.all(Dataset)))
+        if self._desired.behind:
+            self._stirred.set()  # not only after a minute of calm
+
+    async def _changed(self, resource: Resource) -> None:
+        """A request created or changed a resource."""
+        self._board.show(resource)
+        self._stirred.set()
+        await self._reconciling.wait()
+
+    async def _removed(self, resource: Resource) -> None:
+        self._board.clear(resource)
+        await self._features.of(resource.plural).removed(resource)
+        await self._write_desired()
+
+    async def _save(self, resource: R) -> None:
+        if self._store.get(type(resource), resource.name) is None:
+            resource = await self._store.create(resource)
+        else:
+            resource = await self._store.put(resource)
+        self._board.show(resource)
+
+    def _lock(self, plural: str, name: str) -> asyncio.Lock:
+        """Held while a resource is read, decided on and written."""
+        return self._locks.setdefault(f"{plural}/{name}", asyncio.Lock())
+
+    def _warn(self, line: str) -> None:
+        self._out(f"warning: {line}")
+        if self._port.bus.link.up:
+            self._background.spawn(self._log("warning", line))
+
+    async def _log(self, level: Literal["info", "warning"], line: str) -> None:
+        record = LogRecord(level=level, component="coordinator", message=line, time=self._world.timestamp())
+        try:
+            await self._port.publish(topics.LOG, record, CLOUD, form="json", component="coordinator")
+        except HeliographError:
+            return
+
+
+def _with_datasets(
+    wanted: dict[str, list[Task]], known: Iterable[Dataset]
+) -> dict[str, tuple[list[Task], dict[str, DatasetSpec]]]:
+    """Add the data sets that each edge shall index; most clusters declare none."""
+    datasets = [each for each in known if each.spec.url is not None]
+    none: dict[str, DatasetSpec] = {}
+    return {edge: (tasks, datasets_of(edge, datasets) if datasets else none) for edge, tasks in wanted.items()}

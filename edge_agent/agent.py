@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from heliograph import __version__
@@ -13,8 +14,7 @@ from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.payloads import Assignment, Desired, Generation, Report, Task
-from heliograph.bus.contract.permissions import inbox_of, upload_bucket
-from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.port import Port, Received
 from heliograph.core.errors import HeliographError, Refused
@@ -26,6 +26,7 @@ from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.journal import QUOTA, Journal, Kept
+from heliograph.edge_agent.launcher import Launcher
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.models import ModelStore
 from heliograph.edge_agent.node_log import NodeLog
@@ -41,8 +42,9 @@ from heliograph.edge_agent.reconcile import (
     needs_file,
     script_under_roots,
 )
-from heliograph.edge_agent.supervisor import Limits, Supervisor, Worker
+from heliograph.edge_agent.supervisor import Supervisor, Worker
 from heliograph.edge_agent.unserved_responder import UnservedResponder
+from heliograph.edge_agent.uploads import Uploads
 from heliograph.edge_agent.worker_reports import worker_reports
 
 RESYNC = 5.0
@@ -76,15 +78,16 @@ class AgentConfig:
     data: tuple[Path, ...] = ()
     datasets: Mapping[str, Path] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
     quota: int = QUOTA
     root: str = DEFAULT_ROOT
 
 
 class Agent:
-    """One node's agent."""
+    """One node's agent. ``launcher`` starts its workers."""
 
-    def __init__(self, config: AgentConfig, world: World, out: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, config: AgentConfig, launcher: Launcher, world: World, out: Callable[[str], None] = print
+    ) -> None:
         self.config = config
         self._edge = require_label(config.name, "name")
         self._world = world
@@ -108,23 +111,23 @@ class Agent:
             "HELIOGRAPH_BUS": config.worker_node,
             "HELIOGRAPH_ROOT": config.root,
             "HELIOGRAPH_EDGE": self._edge,
-            "HELIOGRAPH_MODELS": str(config.state / "models"),
         }
-        self._supervisor = Supervisor(
-            world, config.state / "workers", environment, config.limits, self._wake, self._log.worker_said
-        )
-        self._models = ModelStore(config.state / "models", self._cloud.bus, world, self._wake, self._log.warn)
+        models = config.state / "models"
+        self._launcher = launcher
+        self._supervisor = Supervisor(world, launcher, environment, models, self._wake, self._log.worker_said)
+        self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
         self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
         self._inventory = Inventory(
-            config.datasets, config.data, config.state, world, self._background, self._wake, self._log.warn
+            config.datasets, config.data, launcher, world, self._background, self._wake, self._log.warn
         )
         self._gateway = Gateway(
-            self._node, self._edge, self._journal, self._supervisor, self._background, self._not_taken
+            self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._not_taken
         )
+        uploads = Uploads(launcher, self._cloud.bus, self._edge)
         self._forwarder = Forwarder(
-            self._journal, self._cloud.bus, self._edge, world, _names_blob, self._upload, self._not_forwarded,
-            self._log.warn,
-        )
+            self._journal, self._cloud.bus, self._edge, world, uploads.may_name_weights, uploads.upload,
+            self._not_forwarded, self._log.warn,
+        )  # fmt: skip
         self._offload = OffloadRelay(self._node, self._cloud, self._edge)
         self._unserved = UnservedResponder(
             self._node, self._supervisor.services, lambda error: self._not_taken("", error)
@@ -145,7 +148,7 @@ class Agent:
     async def run(self) -> None:
         """Until cancelled. Neither broker need be there. Raises HeliographError where it can not go on."""
         self._load_desired()
-        self._supervisor.sweep({task.worker for task in self._desired.tasks})
+        self._launcher.sweep({task.worker for task in self._desired.tasks})
         await self._cloud.bus.open()
         if self._node is not self._cloud:
             await self._node.bus.open()
@@ -265,17 +268,18 @@ class Agent:
     def _assign(self, worker: Worker, task: Task, *, ended: bool = False) -> None:
         worker.assigned = task
         worker.task = task
-        script = task.script
+        script, path_for = task.script, partial(self._launcher.path_for, task.worker)
         if script is not None:
             path = script_under_roots(script.boot_file, self.config.code)
-            task = task.model_copy(update={"script": script.model_copy(update={"boot_file": str(path)})})
-        dataset = task.dataset or ""
+            boot_file = path_for(path) if path is not None else script.boot_file
+            task = task.model_copy(update={"script": script.model_copy(update={"boot_file": boot_file})})
+        dataset, files = task.dataset or "", self._inventory.files
         assignment = Assignment(
             number=next(self._assignments),
             task=task,
             edge=self._edge,
-            model_file=str(self._models.path(task.model)) if task.model is not None and needs_file(task) else "",
-            dataset_file=str(self._inventory.files.get(dataset, "")),
+            model_file=path_for(self._models.path(task.model)) if task.model is not None and needs_file(task) else "",
+            dataset_file=path_for(files[dataset]) if dataset in files else "",
             dataset_samples=self._inventory.datasets[dataset].samples if dataset in self._inventory.datasets else 0,
             ended=ended,
         )
@@ -351,28 +355,6 @@ class Agent:
             refused_events=self._gateway.refusals,
         )
 
-    async def _upload(self, kept: Kept) -> None:
-        """Before an update goes to the cloud, its weights do."""
-        if not _names_blob(kept):
-            return
-        event = decode(kept.body, kept.topic)
-        ref = WeightsRef.model_validate(event.data["weights"])
-        if ref.inline is not None:
-            return
-        file = self._supervisor.directory_of(event.source.split("/")[1]) / "staged" / ref.digest
-        bucket = upload_bucket(self._edge)
-        if ref.bucket != bucket:
-            raise Refused("invalid", topic=kept.topic, field="weights.bucket", expected=bucket, got=ref.bucket)
-        store = await self._cloud.bus.blobs(bucket)
-        if not file.exists():
-            if await store.has(ref.digest):
-                return
-            raise Refused(
-                "missing", topic=kept.topic, field="weights.digest", expected=f"a file {file.name} on this node"
-            )
-        await store.put(file, ref)
-        file.unlink(missing_ok=True)
-
     def _on_cloud_link(self, up: bool) -> None:
         self._log.info("link to the cloud is up" if up else "link to the cloud is down")
         if up:
@@ -399,7 +381,3 @@ class Agent:
     def _wake(self) -> None:
         self._changed.set()
         self._to_report.set()
-
-
-def _names_blob(kept: Kept) -> bool:
-    return topics.MODEL_UPDATE.match(kept.topic) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import is_label
 from heliograph.core.tasks import Background
 from heliograph.edge_agent.journal import Journal, NewEvent
-from heliograph.edge_agent.supervisor import Supervisor
+from heliograph.edge_agent.supervisor import Worker
 
 ACK_EVERY = 0.005
 """Seconds between two acknowledgements: each is a message, and a producer waits for none while its window has room."""
@@ -29,6 +29,7 @@ class Gateway:
     """Takes the node's events.
 
     Args:
+        workers: those that the agent launched, by name; only they may publish results.
         refused: called with (topic, error) for what was not taken.
     """
 
@@ -37,14 +38,14 @@ class Gateway:
         port: Port,
         edge: str,
         journal: Journal,
-        supervisor: Supervisor,
+        workers: Mapping[str, Worker],
         background: Background,
         refused: Callable[[str, Refused], None],
     ) -> None:
         self._port = port
         self._edge = edge
         self._journal = journal
-        self._supervisor = supervisor
+        self._workers = workers
         self._background = background
         self._refused = refused
         self.listening = asyncio.Event()
@@ -122,7 +123,7 @@ class Gateway:
         """A result of a task that this agent launched, signed with that launch's secret."""
         event = decode(message.body, message.topic)
         edge, name, _ = _source(event, message.topic)
-        worker = self._supervisor.workers.get(name)
+        worker = self._workers.get(name)
         if edge != self._edge or worker is None:
             raise Refused("unknown-worker", topic=message.topic, field="source",
                           expected="a worker that this agent launched", got=event.source)  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from heliograph.core.errors import Refused
 from heliograph.core.tasks import Background
 from heliograph.core.world import World
 from heliograph.edge_agent.datasets import index, resolve
+from heliograph.edge_agent.launcher import Launcher, LaunchFailed
 
 
 class Inventory:
@@ -22,7 +22,7 @@ class Inventory:
     Args:
         own: data sets that the agent was started with; no document changes them.
         roots: directories under which a Dataset's file may lie.
-        directory: where a helper process runs; what lies in it can be imported there, so it is the agent's own.
+        launcher: is asked what the workers can run.
         changed: called when something has been indexed or learned.
     """
 
@@ -30,7 +30,7 @@ class Inventory:
         self,
         own: Mapping[str, Path],
         roots: Sequence[Path],
-        directory: Path,
+        launcher: Launcher,
         world: World,
         background: Background,
         changed: Callable[[], None],
@@ -41,7 +41,7 @@ class Inventory:
         self.offers = Offer()
         self._own = own
         self._roots = roots
-        self._directory = directory
+        self._launcher = launcher
         self._world = world
         self._background = background
         self._changed = changed
@@ -61,13 +61,12 @@ class Inventory:
             self._background.spawn(self._index(self._told))
 
     async def learn_offers(self) -> None:
-        """What the workers can run is asked of them: the agent imports no framework to find out."""
-        process = await self._world.spawn(
-            [sys.executable, "-m", "heliograph.workers.offers"], env={}, cwd=str(self._directory)
-        )
-        assert process.stdout is not None
-        text = await process.stdout.read()
-        await process.wait()
+        """What the workers can run is asked of where they run: the agent imports no framework to find out."""
+        try:
+            text = await self._launcher.offers()
+        except LaunchFailed as error:
+            self._warn(f"what the workers offer is unknown: {error}")
+            return
         try:
             self.offers = Offer.model_validate_json(text)
         except ValidationError:

@@ -1,22 +1,21 @@
-"""Worker processes: launched, watched, started again with back-off, stopped; their output goes onto the log topic."""
+"""A node's workers: launched, watched, started again with back-off, stopped; what they print goes onto the log topic.
+
+How a worker runs is its launcher's business.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
-import shutil
-import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from heliograph.bus.contract.payloads import Task
-from heliograph.core.child_process import die_with_parent
-from heliograph.core.tasks import Flag, wait_for
-from heliograph.core.world import Process, World
+from heliograph.core.tasks import Flag, cancel_and_wait, wait_for
+from heliograph.core.world import World
+from heliograph.edge_agent.launcher import Launcher, LaunchFailed, LaunchRequest, RunningWorker
 from heliograph.edge_agent.reconcile import Running, State
 
 BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -24,33 +23,18 @@ BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_AFTER = 60.0
 """A worker that ran so long begins the back-off anew."""
 GRACE = 5.0
-"""Seconds that a worker is given to finish, and then to obey SIGTERM."""
-_MODULES = {
-    "train": "heliograph.workers.train",
-    "evaluate": "heliograph.workers.train",
-    "aggregate": "heliograph.workers.aggregation.worker",
-    "infer": "heliograph.workers.infer",
-    "big-model": "heliograph.workers.infer",
-}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a worker process may use; 0 is no limit. ``memory_mb`` bounds its private memory (RLIMIT_DATA)."""
-
-    memory_mb: int = 0
-    nice: int = 0
+"""Seconds that a worker is given to finish, and then to end when it is asked to."""
 
 
 @dataclass
 class Worker:
-    """One launched worker."""
+    """One worker, through all its starts; ``handle`` while it runs."""
 
     task: Task
     secret: bytes
     state: State = "starting"
     assigned: Task | None = None
-    process: Process | None = None
+    handle: RunningWorker | None = None
     restarts: int = 0
     detail: str = ""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))
@@ -65,7 +49,8 @@ class Supervisor:
     """Runs one node's workers.
 
     Args:
-        environment: what each worker needs to find its node's broker.
+        environment: variables by which each worker finds its node's broker.
+        models: where the node's models lie, by digest.
         changed: called when a worker's state has changed.
         logged: called with (worker, level, line) for each line a worker prints, and when it ends unasked.
     """
@@ -73,16 +58,16 @@ class Supervisor:
     def __init__(
         self,
         world: World,
-        directory: Path,
-        environment: dict[str, str],
-        limits: Limits,
+        launcher: Launcher,
+        environment: Mapping[str, str],
+        models: Path,
         changed: Callable[[], None],
         logged: Callable[[str, Literal["info", "warning"], str], None],
     ) -> None:
         self._world = world
-        self._directory = directory
+        self._launcher = launcher
         self._environment = environment
-        self._limits = limits
+        self._models = models
         self._changed = changed
         self._logged = logged
         self.workers: dict[str, Worker] = {}
@@ -94,26 +79,25 @@ class Supervisor:
         worker.watching = asyncio.create_task(self._watch(worker))
 
     async def stop(self, name: str, finish: Callable[[Worker], None]) -> None:
-        """Asks a worker to finish (``finish`` tells it), then SIGTERM, then SIGKILL."""
-        worker = self.workers[name]
-        worker.state = "stopping"
+        """Asks a worker to finish (``finish`` tells it), then to end, then ends it. Nothing where it is stopping."""
+        worker = self.workers.get(name)
+        if worker is None or worker.state == "stopping":
+            return
+        waits, worker.state = worker.state == "backing-off", "stopping"
         finish(worker)
-        if worker.process is None:
-            assert worker.watching is not None
-            worker.watching.cancel()
+        if waits:
+            await self._give_up(worker)
         elif not await wait_for(worker.ended, GRACE):
             await self._end(worker)
         self.workers.pop(name, None)
-        self.sweep(self.workers)
+        self._launcher.sweep(self.workers)
         self._changed()
 
     async def close(self) -> None:
         """Stops all at once, without grace for their work."""
         for worker in self.workers.values():
             worker.state = "stopping"
-            if worker.process is None and worker.watching is not None:
-                worker.watching.cancel()
-        await asyncio.gather(*(self._end(worker) for worker in self.workers.values() if worker.process is not None))
+        await asyncio.gather(*(self._end(worker) for worker in self.workers.values()))
         self.workers.clear()
 
     def said(self, name: str, state: str, detail: str) -> None:
@@ -133,34 +117,29 @@ class Supervisor:
         for worker in self.workers.values():
             worker.assigned = None
 
-    def sweep(self, wanted: Collection[str]) -> None:
-        """Drops what workers that are not wanted any more had fetched, where they were killed before they could.
-
-        What they have written stays: it may still have to be uploaded.
-        """
-        for directory in self._directory.glob("*/updates"):
-            if directory.parent.name not in wanted and directory.parent.name not in self.workers:
-                shutil.rmtree(directory, ignore_errors=True)
-
     def services(self) -> set[str]:
         """The services whose workers answer on this node."""
         return {each.task.job for each in self.workers.values() if each.task.role == "infer" and each.state == "ready"}
 
-    def directory_of(self, name: str) -> Path:
-        return self._directory / name
-
     async def _end(self, worker: Worker) -> None:
-        assert worker.process is not None
-        _signal(worker.process.terminate)
+        if worker.handle is None:
+            await self._give_up(worker)
+            return
+        await worker.handle.terminate()
         if not await wait_for(worker.ended, GRACE):
-            _signal(worker.process.kill)
+            await worker.handle.kill()
             await worker.ended.wait()
+
+    async def _give_up(self, worker: Worker) -> None:
+        """Ends the watch over a worker that is not running: it waits for its next start, or is just being started."""
+        if worker.watching is not None:
+            await cancel_and_wait(worker.watching)
 
     async def _watch(self, worker: Worker) -> None:
         failed_in = worker.task.round
         while True:
             began = self._world.monotonic()
-            code = await self._run(worker)
+            ended = await self._run(worker)
             if worker.state == "stopping":
                 break
             if self._world.monotonic() - began > STEADY_AFTER or worker.task.round != failed_in:
@@ -171,7 +150,7 @@ class Supervisor:
             worker.state = "backing-off"
             worker.assigned = None
             last = worker.detail or next((line for line in reversed(worker.tail) if line.strip()), "no output")
-            worker.detail = f"exit code {code}: {last}"[:1000]
+            worker.detail = f"{ended}: {last}"[:1000]
             self._logged(worker.task.worker, "warning", f"ended with {worker.detail}; starts again in {wait:g} s")
             self._changed()
             await self._world.sleep(wait)
@@ -180,55 +159,23 @@ class Supervisor:
             worker.secret = self._world.new_secret()
         worker.ended.set()
 
-    async def _run(self, worker: Worker) -> int:
-        directory = self.directory_of(worker.task.worker)
-        directory.mkdir(parents=True, exist_ok=True)
-        environment = self._environment | {
-            "HELIOGRAPH_WORKER": worker.task.worker,
-            "HELIOGRAPH_SECRET": worker.secret.hex(),
-            "HELIOGRAPH_DIRECTORY": str(directory),
-            "PYTHONUNBUFFERED": "1",
-        }
-        limits = self._limits
-
-        def before() -> None:
-            die_with_parent()
-            if limits.memory_mb:
-                resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_mb << 20, limits.memory_mb << 20))
-            if limits.nice:
-                os.nice(limits.nice)
-
+    async def _run(self, worker: Worker) -> str:
+        """Starts the worker once and follows it to its end. Returns how it ended."""
+        worker.tail.clear()
+        task = worker.task
+        request = LaunchRequest(task.worker, task.role, worker.secret, self._environment, self._models)
         try:
-            worker.process = await self._world.spawn(
-                [sys.executable, "-m", _MODULES[worker.task.role]], env=environment, cwd=str(directory), before=before
-            )
-        except OSError as error:
+            handle = worker.handle = await self._launcher.launch(request)
+        except LaunchFailed as error:
             worker.detail = str(error)
-            return -1
-        assert worker.process.stdout is not None
-        async for line in _lines(worker.process.stdout):
-            worker.tail.append(line)
-            self._logged(worker.task.worker, "info", line)
-        code = await worker.process.wait()
-        worker.process = None if worker.state != "stopping" else worker.process
-        return code
-
-
-async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Lines of at most 64 kB; what is longer is cut, not kept."""
-    while True:
-        try:
-            line = await stream.readline()
-        except ValueError:  # longer than the reader's limit, which has dropped it
-            yield "(a line too long to show)"
-            continue
-        if not line:
-            return
-        yield line.decode(errors="replace").rstrip("\r\n")[:65536]
-
-
-def _signal(send: Callable[[], None]) -> None:
-    try:
-        send()
-    except ProcessLookupError:
-        return
+            return "not started"
+        if worker.state == "stopping":  # meanwhile
+            await handle.terminate()
+        if handle.lines is not None:
+            async for line in handle.lines:
+                worker.tail.append(line)
+                self._logged(task.worker, "info", line)
+        ended = await handle.wait()
+        if worker.state != "stopping":
+            worker.handle = None
+        return ended

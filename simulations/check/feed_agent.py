@@ -32,13 +32,14 @@ from heliograph.simulations.check.material import Heard, Material
 from heliograph.simulations.check.played_worker import Script, play
 from heliograph.simulations.check.recorded_node import SOON, Node
 from heliograph.simulations.check.recorded_presence import Change, changes
+from heliograph.simulations.virtual.launcher import VirtualLauncher
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.loop import run as run_virtually
 from heliograph.simulations.virtual.network import BACK_AFTER, NOTICED_AFTER, Link, LinkedBus
 from heliograph.simulations.virtual.worlds import Program
 
 FORWARDED = tuple(each for each in registry.declared().topics if each.delivery == "event" and each.bridged == "up")
-INPUTS = (topics.TASK, topics.AGGREGATION)
+ROLES = ("train", "evaluate", "aggregate", "infer", "big-model")
 
 
 def check_agents(material: Material, edge: str | None, job: str = "") -> Run:
@@ -158,9 +159,10 @@ class _PlayedNode:
             self._edge, CLOUD_URL, node, node, self._directory / "state", self._code, (Path("/"),), datasets,
             self._script.node.labels,
         )  # fmt: skip
+        launcher = VirtualLauncher(self.stage.worlds, process, config.state / "workers", self._offering)
 
         async def run() -> None:
-            await Agent(config, world, lambda line: None).run()
+            await Agent(config, launcher, world, lambda line: None).run()
 
         self.stage.run(process, run())
 
@@ -183,16 +185,12 @@ class _PlayedNode:
         async def work(environment: dict[str, str], world: World) -> int:
             return await play(environment, world, self._script, self.stage.until, self._loop.time)
 
-        async def offer(environment: dict[str, str], world: World) -> int:
-            at, offers = self._script.node.offers()
-            await self.stage.until(at)
-            world.say(json.dumps(offers))
-            return 0
+        return dict.fromkeys(ROLES, work)
 
-        found: dict[str, Program] = {
-            f"heliograph.workers.{name}": work for name in ("train", "aggregation.worker", "infer")
-        }
-        return found | {"heliograph.workers.offers": offer}
+    async def _offering(self) -> bytes:
+        at, offers = self._script.node.offers()
+        await self.stage.until(at)
+        return json.dumps(offers).encode()
 
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
         bus: MemoryBus

@@ -17,14 +17,14 @@ from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent, AgentConfig
 from heliograph.edge_agent.reconcile import CodeRoot
 from heliograph.simulations.fleet.echo_workload import Echo
-from heliograph.simulations.fleet.spawned import spawner
+from heliograph.simulations.fleet.task_launcher import TaskLauncher
 from heliograph.simulations.virtual.virtual_cluster import NODE_URL, SCRIPT
 from heliograph.simulations.virtual.workers import programs
 
 
 async def fleet(urls: dict[str, str], elements: int, directory: Path) -> None:
     """Until cancelled. Says when all agents are ready."""
-    modules = programs(Echo(elements), lambda edge: 1.0, frozenset())
+    workers = programs(Echo(elements), lambda edge: 1.0)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / SCRIPT).write_text("")
     ready = 0
@@ -42,12 +42,14 @@ async def fleet(urls: dict[str, str], elements: int, directory: Path) -> None:
         for name, url in urls.items():
             code = (CodeRoot(directory, directory),)
             config = AgentConfig(name, url, NODE_URL, NODE_URL, directory / name, code)
-            group.create_task(Agent(config, _world(name, modules), say).run())
+            world = _world()
+            launcher = TaskLauncher(workers, world, config.state / "workers")
+            group.create_task(Agent(config, launcher, world, say).run())
             await asyncio.sleep(0)  # noqa: TID251 - the others begin meanwhile
 
 
-def _world(edge: str, modules: object) -> World:
-    """The real one, but for the node's broker, which is in memory, and the workers, which are tasks."""
+def _world() -> World:
+    """The real one, but for the node's broker, which is in memory."""
     hub = Hub(keeps_streams=False)
     plain = World()
 
@@ -58,8 +60,7 @@ def _world(edge: str, modules: object) -> World:
         bus.durable = False
         return bus
 
-    world = replace(plain, transport=transport)
-    return replace(world, spawn=spawner(edge, modules, world))  # type: ignore[arg-type]
+    return replace(plain, transport=transport)
 
 
 def main() -> None:

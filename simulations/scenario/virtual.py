@@ -68,7 +68,7 @@ class VirtualStage:
         what, _, edge = name.partition(" ")
         if what == "worker" and edge:
             for worker in self._cluster.workers(edge):
-                worker.kill()
+                worker.end()
         else:
             self._cluster.kill(name)
 

@@ -4,6 +4,7 @@ ship, with simulated links, disks, clocks and workers."""
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 import tempfile
 import traceback
@@ -23,11 +24,13 @@ from heliograph.core.names import CLOUD, require_label
 from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent, AgentConfig
 from heliograph.edge_agent.reconcile import CodeRoot
+from heliograph.simulations.virtual.launcher import VirtualLauncher
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.network import Link, LinkedBus
 from heliograph.simulations.virtual.workers import programs
 from heliograph.simulations.virtual.workload import Workload
 from heliograph.simulations.virtual.worlds import EPOCH, Child, Worlds
+from heliograph.workers.offers import offers
 
 COORDINATOR = "coordinator"
 CLOUD_URL = "memory://cloud"
@@ -94,8 +97,8 @@ class VirtualCluster:
         self._code = Path(self._directory.name).resolve()
         self._places = str(self._code).encode(), b"/simulated".ljust(len(str(self._code)), b"-")
         speeds = {name: each.speed for name, each in self.edges.items()}
-        self._worlds = Worlds(loop, str(seed), programs(workload, lambda edge: speeds.get(edge, 1.0),
-                              frozenset({CLOUD})), self._connect)  # fmt: skip
+        workers = programs(workload, lambda edge: speeds.get(edge, 1.0))
+        self._worlds = Worlds(loop, str(seed), workers, self._connect)
         self.links = {
             name: Link(loop, self._worlds.world(Process(f"link-{name}")), each.latency, each.bandwidth, each.loss)
             for name, each in self.edges.items()
@@ -201,7 +204,10 @@ class VirtualCluster:
             said(label, line)
 
         try:
-            await (self._coordinator(world, say) if name == COORDINATOR else self._agent(name, world, say)).run()
+            if name == COORDINATOR:
+                await self._coordinator(world, say).run()
+            else:
+                await self._agent(name, process, world, say).run()
         except* HeliographError as errors:
             for error in errors.exceptions:
                 say(f"ended: {error}")
@@ -214,7 +220,7 @@ class VirtualCluster:
     def _coordinator(self, world: World, say: Callable[[str], None]) -> Coordinator:
         return Coordinator(CoordinatorConfig(CLOUD_URL, CLOUD_URL, CLOUD_URL, patience=self._patience), world, say)
 
-    def _agent(self, name: str, world: World, say: Callable[[str], None]) -> Agent:
+    def _agent(self, name: str, process: Process, world: World, say: Callable[[str], None]) -> Agent:
         node = CLOUD_URL if name == CLOUD else NODE_URL
         state = Path(self._directory.name) / name
         code = (CodeRoot(self._code, self._code),)
@@ -222,7 +228,13 @@ class VirtualCluster:
         if name == CLOUD and self._held_out:
             datasets[self._held_out] = Path(self._directory.name) / f"{self._held_out}.csv"
             datasets[self._held_out].write_text("x\n0\n")
-        return Agent(AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets), world, say)
+
+        async def offering() -> bytes:
+            """Every algorithm can be run in the cloud; ten thousand reports need not repeat them."""
+            return json.dumps(offers() if name == CLOUD else {}).encode()
+
+        launcher = VirtualLauncher(self._worlds, process, state / "workers", offering)
+        return Agent(AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets), launcher, world, say)
 
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
         node = process.name.partition("/")[0].removeprefix("agent-")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,19 +14,17 @@ from heliograph.core.world import World
 from heliograph.simulations.virtual.workload import Computed, Workload
 from heliograph.simulations.virtual.worlds import Program
 from heliograph.workers.aggregation.worker import Aggregator
-from heliograph.workers.offers import offers
 from heliograph.workers.runtime import Runtime, WorkerEnvironment
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import Arrays
 
 
-def programs(workload: Workload, speed: Callable[[str], float], offering: frozenset[str]) -> dict[str, Program]:
-    """What is run for each module that an agent would start.
+def programs(workload: Workload, speed: Callable[[str], float]) -> dict[str, Program]:
+    """The workers by their role.
 
     Args:
         speed: of an edge: how much faster than 1 it computes.
-        offering: the nodes on which every algorithm can be run; ten thousand reports need not repeat them.
     """
 
     models = Models()
@@ -43,15 +40,7 @@ def programs(workload: Workload, speed: Callable[[str], float], offering: frozen
             await Aggregator(runtime).run()
         return 0
 
-    async def offer(environment: dict[str, str], world: World) -> int:
-        world.say(json.dumps(offers() if environment.get("HELIOGRAPH_EDGE") in offering else {}))
-        return 0
-
-    return {
-        "heliograph.workers.train": train,
-        "heliograph.workers.aggregation.worker": aggregate,
-        "heliograph.workers.offers": offer,
-    }
+    return {"train": train, "evaluate": train, "aggregate": aggregate}
 
 
 class Trainer:

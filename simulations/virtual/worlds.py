@@ -13,22 +13,23 @@ from typing import Any, cast
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
+from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
 from heliograph.simulations.virtual.disk import Disk, OpenFiles
 from heliograph.simulations.virtual.draws import Draws
+from heliograph.simulations.virtual.lines import Lines
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 
 EPOCH = 1_767_225_600.0
 """2026-01-01T00:00:00Z: where every simulation begins."""
-LINE_LIMIT = 1 << 20
 Program = Callable[[dict[str, str], World], Awaitable[int]]
-"""What a spawned process does, with its environment: returns the exit code."""
+"""What a worker's process does, with its environment: returns the exit code."""
 
 
 class Worlds:
     """Makes worlds.
 
     Args:
-        programs: by the module that a real process would run.
+        programs: the workers, by their role.
         transport: ``transport(process, url, root, world, name)`` connects.
     """
 
@@ -44,13 +45,12 @@ class Worlds:
         self._programs = programs
         self._transport = transport
         self._incarnations: dict[str, int] = {}
-        self._pid = 1
         self._disks: dict[str, Disk] = {}
         self._files = OpenFiles()
         self.children: dict[Child, None] = {}
-        """The spawned processes that live."""
+        """The workers that live."""
         self.broken: list[str] = []
-        """Of the spawned processes that ended by a mistake of ours: which, and where."""
+        """Of the workers that ended by a mistake of ours: which, and where."""
 
     def disk(self, name: str) -> Disk:
         """The disk of the process of that name."""
@@ -67,7 +67,7 @@ class Worlds:
             new_id=draws.new_id,
             new_secret=draws.new_secret,
             rng=cast(Any, draws),
-            spawn=around.spawn,
+            spawn=_no_process,
             transport=around.transport,
             hold=_hold,
             database=around.database,
@@ -78,24 +78,23 @@ class Worlds:
         """A connection of a process."""
         return self._transport(process, url, root, world, name)
 
-    def spawn(self, parent: Process, program: str, env: dict[str, str]) -> Child:
-        """Starts a process that dies with its parent. Raises HeliographError where there is no such program."""
-        if program not in self._programs:
-            raise HeliographError(f"no simulated program {program}")
-        self._pid += 1
-        env.setdefault("HELIOGRAPH_EDGE", parent.name.removeprefix("agent-"))
-        name = f"{parent.name}/{env.get('HELIOGRAPH_WORKER', program.rpartition('.')[2])}"
-        process = Process(name)
+    def launch(self, parent: Process, request: LaunchRequest, directory: Path) -> Child:
+        """Starts a worker that dies with its parent. Raises LaunchFailed where there is no program for its role."""
+        program = self._programs.get(request.role)
+        if program is None:
+            raise LaunchFailed(f"no simulated worker of role {request.role}")
+        process = Process(f"{parent.name}/{request.worker}")
         process.ahead = parent.ahead
-        child = Child(self._pid, self._loop, process, self.broken.append)
-        parent.on_death.append(child.kill)  # as PR_SET_PDEATHSIG has it
+        child = Child(self._loop, process, self.broken.append)
+        parent.on_death.append(child.end)  # as PR_SET_PDEATHSIG has it
         self.children[child] = None
 
         def over() -> None:
             del self.children[child]
-            parent.on_death.remove(child.kill)
+            parent.on_death.remove(child.end)
 
-        child.begin(self._programs[program](env, self.world(process, child.say)), over)
+        variables = request.variables(str(directory), str(request.models))
+        child.begin(program(variables, self.world(process, child.lines.say)), over)
         return child
 
 
@@ -112,11 +111,6 @@ class _Surroundings:
     def now(self) -> float:
         return EPOCH + self._loop.time() + self._process.ahead
 
-    async def spawn(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None
-    ) -> Child:
-        return self._worlds.spawn(self._process, argv[2], dict(env))
-
     def transport(self, url: str, root: str, world: World, name: str, inbox: str) -> Bus:
         return self._worlds.connect(self._process, url, root, world, name)
 
@@ -125,58 +119,56 @@ class _Surroundings:
 
 
 class Child:
-    """A spawned process, as ``asyncio.subprocess.Process`` has it."""
+    """A launched worker: a process of the simulation."""
 
-    def __init__(self, pid: int, loop: VirtualLoop, process: Process, broke: Callable[[str], None]) -> None:
-        self.pid = pid
-        self._broke = broke
+    def __init__(self, loop: VirtualLoop, process: Process, broke: Callable[[str], None]) -> None:
         self.process = process
-        self.stdout: asyncio.StreamReader | None = asyncio.StreamReader(limit=LINE_LIMIT, loop=loop)
-        self.returncode: int | None = None
+        self.lines = Lines()
+        self._broke = broke
+        self._code: int | None = None
         self._loop = loop
         self._ended = loop.create_future()
 
     def begin(self, program: Awaitable[int], over: Callable[[], None]) -> None:
         self._over = over
-        self.process.on_death.append(self.kill)
+        self.process.on_death.append(self.end)
         self._task = self._loop.create_task(self._run(program), context=self.process.context.copy())
 
-    def say(self, line: str) -> None:
-        assert self.stdout is not None
-        self.stdout.feed_data(line.encode() + b"\n")
+    async def wait(self) -> str:
+        return f"exit code {await asyncio.shield(self._ended)}"
 
-    async def wait(self) -> int:
-        code: int = await asyncio.shield(self._ended)
-        return code
+    async def terminate(self) -> None:
+        self.end(-15)
 
-    def terminate(self) -> None:
-        self._end(-15)
+    async def kill(self) -> None:
+        self.end()
 
-    def kill(self) -> None:
-        self._end(-9)
+    def end(self, code: int = -9) -> None:
+        """Ends it now, as by a signal."""
+        if self._code is not None:
+            return
+        self._code = code
+        self._over()
+        self._loop.kill(self.process)
+        self.lines.end()
+        if not self._ended.done():
+            self._ended.set_result(code)
 
     async def _run(self, program: Awaitable[int]) -> None:
         try:
             code = await program
         except HeliographError as error:
-            self.say(f"error: {error}")
+            self.lines.say(f"error: {error}")
             code = 1
         except Exception as error:
             self._broke(f"{self.process.name}: {''.join(traceback.format_exception(error))}")
             code = 1
         self.process.tasks.discard(self._task)  # it ends by itself: nothing of it has to be kept from running
-        self._end(code)
+        self.end(code)
 
-    def _end(self, code: int) -> None:
-        if self.returncode is not None:
-            return
-        self.returncode = code
-        self._over()
-        self._loop.kill(self.process)
-        assert self.stdout is not None
-        self.stdout.feed_eof()
-        if not self._ended.done():
-            self._ended.set_result(code)
+
+async def _no_process(argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Any = None) -> Any:
+    raise HeliographError(f"a simulation starts no processes: {' '.join(argv)}")
 
 
 def _hold(state: Path) -> io.BytesIO:

@@ -43,8 +43,8 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.world import World
     from heliograph.edge_agent.agent import Agent, AgentConfig
+    from heliograph.edge_agent.process_launcher import Limits, ProcessLauncher
     from heliograph.edge_agent.reconcile import CodeRoot
-    from heliograph.edge_agent.supervisor import Limits
     from heliograph.server import NATS, Server, check_url, state_home
 
     if not is_label(given.name):
@@ -59,11 +59,12 @@ def agent(words: Sequence[str]) -> int:
         data=tuple(Path(root).resolve() for root in given.data),
         datasets={key: Path(value).resolve() for key, value in parser.pairs(given.dataset, "--dataset").items()},
         labels=parser.pairs(given.label, "--label"),
-        limits=Limits(given.worker_memory_mb, given.worker_nice),
         quota=max(1, given.journal_mb) << 20,
     )
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
-    _run(lambda: Agent(config, World(), say), f"agent {given.name} connects to {where}")
+    world = World()
+    launcher = ProcessLauncher(world, config.state / "workers", Limits(given.worker_memory_mb, given.worker_nice))
+    _run(lambda: Agent(config, launcher, world, say), f"agent {given.name} connects to {where}")
     return 0
 
 

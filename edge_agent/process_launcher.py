@@ -1,0 +1,140 @@
+"""Workers as processes of this machine: started with limits, their output read through a pipe, their files in a
+directory that they share with the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from heliograph.core.child_process import die_with_parent
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import Process, World
+from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest, RunningWorker
+from heliograph.edge_agent.shared_directory import SharedDirectory
+
+MODULES = {
+    "train": "heliograph.workers.train",
+    "evaluate": "heliograph.workers.train",
+    "aggregate": "heliograph.workers.aggregation.worker",
+    "infer": "heliograph.workers.infer",
+    "big-model": "heliograph.workers.infer",
+}
+"""The module that is run for each role."""
+OFFERS = "heliograph.workers.offers"
+LONGEST_LINE = 65536
+DRAIN = 0.5
+"""Seconds that the output of a process is still read after its end, where something else keeps its pipe open."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker process may use; 0 is no limit. ``memory_mb`` bounds its private memory (RLIMIT_DATA)."""
+
+    memory_mb: int = 0
+    nice: int = 0
+
+
+class ProcessLauncher(SharedDirectory):
+    """Starts workers as subprocesses, each in a directory of its name under ``directory``."""
+
+    def __init__(self, world: World, directory: Path, limits: Limits | None = None) -> None:
+        super().__init__(directory)
+        self._world = world
+        self._limits = limits or Limits()
+
+    async def launch(self, request: LaunchRequest) -> RunningWorker:
+        module = MODULES.get(request.role)
+        if module is None:
+            raise LaunchFailed(f"no worker runs for role {request.role}")
+        directory = self.of(request.worker)
+        variables = request.variables(str(directory), str(request.models)) | {"PYTHONUNBUFFERED": "1"}
+        return _RunningProcess(await self._spawn(module, variables, directory, self._before()))
+
+    async def offers(self) -> bytes:
+        process = await self._spawn(OFFERS, {}, self.directory, die_with_parent)
+        assert process.stdout is not None
+        text = await process.stdout.read()
+        await process.wait()
+        return text
+
+    async def _spawn(
+        self, module: str, variables: dict[str, str], directory: Path, before: Callable[[], None]
+    ) -> Process:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            return await self._world.spawn(
+                [sys.executable, "-m", module], env=variables, cwd=str(directory), before=before
+            )
+        except OSError as error:
+            raise LaunchFailed(str(error)) from None
+
+    def _before(self) -> Callable[[], None]:
+        limits = self._limits
+
+        def before() -> None:
+            die_with_parent()
+            if limits.memory_mb:
+                resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_mb << 20, limits.memory_mb << 20))
+            if limits.nice:
+                os.nice(limits.nice)
+
+        return before
+
+
+class _RunningProcess:
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    @property
+    def lines(self) -> AsyncIterator[str]:
+        return self._lines()
+
+    async def wait(self) -> str:
+        return f"exit code {await self._process.wait()}"
+
+    async def terminate(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    async def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def _lines(self) -> AsyncIterator[str]:
+        """Until the process has ended, even where a process that it has left behind keeps the pipe open."""
+        assert self._process.stdout is not None
+        ended = asyncio.ensure_future(self._end())
+        following = asyncio.ensure_future(_next_line(self._process.stdout))
+        try:
+            while True:
+                await asyncio.wait((following, ended), return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    await asyncio.wait((following,), timeout=DRAIN)
+                if not following.done() or (line := following.result()) is None:
+                    return
+                yield line
+                following = asyncio.ensure_future(_next_line(self._process.stdout))
+        finally:
+            await cancel_and_wait(ended, following)
+
+    async def _end(self) -> None:
+        """Ends what the process has left behind: the next start of the worker finds its devices and ports free."""
+        await self._process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+async def _next_line(stream: asyncio.StreamReader) -> str | None:
+    """A line of at most ``LONGEST_LINE`` characters, or None at the end; what is longer is cut, not kept."""
+    try:
+        line = await stream.readline()
+    except ValueError:  # longer than the reader's limit, which has dropped it
+        return "(a line too long to show)"
+    return line.decode(errors="replace").rstrip("\r\n")[:LONGEST_LINE] if line else None

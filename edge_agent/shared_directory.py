@@ -1,0 +1,36 @@
+"""The files of workers that run on the agent's machine: each worker has a directory of its name, which both see."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+
+class SharedDirectory:
+    """``WorkerFiles`` where agent and workers see the same disk under the same paths."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def of(self, worker: str) -> Path:
+        """Return a worker's own directory; it outlives the worker."""
+        return self.directory / worker
+
+    async def staged(self, worker: str, digest: str) -> Path | None:
+        file = self._staged(worker, digest)
+        return file if file.exists() else None
+
+    async def discard(self, worker: str, digest: str) -> None:
+        self._staged(worker, digest).unlink(missing_ok=True)
+
+    def sweep(self, wanted: Collection[str]) -> None:
+        for updates in self.directory.glob("*/updates"):
+            if updates.parent.name not in wanted:
+                shutil.rmtree(updates, ignore_errors=True)
+
+    def path_for(self, worker: str, path: Path) -> str:
+        return str(path)
+
+    def _staged(self, worker: str, digest: str) -> Path:
+        return self.of(worker) / "staged" / digest

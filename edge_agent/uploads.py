@@ -1,0 +1,62 @@
+"""Uploads the weights of an update, from where its worker has staged them, before the event that names them goes to the
+cloud."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.permissions import upload_bucket
+from heliograph.bus.contract.topics import MODEL_UPDATE
+from heliograph.bus.transport import Bus
+from heliograph.core.errors import Refused
+from heliograph.edge_agent.journal import Kept
+from heliograph.edge_agent.launcher import WorkerFiles
+
+
+class Uploads:
+    """Uploads staged weights into the edge's own bucket.
+
+    Args:
+        cloud: the connection to the cloud.
+    """
+
+    def __init__(self, files: WorkerFiles, cloud: Bus, edge: str) -> None:
+        self._files = files
+        self._cloud = cloud
+        self._bucket = upload_bucket(edge)
+
+    @staticmethod
+    def may_name_weights(kept: Kept) -> bool:
+        """Whether ``upload`` is to be called for an event before it is forwarded."""
+        return MODEL_UPDATE.match(kept.topic) is not None
+
+    async def upload(self, kept: Kept) -> None:
+        """Returns when the weights that an update names are in the cloud; at once where they travel inside it.
+
+        Raises Refused where the event is no update, names another bucket, or its weights are neither here nor there;
+        Unreachable where the link is down.
+        """
+        if not self.may_name_weights(kept):
+            return
+        event = decode(kept.body, kept.topic)
+        if _travels_inside(event.data):
+            return
+        ref = MODEL_UPDATE.validate(event.data, kept.topic).weights
+        if ref.bucket != self._bucket:
+            raise Refused("invalid", topic=kept.topic, field="weights.bucket", expected=self._bucket, got=ref.bucket)
+        store = await self._cloud.blobs(self._bucket)
+        worker = event.source.split("/")[1]
+        file = await self._files.staged(worker, ref.digest)
+        if file is not None:
+            await store.put(file, ref)
+            await self._files.discard(worker, ref.digest)
+        elif not await store.has(ref.digest):
+            raise Refused("missing", topic=kept.topic, field="weights.digest",
+                          expected=f"weights that worker {worker} has staged on this node", got=ref.digest)  # fmt: skip
+
+
+def _travels_inside(update: Any) -> bool:
+    """Most updates are small: they need no validation here, the aggregation worker checks them."""
+    weights = update.get("weights") if isinstance(update, dict) else None
+    return isinstance(weights, dict) and weights.get("inline") is not None

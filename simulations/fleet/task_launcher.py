@@ -1,0 +1,60 @@
+"""Launches workers as tasks of their agent's own process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import World
+from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest, RunningWorker
+from heliograph.edge_agent.shared_directory import SharedDirectory
+from heliograph.simulations.virtual.lines import Lines
+from heliograph.simulations.virtual.worlds import Program
+
+
+class TaskLauncher(SharedDirectory):
+    """Runs programs, by the role of the task, in the world of their agent."""
+
+    def __init__(self, programs: Mapping[str, Program], world: World, directory: Path) -> None:
+        super().__init__(directory)
+        self._programs = programs
+        self._world = world
+
+    async def launch(self, request: LaunchRequest) -> RunningWorker:
+        program = self._programs.get(request.role)
+        if program is None:
+            raise LaunchFailed(f"no program for role {request.role}")
+        variables = request.variables(str(self.of(request.worker)), str(request.models))
+        lines = Lines()
+        return _RunningTask(program(variables, replace(self._world, say=lines.say)), lines)
+
+    async def offers(self) -> bytes:
+        return b"{}"
+
+
+class _RunningTask:
+    def __init__(self, program: Awaitable[int], lines: Lines) -> None:
+        self.lines = lines
+        self._task = asyncio.create_task(self._run(program))
+
+    async def wait(self) -> str:
+        await asyncio.wait({self._task})
+        return f"exit code {-15 if self._task.cancelled() else self._task.result()}"
+
+    async def terminate(self) -> None:
+        self._task.cancel()
+
+    async def kill(self) -> None:
+        self._task.cancel()
+
+    async def _run(self, program: Awaitable[int]) -> int:
+        try:
+            return await program
+        except HeliographError as error:
+            self.lines.say(f"error: {error}")
+            return 1
+        finally:
+            self.lines.end()

@@ -106,6 +106,8 @@ class Supervisor:
         if worker is None or worker.state == "stopping":
             return
         if state == "hello":
+            if worker.state == "backing-off":
+                return  # said by the process that has ended; the next one says it, too
             worker.state = "ready"
             worker.assigned = None  # it begins anew, or missed something: hand it its task again
         elif state == "failed":
@@ -136,12 +138,19 @@ class Supervisor:
             await cancel_and_wait(worker.watching)
 
     async def _watch(self, worker: Worker) -> None:
+        try:
+            await self._keep_up(worker)
+        finally:
+            worker.ended.set()
+
+    async def _keep_up(self, worker: Worker) -> None:
+        """Starts the worker again whenever it has ended, until it is to stop."""
         failed_in = worker.task.round
         while True:
             began = self._world.monotonic()
             ended = await self._run(worker)
             if worker.state == "stopping":
-                break
+                return
             if self._world.monotonic() - began > STEADY_AFTER or worker.task.round != failed_in:
                 worker.restarts = 0  # it has got further since
             failed_in = worker.task.round
@@ -157,7 +166,6 @@ class Supervisor:
             worker.detail = ""
             worker.state = "starting"
             worker.secret = self._world.new_secret()
-        worker.ended.set()
 
     async def _run(self, worker: Worker) -> str:
         """Starts the worker once and follows it to its end. Returns how it ended."""

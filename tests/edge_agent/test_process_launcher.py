@@ -1,0 +1,192 @@
+"""Workers as processes: their output, their end, their limits, and their files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from heliograph.bus.contract.payloads import Offer
+from heliograph.core.world import Process, World
+from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
+from heliograph.edge_agent.process_launcher import LONGEST_LINE, MODULES, Limits, ProcessLauncher
+
+WORLD = World()
+
+
+def _running(script: str) -> World:
+    """A world in which a worker's process runs this script."""
+
+    async def spawn(
+        argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None
+    ) -> Process:
+        return await WORLD.spawn([sys.executable, "-c", script], env=env, cwd=cwd, before=before)
+
+    return replace(WORLD, spawn=spawn)
+
+
+def _request(role: str = "train", **environment: str) -> LaunchRequest:
+    return LaunchRequest("job-worker", role, bytes(32), environment, Path("/models"))
+
+
+async def _lines(script: str, directory: Path, limits: Limits | None = None) -> tuple[list[str], str]:
+    worker = await ProcessLauncher(_running(script), directory, limits).launch(_request(HELIOGRAPH_EDGE="edge-1"))
+    assert worker.lines is not None
+    found = [line async for line in worker.lines]
+    return found, await worker.wait()
+
+
+async def test_what_it_prints_on_both_outputs_and_how_it_ended(tmp_path: Path) -> None:
+    script = "import sys; print('one'); print('two', file=sys.stderr); print('three', end=''); sys.exit(3)"
+    assert await _lines(script, tmp_path) == (["one", "two", "three"], "exit code 3")
+
+
+async def test_its_environment_and_its_directory(tmp_path: Path) -> None:
+    script = "import os; print(os.getcwd(), *(os.environ['HELIOGRAPH_' + n] for n in ('EDGE', 'WORKER', 'MODELS')))"
+    directory = tmp_path / "job-worker"
+    assert (await _lines(script, tmp_path))[0] == [f"{directory} edge-1 job-worker /models"]
+
+
+async def test_the_agents_own_settings_are_not_inherited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIOGRAPH_CLOUD", "nats://secret")
+    script = "import os; print('HELIOGRAPH_CLOUD' in os.environ)"
+    assert (await _lines(script, tmp_path))[0] == ["False"]
+
+
+async def test_a_line_that_is_too_long_is_cut(tmp_path: Path) -> None:
+    lines, _ = await _lines(f"print('x' * {LONGEST_LINE + 10}); print('y' * (2 << 20)); print('after')", tmp_path)
+    assert lines[0] == "x" * LONGEST_LINE
+    assert "(a line too long to show)" in lines
+    assert lines[-1] == "after"
+
+
+async def test_bytes_that_are_no_text_are_shown_as_such(tmp_path: Path) -> None:
+    script = "import sys; sys.stdout.buffer.write(b'\\xff\\r\\n')"
+    assert (await _lines(script, tmp_path))[0] == ["\N{REPLACEMENT CHARACTER}"]
+
+
+async def test_its_limits(tmp_path: Path) -> None:
+    script = "import os, resource; print(resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20, os.nice(0))"
+    lines, _ = await _lines(script, tmp_path, Limits(memory_mb=512, nice=3))
+    assert lines == [f"512 {os.nice(0) + 3}"]
+
+
+async def test_it_is_asked_to_end_and_it_is_ended(tmp_path: Path) -> None:
+    obeys = await ProcessLauncher(_running("print('up', flush=True); import time; time.sleep(600)"), tmp_path).launch(
+        _request()
+    )
+    ignores = await ProcessLauncher(
+        _running("import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"),
+        tmp_path,
+    ).launch(_request())
+    for worker, how in ((obeys, "exit code -15"), (ignores, "exit code -9")):
+        assert worker.lines is not None
+        assert await anext(worker.lines) == "up"
+        await worker.terminate()
+        if worker is ignores:
+            await worker.kill()
+        assert await worker.wait() == how
+        await worker.terminate()  # it has ended: nothing
+        await worker.kill()
+
+
+_LEAVES_BEHIND = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=OWN_SESSION)
+print(child.pid, flush=True)
+os._exit(3)
+"""
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+def test_its_end_is_noticed_though_what_it_has_left_behind_keeps_its_output_open(
+    tmp_path: Path, own_session: bool
+) -> None:
+    async def main() -> tuple[list[str], str]:
+        async with asyncio.timeout(30):
+            return await _lines(_LEAVES_BEHIND.replace("OWN_SESSION", str(own_session)), tmp_path)
+
+    (pid,), how = uvloop.run(main())  # as the agent runs; asyncio's own loop waits for the pipe until Python 3.12.4
+    assert how == "exit code 3"
+    if own_session:  # it has said that it is a process of its own
+        os.kill(int(pid), signal.SIGKILL)
+    else:
+        with pytest.raises(ProcessLookupError):
+            _wait_gone(int(pid))
+
+
+def _wait_gone(pid: int) -> None:
+    """Raises ProcessLookupError once no such process runs; a zombie that nobody waits for is none."""
+    fd = os.pidfd_open(pid)
+    try:
+        os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        import select
+
+        if not select.select([fd], [], [], 30)[0]:
+            raise AssertionError(f"process {pid} still runs") from None
+        raise ProcessLookupError from None
+    finally:
+        os.close(fd)
+
+
+async def test_a_role_that_nothing_runs_for_is_no_launch(tmp_path: Path) -> None:
+    with pytest.raises(LaunchFailed, match="role dream"):
+        await ProcessLauncher(WORLD, tmp_path).launch(_request("dream"))
+
+
+async def test_a_disk_that_takes_no_directory_is_no_launch(tmp_path: Path) -> None:
+    (tmp_path / "workers").write_text("a file")
+    launcher = ProcessLauncher(WORLD, tmp_path / "workers")
+    with pytest.raises(LaunchFailed, match="workers"):
+        await launcher.launch(_request())
+    with pytest.raises(LaunchFailed, match="workers"):
+        await launcher.offers()
+
+
+def test_every_role_has_a_module_that_is_there() -> None:
+    from importlib.util import find_spec
+
+    assert all(find_spec(module) for module in MODULES.values())
+
+
+async def test_what_the_workers_offer(tmp_path: Path) -> None:
+    offer = Offer.model_validate_json(await ProcessLauncher(WORLD, tmp_path / "workers").offers())
+    assert "FedAvg" in offer.algorithms
+
+
+async def test_staged_weights_outlive_their_worker_until_they_are_uploaded(tmp_path: Path) -> None:
+    launcher = ProcessLauncher(WORLD, tmp_path)
+    assert await launcher.staged("job-worker", "d" * 64) is None
+    script = "import pathlib; d = pathlib.Path('staged'); d.mkdir(); (d / ('d' * 64)).write_text('weights')"
+    await _lines(script, tmp_path)
+    file = await launcher.staged("job-worker", "d" * 64)
+    assert file is not None
+    assert file.read_text() == "weights"
+    await launcher.discard("job-worker", "d" * 64)
+    await launcher.discard("job-worker", "d" * 64)
+    assert await launcher.staged("job-worker", "d" * 64) is None
+
+
+def test_what_workers_had_fetched_goes_when_they_are_not_wanted_and_what_they_staged_stays(tmp_path: Path) -> None:
+    launcher = ProcessLauncher(WORLD, tmp_path)
+    for worker in ("wanted", "unwanted"):
+        for folder in ("updates", "staged"):
+            (tmp_path / worker / folder).mkdir(parents=True)
+            (tmp_path / worker / folder / "file").touch()
+    launcher.sweep({"wanted"})
+    left = sorted(str(each.parent.relative_to(tmp_path)) for each in tmp_path.glob("*/*/file"))
+    assert left == ["unwanted/staged", "wanted/staged", "wanted/updates"]
+
+
+def test_a_worker_sees_the_paths_of_its_agent(tmp_path: Path) -> None:
+    assert ProcessLauncher(WORLD, tmp_path).path_for("job-worker", Path("/data/a.npz")) == "/data/a.npz"
+
+

@@ -7,6 +7,7 @@ import resource
 import time
 
 from heliograph.simulations.scenario.document import Scenario
+from heliograph.simulations.scenario.expectations import checked
 from heliograph.simulations.scenario.play import Wish, virtually
 from heliograph.simulations.scenario.scenario_files import find, read_scenario
 
@@ -15,7 +16,8 @@ SAMPLED = 10
 
 
 def shipped(name: str) -> dict[str, list[float]]:
-    """A scenario that ships: ``seconds`` of the wall clock, ``MB`` of peak memory, ``lost`` updates."""
+    """A scenario that ships: ``seconds`` of the wall clock, ``MB`` of peak memory, updates ``left out``, and how many of
+    its expectations are ``unmet``."""
     scenario = read_scenario(find(name))
     began = time.perf_counter()
     outcome = virtually(Wish(scenario, scenario.seed))
@@ -23,7 +25,8 @@ def shipped(name: str) -> dict[str, list[float]]:
     left_out = sum(each.asked or 0 for job in outcome.jobs.values() for each in job.rounds) - sum(
         each.counted for job in outcome.jobs.values() for each in job.rounds
     )
-    return {"seconds": [seconds], "MB": [_peak()], "left out": [left_out]}
+    unmet = sum(not each.holds for each in checked(scenario.expect, outcome))
+    return {"seconds": [seconds], "MB": [_peak()], "left out": [left_out], "unmet": [unmet]}
 
 
 def curve(edges: int, rounds: int = 10) -> dict[str, list[float]]:

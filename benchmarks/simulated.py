@@ -16,8 +16,8 @@ SAMPLED = 10
 
 
 def shipped(name: str) -> dict[str, list[float]]:
-    """A scenario that ships: ``seconds`` of the wall clock, ``MB`` of peak memory, updates ``left out``, and how many of
-    its expectations are ``unmet``."""
+    """A scenario that ships: ``seconds`` of the wall clock, ``MB`` of peak memory, updates ``left out``, ``unmet``
+    expectations."""
     scenario = read_scenario(find(name))
     began = time.perf_counter()
     outcome = virtually(Wish(scenario, scenario.seed))

@@ -33,13 +33,14 @@ NEEDS = {
     "inference/inputs.py": "image",
     "inference/scoring.py": "torch",
     "local/demo": "demo",
+    "local/demo/torch_digits.py": "demo,torch",
     "local/split.py": "train",
     "local/split_file.py": "train",
     "simulations": "demo",
     "testing": "dev",
     "workers": "train",
 }
-"""Parts of the package that need more than the base, and the extra that brings it. The nearest entry holds."""
+"""Parts of the package that need more than the base, and the extras that bring it. The nearest entry holds."""
 
 UNBOUNDED = {
     "hypothesis": "a tool of ours; constraints.txt pins it",
@@ -61,10 +62,10 @@ UNBOUNDED = {
 """Dependencies without an upper bound, each with the reason why it needs none."""
 
 
-def declared(extra: str = "") -> set[str]:
-    """Names of the distributions that come with the base and, with all that it refers to, an extra."""
+def declared(extras: str = "") -> set[str]:
+    """Names of the distributions that come with the base and with extras, and with what those refer to."""
     found = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
-    for line in PROJECT["optional-dependencies"][extra] if extra else ():
+    for line in [line for extra in filter(None, extras.split(",")) for line in PROJECT["optional-dependencies"][extra]]:
         each = Requirement(line)
         if each.name == "heliograph":
             found |= set().union(*(declared(other) for other in each.extras))
@@ -95,7 +96,7 @@ def imported(module: Path) -> Iterator[tuple[int, str]]:
 
 
 def extra_of(module: Path) -> str:
-    """The extra that a module of the package may count on: that of its nearest entry in NEEDS."""
+    """The extras that a module of the package may count on: those of its nearest entry in NEEDS."""
     return next((NEEDS[place.as_posix()] for place in (module, *module.parents) if place.as_posix() in NEEDS), "")
 
 

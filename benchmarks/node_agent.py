@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract.payloads import Task
+from heliograph.bus.contract.payloads import TrainTask
 from heliograph.bus.port import Port
 from heliograph.core.tasks import Background
 from heliograph.core.world import World
@@ -24,7 +24,7 @@ async def serve(directory: str, url: str) -> None:
     """Takes what the worker sends and acknowledges it, until it is killed; prints a line when it listens."""
     world, background = World(), Background(print)
     journal = Journal(Path(directory) / "journal.db", EDGE, world)
-    task = Task(worker="w", role="train", job="job", job_uid="uid", round=1)
+    task = TrainTask(worker="w", job="job", job_uid="uid", round=1)
     workers = {"w": Worker(task, bytes(32))}
     async with connect(url, world=world, name="agent") as bus:
         gateway = Gateway(Port(bus, world, f"{EDGE}/agent/life"), EDGE, journal, workers, background,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from heliograph.bus.contract.payloads import Task
+from heliograph.bus.contract.payloads import WorkerTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Resource
 from heliograph.bus.port import Port
@@ -143,7 +143,7 @@ class Feature(Generic[R]):
         """Take the steps that follow from the edges' presence and reports. The caller then writes the desired
         documents, once for all features."""
 
-    def desired(self, view: View) -> Iterable[Mapping[str, list[Task]]]:
+    def desired(self, view: View) -> Iterable[Mapping[str, list[WorkerTask]]]:
         """What each edge shall run: a mapping for each resource, from edge to tasks. The caller changes none of the
         lists; those that stay the same objects cost nothing."""
         return ()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import LogRecord, Task
+from heliograph.bus.contract.payloads import LogRecord, WorkerTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Dataset, DatasetSpec, Model, Resource
 from heliograph.bus.port import Port
@@ -162,7 +162,7 @@ class Term:
         if not self._follower.reports_read.is_set():
             return  # edges that are not known yet would lose what they run; the first reconcile writes it
         view = self.view()
-        idle: list[Task] = []
+        idle: list[WorkerTask] = []
         wanted = dict.fromkeys(view.edges, idle)
         for feature in self._features:
             for found in feature.desired(view):
@@ -208,8 +208,8 @@ class Term:
 
 
 def _with_datasets(
-    wanted: dict[str, list[Task]], known: Iterable[Dataset]
-) -> dict[str, tuple[list[Task], dict[str, DatasetSpec]]]:
+    wanted: dict[str, list[WorkerTask]], known: Iterable[Dataset]
+) -> dict[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]]:
     """Add the data sets that each edge shall index; most clusters declare none."""
     datasets = [each for each in known if each.spec.url is not None]
     none: dict[str, DatasetSpec] = {}

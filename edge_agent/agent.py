@@ -13,7 +13,15 @@ from heliograph import __version__
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
-from heliograph.bus.contract.payloads import Assignment, Desired, Generation, Report, Task
+from heliograph.bus.contract.payloads import (
+    Assignment,
+    DatasetTask,
+    Desired,
+    Generation,
+    Report,
+    ScriptTask,
+    WorkerTask,
+)
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.port import Port, Received
@@ -39,7 +47,6 @@ from heliograph.edge_agent.reconcile import (
     Launch,
     Stop,
     decide,
-    needs_file,
     script_under_roots,
 )
 from heliograph.edge_agent.supervisor import Supervisor, Worker
@@ -262,23 +269,24 @@ class Agent:
                 self._background.spawn(self._supervisor.stop(action.worker, self._tell_end))
         self._holds = holds
         used = [*desired.tasks, *(worker.task for worker in self._supervisor.workers.values())]
-        self._models.keep_only({task.model.digest for task in used if task.model and needs_file(task)})
+        self._models.keep_only({task.model.digest for task in used if task.model and task.needs_model_file})
         self._to_report.set()
 
-    def _assign(self, worker: Worker, task: Task, *, ended: bool = False) -> None:
+    def _assign(self, worker: Worker, task: WorkerTask, *, ended: bool = False) -> None:
         worker.assigned = task
         worker.task = task
-        script, path_for = task.script, partial(self._launcher.path_for, task.worker)
-        if script is not None:
+        path_for, files = partial(self._launcher.path_for, task.worker), self._inventory.files
+        if isinstance(task, ScriptTask) and (script := task.script) is not None:
             path = script_under_roots(script.boot_file, self.config.code)
             boot_file = path_for(path) if path is not None else script.boot_file
             task = task.model_copy(update={"script": script.model_copy(update={"boot_file": boot_file})})
-        dataset, files = task.dataset or "", self._inventory.files
+        model = task.model if task.needs_model_file else None
+        dataset = (task.dataset or "") if isinstance(task, DatasetTask) else ""
         assignment = Assignment(
             number=next(self._assignments),
             task=task,
             edge=self._edge,
-            model_file=path_for(self._models.path(task.model)) if task.model is not None and needs_file(task) else "",
+            model_file=path_for(self._models.path(model)) if model is not None else "",
             dataset_file=path_for(files[dataset]) if dataset in files else "",
             dataset_samples=self._inventory.datasets[dataset].samples if dataset in self._inventory.datasets else 0,
             ended=ended,

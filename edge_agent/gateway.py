@@ -11,7 +11,7 @@ from typing import Any
 
 from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.event import Event, decode, encode, from_tree, is_event, is_signed, parse
-from heliograph.bus.contract.payloads import Ack
+from heliograph.bus.contract.payloads import Ack, ServingTask
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Message
@@ -131,7 +131,7 @@ class Gateway:
             raise Refused("forged", topic=message.topic, field="mac",
                           expected=f"the signature of {name}'s launch", got="another or none")  # fmt: skip
         job = worker.task.job
-        bound = worker.task.inference.hard_samples_to if worker.task.inference is not None else None
+        bound = worker.task.inference.hard_samples_to if isinstance(worker.task, ServingTask) else None
         for field, own in (("job", (job, bound)), ("service", (job,)), ("worker", (name,))):
             if params.get(field, own[0]) not in own:
                 raise Refused(f"wrong-{field}", topic=message.topic, field=field, expected=str(own[0]),

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from functools import partial
 
-from heliograph.bus.contract.payloads import Task
+from heliograph.bus.contract.payloads import WorkerTask
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import AGGREGATION
 from heliograph.bus.port import Port
@@ -31,13 +31,13 @@ class ModelPrefetcher:
         self._warn = warn
         self._following: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    def follow(self, tasks: Collection[Task]) -> None:
+    def follow(self, tasks: Collection[WorkerTask]) -> None:
         """From now on the jobs of these tasks, and no others. A job in which this node is not asked now is none of
         them: it may never be again."""
         wanted = {
             (task.job, task.job_uid): None
             for task in tasks
-            if task.role != "aggregate" and task.model is not None and task.model.inline is None
+            if task.reads_model_file and task.model is not None and task.model.inline is None
         }
         for job in [job for job in self._following if job not in wanted]:
             self._following.pop(job).cancel()

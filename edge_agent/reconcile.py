@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from heliograph.bus.contract.payloads import Task
+from heliograph.bus.contract.payloads import DatasetTask, ScriptTask, WorkerTask
 from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.bus.contract.resources.base import WeightsRef
 
 State = Literal["starting", "ready", "backing-off", "stopping"]
-SERVING = ("infer", "big-model")
-"""Roles of workers that answer all the time: one that can go on does, until what comes after it can begin."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,13 @@ class Running:
     worker: str
     job_uid: str
     state: State
-    assigned: Task | None = None
-    task: Task | None = None
+    assigned: WorkerTask | None = None
+    task: WorkerTask | None = None
 
 
 @dataclass(frozen=True)
 class Launch:
-    task: Task
+    task: WorkerTask
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Assign:
-    task: Task
+    task: WorkerTask
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Fetch:
 class Hold:
     """The task cannot run here, and why; ``forbidden`` where waiting will not help."""
 
-    task: Task
+    task: WorkerTask
     reason: str
     forbidden: bool = False
 
@@ -80,7 +78,7 @@ Action = Launch | Stop | Assign | Fetch | Hold
 
 
 def decide(
-    tasks: Collection[Task],
+    tasks: Collection[WorkerTask],
     running: Mapping[str, Running],
     datasets: Mapping[str, DatasetIndex],
     models: Container[str],
@@ -102,7 +100,7 @@ def decide(
         if present is not None and present.job_uid != task.job_uid:
             continue  # the earlier job of that name is stopped first
         if present is None:
-            if not _is_asked(task):
+            if task.starts_idle and not task.is_due:
                 continue
             actions.append(Launch(task))
         if task.model is not None and not _has_model(task, models):
@@ -115,11 +113,6 @@ def decide(
         elif present is not None and present.state == "ready" and present.assigned != task:
             actions.append(Assign(task))
     return actions
-
-
-def needs_file(task: Task) -> bool:
-    """Whether the agent must have the task's model on disk. The aggregation worker has its own results already."""
-    return task.active and task.role != "aggregate" and task.model is not None and task.model.inline is None
 
 
 def script_under_roots(boot_file: str, code_roots: Collection[CodeRoot]) -> Path | None:
@@ -136,37 +129,31 @@ def script_under_roots(boot_file: str, code_roots: Collection[CodeRoot]) -> Path
     return None
 
 
-def _is_obsolete(present: Running, task: Task | None) -> bool:
+def _is_obsolete(present: Running, task: WorkerTask | None) -> bool:
     return task is None or task.job_uid != present.job_uid
 
 
-def _is_asked(task: Task) -> bool:
-    """Whether a worker is needed: one that trains is started for the first round for which its edge is drawn, and then
-    kept. Of ten thousand edges a round may draw a hundred."""
-    return task.active or task.role != "train"
-
-
-def _is_replaced(present: Running, task: Task) -> bool:
+def _is_replaced(present: Running, task: WorkerTask) -> bool:
     """Whether the task runs other code than the process has loaded."""
-    return task.role in SERVING and present.task is not None and present.task.round != task.round
+    return task.serves and present.task is not None and present.task.revision != task.revision
 
 
-def _has_model(task: Task, models: Container[str]) -> bool:
-    return task.model is None or not needs_file(task) or task.model.digest in models
+def _has_model(task: WorkerTask, models: Container[str]) -> bool:
+    return task.model is None or not task.needs_model_file or task.model.digest in models
 
 
-def _goes_on_with(present: Running, models: Container[str]) -> Task | None:
+def _goes_on_with(present: Running, models: Container[str]) -> WorkerTask | None:
     """What a process that was started again answers with while the new model is fetched: the one before."""
     before = present.task
-    if before is None or before.role not in SERVING or present.state != "ready" or present.assigned is not None:
+    if before is None or not before.serves or present.state != "ready" or present.assigned is not None:
         return None
     return before if _has_model(before, models) else None
 
 
 def _hold(
-    task: Task, datasets: Mapping[str, DatasetIndex], code_roots: Collection[CodeRoot], runs: bool
+    task: WorkerTask, datasets: Mapping[str, DatasetIndex], code_roots: Collection[CodeRoot], runs: bool
 ) -> Hold | None:
-    if task.role != "aggregate" and not runs:
+    if isinstance(task, ScriptTask) and not runs:
         if task.script is None:
             return Hold(task, "the task names no script (trainScriptBootFile)", forbidden=True)
         script = script_under_roots(task.script.boot_file, code_roots)
@@ -179,7 +166,7 @@ def _hold(
             )
         if not script.is_file():
             return Hold(task, f"script {task.script.boot_file} is not on this node")
-    if task.dataset is not None:
+    if isinstance(task, DatasetTask) and task.dataset is not None:
         index = datasets.get(task.dataset)
         if index is None:
             return Hold(task, f"data set {task.dataset} is not on this node")

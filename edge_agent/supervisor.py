@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from heliograph.bus.contract.payloads import Task
+from heliograph.bus.contract.payloads import InferTask, WorkerTask
 from heliograph.core.tasks import Flag, cancel_and_wait, wait_for
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed, LaunchRequest, RunningWorker
@@ -30,10 +30,10 @@ GRACE = 5.0
 class Worker:
     """One worker, through all its starts; ``handle`` while it runs."""
 
-    task: Task
+    task: WorkerTask
     secret: bytes
     state: State = "starting"
-    assigned: Task | None = None
+    assigned: WorkerTask | None = None
     handle: RunningWorker | None = None
     restarts: int = 0
     detail: str = ""
@@ -72,7 +72,7 @@ class Supervisor:
         self._logged = logged
         self.workers: dict[str, Worker] = {}
 
-    def launch(self, task: Task) -> None:
+    def launch(self, task: WorkerTask) -> None:
         """Starts a worker for the task; what it prints and how it ends is watched."""
         worker = Worker(task, self._world.new_secret())
         self.workers[task.worker] = worker
@@ -121,7 +121,8 @@ class Supervisor:
 
     def services(self) -> set[str]:
         """The services whose workers answer on this node."""
-        return {each.task.job for each in self.workers.values() if each.task.role == "infer" and each.state == "ready"}
+        ready = [each.task for each in self.workers.values() if each.state == "ready"]
+        return {task.job for task in ready if isinstance(task, InferTask)}
 
     async def _end(self, worker: Worker) -> None:
         if worker.handle is None:
@@ -145,15 +146,15 @@ class Supervisor:
 
     async def _keep_up(self, worker: Worker) -> None:
         """Starts the worker again whenever it has ended, until it is to stop."""
-        failed_in = worker.task.round
+        failed_in = worker.task.revision
         while True:
             began = self._world.monotonic()
             ended = await self._run(worker)
             if worker.state == "stopping":
                 return
-            if self._world.monotonic() - began > STEADY_AFTER or worker.task.round != failed_in:
+            if self._world.monotonic() - began > STEADY_AFTER or worker.task.revision != failed_in:
                 worker.restarts = 0  # it has got further since
-            failed_in = worker.task.round
+            failed_in = worker.task.revision
             wait = BACKOFF[min(worker.restarts, len(BACKOFF) - 1)]
             worker.restarts += 1
             worker.state = "backing-off"

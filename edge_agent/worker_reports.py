@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from heliograph.bus.contract.payloads import Task, WorkerReport
+from heliograph.bus.contract.payloads import WorkerReport, WorkerTask
 from heliograph.edge_agent.reconcile import Hold
 from heliograph.edge_agent.supervisor import Worker
 
@@ -18,7 +18,10 @@ _STATES: dict[str, Literal["starting", "running", "backing-off", "finished"]] = 
 
 
 def worker_reports(
-    workers: Mapping[str, Worker], holds: Mapping[str, Hold], wanted: Mapping[str, Task], failures: Mapping[str, str]
+    workers: Mapping[str, Worker],
+    holds: Mapping[str, Hold],
+    wanted: Mapping[str, WorkerTask],
+    failures: Mapping[str, str],
 ) -> list[WorkerReport]:
     """In the order of their names, the running ones first.
 
@@ -32,7 +35,7 @@ def worker_reports(
             role=worker.task.role,
             job=worker.task.job,
             job_uid=worker.task.job_uid,
-            round=worker.task.round,
+            round=worker.task.revision,
             state=_STATES[worker.state],
             detail=worker.detail or _missing_model(wanted.get(name), failures),
             restarts=worker.restarts,
@@ -45,7 +48,7 @@ def worker_reports(
             role=hold.task.role,
             job=hold.task.job,
             job_uid=hold.task.job_uid,
-            round=hold.task.round,
+            round=hold.task.revision,
             state="refused" if hold.forbidden else "waiting",
             detail=hold.reason,
         )
@@ -54,5 +57,5 @@ def worker_reports(
     return found
 
 
-def _missing_model(task: Task | None, failures: Mapping[str, str]) -> str:
+def _missing_model(task: WorkerTask | None, failures: Mapping[str, str]) -> str:
     return failures.get(task.model.digest, "") if task is not None and task.model is not None else ""

@@ -15,7 +15,7 @@ import numpy as np
 from heliograph import session
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import parse
-from heliograph.bus.contract.payloads import Assignment, HardSample, InferenceSpec, InferenceStats, Task
+from heliograph.bus.contract.payloads import Assignment, HardSample, InferenceStats, InferTask, ServingTask
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import INLINE, TensorFile, dumps
 from heliograph.bus.reply import reply_of
@@ -42,8 +42,8 @@ class InferenceHost:
         self._runtime = runtime
         self._loop = asyncio.get_running_loop()
         self._first = first
-        self._side: Literal["edge", "cloud"] = "edge" if first.task.role == "infer" else "cloud"
-        self._spec = first.task.inference or InferenceSpec()
+        self._side: Literal["edge", "cloud"] = "edge" if isinstance(first.task, InferTask) else "cloud"
+        self._spec = _task_of(first).inference
         self._model = ""
         self.offloader = Offloader(runtime.bus, first.task.job, runtime.launch.worker)
         offload = self.offloader.ask if self._side == "edge" else None
@@ -68,9 +68,9 @@ class InferenceHost:
         if assignment.ended:
             self.serving.put(None)
             return
-        task = assignment.task
+        task = _task_of(assignment)
         await self._load(task, assignment.model_file)
-        if task.inference is not None and task.inference != self._spec:
+        if task.inference != self._spec:
             self._spec = task.inference
             self.serving.put(task.inference)
 
@@ -143,7 +143,7 @@ class InferenceHost:
         finally:
             self._keeping -= 1
 
-    async def _load(self, task: Task, model_file: str) -> None:
+    async def _load(self, task: ServingTask, model_file: str) -> None:
         if task.model is None or task.model.digest == self._model:
             return
         self._model = task.model.digest
@@ -176,6 +176,12 @@ class InferenceHost:
             model=self.serving.model,
             trouble=self.serving.trouble[:4000],
         )
+
+
+def _task_of(assignment: Assignment) -> ServingTask:
+    """The task, of which an agent launches this program for two roles only."""
+    assert isinstance(assignment.task, ServingTask)
+    return assignment.task
 
 
 def _arrays_of(source: Path | bytes, name: str) -> dict[str, Any]:

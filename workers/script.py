@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from heliograph.bus.contract.payloads import Assignment
+from heliograph.bus.contract.payloads import Assignment, ScriptTask
 from heliograph.core.errors import HeliographError
 from heliograph.workers.runtime import log, run
 
@@ -65,7 +65,7 @@ def host(serve: Callable[[Callable[[H], None]], Awaitable[None]]) -> int:
 def run_script(mine: Host) -> int:
     """Runs the user's script to its end. Returns the process's exit code."""
     task = mine.begin().task
-    if task.script is None:
+    if not isinstance(task, ScriptTask) or task.script is None:
         log("error: the task names no script")
         return 1
     script = Path(task.script.boot_file)

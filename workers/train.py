@@ -10,11 +10,11 @@ import queue
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from heliograph import session
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import Assignment, Evaluation, ModelUpdate
+from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.weights_file import TensorFile, origin, write
 from heliograph.core.world import World
@@ -73,12 +73,12 @@ class WorkerSession:
             while not self._assigned.empty():  # only the newest is of interest
                 assignment = self._assigned.get()
             self._describe(assignment)
-            task = assignment.task
+            task = _task_of(assignment)
             if assignment.ended:
                 return None
             base = task.model.digest if task.model is not None else None
             key = (task.job_uid, task.round, base)
-            if not task.active or key == self._done:
+            if not task.is_due or key == self._done:
                 continue
             try:
                 work = self._work(assignment)
@@ -92,7 +92,7 @@ class WorkerSession:
 
     def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
         assert self._present is not None
-        task = self._present.task
+        task = _task_of(self._present)
         mine = origin(task.job_uid, task.round, self.edge)
         written = write(arrays, self._runtime.launch.directory / "staged", mine)
         weights = written if written.inline else self._call(self._runtime.stage_upload(written))
@@ -110,7 +110,7 @@ class WorkerSession:
 
     def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None:
         assert self._present is not None
-        task = self._present.task
+        task = _task_of(self._present)
         assert task.model is not None
         evaluation = Evaluation(
             job=task.job, job_uid=task.job_uid, round=task.round, model=task.model.digest, metrics=metrics,
@@ -119,8 +119,8 @@ class WorkerSession:
         self._call(self._runtime.send(topics.EVALUATION, evaluation, job=task.job))
 
     def _work(self, assignment: Assignment) -> Work:
-        task = assignment.task
-        kind = "evaluate" if task.role == "evaluate" else "train"
+        task = _task_of(assignment)
+        kind: Literal["train", "evaluate", "initialise"] = "evaluate" if isinstance(task, EvaluateTask) else "train"
         weights = None
         if task.model is None:
             kind = "initialise"
@@ -128,16 +128,22 @@ class WorkerSession:
             weights = TensorFile(task.model.inline, f"model {task.model.digest[:12]}")
         else:
             weights = TensorFile(Path(assignment.model_file))
-        return Work(kind, task.job, task.round, weights, task.parameters)  # type: ignore[arg-type]
+        return Work(kind, task.job, task.round, weights, task.parameters)
 
     def _describe(self, assignment: Assignment) -> None:
         self.job = assignment.task.job
         self.dataset = Path(assignment.dataset_file) if assignment.dataset_file else None
         self.dataset_samples = assignment.dataset_samples
-        self.parameters = assignment.task.parameters
+        self.parameters = _task_of(assignment).parameters
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _task_of(assignment: Assignment) -> DatasetTask:
+    """The task, of which an agent launches this program for two roles only."""
+    assert isinstance(assignment.task, DatasetTask)
+    return assignment.task
 
 
 async def serve(ready: Callable[[WorkerSession], None]) -> None:

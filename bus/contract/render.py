@@ -185,7 +185,8 @@ def _topic_tables(registry: Registry) -> Iterator[str]:
 def _payload_tables(registry: Registry) -> Iterator[str]:
     yield "## Payloads"
     yield ""
-    yield "A field that is not listed is refused by its name. Times are RFC 3339, digests SHA-256 in hexadecimal."
+    yield "A receiver ignores a field that is not listed: its sender may be of another version. Times are RFC 3339,"
+    yield "digests SHA-256 in hexadecimal."
     yield ""
     for name in models(registry):
         if name not in resource_models(registry):
@@ -197,6 +198,7 @@ def _resource_tables(registry: Registry) -> Iterator[str]:
     yield ""
     yield f"A request goes to `{DEFAULT_ROOT}/request/<resource>/<verb>`. Every resource is a document with"
     yield f"`apiVersion: {API_VERSION}`, `kind`, `metadata`, `spec` and `status`."
+    yield "A field of `metadata` or `spec` that is not listed is refused by its name: a person typed it."
     yield ""
     yield from _header("resource", "kinds", "verbs")
     for resource, verbs in registry.verbs.items():
@@ -228,9 +230,10 @@ def _model_table(name: str, registry: Registry) -> Iterator[str]:
 def _type(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         return _link(schema["$ref"].removeprefix(SCHEMAS))
-    if "anyOf" in schema:
+    if "anyOf" in schema or "oneOf" in schema:
         # an optional field need not say that null stands for its absence
-        some = [each for each in schema["anyOf"] if each.get("type") != "null" or "default" not in schema]
+        parts = schema.get("anyOf") or schema["oneOf"]
+        some = [each for each in parts if each.get("type") != "null" or "default" not in schema]
         return " or ".join(dict.fromkeys(_type(each) for each in some))
     if "enum" in schema or "const" in schema:
         return " or ".join(f"`{each}`" for each in schema.get("enum", [schema.get("const")]))

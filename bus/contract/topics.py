@@ -140,11 +140,12 @@ class Topic(Generic[P]):
         return found
 
     def validate(self, data: Any, address: str) -> P:
-        """The payload that ``data`` is. Raises Refused naming the address and the wrong field."""
+        """The payload that ``data`` is. What it makes of unknown fields holds at every depth: also of a part that is
+        strict in a resource. Raises Refused naming the address and the wrong field."""
         if not isinstance(data, dict):
             raise Refused("invalid", topic=address, expected=f"a {self.payload.__name__} mapping", got=data)
         try:
-            return self.payload.model_validate(data)
+            return self.payload.model_validate(data, extra=self.payload.model_config["extra"])
         except ValidationError as error:
             raise refusal_of(error, address) from None
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.lanes import EXPECTED_LAST
-from heliograph.bus.contract.payloads import Desired, Generation, Task
+from heliograph.bus.contract.payloads import Desired, Generation, WorkerTask
 from heliograph.bus.contract.resources import Dataset, DatasetSpec
 from heliograph.bus.port import Port
 from heliograph.core.errors import Conflict, HeliographError, Refused
@@ -31,7 +31,7 @@ class DesiredWriter:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.behind: set[str] = set()
 
-    async def write(self, wanted: Mapping[str, tuple[list[Task], dict[str, DatasetSpec]]]) -> None:
+    async def write(self, wanted: Mapping[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]]) -> None:
         """Writes the documents of those edges whose content has changed."""
         fresh = []
         for edge, (tasks, datasets) in wanted.items():

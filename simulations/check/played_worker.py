@@ -42,8 +42,8 @@ class Script:
         task = assignment.task
         done = self._assigned.setdefault(task.worker, {})
         done[()] = None
-        if task.active:
-            done[task.job_uid, task.round] = None
+        if task.is_due:
+            done[task.job_uid, task.revision] = None
 
     def due(self, worker: str) -> list[Heard]:
         """What the worker may send: what belongs to a round only once it was asked for."""

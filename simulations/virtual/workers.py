@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import Assignment, Evaluation, ModelUpdate
+from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate
 from heliograph.bus.contract.weights_file import TensorFile, origin, write
 from heliograph.core.world import World
 from heliograph.simulations.virtual.workload import Computed, Workload
@@ -64,7 +64,7 @@ class Trainer:
                 self._working.cancel()
 
     async def _take(self, assignment: Assignment) -> None:
-        if assignment.ended or not assignment.task.active:
+        if assignment.ended or not assignment.task.is_due:
             return
         self._next = assignment
         if self._working is None or self._working.done():
@@ -73,7 +73,7 @@ class Trainer:
     async def _work(self) -> None:
         while (assignment := self._next) is not None:
             self._next = None
-            task = assignment.task
+            task = _task_of(assignment)
             key = (task.job_uid, task.round, task.model.digest if task.model is not None else None)
             if key == self._done:
                 continue
@@ -88,17 +88,17 @@ class Trainer:
             self._done = key
 
     def _compute(self, assignment: Assignment, weights: Arrays) -> Computed:
-        task = assignment.task
-        if task.role == "evaluate":
+        task = _task_of(assignment)
+        if isinstance(task, EvaluateTask):
             return self._workload.evaluate(weights, task.parameters)
         if not weights:
             return self._workload.initial(assignment.edge, task.parameters)
         return self._workload.train(assignment.edge, task.round, weights, task.parameters)
 
     async def _send(self, assignment: Assignment, computed: Computed) -> None:
-        task, runtime = assignment.task, self._runtime
+        task, runtime = _task_of(assignment), self._runtime
         base = task.model.digest if task.model is not None else None
-        if task.role == "evaluate":
+        if isinstance(task, EvaluateTask):
             evaluation = Evaluation(job=task.job, job_uid=task.job_uid, round=task.round, model=base or "",
                                     metrics=dict(computed.metrics), num_samples=computed.num_samples)  # fmt: skip
             await runtime.send(topics.EVALUATION, evaluation, job=task.job)
@@ -110,6 +110,11 @@ class Trainer:
             num_samples=computed.num_samples, metrics=dict(computed.metrics),
         )  # fmt: skip
         await runtime.send(topics.MODEL_UPDATE, update, job=task.job, edge=assignment.edge)
+
+
+def _task_of(assignment: Assignment) -> DatasetTask:
+    assert isinstance(assignment.task, DatasetTask)
+    return assignment.task
 
 
 class Models:

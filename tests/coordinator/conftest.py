@@ -14,7 +14,7 @@ import pytest_asyncio
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract import weights_file as tensors
-from heliograph.bus.contract.payloads import Desired, Generation, ModelUpdate, Report, Task
+from heliograph.bus.contract.payloads import DatasetTask, Desired, Generation, ModelUpdate, Report
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.bus.port import Port
@@ -42,16 +42,16 @@ class PlayedEdge:
         report = Report(edge=self.name, observed=Generation(), datasets=[index])
         await self.port.publish(topics.REPORT, report, edge=self.name)
 
-    async def task(self, job: str, round: int) -> Task:
+    async def task(self, job: str, round: int) -> DatasetTask:
         """Waits until the coordinator asks this edge for that round."""
         async with asyncio.timeout(10):
             while True:
                 desired = await self.tasks.get()
                 for task in desired.tasks:
-                    if task.job == job and task.round == round and task.active:
+                    if isinstance(task, DatasetTask) and (task.job, task.round, task.active) == (job, round, True):
                         return task
 
-    def update(self, task: Task, arrays: dict[str, Any] | None = None, **changes: Any) -> ModelUpdate:
+    def update(self, task: DatasetTask, arrays: dict[str, Any] | None = None, **changes: Any) -> ModelUpdate:
         """A valid update of that task, but for ``changes``."""
         weights = tensors.write(BASE if arrays is None else arrays, Path("/nonexistent"))
         assert task.model is not None

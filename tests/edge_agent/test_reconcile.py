@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.contract.payloads import InferenceSpec, ScriptSpec, Task
+from heliograph.bus.contract.payloads import BigModelTask, InferenceSpec, InferTask, ScriptSpec, TrainTask
 from heliograph.bus.contract.resources import DatasetIndex, WeightsRef
 from heliograph.edge_agent.reconcile import (
     Assign,
@@ -30,10 +30,16 @@ def roots(tmp_path: Path) -> tuple[CodeRoot, ...]:
     return (CodeRoot.parse(str(tmp_path)),)
 
 
-def _task(**changes: Any) -> Task:
-    fields = {"worker": "job-w", "role": "train", "job": "job", "job_uid": "u", "round": 1,
+def _task(**changes: Any) -> TrainTask:
+    fields = {"worker": "job-w", "job": "job", "job_uid": "u", "round": 1,
               "script": ScriptSpec(boot_file="train.py"), "dataset": "data"}  # fmt: skip
-    return Task(**(fields | changes))
+    return TrainTask(**(fields | changes))
+
+
+def _service(role: type[InferTask | BigModelTask] = InferTask, **changes: Any) -> InferTask | BigModelTask:
+    fields = {"worker": "job-w", "job": "job", "job_uid": "u", "generation": 1,
+              "script": ScriptSpec(boot_file="train.py")}  # fmt: skip
+    return role(**(fields | changes))
 
 
 DATA = {"data": DatasetIndex(name="data", samples=3)}
@@ -100,21 +106,20 @@ def test_a_root_may_be_called_by_another_path(tmp_path: Path) -> None:
     assert script_under_roots(str(tmp_path / "main.py"), (root,)) is None
 
 
-SERVE = {"role": "infer", "dataset": None}
 NEWER = WeightsRef(digest="b" * 64, size=10**6, bucket="models")
 
 
-@pytest.mark.parametrize("role", ["infer", "big-model"])
-def test_a_service_is_handed_a_new_rule_while_it_runs(roots: Any, role: str) -> None:
-    before = _task(role=role, dataset=None, inference=InferenceSpec())
+@pytest.mark.parametrize("role", [InferTask, BigModelTask])
+def test_a_service_is_handed_a_new_rule_while_it_runs(roots: Any, role: type[InferTask | BigModelTask]) -> None:
+    before = _service(role)
     after = before.model_copy(update={"inference": InferenceSpec(rule="margin")})
     running = {"job-w": Running("job-w", "u", "ready", before, before)}
     assert decide([after], running, {}, set(), roots) == [Assign(after)]
 
 
 def test_a_service_with_another_script_is_launched_anew_once_it_can_run(roots: Any, tmp_path: Path) -> None:
-    before = _task(**SERVE, model=BLOB)
-    after = _task(**SERVE, model=NEWER, round=2)
+    before = _service(model=BLOB)
+    after = _service(model=NEWER, generation=2)
     running = {"job-w": Running("job-w", "u", "ready", before, before)}
     assert decide([after], running, {}, {BLOB.digest}, roots) == [Fetch(NEWER)]  # the old one goes on
     assert decide([after], running, {}, {NEWER.digest}, roots) == [Stop("job-w")]
@@ -127,7 +132,7 @@ def test_a_service_with_another_script_is_launched_anew_once_it_can_run(roots: A
 
 
 def test_a_service_that_is_started_again_goes_on_with_its_model_until_the_new_one_is_there(roots: Any) -> None:
-    before, after = _task(**SERVE, model=BLOB), _task(**SERVE, model=NEWER)
+    before, after = _service(model=BLOB), _service(model=NEWER)
     again = {"job-w": Running("job-w", "u", "ready", None, before)}
     assert decide([after], again, {}, {BLOB.digest}, roots) == [Fetch(NEWER), Assign(before)]
     assert decide([after], again, {}, set(), roots) == [Fetch(NEWER)]
@@ -136,9 +141,11 @@ def test_a_service_that_is_started_again_goes_on_with_its_model_until_the_new_on
     assert decide([after], handed, {}, {BLOB.digest, NEWER.digest}, roots) == [Assign(after)]
 
 
-@pytest.mark.parametrize("role", ["infer", "big-model"])
+@pytest.mark.parametrize("role", [InferTask, BigModelTask])
 @pytest.mark.parametrize(("file", "forbidden"), [("/etc/passwd", True), ("../up.py", True), ("absent.py", False)])
-def test_a_services_script_is_held_as_a_jobs_is(roots: Any, role: str, file: str, forbidden: bool) -> None:
-    (hold,) = decide([_task(role=role, dataset=None, script=ScriptSpec(boot_file=file))], {}, {}, set(), roots)
+def test_a_services_script_is_held_as_a_jobs_is(
+    roots: Any, role: type[InferTask | BigModelTask], file: str, forbidden: bool
+) -> None:
+    (hold,) = decide([_service(role, script=ScriptSpec(boot_file=file))], {}, {}, set(), roots)
     assert isinstance(hold, Hold)
     assert hold.forbidden is forbidden

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliograph.bus.contract.payloads import Task
+from heliograph.bus.contract.payloads import BigModelTask, InferTask, TrainTask
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
 from heliograph.edge_agent.shared_directory import SharedDirectory
@@ -25,8 +25,8 @@ T = TypeVar("T")
 NAME = "job-worker"
 
 
-def _task(**changes: Any) -> Task:
-    return Task(**{"worker": NAME, "role": "train", "job": "job", "job_uid": "u", "round": 1, **changes})
+def _task(**changes: Any) -> TrainTask:
+    return TrainTask(**{"worker": NAME, "job": "job", "job_uid": "u", "round": 1, **changes})
 
 
 class Handle:
@@ -149,10 +149,10 @@ def _waits(lasted: Sequence[float]) -> list[float]:
 
 def test_a_worker_is_launched_with_what_it_needs_to_find_its_broker() -> None:
     async def test(node: Node) -> None:
-        node.supervisor.launch(_task(role="aggregate"))
+        node.supervisor.launch(InferTask(worker=NAME, job="job", job_uid="u", generation=1))
         handle = await node.until_started(1)
         request = handle.request
-        assert (request.worker, request.role, request.secret) == (NAME, "aggregate", node.worker.secret)
+        assert (request.worker, request.role, request.secret) == (NAME, "infer", node.worker.secret)
         assert request.variables("/mine", "/theirs") == {
             "HELIOGRAPH_EDGE": "edge-1",
             "HELIOGRAPH_WORKER": NAME,
@@ -322,9 +322,9 @@ def test_assignments_are_forgotten_for_all() -> None:
 
 def test_services_are_those_whose_edge_workers_are_ready() -> None:
     async def test(node: Node) -> None:
-        node.supervisor.launch(_task(worker="a", role="infer", job="street"))
-        node.supervisor.launch(_task(worker="b", role="infer", job="park"))
-        node.supervisor.launch(_task(worker="c", role="big-model", job="deep"))
+        node.supervisor.launch(InferTask(worker="a", job="street", job_uid="u", generation=1))
+        node.supervisor.launch(InferTask(worker="b", job="park", job_uid="u", generation=1))
+        node.supervisor.launch(BigModelTask(worker="c", job="deep", job_uid="u", generation=1))
         node.supervisor.launch(_task(worker="d", role="train", job="job"))
         await node.until_started(4)
         for name in ("a", "c", "d"):

@@ -110,7 +110,7 @@ async def test_an_edge_rebooted_without_a_link_trains_what_is_due_and_delivers_i
         await _create(client, ["edge-1"], 4)
         async with asyncio.timeout(PATIENCE):
             async for assigned in assignments:
-                if assigned.payload.task.round == 1:
+                if assigned.payload.task.revision == 1:
                     break
         await _due_on_disk(cluster, "edge-1", 1)
         relay.cut("blackhole")
@@ -148,11 +148,11 @@ async def test_generations_that_passed_while_offline_are_skipped(tmp_path: Path)
         async with asyncio.timeout(PATIENCE):
             async for each in assignments:
                 payload: Assignment = each.payload
-                if payload.task.active and payload.task.round not in seen:
-                    seen.append(payload.task.round)
-                if payload.task.round >= 5:
+                if payload.task.is_due and payload.task.revision not in seen:
+                    seen.append(payload.task.revision)
+                if payload.task.revision >= 5:
                     break
-                if seen and not payload.task.active:  # back, and not of the round that is on
+                if seen and not payload.task.is_due:  # back, and not of the round that is on
                     break
         gate.unlink()
         status = await _ended(client)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from heliograph.bus.contract.payloads import Assignment, Task
+from heliograph.bus.contract.payloads import Assignment, TrainTask
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import dumps
 from heliograph.workers.runtime import Runtime
@@ -19,7 +19,7 @@ from heliograph.workers.train import WorkerSession
 
 def _assignment(round: int, file: Path) -> Assignment:
     model = WeightsRef(digest=hashlib.sha256(str(round).encode()).hexdigest(), size=10**6, bucket="models")
-    task = Task(worker="job-w", role="train", job="job", job_uid="u", round=round, model=model)
+    task = TrainTask(worker="job-w", job="job", job_uid="u", round=round, model=model)
     return Assignment(task=task, edge="edge-1", model_file=str(file))
 
 

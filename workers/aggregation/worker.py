@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import Aggregation, Assignment, ModelUpdate, Task, UncountedUpdate
+from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Assignment, ModelUpdate, UncountedUpdate
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import MODEL_UPDATE
@@ -48,7 +48,7 @@ class Aggregator:
         self._runtime = runtime
         self._world = runtime.world
         self._collection: Collection | None = None
-        self._task: Task | None = None
+        self._task: AggregateTask | None = None
         self._base: Path | bytes | None = None
         self._layout: Mapping[str, Tensor] | None = None
         self._ahead: list[tuple[Received[ModelUpdate], int]] = []
@@ -84,7 +84,7 @@ class Aggregator:
 
     async def _assigned(self, assignment: Assignment, group: asyncio.TaskGroup) -> None:
         task = assignment.task
-        if assignment.ended or task.collect is None or not task.active:
+        if assignment.ended or not isinstance(task, AggregateTask):
             return
         if self._task is not None and (self._task.job_uid, self._task.round) == (task.job_uid, task.round):
             if self._collection is not None:
@@ -100,7 +100,7 @@ class Aggregator:
         if self._reading is None:
             self._reading = group.create_task(self._read(task.job, task.collect.start))
 
-    async def _resume(self, task: Task) -> bool:
+    async def _resume(self, task: AggregateTask) -> bool:
         """This process's first round: an earlier one may have closed it, and left what closed rounds held.
 
         Returns whether it had closed it.
@@ -117,9 +117,8 @@ class Aggregator:
         entry = await (await self._runtime.bus.kv(ROUNDS)).get(key)
         return Aggregation.model_validate_json(entry.value) if entry is not None else None
 
-    async def _begin(self, task: Task) -> None:
-        assert task.collect is not None
-        parameters, self._combine = choose(task.algorithm or "FedAvg", task.parameters)
+    async def _begin(self, task: AggregateTask) -> None:
+        parameters, self._combine = choose(task.algorithm, task.parameters)
         self._parameters = parameters
         self._base = await self._source(task.model) if task.model is not None else None
         self._layout = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import Aggregation, Evaluation, Task
+from heliograph.bus.contract.payloads import Aggregation, Evaluation, WorkerTask
 from heliograph.bus.contract.resources import ENDED, FederatedTask
 from heliograph.coordinator.api.parameters import Named, check_offered
 from heliograph.coordinator.edges.view import View
@@ -25,9 +25,9 @@ class _Training:
     every round, and on top of them those of the present round."""
 
     warm_of: tuple[object, ...]
-    warm: dict[str, list[Task]]
+    warm: dict[str, list[WorkerTask]]
     tasks_of: tuple[object, ...] = ()
-    tasks: dict[str, list[Task]] = field(default_factory=dict)
+    tasks: dict[str, list[WorkerTask]] = field(default_factory=dict)
 
 
 class Jobs(Feature[FederatedTask]):
@@ -116,7 +116,7 @@ class Jobs(Feature[FederatedTask]):
             if entry is not None:
                 await self._closed(Aggregation.model_validate_json(entry.value))
 
-    def desired(self, view: View) -> list[dict[str, list[Task]]]:
+    def desired(self, view: View) -> list[dict[str, list[WorkerTask]]]:
         tasks = self._running()
         self._training = {task.name: self._trained(task, view) for task in tasks}
         return [federated.desired_tasks(task, view, self._training[task.name].tasks) for task in tasks]

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heliograph.bus.contract.payloads import Aggregation, Evaluation, RoundSpec, ScriptSpec, Task
+from heliograph.bus.contract.payloads import (
+    AggregateTask,
+    Aggregation,
+    EvaluateTask,
+    Evaluation,
+    RoundSpec,
+    ScriptSpec,
+    TrainTask,
+    WorkerTask,
+)
 from heliograph.bus.contract.resources import (
     ENDED,
     HISTORY,
@@ -183,15 +192,15 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
 
 
 def desired_tasks(
-    task: FederatedTask, view: View, training: Mapping[str, list[Task]] | None = None
-) -> dict[str, list[Task]]:
+    task: FederatedTask, view: View, training: Mapping[str, list[WorkerTask]] | None = None
+) -> dict[str, list[WorkerTask]]:
     """What each edge shall do for this task now. ``training``: what ``training_tasks`` gives, where it is known."""
     status = task.status
     if status.phase != "Running":
         return {}
     found = training_tasks(task, warm_tasks(task, view.algorithms())) if training is None else dict(training)
 
-    def add(node: str, one: Task) -> None:
+    def add(node: str, one: WorkerTask) -> None:
         found[node] = [*found.get(node, ()), one]
 
     if status.step in ("initialising", "training"):
@@ -201,7 +210,7 @@ def desired_tasks(
     return found
 
 
-def training_tasks(task: FederatedTask, warm: Mapping[str, list[Task]]) -> dict[str, list[Task]]:
+def training_tasks(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) -> dict[str, list[WorkerTask]]:
     """What each edge shall train now, those that are not asked what ``warm_tasks`` gave: the same objects, as nothing
     changes for them between two rounds."""
     status = task.status
@@ -213,18 +222,17 @@ def training_tasks(task: FederatedTask, warm: Mapping[str, list[Task]]) -> dict[
     return found
 
 
-def warm_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Task]]:
+def warm_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[WorkerTask]]:
     """What each edge shall keep ready for while it is not asked."""
     status = task.status
     declared = {each.name: each.worker_spec for each in task.spec.training_workers}
     repeated = [each.worker_spec for each in task.spec.training_workers if not each.node_name][-1:]
     script, parameters, defaults = _script(task), _parameters(task, algorithms), _defaults(task, algorithms)
-    found: dict[str, list[Task]] = {}
+    found: dict[str, list[WorkerTask]] = {}
     for worker, edge in sorted(status.assignments.items()):
         own = declared.get(worker) or repeated[0]
-        one = Task.model_construct(  # of ten thousand edges, all from checked values
+        one = TrainTask.model_construct(  # of ten thousand edges, all from checked values
             worker=join_labels(task.name, worker),
-            role="train",
             job=task.name,
             job_uid=task.metadata.uid,
             round=0,
@@ -239,7 +247,7 @@ def warm_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]])
     return found
 
 
-def _aggregation(task: FederatedTask, view: View) -> Task:
+def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
     status, spec = task.status, task.spec
     uid = task.metadata.uid
     working = view.working(uid)
@@ -257,9 +265,8 @@ def _aggregation(task: FederatedTask, view: View) -> Task:
         start=max(1, status.updates_from),
     )
     algorithm = spec.aggregation_worker.worker_spec
-    return Task(
+    return AggregateTask(
         worker=join_labels(task.name, "aggregate"),
-        role="aggregate",
         job=task.name,
         job_uid=uid,
         round=status.round,
@@ -270,15 +277,14 @@ def _aggregation(task: FederatedTask, view: View) -> Task:
     )
 
 
-def _evaluation(task: FederatedTask, view: View) -> Task:
+def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
     status = task.status
     worker = task.spec.evaluation_worker
     assert worker is not None
     every = _every(task, view)
     due = status.model_round > 0 and (status.model_round % every == 0 or status.step == "evaluating")
-    return Task(
+    return EvaluateTask(
         worker=join_labels(task.name, worker.name),
-        role="evaluate",
         job=task.name,
         job_uid=task.metadata.uid,
         round=status.model_round,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from heliograph.bus.contract.payloads import Task
+from heliograph.bus.contract.payloads import WorkerTask
 from heliograph.bus.contract.resources import JointInferenceService, Model, Resource
 from heliograph.coordinator.api.parameters import Named, check_offered
 from heliograph.coordinator.edges.view import View
@@ -88,7 +88,7 @@ class Services(Feature[JointInferenceService]):
             for service in self.resources():
                 await self._observe(service)
 
-    def desired(self, view: View) -> list[dict[str, list[Task]]]:
+    def desired(self, view: View) -> list[dict[str, list[WorkerTask]]]:
         return [joint_inference.desired_tasks(service, view) for service in self.resources()]
 
     async def removed(self, service: JointInferenceService) -> None:

@@ -7,9 +7,15 @@ nothing changed. ``desired_tasks`` says what each edge shall run at that point.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
-from heliograph.bus.contract.payloads import InferenceSpec, ScriptSpec, Task, WorkerReport
+from heliograph.bus.contract.payloads import (
+    BigModelTask,
+    InferenceSpec,
+    InferTask,
+    ScriptSpec,
+    WorkerReport,
+    WorkerTask,
+)
 from heliograph.bus.contract.resources import (
     MOST_REPLICAS,
     NAMED,
@@ -87,14 +93,14 @@ def start(service: JointInferenceService) -> JointInferenceService:
     return _with(service, stopped=False)
 
 
-def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[Task]]:
+def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[WorkerTask]]:
     """What each edge shall run for this service now."""
     if service.status.phase != "Running" or any(_missing(service, view)):
         return {}
     spec, status = service.spec, service.status
-    infer = _task(service, "infer", spec.edge_worker, join_labels(service.name, "infer"), status.edge_generation)
-    of_weights: dict[WeightsRef | None, list[Task]] = {}  # edges with the same version share one list
-    found: dict[str, list[Task]] = {}
+    infer = _task(service, InferTask, spec.edge_worker, join_labels(service.name, "infer"), status.edge_generation)
+    of_weights: dict[WeightsRef | None, list[WorkerTask]] = {}  # edges with the same version share one list
+    found: dict[str, list[WorkerTask]] = {}
     for edge in placement(service, view):
         weights = deployed(spec.edge_worker.model.name, edge, view)
         if weights not in of_weights:
@@ -103,7 +109,7 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
     node = spec.cloud_worker.node_name
     weights = _fetched(deployed(spec.cloud_worker.model.name, node, view))
     big_models = [
-        _task(service, "big-model", spec.cloud_worker, name, status.cloud_generation).model_copy(
+        _task(service, BigModelTask, spec.cloud_worker, name, status.cloud_generation).model_copy(
             update={"model": weights}
         )
         for name in replicas(service)[: spec.cloud_worker.replicas]
@@ -158,17 +164,16 @@ def _missing(service: JointInferenceService, view: View) -> Iterator[str]:
 
 def _task(
     service: JointInferenceService,
-    role: Literal["infer", "big-model"],
+    role: type[InferTask | BigModelTask],
     script: InferenceScript,
     worker: str,
     generation: int,
-) -> Task:
-    return Task(
+) -> InferTask | BigModelTask:
+    return role(
         worker=worker,
-        role=role,
         job=service.name,
         job_uid=service.metadata.uid,
-        round=generation,
+        generation=generation,
         script=ScriptSpec(directory=script.script_dir or "", boot_file=script.script_boot_file),
         framework=script.framework_type,
         parameters=_values(script.parameters),

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from heliograph.bus.contract.event import Event
-from heliograph.bus.contract.payloads import Assignment, ModelUpdate, RoundSpec, Task
+from heliograph.bus.contract.payloads import AggregateTask, Assignment, ModelUpdate, RoundSpec
 from heliograph.bus.contract.weights_file import write
 from heliograph.bus.port import Received
 from heliograph.bus.transport import Message
@@ -21,9 +21,9 @@ from heliograph.workers.algorithms import choose
 from heliograph.workers.runtime import Runtime
 
 
-def _task(*participants: str) -> Task:
+def _task(*participants: str) -> AggregateTask:
     collect = RoundSpec(participants=[*participants], reachable=[*participants], deadline_seconds=60)
-    return Task(worker="job-aggregate", role="aggregate", job="job", job_uid="u", round=0, collect=collect)
+    return AggregateTask(worker="job-aggregate", job="job", job_uid="u", round=0, collect=collect)
 
 
 def _update(edge: str, place: Path) -> Received[ModelUpdate]:

@@ -11,7 +11,7 @@ import pytest
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract import weights_file as tensors
-from heliograph.bus.contract.payloads import Desired, InferenceStats, Task
+from heliograph.bus.contract.payloads import Desired, InferenceStats, WorkerTask
 from heliograph.core.errors import Refused
 from heliograph.local.cluster import COORDINATOR
 
@@ -51,7 +51,7 @@ async def _newest(cloud: Any, edge: str) -> Desired:
     return desired
 
 
-async def _tasks(cloud: Any, edge: str, job: str) -> list[Task]:
+async def _tasks(cloud: Any, edge: str, job: str) -> list[WorkerTask]:
     return [task for task in (await _newest(cloud, edge)).tasks if task.job == job]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.contract.payloads import Generation, Report, Task, WorkerReport
+from heliograph.bus.contract.payloads import Generation, Report, WorkerReport, WorkerTask
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import (
     JointInferenceService,
@@ -80,7 +80,7 @@ def _condition(service: JointInferenceService, type: str) -> tuple[str, str, str
     return found.status, found.reason, found.message
 
 
-def _tasks(service: JointInferenceService, view: View = ALL) -> dict[tuple[str, str], Task]:
+def _tasks(service: JointInferenceService, view: View = ALL) -> dict[tuple[str, str], WorkerTask]:
     found = joint_inference.desired_tasks(service, view)
     return {(edge, task.worker): task for edge, tasks in found.items() for task in tasks}
 
@@ -168,13 +168,13 @@ def test_another_script_is_a_launch_of_its_own_workers_only() -> None:
     service = _running()
     edge = {"model": {"name": "small"}, "scriptBootFile": "other.py"}
     service = _changed(service, edgeWorker=edge)
-    assert {place: task.round for place, task in _tasks(service).items()} == {
+    assert {place: task.generation for place, task in _tasks(service).items()} == {
         ("edge-1", "s-infer"): 2, ("edge-2", "s-infer"): 2, ("cloud", "s-big-0"): 1,
     }  # fmt: skip
     service = _changed(service, edgeWorker=edge, deadlineSeconds=1)
     deep = {"model": {"name": "deep"}, "scriptBootFile": "deep.py", "parameters": [{"key": "a", "value": 1}]}
     service = _changed(service, edgeWorker=edge, cloudWorker=deep)
-    assert {task.round for task in _tasks(service).values()} == {2, 4}
+    assert {task.generation for task in _tasks(service).values()} == {2, 4}
 
 
 def test_an_edge_that_comes_later_gets_its_worker() -> None:
@@ -249,7 +249,7 @@ def test_a_stopped_service_runs_nothing_until_it_is_started_again() -> None:
     assert joint_inference.observe(joint_inference.stop(service), ALL, NONE, "later") is service
     again = joint_inference.observe(joint_inference.start(service), ALL, NONE, "later")
     assert (again.status.phase, again.status.start_time) == ("Running", "later")
-    assert {task.round for task in _tasks(again).values()} == {1}
+    assert {task.generation for task in _tasks(again).values()} == {1}
     assert joint_inference.start(again) is again
 
 

@@ -1,0 +1,98 @@
+"""What each topic carries, as typed models.
+
+Field names are snake_case on the wire; resources keep Kubernetes' camelCase.
+"""
+
+from __future__ import annotations
+
+from heliograph.bus.contract.payloads.base import (
+    Anything,
+    Bucket,
+    Count,
+    EdgeName,
+    Metrics,
+    Payload,
+    Text,
+)
+from heliograph.bus.contract.payloads.edge_state import (
+    Desired,
+    Generation,
+    Offer,
+    Report,
+    WorkerReport,
+)
+from heliograph.bus.contract.payloads.inference import (
+    HardSample,
+    InferenceStats,
+    SampleLabel,
+)
+from heliograph.bus.contract.payloads.node import (
+    Ack,
+    Assignment,
+    Claim,
+    LogRecord,
+    Reply,
+    WorkerState,
+)
+from heliograph.bus.contract.payloads.rounds import (
+    Aggregation,
+    Evaluation,
+    ModelUpdate,
+    UncountedUpdate,
+)
+from heliograph.bus.contract.payloads.tasks import (
+    AggregateTask,
+    BigModelTask,
+    DatasetTask,
+    EvaluateTask,
+    InferenceSpec,
+    InferTask,
+    RoundSpec,
+    ScriptSpec,
+    ScriptTask,
+    ServingTask,
+    TrainTask,
+    WorkerTask,
+    WorkerTaskBase,
+)
+
+__all__ = [
+    "Ack",
+    "AggregateTask",
+    "Aggregation",
+    "Anything",
+    "Assignment",
+    "BigModelTask",
+    "Bucket",
+    "Claim",
+    "Count",
+    "DatasetTask",
+    "Desired",
+    "EdgeName",
+    "EvaluateTask",
+    "Evaluation",
+    "Generation",
+    "HardSample",
+    "InferTask",
+    "InferenceSpec",
+    "InferenceStats",
+    "LogRecord",
+    "Metrics",
+    "ModelUpdate",
+    "Offer",
+    "Payload",
+    "Reply",
+    "Report",
+    "RoundSpec",
+    "SampleLabel",
+    "ScriptSpec",
+    "ScriptTask",
+    "ServingTask",
+    "Text",
+    "TrainTask",
+    "UncountedUpdate",
+    "WorkerReport",
+    "WorkerState",
+    "WorkerTask",
+    "WorkerTaskBase",
+]

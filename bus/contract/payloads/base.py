@@ -1,0 +1,28 @@
+"""What every payload is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from heliograph.core.names import Label
+
+Text = Annotated[str, StringConstraints(max_length=4096)]
+EdgeName = Label
+Count = Annotated[int, Field(ge=0)]
+Bucket = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}$")]
+Metrics = Annotated[dict[Annotated[str, StringConstraints(max_length=128)], float], Field(max_length=64)]
+
+
+class Payload(BaseModel):
+    """Base of what topics carry: unknown fields are ignored, for a sender may be of another version; no NaN or infinity
+    in a number."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, defer_build=True)
+
+
+class Anything(BaseModel):
+    """A document whose shape is its application's own."""
+
+    model_config = ConfigDict(extra="allow")

@@ -1,0 +1,80 @@
+"""The state of an edge: what the coordinator desires, and what its agent reports."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
+from heliograph.bus.contract.payloads.tasks import WorkerTask
+from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
+from heliograph.core.names import Digest, Label
+
+
+class Generation(Payload):
+    """A place in the order of desired documents: a new coordinator's epoch is above every earlier one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: Annotated[int, Field(ge=0)] = 0
+    n: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return (self.epoch, self.n)
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.n}"
+
+
+class Desired(Payload):
+    """The whole desired state of one edge."""
+
+    edge: EdgeName
+    generation: Generation
+    tasks: list[WorkerTask] = Field(default_factory=list)
+    datasets: dict[Label, DatasetSpec] = Field(default_factory=dict)
+
+
+class WorkerReport(Payload):
+    """What became of one worker, as its agent sees it."""
+
+    worker: Label
+    role: str
+    job: str
+    job_uid: str
+    round: int
+    state: Literal["waiting", "starting", "running", "backing-off", "finished", "failed", "refused"]
+    detail: Text = ""
+    restarts: int = 0
+
+
+class Offer(Payload):
+    """What an agent's workers can run."""
+
+    algorithms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Algorithm name to the JSON schema of its parameters."""
+    rules: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The same of the hard-sample rules."""
+    frameworks: dict[str, str] = Field(default_factory=dict)
+    """Framework name to installed version."""
+
+
+class Report(Payload):
+    """The reported state of one edge, with the generation it has reached."""
+
+    edge: EdgeName
+    observed: Generation
+    version: str = ""
+    workers: list[WorkerReport] = Field(default_factory=list)
+    datasets: list[DatasetIndex] = Field(default_factory=list)
+    offers: Offer = Field(default_factory=Offer)
+    labels: dict[str, str] = Field(default_factory=dict)
+    models: list[Digest] = Field(default_factory=list)
+    waiting_events: int = 0
+    """Events in the journal that the cloud has not acknowledged yet."""
+    dropped_events: int = 0
+    """Events that the journal's quota cost, ever, and that came faster than they could be taken, since the start."""
+    refused_events: int = 0
+    """Messages on the node's broker that were refused since the agent's start: forged, or no valid events."""

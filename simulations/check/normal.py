@@ -1,11 +1,14 @@
 """Payloads without what differs from run to run: times, durations, generations, places in streams. Weights are their
-digest."""
+digest. Fields that no receiver of this version reads are left out: the trace may be of another."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import Payload
 from heliograph.bus.contract.topics import Topic
 from heliograph.core.names import is_digest
 
@@ -33,6 +36,7 @@ def normal(topic: Topic[Any], data: Any, job: str = "") -> Any:
     Args:
         job: where given, only what is of that job or service.
     """
+    data = _as_received(topic, data)
     dropped = _OF_THE_MOMENT.get(topic.pattern, frozenset())
     tree = {key: value for key, value in data.items() if key not in dropped} if isinstance(data, dict) else data
     if job and isinstance(tree, dict):
@@ -49,6 +53,16 @@ def concerns(topic: Topic[Any], params: dict[str, str], job: str) -> bool:
     if topic is topics.STATUS:
         return params["resource"] in ("jobs", "services") and params["name"] == job
     return all(params[name] == job for name in ("job", "service") if name in params)
+
+
+def _as_received(topic: Topic[Any], data: Any) -> Any:
+    """What a receiver of this version makes of a payload; the payload itself where it can make nothing of it."""
+    if not issubclass(topic.payload, Payload):
+        return data
+    try:
+        return topic.payload.model_validate(data, extra="ignore").model_dump(exclude_unset=True)
+    except ValidationError:
+        return data
 
 
 def _normal(tree: Any) -> Any:

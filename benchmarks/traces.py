@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from heliograph.bus.connect import connect
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.lanes import LANE, NUMBER, headers_of
@@ -123,10 +123,10 @@ async def replay() -> dict[str, float]:
 async def publish(kind: str, url: str) -> dict[str, float]:
     """The other side of ``record`` and ``passing``, in a process of its own. It speaks the broker's protocol itself,
     for the client library would take the core that is measured. Events go by atomic batches, as agents send theirs."""
-    world, parts = World(), urlsplit(url)
+    world, parts = World(), ConnectionUrl.parse(url)
     address = topics.LOG.at("bench", component="meter") if kind == "passing" else ""
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    login = {"user": parts.username, "pass": parts.password, "headers": True, "verbose": False}
+    reader, writer = await asyncio.open_connection(parts.host, parts.port)
+    login = {"user": parts.credentials.user, "pass": parts.credentials.password, "headers": True, "verbose": False}
     writer.write(f"CONNECT {json.dumps(login)}\r\nSUB _INBOX.bench 1\r\n".encode())
     began = time.perf_counter()
     for start in range(0, EVENTS, BATCH):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.core.errors import Unreachable
+from heliograph.core.errors import Forbidden, Refused, Unreachable
 
 
 @dataclass(slots=True)
@@ -47,6 +47,14 @@ class Message:
             await self.acknowledge()
 
 
+def require_plain(topic: str) -> None:
+    """Raises Refused where a topic reads otherwise on MQTT than on NATS, or is a pattern."""
+    words = topic.split("/")
+    if not all(words) or set(topic) & set(".*>+#\0") or any(map(str.isspace, topic)):
+        expected = "words without dots, spaces and wildcards"
+        raise Refused("invalid", topic=topic, expected=expected, got=topic)
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One event to be published."""
@@ -61,6 +69,10 @@ class Link:
 
     def __init__(self) -> None:
         self.up = False
+        self.refused = ""
+        """The broker's words where it refuses the login; empty where it has not, or has accepted it since."""
+        self.last_error = ""
+        """The newest error of the connection, or of the broker."""
         self._waiting: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[bool], None]] = []
 
@@ -77,6 +89,8 @@ class Link:
         if up == self.up:
             return
         self.up = up
+        if up:
+            self.refused = ""
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if not each.done():
@@ -85,13 +99,16 @@ class Link:
             listener(up)
 
     async def wait_up(self, timeout: float | None = None) -> None:
-        """Returns when connected. Raises Unreachable after ``timeout`` seconds."""
+        """Returns when connected. Raises Unreachable after ``timeout`` seconds, Forbidden where the broker refuses the
+        login."""
         if self.up:
             return
         try:
             async with asyncio.timeout(timeout) if timeout is not None else contextlib.nullcontext():
                 await self._wait(True)
         except TimeoutError:
+            if self.refused:
+                raise Forbidden(f"the broker refuses this login: {self.refused}") from None
             raise Unreachable(f"not connected after {timeout:g} s") from None
 
     async def wait_down(self) -> None:
@@ -126,6 +143,7 @@ class Arrivals(AsyncIterator[Message]):
         self._arrived: deque[Message] | None = None
         self._waiting = 0
         self._reader: asyncio.Future[None] | None = None
+        self._failure: Refused | None = None
 
     def put(self, message: Message) -> None:
         size = len(message.body) + _MESSAGE
@@ -136,11 +154,25 @@ class Arrivals(AsyncIterator[Message]):
         if self._arrived is None:
             self._arrived = deque()
         self._arrived.append(message)
+        self._wake()
+
+    def fail(self, error: Refused) -> None:
+        """Nothing more comes: the reader is given what arrived, and then this error."""
+        self._failure = error
+        self._wake()
+
+    def check(self) -> None:
+        """Raises the error where nothing more comes."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
     async def __anext__(self) -> Message:
         while not self._arrived:
+            self.check()
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         message = self._arrived.popleft()
@@ -208,6 +240,11 @@ class Bus(ABC):
         self.link = Link()
         self.dropped = 0
         """Messages that came faster than their reader took them, so many that no more could be held."""
+
+    @property
+    def last_error(self) -> str:
+        """The newest error of the connection, or of the broker."""
+        return self.link.last_error
 
     @abstractmethod
     async def open(self) -> None:

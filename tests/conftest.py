@@ -73,13 +73,15 @@ def framework() -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture
-async def mosquitto(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[Mosquitto]]]:
-    """``await mosquitto()``: a started mosquitto that lets anyone in; skips where mosquitto is not installed."""
+async def mosquitto(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Mosquitto]]]:
+    """``await mosquitto(*settings)``: a started mosquitto that lets anyone in; skips where mosquitto is not
+    installed."""
     started: list[Mosquitto] = []
 
-    async def start() -> Mosquitto:
+    async def start(*settings: str) -> Mosquitto:
         _need_mosquitto()
-        one = Mosquitto(tmp_path / f"mosquitto-{len(started)}", ("set_tcp_nodelay true", "persistence false"))
+        directory = tmp_path / f"mosquitto-{len(started)}"
+        one = Mosquitto(directory, ("set_tcp_nodelay true", "persistence false", *settings))
         started.append(one)
         await one.start()
         return one

@@ -15,15 +15,15 @@ import json
 import mmap
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.bulk import BulkLink
+from heliograph.bus.nats.connection import NatsConnection
 from heliograph.core.errors import HeliographError, Refused, Unreachable
-from heliograph.core.world import World
 
 _HEADERS = 4096
 CHUNK = (1 << 20) - _HEADERS
@@ -42,26 +42,16 @@ class NatsBlobs:
     """One object store. Each transfer has a thread of its own, and a connection, which the next one goes on with.
 
     Args:
+        store: its name on the broker.
         max_age: seconds after which a blob goes by itself; 0: never.
     """
 
-    def __init__(
-        self,
-        url: str,
-        store: str,
-        bucket: str,
-        inbox: str,
-        ask: Callable[..., Awaitable[Any]],
-        world: World,
-        max_age: float = 0,
-    ) -> None:
+    def __init__(self, connection: NatsConnection, store: str, bucket: str, max_age: float = 0) -> None:
         self.bucket = bucket
         self._max_age = max_age
-        self._url = url
+        self._connection = connection
         self._store = store
-        self._inbox = inbox
-        self._ask = ask
-        self._world = world
+        self._world = connection.world
         self._idle: list[BulkLink] = []
         self._closing: asyncio.TimerHandle | None = None
 
@@ -77,7 +67,7 @@ class NatsBlobs:
             "allow_direct": True,
             "num_replicas": 1,
         }
-        answer = await self._json(f"$JS.API.STREAM.CREATE.OBJ_{self._store}", config)
+        answer = await self._connection.ask(f"$JS.API.STREAM.CREATE.OBJ_{self._store}", config)
         if "error" in answer and answer["error"].get("err_code") != 10058:
             raise HeliographError(f"bucket {self.bucket}: {answer['error'].get('description')}")
 
@@ -109,7 +99,7 @@ class NatsBlobs:
         await self._purge(f"C.{digest}")
 
     async def digests(self) -> list[str]:
-        answer = await self._json(
+        answer = await self._connection.ask(
             f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": f"$O.{self._store}.M.>"}
         )
         names = (answer.get("state", {}).get("subjects") or {}).keys()
@@ -140,7 +130,7 @@ class NatsBlobs:
         if link is not None and not link.alive:
             link.close()
             link = None
-        link = link or BulkLink(self._url, f"{self._inbox}.{self._world.new_id()}")
+        link = link or BulkLink(self._connection.url, f"{self._connection.inbox}.{self._world.new_id()}")
         try:
             function(link, *args)
         except BaseException:
@@ -152,14 +142,9 @@ class NatsBlobs:
         while self._idle:
             self._idle.pop().close()
 
-    async def _json(self, subject: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = json.loads((await self._ask(subject, json.dumps(body).encode())).data)
-        assert isinstance(answer, dict)
-        return answer
-
     async def _info(self, digest: str) -> dict[str, Any] | None:
         subject = f"$JS.API.DIRECT.GET.OBJ_{self._store}.$O.{self._store}.M.{_encoded(digest)}"
-        answer = await self._ask(subject)
+        answer = await self._connection.request(subject)
         if (answer.headers or {}).get("Status") == "404":
             return None
         info = json.loads(answer.data)
@@ -168,17 +153,18 @@ class NatsBlobs:
     async def _whole_chunks(self, digest: str) -> int | None:
         """How many chunks are there, from the first one on; None where they are not in their places."""
         subject = f"$O.{self._store}.C.{digest}"
-        answer = await self._json(f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": subject})
+        answer = await self._connection.ask(f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": subject})
         count = int((answer.get("state", {}).get("subjects") or {}).get(subject, 0))
         if not count:
             return 0
         ends = ({"seq": 1, "next_by_subj": subject}, {"last_by_subj": subject})
-        found = [await self._ask(f"$JS.API.DIRECT.GET.OBJ_{self._store}", json.dumps(each).encode()) for each in ends]
+        direct = f"$JS.API.DIRECT.GET.OBJ_{self._store}"
+        found = [await self._connection.request(direct, json.dumps(each).encode()) for each in ends]
         places = [(each.headers or {}).get(_PLACE) for each in found]
         return count if places == ["0", str(count - 1)] else None
 
     async def _purge(self, tail: str) -> None:
-        await self._json(f"$JS.API.STREAM.PURGE.OBJ_{self._store}", {"filter": f"$O.{self._store}.{tail}"})
+        await self._connection.ask(f"$JS.API.STREAM.PURGE.OBJ_{self._store}", {"filter": f"$O.{self._store}.{tail}"})
 
     def _described(self, ref: WeightsRef) -> bytes:
         """The object's metadata, as ADR-20 has it."""

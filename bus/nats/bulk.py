@@ -10,16 +10,17 @@ import io
 import json
 import select
 import socket
-import ssl
 from dataclasses import dataclass
 from typing import cast
-from urllib.parse import unquote, urlsplit
 
-from heliograph.core.errors import HeliographError, Unreachable
+from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.core.errors import Forbidden, HeliographError, Unreachable
 
 TIMEOUT = 5.0
 """Seconds without a byte after which the link counts as cut."""
 _RECEIVE = 1 << 18
+_LAST_WORDS = 0.2
+"""Seconds in which a closed connection may still give what the broker said before."""
 
 
 @dataclass(slots=True)
@@ -32,29 +33,48 @@ class Delivery:
 
 
 class BulkLink:
-    """A connection for one transfer at a time, whose answers come to ``inbox``. Raises Unreachable where it fails."""
+    """A connection for one transfer at a time, whose answers come to ``inbox``.
 
-    def __init__(self, url: str, inbox: str) -> None:
+    Raises Forbidden where the broker refuses, also where it closes the connection then; Unreachable where it is cut.
+    """
+
+    def __init__(self, url: ConnectionUrl, inbox: str) -> None:
         self.inbox = inbox
-        parts = urlsplit(url)
+        self._closing = False
+        if url.scheme not in ("nats", "tls"):
+            raise HeliographError(f"{url.shown}: blobs need nats:// or tls://, they do not travel over WebSocket")
         try:
-            self._socket = socket.create_connection((parts.hostname, parts.port or 4222), TIMEOUT)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._in = self._reader()
-            info = json.loads(self._line().removeprefix(b"INFO "))
-            if parts.scheme == "tls" or info.get("tls_required"):
-                self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=parts.hostname)
-                self._in = self._reader()
-            self.max_payload: int = info["max_payload"]
-            hello: dict[str, object] = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True,
-                                        "lang": "python", "version": "1", "name": "bulk", "protocol": 1}  # fmt: skip
-            if parts.username:
-                hello |= {"user": unquote(parts.username), "pass": unquote(parts.password or "")}
-            self._send(b"CONNECT " + json.dumps(hello).encode() + b"\r\nPING\r\n")
-            self._until_pong()
-            self._send(f"SUB {inbox} 1\r\n".encode())
+            self._socket = socket.create_connection((url.host, url.port), TIMEOUT)
         except OSError as error:
             raise Unreachable(f"bulk link: {error}") from None
+        self._in = self._reader()
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._log_in(url)
+            self._send(f"SUB {inbox} 1\r\n".encode())
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise Unreachable(f"bulk link: {error}") from None
+            raise
+
+    def _log_in(self, url: ConnectionUrl) -> None:
+        info = json.loads(self._line().removeprefix(b"INFO "))
+        if url.secure or info.get("tls_required"):
+            self._socket = url.tls.context().wrap_socket(self._socket, server_hostname=url.host)
+            self._in = self._reader()
+        self.max_payload: int = info["max_payload"]
+        hello: dict[str, object] = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True,
+                                    "lang": "python", "version": "1", "name": "bulk", "protocol": 1}  # fmt: skip
+        login = url.credentials
+        if login.user:
+            hello |= {"user": login.user, "pass": login.password}
+        if login.token:
+            hello |= {"auth_token": login.token}
+        self._send(b"CONNECT " + json.dumps(hello).encode() + b"\r\nPING\r\n")
+        while not (line := self._line()).startswith(b"PONG"):
+            if line.startswith(b"-ERR"):
+                raise _refusal(line)
 
     def close(self) -> None:
         self._in.close()
@@ -79,12 +99,7 @@ class BulkLink:
             start = f"HPUB {subject} {self.inbox} {len(head)} {len(head) + len(payload)}\r\n{head}"
         else:
             start = f"PUB {subject} {self.inbox} {len(payload)}\r\n"
-        try:
-            self._socket.sendall(start.encode())
-            self._socket.sendall(payload)
-            self._socket.sendall(b"\r\n")
-        except OSError as error:
-            raise Unreachable(f"bulk link: {error}") from None
+        self._send(start.encode(), payload, b"\r\n")
 
     def next(self) -> Delivery:
         """The next message's headers; its payload must be read before the next call."""
@@ -101,7 +116,7 @@ class BulkLink:
             if line.startswith(b"PING"):
                 self._send(b"PONG\r\n")
             elif line.startswith(b"-ERR"):
-                raise HeliographError(f"the broker refused the transfer: {line.decode(errors='replace').strip()}")
+                raise _refusal(line)
 
     def read_into(self, target: memoryview) -> None:
         """Fills ``target`` with the payload of the message just met."""
@@ -124,16 +139,27 @@ class BulkLink:
     def _reader(self) -> io.BufferedReader:
         return cast(io.BufferedReader, self._socket.makefile("rb", buffering=_RECEIVE))
 
-    def _until_pong(self) -> None:
-        while not (line := self._line()).startswith(b"PONG"):
-            if line.startswith(b"-ERR"):
-                raise HeliographError(f"the broker refused the connection: {line.decode(errors='replace').strip()}")
-
-    def _send(self, data: bytes) -> None:
+    def _send(self, *parts: memoryview | bytes) -> None:
         try:
-            self._socket.sendall(data)
+            for each in parts:
+                self._socket.sendall(each)
         except OSError as error:
+            self._raise_refusal(error)
             raise Unreachable(f"bulk link: {error}") from None
+
+    def _raise_refusal(self, error: OSError) -> None:
+        """Raises what the broker refused before it closed the connection, where that has arrived unread."""
+        if self._closing or isinstance(error, TimeoutError):
+            return
+        self._closing = True
+        self._socket.settimeout(_LAST_WORDS)
+        try:
+            while True:
+                self.payload(self.next())
+        except Forbidden:
+            raise
+        except (HeliographError, OSError, ValueError):
+            return
 
     def _line(self) -> bytes:
         try:
@@ -152,6 +178,17 @@ class BulkLink:
         if len(data) < size:
             raise Unreachable("bulk link: the broker closed the connection")
         return data
+
+
+def _refusal(line: bytes) -> HeliographError:
+    """What an ``-ERR`` line means for the transfer."""
+    said = line.decode(errors="replace").removeprefix("-ERR").strip()
+    lower = said.lower()
+    if "permissions violation" in lower or "authorization violation" in lower:
+        return Forbidden(f"the broker refused the transfer: {said}")
+    if "stale connection" in lower or "timeout" in lower or "shutdown" in lower:
+        return Unreachable(f"bulk link: {said}")
+    return HeliographError(f"the broker refused the transfer: {said}")
 
 
 def _headers(raw: str) -> dict[str, str]:

@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from heliograph.bus.nats.connection import NatsConnection
 from heliograph.bus.transport import Message
-from heliograph.core.errors import HeliographError, Unreachable
-
-if TYPE_CHECKING:
-    from heliograph.bus.nats.bus import NatsBus
+from heliograph.core.errors import Forbidden, HeliographError, Unreachable
 
 ACK_WAIT = 30.0
 """Seconds after which an unacknowledged message of a durable consumer comes again."""
@@ -27,12 +26,12 @@ _INACTIVE = 5.0
 
 @asynccontextmanager
 async def consume(
-    bus: NatsBus, pattern: str, durable: str, start: int, window: int
+    connection: NatsConnection, pattern: str, durable: str, start: int, window: int
 ) -> AsyncIterator[AsyncIterator[Message]]:
     """See ``Bus.consume``."""
-    puller = Puller(bus, pattern, durable, start, window)
-    await puller.begin()
+    puller = Puller(connection, pattern, durable, start, window)
     try:
+        await puller.begin()
         yield puller
     finally:
         await puller.end()
@@ -42,11 +41,11 @@ class Puller(AsyncIterator[Message]):
     """Pulls from a consumer; ``max_bytes`` bounds what is on its way beside ``window``."""
 
     def __init__(
-        self, bus: NatsBus, pattern: str, durable: str, start: int, window: int, max_bytes: int = 0
+        self, connection: NatsConnection, pattern: str, durable: str, start: int, window: int, max_bytes: int = 0
     ) -> None:
-        self._bus = bus
-        self._stream = bus.stream_of(pattern)
-        self._filter = bus.subject(pattern)
+        self._connection = connection
+        self._stream = connection.subjects.stream_of(pattern)
+        self._filter = connection.subjects.subject(pattern)
         self._durable = durable
         self._window = window
         self._next = max(start, 1)
@@ -56,15 +55,18 @@ class Puller(AsyncIterator[Message]):
         self._asked = 0
         self._max_bytes = max_bytes
         self._delivered = 0
+        self._watches = ExitStack()
+        connection.link.listen(self._on_link)
 
     async def begin(self) -> None:
-        await self._bus.link.wait_up()
-        self._bus.link.listen(self._on_link)
+        """Makes the consumer and asks for the first messages. Raises Forbidden where the login may not."""
+        await self._connection.link.wait_up()
         await self._create()
         await self._renew()
 
     async def end(self) -> None:
-        self._bus.link.forget(self._on_link)
+        self._connection.link.forget(self._on_link)
+        self._watches.close()
         with contextlib.suppress(HeliographError, Exception):
             if self._subscription is not None:
                 await self._subscription.unsubscribe()
@@ -73,11 +75,15 @@ class Puller(AsyncIterator[Message]):
     async def _forget(self) -> None:
         """Leaves no consumer behind on the broker."""
         if not self._durable and self._consumer:
-            await self._bus.raw_request(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
+            await self._connection.request(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
 
     def _on_link(self, up: bool) -> None:
         if up and self._consumer:
-            self._arrived.put_nowait(Msg(None, "", "", b"", {"Status": "link"}))  # type: ignore[arg-type]
+            self._notice("link")
+
+    def _notice(self, status: str) -> None:
+        """Lets the reader know, in its turn, of something that is no message."""
+        self._arrived.put_nowait(Msg(None, "", "", b"", {"Status": status}))  # type: ignore[arg-type]
 
     async def _create(self) -> None:
         config: dict[str, Any] = {"filter_subject": self._filter, "replay_policy": "instant"}
@@ -88,11 +94,11 @@ class Puller(AsyncIterator[Message]):
         else:
             config |= {"ack_policy": "none", "deliver_policy": "by_start_sequence", "opt_start_seq": self._next,
                        "inactive_threshold": int(_INACTIVE * 1e9), "mem_storage": True}  # fmt: skip
-            self._consumer = self._bus._world.new_id()
+            self._consumer = self._connection.world.new_id()
             config["name"] = self._consumer
             path = f"{self._stream}.{self._consumer}.{self._filter}"
-        body = json.dumps({"stream_name": self._stream, "config": config, "action": ""}).encode()
-        answer = json.loads((await self._bus.raw_request(f"$JS.API.CONSUMER.CREATE.{path}", body)).data)
+        document = {"stream_name": self._stream, "config": config, "action": ""}
+        answer = await self._connection.ask(f"$JS.API.CONSUMER.CREATE.{path}", document)
         if "error" in answer:
             raise HeliographError(f"consuming {self._filter}: {answer['error'].get('description')}")
         self._consumer = answer["name"]
@@ -102,12 +108,16 @@ class Puller(AsyncIterator[Message]):
         if self._subscription is not None:
             with contextlib.suppress(Exception):
                 await self._subscription.unsubscribe()
-        self._inbox = self._bus.client.new_inbox()
+        self._inbox = self._connection.client.new_inbox()
+        self._next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
+        self._watches.close()
+        for verb, subject in (("publish", self._next_subject), ("subscription", self._inbox)):
+            self._watches.enter_context(self._connection.watching(verb, subject, partial(self._notice, "forbidden")))
 
         async def put(message: Msg) -> None:
             self._arrived.put_nowait(message)
 
-        self._subscription = await self._bus.guard(self._bus.client.subscribe(self._inbox, cb=put))
+        self._subscription = await self._connection.guard(self._connection.client.subscribe(self._inbox, cb=put))
         self._asked = 0
         await self._pull()
 
@@ -119,15 +129,15 @@ class Puller(AsyncIterator[Message]):
         if self._max_bytes:
             wanted["max_bytes"] = self._max_bytes
         body = json.dumps(wanted).encode()
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
         self._asked += more
         with contextlib.suppress(Unreachable):
-            await self._bus.guard(self._bus.client.publish(subject, body, reply=self._inbox))
+            client = self._connection.client
+            await self._connection.guard(client.publish(self._next_subject, body, reply=self._inbox))
 
     async def __anext__(self) -> Message:
         message, sequence, _ = await self.delivery()
         return Message(
-            self._bus.address(message.subject),
+            self._connection.subjects.address(message.subject),
             message.data,
             headers=message.headers or {},
             sequence=sequence,
@@ -148,7 +158,7 @@ class Puller(AsyncIterator[Message]):
             else:
                 message = self._arrived.get_nowait()
             if message.headers and (status := message.headers.get("Status", "")):
-                await self._told(status, message)
+                await self._on_status(status, message)
                 continue
             self._asked = max(0, self._asked - 1)
             fields = message.reply.split(".")
@@ -160,8 +170,10 @@ class Puller(AsyncIterator[Message]):
             await self._pull()
             return message, sequence, int(fields[-2])
 
-    async def _told(self, status: str, message: Msg) -> None:
-        """Something that is no message: a pull ended, or the consumer is gone."""
+    async def _on_status(self, status: str, message: Msg) -> None:
+        """Deals with what is no message: a pull ended, the consumer is gone, the broker refused to be asked."""
+        if status == "forbidden":
+            raise Forbidden(f"{self._connection.url.shown}: this login may not read {self._filter} of {self._stream}")
         if status in ("408", "409"):  # what the pull had not delivered is free again
             pending = (message.headers or {}).get("Nats-Pending-Messages")
             self._asked = max(0, self._asked - int(pending)) if pending else 0
@@ -175,15 +187,19 @@ class Puller(AsyncIterator[Message]):
     async def behind(self) -> int:
         """How many of the messages that are stored by now have not been returned yet."""
         subject = f"$JS.API.CONSUMER.INFO.{self._stream}.{self._consumer}"
-        found = json.loads((await self._bus.raw_request(subject)).data)
+        found = await self._connection.ask(subject)
         if "error" in found:
             raise HeliographError(f"consuming {self._filter}: {found['error'].get('description')}")
         sent = int(found["delivered"]["consumer_seq"]) + int(found["num_pending"])
         return max(0, sent - self._delivered)
 
     async def _recover(self) -> None:
-        await self._bus.link.wait_up()
-        with contextlib.suppress(HeliographError, TimeoutError):
+        await self._connection.link.wait_up()
+        try:
             await self._forget()
             await self._create()
             await self._renew()
+        except Forbidden:
+            raise
+        except (HeliographError, TimeoutError):
+            pass  # the next quiet spell or reconnect tries again

@@ -3,56 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
-import nats.errors
 from nats.aio.msg import Msg
 
+from heliograph.bus.nats.connection import NatsConnection, stored_at
 from heliograph.bus.transport import KeyValueEntry
 from heliograph.core.errors import Conflict
-
-if TYPE_CHECKING:
-    from heliograph.bus.nats.bus import NatsBus
 
 _WRONG_REVISION = 10071
 
 
 class NatsKeyValue:
-    """See ``KeyValue``."""
+    """See ``KeyValue``. ``bucket`` is its name on the broker."""
 
-    def __init__(self, bus: NatsBus, bucket: str) -> None:
-        self._bus = bus
+    def __init__(self, connection: NatsConnection, bucket: str) -> None:
+        self.bucket = bucket
+        self._connection = connection
         self._stream = f"KV_{bucket}"
         self._prefix = f"$KV.{bucket}."
 
+    async def prepare(self) -> None:
+        """Makes the bucket where it is missing."""
+        config = {
+            "name": self._stream,
+            "subjects": [self._prefix + ">"],
+            "storage": "file",
+            "max_msgs_per_subject": 1,
+            "discard": "new",
+            "allow_rollup_hdrs": True,
+            "allow_direct": True,
+            "num_replicas": 1,
+        }
+        await self._connection.ensure_stream(config)
+
     async def get(self, key: str) -> KeyValueEntry | None:
-        answer = await self._bus.raw_request(f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{key}")
+        answer = await self._connection.request(f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{key}")
         headers = answer.headers or {}
         if headers.get("Status") == "404":
             return None
         return KeyValueEntry(key, answer.data, int(headers["Nats-Sequence"]))
 
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
-        from heliograph.bus.nats.bus import stored_at
-
         headers = None if revision is None else {"Nats-Expected-Last-Subject-Sequence": str(revision)}
-        answer = await self._bus.raw_request(self._prefix + key, value, headers=headers)
+        answer = await self._connection.request(self._prefix + key, value, headers=headers)
         if json.loads(answer.data).get("error", {}).get("err_code") == _WRONG_REVISION:
             raise Conflict(f"{key} is not at revision {revision} any more")
         return stored_at(answer.data, key)
 
     async def delete(self, key: str) -> None:
         # purged rather than marked as deleted, so that revision 0 makes it anew
-        body = json.dumps({"filter": self._prefix + key}).encode()
-        await self._bus.raw_request(f"$JS.API.STREAM.PURGE.{self._stream}", body)
+        await self._connection.ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": self._prefix + key})
 
     async def entries(self, prefix: str = "") -> list[KeyValueEntry]:
-        body = json.dumps({"subjects_filter": self._prefix + ">"}).encode()
-        answer = json.loads((await self._bus.raw_request(f"$JS.API.STREAM.INFO.{self._stream}", body)).data)
+        asked = {"subjects_filter": self._prefix + ">"}
+        answer = await self._connection.ask(f"$JS.API.STREAM.INFO.{self._stream}", asked)
         subjects = sorted((answer.get("state", {}).get("subjects") or {}).keys())
         keys = [key for key in (subject.removeprefix(self._prefix) for subject in subjects) if key.startswith(prefix)]
         found = await asyncio.gather(*(self.get(key) for key in keys))
@@ -68,12 +75,12 @@ class NatsKeyValue:
         def on_link(up: bool) -> None:
             changed.set()
 
-        await self._bus.link.wait_up()
-        subscription = await self._bus.guard(self._bus.client.subscribe(self._prefix + key, cb=written))
-        self._bus.link.listen(on_link)
+        connection = self._connection
+        await connection.link.wait_up()
+        subscription = await connection.guard(connection.client.subscribe(self._prefix + key, cb=written))
+        connection.link.listen(on_link)
         try:
             yield changed
         finally:
-            self._bus.link.forget(on_link)
-            with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+            connection.link.forget(on_link)
+            await connection.unsubscribe(subscription)

@@ -90,8 +90,8 @@ class BlobTaker:
     async def _take(self, ref: WeightsRef) -> None:
         assert ref.bucket is not None
         # asking for a store makes it where it is missing; a recording leaves the broker as it is
-        store = self._bus.stream_name(ref.bucket)
-        if b'"error"' in (await self._bus.raw_request(f"$JS.API.STREAM.INFO.OBJ_{store}")).data[:200]:
+        store = self._bus.subjects.stream_name(ref.bucket)
+        if "error" in await self._bus.connection.ask(f"$JS.API.STREAM.INFO.OBJ_{store}"):
             raise HeliographError(f"there is no bucket {ref.bucket}")
         target = Path(self._scratch.name) / ref.digest  # a digest is 64 hexadecimal digits
         await (await self._bus.blobs(ref.bucket)).fetch(ref, target)

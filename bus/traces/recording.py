@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import json
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from nats.aio.msg import Msg
 
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.lanes import LANE, NUMBER, REPLAYED
-from heliograph.bus.nats.bus import NatsBus, safe_url
+from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.nats.consumer import Puller
 from heliograph.bus.traces.blob_taking import BlobTaker
 from heliograph.bus.traces.event_time import event_time
@@ -168,7 +168,7 @@ class Recorder:
                 assert topic.stream is not None
                 begin = 1 if topic.stream.last_value or self._past else last + 1
                 for pattern in apart(chosen):
-                    puller = Puller(self._bus, pattern, "", begin, WINDOW, WINDOW_BYTES)
+                    puller = Puller(self._bus.connection, pattern, "", begin, WINDOW, WINDOW_BYTES)
                     stack.push_async_callback(puller.end)
                     await puller.begin()
                     pulled.append(_Pulled(puller, last if topic.stream.last_value else 0))
@@ -182,9 +182,9 @@ class Recorder:
     async def _last_of(self, bus: NatsBus, topic: topics.Topic[Any]) -> int | None:
         """The sequence of the newest message in a topic's stream; None where this broker has no such stream."""
         assert topic.stream is not None
-        name = bus.stream_name(topic.stream.name)
+        name = bus.subjects.stream_name(topic.stream.name)
         try:
-            answer = json.loads((await bus.raw_request(f"$JS.API.STREAM.INFO.{name}")).data)
+            answer = await bus.connection.ask(f"$JS.API.STREAM.INFO.{name}")
         except NobodyAnswers:
             return None
         except Forbidden:
@@ -233,7 +233,7 @@ class Recorder:
 
     def _record_pulled(self, pulled: _Pulled, found: tuple[Msg, int, int]) -> None:
         message, sequence, time = found
-        address = self._bus.address(message.subject)  # type: ignore[attr-defined]
+        address = self._bus.subjects.address(message.subject)  # type: ignore[attr-defined]
         self._record(address, message.data, time, message.headers or {}, sequence <= pulled.old)
 
     async def _take(self, passing: AsyncIterator[Message]) -> None:
@@ -269,7 +269,7 @@ class Recorder:
         try:
             async with asyncio.timeout(CATCH_UP):
                 if isinstance(self._bus, NatsBus):
-                    await self._bus.settle()
+                    await self._bus.connection.settle()
                 for each in pulled:
                     for _ in range(await each.puller.behind()):
                         self._record_pulled(each, await each.puller.delivery())
@@ -283,7 +283,8 @@ class Recorder:
                         message.topic, message.body, int(self._world.now() * 1e9), message.headers, message.retained
                     )
         except TimeoutError:
-            self.outcome.cut = f"{safe_url(self._bus.url)} had more that did not come within {CATCH_UP:g} s"
+            where = ConnectionUrl.parse(self._bus.url).shown
+            self.outcome.cut = f"{where} had more that did not come within {CATCH_UP:g} s"
         except HeliographError as error:
             self.outcome.cut = f"the link was away at the end: {error}"
 

@@ -108,7 +108,7 @@ class Replayer:
 
     @property
     def _unheard(self) -> int:
-        return self._bus.unheard if isinstance(self._bus, NatsBus) else 0
+        return self._bus.connection.unheard if isinstance(self._bus, NatsBus) else 0
 
     async def _flush(self) -> None:
         for kind, group in self._grouping.take():
@@ -134,7 +134,9 @@ class Replayer:
             if not isinstance(error, (Forbidden, NobodyAnswers)) and "was not stored" not in str(error):
                 self._failed(f"{error}: whether they are stored, nobody knows", len(messages))
                 return
-            for each in messages:
+            for each in messages:  # where the link went down after the refusal, each waits for it
+                if not self._bus.link.up:
+                    await self._wait_up()
                 await self._publish(each)
         except HeliographError:
             for each in messages:
@@ -177,7 +179,7 @@ class Replayer:
         if not isinstance(self._bus, NatsBus):
             return
         try:
-            await self._bus.settle()
+            await self._bus.connection.settle()
         except Exception as error:  # nats-py raises what it likes
             self._failed(f"the broker did not say that it has all: {type(error).__name__}", 0)
         if (more := self._unheard - unheard) > 0:

@@ -59,11 +59,12 @@ class Presence:
         """Until cancelled; asks the broker anew for all connections after each reconnect."""
         while True:
             await self._system.link.wait_up()
-            client = self._system.client
+            connection = self._system.connection
+            client = connection.client
             account = f"$SYS.ACCOUNT.{ACCOUNT}"
             subscriptions = [
-                await self._system.guard(client.subscribe(f"{account}.CONNECT", cb=self._on_connect)),
-                await self._system.guard(client.subscribe(f"{account}.DISCONNECT", cb=self._on_disconnect)),
+                await connection.guard(client.subscribe(f"{account}.CONNECT", cb=self._on_connect)),
+                await connection.guard(client.subscribe(f"{account}.DISCONNECT", cb=self._on_disconnect)),
             ]
             try:
                 await client.flush()
@@ -104,7 +105,7 @@ class Presence:
         offset = 0
         while True:
             body = json.dumps({"auth": True, "limit": _PAGE, "offset": offset}).encode()
-            answer = json.loads((await self._system.raw_request("$SYS.REQ.SERVER.PING.CONNZ", body)).data)
+            answer = json.loads((await self._system.connection.request("$SYS.REQ.SERVER.PING.CONNZ", body)).data)
             connections = (answer.get("data") or {}).get("connections") or []
             for each in connections:
                 edge = _edge_of(each.get("name", ""), each.get("authorized_user", ""))

@@ -6,14 +6,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.bus.connection_url import SCHEMES, ConnectionUrl
+from heliograph.core.errors import HeliographError
 
 VARIABLE = "HELIOGRAPH_SERVER"
-NATS = ("nats", "tls", "ws", "wss")
-MQTT = ("mqtt",)
-SCHEMES = (*NATS, *MQTT, "memory")
 
 
 @dataclass(frozen=True)
@@ -26,8 +23,7 @@ class Server:
     @property
     def shown(self) -> str:
         """Fit for a log or an error: without credentials, with its source."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{f' (from {self.source})' if self.source else ''}"
+        return ConnectionUrl.parse(self.url).shown + (f" (from {self.source})" if self.source else "")
 
 
 def state_home() -> Path:
@@ -60,12 +56,6 @@ def locate(given: str | None = None) -> Server:
 
 
 def check_url(url: str, field: str, *schemes: str) -> str:
-    """``url`` itself. Raises Refused naming ``field``, and no password, where no server can be at it."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme in (schemes or SCHEMES) and parts.hostname and parts.port != 0:
-            return url
-    except ValueError:  # a port beyond 65535, or brackets that do not close
-        pass
-    expected = " or ".join(f"{scheme}://HOST:PORT" for scheme in schemes[:1] or ("nats", "mqtt"))
-    raise Refused("invalid", field=field, expected=expected, got=url.rpartition("@")[2] or "nothing")
+    """``url`` itself. Raises Refused naming ``field``, and no secret, where no server can be at it."""
+    ConnectionUrl.parse(url, field, schemes=schemes or SCHEMES)
+    return url

@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from heliograph.bus import transport
 from heliograph.bus.memory.bus import MemoryBus
+from heliograph.bus.memory.connection import MemoryConnection
 from heliograph.bus.memory.hub import Hub
-from heliograph.bus.transport import Arrivals, Message
 from heliograph.core.errors import LinkDown
 from heliograph.core.world import World
 from heliograph.simulations.virtual.loop import NOBODY, Process
@@ -180,6 +181,7 @@ class LinkedBus(MemoryBus):
     ) -> None:
         super().__init__(url, root, world, name, hub)
         self.durable = durable
+        self.connection = _LinkedConnection(self.link, hub, link)
         self._way = link
         self._process = process
 
@@ -207,12 +209,20 @@ class LinkedBus(MemoryBus):
         """What follows from it is the process's own doing, whoever cut the link."""
         self._process.context.copy().run(self.link.set, up)
 
-    async def _up(self, size: int) -> None:
+
+class _LinkedConnection(MemoryConnection):
+    """The way over a link."""
+
+    def __init__(self, link: transport.Link, hub: Hub, way: Link) -> None:
+        super().__init__(link, hub)
+        self._way = way
+
+    async def up(self, size: int) -> None:
         await self._way.carry(size)
 
-    async def _down(self, size: int = 0) -> None:
+    async def down(self, size: int = 0) -> None:
         await self._way.carry(size, down=True)
 
-    def _arrive(self, arrivals: Arrivals, message: Message) -> None:
+    def arrive(self, arrivals: transport.Arrivals, message: transport.Message) -> None:
         if self.link.up:
             self._way.deliver(len(message.body), lambda: arrivals.put(message))

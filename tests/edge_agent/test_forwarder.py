@@ -168,9 +168,9 @@ async def test_an_acknowledgement_that_was_lost_repeats_nothing(cloud: Cloud) ->
 async def test_an_acknowledgement_that_was_lost_hours_ago_repeats_nothing(cloud: Cloud) -> None:
     """The broker knows message ids for a while only; what the lane's stream holds it knows as long as it holds it."""
     name = "TELEMETRY"
-    info = json.loads((await cloud.watcher.raw_request(f"$JS.API.STREAM.INFO.{name}")).data)  # type: ignore[attr-defined]
+    info = json.loads((await cloud.watcher.connection.request(f"$JS.API.STREAM.INFO.{name}")).data)  # type: ignore[attr-defined]
     config = info["config"] | {"duplicate_window": 100_000_000}
-    await cloud.watcher.ensure_stream(config)  # type: ignore[attr-defined]
+    await cloud.watcher.connection.ensure_stream(config)  # type: ignore[attr-defined]
 
     async def wait() -> None:
         await asyncio.sleep(0.5)  # five times as long as the broker remembers

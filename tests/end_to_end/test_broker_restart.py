@@ -136,7 +136,7 @@ async def connections(system: Any) -> Counter[str]:
     """Who is connected to the cloud's broker, by name; MQTT connections have none."""
     await system.link.wait_up()
     try:
-        answer = await system.raw_request("$SYS.REQ.SERVER.PING.CONNZ", json.dumps({"auth": True}).encode())
+        answer = await system.connection.request("$SYS.REQ.SERVER.PING.CONNZ", json.dumps({"auth": True}).encode())
     except HeliographError:
         return Counter()
     found = json.loads(answer.data)["data"]["connections"]
@@ -148,9 +148,9 @@ async def consumers_of(bus: Any) -> Counter[str]:
     await bus.link.wait_up()
     found: Counter[str] = Counter()
     with contextlib.suppress(HeliographError):
-        names = json.loads((await bus.raw_request("$JS.API.STREAM.NAMES")).data)["streams"]
+        names = json.loads((await bus.connection.request("$JS.API.STREAM.NAMES")).data)["streams"]
         for name in (name for name in names if not name.startswith("$MQTT")):
-            answer = json.loads((await bus.raw_request(f"$JS.API.CONSUMER.LIST.{name}", b"{}")).data)
+            answer = json.loads((await bus.connection.request(f"$JS.API.CONSUMER.LIST.{name}", b"{}")).data)
             found[name] += answer["total"]
     return +found
 

@@ -38,6 +38,7 @@ def agent(words: Sequence[str]) -> int:
     parser.number("--journal-mb", "MB", 1 << 24, "Events that may wait for the cloud on this node's disk.", 1024)
     given = parser.parse_args(words)
 
+    from heliograph.bus.connection_url import NATS
     from heliograph.cli.output import say
     from heliograph.core.errors import shorten
     from heliograph.core.names import LABEL_RULE, is_label
@@ -45,7 +46,7 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.agent import Agent, AgentConfig
     from heliograph.edge_agent.process_launcher import Limits, ProcessLauncher
     from heliograph.edge_agent.reconcile import CodeRoot
-    from heliograph.server import NATS, Server, check_url, state_home
+    from heliograph.server import Server, check_url, state_home
 
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
@@ -88,10 +89,11 @@ def coordinator(words: Sequence[str]) -> int:
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
 
+    from heliograph.bus.connection_url import MQTT, NATS
     from heliograph.cli.output import say
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.core.world import World
-    from heliograph.server import MQTT, NATS, Server, check_url
+    from heliograph.server import Server, check_url
 
     doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()
     config = CoordinatorConfig(

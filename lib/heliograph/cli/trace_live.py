@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from heliograph.bus.connect import connect
-from heliograph.bus.nats.bus import NatsBus, safe_url
+from heliograph.bus.connection_url import MQTT, ConnectionUrl
+from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.traces.again import Names
 from heliograph.bus.traces.blob_taking import BlobTaker
 from heliograph.bus.traces.patterns import check_pattern
@@ -26,7 +27,7 @@ from heliograph.bus.transport import Bus
 from heliograph.cli.output import printable, say
 from heliograph.cli.trace_files import unreadable
 from heliograph.cli.usage import misused
-from heliograph.core.errors import HeliographError, Refused, Unreachable
+from heliograph.core.errors import Forbidden, HeliographError, Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.server import check_url, locate
@@ -69,8 +70,8 @@ def record(server: str | None, wish: Recording) -> int:
     for each in wish.patterns:
         check_pattern(each)
     url = locate(server).url
-    if wish.with_blobs and url.startswith("mqtt:"):
-        raise misused("--with-blobs", expected="a nats:// server: weights lie in its object store", got=safe_url(url))
+    if wish.with_blobs and ConnectionUrl.parse(url).scheme in MQTT:
+        raise misused("--with-blobs", expected="a nats:// server: weights lie in its object store", got=_shown(url))
     return _run(lambda: _record(url, wish))
 
 
@@ -78,7 +79,7 @@ async def _record(url: str, wish: Recording) -> int:
     world = World()
     async with connect(url, root=wish.root, world=world, name="trace") as bus:
         await _connected(bus)
-        metadata = {"recorded": world.timestamp(), "from": safe_url(url), "topics": " ".join(wish.patterns)}
+        metadata = {"recorded": world.timestamp(), "from": _shown(url), "topics": " ".join(wish.patterns)}
         with TraceWriter(wish.out, root=wish.root, metadata=metadata) as writer:
             blobs = None
             if wish.with_blobs and isinstance(bus, NatsBus):
@@ -102,7 +103,7 @@ async def _record(url: str, wish: Recording) -> int:
 async def _tell_when_ready(recorder: Recorder, world: World, wish: Recording, url: str) -> None:
     await recorder.ready.wait()
     until = f"for {wish.seconds:g} s" if wish.seconds else "until Ctrl-C"
-    say(f"recording {wish.root}/ {' '.join(wish.patterns)} of {safe_url(url)} into {wish.out} {until}")
+    say(f"recording {wish.root}/ {' '.join(wish.patterns)} of {_shown(url)} into {wish.out} {until}")
     for pattern in recorder.outcome.unstored:
         say(f"no stream keeps {pattern} here: its events are recorded as they pass")
     if wish.seconds:
@@ -169,7 +170,7 @@ async def _replay(
                     interrupted = True
     told = replayer.told
     _tell_left(told)
-    where = safe_url(url)
+    where = _shown(url)
     if interrupted and not wish.loop:
         raise HeliographError(f"interrupted: replayed {told.published} of {max(total, told.asked)} messages to {where}")
     # an MQTT broker acknowledges also what it will not have
@@ -214,9 +215,14 @@ def _speed(text: str) -> float:
 async def _connected(bus: Bus) -> None:
     try:
         await bus.link.wait_up(CONNECT_TIMEOUT)
+    except Forbidden as error:
+        raise Forbidden(f"{_shown(bus.url)}: {error}") from None
     except Unreachable:
-        error = getattr(bus, "last_error", "")
-        raise Unreachable(f"{safe_url(bus.url)}: not reachable{f' ({error})' if error else ''}") from None
+        raise Unreachable(f"{_shown(bus.url)}: not reachable ({bus.last_error or 'no answer'})") from None
+
+
+def _shown(url: str) -> str:
+    return ConnectionUrl.parse(url).shown
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.cli.output import paint, say
 from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError
@@ -86,8 +86,8 @@ def _announce(file: Path, server: str) -> None:
 
 
 def _say_addresses(cluster: LocalCluster, directory: Path, sample: bool, seconds: float) -> None:
-    door = urlsplit(cluster.door)
-    where = f"-h {door.hostname} -p {door.port}"
+    door = ConnectionUrl.parse(cluster.door)
+    where = f"-h {door.host} -p {door.port}"
     task = EXAMPLE
     if sample and not EXAMPLE.exists():
         task = directory / EXAMPLE.name

@@ -58,7 +58,7 @@ async def following(messages: AsyncIterator[Message]) -> Message:
 async def try_to_publish(bus: Bus, topic: str, body: bytes = b"forged", retain: bool = False) -> None:
     """Publishes without awaiting that a stream has stored it: a broker answers nothing to what it forbids."""
     if isinstance(bus, NatsBus):
-        await bus.client.publish(bus.subject(topic), body)
+        await bus.connection.client.publish(bus.subjects.subject(topic), body)
     else:
         await bus.publish(topic, body, retain=retain)
 
@@ -97,7 +97,7 @@ async def test_anonymous_publishes_no_event_status_or_reply(broker: Start, schem
             await try_to_publish(stranger, MARKER, b"{}")
             assert (await following(messages)).topic == MARKER
         for topic in FORBIDDEN:
-            assert violations(server, "Publish Violation", f'"{cloud.subject(topic)}"'), topic
+            assert violations(server, "Publish Violation", f'"{cloud.subjects.subject(topic)}"'), topic
         assert len(violations(server)) == len(FORBIDDEN)
         assert await cloud.last(TASK.at(edge="edge-1")) is None
 
@@ -125,8 +125,8 @@ async def test_nobody_reaches_the_brokers_own_retained_messages(broker: Start) -
     for user in ("", *(user.name for user in server.users)):
         async with connected(server, user) as bus:
             assert isinstance(bus, NatsBus)
-            await bus.client.publish(subject, b"forged")
-            await bus.settle()
+            await bus.connection.client.publish(subject, b"forged")
+            await bus.connection.settle()
             assert violations(server, user or "anonymous", f'Publish Violation - Subject "{subject}"')
 
 
@@ -218,7 +218,7 @@ async def test_an_agent_hears_no_other_task_document(broker: Start) -> None:
             with pytest.raises(Refused):
                 async with edge.subscribe(pattern):
                     pass
-            subject = edge.subject(pattern)
+            subject = edge.subjects.subject(pattern)
             assert violations(server, "agent-edge-1", f'Subscription Violation - Subject "{subject}"'), pattern
 
 
@@ -247,11 +247,12 @@ async def test_an_agent_reads_no_other_task_document_by_any_api(broker: Start) -
         assert isinstance(edge, NatsBus)
         await cloud.publish(TASK.at(edge="edge-1"), b"of one")
         await cloud.publish(TASK.at(edge="edge-2"), b"of two")
-        answers = await edge.client.subscribe(f"{inbox_of('edge-1')}.>")
+        answers = await edge.connection.client.subscribe(f"{inbox_of('edge-1')}.>")
         for subject, body in tries.items():
-            await edge.client.publish(subject, json.dumps(body).encode(), reply=f"{inbox_of('edge-1')}.answer")
+            reply = f"{inbox_of('edge-1')}.answer"
+            await edge.connection.client.publish(subject, json.dumps(body).encode(), reply=reply)
         own = "$JS.API.DIRECT.GET.TASKS.heliograph.event.task.edge-1"
-        await edge.client.publish(own, b"", reply=f"{inbox_of('edge-1')}.answer")
+        await edge.connection.client.publish(own, b"", reply=f"{inbox_of('edge-1')}.answer")
         answer = await answers.next_msg(PATIENCE)
         assert answer.data == b"of one"
         assert answers.pending_msgs == 0
@@ -280,7 +281,7 @@ async def test_an_agent_reports_only_for_itself(broker: Start) -> None:
             await try_to_publish(edge, topic)
         assert [(await following(messages)).topic for _ in allowed] == allowed
         for topic in forbidden:
-            assert violations(server, "agent-edge-1", f'"{cloud.subject(topic)}"'), topic
+            assert violations(server, "agent-edge-1", f'"{cloud.subjects.subject(topic)}"'), topic
 
 
 async def test_an_agent_hears_no_other_agents_answers(broker: Start) -> None:
@@ -288,8 +289,8 @@ async def test_an_agent_hears_no_other_agents_answers(broker: Start) -> None:
     async with agent(server, "edge-2") as edge:
         assert isinstance(edge, NatsBus)
         for inbox in ("_INBOX.edge-1.>", "_INBOX.>", "_INBOX.*.x", ">"):
-            await edge.client.subscribe(inbox)
-            await edge.settle()
+            await edge.connection.client.subscribe(inbox)
+            await edge.connection.settle()
             assert violations(server, "agent-edge-2", f'Subscription Violation - Subject "{inbox}"'), inbox
 
 

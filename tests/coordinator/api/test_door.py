@@ -169,7 +169,7 @@ async def test_a_reply_topic_outside_reply_is_refused(cloud: Any, foreign: Forei
 async def test_a_nats_reply_subject_outside_reply_is_refused(cloud: Any) -> None:
     bus = cloud.client.bus
     async with bus.subscribe("log/error/#") as errors, bus.subscribe("event/task/edge-1") as tasks:
-        await bus.client.publish("heliograph.request.jobs.list", b"{}", reply="heliograph.event.task.edge-1")
+        await bus.connection.client.publish("heliograph.request.jobs.list", b"{}", reply="heliograph.event.task.edge-1")
         record = json.loads((await asyncio.wait_for(anext(errors), 5)).body)
         assert record["fields"]["field"] == "reply_to"
         waiting = asyncio.ensure_future(anext(tasks))

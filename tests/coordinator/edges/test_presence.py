@@ -26,8 +26,9 @@ class Broker:
     def __init__(self, *connections: tuple[str, int]) -> None:
         self.connections = connections
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
+        self.connection = self
 
-    async def raw_request(self, subject: str, body: bytes) -> Any:
+    async def request(self, subject: str, body: bytes) -> Any:
         if self.meanwhile is not None:
             await self.meanwhile()
         found = [{"name": f"agent-{edge}", "authorized_user": f"agent-{edge}", "cid": cid} for edge, cid in

@@ -54,7 +54,7 @@ def hurry(lease):
 
 PATCHES = {
     "heliograph.bus.nats.key_value": lambda module: between(
-        module, "NatsKeyValue", "put", lambda self, key, *_: f"put-{self._stream[3:]}.{key.rpartition('.')[2]}"
+        module, "NatsKeyValue", "put", lambda self, key, *_: f"put-{self.bucket}.{key.rpartition('.')[2]}"
     ),
     "heliograph.bus.nats.bus": lambda module: between(
         module, "NatsBus", "publish", lambda _, topic, *__: "publish-" + "".join(topic.split("/")[1:2])

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.resources import FederatedTask
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REPLY, REQUEST, TELEMETRY
 from heliograph.client import AsyncClient
@@ -179,9 +179,9 @@ class Device:
 @asynccontextmanager
 async def _device(cluster: LocalCluster, edge: str, world: World) -> AsyncIterator[Device]:
     node = cluster.nodes[edge]
-    url = urlsplit(node.broker.url(scheme="mqtt") if node.broker is not None else node.external_broker)
+    url = ConnectionUrl.parse(node.broker.url(scheme="mqtt") if node.broker is not None else node.external_broker)
     topic = f"{DEFAULT_ROOT}/{TELEMETRY.at(edge=edge, device='thermometer')}"
-    argv = [sys.executable, "-m", "heliograph.local.demo.device", str(url.hostname), str(url.port or 1883), topic]
+    argv = [sys.executable, "-m", "heliograph.local.demo.device", url.host, str(url.port), topic]
     process = await world.spawn(argv, env=dict(os.environ), cwd=str(cluster.directory), before=die_with_parent)
     try:
         yield Device(process)
@@ -202,7 +202,7 @@ def publish_task(door: str, task: Mapping[str, Any], world: World) -> None:
     import paho.mqtt.client as mqtt
     from paho.mqtt.enums import CallbackAPIVersion
 
-    url = urlsplit(door)
+    url = ConnectionUrl.parse(door)
     answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     reply_to = f"{DEFAULT_ROOT}/{REPLY.at(client='demo', id=world.new_id()[:12])}"
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
@@ -211,7 +211,7 @@ def publish_task(door: str, task: Mapping[str, Any], world: World) -> None:
     client.on_message = lambda _, __, message: answers.put(bytes(message.payload))
     request = f"{DEFAULT_ROOT}/{REQUEST.at(resource='jobs', verb='create')}"
     body = json.dumps({**task, "reply_to": reply_to})
-    client.connect(str(url.hostname), url.port or 1883)
+    client.connect(url.host, url.port)
     client.loop_start()
     try:
         client.subscribe(reply_to, qos=1)

@@ -1,0 +1,61 @@
+"""Key-value buckets of the hub."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from heliograph.bus.memory.connection import MemoryConnection
+from heliograph.bus.transport import KeyValueEntry
+from heliograph.core.errors import Conflict
+
+
+class MemoryKeyValue:
+    """See ``KeyValue``."""
+
+    def __init__(self, connection: MemoryConnection, bucket: str) -> None:
+        hub = connection.hub
+        self._connection = connection
+        self._entries = hub.buckets.setdefault(bucket, {})
+        self._revisions = hub.revisions
+        self._watching = hub.watching
+        self._bucket = bucket
+
+    async def get(self, key: str) -> KeyValueEntry | None:
+        await self._asked()
+        return self._entries.get(key)
+
+    async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
+        await self._asked(len(value))
+        present = self._entries.get(key)
+        if revision is not None and revision != (present.revision if present else 0):
+            raise Conflict(f"{key} is not at revision {revision} any more")
+        newest = self._revisions[self._bucket] = self._revisions.get(self._bucket, 0) + 1  # never one again
+        self._entries[key] = KeyValueEntry(key, value, newest)
+        for changed in self._watching.get(f"{self._bucket}/{key}", ()):
+            changed.set()
+        await self._connection.down()
+        return newest
+
+    async def delete(self, key: str) -> None:
+        await self._asked()
+        self._entries.pop(key, None)
+
+    @asynccontextmanager
+    async def changes(self, key: str) -> AsyncIterator[asyncio.Event]:
+        changed = asyncio.Event()
+        watching = self._watching.setdefault(f"{self._bucket}/{key}", [])
+        watching.append(changed)
+        try:
+            yield changed
+        finally:
+            watching.remove(changed)
+
+    async def entries(self, prefix: str = "") -> list[KeyValueEntry]:
+        await self._asked()
+        return [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]
+
+    async def _asked(self, size: int = 0) -> None:
+        self._connection.check()
+        await self._connection.up(size)

@@ -1,0 +1,243 @@
+"""One connection to an MQTT broker: it reconnects for ever, and says what the broker refused.
+
+MQTT 5 where the broker speaks it, otherwise 3.1.1. Only MQTT 5 says that a publish is refused: in the PUBACK (MQTT 5,
+3.4.2.1), or in the DISCONNECT that ends the connection (3.14.2.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import aiomqtt
+from paho.mqtt.client import MQTT_ERR_SUCCESS, error_string
+from paho.mqtt.properties import Properties
+
+from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.transport import Link
+from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
+from heliograph.core.tasks import cancel_and_wait, unswallowed
+from heliograph.core.world import World
+
+KEEPALIVE = 5
+TIMEOUT = 5.0
+"""Seconds that the broker may take to acknowledge."""
+RECONNECT_WAIT = 0.1
+FAILED = (aiomqtt.MqttError, OSError, ValueError, asyncio.TimeoutError)
+"""What the client raises where the broker is away or does not answer."""
+FAILURE = 128
+"""A reason code from here on is a failure."""
+_NOT_AUTHORIZED = (134, 135)
+"""Bad user name or password, not authorized; the client library says it so of MQTT 3.1.1 too."""
+
+
+class MqttConnection:
+    """The connection of one bus.
+
+    Args:
+        link: is set up and down as the connection is.
+        on_message: called with each message of the client library as it arrives.
+        on_connect: subscribes anew, before the link counts as up.
+    """
+
+    def __init__(
+        self,
+        url: ConnectionUrl,
+        world: World,
+        link: Link,
+        on_message: Callable[[Any], None],
+        on_connect: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.url = url
+        self.link = link
+        self._world = world
+        self._on_message = on_message
+        self._on_connect = on_connect
+        self._tls: ssl.SSLContext | None = None
+        self._client: aiomqtt.Client | None = None
+        self._version: int | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._unacknowledged: dict[int, asyncio.Future[int]] = {}
+        """Message ids on their way, and the reason code of each PUBACK."""
+
+    async def open(self) -> None:
+        """Starts connecting and returns at once. Raises Refused where the TLS files cannot be read."""
+        if self.url.secure:
+            self._tls = self.url.tls.context()
+        self._running = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._running is not None:
+            await cancel_and_wait(self._running)
+        self.link.set(False)
+
+    @property
+    def connected(self) -> bool:
+        return self._client is not None
+
+    @property
+    def speaks_mqtt5(self) -> bool:
+        return self._version == 5
+
+    def client(self, version: int, on_message: Callable[[Any], None], **more: Any) -> aiomqtt.Client:
+        """A client that hands each message on as it arrives, rather than through a queue and a task."""
+        login = self.url.credentials
+        return aiomqtt.Client(
+            self.url.host,
+            self.url.port,
+            username=login.user or None,
+            password=login.password or None,
+            protocol=aiomqtt.ProtocolVersion(version),
+            queue_type=_handing_to(on_message),
+            keepalive=KEEPALIVE,
+            timeout=TIMEOUT,
+            max_inflight_messages=1000,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+            tls_context=self._tls,
+            **more,
+        )
+
+    def send(self, topic: str, body: bytes, retain: bool, properties: Properties | None) -> None:
+        """Publishes at QoS 0: handed to the socket at once, as fast as events come. Raises Unreachable."""
+        sent = self._connected()._client.publish(topic, body, 0, retain, properties)
+        if sent.rc != MQTT_ERR_SUCCESS:
+            raise Unreachable(f"{self.url.shown}: {error_string(sent.rc)}")
+
+    async def publish(self, topic: str, body: bytes, retain: bool, properties: Properties | None) -> None:
+        """Publishes at QoS 1. Raises Forbidden where the broker says that the login may not, Refused where it does not
+        take the message, LinkDown where the connection breaks before the acknowledgement, Unreachable otherwise."""
+        client = self._connected()._client
+        acknowledged = asyncio.get_running_loop().create_future()
+        client.on_publish = self._on_publish
+        try:
+            sent = client.publish(topic, body, 1, retain, properties)
+        except ValueError as error:
+            raise Refused("invalid", topic=topic, expected="what MQTT can carry", got=str(error)) from None
+        if sent.rc != MQTT_ERR_SUCCESS:
+            raise Unreachable(f"{self.url.shown}: {error_string(sent.rc)}")
+        self._unacknowledged[sent.mid] = acknowledged
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                code = await acknowledged
+        except TimeoutError:
+            raise Unreachable(f"{self.url.shown}: no acknowledgement in {TIMEOUT:g} s") from None
+        finally:
+            self._unacknowledged.pop(sent.mid, None)
+            if not self._unacknowledged:  # for QoS 0 too the client library would build an acknowledgement
+                client.on_publish = None
+        if code >= FAILURE:
+            self._raise_refused(topic, code)
+
+    async def subscribe(self, pattern: str) -> int:
+        """Returns the reason code of the SUBACK, 128 or more where the broker refuses. Raises Unreachable."""
+        client = self._connected()
+        try:
+            codes = await unswallowed(client.subscribe(pattern, qos=1))
+        except FAILED as error:
+            raise Unreachable(f"{self.url.shown}: {str(error) or 'the link was cut'}") from None
+        return max(map(_value, codes))
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Nothing where the link is down."""
+        if self._client is not None:
+            with contextlib.suppress(*FAILED):
+                await self._client.unsubscribe(topic)
+
+    def _connected(self) -> aiomqtt.Client:
+        if self._client is None:
+            if self.link.refused:
+                raise Forbidden(f"{self.url.shown} refuses this login: {self.link.refused}")
+            raise Unreachable(f"{self.url.shown} is not connected ({self.link.last_error or 'link down'})")
+        return self._client
+
+    def _raise_refused(self, topic: str, code: int) -> NoReturn:
+        if code in _NOT_AUTHORIZED:
+            raise Forbidden(f"{self.url.shown}: this login may not publish to {topic}")
+        raise Refused("invalid", topic=topic, expected="a message that the broker takes", got=f"PUBACK {code}")
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
+        acknowledged = self._unacknowledged.get(mid)
+        if acknowledged is not None and not acknowledged.done():
+            acknowledged.set_result(_value(reason))
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                client = await self._connect_newest()
+            except (*FAILED, HeliographError) as error:
+                self._note(error)
+                await self._world.sleep(RECONNECT_WAIT)
+                continue
+            self._client = client
+            code = 0
+            try:
+                await self._on_connect()
+                self.link.set(True)
+                async for _ in client.messages:  # never one: this ends when the connection does
+                    pass
+            except (*FAILED, HeliographError) as error:
+                code = self._note(error)
+            finally:
+                self._client = None
+                self._end_waiting(code)
+                self.link.set(False)
+                with contextlib.suppress(*FAILED):
+                    await client.__aexit__(None, None, None)
+            await self._world.sleep(RECONNECT_WAIT)
+
+    async def _connect_newest(self) -> aiomqtt.Client:
+        """A connected client of the newest version that the broker speaks."""
+        for version in (self._version,) if self._version else (5, 4):
+            client = self.client(version, self._on_message)
+            try:
+                await client.__aenter__()
+                client._client.on_publish = None
+            except aiomqtt.MqttError as error:
+                if version == 4 or not _is_version_refused(error):
+                    raise
+            else:
+                self._version = version
+                return client
+        raise Unreachable(f"{self.url.shown} speaks neither MQTT 5 nor 3.1.1")
+
+    def _note(self, error: Exception) -> int:
+        """Keeps what ended the connection. Returns its reason code, 0 where it has none."""
+        self.link.last_error = str(error) or type(error).__name__
+        cause = error if isinstance(error, aiomqtt.MqttCodeError) else error.__cause__  # the iterator's error has none
+        code = _value(getattr(cause, "rc", 0))
+        if code in _NOT_AUTHORIZED:
+            self.link.refused = self.link.last_error
+            return code
+        return 0
+
+    def _end_waiting(self, code: int) -> None:
+        """Acknowledgements cannot come any more; those that have arrived stay what they are."""
+        for acknowledged in self._unacknowledged.values():
+            if not acknowledged.done():
+                if code:
+                    acknowledged.set_result(code)
+                else:
+                    acknowledged.set_exception(LinkDown(f"{self.url.shown}: the link went down"))
+
+
+def _handing_to(receive: Callable[[Any], None]) -> Any:
+    class Handing(asyncio.Queue):  # type: ignore[type-arg]
+        def put_nowait(self, item: Any) -> None:
+            receive(item)
+
+    return Handing
+
+
+def _value(code: Any) -> int:
+    """The number of a reason code, however the client library gives it."""
+    value = getattr(code, "value", code)
+    return value if isinstance(value, int) else 0
+
+
+def _is_version_refused(error: aiomqtt.MqttError) -> bool:
+    text = str(error).lower()
+    return _value(getattr(error, "rc", 0)) in (1, 132) or "protocol" in text or "disconnect" in text

@@ -1,0 +1,277 @@
+"""One connection to a NATS server: it reconnects for ever, turns the client's errors into ours, and asks JetStream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.contract import registry
+from heliograph.bus.nats.client import HeliographClient
+from heliograph.bus.nats.subjects import Subjects
+from heliograph.bus.transport import Link
+from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
+from heliograph.core.tasks import cancel_and_wait, unswallowed
+from heliograph.core.world import World
+
+logging.getLogger("nats").addHandler(logging.NullHandler())  # this module reports lost connections itself
+
+T = TypeVar("T")
+RECONNECT_WAIT = 0.1
+"""Seconds between two attempts to reach the broker: replay starts at once when the link returns."""
+REQUEST_TIMEOUT = 5.0
+DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
+"""What the client raises where the broker is away or does not answer."""
+_VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
+_LOGIN_REFUSED = re.compile(r"authorization violation|authentication (expired|revoked)", re.IGNORECASE)
+_STREAM_DIFFERS = 10058
+
+
+class NatsConnection:
+    """A connection that the rooms of this transport share.
+
+    Args:
+        link: is set up and down as the connection is.
+        inbox: prefix of the subjects that answers come on.
+        on_slow: called where the client dropped a message because its reader is slow.
+    """
+
+    def __init__(
+        self,
+        url: ConnectionUrl,
+        subjects: Subjects,
+        world: World,
+        link: Link,
+        name: str,
+        inbox: str = "",
+        on_slow: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.url = url
+        self.subjects = subjects
+        self.world = world
+        self.link = link
+        self.inbox = inbox or "_INBOX"
+        self.unheard = 0
+        """Messages that the broker refused for want of a permission, whose publisher awaited no answer."""
+        self._name = name
+        self._on_slow = on_slow
+        self._client = HeliographClient(url, self._lost)
+        self._connecting: asyncio.Task[None] | None = None
+        self._waiting: dict[asyncio.Timeout, str] = {}
+        """Calls under way, and the subject that each awaits an answer from."""
+        self._refused: dict[asyncio.Timeout, str] = {}
+        """Calls that the broker refused, and why; whatever happens to the connection afterwards."""
+        self._watching: dict[tuple[str, str], list[Callable[[], None]]] = {}
+        self._no_answers = ""
+
+    async def open(self) -> None:
+        """Starts connecting and returns at once. Raises Refused where the URL's scheme cannot be used."""
+        self._client.check()
+        self._connecting = asyncio.create_task(self._connect())
+
+    async def close(self) -> None:
+        if self._connecting is not None:
+            await cancel_and_wait(self._connecting)
+        with contextlib.suppress(*DOWN):
+            if self._client.is_connected:
+                await self._client.flush(timeout=1)
+        running = self._client.tasks()
+        with contextlib.suppress(*DOWN):
+            await self._client.close()
+        await cancel_and_wait(*running)
+        self.link.set(False)
+
+    @property
+    def client(self) -> Client:
+        """The connected client. Raises Forbidden where the broker refuses the login, Unreachable where the link is
+        down."""
+        if not self._client.is_connected:
+            if self.link.refused:
+                raise Forbidden(f"{self.url.shown} refuses this login: {self.link.refused}")
+            raise Unreachable(f"{self.url.shown} is not connected ({self.link.last_error or 'link down'})")
+        return self._client
+
+    async def guard(self, call: Awaitable[T], subject: str = "") -> T:
+        """Awaits a call of the client; its errors become ours.
+
+        A refusal is reported as one even where the connection goes down right after it.
+
+        Args:
+            subject: where the call publishes what it awaits an answer to; empty: it awaits none.
+        """
+        waiting = asyncio.timeout(None)
+        self._waiting[waiting] = subject
+        try:
+            async with waiting:
+                return await unswallowed(call)
+        except (*DOWN, RuntimeError) as error:
+            if (why := self._refused.pop(waiting, "")):
+                raise Forbidden(f"{self.url.shown}: {why}") from None
+            raise self._ours(error, waiting.expired()) from None
+        finally:
+            self._waiting.pop(waiting, None)
+            self._refused.pop(waiting, None)
+
+    def _ours(self, error: Exception, expired: bool) -> Exception:
+        if isinstance(error, nats.errors.NoRespondersError):
+            return NobodyAnswers(f"{self.url.shown}: nobody answers; is the coordinator running?")
+        if isinstance(error, nats.errors.MaxPayloadError):
+            return Refused("too-large", expected=f"at most {self._client.max_payload} bytes, the broker's max_payload")
+        if isinstance(error, RuntimeError):  # uvloop's word for a socket that has closed under the client's hands
+            return LinkDown(f"{self.url.shown}: the link went down") if "closed" in str(error) else error
+        if expired or not self._client.is_connected:
+            return LinkDown(f"{self.url.shown}: the link went down")
+        what = "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
+        return Unreachable(f"{self.url.shown}: {what}")
+
+    async def request(
+        self,
+        subject: str,
+        body: bytes = b"",
+        timeout: float = REQUEST_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
+    ) -> Msg:
+        """One answer to a request, also from the server itself (``$JS.API.…``, ``$SYS.…``). Raises as ``guard`` does;
+        Forbidden also where the broker does not let this login receive answers."""
+        client = self.client
+        if self._no_answers:
+            raise Forbidden(f"{self.url.shown}: {self._no_answers}")
+        sent = dict(headers) if headers else None
+        return await self.guard(client.request(subject, body, timeout=timeout, headers=sent), subject)
+
+    async def ask(self, subject: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A request to JetStream's API, as JSON."""
+        body = b"" if document is None else json.dumps(document).encode()
+        answer = json.loads((await self.request(subject, body)).data)
+        assert isinstance(answer, dict)
+        return answer
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Ends a subscription; nothing where the link is down, which has ended it."""
+        with contextlib.suppress(*DOWN):
+            await subscription.unsubscribe()
+
+    async def settle(self) -> None:
+        """Returns when the broker has dealt with all that was sent before."""
+        for _ in range(2):  # nats-py's first PING overtakes what it has still buffered
+            await unswallowed(self._client.flush(timeout=2))
+
+    async def ensure_stream(self, config: Mapping[str, Any]) -> None:
+        """Creates the stream, or updates it where it differs."""
+        answer = await self.ask(f"$JS.API.STREAM.CREATE.{config['name']}", config)
+        if answer.get("error", {}).get("err_code") == _STREAM_DIFFERS:
+            answer = await self.ask(f"$JS.API.STREAM.UPDATE.{config['name']}", config)
+        if "error" in answer:
+            raise HeliographError(f"stream {config['name']}: {answer['error'].get('description')}")
+
+    @contextmanager
+    def watching(self, verb: str, subject: str, refused: Callable[[], None]) -> Iterator[None]:
+        """Calls ``refused`` each time the broker refuses ``verb``, ``publish`` or ``subscription``, on a subject."""
+        key = (verb, subject.lower())  # the client library lowers the case of all errors
+        self._watching.setdefault(key, []).append(refused)
+        try:
+            yield
+        finally:
+            self._watching[key].remove(refused)
+            if not self._watching[key]:
+                del self._watching[key]
+
+    async def _connect(self) -> None:
+        login = self.url.credentials
+        while True:
+            try:
+                await self._client.connect(
+                    f"{self.url.scheme}://{self.url.address}{self.url.path}",
+                    name=self._name,
+                    user=login.user or None,
+                    password=login.password if login.user else None,
+                    token=login.token or None,
+                    inbox_prefix=self.inbox,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
+                    connect_timeout=2,
+                    ping_interval=1,
+                    max_outstanding_pings=2,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_down,
+                    reconnected_cb=self._on_up,
+                    closed_cb=self._on_down,
+                )
+            except DOWN as error:
+                await self._on_error(error)
+                await self.world.sleep(RECONNECT_WAIT)
+                self._client = HeliographClient(self.url, self._lost)
+            else:
+                self.link.set(True)
+                return
+
+    async def _on_error(self, error: Exception) -> None:
+        self.link.last_error = str(error) or type(error).__name__
+        if _LOGIN_REFUSED.search(self.link.last_error):
+            self.link.refused = self.link.last_error
+        if match := _VIOLATION.search(self.link.last_error):
+            self._on_violation(match.group(1).lower(), match.group(2))
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self._on_slow()
+
+    def _on_violation(self, verb: str, subject: str) -> None:
+        """The broker refused a publish or a subscription: no answer to it will come."""
+        key = subject.lower()
+        for refused in list(self._watching.get((verb, key), ())):
+            refused()
+        if verb == "publish":
+            reason = f"this login may not publish to {subject}"
+            refused_calls = {each: awaited for each, awaited in self._waiting.items() if awaited.lower() == key}
+            if not refused_calls and self._nobody_awaits(subject):
+                self.unheard += 1
+        elif key.startswith(self.inbox.lower() + ".") and key.endswith(".*"):  # the one that all answers come on
+            reason = self._no_answers = f"this login may not receive answers on {subject}"
+            refused_calls = {each: awaited for each, awaited in self._waiting.items() if awaited}
+        else:
+            return
+        self._refused |= dict.fromkeys(refused_calls, reason)
+        self._end(refused_calls)
+
+    def _nobody_awaits(self, subject: str) -> bool:
+        """Whether what is published there is stored nowhere, so that its publisher awaits no answer."""
+        if not self.subjects.is_ours(subject):
+            return False
+        declared, _ = registry.lookup(self.subjects.address(subject))
+        return declared is None or declared.stream is None
+
+    def _lost(self) -> None:
+        ended, self._waiting = self._waiting, {}
+        self._end(ended)  # the answers are lost with the connection: to wait on would delay a replay
+        self.link.set(False)
+
+    async def _on_down(self) -> None:
+        self._lost()
+
+    async def _on_up(self) -> None:
+        self._no_answers = ""  # the client subscribes anew
+        self.link.set(True)
+
+    def _end(self, calls: Iterable[asyncio.Timeout]) -> None:
+        now = asyncio.get_running_loop().time()
+        for each in calls:
+            each.reschedule(now)
+
+
+def stored_at(answer: bytes, what: str) -> int:
+    """The sequence under which a stream stored a message. Raises Unreachable where it did not."""
+    reply = json.loads(answer)
+    if "error" in reply:
+        raise Unreachable(f"{what} was not stored: {reply['error'].get('description')}")
+    return int(reply["seq"])

@@ -1,0 +1,49 @@
+"""How topics below a root are spelled on NATS: subjects, and the names of streams and buckets."""
+
+from __future__ import annotations
+
+from heliograph.bus.contract import registry, topics
+from heliograph.core.errors import Refused
+
+
+class Subjects:
+    """The spelling under one root, which several tenants of a broker have each their own of."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root.split("/")
+        self._dotted_root = ".".join(self._root) + "."
+        self._prefix = "" if root == topics.DEFAULT_ROOT else "-".join(self._root) + "-"
+
+    def subject(self, pattern: str) -> str:
+        """The NATS spelling of a topic or pattern below the root."""
+        words = [{"+": "*", "#": ">"}.get(word, word) for word in pattern.split("/")]
+        return ".".join([*self._root, *words])
+
+    def address(self, subject: str) -> str:
+        """The topic below the root of a NATS subject."""
+        return subject.removeprefix(self._dotted_root).replace(".", "/")
+
+    def is_ours(self, subject: str) -> bool:
+        """Whether a subject lies below the root."""
+        return subject.startswith(self._dotted_root)
+
+    def is_inbox(self, subject: str) -> bool:
+        """Whether only the sender of a request listens there."""
+        return subject.startswith(("_INBOX.", f"{self._dotted_root}reply."))
+
+    def reply_subject(self, address: str) -> str:
+        return address if self.is_inbox(address) else self.subject(address)
+
+    def reply_address(self, subject: str) -> str:
+        return subject if self.is_inbox(subject) else self.address(subject)
+
+    def stream_name(self, name: str) -> str:
+        """The name of a stream or bucket on the broker."""
+        return self._prefix + name
+
+    def stream_of(self, pattern: str) -> str:
+        """The JetStream stream that keeps a pattern's messages. Raises Refused where none does."""
+        for topic in registry.declared().find_by_filter(pattern):
+            if topic.stream is not None:
+                return self.stream_name(topic.stream.name)
+        raise Refused("no-stream", topic=pattern, expected="a topic whose events are kept in a stream")

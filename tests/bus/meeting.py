@@ -1,0 +1,122 @@
+"""Where the clients of one test meet: a broker of some kind, or a hub in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.transport import Bus, Message
+from heliograph.core.errors import Unreachable
+
+PATIENCE = 60.0
+"""Seconds after which a test that hangs is ended: far more than a loaded machine needs."""
+EVENT = "event/telemetry/edge-1/camera"
+
+
+class Running(Protocol):
+    pid: int
+
+
+class Server(Protocol):
+    @property
+    def process(self) -> Running | None: ...
+
+    async def start(self) -> None: ...
+    async def kill(self) -> None: ...
+
+
+@dataclass
+class Meeting:
+    """Where the clients of one test meet. ``server`` is None in memory: there, the links are cut instead."""
+
+    url: str
+    server: Server | None
+
+    @property
+    def scheme(self) -> str:
+        return self.url.partition(":")[0]
+
+    @asynccontextmanager
+    async def clients(self, count: int = 1) -> AsyncIterator[list[Bus]]:
+        async with AsyncExitStack() as stack:
+            buses = [await stack.enter_async_context(connect(self.url, name=f"client-{n}")) for n in range(count)]
+            for bus in buses:
+                await bus.link.wait_up(PATIENCE)
+            await buses[0].prepare()
+            yield buses
+
+    async def cut(self, *buses: Bus) -> None:
+        """Ends the broker as a power failure would; returns when every client knows."""
+        if self.server is None:
+            for bus in buses:
+                bus.link.set(False)
+        else:
+            await self.server.kill()
+        for bus in buses:
+            await asyncio.wait_for(bus.link.wait_down(), PATIENCE)
+
+    async def mend(self, *buses: Bus) -> None:
+        if self.server is None:
+            for bus in buses:
+                bus.link.set(True)
+        else:
+            await self.server.start()
+        for bus in buses:
+            await bus.link.wait_up(PATIENCE)
+
+
+NATS, MQTT, MOSQUITTO, MEMORY = "nats", "mqtt-on-nats", "mosquitto", "memory"
+with_mosquitto = pytest.param(MOSQUITTO, marks=pytest.mark.mosquitto)
+everywhere = pytest.mark.parametrize("kind", [NATS, MQTT, with_mosquitto, MEMORY])
+where_values_are_retained = pytest.mark.parametrize("kind", [MQTT, with_mosquitto, MEMORY])
+where_events_are_stored = pytest.mark.parametrize("kind", [NATS, MEMORY])
+on_nats = pytest.mark.parametrize("kind", [NATS])
+
+
+async def following(messages: AsyncIterator[Message]) -> Message:
+    """The next message; fails the test where none comes."""
+    async with asyncio.timeout(PATIENCE):
+        return await anext(messages)
+
+
+def answer_address(message: Message) -> str:
+    """Where the answer goes: MQTT 3.1.1 has no place for it outside the document."""
+    return message.reply_to or json.loads(message.body)["reply_to"].removeprefix(f"{DEFAULT_ROOT}/")
+
+
+@asynccontextmanager
+async def answering(bus: Bus, pattern: str = "request/+/+") -> AsyncIterator[None]:
+    """Answers each request with its topic and its number."""
+
+    async def answer(requests: AsyncIterator[Message]) -> None:
+        async for request in requests:
+            body = json.dumps({"topic": request.topic, "n": json.loads(request.body)["n"]}).encode()
+            # the answer may have arrived, and the broker be gone before it acknowledged that
+            with contextlib.suppress(Unreachable):
+                await bus.publish(answer_address(request), body, correlation=request.correlation)
+
+    async with bus.subscribe(pattern) as requests:
+        running = asyncio.create_task(answer(requests))
+        yield
+        running.cancel()
+
+
+async def frozen(process: Running | None) -> None:
+    """Stops a process as if the cable had been pulled; returns when none of its threads runs any more."""
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{process.pid}/task")
+    while any((each / "stat").read_text().rpartition(")")[2].split()[0] != "T" for each in threads.iterdir()):
+        await asyncio.sleep(0)

@@ -1,0 +1,123 @@
+"""What an MQTT broker refuses is reported as refused, whatever happens to the connection afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.transport import Bus
+from heliograph.core.errors import Forbidden, LinkDown, Refused
+from heliograph.local.mosquitto import Mosquitto
+from tests.bus.mqtt.scripted import DISCONNECT, NOT_AUTHORIZED, ScriptedBroker
+
+PATIENCE = 20.0
+EVENT = "event/telemetry/edge-1/camera"
+
+
+@asynccontextmanager
+async def client(broker: ScriptedBroker) -> AsyncIterator[Bus]:
+    async with broker.listening(), connect(broker.url) as bus, asyncio.timeout(PATIENCE):
+        await bus.link.wait_up()
+        yield bus
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize(("puback", "after"), [(NOT_AUTHORIZED, b""), (NOT_AUTHORIZED, DISCONNECT), (None, DISCONNECT)])
+async def test_a_refused_publish_is_forbidden_though_the_connection_goes_down(
+    puback: int | None, after: bytes, cut: bool
+) -> None:
+    broker = ScriptedBroker()
+    broker.puback, broker.after, broker.cut = puback, after, cut or puback is None
+    async with client(broker) as bus:
+        with pytest.raises(Forbidden) as error:
+            await bus.publish(EVENT, b"{}")
+    assert "secret" not in str(error.value)
+
+
+async def test_a_disconnect_that_says_why_refuses_all_that_was_not_acknowledged() -> None:
+    broker = ScriptedBroker()
+    broker.puback, broker.after, broker.cut = None, DISCONNECT, True
+    async with client(broker) as bus:
+        found = await asyncio.gather(*(bus.publish(EVENT, b"{}") for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in found] == [Forbidden] * 3
+
+
+async def test_an_acknowledged_publish_is_published_though_the_connection_goes_down() -> None:
+    broker = ScriptedBroker()
+    broker.cut = True
+    async with client(broker) as bus:
+        assert await bus.publish(EVENT, b"{}") == 0
+
+
+async def test_without_a_refusal_it_is_the_link() -> None:
+    broker = ScriptedBroker()
+    broker.puback, broker.cut = None, True
+    async with client(broker) as bus:
+        with pytest.raises(LinkDown):
+            await bus.publish(EVENT, b"{}")
+
+
+async def test_a_message_that_the_broker_does_not_take_is_refused() -> None:
+    broker = ScriptedBroker()
+    broker.puback = 0x99  # payload format invalid
+    async with client(broker) as bus:
+        with pytest.raises(Refused, match="PUBACK 153"):
+            await bus.publish(EVENT, b"{}")
+
+
+async def test_a_refused_login_is_forbidden_and_not_a_link_that_is_down() -> None:
+    broker = ScriptedBroker()
+    broker.connack = NOT_AUTHORIZED
+    async with broker.listening(), connect(broker.url) as bus, asyncio.timeout(PATIENCE):
+        while not bus.link.refused:
+            await asyncio.sleep(0)
+        with pytest.raises(Forbidden, match="refuses this login"):
+            await bus.link.wait_up(0.01)
+        with pytest.raises(Forbidden, match="refuses this login"):
+            await bus.publish(EVENT, b"{}")
+        broker.connack = 0
+        await bus.link.wait_up()
+        await bus.publish(EVENT, b"{}")
+
+
+async def test_a_subscription_that_is_refused_after_a_reconnect_ends_alone() -> None:
+    broker = ScriptedBroker()
+    async with client(broker) as bus, bus.subscribe("log/#") as messages:
+        broker.suback, broker.cut, broker.puback = NOT_AUTHORIZED, True, None
+        with pytest.raises(LinkDown):
+            await bus.publish(EVENT, b"{}")
+        with pytest.raises(Refused, match="permission to subscribe"):
+            await anext(messages)
+        broker.cut, broker.puback = False, 0
+        await bus.link.wait_up()
+        await bus.publish(EVENT, b"{}")  # the others go on
+
+
+async def test_who_may_not_receive_replies_is_refused_each_time_and_stays_connected() -> None:
+    broker = ScriptedBroker()
+    broker.suback = NOT_AUTHORIZED
+    async with client(broker) as bus:
+        for _ in range(2):
+            with pytest.raises(Refused, match="permission to subscribe"):
+                await bus.request("request/jobs/list", b"{}", PATIENCE)
+        assert len(broker.heard) == 2
+        await bus.publish(EVENT, b"{}")
+
+
+@pytest.mark.mosquitto
+async def test_a_real_broker_says_what_its_access_list_forbids(
+    tmp_path: Path, mosquitto: Callable[..., Awaitable[Mosquitto]]
+) -> None:
+    access = tmp_path / "access"
+    access.write_text("topic write heliograph/log/#\n")
+    server = await mosquitto("user root", f"acl_file {access}")
+    async with connect(server.url()) as bus, asyncio.timeout(PATIENCE):
+        await bus.link.wait_up()
+        await bus.publish("log/a/b", b"{}")
+        with pytest.raises(Forbidden, match="may not publish to heliograph/event/telemetry/edge-1/camera"):
+            await bus.publish(EVENT, b"{}")

@@ -1,0 +1,259 @@
+"""A refusal by the broker is reported as one, whatever happens to the connection afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.contract.event import Event, encode
+from heliograph.bus.nats.blobs import CHUNK
+from heliograph.bus.nats.bulk import BulkLink
+from heliograph.bus.nats.bus import NatsBus
+from heliograph.bus.traces.reading import TraceReader
+from heliograph.bus.traces.recorded import Recorded
+from heliograph.bus.traces.replaying import Replayer
+from heliograph.bus.traces.schedule import Span
+from heliograph.bus.traces.writing import TraceWriter
+from heliograph.bus.transport import Outgoing
+from heliograph.core.errors import Forbidden, LinkDown, Refused, Unreachable
+from heliograph.core.world import World
+from tests.bus.nats.scripted import Answer, ScriptedServer, violation
+
+PATIENCE = 20.0
+EVENT = "event/telemetry/edge-1/camera"
+SUBJECT = "heliograph.event.telemetry.edge-1.camera"
+STALE = b"-ERR 'Stale Connection'\r\n"
+
+Call = Callable[[NatsBus], Coroutine[Any, Any, Any]]
+CALLS: dict[str, tuple[Call, str]] = {
+    "a stored event": (lambda bus: bus.publish(EVENT, b"{}"), SUBJECT),
+    "a batch": (lambda bus: bus.publish_all([Outgoing(EVENT, b"1"), Outgoing(EVENT, b"2")]), SUBJECT),
+    "a request": (lambda bus: bus.request("request/jobs/list", b"{}", PATIENCE), "heliograph.request.jobs.list"),
+    "a request to JetStream": (lambda bus: bus.last_sequence("TASKS"), "$JS.API.STREAM.INFO.TASKS"),
+    "a bucket": (lambda bus: bus.kv("state"), "$JS.API.STREAM.CREATE.KV_state"),
+    "a store": (lambda bus: bus.blobs("models"), "$JS.API.STREAM.CREATE.OBJ_models"),
+}
+calls = pytest.mark.parametrize("name", CALLS)
+endings = pytest.mark.parametrize(("after", "cut"), [(STALE, "end"), (b"", "end"), (STALE, "reset"), (STALE, "")])
+
+
+@asynccontextmanager
+async def client(server: ScriptedServer) -> AsyncIterator[NatsBus]:
+    async with server.listening(), connect(server.url) as bus:
+        assert isinstance(bus, NatsBus)
+        await bus.link.wait_up(PATIENCE)
+        yield bus
+
+
+def publishes(subject: str) -> tuple[str, str]:
+    """The beginnings of a line that publishes there, without headers and with them."""
+    return f"PUB {subject} ", f"HPUB {subject} "
+
+
+@calls
+@endings
+async def test_a_refused_publish_is_forbidden_though_the_connection_goes_down(
+    name: str, after: bytes, cut: str
+) -> None:
+    call, subject = CALLS[name]
+    script = [Answer(line, violation("Publish", subject) + after, cut) for line in publishes(subject)]
+    async with client(ScriptedServer(*script)) as bus:
+        with pytest.raises(Forbidden, match="may not publish") as error:
+            async with asyncio.timeout(PATIENCE):
+                await call(bus)
+    assert "secret" not in str(error.value)
+
+
+@calls
+@pytest.mark.parametrize("cut", ["end", "reset"])
+async def test_without_a_refusal_it_is_the_link(name: str, cut: str) -> None:
+    call, subject = CALLS[name]
+    script = [Answer(line, b"", cut) for line in publishes(subject)]
+    async with client(ScriptedServer(*script)) as bus:
+        with pytest.raises(LinkDown):
+            async with asyncio.timeout(PATIENCE):
+                await call(bus)
+
+
+async def test_each_of_several_publishes_to_a_subject_is_forbidden() -> None:
+    silent = [Answer(f"PUB {SUBJECT} ") for _ in range(4)]
+    refusing = Answer(f"PUB {SUBJECT} ", 5 * violation("Publish", SUBJECT) + STALE, "end")
+    async with client(ScriptedServer(*silent, refusing)) as bus:
+        async with asyncio.timeout(PATIENCE):
+            found = await asyncio.gather(*(bus.publish(EVENT, b"{}") for _ in range(5)), return_exceptions=True)
+    assert [type(each) for each in found] == [Forbidden] * 5
+
+
+async def test_a_refusal_of_another_subject_is_not_this_ones() -> None:
+    script = Answer(f"PUB {SUBJECT} ", violation("Publish", "heliograph.log.a.b") + STALE, "end")
+    async with client(ScriptedServer(script)) as bus:
+        with pytest.raises(LinkDown):
+            async with asyncio.timeout(PATIENCE):
+                await bus.publish(EVENT, b"{}")
+        assert bus.connection.unheard == 1
+
+
+async def test_a_login_that_may_not_receive_answers_is_told_so_at_once_and_again_until_it_reconnects() -> None:
+    def inbox(seen: list[str]) -> str:
+        return next(line.split()[1] for line in seen if line.startswith("SUB _INBOX."))
+
+    server = ScriptedServer()
+    server.script.append(Answer("SUB _INBOX."))
+    async with client(server) as bus:
+        asking = asyncio.create_task(bus.last_sequence("TASKS"))
+        while not any(line.startswith("PUB $JS.API") for line in server.seen):
+            await asyncio.sleep(0)
+        server.script.append(Answer("PING", violation("Subscription", inbox(server.seen))))
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(Forbidden, match="may not receive answers"):
+                await asking
+            with pytest.raises(Forbidden, match="may not receive answers"):
+                await bus.last_sequence("TASKS")
+
+
+@pytest.mark.parametrize("cut", ["", "end"])
+async def test_a_refused_subscription_is_refused_though_the_connection_goes_down(cut: str) -> None:
+    script = Answer("SUB heliograph.log.>", violation("Subscription", "heliograph.log.>"), cut)
+    async with client(ScriptedServer(script)) as bus:
+        with pytest.raises(Refused) as refused:
+            async with asyncio.timeout(PATIENCE), bus.subscribe("log/#") as messages:
+                await anext(messages)
+    assert (refused.value.code, refused.value.topic) == ("forbidden", "log/#")
+
+
+async def test_a_subscription_that_is_refused_after_a_reconnect_ends_with_the_refusal() -> None:
+    script = [Answer("SUB heliograph.log.>"), Answer("UNSUB 99", b"", "end"),
+              Answer("SUB heliograph.log.>", violation("Subscription", "heliograph.log.>"))]  # fmt: skip
+    server = ScriptedServer(*script)
+    async with client(server) as bus, asyncio.timeout(PATIENCE):
+        async with bus.subscribe("log/#") as messages:
+            server.script.insert(0, Answer("PUB heliograph.log.a.b", b"", "end"))
+            await bus.publish("log/a/b", b"")
+            with pytest.raises(Refused, match="permission to subscribe"):
+                await anext(messages)
+
+
+async def test_a_refused_login_is_forbidden_and_not_a_link_that_is_down() -> None:
+    server = ScriptedServer(login=b"-ERR 'Authorization Violation'\r\n")
+    async with server.listening(), connect(server.url) as bus, asyncio.timeout(PATIENCE):
+        while not bus.link.refused:
+            await asyncio.sleep(0)
+        with pytest.raises(Forbidden, match="refuses this login"):
+            await bus.link.wait_up(0.01)
+        with pytest.raises(Forbidden, match=r"refuses this login: .*Authorization Violation"):
+            await bus.publish(EVENT, b"{}")
+        server.login = b""
+        await bus.link.wait_up()
+        assert not bus.link.refused
+
+
+async def test_what_the_broker_says_when_it_closes_does_not_end_the_client_for_good() -> None:
+    script = [Answer("PUB heliograph.log.a.b", b"-ERR 'User Authentication Expired'\r\n", "end"),
+              Answer("PUB heliograph.log.a.b", b"MSG heliograph.log.a.b 1 2\r\n{}\r\n")]  # fmt: skip
+    server = ScriptedServer(*script)
+    async with client(server) as bus, asyncio.timeout(PATIENCE), bus.subscribe("log/#") as messages:
+        server.login = b"-ERR 'Authorization Violation'\r\n"
+        await bus.publish("log/a/b", b"")
+        await bus.link.wait_down()
+        with pytest.raises(Forbidden, match="refuses this login"):
+            await bus.publish("log/a/b", b"")
+        server.login = b""
+        await bus.link.wait_up()
+        await bus.publish("log/a/b", b"")
+        assert (await anext(messages)).body == b"{}"  # the subscription has come back too
+
+
+CREATED = b'{"name": "one"}'
+
+
+async def test_a_consumer_that_may_not_pull_is_forbidden() -> None:
+    class Creating(ScriptedServer):
+        """Answers the request that makes the consumer, and refuses the one that pulls."""
+
+        async def answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
+            words = line.split()
+            if line.startswith("PUB $JS.API.CONSUMER.CREATE."):
+                inbox = next(each.split() for each in self.seen if each.startswith("SUB _INBOX."))
+                writer.write(f"MSG {words[2]} {inbox[2]} {len(CREATED)}\r\n".encode() + CREATED + b"\r\n")
+            if line.startswith("PUB $JS.API.CONSUMER.MSG.NEXT."):
+                writer.write(violation("Publish", words[1]) + STALE)
+            return await super().answer(line, writer)
+
+    async with client(Creating()) as bus, asyncio.timeout(PATIENCE):
+        with pytest.raises(Forbidden, match="may not read"):
+            async with bus.consume(EVENT, durable="one") as messages:
+                await anext(messages)
+
+
+@pytest.mark.parametrize("cut", ["", "end", "reset"])
+async def test_a_refused_upload_is_forbidden_though_the_connection_is_cut(cut: str) -> None:
+    subject = "$O.models.C." + hashlib.sha256(b"").hexdigest()
+    script = Answer(f"HPUB {subject}", violation("Publish", subject), cut)
+    async with ScriptedServer(script).listening() as server:
+
+        def upload() -> None:
+            link = BulkLink(ConnectionUrl.parse(server.url), "_INBOX.one")
+            try:
+                for _ in range(64):  # more than the sockets hold
+                    link.publish(subject, bytes(CHUNK), "Heliograph-Chunk: 0")
+                link.next()
+            finally:
+                link.close()
+
+        with pytest.raises(Forbidden, match="Permissions Violation"):
+            await asyncio.to_thread(upload)
+
+
+async def test_an_upload_that_is_cut_without_a_refusal_is_unreachable() -> None:
+    async with ScriptedServer(Answer("PUB a ", STALE, "reset")).listening() as server:
+
+        def upload() -> None:
+            link = BulkLink(ConnectionUrl.parse(server.url), "_INBOX.one")
+            try:
+                link.publish("a", b"")
+                link.next()
+            finally:
+                link.close()
+
+        with pytest.raises(Unreachable) as error:
+            await asyncio.to_thread(upload)
+    assert not isinstance(error.value, Forbidden)
+
+
+async def test_a_refused_login_of_a_transfer_is_forbidden() -> None:
+    async with ScriptedServer(login=b"-ERR 'Authorization Violation'\r\n").listening() as server:
+        with pytest.raises(Forbidden, match="Authorization Violation"):
+            await asyncio.to_thread(BulkLink, ConnectionUrl.parse(server.url), "_INBOX.one")
+
+
+async def test_a_replay_says_that_the_broker_refuses_though_the_link_goes_down_each_time(tmp_path: Path) -> None:
+    class Refusing(ScriptedServer):
+        """Refuses every event, and cuts after each third."""
+
+        refused = 0
+
+        async def answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
+            if not line.startswith(publishes(SUBJECT)):
+                return await super().answer(line, writer)
+            self.refused += 1
+            writer.write(violation("Publish", SUBJECT) + STALE)
+            await writer.drain()
+            return self.refused % 3 != 0
+
+    with TraceWriter(tmp_path / "a.mcap") as writer:
+        for number in range(10):
+            event = Event(f"id-{number}", "edge-1/camera/life", "heliograph.telemetry.v1", {"n": number})
+            writer.write(Recorded(EVENT, encode(event, "json"), number, 1))
+    async with client(Refusing()) as bus, asyncio.timeout(PATIENCE):
+        with TraceReader(tmp_path / "a.mcap") as reader:
+            told = await Replayer(bus, World(), speed=0).run(reader, Span(0, reader.info.end))
+    assert (told.asked, told.published) == (10, 0)
+    assert told.refused == {"event/telemetry/{edge}/{device}: this login may not publish there": 10}

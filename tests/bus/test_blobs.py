@@ -1,0 +1,84 @@
+"""Blobs: content-addressed files."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from heliograph.bus.contract.resources import WeightsRef
+from heliograph.bus.nats.blobs import CHUNK
+from heliograph.bus.transport import BlobStore
+from heliograph.core.errors import HeliographError, Refused, Unreachable
+from tests.bus.meeting import (
+    NATS,
+    Meeting,
+    on_nats,
+    where_events_are_stored,
+)
+
+
+def blob(path: Path, size: int) -> WeightsRef:
+    """A file whose every chunk differs, and the reference to it."""
+    content = b"".join(number.to_bytes(8, "little") for number in range(-(-size // 8)))[:size]
+    path.write_bytes(content)
+    return WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=size)
+
+
+@where_events_are_stored
+@pytest.mark.parametrize("size", [0, 1, CHUNK, 2 * CHUNK + 5], ids=["empty", "byte", "chunk", "chunks"])
+async def test_a_blob_comes_back_as_it_was(meeting: Meeting, tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source"
+    ref = blob(source, size)
+    async with meeting.clients(2) as (one, other):
+        mine, theirs = await one.blobs("models"), await other.blobs("models")
+        assert not await theirs.has(ref.digest)
+        with pytest.raises(Unreachable):
+            await theirs.fetch(ref, tmp_path / "none")
+        stored = await mine.put(source, ref)
+        assert stored == ref.model_copy(update={"bucket": "models"})
+        assert await theirs.has(ref.digest)
+        assert await theirs.digests() == [ref.digest]
+        target = tmp_path / "deep" / "er" / "target"
+        assert await theirs.fetch(stored, target) == target
+        assert target.read_bytes() == source.read_bytes()
+        assert [each.name for each in target.parent.iterdir()] == ["target"]
+        assert not await (await other.blobs("others")).has(ref.digest)
+        await mine.delete(ref.digest)
+        assert not await theirs.has(ref.digest)
+        assert await theirs.digests() == []
+
+
+@where_events_are_stored
+async def test_a_damaged_blob_is_not_taken(meeting: Meeting, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    wrong = WeightsRef(digest="0" * 64, size=blob(source, CHUNK + 3).size)
+    async with meeting.clients() as (bus,):
+        store = await bus.blobs("models")
+        await store.put(source, wrong)
+        for _ in range(2):
+            with pytest.raises(Unreachable, match="damaged"):
+                await store.fetch(wrong, target)
+            assert list(tmp_path.glob("target*")) == []
+
+
+@pytest.mark.parametrize("kind", [NATS])
+async def test_a_file_that_is_not_what_its_reference_says_is_refused(meeting: Meeting, tmp_path: Path) -> None:
+    ref = blob(tmp_path / "source", 100)
+    async with meeting.clients() as (bus,):
+        store = await bus.blobs("models")
+        with pytest.raises(Refused) as refused:
+            await store.put(tmp_path / "source", ref.model_copy(update={"size": 99}))
+        assert "99 bytes" in refused.value.expected
+        assert not await store.has(ref.digest)
+
+
+@on_nats
+async def test_a_bucket_is_made_once_and_reached_by_all(meeting: Meeting, tmp_path: Path) -> None:
+    async with meeting.clients(2) as buses:
+        stores: list[BlobStore] = await asyncio.gather(*(bus.blobs("models") for bus in (*buses, *buses)))
+        assert {store.bucket for store in stores} == {"models"}
+        with pytest.raises(HeliographError):
+            await buses[0].blobs("not a name")

@@ -1,0 +1,132 @@
+"""URLs of brokers: what is read from them, what is refused, and that no secret is ever shown."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.bus.connection_url import NATS, PORTS, TLS, ConnectionUrl, Credentials
+from heliograph.core.errors import Refused
+
+
+def parse(url: str, **environment: str) -> ConnectionUrl:
+    return ConnectionUrl.parse(url, environment=environment)
+
+
+@pytest.mark.parametrize("scheme", PORTS)
+def test_a_scheme_has_its_port(scheme: str) -> None:
+    found = parse(f"{scheme}://broker")
+    assert (found.scheme, found.host, found.port) == (scheme, "broker", PORTS[scheme])
+    assert found.secure == (scheme in ("tls", "wss", "mqtts"))
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "shown"),
+    [
+        ("nats://Broker:1", "broker", 1, "nats://broker:1"),
+        ("nats://[::1]", "::1", 4222, "nats://[::1]:4222"),
+        ("mqtts://me@[fe80::1]:9", "fe80::1", 9, "mqtts://[fe80::1]:9"),
+        ("mqtt://broker/", "broker", 1883, "mqtt://broker:1883"),
+        ("wss://broker/nats/door", "broker", 443, "wss://broker:443/nats/door"),
+        ("memory://hub", "hub", 0, "memory://hub"),
+    ],
+)
+def test_where_a_broker_is(url: str, host: str, port: int, shown: str) -> None:
+    found = parse(url)
+    assert (found.host, found.port, found.shown) == (host, port, shown)
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
+
+
+@given(st.sampled_from(sorted(PORTS)), TEXT, TEXT)
+def test_a_login_is_read_back_and_shown_nowhere(scheme: str, user: str, password: str) -> None:
+    found = parse(f"{scheme}://{quote(user, safe='')}:{quote(password + 'SECRET', safe='')}@host:7")
+    assert found.credentials == Credentials(user, password + "SECRET")
+    assert "SECRET" not in repr(found) + str(found) + found.shown
+
+
+@pytest.mark.parametrize("scheme", NATS)
+def test_on_nats_a_user_without_a_password_is_a_token(scheme: str) -> None:
+    found = parse(f"{scheme}://s3cret@broker")
+    assert found.credentials == Credentials(token="s3cret")
+    assert "s3cret" not in repr(found) + found.shown
+
+
+def test_on_mqtt_a_user_may_have_no_password() -> None:
+    assert parse("mqtt://me@broker").credentials == Credentials("me")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "secret",
+        "//me:secret@host",
+        "http://me:secret@host",
+        "nats://",
+        "nats://me:secret@",
+        "nats://me:secret@:4222",
+        "nats://me:secret",
+        "nats://me:secret@host:port",
+        "nats://me:secret@host:0",
+        "nats://me:secret@host:65536",
+        "nats://me:secret@[::1",
+        "nats://me:se/secret@host",
+        "nats://me:se?secret@host",
+        "nats://me#secret@host:1",
+        "ws://me:12/secret@host",
+        "nats://me:secret@host/path",
+        "nats://me:secret@host#fragment",
+        "nats://me:secret@host?secret",
+        "nats://me:secret@host?ca=",
+        "mqtt://me:secret@host?ca=file",
+        "mqtts://me:secret@host?token=secret",
+    ],
+)
+def test_what_is_no_url_is_refused_with_the_field_and_without_the_secret(url: str) -> None:
+    with pytest.raises(Refused) as refused:
+        ConnectionUrl.parse(url, "--server", environment={})
+    assert refused.value.field == "--server"
+    assert refused.value.expected
+    if url != "secret":  # a word by itself may be anything
+        assert "secret" not in str(refused.value.as_dict())
+
+
+def test_a_login_that_needs_encoding_is_said_to() -> None:
+    with pytest.raises(Refused, match="%2F"):
+        parse("nats://me:a/b@host:1")
+
+
+def test_only_what_is_accepted_is_named() -> None:
+    with pytest.raises(Refused, match="expected mqtt://HOST:PORT, got nats://host:1"):
+        ConnectionUrl.parse("nats://host:1", "--door", schemes=("mqtt", "mqtts"))
+
+
+def test_tls_files_come_from_the_url_and_else_from_the_environment() -> None:
+    environment = {"HELIOGRAPH_TLS_CA": "/env/ca", "HELIOGRAPH_TLS_KEY": "/env/key"}
+    assert parse("tls://h", **environment).tls == TLS(Path("/env/ca"), None, Path("/env/key"))
+    found = parse("tls://h?ca=/url/ca&certificate=/url/c", **environment).tls
+    assert found == TLS(Path("/url/ca"), Path("/url/c"), Path("/env/key"))
+    assert parse("tls://h").tls == TLS()
+    assert parse("mqtt://h", **environment).secure is False
+
+
+def test_a_context_verifies_the_broker() -> None:
+    context = TLS().context()
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.parametrize("name", ["ca", "certificate", "key"])
+def test_a_file_that_is_missing_or_no_pem_is_named(tmp_path: Path, name: str) -> None:
+    missing = TLS(**{"certificate": tmp_path, name: tmp_path / "none"})
+    with pytest.raises(Refused, match=rf"TLS {name}: expected a readable PEM file, got .*none"):
+        missing.context()
+    (tmp_path / "text").write_text("no certificate")
+    with pytest.raises(Refused, match=r"TLS (ca|certificate): expected PEM"):
+        TLS(**{"certificate": tmp_path / "text", name: tmp_path / "text"}).context()

@@ -1,0 +1,88 @@
+"""Requests and answers, the same on every transport."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.core.errors import Unreachable
+from heliograph.core.world import World
+from heliograph.local.nats_server import Broker
+from tests.bus.meeting import (
+    PATIENCE,
+    Meeting,
+    answering,
+    everywhere,
+    following,
+)
+
+
+@everywhere
+async def test_each_request_gets_its_own_answer(meeting: Meeting) -> None:
+    async with meeting.clients(2) as (one, other), answering(other):
+        answers = await asyncio.gather(
+            *(one.request(f"request/jobs/{verb}", json.dumps({"n": n}).encode(), PATIENCE)
+              for n, verb in enumerate(["list", "get", "create", "list", "delete"]))
+        )  # fmt: skip
+    assert [json.loads(answer.body) for answer in answers] == [
+        {"topic": f"request/jobs/{verb}", "n": n} for n, verb in enumerate(["list", "get", "create", "list", "delete"])
+    ]
+
+
+@everywhere
+async def test_a_request_that_nobody_answers_is_unreachable(meeting: Meeting) -> None:
+    async with meeting.clients() as (bus,):
+        with pytest.raises(Unreachable):
+            await bus.request("request/jobs/list", b"{}", timeout=0.05)
+
+
+@pytest.mark.mosquitto
+async def test_mosquittos_own_client_gets_an_answer(mosquitto: Callable[[], Awaitable[Any]]) -> None:
+    """MQTT 5's request and response, as any client in any language has it."""
+    server = await mosquitto()
+    async with connect(server.url()) as bus:
+        await bus.link.wait_up(PATIENCE)
+        async with answering(bus):
+            asking = await asyncio.create_subprocess_exec(
+                "mosquitto_rr", "-p", str(server.port), "-V", "5", "-W", "5", "-q", "1", "-m", '{"n": 3}',
+                "-t", "heliograph/request/jobs/list", "-e", "heliograph/reply/foreign/one",
+                stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            out, _ = await asking.communicate()
+    assert asking.returncode == 0
+    assert json.loads(out) == {"topic": "request/jobs/list", "n": 3}
+
+
+@pytest.mark.mosquitto
+async def test_headers_reply_topic_and_correlation_travel_over_mqtt_5(
+    mosquitto: Callable[[], Awaitable[Any]],
+) -> None:
+    server = await mosquitto()
+    async with connect(server.url()) as bus:
+        await bus.link.wait_up(PATIENCE)
+        async with bus.subscribe("request/#") as messages:
+            more = {"headers": {"lane": "0"}, "reply_to": "reply/me/1", "correlation": b"\x00"}
+            await bus.publish("request/jobs/get", b"{}", **more)  # type: ignore[arg-type]
+            message = await following(messages)
+    assert message.headers == {"lane": "0"}
+    assert (message.reply_to, message.correlation) == ("reply/me/1", b"\x00")
+
+
+async def test_the_worlds_ids_name_the_inboxes(broker: Callable[..., Awaitable[Broker]]) -> None:
+    """Two clients of the same name share no reply address."""
+    server = await broker()
+    url = server.url("coordinator", "mqtt")
+    async with connect(url, name="same") as one, connect(url, name="same") as two, connect(url) as other:
+        for bus in (one, two, other):
+            await bus.link.wait_up(PATIENCE)
+        async with answering(other):
+            answers = await asyncio.gather(
+                *(bus.request("request/jobs/get", b'{"n": %d}' % n, PATIENCE) for n, bus in enumerate((one, two)))
+            )
+    assert [json.loads(answer.body)["n"] for answer in answers] == [0, 1]
+    assert World().new_id() != World().new_id()

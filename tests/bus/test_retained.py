@@ -1,0 +1,37 @@
+"""Retained values, as MQTT has them."""
+
+from __future__ import annotations
+
+from tests.bus.meeting import (
+    Meeting,
+    following,
+    where_values_are_retained,
+)
+
+
+@where_values_are_retained
+async def test_a_retained_value_is_there_for_who_comes_late(meeting: Meeting) -> None:
+    async with meeting.clients(2) as (one, other), other.subscribe("status/#") as early:
+        await one.publish("status/jobs/a", b"old", retain=True)
+        await one.publish("status/jobs/a", b"new", retain=True)
+        await one.publish("status/jobs/b", b"not kept")
+        heard = [await following(early) for _ in range(3)]
+        assert [each.body for each in heard] == [b"old", b"new", b"not kept"]
+        assert not any(each.retained for each in heard)
+        async with one.subscribe("status/jobs/+") as late:
+            message = await following(late)
+            assert (message.topic, message.body, message.retained) == ("status/jobs/a", b"new", True)
+            await other.publish("status/jobs/c", b"live")
+            assert (await following(late)).topic == "status/jobs/c"
+
+
+@where_values_are_retained
+async def test_an_empty_value_takes_the_retained_one_back(meeting: Meeting) -> None:
+    async with meeting.clients(2) as (one, other):
+        async with other.subscribe("status/#") as early:
+            await one.publish("status/jobs/a", b"old", retain=True)
+            await one.publish("status/jobs/a", b"", retain=True)
+            assert [(await following(early)).body for _ in range(2)] == [b"old", b""]
+        async with other.subscribe("status/jobs/+") as late:
+            await one.publish("status/jobs/b", b"live")
+            assert (await following(late)).topic == "status/jobs/b"

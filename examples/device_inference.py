@@ -2,7 +2,7 @@
 
     python examples/device_inference.py HOST PORT SERVICE [PICTURE.npy]
 
-The edge answers what it is sure of; the rest it asks the cloud, and says so.
+The edge answers what it is sure of, and asks the cloud for the rest; the answer names the one that answered.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIDE = 8
 
 
 def picture(path: str | None) -> list[list[float]]:
-    """Rows of brightness, 0 to 1; a white ring where no file is given."""
+    """Return rows of brightness, 0 to 1; a white ring without a file."""
     if path is not None:
         import numpy as np
 
@@ -33,7 +33,7 @@ def picture(path: str | None) -> list[list[float]]:
 
 
 def scaled(rows: list[list[float]], side: int = SIDE) -> list[list[float]]:
-    """The mean of each tile: what the model needs, and a sixty-fourth of the bytes."""
+    """Return the mean of each tile: enough for the model, in a sixty-fourth of the bytes."""
     high, wide = len(rows) // side, len(rows[0]) // side
     return [
         [sum(rows[y * high + dy][x * wide + dx] for dy in range(high) for dx in range(wide)) / (high * wide)
@@ -43,7 +43,7 @@ def scaled(rows: list[list[float]], side: int = SIDE) -> list[list[float]]:
 
 
 def as_bytes(rows: list[list[float]]) -> dict[str, Any]:
-    """Brightness 0 to 255 as bytes, in base64: JSON carries no binary."""
+    """Return brightness 0 to 255 as bytes, in base64: JSON carries no binary."""
     data = bytes(round(255 * value) for row in rows for value in row)
     return {"dtype": "uint8", "shape": [len(rows), len(rows[0])], "data": base64.b64encode(data).decode()}
 

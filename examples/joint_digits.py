@@ -1,12 +1,12 @@
-"""Handwritten digits by a pair of models: a shallow one on the edge, a deep one in the cloud, asked where it pays.
+"""Handwritten digits by a pair of models: a shallow one on the edge, and a deep one in the cloud for hard samples.
 
     pip install 'heliograph[demo]'
     python examples/joint_digits.py                    # trains both, tunes, measures: a table and a plot
     python examples/joint_digits.py --plot curve.html  # the plot as a page, too
     python examples/joint_digits.py --save set.npz     # what `heliograph tune service NAME --data set.npz` reads
 
-The edge sees an image scaled down to 4 × 4 and has a few hundred weights; it learns from the labels and from what the
-deep model thinks (distillation). Half of the samples train, a quarter tunes the rule, a quarter measures.
+The edge sees an image scaled down to 4 × 4 and has a few hundred weights; it learns from the labels and from the
+deep model's scores (distillation). Half of the samples train, a quarter tunes the rule, a quarter measures.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def measure(pair: JointInference, images: Array, labels: Array) -> list[str]:
-    """A row of the table. Latency is that of the models, the rule and the packing; the way to a cloud comes on top."""
+    """Return a row of the table. Latency covers the models, the rule and the packing; a network adds to it."""
     answers = [pair.infer(image) for image in images]
     right = np.mean([answer.result == label for answer, label in zip(answers, labels, strict=True)])
     offload = np.mean([answer.by == "cloud" for answer in answers])
@@ -86,7 +86,7 @@ def measure(pair: JointInference, images: Array, labels: Array) -> list[str]:
 
 
 def deep(images: Array, labels: Array) -> Model:
-    """The cloud's model: images, samples × 64, to probabilities, samples × 10."""
+    """Return the cloud's model: images, samples × 64, to probabilities, samples × 10."""
     network = MLPClassifier((256, 128), random_state=0, max_iter=200).fit(images, labels)
 
     def model(images: Array) -> Array:
@@ -97,8 +97,8 @@ def deep(images: Array, labels: Array) -> Model:
 
 
 def shallow(images: Array, labels: Array, teacher: Model, share: float = 0.9) -> Model:
-    """The edge's model: 4 × 4 pixels, one small hidden layer. ``share`` of what it learns is what the teacher thinks of
-    each digit, the rest the labels."""
+    """Return the edge's model: 4 × 4 pixels, one small hidden layer. ``share`` weighs the teacher's scores in the loss;
+    the labels get the rest."""
     pixels, thinks = small(images), np.log(np.maximum(teacher(images), 1e-12))
     rng = np.random.default_rng(0)
     first = rng.normal(0, (2 / pixels.shape[1]) ** 0.5, (pixels.shape[1], HIDDEN)).astype(np.float32)
@@ -122,7 +122,7 @@ def shallow(images: Array, labels: Array, teacher: Model, share: float = 0.9) ->
 
 
 def small(images: Array) -> Array:
-    """8 × 8 pixels as 4 × 4, each the mean of four, and a constant: samples × 17."""
+    """Return 8 × 8 pixels as 4 × 4, each the mean of four, and a constant: samples × 17."""
     means = images.reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16)
     return np.column_stack([means, np.ones(len(means), np.float32)])
 

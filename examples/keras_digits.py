@@ -18,7 +18,7 @@ Samples = tuple[np.ndarray, np.ndarray]
 
 
 def load(path: Path | None) -> tuple[Samples, Samples]:
-    """The samples to train on and those to measure on. An evaluation worker has a data set of its own: all of it."""
+    """Return the samples to train on, and those to measure on: both are all of a worker's data set in a job."""
     if path is not None:
         with np.load(path) as file:
             data = file["x"], file["y"]

@@ -15,13 +15,13 @@ from heliograph import FederatedLearning, dataset  # Heliograph, line 1 of 3
 
 HIDDEN, BATCH, RATE = 256, 8, 0.05
 PASSES = 100
-"""Over the data, in each round: what is trained at home need not travel."""
+"""Passes over the data in each round: more training on the edge means fewer rounds and less traffic."""
 
 Samples = tuple[np.ndarray, np.ndarray]
 
 
 def load(path: Path | None) -> tuple[Samples, Samples]:
-    """The samples to train on and those to measure on. An evaluation worker has a data set of its own: all of it."""
+    """Return the samples to train on, and those to measure on: both are all of a worker's data set in a job."""
     if path is not None:
         with np.load(path) as file:
             data = file["x"], file["y"]
@@ -58,7 +58,7 @@ def step(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def accuracy() -> float:
-    """The share of test samples told right."""
+    """The share of test samples classified correctly."""
     x, y = test
     hidden = np.maximum(x @ weights["w1"] + weights["b1"], 0)
     return float(((hidden @ weights["w2"] + weights["b2"]).argmax(1) == y).mean())

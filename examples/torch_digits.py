@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from heliograph import FederatedLearning, dataset  # Heliograph, line 1 of 3
 
 PASSES = 5
-"""Over the data, in each round: what is trained at home need not travel."""
+"""Passes over the data in each round: more training on the edge means fewer rounds and less traffic."""
 
 
 def load(path: Path | None) -> tuple[TensorDataset, TensorDataset]:
-    """The samples to train on and those to measure on. An evaluation worker has a data set of its own: all of it."""
+    """Return the samples to train on, and those to measure on: both are all of a worker's data set in a job."""
     if path is not None:
         with np.load(path) as file:
             data = TensorDataset(torch.from_numpy(file["x"]), torch.from_numpy(file["y"]))
@@ -55,7 +55,7 @@ def train_epoch() -> float:
 
 
 def accuracy() -> float:
-    """The share of test samples told right."""
+    """The share of test samples classified correctly."""
     model.eval()
     x, y = test.tensors
     with torch.no_grad():

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"heliograph", "benchmarks"}
+OURS = {"heliograph", "benchmarks", "tests"}
 HOMES = packages_distributions()
 UNINSTALLED = {"PIL": "pillow", "torch": "torch", "keras": "keras", "tensorflow": "tensorflow"}
 """Distributions of modules that a development environment need not have."""

@@ -1,1 +1,1 @@
-"""Benchmarks: what ``make bench`` runs."""
+"""Benchmarks of Heliograph and of its peers, run by ``make bench``."""

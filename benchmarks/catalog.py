@@ -1,5 +1,7 @@
-"""Every benchmark of the project, declared once. To add one, write a function that measures once and returns samples
-by key, and declare it here: the command line, the table, the plot, the history and the regression rule read this list.
+"""Every benchmark of the project, declared once.
+
+To add a benchmark, write a function that measures once and returns samples by key, and declare it here. The command
+line, the table, the plot, the history and the regression rule read this list.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from benchmarks.peers.frameworks import SIZES, contestants, round_metrics
 
 _ALL = [
     Benchmark("up", "start", startup.cluster, repeats=5, metrics=(
-        Metric("up", "cluster with three edges is up", "s", 3),
-        Metric("agent", "agent is ready", "s", 0.5),
-        Metric("idle", "idle agent, resident", "MB", 45),
+        Metric("up", "start of a cluster with three edges", "s", 3),
+        Metric("agent", "start of an agent", "s", 0.5),
+        Metric("idle", "idle agent, resident memory", "MB", 45),
     )),
     Benchmark("command-help", "start", partial(startup.command, "--help"), repeats=10, metrics=(
         Metric("run", "heliograph --help", "ms", 250),
@@ -25,38 +27,38 @@ _ALL = [
     Benchmark("sum", "sum", aggregation.run, repeats=2, metrics=(
         Metric("aggregate", "aggregation alone, 16 × 25 M float32", "s", 0.4),
         Metric("copy", "copying 1 GB in memory", "s"),
-        Metric("ratio", "aggregation / copying as much", "×", 3),
+        Metric("ratio", "aggregation / copying as many bytes", "×", 3),
     )),
     Benchmark("node-append", "node", node.append, metrics=(
         Metric("rate", "events into the journal", "/s", 20_000, "higher"),
-        Metric("more", "memory more while a million events wait", "MB", 10, slack=2),
+        Metric("more", "memory growth, a million events queued", "MB", 10, slack=2),
     )),
     Benchmark("node-worker", "node", node.worker, repeats=5, metrics=(
-        Metric("rate", "worker to disk through node's broker", "/s", 4000, "higher"),
+        Metric("rate", "worker's events through broker to disk", "/s", 4000, "higher"),
     )),
     Benchmark("node-replay", "node", node.replay, repeats=5, metrics=(
         Metric("rate", "replay of the journal into JetStream", "/s", 20_000, "higher"),
-        Metric("more", "memory more while it is replayed", "MB", 10, slack=2),
+        Metric("more", "memory growth during the replay", "MB", 10, slack=2),
     )),
     Benchmark("node-blobs", "node", node.blobs, repeats=5, metrics=(
         Metric("put", "blob of 100 MB to the cloud", "MB/s", 100, "higher"),
         Metric("fetch", "blob of 100 MB from the cloud", "MB/s", 100, "higher"),
     )),
     Benchmark("inference", "inference", inference.calls, metrics=(
-        Metric("application", "inference, application, p50", "ms", 2, take="p50", name="application p50"),
-        Metric("application", "inference, application, p99", "ms", 5, take="p99", name="application p99"),
-        Metric("device, edge", "inference, device, edge answers, p50", "ms", 1, take="p50", name="edge p50"),
-        Metric("device, edge", "inference, device, edge answers, p99", "ms", 4, take="p99", name="edge p99"),
-        Metric("device, offloaded", "inference, device, offloaded, p50", "ms", 3, take="p50", name="offloaded p50"),
-        Metric("device, offloaded", "inference, device, offloaded, p99", "ms", 7, take="p99", name="offloaded p99"),
+        Metric("application", "inference, application, p50", "ms", 2, statistic="p50", name="application p50"),
+        Metric("application", "inference, application, p99", "ms", 5, statistic="p99", name="application p99"),
+        Metric("device, edge", "inference, device, edge, p50", "ms", 1, statistic="p50", name="edge p50"),
+        Metric("device, edge", "inference, device, edge, p99", "ms", 4, statistic="p99", name="edge p99"),
+        Metric("device, offloaded", "inference, device, offload, p50", "ms", 3, statistic="p50", name="offloaded p50"),
+        Metric("device, offloaded", "inference, device, offload, p99", "ms", 7, statistic="p99", name="offloaded p99"),
         Metric("frame", "inference, 1920 × 1080 frame offloaded", "ms", 60, name="frame"),
-        Metric("frame bytes", "that frame on the wire", "MB", 6.3, name="frame bytes"),
-        Metric("rate, edge", "edge answers", "/s", 2500, "higher", name="edge rate"),
-        Metric("rate, offloaded", "offloads of one edge", "/s", 1000, "higher", name="offloaded rate"),
+        Metric("frame bytes", "offloaded frame on the wire", "MB", 6.3, name="frame bytes"),
+        Metric("rate, edge", "answers by one edge", "/s", 2500, "higher", name="edge rate"),
+        Metric("rate, offloaded", "offloads by one edge", "/s", 1000, "higher", name="offloaded rate"),
     )),
     Benchmark("echo-1kb", "echo", partial(echo.rounds, edges=2, size=1000, rounds=400), metrics=(
-        Metric("round", "echo round, 1 kB × 2, p50", "ms", 15, take="p50", name="p50"),
-        Metric("round", "echo round, 1 kB × 2, p99", "ms", 40, take="p99", name="p99"),
+        Metric("round", "echo round, 1 kB × 2, p50", "ms", 15, statistic="p50", name="p50"),
+        Metric("round", "echo round, 1 kB × 2, p99", "ms", 40, statistic="p99", name="p99"),
     )),
     Benchmark("echo-1mb", "echo-1mb", partial(echo.rounds, edges=4, size=SIZES["1 MB"], rounds=40),
               round_metrics("1 MB", target=60)),
@@ -65,25 +67,25 @@ _ALL = [
     Benchmark("echo-100mb", "echo-100mb", partial(echo.rounds, edges=4, size=SIZES["100 MB"], rounds=8),
               round_metrics("100 MB", target=2500, aggregating=350)),
     Benchmark("trace-record", "traces", partial(traces.measured, "record"), metrics=(
-        Metric("messages/s", "recorded while they are published", "/s", 20_000, "higher", name="rate"),
-        Metric("dropped", "not recorded of those", "", 0),
+        Metric("messages/s", "stream's messages recorded live", "/s", 20_000, "higher", name="rate"),
+        Metric("dropped", "stream's messages not recorded", "", 0),
     )),
     Benchmark("trace-passing", "traces", partial(traces.measured, "passing"), metrics=(
-        Metric("messages/s", "recorded that no stream keeps", "/s", 20_000, "higher", name="rate"),
-        Metric("dropped", "not recorded of those", "", 0),
+        Metric("messages/s", "unstored messages recorded live", "/s", 20_000, "higher", name="rate"),
+        Metric("dropped", "unstored messages not recorded", "", 0),
     )),
     Benchmark("trace-file", "traces", partial(traces.measured, "read"), metrics=(
-        Metric("written/s", "messages written to a file", "/s", better="higher", name="written"),
-        Metric("read/s", "messages read from it", "/s", better="higher", name="read"),
+        Metric("written/s", "messages written to a trace file", "/s", better="higher", name="written"),
+        Metric("read/s", "messages read from a trace file", "/s", better="higher", name="read"),
     )),
     Benchmark("trace-stored", "traces", partial(traces.measured, "stored"), metrics=(
-        Metric("messages/s", "recorded that a stream already holds", "/s", 20_000, "higher", name="rate"),
+        Metric("messages/s", "a stream's past messages recorded", "/s", 20_000, "higher", name="rate"),
     )),
     Benchmark("trace-replay", "traces", partial(traces.measured, "replay"), metrics=(
-        Metric("messages/s", "replayed into a synced stream", "/s", better="higher", name="rate"),
+        Metric("messages/s", "messages replayed into a synced stream", "/s", better="higher", name="rate"),
     )),
     *(Benchmark(f"edge-round-{edges}", "simulate", partial(simulated.curve, edges), repeats=2, metrics=(
-        Metric("ms", f"an edge in a round, of {edges:,} edges", "ms", name="ms"),
+        Metric("ms", f"one edge's round, of {edges:,} edges", "ms", name="ms"),
     )) for edges in (100, 1000, 10_000)),
     Benchmark("factory-week", "simulate", partial(simulated.shipped, "factory-week"), repeats=1, metrics=(
         Metric("seconds", "factory-week, virtual time", "s", 60),
@@ -98,9 +100,9 @@ _ALL = [
     )),
     Benchmark("fleet", "fleet", fleet.rounds, repeats=1, timeout=600, metrics=(
         Metric("round", "round of 1,000 updates, real broker", "s", 15),
-        Metric("lost", "updates of it that were not counted", "", 0),
+        Metric("lost", "updates of the round not counted", "", 0),
     )),
     *contestants(),
 ]  # fmt: skip
 BENCHMARKS = {each.name: each for each in _ALL}
-assert len(BENCHMARKS) == len(_ALL), "two benchmarks have one name"
+assert len(BENCHMARKS) == len(_ALL), "two benchmarks share a name"

@@ -1,4 +1,4 @@
-"""Two small charts as SVG: a figure over the kept runs, and contestants side by side. Pure; sizes are in SVG units."""
+"""Two small SVG charts: a figure over the kept runs, and contestants side by side. Pure; sizes are in SVG units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HISTORY_HEIGHT = 156
 BAR = 24
 LEFT, RIGHT, TOP, BOTTOM = 44, 14, 50, 22
 SHOWN = 30
-"""Runs that a chart shows, the newest."""
+"""Number of runs on a chart, the newest ones."""
 
 STYLE = """
 svg { --ink: #1b1f24; --soft: #57606a; --rule: #d8dee4; --paper: #fff; --line: #0a5cb8; --mark: #b42318;
@@ -23,7 +23,7 @@ svg { --ink: #1b1f24; --soft: #57606a; --rule: #d8dee4; --paper: #fff; --line: #
 @media (prefers-color-scheme: dark) { svg { --ink: #e6edf3; --soft: #9da7b1; --rule: #30363d; --paper: #0d1117;
   --line: #6cb0ff; --mark: #ff8a75; --good: #56d364; --bar: #5b6570; } }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg .name { fill: var(--ink); font-weight: 600; }
-svg .told { fill: var(--line); font-size: 15px; font-weight: 600; } svg .bad { fill: var(--mark); }
+svg .value { fill: var(--line); font-size: 15px; font-weight: 600; } svg .bad { fill: var(--mark); }
 svg .paper { fill: var(--paper); } .grid { stroke: var(--rule); } .curve { fill: none; stroke: var(--line); }
 .target { stroke: var(--good); stroke-dasharray: 4 3; } .spread { stroke: var(--line); stroke-width: 5; opacity: .25; }
 .point { fill: var(--line); } .point.bad { fill: var(--mark); }
@@ -32,9 +32,9 @@ svg .paper { fill: var(--paper); } .grid { stroke: var(--rule); } .curve { fill:
 
 
 def history_chart(row: Row) -> str:
-    """One figure over the kept runs and this one, the last, with its spread and its target.
+    """Draw one figure over the kept runs and this run (the last point), with its spread and its target.
 
-    The axis need not begin at nought: a change is to be seen. A target far off is only told.
+    The axis need not start at zero, so that a change is visible. A distant target is written, not drawn.
     """
     figure, metric = row.figure, row.figure.metric
     values = [*row.past, figure.value][-SHOWN:]
@@ -50,9 +50,10 @@ def history_chart(row: Row) -> str:
         return HISTORY_HEIGHT - BOTTOM - (value - low) / (high - low) * (HISTORY_HEIGHT - TOP - BOTTOM)
 
     bad = " bad" if figure.missed or row.worse else ""
-    told = f"{number(figure.value)} {metric.unit}"
-    about = f"{told}, from {number(figure.low)} to {number(figure.high)}; {len(row.past)} kept runs before"
-    parts = [_open(HISTORY_HEIGHT, metric.title, about), f'<text class="told{bad}" x="4" y="33">{escape(told)}</text>']
+    median = f"{number(figure.value)} {metric.unit}"
+    about = f"{median}, from {number(figure.low)} to {number(figure.high)}; {len(row.past)} earlier runs"
+    parts = [_open(HISTORY_HEIGHT, metric.title, about)]
+    parts.append(f'<text class="value{bad}" x="4" y="33">{escape(median)}</text>')
     if metric.target is not None:
         sign = "≥" if metric.better == "higher" else "≤"
         words = f"target {sign} {number(metric.target)}"
@@ -75,18 +76,18 @@ def history_chart(row: Row) -> str:
                      f'r="{3.5 if last_one else 2}"/>')  # fmt: skip
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HISTORY_HEIGHT - 6}" text-anchor="end">this run</text>')
     if len(values) > 1:
-        parts.append(f'<text x="{LEFT}" y="{HISTORY_HEIGHT - 6}">{len(values) - 1} before</text>')
+        parts.append(f'<text x="{LEFT}" y="{HISTORY_HEIGHT - 6}">{len(values) - 1} earlier</text>')
     return "\n".join([*parts, "</svg>"])
 
 
 def bars(question: str, answers: Mapping[str, Row]) -> str:
-    """Contestants as bars from nought, with how many times ours each is."""
+    """Draw contestants as bars from zero, each labelled with its multiple of ours."""
     unit = next(iter(answers.values())).figure.metric.unit
     most = max(row.figure.high for row in answers.values()) or 1.0
     ours = answers[OURS].figure.value if OURS in answers else 0.0
     height = 28 + BAR * len(answers)
-    told = "; ".join(f"{name} {number(row.figure.value)} {unit}" for name, row in answers.items())
-    parts = [_open(height, f"{question}, {unit}", told)]
+    about = "; ".join(f"{name} {number(row.figure.value)} {unit}" for name, row in answers.items())
+    parts = [_open(height, f"{question}, {unit}", about)]
     left, room = 104, WIDTH - 104 - 92
     for place, (name, row) in enumerate(answers.items()):
         top, value = 24 + place * BAR, row.figure.value
@@ -105,7 +106,7 @@ def bars(question: str, answers: Mapping[str, Row]) -> str:
 
 
 def ticks(values: Sequence[float]) -> tuple[float, float, float]:
-    """Round ends around the values and the step between grid lines, of which there are three to six."""
+    """Return rounded ends of an axis around the values, and the step between its three to six grid lines."""
     span = max(max(values) - min(values), abs(max(values)) * 0.02, 1e-9)
     scale = 10 ** floor(log10(span / 3))
     step = next(each * scale for each in (1, 2, 5, 10) if each * scale >= span / 3)

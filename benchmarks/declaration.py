@@ -1,4 +1,4 @@
-"""What a benchmark declares: what it is called, how it is measured, which figures come of it and what they shall be."""
+"""The declaration of a benchmark: its name, its measurement, its figures and their targets."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal
 OURS = "Heliograph"
 
 Samples = Mapping[str, Sequence[float]]
-"""What one run of a measurement found, by key: one number, or one of each lap."""
+"""The numbers measured in one run, by key: a single one, or one for each lap."""
 Better = Literal["lower", "higher"]
-Take = Literal["each", "p50", "p99", "max"]
+Statistic = Literal["each", "p50", "p99", "max"]
 
 
 class Unavailable(Exception):
-    """What a benchmark needs cannot be had here; the message says why, in a few words."""
+    """A benchmark cannot run on this machine; the message says why in a few words."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,16 @@ class Metric:
     """One figure of a benchmark.
 
     Attributes:
-        key: under which the measurement returns its samples, in ``unit``.
-        title: for the table; up to 40 characters fit.
-        unit: of the samples: ms, s, MB, MB/s, /s, ×.
-        target: the most the median may be, the least where ``better`` is "higher"; None where nobody has set one.
-        take: what counts of one run: ``each`` sample, or one number of them (``p50``, ``p99``, ``max``).
-        name: in the history; the key, unless two figures are made of one key. Whoever renames it cuts its history.
-        slack: in ``unit``; a smaller difference is never a regression, for figures close to nought.
-        question: figures of several contestants that answer the same one are shown side by side.
-        paired: whether each peer's figure over ours is a figure too, taken turn by turn; for what is better lower.
+        key: key of its samples in the measurement's result; they are in ``unit``.
+        title: title in the table, up to 40 characters.
+        unit: unit of the samples: ms, s, MB, MB/s, /s, ×.
+        target: largest permitted median (smallest if ``better`` is "higher"); None without a target.
+        statistic: statistic of one run: ``each`` sample, or one number (``p50``, ``p99``, ``max``).
+        name: name in the history; needed if two figures come from one key. Renaming it cuts the figure's history.
+        slack: smallest difference, in ``unit``, that can be a regression; for figures close to zero.
+        question: question that this figure answers. Contestants with the same question are shown side by side.
+        paired: whether each peer's figure over ours, turn by turn, is a figure too. Only for figures that are better
+            lower.
     """
 
     key: str
@@ -39,7 +40,7 @@ class Metric:
     unit: str
     target: float | None = None
     better: Better = "lower"
-    take: Take = "each"
+    statistic: Statistic = "each"
     name: str = ""
     slack: float = 0.0
     question: str = ""
@@ -52,17 +53,17 @@ class Metric:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One measurement and the figures made of it.
+    """One measurement and its figures.
 
     Attributes:
-        name: on the command line and in the history.
-        group: what is measured in turns with each other; also a name on the command line.
-        measure: runs once and returns samples; called in a process of its own, in the folder ``make bench`` runs in.
-            What it raises is told as a failure, and what processes it leaves are ended.
-        repeats: how often, each time in a fresh process.
-        timeout: seconds for one run.
-        by: who is measured.
-        prepare: called once before the first run; raises Unavailable where the benchmark is to be passed over.
+        name: name on the command line and in the history.
+        group: benchmarks of a group statistic turns; also a name on the command line.
+        measure: function that measures once and returns samples. It runs in a process of its own, in the folder of
+            ``make bench``. An exception is reported as a failure; processes left behind are ended.
+        repeats: number of runs, each in a fresh process.
+        timeout: longest duration of one run, in seconds.
+        by: contestant that is measured.
+        prepare: function called once before the first run; raises Unavailable to have the benchmark skipped.
     """
 
     name: str
@@ -76,5 +77,5 @@ class Benchmark:
 
     @property
     def peer(self) -> bool:
-        """Whether it measures somebody else's work, which neither fails nor regresses here."""
+        """Whether it measures another project. A peer neither fails nor regresses here."""
         return self.by != OURS

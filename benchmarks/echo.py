@@ -1,4 +1,4 @@
-"""Echo rounds over the full path: coordinator, agents, brokers, journal, aggregation worker, all real processes."""
+"""Echo rounds over the full path: coordinator, agents, brokers, journal and aggregation worker as real processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.declaration import Samples
 from benchmarks.peers.environment import echo_samples
 from benchmarks.processes import MemoryWatch, resident
-from benchmarks.startup import settled
+from benchmarks.startup import wait_until_settled
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.port import Port
@@ -22,12 +22,12 @@ WARM_UP = 3
 
 
 def rounds(edges: int, size: int, rounds: int) -> Samples:
-    """Echo rounds of a model of ``size`` bytes over ``edges`` edges, after a warm-up.
+    """Measure echo rounds of a model of ``size`` bytes on ``edges`` edges, after a warm-up.
 
     Returns:
-        ``round``: milliseconds from close to close; in MB, ``aggregating``: the aggregation worker's peak, ``servers``:
-        the cloud's broker, coordinator, agent and workers together at their largest, ``idle``: one edge's agent and
-        broker before there is a job.
+        ``round``: milliseconds from one round's close to the next. Memory in MB: ``aggregating`` is the aggregation
+        worker's peak, ``servers`` the largest sum over the cloud's broker, coordinator, agent and workers, ``idle``
+        one edge's agent and broker before the first job.
     """
     return asyncio.run(_rounds(edges, size, rounds))
 
@@ -41,7 +41,7 @@ async def _rounds(edges: int, size: int, rounds: int) -> Samples:
             connect(cluster.server) as bus,
         ):
             await bus.link.wait_up(5)
-            await settled(client, set(names))
+            await wait_until_settled(client, set(names))
             broker, node = cluster.broker.process, cluster.nodes[names[0]].broker
             assert broker is not None and node is not None and node.process is not None
             idle = resident(cluster.pid(names[0]), node.process.pid)
@@ -52,8 +52,8 @@ async def _rounds(edges: int, size: int, rounds: int) -> Samples:
             servers = [broker.pid, cluster.pid(COORDINATOR), cluster.pid("cloud")]
             with MemoryWatch(servers, "heliograph.workers.aggregation.worker") as watch:
                 async with port.subscribe(topics.AGGREGATION, lambda error: None) as closed:
-                    # apart: rounds close before its reply is here, and are to be timed as they do
-                    creating = asyncio.create_task(client.jobs.create(_task(names, size, rounds + WARM_UP)))
+                    # a task of its own, because rounds close before the reply is here and are timed as they close
+                    creating = asyncio.create_task(client.jobs.create(_job(names, size, rounds + WARM_UP)))
                     while len(times) < rounds + WARM_UP + 1:
                         event = await asyncio.wait_for(anext(closed), 120)
                         times.append(world.monotonic())
@@ -63,7 +63,7 @@ async def _rounds(edges: int, size: int, rounds: int) -> Samples:
     return echo_samples(times, rounds, watch, idle)
 
 
-def _task(names: list[str], size: int, rounds: int) -> dict[str, object]:
+def _job(names: list[str], size: int, rounds: int) -> dict[str, object]:
     spec = {
         "trainScriptBootFile": SCRIPT.name,
         "parameters": [{"key": "elements", "value": size // 4}],

@@ -1,4 +1,4 @@
-"""From samples to figures: a median with its spread, never one number."""
+"""Figures computed from samples: a median with its spread, never a single number."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Figure:
 
     @property
     def id(self) -> str:
-        """Its name in the history."""
+        """Name in the history."""
         return f"{self.benchmark}/{self.metric.label}"
 
     @property
     def missed(self) -> bool:
-        """Whether the target is missed; never without one."""
+        """Whether the figure misses its target; False without a target."""
         target = self.metric.target
         if target is None:
             return False
@@ -38,17 +38,19 @@ class Figure:
 
 
 def figures(benchmark: Benchmark, repeats: Sequence[Samples]) -> list[Figure]:
-    """The figures that a benchmark declares, of its repeats. Raises ValueError where a measurement left one out."""
+    """Return the figures that a benchmark declares, from its runs. Raises ValueError if a run lacks one of them."""
     return [
-        _figure(benchmark, metric, [each for samples in repeats for each in taken(metric, samples)])
+        _figure(benchmark, metric, [each for samples in repeats for each in observations(metric, samples)])
         for metric in benchmark.metrics
     ]
 
 
 def ratios(chosen: Sequence[Benchmark], found: Mapping[str, Sequence[Samples]]) -> list[Figure]:
-    """How many times ours each peer's figure is, turn by turn, for the metrics that are ``paired``: what both share of
-    the machine's mood falls out of it."""
-    told = []
+    """Return each peer's figure over ours, turn by turn, for ``paired`` metrics.
+
+    Load on the machine meets both sides of a turn, so the ratio cancels it.
+    """
+    result = []
     for ours in (each for each in chosen if not each.peer and found.get(each.name)):
         for metric in (each for each in ours.metrics if each.paired):
             for peer in (each for each in chosen if each.peer and found.get(each.name)):
@@ -56,27 +58,28 @@ def ratios(chosen: Sequence[Benchmark], found: Mapping[str, Sequence[Samples]]) 
                 if theirs is None:
                     continue
                 laps = [
-                    statistics.median(taken(theirs, other)) / statistics.median(taken(metric, mine))
-                    for mine, other in zip(found[ours.name], found[peer.name], strict=False)
+                    statistics.median(observations(theirs, peer_run)) / statistics.median(observations(metric, our_run))
+                    for our_run, peer_run in zip(found[ours.name], found[peer.name], strict=False)
                 ]
                 name = f"{metric.label} of {peer.name}"
                 ratio = Metric(metric.key, f"{metric.title}: {peer.by} / ours", "×", better="higher", name=name)
-                told.append(_figure(ours, ratio, laps))
-    return told
+                result.append(_figure(ours, ratio, laps))
+    return result
 
 
-def taken(metric: Metric, samples: Samples) -> list[float]:
-    """What counts of one run."""
+def observations(metric: Metric, samples: Samples) -> list[float]:
+    """Return the observations of one run, by the metric's statistic. Raises ValueError if they are missing or not
+    finite."""
     values = sorted(samples.get(metric.key, ()))
     if not values:
-        raise ValueError(f"the measurement returned no {metric.key!r}, but {', '.join(samples) or 'nothing'}")
+        raise ValueError(f"the measurement returned no {metric.key!r}, only {', '.join(samples) or 'nothing'}")
     if not all(map(math.isfinite, values)):
-        raise ValueError(f"the measurement returned {metric.key} = {values}: not all of them numbers")
-    if metric.take == "each":
+        raise ValueError(f"the measurement returned {metric.key} = {values}: expected finite numbers")
+    if metric.statistic == "each":
         return values
-    if metric.take == "p50":
+    if metric.statistic == "p50":
         return [statistics.median(values)]
-    return [values[-1] if metric.take == "max" else values[min(len(values) - 1, int(0.99 * len(values)))]]
+    return [values[-1] if metric.statistic == "max" else values[min(len(values) - 1, int(0.99 * len(values)))]]
 
 
 def _figure(benchmark: Benchmark, metric: Metric, values: Sequence[float]) -> Figure:
@@ -85,5 +88,5 @@ def _figure(benchmark: Benchmark, metric: Metric, values: Sequence[float]) -> Fi
 
 
 def rounded(value: float) -> float:
-    """Four digits that count; more would be noise."""
+    """Round to four significant digits; more would be noise."""
     return float(f"{value:.4g}")

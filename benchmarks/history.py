@@ -1,5 +1,7 @@
-"""The history of figures: a line of JSON for each run that somebody kept, in the repository, so that it is reviewed
-and goes where the code goes."""
+"""The history of figures: one line of JSON for each kept run.
+
+The file lies in the repository, so that it is reviewed and travels with the code.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ HISTORY = Path(__file__).with_name("history.jsonl")
 
 
 class HistoryError(Exception):
-    """A history, or the run to compare with, that cannot be read; says which line and what is wrong."""
+    """The history or the run to compare with cannot be read; the message names the line and the fault."""
 
 
 class Kept(BaseModel):
-    """A figure of an earlier run."""
+    """A figure of an earlier_values run."""
 
     value: float = Field(allow_inf_nan=False)
     low: float = Field(allow_inf_nan=False)
@@ -31,7 +33,7 @@ class Kept(BaseModel):
 
 
 class Run(BaseModel):
-    """What one run found, by ``benchmark/metric``; ``date`` is UTC."""
+    """The figures of one run, by ``benchmark/metric``; ``date`` is UTC."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -42,23 +44,23 @@ class Run(BaseModel):
     figures: dict[str, Kept]
 
     def __str__(self) -> str:
-        return f"{self.revision} of {self.date:%Y-%m-%d %H:%M}"
+        return f"{self.revision}, {self.date:%Y-%m-%d %H:%M}"
 
 
 def run_of(figures: Sequence[Figure], machine: Machine, revision: str, date: datetime | None = None) -> Run:
-    """A run as it is kept; now, where no date is given."""
-    told = {
+    """Return the run as the history keeps it, dated now unless ``date`` is given."""
+    kept = {
         each.id: Kept(value=each.value, low=each.low, high=each.high, count=each.count, unit=each.metric.unit)
         for each in figures
     }
     now = datetime.now(UTC).replace(microsecond=0)
-    return Run(date=date or now, revision=revision, machine=machine, figures=told)
+    return Run(date=date or now, revision=revision, machine=machine, figures=kept)
 
 
 def read(path: Path = HISTORY) -> list[Run]:
-    """The runs in a file, by their date whatever their order, for branches are merged; none where there is no file.
+    """Return the runs of a file, ordered by date, because merged branches mix their lines; none without a file.
 
-    Raises HistoryError that names the line which is not a run.
+    Raises HistoryError, which names the first line that is not a run.
     """
     if not path.exists():
         return []
@@ -70,22 +72,25 @@ def read(path: Path = HISTORY) -> list[Run]:
 
 
 def append(run: Run, path: Path = HISTORY) -> None:
-    """Adds a run at the end."""
+    """Append a run to the file."""
     with path.open("a") as file:
         file.write(run.model_dump_json() + "\n")
 
 
-def earlier(runs: Sequence[Run], figure: Figure, machine: Machine) -> list[float]:
-    """What a figure was in runs on a machine like this one, oldest first; in the same unit, for a changed one begins
-    anew."""
-    like = [run.figures[figure.id] for run in runs if figure.id in run.figures and run.machine.like(machine)]
+def earlier_values(runs: Sequence[Run], figure: Figure, machine: Machine) -> list[float]:
+    """Return a figure's values in runs on comparable machines, oldest first.
+
+    Values in another unit are left out: a figure with a new unit starts a new history.
+    """
+    like = [run.figures[figure.id] for run in runs if figure.id in run.figures and run.machine.comparable(machine)]
     return [each.value for each in like if each.unit == figure.metric.unit]
 
 
 def find(name: str, runs: Sequence[Run]) -> Run:
-    """The run to compare with: a file such as ``build/bench.json``, or the newest of a git revision, by its beginning.
+    """Return the run to compare with: a file such as ``build/bench.json``, or the newest run of a git revision, given
+    by its first characters.
 
-    Raises HistoryError where there is none.
+    Raises HistoryError if there is none.
     """
     path = Path(name)
     if path.is_file():
@@ -94,7 +99,7 @@ def find(name: str, runs: Sequence[Run]) -> Run:
         if run.revision.startswith(name):
             return run
     known = ", ".join(dict.fromkeys(run.revision for run in reversed(runs)))
-    raise HistoryError(f"--compare {name}: no such file, and no run of that revision; there is {known or 'none'}")
+    raise HistoryError(f"--compare {name}: no such file, no run of that revision; there are {known or 'none'}")
 
 
 def _parse(text: str, where: str) -> Run:

@@ -1,4 +1,4 @@
-"""The plot: a page of its own, nothing loaded from elsewhere, and the same charts on one SVG sheet."""
+"""The plots: a self-contained HTML page, and the same charts on one SVG sheet."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ h2 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; } .charts { display: grid; gap: 
 
 
 def page(report: Report) -> str:
-    """The whole HTML document; colours follow the reader's light or dark setting."""
+    """Return the HTML document; colours follow the reader's light or dark setting."""
     about = f"{report.run}, on {report.run.machine}."
-    body = [f"<h1>Benchmarks</h1>\n<p>{escape(about)} A point or a bar is the median of a run, the line through it its "
-            "smallest to largest observation, the dashed line the target.</p>"]  # fmt: skip
+    body = [f"<h1>Benchmarks</h1>\n<p>{escape(about)} A point or a bar is the median of a run. The line through it "
+            "spans the smallest to the largest observation. The dashed line is the target.</p>"]  # fmt: skip
     notes = [f"missed: {row.figure.metric.title}" for row in report.missed]
     notes += [f"worse: {row.figure.metric.title}" for row in report.worse]
     notes += [f"failed: {name}: {why}" for name, why in report.failed.items()]
-    notes += [f"passed over: {name}: {why}" for name, why in report.skipped.items()]
+    notes += [f"skipped: {name}: {why}" for name, why in report.skipped.items()]
     if notes:
         body.append("<ul class=\"notes\">" + "".join(f"<li>{escape(each)}</li>" for each in notes) + "</ul>")
     for title, charts in _sections(report):
@@ -44,7 +44,7 @@ def page(report: Report) -> str:
 
 
 def sheet(report: Report) -> str:
-    """All charts on one sheet of SVG, for where a page cannot be shown."""
+    """Return all charts on one SVG sheet, for viewers that cannot show a page."""
     placed, top = [], GAP
     for title, charts in _sections(report):
         placed.append(f'<text class="name" x="{GAP}" y="{top + 10}" font-size="14">{escape(title)}</text>')
@@ -63,7 +63,7 @@ def sheet(report: Report) -> str:
 
 
 def _sections(report: Report) -> list[tuple[str, list[str]]]:
-    """Titles and charts: peers first, for that is what a reader asks first."""
+    """Return titles and charts; the comparison with peers comes first, because readers ask for it first."""
     sides = [bars(question, answers) for question, answers in report.questions().items()]
     ours = [row for row in report.rows if row.figure.by == OURS]
     own = [(name, [history_chart(row) for row in rows]) for name, rows in groupby(ours, lambda row: row.figure.group)]

@@ -1,4 +1,4 @@
-"""Joint inference with models that do nothing: what the way costs, over the processes that ship."""
+"""Joint inference with models that compute nothing: the cost of the transport, over the shipped processes."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ ROW = np.array([0.1, 0.9])
 BigModel("nothing", lambda batch: [ROW] * len(batch)).serve()
 """
 CALLS = 1000
-RATED = 4000
-UNDER_WAY = 64
+RATE_CALLS = 4000
+IN_FLIGHT = 64
 REPLY = "heliograph/reply/device/1"
 
 
 def calls() -> Samples:
-    """Milliseconds of each call (``application``, ``device, edge``, ``device, offloaded``, ``frame``), answers a second
-    (``rate, edge``, ``rate, offloaded``), and MB of an offloaded frame (``frame bytes``)."""
+    """Return milliseconds of each call (``application``, ``device, edge``, ``device, offloaded``, ``frame``), answers
+    per second (``rate, edge``, ``rate, offloaded``) and MB of an offloaded frame (``frame bytes``)."""
     return asyncio.run(_calls())
 
 
@@ -84,7 +84,7 @@ def _application(node: str) -> dict[str, list[float]]:
     small, frame = np.ones((32, 32, 3), np.float32), np.zeros((1080, 1920, 3), np.uint8)
     with JointInference(SERVICE, edge=lambda batch: [unsure] * len(batch), node=node) as service:
         began = time.monotonic()
-        while service.infer(small, deadline=1).by != "cloud":  # until its workers are there
+        while service.infer(small, deadline=1).by != "cloud":  # its workers are still starting
             assert time.monotonic() - began < 30, "the service did not start"
             time.sleep(0.05)
         degraded = service.counts.degraded
@@ -92,7 +92,7 @@ def _application(node: str) -> dict[str, list[float]]:
         before = service.counts.bytes_offloaded
         laps["frame"] = _laps(lambda: service.infer(frame, deadline=5), 20)
         laps["frame bytes"] = [(service.counts.bytes_offloaded - before) / 20 / 1e6]
-        assert service.counts.degraded == degraded, "the cloud did not answer all"
+        assert service.counts.degraded == degraded, "the cloud left requests unanswered"
     return laps
 
 
@@ -106,33 +106,33 @@ def _laps(call: Any, count: int) -> list[float]:
 
 
 def _device(node: str, name: str, value: int) -> dict[str, list[float]]:
-    """A device that asks one by one, and then as fast as answers come."""
+    """Send requests one by one, then with IN_FLIGHT requests outstanding."""
     host, _, port = node.rpartition("/")[2].rpartition(":")
     body = pack({"input": as_tree(np.full((32, 32, 3), value, np.float32)), "deadline": 2.0, "reply_to": REPLY})
-    room, ready = threading.Semaphore(0), threading.Event()
+    answers, ready = threading.Semaphore(0), threading.Event()
     client: Any = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_socket_open = lambda _, __, opened: opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.on_connect = lambda *_: client.subscribe(REPLY)
     client.on_subscribe = lambda *_: ready.set()
-    client.on_message = lambda *_: room.release()
+    client.on_message = lambda *_: answers.release()
     client.connect(host, int(port))
     client.loop_start()
     ready.wait(10)
 
-    def ask() -> None:
+    def call() -> None:
         client.publish(f"heliograph/inference/{SERVICE}/request", body)
-        assert room.acquire(timeout=5), "no answer"
+        assert answers.acquire(timeout=5), "no answer"
 
-    laps = _laps(ask, CALLS)
-    for _ in range(UNDER_WAY):
-        room.release()
+    laps = _laps(call, CALLS)
+    for _ in range(IN_FLIGHT):
+        answers.release()
     began = time.perf_counter()
-    for _ in range(RATED):
-        assert room.acquire(timeout=5), "no answer"
+    for _ in range(RATE_CALLS):
+        assert answers.acquire(timeout=5), "no answer"
         client.publish(f"heliograph/inference/{SERVICE}/request", body)
-    for _ in range(UNDER_WAY):
-        assert room.acquire(timeout=5), "no answer"
-    rate = RATED / (time.perf_counter() - began)
+    for _ in range(IN_FLIGHT):
+        assert answers.acquire(timeout=5), "no answer"
+    rate = RATE_CALLS / (time.perf_counter() - began)
     client.disconnect()
     client.loop_stop()
     return {f"device, {name}": laps, f"rate, {name}": [rate]}

@@ -1,4 +1,4 @@
-"""Which machine, and which state of the code, a run was measured on; nothing that tells whose machine it is."""
+"""The machine and the revision of the code that a run was measured on; nothing that identifies the owner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Machine(BaseModel):
-    """What a figure depends on beside our code: cores, CPU model, kernel and Python version."""
+    """The machine's part in a figure: cores, CPU model, kernel and Python version."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -21,9 +21,12 @@ class Machine(BaseModel):
     kernel: str
     python: str
 
-    def like(self, other: Machine) -> bool:
-        """Whether figures of the two are held against each other. A kernel and Python's third number may differ:
-        otherwise each of their updates would begin the history anew, and hide what it cost."""
+    def comparable(self, other: Machine) -> bool:
+        """Return whether figures of the two machines may be compared.
+
+        The kernel and Python's patch version may differ: otherwise every update would restart the history and hide its
+        own cost.
+        """
         return (self.cores, self.cpu, _minor(self.python)) == (other.cores, other.cpu, _minor(other.python))
 
     def __str__(self) -> str:
@@ -31,8 +34,8 @@ class Machine(BaseModel):
 
 
 def this_machine() -> Machine:
-    """The one this runs on."""
-    kernel = re.match(r"[0-9.]*[0-9]", platform.release())  # what follows the number often names its owner
+    """Return the machine that this process runs on."""
+    kernel = re.match(r"[0-9.]*[0-9]", platform.release())  # the rest often names the machine's owner
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Machine(
         cores=cores, cpu=_cpu(), kernel=kernel[0] if kernel else "unknown", python=platform.python_version()
@@ -40,7 +43,7 @@ def this_machine() -> Machine:
 
 
 def revision(folder: Path | None = None) -> str:
-    """The git revision of the code, with a ``+`` where files differ from it; "unknown" outside a repository."""
+    """Return the git revision of the code, with a ``+`` if files differ from it; "unknown" outside a repository."""
     git = ["git", "-C", str(folder or Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)

@@ -1,5 +1,8 @@
-"""An edge node's disk and link: events into the journal, from a worker through the node's broker, and from the journal
-into the cloud, with the synced settings that ship. Blobs likewise."""
+"""An edge node's disk and link, with the shipped settings for syncing.
+
+Events go into the journal, from a worker through the node's broker, and from the journal into the cloud. Blobs go to
+the cloud and back.
+"""
 
 from __future__ import annotations
 
@@ -40,22 +43,24 @@ TELEMETRY = topics.TELEMETRY.at(edge=EDGE, device="meter")
 
 
 def append() -> Samples:
-    """``rate``: small events a second into the journal; ``more``: MB that the process grows while a million wait."""
-    return uvloop.run(_append())  # as agents run
+    """Return ``rate``, small events per second into the journal, and ``more``, the process's growth in MB while a
+    million events are queued."""
+    return uvloop.run(_append())  # agents run on uvloop too
 
 
 def worker(events: int = 20_000) -> Samples:
-    """``rate``: signed events a second from one worker through the node's broker, each known to be on its disk."""
+    """Return ``rate``, signed events per second from one worker through the node's broker, each acknowledged from
+    disk."""
     return uvloop.run(_worker(events))
 
 
 def replay() -> Samples:
-    """``rate``: events a second from the journal into the cloud's stream, all of them there; ``more``: MB it takes."""
+    """Return ``rate``, events per second from the journal into the cloud's stream, and ``more``, the growth in MB."""
     return uvloop.run(_replay())
 
 
 def blobs() -> Samples:
-    """``put``, ``fetch``: MB a second of one blob of 100 MB to the cloud and back."""
+    """Return ``put`` and ``fetch``, MB per second of a 100 MB blob to the cloud and back."""
     return uvloop.run(_blobs())
 
 
@@ -63,11 +68,11 @@ async def _append() -> Samples:
     with tempfile.TemporaryDirectory(prefix="heliograph-journal-") as directory:
         journal = Journal(Path(directory) / "journal.db", EDGE, World())
         await _fill(journal, 10_000)
-        before = _held()
+        before = _resident_mb()
         began = time.perf_counter()
         await _fill(journal, MILLION)
         seconds = time.perf_counter() - began
-        found = {"rate": [MILLION / seconds], "more": [_held() - before]}
+        found = {"rate": [MILLION / seconds], "more": [_resident_mb() - before]}
         journal.close()
         return found
 
@@ -109,7 +114,7 @@ async def _replay() -> Samples:
     async with _cloud() as (directory, broker, world):
         journal = Journal(directory / "journal.db", EDGE, world)
         await _fill(journal, EVENTS)
-        before = _held()
+        before = _resident_mb()
         async with (
             connect(broker.url("coordinator"), world=world, name="counter") as counter,
             connect(broker.url(f"agent-{EDGE}"), world=world, name="agent", inbox=inbox_of(EDGE)) as bus,
@@ -130,7 +135,7 @@ async def _replay() -> Samples:
             stored = await counter.last_sequence("TELEMETRY")
             await cancel_and_wait(running)
         assert stored == EVENTS, f"{stored} of {EVENTS} events are in the stream"
-        found = {"rate": [EVENTS / seconds], "more": [_held() - before]}
+        found = {"rate": [EVENTS / seconds], "more": [_resident_mb() - before]}
         journal.close()
         return found
 
@@ -183,5 +188,5 @@ async def _nothing(_: Any) -> None:
     return None
 
 
-def _held() -> float:
+def _resident_mb() -> float:
     return resident_alone(os.getpid()) / 2**20

@@ -1,4 +1,4 @@
-"""The other side of ``node.worker``: an agent's gateway and journal in a process of their own, DIRECTORY URL."""
+"""An agent's gateway and journal in a process of their own, for ``node.worker``; arguments: DIRECTORY URL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EDGE = "edge-1"
 
 
 async def serve(directory: str, url: str) -> None:
-    """Takes what the worker sends and acknowledges it, until it is killed; prints a line when it listens."""
+    """Journal and acknowledge the worker's events until the process is killed; print a line once it listens."""
     world, background = World(), Background(print)
     journal = Journal(Path(directory) / "journal.db", EDGE, world)
     task = TrainTask(worker="w", job="job", job_uid="uid", round=1)

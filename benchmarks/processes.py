@@ -1,4 +1,4 @@
-"""Processes of a measurement, ours or a peer's: what they hold resident, and that none outlives it (Linux)."""
+"""Processes of a measurement, ours or a peer's: their resident memory and their end (Linux only)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PERIOD = 0.2
-"""Seconds between two looks at memory."""
+"""Seconds between two samples of memory."""
 
 
 class MemoryWatch:
-    """Looks five times a second at what process trees hold resident; a context manager.
+    """Sampler of the resident memory of process trees, five times a second; a context manager.
 
     Args:
-        roots: pids; what lies below them counts too.
-        aggregator: words of the command line of the process among them that aggregates.
+        roots: pids of the trees' roots.
+        aggregator: part of the command line of the aggregating process.
 
     Attributes:
-        total: the largest sum of resident bytes seen. Pages that processes share count in each.
-        aggregating: the aggregating process's peak of resident bytes, as the kernel keeps it.
+        total: largest sum of resident bytes seen. Pages shared by processes count in each of them.
+        aggregating: peak of the aggregating process's resident bytes, as recorded by the kernel.
     """
 
     def __init__(self, roots: Iterable[int], aggregator: str) -> None:
@@ -45,24 +45,24 @@ class MemoryWatch:
 
     def _run(self) -> None:
         while not self._stop.wait(PERIOD):
-            held = 0
+            total = 0
             for pid in tree(*self._roots):
-                held += resident_alone(pid)
+                total += resident_alone(pid)
                 with contextlib.suppress(OSError):
                     words = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
                     if self._aggregator in words:
                         self.aggregating = max(self.aggregating, resident_alone(pid, "VmHWM"))
-            # the kernel keeps each process's peak; that of the sum is only sampled
-            self.total = max(self.total, held, self.aggregating)
+            # the kernel records each process's peak; the peak of the sum is only sampled
+            self.total = max(self.total, total, self.aggregating)
 
 
 def resident(*roots: int) -> int:
-    """Bytes that these processes, and those below them, hold resident now."""
+    """Return the resident bytes of these processes and their descendants."""
     return sum(resident_alone(pid) for pid in tree(*roots))
 
 
 def resident_alone(pid: int, field: str = "VmRSS") -> int:
-    """Bytes that one process holds resident, or with ``VmHWM`` the most it ever has; 0 for one that has ended."""
+    """Return the resident bytes of one process, or their peak with ``VmHWM``; 0 if the process has ended."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(field):
@@ -71,7 +71,7 @@ def resident_alone(pid: int, field: str = "VmRSS") -> int:
 
 
 def tree(*roots: int) -> list[int]:
-    """These processes and all below them that have not ended."""
+    """Return the pids of these processes and of their living descendants."""
     children: dict[int, list[int]] = {}
     for place in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
@@ -88,12 +88,12 @@ def tree(*roots: int) -> list[int]:
 
 
 def adopt_orphans() -> None:
-    """From now on what our children leave behind becomes our child, so that ``end_all`` finds it."""
+    """Make this process the parent of orphaned descendants, so that ``end_all`` finds them."""
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def end_all() -> None:
-    """Ends everything this process has started, and everything that started, until nothing is left."""
+    """Kill all descendants of this process until none is left."""
     while left := tree(os.getpid())[1:]:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
@@ -105,7 +105,7 @@ def end_all() -> None:
 
 
 def wait_for(done: Callable[[], bool], timeout: float, alive: Callable[[], bool] = lambda: True) -> None:
-    """Waits until ``done()``. Raises TimeoutError after so many seconds, RuntimeError when not ``alive()``."""
+    """Wait until ``done()``. Raises TimeoutError after ``timeout`` seconds, RuntimeError as soon as not ``alive()``."""
     until = time.monotonic() + timeout
     while not done():
         if not alive() and not done():

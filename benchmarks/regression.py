@@ -1,11 +1,11 @@
-"""When a figure is worse than it was: the rule, pure.
+"""The rule for regressions; pure.
 
-A figure has got worse when it is worse than the median of the last runs on the same machine by more than 15 %, and by
-more than three times their scatter (the median absolute deviation, scaled so that it is the standard deviation where
-noise is normal), and by more than the slack that it declares. Each part is there for a reason: the scatter alone
-would cry out at 1 % where runs happen to agree, the share alone where a figure always jumps by 30 %, and both where a
-figure is close to nought. Medians, because one run on a busy machine must move neither baseline nor scatter. Fewer than
-three earlier runs tell nothing.
+A figure has got worse if it differs from the median of the last runs on comparable machines by more than 15 %, by more
+than three times their scatter (the median absolute deviation, scaled to the standard deviation of normal noise), and by
+more than its declared slack. Each condition has its reason. The scatter alone raises an alarm at 1 % if earlier runs
+happen to agree. The share alone raises one if a figure always jumps by 30 %. Both raise one if a figure is close to
+zero. Baseline and scatter are medians, so that one run on a busy machine moves neither. Fewer than three earlier runs
+give no verdict.
 """
 
 from __future__ import annotations
@@ -18,20 +18,24 @@ from typing import Literal
 from benchmarks.declaration import Better
 
 LAST = 10
-"""Runs that count. An older one was another program."""
+"""Number of earlier runs that count. Older runs measured a different program."""
 FEWEST = 3
 SHARE = 0.15
 DEVIATIONS = 3.0
 NORMAL = 1.4826
-"""A standard deviation in median absolute deviations, where noise is normal."""
+"""Standard deviation of normal noise, in median absolute deviations."""
 
 Verdict = Literal["new", "same", "worse", "better"]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """``baseline`` is what the figure is held against, None where there is nothing; ``change`` the share by which it
-    has grown (0.2 is 20 % more, whether that is better or worse), None where the baseline is nought."""
+    """The verdict on one figure.
+
+    Attributes:
+        baseline: value that the figure is compared with; None if there is none.
+        change: relative growth (0.2 is 20 % more, better or worse); None if the baseline is zero.
+    """
 
     verdict: Verdict
     baseline: float | None = None
@@ -39,7 +43,7 @@ class Judgement:
 
 
 def judge(value: float, earlier: Sequence[float], better: Better, slack: float = 0.0) -> Judgement:
-    """Holds a figure against those of earlier runs, oldest first."""
+    """Compare a figure with its values in earlier runs, oldest first."""
     last = earlier[-LAST:]
     if not last:
         return Judgement("new")
@@ -54,8 +58,8 @@ def judge_against(
     value: float, spread: tuple[float, float], then: float, then_spread: tuple[float, float], better: Better,
     slack: float = 0.0,
 ) -> Judgement:  # fmt: skip
-    """Holds a figure against one run: another by more than 15 % and the slack, and neither median within the other's
-    spread."""
+    """Compare a figure with one run: different if by more than 15 % and the slack, and neither median lies within the
+    other's spread."""
     apart = not spread[0] <= then <= spread[1] and not then_spread[0] <= value <= then_spread[1]
     return _judgement(value, then, better, apart and abs(value - then) > max(SHARE * abs(then), slack), "same")
 

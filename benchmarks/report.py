@@ -1,4 +1,4 @@
-"""What one run is told as, whoever prints it: figures with what they are held against, and the JSON document."""
+"""The report of one run, for every printer: figures with their verdicts, and the JSON document."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from benchmarks.declaration import OURS
 from benchmarks.figure import Figure
-from benchmarks.history import Run, earlier
+from benchmarks.history import Run, earlier_values
 from benchmarks.regression import Judgement, judge, judge_against
 
 
 @dataclass(frozen=True)
 class Row:
-    """A figure and how it stands; ``past`` is what it was in kept runs on this machine, oldest first."""
+    """A figure with its verdict; ``past`` has its values in kept runs on comparable machines, oldest first."""
 
     figure: Figure
     judgement: Judgement
@@ -22,20 +22,20 @@ class Row:
 
     @property
     def worse(self) -> bool:
-        """A regression of ours. What becomes of a peer is not ours to fail for."""
+        """Whether the figure is a regression of ours; a peer's figures never are."""
         return self.judgement.verdict == "worse" and self.figure.by == OURS
 
 
 @dataclass(frozen=True)
 class Report:
-    """One run, judged."""
+    """One run with the verdict on each figure."""
 
     run: Run
     rows: Sequence[Row]
     skipped: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     compared: str = ""
-    """The run it was held against, where one was asked for; otherwise the history."""
+    """The run given by ``--compare``; empty if the run is compared with the history."""
 
     @property
     def missed(self) -> list[Row]:
@@ -46,37 +46,37 @@ class Report:
         return [row for row in self.rows if row.worse]
 
     def questions(self) -> dict[str, dict[str, Row]]:
-        """What several contestants answer: for each question the row of each of them."""
-        asked: dict[str, dict[str, Row]] = {}
+        """Return the questions that several contestants answer, with the row of each contestant."""
+        rows_by_question: dict[str, dict[str, Row]] = {}
         for row in self.rows:
             if row.figure.metric.question:
-                asked.setdefault(row.figure.metric.question, {})[row.figure.by] = row
-        return {question: answers for question, answers in asked.items() if len(answers) > 1}
+                rows_by_question.setdefault(row.figure.metric.question, {})[row.figure.by] = row
+        return {question: answers for question, answers in rows_by_question.items() if len(answers) > 1}
 
     def document(self) -> dict[str, Any]:
-        """For programs: a superset of the line that the history keeps."""
-        told = self.run.model_dump(mode="json")
+        """Return the report for programs: a superset of the history's line."""
+        document = self.run.model_dump(mode="json")
         for row in self.rows:
             figure, judgement = row.figure, row.judgement
-            told["figures"][figure.id] |= {
+            document["figures"][figure.id] |= {
                 "title": figure.metric.title, "by": figure.by, "group": figure.group, "better": figure.metric.better,
                 "target": figure.metric.target, "missed": figure.missed, "verdict": judgement.verdict,
                 "baseline": judgement.baseline, "change": judgement.change,
             }  # fmt: skip
-        return told | {"compared": self.compared, "skipped": dict(self.skipped), "failed": dict(self.failed)}
+        return document | {"compared": self.compared, "skipped": dict(self.skipped), "failed": dict(self.failed)}
 
 
 def report(
-    run: Run, figures: Sequence[Figure], kept: Sequence[Run], then: Run | None = None,
+    run: Run, figures: Sequence[Figure], kept: Sequence[Run], baseline: Run | None = None,
     skipped: Mapping[str, str] | None = None, failed: Mapping[str, str] | None = None,
 ) -> Report:  # fmt: skip
-    """Judges each figure of a run by the kept ones of machines like its own, or by the one run ``then``."""
+    """Judge each figure of a run by the kept runs of comparable machines, or by the run ``baseline`` if it is given."""
     rows = []
     for figure in figures:
-        past, metric = earlier(kept, figure, run.machine), figure.metric
+        past, metric = earlier_values(kept, figure, run.machine), figure.metric
         judgement = judge(figure.value, past, metric.better, metric.slack)
-        if then is not None:
-            old = then.figures.get(figure.id)
+        if baseline is not None:
+            old = baseline.figures.get(figure.id)
             judgement = Judgement("new")
             if old is not None and old.unit == metric.unit:
                 spread = (figure.low, figure.high)
@@ -84,4 +84,4 @@ def report(
                     figure.value, spread, old.value, (old.low, old.high), metric.better, metric.slack
                 )
         rows.append(Row(figure, judgement, past))
-    return Report(run, rows, skipped or {}, failed or {}, str(then) if then is not None else "")
+    return Report(run, rows, skipped or {}, failed or {}, str(baseline) if baseline is not None else "")

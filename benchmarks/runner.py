@@ -1,5 +1,7 @@
-"""Runs benchmarks: each run in a fresh process, a group's in turns, so that what the machine does meanwhile meets all
-of a group alike."""
+"""Running benchmarks: each run in a fresh process, the benchmarks of a group in turns.
+
+Turns make other load on the machine meet all benchmarks of a group alike.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,12 @@ from benchmarks.figure import Figure, figures, ratios
 
 
 class Failed(Exception):
-    """A run that did not come to its end; the message says why."""
+    """A run failed; the message says why."""
 
 
 @dataclass
 class Outcome:
-    """What a run of the whole found. A benchmark is in one of the three, by its name; the last two say why."""
+    """The result of running the chosen benchmarks: figures, and by benchmark why it was skipped or failed."""
 
     figures: list[Figure] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -29,43 +31,44 @@ class Outcome:
 
 
 Measure = Callable[[Benchmark], Samples]
-Tell = Callable[[Benchmark, int], None]
+Progress = Callable[[Benchmark, int], None]
+"""Called with a benchmark and the number of its next run, from 1; with 0 before it is prepared."""
 
 
-def run(chosen: Sequence[Benchmark], measure: Measure, tell: Tell, repeats: int | None = None) -> Outcome:
-    """Measures each benchmark so often as it declares, or ``repeats`` times; ``tell`` is called before each run.
+def run(chosen: Sequence[Benchmark], measure: Measure, progress: Progress, repeats: int | None = None) -> Outcome:
+    """Measure each benchmark as often as it declares, or ``repeats`` times; call ``progress`` before each run.
 
-    One that fails once is not run again and has no figures: others go on. A peer that fails is passed over.
+    A benchmark that fails is not run again and has no figures; the others go on. A peer that fails counts as skipped.
     """
     outcome, found = Outcome(), {each.name: list[Samples]() for each in chosen}
     for each in chosen:
         try:
             if each.prepare is not None:
-                tell(each, 0)
+                progress(each, 0)
                 each.prepare()
         except Unavailable as error:
             outcome.skipped[each.name] = str(error)
     for each, number in turns(chosen, repeats):
         if each.name in outcome.skipped or each.name in outcome.failed:
             continue
-        tell(each, number)
+        progress(each, number)
         try:
             samples = measure(each)
             figures(each, [samples])
             found[each.name].append(samples)
         except (Failed, ValueError) as error:
             (outcome.skipped if each.peer else outcome.failed)[each.name] = str(error)
-    told = [each for each in chosen if each.name not in outcome.skipped and each.name not in outcome.failed]
-    for each in told:
+    measured = [each for each in chosen if each.name not in outcome.skipped and each.name not in outcome.failed]
+    for each in measured:
         outcome.figures += figures(each, found[each.name])
-    outcome.figures += ratios(told, found)
+    outcome.figures += ratios(measured, found)
     return outcome
 
 
 def turns(chosen: Sequence[Benchmark], repeats: int | None = None) -> list[tuple[Benchmark, int]]:
-    """The order of runs, counted from 1: group after group, in a group one of each, then the second of each, …"""
+    """Return the runs in order, numbered from 1: group by group, within a group every first run, every second run …"""
     order = []
-    for _, group in groupby(sorted(chosen, key=_place(chosen)), key=lambda each: each.group):
+    for _, group in groupby(sorted(chosen, key=_group_order(chosen)), key=lambda each: each.group):
         members = list(group)
         counts = [repeats or each.repeats for each in members]
         for number in range(max(counts)):
@@ -74,8 +77,8 @@ def turns(chosen: Sequence[Benchmark], repeats: int | None = None) -> list[tuple
 
 
 def in_fresh_process(benchmark: Benchmark, log: Path) -> Samples:
-    """One run by ``once.py``. Raises Failed with the reason; what the run printed to stderr is added to the log."""
-    argv = [sys.executable, "-m", f"{__package__}.once", benchmark.name, str(benchmark.timeout)]
+    """Run ``single_run.py`` and return its samples; append its stderr to the log. Raises Failed with the reason."""
+    argv = [sys.executable, "-m", f"{__package__}.single_run", benchmark.name, str(benchmark.timeout)]
     with log.open("ab") as errors:
         errors.write(f"\n== {benchmark.name}\n".encode())
         errors.flush()
@@ -83,7 +86,7 @@ def in_fresh_process(benchmark: Benchmark, log: Path) -> Samples:
                                  start_new_session=True)  # fmt: skip
         try:
             out, _ = child.communicate()
-        except BaseException:  # an interrupt is ours alone: the child is told, and ends what it has started
+        except BaseException:  # only this process gets an interrupt; the child must end the processes it has started
             child.terminate()
             child.wait()
             raise
@@ -94,7 +97,7 @@ def in_fresh_process(benchmark: Benchmark, log: Path) -> Samples:
     return found
 
 
-def _place(chosen: Sequence[Benchmark]) -> Callable[[Benchmark], int]:
+def _group_order(chosen: Sequence[Benchmark]) -> Callable[[Benchmark], int]:
     first: dict[str, int] = {}
     for number, each in enumerate(chosen):
         first.setdefault(each.group, number)

@@ -1,5 +1,4 @@
-"""Virtual time: what a run of many edges, and what a week, take; and what an edge costs in a round, however many there
-are."""
+"""Virtual time: the duration of shipped scenarios, and the cost of one edge in a round by number of edges."""
 
 from __future__ import annotations
 
@@ -12,11 +11,11 @@ from heliograph.simulations.scenario.play import Wish, virtually
 from heliograph.simulations.scenario.scenario_files import find, read_scenario
 
 SAMPLED = 10
-"""One of so many edges takes part in a round of the curve."""
+"""One edge in this many takes part in a round of the curve."""
 
 
 def shipped(name: str) -> dict[str, list[float]]:
-    """A scenario that ships: ``seconds`` of the wall clock, ``MB`` of peak memory, updates ``left out``, ``unmet``
+    """Play a shipped scenario: ``seconds`` of the wall clock, ``MB`` of peak memory, updates ``left out``, ``unmet``
     expectations."""
     scenario = read_scenario(find(name))
     began = time.perf_counter()
@@ -30,10 +29,12 @@ def shipped(name: str) -> dict[str, list[float]]:
 
 
 def curve(edges: int, rounds: int = 10) -> dict[str, list[float]]:
-    """``ms``: of the wall clock for each edge that takes part in a round, a tenth of all edges; what the start took is
-    taken off by a run of one round less."""
-    whole, short = _timed(edges, rounds), _timed(edges, 1)
-    return {"ms": [1000 * (whole - short) / ((rounds - 1) * edges / SAMPLED)]}
+    """Return ``ms`` of the wall clock for each edge of a round, in which a tenth of all edges take part.
+
+    A second run with a single round is subtracted, which removes the cost of the start.
+    """
+    all_rounds, one_round = _timed(edges, rounds), _timed(edges, 1)
+    return {"ms": [1000 * (all_rounds - one_round) / ((rounds - 1) * edges / SAMPLED)]}
 
 
 def _timed(edges: int, rounds: int) -> float:

@@ -1,4 +1,4 @@
-"""How quickly things are there, and what an idle agent costs: processes as they ship, on this machine."""
+"""Start-up times and the memory of an idle agent, with the shipped processes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from heliograph.local.cluster import LocalCluster
 
 
 def cluster(edges: int = 3) -> Samples:
-    """``up``: seconds until a whole cluster is ready; ``agent``: seconds from one agent's start until it is; ``idle``:
-    its resident MB (of 1024 × 1024 bytes) then."""
+    """Return ``up``, seconds until a cluster is ready, ``agent``, seconds until a restarted agent is ready, and
+    ``idle``, the agent's resident memory then, in MB of 1024 × 1024 bytes."""
     return asyncio.run(_cluster(edges))
 
 
 def command(*words: str) -> Samples:
-    """``run``: milliseconds of one run of the command line."""
+    """Return ``run``, the milliseconds of one call of the command line."""
     began = time.perf_counter()
     subprocess.run([str(Path(sys.executable).with_name("heliograph")), *words], check=True, capture_output=True)
     return {"run": [1000 * (time.perf_counter() - began)]}
 
 
-async def settled(client: AsyncClient, edges: set[str]) -> None:
-    """Returns when each edge has asked its workers what they offer: until then those processes take the time."""
+async def wait_until_settled(client: AsyncClient, edges: set[str]) -> None:
+    """Wait until every edge has listed the algorithms of its workers; until then those processes take CPU time."""
     async with asyncio.timeout(30), client.bus.subscribe(STATUS.filter(resource="algorithms")) as changes:
         while not any(edges <= set(each["status"]["edges"]) for each in await client.resources("algorithms").list()):
             await anext(changes)
@@ -44,12 +44,12 @@ async def _cluster(edges: int) -> Samples:
             ready = time.perf_counter() - began
             node = local.nodes["edge-1"]
             async with AsyncClient(local.server) as client:
-                await settled(client, set(names))
+                await wait_until_settled(client, set(names))
             await local.kill("edge-1")
             began = time.perf_counter()
             await local.start_agent("edge-1")
             assert node.child is not None
             await node.child.ready.wait()
             agent = time.perf_counter() - began
-            held = resident_alone(local.pid("edge-1"))
-    return {"up": [ready], "agent": [agent], "idle": [held / 2**20]}
+            memory = resident_alone(local.pid("edge-1"))
+    return {"up": [ready], "agent": [agent], "idle": [memory / 2**20]}

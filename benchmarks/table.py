@@ -1,4 +1,4 @@
-"""The report as a table: on the terminal, 100 columns wide, and as Markdown. One list of cells serves both."""
+"""The report as a table, on the terminal (100 columns) and as Markdown, from the same cells."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ HEADINGS = ("figure", "median", "min … max", "target", "before", "change")
 
 
 def show(report: Report, console: Console) -> None:
-    """Prints everything that people want to know of a run."""
+    """Print the report of a run."""
     console.print(Group(*_parts(report, console.width)))
 
 
 def catalogue(chosen: Sequence[Benchmark], console: Console) -> None:
-    """Prints what there is: each benchmark, its group, its runs, and its figures with their targets."""
+    """Print the benchmarks with their groups, their numbers of runs, their figures and their targets."""
     rows: list[tuple[str, ...]] = []
     for each in chosen:
         if each.peer:
-            rows.append((f"  the same of {each.by}", "", "", str(each.repeats), each.name, each.group))
+            rows.append((f"  the same by {each.by}", "", "", str(each.repeats), each.name, each.group))
             continue
         for metric in each.metrics:
             rows.append((metric.title, _target(metric), metric.unit, str(each.repeats), each.name, each.group))
@@ -32,7 +32,7 @@ def catalogue(chosen: Sequence[Benchmark], console: Console) -> None:
 
 
 def markdown(report: Report) -> str:
-    """The same as Markdown."""
+    """Return the report as Markdown."""
     lines = ["# Benchmarks", "", _about(report), "", *_markdown_table(HEADINGS, map(_cells, _own(report)))]
     heads, rows = _side_by_side(report)
     if rows:
@@ -43,7 +43,7 @@ def markdown(report: Report) -> str:
 
 
 def number(value: float) -> str:
-    """As few digits as tell it: 61.9k, 2 506, 26.5, 0.0042."""
+    """Format a number with few digits: 61.9k, 2 506, 26.5, 0.0042."""
     if abs(value) >= 9999.5:
         return f"{value / 1e6:.3g}M" if abs(value) >= 999_500 else f"{value / 1000:.3g}k"
     return f"{value:,.0f}".replace(",", " ") if abs(value) >= 999.5 else f"{value:.3g}"
@@ -65,7 +65,7 @@ def _parts(report: Report, width: int) -> Iterable[RenderableType]:
 def _table(
     headings: Sequence[str], rows: Sequence[tuple[str, ...]], width: int, colours: Sequence[Mapping[int, str]] = ()
 ) -> Table:
-    """Where the terminal is narrow the first column gives way, and the figures stay whole."""
+    """Build a table. On a narrow terminal the first column shrinks and the figures stay complete."""
     widths = [max(len(line) for row in (headings, *rows) for line in row[place].split("\n"))
               for place in range(len(headings))]  # fmt: skip
     widths[0] = max(12, min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1)))
@@ -79,7 +79,7 @@ def _table(
 
 
 def _own(report: Report) -> list[Row]:
-    """Ours: what peers do stands side by side with it."""
+    """Return our own rows; the peers' rows are in the side-by-side table."""
     return [row for row in report.rows if row.figure.by == OURS]
 
 
@@ -106,7 +106,7 @@ def _target(metric: Metric) -> str:
 
 
 def _side_by_side(report: Report) -> tuple[tuple[str, ...], list[list[tuple[str, str]]]]:
-    """A line for each question, a column for each contestant: its median and, below it, its spread."""
+    """Return a row for each question and a column for each contestant, with its median above its spread."""
     questions = report.questions()
     names = list(dict.fromkeys(name for answers in questions.values() for name in answers))
     rows = []
@@ -125,15 +125,15 @@ def _side_by_side(report: Report) -> tuple[tuple[str, ...], list[list[tuple[str,
 
 
 def _about(report: Report) -> str:
-    against = report.compared or "the kept runs on machines like this"
-    return f"{report.run}; {report.run.machine}; held against {against}"
+    against = report.compared or "the kept runs on comparable machines"
+    return f"{report.run}; {report.run.machine}; compared with {against}"
 
 
 def _notes(report: Report) -> list[str]:
     lines = [f"missed: {row.figure.metric.title}" for row in report.missed]
     lines += [f"worse: {row.figure.metric.title}, {_cells(row)[-1]}" for row in report.worse]
     lines += [f"failed: {name}: {why}" for name, why in report.failed.items()]
-    return lines + [f"passed over: {name}: {why}" for name, why in report.skipped.items()]
+    return lines + [f"skipped: {name}: {why}" for name, why in report.skipped.items()]
 
 
 def _colour(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""Recording a broker's topics, and replaying a trace: messages a second, with the settings that ship.
+"""Messages per second of recording a broker's topics and of replaying a trace, with the shipped settings.
 
     python -m benchmarks traces
 """
@@ -34,18 +34,17 @@ from heliograph.local.nats_server import Broker, User
 EVENTS = 200_000
 BATCH = 1000
 PACE = 25_000
-"""Messages a second that the publisher keeps to: what a recorder must follow is 20,000."""
+"""Messages per second of the publisher; a recorder must keep up with 20,000."""
 ADDRESSES = tuple(topics.TELEMETRY.at(edge=f"edge-{edge}", device="meter") for edge in range(20))
 
 
 async def record() -> dict[str, float]:
-    """Events that a stream keeps, published by another process while they are recorded, until all of them are in the
-    trace."""
+    """Record a stream's events while another process publishes them, until all are in the trace."""
     return await _recorded("stored")
 
 
 async def stored() -> dict[str, float]:
-    """Events that the stream has already: as many a second as the recorder takes."""
+    """Record events that are already in the stream, as fast as the recorder reads them."""
     async with _cloud() as (directory, broker, world):
         async with connect(broker.url("operator"), world=world, name="recorder") as bus:
             await bus.link.wait_up(10)
@@ -61,7 +60,7 @@ async def stored() -> dict[str, float]:
 
 
 async def passing() -> dict[str, float]:
-    """Messages that no stream keeps, likewise: what the recorder does not follow is lost, and counted."""
+    """Record messages that no stream stores while another process publishes them; count the lost ones."""
     return await _recorded("passing")
 
 
@@ -93,7 +92,7 @@ async def _recorded(kind: str) -> dict[str, float]:
 
 
 async def read() -> dict[str, float]:
-    """Messages into a file and out of it again, with no broker."""
+    """Write messages to a trace file and read them back, without a broker."""
     with tempfile.TemporaryDirectory(prefix="heliograph-trace-") as directory:
         path = Path(directory) / "a.mcap"
         began = time.perf_counter()
@@ -107,22 +106,25 @@ async def read() -> dict[str, float]:
 
 
 async def replay() -> dict[str, float]:
-    """A trace into the cloud's stream at full speed, until all of it is stored and synced."""
+    """Replay a trace into the cloud's stream at full speed, until everything is stored and synced."""
     async with _cloud() as (directory, broker, world):
         _write(directory / "a.mcap")
         async with connect(broker.url("coordinator"), world=world, name="replayer") as bus:
             await bus.link.wait_up(10)
             await bus.prepare()
             with TraceReader(directory / "a.mcap") as reader:
-                told = await Replayer(bus, world, speed=0).run(reader, Span(0, reader.info.end))
+                outcome = await Replayer(bus, world, speed=0).run(reader, Span(0, reader.info.end))
             stored = await bus.last_sequence("TELEMETRY")
-    assert stored == told.published == EVENTS, f"{stored} of {EVENTS} are in the stream"
-    return {"messages/s": EVENTS / told.seconds}
+    assert stored == outcome.published == EVENTS, f"{stored} of {EVENTS} are in the stream"
+    return {"messages/s": EVENTS / outcome.seconds}
 
 
 async def publish(kind: str, url: str) -> dict[str, float]:
-    """The other side of ``record`` and ``passing``, in a process of its own. It speaks the broker's protocol itself,
-    for the client library would take the core that is measured. Events go by atomic batches, as agents send theirs."""
+    """Publish the events of ``record`` and ``passing``, in a process of its own.
+
+    It speaks the broker's protocol itself, because the client library would take CPU time from the recorder. Events go
+    in atomic batches, like an agent's.
+    """
     world, parts = World(), ConnectionUrl.parse(url)
     address = topics.LOG.at("bench", component="meter") if kind == "passing" else ""
     reader, writer = await asyncio.open_connection(parts.host, parts.port)
@@ -135,7 +137,7 @@ async def publish(kind: str, url: str) -> dict[str, float]:
         writer.write(b"".join(frames))
         writer.write(b"PING\r\n")
         wanted = b"PONG" if address else b"MSG"
-        while not (line := await reader.readline()).startswith(wanted):  # the broker has, or has stored, them all
+        while not (line := await reader.readline()).startswith(wanted):  # the broker has received or stored them all
             if line.startswith(b"PING"):
                 writer.write(b"PONG\r\n")
             assert line
@@ -161,7 +163,7 @@ def _frame(event: Outgoing, address: str, place: int, batch: int) -> bytes:
 
 
 def measured(name: str) -> dict[str, list[float]]:
-    """One of the figures above, measured in a fresh process, with uvloop as components run."""
+    """Measure one of the figures above in a fresh process, with uvloop like the shipped components."""
     ran = subprocess.run([sys.executable, "-m", __name__, name], check=True, capture_output=True, text=True)
     return {key: [value] for key, value in json.loads(ran.stdout.splitlines()[-1]).items()}
 
@@ -201,7 +203,7 @@ def _main() -> None:
         "record": record, "stored": stored, "passing": passing, "read": read, "replay": replay,
         "publish-stored": lambda url: publish("stored", url), "publish-passing": lambda url: publish("passing", url),
     }  # fmt: skip
-    import uvloop  # as the command runs
+    import uvloop  # the shipped components run on it too
 
     print(json.dumps(uvloop.run(parts[sys.argv[1]](*sys.argv[2:]))))
 

@@ -1,4 +1,4 @@
-"""A peer's own virtual environment below ``build/``, and a folder in which one run of it leaves all it writes."""
+"""A peer's own virtual environment below ``build/``, and a fresh folder for each of its runs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from benchmarks.processes import MemoryWatch, wait_for
 
 BUILD = Path("build", "peers").absolute()
 INSTALLING = 600.0
-"""Seconds that an installation may take."""
+"""Longest duration of an installation, in seconds."""
 IDLE_AFTER = 3.0
-"""Seconds after which a participant that waits has done what it does at its start."""
+"""Seconds after which a waiting participant has finished its start."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What is installed: requirements with their versions pinned."""
+    """A virtual environment with pinned requirements."""
 
     name: str
     requirements: tuple[str, ...]
@@ -36,7 +36,7 @@ class Environment:
         return BUILD / f"{self.name}-venv"
 
     def prepare(self) -> None:
-        """Installs it unless it is there. Raises Unavailable with pip's last word."""
+        """Install the requirements unless they are installed. Raises Unavailable with pip's last line."""
         installed, wanted = self.venv / "installed", "\n".join(self.requirements)
         if installed.exists() and installed.read_text() == wanted:
             return
@@ -45,23 +45,23 @@ class Environment:
             pip: list[Path | str] = [self.venv / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
             subprocess.run([*pip, *self.requirements], check=True, capture_output=True, timeout=INSTALLING)
         except subprocess.CalledProcessError as error:
-            said = error.stderr.decode(errors="replace").strip().splitlines() or ["without a word"]
-            raise Unavailable(f"{self.requirements[0]} can not be installed: {said[-1]}") from None
+            lines = error.stderr.decode(errors="replace").strip().splitlines() or ["pip gave no reason"]
+            raise Unavailable(f"{self.requirements[0]} cannot be installed: {lines[-1]}") from None
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unavailable(f"{self.requirements[0]} can not be installed: {error}") from None
+            raise Unavailable(f"{self.requirements[0]} cannot be installed: {error}") from None
         installed.write_text(wanted)
 
-    def place(self) -> Place:
-        """An empty folder for one run."""
-        place = Place(self.venv / "bin", BUILD / f"{self.name}-run")
-        shutil.rmtree(place.folder, ignore_errors=True)
-        place.folder.mkdir(parents=True)
-        return place
+    def new_run(self) -> PeerRun:
+        """Return a run with an empty folder."""
+        run = PeerRun(self.venv / "bin", BUILD / f"{self.name}-run")
+        shutil.rmtree(run.folder, ignore_errors=True)
+        run.folder.mkdir(parents=True)
+        return run
 
 
 @dataclass
-class Place:
-    """One run of a peer. What it starts is ended by the process that measures."""
+class PeerRun:
+    """One run of a peer. The measuring process ends the processes that it starts."""
 
     programs: Path
     folder: Path
@@ -69,11 +69,11 @@ class Place:
 
     @property
     def out(self) -> Path:
-        """Where the peer's own code writes, as JSON, when its rounds closed (in seconds), or what went wrong."""
+        """File in which the peer's code writes, as JSON, the times at which rounds closed (seconds), or an error."""
         return self.folder / "closed.json"
 
     def start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Starts a program of the environment, which finds its own helpers by PATH; its log goes to the folder."""
+        """Start a program of the environment, with its helpers in PATH and its log in the folder."""
         path = f"{self.programs}:{os.environ.get('PATH', '')}"
         env = {**os.environ, "HOME": str(self.folder), "PATH": path, **self.environment}
         with (self.folder / f"{program}.log").open("ab") as log:
@@ -81,12 +81,12 @@ class Place:
                                     stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # fmt: skip
 
     def run(self, timeout: float, program: str, *arguments: str) -> None:
-        """Starts a program and waits for its end. Raises RuntimeError with the end of all logs where it fails."""
+        """Start a program and wait for its end. Raises RuntimeError, and prints the end of all logs, if it fails."""
         child = self.start(program, *arguments)
         self.wait(lambda: child.poll() == 0, timeout, lambda: child.poll() is None)
 
     def wait(self, done: Callable[[], bool], timeout: float, alive: Callable[[], bool] = lambda: True) -> None:
-        """Waits until ``done()``. Raises RuntimeError with the end of all logs where that does not come."""
+        """Wait until ``done()``. Raises RuntimeError, and prints the end of all logs, if that does not happen."""
         try:
             wait_for(done, timeout, alive)
         except (RuntimeError, TimeoutError) as error:
@@ -95,11 +95,12 @@ class Place:
             raise RuntimeError(f"{self.folder.name}: {error}") from None
 
     def settle(self, seconds: float = IDLE_AFTER) -> None:
-        """Gives participants that have just started the time to become idle."""
+        """Wait until freshly started participants are idle."""
         time.sleep(seconds)
 
     def samples(self, watch: MemoryWatch, rounds: int, idle: int, timeout: float, alive: Callable[[], bool]) -> Samples:
-        """Waits for what the peer's code writes, and counts the rounds after the warm-up. Raises RuntimeError."""
+        """Wait for the peer's file and return the samples of the rounds after the warm-up. Raises RuntimeError if the
+        peer ends early, takes too long or writes an error."""
         self.wait(self.out.exists, timeout, alive)
         closed = json.loads(self.out.read_text())
         if isinstance(closed, str):
@@ -108,10 +109,11 @@ class Place:
 
 
 def echo_samples(closed: Sequence[float], rounds: int, watch: MemoryWatch, idle: int) -> Samples:
-    """Samples of echo rounds, ours and the peers' alike: milliseconds of each round, the last ``rounds``, and MB."""
+    """Return the samples of echo rounds, for us and the peers alike: milliseconds of each of the last ``rounds``, and
+    memory in MB."""
     laps = [1000 * (after - before) for before, after in itertools.pairwise(closed)][-rounds:]
     memory = {"aggregating": watch.aggregating, "servers": watch.total, "idle": idle}
-    return {"round": laps, **{key: [held / 1e6] for key, held in memory.items()}}
+    return {"round": laps, **{key: [size / 1e6] for key, size in memory.items()}}
 
 
 def listening(port: int) -> bool:

@@ -1,11 +1,13 @@
-"""Flower, in both ways in which it runs: ``deployed``, as its documentation starts it today (flower-superlink, a
-flower-supernode for each participant, ``flwr run``), and ``streams``, its deprecated server over gRPC streams
-(start_server and start_client)."""
+"""Flower in both of its ways to run.
+
+``deployed`` follows its current documentation: flower-superlink, a flower-supernode for each participant, ``flwr run``.
+``streams`` is its deprecated server over gRPC streams: start_server and start_client.
+"""
 
 from __future__ import annotations
 
 from benchmarks.declaration import Samples
-from benchmarks.peers.environment import Environment, Place, free_ports, listening
+from benchmarks.peers.environment import Environment, PeerRun, free_ports, listening
 from benchmarks.processes import MemoryWatch, resident
 
 FLOWER = Environment("flower", ("flwr==1.41.0", "numpy==2.4.6"))
@@ -55,11 +57,11 @@ def main(grid, context):
     try:
         result = strategy.start(grid, ArrayRecord([np.zeros(size // 4, np.float32)]), num_rounds=rounds)
         right = (result.arrays.to_numpy_ndarrays()[0] == rounds).all()
-        told = closed if right else "some update did not count"
+        result = closed if right else "an update was not counted"
     except Exception as error:
-        told = repr(error)
+        result = repr(error)
     with open(out + ".new", "w") as file:
-        json.dump(told, file)
+        json.dump(result, file)
     os.rename(out + ".new", out)
 """
 BIDI_SERVER = """
@@ -85,7 +87,7 @@ flwr.server.start_server(server_address=sys.argv[1], config=flwr.server.ServerCo
                          strategy=strategy, grpc_max_message_length=2**31 - 1)
 right = (parameters_to_ndarrays(last[0])[0] == rounds).all()
 with open(out + ".new", "w") as file:
-    json.dump(closed if right else "some update did not count", file)
+    json.dump(closed if right else "an update was not counted", file)
 os.rename(out + ".new", out)
 """
 BIDI_CLIENT = """
@@ -101,52 +103,52 @@ flwr.client.start_client(server_address=sys.argv[1], client=Echo().to_client(), 
 
 
 def deployed(edges: int, size: int, rounds: int, timeout: float = 540.0) -> Samples:
-    """A superlink, a supernode for each participant, ``flwr run``. Raises RuntimeError where that fails."""
-    place = _place()
-    app = place.folder / "app"
+    """Measure a superlink with a supernode for each participant and ``flwr run``. Raises RuntimeError if it fails."""
+    peer = _new_run()
+    app = peer.folder / "app"
     (app / "echo_app").mkdir(parents=True)
     (app / "echo_app" / "__init__.py").touch()
     (app / "echo_app" / "app.py").write_text(APP)
-    (app / "pyproject.toml").write_text(PROJECT % (edges, size, rounds + WARM_UP, place.out))
+    (app / "pyproject.toml").write_text(PROJECT % (edges, size, rounds + WARM_UP, peer.out))
     link, *ports = free_ports(edges + 1)
     address = f"127.0.0.1:{link}"
-    (place.folder / "config.toml").write_text(
+    (peer.folder / "config.toml").write_text(
         f'[superlink]\ndefault = "bench"\n[superlink.bench]\naddress = "{address}"\ninsecure = true\n'
     )
-    server = place.start("flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(link),
+    server = peer.start("flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(link),
                          "--disable-runtime-dependency-installation")  # fmt: skip
-    place.wait(lambda: listening(link), 60, lambda: server.poll() is None)
-    nodes = [place.start("flower-supernode", "--insecure", "--superlink", address, "--port", str(port))
+    peer.wait(lambda: listening(link), 60, lambda: server.poll() is None)
+    nodes = [peer.start("flower-supernode", "--insecure", "--superlink", address, "--port", str(port))
              for port in ports]  # fmt: skip
-    place.settle()
+    peer.settle()
     idle = resident(nodes[0].pid)
     with MemoryWatch([server.pid], "flwr-serverapp") as watch:
-        place.run(60, "flwr", "run", str(app), "bench")
-        return place.samples(watch, rounds, idle, timeout, lambda: server.poll() is None)
+        peer.run(60, "flwr", "run", str(app), "bench")
+        return peer.samples(watch, rounds, idle, timeout, lambda: server.poll() is None)
 
 
 def streams(edges: int, size: int, rounds: int, timeout: float = 540.0) -> Samples:
-    """``start_server``, ``start_client`` for each participant. Raises RuntimeError where that fails.
+    """Measure ``start_server`` with a ``start_client`` for each participant. Raises RuntimeError if it fails.
 
-    Its rounds begin when the participants are there, so that none of them is idle: the memory of one is what it holds
-    a moment after its start.
+    Rounds begin as soon as the participants have connected, so no participant is ever idle. ``idle`` is the memory of
+    one participant shortly after its start.
     """
-    place = _place()
-    (place.folder / "server.py").write_text(BIDI_SERVER)
-    (place.folder / "client.py").write_text(BIDI_CLIENT)
+    peer = _new_run()
+    (peer.folder / "server.py").write_text(BIDI_SERVER)
+    (peer.folder / "client.py").write_text(BIDI_CLIENT)
     address = f"127.0.0.1:{free_ports(1)[0]}"
-    arguments = [address, str(edges), str(size), str(rounds + WARM_UP), str(place.out)]
-    server = place.start("python", "server.py", *arguments)
+    arguments = [address, str(edges), str(size), str(rounds + WARM_UP), str(peer.out)]
+    server = peer.start("python", "server.py", *arguments)
     with MemoryWatch([server.pid], "server.py") as watch:
-        first = place.start("python", "client.py", address)
-        place.settle()
+        first = peer.start("python", "client.py", address)
+        peer.settle()
         idle = resident(first.pid)
         for _ in range(edges - 1):
-            place.start("python", "client.py", address)
-        return place.samples(watch, rounds, idle, timeout, lambda: place.out.exists() or server.poll() is None)
+            peer.start("python", "client.py", address)
+        return peer.samples(watch, rounds, idle, timeout, lambda: peer.out.exists() or server.poll() is None)
 
 
-def _place() -> Place:
-    place = FLOWER.place()
-    place.environment = {"FLWR_HOME": str(place.folder), **QUIET}
-    return place
+def _new_run() -> PeerRun:
+    peer = FLOWER.new_run()
+    peer.environment = {"FLWR_HOME": str(peer.folder), **QUIET}
+    return peer

@@ -1,4 +1,4 @@
-"""The peers that install and run here, and the questions that they and we answer alike."""
+"""The peers that install and run here, and the questions that they and Heliograph both answer."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from benchmarks.peers import flower, nvflare, openfl
 SIZES = {"1 MB": 1_000_000, "10 MB": 10_000_000, "100 MB": 100_000_000}
 EDGES = 4
 ROUNDS = 3
-"""Of a peer in each turn: some of them take ten seconds for one."""
+"""Rounds of a peer in each turn; few, because some peers take ten seconds for a round."""
 TURNS = 2
 
 
 def round_metrics(size: str, target: float | None = None, aggregating: float | None = None) -> tuple[Metric, ...]:
-    """What is asked about echo rounds of a model of that size: of us, and of each peer."""
+    """Return the metrics of echo rounds with a model of that size, for Heliograph and for each peer."""
 
-    def ask(key: str, title: str, unit: str, most: float | None = None, paired: bool = False) -> Metric:
+    def metric(key: str, title: str, unit: str, target: float | None = None, paired: bool = False) -> Metric:
         question = f"{title}, {size} × {EDGES}"
-        return Metric(key, question, unit, most, question=question, paired=paired)
+        return Metric(key, question, unit, target, question=question, paired=paired)
 
     return (
-        ask("round", "echo round", "ms", target, paired=True),
-        ask("aggregating", "aggregator's peak", "MB", aggregating),
-        ask("servers", "all servers' peak", "MB"),
-        ask("idle", "idle edge node", "MB"),
+        metric("round", "echo round", "ms", target, paired=True),
+        metric("aggregating", "aggregator's peak", "MB", aggregating),
+        metric("servers", "all servers' peak", "MB"),
+        metric("idle", "idle edge node", "MB"),
     )
 
 
 def contestants() -> list[Benchmark]:
-    """Each peer at each size, in our own benchmark's group, so that it takes its turn with it."""
+    """Return the benchmark of each peer at each size, in the group of our own benchmark: they take turns."""
     small = ("1 MB", "10 MB")
     ways = (
         ("flower", "Flower", flower.deployed, flower.FLOWER, SIZES),

@@ -1,5 +1,5 @@
-"""NVFlare as its own proof-of-concept deployment starts it: a server and a client process for each participant, over
-gRPC with TLS, and a FedAvg recipe for NumPy arrays."""
+"""NVFlare in its own proof-of-concept deployment: a server and a client process for each participant, gRPC with TLS,
+and a FedAvg recipe for NumPy arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.processes import MemoryWatch, resident, tree
 NVFLARE = Environment("nvflare", ("nvflare==2.9.0", "numpy==2.4.6"))
 WARM_UP = 2
 PORT = 8002
-"""Where its server listens; the proof-of-concept deployment has no other."""
+"""The server's port; the proof-of-concept deployment cannot use another."""
 
 CLIENT = """
 import json, os, sys, time
@@ -33,7 +33,7 @@ while flare.is_running():
     right = right and all((array == len(received) - 1).all() for array in arrays.values())
     if first and len(received) == rounds:
         with open(out + ".new", "w") as file:
-            json.dump(received if right else "some update did not count", file)
+            json.dump(received if right else "an update was not counted", file)
         os.rename(out + ".new", out)
     flare.send(flare.FLModel(params={name: array + 1 for name, array in arrays.items()}, metrics={"accuracy": 1.0}))
 """
@@ -51,29 +51,29 @@ recipe.export("jobs")
 
 
 def poc(edges: int, size: int, rounds: int, timeout: float = 540.0) -> Samples:
-    """``nvflare poc start``, ``nvflare job submit``. Raises RuntimeError where that fails.
+    """Measure ``nvflare poc start`` and ``nvflare job submit``. Raises RuntimeError if one fails.
 
-    A round lasts from the moment a participant gets one global model until it gets the next.
+    A round lasts from a participant's receipt of one global model to its receipt of the next.
     """
     if listening(PORT):
-        raise RuntimeError(f"port {PORT}, which NVFlare's server needs, is taken")
-    place = NVFLARE.place()
-    place.environment = {"NVFLARE_POC_WORKSPACE": str(place.folder / "poc")}
-    (place.folder / "client.py").write_text(CLIENT)
-    (place.folder / "recipe.py").write_text(RECIPE)
+        raise RuntimeError(f"port {PORT} is in use, and NVFlare's server needs it")
+    peer = NVFLARE.new_run()
+    peer.environment = {"NVFLARE_POC_WORKSPACE": str(peer.folder / "poc")}
+    (peer.folder / "client.py").write_text(CLIENT)
+    (peer.folder / "recipe.py").write_text(RECIPE)
     counts = [str(edges), str(size), str(rounds + WARM_UP + 1)]
-    place.run(60, "python", "recipe.py", *counts, str(place.out), str(place.folder / "start.npy"))
-    place.run(60, "nvflare", "poc", "prepare", "-n", str(edges), "--force")
-    place.run(90, "nvflare", "poc", "start")
-    place.settle()
+    peer.run(60, "python", "recipe.py", *counts, str(peer.out), str(peer.folder / "start.npy"))
+    peer.run(60, "nvflare", "poc", "prepare", "-n", str(edges), "--force")
+    peer.run(90, "nvflare", "poc", "start")
+    peer.settle()
     idle = resident(_running("client_train")[0])
     with MemoryWatch(_running("server_train"), "runner_process") as watch:
-        place.run(60, "nvflare", "job", "submit", "-j", str(place.folder / "jobs" / "echo"))
-        return place.samples(watch, rounds, idle, timeout, lambda: bool(_running("server_train")))
+        peer.run(60, "nvflare", "job", "submit", "-j", str(peer.folder / "jobs" / "echo"))
+        return peer.samples(watch, rounds, idle, timeout, lambda: bool(_running("server_train")))
 
 
 def _running(module: str) -> list[int]:
-    """Python processes below this one that run a module: the deployment's shell scripts leave them to us."""
+    """Return the descendant Python processes that run a module; the deployment's scripts leave them behind."""
     found = []
     for pid in tree(os.getpid())[1:]:
         with contextlib.suppress(OSError):

@@ -1,5 +1,5 @@
-"""OpenFL with a task runner for NumPy arrays: ``fx aggregator start``, and ``fx collaborator start`` for each
-participant, over gRPC without TLS. A collaborator that finds no task asks again after ten seconds."""
+"""OpenFL with a task runner for NumPy arrays, over gRPC without TLS: ``fx aggregator start``, and ``fx collaborator
+start`` for each participant. A collaborator without a task polls again after ten seconds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class NoOpTaskRunner(TaskRunner):
         self.right = self.right and bool((array == len(self.received) - 1).all())
         if col_name == "c1" and len(self.received) == rounds:
             with open(out + ".new", "w") as file:
-                json.dump(self.received if self.right else "some update did not count", file)
+                json.dump(self.received if self.right else "an update was not counted", file)
             os.rename(out + ".new", out)
         self.model = {"w": np.asarray(array + 1, np.float32)}
         return {TensorKey("w", col_name, round_num, False, ("trained",)): self.model["w"],
@@ -63,7 +63,7 @@ PLAN = {
     r"use_tls: true": "use_tls: false",
     r"require_client_auth: true": "require_client_auth: false",
     r"use_delta_updates: true": "use_delta_updates: false",
-    # with it, a round wants the score of a validation, which is not asked for here
+    # with checkpoints, a round needs the score of a validation, and this measurement has no validation
     r"persist_checkpoint: true": "persist_checkpoint: false",
     r"task_groups:\n(?s:.*?)\n  template": "task_groups:\n    - {{name: learning, percentage: 1.0, tasks: [train]}}\n"
     "  template",
@@ -72,29 +72,30 @@ TASKS = "\ntasks:\n  train: {function: echo, kwargs: {metrics: [loss]}}\n"
 
 
 def workspace(edges: int, size: int, rounds: int, timeout: float = 540.0) -> Samples:
-    """A workspace of its template ``no-op``, its aggregator and collaborators. Raises RuntimeError where that fails.
+    """Measure an aggregator and collaborators of a workspace made from the template ``no-op``. Raises RuntimeError if
+    it fails.
 
-    A round lasts from the moment a participant gets one global model until it gets the next. A collaborator starts with
-    its first task: the memory of one is what it holds when it has done that and waits for the others.
+    A round lasts from a participant's receipt of one global model to its receipt of the next. A collaborator starts
+    with its first task; ``idle`` is the memory of one that has done it and waits for the others.
     """
-    place = OPENFL.place()
-    place.run(90, "fx", "workspace", "create", "--prefix", str(place.folder / "work"), "--template", "no-op")
-    place.folder /= "work"
-    asked = rounds + WARM_UP + 1
-    (place.folder / "src" / "task_runner.py").write_text(RUNNER % (size, asked, place.out))
-    plan = (place.folder / "plan" / "plan.yaml").read_text()
+    peer = OPENFL.new_run()
+    peer.run(90, "fx", "workspace", "create", "--prefix", str(peer.folder / "work"), "--template", "no-op")
+    peer.folder /= "work"
+    total = rounds + WARM_UP + 1
+    (peer.folder / "src" / "task_runner.py").write_text(RUNNER % (size, total, peer.out))
+    plan = (peer.folder / "plan" / "plan.yaml").read_text()
     for pattern, words in PLAN.items():
-        plan = re.sub(pattern, words.format(rounds=asked, port=free_ports(1)[0]), plan)
-    (place.folder / "plan" / "plan.yaml").write_text(plan + TASKS)
+        plan = re.sub(pattern, words.format(rounds=total, port=free_ports(1)[0]), plan)
+    (peer.folder / "plan" / "plan.yaml").write_text(plan + TASKS)
     names = [f"c{number + 1}" for number in range(edges)]
-    (place.folder / "plan" / "cols.yaml").write_text(f"collaborators: [{', '.join(names)}]\n")
-    (place.folder / "plan" / "data.yaml").write_text("".join(f"{name},{name}\n" for name in names))
-    place.run(90, "fx", "plan", "initialize", "-a", "127.0.0.1")
-    server = place.start("fx", "aggregator", "start")
+    (peer.folder / "plan" / "cols.yaml").write_text(f"collaborators: [{', '.join(names)}]\n")
+    (peer.folder / "plan" / "data.yaml").write_text("".join(f"{name},{name}\n" for name in names))
+    peer.run(90, "fx", "plan", "initialize", "-a", "127.0.0.1")
+    server = peer.start("fx", "aggregator", "start")
     with MemoryWatch([server.pid], "aggregator start") as watch:
-        first = place.start("fx", "collaborator", "start", "-n", names[0])
-        place.settle(3 * IDLE_AFTER)
+        first = peer.start("fx", "collaborator", "start", "-n", names[0])
+        peer.settle(3 * IDLE_AFTER)
         idle = resident(first.pid)
         for name in names[1:]:
-            place.start("fx", "collaborator", "start", "-n", name)
-        return place.samples(watch, rounds, idle, timeout, lambda: place.out.exists() or server.poll() is None)
+            peer.start("fx", "collaborator", "start", "-n", name)
+        return peer.samples(watch, rounds, idle, timeout, lambda: peer.out.exists() or server.poll() is None)

@@ -1,4 +1,4 @@
-"""What people see: table, Markdown, page and sheet."""
+"""The printed report: table, Markdown, page and sheet."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from benchmarks.report import Report, report
 HERE = Machine(cores=2, cpu="<CPU & more>", kernel="6.1.0", python="3.11.7")
 
 
-def told(level: float = 100.0) -> Report:
-    """A report of everything that the catalog declares."""
+def full_report(level: float = 100.0) -> Report:
+    """Return a report with every figure that the catalog declares."""
     found = [
         Figure(each.name, metric, level, 0.9 * level, 1.1 * level, 3, each.group, each.by)
         for each in BENCHMARKS.values()
@@ -37,24 +37,24 @@ def told(level: float = 100.0) -> Report:
     return report(run_of(found, HERE, "rev", date), found, kept, None, {"peer": "no <network>"}, {"bad": "broke"})
 
 
-def shown(width: int) -> list[str]:
+def printed(width: int) -> list[str]:
     out = io.StringIO()
-    table.show(told(12345.678), Console(file=out, width=width))
+    table.show(full_report(12345.678), Console(file=out, width=width))
     return out.getvalue().splitlines()
 
 
 def test_the_table_fits_100_columns_with_every_figure_whole() -> None:
-    lines = shown(100)
+    lines = printed(100)
     assert max(map(len, lines)) <= 100
-    assert not [line for line in lines if re.search(r"[^ 0-9kM]…", line)], "something is cut off"
+    assert not [line for line in lines if re.search(r"[^ 0-9kM]…", line)], "a cell is cut off"
     text = "\n".join(lines)
     assert "failed: bad: broke" in text
-    assert "passed over: peer: no <network>" in text
-    assert "worse: cluster with three edges is up" in text
+    assert "skipped: peer: no <network>" in text
+    assert "worse: start of a cluster with three edges" in text
 
 
-def test_where_it_is_narrow_the_names_give_way() -> None:
-    assert "12.3k ms" in "\n".join(shown(80))
+def test_on_a_narrow_terminal_the_titles_shrink() -> None:
+    assert "12.3k ms" in "\n".join(printed(80))
 
 
 def test_the_list_names_every_benchmark() -> None:
@@ -64,15 +64,15 @@ def test_the_list_names_every_benchmark() -> None:
 
 
 def test_markdown_has_a_row_for_each_of_our_figures_and_peers_side_by_side() -> None:
-    text = table.markdown(told())
+    text = table.markdown(full_report())
     own = sum(len(each.metrics) for each in BENCHMARKS.values() if not each.peer)
     assert text.split("## Side by side")[0].count("\n| ") == own + 2
     assert "| Heliograph | Flower | Flower streams | NVFlare | OpenFL |" in text
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-9, 1.0, 12345.678, -1.0])
-def test_page_and_sheet_are_whole_and_load_nothing(level: float) -> None:
-    html, svg = page(told(level)), sheet(told(level))
+def test_page_and_sheet_are_complete_and_load_nothing(level: float) -> None:
+    html, svg = page(full_report(level)), sheet(full_report(level))
     charts = ElementTree.fromstring(svg)
     assert len(charts.findall("{http://www.w3.org/2000/svg}svg")) == html.count("<svg ")
     for text in (html, svg):
@@ -84,12 +84,12 @@ def test_page_and_sheet_are_whole_and_load_nothing(level: float) -> None:
 
 def test_a_question_that_nobody_else_answers_is_not_side_by_side() -> None:
     metric = Metric("lap", "a lap", "ms", question="lap?")
-    alone = report(told().run, [Figure("b", metric, 1, 1, 1, 1)], [])
+    alone = report(full_report().run, [Figure("b", metric, 1, 1, 1, 1)], [])
     assert alone.questions() == {}
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=10))
-def test_ticks_hold_the_values_between_few_lines(values: list[float]) -> None:
+def test_ticks_enclose_the_values_with_few_lines(values: list[float]) -> None:
     low, high, step = ticks(values)
     slack = 1e-6 * max(abs(low), abs(high), 1e-9)
     assert low <= min(values) + slack and high >= max(values) - slack

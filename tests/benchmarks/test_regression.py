@@ -1,4 +1,4 @@
-"""The rule that tells a regression from noise."""
+"""The rule that separates a regression from noise."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def test_twice_as_slow_is_worse_and_half_is_better() -> None:
     assert judge(20, past, "lower").change == pytest.approx(1.0)
 
 
-def test_where_it_always_jumps_a_jump_says_nothing() -> None:
+def test_a_jump_of_a_noisy_figure_is_no_regression() -> None:
     assert judge(16, [8, 12, 9, 14, 10, 7, 13], "lower").verdict == "same"
 
 
-def test_where_runs_agree_a_hair_says_nothing() -> None:
+def test_a_small_change_of_a_steady_figure_is_no_regression() -> None:
     assert judge(10.5, [10.0] * LAST, "lower").verdict == "same"
 
 
-def test_one_bad_run_moves_nothing() -> None:
+def test_one_bad_run_does_not_move_the_baseline() -> None:
     assert judge(15, [10, 10.2, 9.8, 10, 400], "lower").verdict == "worse"
 
 
-def test_close_to_nought_the_slack_decides() -> None:
+def test_close_to_zero_the_slack_decides() -> None:
     past = [0.1, 0.0, -0.1, 0.0]
     assert judge(1.5, past, "lower", slack=2).verdict == "same"
     assert judge(1.5, past, "lower").verdict == "worse"
@@ -46,7 +46,7 @@ def test_only_the_last_runs_count() -> None:
 
 
 @given(figures, st.lists(figures, max_size=FEWEST - 1), betters)
-def test_few_runs_tell_nothing(value: float, past: list[float], better: Better) -> None:
+def test_few_runs_give_no_verdict(value: float, past: list[float], better: Better) -> None:
     assert judge(value, past, better).verdict == "new"
 
 
@@ -58,7 +58,7 @@ def test_the_order_of_the_runs_does_not_matter(value: float, past: list[float], 
 
 
 @given(figures, pasts)
-def test_what_is_worse_for_one_is_better_for_the_other(value: float, past: list[float]) -> None:
+def test_worse_where_lower_is_better_is_better_where_higher_is(value: float, past: list[float]) -> None:
     opposite = {"worse": "better", "better": "worse", "same": "same"}
     assert opposite[judge(value, past, "lower").verdict] == judge(value, past, "higher").verdict
 

@@ -1,6 +1,6 @@
 """One run of one benchmark in a process of its own; the runner starts it as ``python -m … NAME SECONDS``.
 
-Prints its samples as a line of JSON, the last. Whatever it has started has ended when it ends.
+Its last line of output is its samples as JSON. It ends every process that it has started before it ends itself.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from benchmarks.processes import adopt_orphans, end_all
 
 def main(name: str, seconds: str) -> int:
     adopt_orphans()
-    signal.signal(signal.SIGALRM, lambda *_: _give_up(f"took more than {float(seconds):g} s"))
-    signal.signal(signal.SIGTERM, lambda *_: _give_up("ended from outside"))
+    signal.signal(signal.SIGALRM, lambda *_: _abort(f"took more than {float(seconds):g} s"))
+    signal.signal(signal.SIGTERM, lambda *_: _abort("ended from outside"))
     signal.setitimer(signal.ITIMER_REAL, float(seconds))
     try:
         samples: dict[str, Any] = {key: list(each) for key, each in BENCHMARKS[name].measure().items()}
@@ -28,14 +28,14 @@ def main(name: str, seconds: str) -> int:
         return 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for each in (signal.SIGTERM, signal.SIGINT):  # whoever asks again must not break off the ending
+        for each in (signal.SIGTERM, signal.SIGINT):  # a second signal must not interrupt the clean-up
             signal.signal(each, signal.SIG_IGN)
         end_all()
     print("\n" + json.dumps(samples), flush=True)
     return 0
 
 
-def _give_up(why: str) -> None:
+def _abort(why: str) -> None:
     raise TimeoutError(why)
 
 

@@ -30,6 +30,12 @@ class ModelPrefetcher:
         self._fetch = fetch
         self._warn = warn
         self._following: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._newest: dict[tuple[str, str], str] = {}
+
+    @property
+    def expected(self) -> set[str]:
+        """Digests of models that the next document may name: the newest of each job that is followed."""
+        return set(self._newest.values())
 
     def follow(self, tasks: Collection[WorkerTask]) -> None:
         """From now on the jobs of these tasks, and no others. A job in which this node is not asked now is none of
@@ -41,6 +47,7 @@ class ModelPrefetcher:
         }
         for job in [job for job in self._following if job not in wanted]:
             self._following.pop(job).cancel()
+            self._newest.pop(job, None)
         for job in wanted:
             if job not in self._following:
                 part = partial(self._follow, *job)
@@ -54,4 +61,5 @@ class ModelPrefetcher:
             async for each in received:
                 model = each.payload.model
                 if model is not None and model.inline is None and each.payload.job_uid == uid:
+                    self._newest[job, uid] = model.digest
                     self._fetch(model)

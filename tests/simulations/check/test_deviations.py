@@ -9,7 +9,7 @@ import pytest
 
 from heliograph.bus.contract.payloads import Aggregation
 from heliograph.coordinator.features.federated import state_machine as federated
-from heliograph.edge_agent import agent as edge_agent
+from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.testing import TraceUnderTest
 from heliograph.workers.aggregation import worker as aggregate
 
@@ -92,8 +92,8 @@ def test_a_coordinator_that_forgets_who_was_late(trace: Trace, monkeypatch: pyte
 
 
 def test_an_agent_that_takes_no_newer_document(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_agent.Agent, "_read_desired", _nothing)
-    monkeypatch.setattr(edge_agent.Agent, "_take_desired", lambda self, received: None)
+    monkeypatch.setattr(DesiredDocument, "read", _nothing)
+    monkeypatch.setattr(DesiredDocument, "follow", _nothing)
     run = trace("federated.mcap").replay_sync("agent", edge="edge-1")
     assert run.missing == ["13 events of edge edge-1 belong to rounds that its agent gave to no worker"]
     assert {each.topic for each in run.differences} == {"event/report/edge-1", "event/model-update/line/edge-1"}

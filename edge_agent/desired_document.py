@@ -1,0 +1,108 @@
+"""The desired document of this edge: the newest that the cloud has published, and on disk the one to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.payloads import Desired, Generation
+from heliograph.bus.port import Port, Received
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.tasks import Background, Flag, wait_for
+from heliograph.edge_agent.journal import Journal
+
+RESYNC = 5.0
+RESYNC_CALM = 300.0
+"""Seconds after which the newest document is read again, and most of them where nothing has been new for long."""
+
+
+class DesiredDocument:
+    """Follows the document. Messages are hints: what a lost one would have said is read at the next resync.
+
+    Args:
+        changed: called when a newer document has come.
+        resynced: called after each resync; returns whether the next one is due soon, since something is still missing.
+        warn: called with a line about a document that was refused.
+    """
+
+    def __init__(
+        self,
+        cloud: Port,
+        edge: str,
+        journal: Journal,
+        background: Background,
+        changed: Callable[[], None],
+        resynced: Callable[[], bool],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._cloud = cloud
+        self._edge = edge
+        self._journal = journal
+        self._background = background
+        self._changed = changed
+        self._resynced = resynced
+        self._warn = warn
+        self.newest = Desired(edge=edge, generation=Generation())
+        self._read_at = 0
+        """Where in its stream the document lies that was last read."""
+        self._follows = False
+        """Whether documents are subscribed to, across reconnects."""
+        self._news = Flag()
+
+    def load(self) -> None:
+        """Takes the document that lies on disk, at the agent's start."""
+        if body := self._journal.load("desired"):
+            try:
+                self.newest = topics.TASK.validate(decode(body, "the desired state on disk").data, "on disk")
+            except Refused as error:
+                self._warn(f"{error}; waiting for the cloud")
+
+    async def follow(self) -> None:
+        """Takes each document that is published, until cancelled."""
+        async with self._cloud.subscribe(topics.TASK, self._refused, edge=self._edge) as received:
+            self._follows = True
+            await self.read()
+            async for each in received:
+                self._take(each)
+
+    async def resync(self) -> None:
+        """Reads the newest document again and again, less often while nothing is new, until cancelled."""
+        wait = RESYNC
+        while True:
+            self._news.clear()
+            if await wait_for(self._news, wait):
+                wait = RESYNC
+                continue
+            await self.read()
+            wait = RESYNC if self._resynced() else min(2 * wait, RESYNC_CALM)
+
+    async def read(self) -> None:
+        """Takes the newest document of the stream; the one that is known stays where the link is down."""
+        try:
+            message = await self._cloud.bus.last(topics.TASK.at(edge=self._edge))
+            if message is not None and message.sequence != self._read_at:
+                self._take(self._cloud.read(topics.TASK, message))
+                self._read_at = message.sequence
+        except Refused as error:
+            self._refused(error)
+        except HeliographError:
+            return
+
+    def link_is_up(self) -> None:
+        """The link has come back: what was published meanwhile was missed."""
+        if self._follows:
+            self._background.spawn(self.read())
+
+    def _take(self, received: Received[Desired]) -> None:
+        desired = received.payload
+        if desired.edge != self._edge or desired.generation.order <= self.newest.generation.order:
+            return
+        self.newest = desired
+        self._news.set()
+        self._changed()
+        # after the work is under way: losing it to a crash costs one read of the newest document
+        self._background.spawn(self._journal.save("desired", received.message.body))
+
+    def _refused(self, error: Refused) -> None:
+        self._warn(f"desired document refused, the last one holds: {error}")

@@ -1,0 +1,119 @@
+"""Carries out what ``reconcile`` decides: models fetched, workers launched, stopped, and handed what they shall do."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection
+from functools import partial
+
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import Assignment, DatasetTask, Desired, ScriptTask, WorkerTask
+from heliograph.bus.port import Port
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.tasks import Background
+from heliograph.edge_agent.inventory import Inventory
+from heliograph.edge_agent.launcher import WorkerFiles
+from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
+from heliograph.edge_agent.models import ModelStore
+from heliograph.edge_agent.reconcile import Assign, CodeRoot, Fetch, Hold, Launch, Stop, decide, script_under_roots
+from heliograph.edge_agent.supervisor import Supervisor, Worker
+
+ASSIGN_AGAIN = 1.0
+
+
+class Reconciler:
+    """Keeps the node at its desired document.
+
+    Args:
+        node: the connection to the node's broker, on which workers are handed their tasks.
+        files: gives each worker the paths as it sees them.
+        code: roots under which a task's script may lie.
+        warn: called with a line about a task that could not be handed over.
+    """
+
+    def __init__(
+        self,
+        node: Port,
+        edge: str,
+        supervisor: Supervisor,
+        files: WorkerFiles,
+        models: ModelStore,
+        prefetcher: ModelPrefetcher,
+        inventory: Inventory,
+        code: Collection[CodeRoot],
+        background: Background,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._node = node
+        self._edge = edge
+        self._supervisor = supervisor
+        self._files = files
+        self._models = models
+        self._prefetcher = prefetcher
+        self._inventory = inventory
+        self._code = code
+        self._background = background
+        self._warn = warn
+        self.holds: dict[str, Hold] = {}
+        """Why a worker that is wanted can not do its task, by its name."""
+        self._assignments = itertools.count(1)
+
+    def reconcile(self, desired: Desired) -> None:
+        """Begins what leads from what is to what shall be; called again whenever either has changed."""
+        self._inventory.tell(desired.datasets)
+        self._prefetcher.follow(desired.tasks)
+        running = {name: worker.seen() for name, worker in self._supervisor.workers.items()}
+        holds = {}
+        for action in decide(desired.tasks, running, self._inventory.datasets, self._models, self._code):
+            if isinstance(action, Hold):
+                holds[action.task.worker] = action
+            elif isinstance(action, Fetch):
+                self._models.fetch(action.model)
+            elif isinstance(action, Launch):
+                self._supervisor.launch(action.task)
+            elif isinstance(action, Assign):
+                self._assign(self._supervisor.workers[action.task.worker], action.task)
+            elif isinstance(action, Stop):
+                self._background.spawn(self._supervisor.stop(action.worker, self._say_end))
+        self.holds = holds
+        used = [*desired.tasks, *(worker.task for worker in self._supervisor.workers.values())]
+        needed = {task.model.digest for task in used if task.model and task.needs_model_file}
+        self._models.keep_only(needed | self._prefetcher.expected)
+
+    def _assign(self, worker: Worker, task: WorkerTask, *, ended: bool = False) -> None:
+        worker.assigned = task
+        worker.task = task
+        path_for, datasets = partial(self._files.path_for, task.worker), self._inventory
+        if isinstance(task, ScriptTask) and (script := task.script) is not None:
+            path = script_under_roots(script.boot_file, self._code)
+            boot_file = path_for(path) if path is not None else script.boot_file
+            task = task.model_copy(update={"script": script.model_copy(update={"boot_file": boot_file})})
+        model = task.model if task.needs_model_file else None
+        dataset = (task.dataset or "") if isinstance(task, DatasetTask) else ""
+        assignment = Assignment(
+            number=next(self._assignments),
+            task=task,
+            edge=self._edge,
+            model_file=path_for(self._models.path(model)) if model is not None else "",
+            dataset_file=path_for(datasets.files[dataset]) if dataset in datasets.files else "",
+            dataset_samples=datasets.datasets[dataset].samples if dataset in datasets.datasets else 0,
+            ended=ended,
+        )
+        self._background.spawn(self._send(worker, assignment))
+
+    async def _send(self, worker: Worker, assignment: Assignment) -> None:
+        name = worker.task.worker
+        while True:
+            try:
+                await self._node.publish(topics.ASSIGNMENT, assignment, worker=name)
+                return
+            except Refused as error:
+                self._warn(f"worker {name}: {error}")
+                return
+            except HeliographError:
+                await self._node.world.sleep(ASSIGN_AGAIN)
+                if self._supervisor.workers.get(name) is not worker:
+                    return
+
+    def _say_end(self, worker: Worker) -> None:
+        self._assign(worker, worker.task, ended=True)

@@ -1,0 +1,66 @@
+"""The reported state of this edge: published where it has changed, and soon after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import Report
+from heliograph.bus.port import Port
+from heliograph.core.errors import HeliographError
+from heliograph.core.tasks import Flag
+
+REPORT_EVERY = 0.2
+"""Seconds between two reports, at least."""
+
+
+class Reporter:
+    """Publishes reports.
+
+    Args:
+        alone: set once no other agent of this name was found: its report is not overwritten.
+        report: the state as it is now.
+        known: called when the cloud has the first report of this agent.
+        warn: called with a line about a report that could not be published.
+    """
+
+    def __init__(
+        self,
+        cloud: Port,
+        edge: str,
+        alone: Flag,
+        report: Callable[[], Report],
+        known: Callable[[], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._cloud = cloud
+        self._edge = edge
+        self._alone = alone
+        self._report = report
+        self._known = known
+        self._warn = warn
+        self._due = Flag()
+
+    def due(self) -> None:
+        """Something has happened that may change the report; or the cloud may have lost it."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        published: Report | None = None
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            report = self._report()
+            if report != published:
+                try:
+                    await self._cloud.bus.link.wait_up()
+                    await self._alone.wait()
+                    await self._cloud.publish(topics.REPORT, report, edge=self._edge)
+                    if published is None:
+                        self._known()
+                    published = report
+                except HeliographError as error:
+                    self._warn(f"report: {error}")
+                    self._due.set()
+            await self._cloud.world.sleep(REPORT_EVERY)

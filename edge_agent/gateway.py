@@ -145,9 +145,13 @@ class Gateway:
             event = from_tree(tree, message.topic)
             topic.validate(event.data, message.topic)
             device = params.get("device", "device")
-            if event.sequence is not None and _source(event, message.topic)[:2] != (self._edge, device):
-                raise Refused("invalid", topic=message.topic, field="source",
-                              expected=f"{self._edge}/{device}/<incarnation>", got=event.source)  # fmt: skip
+            if event.sequence is not None:
+                if _source(event, message.topic)[:2] != (self._edge, device):
+                    raise Refused("invalid", topic=message.topic, field="source",
+                                  expected=f"{self._edge}/{device}/<incarnation>", got=event.source)  # fmt: skip
+                if device in self._workers:  # it would count on in the worker's place
+                    raise Refused("invalid", topic=message.topic, field="source", got=event.source,
+                                  expected="a device whose name no worker of this node bears")  # fmt: skip
             return event, message.body
         topic.validate(tree, message.topic)
         world = self._port.world

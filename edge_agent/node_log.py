@@ -15,6 +15,8 @@ from heliograph.core.tasks import Background
 Level = Literal["info", "warning"]
 MOST_UNDER_WAY = 200
 """Lines on their way to the cloud; further ones are dropped and counted."""
+LONGEST = 65536
+"""Characters of a line; the rest is cut."""
 
 
 class NodeLog:
@@ -52,7 +54,7 @@ class NodeLog:
         record = LogRecord(
             level=level,
             component=f"{self._edge}/{component}/{name}",
-            message=line,
+            message=line[:LONGEST],
             time=self._port.world.timestamp(),
             fields={"dropped_before": self._dropped} if self._dropped else {},
         )

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import encode
+from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError
@@ -66,13 +67,16 @@ class Outbox:
         return next(iter(self._waiting), self._sequence + 1) - 1
 
     async def send(self, topic: Topic[P], payload: P, **params: str) -> int:
-        """Sends an event and keeps it; waits only while the window is full. Returns its number."""
+        """Sends an event and keeps it; waits only while the window is full. Returns its number. Raises Refused where
+        its topic takes nothing so large: it would be sent again for ever, and all that follow would wait behind it."""
         while len(self._waiting) >= WINDOW:
             await self._acknowledgement()
-        number = self._sequence = self._sequence + 1
+        number = self._sequence + 1
         address = topic.at(**params)
         event = self._port.event(topic, payload, address, sequence=number)
         body = encode(event, key=self._key)
+        check_size(topic, address, body)
+        self._sequence = number
         self._waiting[number] = (address, body)
         if self._timer is None:
             self._start_timer()

@@ -115,6 +115,7 @@ class Runtime:
                     del each, new  # a model is not held while the next one is awaited
             finally:
                 asking.cancel()
+                self.bus.link.forget(self._on_link)
 
     async def send(self, topic: Topic[P], payload: P, **params: str) -> None:
         """Publishes an event that must not be lost."""

@@ -74,7 +74,11 @@ def run_script(mine: Host) -> int:
     try:
         runpy.run_path(str(script), run_name="__main__")
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        if leaving.code is None or isinstance(leaving.code, int):
+            return leaving.code or 0
+        log(str(leaving.code))  # as Python has it: what is no number is why, and the exit code is 1
+        mine.failed(str(leaving.code))
+        return 1
     except HeliographError as error:
         log(f"error: {error}")
         mine.failed(f"error: {error}")

@@ -1,0 +1,291 @@
+"""The node's events: each once and in order, acknowledged when it is on disk, and only from who may say it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import Event, decode, encode
+from heliograph.bus.contract.payloads import HardSample, InferenceSpec, InferTask, TrainTask, WorkerTask
+from heliograph.bus.contract.topics import BULK, RESULTS
+from heliograph.core.errors import Refused
+from heliograph.edge_agent.gateway import Gateway
+from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.supervisor import Worker
+
+EDGE, WORKER, SECRET = "edge-1", "job-worker", b"s" * 32
+UPDATE = topics.MODEL_UPDATE.at(job="job", edge=EDGE)
+TELEMETRY = topics.TELEMETRY.at(edge=EDGE, device="meter")
+EVENTS = 6
+
+
+class Gated:
+    """A gateway at work on a node."""
+
+    def __init__(self, node: Any, quota: int = 1 << 20) -> None:
+        self.node = node
+        self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, quota, node.said.append)
+        self.workers = {WORKER: Worker(_train(), SECRET)}
+        self.refused: list[tuple[str, Refused]] = []
+        self.gateway = Gateway(node.node, EDGE, self.journal, self.workers, node.background,
+                               lambda topic, error: self.refused.append((topic, error)))  # fmt: skip
+        self.on_disk: list[tuple[int, int]] = []
+        """Of each acknowledgement: its number, and how many of the producer's events were on disk when it was said."""
+        node.broker.receivers.add("ack/#", "", self._acknowledged)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        running = self.node.start(self.gateway.run())
+        await self.gateway.listening.wait()
+        yield
+        await self.node.settled()
+        running.cancel()
+        self.journal.close()
+
+    def say(self, sequence: int | None, *, incarnation: str = "life", key: bytes | None = SECRET, edge: str = EDGE,
+            worker: str = WORKER, topic: str = UPDATE, data: Any = None) -> None:  # fmt: skip
+        """What a worker publishes."""
+        event = Event(f"id-{sequence}", f"{edge}/{worker}/{incarnation}", topics.MODEL_UPDATE.type,
+                      data or {"number": sequence}, self.node.world.timestamp(), topic, sequence=sequence)  # fmt: skip
+        self.node.publish(topic, encode(event, key=key))
+
+    async def done(self) -> None:
+        """Returns when what was said has been dealt with, acknowledgements included."""
+        await asyncio.sleep(1)
+
+    def kept(self, lane: int = RESULTS) -> list[Event]:
+        return [decode(each.body) for each in self.journal.read(lane, 0, 10**6, 10**9).events]
+
+    @property
+    def codes(self) -> list[str]:
+        return [f"{error.code} {error.field}" for _, error in self.refused]
+
+    def _acknowledged(self, message: Any) -> None:
+        ack = decode(message.body).data
+        producer = message.topic.removeprefix("ack/")
+        self.on_disk.append((ack["sequence"], self.journal.committed(producer, ack["incarnation"])))
+
+
+def _train() -> WorkerTask:
+    return TrainTask(worker=WORKER, job="job", job_uid="u", round=1)
+
+
+def _gated(on_node: Callable[..., Any], test: Callable[[Gated], Any], quota: int = 1 << 20) -> None:
+    async def main(node: Any) -> None:
+        gated = Gated(node, quota)
+        async with gated.running():
+            await test(gated)
+
+    on_node(main)
+
+
+_DELIVERIES = st.lists(
+    st.one_of(st.integers(1, EVENTS), st.just("pause"), st.just("restart")), min_size=1, max_size=40
+)
+
+
+@given(deliveries=_DELIVERIES)
+@settings(max_examples=60, deadline=None)
+def test_any_order_and_repetition_gives_each_event_once_and_in_order(
+    on_node: Any, deliveries: list[int | str]
+) -> None:
+    async def main(node: Any) -> None:
+        gated = Gated(node)
+        async with gated.running():
+            life, got = 0, {0: 0}
+            for each in deliveries:
+                if each == "pause":
+                    await gated.done()
+                elif each == "restart":
+                    life += 1
+                    got[life] = 0
+                else:
+                    gated.say(int(each), incarnation=f"life-{life}")
+                    if each == got[life] + 1:
+                        got[life] += 1
+            await gated.done()
+            for number in range(1, EVENTS + 1):  # its producer sends again what it has not heard of
+                gated.say(number, incarnation=f"life-{life}")
+            await gated.done()
+            got[life] = EVENTS
+            kept = [(each.source.rpartition("-")[2], each.sequence) for each in gated.kept()]
+            assert kept == [(str(life), n) for life, most in got.items() for n in range(1, most + 1)]
+            assert gated.on_disk[-1] == (EVENTS, EVENTS)
+            assert all(said <= on_disk for said, on_disk in gated.on_disk)
+            assert gated.refused == []
+
+    on_node(main)
+
+
+def test_a_repeated_event_is_acknowledged_again_and_one_behind_a_gap_says_where_the_disk_is(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        gated.say(1)
+        await gated.done()
+        gated.say(1)
+        await gated.done()
+        gated.say(4)
+        await gated.done()
+        assert gated.on_disk == [(1, 1)] * 3
+        assert [each.sequence for each in gated.kept()] == [1]
+
+    _gated(on_node, test)
+
+
+def test_what_comes_together_is_acknowledged_together(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        for number in range(1, 101):
+            gated.say(number)
+        await gated.done()
+        assert len(gated.kept()) == 100
+        assert len(gated.on_disk) < 10
+
+    _gated(on_node, test)
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ({"key": b"x" * 32}, "forged mac"),
+        ({"key": None}, "forged mac"),
+        ({"worker": "nobody"}, "unknown-worker source"),
+        ({"edge": "edge-2"}, "unknown-worker source"),
+        ({"incarnation": "No_Label"}, "invalid source"),
+        ({"topic": topics.MODEL_UPDATE.at(job="other", edge=EDGE)}, "wrong-job job"),
+    ],
+)
+def test_a_result_is_taken_only_from_a_worker_that_this_agent_launched(on_node: Any, how: Any, code: str) -> None:
+    async def test(gated: Gated) -> None:
+        gated.say(1, **how)
+        gated.say(1)
+        await gated.done()
+        assert gated.codes == [code]
+        assert gated.refused[0][0] == how.get("topic", UPDATE)
+        assert gated.gateway.refusals == 1
+        assert [each.sequence for each in gated.kept()] == [1]
+
+    _gated(on_node, test)
+
+
+def test_after_a_restart_the_secret_of_the_launch_before_counts_no_more(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        gated.say(1)
+        await gated.done()
+        gated.workers[WORKER].secret = b"t" * 32
+        gated.say(2)
+        gated.say(1, incarnation="second", key=b"t" * 32)
+        await gated.done()
+        assert gated.codes == ["forged mac"]
+        assert [each.source.rpartition("/")[2] for each in gated.kept()] == ["life", "second"]
+
+    _gated(on_node, test)
+
+
+def test_an_inference_worker_may_hand_hard_samples_to_the_job_that_its_service_names(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        spec = InferenceSpec(hard_samples_to="incremental")
+        gated.workers[WORKER].task = InferTask(worker=WORKER, job="service", job_uid="u", generation=1, inference=spec)
+        for number, job in enumerate(("incremental", "service"), 1):
+            sample = HardSample(job=job, edge=EDGE, sample="s")
+            gated.say(number, topic=topics.HARD_SAMPLE.at(job=job, edge=EDGE), data=sample.model_dump())
+        gated.say(3, topic=topics.HARD_SAMPLE.at(job="another", edge=EDGE))
+        await gated.done()
+        assert [each.subject for each in gated.kept(BULK)] == [
+            topics.HARD_SAMPLE.at(job=job, edge=EDGE) for job in ("incremental", "service")
+        ]
+        assert gated.codes == ["wrong-job job"]
+
+    _gated(on_node, test)
+
+
+@pytest.mark.parametrize("pack", [lambda tree: json.dumps(tree).encode(), msgpack.packb], ids=["json", "msgpack"])
+def test_a_devices_bare_document_is_wrapped_once(on_node: Any, pack: Callable[[Any], bytes]) -> None:
+    async def test(gated: Gated) -> None:
+        gated.node.publish(TELEMETRY, pack({"celsius": 21.5}))
+        await gated.done()
+        (event,) = gated.kept(BULK)
+        assert (event.data, event.source, event.subject) == ({"celsius": 21.5}, f"{EDGE}/meter/mqtt", TELEMETRY)
+        assert (event.type, event.sequence, gated.on_disk) == (topics.TELEMETRY.type, None, [])
+
+    _gated(on_node, test)
+
+
+def test_a_devices_event_is_kept_as_it_was_written_and_acknowledged_where_it_is_numbered(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        source = f"{EDGE}/meter/life"
+        numbered = encode(Event("a", source, topics.TELEMETRY.type, {"n": 1}, "", TELEMETRY, sequence=1), "json")
+        plain = encode(Event("b", source, topics.TELEMETRY.type, {"n": 2}, "", TELEMETRY))
+        for body in (numbered, numbered, plain, plain):
+            gated.node.publish(TELEMETRY, body)
+        await gated.done()
+        kept = gated.journal.read(BULK, 0, 10, 10**6).events
+        assert [each.body for each in kept] == [numbered, plain, plain]
+        assert gated.on_disk[-1] == (1, 1)
+
+    _gated(on_node, test)
+
+
+def test_a_device_cannot_count_on_in_the_place_of_a_worker(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        gated.say(1)
+        await gated.done()
+        topic = topics.TELEMETRY.at(edge=EDGE, device=WORKER)
+        event = Event("a", f"{EDGE}/{WORKER}/forged", topics.TELEMETRY.type, {}, "", topic, sequence=1)
+        gated.node.publish(topic, encode(event))
+        gated.say(2)
+        await gated.done()
+        assert gated.codes == ["invalid source"]
+        assert [each.sequence for each in gated.kept()] == [1, 2]
+
+    _gated(on_node, test)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "not-json"),
+        (b"{", "not-json"),
+        (b"\xc1", "not-json"),
+        (b"[" * 10_000, "not-json"),
+        (encode(Event("a", f"{EDGE}/other/life", topics.TELEMETRY.type, {}, "", TELEMETRY, sequence=1)), "invalid"),
+        (encode(Event("a", "meter", topics.TELEMETRY.type, {}, "", TELEMETRY, sequence=1)), "invalid"),
+        (b'"' + b"x" * topics.TELEMETRY.max_size + b'"', "too-large"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_and_the_next_one_is_taken(on_node: Any, body: bytes, code: str) -> None:
+    async def test(gated: Gated) -> None:
+        gated.node.publish(TELEMETRY, body)
+        gated.node.publish(TELEMETRY, b'{"after": 1}')
+        await gated.done()
+        assert [each.data for each in gated.kept(BULK)] == [{"after": 1}]
+        ((topic, error),) = gated.refused
+        assert topic == TELEMETRY
+        assert error.code == code
+        assert gated.gateway.refusals == 1
+
+    _gated(on_node, test)
+
+
+def test_events_for_which_there_is_no_room_are_refused_and_taken_again_later(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        gated.say(1, data={"filling": "x" * 3000})
+        await gated.done()
+        gated.say(2, data={"filling": "x" * 3000})
+        await gated.done()
+        assert gated.codes == ["not-kept "]
+        assert gated.on_disk == [(1, 1)]
+        await gated.journal.forget(RESULTS, gated.journal.read(RESULTS, 0, 10, 10**6).through)
+        gated.say(2, data={"filling": "x" * 3000})
+        await gated.done()
+        assert gated.on_disk[-1] == (2, 2)
+
+    _gated(on_node, test, quota=5000)

@@ -1,0 +1,135 @@
+"""What a node has: data sets of its own and of the document, and what its workers can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from heliograph.bus.contract.resources import DatasetSpec
+from heliograph.edge_agent.inventory import Inventory
+from heliograph.edge_agent.launcher import Launcher, LaunchFailed
+
+ROWS = "x,y\n1,2\n3,4\n"
+
+
+class Offering:
+    """A launcher, as far as an inventory asks it."""
+
+    def __init__(self, answer: bytes | str) -> None:
+        self._answer = answer
+
+    async def offers(self) -> bytes:
+        if isinstance(self._answer, str):
+            raise LaunchFailed(self._answer)
+        return self._answer
+
+
+class Kept:
+    def __init__(self, node: Any, own: Mapping[str, Path], root: Path, answer: bytes | str = b"{}") -> None:
+        self.node = node
+        self.changes = 0
+        self.said: list[str] = []
+        launcher = cast(Launcher, Offering(answer))
+        self.inventory = Inventory(own, (root,), launcher, node.world, node.background, self._changed, self.said.append)
+
+    async def tell(self, **specs: DatasetSpec) -> None:
+        self.inventory.tell(specs)
+        await self.node.settled()
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = (tmp_path / "data").resolve()
+    root.mkdir()
+    for name in ("one", "two"):
+        (root / f"{name}.csv").write_text(ROWS)
+    (tmp_path / "outside.csv").write_text(ROWS)
+    return root
+
+
+def _keeping(on_node: Any, test: Callable[[Kept], Any], *args: Any, **more: Any) -> None:
+    async def main(node: Any) -> None:
+        await test(Kept(node, *args, **more))
+
+    on_node(main)
+
+
+def _spec(path: Path | str) -> DatasetSpec:
+    return DatasetSpec(url=str(path), format="csv")
+
+
+def test_its_own_data_sets_are_indexed(on_node: Any, data: Path) -> None:
+    async def test(kept: Kept) -> None:
+        await kept.inventory.index_own()
+        assert kept.inventory.files == {"mine": data / "one.csv"}
+        assert (kept.inventory.datasets["mine"].samples, kept.changes) == (2, 1)
+
+    _keeping(on_node, test, {"mine": data / "one.csv"}, data)
+
+
+def test_those_of_the_document_come_and_go_with_it(on_node: Any, data: Path) -> None:
+    async def test(kept: Kept) -> None:
+        await kept.tell(a=_spec(data / "one.csv"), b=_spec(data / "two.csv"))
+        assert {name: each.samples for name, each in kept.inventory.datasets.items()} == {"a": 2, "b": 2}
+        before = kept.changes
+        await kept.tell(a=_spec(data / "one.csv"), b=_spec(data / "two.csv"))
+        assert kept.changes == before  # nothing new, nothing is read
+        await kept.tell(b=_spec(data / "two.csv"))
+        assert list(kept.inventory.datasets) == ["b"]
+        await kept.tell()
+        assert kept.inventory.datasets == {}
+
+    _keeping(on_node, test, {}, data)
+
+
+def test_no_document_changes_the_nodes_own(on_node: Any, data: Path) -> None:
+    async def test(kept: Kept) -> None:
+        await kept.inventory.index_own()
+        await kept.tell(mine=_spec(data / "two.csv"))
+        await kept.tell()
+        assert kept.inventory.files == {"mine": data / "one.csv"}
+        assert kept.inventory.datasets["mine"].samples == 2
+
+    _keeping(on_node, test, {"mine": data / "one.csv"}, data)
+
+
+def test_a_file_outside_the_roots_or_none_at_all_is_shown_as_an_error_and_the_others_are_there(
+    on_node: Any, data: Path
+) -> None:
+    async def test(kept: Kept) -> None:
+        await kept.tell(a=_spec(data.parent / "outside.csv"), b=_spec(data / "missing.csv"), c=_spec(data / "one.csv"))
+        found = kept.inventory.datasets
+        assert found["a"].error
+        assert found["b"].error
+        assert (found["c"].samples, found["c"].error) == (2, "")
+
+    _keeping(on_node, test, {}, data)
+
+
+def test_what_the_workers_offer_is_learned(on_node: Any, data: Path) -> None:
+    async def test(kept: Kept) -> None:
+        await kept.inventory.learn_offers()
+        assert (kept.inventory.offers.frameworks, kept.changes, kept.said) == ({"numpy": "2.0"}, 1, [])
+
+    _keeping(on_node, test, {}, data, b'{"frameworks": {"numpy": "2.0"}}')
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(b"Traceback: no module", "no module"), (b"", "unknown"), ("no memory", "no memory")]
+)
+def test_workers_that_do_not_say_what_they_offer_are_a_warning(
+    on_node: Any, data: Path, answer: bytes | str, said: str
+) -> None:
+    async def test(kept: Kept) -> None:
+        await kept.inventory.learn_offers()
+        assert len(kept.said) == 1
+        assert said in kept.said[0]
+        assert kept.inventory.offers.algorithms == {}
+
+    _keeping(on_node, test, {}, data, answer)

@@ -1,0 +1,117 @@
+"""Models fetched ahead: those of the jobs that this node works for, and no longer than it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from heliograph.bus.contract.event import encode
+from heliograph.bus.contract.payloads import AggregateTask, Aggregation, RoundSpec, TrainTask, WorkerTask
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.topics import AGGREGATION
+from heliograph.bus.transport import Message
+from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
+
+
+def _model(letter: str, inline: bytes | None = None) -> WeightsRef:
+    return WeightsRef(digest=letter * 64, size=10**6, bucket=None if inline else "models", inline=inline)
+
+
+FIRST = _model("0")
+
+
+def _task(job: str = "job", model: WeightsRef | None = FIRST, uid: str = "u") -> WorkerTask:
+    return TrainTask(worker=f"{job}-worker", job=job, job_uid=uid, round=1, model=model)
+
+
+class Prefetching:
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self.fetched: list[str] = []
+        self.prefetcher = ModelPrefetcher(node.cloud, lambda ref: self.fetched.append(ref.digest[0]), node.said.append)
+        self._aggregator = node.port("memory://cloud", node.cloud_broker, "aggregator", "cloud/job-aggregation/life")
+
+    async def follow(self, *tasks: WorkerTask) -> None:
+        self.prefetcher.follow(tasks)
+        await self.node.settled()
+
+    async def closed(self, model: WeightsRef | None, job: str = "job", uid: str = "u") -> None:
+        """A round of a job is closed."""
+        closed = Aggregation(job=job, job_uid=uid, round=1, model=model, counted={}, reason="complete")
+        address = AGGREGATION.at(job=job)
+        body = encode(self._aggregator.event(AGGREGATION, closed, address))
+        self.node.cloud_broker.publish(address, Message(address, body))
+        await self.node.settled()
+
+
+def _prefetching(on_node: Any, test: Callable[[Prefetching], Any]) -> None:
+    async def main(node: Any) -> None:
+        prefetching = Prefetching(node)
+        await test(prefetching)
+        await prefetching.prefetcher.close()
+
+    on_node(main)
+
+
+def test_the_result_of_a_round_is_fetched_when_it_is_closed(on_node: Any) -> None:
+    async def test(it: Prefetching) -> None:
+        await it.follow(_task())
+        await it.follow(_task())  # followed once
+        await it.closed(_model("a"))
+        assert (it.fetched, it.prefetcher.expected) == (["a"], {"a" * 64})
+        await it.closed(_model("b"))
+        assert (it.fetched, it.prefetcher.expected) == (["a", "b"], {"b" * 64})
+
+    _prefetching(on_node, test)
+
+
+def test_of_other_jobs_and_of_an_earlier_job_of_that_name_nothing_is_fetched(on_node: Any) -> None:
+    async def test(it: Prefetching) -> None:
+        await it.follow(_task())
+        await it.closed(_model("a"), job="other")
+        await it.closed(_model("a"), uid="earlier")
+        await it.closed(None)
+        await it.closed(_model("a", inline=b"small"))
+        assert (it.fetched, it.prefetcher.expected) == ([], set())
+
+    _prefetching(on_node, test)
+
+
+def test_jobs_in_which_nothing_is_to_be_fetched_are_not_followed(on_node: Any) -> None:
+    async def test(it: Prefetching) -> None:
+        collect = RoundSpec(participants=[], reachable=[], deadline_seconds=1)
+        aggregate = AggregateTask(worker="w", job="aggregated", job_uid="u", round=1, model=FIRST, collect=collect)
+        await it.follow(_task("small", _model("0", b"small")), _task("first", None), aggregate)
+        for job in ("small", "first", "aggregated"):
+            await it.closed(_model("a"), job)
+        assert it.fetched == []
+        assert it.node.cloud_broker.receivers.of(AGGREGATION.at(job="small")) == []
+
+    _prefetching(on_node, test)
+
+
+def test_a_job_that_has_ended_here_is_followed_no_more_and_its_model_no_longer_expected(on_node: Any) -> None:
+    async def test(it: Prefetching) -> None:
+        await it.follow(_task(), _task("other"))
+        await it.closed(_model("a"))
+        await it.follow(_task("other"))
+        await it.closed(_model("b"))
+        assert (it.fetched, it.prefetcher.expected) == (["a"], set())
+        await it.closed(_model("c"), "other")
+        assert it.fetched == ["a", "c"]
+
+    _prefetching(on_node, test)
+
+
+def test_it_goes_on_after_a_message_that_is_none_and_after_the_link_was_down(on_node: Any) -> None:
+    async def test(it: Prefetching) -> None:
+        it.node.cloud.bus.lost()
+        await it.follow(_task())
+        it.node.cloud.bus.connect()
+        await it.node.settled()
+        address = AGGREGATION.at(job="job")
+        it.node.cloud_broker.publish(address, Message(address, b"no event"))
+        await it.closed(_model("a"))
+        assert it.fetched == ["a"]
+
+    _prefetching(on_node, test)

@@ -1,0 +1,228 @@
+"""The node's models: fetched until they are here whole, kept while something needs them, dropped when nothing does."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.edge_agent.models import RETRY, RETRY_DISK, ModelStore
+
+CONTENT = {f"model {number}".encode() * 100 for number in range(4)}
+MODELS = {hashlib.sha256(content).hexdigest(): content for content in sorted(CONTENT)}
+ONE, *OTHERS = MODELS
+
+
+def _ref(digest: str, bucket: str | None = None) -> WeightsRef:
+    return WeightsRef(digest=digest, size=len(MODELS.get(digest, b"")), bucket=bucket)
+
+
+class Stored:
+    """A model store on a node, and what it said."""
+
+    def __init__(self, node: Any, directory: Path) -> None:
+        self.node = node
+        self.changes = 0
+        self.said: list[str] = []
+        self.directory = directory
+        self.store = ModelStore(directory, node.cloud.bus, node.world, self._changed, self.said.append)
+
+    def lay(self, digest: str, content: bytes | None = None, bucket: str = "models") -> None:
+        """Puts a blob into the cloud."""
+        found = MODELS[digest] if content is None else content
+        self.node.cloud_broker.blobs.setdefault(bucket, {})[digest] = found
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.directory.iterdir()}
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+
+def _storing(on_node: Any, directory: Path, test: Callable[[Stored], Any]) -> None:
+    async def main(node: Any) -> None:
+        stored = Stored(node, directory)
+        try:
+            await test(stored)
+        finally:
+            await stored.store.close()
+
+    on_node(main)
+
+
+def test_a_model_is_fetched_once_and_its_arrival_is_told(on_node: Any, tmp_path: Path) -> None:
+    async def test(stored: Stored) -> None:
+        stored.lay(ONE)
+        assert ONE not in stored.store
+        stored.store.fetch(_ref(ONE))
+        stored.store.fetch(_ref(ONE))
+        await stored.node.settled()
+        assert ONE in stored.store
+        assert stored.store.path(_ref(ONE)).read_bytes() == MODELS[ONE]
+        stored.store.fetch(_ref(ONE))
+        await stored.node.settled()
+        assert (stored.changes, stored.said, stored.store.failures) == (1, [], {})
+
+    _storing(on_node, tmp_path, test)
+
+
+def test_it_comes_from_the_bucket_that_its_reference_names(on_node: Any, tmp_path: Path) -> None:
+    async def test(stored: Stored) -> None:
+        stored.lay(ONE, bucket="elsewhere")
+        stored.store.fetch(_ref(ONE, "elsewhere"))
+        await stored.node.settled()
+        assert ONE in stored.store
+
+    _storing(on_node, tmp_path, test)
+
+
+@pytest.mark.parametrize("name", ["../outside", "", "model", 3, None])
+def test_what_is_no_digest_is_no_model(on_node: Any, tmp_path: Path, name: object) -> None:
+    async def test(stored: Stored) -> None:
+        (tmp_path / "models" / "model").touch()
+        assert name not in stored.store
+
+    (tmp_path / "outside").touch()
+    _storing(on_node, tmp_path / "models", test)
+
+
+def test_a_fetch_that_fails_is_said_once_shown_and_tried_again(on_node: Any, tmp_path: Path) -> None:
+    async def test(stored: Stored) -> None:
+        stored.store.fetch(_ref(ONE))
+        await asyncio.sleep(10 * RETRY)
+        assert stored.said == [f"model {ONE[:12]}: blob {ONE[:12]} is not in bucket models yet; trying again"]
+        assert (stored.store.failures, stored.changes) == ({ONE: stored.said[0]}, 1)
+        stored.lay(ONE)
+        await asyncio.sleep(RETRY)
+        assert (ONE in stored.store, stored.store.failures, stored.changes) == (True, {}, 2)
+
+    _storing(on_node, tmp_path, test)
+
+
+def test_what_arrives_under_another_digest_is_never_taken_for_the_model(on_node: Any, tmp_path: Path) -> None:
+    async def test(stored: Stored) -> None:
+        stored.lay(ONE, b"something else")
+        stored.store.fetch(_ref(ONE))
+        await asyncio.sleep(10 * RETRY)
+        assert ONE not in stored.store
+        assert "damaged" in stored.store.failures[ONE]
+        stored.lay(ONE)
+        await asyncio.sleep(RETRY)
+        assert stored.store.path(_ref(ONE)).read_bytes() == MODELS[ONE]
+
+    _storing(on_node, tmp_path, test)
+
+
+def test_nothing_is_tried_while_the_link_is_down(on_node: Any, tmp_path: Path) -> None:
+    async def test(stored: Stored) -> None:
+        stored.lay(ONE)
+        stored.node.cloud.bus.lost()
+        stored.store.fetch(_ref(ONE))
+        await asyncio.sleep(1000)
+        assert (stored.said, ONE in stored.store) == ([], False)
+        stored.node.cloud.bus.connect()
+        await stored.node.settled()
+        assert ONE in stored.store
+
+    _storing(on_node, tmp_path, test)
+
+
+def test_a_disk_that_takes_nothing_is_asked_more_seldom(
+    on_node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[float] = []
+
+    async def test(stored: Stored) -> None:
+        class Full:
+            async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+                attempts.append(stored.node.loop.time())
+                raise OSError(28, "No space left on device")
+
+        async def blobs(bucket: str) -> Any:
+            return Full()
+
+        monkeypatch.setattr(stored.node.cloud.bus, "blobs", blobs)
+        stored.store.fetch(_ref(ONE))
+        await asyncio.sleep(2.5 * RETRY_DISK)
+        assert attempts == [0.0, RETRY_DISK, 2 * RETRY_DISK]
+        assert "No space left" in stored.store.failures[ONE]
+
+    _storing(on_node, tmp_path, test)
+
+
+def test_a_model_that_is_named_no_more_is_dropped_with_all_that_was_begun_of_it(on_node: Any, tmp_path: Path) -> None:
+    async def test(stored: Stored) -> None:
+        stored.lay(ONE)
+        stored.store.fetch(_ref(ONE))
+        stored.store.fetch(_ref(OTHERS[0]))  # is not in the cloud yet
+        stored.store.keep_only({ONE, OTHERS[0]})
+        await stored.node.settled()
+        (tmp_path / f"{OTHERS[0]}.part").touch()
+        (tmp_path / f"{OTHERS[0]}.place").touch()
+        stored.store.keep_only({ONE})
+        assert (stored.files(), stored.store.failures) == ({ONE}, {})
+        stored.lay(OTHERS[0])
+        await asyncio.sleep(100)
+        assert stored.files() == {ONE}
+
+    _storing(on_node, tmp_path, test)
+
+
+def test_what_lay_there_at_the_start_goes_and_what_the_aggregation_worker_lays_down_stays(
+    on_node: Any, tmp_path: Path
+) -> None:
+    async def test(stored: Stored) -> None:
+        (tmp_path / OTHERS[2]).write_bytes(b"an aggregation worker's result")
+        stored.store.keep_only({ONE})
+        assert stored.files() == {ONE, OTHERS[2]}
+        stored.store.keep_only(set())
+        assert stored.files() == {OTHERS[2]}
+
+    for name in (ONE, f"{OTHERS[0]}.part", OTHERS[1]):
+        (tmp_path / name).write_bytes(b"of an earlier agent")
+    _storing(on_node, tmp_path, test)
+
+
+def test_a_model_that_is_named_again_is_fetched_again(on_node: Any, tmp_path: Path) -> None:
+    async def test(stored: Stored) -> None:
+        stored.lay(ONE)
+        for _ in range(3):
+            stored.store.keep_only({ONE})
+            stored.store.fetch(_ref(ONE))
+            await stored.node.settled()
+            assert ONE in stored.store
+            stored.store.keep_only(set())
+            assert ONE not in stored.store
+
+    _storing(on_node, tmp_path, test)
+
+
+@given(wanted=st.lists(st.sets(st.sampled_from(sorted(MODELS))), max_size=8), laid=st.sets(st.integers(0, 7)))
+@settings(max_examples=40, deadline=None)
+def test_in_the_end_there_is_what_was_named_last_whatever_was_named_before(
+    on_node: Any, tmp_path_factory: pytest.TempPathFactory, wanted: list[set[str]], laid: set[int]
+) -> None:
+    async def test(stored: Stored) -> None:
+        for step, named in enumerate(wanted):
+            if step in laid:
+                for digest in named:
+                    stored.lay(digest)
+            stored.store.keep_only(named)
+            for digest in sorted(named):
+                stored.store.fetch(_ref(digest))
+            await asyncio.sleep(RETRY / 3)
+        for digest in MODELS:
+            stored.lay(digest)
+        await asyncio.sleep(2 * RETRY)
+        assert stored.files() == (wanted[-1] if wanted else set())
+
+    _storing(on_node, tmp_path_factory.mktemp("models"), test)
+
+

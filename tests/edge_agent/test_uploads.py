@@ -1,0 +1,134 @@
+"""Weights go to the cloud before the event that names them, and an event that can not be carried ends nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import Event, encode
+from heliograph.bus.contract.permissions import upload_bucket
+from heliograph.core.errors import Refused, Unreachable
+from heliograph.edge_agent.journal import Kept
+from heliograph.edge_agent.uploads import Uploads
+
+EDGE, WORKER = "edge-1", "job-worker"
+UPDATE = topics.MODEL_UPDATE.at(job="job", edge=EDGE)
+WEIGHTS = b"weights" * 1000
+DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
+LARGE = {"digest": DIGEST, "size": len(WEIGHTS), "bucket": upload_bucket(EDGE)}
+
+
+class Staged:
+    """The files of workers that lie where no agent sees them, until it asks for them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.content: dict[tuple[str, str], bytes] = {}
+
+    async def staged(self, worker: str, digest: str) -> Path | None:
+        if (worker, digest) not in self.content:
+            return None
+        file = self._directory / digest
+        file.write_bytes(self.content[worker, digest])
+        return file
+
+    async def discard(self, worker: str, digest: str) -> None:
+        del self.content[worker, digest]
+
+    def sweep(self, wanted: Collection[str]) -> None:
+        raise AssertionError
+
+    def path_for(self, worker: str, path: Path) -> str:
+        raise AssertionError
+
+
+def _kept(weights: Any, topic: str = UPDATE, **changes: Any) -> Kept:
+    data = {"job": "job", "job_uid": "u", "round": 1, "edge": EDGE, "num_samples": 3, "weights": weights, **changes}
+    event = Event("id", f"{EDGE}/{WORKER}/life", topics.MODEL_UPDATE.type, data, "", topic, sequence=1)
+    return Kept(1, topic, encode(event))
+
+
+def _uploading(on_node: Any, tmp_path: Path, test: Callable[[Any, Staged, Uploads], Any]) -> None:
+    async def main(node: Any) -> None:
+        files = Staged(tmp_path)
+        files.content[WORKER, DIGEST] = WEIGHTS
+        await test(node, files, Uploads(files, node.cloud.bus, EDGE))
+
+    on_node(main)
+
+
+def _in_cloud(node: Any) -> dict[str, bytes]:
+    return dict(node.cloud_broker.blobs.get(upload_bucket(EDGE), {}))
+
+
+def test_staged_weights_are_uploaded_and_then_dropped(on_node: Any, tmp_path: Path) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        kept = _kept(LARGE)
+        assert uploads.may_name_weights(kept)
+        await uploads.upload(kept)
+        assert (_in_cloud(node), files.content) == ({DIGEST: WEIGHTS}, {})
+        await uploads.upload(kept)  # the event was not stored, and is tried again: its weights are there
+        assert _in_cloud(node) == {DIGEST: WEIGHTS}
+
+    _uploading(on_node, tmp_path, test)
+
+
+def test_weights_that_travel_inside_need_no_upload(on_node: Any, tmp_path: Path) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        await uploads.upload(_kept({**LARGE, "bucket": None, "inline": WEIGHTS}))
+        assert _in_cloud(node) == {}
+
+    _uploading(on_node, tmp_path, test)
+
+
+def test_other_events_name_no_weights(on_node: Any, tmp_path: Path) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        kept = _kept(LARGE, topics.TELEMETRY.at(edge=EDGE, device="meter"))
+        assert not uploads.may_name_weights(kept)
+        await uploads.upload(kept)
+        assert _in_cloud(node) == {}
+
+    _uploading(on_node, tmp_path, test)
+
+
+def test_weights_wait_for_the_link(on_node: Any, tmp_path: Path) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        node.cloud.bus.lost()
+        with pytest.raises(Unreachable):
+            await uploads.upload(_kept(LARGE))
+        assert files.content
+        node.cloud.bus.connect()
+        await uploads.upload(_kept(LARGE))
+        assert _in_cloud(node) == {DIGEST: WEIGHTS}
+
+    _uploading(on_node, tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("kept", "field"),
+    [
+        (_kept({**LARGE, "bucket": upload_bucket("edge-2")}), "weights.bucket"),
+        (_kept({**LARGE, "bucket": None}), "weights.bucket"),
+        (_kept({**LARGE, "digest": "0" * 64}), "weights.digest"),
+        (_kept({**LARGE, "digest": "../../etc/passwd"}), "weights.digest"),
+        (_kept(None), "weights"),
+        (_kept("weights"), "weights"),
+        (_kept(LARGE, num_samples="many"), "num_samples"),
+    ],
+)
+def test_an_event_that_the_cloud_can_never_take_is_refused(
+    on_node: Any, tmp_path: Path, kept: Kept, field: str
+) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        with pytest.raises(Refused) as refused:
+            await uploads.upload(kept)
+        assert refused.value.topic == UPDATE
+        assert refused.value.field.startswith(field)
+        assert (_in_cloud(node), len(files.content)) == ({}, 1)
+
+    _uploading(on_node, tmp_path, test)

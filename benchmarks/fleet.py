@@ -96,7 +96,7 @@ def _job(rounds: int) -> dict[str, object]:
         "spec": {
             "aggregationWorker": {"model": {"name": "fleet"}},
             "rounds": rounds,
-            "participants": "all",
+            "participants": {"all": True},
             "roundDeadlineSeconds": TIMEOUT,
             "trainingWorkers": [{"name": "edge", "workerSpec": {"trainScriptBootFile": SCRIPT}}],
         },

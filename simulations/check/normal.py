@@ -9,7 +9,10 @@ from pydantic import ValidationError
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Payload
+from heliograph.bus.contract.registry import parse_resource
+from heliograph.bus.contract.resources import dump
 from heliograph.bus.contract.topics import Topic
+from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest
 
 _TIMES = frozenset(("since", "lastTransitionTime", "creationTimestamp", "startTime", "completionTime", "time"))
@@ -57,12 +60,25 @@ def concerns(topic: Topic[Any], params: dict[str, str], job: str) -> bool:
 
 def _as_received(topic: Topic[Any], data: Any) -> Any:
     """What a receiver of this version makes of a payload; the payload itself where it can make nothing of it."""
+    if topic is topics.STATUS:
+        return _in_present_form(data)
     if not issubclass(topic.payload, Payload):
         return data
     try:
         return topic.payload.model_validate(data, extra="ignore").model_dump(exclude_unset=True)
     except ValidationError:
         return data
+
+
+def _in_present_form(resource: Any) -> Any:
+    """A resource with its spec as it is written today: an older release may have recorded another form of it."""
+    if not isinstance(resource, dict) or "spec" not in resource:
+        return resource
+    try:
+        read = parse_resource({key: value for key, value in resource.items() if key != "status"})
+    except Refused:
+        return resource
+    return resource | {"spec": dump(read)["spec"]}
 
 
 def _normal(tree: Any) -> Any:

@@ -198,7 +198,7 @@ def task_of(job: Job, edges: list[str]) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "aggregationWorker": {"model": {"name": job.name}},
         "trainingWorkers": [{"name": edge, "nodeName": edge, "workerSpec": worker} for edge in edges],
-        "participants": job.participants or "all",
+        "participants": {"count": job.participants} if job.participants else {"all": True},
         "rounds": job.rounds,
         "roundDeadlineSeconds": job.deadline,
     }

@@ -59,7 +59,7 @@ def federated_task(job: Job, edges: Sequence[str], naming: Naming = USUAL) -> di
         },
         "trainingWorkers": workers,
         "evaluationWorker": {"dataset": {"name": HELD_OUT_SET}},
-        "participants": job.participants,
+        "participants": {"all": True} if job.participants == "all" else {"count": job.participants},
         "rounds": job.rounds,
         "roundDeadlineSeconds": job.deadline,
     }

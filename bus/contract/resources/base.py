@@ -61,7 +61,11 @@ class Reference(Document):
 
 
 class Parameter(Document):
-    """A named setting. Without a value it takes the algorithm's default."""
+    """A named setting. Without a value it takes the algorithm's default.
+
+    A value is whatever scalar the algorithm's own schema asks for, so this is the one field of a resource that is a
+    union of types; a custom resource says ``x-kubernetes-preserve-unknown-fields`` for it.
+    """
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     value: Scalar = None

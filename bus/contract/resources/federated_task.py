@@ -89,6 +89,36 @@ class EvaluationWorker(Document):
     dataset: Reference
 
 
+class Participants(Document):
+    """How many edges take part in each round: ``{count: 3}``, or ``{all: true}``.
+
+    Fewer than there are training workers: that many are drawn anew for each round. More: the last worker without a
+    ``nodeName`` is repeated over further edges. ``3`` and ``all``, as release 0.1 had them, are read as well.
+    """
+
+    _FORMS: ClassVar[str] = "{count: N} or {all: true}"
+
+    count: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
+    all: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_0_1_wrote_it(cls, given: Any) -> Any:
+        if isinstance(given, int) and not isinstance(given, bool):
+            return {"count": given}
+        if given == "all":
+            return {"all": True}
+        if not isinstance(given, (Mapping, cls)):
+            raise ValueError(f"expected {cls._FORMS}")
+        return given
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Participants:
+        if (self.count is None) != bool(self.all):
+            raise ValueError(f"expected either {self._FORMS}")
+        return self
+
+
 class FederatedTaskSpec(Document):
     """What to train, on whom, for how long.
 
@@ -97,8 +127,7 @@ class FederatedTaskSpec(Document):
         quorum: close a round as soon as so many updates have passed the checks. Without it a round closes when every
             participant that can be reached has answered.
         round_deadline_seconds: close a round after so long with what has come.
-        participants: how many edges take part in each round, or ``all``. Fewer than there are workers: that many are
-            drawn anew for each round. More: the last worker without a ``nodeName`` is repeated over further edges.
+        participants: how many edges take part in each round. Without it every training worker does.
     """
 
     aggregation_worker: AggregationWorker
@@ -107,7 +136,7 @@ class FederatedTaskSpec(Document):
     rounds: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 10
     quorum: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
     round_deadline_seconds: Annotated[float, Field(gt=0, le=7 * 86400)] = 60.0
-    participants: Annotated[int, Field(ge=1, le=100_000, strict=True)] | Literal["all"] | None = None
+    participants: Participants | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -130,8 +159,8 @@ class FederatedTaskSpec(Document):
         nodes = [worker.node_name for worker in self.training_workers if worker.node_name]
         if len(set(nodes)) < len(nodes):
             raise ValueError("two trainingWorkers name the same nodeName; one edge sends one update a round")
-        most = self.participants if self.participants is not None else len(names)
-        if self.quorum is not None and most != "all" and self.quorum > most:
+        most = len(names) if self.participants is None else self.participants.count
+        if self.quorum is not None and most is not None and self.quorum > most:
             raise ValueError(f"quorum {self.quorum} is more than the {most} participants of a round")
         return self
 

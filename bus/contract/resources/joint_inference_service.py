@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from heliograph.bus.contract.resources.base import Condition, Document, Parameter, Reference, Resource, ShortText
 from heliograph.core.names import CLOUD, Label
@@ -48,11 +49,40 @@ class OffloadBudget(Document):
     bytes_per_second: Annotated[float, Field(gt=0, le=1e12)] | None = None
 
 
+class EdgeSelection(Document):
+    """The edges of a service: ``{names: [edge-1, edge-2]}``, or ``{all: true}``, also those that come later.
+
+    A list of names and ``all``, as release 0.1 had them, are read as well.
+    """
+
+    _FORMS: ClassVar[str] = "{names: [EDGE, ...]} or {all: true}"
+
+    names: Annotated[list[Label], Field(min_length=1, max_length=10_000)] | None = None
+    all: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_0_1_wrote_it(cls, given: Any) -> Any:
+        if isinstance(given, list):
+            return {"names": given}
+        if given == "all":
+            return {"all": True}
+        if not isinstance(given, (Mapping, cls)):
+            raise ValueError(f"expected {cls._FORMS}")
+        return given
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> EdgeSelection:
+        if (self.names is None) != bool(self.all):
+            raise ValueError(f"expected either {self._FORMS}")
+        return self
+
+
 class JointInferenceServiceSpec(Document):
     """What to serve, where, and when the cloud is asked.
 
     Attributes:
-        edges: where the edge's worker runs.
+        edges: where the edge's worker runs; without it on all edges.
         deadline_seconds: of a request that brings none of its own.
         fallback: what a request gets that the cloud did not answer in time: the edge's own answer, marked as
             degraded, or an error.
@@ -62,7 +92,7 @@ class JointInferenceServiceSpec(Document):
     edge_worker: InferenceScript
     cloud_worker: CloudInference
     hard_sample_rule: HardSampleRule = Field(default_factory=HardSampleRule)
-    edges: Annotated[list[Label], Field(min_length=1, max_length=10_000)] | Literal["all"] = "all"
+    edges: EdgeSelection = Field(default_factory=lambda: EdgeSelection(all=True))
     deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = 0.5
     offload_budget: OffloadBudget = Field(default_factory=OffloadBudget)
     fallback: Literal["edge", "error"] = "edge"

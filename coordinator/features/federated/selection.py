@@ -57,21 +57,23 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
     if free and not missing:
         for edge, dataset in _repeats(task, free[-1], candidates, wanted, len(assignments)):
             assignments[join_labels(free[-1].name, edge.name)], datasets[edge.name] = edge.name, dataset
-    if isinstance(spec.participants, int) and spec.participants > len(assignments) and not missing:
-        missing.append(f"{spec.participants} participants: only {len(assignments)} edges offer a data set for them")
+    count = spec.participants.count if spec.participants is not None else None
+    if count is not None and count > len(assignments) and not missing:
+        missing.append(f"{count} participants: only {len(assignments)} edges offer a data set for them")
     return Missing(missing) if missing else Selection(assignments, datasets)
 
 
 def draw(task: FederatedTask, round: int, view: View) -> list[str]:
-    """The edges asked in a round: those that can be reached, or a seeded draw of ``participants`` of them."""
+    """The edges asked in a round: those that can be reached, or a seeded draw where fewer of them take part."""
     uid = task.metadata.uid
     assigned = sorted(task.status.assignments.values())
     working = view.working(uid)
     pool = [edge for edge in assigned if edge in working] or assigned
     if round == 0:
         return pool[:1]  # one edge's initial weights are everyone's start
-    number = task.spec.participants
-    if not isinstance(number, int) or number >= len(pool):
+    participants = task.spec.participants
+    number = participants.count if participants is not None else None
+    if number is None or number >= len(pool):
         return pool
     return sorted(seeded(f"{uid}/{round}").sample(pool, number))
 
@@ -135,11 +137,11 @@ def _offered(worker: TrainingWorker, edge: EdgeView, wanted: str | None) -> str 
 def _repeats(
     task: FederatedTask, worker: TrainingWorker, candidates: list[EdgeView], wanted: str | None, placed: int
 ) -> Iterator[tuple[EdgeView, str]]:
-    number = task.spec.participants
-    if number is None:
+    participants = task.spec.participants
+    if participants is None:
         return
     for edge in candidates:
-        if number != "all" and placed >= number:
+        if participants.count is not None and placed >= participants.count:
             return
         if (dataset := _offered(worker, edge, wanted)) is not None:
             placed += 1

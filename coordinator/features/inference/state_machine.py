@@ -120,10 +120,10 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
 
 def placement(service: JointInferenceService, view: View) -> list[str]:
     """The edges it runs on: those of its spec that are known, online or not; ``all`` are all but the cloud."""
-    edges = service.spec.edges
-    if edges == "all":
+    names = service.spec.edges.names
+    if names is None:
         return sorted(edge for edge in view.edges if edge != CLOUD)
-    return sorted(edge for edge in dict.fromkeys(edges) if edge in view.edges)
+    return sorted(edge for edge in dict.fromkeys(names) if edge in view.edges)
 
 
 def replicas(service: JointInferenceService) -> list[str]:
@@ -158,8 +158,8 @@ def _missing(service: JointInferenceService, view: View) -> Iterator[str]:
     if node not in view.edges:
         yield f"node {node} of cloudWorker is unknown"
     if not placement(service, view):
-        edges = service.spec.edges
-        yield "no edge is known" if edges == "all" else f"none of its edges is known: {', '.join(edges[:NAMED])}"
+        names = service.spec.edges.names
+        yield "no edge is known" if names is None else f"none of its edges is known: {', '.join(names[:NAMED])}"
 
 
 def _task(
@@ -242,8 +242,8 @@ def _told(counted: ServiceNumbers | None, trouble: str) -> ServiceNumbers:
 
 
 def _all_known(service: JointInferenceService, view: View) -> Condition:
-    edges = service.spec.edges
-    unknown = [edge for edge in edges if edge not in view.edges] if edges != "all" else []
+    edges = service.spec.edges.names or ()
+    unknown = [edge for edge in edges if edge not in view.edges]
     if not unknown:
         return Condition(type="EdgesKnown", status="True", reason="AllKnown")
     message = f"{len(unknown)} of {len(edges)} edges unknown: {', '.join(unknown[:NAMED])}"

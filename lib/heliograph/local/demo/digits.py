@@ -54,7 +54,7 @@ def task(framework: str = "numpy", rounds: int = 10) -> dict[str, Any]:
             "aggregationWorker": {"model": {"name": MODEL}, "workerSpec": {"aggregationAlgorithm": "FedAvg"}},
             "trainingWorkers": [{"name": "train", "workerSpec": worker}],
             "evaluationWorker": {"dataset": {"name": TEST_DATASET}},
-            "participants": "all",
+            "participants": {"all": True},
             "rounds": rounds,
         },
     }

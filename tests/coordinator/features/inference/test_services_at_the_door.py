@@ -29,7 +29,7 @@ def _service(name: str, **spec: Any) -> dict[str, Any]:
         "spec": {
             "edgeWorker": {"model": {"name": "small"}, "scriptBootFile": "edge.py"},
             "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "deep.py"},
-            "edges": [*EDGES],
+            "edges": {"names": [*EDGES]},
         }
         | spec,
     }
@@ -134,9 +134,9 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "deadline-negative": (_service("bad", deadlineSeconds=-1), "spec.deadlineSeconds", "greater than 0"),
     "deadline-text": (_service("bad", deadlineSeconds="soon"), "spec.deadlineSeconds", "number"),
     "field": (_service("bad", colour="red"), "spec.colour", "no such field"),
-    "no-edges": (_service("bad", edges=[]), "spec.edges", "at least 1 item"),
-    "edges-text": (_service("bad", edges="some"), "spec.edges", "all"),
-    "edge-name": (_service("bad", edges=["No_Label"]), "spec.edges[0]", "a DNS label"),
+    "no-edges": (_service("bad", edges={"names": []}), "spec.edges.names", "at least 1 item"),
+    "edges-text": (_service("bad", edges="some"), "spec.edges", "{names: [EDGE, ...]} or {all: true}"),
+    "edge-name": (_service("bad", edges={"names": ["No_Label"]}), "spec.edges.names[0]", "a DNS label"),
     "replicas": (
         _service("bad", cloudWorker={"model": {"name": "deep"}, "scriptBootFile": "d.py", "replicas": 0}),
         "spec.cloudWorker.replicas",
@@ -181,10 +181,10 @@ async def test_an_unknown_model_is_waited_for(cloud: Any) -> None:
 
 async def test_edges_that_are_not_known_are_waited_for(cloud: Any) -> None:
     await _models(cloud)
-    made = await cloud.client.services.create(_service("nowhere", edges=["edge-8"]))
+    made = await cloud.client.services.create(_service("nowhere", edges={"names": ["edge-8"]}))
     assert made["status"]["phase"] == "Pending"
     assert made["status"]["conditions"][0]["message"] == "none of its edges is known: edge-8"
-    moved = await cloud.client.services.update(_service("nowhere", edges=["edge-8", "edge-2"]))
+    moved = await cloud.client.services.update(_service("nowhere", edges={"names": ["edge-8", "edge-2"]}))
     assert moved["status"]["phase"] == "Running"
     assert [task.worker for task in await _tasks(cloud, "edge-2", "nowhere")] == ["nowhere-infer"]
     assert await _tasks(cloud, "edge-1", "nowhere") == []

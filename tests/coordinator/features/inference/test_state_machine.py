@@ -91,7 +91,7 @@ def _tasks(service: JointInferenceService, view: View = ALL) -> dict[tuple[str, 
         (_view(CLOUD, _edge("edge-1"), models=(_model("small"),)), {}, "model deep does not exist"),
         (_view(CLOUD, _edge("edge-1"), models=()), {}, "model small does not exist; model deep does not exist"),
         (_view(CLOUD), {}, "no edge is known"),
-        (_view(CLOUD, _edge("edge-1")), {"edges": ["edge-8", "edge-9"]}, "none of its edges is known: edge-8, edge-9"),
+        (_view(CLOUD, _edge("edge-1")), {"edges": {"names": ["edge-8", "edge-9"]}}, "none of its edges is known: edge-8, edge-9"),
         (_view(_edge("edge-1")), {}, "node cloud of cloudWorker is unknown"),
     ],
 )  # fmt: skip
@@ -178,7 +178,7 @@ def test_another_script_is_a_launch_of_its_own_workers_only() -> None:
 
 
 def test_an_edge_that_comes_later_gets_its_worker() -> None:
-    service = _running(_view(CLOUD, _edge("edge-1")), edges=["edge-1", "edge-2"])
+    service = _running(_view(CLOUD, _edge("edge-1")), edges={"names": ["edge-1", "edge-2"]})
     assert _condition(service, "EdgesKnown") == ("False", "Unknown", "1 of 2 edges unknown: edge-2")
     assert list(service.status.edges) == ["edge-1"]
     service = joint_inference.observe(service, ALL, NONE, NOW)

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import ENDED, FederatedTask, Model, resolve
+from heliograph.bus.contract.resources import Model, resolve
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS
 from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, LinkDown, Refused, Unreachable
@@ -30,7 +30,7 @@ _NOT_LET_IN = re.compile("authori[sz]|password", re.IGNORECASE)
 
 
 class Resources:
-    """One kind of resource: ``await client.jobs.create(document)``. Verbs are those of the topic registry."""
+    """One kind of resource: ``await client.jobs.create(document)``. Verbs are those that its feature declares."""
 
     def __init__(self, client: AsyncClient, plural: str) -> None:
         self._client = client
@@ -81,7 +81,7 @@ class Resources:
 
     async def watch(self, name: str) -> AsyncIterator[Document]:
         """The resource now, and again each time it changes; a job until it has ended, others until they are deleted."""
-        ends = ENDED if self._plural == FederatedTask.plural else ()
+        ends = declared().features[self._plural].ended
         bus = self._client.bus
         async with bus.subscribe(STATUS.at(resource=self._plural, name=name)) as messages:
             document = await self.get(name)
@@ -117,13 +117,21 @@ def result_of(reply: bytes) -> Any:
 
 
 class AsyncClient:
-    """A connection to a cluster; an async context manager.
+    """A connection to a cluster; an async context manager. Each kind of resource is an attribute, by its plural: also
+    those of features outside Heliograph that are installed here.
 
     Args:
         server: ``nats://…`` or ``mqtt://…``; without it ``HELIOGRAPH_SERVER``, or what ``heliograph up`` started.
         timeout: seconds to wait for an answer.
         connect_timeout: seconds to wait for the connection; without it ``timeout``.
     """
+
+    jobs: Resources
+    services: Resources
+    models: Resources
+    datasets: Resources
+    algorithms: Resources
+    edges: Resources
 
     def __init__(
         self,
@@ -141,12 +149,9 @@ class AsyncClient:
         # answers come below the topic that anonymous clients may read
         inbox = f"{root.replace('/', '.')}.reply.{name}"
         self.bus = connect(self.server.url, root=root, world=world, name=name, inbox=inbox)
-        self.jobs = Resources(self, "jobs")
-        self.services = Resources(self, "services")
-        self.models = Resources(self, "models")
-        self.datasets = Resources(self, "datasets")
-        self.algorithms = Resources(self, "algorithms")
-        self.edges = Resources(self, "edges")
+        for plural in declared().features:
+            if not hasattr(type(self), plural):  # "resources", for one, is reached by the method alone
+                setattr(self, plural, Resources(self, plural))
 
     def resources(self, plural: str) -> Resources:
         """The resources of that plural name. Raises Refused where there are none such."""
@@ -216,6 +221,13 @@ class AsyncClient:
 class Client:
     """The same for ordinary code: every call blocks until it is answered. A context manager."""
 
+    jobs: BlockingResources
+    services: BlockingResources
+    models: BlockingResources
+    datasets: BlockingResources
+    algorithms: BlockingResources
+    edges: BlockingResources
+
     def __init__(self, server: str | None = None, *, root: str = DEFAULT_ROOT, timeout: float = TIMEOUT) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="heliograph-client", daemon=True)
@@ -226,12 +238,13 @@ class Client:
         except BaseException:
             self._stop()
             raise
-        self.jobs = BlockingResources(self._client.jobs, self)
-        self.services = BlockingResources(self._client.services, self)
-        self.models = BlockingResources(self._client.models, self)
-        self.datasets = BlockingResources(self._client.datasets, self)
-        self.algorithms = BlockingResources(self._client.algorithms, self)
-        self.edges = BlockingResources(self._client.edges, self)
+        for plural in declared().features:
+            if not hasattr(type(self), plural):
+                setattr(self, plural, self.resources(plural))
+
+    def resources(self, plural: str) -> BlockingResources:
+        """The resources of that plural name. Raises Refused where there are none such."""
+        return BlockingResources(self._client.resources(plural), self)
 
     def download(self, model: str, target: Path) -> Path:
         """See ``AsyncClient.download``."""

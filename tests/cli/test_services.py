@@ -13,8 +13,9 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import InferenceStats
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.port import Port
-from heliograph.cli.service_progress import numbers_line
-from heliograph.cli.tables import latency, percent, table
+from heliograph.cli.cells import latency, percent
+from heliograph.cli.features.inference import numbers_line
+from heliograph.cli.presentation import table
 from heliograph.core.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -95,7 +96,7 @@ async def test_a_bad_document_names_its_line(cli: Any) -> None:
     assert ran.code == 1
     assert "field spec.deadlineSeconds: expected greater than 0, got -1" in ran.error
     ran = await cli("apply", "-f", "-", stdin=_documents("bad", edges=[]))
-    assert "field spec.edges: expected " in ran.error
+    assert "field spec.edges.names: expected " in ran.error
 
 
 async def test_numbers_are_shown_to_people() -> None:

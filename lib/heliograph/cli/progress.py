@@ -1,36 +1,43 @@
-"""What of a watched resource has been told already, so that each document tells what is new."""
+"""What of a watched resource has been shown already, so that each document shows what is new."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
-from heliograph.cli.output import paint, printable
+from heliograph.cli.output import STYLES, paint, printable
+
+EXIT_CODES = {"Failed": 1, "Stopped": 2}
+"""Of ``watch``, by the phase in which a resource ended; any other phase is a success."""
 
 
-class Progress(ABC):
-    """What of one resource has been told."""
+class Progress:
+    """What of one resource has been shown: its phase and its conditions. A feature that shows more overrides ``_news``.
 
-    kind: ClassVar[str]
-    """As it is called before its name: ``job``."""
-    ends: ClassVar[Mapping[str, int]] = {}
-    """The phases that end it, with the exit code that says so."""
+    Args:
+        kind: as it is called before its name: ``job``.
+        ended: the phases after which nothing changes.
+    """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, kind: str, name: str, ended: Collection[str]) -> None:
+        self.title = f"{kind}/{name}"
         self.uid = ""
         self.phase = ""
         self.deleted = False
         """Another resource bears the name now."""
+        self._ended = ended
         self._conditions: dict[str, tuple[str, ...]] = {}
 
     @property
-    def title(self) -> str:
-        return f"{self.kind}/{self.name}"
+    def ended(self) -> bool:
+        return self.phase in self._ended and not self.deleted
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES.get(self.phase, 0)
 
     def lines(self, document: Mapping[str, Any]) -> Iterator[str]:
-        """What this document says that has not been told."""
+        """What this document says that has not been shown."""
         uid = document["metadata"].get("uid", "")
         self.deleted = self.uid not in ("", uid)
         if self.deleted:
@@ -40,9 +47,11 @@ class Progress(ABC):
         self.phase = phase
         yield from self._news(document, before)
 
-    @abstractmethod
     def _news(self, document: Mapping[str, Any], before: str) -> Iterator[str]:
-        """What is new of it, whose phase was ``before``."""
+        """What is new of it, with ``before`` as its phase until now."""
+        if self.phase != before:
+            yield paint(f"{self.title} {self.phase}", STYLES.get(self.phase, "bold"))
+        yield from self._changed_conditions(document.get("status", {}))
 
     def _changed_conditions(self, status: Mapping[str, Any]) -> Iterator[str]:
         for each in status.get("conditions", ()):

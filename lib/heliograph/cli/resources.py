@@ -18,10 +18,11 @@ T = TypeVar("T")
 CONNECT_TIMEOUT = 2.5
 """Seconds: time for one whole attempt, and for a broker that is just starting."""
 REQUEST_TIMEOUT = 5.0
-_WATCH = """Follow a job until it ends, or a service until Ctrl-C.
+_WATCH = """Follow a job until it ends, or a service (or a feature's resource) until Ctrl-C.
 
 The exit code says how: 0 succeeded, 1 failed (or the cluster cannot be reached), 2 stopped, 3 deleted."""
-_KINDS = "jobs, services, edges, models, datasets or algorithms"
+KINDS = "jobs, services, edges, models, datasets, algorithms, or a feature's resources"
+"""As help texts name them, which are written before the registry is read."""
 _TUNE = """Set a joint inference service's rule from labelled samples, and calibrate its scores.
 
 FILE.npz has edge_scores (samples x classes, probabilities; logits for the rule energy), labels (samples), and
@@ -43,7 +44,7 @@ SecondWord = Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)]
 
 def register(app: typer.Typer) -> None:
     app.command(help="Create or update the resources of a file.")(apply)
-    app.command(help=f"Show {_KINDS}.")(get)
+    app.command(help=f"Show {KINDS}.")(get)
     app.command(help=_WATCH)(watch)
     app.command(help="Follow the logs of all components until Ctrl-C.")(logs)
     app.command(help="Stop a job, whose training so far is kept, or a service.")(stop)
@@ -66,7 +67,7 @@ def apply(
 
 
 def get(
-    resource: Annotated[str, typer.Argument(metavar="KIND", help=f"{_KINDS}.")],
+    resource: Annotated[str, typer.Argument(metavar="KIND", help=f"{KINDS}.")],
     name: NameArgument = None,
     output: OutputOption = "table",
     server: ServerOption = None,
@@ -84,7 +85,7 @@ def watch(resource: WorkArgument, name: SecondWord = None, server: ServerOption 
     from heliograph.cli.output import Ticker
     from heliograph.cli.watch import watch_resource
 
-    plural, one = _target(resource, name, verb="stop")  # what can be stopped goes on for a while
+    plural, one = _target(resource, name, verb="status")  # what has one changes by itself
     with _about(plural, one):
         code = _ask(server, lambda client: watch_resource(client, plural, one, Ticker()))
     raise typer.Exit(code)
@@ -209,8 +210,8 @@ def _outcome(plural: str, before: dict[str, Any] | None, after: dict[str, Any], 
 
 def _waiting(document: dict[str, Any]) -> str:
     """``: what is missing``, where something is."""
+    from heliograph.cli.cells import failing
     from heliograph.cli.output import printable
-    from heliograph.cli.tables import failing
 
     missing = failing(document) if document.get("status", {}).get("phase") == "Pending" else ""
     return f": {printable(missing)}" if missing else ""
@@ -242,7 +243,7 @@ def _show(plural: str, documents: list[dict[str, Any]], output: str, single: boo
         if documents:
             say(as_yaml(documents).rstrip("\n"))
     elif documents:
-        from heliograph.cli.tables import table
+        from heliograph.cli.presentation import table
         from heliograph.core.world import World
 
         show_table(*table(plural, documents, World().now()))

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from heliograph.cli.job_progress import JobProgress
+from heliograph.bus.contract.resources import ENDED
+from heliograph.cli.cells import size
+from heliograph.cli.features.federated import JobProgress
 from heliograph.cli.output import coloured, paint, printable, say
-from heliograph.cli.tables import size
 from heliograph.local.display import State
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Lines:
         say(f"{title}: {counts}" if counts else title)
 
     def document(self, document: Mapping[str, Any]) -> None:
-        progress = self.__dict__.setdefault("_progress", JobProgress(document["metadata"]["name"]))
+        progress = self.__dict__.setdefault("_progress", JobProgress("job", document["metadata"]["name"], ENDED))
         for line in progress.lines(document):
             say(line)
 

@@ -1,4 +1,4 @@
-"""``watch``: what happens to a job until it ends, or to a service until it is deleted, a line each."""
+"""``watch``: what happens to a resource until it has ended, or is deleted, a line each."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from heliograph.cli.job_progress import JobProgress
 from heliograph.cli.output import paint
-from heliograph.cli.progress import Progress
-from heliograph.cli.service_progress import ServiceProgress
+from heliograph.cli.presentation import presentation_of
 
 if TYPE_CHECKING:
     from heliograph.client import AsyncClient
 
 DELETED = 3
 RETRY = 1.0
-_PROGRESS: dict[str, Callable[[str], Progress]] = {"jobs": JobProgress, "services": ServiceProgress}
 
 
 async def watch_resource(client: AsyncClient, plural: str, name: str, tell: Callable[[str], None]) -> int:
-    """Tells what happens to a job or service until it has ended; returns the exit code. Outlives a coordinator that
+    """Tell what happens to a resource until it has ended; return the exit code. Outlives a coordinator that
     restarts."""
+    from heliograph.bus.contract.registry import declared
     from heliograph.core.errors import Refused, Unreachable
     from heliograph.core.world import World
 
-    progress = _PROGRESS[plural](name)
+    progress = presentation_of(plural).progress(plural[:-1], name, declared().features[plural].ended)
     world = World()
     reachable = True
     while True:
@@ -35,7 +33,7 @@ async def watch_resource(client: AsyncClient, plural: str, name: str, tell: Call
                     reachable = True
                     for line in progress.lines(document):
                         tell(line)
-                    if progress.phase in progress.ends or progress.deleted:
+                    if progress.ended or progress.deleted:
                         break
             break
         except Refused as error:
@@ -49,7 +47,7 @@ async def watch_resource(client: AsyncClient, plural: str, name: str, tell: Call
                 tell(paint(f"{error}; waiting", "yellow"))
             reachable = False
             await world.sleep(RETRY)
-    if progress.phase in progress.ends and not progress.deleted:
-        return progress.ends[progress.phase]
+    if progress.ended:
+        return progress.exit_code
     tell(paint(f"{progress.title} deleted", "yellow"))
     return DELETED

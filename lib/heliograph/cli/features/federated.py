@@ -1,43 +1,40 @@
-"""What has changed from one document of a job to the next, a line each."""
+"""Federated tasks: the columns of a job, and what has changed from one of its documents to the next, a line each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
+from heliograph.cli.cells import Cell, Document, age_of, failing, name_of, short_metrics, status_of
 from heliograph.cli.output import paint, printable
+from heliograph.cli.presentation import Presentation
 from heliograph.cli.progress import Progress
-from heliograph.cli.tables import short_metrics
 
 NAMED = 16
 
 
 class JobProgress(Progress):
-    """What of a job has been told."""
+    """What of a job has been shown."""
 
-    kind = "job"
-    ends: ClassVar[dict[str, int]] = {"Succeeded": 0, "Failed": 1, "Stopped": 2}
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, kind: str, name: str, ended: Collection[str]) -> None:
+        super().__init__(kind, name, ended)
         self._round = 0
         self._measured = 0
         self._counts = {"refused": 0, "late": 0}
 
     def _news(self, document: Mapping[str, Any], before: str) -> Iterator[str]:
         status = document.get("status", {})
-        ended = self.phase in self.ends
-        if self.phase != before and not ended:
+        if self.phase != before and not self.ended:
             edges = ", ".join(sorted(status.get("assignments", {}).values())[:NAMED])
             yield paint(f"{self.title} {self.phase}{f': {edges}' if self.phase == 'Running' else ''}", "bold")
         yield from self._changed_conditions(status)
-        news = [*self._closed_rounds(document, ended), *self._not_counted("refused", status),
+        news = [*self._closed_rounds(document), *self._not_counted("refused", status),
                 *self._not_counted("late", status)]  # fmt: skip
         yield from (line for _, line in sorted(news, key=lambda each: each[0]))
-        if ended:
+        if self.ended:
             yield self._end(status)
 
-    def _closed_rounds(self, document: Mapping[str, Any], ended: bool) -> Iterator[tuple[int, str]]:
+    def _closed_rounds(self, document: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
         status = document.get("status", {})
         total = document.get("spec", {}).get("rounds", "?")
         records = status.get("rounds", ())
@@ -48,7 +45,7 @@ class JobProgress(Progress):
                     self._measured = number
                     yield number, f"round {number} evaluated: {_metrics(evaluation)}"
                 continue
-            if record is records[-1] and not ended and not evaluation and _is_measured(document, number):
+            if record is records[-1] and not self.ended and not evaluation and _is_measured(document, number):
                 return  # its evaluation is on its way, and belongs on the same line
             if evaluation:
                 self._measured = number
@@ -101,3 +98,22 @@ def _is_measured(document: Mapping[str, Any], round: int) -> bool:
         if parameter["key"] == "rounds_between_validations" and isinstance(parameter.get("value"), int):
             every = max(1, parameter["value"])
     return bool(round % every == 0 or round == spec.get("rounds"))
+
+
+def _row(document: Document, now: float) -> list[Cell]:
+    spec, status = document.get("spec", {}), status_of(document)
+    rounds = status.get("rounds") or [{}]
+    lost = [f"{status[key]} {word}" for key, word in (("refusedCount", "refused"), ("lateCount", "late"))
+            if status.get(key)]  # fmt: skip
+    return [
+        name_of(document),
+        status.get("phase", ""),
+        f"{status.get('round', 0)}/{spec.get('rounds', '?')}",
+        str(len(status.get("assignments", ()))),
+        short_metrics(status.get("evaluation") or rounds[-1].get("evaluation") or rounds[-1].get("metrics")),
+        age_of(document, now),
+        "; ".join(filter(None, [failing(document), ", ".join(lost)])),
+    ]
+
+
+JOBS = Presentation("NAME PHASE ROUND EDGES METRICS AGE NOTE", _row, JobProgress)

@@ -1,22 +1,21 @@
-"""What has changed from one document of a joint inference service to the next: a line each, and its numbers."""
+"""Joint inference services: their columns, what has changed from one document to the next, and their numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from heliograph.cli.cells import Cell, Document, age_of, failing, latency, name_of, percent, status_of
 from heliograph.cli.output import Passing, paint, printable
+from heliograph.cli.presentation import Presentation
 from heliograph.cli.progress import Progress
-from heliograph.cli.tables import latency, percent
 
 
 class ServiceProgress(Progress):
-    """What of a service has been told. It has no end but its deletion: what was stopped may be started again."""
+    """What of a service has been shown. Only its deletion ends it: what was stopped may be started again."""
 
-    kind = "service"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, kind: str, name: str, ended: Collection[str]) -> None:
+        super().__init__(kind, name, ended)
         self._generation = 0
         self._numbers = ""
 
@@ -45,3 +44,25 @@ def numbers_line(total: Mapping[str, Any]) -> str:
         *(f"{total[key]} {key}" for key in ("degraded", "errors") if total.get(key)),
     ]
     return "  ".join(parts)
+
+
+def _row(document: Document, now: float) -> list[Cell]:
+    status = status_of(document)
+    total, edges = status.get("total", {}), status.get("edges", {})
+    online = [each for each in edges.values() if each.get("trouble") != "offline"]
+    lost = [f"{total[key]} {key}" for key in ("degraded", "errors") if total.get(key)]
+    return [
+        name_of(document),
+        status.get("phase", ""),
+        f"{len(online)}/{len(edges)}",
+        str(total.get("requests", 0)),
+        percent(total.get("offloadRatio")).replace(" ", ""),
+        percent(total.get("agreement")).replace(" ", ""),
+        latency(total.get("p50Seconds")).replace(" ", ""),
+        latency(total.get("p99Seconds")).replace(" ", ""),
+        age_of(document, now),
+        "; ".join(filter(None, [failing(document), ", ".join(lost)])),
+    ]
+
+
+SERVICES = Presentation("NAME PHASE EDGES REQUESTS OFFLOAD AGREEMENT P50 P99 AGE NOTE", _row, ServiceProgress)

@@ -1,0 +1,71 @@
+"""Columns of what jobs and services name: edges, models, data sets and algorithms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heliograph.bus.contract.resources import Model, resolve
+from heliograph.cli.cells import Cell, Document, age, age_of, name_of, short_metrics, size, some_of, status_of
+from heliograph.cli.presentation import Presentation
+
+
+def _edge_row(document: Document, now: float) -> list[Cell]:
+    status = status_of(document)
+    return [
+        name_of(document),
+        "online" if status.get("online") else "offline",
+        age(status.get("since", ""), now),
+        some_of(status.get("datasets", ())),
+        some_of([each.replace(" ", "=") for each in status.get("frameworks", ())]),
+        str(len(status.get("workers", ()))),
+        str(status.get("waitingEvents", 0)),
+        some_of([f"{key}={value}" for key, value in document.get("spec", {}).get("labels", {}).items()]),
+    ]
+
+
+def _model_row(document: Document, now: float) -> list[Cell]:
+    deployed = resolve(Model.model_validate(document, extra="ignore"))
+    return [
+        name_of(document),
+        str(deployed.version if deployed else 0),
+        str(deployed.round) if deployed and deployed.version else "",
+        size(deployed.weights.size).replace(" ", "") if deployed else "",
+        deployed.weights.digest[:12] if deployed else "",
+        short_metrics(deployed.metrics) if deployed else [],
+        age_of(document, now),
+        document.get("spec", {}).get("description", ""),
+    ]
+
+
+def _dataset_row(document: Document, now: float) -> list[Cell]:
+    edges: Mapping[str, Document] = status_of(document).get("edges", {})
+    good = [each for each in edges.values() if not each.get("error")]
+    columns = {name: dtype for each in good for name, dtype in each.get("columns", {}).items()}
+    return [
+        name_of(document),
+        some_of(sorted(edges)),
+        str(sum(each.get("samples", 0) for each in good)),
+        some_of(sorted({each["format"] for each in good if each.get("format")})),
+        some_of([f"{name}:{dtype}" for name, dtype in columns.items()]),
+        "; ".join(f"{edge}: {each['error']}" for edge, each in edges.items() if each.get("error")),
+    ]
+
+
+def _algorithm_row(document: Document, now: float) -> list[Cell]:
+    spec = document.get("spec", {})
+    parameters = [
+        f"{key}={schema['default']}" if isinstance(schema, Mapping) and schema.get("default") is not None else key
+        for key, schema in spec.get("parameters", {}).items()
+    ]
+    return [
+        name_of(document),
+        some_of(status_of(document).get("edges", ())),
+        parameters,
+        spec.get("description", "").partition(". ")[0],
+    ]
+
+
+EDGES = Presentation("NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS", _edge_row)
+MODELS = Presentation("NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION", _model_row)
+DATASETS = Presentation("NAME EDGES SAMPLES FORMAT COLUMNS NOTE", _dataset_row)
+ALGORITHMS = Presentation("NAME EDGES PARAMETERS DESCRIPTION", _algorithm_row)

@@ -23,6 +23,7 @@ from benchmarks.declaration import Samples
 from benchmarks.processes import resident_alone
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
+from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.event import encode
 from heliograph.bus.contract.payloads import HardSample
 from heliograph.bus.contract.permissions import inbox_of
@@ -132,7 +133,7 @@ async def _replay() -> Samples:
             while journal.waiting:
                 await world.sleep(0.005)
             seconds = time.perf_counter() - began
-            stored = await counter.last_sequence("TELEMETRY")
+            stored = await counter.last_sequence(topics.TELEMETRY.stream_name)
             await cancel_and_wait(running)
         assert stored == EVENTS, f"{stored} of {EVENTS} events are in the stream"
         found = {"rate": [EVENTS / seconds], "more": [_resident_mb() - before]}
@@ -148,7 +149,7 @@ async def _blobs() -> Samples:
         ref = WeightsRef(digest=sha256(content).hexdigest(), size=len(content))
         async with connect(broker.url("coordinator"), world=world, name="blobs") as bus:
             await bus.link.wait_up(10)
-            store = await bus.blobs("models")
+            store = await bus.blobs(MODELS)
             began = time.perf_counter()
             stored = await store.put(source, ref)
             between = time.perf_counter()

@@ -114,7 +114,7 @@ async def replay() -> dict[str, float]:
             await bus.prepare()
             with TraceReader(directory / "a.mcap") as reader:
                 outcome = await Replayer(bus, world, speed=0).run(reader, Span(0, reader.info.end))
-            stored = await bus.last_sequence("TELEMETRY")
+            stored = await bus.last_sequence(topics.TELEMETRY.stream_name)
     assert stored == outcome.published == EVENTS, f"{stored} of {EVENTS} are in the stream"
     return {"messages/s": EVENTS / outcome.seconds}
 

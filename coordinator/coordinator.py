@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from heliograph.bus.connect import connect
+from heliograph.bus.contract import buckets
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.leadership import Lease
@@ -61,7 +62,7 @@ class Coordinator:
             await bus.open()
         try:
             await cloud.link.wait_up()
-            kept = await retry_until_reachable(lambda: cloud.kv("coordinator"), self._world, self._out)
+            kept = await retry_until_reachable(lambda: cloud.kv(buckets.COORDINATOR), self._world, self._out)
             lease = Lease(kept, self._world, self._config.name, self._source.rpartition("/")[2], self._stands_by,
                           self._out, self._config.patience)  # fmt: skip
             while True:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import buckets, topics
 from heliograph.bus.contract.payloads import LogRecord, WorkerTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Dataset, DatasetSpec, Model, Resource
@@ -27,7 +27,7 @@ from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import ControllerContext, Features, Part
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
-from heliograph.coordinator.registry.model_versions import MODELS, ModelVersions
+from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD
@@ -109,8 +109,8 @@ class Term:
         """Read what is stored, and make the parts that work on it."""
         bus = self._port.bus
         await bus.prepare()
-        await bus.blobs(MODELS)
-        self._store = ResourceStore(await bus.kv("resources"), self._world, self._board.show)
+        await bus.blobs(buckets.MODELS)
+        self._store = ResourceStore(await bus.kv(buckets.RESOURCES), self._world, self._board.show)
         for line in await self._store.load():
             self._warn(line)
         self._edges = Edges(self._store, self._world, self._save, self._reconcile_soon, self._background)
@@ -124,7 +124,7 @@ class Term:
         )  # fmt: skip
         self._features = Features(context)
         self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed)
-        self._desired = DesiredWriter(self._port, await next_epoch(await bus.kv("coordinator")))
+        self._desired = DesiredWriter(self._port, await next_epoch(await bus.kv(buckets.COORDINATOR)))
         for kind in declared().kinds.values():
             for resource in self._store.all(kind):
                 self._board.show(resource)

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError
@@ -17,7 +18,6 @@ from heliograph.core.world import World
 RETRY = 0.2
 RETRY_DISK = 2.0
 """Seconds after which a model that the disk would not take is fetched again, from the chunk that failed."""
-DEFAULT_BUCKET = "models"
 
 
 class ModelStore:
@@ -72,7 +72,7 @@ class ModelStore:
         while True:
             await self._bus.link.wait_up()
             try:
-                await (await self._bus.blobs(ref.bucket or DEFAULT_BUCKET)).fetch(ref, self.path(ref))
+                await (await self._bus.blobs(ref.bucket or MODELS)).fetch(ref, self.path(ref))
             except (HeliographError, OSError) as error:
                 said = f"model {ref.digest[:12]}: {error}; trying again"
                 if self.failures.get(ref.digest) != said:

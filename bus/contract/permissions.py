@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from heliograph.bus.contract import buckets
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.topics import DEFAULT_ROOT, Role, Topic
+from heliograph.bus.contract.topics import DEFAULT_ROOT, TASK, Role, Topic
 
 Place = Literal["cloud", "node"]
 _UPLOADS = "up-"
@@ -78,15 +79,15 @@ def _subject(root: str, topic: Topic[Any], params: dict[str, str]) -> str:
 
 def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
     of_root = "" if root == DEFAULT_ROOT else root.replace(".", "-") + "-"  # streams and buckets bear it too
-    models = f"{of_root}models"
+    models = of_root + buckets.MODELS
     if role == "operator":
         return ["$JS.API.>", f"$O.{models}.>", "$JS.ACK.>"], ["_INBOX.>"]
     if role == "cloud-worker":
-        return ["$JS.API.>", "$JS.ACK.>", f"$KV.{of_root}rounds.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
+        return ["$JS.API.>", "$JS.ACK.>", f"$KV.{of_root}{buckets.ROUNDS}.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
     if role == "agent":
         bucket = of_root + upload_bucket(edge)
         api = [
-            f"$JS.API.DIRECT.GET.{of_root}TASKS.{root}.event.task.{edge}",
+            f"$JS.API.DIRECT.GET.{of_root}{TASK.stream_name}.{root}.event.task.{edge}",
             *_own_last(root, of_root, edge),
             f"$JS.API.DIRECT.GET.OBJ_{models}",
             f"$JS.API.DIRECT.GET.OBJ_{models}.>",

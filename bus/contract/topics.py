@@ -86,6 +86,13 @@ class Topic(Generic[P]):
         return self.words[1] if self.delivery == "event" else self.words[0]
 
     @property
+    def stream_name(self) -> str:
+        """The name of the stream that keeps its events. Raises ValueError where none does."""
+        if self.stream is None:
+            raise ValueError(f"no stream keeps {self.pattern}")
+        return self.stream.name
+
+    @property
     def lane(self) -> int:
         """Priority between node and cloud: task results pass what may be dropped. Order holds within a lane."""
         return BULK if self.quota == "drop-oldest" else RESULTS

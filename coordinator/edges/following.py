@@ -46,7 +46,7 @@ class EdgeFollower:
 
     async def follow_reports(self) -> None:
         """Until cancelled: every edge's newest report, then each that comes."""
-        newest = await self._port.bus.last_sequence("REPORTS")
+        newest = await self._port.bus.last_sequence(topics.REPORT.stream_name)
         if not newest:
             self.reports_read.set()
         async with self._port.bus.consume(topics.REPORT.filter(), start=1) as messages:

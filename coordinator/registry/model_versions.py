@@ -7,12 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.resources import Metadata, Model, ModelVersion, WeightsRef
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.resource_store import ResourceStore
-
-MODELS = "models"
-"""The bucket that agents fetch weights from."""
 
 
 class ModelVersions:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from heliograph.bus.connect import connect
+from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Model, resolve
@@ -187,7 +188,7 @@ class AsyncClient:
             raise HeliographError(f"model {model} has no version yet; a job that trains it makes the first")
         ref = version.weights
         partial = target.with_name(f"{target.name}.{ref.digest[:12]}")
-        await (await self.bus.blobs(ref.bucket or "models")).fetch(ref, partial)
+        await (await self.bus.blobs(ref.bucket or MODELS)).fetch(ref, partial)
         return partial.replace(target)
 
     async def __aenter__(self) -> Self:

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from heliograph import session
+from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from heliograph.bus.contract.weights_file import TensorFile
     from heliograph.frameworks import ModelAdapter
 
@@ -155,15 +154,8 @@ def _load(weights: TensorFile, adapter: ModelAdapter) -> None:
         arrays = file.arrays()
         for name, tensor in file.tensors.items():
             if tensor.dtype == "BF16":
-                arrays[name] = _widened(arrays[name])
+                arrays[name] = bfloat16.widen(arrays[name])
         adapter.set(arrays)
-
-
-def _widened(view: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The float32 values of bfloat16 bits, which NumPy knows as uint16 only: they are the upper half of a float32."""
-    bits = view.astype("<u4")
-    bits <<= 16
-    return bits.view("<f4")
 
 
 def _count(num_samples: Any) -> int:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from heliograph.bus.contract import topics
+from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.transport import Message
 from heliograph.core.errors import Refused
@@ -96,7 +97,7 @@ async def _play(
         for each in material.messages:
             for ref in references(each.data):
                 if ref.digest in material.weights:
-                    stage.hub.blobs.setdefault(ref.bucket or "models", {})[ref.digest] = material.weights[ref.digest]
+                    stage.hub.blobs.setdefault(ref.bucket or MODELS, {})[ref.digest] = material.weights[ref.digest]
         agent = _PlayedAgent(stage, worker, Path(directory), _offset(worker, material))
         actions = [Action(at, number, partial(agent.start)) for at, number in worker.starts]
         actions += [Action(at, number, partial(agent.assign, task)) for at, number, task in worker.tasks]

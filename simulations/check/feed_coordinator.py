@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from heliograph.bus.contract import registry, topics
+from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import Resource
 from heliograph.bus.transport import KeyValueEntry
@@ -149,7 +150,7 @@ def _remember(stage: Stage, material: Material) -> None:
         body = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
         stage.hub.buckets.setdefault("resources", {})[key] = KeyValueEntry(key, body, revision)
     for digest, data in material.weights.items():
-        stage.hub.blobs.setdefault("models", {})[digest] = data
+        stage.hub.blobs.setdefault(MODELS, {})[digest] = data
 
 
 def _whole(document: dict[str, Any], address: str, material: Material) -> Resource | None:
@@ -160,7 +161,7 @@ def _whole(document: dict[str, Any], address: str, material: Material) -> Resour
             data = material.weights.get(weights["digest"])
             if data is None:
                 return None
-            weights["bucket"] = "models"
+            weights["bucket"] = MODELS
     try:
         return parse_resource(tree, address)
     except Refused:

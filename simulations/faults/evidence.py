@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from heliograph.bus.contract import close_record
+from heliograph.bus.contract.buckets import ROUNDS
 from heliograph.bus.contract.event import Event, decode
 from heliograph.bus.contract.payloads import Aggregation, ModelUpdate
 from heliograph.bus.contract.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Topic
@@ -18,8 +20,6 @@ from heliograph.simulations.faults.deterministic_training import Array
 from heliograph.simulations.faults.keeping_device import Life
 
 P = TypeVar("P", bound=BaseModel)
-ROUNDS = "rounds"
-"""The bucket of close records."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ async def collect(bus: Bus, lives: dict[str, list[Life]], samples: Mapping[str, 
     found.updates = [each async for each in _payloads(bus, MODEL_UPDATE)]
     found.told = [each async for each in _payloads(bus, AGGREGATION)]
     entries = await (await bus.kv(ROUNDS)).entries()
-    found.records = [Aggregation.model_validate_json(each.value) for each in entries]
+    found.records = [close_record.load(each.value) for each in entries]
     return found
 
 
@@ -107,8 +107,7 @@ class Follower:
 
 async def _read(bus: Bus, topic: Topic[Any], take: Callable[[Message], bool]) -> None:
     """Hands a stream's messages to ``take``, at least up to its newest of now, and until that says enough."""
-    assert topic.stream is not None
-    newest = await bus.last_sequence(topic.stream.name)
+    newest = await bus.last_sequence(topic.stream_name)
     async with bus.consume(topic.filter()) as messages:
         enough, at = not newest, 0
         while not enough or at < newest:

@@ -6,6 +6,7 @@ import random  # noqa: TID251 only its type: the generator is seeded
 from dataclasses import dataclass
 from typing import Literal
 
+from heliograph.bus.contract.topics import MODEL_UPDATE
 from heliograph.core.names import CLOUD
 from heliograph.core.world import seeded
 from heliograph.simulations.fuzz.plan import COORDINATOR, REPEATED, Edge, Fault, Job, Kind, Plan
@@ -75,7 +76,7 @@ def _faults(rng: random.Random, edges: tuple[Edge, ...]) -> tuple[Fault, ...]:
         "clocks": [COORDINATOR, CLOUD, *(each.name for each in edges)],
         "devices": [each.name for each in edges if each.every],
         "coordinator": [COORDINATOR],
-        "streams": ["UPDATES", *REPEATED],
+        "streams": [MODEL_UPDATE.stream_name, *REPEATED],
     }
     # not every plan has every kind: where all goes wrong at once, what is rare is never reached
     kinds = rng.sample([*_SHAPES], rng.randint(2, len(_SHAPES)))

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
-from heliograph.bus.contract.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Stream, Topic
+from heliograph.bus.contract.topics import Stream
 from heliograph.bus.transport import Message
 from heliograph.simulations.fuzz.devices import Devices
-from heliograph.simulations.fuzz.plan import Edge, Fault
+from heliograph.simulations.fuzz.plan import REPEATED, Edge, Fault
 from heliograph.simulations.virtual.loop import NOBODY
 from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
 
 REPEATED_WITHIN = 1.0
-_REPEATED: dict[str, Topic[Any]] = {"UPDATES": MODEL_UPDATE, "TELEMETRY": TELEMETRY, "AGGREGATIONS": AGGREGATION}
 
 
 class Inflicting:
@@ -28,7 +26,7 @@ class Inflicting:
         self._devices = devices
         self._repeating: dict[str, float] = {}
         """The share of a stream's messages that come there again."""
-        for stream, topic in _REPEATED.items():
+        for stream, topic in REPEATED.items():
             assert topic.stream is not None
             cluster.hub.receivers.add(topic.filter(), "", partial(self._stored, stream, topic.stream))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from heliograph.bus.contract.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Topic
 from heliograph.core.names import CLOUD
 
 Kind = Literal[
@@ -21,7 +22,7 @@ PARTS: dict[Kind, str] = {
 }  # fmt: skip
 """What a fault works on: of two faults on one part of one target the first ends before the second begins."""
 COORDINATOR = "coordinator"
-REPEATED = ("UPDATES", "TELEMETRY", "AGGREGATIONS")
+REPEATED: dict[str, Topic[Any]] = {each.stream_name: each for each in (MODEL_UPDATE, TELEMETRY, AGGREGATION)}
 """Streams of which a message may be there twice: what is written by compare-and-set no broker takes again."""
 
 Label = Annotated[str, StringConstraints(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
@@ -65,7 +66,7 @@ class Fault(_Document):
     """
 
     kind: Kind
-    target: Label | Literal["UPDATES", "TELEMETRY", "AGGREGATIONS"]
+    target: Label | Annotated[str, StringConstraints(pattern=f"^({'|'.join(REPEATED)})$")]
     at: Seconds
     duration: Seconds = 0.0
     amount: float = 0.0

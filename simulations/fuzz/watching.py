@@ -4,10 +4,11 @@ that an agent says it has reached, and what ended that nobody killed."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.payloads import Desired, Report
-from heliograph.bus.contract.topics import ACK, REPORT, TASK
+from heliograph.bus.contract.topics import ACK, REPORT, TASK, Topic
 from heliograph.bus.transport import Message
 from heliograph.core.names import CLOUD
 from heliograph.simulations.faults.invariants import Violation
@@ -86,12 +87,12 @@ def ends_as_desired(cluster: VirtualCluster) -> Iterator[Violation]:
 
 def newest_desired(cluster: VirtualCluster, node: str) -> Desired | None:
     """The newest desired document of a node, as its stream has it."""
-    message = _last(cluster, TASK.at(edge=node), "TASKS")
+    message = _last(cluster, TASK, edge=node)
     return TASK.validate(decode(message.body, message.topic).data, message.topic) if message is not None else None
 
 
 def newest_report(cluster: VirtualCluster, node: str) -> Report | None:
-    message = _last(cluster, REPORT.at(edge=node), "REPORTS")
+    message = _last(cluster, REPORT, edge=node)
     return REPORT.validate(decode(message.body, message.topic).data, message.topic) if message is not None else None
 
 
@@ -101,6 +102,6 @@ def workers_of(cluster: VirtualCluster, node: str) -> list[str]:
     return sorted(name for name in names if name != "offers")
 
 
-def _last(cluster: VirtualCluster, topic: str, stream: str) -> Message | None:
-    kept = cluster.hub.streams.get(stream)
-    return kept.last(topic) if kept is not None else None
+def _last(cluster: VirtualCluster, topic: Topic[Any], **params: str) -> Message | None:
+    kept = cluster.hub.streams.get(topic.stream_name)
+    return kept.last(topic.at(**params)) if kept is not None else None

@@ -38,9 +38,15 @@ class UncountedUpdate(Payload):
 
 
 class Aggregation(Payload):
-    """A round is closed. ``counted`` maps each edge to the digest of its update that was summed.
+    """A round is closed.
 
-    Where no update passed the checks ``model`` is the base, unchanged, or None where there was none.
+    Attributes:
+        model: the global model; where no update was counted the base, unchanged, or None where there was none.
+        counted: edge to the digest of its update that was combined.
+        state: what the algorithm keeps for the next round.
+        down: what travels down beside the model in the next round.
+        personal: each edge's own model, also of edges that an earlier round has made it for.
+        uploaded: True where updates that were counted lie in their edges' buckets though the model travels inline.
     """
 
     job: Label
@@ -57,13 +63,17 @@ class Aggregation(Payload):
     reason: Literal["complete", "quorum", "deadline"]
     next_sequence: int = 0
     """Where in the stream of updates the next round starts."""
+    state: WeightsRef | None = None
+    down: WeightsRef | None = None
+    personal: dict[EdgeName, WeightsRef] | None = None
+    uploaded: bool | None = None
 
     def uploads(self) -> set[tuple[str, str]]:
         """Edge and digest of each update of this round that may lie in its edge's bucket: nobody needs it any more.
 
-        Small updates travel inside their events, and where the model does they did.
+        Small updates travel inside their events, and where the model does they did, unless the record says otherwise.
         """
-        large = self.model is not None and self.model.inline is None
+        large = self.uploaded or (self.model is not None and self.model.inline is None)
         held = set(self.counted.items()) if large else set()
         return held | {(each.edge, each.digest) for each in (*self.refused, *self.late) if each.digest}
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import buckets, close_record, topics
 from heliograph.bus.contract.payloads import Aggregation, Evaluation, WorkerTask
 from heliograph.bus.contract.resources import ENDED, FederatedTask
+from heliograph.bus.contract.topics import Topic
 from heliograph.coordinator.api.parameters import Named, check_offered
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
@@ -38,10 +40,10 @@ class Jobs(Feature[FederatedTask]):
         self._port = self.context.port
         self._world = self._port.world
         bus = self._port.bus
-        self._rounds = await bus.kv("rounds")
+        self._rounds = await bus.kv(buckets.ROUNDS)
         self._results = Results(bus, self.context.store, self._rounds, self.context.versions)
         self._training: dict[str, _Training] = {}
-        newest = await self._last("EVALUATIONS")
+        newest = await self._last(topics.EVALUATION)
         self._evaluations_from = min((task.status.evaluations_from for task in self._running()), default=newest + 1)
 
     def parts(self) -> Sequence[Part]:
@@ -100,7 +102,7 @@ class Jobs(Feature[FederatedTask]):
             view, now = self.context.view(), self._world.timestamp()
             start = (0, 0)
             if task.status.phase == "Pending":
-                start = (await self._last("UPDATES") + 1, await self._last("EVALUATIONS") + 1)
+                start = (await self._last(topics.MODEL_UPDATE) + 1, await self._last(topics.EVALUATION) + 1)
 
             def decide(
                 task: FederatedTask, view: View = view, now: str = now, start: tuple[int, int] = start
@@ -112,9 +114,9 @@ class Jobs(Feature[FederatedTask]):
     async def catch_up(self) -> None:
         """Read the close record of each present round: the event that tells of it may have been lost."""
         for task in self._running():
-            entry = await self._rounds.get(f"{task.metadata.uid}.{task.status.round}")
+            entry = await self._rounds.get(close_record.key_of(task.metadata.uid, task.status.round))
             if entry is not None:
-                await self._closed(Aggregation.model_validate_json(entry.value))
+                await self._closed(close_record.load(entry.value))
 
     def desired(self, view: View) -> list[dict[str, list[WorkerTask]]]:
         tasks = self._running()
@@ -135,7 +137,7 @@ class Jobs(Feature[FederatedTask]):
 
     async def removed(self, task: FederatedTask) -> None:
         """Delete its close records."""
-        for entry in await self._rounds.entries(f"{task.metadata.uid}."):
+        for entry in await self._rounds.entries(close_record.prefix_of(task.metadata.uid)):
             await self._rounds.delete(entry.key)
 
     async def _evaluated(self, evaluation: Evaluation) -> None:
@@ -163,8 +165,8 @@ class Jobs(Feature[FederatedTask]):
     def _running(self) -> list[FederatedTask]:
         return [task for task in self.resources() if task.status.phase == "Running"]
 
-    async def _last(self, stream: str) -> int:
-        return await self._port.bus.last_sequence(stream)
+    async def _last(self, topic: Topic[Any]) -> int:
+        return await self._port.bus.last_sequence(topic.stream_name)
 
 
 def _ends(before: FederatedTask, after: FederatedTask) -> bool:

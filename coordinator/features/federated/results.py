@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from heliograph.bus.contract.payloads import Aggregation
+from heliograph.bus.contract import close_record
+from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources import FederatedTask, ModelVersion
 from heliograph.bus.transport import Bus, KeyValue
-from heliograph.coordinator.registry.model_versions import MODELS, ModelVersions
+from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
-
-LATEST = 3
-"""Rounds back from a task's last one that may have left something; what earlier ones left was freed while it ran."""
-
 
 class Results:
     """Registers results, and tidies up after tasks.
@@ -43,16 +40,15 @@ class Results:
         could not."""
         uploads: dict[str, set[str]] = {}
         models = await self._bus.blobs(MODELS)
-        for round in range(max(0, task.status.round - LATEST), task.status.round + 1):
-            entry = await self._rounds.get(f"{task.metadata.uid}.{round}")
+        for key in close_record.recent_keys(task.metadata.uid, task.status.round):
+            entry = await self._rounds.get(key)
             if entry is None:
                 continue
-            closed = Aggregation.model_validate_json(entry.value)
+            closed = close_record.load(entry.value)
             for edge, digest in closed.uploads():
                 uploads.setdefault(edge, set()).add(digest)
-            model = closed.model
-            if model is not None and model.inline is None and model.digest not in self._in_use():
-                await models.delete(model.digest)
+            for digest in sorted(close_record.written(closed) - self._in_use()):
+                await models.delete(digest)
         for edge, digests in sorted(uploads.items()):
             bucket = await self._bus.blobs(upload_bucket(edge))
             for digest in sorted(digests.intersection(await bucket.digests())):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from heliograph.bus.contract import buckets
 from heliograph.bus.contract.payloads import WorkerTask
 from heliograph.bus.contract.resources import JointInferenceService, Model, Resource
 from heliograph.coordinator.api.parameters import Named, check_offered
@@ -32,7 +33,7 @@ class Services(Feature[JointInferenceService]):
         self._numbers: dict[str, Numbers] = {}
         """By the service's uid, as they were last shown."""
         self._begun = asyncio.Event()
-        self._statistics = Statistics(self.context, await self.context.port.bus.kv("inference"))
+        self._statistics = Statistics(self.context, await self.context.port.bus.kv(buckets.INFERENCE))
         await self._statistics.load()
 
     def parts(self) -> Sequence[Part]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.payloads import (
     BigModelTask,
     InferenceSpec,
@@ -31,7 +32,6 @@ from heliograph.bus.contract.resources import (
 from heliograph.bus.contract.resources.base import Parameter, Scalar
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.inference.totals import Numbers
-from heliograph.coordinator.registry.model_versions import MODELS
 from heliograph.core.names import CLOUD, join_labels
 
 SHOWN = 256

@@ -63,7 +63,7 @@ class Statistics:
     async def follow(self) -> None:
         """Every worker's newest message, then each that comes."""
         bus = self._context.port.bus
-        newest = await bus.last_sequence("INFERENCE")
+        newest = await bus.last_sequence(INFERENCE_STATS.stream_name)
         if not newest:
             self.known.set()
         async with bus.consume(INFERENCE_STATS.filter(), start=1) as messages:

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.declaration import Samples
 from heliograph.bus.contract import weights_file as tensors
-from heliograph.workers.aggregation.blocks import Input, aggregate
+from heliograph.workers.aggregation.combine import Before, Input, aggregate
 from heliograph.workers.algorithms import choose
 
 UPDATES = 16
@@ -23,7 +23,7 @@ ELEMENTS = 25_000_000
 def run(laps: int = 5) -> Samples:
     """Return the seconds of each lap (``aggregate``; ``copy`` of 1 GB) and the ``ratio`` of aggregating to copying as
     many bytes."""
-    _, combine = choose("FedAvg", {})
+    algorithm = choose("FedAvg", {})
     result: dict[str, list[float]] = {"aggregate": [], "copy": []}
     with tempfile.TemporaryDirectory(prefix="heliograph-sum-") as name:
         directory = Path(name)
@@ -32,6 +32,7 @@ def run(laps: int = 5) -> Samples:
             array = np.random.default_rng(number).random(ELEMENTS, dtype=np.float32)
             ref = tensors.write({"w": array}, directory)
             inputs[f"edge-{number}"] = Input(directory / ref.digest, 10.0 + number)
+        base = Before(next(iter(inputs.values())).source)
         source = np.ones(125_000_000, np.float64)
         target = np.zeros_like(source)
         for _ in range(laps):
@@ -39,7 +40,7 @@ def run(laps: int = 5) -> Samples:
             np.copyto(target, source)
             result["copy"].append(time.perf_counter() - began)
             began = time.perf_counter()
-            aggregate(inputs, combine, directory / "out")
+            aggregate(inputs, algorithm, directory / "out", before=base)
             result["aggregate"].append(time.perf_counter() - began)
     gigabytes = 4 * UPDATES * ELEMENTS / 1e9
     pairs = zip(result["aggregate"], result["copy"], strict=True)

@@ -67,10 +67,13 @@ class Inventory:
         except LaunchFailed as error:
             self._warn(f"what the workers offer is unknown: {error}")
             return
+        *lines, last = text.strip().split(b"\n")
+        for line in lines:
+            self._warn(f"what the workers offer: {line[:1000].decode(errors='replace')}")
         try:
-            self.offers = Offer.model_validate_json(text)
+            self.offers = Offer.model_validate_json(last)
         except ValidationError:
-            self._warn(f"what the workers offer is unknown: {text[-300:].decode(errors='replace').strip()}")
+            self._warn(f"what the workers offer is unknown: {last[-300:].decode(errors='replace')}")
         self._changed()
 
     async def _index(self, told: Mapping[str, DatasetSpec]) -> None:

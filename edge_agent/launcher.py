@@ -105,5 +105,6 @@ class Launcher(WorkerFiles, Protocol):
         ...
 
     async def offers(self) -> bytes:
-        """Return what the workers can run, as JSON of ``Offer``, asked of where they run. Raises LaunchFailed."""
+        """Return what the workers can run, asked of where they run: JSON of ``Offer`` in the last line, and lines
+        before it about what cannot be used. Raises LaunchFailed."""
         ...

@@ -1,11 +1,15 @@
 """Prints, as JSON, what this node's workers can run: algorithms and hard-sample rules with their parameters' schemas,
-and frameworks."""
+and frameworks.
+
+The JSON is the last line; lines before it say what an installed package offers and cannot be used, or are its own.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
 
 from heliograph.inference.hard_samples import rules
 from heliograph.workers.algorithms import schemas
@@ -30,7 +34,11 @@ def offers() -> dict[str, Mapping[str, object]]:
             except metadata.PackageNotFoundError:
                 continue
             break
-    algorithms = schemas() if "numpy" in frameworks else {}
+    algorithms: dict[str, dict[str, Any]] = {}
+    if "numpy" in frameworks:
+        algorithms, failed = schemas()
+        for error in failed:
+            print(error)
     return {"algorithms": algorithms, "rules": rules(), "frameworks": frameworks}
 
 

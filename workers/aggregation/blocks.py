@@ -1,101 +1,62 @@
-"""Aggregation block by block: one block of each update is in memory at a time, whatever the size of the model.
+"""Weights files read and written block by block: one block of each file is in memory, whatever the model's size.
 
 Blocks are read with ``pread`` rather than through the mapping, whose pages would count as the worker's own memory.
-The result is the same bits whatever order the updates came in: they are taken in the order of their edges' names.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.weights_file import INLINE, Tensor, TensorFile, header
+from heliograph.bus.contract.weights_file import INLINE, NUMPY_TYPES, Tensor, TensorFile, header
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from heliograph.workers.algorithms import Combine
 
     Block = np.ndarray[Any, Any]
 
 BLOCK = 131_072
 """Elements of a block: half a megabyte of float32 stays in the processor's cache while it is summed."""
-THREADS = 2
+Layout = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Input:
-    """One update: where its bytes lie, and its weight in the sum; ``tensors`` as ``Reader`` takes them."""
+@dataclass(frozen=True, slots=True)
+class Span:
+    """``count`` elements of a tensor from element ``start``."""
 
-    source: Path | bytes
-    weight: float
-    tensors: Mapping[str, Tensor] | None = None
+    tensor: Tensor
+    start: int
+    count: int
 
 
-def aggregate(
-    updates: Mapping[str, Input],
-    combine: Combine,
-    directory: Path,
-    threads: int = THREADS,
-    *,
-    layout: Mapping[str, Tensor] | None = None,
-    metadata: Mapping[str, str] | None = None,
-) -> WeightsRef:
-    """Combines the updates, in the order of their edges' names, into ``directory/<digest>``; inline where small.
+def spans(tensors: Iterable[Tensor]) -> list[Span]:
+    """Return the blocks of these tensors, in their order."""
+    return [
+        Span(tensor, start, min(BLOCK, tensor.count - start))
+        for tensor in tensors
+        for start in range(0, tensor.count, BLOCK)
+    ]
 
-    The result has the dtypes of ``layout``, the base model's tensors; without one those of the first update. So a
-    model in BF16 stays in BF16 also where updates come widened to F32: their sum is taken in float32 and rounded
-    once, to the nearest even.
 
-    ``metadata`` goes into the result's header; equal weights with another one are another file.
-
-    Integer tensors (a batch-norm counter, say) become the weighted mean, rounded to even;
-    booleans the weighted majority.
-    """
-    edges = sorted(updates)
-    readers = [Reader(updates[edge].source, updates[edge].tensors) for edge in edges]
-    total = sum(updates[edge].weight for edge in edges)
-    weights = [updates[edge].weight / total for edge in edges]
-    try:
-        order = list((layout or readers[0].tensors).values())
-        head = header({each.name: (each.dtype, each.shape, each.end - each.start) for each in order}, metadata)
-        size = len(head) + sum(each.end - each.start for each in order)
-        directory.mkdir(parents=True, exist_ok=True)
-        fresh = directory / f"result-{os.getpid()}.new"
-        with fresh.open("w+b", buffering=0) as file:
-            file.write(head)
-            os.ftruncate(file.fileno(), size)
-            jobs = _pieces(order, len(head))
-            with ThreadPoolExecutor(threads) as pool:
-                target = file.fileno()
-                for _ in pool.map(lambda job: _piece(job, readers, weights, combine, target), jobs):
-                    pass
-            digest = hash_file(fresh)
-        if size <= INLINE:
-            content = fresh.read_bytes()
-            fresh.unlink()
-            return WeightsRef(digest=digest, size=size, inline=content)
-        fresh.replace(directory / digest)
-        return WeightsRef(digest=digest, size=size)
-    finally:
-        for reader in readers:
-            reader.close()
+def beside(kind: str, tensor: str) -> str:
+    """Return the name of the tensor of that kind that belongs to a tensor of the model."""
+    return f"{kind}:{tensor}"
 
 
 class Reader:
-    """Reads pieces of one weights file into arrays of its own.
+    """Reads blocks of one weights file into arrays of its own.
 
     Args:
         tensors: what the file's header says, where it has been read.
     """
 
-    def __init__(self, source: Path | bytes, tensors: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, source: Path | bytes, tensors: Layout | None = None) -> None:
         if tensors is None:
             with TensorFile(source) as file:
                 tensors = file.tensors
@@ -112,7 +73,7 @@ class Reader:
         """``count`` elements of a tensor from element ``start``, as float32 or float64 where they are floats."""
         import numpy as np
 
-        stored = _stored_dtype(tensor.dtype)
+        stored = np.dtype(NUMPY_TYPES[tensor.dtype])
         raw = np.empty(count, stored)
         place = tensor.start + start * stored.itemsize
         if self._inline is not None:
@@ -122,7 +83,64 @@ class Reader:
             at = 0
             while at < len(view):
                 at += _positive(os.preadv(self._fd, [view[at:]], place + at))
-        return _widened(raw, tensor.dtype)
+        if tensor.dtype == "F16":
+            return raw.astype(np.float32)
+        return bfloat16.widen(raw) if tensor.dtype == "BF16" else raw
+
+
+class Writer:
+    """Writes the blocks of one weights file, in any order and from any thread.
+
+    Args:
+        name: of the file while it is written; one that was left by a crash is written over.
+        layout: name to dtype and shape, in the order in which the tensors will lie.
+        metadata: goes into the header; equal weights with another one are another file.
+    """
+
+    def __init__(
+        self, directory: Path, name: str, layout: Mapping[str, tuple[str, tuple[int, ...]]],
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        sizes = {key: _bytes_of(dtype, shape) for key, (dtype, shape) in layout.items()}
+        head = header({key: (dtype, shape, sizes[key]) for key, (dtype, shape) in layout.items()}, metadata)
+        self._types: dict[str, str] = {}
+        self._places: dict[str, int] = {}
+        place = len(head)
+        for key, (dtype, _) in layout.items():
+            self._types[key], self._places[key] = dtype, place
+            place += sizes[key]
+        self._size = place
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self._fresh = directory / f"{name}-{os.getpid()}.new"
+        self._file = self._fresh.open("w+b", buffering=0)
+        self._file.write(head)
+        os.ftruncate(self._file.fileno(), self._size)
+
+    def write(self, name: str, start: int, block: Block) -> None:
+        """Writes elements of a tensor from element ``start``, rounded to its dtype."""
+        dtype = self._types[name]
+        view = _narrowed(block, dtype).data.cast("B")
+        place = self._places[name] + start * _width(dtype)
+        at = 0
+        while at < len(view):
+            at += os.pwritev(self._file.fileno(), [view[at:]], place + at)
+
+    def finish(self, *, inline: bool) -> WeightsRef:
+        """Closes the file and names it by its digest; inline, and no file, where it is small and that is wanted."""
+        self._file.close()
+        digest = hash_file(self._fresh)
+        if inline and self._size <= INLINE:
+            content = self._fresh.read_bytes()
+            self._fresh.unlink()
+            return WeightsRef(digest=digest, size=self._size, inline=content)
+        self._fresh.replace(self._directory / digest)
+        return WeightsRef(digest=digest, size=self._size)
+
+    def close(self) -> None:
+        """Drops what was not finished."""
+        self._file.close()
+        self._fresh.unlink(missing_ok=True)
 
 
 def hash_file(path: Path) -> str:
@@ -131,72 +149,23 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _pieces(order: Sequence[Tensor], base: int) -> list[tuple[Tensor, int, int, int]]:
-    jobs = []
-    place = base
-    for tensor in order:
-        width = (tensor.end - tensor.start) // max(tensor.count, 1)
-        for start in range(0, tensor.count, BLOCK):
-            jobs.append((tensor, start, min(BLOCK, tensor.count - start), place + start * width))
-        place += tensor.end - tensor.start
-    return jobs
+def _bytes_of(dtype: str, shape: tuple[int, ...]) -> int:
+    size = _width(dtype)
+    for length in shape:
+        size *= length
+    return size
 
 
-def _piece(
-    piece: tuple[Tensor, int, int, int],
-    readers: Sequence[Reader],
-    weights: Sequence[float],
-    combine: Combine,
-    target: int,
-) -> None:
-    tensor, start, count, place = piece
-    # an update may hold its tensors in another order than the first one
-    blocks = [reader.read(reader.tensors[tensor.name], start, count) for reader in readers]
-    whole = combine(blocks, weights) if tensor.is_float else _counters(blocks, weights)
-    view = _narrowed(whole, tensor.dtype).data.cast("B")
-    at = 0
-    while at < len(view):
-        at += os.pwritev(target, [view[at:]], place + at)
+def _width(dtype: str) -> int:
+    return int(NUMPY_TYPES[dtype][2:])
 
 
-def _counters(blocks: Sequence[Block], weights: Sequence[float]) -> Block:
+def _narrowed(block: Block, dtype: str) -> Block:
     import numpy as np
 
-    total = np.zeros(blocks[0].shape, np.float64)
-    for block, weight in zip(blocks, weights, strict=True):
-        total += block.astype(np.float64) * weight
-    if blocks[0].dtype == np.bool_:
-        return total > 0.5
-    return np.rint(total).astype(blocks[0].dtype)
-
-
-def _stored_dtype(name: str) -> np.dtype[Any]:
-    import numpy as np
-
-    from heliograph.bus.contract.weights_file import NUMPY_TYPES
-
-    return np.dtype(NUMPY_TYPES[name])
-
-
-def _widened(raw: Block, dtype: str) -> Block:
-    import numpy as np
-
-    if dtype == "F16":
-        return raw.astype(np.float32)
-    if dtype == "BF16":  # the upper half of a float32
-        return (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw
-
-
-def _narrowed(whole: Block, dtype: str) -> Block:
-    import numpy as np
-
-    if dtype == "F16":
-        return whole.astype(np.float16)
     if dtype == "BF16":
-        bits = np.ascontiguousarray(whole, np.float32).view(np.uint32)
-        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # round to nearest even
-    return np.ascontiguousarray(whole)
+        return bfloat16.narrow(block)
+    return np.ascontiguousarray(block, NUMPY_TYPES[dtype])
 
 
 def _positive(count: int) -> int:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
+from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.payloads import ModelUpdate
 from heliograph.bus.contract.weights_file import Tensor
 from heliograph.core.errors import Refused
-from heliograph.workers.aggregation.blocks import BLOCK, Reader
+from heliograph.workers.aggregation.blocks import Layout, Reader, beside, spans
 
-BFLOAT16_END = 3.3961775e38
-"""The float32 from which on the nearest bfloat16 is infinite: half a step beyond the largest."""
 MAX_SAMPLES = 100_000_000
 """The bound of ``num_samples`` where nothing is known of the data set."""
 
@@ -29,7 +28,23 @@ def check_claims(update: ModelUpdate, base: str | None, known_samples: int | Non
         raise Refused("wrong-base", field="base", expected=f"model {_short(base)}", got=f"model {_short(update.base)}")
 
 
-def check_weights(source: Path | bytes, base: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+def expected_layout(base: Layout, kinds: Sequence[str]) -> Layout:
+    """Return what an update holds: the base's tensors and, for each of floats, one of each kind beside it.
+
+    Raises Refused where the base has a tensor that is named like one of those.
+    """
+    found = dict(base)
+    for kind in kinds:
+        for name, tensor in base.items():
+            if tensor.is_float:
+                if beside(kind, name) in base:
+                    raise Refused("keys", field="model", expected=f"no tensor named {beside(kind, name)}: the "
+                                  "algorithm calls so what travels beside the weights", got="one")  # fmt: skip
+                found[beside(kind, name)] = tensor
+    return found
+
+
+def check_weights(source: Path | bytes, base: Layout | None) -> Layout:
     """The weights themselves: keys, shapes, dtypes as in the base, every value finite.
 
     NumPy has no bfloat16, so a tensor that is BF16 in the base may come as F32; its values must be finite as BF16,
@@ -60,12 +75,10 @@ def distance(source: Path | bytes, base: Path | bytes) -> float:
     ours, theirs = Reader(source), Reader(base)
     try:
         total = 0.0
-        for name, tensor in ours.tensors.items():
-            if tensor.is_float:
-                for start in range(0, tensor.count, BLOCK):
-                    count = min(BLOCK, tensor.count - start)
-                    gap = ours.read(tensor, start, count) - theirs.read(theirs.tensors[name], start, count)
-                    total += float(np.dot(gap.astype(np.float64), gap.astype(np.float64)))
+        for each in spans(tensor for tensor in theirs.tensors.values() if tensor.is_float):
+            mine = ours.tensors[each.tensor.name]
+            gap = ours.read(mine, each.start, each.count) - theirs.read(each.tensor, each.start, each.count)
+            total += float(np.dot(gap.astype(np.float64), gap.astype(np.float64)))
         return math.sqrt(total)
     finally:
         ours.close()
@@ -81,7 +94,7 @@ def check_norm(source: Path | bytes, base: Path | bytes | None, bound: float | N
         raise Refused("norm", field="weights", expected=f"an update of L2 norm at most {bound:g}", got=f"{norm:g}")
 
 
-def _check_layout(tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> None:
+def _check_layout(tensors: Layout, base: Layout) -> None:
     missing = sorted(base.keys() - tensors.keys())
     extra = sorted(tensors.keys() - base.keys())
     if missing:
@@ -100,18 +113,17 @@ def _check_finite(reader: Reader, tensor: Tensor, dtype: str) -> None:
     """Raises Refused where a value is not finite in ``dtype``, that of the result."""
     import numpy as np
 
-    end = BFLOAT16_END if dtype == "BF16" else math.inf
-    number = tensor.count
-    for start in range(0, number, BLOCK):
-        block = reader.read(tensor, start, min(BLOCK, number - start))
+    end = bfloat16.END if dtype == "BF16" else math.inf
+    for each in spans([tensor]):
+        block = reader.read(tensor, each.start, each.count)
         # one pass at memory speed; only a sum of squares that overflowed or met a NaN is looked at again
         if not math.isfinite(np.dot(block, block)):
             finite = np.abs(block) < end
             if not finite.all():
-                at = start + int(np.flatnonzero(~finite)[0])
+                at = each.start + int(np.flatnonzero(~finite)[0])
                 expected = "finite values" if dtype != "BF16" else "values that are finite in BF16"
                 raise Refused("not-finite", field=f"weights.{tensor.name}", expected=expected,
-                              got=f"{block[at - start]} at element {at}")  # fmt: skip
+                              got=f"{block[at - each.start]} at element {at}")  # fmt: skip
 
 
 def _short(digest: str | None) -> str:

@@ -1,6 +1,6 @@
 """What closed rounds leave behind, in the buckets and on this node's disk, and its removal.
 
-Each close record names all that its round held. So another process can free it too, where the one that closed the round
+Each close record names all that its round left. So another process can free it too, where the one that closed the round
 was killed before it did; and twice does no harm.
 """
 
@@ -12,23 +12,20 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from heliograph.bus.contract.buckets import MODELS
+from heliograph.bus.contract.close_record import KeptModels
 from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
 
-MODELS = "models"
-"""The bucket of global models."""
-KEPT_MODELS = 2
-"""A job's global models that stay: the newest, and the one that participants of the last round may still fetch."""
-
 
 class Leftovers:
-    """Frees what closed rounds held, beside the next round: nobody waits for it.
+    """Frees what closed rounds left, beside the next round: nobody waits for it.
 
     Args:
-        updates, models: directories of this node: updates are ``<edge>-<digest>``, models their digest.
+        updates, models: directories of this node: updates are named by ``update_name``, models by their digest.
     """
 
     def __init__(self, bus: Bus, world: World, updates: Path, models: Path) -> None:
@@ -36,7 +33,7 @@ class Leftovers:
         self._world = world
         self._updates = updates
         self._models = models
-        self._kept: list[str] = []
+        self._kept = KeptModels()
         self._closed: asyncio.Queue[Aggregation] = asyncio.Queue()
 
     def free(self, closed: Aggregation) -> None:
@@ -54,28 +51,29 @@ class Leftovers:
 
     async def end(self) -> None:
         """The job is over: its result stays."""
-        await self._drop_models(1)
+        await self._drop_models(self._kept.end())
         await self._world.in_thread(partial(shutil.rmtree, self._updates, ignore_errors=True))
 
     async def _free(self, closed: Aggregation) -> None:
         for edge, digest in sorted(closed.uploads()):
-            await self._world.in_thread(_remove, self._updates / f"{edge}-{digest}")
+            await self._world.in_thread(_remove, self._updates / update_name(edge, digest))
             await self._delete(upload_bucket(edge), digest)
-        model = closed.model
-        if closed.counted and model is not None and model.inline is None and model.digest not in self._kept:
-            self._kept.append(model.digest)
-        await self._drop_models(KEPT_MODELS)
+        await self._drop_models(self._kept.add(closed))
 
-    async def _drop_models(self, keep: int) -> None:
-        while len(self._kept) > keep:
-            old = self._kept.pop(0)
-            await self._world.in_thread(_remove, self._models / old)
-            await self._delete(MODELS, old)
+    async def _drop_models(self, digests: list[str]) -> None:
+        for digest in digests:
+            await self._world.in_thread(_remove, self._models / digest)
+            await self._delete(MODELS, digest)
 
     async def _delete(self, bucket: str, digest: str) -> None:
         """A failure only leaves it: uploads go with the age of their bucket."""
         with contextlib.suppress(HeliographError):
             await (await self._bus.blobs(bucket)).delete(digest)
+
+
+def update_name(edge: str, digest: str) -> str:
+    """Return how the file of a staged update is called."""
+    return f"{edge}-{digest}"
 
 
 def _remove(file: Path) -> None:

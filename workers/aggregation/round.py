@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec, UncountedUpdate
@@ -18,11 +19,11 @@ CloseReason = Literal["complete", "quorum", "deadline"]
 
 @dataclass(frozen=True)
 class Staged:
-    """An update that has passed every check; ``tensors`` is what its weights' header says."""
+    """An update that has passed every check: where its weights lie, and what their header says."""
 
     update: ModelUpdate
     num_samples: int
-    sequence: int
+    source: Path | bytes
     tensors: Mapping[str, Tensor]
 
 

@@ -1,40 +1,92 @@
-"""Aggregation algorithms by name. A new one is a file beside this and a line here."""
+"""Aggregation algorithms by name: those of this folder, a file each, and those that installed packages offer by an
+entry point of the group ``heliograph.algorithms``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from pydantic import ValidationError
 
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.core.errors import Refused
-from heliograph.workers.algorithms.fedavg import FedAvgParameters, fedavg
+from heliograph.workers.algorithms.algorithm import (
+    Algorithm,
+    AlgorithmParameters,
+    Combined,
+    Decision,
+    Piece,
+    RoundFacts,
+)
+from heliograph.workers.algorithms.fedavg import FedAvg, FedAvgParameters, weighted_mean
 
-if TYPE_CHECKING:
-    import numpy as np
+__all__ = [
+    "GROUP",
+    "Algorithm",
+    "AlgorithmParameters",
+    "Combined",
+    "Decision",
+    "FedAvg",
+    "FedAvgParameters",
+    "Piece",
+    "RoundFacts",
+    "choose",
+    "schemas",
+    "weighted_mean",
+]
 
-    Block = np.ndarray[Any, Any]
-    Combine = Callable[[Sequence[Block], Sequence[float]], Block]
-
-ALGORITHMS: dict[str, tuple[type[FedAvgParameters], Combine]] = {"FedAvg": (FedAvgParameters, fedavg)}
+GROUP = "heliograph.algorithms"
+BUILT_IN: dict[str, type[Algorithm]] = {"FedAvg": FedAvg}
 
 
-def schemas() -> dict[str, dict[str, Any]]:
-    """Algorithm name to the JSON schema of its parameters, as an agent reports it."""
-    return {name: parameters.model_json_schema() for name, (parameters, _) in ALGORITHMS.items()}
+def schemas() -> tuple[dict[str, dict[str, Any]], list[Refused]]:
+    """Algorithm name to the JSON schema of its parameters, as an agent reports it; and what could not be loaded."""
+    found = {name: each.Parameters.model_json_schema() for name, each in BUILT_IN.items()}
+    failed: list[Refused] = []
+    for name, point in _installed().items():
+        try:
+            found[name] = _load(point).Parameters.model_json_schema()
+        except Refused as error:
+            failed.append(error)
+    return found, failed
 
 
-def choose(name: str, given: Mapping[str, Any]) -> tuple[FedAvgParameters, Combine]:
+def choose(name: str, given: Mapping[str, Any]) -> Algorithm:
     """The algorithm of that name with its parameters; those without a value take their default.
 
-    Raises Refused where there is no such algorithm or parameter.
+    Raises Refused where there is no such algorithm or parameter, or where the package that offers it cannot be loaded.
     """
-    if name not in ALGORITHMS:
-        known = ", ".join(sorted(ALGORITHMS))
-        raise Refused("unknown-algorithm", field="aggregationAlgorithm", expected=f"one of {known}", got=name)
-    model, combine = ALGORITHMS[name]
+    kind = BUILT_IN.get(name)
+    if kind is None:
+        installed = _installed()
+        if name not in installed:
+            known = ", ".join(sorted({*BUILT_IN, *installed}))
+            raise Refused("unknown-algorithm", field="aggregationAlgorithm", expected=f"one of {known}", got=name)
+        kind = _load(installed[name])
     try:
-        return model.model_validate({key: value for key, value in given.items() if value is not None}), combine
+        return kind(kind.Parameters.model_validate({key: value for key, value in given.items() if value is not None}))
     except ValidationError as error:
         raise refusal_of(error) from None
+
+
+def _installed() -> dict[str, EntryPoint]:
+    """The entry points by name, sorted; a built-in algorithm's name stays its own."""
+    found = {each.name: each for each in entry_points(group=GROUP) if each.name not in BUILT_IN}
+    return dict(sorted(found.items()))
+
+
+def _load(point: EntryPoint) -> type[Algorithm]:
+    try:
+        found = point.load()
+    except Exception as error:  # a package of somebody else's: whatever it raises concerns it alone
+        raise _unusable(point, f"{type(error).__name__}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise _unusable(point, repr(found))
+    return found
+
+
+def _unusable(point: EntryPoint, got: str) -> Refused:
+    return Refused("unusable-algorithm", field=f"{GROUP}: {point.name} = {point.value}",
+                   expected="a class that derives from heliograph.workers.algorithms.Algorithm", got=got,
+                   hint="Mend or uninstall the package that declares this entry point.")  # fmt: skip

@@ -9,29 +9,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from heliograph.workers.algorithms.algorithm import Algorithm, AlgorithmParameters, Combined, Piece
 
 if TYPE_CHECKING:
     import numpy as np
 
-    Block = np.ndarray[Any, Any]
+    Array = np.ndarray[Any, Any]
 
 
-class FedAvgParameters(BaseModel):
-    """What a job may set. ``batch_size``, ``learning_rate`` and ``local_epochs`` (the paper's B, eta and E) are handed
-    to the participants' scripts; ``norm_bound`` is the largest L2 distance of an update from its base."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+class FedAvgParameters(AlgorithmParameters):
+    """``batch_size``, ``learning_rate`` and ``local_epochs``, the paper's B, eta and E, are handed to the
+    participants' scripts."""
 
     batch_size: Annotated[int, Field(ge=1)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
     local_epochs: Annotated[int, Field(ge=1)] = 1
-    min_node_number: Annotated[int, Field(ge=1)] = 1
-    rounds_between_validations: Annotated[int, Field(ge=1)] = 1
-    norm_bound: Annotated[float, Field(gt=0)] | None = None
 
 
-def fedavg(blocks: Sequence[Block], weights: Sequence[float]) -> Block:
+class FedAvg(Algorithm):
+    Parameters = FedAvgParameters
+
+    def combine(self, piece: Piece) -> Combined:
+        return Combined(weighted_mean(piece.updates, piece.weights))
+
+
+def weighted_mean(blocks: Sequence[Array], weights: Sequence[float]) -> Array:
     """The weighted mean of the same piece of each update, in their order.
 
     Args:

@@ -10,6 +10,7 @@ from heliograph.bus.transport import Bus, KeyValue
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 
+
 class Results:
     """Registers results, and tidies up after tasks.
 

@@ -22,7 +22,7 @@ from heliograph.simulations.faults.evidence import Arrival, Evidence
 from heliograph.simulations.faults.invariants import check, pass_over_repeats
 from heliograph.simulations.faults.keeping_device import Life, reading
 from heliograph.simulations.faults.recount import arrays_of
-from heliograph.workers.aggregation.blocks import Input, aggregate
+from heliograph.workers.aggregation.combine import Input, aggregate
 from heliograph.workers.algorithms import choose
 
 EDGES = ("edge-1", "edge-2", "edge-3")
@@ -49,7 +49,7 @@ def _close(evidence: Evidence, round: int, base: dict[str, Array] | None, edges:
         evidence.updates.append(update)
         assert ref.inline is not None
         inputs[edge], counted[edge] = Input(ref.inline, float(len(samples))), ref.digest
-    model = aggregate(inputs, choose("FedAvg", {})[1], place, threads=1, metadata=origin(UID, round))
+    model = aggregate(inputs, choose("FedAvg", {}), place, threads=1, metadata=origin(UID, round)).model
     samples_ = sum(len(evidence.samples[edge]) for edge in edges)
     closed = Aggregation(job=JOB, job_uid=UID, round=round, model=model, counted=counted, num_samples=samples_,
                          reason="complete")  # fmt: skip
@@ -189,7 +189,8 @@ def _replace_model(
         for name, each in zip(reversed(names) if reverse else names, updates, strict=True)
     }
     with TemporaryDirectory() as place:
-        model = aggregate(inputs, choose("FedAvg", {})[1], Path(place), threads=1, metadata=origin(UID, round))
+        model = aggregate(inputs, choose("FedAvg", {}), Path(place), threads=1, metadata=origin(UID, round)).model
+    assert model is not None
     wrong = evidence.records[round].model_copy(update={"model": model})
     evidence.records[round] = wrong
     evidence.told = [wrong if each.round == round else each for each in evidence.told]

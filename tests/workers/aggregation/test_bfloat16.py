@@ -11,11 +11,11 @@ import pytest
 from heliograph.bus.contract import weights_file as tensors
 from heliograph.bus.contract.weights_file import Tensor, TensorFile
 from heliograph.core.errors import Refused
-from heliograph.workers.aggregation.blocks import Input, aggregate
 from heliograph.workers.aggregation.checks import check_norm, check_weights
+from heliograph.workers.aggregation.combine import Before, Input, aggregate
 from heliograph.workers.algorithms import choose
 
-_, COMBINE = choose("FedAvg", {})
+FEDAVG = choose("FedAvg", {})
 LARGEST = np.uint32(0x7F7F0000).view(np.float32)
 """The largest bfloat16."""
 
@@ -39,8 +39,8 @@ def _layout(file: bytes) -> dict[str, Tensor]:
 def _result(updates: dict[str, bytes], base: bytes | None, directory: Path) -> tuple[str, list[float]]:
     """The dtype and the values of the tensor ``w`` that the updates, of equal weight, become."""
     inputs = {edge: Input(file, 1.0) for edge, file in updates.items()}
-    ref = aggregate(inputs, COMBINE, directory, layout=_layout(base) if base is not None else None)
-    assert ref.inline is not None
+    ref = aggregate(inputs, FEDAVG, directory, before=Before(base)).model
+    assert ref is not None and ref.inline is not None
     with TensorFile(ref.inline) as file:
         tensor, bits = file.tensors["w"], file.numpy("w")
     values = (bits.astype(np.uint32) << 16).view(np.float32) if tensor.dtype == "BF16" else bits
@@ -106,7 +106,7 @@ def test_the_sum_is_rounded_once_to_the_nearest_even(tmp_path: Path) -> None:
 def test_a_result_narrower_than_its_updates_is_laid_out_as_the_base(tmp_path: Path) -> None:
     base = _bf16(w=[1.0, 2.0, 3.0], a=[0.5])
     update = _f32(a=[0.25], w=[2.0, 4.0, 6.0])
-    ref = aggregate({"a": Input(update, 1.0)}, COMBINE, tmp_path, layout=_layout(base))
-    assert ref.inline is not None
+    ref = aggregate({"a": Input(update, 1.0)}, FEDAVG, tmp_path, before=Before(base)).model
+    assert ref is not None and ref.inline is not None
     assert _layout(ref.inline) == _layout(base)
     assert ref.inline == _bf16(w=[2.0, 4.0, 6.0], a=[0.25])

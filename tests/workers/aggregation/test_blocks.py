@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from heliograph.bus.contract import weights_file as tensors
 from heliograph.workers.aggregation import blocks
-from heliograph.workers.aggregation.blocks import Input, aggregate
+from heliograph.workers.aggregation.combine import Input, aggregate
 from heliograph.workers.algorithms import choose
 
-_, COMBINE = choose("FedAvg", {})
+FEDAVG = choose("FedAvg", {})
 
 
 def _update(seed: int, size: int = 1000) -> dict[str, Any]:
@@ -50,8 +50,8 @@ def test_any_order_gives_the_same_bits(tmp_path_factory: Any, samples: list[int]
     }
     shuffled = list(inputs.items())
     order.shuffle(shuffled)
-    first = aggregate(inputs, COMBINE, directory, threads=1)
-    again = aggregate(dict(shuffled), COMBINE, directory, threads=threads)
+    first = aggregate(inputs, FEDAVG, directory, threads=1).model
+    again = aggregate(dict(shuffled), FEDAVG, directory, threads=threads).model
     assert first.digest == again.digest
 
 
@@ -59,7 +59,7 @@ def test_floats_are_the_weighted_mean_and_counters_rounded(tmp_path: Path) -> No
     updates = [_update(1), _update(2), _update(3)]
     weights = [10.0, 20.0, 70.0]
     inputs = {f"e{n}": Input(tensors.dumps(each), weights[n]) for n, each in enumerate(updates)}
-    found = _result(aggregate(inputs, COMBINE, tmp_path), tmp_path)
+    found = _result(aggregate(inputs, FEDAVG, tmp_path).model, tmp_path)
     for name in ("w", "d", "h", "scalar"):
         expected = sum(
             each[name].astype(np.float64) * weight / 100 for each, weight in zip(updates, weights, strict=True)
@@ -81,7 +81,7 @@ def test_bfloat16_is_averaged_through_float32(tmp_path: Path) -> None:
         return tensors.header({"w": ("BF16", (len(values),), len(raw))}) + raw
 
     inputs = {"a": Input(bf16([1.0, -2.0, 0.5]), 1.0), "b": Input(bf16([3.0, 2.0, 1.5]), 1.0)}
-    found = _result(aggregate(inputs, COMBINE, tmp_path), tmp_path)["w"]
+    found = _result(aggregate(inputs, FEDAVG, tmp_path).model, tmp_path)["w"]
     np.testing.assert_array_equal((found.astype(np.uint32) << 16).view(np.float32), [2.0, 0.0, 1.0])
 
 
@@ -89,16 +89,16 @@ def test_more_than_a_block_and_another_order_of_tensors(tmp_path: Path, monkeypa
     monkeypatch.setattr(blocks, "BLOCK", 64)
     one, two = _update(1), _update(2)
     two_reversed = dict(reversed(two.items()))
-    straight = aggregate({"a": Input(tensors.dumps(one), 1), "b": Input(tensors.dumps(two), 3)}, COMBINE, tmp_path)
+    straight = aggregate({"a": Input(tensors.dumps(one), 1), "b": Input(tensors.dumps(two), 3)}, FEDAVG, tmp_path).model
     other = aggregate(
-        {"a": Input(tensors.dumps(one), 1), "b": Input(tensors.dumps(two_reversed), 3)}, COMBINE, tmp_path
-    )
+        {"a": Input(tensors.dumps(one), 1), "b": Input(tensors.dumps(two_reversed), 3)}, FEDAVG, tmp_path
+    ).model
     assert straight.digest == other.digest
     np.testing.assert_allclose(_result(straight, tmp_path)["w"], one["w"] / 4 + two["w"] * 3 / 4, rtol=1e-5, atol=1e-6)
 
 
 def test_large_results_are_files_named_by_their_digest(tmp_path: Path) -> None:
     array = np.ones(200_000, np.float32)
-    ref = aggregate({"a": Input(tensors.dumps({"w": array}), 1)}, COMBINE, tmp_path)
+    ref = aggregate({"a": Input(tensors.dumps({"w": array}), 1)}, FEDAVG, tmp_path).model
     assert ref.inline is None
     assert blocks.hash_file(tmp_path / ref.digest) == ref.digest

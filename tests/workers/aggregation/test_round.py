@@ -30,7 +30,7 @@ def _update(edge: str, round: int = 3, content: str = "b") -> ModelUpdate:
 def _stage(collection: Collection, edge: str) -> None:
     update = _update(edge)
     assert collection.judge(update, edge)[0] == "stage"
-    collection.staged[edge] = Staged(update, 1, 1, {})
+    collection.staged[edge] = Staged(update, 1, b"", {})
 
 
 @given(
@@ -45,7 +45,7 @@ def test_each_edge_is_staged_at_most_once(sent: list[tuple[str, int, str]]) -> N
         if judgement == "stage":
             assert round == 3 and edge in EDGES
             staged.append(edge)
-            collection.staged[edge] = Staged(update, 1, 1, {})
+            collection.staged[edge] = Staged(update, 1, b"", {})
         elif judgement == "refused":
             assert reason
             collection.refuse(edge, round, reason)

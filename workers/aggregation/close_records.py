@@ -1,0 +1,49 @@
+"""The close records of this worker's job: read, and written by compare-and-set. One that was written stands."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from heliograph.bus.contract import close_record
+from heliograph.bus.contract.buckets import ROUNDS
+from heliograph.bus.contract.payloads import Aggregation
+from heliograph.bus.transport import Bus
+from heliograph.core.errors import Conflict
+from heliograph.core.tasks import retry_until_reachable
+from heliograph.core.world import World
+
+
+class CloseRecords:
+    """Each call returns once the store could be reached."""
+
+    def __init__(self, bus: Bus, world: World) -> None:
+        self._bus = bus
+        self._world = world
+
+    async def read(self, job_uid: str, round: int) -> Aggregation | None:
+        """Return the record of a round; None while it is open."""
+        return await self._reach(close_record.key_of(job_uid, round))
+
+    async def recent(self, job_uid: str, round: int) -> list[Aggregation]:
+        """Return the records up to ``round`` that may have left something to free, oldest first."""
+        found = [await self._reach(key) for key in close_record.recent_keys(job_uid, round)]
+        return [each for each in found if each is not None]
+
+    async def write(self, closed: Aggregation) -> Aggregation:
+        """Return the record that stands: this one, or one that was written before a crash, or whose answer was lost."""
+        return await retry_until_reachable(partial(self._write, closed), self._world, self._world.say)
+
+    async def _reach(self, key: str) -> Aggregation | None:
+        return await retry_until_reachable(partial(self._read, key), self._world, self._world.say)
+
+    async def _read(self, key: str) -> Aggregation | None:
+        entry = await (await self._bus.kv(ROUNDS)).get(key)
+        return close_record.load(entry.value) if entry is not None else None
+
+    async def _write(self, closed: Aggregation) -> Aggregation:
+        key = close_record.key_of(closed.job_uid, closed.round)
+        try:
+            await (await self._bus.kv(ROUNDS)).put(key, close_record.dump(closed), 0)
+        except Conflict:
+            return await self._read(key) or closed
+        return closed

@@ -1,0 +1,72 @@
+"""What the record of a closed round says, from the updates that were staged and what they became. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heliograph.bus.contract.payloads import AggregateTask, Aggregation
+from heliograph.workers.aggregation.combine import Input, Result
+from heliograph.workers.aggregation.intake import blob_of
+from heliograph.workers.aggregation.round import CloseReason, Collection, Staged
+
+
+def inputs_of(staged: Mapping[str, Staged]) -> dict[str, Input]:
+    return {
+        edge: Input(each.source, float(each.num_samples), each.tensors, each.update.metrics)
+        for edge, each in staged.items()
+    }
+
+
+def close_record_of(
+    task: AggregateTask,
+    collection: Collection,
+    reason: CloseReason,
+    result: Result,
+    before: Aggregation | None,
+    duration_seconds: float,
+    next_sequence: int,
+) -> Aggregation:
+    """The record of a round.
+
+    Args:
+        before: the record of the round before: what this round does not replace of the state, of what travels down and
+            of the edges' own models stays as that one left it.
+    """
+    for edge, why in sorted(result.excluded.items()):
+        update = collection.staged[edge].update
+        collection.refuse(edge, collection.round, why, blob_of(update))
+    counted = {edge: collection.staged[edge] for edge in sorted(collection.staged) if edge not in result.excluded}
+    replaced = result.model is not None
+    inline = result.model is not None and result.model.inline is not None
+    personal = {**((before.personal if before is not None else None) or {}), **result.personal}
+    return Aggregation(
+        job=task.job,
+        job_uid=collection.job_uid,
+        round=collection.round,
+        model=result.model if replaced else task.model,
+        counted={edge: each.update.weights.digest for edge, each in counted.items()},
+        num_samples=sum(each.num_samples for each in counted.values()),
+        metrics=_mean_metrics(counted),
+        refused=[*collection.refused, *collection.foreign][:1000],
+        late=collection.late[:1000],
+        duplicates=collection.duplicates,
+        duration_seconds=duration_seconds,
+        reason=reason,
+        next_sequence=next_sequence,
+        state=result.state if replaced or before is None else before.state,
+        down=result.down if replaced or before is None else before.down,
+        personal=personal or None,
+        uploaded=True if counted and inline and any(blob_of(each.update) for each in counted.values()) else None,
+    )
+
+
+def _mean_metrics(counted: Mapping[str, Staged]) -> dict[str, float]:
+    """The mean of the metrics that every participant reported, weighted by samples."""
+    if not counted:
+        return {}
+    names = set.intersection(*(set(each.update.metrics) for each in counted.values()))
+    total = sum(each.num_samples for each in counted.values())
+    return {
+        name: sum(each.update.metrics[name] * each.num_samples for each in counted.values()) / total
+        for name in sorted(names)
+    }

@@ -1,0 +1,43 @@
+"""Weights between the object store and this node's disk; what cannot be reached is tried until it can."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from heliograph.bus.contract.buckets import MODELS
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.transport import Bus
+from heliograph.core.tasks import retry_until_reachable
+from heliograph.core.world import World
+
+
+class ModelFiles:
+    """The node's models, each a file named by its digest in ``directory``."""
+
+    def __init__(self, bus: Bus, world: World, directory: Path) -> None:
+        self._bus = bus
+        self._world = world
+        self.directory = directory
+
+    async def get(self, ref: WeightsRef) -> Path | bytes:
+        """Return a model as bytes or as a file of this node, fetched where it is not here."""
+        if ref.inline is not None:
+            return ref.inline
+        return await self.fetch(ref, self.directory / ref.digest)
+
+    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+        """Fetches weights from their bucket into a file. Raises Refused where they are not what the digest says."""
+        return await retry_until_reachable(partial(self._fetch, ref, target), self._world, self._world.say)
+
+    async def put(self, ref: WeightsRef) -> WeightsRef:
+        """Stores a model that lies in the directory, so that any node can fetch it; inline ones travel as they are."""
+        if ref.inline is not None:
+            return ref
+        return await retry_until_reachable(partial(self._put, ref), self._world, self._world.say)
+
+    async def _fetch(self, ref: WeightsRef, target: Path) -> Path:
+        return await (await self._bus.blobs(ref.bucket or MODELS)).fetch(ref, target)
+
+    async def _put(self, ref: WeightsRef) -> WeightsRef:
+        return await (await self._bus.blobs(MODELS)).put(self.directory / ref.digest, ref)

@@ -23,8 +23,9 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent, AgentConfig
+from heliograph.edge_agent.launcher import Launcher
 from heliograph.edge_agent.reconcile import CodeRoot
-from heliograph.simulations.virtual.launcher import VirtualLauncher
+from heliograph.simulations.virtual.launcher import Offers, VirtualLauncher
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.network import Link, LinkedBus
 from heliograph.simulations.virtual.workers import programs
@@ -71,6 +72,8 @@ class VirtualCluster:
         say: called with the lines that the processes print, each with the process's name before it.
         patience: of the coordinator's lease: in a simulated week it need not be renewed each second.
         held_out: the name of the data set that the cloud offers to measure on; what is in it, the workload knows.
+        launcher: makes an agent's launcher of the worlds, the agent's process, a directory for its workers, and what
+            they offer.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class VirtualCluster:
         say: Callable[[str, str], None] = lambda process, line: None,
         patience: float = 1.0,
         held_out: str = "",
+        launcher: Callable[[Worlds, Process, Path, Offers], Launcher] = VirtualLauncher,
     ) -> None:
         self.edges = {require_label(each.name, "edge"): each for each in edges}
         self.hub = Hub(loop.time, STREAM_BYTES)
@@ -92,6 +96,7 @@ class VirtualCluster:
         self._say = say
         self._patience = patience
         self._held_out = held_out
+        self._launcher = launcher
         self._tap = tap
         self._directory = tempfile.TemporaryDirectory(prefix="heliograph-virtual-", dir=_memory_directory())
         self._code = Path(self._directory.name).resolve()
@@ -233,7 +238,7 @@ class VirtualCluster:
             """Every algorithm can be run in the cloud; ten thousand reports need not repeat them."""
             return json.dumps(offers() if name == CLOUD else {}).encode()
 
-        launcher = VirtualLauncher(self._worlds, process, state / "workers", offering)
+        launcher = self._launcher(self._worlds, process, state / "workers", offering)
         return Agent(AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets), launcher, world, say)
 
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:

@@ -15,6 +15,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.core.errors import HeliographError
 from heliograph.local.mosquitto import Mosquitto, find_mosquitto
 from heliograph.local.nats_server import Broker, User, find_nats_server
+from tests.virtual_node import on_node as on_node  # a fixture
 
 USERS = (
     User("coordinator", "of-coordinator", "coordinator"),

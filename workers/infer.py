@@ -131,13 +131,12 @@ class InferenceHost:
         self._keeping += 1
         try:
             data = dumps({"x": np.asarray(x)})
-            ref = WeightsRef(digest=sha256(data).hexdigest(), size=len(data), inline=data)
             sample = HardSample(
                 job=job,
                 edge=self._runtime.launch.edge,
                 sample=self._runtime.world.new_id(),
                 scores=[float(score) for score in np.ravel(np.asarray(scores))[:MOST_SCORES]],
-                data=ref if len(data) <= INLINE else None,
+                data=_inline(data) if len(data) <= INLINE else None,
             )
             await self._runtime.send(topics.HARD_SAMPLE, sample, job=job, edge=self._runtime.launch.edge)
         finally:
@@ -182,6 +181,10 @@ def _task_of(assignment: Assignment) -> ServingTask:
     """The task, of which an agent launches this program for two roles only."""
     assert isinstance(assignment.task, ServingTask)
     return assignment.task
+
+
+def _inline(data: bytes) -> WeightsRef:
+    return WeightsRef(digest=sha256(data).hexdigest(), size=len(data), inline=data)
 
 
 def _arrays_of(source: Path | bytes, name: str) -> dict[str, Any]:

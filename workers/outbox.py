@@ -18,7 +18,7 @@ from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError
-from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.tasks import cancel_and_wait, keep_running
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -49,7 +49,8 @@ class Outbox:
 
     async def open(self) -> None:
         self._port.bus.link.listen(self._on_link)
-        self._listening = asyncio.create_task(self._listen())
+        world = self._port.world
+        self._listening = asyncio.create_task(keep_running(self._listen, world, world.say))
 
     async def close(self) -> None:
         self._port.bus.link.forget(self._on_link)

@@ -38,7 +38,7 @@ class Agents:
         self.node = node
 
     async def start(self, incarnation: str) -> tuple[NameClaim, asyncio.Task[None], Any]:
-        port = self.node.port("memory://cloud", self.node.cloud_broker, f"agent-{incarnation}",
+        port = self.node.port("memory://cloud", f"agent-{incarnation}",
                               f"edge-1/agent/{incarnation}")  # fmt: skip
         await port.bus.open()
         claim = NameClaim(port, "edge-1", f"state-{incarnation}", self.node.background)

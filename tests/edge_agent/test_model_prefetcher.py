@@ -29,7 +29,7 @@ class Prefetching:
         self.node = node
         self.fetched: list[str] = []
         self.prefetcher = ModelPrefetcher(node.cloud, lambda ref: self.fetched.append(ref.digest[0]), node.said.append)
-        self._aggregator = node.port("memory://cloud", node.cloud_broker, "aggregator", "cloud/job-aggregation/life")
+        self._aggregator = node.port("memory://cloud", "aggregator", "cloud/job-aggregation/life")
 
     async def follow(self, *tasks: WorkerTask) -> None:
         self.prefetcher.follow(tasks)

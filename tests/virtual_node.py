@@ -1,4 +1,4 @@
-"""A node in memory and in virtual time, around the part of the agent that is tested."""
+"""A node in memory and in virtual time, around the part of an agent or a worker that is tested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.connect import connect
 from heliograph.bus.memory.hub import Hub
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Message
@@ -20,6 +20,7 @@ from heliograph.simulations.virtual.loop import Process, VirtualLoop, run
 from heliograph.simulations.virtual.network import Link, LinkedBus
 
 EDGE = "edge-1"
+NODE, CLOUD = "memory://node", "memory://cloud"
 
 
 class Node:
@@ -33,22 +34,22 @@ class Node:
             now=loop.time,
             new_id=lambda: f"{next(ids):032x}",
             database=Disk(OpenFiles()).connect,
+            transport=self._connect,
+            say=lambda line: self.said.append(line),
         )
+        self.said: list[str] = []
+        """What agent and workers said."""
+        self.links = {url: Link(loop, self.world) for url in (NODE, CLOUD)}
+        """The way to each broker: ``links[NODE].cut()`` and ``mend()``."""
         self.broker = Hub(loop.time, keeps_streams=False)
         self.cloud_broker = Hub(loop.time)
-        self.node = self.port("memory://node", self.broker, "agent", durable=False)
-        self.cloud = self.port("memory://cloud", self.cloud_broker, f"agent-{EDGE}")
-        self.said: list[str] = []
+        self.node = self.port(NODE, "agent")
+        self.cloud = self.port(CLOUD, f"agent-{EDGE}")
         self.background = Background(self.said.append)
 
-    def port(
-        self, url: str, hub: Hub, name: str, source: str = f"{EDGE}/agent/life", durable: bool = True
-    ) -> Port:
+    def port(self, url: str, name: str, source: str = f"{EDGE}/agent/life") -> Port:
         """A connection of its own to one of the brokers; ``bus.lost()`` and ``bus.connect()`` break and mend it."""
-        link = Link(self.loop, self.world)
-        return Port(
-            LinkedBus(url, DEFAULT_ROOT, self.world, name, hub, link, Process(name), durable), self.world, source
-        )
+        return Port(connect(url, world=self.world, name=name), self.world, source)
 
     async def open(self) -> None:
         await self.node.bus.open()
@@ -71,6 +72,10 @@ class Node:
 
     def start(self, part: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self.loop.create_task(part)
+
+    def _connect(self, url: str, root: str, world: World, name: str, inbox: str) -> LinkedBus:
+        hub = self.broker if url == NODE else self.cloud_broker
+        return LinkedBus(url, root, world, name, hub, self.links[url], Process(name), durable=url == CLOUD)
 
 
 @pytest.fixture(scope="session")

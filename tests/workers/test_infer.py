@@ -1,0 +1,268 @@
+"""A service's worker: requests in, answers out to who asked, weights and settings between two requests, counts told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heliograph import session
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.payloads import Assignment, BigModelTask, InferenceSpec, InferTask
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_file import TensorFile, dumps
+from heliograph.bus.transport import Message
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.inference.serving import Asked
+from heliograph.workers.infer import MOST_KEEPING, MOST_SCORES, TELL_EVERY, InferenceHost
+from heliograph.workers.outbox import WINDOW
+from heliograph.workers.runtime import Runtime, WorkerEnvironment
+
+WORKER, SERVICE, REPLY = "street-worker", "street", "reply/camera/1"
+ARRAYS = {"w": np.arange(3, dtype=np.float32)}
+WEIGHTS = dumps(ARRAYS)
+MODEL = WeightsRef(digest=hashlib.sha256(WEIGHTS).hexdigest(), size=len(WEIGHTS))
+
+
+def _assignment(side: str = "edge", file: Path | None = None, **changes: Any) -> Assignment:
+    fields = {"worker": WORKER, "job": SERVICE, "job_uid": "u", "generation": 1, **changes}
+    task = InferTask(**fields) if side == "edge" else BigModelTask(**fields)
+    return Assignment(task=task, edge="edge-1", model_file=str(file) if file else "")
+
+
+class Serving:
+    """A host at work on a node; the test is its script."""
+
+    def __init__(self, node: Any, runtime: Runtime, first: Assignment) -> None:
+        self.node = node
+        self.runtime = runtime
+        self.host = InferenceHost(runtime, first)
+        self.replies = node.heard(node.broker, "reply/#")
+        self._stats = node.heard(node.broker, topics.INFERENCE_STATS.filter())
+
+    async def ask(self, tree: Any, **more: Any) -> None:
+        body = tree if isinstance(tree, bytes) else json.dumps(tree).encode()
+        self.node.publish(topics.INFERENCE_REQUEST.at(service=SERVICE), body, **more)
+        await self.node.settled()
+
+    async def next(self) -> Asked:
+        """What the script gets next; it waits for none."""
+        await self.node.settled()
+        asked = self.host.serving.next_waiting(1, 0.0, None)
+        assert asked is not None
+        return asked[0]
+
+    def stats(self) -> list[dict[str, Any]]:
+        """What was told, each once: without an agent it is sent again."""
+        return list({event.sequence: event.data for event in (decode(each.body) for each in self._stats)}.values())
+
+
+def _serving(on_node: Any, test: Callable[[Serving], Any], first: Assignment | None = None) -> None:
+    async def main(node: Any) -> None:
+        first_one = first or _assignment()
+        url = "memory://node" if isinstance(first_one.task, InferTask) else "memory://cloud"
+        launch = WorkerEnvironment(url, "heliograph", "edge-1", WORKER, b"k" * 32, Path("/here"), Path("/models"))
+        async with Runtime(launch, node.world) as runtime:
+            it = Serving(node, runtime, first_one)
+            following = node.start(it.host.follow())
+            await node.settled()
+            await test(it)
+            await cancel_and_wait(following)
+            await it.host.offloader.close()
+
+    on_node(main)
+
+
+@pytest.mark.parametrize("side", ["edge", "cloud"])
+def test_the_script_finds_the_side_that_its_worker_is(
+    on_node: Any, side: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "inference", {})
+
+    async def test(it: Serving) -> None:
+        assert it.host.begin().task.job == SERVICE
+        assert session.inference == {side: it.host.serving}
+        assert (it.host.serving.offload is not None) == (side == "edge")
+
+    _serving(on_node, test, _assignment(side))
+
+
+def test_a_request_reaches_the_script_and_its_refusal_who_asked(on_node: Any) -> None:
+    async def test(it: Serving) -> None:
+        await it.ask({"x": [1.0]}, reply_to=REPLY, correlation=b"7")
+        asked = await it.next()
+        assert asked.tree["x"] == [1.0]
+        it.host.serving.refuse(asked, ValueError("not that"))
+        await it.node.settled()
+        (reply,) = it.replies
+        assert (reply.topic, reply.correlation) == (REPLY, b"7")
+        assert "not that" in str(json.loads(reply.body)["error"])
+
+    _serving(on_node, test)
+
+
+def test_a_body_that_cannot_be_read_is_refused_where_its_sender_is_known_and_counted_elsewhere(on_node: Any) -> None:
+    async def test(it: Serving) -> None:
+        await it.ask(b"{", reply_to=REPLY)
+        assert [each.topic for each in it.replies] == [REPLY]
+        await it.ask(b"{")
+        await it.ask({"x": [1.0]})
+        await it.ask({"x": [1.0], "reply_to": "event/label/job"})
+        assert len(it.replies) == 1
+        assert it.host.serving.counts.errors == 4
+        await it.ask({"x": [2.0]}, reply_to=REPLY)
+        assert (await it.next()).reply_to == REPLY
+
+    _serving(on_node, test)
+
+
+def test_in_the_cloud_replicas_share_what_the_edges_ask(on_node: Any) -> None:
+    async def test(it: Serving) -> None:
+        async with it.runtime.bus.subscribe(topics.BIG_MODEL.filter(service=SERVICE), queue="big-model") as others:
+            topic = topics.BIG_MODEL.at(service=SERVICE, edge="edge-1")
+            for _ in range(2):
+                body = json.dumps({"x": [1.0]}).encode()
+                it.node.cloud_broker.publish(topic, Message(topic, body, "event/answer/edge-1"))
+            assert (await it.next()).reply_to == "event/answer/edge-1"
+            assert (await anext(others)).topic == topic
+
+    _serving(on_node, test, _assignment("cloud"))
+
+
+def test_other_weights_are_handed_over_once(on_node: Any, tmp_path: Path) -> None:
+    async def test(it: Serving) -> None:
+        inline = MODEL.model_copy(update={"inline": WEIGHTS})
+        await it.host.assigned(_assignment(model=inline))
+        await it.host.assigned(_assignment(model=MODEL, file=tmp_path / "the same, not read"))
+        model, _ = _changes(it)
+        np.testing.assert_array_equal(model["w"], ARRAYS["w"])
+        assert (it.host.serving.model, it.host.serving.trouble) == (MODEL.digest, "")
+
+    _serving(on_node, test)
+
+
+def test_weights_from_a_file_are_read_away_from_it(on_node: Any, tmp_path: Path) -> None:
+    async def test(it: Serving) -> None:
+        file = tmp_path / "model"
+        file.write_bytes(WEIGHTS)
+        await it.host.assigned(_assignment(model=MODEL, file=file))
+        file.unlink()
+        model, _ = _changes(it)
+        np.testing.assert_array_equal(model["w"], ARRAYS["w"])
+
+    _serving(on_node, test)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not safetensors", WEIGHTS[:-1]])
+def test_weights_that_cannot_be_read_leave_those_before_and_are_said(
+    on_node: Any, tmp_path: Path, content: bytes | None
+) -> None:
+    async def test(it: Serving) -> None:
+        file = tmp_path / "model"
+        if content is not None:
+            file.write_bytes(content)
+        await it.host.assigned(_assignment(model=MODEL, file=file))
+        model, _ = _changes(it)
+        assert not model["w"].any()
+        assert it.host.serving.model == ""
+        assert it.host.serving.trouble.startswith(f"model {MODEL.digest[:12]}: ")
+
+    _serving(on_node, test)
+
+
+def test_other_settings_are_handed_over_and_the_same_ones_are_not(on_node: Any) -> None:
+    async def test(it: Serving) -> None:
+        other = InferenceSpec(deadline_seconds=9.0)
+        await it.host.assigned(_assignment())
+        await it.host.assigned(_assignment(inference=other))
+        await it.host.assigned(_assignment(inference=other))
+        assert _changes(it)[1] == [other]
+
+    _serving(on_node, test)
+
+
+def test_the_end_of_the_service_is_the_end_for_the_script(on_node: Any) -> None:
+    async def test(it: Serving) -> None:
+        await it.host.assigned(_assignment().model_copy(update={"ended": True}))
+        assert it.host.serving.next(None) is None
+        waiting = it.node.start(it.host.until_finished())
+        await it.node.settled()
+        assert not waiting.done()
+        it.host.finish()
+        await waiting
+
+    _serving(on_node, test)
+
+
+def test_counts_are_told_when_they_have_changed(on_node: Any) -> None:
+    async def test(it: Serving) -> None:
+        telling = it.node.start(it.host.tell())
+        await asyncio.sleep(5.5 * TELL_EVERY)
+        assert len(it.stats()) == 1
+        first = it.stats()[0]
+        assert (first["service"], first["edge"], first["worker"]) == (SERVICE, "edge-1", WORKER)
+        assert first["incarnation"] == it.runtime.incarnation
+        it.host.serving.counts.errors += 2
+        await asyncio.sleep(5 * TELL_EVERY)
+        assert [each["errors"] for each in it.stats()] == [0, 2]
+        await cancel_and_wait(telling)
+
+    _serving(on_node, test)
+
+
+def test_a_hard_sample_goes_to_the_job_that_the_service_names(on_node: Any) -> None:
+    async def test(it: Serving) -> None:
+        heard = it.node.heard(it.node.broker, topics.HARD_SAMPLE.filter())
+        it.host.serving.hard([1.0, 2.0], np.full(MOST_SCORES + 5, 0.5))
+        await it.node.settled()
+        sample = topics.HARD_SAMPLE.validate(decode(heard[0].body).data, heard[0].topic)
+        assert (sample.job, sample.edge, len(sample.scores)) == ("incremental", "edge-1", MOST_SCORES)
+        assert sample.data is not None
+        assert sample.data.inline is not None
+        with TensorFile(sample.data.inline) as file:
+            np.testing.assert_array_equal(file.numpy("x"), [1.0, 2.0])
+        it.host.serving.hard(np.zeros(10**6), [0.5])
+        await it.node.settled()
+        large = topics.HARD_SAMPLE.validate(decode(heard[1].body).data, heard[1].topic)
+        assert (large.data, large.scores) == (None, [0.5])
+
+    _serving(on_node, test, _assignment(inference=InferenceSpec(hard_samples_to="incremental")))
+
+
+def test_hard_samples_that_come_faster_than_the_disk_takes_them_are_left_out_and_that_is_said(
+    on_node: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(it: Serving) -> None:
+        heard = it.node.heard(it.node.broker, topics.HARD_SAMPLE.filter())
+        for _ in range(WINDOW + MOST_KEEPING + 3):  # no agent acknowledges any
+            it.host.serving.hard([1.0], [0.5])
+        await it.node.settled()
+        assert len(heard) == WINDOW
+        assert capsys.readouterr().out.count("hard samples come faster") == 1
+
+    _serving(on_node, test, _assignment(inference=InferenceSpec(hard_samples_to="incremental")))
+
+
+def test_without_such_a_job_no_sample_leaves_the_node(on_node: Any) -> None:
+    async def test(it: Serving) -> None:
+        heard = it.node.heard(it.node.broker, topics.HARD_SAMPLE.filter())
+        it.host.serving.hard([1.0], [0.5])
+        await it.node.settled()
+        assert heard == []
+
+    _serving(on_node, test)
+
+
+def _changes(it: Serving) -> tuple[dict[str, Any], list[InferenceSpec]]:
+    """What a script's model and settings become, whose weights were zeros."""
+    model, configured = {"w": np.zeros(3, np.float32)}, []  # type: ignore[var-annotated]
+    it.host.serving.put(None)
+    assert it.host.serving.next(model, configured.append) is None
+    return model, configured

@@ -1,0 +1,273 @@
+"""A worker's side of its agent: how it asks for its task, what it hands on, and how its events and weights go out."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode, encode
+from heliograph.bus.contract.payloads import Assignment, SampleLabel, TrainTask, WorkerState
+from heliograph.bus.contract.permissions import upload_bucket
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.transport import Message
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.workers import runtime as workers_runtime
+from heliograph.workers.runtime import HELLO_AGAIN, Runtime, WorkerEnvironment
+
+WORKER = "job-worker"
+VARIABLES = {
+    "HELIOGRAPH_BUS": "memory://node",
+    "HELIOGRAPH_EDGE": "edge-1",
+    "HELIOGRAPH_WORKER": WORKER,
+    "HELIOGRAPH_SECRET": "6b" * 32,
+    "HELIOGRAPH_DIRECTORY": "/here",
+    "HELIOGRAPH_MODELS": "/models",
+}
+WEIGHTS = b"weights" * 1000
+REF = WeightsRef(digest=hashlib.sha256(WEIGHTS).hexdigest(), size=len(WEIGHTS))
+
+
+def test_its_environment_is_that_of_its_launch_and_the_secret_is_not_left_in_it() -> None:
+    environment = dict(VARIABLES)
+    found = WorkerEnvironment.from_environment(environment)
+    assert (found.edge, found.worker, found.secret, found.root) == ("edge-1", WORKER, b"k" * 32, "heliograph")
+    assert (found.directory, found.models) == (Path("/here"), Path("/models"))
+    assert "HELIOGRAPH_SECRET" not in environment
+
+
+@pytest.mark.parametrize("missing", ["HELIOGRAPH_BUS", "HELIOGRAPH_EDGE", "HELIOGRAPH_WORKER", "HELIOGRAPH_MODELS"])
+def test_started_by_hand_it_says_what_it_misses(missing: str) -> None:
+    environment = {key: value for key, value in VARIABLES.items() if key != missing}
+    with pytest.raises(Refused, match=missing) as refused:
+        WorkerEnvironment.from_environment(environment)
+    assert "launched by 'heliograph agent'" in refused.value.hint
+
+
+class Running:
+    """A worker's runtime on a node, and what its agent hears of it."""
+
+    def __init__(self, node: Any, url: str = "memory://node", directory: Path = Path("/here")) -> None:
+        self.node = node
+        launch = WorkerEnvironment.from_environment(
+            {**VARIABLES, "HELIOGRAPH_BUS": url, "HELIOGRAPH_DIRECTORY": str(directory)}
+        )
+        self.runtime = Runtime(launch, node.world)
+        self.hub = node.broker if url == "memory://node" else node.cloud_broker
+        self.states: list[WorkerState] = []
+        self.taken: list[Assignment] = []
+        self.hub.receivers.add(topics.WORKER.filter(), "", self._state)
+
+    async def take(self, assignment: Assignment) -> None:
+        self.taken.append(assignment)
+
+    async def assign(
+        self, number: int, *, ended: bool = False, model: WeightsRef | None = None, round: int = 1
+    ) -> None:
+        task = TrainTask(worker=WORKER, job="job", job_uid="u", round=round, model=model)
+        address = topics.ASSIGNMENT.at(worker=WORKER)
+        assignment = Assignment(number=number, task=task, edge="edge-1", ended=ended)
+        event = self.node.node.event(topics.ASSIGNMENT, assignment, address)
+        self.hub.publish(address, Message(address, encode(event)))
+        await self.node.settled()
+
+    def _state(self, message: Message) -> None:
+        self.states.append(topics.WORKER.validate(decode(message.body).data, message.topic))
+
+
+def _running(on_node: Any, test: Callable[[Running], Any], **where: Any) -> None:
+    async def main(node: Any) -> None:
+        it = Running(node, **where)
+        async with it.runtime:
+            await test(it)
+
+    on_node(main)
+
+
+def test_it_asks_until_it_is_assigned_and_then_no_more(on_node: Any) -> None:
+    async def test(it: Running) -> None:
+        following = it.node.start(it.runtime.assignments(it.take))
+        await asyncio.sleep(3.5 * HELLO_AGAIN)
+        asked = len(it.states)
+        assert asked >= 4
+        assert {(each.worker, each.state) for each in it.states} == {(WORKER, "hello")}
+        await it.assign(1)
+        await asyncio.sleep(10 * HELLO_AGAIN)
+        assert (len(it.states), [each.number for each in it.taken]) == (asked, [1])
+        await cancel_and_wait(following)
+
+    _running(on_node, test)
+
+
+def test_it_hands_on_what_is_new_until_the_job_has_ended(on_node: Any) -> None:
+    async def test(it: Running) -> None:
+        following = it.node.start(it.runtime.assignments(it.take))
+        await it.node.settled()
+        await it.assign(2)
+        await it.assign(3)  # told again
+        await it.assign(1, round=7)  # overtaken
+        await it.assign(4, round=2)
+        await it.assign(5, round=2, model=REF)
+        await it.assign(6, round=2, model=REF.model_copy(update={"inline": WEIGHTS}))  # the same weights
+        assert [each.number for each in it.taken] == [2, 4, 5]
+        await it.assign(7, ended=True)
+        assert (it.taken[-1].ended, following.done()) == (True, True)
+
+    _running(on_node, test)
+
+
+def test_what_is_no_assignment_is_said_and_passed_over(on_node: Any) -> None:
+    async def test(it: Running) -> None:
+        following = it.node.start(it.runtime.assignments(it.take))
+        await it.node.settled()
+        address = topics.ASSIGNMENT.at(worker=WORKER)
+        it.hub.publish(address, Message(address, b'{"not": "an event"}'))
+        await it.assign(1)
+        assert [each.number for each in it.taken] == [1]
+        assert any("an assignment was refused" in line for line in it.node.said)
+        await cancel_and_wait(following)
+
+    _running(on_node, test)
+
+
+def test_when_the_nodes_broker_is_back_it_asks_again_but_not_after_its_end(on_node: Any) -> None:
+    async def test(it: Running) -> None:
+        following = it.node.start(it.runtime.assignments(it.take))
+        await it.node.settled()
+        await it.assign(1)
+        before = len(it.states)
+        it.runtime.bus.lost()
+        it.runtime.bus.connect()
+        await it.node.settled()
+        assert len(it.states) == before + 1
+        await it.assign(2, ended=True)
+        assert following.done()
+        it.runtime.bus.lost()
+        it.runtime.bus.connect()
+        await it.node.settled()
+        assert len(it.states) == before + 1
+
+    _running(on_node, test)
+
+
+def test_a_failure_is_said_in_so_many_words_at_most(on_node: Any) -> None:
+    async def test(it: Running) -> None:
+        await it.runtime.say("failed", "x" * 10_000)
+        it.runtime.bus.lost()
+        await it.runtime.say("failed", "nobody hears it")
+        it.runtime.bus.connect()
+        assert [(each.state, len(each.detail)) for each in it.states] == [("failed", 4000)]
+
+    _running(on_node, test)
+
+
+def test_on_the_edge_events_are_numbered_and_signed_for_its_agent(on_node: Any) -> None:
+    async def test(it: Running) -> None:
+        heard = it.node.heard(it.node.broker, "event/label/#")
+        await it.runtime.send(topics.LABEL, SampleLabel(job="job", sample="s", label="a"), job="job")
+        event = decode(heard[0].body)
+        assert (event.source, event.sequence) == (f"edge-1/{WORKER}/{it.runtime.incarnation}", 1)
+
+    _running(on_node, test)
+
+
+def test_in_the_cloud_events_go_straight_into_their_stream_and_wait_for_the_link(on_node: Any) -> None:
+    async def test(it: Running) -> None:
+        heard = it.node.heard(it.node.cloud_broker, "event/label/#")
+        it.runtime.bus.lost()
+        label = SampleLabel(job="job", sample="s", label="a")
+        sending = it.node.start(it.runtime.send(topics.LABEL, label, job="job"))
+        await asyncio.sleep(5)
+        assert (heard, sending.done()) == ([], False)
+        it.runtime.bus.connect()
+        await sending
+        assert [decode(each.body).sequence for each in heard] == [None]
+        assert len([line for line in it.node.said if "trying again" in line]) == 1
+
+    _running(on_node, test, url="memory://cloud")
+
+
+def test_on_the_edge_staged_weights_are_left_to_the_agent(on_node: Any, tmp_path: Path) -> None:
+    async def test(it: Running) -> None:
+        file = _staged(tmp_path)
+        placed = await it.runtime.stage_upload(REF)
+        assert (placed.bucket, placed.digest, file.exists()) == (upload_bucket("edge-1"), REF.digest, True)
+        assert it.node.cloud_broker.blobs == {}
+
+    _running(on_node, test, directory=tmp_path)
+
+
+def test_in_the_cloud_the_worker_uploads_them_itself(on_node: Any, tmp_path: Path) -> None:
+    async def test(it: Running) -> None:
+        file = _staged(tmp_path)
+        it.runtime.bus.lost()
+        uploading = asyncio.ensure_future(it.runtime.stage_upload(REF))
+        await asyncio.sleep(5)
+        assert (uploading.done(), file.exists()) == (False, True)
+        it.runtime.bus.connect()
+        placed = await uploading
+        assert it.node.cloud_broker.blobs[placed.bucket] == {REF.digest: WEIGHTS}
+        assert not file.exists()
+
+    _running(on_node, test, url="memory://cloud", directory=tmp_path)
+
+
+def test_weights_that_travel_inside_their_event_need_no_place(on_node: Any) -> None:
+    async def test(it: Running) -> None:
+        inline = REF.model_copy(update={"inline": WEIGHTS})
+        assert await it.runtime.stage_upload(inline) is inline
+
+    _running(on_node, test)
+
+
+def test_leaving_waits_for_what_was_sent_but_not_for_ever(on_node: Any) -> None:
+    async def main(node: Any) -> None:
+        it = Running(node)
+        async with it.runtime:
+            await it.runtime.send(topics.LABEL, SampleLabel(job="job", sample="s", label="a"), job="job")
+        assert 1 < node.loop.time() < 5  # no agent has acknowledged it
+
+    on_node(main)
+
+
+def test_without_a_broker_it_gives_up(on_node: Any) -> None:
+    async def main(node: Any) -> None:
+        it = Running(node)
+        node.links["memory://node"].cut()
+        with pytest.raises(HeliographError, match="not connected"):
+            async with it.runtime:
+                raise AssertionError
+
+    on_node(main)
+
+
+def test_an_expected_error_ends_a_worker_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fails() -> None:
+        raise HeliographError("the broker is gone")
+
+    async def succeeds() -> None:
+        return None
+
+    codes: list[int] = []
+
+    def in_a_thread() -> None:  # as beside a script: signals are the main thread's
+        codes.extend((workers_runtime.run(fails), workers_runtime.run(succeeds)))
+
+    thread = threading.Thread(target=in_a_thread)
+    thread.start()
+    thread.join()
+    assert (codes, capsys.readouterr().out) == ([1, 0], "error: the broker is gone\n")
+
+
+def _staged(directory: Path) -> Path:
+    file = directory / "staged" / REF.digest
+    file.parent.mkdir()
+    file.write_bytes(WEIGHTS)
+    return file

@@ -1,0 +1,134 @@
+"""The user's script in a worker: how it is run, and what is said when it ends badly."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.contract.payloads import Assignment, ScriptSpec, TrainTask
+from heliograph.workers.script import host, run_script
+
+
+class Recorded:
+    """What stands between the script and the bus, without a bus."""
+
+    def __init__(self, script: ScriptSpec | None) -> None:
+        task = TrainTask(worker="w", job="job", job_uid="u", round=1, script=script)
+        self._assignment = Assignment(task=task, edge="edge-1")
+        self.failures: list[str] = []
+        self.finished = threading.Event()
+
+    def begin(self) -> Assignment:
+        return self._assignment
+
+    def failed(self, line: str) -> None:
+        self.failures.append(line)
+
+    def finish(self) -> None:
+        self.finished.set()
+
+
+@pytest.fixture(autouse=True)
+def own_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script changes its process's path and arguments."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """``run(text)``: the exit code of a script of that text, and the failures that were said."""
+
+    def run_text(text: str, directory: Path | None = None) -> tuple[int, list[str]]:
+        file = tmp_path / "script.py"
+        file.write_text(text)
+        recorded = Recorded(ScriptSpec(boot_file=str(file), directory=str(directory) if directory else ""))
+        return run_script(recorded), recorded.failures
+
+    return run_text
+
+
+def test_it_runs_as_the_main_module_with_its_own_arguments_and_neighbours(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "neighbour_of_the_script.py").write_text("NAME = 'neighbour'")
+    text = "import sys, neighbour_of_the_script as n; print(__name__, sys.argv, n.NAME)"
+    assert run(text) == (0, [])
+    assert capsys.readouterr().out == f"__main__ ['{tmp_path / 'script.py'}'] neighbour\n"
+
+
+def test_its_directory_is_where_it_imports_from(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "module_of_the_directory.py").write_text("NAME = 'there'")
+    assert run("import module_of_the_directory as m; print(m.NAME)", tmp_path / "package") == (0, [])
+    assert capsys.readouterr().out == "there\n"
+
+
+@pytest.mark.parametrize(("leaving", "code"), [("", 0), ("None", 0), ("0", 0), ("7", 7), ("True", 1)])
+def test_it_may_leave_with_a_number(run: Any, leaving: str, code: int) -> None:
+    assert run(f"import sys; sys.exit({leaving})") == (code, [])
+
+
+def test_what_it_leaves_with_is_said_where_it_is_no_number(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("import sys; sys.exit('no data in /data')") == (1, ["no data in /data"])
+    assert "no data in /data" in capsys.readouterr().out
+
+
+def test_its_error_is_shown_with_the_users_own_frames_only(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("def load():\n    raise KeyError('x')\nload()\n") == (1, ["KeyError: 'x'"])
+    shown = capsys.readouterr().err
+    assert shown.count("File ") == 2
+    assert "script.py" in shown
+    assert "runpy" not in shown
+
+
+def test_a_mistake_of_spelling_is_shown_too(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, (said,) = run("def :")
+    assert (code, said.split(":")[0]) == (1, "SyntaxError")
+    assert "def :" in capsys.readouterr().err
+
+
+def test_an_error_of_ours_is_one_line(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "from heliograph.core.errors import HeliographError\nraise HeliographError('no such rule')"
+    assert run(text) == (1, ["error: no such rule"])
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("error: no such rule\n", "")
+
+
+def test_a_task_without_a_script_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_script(Recorded(None)) == 1
+    assert capsys.readouterr().out == "error: the task names no script\n"
+
+
+def test_the_loop_beside_it_ends_when_the_script_is_through(tmp_path: Path) -> None:
+    file = tmp_path / "script.py"
+    file.write_text("import sys, threading; assert threading.current_thread() is threading.main_thread(); sys.exit(5)")
+    recorded = Recorded(ScriptSpec(boot_file=str(file)))
+    beside: list[bool] = []
+
+    async def serve(ready: Callable[[Recorded], None]) -> None:
+        beside.append(threading.current_thread() is not threading.main_thread())
+        ready(recorded)
+        await asyncio.get_running_loop().run_in_executor(None, recorded.finished.wait)
+
+    assert host(serve) == 5
+    assert beside == [True]
+
+
+def test_where_the_bus_is_gone_for_good_the_script_does_not_wait_for_ever() -> None:
+    code = """
+from heliograph.core.errors import HeliographError
+from heliograph.workers.script import host
+async def serve(ready):
+    raise HeliographError("this login may not subscribe")
+host(serve)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "error: this login may not subscribe\n")

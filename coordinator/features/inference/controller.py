@@ -108,8 +108,9 @@ class Services(Feature[JointInferenceService]):
 
     async def _observe(self, service: JointInferenceService) -> None:
         view, now = self.context.view(), self._world.timestamp()
-        for weights in joint_inference.weights_in_use(service, view):
-            if weights.inline is not None and weights.digest not in self._put:
+        for name in joint_inference.models(service):  # agents fetch weights from the bucket, declared ones too
+            weights = view.models[name].spec.weights if name in view.models else None
+            if weights is not None and weights.inline is not None and weights.digest not in self._put:
                 await self.context.versions.in_bucket(weights)
                 self._put[weights.digest] = None
 

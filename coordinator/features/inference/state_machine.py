@@ -99,13 +99,14 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
         return {}
     spec, status = service.spec, service.status
     infer = _task(service, InferTask, spec.edge_worker, join_labels(service.name, "infer"), status.edge_generation)
-    of_weights: dict[WeightsRef | None, list[WorkerTask]] = {}  # edges with the same version share one list
+    of_digest: dict[str, list[WorkerTask]] = {}  # edges with the same weights share one list: they may be ten thousand
     found: dict[str, list[WorkerTask]] = {}
     for edge in placement(service, view):
         weights = deployed(spec.edge_worker.model.name, edge, view)
-        if weights not in of_weights:
-            of_weights[weights] = [infer.model_copy(update={"model": _fetched(weights)})]
-        found[edge] = of_weights[weights]
+        digest = weights.digest if weights is not None else ""
+        if digest not in of_digest:
+            of_digest[digest] = [infer.model_copy(update={"model": _fetched(weights)})]
+        found[edge] = of_digest[digest]
     node = spec.cloud_worker.node_name
     weights = _fetched(deployed(spec.cloud_worker.model.name, node, view))
     big_models = [
@@ -140,14 +141,6 @@ def deployed(model: str, edge: str, view: View) -> WeightsRef | None:
     """The weights of a model that an edge serves; None where there are none."""
     version = resolve(view.models[model], edge) if model in view.models else None
     return version.weights if version is not None else None
-
-
-def weights_in_use(service: JointInferenceService, view: View) -> list[WeightsRef]:
-    """The weights that the service's workers load, each once."""
-    edge_worker, cloud_worker = service.spec.edge_worker, service.spec.cloud_worker
-    found = [deployed(edge_worker.model.name, edge, view) for edge in placement(service, view)]
-    found.append(deployed(cloud_worker.model.name, cloud_worker.node_name, view))
-    return [weights for weights in dict.fromkeys(found) if weights is not None]
 
 
 def _missing(service: JointInferenceService, view: View) -> Iterator[str]:

@@ -1,0 +1,179 @@
+"""Retained status on every door: the newest value of each resource, whatever the doors' links do. In virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.registry import parse_resource
+from heliograph.bus.contract.resources import Dataset, FederatedTask, Metadata, Model, Resource, WeightsRef
+from heliograph.bus.contract.topics import DEFAULT_ROOT, STATUS
+from heliograph.bus.memory.bus import MemoryBus
+from heliograph.bus.memory.hub import Hub
+from heliograph.bus.transport import Message
+from heliograph.coordinator.api.status_board import AT_MOST_EVERY, SHOWN, StatusBoard, public, shortened
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
+from heliograph.simulations.virtual.loop import VirtualLoop, run
+
+SOURCE = "cloud/coordinator/1"
+SMALL = WeightsRef(digest="0" * 64, size=4, inline=b"safe")
+
+
+class Doors:
+    """Two brokers with a status board between them, and what a subscriber of each has heard."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        ids = count(1)
+        self.loop = loop
+        self.world = World(monotonic=loop.time, now=loop.time, new_id=lambda: f"{next(ids):032x}")
+        self.hubs = [Hub(loop.time), Hub(loop.time)]
+        self.buses = [MemoryBus("memory://door", DEFAULT_ROOT, self.world, "status", hub) for hub in self.hubs]
+        self.board = StatusBoard(self.buses, self.world, SOURCE)
+        self.heard: list[list[Message]] = [[], []]
+        for hub, heard in zip(self.hubs, self.heard, strict=True):
+            hub.receivers.add("status/#", "", heard.append)
+
+    def phases(self, door: int) -> list[str]:
+        return [decode(each.body).data["status"]["phase"] for each in self.heard[door] if each.body]
+
+    def retained(self, door: int) -> dict[str, Message]:
+        return {each.topic: each for each in self.hubs[door].retained("status/#")}
+
+
+def _on_doors(test: Callable[[Doors], Awaitable[None]]) -> None:
+    async def with_board(loop: VirtualLoop) -> None:
+        doors = Doors(loop)
+        running = asyncio.ensure_future(doors.board.run())
+        await loop.settled()
+        try:
+            await test(doors)
+        finally:
+            await cancel_and_wait(running)
+
+    run(with_board)
+
+
+def _job(phase: str, name: str = "one") -> FederatedTask:
+    spec = {"aggregationWorker": {"model": {"name": "m"}}, "trainingWorkers": [{"name": "w"}]}
+    task = parse_resource({"kind": "FederatedTask", "metadata": {"name": name}, "spec": spec})
+    assert isinstance(task, FederatedTask)
+    return task.model_copy(update={"status": task.status.model_copy(update={"phase": phase})})
+
+
+def test_a_status_is_an_event_retained_on_every_door() -> None:
+    async def test(doors: Doors) -> None:
+        for bus in doors.buses:
+            await bus.open()
+        doors.board.show(_job("Pending"))
+        await doors.loop.settled()
+        for door in (0, 1):
+            message = doors.retained(door)["status/jobs/one"]
+            event = decode(message.body)
+            assert (event.source, event.type, event.subject) == (SOURCE, STATUS.type, "status/jobs/one")
+            assert event.data == public(_job("Pending"))
+
+    _on_doors(test)
+
+
+def test_a_value_that_was_overtaken_is_not_sent() -> None:
+    async def test(doors: Doors) -> None:
+        await doors.buses[0].open()
+        for phase in ("Pending", "Running", "Succeeded"):
+            doors.board.show(_job(phase))
+        await asyncio.sleep(10 * AT_MOST_EVERY)
+        assert doors.phases(0) == ["Succeeded"]
+
+    _on_doors(test)
+
+
+def test_a_door_that_was_away_gets_the_newest_of_each_and_the_other_does_not_wait() -> None:
+    async def test(doors: Doors) -> None:
+        await doors.buses[0].open()
+        doors.board.show(_job("Pending"))
+        doors.board.show(_job("Running", "two"))
+        await asyncio.sleep(10 * AT_MOST_EVERY)
+        doors.board.show(_job("Running"))
+        await asyncio.sleep(10 * AT_MOST_EVERY)
+        assert doors.phases(0) == ["Pending", "Running", "Running"]
+        assert doors.heard[1] == []
+        await doors.buses[1].open()
+        await asyncio.sleep(10 * AT_MOST_EVERY)
+        assert sorted(doors.retained(1)) == ["status/jobs/one", "status/jobs/two"]
+        assert doors.phases(1) == ["Running", "Running"]
+
+    _on_doors(test)
+
+
+def test_a_broker_that_lost_what_it_retained_gets_all_of_it_again() -> None:
+    async def test(doors: Doors) -> None:
+        await doors.buses[0].open()
+        doors.board.show(_job("Running"))
+        await asyncio.sleep(10 * AT_MOST_EVERY)
+        doors.buses[0].drop()
+        doors.hubs[0].retain("status/jobs/one", None)
+        await doors.buses[0].open()
+        await asyncio.sleep(10 * AT_MOST_EVERY)
+        assert decode(doors.retained(0)["status/jobs/one"].body).data["status"]["phase"] == "Running"
+
+    _on_doors(test)
+
+
+def test_a_deleted_resource_has_no_status() -> None:
+    async def test(doors: Doors) -> None:
+        await doors.buses[0].open()
+        doors.board.show(_job("Running"))
+        await asyncio.sleep(10 * AT_MOST_EVERY)
+        doors.board.clear(_job("Running"))
+        await asyncio.sleep(10 * AT_MOST_EVERY)
+        assert doors.retained(0) == {}
+        assert doors.heard[0][-1].body == b""
+
+    _on_doors(test)
+
+
+def test_a_status_that_is_too_large_shows_its_first_entries_and_says_how_many_there_are() -> None:
+    async def test(doors: Doors) -> None:
+        await doors.buses[0].open()
+        task = _job("Running")
+        many = {f"worker-{number:05d}-{'x' * 40}": f"edge-{number:05d}" for number in range(10_000)}
+        task = task.model_copy(update={"status": task.status.model_copy(update={"assignments": many})})
+        doors.board.show(task)
+        await asyncio.sleep(10 * AT_MOST_EVERY)
+        body = doors.retained(0)["status/jobs/one"].body
+        assert len(body) <= STATUS.max_size
+        status = decode(body).data["status"]
+        assert status["assignments"] == dict([*many.items()][:SHOWN])
+        assert status["shortened"] == {"status.assignments": 10_000}
+        assert status["phase"] == "Running"
+
+    _on_doors(test)
+
+
+def test_lists_within_lists_are_shortened_by_their_place() -> None:
+    tree: dict[str, Any] = {"spec": {"workers": [{"tags": [*range(SHOWN + 1)]}] * (SHOWN + 2)}, "status": {"round": 1}}
+    short = shortened(tree)
+    assert len(short["spec"]["workers"]) == SHOWN
+    assert all(len(each["tags"]) == SHOWN for each in short["spec"]["workers"])
+    assert short["status"] == {"round": 1, "shortened": {"spec.workers": SHOWN + 2, "spec.workers.tags": SHOWN + 1}}
+    assert len(tree["spec"]["workers"]) == SHOWN + 2  # the document itself stays whole
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        Model.model_validate({"metadata": {"name": "m"}, "spec": {"weights": SMALL}}),
+        Dataset(metadata=Metadata(name="d")),
+    ],
+)
+def test_people_see_weights_by_digest_and_never_their_bytes(resource: Resource) -> None:
+    shown = public(resource)
+    assert "inline" not in str(shown)
+    assert shown["metadata"]["name"] == resource.name
+    if isinstance(resource, Model):
+        assert shown["spec"]["weights"] == {"digest": "0" * 64, "size": 4}

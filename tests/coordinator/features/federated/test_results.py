@@ -1,0 +1,145 @@
+"""What a task leaves behind: a version of its model, and nothing of its last rounds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.contract.payloads import Aggregation, UncountedUpdate
+from heliograph.bus.contract.permissions import upload_bucket
+from heliograph.bus.contract.registry import parse_resource
+from heliograph.bus.contract.resources import FederatedTask, Model, WeightsRef, resolve
+from heliograph.bus.transport import BlobStore, Bus, KeyValue
+from heliograph.coordinator.features.federated.results import LATEST, Results
+from heliograph.coordinator.registry.model_versions import ModelVersions
+from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.world import World
+
+SMALL = WeightsRef(digest=sha256(b"small").hexdigest(), size=5, inline=b"small")
+
+
+@dataclass
+class Desk:
+    """A store and blobs in memory, with the results of tasks on them."""
+
+    bus: Bus
+    store: ResourceStore
+    rounds: KeyValue
+    directory: Path
+    locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.versions = ModelVersions(self.bus, self.store, self.lock, self.save)
+        self.results = Results(self.bus, self.store, self.rounds, self.versions)
+
+    def lock(self, plural: str, name: str) -> asyncio.Lock:
+        return self.locks.setdefault(f"{plural}/{name}", asyncio.Lock())
+
+    async def save(self, model: Model) -> None:
+        known = self.store.get(Model, model.name) is not None
+        await (self.store.put(model) if known else self.store.create(model))
+
+    async def models(self) -> BlobStore:
+        return await self.bus.blobs("models")
+
+    async def blob(self, bucket: str, content: bytes) -> WeightsRef:
+        file = self.directory / sha256(content).hexdigest()
+        file.write_bytes(content)
+        return await (await self.bus.blobs(bucket)).put(file, WeightsRef(digest=file.name, size=len(content)))
+
+    async def task(self, name: str = "one", phase: str = "Succeeded", **status: Any) -> FederatedTask:
+        spec = {"aggregationWorker": {"model": {"name": "m"}}, "trainingWorkers": [{"name": "w"}]}
+        task = parse_resource({"kind": "FederatedTask", "metadata": {"name": name}, "spec": spec})
+        assert isinstance(task, FederatedTask)
+        ended = task.status.model_copy(update={"phase": phase} | status)
+        return await self.store.create(task.model_copy(update={"status": ended}))
+
+    async def closed(self, task: FederatedTask, round: int, model: WeightsRef | None, **more: Any) -> None:
+        record = Aggregation(job=task.name, job_uid=task.metadata.uid, round=round, model=model, reason="complete",
+                             **({"counted": {}} | more))  # fmt: skip
+        await self.rounds.put(f"{task.metadata.uid}.{round}", record.model_dump_json().encode())
+
+    def weights(self) -> list[tuple[int, str, str]]:
+        """Number, digest and job of each version."""
+        model = self.store.get(Model, "m")
+        return [(each.version, each.weights.digest, each.job) for each in model.status.versions] if model else []
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> Desk:
+    world = World()
+    bus = connect(f"memory://results-{world.new_id()}", world=world)
+    await bus.open()
+    return Desk(bus, ResourceStore(await bus.kv("resources"), world), await bus.kv("rounds"), tmp_path)
+
+
+async def test_a_result_becomes_the_deployed_version_and_lies_where_agents_fetch_it(desk: Any) -> None:
+    task = await desk.task(model=SMALL, round=4, evaluation={"accuracy": 0.5}, completion_time="now")
+    await desk.results.register(task)
+    version = resolve(desk.store.get(Model, "m"), "edge-1")
+    assert (version.version, version.round, version.metrics, version.time) == (1, 4, {"accuracy": 0.5}, "now")
+    assert (version.weights.inline, version.weights.bucket) == (None, "models")
+    assert await (await desk.models()).has(SMALL.digest)
+
+
+async def test_a_second_task_adds_a_version_and_the_same_one_again_none(desk: Any) -> None:
+    first = await desk.task(model=SMALL)
+    second = await desk.task("two", model=SMALL)
+    for task in (first, second, first, second):
+        await desk.results.register(task)
+    uids = (first.metadata.uid, second.metadata.uid)
+    assert desk.weights() == [(number, SMALL.digest, uid) for number, uid in enumerate(uids, 1)]
+
+
+async def test_two_tasks_that_end_at_once_both_leave_their_version(desk: Any) -> None:
+    tasks = [await desk.task(f"job-{number}", model=SMALL) for number in range(5)]
+    await asyncio.gather(*(desk.results.register(task) for task in tasks))
+    assert [number for number, _, _ in desk.weights()] == [1, 2, 3, 4, 5]
+    assert {job for _, _, job in desk.weights()} == {task.metadata.uid for task in tasks}
+
+
+@pytest.mark.parametrize("status", [{"phase": "Failed", "model": SMALL}, {"phase": "Stopped", "model": SMALL}, {}])
+async def test_without_success_or_model_there_is_no_version(desk: Any, status: dict[str, Any]) -> None:
+    await desk.results.register(await desk.task(**status))
+    assert desk.weights() == []
+
+
+async def test_the_last_rounds_blobs_are_freed_but_for_the_result(desk: Any) -> None:
+    before, result = await desk.blob("models", b"round 1"), await desk.blob("models", b"round 2")
+    upload, late = await desk.blob(upload_bucket("edge-1"), b"mine"), await desk.blob(upload_bucket("edge-2"), b"late")
+    other = await desk.blob(upload_bucket("edge-1"), b"of another job")
+    task = await desk.task(model=result, round=2)
+    await desk.closed(task, 1, before, counted={"edge-1": upload.digest})
+    uncounted = UncountedUpdate(edge="edge-2", round=1, reason="late", digest=late.digest)
+    await desk.closed(task, 2, result, late=[uncounted])
+    await desk.results.register(task)
+    await desk.results.free_last_rounds(task)
+    assert set(await (await desk.models()).digests()) == {result.digest}
+    assert set(await (await desk.bus.blobs(upload_bucket("edge-1"))).digests()) == {other.digest}
+    assert set(await (await desk.bus.blobs(upload_bucket("edge-2"))).digests()) == set()
+
+
+async def test_what_a_running_task_or_a_declared_model_needs_stays(desk: Any) -> None:
+    trained, declared = await desk.blob("models", b"trained"), await desk.blob("models", b"declared")
+    await desk.task("running", phase="Running", model=trained)
+    await desk.store.create(Model.model_validate({"metadata": {"name": "d"}, "spec": {"weights": declared}}))
+    task = await desk.task(phase="Stopped", round=2)
+    await desk.closed(task, 1, trained)
+    await desk.closed(task, 2, declared)
+    await desk.results.free_last_rounds(task)
+    assert set(await (await desk.models()).digests()) == {trained.digest, declared.digest}
+
+
+async def test_earlier_rounds_were_freed_while_the_task_ran(desk: Any) -> None:
+    old, recent = await desk.blob("models", b"old"), await desk.blob("models", b"recent")
+    task = await desk.task(phase="Failed", round=LATEST + 1)
+    await desk.closed(task, 0, old)
+    await desk.closed(task, 1, recent)
+    await desk.results.free_last_rounds(task)
+    assert set(await (await desk.models()).digests()) == {old.digest}

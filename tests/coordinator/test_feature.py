@@ -1,0 +1,75 @@
+"""The features of a coordinator: each kind has one, also one that is only kept, and one that cannot be imported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.contract.registry import BUILT_IN, Registry, parse_resource
+from heliograph.bus.port import Port
+from heliograph.coordinator import feature
+from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.feature import ControllerContext, Features
+from heliograph.coordinator.registry.model_versions import ModelVersions
+from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.errors import Refused
+from heliograph.core.tasks import Background
+from heliograph.core.world import World
+
+MODEL = parse_resource({"kind": "Model", "metadata": {"name": "m"}})
+
+
+@pytest.fixture
+async def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def context(warnings: list[str]) -> ControllerContext:
+    world = World()
+    bus = connect(f"memory://feature-{world.new_id()}", world=world)
+    await bus.open()
+    store = ResourceStore(await bus.kv("resources"), world)
+
+    async def nothing(*_: Any) -> None: ...
+
+    versions = ModelVersions(bus, store, pytest.fail, nothing)
+    return ControllerContext(Port(bus, world, "cloud/coordinator/1"), store, versions, Background(print), View,
+                             pytest.fail, print, nothing, print, warnings.append)  # fmt: skip
+
+
+async def test_every_kind_has_a_feature_in_the_order_of_the_declarations(context: Any, warnings: list[str]) -> None:
+    features = Features(context)
+    assert [each.kind.plural for each in features] == [*BUILT_IN.features]
+    assert warnings == []
+    assert not features.busy
+
+
+async def test_a_kind_that_is_only_kept_is_asked_nothing(context: Any) -> None:
+    models = Features(context).of("models")
+    await models.prepare()
+    models.validate(MODEL, "request/models/create")
+    models.may_change(MODEL, MODEL, "request/models/update")
+    assert models.changed(MODEL, MODEL) is MODEL
+    assert ([*models.desired(View())], [*models.parts()], models.busy) == ([], [], False)
+    with pytest.raises(Refused, match="field verb: expected a verb that the feature answers, got start"):
+        models.steer(MODEL, "start", "request/models/start")
+
+
+async def test_one_that_cannot_be_imported_is_named_and_takes_nothing_while_the_others_serve(
+    context: Any, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = replace(BUILT_IN.features["models"], coordinator="nowhere.controller:Models")
+    registry = Registry([broken if each.plural == "models" else each for each in BUILT_IN.features.values()])
+    monkeypatch.setattr(feature, "declared", lambda: registry)
+    features = Features(context)
+    assert [each.kind.plural for each in features] == [*BUILT_IN.features]
+    (warning,) = warnings
+    assert "coordinator of feature models" in warning
+    assert "nowhere.controller:Models" in warning
+    with pytest.raises(Refused) as refused:
+        features.of("models").validate(MODEL, "request/models/create")
+    assert (refused.value.code, refused.value.topic) == ("broken-feature", "request/models/create")

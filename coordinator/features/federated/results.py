@@ -39,16 +39,16 @@ class Results:
     async def free_last_rounds(self, task: FederatedTask) -> None:
         """Delete the blobs of an ended task's last rounds, but for its result: an aggregation worker that was killed
         could not."""
-        uploads: dict[str, set[str]] = {}
+        keys = close_record.recent_keys(task.metadata.uid, task.status.round)
+        records = [close_record.load(entry.value) for key in keys if (entry := await self._rounds.get(key)) is not None]
+        counted = [closed for closed in records if closed.counted]
+        result = close_record.result(counted[-1]) if counted and task.status.phase == "Succeeded" else frozenset[str]()
         models = await self._bus.blobs(MODELS)
-        for key in close_record.recent_keys(task.metadata.uid, task.status.round):
-            entry = await self._rounds.get(key)
-            if entry is None:
-                continue
-            closed = close_record.load(entry.value)
+        uploads: dict[str, set[str]] = {}
+        for closed in records:
             for edge, digest in closed.uploads():
                 uploads.setdefault(edge, set()).add(digest)
-            for digest in sorted(close_record.written(closed) - self._in_use()):
+            for digest in sorted(close_record.written(closed) - result - self._in_use()):
                 await models.delete(digest)
         for edge, digests in sorted(uploads.items()):
             bucket = await self._bus.blobs(upload_bucket(edge))

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from heliograph.bus.connect import connect
+from heliograph.bus.contract import close_record
 from heliograph.bus.contract.payloads import Aggregation, UncountedUpdate
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import FederatedTask, Model, WeightsRef, resolve
 from heliograph.bus.transport import BlobStore, Bus, KeyValue
-from heliograph.coordinator.features.federated.results import LATEST, Results
+from heliograph.coordinator.features.federated.results import Results
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.world import World
@@ -63,7 +64,7 @@ class Desk:
     async def closed(self, task: FederatedTask, round: int, model: WeightsRef | None, **more: Any) -> None:
         record = Aggregation(job=task.name, job_uid=task.metadata.uid, round=round, model=model, reason="complete",
                              **({"counted": {}} | more))  # fmt: skip
-        await self.rounds.put(f"{task.metadata.uid}.{round}", record.model_dump_json().encode())
+        await self.rounds.put(close_record.key_of(task.metadata.uid, round), record.model_dump_json().encode())
 
     def weights(self) -> list[tuple[int, str, str]]:
         """Number, digest and job of each version."""
@@ -117,12 +118,22 @@ async def test_the_last_rounds_blobs_are_freed_but_for_the_result(desk: Any) -> 
     task = await desk.task(model=result, round=2)
     await desk.closed(task, 1, before, counted={"edge-1": upload.digest})
     uncounted = UncountedUpdate(edge="edge-2", round=1, reason="late", digest=late.digest)
-    await desk.closed(task, 2, result, late=[uncounted])
+    await desk.closed(task, 2, result, counted={"edge-2": "d"}, late=[uncounted])
     await desk.results.register(task)
     await desk.results.free_last_rounds(task)
     assert set(await (await desk.models()).digests()) == {result.digest}
     assert set(await (await desk.bus.blobs(upload_bucket("edge-1"))).digests()) == {other.digest}
     assert set(await (await desk.bus.blobs(upload_bucket("edge-2"))).digests()) == set()
+
+
+async def test_each_edges_own_model_of_the_last_round_is_part_of_the_result(desk: Any) -> None:
+    result, own, older = [await desk.blob("models", text) for text in (b"result", b"edge-1's", b"edge-1's before")]
+    task = await desk.task(model=result, round=2)
+    await desk.closed(task, 1, None, counted={"edge-1": "d"}, personal={"edge-1": older})
+    await desk.closed(task, 2, result, counted={"edge-1": "d"}, personal={"edge-1": own})
+    await desk.results.register(task)
+    await desk.results.free_last_rounds(task)
+    assert set(await (await desk.models()).digests()) == {result.digest, own.digest}
 
 
 async def test_what_a_running_task_or_a_declared_model_needs_stays(desk: Any) -> None:
@@ -138,8 +149,8 @@ async def test_what_a_running_task_or_a_declared_model_needs_stays(desk: Any) ->
 
 async def test_earlier_rounds_were_freed_while_the_task_ran(desk: Any) -> None:
     old, recent = await desk.blob("models", b"old"), await desk.blob("models", b"recent")
-    task = await desk.task(phase="Failed", round=LATEST + 1)
-    await desk.closed(task, 0, old)
-    await desk.closed(task, 1, recent)
+    task = await desk.task(phase="Failed", round=100)
+    await desk.closed(task, 1, old)
+    await desk.closed(task, 99, recent)
     await desk.results.free_last_rounds(task)
     assert set(await (await desk.models()).digests()) == {old.digest}

@@ -46,7 +46,7 @@ async def _spawn(
 ) -> Process:
     return await asyncio.create_subprocess_exec(
         *argv,
-        env={key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")} | dict(env),
+        env={key: value for key, value in os.environ.items() if _inherited(key)} | dict(env),
         cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -55,6 +55,11 @@ async def _spawn(
         start_new_session=True,
         limit=1 << 20,
     )
+
+
+def _inherited(variable: str) -> bool:
+    """The TLS files are the machine's, and each of its processes connects by them."""
+    return not variable.startswith("HELIOGRAPH_") or variable.startswith("HELIOGRAPH_TLS_")
 
 
 def _hold(state: Path) -> IO[str]:
@@ -99,7 +104,7 @@ class World:
     """Runs a blocking function away from the event loop."""
     spawn: Callable[..., Awaitable[Process]] = _spawn
     """Starts a process: ``await spawn(argv, env=..., cwd=..., before=...)``. It inherits the environment but for what
-    is Heliograph's; ``env`` comes on top."""
+    is Heliograph's, other than ``HELIOGRAPH_TLS_…``; ``env`` comes on top."""
 
     transport: Callable[..., Any] | None = None
     """In a simulation, what connects to a URL: ``transport(url, root, world, name, inbox)`` gives a ``Bus``. None: the

@@ -17,6 +17,7 @@ from typing import Protocol, Self
 
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.errors import Forbidden, Refused, Unreachable
+from heliograph.core.telemetry import BYTES_PUBLISHED, EVENTS_PUBLISHED, Telemetry
 
 
 @dataclass(slots=True)
@@ -234,12 +235,20 @@ class Bus(ABC):
     durable: bool
     """Whether ``publish`` of an event returns only when the event is stored and synced."""
 
-    def __init__(self, url: str, root: str) -> None:
+    def __init__(self, url: str, root: str, telemetry: Telemetry) -> None:
+        transport = url.partition(":")[0]
+        self._events = telemetry.counter(EVENTS_PUBLISHED, transport=transport)
+        self._bytes = telemetry.counter(BYTES_PUBLISHED, transport=transport)
         self.url = url
         self.root = root
         self.link = Link()
         self.dropped = 0
         """Messages that came faster than their reader took them, so many that no more could be held."""
+
+    def count_published(self, size: int, events: int = 1) -> None:
+        """Called by the transport with what the broker has taken: ``size`` bytes of bodies."""
+        self._events(events)
+        self._bytes(size)
 
     @property
     def last_error(self) -> str:

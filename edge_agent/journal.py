@@ -18,6 +18,7 @@ from typing import TypeVar
 from heliograph.bus.contract.topics import BULK, LANES
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import Flag
+from heliograph.core.telemetry import JOURNAL_COMMITS, JOURNAL_EVENTS
 from heliograph.core.world import World
 from heliograph.edge_agent.journal_file import (
     checksum,
@@ -121,6 +122,8 @@ class Journal:
         """Events that were found damaged on the disk and passed over."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Ends with an error where the file is damaged beyond use: it is mended when the journal is opened again."""
+        self._count_commit = world.telemetry.counter(JOURNAL_COMMITS)
+        self._count_events = world.telemetry.histogram(JOURNAL_EVENTS)
         self._groups: deque[_Group] = deque()
         self._in_memory = [0, 0]
         self._room = Flag()
@@ -249,6 +252,8 @@ class Journal:
                     self._warn(f"the journal's quota of {self._quota} bytes is reached; the oldest bulk events go")
                 self.dropped += dropped
             self._leave_memory(group)
+            self._count_commit(1)
+            self._count_events(len(group.entries))
             group.done.set_result(None)
             for lane in {each.lane: None for each in group.entries}:
                 self._grown[lane].set()

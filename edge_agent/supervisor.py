@@ -14,6 +14,7 @@ from typing import Literal
 
 from heliograph.bus.contract.payloads import InferTask, WorkerTask
 from heliograph.core.tasks import Flag, cancel_and_wait, wait_for
+from heliograph.core.telemetry import WORKERS_LAUNCHED
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed, LaunchRequest, RunningWorker
 from heliograph.edge_agent.reconcile import Running, State
@@ -178,6 +179,7 @@ class Supervisor:
         except LaunchFailed as error:
             worker.detail = str(error)
             return "not started"
+        self._world.telemetry.counter(WORKERS_LAUNCHED, role=task.role)(1)
         if worker.state == "stopping":  # meanwhile
             await handle.terminate()
         if handle.lines is not None:

@@ -45,7 +45,9 @@ class InferenceHost:
         self._side: Literal["edge", "cloud"] = "edge" if isinstance(first.task, InferTask) else "cloud"
         self._spec = _task_of(first).inference
         self._model = ""
-        self.offloader = Offloader(runtime.bus, first.task.job, runtime.launch.worker)
+        self.offloader = Offloader(
+            runtime.bus, first.task.job, runtime.launch.worker, runtime.world.telemetry
+        )
         offload = self.offloader.ask if self._side == "edge" else None
         self.serving = Serving(first.task.job, self._spec, self._loop, runtime.world, self._send, offload, log,
                                self._keep)  # fmt: skip

@@ -24,7 +24,7 @@ class MemoryBus(Bus):
     durable = True
 
     def __init__(self, url: str, root: str, world: World, name: str, hub: Hub | None = None) -> None:
-        super().__init__(url, root)
+        super().__init__(url, root, world.telemetry)
         self.hub = hub or hub_at(f"{url}/{root}")
         self.name = name
         self.connection = MemoryConnection(self.link, self.hub)
@@ -70,6 +70,7 @@ class MemoryBus(Bus):
             self.hub.retain(topic, Message(topic, message.body, retained=True))
         elif retain:  # as in MQTT: an empty one takes it back
             self.hub.retain(topic, None)
+        self.count_published(len(body))
         if not stored:
             self.hub.publish(topic, message)
             return 0
@@ -85,7 +86,9 @@ class MemoryBus(Bus):
         self.connection.check()
         for each in events:
             check_size(registry.find(each.topic)[0], each.topic, each.body)
-        await self.connection.up(sum(len(each.body) for each in events))
+        size = sum(len(each.body) for each in events)
+        await self.connection.up(size)
+        self.count_published(size, len(events))
         try:
             self.hub.publish_all([Message(each.topic, bytes(each.body), headers=each.headers) for each in events])
         finally:

@@ -33,7 +33,7 @@ class MqttBus(Bus):
     durable = False
 
     def __init__(self, url: str, root: str, world: World, name: str) -> None:
-        super().__init__(url, root)
+        super().__init__(url, root, world.telemetry)
         self.connection = MqttConnection(
             ConnectionUrl.parse(url), world, self.link, self._arrived, self._subscribe_anew
         )
@@ -146,6 +146,7 @@ class MqttBus(Bus):
             self.connection.send(self.full(topic), body, retain, properties)
         else:
             await self.connection.publish(self.full(topic), body, retain, properties)
+        self.count_published(len(body))
         return 0
 
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:

@@ -43,7 +43,7 @@ class NatsBus(Bus):
     durable = True
 
     def __init__(self, url: str, root: str, world: World, name: str, inbox: str = "") -> None:
-        super().__init__(url, root)
+        super().__init__(url, root, world.telemetry)
         self.subjects = Subjects(root)
         self.connection = NatsConnection(
             ConnectionUrl.parse(url), self.subjects, world, self.link, name, inbox, self._on_slow
@@ -88,9 +88,12 @@ class NatsBus(Bus):
             reply = self.subjects.reply_subject(reply_to) if reply_to else ""
             sent = dict(headers) if headers else None
             await connection.guard(connection.client.publish(subject, body, reply=reply, headers=sent))
+            self.count_published(len(body))
             return 0
         answer = await connection.request(subject, body, PUBLISH_TIMEOUT, headers)
-        return stored_at(answer.data, topic)
+        sequence = stored_at(answer.data, topic)
+        self.count_published(len(body))
+        return sequence
 
     async def publish_raw(self, topic: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Publishes to a topic that need not be declared. Raises Refused where no subject can be made of it."""
@@ -107,6 +110,7 @@ class NatsBus(Bus):
         for each in events:
             check_size(registry.find(each.topic)[0], each.topic, each.body)
         await self.connection.guard(self._publish_batch(batch, events), self.subjects.subject(events[-1].topic))
+        self.count_published(sum(len(each.body) for each in events), len(events))
 
     async def _publish_batch(self, batch: str, events: Sequence[Outgoing]) -> None:
         client = self.connection.client

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
 from heliograph.simulations.scenario.director import Playing, Run, Tap
 from heliograph.simulations.scenario.document import Scenario
@@ -22,12 +23,14 @@ SHOW_EVERY = 0.2
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for. ``progress`` is called a few times a second."""
+    """What was asked for. ``progress`` is called a few times a second; ``telemetry`` takes what a virtual cluster
+    measures."""
 
     scenario: Scenario
     seed: int
     trace: Path | None = None
     progress: Progress = lambda run: None
+    telemetry: Telemetry = NO_TELEMETRY
 
 
 def virtually(wish: Wish) -> Outcome:
@@ -46,7 +49,7 @@ def virtually(wish: Wish) -> Outcome:
 
         async def main(loop: VirtualLoop) -> Outcome:
             def make(tap: Tap) -> VirtualStage:
-                return VirtualStage(loop, plans, learning, wish.seed, wish.scenario.duration, tap)
+                return VirtualStage(loop, plans, learning, wish.seed, wish.scenario.duration, tap, wish.telemetry)
 
             return await _run(wish, plans, make, NAMING, record).play()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from heliograph.bus.transport import Bus
+from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
 from heliograph.simulations.scenario.director import Tap
 from heliograph.simulations.scenario.document import Behaviour
@@ -26,13 +27,15 @@ class VirtualStage:
     """A ``Stage``, and what ails its edges' computing."""
 
     def __init__(
-        self, loop: VirtualLoop, plans: Sequence[EdgePlan], learning: Learning, seed: int, duration: float, tap: Tap
-    ) -> None:
+        self, loop: VirtualLoop, plans: Sequence[EdgePlan], learning: Learning, seed: int, duration: float, tap: Tap,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:  # fmt: skip
         edges = [EdgeSpec(each.name, each.speed, each.latency, each.bandwidth, each.loss) for each in plans]
         self._learning = learning
         self._cluster = VirtualCluster(
-            loop, edges, learning, seed, tap, patience=LONG if duration > DAY else 1.0, held_out=HELD_OUT_SET
-        )
+            loop, edges, learning, seed, tap, patience=LONG if duration > DAY else 1.0, held_out=HELD_OUT_SET,
+            telemetry=telemetry,
+        )  # fmt: skip
         self._bus: Bus | None = None
 
     @property

@@ -21,6 +21,7 @@ from heliograph.bus.transport import Bus, Message
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
 from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD, require_label
+from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent, AgentConfig
 from heliograph.edge_agent.launcher import Launcher
@@ -71,6 +72,7 @@ class VirtualCluster:
         tap: called with each message that the cloud's broker has, in order.
         say: called with the lines that the processes print, each with the process's name before it.
         patience: of the coordinator's lease: in a simulated week it need not be renewed each second.
+        telemetry: takes what all processes measure.
         held_out: the name of the data set that the cloud offers to measure on; what is in it, the workload knows.
         launcher: makes an agent's launcher of the worlds, the agent's process, a directory for its workers, and what
             they offer.
@@ -87,6 +89,7 @@ class VirtualCluster:
         patience: float = 1.0,
         held_out: str = "",
         launcher: Callable[[Worlds, Process, Path, Offers], Launcher] = VirtualLauncher,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.edges = {require_label(each.name, "edge"): each for each in edges}
         self.hub = Hub(loop.time, STREAM_BYTES)
@@ -103,7 +106,7 @@ class VirtualCluster:
         self._places = str(self._code).encode(), b"/simulated".ljust(len(str(self._code)), b"-")
         speeds = {name: each.speed for name, each in self.edges.items()}
         workers = programs(workload, lambda edge: speeds.get(edge, 1.0))
-        self._worlds = Worlds(loop, str(seed), workers, self._connect)
+        self._worlds = Worlds(loop, str(seed), workers, self._connect, telemetry)
         self.links = {
             name: Link(loop, self._worlds.world(Process(f"link-{name}")), each.latency, each.bandwidth, each.loss)
             for name, each in self.edges.items()

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError
+from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
 from heliograph.simulations.virtual.disk import Disk, OpenFiles
@@ -39,11 +40,13 @@ class Worlds:
         seed: str,
         programs: Mapping[str, Program],
         transport: Callable[[Process, str, str, World, str], Bus],
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._loop = loop
         self._seed = seed
         self._programs = programs
         self._transport = transport
+        self._telemetry = telemetry
         self._incarnations: dict[str, int] = {}
         self._disks: dict[str, Disk] = {}
         self._files = OpenFiles()
@@ -71,6 +74,7 @@ class Worlds:
             transport=around.transport,
             hold=_hold,
             database=around.database,
+            telemetry=self._telemetry,
             say=say,
         )
 

@@ -16,6 +16,7 @@ from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.core.errors import Refused
+from heliograph.core.telemetry import ROUNDS_CLOSED
 
 _LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds"}
 """What of a running task's spec may change."""
@@ -43,6 +44,7 @@ class Jobs(Feature[FederatedTask]):
         self._rounds = await bus.kv(buckets.ROUNDS)
         self._results = Results(bus, self.context.store, self._rounds, self.context.versions)
         self._training: dict[str, _Training] = {}
+        self._round_closed = self._world.telemetry.counter(ROUNDS_CLOSED)
         newest = await self._last(topics.EVALUATION)
         self._evaluations_from = min((task.status.evaluations_from for task in self._running()), default=newest + 1)
 
@@ -146,13 +148,17 @@ class Jobs(Feature[FederatedTask]):
 
     async def _closed(self, closed: Aggregation) -> None:
         view, now = self.context.view(), self._world.timestamp()
-        await self._advance(closed.job, lambda task: federated.close(task, closed, view, now))
+        if await self._advance(closed.job, lambda task: federated.close(task, closed, view, now)):
+            self._round_closed(1)
 
-    async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
-        await self._step(name, decide)
+    async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> bool:
+        """Return whether the task changed."""
+        changed = await self._step(name, decide)
         await self.context.write_desired()
+        return changed
 
-    async def _step(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> None:
+    async def _step(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> bool:
+        """Return whether the task changed."""
         async def first(before: FederatedTask, after: FederatedTask) -> None:
             if _ends(before, after):  # before the end is shown: who hears of it finds the model
                 await self._results.register(after)
@@ -161,6 +167,7 @@ class Jobs(Feature[FederatedTask]):
         if step is not None and _ends(*step):
             self.context.out(f"job {name} {step[1].status.phase.lower()}")
             self.context.background.spawn(self._results.free_last_rounds(step[1]))
+        return step is not None
 
     def _running(self) -> list[FederatedTask]:
         return [task for task in self.resources() if task.status.phase == "Running"]

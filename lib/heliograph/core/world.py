@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 from heliograph.core.errors import HeliographError
+from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     import sqlite3
@@ -113,6 +114,8 @@ class World:
     """Takes a state directory for one process alone, until what it returns is closed."""
     database: Callable[[Path], sqlite3.Connection] = _database
     """Opens an SQLite file, in autocommit mode."""
+    telemetry: Telemetry = NO_TELEMETRY
+    """Takes what is measured; by default nothing does. See ``core.telemetry``."""
     say: Callable[[str], None] = _say
     """A line of a worker's log."""
 

@@ -195,7 +195,7 @@ class JointInference:
 
             client = f"app-{self._world.new_id()[:12]}"
             self._bus = connect(self._node, root=self._root, world=self._world, name=client)
-            self._offloader = Offloader(self._bus, self.name, client)
+            self._offloader = Offloader(self._bus, self.name, client, self._world.telemetry)
             await self._bus.open()  # last: who calls meanwhile finds the offloader, and waits for the link
         return await self._offloader.ask(body, seconds)
 

@@ -8,15 +8,18 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from heliograph.bus.contract.event import parse
-from heliograph.bus.contract.topics import ANSWER, OFFLOAD
+from heliograph.bus.contract.topics import ANSWER
+from heliograph.bus.contract.topics import OFFLOAD as OFFLOAD_TOPIC
 from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import HeliographError, Refused, Unreachable
+from heliograph.core.telemetry import NO_TELEMETRY, OFFLOAD, Telemetry
 
 
 class Offloader:
     """Asks the cloud's model of a service. An open bus is handed in; one per client and service."""
 
-    def __init__(self, bus: Bus, service: str, client: str) -> None:
+    def __init__(self, bus: Bus, service: str, client: str, telemetry: Telemetry = NO_TELEMETRY) -> None:
+        self._span = telemetry.span(OFFLOAD, service=service)
         self._bus = bus
         self._service = service
         self._client = client
@@ -33,16 +36,16 @@ class Offloader:
         answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[id] = answered
         try:
-            async with asyncio.timeout(seconds):
-                await self._listening()
-                topic = OFFLOAD.at(service=self._service, client=self._client, id=id)
-                await self._bus.publish(topic, body, sure=False)
-                message = await answered
+            with self._span():
+                async with asyncio.timeout(seconds):
+                    await self._listening()
+                    topic = OFFLOAD_TOPIC.at(service=self._service, client=self._client, id=id)
+                    await self._bus.publish(topic, body, sure=False)
+                    return _answer_in(await answered)
         except TimeoutError:
             raise Unreachable(f"service {self._service}: the cloud did not answer within {seconds:.3f} s") from None
         finally:
             del self._waiting[id]
-        return _answer_in(message)
 
     async def close(self) -> None:
         if self._reading is not None:

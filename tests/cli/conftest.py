@@ -20,6 +20,8 @@ from heliograph.cli.main import main
 from heliograph.core.child_process import die_with_parent
 from heliograph.local.cluster import LocalCluster
 
+HANGS = 300.0
+"""Seconds after which a command counts as hung: on a loaded machine its start alone takes half a minute."""
 SCRIPTS = {
     "train.py": """
 import numpy as np
@@ -73,7 +75,7 @@ class CommandLine:
 
     async def __call__(self, *words: str | Path, stdin: str = "", **environment: str) -> Ran:
         process = await self.start(*words, **environment)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANGS):
             out, err = await process.communicate(stdin.encode())
         return Ran(process.returncode or 0, out.decode(), err.decode())
 
@@ -99,7 +101,7 @@ async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:
     """Waits for a line that holds ``words``; fails where the stream ends without it."""
     assert stream is not None
     seen = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS):
         async for raw in stream:
             seen.append(raw.decode().rstrip())
             if words in seen[-1]:
@@ -156,7 +158,7 @@ class InCluster(CommandLine):
 
     async def __call__(self, *words: str | Path, stdin: str = "", **environment: str) -> Ran:
         assert not environment
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANGS):
             return await asyncio.to_thread(self._typed, *words, stdin=stdin)
 
 

@@ -108,8 +108,8 @@ def test_a_run_measures_its_rounds_launches_and_commits() -> None:
                                "jobs": [{"name": "one", "rounds": 2, "training": {"hidden": 8}}]})  # fmt: skip
     play.virtually(play.Wish(scenario, 1, telemetry=recording))
     assert recording.sums["heliograph.round.closed"] == 3  # round 0 makes the initial weights
-    assert recording.sums["heliograph.worker.launches"] == 4  # three train, one aggregates
-    assert recording.labels["heliograph.worker.launches"] == {"train", "aggregate"}
+    assert recording.sums["heliograph.worker.launches"] == 5  # three train, one aggregates, one evaluates
+    assert recording.labels["heliograph.worker.launches"] == {"train", "aggregate", "evaluate"}
     commits = recording.values["heliograph.journal.commit.events"]
     assert recording.sums["heliograph.journal.commits"] == len(commits) > 0
     assert sum(commits) >= 6  # an update of each edge in each round

@@ -24,7 +24,7 @@ from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.inference.offload import Offloader
-from heliograph.inference.serving import Asked, NewModel, Serving
+from heliograph.inference.serving import NewModel, PendingRequest, Serving
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import host
 
@@ -68,13 +68,13 @@ class InferenceHost:
     async def assigned(self, assignment: Assignment) -> None:
         """Other settings and other weights take effect between two requests."""
         if assignment.ended:
-            self.serving.put(None)
+            self.serving.enqueue(None)
             return
         task = _task_of(assignment)
         await self._load(task, assignment.model_file)
         if task.inference != self._spec:
             self._spec = task.inference
-            self.serving.put(task.inference)
+            self.serving.enqueue(task.inference)
 
     async def follow(self) -> None:
         """Takes requests until cancelled."""
@@ -116,11 +116,11 @@ class InferenceHost:
             log(f"refused: {error}")
             return
         if reply_to:
-            self.serving.take(message, tree, reply_to)
+            self.serving.receive(message, tree, reply_to)
 
-    async def _send(self, answers: list[tuple[Asked, bytes]]) -> None:
-        for asked, body in answers:
-            await self._runtime.bus.publish(asked.reply_to, body, correlation=asked.correlation, sure=False)
+    async def _send(self, answers: list[tuple[PendingRequest, bytes]]) -> None:
+        for request, body in answers:
+            await self._runtime.bus.publish(request.reply_to, body, correlation=request.correlation, sure=False)
 
     async def _keep(self, x: Any, scores: Any) -> None:
         """A hard sample for the incremental job that the service is bound to."""
@@ -153,9 +153,9 @@ class InferenceHost:
             arrays = await self._runtime.world.in_thread(_arrays_of, source, f"model {task.model.digest[:12]}")
         except (HeliographError, OSError) as error:
             self.serving.trouble = f"model {task.model.digest[:12]}: {error}"
-            log(f"the model before keeps serving: {self.serving.trouble}")
+            log(f"the previous model keeps serving: {self.serving.trouble}")
         else:
-            self.serving.put(NewModel(task.model.digest, arrays))
+            self.serving.enqueue(NewModel(task.model.digest, arrays))
 
     def _stats(self) -> InferenceStats:
         launch, counts = self._runtime.launch, self.serving.counts

@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.transport import Link
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
-from heliograph.core.tasks import cancel_and_wait, unswallowed
+from heliograph.core.tasks import cancel_and_wait, keep_cancellation
 from heliograph.core.world import World
 
 KEEPALIVE = 5
@@ -136,7 +136,7 @@ class MqttConnection:
         """Returns the reason code of the SUBACK, 128 or more where the broker refuses. Raises Unreachable."""
         client = self._connected()
         try:
-            codes = await unswallowed(client.subscribe(pattern, qos=1))
+            codes = await keep_cancellation(client.subscribe(pattern, qos=1))
         except FAILED as error:
             raise Unreachable(f"{self.url.shown}: {str(error) or 'the link was cut'}") from None
         return max(map(_value, codes))

@@ -22,7 +22,7 @@ from heliograph.bus.nats.client import HeliographClient
 from heliograph.bus.nats.subjects import Subjects
 from heliograph.bus.transport import Link
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
-from heliograph.core.tasks import cancel_and_wait, unswallowed
+from heliograph.core.tasks import cancel_and_wait, keep_cancellation
 from heliograph.core.world import World
 
 logging.getLogger("nats").addHandler(logging.NullHandler())  # this module reports lost connections itself
@@ -114,7 +114,7 @@ class NatsConnection:
         self._waiting[waiting] = subject
         try:
             async with waiting:
-                return await unswallowed(call)
+                return await keep_cancellation(call)
         except (*DOWN, RuntimeError) as error:
             if (why := self._refused.pop(waiting, "")):
                 raise Forbidden(f"{self.url.shown}: {why}") from None
@@ -165,7 +165,7 @@ class NatsConnection:
     async def settle(self) -> None:
         """Returns when the broker has dealt with all that was sent before."""
         for _ in range(2):  # nats-py's first PING overtakes what it has still buffered
-            await unswallowed(self._client.flush(timeout=2))
+            await keep_cancellation(self._client.flush(timeout=2))
 
     async def ensure_stream(self, config: Mapping[str, Any]) -> None:
         """Creates the stream, or updates it where it differs."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import is_label
-from heliograph.core.tree_file import fields_beside, located, parse, read_text
+from heliograph.core.tree_file import known_fields, parse, read_text, refusal_at_line
 from heliograph.simulations import scenarios
 from heliograph.simulations.scenario.consistency import check
 from heliograph.simulations.scenario.document import Scenario
@@ -78,8 +78,8 @@ def parse_scenario(tree: object) -> Scenario:
 def _told(error: Refused, tree: Any, name: str, node: yaml.Node) -> Refused:
     if error.code == "unknown-field":
         try:
-            beside = ", ".join(fields_beside(Scenario, error.field))
+            beside = ", ".join(known_fields(Scenario, error.field))
             error.hint = f"There are {beside}. {error.hint}".rstrip()
         except (KeyError, ValueError):  # it is no field of the schema's that was refused
             pass
-    return located(error, name, node)
+    return refusal_at_line(error, name, node)

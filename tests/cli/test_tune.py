@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliograph.inference.calibration import calibrated
+from heliograph.inference.calibration import calibrate
 from heliograph.inference.hard_samples import choose
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -58,7 +58,7 @@ async def test_a_target_sets_threshold_and_temperature_that_keep_what_was_said(c
     rule = choose(stored["name"], {each["key"]: each["value"] for each in stored["parameters"]})
     with np.load(file) as arrays:
         edge, labels, cloud = (arrays[name] for name in ("edge_scores", "labels", "cloud_labels"))
-    hard = np.array([rule(calibrated(row, stored["temperature"])) for row in edge])
+    hard = np.array([rule(calibrate(row, stored["temperature"])) for row in edge])
     accuracy = np.mean(np.where(hard, cloud, edge.argmax(1)) == labels)
     assert f"accuracy {accuracy:.4f} with {hard.mean() * 100:.1f} % offloaded" in ran.out
     assert accuracy >= 0.85
@@ -97,7 +97,7 @@ async def test_another_rule_can_be_asked_for_and_the_router_is_trained(cli: Any,
     file = labelled(tmp_path / "set.npz")
     ran = await cli("tune", "services/routed", "--data", file, "--max-offload", "0.3")
     assert ran.code == 1
-    assert "field rule: expected one that looks at the scores" in ran.error
+    assert "field rule: expected a rule that reads the scores" in ran.error
     assert ran.error.endswith("got always. Choose one with --rule.")
     ran = await cli("tune", "services/routed", "--data", file, "--max-offload", "0.3", "--rule", "router")
     assert ran.code == 0, ran

@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from heliograph.core import tasks as keep
-from heliograph.core.tasks import Background, Flag, cancel_and_wait, unswallowed
+from heliograph.core.tasks import Background, Flag, cancel_and_wait, keep_cancellation
 
 
 async def stubborn(swallows: int, began: asyncio.Event) -> None:
@@ -24,7 +24,7 @@ async def stubborn(swallows: int, began: asyncio.Event) -> None:
 
 
 async def test_a_task_that_swallows_cancellations_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "CANCEL_AGAIN", 0.01)
+    monkeypatch.setattr(keep, "CANCEL_RETRY_SECONDS", 0.01)
     began = [asyncio.Event() for _ in range(3)]
     tasks = [asyncio.create_task(stubborn(swallows, event)) for swallows, event in enumerate(began)]
     for event in began:
@@ -67,7 +67,7 @@ async def test_a_cancellation_that_a_library_swallowed_ends_a_group_all_the_same
 
     async def part() -> None:
         while True:
-            await unswallowed(swallows())
+            await keep_cancellation(swallows())
 
     async def parts() -> None:
         async with asyncio.TaskGroup() as group:
@@ -85,7 +85,7 @@ async def test_what_was_cancelled_before_may_still_await() -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            return await unswallowed(asyncio.sleep(0, "clean"))
+            return await keep_cancellation(asyncio.sleep(0, "clean"))
         return "never"
 
     task = asyncio.create_task(cleans_up())

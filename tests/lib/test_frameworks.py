@@ -1,4 +1,4 @@
-"""Each framework's adapter: what goes out comes back in, in place, and what does not fit is refused by name."""
+"""The adapter of each framework: weights round-trip in place; the error names the array that does not fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Framework = Callable[[str], ModuleType]
 
 
 def read_only(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
-    """As arrays come from a mapped file."""
+    """Return read-only arrays, like those of a mapped file."""
     return {name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in arrays.items()}
 
 
@@ -37,18 +37,18 @@ def assert_same(left: Arrays, right: Mapping[str, np.ndarray[Any, Any]]) -> None
         np.testing.assert_array_equal(array, right[name])
 
 
-def assert_takes_and_snapshots(adapter: ModelAdapter) -> Arrays:
+def assert_sets_in_place_and_copies(adapter: ModelAdapter) -> Arrays:
     before = adapter.get()
     kept = {name: array.copy() for name, array in before.items()}
     wanted = plus_one(before)
     adapter.set(wanted)
     assert_same(adapter.get(), wanted)
-    assert_same(before, kept)  # what get() gave is a snapshot
+    assert_same(before, kept)  # get() returned a copy
     return wanted
 
 
 def assert_refuses(adapter: ModelAdapter, name: str) -> None:
-    """A missing, an unknown and a misshapen array, and a wrong kind of number; the model stays as it was."""
+    """Check that a missing, an unknown and a misshapen array and a wrong kind are refused and change nothing."""
     own = adapter.get()
     wrong = {
         "missing": {key: array for key, array in plus_one(own).items() if key != name},
@@ -67,7 +67,7 @@ class TestArrays:
     def test_written_in_place(self) -> None:
         model = {"w": np.zeros((2, 3), np.float32).T, "steps": np.array(4)}
         held = model["w"]
-        wanted = assert_takes_and_snapshots(adapter_for(model))
+        wanted = assert_sets_in_place_and_copies(adapter_for(model))
         assert model["w"] is held
         np.testing.assert_array_equal(held, wanted["w"])
 
@@ -95,7 +95,7 @@ class TestChoice:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
-    def test_an_adapter_of_ones_own_is_taken(self) -> None:
+    def test_an_object_with_get_and_set_is_returned_unchanged(self) -> None:
         class Own:
             def get(self) -> Arrays:
                 return {}
@@ -105,7 +105,7 @@ class TestChoice:
         own = Own()
         assert adapter_for(own) is own
 
-    def test_anything_else_is_refused_by_its_type(self) -> None:
+    def test_any_other_object_is_refused_by_its_type(self) -> None:
         with pytest.raises(Refused, match=r"got builtins\.list"):
             adapter_for([np.zeros(1)])
 
@@ -118,16 +118,16 @@ class TestSklearn:
     def _needs_sklearn(self, framework: Framework) -> None:
         framework("sklearn")
 
-    def test_sgd_trains_on_from_what_it_is_given(self) -> None:
+    def test_sgd_trains_on_from_the_weights_set(self) -> None:
         from sklearn.linear_model import SGDClassifier
 
         for settings in ({}, {"average": True}):
             for classes in (2, 3):
                 model = SGDClassifier(learning_rate="constant", eta0=1e-9, random_state=0, alpha=0.0, **settings)
                 model.partial_fit(self.x, self.y % classes, classes=np.arange(classes))
-                wanted = assert_takes_and_snapshots(adapter_for(model))
+                wanted = assert_sets_in_place_and_copies(adapter_for(model))
                 model.partial_fit(self.x, self.y % classes)
-                for name, array in adapter_for(model).get().items():  # at such a rate it stays where it was put
+                for name, array in adapter_for(model).get().items():  # so small a rate hardly moves the weights
                     np.testing.assert_allclose(array, wanted[name], atol=1e-5)
                 assert_refuses(adapter_for(model), "coef_")
 
@@ -135,7 +135,7 @@ class TestSklearn:
         from sklearn.neural_network import MLPClassifier
 
         model = MLPClassifier((5,), random_state=0).partial_fit(self.x, self.y, classes=[0, 1, 2])
-        wanted = assert_takes_and_snapshots(adapter_for(model))
+        wanted = assert_sets_in_place_and_copies(adapter_for(model))
         assert sorted(wanted) == ["coefs_/0", "coefs_/1", "intercepts_/0", "intercepts_/1"]
         held = model.coefs_[0].copy()
         model.partial_fit(self.x, self.y)
@@ -146,7 +146,7 @@ class TestSklearn:
         from sklearn.linear_model import LogisticRegression
 
         model = LogisticRegression(warm_start=True).fit(self.x, self.y)
-        wanted = assert_takes_and_snapshots(adapter_for(model))
+        wanted = assert_sets_in_place_and_copies(adapter_for(model))
         scores = self.x @ wanted["coef_"].T + wanted["intercept_"]
         np.testing.assert_allclose(model.decision_function(self.x), scores)
 
@@ -154,10 +154,10 @@ class TestSklearn:
         from sklearn.linear_model import LinearRegression
 
         model = LinearRegression(fit_intercept=False).fit(self.x, self.y)
-        assert_takes_and_snapshots(adapter_for(model))
+        assert_sets_in_place_and_copies(adapter_for(model))
         assert model.intercept_ == 1.0
 
-    def test_not_fitted_says_what_to_call(self) -> None:
+    def test_the_error_for_an_unfitted_estimator_says_what_to_call(self) -> None:
         from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 
         with pytest.raises(Refused, match=r"partial_fit\(x\[:1\], y\[:1\], classes=\.\.\.\) once"):
@@ -224,10 +224,10 @@ class TestTorch:
         import torch
 
         adapter = adapter_for(torch.nn.Linear(3, 2))
-        assert_takes_and_snapshots(adapter)
+        assert_sets_in_place_and_copies(adapter)
         assert_refuses(adapter, "weight")
 
-    def test_an_optimizer_goes_on_from_what_was_set(self) -> None:
+    def test_an_optimizer_goes_on_from_the_weights_set(self) -> None:
         import torch
 
         model = torch.nn.Linear(1, 1, bias=False)
@@ -237,13 +237,13 @@ class TestTorch:
         optimizer.step()
         assert adapter_for(model).get()["weight"] == 4.0
 
-    def test_a_compiled_module_has_the_names_of_its_own(self) -> None:
+    def test_a_compiled_module_has_the_names_of_the_original(self) -> None:
         import torch
 
         model = torch.nn.Linear(3, 2)
         assert adapter_for(torch.compile(model)).get().keys() == {"weight", "bias"}
 
-    def test_a_lazy_module_says_what_to_do(self) -> None:
+    def test_the_error_for_a_lazy_module_says_what_to_do(self) -> None:
         import torch
 
         with pytest.raises(Refused, match="Run one batch"):
@@ -251,7 +251,7 @@ class TestTorch:
         with pytest.raises(Refused, match="meta device"):
             adapter_for(torch.nn.Linear(2, 2, device="meta")).get()
 
-    def test_through_a_file(self) -> None:
+    def test_weights_round_trip_through_a_file(self) -> None:
         model, other = self.network(), self.network()
         with TensorFile(tensors.dumps(adapter_for(model).get())) as file:
             adapter_for(other).set(file.arrays())
@@ -277,9 +277,9 @@ class TestKeras:
         x, y = np.ones((8, 4), np.float32), np.ones((8, 3), np.float32)
         model.fit(x, y, verbose=0)
         held = list(model.weights)
-        wanted = assert_takes_and_snapshots(adapter_for(model))
+        wanted = assert_sets_in_place_and_copies(adapter_for(model))
         assert all(left is right for left, right in zip(held, model.weights, strict=True))
-        model.fit(x, y, verbose=0)  # the train step traced before sees what was set
+        model.fit(x, y, verbose=0)  # the train step, traced earlier, sees the new weights
         np.testing.assert_array_equal(adapter_for(model).get()["sequential/dense/kernel"],
                                       wanted["sequential/dense/kernel"])  # fmt: skip
         assert_refuses(adapter_for(model), "sequential/dense/kernel")
@@ -291,7 +291,7 @@ class TestKeras:
         after = adapter_for(model).get()
         assert not np.array_equal(after["sequential/dense/kernel"], kept["sequential/dense/kernel"])
 
-    def test_names_do_not_depend_on_what_the_process_built_before(self) -> None:
+    def test_names_do_not_depend_on_earlier_models_of_the_process(self) -> None:
         first, second = self.network(), self.network()
         assert first.weights[0].path != second.weights[0].path
         names = adapter_for(first).get().keys()
@@ -315,7 +315,7 @@ class TestKeras:
         with pytest.raises(Refused, match="not built yet"):
             adapter_for(model).get()
         model(np.ones((1, 2), np.float32))
-        assert len(assert_takes_and_snapshots(adapter_for(model))) == 4
+        assert len(assert_sets_in_place_and_copies(adapter_for(model))) == 4
 
     def test_bfloat16_travels_as_float32(self) -> None:
         model = self.network(dtype="bfloat16")
@@ -327,7 +327,7 @@ class TestKeras:
         assert_same(adapter.get(), wanted)
         assert model.weights[-1].dtype == "bfloat16"
 
-    def test_what_was_set_outlives_its_file(self) -> None:
+    def test_the_weights_outlive_their_file(self) -> None:
         model = self.network()
         arrays = {name: np.full_like(array, 3) for name, array in adapter_for(model).get().items()}
         memory = bytearray(tensors.dumps(arrays))
@@ -337,12 +337,12 @@ class TestKeras:
         assert_same(adapter_for(model).get(), arrays)
 
 
-def test_torch_and_keras_live_in_one_process(framework: Framework) -> None:
+def test_torch_and_keras_work_in_one_process(framework: Framework) -> None:
     torch, keras = framework("torch"), framework("keras")
     one, other = torch.nn.Linear(2, 2), keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     for _ in range(3):
         torch.nn.functional.mse_loss(one(torch.ones(4, 2)), torch.zeros(4, 2)).backward()
         other.compile("sgd", "mse")
         other.fit(np.ones((4, 2), np.float32), np.zeros((4, 2), np.float32), verbose=0)
-    assert_takes_and_snapshots(adapter_for(one))
-    assert_takes_and_snapshots(adapter_for(other))
+    assert_sets_in_place_and_copies(adapter_for(one))
+    assert_sets_in_place_and_copies(adapter_for(other))

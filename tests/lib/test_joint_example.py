@@ -1,4 +1,4 @@
-"""The example on real digits: it runs as it stands; the pair beats the edge, and costs less than the cloud."""
+"""The example on real digits runs unchanged; the pair beats the edge alone and costs less than the cloud alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROW = r"^\W+{}\W+([\d.]+)\D+([\d.]+)%\D+(\d+) µs\D+(\d+) µs\D+(\d+) B"
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of one way to answer: accuracy, percent of requests and bytes that went to the cloud."""
+    """A row of the table: accuracy, percent of requests sent to the cloud, and bytes sent to it for each request."""
 
     accuracy: float
     offload: float
@@ -27,7 +27,7 @@ class Row:
 
 
 def run_example(directory: Path, *options: str) -> str:
-    """Runs the example in a directory. Returns what it prints."""
+    """Run the example in a directory and return its output."""
     wide = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
     done = subprocess.run([sys.executable, str(EXAMPLE), *options], cwd=directory, env=wide, capture_output=True,
                           text=True)  # fmt: skip
@@ -42,11 +42,11 @@ def row(name: str, printed: str) -> Row:
     return Row(accuracy, offload, sent)
 
 
-def test_it_writes_a_table_a_set_and_a_page(tmp_path: Path) -> None:
+def test_the_example_writes_a_table_a_set_and_a_page(tmp_path: Path) -> None:
     printed = run_example(tmp_path, "--save", "set.npz", "--plot", "curve.html")
     edge, cloud, joint = (row(name, printed) for name in ("edge only", "cloud only", "joint"))
     assert (edge.offload, edge.sent, cloud.offload) == (0, 0, 100)
-    assert 256 <= cloud.sent < 350  # an image's 64 numbers, and what says so
+    assert 256 <= cloud.sent < 350  # the 64 float32 of an image and their header
     assert 0 < joint.sent < cloud.sent
     assert "<svg" in (tmp_path / "curve.html").read_text()
     again = tune(read_labelled(tmp_path / "set.npz"), "threshold", {}, target_accuracy=0.97)
@@ -54,7 +54,7 @@ def test_it_writes_a_table_a_set_and_a_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.quality
-def test_the_pair_is_nearly_as_good_as_the_cloud_for_a_third_of_its_requests(tmp_path: Path) -> None:
+def test_the_pair_is_nearly_as_accurate_as_the_cloud_for_a_third_of_its_requests(tmp_path: Path) -> None:
     printed = run_example(tmp_path)
     edge, cloud, joint = (row(name, printed) for name in ("edge only", "cloud only", "joint"))
     assert joint.accuracy > edge.accuracy + 0.03

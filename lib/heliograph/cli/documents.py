@@ -10,7 +10,7 @@ import yaml
 from heliograph.bus.contract.registry import declared, parse_resource
 from heliograph.bus.contract.resources import Resource
 from heliograph.core.errors import Refused
-from heliograph.core.tree_file import Dumper, fields_beside, find, line_of, located, parse, read_text
+from heliograph.core.tree_file import Dumper, known_fields, line_of, node_at, parse, read_text, refusal_at_line
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class FileDocument:
 
     def refusal(self, error: Refused) -> Refused:
         """The same refusal, naming file and line instead of a topic."""
-        return located(error, self.file, self.node)
+        return refusal_at_line(error, self.file, self.node)
 
 
 def read_documents(file: str) -> list[FileDocument]:
@@ -41,14 +41,14 @@ def read_documents(file: str) -> list[FileDocument]:
                 kinds = " or ".join(made)
                 raise Refused("read-only", field="kind", expected=kinds, got=tree["kind"])
             if key in found:
-                first = line_of(find(found[key].node, "metadata.name"))
+                first = line_of(node_at(found[key].node, "metadata.name"))
                 raise Refused("twice", field="metadata.name", expected=f"another name than the one in line {first}",
                               got=resource.name)  # fmt: skip
         except Refused as error:
             if error.code == "unknown-field":
-                beside = ", ".join(fields_beside(declared().kinds[tree["kind"]], error.field))
+                beside = ", ".join(known_fields(declared().kinds[tree["kind"]], error.field))
                 error.hint = f"There are {beside}. {error.hint}".rstrip()
-            raise located(error, name, node) from None
+            raise refusal_at_line(error, name, node) from None
         found[key] = FileDocument(name, tree, node, resource)
     if not found:
         raise Refused("empty", topic=name, expected="a document with kind, metadata and spec", got="an empty file")

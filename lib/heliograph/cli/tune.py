@@ -92,11 +92,11 @@ def _tuned(data: LabelledSet, before: HardSampleRule, wish: Wish) -> Tuned:
 
 def _rule(before: HardSampleRule, tuned: Tuned) -> HardSampleRule:
     """With the parameters that were there or were found; the others keep to the rule's defaults."""
-    from heliograph.inference.hard_samples import checked
+    from heliograph.inference.hard_samples import full_parameters
 
     name = tuned.curve.rule
     named = {tuned.curve.parameter, *(_parameters(before) if name == before.name else ())}
-    defaults = checked(name, {})
+    defaults = full_parameters(name, {})
     kept = {key: value for key, value in tuned.parameters.items() if key in named or value != defaults[key]}
     parameters = [{"key": key, "value": value} for key, value in kept.items()]
     return HardSampleRule.model_validate({"name": name, "parameters": parameters, "temperature": tuned.temperature})
@@ -138,8 +138,8 @@ def _parameters(rule: HardSampleRule) -> dict[str, Any]:
 
 def _settings(rule: HardSampleRule) -> dict[str, str]:
     """All that a rule is set to, its defaults among it, as people read it."""
-    from heliograph.inference.hard_samples import checked
+    from heliograph.inference.hard_samples import full_parameters
 
-    values = {**checked(rule.name, _parameters(rule)), "temperature": rule.temperature}
+    values = {**full_parameters(rule.name, _parameters(rule)), "temperature": rule.temperature}
     shown = {key: f"{value:.6g}" if isinstance(value, float) else str(value) for key, value in values.items()}
     return {"rule": rule.name, **shown}

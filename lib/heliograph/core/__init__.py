@@ -1,1 +1,1 @@
-"""What every part rests on; it knows nothing of messages."""
+"""Foundations that every part imports: errors, names, the world, tasks. This package knows no messages."""

@@ -1,4 +1,4 @@
-"""What a new process does before it runs its program."""
+"""Preparation of a child process, run between fork and exec."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def die_with_parent() -> None:
-    """Run in a new process: SIGTERM when its parent ends, however that ends (Linux's PR_SET_PDEATHSIG)."""
+    """Ask the kernel to send this process SIGTERM when its parent ends, even by SIGKILL (Linux's PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         import ctypes
         import signal

@@ -1,4 +1,4 @@
-"""Errors written for the person who meets them."""
+"""Errors whose messages tell the reader what to mend."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ class Unreachable(HeliographError):
 
 
 class NobodyAnswers(Unreachable):
-    """Nobody listens where a request was sent to; the broker says so at once."""
+    """No subscriber listens on a request's topic; the broker reports it at once."""
 
 
 class LinkDown(Unreachable):
-    """The link went down while an answer was awaited: whether it was received, nobody knows."""
+    """The link went down before the answer came: the request may or may not have been received."""
 
 
 class Forbidden(Unreachable):
-    """The broker does not let this login do that; somebody may yet give it the right."""
+    """The broker denies this login a permission; an operator may grant it later."""
 
 
 class Conflict(HeliographError):
-    """A compare-and-set met another revision than the expected one."""
+    """A compare-and-set found another revision than the expected one."""
 
 
 class Refused(HeliographError):
-    """Input that was refused, with all its sender needs to mend it.
+    """Refused input, with everything its sender needs to mend it.
 
     Args:
         code: one word for programs: ``not-json``, ``invalid``, ``unknown-kind``, ``not-found``, ``conflict``, ...
-        topic: the topic or file it came in.
-        field: path of the offending field, ``spec.rounds`` say; empty for the whole document.
-        expected: what would have been accepted.
-        got: what came, shortened.
-        hint: what to do next.
+        topic: the topic or file that carried the input.
+        field: path of the offending field, for example ``spec.rounds``; empty for the whole document.
+        expected: the values that would be accepted.
+        got: the value that came; it is shortened.
+        hint: the next step for the sender.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Refused(HeliographError):
         return text + (f". {self.hint}" if self.hint else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """The error as it travels in a reply."""
+        """Return the error as the mapping that a reply carries."""
         return {
             "code": self.code,
             "topic": self.topic,
@@ -73,12 +73,12 @@ class Refused(HeliographError):
 
 
 def error_body(error: HeliographError) -> dict[str, Any]:
-    """An error as it travels in an answer: a refusal with all its fields, anything else as what can not be reached."""
+    """Return an error as an answer carries it: a refusal with all its fields, any other as ``unreachable``."""
     return error.as_dict() if isinstance(error, Refused) else {"code": "unreachable", "message": str(error)}
 
 
 def shorten(value: object, limit: int = 120) -> str:
-    """At most ``limit`` characters of ``value``, so that a hostile document cannot flood a log."""
+    """Return at most ``limit`` characters of ``value``, so that a hostile document cannot flood a log."""
     if isinstance(value, str):
         text = value[: limit + 1]
     elif isinstance(value, (bytes, bytearray, memoryview)):
@@ -88,6 +88,6 @@ def shorten(value: object, limit: int = 120) -> str:
     else:
         try:
             text = repr(value)
-        except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+        except (RecursionError, ValueError):  # the value is nested too deeply, or is a number of too many digits
             text = f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= limit else text[:limit] + "…"

@@ -14,30 +14,29 @@ from heliograph.core.errors import Refused
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 CLOUD = "cloud"
-"""The name of the agent that runs the cloud's own workers."""
+"""Name of the agent that runs the cloud's own workers."""
 LABEL_RULE = "a DNS label: a-z, 0-9 and '-', at most 63 characters, not starting or ending with '-'"
 
 
 def is_label(text: object) -> bool:
-    """Whether ``text`` is a DNS label (RFC 1123)."""
+    """Return whether ``text`` is a DNS label (RFC 1123)."""
     return isinstance(text, str) and len(text) <= 63 and _is_label(text)
 
 
-@lru_cache(maxsize=32768)
+@lru_cache(maxsize=32768)  # every message repeats the same names of a fleet
 def _is_label(text: str) -> bool:
-    """A fleet's names come again with every message."""
     return _LABEL.fullmatch(text) is not None
 
 
 def check_label(text: str) -> str:
-    """``text`` itself; raises ValueError where it is no DNS label."""
+    """Return ``text``. Raise ValueError if it is no DNS label."""
     if not is_label(text):
         raise ValueError(f"expected {LABEL_RULE}")
     return text
 
 
 def is_digest(text: object) -> bool:
-    """Whether ``text`` is a SHA-256 in lower-case hexadecimal."""
+    """Return whether ``text`` is a SHA-256 in lower-case hexadecimal."""
     return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
@@ -54,7 +53,7 @@ Digest = Annotated[str, AfterValidator(_check_digest), WithJsonSchema(DIGEST_SCH
 
 
 def join_labels(*parts: str) -> str:
-    """One label of several, ``job-worker``; where that is too long, a hash keeps it distinct."""
+    """Join labels into one, ``job-worker`` for example; a hash keeps a shortened result distinct."""
     text = "-".join(parts)
     if len(text) <= 63:
         return text
@@ -62,14 +61,14 @@ def join_labels(*parts: str) -> str:
 
 
 def require_label(text: str, what: str) -> str:
-    """``text`` itself; raises Refused naming ``what`` where it is no DNS label."""
+    """Return ``text``. Raise Refused naming the field ``what`` if it is no DNS label."""
     if not is_label(text):
         raise Refused("invalid", field=what, expected=LABEL_RULE, got=text)
     return text
 
 
 def matches(pattern: str, topic: str) -> bool:
-    """Whether an MQTT pattern matches a topic."""
+    """Return whether an MQTT pattern matches a topic."""
     words = topic.split("/")
     wanted = pattern.split("/")
     for index, word in enumerate(wanted):

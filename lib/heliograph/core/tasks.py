@@ -1,4 +1,4 @@
-"""Keeping a component's parts running through the errors that pass."""
+"""Running a component's tasks: retries, cancellation, flags and background tasks."""
 
 from __future__ import annotations
 
@@ -11,56 +11,64 @@ from heliograph.core.world import World
 
 T = TypeVar("T")
 
-AGAIN = 0.2
-CANCEL_AGAIN = 2.0
+RETRY_SECONDS = 0.2
+"""Pause before another attempt after an expected error."""
+CANCEL_RETRY_SECONDS = 2.0
+"""Pause before a task that is still running is cancelled again."""
 
 
 async def keep_running(part: Callable[[], Awaitable[None]], world: World, warn: Callable[[str], None]) -> None:
-    """Runs ``part`` again after an expected error (a broker away, a refused permission), each said once."""
-    said = ""
+    """Run ``part`` until it returns, again after each expected error (no broker, a denied permission).
+
+    Repeats of the same error are warned of once.
+    """
+    warned = ""
     while True:
         try:
             await part()
             return
         except HeliographError as error:
-            if str(error) != said:
-                said = str(error)
-                warn(said)
-            await world.sleep(AGAIN)
+            if str(error) != warned:
+                warned = str(error)
+                warn(warned)
+            await world.sleep(RETRY_SECONDS)
 
 
 async def retry_until_reachable(call: Callable[[], Awaitable[T]], world: World, warn: Callable[[str], None]) -> T:
-    """What ``call`` returns; called again while a broker is away or does not answer, each reason said once.
+    """Return the result of ``call``, calling again while the broker is unreachable.
 
-    Only for what may be done twice: whether a lost answer's request was carried out, nobody knows.
+    ``call`` must be idempotent: a request whose answer was lost may have been carried out. Repeats of the same reason
+    are warned of once.
     """
-    said = ""
+    warned = ""
     while True:
         try:
             return await call()
         except Unreachable as error:
-            if str(error) != said:
-                said = str(error)
-                warn(f"{said}; trying again")
-            await world.sleep(AGAIN)
+            if str(error) != warned:
+                warned = str(error)
+                warn(f"{warned}; trying again")
+            await world.sleep(RETRY_SECONDS)
 
 
 async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
-    """Cancels tasks and returns when they are over, whatever they raise.
+    """Cancel tasks and return when all have ended, whatever they raise.
 
-    Again and again: on Python 3.11 ``asyncio.wait_for`` swallows a cancellation that comes together with what it waits
-    for, and the client libraries wait by it. Our own code waits by ``asyncio.timeout``.
+    The cancellation is repeated: on Python 3.11 ``asyncio.wait_for``, which the client libraries use, swallows a
+    cancellation that arrives together with the result. Our own code uses ``asyncio.timeout``.
     """
     left = set(tasks)
     while left:
         for task in left:
             task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
+        _, left = await asyncio.wait(left, timeout=CANCEL_RETRY_SECONDS)
 
 
-async def unswallowed(call: Awaitable[T]) -> T:
-    """Awaits what a client library offers, and raises a cancellation that came meanwhile even where the library lost it
-    (see ``cancel_and_wait``): whoever was cancelled would go on for ever, and a task group would wait for it."""
+async def keep_cancellation(call: Awaitable[T]) -> T:
+    """Await a client library's call, and raise CancelledError even where the library swallowed the cancellation.
+
+    Otherwise the cancelled task would run for ever and its task group would wait for it (see ``cancel_and_wait``).
+    """
     task = asyncio.current_task()
     assert task is not None
     before = task.cancelling()
@@ -71,7 +79,7 @@ async def unswallowed(call: Awaitable[T]) -> T:
 
 
 class Flag:
-    """As ``asyncio.Event``, in a fifth of its memory and of its steps: each of ten thousand agents has several."""
+    """An ``asyncio.Event`` in a fifth of its memory and steps: each of ten thousand simulated agents has several."""
 
     __slots__ = ("_set", "_waiting")
 
@@ -83,18 +91,18 @@ class Flag:
         return self._set
 
     def set(self) -> None:
-        """Whoever waits goes on, though it may be cleared before they do."""
+        """Set the flag and wake every waiter, even if the flag is cleared before the waiter runs."""
         if not self._set:
             self._set = True
-            for each in self._waiting:
-                if not each.done():
-                    each.set_result(None)
+            for waiter in self._waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def clear(self) -> None:
         self._set = False
 
     async def wait(self) -> None:
-        """Returns at once where it is set."""
+        """Wait until the flag is set; return at once if it is."""
         if not self._set:
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
@@ -105,7 +113,7 @@ class Flag:
 
 
 async def wait_for(event: asyncio.Event | Flag, seconds: float) -> bool:
-    """Whether an event is set, now or in so many seconds at most."""
+    """Wait at most ``seconds`` for an event; return whether it was set."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -115,21 +123,21 @@ async def wait_for(event: asyncio.Event | Flag, seconds: float) -> bool:
 
 
 class Background:
-    """Tasks that nobody awaits: held while they run, their expected errors said, all cancelled at the end."""
+    """Tasks that nobody awaits: referenced while they run, their expected errors warned of, cancelled by ``close``."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._guarded(coroutine))
+        task = asyncio.create_task(self._run(coroutine))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         await cancel_and_wait(*self._tasks)
 
-    async def _guarded(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
             await coroutine
         except HeliographError as error:

@@ -1,4 +1,4 @@
-"""Trees of a YAML or JSON file, with the line of each field, so that an error can name it."""
+"""Documents of a YAML or JSON file with the line of each field, so that an error can name the line."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pydantic import BaseModel
 
 from heliograph.core.errors import HeliographError, Refused
 
-DEEPEST = 100
-MOST_VALUES = 1_000_000
+MAX_DEPTH = 100
+MAX_VALUES = 1_000_000
 _STEP = re.compile(r"\[(\d+)\]|[^.\[\]]+")
 
 
 class Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
-    """YAML as JSON could say it: dates stay text, ``1e-3`` is a number, nothing is binary or a set."""
+    """YAML limited to JSON's types: dates stay text, ``1e-3`` is a number, binary and sets are refused."""
 
 
 Loader.yaml_implicit_resolvers = {
@@ -30,7 +30,7 @@ Loader.yaml_implicit_resolvers = {
 
 
 class Dumper(yaml.SafeDumper):
-    """Quotes what ``Loader`` would not read as text."""
+    """A dumper that quotes text which ``Loader`` would read as another type."""
 
 
 for _yaml in (Loader, Dumper):
@@ -42,8 +42,10 @@ for _tag in ("binary", "timestamp", "set", "omap", "pairs"):
 
 
 def read_text(file: str, most: int | None = None) -> str:
-    """A file's text (``-``: stdin's). Raises HeliographError where it cannot be read, is no UTF-8, or has more than
-    ``most`` bytes."""
+    """Return a file's text; ``-`` reads stdin.
+
+    Raise HeliographError if the file cannot be read, is no UTF-8, or has more than ``most`` bytes.
+    """
     name = "stdin" if file == "-" else file
     try:
         if file == "-":
@@ -62,7 +64,7 @@ def read_text(file: str, most: int | None = None) -> str:
 
 
 def parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
-    """Each document's tree and its nodes, which know their lines."""
+    """Yield each document as plain values, with its YAML node, which knows the lines."""
     is_json = name.endswith(".json")
     tree = None
     if is_json or text.lstrip().startswith(("{", "[")):
@@ -78,7 +80,7 @@ def parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
         try:
             while loader.check_node():
                 node = loader.get_node()
-                _check(node, name, {})
+                _count_values(node, name, {})
                 document = tree if tree is not None else loader.construct_document(node)
                 if isinstance(document, list) and isinstance(node, yaml.SequenceNode):  # as ``get -o json`` shows them
                     yield from zip(document, node.value, strict=True)
@@ -91,17 +93,19 @@ def parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
 
 
 def _check_depth(loader: type[Any], text: str) -> None:
-    """The parser in C would not survive endless nesting, and says nothing."""
+    """Raise RecursionError for deep nesting, which would crash the parser in C without a message."""
     depth = 0
     for event in yaml.parse(text, Loader=loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
+        if depth > MAX_DEPTH:
             raise RecursionError
 
 
-def _check(node: yaml.Node, name: str, counted: dict[int, int]) -> int:
-    """How many values a node holds, aliases spelled out. Refuses too many, a loop, and a key that stands twice: one
-    of its two values would be lost in silence."""
+def _count_values(node: yaml.Node, name: str, counted: dict[int, int]) -> int:
+    """Return the number of values in a node with aliases expanded.
+
+    Raise Refused for too many values, for a loop, and for a repeated key, since one of its values would be lost.
+    """
     if id(node) in counted:
         if not counted[id(node)]:
             raise Refused("loop", topic=f"{name}:{line_of(node)}", expected="a tree", got="an alias inside itself")
@@ -109,7 +113,7 @@ def _check(node: yaml.Node, name: str, counted: dict[int, int]) -> int:
     counted[id(node)] = 0
     total = 1
     if isinstance(node, yaml.SequenceNode):
-        total += sum(_check(each, name, counted) for each in node.value)
+        total += sum(_count_values(each, name, counted) for each in node.value)
     elif isinstance(node, yaml.MappingNode):
         keys = set()
         for key, value in node.value:
@@ -117,9 +121,9 @@ def _check(node: yaml.Node, name: str, counted: dict[int, int]) -> int:
                 raise Refused("twice", topic=f"{name}:{line_of(key)}", field=key.value, expected="each field once",
                               got="the same field again")  # fmt: skip
             keys.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-            total += _check(value, name, counted)
-    if total > MOST_VALUES:
-        expected = f"at most {MOST_VALUES} values"
+            total += _count_values(value, name, counted)
+    if total > MAX_VALUES:
+        expected = f"at most {MAX_VALUES} values"
         raise Refused("too-large", topic=f"{name}:{line_of(node)}", expected=expected, got="more")
     counted[id(node)] = total
     return total
@@ -132,18 +136,18 @@ def _unreadable(error: Exception, name: str, form: str, text: str) -> Heliograph
         line, what = error.lineno, error.msg
     elif isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         line, what = error.problem_mark.line + 1, error.problem or what
-    line = min(line, text.rstrip().count("\n") + 1)  # what is missing at the end would stand in the last line
+    line = min(line, text.rstrip().count("\n") + 1)  # name the last line for a document that ends too early
     return HeliographError(f"{name}:{line}: not {form}: {what}")
 
 
-def located(error: Refused, name: str, node: yaml.Node) -> Refused:
-    """The same refusal, naming the file and the line of its field instead of a topic."""
-    place = f"{name}:{line_of(find(node, error.field))}"
+def refusal_at_line(error: Refused, name: str, node: yaml.Node) -> Refused:
+    """Return the same refusal with the file and the line of its field in place of the topic."""
+    place = f"{name}:{line_of(node_at(node, error.field))}"
     return Refused(error.code, topic=place, field=error.field, expected=error.expected, got=error.got, hint=error.hint)
 
 
-def fields_beside(kind: type[BaseModel], field: str) -> list[str]:
-    """The fields that a model has where ``field`` is none of them."""
+def known_fields(kind: type[BaseModel], field: str) -> list[str]:
+    """Return the fields that a model declares at the place of the unknown field ``field``."""
     schema = kind.model_json_schema()
     part: dict[str, Any] = schema
     *way, _ = _STEP.finditer(field)
@@ -156,8 +160,8 @@ def fields_beside(kind: type[BaseModel], field: str) -> list[str]:
     return list(part["properties"])
 
 
-def find(node: yaml.Node, field: str) -> yaml.Node:
-    """The node nearest to a field's path; where the field itself is missing, what it should stand in."""
+def node_at(node: yaml.Node, field: str) -> yaml.Node:
+    """Return the node at a field's path, or its nearest parent where the field is missing."""
     for step in _STEP.finditer(field):
         number = step.group(1)
         if number is not None and isinstance(node, yaml.SequenceNode) and int(number) < len(node.value):
@@ -171,7 +175,7 @@ def find(node: yaml.Node, field: str) -> yaml.Node:
 
 
 def _entry(node: yaml.Node, key: str) -> tuple[yaml.Node, yaml.Node] | None:
-    """A mapping's entry; one level deeper where it is not here, as ``trainingWorkers`` may be written."""
+    """Return a mapping's entry, searched one level deeper if missing here: ``trainingWorkers`` may stand there."""
     if not isinstance(node, yaml.MappingNode):
         return None
     inner = [each.value for _, each in node.value if isinstance(each, yaml.MappingNode)]
@@ -183,5 +187,5 @@ def _entry(node: yaml.Node, key: str) -> tuple[yaml.Node, yaml.Node] | None:
 
 
 def line_of(node: yaml.Node) -> int:
-    """The line in which a node begins, from 1."""
+    """Return the line in which a node begins, from 1."""
     return int(node.start_mark.line) + 1

@@ -1,6 +1,6 @@
-"""Where the weights of a user's model are, framework by framework, behind one small interface.
+"""Adapters that read and write the weights of a user's model, one for each framework.
 
-Nothing here imports a framework before a model of it is in hand, so that a script pays for the one it uses alone.
+An adapter imports its framework only for a model of that framework, so a script never loads another one.
 """
 
 from __future__ import annotations
@@ -21,30 +21,38 @@ class ModelAdapter(Protocol):
     """A model's weights as named NumPy arrays. The names are the same in every process that builds the same model."""
 
     def get(self) -> dict[str, np.ndarray[Any, Any]]:
-        """A snapshot: training on does not change it. Types that NumPy lacks (bfloat16) come as float32."""
+        """Return a copy of the weights: name to array, in the model's shapes.
+
+        Further training does not change the copy. Types that NumPy lacks (bfloat16, float8) become float32.
+        """
         ...
 
     def set(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Copies ``arrays`` into the model, in place, each in the model's own type; none is kept.
+        """Copy ``arrays`` into the model in place, each converted to the model's own type.
 
-        Raises Refused where a name, a shape or a kind of number is not the model's; the model is then untouched.
+        The adapter keeps no reference to ``arrays``.
+
+        Raises:
+            Refused: if a name, a shape or a kind of number differs from the model's. The model stays unchanged.
         """
         ...
 
 
 def adapter_for(model: object) -> ModelAdapter:
-    """The adapter for a torch.nn.Module, a Keras 3 model, a scikit-learn estimator or a dict of NumPy arrays.
+    """Return the adapter for a torch.nn.Module, a Keras 3 model, a scikit-learn estimator or a dict of NumPy arrays.
 
-    An object that has ``get()`` and ``set(arrays)`` of its own is taken as it is: the way in for other frameworks.
-    Raises Refused for anything else.
+    An object with ``get()`` and ``set(arrays)`` of its own is returned unchanged: other frameworks plug in this way.
+
+    Raises:
+        Refused: for any other object.
     """
     if isinstance(model, Mapping):
         from heliograph.frameworks.arrays import ArraysModel
 
         return ArraysModel(model)
-    # a framework whose class the model descends from is imported already: its name is all that is looked at
+    # the names of the model's base classes tell its framework without an import of that framework
     family = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(model).__mro__}
-    if ("keras", "Model") in family:  # before torch: with Keras on torch a model is a torch Module too
+    if ("keras", "Model") in family:  # before torch: on the torch backend a Keras model is a torch Module too
         from heliograph.frameworks.keras import KerasModel
 
         return KerasModel(model)

@@ -1,4 +1,4 @@
-"""A plain dict of NumPy arrays as a model, and the check that incoming arrays fit a model of any framework."""
+"""The adapter for a plain dict of NumPy arrays, and the check that incoming arrays fit a model of any framework."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 
 
 class ArraysModel:
-    """A dict of NumPy arrays, written in place: what the user's script holds of them stays valid."""
+    """A dict of NumPy arrays, written in place: references to them in the user's script stay valid."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         for name, array in arrays.items():
@@ -26,7 +26,7 @@ class ArraysModel:
         return {name: array.copy() for name, array in self._arrays.items()}
 
     def set(self, arrays: Mapping[str, Array]) -> None:
-        check({name: (array.shape, array.dtype) for name, array in self._arrays.items()}, arrays)
+        check_fit({name: (array.shape, array.dtype) for name, array in self._arrays.items()}, arrays)
         for name, own in self._arrays.items():
             if not own.flags.writeable:
                 raise Refused("bad-model", field=f"model[{name!r}]", expected="an array that can be written",
@@ -35,11 +35,11 @@ class ArraysModel:
             np.copyto(own, arrays[name], casting="same_kind")
 
 
-def check(own: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], arrays: Mapping[str, Array]) -> None:
-    """Compares ``arrays`` with what a model has: name to (shape, dtype).
+def check_fit(own: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], arrays: Mapping[str, Array]) -> None:
+    """Raise Refused naming the first of ``arrays`` that does not fit a model's own (name to shape and dtype).
 
-    Widths may differ, a float64 fits a float32 parameter; kinds may not: bfloat16 read as uint16 would be nonsense in
-    a float parameter. Raises Refused naming the first key that does not fit.
+    Widths may differ: a float64 array fits a float32 parameter. Kinds must agree: bfloat16 bits read as uint16 would
+    be nonsense in a float parameter.
     """
     for name in sorted(own.keys() | arrays.keys()):
         if name not in arrays:
@@ -64,6 +64,6 @@ def _misfit(name: str, expected: str, got: str) -> Refused:
         field=name,
         expected=expected,
         got=got,
-        hint="The weights that came are of another model than the one this script builds: compare the two, "
-        "or start the job from the script's own.",
+        hint="The job's weights belong to another model than the one this script builds. Compare the two, "
+        "or start the job from the script's own weights.",
     )

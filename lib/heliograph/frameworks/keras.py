@@ -1,4 +1,4 @@
-"""A Keras 3 model (``keras`` or ``tf.keras``), on any backend: its weights under the paths of their variables."""
+"""The adapter for a Keras 3 model (``keras`` or ``tf.keras``) on any backend; variable paths name the weights."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from heliograph.core.errors import Refused
-from heliograph.frameworks.arrays import Array, check
+from heliograph.frameworks.arrays import Array, check_fit
 
 
 class KerasModel:
-    """A built model. Its variables are assigned in place: a compiled train step and the optimizer stay valid.
+    """A built Keras model, assigned in place: a compiled train step and the optimizer stay valid.
 
-    Metrics, optimizer slots and the seeds of random layers are not weights, and stay where they are.
+    Metrics, optimizer slots and the seeds of random layers are not weights and do not travel.
     """
 
     def __init__(self, model: Any) -> None:
@@ -23,15 +23,16 @@ class KerasModel:
 
     def get(self) -> dict[str, Array]:
         variables = self._variables().items()
-        # numpy() gives a copy already
-        return {name: np.asarray(variable.numpy(), _sent_as(variable)) for name, variable in variables}
+        # numpy() returns a copy already
+        return {name: np.asarray(variable.numpy(), _wire_dtype(variable)) for name, variable in variables}
 
     def set(self, arrays: Mapping[str, Array]) -> None:
         variables = self._variables()
-        check({name: (tuple(variable.shape), _sent_as(variable)) for name, variable in variables.items()}, arrays)
+        own = {name: (tuple(variable.shape), _wire_dtype(variable)) for name, variable in variables.items()}
+        check_fit(own, arrays)
         for name, variable in variables.items():
-            # a backend may keep the very memory it is given, and this is a mapped file that is closed soon: copy
-            variable.assign(np.array(arrays[name], _sent_as(variable)))
+            # copy: a backend may keep a reference to the memory, and the mapped file behind it is closed soon
+            variable.assign(np.array(arrays[name], _wire_dtype(variable)))
 
     def _variables(self) -> dict[str, Any]:
         if not self._model.built or not self._model.weights:
@@ -47,10 +48,10 @@ class KerasModel:
 
 
 def unique_names(paths: list[str]) -> list[str]:
-    """Names that are the same in every process that builds the same model, in the order of ``paths``.
+    """Return names that are the same in every process that builds the same model, in the order of ``paths``.
 
-    Keras numbers layers by a counter of the process: the second ``Dense`` that a process makes is ``dense_1``,
-    whichever model it is in. Each part is numbered again here, by its first appearance beside its siblings.
+    Keras numbers layers by a counter of the process: the second ``Dense`` that a process makes is ``dense_1`` in any
+    model. This function renumbers each part by its first appearance among its siblings.
     """
     seen: dict[str, dict[str, str]] = {}
     names: list[str] = []
@@ -60,13 +61,13 @@ def unique_names(paths: list[str]) -> list[str]:
             siblings = seen.setdefault(name, {})
             if part not in siblings:
                 stem = re.sub(r"(_\d+)+$", "", part) or part
-                siblings[part] = _free(stem, "_", siblings.values())
+                siblings[part] = _unused(stem, "_", siblings.values())
             name = f"{name}/{siblings[part]}" if name else siblings[part]
-        names.append(_free(name, ":", names))  # layers of a subclassed model may bear the same name
+        names.append(_unused(name, ":", names))  # layers of a subclassed model may share a name
     return names
 
 
-def _free(name: str, mark: str, taken: Container[str]) -> str:
+def _unused(name: str, mark: str, taken: Container[str]) -> str:
     number = 0
     tried = name
     while tried in taken:
@@ -75,7 +76,7 @@ def _free(name: str, mark: str, taken: Container[str]) -> str:
     return tried
 
 
-def _sent_as(variable: Any) -> np.dtype[Any]:
-    """The NumPy dtype a variable travels as: its own, or float32 where NumPy has no such float (bfloat16, float8)."""
+def _wire_dtype(variable: Any) -> np.dtype[Any]:
+    """Return the NumPy dtype of a variable in an update: its own, or float32 for floats that NumPy lacks."""
     name = str(variable.dtype)
     return np.dtype("float32" if name.startswith(("bfloat", "float8")) else name)

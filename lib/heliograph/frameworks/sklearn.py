@@ -1,4 +1,4 @@
-"""A scikit-learn estimator that goes on from its present weights: ``partial_fit``, or ``fit`` with ``warm_start``."""
+"""The adapter for a scikit-learn estimator that trains on from its weights (``partial_fit``, or ``warm_start``)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from heliograph.core.errors import Refused
-from heliograph.frameworks.arrays import Array, check
+from heliograph.frameworks.arrays import Array, check_fit
 
 _ARRAYS = ("coef_", "intercept_")
-"""Linear models: SGDClassifier, SGDRegressor, Perceptron, LogisticRegression, ..."""
+"""Attributes of linear models: SGDClassifier, SGDRegressor, Perceptron, LogisticRegression, ..."""
 _LISTS = ("coefs_", "intercepts_")
-"""MLPClassifier, MLPRegressor: one array a layer, named ``coefs_/0`` and so on."""
+"""Attributes of MLPClassifier and MLPRegressor: one array for each layer, named ``coefs_/0`` and so on."""
 
 
 class SklearnModel:
-    """A fitted estimator; all participants need the same classes and features, whatever their data holds of them."""
+    """A fitted estimator. All participants need the same classes and features, even those absent from their data."""
 
     def __init__(self, estimator: Any) -> None:
         self._estimator = estimator
@@ -27,12 +27,12 @@ class SklearnModel:
 
     def set(self, arrays: Mapping[str, Array]) -> None:
         own = self._arrays()
-        check({name: (array.shape, array.dtype) for name, array in own.items()}, arrays)
+        check_fit({name: (array.shape, array.dtype) for name, array in own.items()}, arrays)
         for name, array in own.items():
             self._write(name, array, arrays[name])
 
     def _arrays(self) -> dict[str, Array]:
-        """The estimator's own arrays; a number (``intercept_`` without an intercept) is seen as a 0-dim array."""
+        """Return the estimator's own arrays; a number (``intercept_`` without an intercept) becomes a 0-D array."""
         found = {name: np.asarray(getattr(self._estimator, name)) for name in _ARRAYS if self._has(name)}
         for name in _LISTS:
             if self._has(name):
@@ -50,7 +50,7 @@ class SklearnModel:
             setattr(self._estimator, name, array.item())
             return
         np.copyto(own, array, casting="same_kind")
-        # with average=True an SGD estimator trains on from these and not from what it shows as coef_
+        # with average=True an SGD estimator trains on from these hidden arrays and not from coef_
         for hidden in (f"_standard_{name}".rstrip("_"), f"_average_{name}".rstrip("_")):
             copy = getattr(self._estimator, hidden, None)
             if isinstance(copy, np.ndarray) and copy.size == array.size:
@@ -71,5 +71,5 @@ class SklearnModel:
             field="model",
             expected="a fitted scikit-learn estimator with coef_ and intercept_, or coefs_ and intercepts_",
             got=f"{kind} without them",
-            hint=f"Call {call} before the first round; of a Pipeline pass the last step.",
+            hint=f"Call {call} before the first round. For a Pipeline, pass its last step.",
         )

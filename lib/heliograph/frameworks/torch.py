@@ -1,4 +1,4 @@
-"""A torch.nn.Module: the tensors of its state dict, parameters and buffers, under the names the state dict has."""
+"""The adapter for a torch.nn.Module: the parameters and buffers of its state dict, under their names there."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 
 from heliograph.core.errors import Refused
-from heliograph.frameworks.arrays import Array, check
+from heliograph.frameworks.arrays import Array, check_fit
 
 
 class TorchModel:
-    """A module on any device. Optimizers and other references to its parameters stay valid.
+    """A module on any device, written in place: optimizers and other references to its parameters stay valid.
 
-    Tied tensors come once under each of their names, as in a checkpoint. Extra state (``get_extra_state``) can be any
-    object and stays where it is.
+    Tied tensors appear under each of their names, as in a checkpoint. Extra state (``get_extra_state``) may be any
+    object and does not travel.
     """
 
     def __init__(self, module: Any) -> None:
-        # torch.compile wraps the module and prefixes its names; edges that compile and edges that do not must agree
+        # torch.compile wraps the module and prefixes its names; edges must agree whether or not they compile
         self._module = getattr(module, "_orig_mod", module)
 
     def get(self) -> dict[str, Array]:
         import torch
 
         return {
-            name: tensor.to("cpu", _sent_as(tensor), copy=True, memory_format=torch.contiguous_format).numpy()
+            name: tensor.to("cpu", _wire_dtype(tensor), copy=True, memory_format=torch.contiguous_format).numpy()
             for name, tensor in self._tensors().items()
         }
 
@@ -34,10 +34,10 @@ class TorchModel:
         import torch
 
         tensors = self._tensors()
-        check({name: (tuple(tensor.shape), _numpy_type(tensor)) for name, tensor in tensors.items()}, arrays)
+        check_fit({name: (tuple(tensor.shape), _numpy_dtype(tensor)) for name, tensor in tensors.items()}, arrays)
         with torch.no_grad():
             for name, tensor in tensors.items():
-                # torch has no read-only tensors, and the arrays are views of a read-only mapped file: one copy first
+                # copy first: the arrays are views of a read-only mapped file, and torch has no read-only tensors
                 tensor.copy_(torch.from_numpy(np.array(arrays[name], order="C")))
 
     def _tensors(self) -> dict[str, Any]:
@@ -55,16 +55,16 @@ class TorchModel:
         return found
 
 
-def _sent_as(tensor: Any) -> Any:
-    """The torch dtype a tensor travels as: its own, or float32 where NumPy has no such float (bfloat16, float8)."""
+def _wire_dtype(tensor: Any) -> Any:
+    """Return the torch dtype of a tensor in an update: its own, or float32 for floats that NumPy lacks."""
     import torch
 
     known = (torch.float64, torch.float32, torch.float16)
     return torch.float32 if tensor.dtype.is_floating_point and tensor.dtype not in known else tensor.dtype
 
 
-def _numpy_type(tensor: Any) -> np.dtype[Any]:
+def _numpy_dtype(tensor: Any) -> np.dtype[Any]:
     import torch
 
-    dtype: np.dtype[Any] = torch.empty(0, dtype=_sent_as(tensor)).numpy().dtype
+    dtype: np.dtype[Any] = torch.empty(0, dtype=_wire_dtype(tensor)).numpy().dtype
     return dtype

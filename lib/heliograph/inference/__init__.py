@@ -1,1 +1,1 @@
-"""Joint inference: a shallow model here answers what it is sure of, a deep one in the cloud the rest."""
+"""Joint inference: a shallow model on the edge answers easy samples, a deep model in the cloud the hard ones."""

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for those who call and wait."""
+"""An event loop in a thread of its own, for callers that block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines for other threads. It ends with its process."""
+    """An event loop that runs coroutines for other threads; it ends with its process."""
 
     def __init__(self, name: str) -> None:
         try:
@@ -24,7 +24,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result, for a thread that may wait."""
+        """Run a coroutine in the loop and return its result, blocking the calling thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def close(self) -> None:

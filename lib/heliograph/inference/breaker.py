@@ -1,15 +1,18 @@
-"""A circuit breaker (Nygard, Release It!): where the cloud does not answer, nobody waits for it again and again."""
+"""A circuit breaker (Nygard, Release It!): while the cloud does not answer, samples do not wait for it."""
 
 from __future__ import annotations
 
 FAILURES = 3
-"""Failures one after the other that open it."""
+"""Consecutive failures that open the breaker."""
 PROBE_AFTER = 0.5
-"""Seconds after which, open, it lets one request through to see."""
+"""Seconds until an open breaker lets one probe request through."""
 
 
 class Breaker:
-    """Closed it lets all through, open none, half open one. Times are monotonic seconds, handed in."""
+    """A breaker that lets all requests through while closed, none while open, and one probe while half open.
+
+    Callers pass the time, in monotonic seconds.
+    """
 
     def __init__(self) -> None:
         self._failures = 0
@@ -20,12 +23,12 @@ class Breaker:
         return self._failures >= FAILURES
 
     def allows(self, now: float) -> bool:
-        """Whether a request may try; of an open one's only the probe that is due."""
+        """Return whether a request may try now; an open breaker allows only the probe that is due."""
         if not self.open:
             return True
         if self._probe_at is None or now < self._probe_at:
             return False
-        self._probe_at = now + PROBE_AFTER  # the next one, should this one never tell
+        self._probe_at = now + PROBE_AFTER  # schedule another probe in case this one never reports
         return True
 
     def succeeded(self) -> None:

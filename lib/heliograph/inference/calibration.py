@@ -1,8 +1,8 @@
-"""Calibration: by which temperature the edge's scores say how often it is right.
+"""Calibration: the temperature at which the edge's confidence matches its accuracy.
 
 Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017,
-https://arxiv.org/abs/1706.04599: temperature scaling, fitted by the likelihood of held-out labels, and the expected
-calibration error. Fit it on samples that neither model was trained on.
+https://arxiv.org/abs/1706.04599: temperature scaling, fitted by the likelihood of validation labels, and the expected
+calibration error. Fit the temperature on samples that neither model was trained on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heliograph.core.errors import Refused
-from heliograph.inference.hard_samples.scores import Scores, listed
+from heliograph.inference.hard_samples.scores import Scores, as_list
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 BINS = 15
-"""Of the expected calibration error, as in the paper."""
+"""Number of bins in the expected calibration error, as in the paper."""
 LOWEST, HIGHEST = 0.01, 100.0
-"""Temperatures: where the samples would have a more extreme one, they do not tell which."""
+"""Bounds of a fitted temperature: beyond them samples no longer determine it."""
 SUM_WITHIN = 1e-2
-"""How far from 1 the sum of probabilities may be: those of small floats are rounded."""
+"""Largest distance from 1 of a sum of probabilities: small float types round each of them."""
 _STEPS = 50
 _FLOOR = 1e-38
-"""Probability that stands for 0, which has no logarithm: the least that a float32 softmax gives."""
+"""Substitute for the probability 0, which has no logarithm: the least value of a float32 softmax."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted temperature, and what it does to the samples it was fitted on.
+    """A fitted temperature, with its effect on the samples it was fitted on.
 
     Attributes:
-        temperature: above 1 where the model is surer than it is right, as deep ones are.
-        error_before, error_after: expected calibration error, 0 to 1.
+        temperature: above 1 for an overconfident model, as deep models are.
+        error_before, error_after: expected calibration error at temperature 1 and at the fitted one, 0 to 1.
         loss_before, loss_after: mean negative log-likelihood of the labels, in nats.
-        samples: that could be read.
+        samples: number of samples with finite scores.
     """
 
     temperature: float
@@ -49,14 +49,14 @@ class Calibration:
     samples: int
 
 
-def calibrated(scores: Scores, temperature: float) -> Scores:
-    """The scores of one sample at a temperature above 0, of the same kind as they came.
+def calibrate(scores: Scores, temperature: float) -> Scores:
+    """Return the scores of one sample at a temperature above 0: a list of as many numbers, one for each class.
 
-    Probabilities (none negative, their sum 1) stay such and are softmax(log p / T); anything else is taken for logits
-    and divided by T. The order of the classes stays. At temperature 1, and where ``listed`` cannot read them, the
-    scores come back untouched; else as a list. Takes no NumPy, and microseconds.
+    Probabilities (none negative, their sum 1) become the probabilities softmax(log p / T); other scores count as
+    logits and are divided by T. The order of the classes stays. Scores come back unchanged at temperature 1, and where
+    ``as_list`` cannot read them. One call takes microseconds and needs no NumPy.
     """
-    if temperature == 1 or not (found := listed(scores)):
+    if temperature == 1 or not (found := as_list(scores)):
         return scores
     if not is_distribution(found):
         return [each / temperature for each in found]
@@ -67,26 +67,27 @@ def calibrated(scores: Scores, temperature: float) -> Scores:
 
 
 def is_distribution(found: Sequence[float]) -> bool:
-    """Whether these are probabilities of classes: none negative, and their sum 1."""
+    """Return whether the scores are probabilities of classes: none negative, and their sum 1."""
     return bool(found) and min(found) >= 0 and abs(sum(found) - 1) <= SUM_WITHIN
 
 
 def fit_temperature(scores: Array, labels: Array) -> Calibration:
-    """The temperature at which held-out labels are likeliest.
+    """Fit the temperature at which the labels are likeliest, by Newton's method.
 
     Args:
-        scores: logits or probabilities, samples × classes; rows with NaN or infinities are left out.
-        labels: the right class of each sample, 0 up to the number of classes.
+        scores: logits or probabilities, samples × classes; rows with NaN or infinities are skipped.
+        labels: the right class of each sample, whole numbers from 0 to classes - 1, shape (samples,).
 
-    Raises Refused where shapes, labels or numbers do not fit.
+    Raises:
+        Refused: if a shape or type does not fit, a label is no class, or no sample has finite scores.
     """
     import numpy as np
 
-    scores, labels = _readable(scores, labels)
+    scores, labels = _finite_samples(scores, labels)
     probable = bool((scores >= 0).all() and (np.abs(scores.sum(1) - 1) <= SUM_WITHIN).all())
     logits = np.log(np.maximum(scores, _FLOOR)) if probable else scores
     logits = logits - logits.max(1, keepdims=True)
-    temperature = 1 / _likeliest(logits, labels)
+    temperature = 1 / _likeliest_beta(logits, labels)
     before, after = _log_softmax(logits), _log_softmax(logits / temperature)
     rows = np.arange(len(labels))
     return Calibration(
@@ -100,26 +101,32 @@ def fit_temperature(scores: Array, labels: Array) -> Calibration:
 
 
 def expected_calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> float:
-    """How far apart confidence and accuracy are, 0 to 1: the mean over bins of equal width, weighted by their samples.
+    """Return the expected calibration error (ECE), 0 to 1: the mean distance between confidence and accuracy.
+
+    The mean is over bins of equal width, weighted by their samples.
 
     Args:
-        probabilities: samples × classes; rows with NaN or infinities are left out.
-        labels: the right class of each sample, 0 up to the number of classes.
+        probabilities: samples × classes; rows with NaN or infinities are skipped.
+        labels: the right class of each sample, whole numbers from 0 to classes - 1, shape (samples,).
+        bins: number of bins.
 
-    Raises Refused where shapes, labels or numbers do not fit.
+    Raises:
+        Refused: if a shape or type does not fit, a label is no class, or no sample has finite probabilities.
     """
     import numpy as np
 
-    probabilities, labels = _readable(probabilities, labels)
+    probabilities, labels = _finite_samples(probabilities, labels)
     confidence = probabilities.max(1)
     gap = confidence - (probabilities.argmax(1) == labels)
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     return float(np.abs(np.bincount(place, gap, bins)).sum() / len(labels))
 
 
-def _likeliest(logits: Array, labels: Array) -> float:
-    """The inverse temperature of the greatest likelihood: its loss is convex there, so Newton's steps between bounds
-    that close in always end."""
+def _likeliest_beta(logits: Array, labels: Array) -> float:
+    """Return the inverse temperature of the greatest likelihood.
+
+    The loss is convex in it, so Newton's steps between shrinking bounds converge.
+    """
     import numpy as np
 
     own = logits[np.arange(len(labels)), labels]
@@ -149,8 +156,8 @@ def _log_softmax(logits: Array) -> Array:
     return found
 
 
-def _readable(scores: Array, labels: Array) -> tuple[Array, Array]:
-    """The samples whose scores are finite, checked."""
+def _finite_samples(scores: Array, labels: Array) -> tuple[Array, Array]:
+    """Check shapes and labels, and return the samples whose scores are finite."""
     import numpy as np
 
     scores, labels = np.asarray(scores), np.asarray(labels)

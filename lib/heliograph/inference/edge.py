@@ -1,4 +1,4 @@
-"""``JointInference``: the edge's model in the user's own process, or served by a worker to every device of the node.
+"""``JointInference``: the edge's model, used in the user's own process or served by a worker to the node's devices.
 
     from heliograph import JointInference
 
@@ -24,34 +24,43 @@ from heliograph.core.names import require_label
 from heliograph.core.world import World
 from heliograph.inference.background import LoopThread
 from heliograph.inference.inputs import array_in
-from heliograph.inference.scoring import best, scorer_for
+from heliograph.inference.scoring import best_class, scorer_for
 from heliograph.inference.shallow import Answer, Judged, Shallow
 
 if TYPE_CHECKING:
     from heliograph.bus.transport import Bus
     from heliograph.inference.offload import Offloader
-    from heliograph.inference.serving import Asked, Serving
+    from heliograph.inference.serving import PendingRequest, Serving
 
 NODE = "mqtt://127.0.0.1:1883"
-"""Where a node's broker listens where nothing else is said: KubeEdge's mosquitto."""
+"""Default URL of a node's broker: KubeEdge's mosquitto."""
 
 
 class JointInference:
-    """A shallow model here, a deep one in the cloud, one answer.
+    """A shallow model in this process and a deep model in the cloud that answer together.
+
+    The shallow model scores each sample. A hard-sample rule decides on the scores whether to ask the deep model.
 
     Args:
-        name: the service, a DNS label; the deep model of that name is asked.
+        name: the service's name, a DNS label; hard samples go to the deep model of this service.
         edge: a torch.nn.Module, a Keras model, an estimator with ``predict_proba``, or a function that takes a batch
-            (samples × ...) and returns a row of scores for each sample.
-        rule: which scores are not good enough; ``rule_parameters`` are its keyword arguments.
-        deadline: seconds of a request that brings none of its own.
-        fallback: what a hard sample gets that the cloud did not answer in time: the edge's answer, marked as degraded,
-            or an Unreachable.
-        temperature: by which scores are calibrated before the rule sees them.
-        before, after: make the edge model's input of a sample, and a result of scores (without it: the best class).
-        micro_batch: served requests of one shape that waited together are scored together, up to so many.
-        cloud: a deep model in this very process, a function as ``edge`` may be; without it the node's agent is asked.
-        node: URL of the node's broker; HELIOGRAPH_NODE, or mqtt://127.0.0.1:1883.
+            (samples × ...) and returns one row of scores for each sample.
+        rule: name of the hard-sample rule; ``rule_parameters`` are its keyword arguments.
+        deadline: default time for an answer, in seconds, more than 0.
+        fallback: answer to a hard sample that the cloud did not answer in time: ``edge`` gives the edge's answer
+            marked as degraded, ``error`` raises Unreachable.
+        temperature: temperature that calibrates the scores before the rule sees them (Guo et al. 2017).
+        requests_per_second, bytes_per_second: offload budget; None sets no limit.
+        before: makes the edge model's input from one sample; without it the sample itself.
+        after: makes the result from one row of scores; without it the index of the highest score.
+        micro_batch: largest number of waiting requests of one shape that ``serve`` scores together.
+        cloud: a deep model in this process, of the same kinds as ``edge``; without it the node's agent asks the cloud.
+        node: URL of the node's broker; by default HELIOGRAPH_NODE, or else mqtt://127.0.0.1:1883.
+        root: first words of every topic.
+
+    Raises:
+        Refused: if the name is no DNS label, a model is of none of these kinds, the rule or one of its parameters is
+            unknown, or a value is out of its range.
     """
 
     def __init__(
@@ -86,7 +95,7 @@ class JointInference:
             fallback=fallback,
         )
         self._shallow = Shallow(name, edge, spec, self._world.monotonic, self._world.rng.random, before, after)
-        self._after = after or best
+        self._after = after or best_class
         self._cloud = scorer_for(cloud, "cloud") if cloud is not None else None
         self._micro_batch = micro_batch
         self._node = node or os.environ.get("HELIOGRAPH_NODE", NODE)
@@ -97,14 +106,20 @@ class JointInference:
 
     @property
     def counts(self) -> Any:
-        """What was answered so far; see ``heliograph.inference.counts.Counts``."""
+        """Counts of the answers so far; see ``heliograph.inference.counts.Counts``."""
         return self._shallow.counts
 
     def infer(self, x: Any, deadline: float | None = None) -> Answer:
-        """One answer to one sample, within ``deadline`` seconds.
+        """Answer one sample, with no batch dimension, within ``deadline`` seconds (by default the service's).
 
-        Raises Refused where the deadline is not above 0, Unreachable where the fallback is ``error`` and the cloud did
-        not answer in time; what the model raises goes through.
+        Returns:
+            The result, the scores, ``by`` ("edge" or "cloud"), ``degraded``, and the seconds taken.
+
+        Raises:
+            Refused: if the deadline is not above 0.
+            Unreachable: if the sample is hard, the cloud did not answer in time and the fallback is ``error``.
+
+        Errors of the model, ``before`` and ``after`` propagate.
         """
         judged = self._shallow.judge(x, deadline)
         if not judged.hard:
@@ -112,7 +127,7 @@ class JointInference:
         return self._background().run(self._settle(judged))
 
     async def ainfer(self, x: Any, deadline: float | None = None) -> Answer:
-        """The same for a caller with an event loop."""
+        """Answer one sample as ``infer`` does, for a caller in an event loop."""
         judged = self._shallow.judge(x, deadline)
         if not judged.hard:
             return self._shallow.edge_answer(judged)
@@ -120,17 +135,21 @@ class JointInference:
         return await asyncio.wrap_future(settling)
 
     def serve(self) -> None:
-        """Answers every device of the node until the service ends. In a worker only."""
+        """Answer the devices of the node until the service ends.
+
+        Raises:
+            Refused: outside a worker of a JointInferenceService's edgeWorker.
+        """
         serving = session.serving("edge")
         self._shallow.configure(serving.spec)
-        serving.count(self._shallow.counts)
-        serving.load(self._model)
+        serving.use_counts(self._shallow.counts)
+        serving.load_initial(self._model)
         most, configure = self._micro_batch, self._shallow.configure
         while (batch := serving.next_waiting(most, 0.0, self._model, configure)) is not None:
-            self._serve(serving, batch)
+            self._serve_batch(serving, batch)
 
     def close(self) -> None:
-        """Ends the connection to the node's broker."""
+        """Close the connection to the node's broker."""
         if self._thread is not None:
             self._thread.run(self._disconnect())
             self._thread.close()
@@ -142,43 +161,43 @@ class JointInference:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _serve(self, serving: Serving, batch: list[Asked]) -> None:
-        """Requests that waited together; where the model raises, each alone, so that the others do not pay."""
+    def _serve_batch(self, serving: Serving, batch: list[PendingRequest]) -> None:
+        """Answer requests that waited together; score each alone where the model fails on the batch."""
         samples = []
-        for asked in batch:
+        for request in batch:
             try:
-                samples.append((asked, array_in(asked.tree, asked.topic)))
+                samples.append((request, array_in(request.tree, request.topic)))
             except HeliographError as error:
-                self._refuse(serving, asked, error)
+                self._refuse(serving, request, error)
         if not samples:
             return
         try:
-            judged = self._shallow.judge_all([(x, asked.tree.get("deadline"), asked.at) for asked, x in samples])
-        except Exception as error:  # the model's own: that request gets it, the worker lives
+            judged = self._shallow.judge_all([(x, request.tree.get("deadline"), request.at) for request, x in samples])
+        except Exception as error:  # the model's own error answers that request; the worker goes on
             if len(samples) == 1:
                 self._refuse(serving, samples[0][0], error)
                 return
-            for asked, _ in samples:
-                self._serve(serving, [asked])
+            for request, _ in samples:
+                self._serve_batch(serving, [request])
             return
-        for (asked, _), each in zip(samples, judged, strict=True):
+        for (request, _), each in zip(samples, judged, strict=True):
             if each.hard:
-                serving.hard(each.x, each.scores)
-                serving.spawn(self._settle_for(serving, asked, each))
+                serving.publish_hard(each.x, each.scores)
+                serving.spawn(self._settle_and_answer(serving, request, each))
             else:
-                serving.answer(asked, self._shallow.edge_answer(each))
+                serving.answer(request, self._shallow.edge_answer(each))
 
-    def _refuse(self, serving: Serving, asked: Asked, error: Exception) -> None:
-        self._shallow.failed()
-        serving.refuse(asked, error)
+    def _refuse(self, serving: Serving, request: PendingRequest, error: Exception) -> None:
+        self._shallow.count_error()
+        serving.refuse(request, error)
 
-    async def _settle_for(self, serving: Serving, asked: Asked, judged: Judged) -> None:
+    async def _settle_and_answer(self, serving: Serving, request: PendingRequest, judged: Judged) -> None:
         try:
             answer = await self._shallow.settle(judged, serving.offload)
         except HeliographError as error:
-            serving.refuse(asked, error)
+            serving.refuse(request, error)
         else:
-            serving.answer(asked, answer)
+            serving.answer(request, answer)
 
     def _background(self) -> LoopThread:
         if self._thread is None:
@@ -186,9 +205,9 @@ class JointInference:
         return self._thread
 
     async def _settle(self, judged: Judged) -> Answer:
-        return await self._shallow.settle(judged, self._ask_here if self._cloud is not None else self._ask)
+        return await self._shallow.settle(judged, self._ask_local if self._cloud is not None else self._ask_node)
 
-    async def _ask(self, body: bytes, seconds: float) -> dict[str, Any]:
+    async def _ask_node(self, body: bytes, seconds: float) -> dict[str, Any]:
         if self._offloader is None:
             from heliograph.bus.connect import connect
             from heliograph.inference.offload import Offloader
@@ -196,10 +215,10 @@ class JointInference:
             client = f"app-{self._world.new_id()[:12]}"
             self._bus = connect(self._node, root=self._root, world=self._world, name=client)
             self._offloader = Offloader(self._bus, self.name, client, self._world.telemetry)
-            await self._bus.open()  # last: who calls meanwhile finds the offloader, and waits for the link
+            await self._bus.open()  # last, so that concurrent callers find the offloader and wait for the link
         return await self._offloader.ask(body, seconds)
 
-    async def _ask_here(self, body: bytes, seconds: float) -> dict[str, Any]:
+    async def _ask_local(self, body: bytes, seconds: float) -> dict[str, Any]:
         from heliograph.bus.contract.event import parse
         from heliograph.inference.inputs import request_in
 

@@ -1,7 +1,8 @@
-"""What is asked and what is answered, as bytes: arrays travel as they lie in memory, with dtype and shape.
+"""Requests and answers as bytes: an array travels as its memory, with dtype and shape.
 
-A request is a MessagePack or JSON map: ``input`` is a (nested) list of numbers, or ``{"dtype", "shape", "data"}`` with
-``data`` binary or base64, or ``{"image"}`` with an encoded image, binary or base64; ``deadline`` is the seconds left.
+A request is a MessagePack or JSON map. ``input`` is a (nested) list of numbers, or ``{"dtype", "shape", "data"}`` with
+``data`` in binary or base64, or ``{"image"}`` with an encoded image in binary or base64. ``deadline`` is the remaining
+time in seconds.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ MAX_DIMENSIONS = 16
 
 
 def pack_request(x: Array, deadline: float) -> bytes:
-    """A request for one sample, any array, with the seconds that are left for it."""
+    """Pack the request for one sample, an array of any shape, with its remaining time in seconds."""
     return pack({"input": as_tree(x), "deadline": deadline})
 
 
 def pack(tree: Mapping[str, Any]) -> bytes:
-    """A tree of plain values and arrays as MessagePack."""
+    """Pack plain values and arrays as MessagePack."""
     packed: bytes = msgpack.packb(tree, default=plain)
     return packed
 
 
 def as_tree(x: Array) -> dict[str, Any]:
-    """An array as a tree: its bytes as they lie, not as numbers."""
+    """Return an array as a mapping of dtype, shape and raw little-endian bytes. Raise Refused for other dtypes."""
     x = np.asarray(x, order="C")
     if x.dtype.name not in DTYPES:
         raise Refused("invalid", field="input.dtype", expected=f"one of {', '.join(DTYPES)}", got=x.dtype.name)
@@ -47,11 +48,11 @@ def as_tree(x: Array) -> dict[str, Any]:
 
 
 def request_in(tree: object, topic: str) -> dict[str, Any]:
-    """The map that a parsed request is. Raises Refused where it is none, or its deadline is no positive number."""
+    """Return the parsed request ``tree``. Raise Refused if it is no mapping or its deadline is no positive number."""
     if isinstance(tree, Refused):
         raise tree
     if not isinstance(tree, dict):
-        raise Refused("invalid", topic=topic, expected="a mapping with input and, if it likes, deadline", got=tree)
+        raise Refused("invalid", topic=topic, expected="a mapping with input and, optionally, deadline", got=tree)
     deadline = tree.get("deadline")
     if deadline is not None:
         number = isinstance(deadline, (int, float)) and not isinstance(deadline, bool)
@@ -61,17 +62,17 @@ def request_in(tree: object, topic: str) -> dict[str, Any]:
 
 
 def array_in(tree: Mapping[str, Any], topic: str) -> Array:
-    """The array that a request's ``input`` holds, read-only where it came as bytes.
+    """Return the array of a request's ``input``; it is read-only if it came as bytes.
 
-    Raises Refused naming the topic and the field: a wrong dtype, shape or length, numbers that are not finite, an
-    image that can not be decoded.
+    Raise Refused naming the topic and the field for a wrong dtype, shape or length, for numbers that are not finite,
+    and for an image that cannot be decoded.
     """
     given = tree.get("input")
     if isinstance(given, Mapping):
         return _finite(_image(given["image"], topic) if "image" in given else _typed(given, topic), topic)
     if isinstance(given, (int, float, list)) and not isinstance(given, bool):
         try:
-            with np.errstate(over="ignore"):  # what float32 can not hold is told below
+            with np.errstate(over="ignore"):  # _finite refuses numbers too large for float32
                 found = np.asarray(given, np.float32)
         except (ValueError, TypeError, OverflowError):
             raise Refused("invalid", topic=topic, field="input", expected="a list of numbers, rows of the same length",
@@ -133,11 +134,11 @@ def _finite(x: Array, topic: str) -> Array:
 
 
 def plain(value: Any) -> Any:
-    """An array or a NumPy number as plain values, for an encoder. Raises TypeError for anything else."""
+    """Convert an array or a NumPy number to plain values, for an encoder. Raise TypeError for anything else."""
     if isinstance(value, memoryview):
         return bytes(value)
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"a {type(value).__name__} can not travel; give numbers, text, lists and maps")
+    raise TypeError(f"a {type(value).__name__} cannot be sent; use numbers, text, lists and maps")

@@ -1,4 +1,4 @@
-"""The way to the cloud's model: over the node's broker to the agent, and on from there, within a deadline."""
+"""Offloading: requests to the cloud's model through the node's broker and its agent, within a deadline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from heliograph.core.telemetry import NO_TELEMETRY, OFFLOAD, Telemetry
 
 
 class Offloader:
-    """Asks the cloud's model of a service. An open bus is handed in; one per client and service."""
+    """Requests of one client to the cloud's model of one service, over an open bus."""
 
     def __init__(self, bus: Bus, service: str, client: str, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._span = telemetry.span(OFFLOAD, service=service)
@@ -30,7 +30,10 @@ class Offloader:
         self._opening = asyncio.Lock()
 
     async def ask(self, body: bytes, seconds: float) -> dict[str, Any]:
-        """The cloud's answer. Raises Unreachable where none comes within ``seconds``, Refused where it is an error."""
+        """Return the cloud's answer to a packed request.
+
+        Raise Unreachable if none comes within ``seconds``, Refused if the answer is an error.
+        """
         self._number += 1
         id = f"{self._number:x}"
         answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -38,7 +41,7 @@ class Offloader:
         try:
             with self._span():
                 async with asyncio.timeout(seconds):
-                    await self._listening()
+                    await self._listen()
                     topic = OFFLOAD_TOPIC.at(service=self._service, client=self._client, id=id)
                     await self._bus.publish(topic, body, sure=False)
                     return _answer_in(await answered)
@@ -52,7 +55,7 @@ class Offloader:
             self._reading.cancel()
         await self._stack.aclose()
 
-    async def _listening(self) -> None:
+    async def _listen(self) -> None:
         if self._reading is not None:
             return
         async with self._opening:
@@ -78,10 +81,10 @@ def _answer_in(message: Message) -> dict[str, Any]:
         return tree
     known = {key: str(error.get(key, "")) for key in ("code", "field", "expected", "got", "hint")}
     if known["code"] == "unreachable":
-        raise Unreachable(str(error.get("message", "the cloud can not be reached")))
+        raise Unreachable(str(error.get("message", "the cloud cannot be reached")))
     raise Refused(topic=message.topic, **known)
 
 
 def is_overload(error: HeliographError) -> bool:
-    """Whether the cloud's model is there and only has too much to do."""
+    """Return whether the cloud's model answers but has too many requests."""
     return isinstance(error, Refused) and error.code == "overloaded"

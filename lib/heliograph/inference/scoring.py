@@ -1,4 +1,4 @@
-"""Scores from a user's model, framework by framework: one array of class scores for each sample."""
+"""Scores from a user's model of any framework: one row of class scores for each sample."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from heliograph.core.errors import Refused
 
 Array = np.ndarray[Any, Any]
 Scorer = Callable[[Array], Any]
-"""A batch (samples × ...) to one row of scores for each sample."""
+"""A function from a batch (samples × ...) to one row of scores for each sample."""
 
 
 def scorer_for(model: object, field: str = "model") -> Scorer:
-    """How a batch is scored: a torch.nn.Module or Keras model (logits become probabilities), an estimator with
-    ``predict_proba``, or a callable that takes a batch and returns a row for each sample.
+    """Return the scorer of a model.
 
-    Raises Refused for anything else.
+    Args:
+        model: a torch.nn.Module or Keras model (logits become probabilities), an estimator with ``predict_proba``, or
+            a callable that takes a batch and returns one row of scores for each sample.
+        field: name of the argument, for the error.
+
+    Raises:
+        Refused: for any other model.
     """
     family = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(model).__mro__}
     if ("keras", "Model") in family:
@@ -36,7 +41,7 @@ def scorer_for(model: object, field: str = "model") -> Scorer:
 
 
 def probabilities(rows: Array) -> Array:
-    """Rows of logits as probabilities; rows that are probabilities already stay."""
+    """Return rows of logits as probabilities, samples × classes; rows of probabilities come back unchanged."""
     if rows.ndim < 2 or rows.shape[-1] < 2:
         return rows
     if rows.min(initial=0) >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3):
@@ -46,8 +51,8 @@ def probabilities(rows: Array) -> Array:
     return softmax
 
 
-def best(scores: Any) -> Any:
-    """The answer that scores mean where nothing else is said: the class of the highest one."""
+def best_class(scores: Any) -> Any:
+    """Return the index of the highest score of a 1-D array; return any other scores unchanged."""
     return int(np.argmax(scores)) if isinstance(scores, np.ndarray) and scores.ndim == 1 and scores.size else scores
 
 

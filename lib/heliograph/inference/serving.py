@@ -1,6 +1,6 @@
-"""Between a script that serves a model and the worker it runs in: requests in, answers out, models and rules swapped.
+"""The queue between a script that serves a model and its worker: requests, answers, new models and settings.
 
-The script's thread runs the model; topics and timers live in the worker's event loop, on the other side of a queue.
+The script's thread runs the model. The worker's event loop, at the other end of the queue, has the topics and timers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import json
 import queue
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.contract.payloads import InferenceSpec
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from heliograph.bus.transport import Message
     from heliograph.inference.shallow import Answer
 
-MOST_WAITING = 1024
-"""Requests that wait for the model; further ones are told so at once."""
+MAX_WAITING = 1024
+"""Requests that may wait for the model; further ones are refused at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request. ``at`` and ``until`` in monotonic seconds."""
+class PendingRequest:
+    """One request. ``at`` is when it came and ``until`` its deadline, in monotonic seconds."""
 
     tree: dict[str, Any]
     topic: str
@@ -42,24 +42,24 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class NewModel:
-    """Weights that the script's model shall have from now on."""
+    """New weights for the script's model."""
 
     digest: str
     arrays: Mapping[str, Any]
 
 
-Send = Callable[[list[tuple[Asked, bytes]]], Awaitable[None]]
-Item = Asked | NewModel | InferenceSpec | None
+Send = Callable[[list[tuple[PendingRequest, bytes]]], Awaitable[None]]
+Item = PendingRequest | NewModel | InferenceSpec | None
 
 
 class Serving:
-    """Requests of one service, for the thread that runs its model.
+    """The requests of one service, for the thread that runs its model.
 
     Args:
         send: publishes answers, in the loop.
         offload: asks the cloud's model; see ``Offloader.ask``.
-        keep: publishes a hard sample with its scores, where an incremental job wants them.
-        said: called with a line about trouble that no requester can be told.
+        warn: called with a line about an error that concerns no single request.
+        hard_sample: publishes a hard sample with its scores for an incremental learning job.
     """
 
     def __init__(
@@ -70,60 +70,59 @@ class Serving:
         world: World,
         send: Send,
         offload: Callable[[bytes, float], Awaitable[dict[str, Any]]] | None,
-        said: Callable[[str], None],
-        keep: Callable[[Any, Any], Coroutine[Any, Any, None]] | None = None,
+        warn: Callable[[str], None],
+        hard_sample: Callable[[Any, Any], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        self._keep = keep
+        self._hard_sample = hard_sample
         self.service = service
         self.spec = spec
         self.offload = offload
         self.counts = Counts()
         self.model = ""
-        """Digest of the weights that answer; empty while they are the script's own."""
+        """Digest of the serving weights; empty while they are the script's own."""
         self.trouble = ""
         self.admit: Callable[[int, int, float], bool] = lambda waiting, most, deadline: True
         self._loop = loop
         self._world = world
         self._send = send
-        self._said = said
+        self._warn = warn
         self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        self._answers: list[tuple[Asked, bytes]] = []
+        self._answers: list[tuple[PendingRequest, bytes]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ahead: Item = None
+        self._peeked: Item = None
         self._busy = False
 
-    # the loop's side
+    # called by the worker's event loop
 
-    def take(self, message: Message, tree: object, reply_to: str) -> None:
-        """A request came, and what it holds; one that is none, or can not be answered in time, is refused at once."""
+    def receive(self, message: Message, tree: object, reply_to: str) -> None:
+        """Queue a request, parsed as ``tree``; refuse it at once if it is invalid or cannot be answered in time."""
         now = self._world.monotonic()
-        asked = Asked({}, message.topic, reply_to, message.correlation, message.body[:1] == b"{", now, now)
+        request = PendingRequest({}, message.topic, reply_to, message.correlation, message.body[:1] == b"{", now, now)
         try:
-            asked_for = request_in(tree, message.topic)
-            deadline = float(asked_for.get("deadline") or self.spec.deadline_seconds)
+            fields = request_in(tree, message.topic)
+            deadline = float(fields.get("deadline") or self.spec.deadline_seconds)
             waiting = self._inbox.qsize()
-            if waiting >= MOST_WAITING or not self.admit(waiting, self.spec.max_batch, deadline):
+            if waiting >= MAX_WAITING or not self.admit(waiting, self.spec.max_batch, deadline):
                 raise Refused("overloaded", topic=message.topic, expected=f"an answer within {deadline:g} s",
                               got=f"{waiting} requests before it")  # fmt: skip
         except Refused as error:
             self.counts.errors += 1
-            self._publish([(asked, _error_body(asked, error))])
+            self._publish([(request, _error_body(request, error))])
             return
-        until = now + deadline
-        self._inbox.put(Asked(asked_for, message.topic, reply_to, message.correlation, asked.is_json, now, until))
+        self._inbox.put(replace(request, tree=fields, until=now + deadline))
 
-    def put(self, item: NewModel | InferenceSpec | None) -> None:
-        """New weights, other settings, or the end."""
+    def enqueue(self, item: NewModel | InferenceSpec | None) -> None:
+        """Queue new weights, new settings, or the end (None)."""
         self._inbox.put(item)
 
-    # the script's side
+    # called by the script's thread
 
-    def count(self, counts: Counts) -> None:
-        """The script's own counts are the ones that are reported."""
+    def use_counts(self, counts: Counts) -> None:
+        """Report the script's own counts."""
         self.counts = counts
 
-    def load(self, model: object) -> None:
-        """Before the first request: the weights that the service names, where they are there already."""
+    def load_initial(self, model: object) -> None:
+        """Load the service's weights before the first request, if they have arrived."""
         try:
             first = self._inbox.get_nowait()
         except queue.Empty:
@@ -131,20 +130,22 @@ class Serving:
         if isinstance(first, NewModel):
             self._swap(model, first)
         else:
-            self._ahead = first
+            self._peeked = first
 
-    def next(self, model: object, configure: Callable[[InferenceSpec], None] | None = None) -> Asked | None:
-        """The next request; None at the end. What else comes between is done on the way."""
+    def next_request(
+        self, model: object, configure: Callable[[InferenceSpec], None] | None = None
+    ) -> PendingRequest | None:
+        """Return the next request, or None at the end; apply the weights and settings queued before it."""
         while True:
-            item, self._ahead = self._ahead or self._inbox.get(), None
-            if item is None or isinstance(item, Asked):
+            item, self._peeked = self._peeked or self._inbox.get(), None
+            if item is None or isinstance(item, PendingRequest):
                 return item
             self._change(item, model, configure)
 
-    def next_batch(self, model: object) -> list[Asked] | None:
-        """The next requests, up to ``max_batch`` or until ``max_wait_seconds`` have gone; None at the end.
+    def next_batch(self, model: object) -> list[PendingRequest] | None:
+        """Return the next requests, up to ``max_batch`` of them or after ``max_wait_seconds``; None at the end.
 
-        It waits only where requests come close together: a lone one would pay for a company that does not come.
+        Wait only while requests come close together: a lone request must not wait for others that do not come.
         """
         batch = self.next_waiting(self.spec.max_batch, self.spec.max_wait_seconds if self._busy else 0.0, model)
         self._busy = batch is not None and len(batch) > 1
@@ -156,9 +157,9 @@ class Serving:
         wait: float,
         model: object,
         configure: Callable[[InferenceSpec], None] | None = None,
-    ) -> list[Asked] | None:
-        """The next request, and up to ``most`` with those that come within ``wait`` seconds; None at the end."""
-        first = self.next(model, configure)
+    ) -> list[PendingRequest] | None:
+        """Return up to ``most`` requests: the next one and others within ``wait`` seconds after it; None at the end."""
+        first = self.next_request(model, configure)
         if first is None:
             return None
         batch = [first]
@@ -169,43 +170,43 @@ class Serving:
                 item = self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait()
             except queue.Empty:
                 break
-            if not isinstance(item, Asked):
+            if not isinstance(item, PendingRequest):
                 if item is None:
                     self._inbox.put(None)
                 else:
-                    self._ahead = item
+                    self._peeked = item
                 break
             batch.append(item)
         return batch
 
-    def hard(self, x: Any, scores: Any) -> None:
-        """The rule found a sample hard: told once, whoever answers it."""
-        if self._keep is not None and self.spec.hard_samples_to is not None:
-            self.spawn(self._keep(x, scores))
+    def publish_hard(self, x: Any, scores: Any) -> None:
+        """Publish a hard sample for the service's incremental learning job, if it has one."""
+        if self._hard_sample is not None and self.spec.hard_samples_to is not None:
+            self.spawn(self._hard_sample(x, scores))
 
-    def answer(self, asked: Asked, answer: Answer) -> None:
-        """An answer of the edge's side goes to who asked."""
+    def answer(self, request: PendingRequest, answer: Answer) -> None:
+        """Send an answer of the edge's side to the requester."""
         tree = {"result": answer.result, "scores": answer.scores, "by": answer.by, "degraded": answer.degraded,
                 "seconds": round(answer.seconds, 6)}  # fmt: skip
-        self._later([(asked, self._body(asked, tree))])
+        self._publish_soon([(request, self._body(request, tree))])
 
-    def answer_tree(self, asked: Asked, tree: Mapping[str, Any]) -> None:
-        """An answer that goes with the next ``flush``."""
-        self._answers.append((asked, self._body(asked, tree)))
+    def queue_answer(self, request: PendingRequest, tree: Mapping[str, Any]) -> None:
+        """Queue an answer for the next ``flush``."""
+        self._answers.append((request, self._body(request, tree)))
 
     def flush(self) -> None:
         answers, self._answers = self._answers, []
-        self._later(answers)
+        self._publish_soon(answers)
 
-    def refuse(self, asked: Asked, error: Exception) -> None:
-        """The requester gets the error; where it is the model's own, its kind and text."""
+    def refuse(self, request: PendingRequest, error: Exception) -> None:
+        """Answer a request with an error; an error of the model's own is sent by its kind and text."""
         if not isinstance(error, HeliographError):
-            error = Refused("model-failed", topic=asked.topic, expected="an answer of the model",
+            error = Refused("model-failed", topic=request.topic, expected="an answer of the model",
                             got=f"{type(error).__name__}: {error}")  # fmt: skip
-        self._later([(asked, _error_body(asked, error))])
+        self._publish_soon([(request, _error_body(request, error))])
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Runs in the loop, beside the model."""
+        """Run a coroutine in the worker's event loop, beside the model."""
         self._loop.call_soon_threadsafe(self._spawn, coroutine)
 
     def _change(
@@ -219,7 +220,7 @@ class Serving:
                 configure(item)
         except Refused as error:
             self.trouble = str(error)
-            self._said(f"the settings before stay: {error}")
+            self._warn(f"the previous settings stay: {error}")
         else:
             self.spec = item
             self.trouble = ""
@@ -227,30 +228,30 @@ class Serving:
     def _swap(self, model: object, new: NewModel) -> None:
         try:
             adapter_for(model).set(new.arrays)
-        except Exception as error:  # also a framework's own: the old weights keep serving
+        except Exception as error:  # any error, a framework's own too, leaves the previous weights serving
             self.trouble = f"model {new.digest[:12]}: {error}"
-            self._said(f"the model before keeps serving: {self.trouble}")
+            self._warn(f"the previous model keeps serving: {self.trouble}")
         else:
             self.model, self.trouble = new.digest, ""
 
-    def _body(self, asked: Asked, tree: Mapping[str, Any]) -> bytes:
+    def _body(self, request: PendingRequest, tree: Mapping[str, Any]) -> bytes:
         try:
-            return _encoded(asked, tree)
+            return _encode(request, tree)
         except (TypeError, ValueError) as error:
-            what = Refused("model-failed", topic=asked.topic, expected="a result that can travel", got=str(error))
-            return _error_body(asked, what)
+            refusal = Refused("model-failed", topic=request.topic, expected="a result that can be sent", got=str(error))
+            return _error_body(request, refusal)
 
-    def _later(self, answers: list[tuple[Asked, bytes]]) -> None:
+    def _publish_soon(self, answers: list[tuple[PendingRequest, bytes]]) -> None:
         self._loop.call_soon_threadsafe(self._publish, answers)
 
-    def _publish(self, answers: list[tuple[Asked, bytes]]) -> None:
-        self._spawn(self._sent(answers))
+    def _publish(self, answers: list[tuple[PendingRequest, bytes]]) -> None:
+        self._spawn(self._send_or_warn(answers))
 
-    async def _sent(self, answers: list[tuple[Asked, bytes]]) -> None:
+    async def _send_or_warn(self, answers: list[tuple[PendingRequest, bytes]]) -> None:
         try:
             await self._send(answers)
         except HeliographError as error:
-            self._said(f"{len(answers)} answers were lost: {error}")
+            self._warn(f"{len(answers)} answers were lost: {error}")
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -258,11 +259,11 @@ class Serving:
         task.add_done_callback(self._tasks.discard)
 
 
-def _encoded(asked: Asked, tree: Mapping[str, Any]) -> bytes:
-    if asked.is_json:
+def _encode(request: PendingRequest, tree: Mapping[str, Any]) -> bytes:
+    if request.is_json:
         return json.dumps(tree, default=plain, allow_nan=False).encode()
     return pack(tree)
 
 
-def _error_body(asked: Asked, error: HeliographError) -> bytes:
-    return _encoded(asked, {"error": error_body(error)})
+def _error_body(request: PendingRequest, error: HeliographError) -> bytes:
+    return _encode(request, {"error": error_body(error)})

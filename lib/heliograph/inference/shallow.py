@@ -1,5 +1,7 @@
-"""The edge's side of an answer: the shallow model's scores, whether they are good enough, and what becomes of those
-that are not. Nothing here knows of topics."""
+"""The edge's side of joint inference: score a sample, decide whether it is hard, ask the cloud or fall back.
+
+This module knows no topics.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from heliograph.bus.contract.payloads import InferenceSpec
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.inference.breaker import Breaker
 from heliograph.inference.budget import Budget
-from heliograph.inference.calibration import calibrated
+from heliograph.inference.calibration import calibrate
 from heliograph.inference.counts import Counts
 from heliograph.inference.hard_samples import choose
 from heliograph.inference.inputs import pack_request
 from heliograph.inference.offload import is_overload
-from heliograph.inference.scoring import best, scorer_for
+from heliograph.inference.scoring import best_class, scorer_for
 
-Ask = Callable[[bytes, float], Awaitable[dict[str, Any]]]
+AskCloud = Callable[[bytes, float], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,11 @@ class Answer:
     """One answer.
 
     Attributes:
-        result: what ``after`` makes of the scores; without it the class of the highest one.
-        scores: of the model that answered.
-        degraded: the sample was hard, and the edge answered it all the same.
-        seconds: from the question to the answer.
+        result: the result that ``after`` makes of the scores; without it the index of the highest score.
+        scores: the row of scores of the model that answered.
+        by: the side that answered.
+        degraded: True if the sample was hard and the edge answered it.
+        seconds: time from the request to the answer.
     """
 
     result: Any
@@ -44,7 +47,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A sample with the edge's scores; ``began`` and ``until`` in monotonic seconds."""
+    """A sample with the edge's scores; ``began`` and the deadline ``until`` are in monotonic seconds."""
 
     x: Any
     scores: Any
@@ -54,7 +57,7 @@ class Judged:
 
 
 class Shallow:
-    """A model, a rule, a breaker and a budget. ``judge`` runs the model; ``settle`` asks the cloud where it must."""
+    """A model, a rule, a breaker and a budget. ``judge`` runs the model; ``settle`` asks the cloud for hard samples."""
 
     def __init__(
         self,
@@ -73,14 +76,17 @@ class Shallow:
         self.breaker = Breaker()
         self._score = scorer_for(model, "edge")
         self._before = before
-        self._after = after or best
+        self._after = after or best_class
         self._lock = threading.Lock()
         self.spec = spec
         self._budget = Budget(spec.requests_per_second, spec.bytes_per_second)
         self.configure(spec)
 
     def configure(self, spec: InferenceSpec) -> None:
-        """Another rule, threshold, deadline or budget, from the next sample on. Raises Refused, and all stays."""
+        """Use another rule, threshold, deadline or budget from the next sample on.
+
+        Raise Refused for an unknown rule or a bad parameter; the previous settings then stay.
+        """
         self._rule = choose(spec.rule, spec.rule_parameters, draw=self._draw)
         budget = (spec.requests_per_second, spec.bytes_per_second)
         if budget != (self.spec.requests_per_second, self.spec.bytes_per_second):
@@ -88,14 +94,14 @@ class Shallow:
         self.spec = spec
 
     def judge(self, x: Any, deadline: float | None, began: float | None = None) -> Judged:
-        """The edge's scores of one sample, and whether it is hard.
+        """Score one sample and decide whether it is hard.
 
-        Raises Refused where the deadline is not above 0; what the model or ``before`` raises goes through.
+        Raise Refused if the deadline is not above 0. Errors of the model and of ``before`` propagate.
         """
         return self.judge_all([(x, deadline, began)])[0]
 
     def judge_all(self, asked: Sequence[tuple[Any, float | None, float | None]]) -> list[Judged]:
-        """The same for samples with their deadlines and beginnings; those of one shape are scored together."""
+        """Judge samples with their deadlines and start times; score samples of one shape and dtype together."""
         now = self._clock()
         groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
         seen = []
@@ -112,25 +118,25 @@ class Shallow:
             for place, scores in zip(places, rows, strict=True):
                 x, deadline, began = asked[place]
                 start = now if began is None else began
-                hard = bool(self._rule(calibrated(scores, self.spec.temperature)))
+                hard = bool(self._rule(calibrate(scores, self.spec.temperature)))
                 until = start + (self.spec.deadline_seconds if deadline is None else deadline)
                 found[place] = Judged(x, scores, hard, start, until)
         return [found[place] for place in range(len(asked))]
 
     def edge_answer(self, judged: Judged) -> Answer:
-        """The edge's own answer; a hard sample's is a degraded one."""
+        """Return the edge's own answer, marked as degraded if the sample is hard."""
         answer = Answer(self._after(judged.scores), judged.scores, "edge", judged.hard, self._clock() - judged.began)
         with self._lock:
             self.counts.by_edge += 1
             self.counts.hard += judged.hard
             self.counts.degraded += judged.hard
-            self.counts.took(answer.seconds)
+            self.counts.add_latency(answer.seconds)
         return answer
 
-    async def settle(self, judged: Judged, ask: Ask | None) -> Answer:
-        """The answer to a sample: the cloud's where it is hard and the cloud gives one in time.
+    async def settle(self, judged: Judged, ask: AskCloud | None) -> Answer:
+        """Return the cloud's answer to a hard sample if it comes in time, and the edge's answer otherwise.
 
-        Raises Unreachable where it is hard, the cloud gave none and the fallback is ``error``.
+        Raise Unreachable if the cloud gave no answer to a hard sample and the fallback is ``error``.
         """
         if not judged.hard:
             return self.edge_answer(judged)
@@ -139,10 +145,10 @@ class Shallow:
             now = self._clock()
             body = pack_request(np.asarray(judged.x), max(judged.until - now, 0.0))
             if judged.until <= now:
-                why = "the deadline is over"
+                why = "the deadline has passed"
             elif not self.breaker.allows(now):
                 why = "the cloud did not answer lately"
-            elif not self._budget.takes(len(body), now):
+            elif not self._budget.try_spend(len(body), now):
                 why = "the offload budget is used up"
             else:
                 try:
@@ -158,11 +164,11 @@ class Shallow:
                     return self._cloud_answer(judged, found, len(body))
         if self.spec.fallback == "edge":
             return self.edge_answer(judged)
-        self.failed(hard=True)
+        self.count_error(hard=True)
         raise Unreachable(f"service {self.name}: {why}")
 
-    def failed(self, *, hard: bool = False) -> None:
-        """A request that got an error."""
+    def count_error(self, *, hard: bool = False) -> None:
+        """Count a request that is answered with an error."""
         with self._lock:
             self.counts.errors += 1
             self.counts.hard += hard
@@ -170,18 +176,18 @@ class Shallow:
     def _cloud_answer(self, judged: Judged, found: dict[str, Any], size: int) -> Answer:
         result, scores = found.get("result"), found.get("scores")
         answer = Answer(result, scores, "cloud", False, self._clock() - judged.began)
-        same = _same(result, self._after(judged.scores))
+        same = _equal(result, self._after(judged.scores))
         with self._lock:
             self.counts.by_cloud += 1
             self.counts.hard += 1
             self.counts.compared += 1
             self.counts.agreed += same
             self.counts.bytes_offloaded += size
-            self.counts.took(answer.seconds)
+            self.counts.add_latency(answer.seconds)
         return answer
 
 
-def _same(one: Any, other: Any) -> bool:
+def _equal(one: Any, other: Any) -> bool:
     try:
         return bool(np.array_equal(np.asarray(one), np.asarray(other)))
     except (ValueError, TypeError):

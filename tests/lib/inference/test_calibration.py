@@ -1,4 +1,4 @@
-"""Temperature scaling: it finds the temperature that was there, and never makes the labels less likely."""
+"""Temperature scaling: the fit finds the true temperature and never makes the labels less likely."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliograph.core.errors import Refused
-from heliograph.inference.calibration import HIGHEST, LOWEST, calibrated, expected_calibration_error, fit_temperature
+from heliograph.inference.calibration import HIGHEST, LOWEST, calibrate, expected_calibration_error, fit_temperature
 
 Array = np.ndarray[Any, Any]
 
@@ -24,7 +24,7 @@ def softmax(logits: Array) -> Array:
 
 
 def drawn(temperature: float, samples: int = 20_000, seed: int = 0) -> tuple[Array, Array]:
-    """Logits of a model that is ``temperature`` times too sure, and labels as its true probabilities have them."""
+    """Draw the logits of a model overconfident by ``temperature``, and labels from its true probabilities."""
     rng = np.random.default_rng(seed)
     true = rng.normal(0, 2, (samples, 5))
     labels = np.array([rng.choice(5, p=p) for p in softmax(true)])
@@ -32,7 +32,7 @@ def drawn(temperature: float, samples: int = 20_000, seed: int = 0) -> tuple[Arr
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_the_temperature_that_was_there_is_found_from_logits_and_from_probabilities(temperature: float) -> None:
+def test_the_true_temperature_is_found_from_logits_and_from_probabilities(temperature: float) -> None:
     logits, labels = drawn(temperature)
     by_logits, by_probabilities = fit_temperature(logits, labels), fit_temperature(softmax(logits), labels)
     assert by_logits.temperature == pytest.approx(temperature, rel=0.05)
@@ -44,7 +44,7 @@ def test_the_temperature_that_was_there_is_found_from_logits_and_from_probabilit
     assert by_logits.samples == len(labels)
 
 
-def test_the_loss_has_no_lower_place_nearby() -> None:
+def test_the_fitted_temperature_minimises_the_loss() -> None:
     logits, labels = drawn(2.5, samples=500, seed=3)
     found = fit_temperature(logits, labels)
 
@@ -70,26 +70,26 @@ def test_any_samples_have_a_temperature_between_the_bounds(data: st.DataObject) 
     assert 0 <= found.error_after <= 1
 
 
-def test_samples_that_are_all_right_or_all_wrong_end_at_the_bounds() -> None:
+def test_all_right_or_all_wrong_samples_give_a_bound() -> None:
     right = fit_temperature(np.array([[2.0, 0.0], [0.0, 3.0]]), np.array([0, 1]))
-    assert LOWEST <= right.temperature < 0.05  # where the labels are certain, as far as floats can tell
+    assert LOWEST <= right.temperature < 0.05  # the labels are certain to the precision of floats
     assert right.loss_after == pytest.approx(0, abs=1e-15)
     assert fit_temperature(np.array([[2.0, 0.0], [0.0, 3.0]]), np.array([1, 0])).temperature == pytest.approx(HIGHEST)
 
 
-def test_rows_that_are_not_finite_do_not_count() -> None:
+def test_rows_that_are_not_finite_are_skipped() -> None:
     logits, labels = drawn(2.0, samples=300)
     spoilt = np.vstack([logits, [[np.nan, 0, 0, 0, 0], [np.inf, 0, 0, 0, 0]]])
     assert fit_temperature(spoilt, np.append(labels, [0, 1])) == fit_temperature(logits, labels)
 
 
-def test_the_error_of_a_case_done_by_hand() -> None:
+def test_the_calibration_error_equals_the_one_computed_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
     labels = np.array([0, 1, 0, 0])
-    # of two samples said at 0.9 one is right: 0.4 apart; of two at 0.6 both are: 0.4 apart
+    # one of two samples with confidence 0.9 is right: a gap of 0.4; both with 0.6 are right: a gap of 0.4
     assert expected_calibration_error(probabilities, labels) == pytest.approx(0.4)
     assert expected_calibration_error(probabilities, labels, bins=1) == pytest.approx(0.0)
-    # in two bins, of which the first ends with 0.5: one too modest by 0.5, one too sure by 0.6
+    # two bins, the first up to 0.5: one sample underconfident by 0.5, one overconfident by 0.6
     probabilities, labels = np.array([[0.5, 0.5], [0.4, 0.6]]), np.array([0, 0])
     assert expected_calibration_error(probabilities, labels, bins=2) == pytest.approx(0.55)
     assert expected_calibration_error(np.eye(3), np.arange(3)) == 0
@@ -98,34 +98,34 @@ def test_the_error_of_a_case_done_by_hand() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=12), st.floats(0.05, 20))
-def test_one_sample_is_calibrated_as_the_formula_says(logits: list[float], temperature: float) -> None:
+def test_one_sample_is_calibrated_by_the_formula(logits: list[float], temperature: float) -> None:
     raw = np.array([logits])
     p = softmax(raw)[0]
-    assert calibrated(p, temperature) == pytest.approx(list(softmax(np.log(p[None]) / temperature)[0]), abs=1e-9)
+    assert calibrate(p, temperature) == pytest.approx(list(softmax(np.log(p[None]) / temperature)[0]), abs=1e-9)
     if min(logits) < 0:
-        assert calibrated(logits, temperature) == pytest.approx([each / temperature for each in logits])
+        assert calibrate(logits, temperature) == pytest.approx([each / temperature for each in logits])
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12).filter(any), st.floats(1e-300, 1e300))
 def test_probabilities_stay_probabilities_at_any_temperature(parts: list[float], temperature: float) -> None:
     p = [part / sum(parts) for part in parts]
-    found = list(calibrated(p, temperature) or ())
+    found = list(calibrate(p, temperature) or ())
     assert sum(found) == pytest.approx(1)
     assert all(0 <= each <= 1 for each in found)
     assert found[int(np.argmax(p))] == max(found)
 
 
-def test_what_cannot_be_read_and_temperature_1_are_left_as_they_are() -> None:
+def test_unreadable_scores_and_temperature_1_change_nothing() -> None:
     unreadable: list[Any] = [None, [], [math.nan, 0.5], [[0.5, 0.5]]]
     for each in unreadable:
-        assert calibrated(each, 2.0) is each
+        assert calibrate(each, 2.0) is each
     scores = np.array([0.25, 0.75], np.float32)
-    assert calibrated(scores, 1.0) is scores
+    assert calibrate(scores, 1.0) is scores
 
 
 @pytest.mark.parametrize(
-    ("scores", "labels", "said"),
+    ("scores", "labels", "message"),
     [
         (np.zeros(3), np.zeros(3, int), "scores: expected numbers, samples × classes, got float64 of shape"),
         (np.array([["a", "b"]]), np.zeros(1, int), "scores: expected numbers, samples × classes, got <U1 of shape"),
@@ -137,12 +137,13 @@ def test_what_cannot_be_read_and_temperature_1_are_left_as_they_are() -> None:
         (np.full((2, 3), np.nan), np.zeros(2, int), "scores: expected at least one sample with finite scores, got 2"),
     ],
 )
-def test_what_does_not_fit_is_named(scores: Array, labels: Array, said: str) -> None:
+def test_the_error_names_the_argument_that_does_not_fit(scores: Array, labels: Array, message: str) -> None:
     for each in (fit_temperature, expected_calibration_error):
-        with pytest.raises(Refused, match=said):
+        with pytest.raises(Refused, match=message):
             each(scores, labels)
 
 
-def test_it_takes_microseconds() -> None:
+@pytest.mark.quality
+def test_calibrating_one_sample_takes_microseconds() -> None:
     scores = np.random.default_rng(0).dirichlet(np.ones(10)).astype(np.float32)
-    assert min(timeit.repeat(lambda: calibrated(scores, 1.7), number=50, repeat=50)) / 50 < 20e-6
+    assert min(timeit.repeat(lambda: calibrate(scores, 1.7), number=50, repeat=50)) / 50 < 20e-6

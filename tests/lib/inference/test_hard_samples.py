@@ -1,4 +1,4 @@
-"""The hard-sample rules: what each decides, its choice for every odd input, its schema, its refusals, its speed."""
+"""The hard-sample rules: decisions, odd inputs, schemas, refusals and speed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliograph.core.errors import Refused
-from heliograph.inference.hard_samples import checked, choose, dial, rules
+from heliograph.inference.hard_samples import choose, dial, full_parameters, rules
 from heliograph.inference.hard_samples.router import fit
 
-LOOKING = ("energy", "entropy", "ibt", "margin", "router", "threshold")
-"""The rules that look at the scores."""
+SCORING_RULES = ("energy", "entropy", "ibt", "margin", "router", "threshold")
+"""Rules that read the scores."""
 UNREADABLE: list[Any] = [
     None, [math.nan], [0.9, math.nan], [math.nan, 0.9], [math.inf, 0.1], [-math.inf, 0.1], [math.inf, -math.inf],
     [1e308, 1e308], [10**400], ["0.9"], [[0.9, 0.1]], [None], 0.9, {"a": 0.9}, [1j], np.array(0.9), np.array([[0.9]]),
@@ -36,7 +36,7 @@ LEAST_HARD = {
     "router": {"limit": 1.0},
     "threshold": {"value": 0.0},
 }
-"""Each rule's dial where it says hard least often."""
+"""The parameters with which each rule finds the fewest samples hard."""
 
 floats = st.floats(0, 1)
 anything = st.one_of(
@@ -51,7 +51,7 @@ anything = st.one_of(
 
 @st.composite
 def probabilities(draw: st.DrawFn, least: int = 1) -> list[float]:
-    """Shares that sum to 1, zeros among them."""
+    """Draw shares that sum to 1, zeros among them."""
     parts = draw(st.lists(st.one_of(st.just(0), st.integers(1, 1000)), min_size=least, max_size=20).filter(any))
     return [part / sum(parts) for part in parts]
 
@@ -59,26 +59,26 @@ def probabilities(draw: st.DrawFn, least: int = 1) -> list[float]:
 @settings(deadline=None)
 @given(anything)
 @pytest.mark.parametrize("name", sorted(rules()))
-def test_every_rule_answers_every_input(name: str, scores: Any) -> None:
+def test_every_rule_decides_on_every_input(name: str, scores: Any) -> None:
     for parameters in ({}, LEAST_HARD.get(name, {})):
         assert choose(name, parameters)(scores) in (True, False)
 
 
 @pytest.mark.parametrize("scores", UNREADABLE, ids=repr)
-@pytest.mark.parametrize("name", LOOKING)
-def test_what_cannot_be_read_is_hard_whatever_the_limit(name: str, scores: Any) -> None:
+@pytest.mark.parametrize("name", SCORING_RULES)
+def test_unreadable_scores_are_hard_at_every_limit(name: str, scores: Any) -> None:
     assert choose(name, {})(scores)
     assert choose(name, LEAST_HARD[name])(scores)
 
 
-@pytest.mark.parametrize("name", sorted({*LOOKING} - {"ibt"}))
-def test_no_scores_at_all_are_hard(name: str) -> None:
+@pytest.mark.parametrize("name", sorted({*SCORING_RULES} - {"ibt"}))
+def test_empty_scores_are_hard(name: str) -> None:
     nothing: Any
     for nothing in ([], (), np.array([]), np.array([], np.float32)):
         assert choose(name, LEAST_HARD[name])(nothing)
 
 
-def test_no_detections_are_what_the_parameter_says() -> None:
+def test_a_parameter_decides_on_an_image_without_boxes() -> None:
     for share in (0.0, 0.5, 1.0):
         assert not choose("ibt", {"threshold_img": share})([])
         assert choose("ibt", {"threshold_img": share, "empty_is_hard": True})([])
@@ -113,7 +113,7 @@ def test_all_zero_and_negative() -> None:
 
 @settings(deadline=None)
 @given(probabilities(), floats)
-def test_threshold_and_margin_are_what_they_say(scores: list[float], value: float) -> None:
+def test_threshold_and_margin_follow_their_definitions(scores: list[float], value: float) -> None:
     first, second = sorted([*scores, 0.0], reverse=True)[:2]
     assert choose("threshold", {"value": value})(scores) == (first < value)
     assert choose("margin", {"value": value})(np.array(scores)) == (first - second < value)
@@ -121,7 +121,7 @@ def test_threshold_and_margin_are_what_they_say(scores: list[float], value: floa
 
 @settings(deadline=None)
 @given(probabilities(least=2), st.sampled_from([1e-310, 1e-5, 1.0, 1e5, 1e308]))
-def test_entropy_is_that_of_the_formula_at_any_scale(scores: list[float], scale: float) -> None:
+def test_entropy_equals_the_formula_at_any_scale(scores: list[float], scale: float) -> None:
     wanted = -sum(p * math.log(p) for p in scores if p) / math.log(len(scores))
     measured = dial("entropy").measure([p * scale for p in scores])
     assert measured == pytest.approx(wanted, abs=1e-9 if scale > 1e-300 else 1e-3)
@@ -138,7 +138,7 @@ def test_equal_probabilities_are_not_above_the_greatest_entropy(classes: int) ->
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=20), st.floats(0.01, 100))
-def test_energy_is_that_of_the_paper(logits: list[float], temperature: float) -> None:
+def test_energy_equals_the_papers_formula(logits: list[float], temperature: float) -> None:
     with np.errstate(all="raise", under="ignore"):
         wanted = temperature * np.logaddexp.reduce(np.array(logits) / temperature)
     assert dial("energy").measure(logits, temperature=temperature) == pytest.approx(float(wanted), rel=1e-9, abs=1e-9)
@@ -146,10 +146,10 @@ def test_energy_is_that_of_the_paper(logits: list[float], temperature: float) ->
 
 @settings(deadline=None)
 @given(st.lists(floats, min_size=1, max_size=30), floats, floats)
-def test_ibt_is_sednas(boxes: list[float], box: float, image: float) -> None:
+def test_ibt_equals_sednas_rule(boxes: list[float], box: float, image: float) -> None:
     unsure = Fraction(sum(each <= box for each in boxes), len(boxes))
     rule = choose("ibt", {"threshold_box": box, "threshold_img": image})
-    if abs(unsure - (1 - Fraction(image))) > 1e-9:  # on the border the two round differently
+    if abs(unsure - (1 - Fraction(image))) > 1e-9:  # at the limit the two round differently
         assert rule(boxes) == (unsure >= 1 - Fraction(image))
 
 
@@ -171,23 +171,23 @@ def test_always_and_never() -> None:
 
 @settings(deadline=None)
 @given(probabilities())
-def test_a_list_an_array_and_small_floats_are_the_same(scores: list[float]) -> None:
+def test_lists_arrays_and_small_floats_give_the_same_decision(scores: list[float]) -> None:
     small = np.array(scores, np.float32)
-    for name in LOOKING:
+    for name in SCORING_RULES:
         rule = choose(name, {})
         assert rule(small) == rule(small.tolist()) == rule(list(small)) == rule(tuple(small.tolist()))
 
 
 @settings(deadline=None)
 @given(probabilities())
-def test_a_rule_leaves_the_scores_as_they_are(scores: list[float]) -> None:
+def test_a_rule_does_not_change_the_scores(scores: list[float]) -> None:
     before = list(scores)
-    for name in LOOKING:
+    for name in SCORING_RULES:
         choose(name, {})(scores)
     assert scores == before
 
 
-def test_the_router_before_it_is_fitted_is_a_threshold() -> None:
+def test_an_unfitted_router_equals_a_threshold() -> None:
     for highest in (0.7, 0.79, 0.81, 0.99):
         assert choose("router", {})([highest, 1 - highest]) == (highest < 0.8)
 
@@ -199,13 +199,13 @@ def test_the_router_learns_where_the_cloud_is_needed() -> None:
     weights = fit(scores, edge, np.ones(2000, bool))
     rule = choose("router", {**weights, "limit": 0.5})
     right = np.mean([rule(each) != sure for each, sure in zip(scores, edge, strict=True)])
-    oracle = np.maximum(scores.max(1), 1 - scores.max(1)).mean()  # the noise lets nobody be right more often
+    oracle = np.maximum(scores.max(1), 1 - scores.max(1)).mean()  # the best accuracy that the noise allows
     assert right > oracle - 0.03
     assert weights == fit(list(scores), list(edge), [True] * 2000)
     assert choose("router", {**weights, "limit": 1.0})([math.nan])
 
 
-def test_a_router_is_not_taught_what_the_cloud_cannot_do_either() -> None:
+def test_a_router_does_not_learn_samples_that_the_cloud_gets_wrong_too() -> None:
     scores = np.random.default_rng(2).dirichlet([0.3] * 5, size=500)
     rule = choose("router", fit(scores, scores.max(1) > 0.8, np.zeros(500, bool)))
     assert not any(rule(each) for each in scores)
@@ -219,7 +219,7 @@ def test_any_samples_give_a_router_finite_weights(samples: list[tuple[list[float
     assert choose("router", weights)([0.5, 0.5]) in (True, False)
 
 
-def test_a_router_is_not_fitted_to_nothing() -> None:
+def test_a_router_needs_samples_with_features() -> None:
     with pytest.raises(Refused, match="edge_scores: expected probabilities of at least one sample, got 1 without"):
         fit([[math.nan]], [True], [True])
     with pytest.raises(Refused, match=r"cloud_correct: expected 1 values.* cloud_correct with 2"):
@@ -234,7 +234,7 @@ def test_each_rule_has_a_schema_from_its_signature() -> None:
     assert {key: value[key] for key in ("type", "default", "minimum", "maximum")} == {
         "type": "number", "default": 0.9, "minimum": 0, "maximum": 1,
     }  # fmt: skip
-    assert list(found["random"]["properties"]) == ["share"]  # its source is handed in, nobody's to set
+    assert list(found["random"]["properties"]) == ["share"]  # the source of randomness is no parameter
     assert found["ibt"]["properties"]["empty_is_hard"]["type"] == "boolean"
     assert found["energy"]["properties"]["temperature"]["exclusiveMinimum"] == 0
     for schema in found.values():
@@ -243,14 +243,14 @@ def test_each_rule_has_a_schema_from_its_signature() -> None:
 
 
 def test_parameters_are_completed_with_their_defaults() -> None:
-    assert checked("ibt", {"threshold_box": 0.7, "threshold_img": None}) == {
+    assert full_parameters("ibt", {"threshold_box": 0.7, "threshold_img": None}) == {
         "threshold_box": 0.7, "threshold_img": 0.5, "empty_is_hard": False,
     }  # fmt: skip
-    assert checked("threshold", {"value": 1}) == {"value": 1.0}
+    assert full_parameters("threshold", {"value": 1}) == {"value": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "said"),
+    ("name", "parameters", "message"),
     [
         ("treshold", {}, "field rule: expected one of always, energy, .*threshold, got treshold"),
         ("threshold", {"valeu": 0.5}, "field parameters.valeu: expected one of value, got valeu"),
@@ -265,39 +265,40 @@ def test_parameters_are_completed_with_their_defaults() -> None:
         ("ibt", {"empty_is_hard": 1}, "field parameters.empty_is_hard: expected a valid boolean, got 1"),
     ],
 )
-def test_what_is_wrong_is_named(name: str, parameters: Any, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+def test_the_error_names_the_bad_rule_or_parameter(name: str, parameters: Any, message: str) -> None:
+    with pytest.raises(Refused, match=message):
         choose(name, parameters)
 
 
 @pytest.mark.parametrize("name", ["always", "never", "random"])
-def test_what_does_not_look_at_the_scores_has_nothing_to_turn(name: str) -> None:
-    with pytest.raises(Refused, match="field rule: expected one that looks at the scores: energy, .*got " + name):
+def test_rules_that_ignore_the_scores_cannot_be_tuned(name: str) -> None:
+    with pytest.raises(Refused, match="field rule: expected a rule that reads the scores: energy, .*got " + name):
         dial(name)
 
 
 @settings(deadline=None)
 @given(probabilities(), floats)
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", SCORING_RULES)
 def test_a_rule_is_its_measure_against_its_parameter(name: str, scores: list[float], value: float) -> None:
-    turned = dial(name)
+    tuned = dial(name)
     compared: dict[str, Callable[[float, float], bool]] = {
         "<": float.__lt__, "<=": float.__le__, ">": float.__gt__,
     }  # fmt: skip
-    hard = compared[turned.hard](float(turned.measure(scores)), value)
-    assert choose(name, {turned.parameter: value})(scores) == hard
+    hard = compared[tuned.hard](float(tuned.measure(scores)), value)
+    assert choose(name, {tuned.parameter: value})(scores) == hard
 
 
+@pytest.mark.quality
 @pytest.mark.parametrize("classes", [10, 100])
 @pytest.mark.parametrize("name", sorted(rules()))
 def test_a_rule_takes_microseconds(name: str, classes: int) -> None:
     scores = np.random.default_rng(0).dirichlet(np.ones(classes)).astype(np.float32)
     rule = choose(name, {})
     best = min(timeit.repeat(lambda: rule(scores), number=50, repeat=50)) / 50
-    assert best < (20e-6 if classes == 10 else 40e-6)  # twice what it takes, and more: machines are busy
+    assert best < (20e-6 if classes == 10 else 40e-6)  # more than twice the measured time
 
 
-def test_the_rules_load_no_numpy() -> None:
+def test_the_rules_import_no_numpy() -> None:
     code = (
         "import sys, heliograph.inference.hard_samples as h; "
         "h.choose('router', {})([0.9, 0.1]); print('numpy' in sys.modules)"

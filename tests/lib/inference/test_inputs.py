@@ -1,4 +1,4 @@
-"""What is asked arrives as it was, and what is no request is refused with the field that is wrong."""
+"""Requests arrive unchanged; invalid ones are refused with the name of the bad field."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARRAYS = hnp.arrays(
 )
 
 
-def _asked(body: bytes) -> Any:
+def _received(body: bytes) -> Any:
     return array_in(request_in(parse(body, TOPIC), TOPIC), TOPIC)
 
 
@@ -31,28 +31,28 @@ def _asked(body: bytes) -> Any:
 def test_an_array_arrives_as_it_was(x: Any) -> None:
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         with pytest.raises(Refused, match="finite"):
-            _asked(pack_request(x, 0.5))
+            _received(pack_request(x, 0.5))
         return
-    came = _asked(pack_request(x, 0.5))
+    came = _received(pack_request(x, 0.5))
     assert came.dtype == x.dtype
     assert came.shape == x.shape
     np.testing.assert_array_equal(came, x)
 
 
 @pytest.mark.parametrize("x", [np.arange(12).reshape(3, 4).T, np.arange(4, dtype=">i4"), np.arange(9)[::2]])
-def test_an_array_that_lies_otherwise_arrives_too(x: Any) -> None:
-    np.testing.assert_array_equal(_asked(pack_request(x, 0.5)), x)
+def test_arrays_of_another_memory_order_arrive_too(x: Any) -> None:
+    np.testing.assert_array_equal(_received(pack_request(x, 0.5)), x)
 
 
-def test_json_brings_lists_or_base64() -> None:
-    assert _asked(json.dumps({"input": [[1, 2], [3, 4.5]]}).encode()).tolist() == [[1, 2], [3, 4.5]]
+def test_json_carries_lists_or_base64() -> None:
+    assert _received(json.dumps({"input": [[1, 2], [3, 4.5]]}).encode()).tolist() == [[1, 2], [3, 4.5]]
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     data = base64.b64encode(x.tobytes()).decode()
     tree = {"input": {"dtype": "float32", "shape": [2, 3], "data": data}, "deadline": 0.2}
-    np.testing.assert_array_equal(_asked(json.dumps(tree).encode()), x)
+    np.testing.assert_array_equal(_received(json.dumps(tree).encode()), x)
 
 
-def test_a_frame_costs_its_own_bytes_and_few_more() -> None:
+def test_a_request_for_a_frame_is_hardly_larger_than_the_frame() -> None:
     frame = np.zeros((1080, 1920, 3), np.uint8)
     assert len(pack_request(frame, 0.5)) < frame.nbytes + 200 < 6_300_000
 
@@ -82,30 +82,30 @@ GOOD = {"dtype": "float32", "shape": [2], "data": bytes(8)}
         ({"input": {"image": b"no image"}}, "input.image", "expected"),
     ],
 )
-def test_what_is_no_input_is_refused_with_its_field(given: dict[str, Any], field: str, expected: str) -> None:
+def test_invalid_input_is_refused_with_its_field(given: dict[str, Any], field: str, expected: str) -> None:
     with pytest.raises(Refused) as refused:
-        _asked(pack(given))
+        _received(pack(given))
     assert refused.value.field == field
     assert refused.value.topic == TOPIC
     assert expected in str(refused.value)
 
 
 @pytest.mark.parametrize("deadline", [0, -1, "1", True, math.inf, math.nan])
-def test_a_deadline_is_above_zero(deadline: Any) -> None:
+def test_a_deadline_must_be_above_zero(deadline: Any) -> None:
     with pytest.raises(Refused) as refused:
         request_in({"input": [1], "deadline": deadline}, TOPIC)
     assert refused.value.field == "deadline"
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_raise_anything_else(body: bytes) -> None:
+def test_arbitrary_bytes_raise_nothing_but_refused(body: bytes) -> None:
     try:
-        _asked(body)
+        _received(body)
     except Refused as refused:
         assert refused.topic == TOPIC
 
 
-def test_an_array_of_objects_can_not_travel() -> None:
+def test_an_array_of_objects_is_refused() -> None:
     with pytest.raises(Refused) as refused:
         as_tree(np.array([None]))
     assert refused.value.field == "input.dtype"

@@ -1,4 +1,4 @@
-"""One question, one answer: from the edge where it is sure, else from the cloud within the deadline, else degraded."""
+"""Joint inference: the edge answers easy samples, the cloud hard ones within the deadline, else the edge degraded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from heliograph import JointInference
 from heliograph.bus.connect import connect
 from heliograph.core.errors import Refused, Unreachable
 
-SURE, UNSURE, DEEP = np.array([0.1, 0.9]), np.array([0.5, 0.5]), np.array([0.8, 0.2])
+CONFIDENT, UNSURE, DEEP = np.array([0.1, 0.9]), np.array([0.5, 0.5]), np.array([0.8, 0.2])
 
 
 def shallow(batch: Any) -> list[Any]:
-    """Sure of what begins with 0."""
-    return [UNSURE if x.flat[0] else SURE for x in batch]
+    """Return confident scores for samples that begin with 0."""
+    return [UNSURE if x.flat[0] else CONFIDENT for x in batch]
 
 
 def deep(batch: Any) -> list[Any]:
@@ -27,16 +27,16 @@ def deep(batch: Any) -> list[Any]:
 EASY, HARD = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
 
 
-def test_what_the_edge_is_sure_of_it_answers_itself() -> None:
+def test_the_edge_answers_easy_samples() -> None:
     with JointInference("digits", edge=shallow, cloud=deep) as service:
         answer = service.infer(EASY)
     assert (answer.result, answer.by, answer.degraded) == (1, "edge", False)
-    assert answer.scores is SURE
+    assert answer.scores is CONFIDENT
     assert service.counts.by_edge == 1
     assert service.counts.hard == 0
 
 
-def test_what_it_is_not_sure_of_the_cloud_answers() -> None:
+def test_the_cloud_answers_hard_samples() -> None:
     with JointInference("digits", edge=shallow, cloud=deep) as service:
         answer = service.infer(HARD, deadline=5)
     assert (answer.result, answer.by, answer.degraded) == (0, "cloud", False)
@@ -46,7 +46,7 @@ def test_what_it_is_not_sure_of_the_cloud_answers() -> None:
     assert counts.bytes_offloaded > HARD.nbytes
 
 
-async def test_the_same_for_a_caller_with_an_event_loop() -> None:
+async def test_ainfer_answers_in_an_event_loop() -> None:
     with JointInference("digits", edge=shallow, cloud=deep) as service:
         answers = await asyncio.gather(*(service.ainfer(x, deadline=5) for x in (EASY, HARD, HARD)))
     assert [each.by for each in answers] == ["edge", "cloud", "cloud"]
@@ -57,7 +57,7 @@ def test_hooks_make_the_edges_input_and_the_result() -> None:
 
     def model(batch: Any) -> list[Any]:
         seen.append(batch.shape)
-        return [SURE]
+        return [CONFIDENT]
 
     service = JointInference(
         "digits", edge=model, before=lambda x: x[::2, ::2], after=lambda scores: f"class {scores.argmax()}"
@@ -66,16 +66,16 @@ def test_hooks_make_the_edges_input_and_the_result() -> None:
     assert seen == [(1, 2, 2)]
 
 
-def test_without_a_cloud_the_edge_answers_within_the_deadline_and_says_so() -> None:
+def test_without_a_cloud_the_edge_gives_degraded_answers_within_the_deadline() -> None:
     with JointInference("digits", edge=shallow, node="mqtt://127.0.0.1:1", deadline=0.05) as service:
         answers = [service.infer(HARD) for _ in range(20)]
     assert all((each.by, each.degraded, each.result) == ("edge", True, 0) for each in answers)
     assert all(each.seconds < 0.05 + 1.0 for each in answers)
-    assert sum(each.seconds > 0.04 for each in answers) <= 3  # the breaker is open then: at the edge's own speed
+    assert sum(each.seconds > 0.04 for each in answers) <= 3  # then the breaker is open, and the edge answers at once
     assert (service.counts.degraded, service.counts.hard) == (20, 20)
 
 
-async def test_calls_that_come_together_share_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_calls_share_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
     def counting(*words: Any, **more: Any) -> Any:
@@ -88,7 +88,7 @@ async def test_calls_that_come_together_share_one_connection(monkeypatch: pytest
     assert len(made) == 1
 
 
-def test_where_the_fallback_is_an_error_it_says_why() -> None:
+def test_the_fallback_error_gives_the_reason() -> None:
     with JointInference("digits", edge=shallow, node="mqtt://127.0.0.1:1", deadline=0.5, fallback="error") as service:
         with pytest.raises(Unreachable, match=r"service digits: .*did not answer"):
             service.infer(HARD)
@@ -109,7 +109,7 @@ def test_a_cloud_model_that_fails_opens_the_breaker_within_three() -> None:
     assert asked == 3
 
 
-def test_beyond_its_budget_nothing_is_sent() -> None:
+def test_requests_beyond_the_budget_are_not_sent() -> None:
     with JointInference("digits", edge=shallow, cloud=deep, requests_per_second=2) as service:
         answers = [service.infer(HARD, deadline=5) for _ in range(10)]
     assert [each.by for each in answers[:2]] == ["cloud", "cloud"]
@@ -118,7 +118,7 @@ def test_beyond_its_budget_nothing_is_sent() -> None:
 
 
 @pytest.mark.parametrize("deadline", [0, -1.0])
-def test_a_deadline_is_above_zero(deadline: float) -> None:
+def test_a_deadline_must_be_above_zero(deadline: float) -> None:
     with pytest.raises(Refused, match="field deadline: expected seconds, more than 0"):
         JointInference("digits", edge=shallow).infer(EASY, deadline=deadline)
 
@@ -134,17 +134,17 @@ def test_a_rule_is_chosen_by_name_with_its_parameters() -> None:
         JointInference("digits", edge=shallow, rule="threshold", limit=1)
 
 
-def test_a_model_that_is_none_is_refused() -> None:
+def test_an_object_that_is_no_model_is_refused() -> None:
     with pytest.raises(Refused, match="a function of a batch"):
         JointInference("digits", edge=3)
 
 
-def test_serving_is_for_workers() -> None:
+def test_serve_is_refused_outside_a_worker() -> None:
     with pytest.raises(Refused, match="JointInferenceService's edgeWorker"):
         JointInference("digits", edge=shallow).serve()
 
 
-def test_what_the_model_raises_goes_through() -> None:
+def test_errors_of_the_model_propagate() -> None:
     def broken(batch: Any) -> Any:
         raise ZeroDivisionError
 

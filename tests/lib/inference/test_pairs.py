@@ -1,4 +1,4 @@
-"""Training the pair: gradients, thresholds and neighbours are those of the definition, done the long way."""
+"""Training the pair: gradients, thresholds and neighbours equal their definitions, computed by brute force."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def batch(samples: int = 6, classes: int = 4, seed: int = 0) -> tuple[Array, Arr
 class TestDistillation:
     @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
     @pytest.mark.parametrize("labelled", [True, False])
-    def test_the_gradient_is_the_losss(self, share: float, labelled: bool) -> None:
+    def test_the_gradient_is_that_of_the_loss(self, share: float, labelled: bool) -> None:
         student, teacher, labels = batch()
         settings_ = {"labels": labels if labelled else None, "temperature": 3.0, "share": share}
         weights = np.array([0.5, 1.0, 2.0, 4.0])
@@ -71,7 +71,7 @@ class TestDistillation:
         assert np.isfinite(gradient).all()
         assert math.isfinite(loss)
 
-    def test_it_is_torchs_own(self, framework: Callable[[str], ModuleType]) -> None:
+    def test_loss_and_gradient_equal_torchs(self, framework: Callable[[str], ModuleType]) -> None:
         torch = framework("torch")
         student, teacher, labels = batch()
         logits = torch.tensor(student, requires_grad=True)
@@ -82,7 +82,7 @@ class TestDistillation:
         np.testing.assert_allclose(logits.grad.numpy(), gradient, atol=1e-9)
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             ({"temperature": 0.0}, "temperature: expected a number above 0, got 0.0"),
             ({"temperature": math.nan}, "temperature: expected a number above 0, got nan"),
@@ -94,14 +94,14 @@ class TestDistillation:
             ({"labels": np.zeros(5, int)}, r"labels: expected 6 whole numbers from 0 to 3, got int64 of shape \(5,\)"),
         ],
     )
-    def test_what_does_not_fit_is_named(self, change: dict[str, Any], said: str) -> None:
+    def test_the_error_names_the_argument_that_does_not_fit(self, change: dict[str, Any], message: str) -> None:
         student, teacher, labels = batch()
-        with pytest.raises(Refused, match=said):
+        with pytest.raises(Refused, match=message):
             distillation(**{"student": student, "teacher": teacher, "labels": labels, **change})
 
 
 class TestObjectives:
-    def test_for_recall_the_rare_class_counts_more_and_for_precision_less(self) -> None:
+    def test_the_rare_class_weighs_more_for_recall_and_less_for_precision(self) -> None:
         labels = np.repeat([0, 1], [90, 10])
         found = pair_weights(labels, 3)
         assert set(found) == set(OBJECTIVES) == {"edge", "cloud"}
@@ -130,16 +130,16 @@ class TestObjectives:
             there = labels == each
             all_of_them: list[Any] = []
             for value in np.unique(scores[:, each]):
-                said = scores[:, each] >= value
-                hits = (said & there).sum()
-                all_of_them.append((hits / there.sum() if there.any() else None, hits / said.sum(), value))
+                positive = scores[:, each] >= value
+                hits = (positive & there).sum()
+                all_of_them.append((hits / there.sum() if there.any() else None, hits / positive.sum(), value))
             assert (found.recall, found.precision, found.value) in all_of_them
             if not there.any():
                 assert (found.reached, found.recall) == (False, None)
                 continue
             enough = [one for one in all_of_them if one[objective == "precision"] >= wanted - 1e-12]
             assert found.reached == bool(enough)
-            if objective == "recall":  # all samples reach every recall, so that one is always found
+            if objective == "recall":  # the lowest score reaches every recall
                 assert found.value == max(value for *_, value in enough)
             elif enough:
                 assert found.value == min(value for *_, value in enough)
@@ -155,7 +155,7 @@ class TestObjectives:
         assert decide(np.array([[0.5, 0.5], [0.3, 0.6], [0.8, 0.75], [0.7, 0.7]]), thresholds).tolist() == [0, -1, 0, 0]
 
     @pytest.mark.parametrize(
-        ("call", "said"),
+        ("call", "message"),
         [
             (lambda: class_weights(np.array([0]), 1, "speed"), "objective: expected recall or precision, got speed"),
             (lambda: class_weights(np.array([0]), 1, "recall", 2), "strength: expected a number from 0 to 1, got 2"),
@@ -167,8 +167,8 @@ class TestObjectives:
             (lambda: class_thresholds(np.ones((2, 1)), np.array([0]), "recall", 1), "labels: expected 2 whole numbers"),
         ],
     )
-    def test_what_does_not_fit_is_named(self, call: Callable[[], object], said: str) -> None:
-        with pytest.raises(Refused, match=said):
+    def test_the_error_names_the_argument_that_does_not_fit(self, call: Callable[[], object], message: str) -> None:
+        with pytest.raises(Refused, match=message):
             call()
 
 
@@ -177,8 +177,8 @@ class TestNearest:
 
     @settings(deadline=None)
     @given(st.data(), st.integers(0, 12), st.sampled_from([1, 2, 7, 100_000]))
-    def test_it_is_the_long_way_whatever_the_block(self, data: st.DataObject, count: int, block: int) -> None:
-        """Whole numbers are exact in any order of summing, so that ties are ties."""
+    def test_every_block_size_equals_brute_force(self, data: st.DataObject, count: int, block: int) -> None:
+        """Whole numbers sum exactly in any order, so ties stay ties."""
         wide = data.draw(st.integers(1, 3))
         own = data.draw(arrays.arrays(np.float32, (data.draw(st.integers(1, 4)), wide), elements=self.whole))
         public = data.draw(arrays.arrays(np.int64, (data.draw(st.integers(0, 10)), wide), elements=self.whole))
@@ -189,14 +189,14 @@ class TestNearest:
         assert found.distances == pytest.approx(distances[wanted])
         assert np.sqrt(((public[found.indices] - own[found.to]) ** 2).sum(1)) == pytest.approx(found.distances)
 
-    def test_cosine_looks_at_directions_only(self) -> None:
+    def test_cosine_compares_directions_only(self) -> None:
         own = np.array([[1.0, 0.0]])
         public = np.array([[0, 3.0], [1e200, 0], [2, 2], [-5, 0], [0, 0], [np.nan, 1]])
         found = nearest(own, public, 10, metric="cosine")
         assert found.indices.tolist() == [1, 2, 0, 3]
         assert found.distances == pytest.approx([0, 1 - 0.5**0.5, 1, 2])
 
-    def test_what_is_not_finite_is_never_chosen(self) -> None:
+    def test_samples_that_are_not_finite_are_never_selected(self) -> None:
         public = np.array([[np.nan, 0], [3, 0], [np.inf, 0], [1e300, 0], [1, 0]])
         assert nearest(np.zeros((1, 2)), public, 5).indices.tolist() == [4, 1]
 
@@ -221,16 +221,16 @@ class TestNearest:
         assert peak < 4 * 1024 * 1024 < mapped.nbytes / 3
 
     @pytest.mark.parametrize(
-        ("call", "said"),
+        ("call", "message"),
         [
             (lambda: nearest(np.zeros((0, 2)), np.zeros((3, 2)), 1), "own: expected at least one .* no sample"),
             (lambda: nearest(np.full((1, 2), np.nan), np.zeros((3, 2)), 1), "own: .* no finite numbers .* sample 0"),
-            (lambda: nearest(np.zeros((1, 2)), np.ones((3, 2)), 1, metric="cosine"), "own: .* or direction, sample 0"),
+            (lambda: nearest(np.zeros((1, 2)), np.ones((3, 2)), 1, metric="cosine"), "own: .* direction in sample 0"),
             (lambda: nearest(np.zeros((1, 2)), np.zeros((3, 3)), 1), "public: expected numbers, samples × 2, got"),
             (lambda: nearest(np.zeros(2), np.zeros((3, 2)), 1), "own: expected numbers, samples × dimensions"),
             (lambda: nearest(np.zeros((1, 2)), np.zeros((3, 2)), -1), "count: expected a number from 0, got -1"),
         ],
     )
-    def test_what_does_not_fit_is_named(self, call: Callable[[], object], said: str) -> None:
-        with pytest.raises(Refused, match=said):
+    def test_the_error_names_the_argument_that_does_not_fit(self, call: Callable[[], object], message: str) -> None:
+        with pytest.raises(Refused, match=message):
             call()

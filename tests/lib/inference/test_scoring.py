@@ -1,4 +1,4 @@
-"""Scores from each framework's models: a row of probabilities for each sample."""
+"""Scores from the models of each framework: one row of probabilities for each sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heliograph.inference.scoring import probabilities
 X = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
 
 
-def _is_scored(model: object, expected: Any) -> None:
+def _assert_scores(model: object, expected: Any) -> None:
     for x, row in zip(X, expected, strict=True):
         answer = JointInference("any", edge=model, rule="never").infer(x)
         np.testing.assert_allclose(answer.scores, row, atol=1e-5)
@@ -27,20 +27,20 @@ def test_a_torch_module(framework: Any) -> None:
     torch = framework("torch")
     model = torch.nn.Sequential(torch.nn.Linear(8, 3), torch.nn.Dropout(0.9))
     with torch.no_grad():
-        expected = torch.softmax(model[0](torch.from_numpy(X)), 1).numpy()  # answering, nothing is dropped out
-    _is_scored(model, expected)
+        expected = torch.softmax(model[0](torch.from_numpy(X)), 1).numpy()  # no dropout in inference
+    _assert_scores(model, expected)
 
 
 def test_a_keras_model(framework: Any) -> None:
     keras = framework("keras")
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3, activation="softmax")])
-    _is_scored(model, np.asarray(model(X)))
+    _assert_scores(model, np.asarray(model(X)))
 
 
 def test_an_estimator() -> None:
     linear = pytest.importorskip("sklearn.linear_model")
     model = linear.LogisticRegression().fit(X, [0, 1, 2, 1])
-    _is_scored(model, model.predict_proba(X))
+    _assert_scores(model, model.predict_proba(X))
 
 
 def test_logits_become_probabilities_and_probabilities_stay() -> None:

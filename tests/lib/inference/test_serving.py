@@ -1,4 +1,4 @@
-"""A script that serves a model: batches, overload, a sample that the model raises on, weights that change between."""
+"""A script that serves a model: batches, overload, a sample that fails, weights that change between requests."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from heliograph.bus.contract.payloads import InferenceSpec
 from heliograph.bus.transport import Message
 from heliograph.core.world import World
 from heliograph.inference.inputs import pack_request
-from heliograph.inference.serving import MOST_WAITING, Asked, NewModel, Serving
+from heliograph.inference.serving import MAX_WAITING, NewModel, PendingRequest, Serving
 
 TOPIC = "inference/line/big-model/edge-1"
 
 
-class Desk:
-    """A serving script in a thread, its requests and its answers."""
+class Served:
+    """A serving script in a thread, with its requests and its answers."""
 
-    def __init__(self, serving: Serving, said: list[str]) -> None:
+    def __init__(self, serving: Serving, warnings: list[str]) -> None:
         self.serving = serving
-        self.said = said
+        self.warnings = warnings
         self.answers: dict[str, dict[str, Any]] = {}
         self.came = asyncio.Condition()
         self._asked = 0
 
-    async def send(self, answers: list[tuple[Asked, bytes]]) -> None:
+    async def send(self, answers: list[tuple[PendingRequest, bytes]]) -> None:
         async with self.came:
-            for asked, body in answers:
-                assert asked.reply_to not in self.answers, "answered twice"
-                self.answers[asked.reply_to] = msgpack.unpackb(body)
+            for request, body in answers:
+                assert request.reply_to not in self.answers, "answered twice"
+                self.answers[request.reply_to] = msgpack.unpackb(body)
             self.came.notify_all()
 
     def ask(self, value: float, deadline: float = 10.0, shape: tuple[int, ...] = (2,)) -> str:
         self._asked += 1
         body = pack_request(np.full(shape, value, np.float32), deadline)
-        self.serving.take(Message(TOPIC, body), parse(body), str(self._asked))
+        self.serving.receive(Message(TOPIC, body), parse(body), str(self._asked))
         return str(self._asked)
 
     async def answer(self, asked: str) -> dict[str, Any]:
@@ -53,28 +53,28 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_of(
+async def serving_script(
     side: Any, serve: Callable[[], None], monkeypatch: pytest.MonkeyPatch, **spec: Any
-) -> AsyncIterator[Desk]:
-    said: list[str] = []
+) -> AsyncIterator[Served]:
+    warnings: list[str] = []
     serving = Serving(
-        "line", InferenceSpec(**spec), asyncio.get_running_loop(), World(), lambda answers: desk.send(answers), None,
-        said.append,
+        "line", InferenceSpec(**spec), asyncio.get_running_loop(), World(), lambda answers: served.send(answers), None,
+        warnings.append,
     )  # fmt: skip
-    desk = Desk(serving, said)
+    served = Served(serving, warnings)
     monkeypatch.setitem(session.inference, side, serving)
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
-        yield desk
+        yield served
     finally:
-        serving.put(None)
+        serving.enqueue(None)
         await asyncio.to_thread(thread.join, 10)
         assert not thread.is_alive()
 
 
-class Held:
-    """A deep model that can be held up; it remembers its batches, and raises on 13."""
+class StallingModel:
+    """A model that waits while ``free`` is cleared, records its batches, and fails on 13."""
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
@@ -91,78 +91,78 @@ class Held:
         return [np.array([x.flat[0], 0.5]) for x in batch]
 
 
-async def test_what_comes_meanwhile_is_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Held()
+async def test_requests_that_wait_together_form_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = StallingModel()
     model.free.clear()
-    async with desk_of("cloud", BigModel("line", model).serve, monkeypatch, max_batch=4) as desk:
-        first = desk.ask(0)
+    async with serving_script("cloud", BigModel("line", model).serve, monkeypatch, max_batch=4) as served:
+        first = served.ask(0)
         await asyncio.to_thread(model.entered.wait, 10)
-        others = [desk.ask(n) for n in range(1, 8)]
+        others = [served.ask(n) for n in range(1, 8)]
         model.free.set()
-        answers = [await desk.answer(each) for each in (first, *others)]
+        answers = [await served.answer(each) for each in (first, *others)]
     assert [each["scores"][0] for each in answers] == list(range(8))
     assert model.batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
 
 
-async def test_samples_of_two_shapes_are_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Held()
+async def test_samples_of_two_shapes_form_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = StallingModel()
     model.free.clear()
-    async with desk_of("cloud", BigModel("line", model).serve, monkeypatch) as desk:
-        first = desk.ask(0)
+    async with serving_script("cloud", BigModel("line", model).serve, monkeypatch) as served:
+        first = served.ask(0)
         await asyncio.to_thread(model.entered.wait, 10)
-        others = [desk.ask(n, shape=(2 + n % 2,)) for n in range(1, 5)]
+        others = [served.ask(n, shape=(2 + n % 2,)) for n in range(1, 5)]
         model.free.set()
         for each in (first, *others):
-            assert "scores" in await desk.answer(each)
+            assert "scores" in await served.answer(each)
     assert sorted(map(sorted, model.batches)) == [[0], [1, 3], [2, 4]]
 
 
-async def test_a_sample_that_the_model_raises_on_gets_the_error_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Held()
+async def test_only_the_sample_that_the_model_fails_on_gets_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = StallingModel()
     model.free.clear()
     big = BigModel("line", model)
-    async with desk_of("cloud", big.serve, monkeypatch) as desk:
-        first = desk.ask(0)
+    async with serving_script("cloud", big.serve, monkeypatch) as served:
+        first = served.ask(0)
         await asyncio.to_thread(model.entered.wait, 10)
-        good, bad, better = desk.ask(1), desk.ask(13), desk.ask(2)
+        good, bad, better = served.ask(1), served.ask(13), served.ask(2)
         model.free.set()
-        assert (await desk.answer(good))["scores"][0] == 1
-        assert (await desk.answer(better))["scores"][0] == 2
-        error = (await desk.answer(bad))["error"]
+        assert (await served.answer(good))["scores"][0] == 1
+        assert (await served.answer(better))["scores"][0] == 2
+        error = (await served.answer(bad))["error"]
         assert (error["code"], error["got"]) == ("model-failed", "RuntimeError: thirteen")
-        assert "scores" in await desk.answer(first)
+        assert "scores" in await served.answer(first)
     assert (big.counts.by_cloud, big.counts.errors) == (3, 1)
 
 
-async def test_what_can_not_be_answered_in_time_is_shed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Held()
+async def test_requests_that_cannot_meet_their_deadline_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = StallingModel()
     model.free.clear()
-    async with desk_of("cloud", BigModel("line", model).serve, monkeypatch, max_batch=1) as desk:
-        first = desk.ask(0)
+    async with serving_script("cloud", BigModel("line", model).serve, monkeypatch, max_batch=1) as served:
+        first = served.ask(0)
         await asyncio.to_thread(model.entered.wait, 10)
-        late = desk.ask(1, deadline=0.05)
+        late = served.ask(1, deadline=0.05)
         await asyncio.sleep(0.1)  # its deadline passes while the model is busy
         model.free.set()
-        assert (await desk.answer(late))["error"]["code"] == "overloaded"
-        assert "scores" in await desk.answer(first)
-        again = desk.ask(2, deadline=0.001)  # a batch is known to take longer
-        assert (await desk.answer(again))["error"]["code"] == "overloaded"
-        assert "scores" in await desk.answer(desk.ask(3))
+        assert (await served.answer(late))["error"]["code"] == "overloaded"
+        assert "scores" in await served.answer(first)
+        again = served.ask(2, deadline=0.001)  # earlier batches took longer
+        assert (await served.answer(again))["error"]["code"] == "overloaded"
+        assert "scores" in await served.answer(served.ask(3))
     assert [1.0] not in model.batches
 
 
-async def test_no_more_wait_than_can_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Held()
+async def test_requests_beyond_the_queues_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = StallingModel()
     model.free.clear()
-    async with desk_of("cloud", BigModel("line", model).serve, monkeypatch, max_batch=4096) as desk:
-        desk.ask(0)
+    async with serving_script("cloud", BigModel("line", model).serve, monkeypatch, max_batch=4096) as served:
+        served.ask(0)
         await asyncio.to_thread(model.entered.wait, 10)
-        asked = [desk.ask(1) for _ in range(MOST_WAITING + 5)]
-        for each in asked[MOST_WAITING:]:
-            assert (await desk.answer(each))["error"]["code"] == "overloaded"
+        asked = [served.ask(1) for _ in range(MAX_WAITING + 5)]
+        for each in asked[MAX_WAITING:]:
+            assert (await served.answer(each))["error"]["code"] == "overloaded"
         model.free.set()
-        for each in asked[:MOST_WAITING]:
-            assert "scores" in await desk.answer(each)
+        for each in asked[:MAX_WAITING]:
+            assert "scores" in await served.answer(each)
 
 
 class Line:
@@ -185,43 +185,43 @@ class Line:
 
 async def test_weights_change_between_two_requests_and_none_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     line = Line()
-    async with desk_of("cloud", BigModel("line", line).serve, monkeypatch, max_batch=3) as desk:
+    async with serving_script("cloud", BigModel("line", line).serve, monkeypatch, max_batch=3) as served:
         asked = []
         for n in range(60):
             if n % 10 == 0:
-                desk.serving.put(NewModel(f"digest-{n}", {"w": np.full(2, n)}))
-            asked.append(desk.ask(n))
-        answers = [(await desk.answer(each))["scores"][0] for each in asked]
-        desk.serving.put(NewModel("bad", {"w": np.zeros(3)}))
-        assert (await desk.answer(desk.ask(0)))["scores"][0] == 50
+                served.serving.enqueue(NewModel(f"digest-{n}", {"w": np.full(2, n)}))
+            asked.append(served.ask(n))
+        answers = [(await served.answer(each))["scores"][0] for each in asked]
+        served.serving.enqueue(NewModel("bad", {"w": np.zeros(3)}))
+        assert (await served.answer(served.ask(0)))["scores"][0] == 50
     assert answers == [n // 10 * 10 for n in range(60)]
-    assert desk.serving.model == "digest-50"
-    assert "expected w of shape (2,)" in desk.serving.trouble
-    assert any("the model before keeps serving" in line for line in desk.said)
+    assert served.serving.model == "digest-50"
+    assert "expected w of shape (2,)" in served.serving.trouble
+    assert any("the previous model keeps serving" in line for line in served.warnings)
 
 
-async def test_settings_that_are_wrong_leave_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_invalid_settings_leave_the_previous_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     service = JointInference("line", edge=Line(), rule="threshold")
-    async with desk_of("edge", service.serve, monkeypatch, rule="never") as desk:
-        assert (await desk.answer(desk.ask(0)))["degraded"] is False
-        desk.serving.put(InferenceSpec(rule="nonsense"))
-        assert (await desk.answer(desk.ask(0)))["degraded"] is False
-        assert "nonsense" in desk.serving.trouble
-        desk.serving.put(InferenceSpec(rule="always"))
-        assert (await desk.answer(desk.ask(0)))["degraded"] is True  # hard, and there is no cloud
-        assert desk.serving.trouble == ""
+    async with serving_script("edge", service.serve, monkeypatch, rule="never") as served:
+        assert (await served.answer(served.ask(0)))["degraded"] is False
+        served.serving.enqueue(InferenceSpec(rule="nonsense"))
+        assert (await served.answer(served.ask(0)))["degraded"] is False
+        assert "nonsense" in served.serving.trouble
+        served.serving.enqueue(InferenceSpec(rule="always"))
+        assert (await served.answer(served.ask(0)))["degraded"] is True  # hard, and there is no cloud
+        assert served.serving.trouble == ""
 
 
-async def test_the_edges_requests_that_waited_together_are_scored_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Held()
+async def test_edge_requests_that_wait_together_are_scored_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = StallingModel()
     model.free.clear()
     service = JointInference("line", edge=model, rule="never", micro_batch=8)
-    async with desk_of("edge", service.serve, monkeypatch, rule="never") as desk:
-        first = desk.ask(0)
+    async with serving_script("edge", service.serve, monkeypatch, rule="never") as served:
+        first = served.ask(0)
         await asyncio.to_thread(model.entered.wait, 10)
-        others = [desk.ask(n) for n in (1, 13, 2)]
+        others = [served.ask(n) for n in (1, 13, 2)]
         model.free.set()
-        answers = [await desk.answer(each) for each in (first, *others)]
+        answers = [await served.answer(each) for each in (first, *others)]
     assert model.batches[:2] == [[0], [1, 13, 2]]
     assert [each.get("by") for each in answers] == ["edge", "edge", None, "edge"]
     assert answers[2]["error"]["got"] == "RuntimeError: thirteen"

@@ -1,4 +1,4 @@
-"""Tuning: the curve is what the rule itself does to the samples, and the choice is the best there is on it."""
+"""Tuning: the curve equals the rule's own decisions on the samples, and the choice is its best point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.inference.calibration import calibrated
+from heliograph.inference.calibration import calibrate
 from heliograph.inference.hard_samples import choose
 from heliograph.inference.tuning import Curve, LabelledSet, Point, curve, from_arrays, page, plot, read_labelled, tune
 
@@ -29,18 +29,18 @@ def softmax(logits: Array) -> Array:
     return found
 
 
-def classified(samples: int = 1500, seed: int = 0, too_sure: float = 2.0) -> LabelledSet:
-    """An edge that is too sure and right about half the time, a cloud that is right 97 times in 100."""
+def classified(samples: int = 1500, seed: int = 0, overconfidence: float = 2.0) -> LabelledSet:
+    """Return the set of an overconfident edge that is right about half the time, and a cloud with accuracy 0.97."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (samples, 5))
     labels = np.array([rng.choice(5, p=p) for p in softmax(logits)])
     cloud = np.where(rng.random(samples) < 0.97, labels, (labels + 1) % 5)
-    return from_arrays(softmax(logits * too_sure).astype(np.float32), cloud, labels)
+    return from_arrays(softmax(logits * overconfidence).astype(np.float32), cloud, labels)
 
 
 @st.composite
 def sets(draw: st.DrawFn) -> LabelledSet:
-    """Few samples, many of them alike or at the ends, some that cannot be read; each model right or not."""
+    """Draw few samples, many of them alike or at the ends, some unreadable; each model is right or wrong."""
     shares = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 1 / 3, 1e-9, 1 - 1e-9, math.nan])
     rows = draw(st.lists(st.lists(shares, min_size=1, max_size=3), min_size=1, max_size=12))
     bools = st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)).map(lambda each: np.array(each, bool))
@@ -48,9 +48,9 @@ def sets(draw: st.DrawFn) -> LabelledSet:
 
 
 def served(data: LabelledSet, rule: str, parameters: Any, temperature: float = 1.0) -> tuple[float, float]:
-    """Offload and accuracy where the rule itself looks at each sample, as a worker does."""
+    """Return offload and accuracy if the rule itself decides on each sample, as in a worker."""
     decide = choose(rule, parameters)
-    hard = np.array([decide(calibrated(row, temperature)) for row in data.edge_scores])
+    hard = np.array([decide(calibrate(row, temperature)) for row in data.edge_scores])
     return float(hard.mean()), float(np.where(hard, data.cloud_correct, data.edge_correct).mean())
 
 
@@ -63,7 +63,7 @@ def assert_curve_is_the_rules(found: Curve, data: LabelledSet, rule: str) -> Non
 @settings(deadline=None)
 @given(sets(), st.sampled_from([1.0, 0.3, 3.0]))
 @pytest.mark.parametrize("rule", RULES)
-def test_every_point_is_what_the_rule_itself_does(rule: str, data: LabelledSet, temperature: float) -> None:
+def test_every_point_equals_the_rules_own_decisions(rule: str, data: LabelledSet, temperature: float) -> None:
     found = curve(data, rule, {}, temperature)
     assert_curve_is_the_rules(found, data, rule)
     assert (np.diff(found.offload) > 0).all()
@@ -73,7 +73,7 @@ def test_every_point_is_what_the_rule_itself_does(rule: str, data: LabelledSet, 
 @settings(deadline=None)
 @given(sets(), st.floats(0, 1))
 @pytest.mark.parametrize("rule", ["threshold", "margin", "entropy", "ibt"])
-def test_no_value_of_the_parameter_is_off_the_curve(rule: str, data: LabelledSet, value: float) -> None:
+def test_every_value_of_the_parameter_lies_on_the_curve(rule: str, data: LabelledSet, value: float) -> None:
     found = curve(data, rule, {})
     offload, _ = served(data, rule, {found.parameter: value})
     assert np.abs(found.offload - offload).min() < 1e-12
@@ -82,7 +82,7 @@ def test_no_value_of_the_parameter_is_off_the_curve(rule: str, data: LabelledSet
 @settings(deadline=None)
 @given(sets(), st.floats(0, 1))
 @pytest.mark.parametrize("rule", ["threshold", "entropy"])
-def test_the_choice_is_the_best_on_the_curve(rule: str, data: LabelledSet, wanted: float) -> None:
+def test_the_choice_is_the_best_point_of_the_curve(rule: str, data: LabelledSet, wanted: float) -> None:
     found = curve(data, rule, {})
     choice = found.for_accuracy(wanted)
     enough = found.offload[found.accuracy >= wanted - 1e-12]
@@ -102,7 +102,7 @@ def test_the_choice_is_the_best_on_the_curve(rule: str, data: LabelledSet, wante
         assert choice.point.offload == found.offload.min() > wanted
 
 
-def test_a_case_done_by_hand() -> None:
+def test_a_small_curve_equals_the_one_computed_by_hand() -> None:
     data = LabelledSet([[0.9], [0.8], [0.6], [0.7]], np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 1], bool))
     found = curve(data, "threshold", {"value": 0.2})
     assert found.offload.tolist() == [0, 0.25, 0.5, 0.75, 1]
@@ -114,7 +114,7 @@ def test_a_case_done_by_hand() -> None:
 
 
 @pytest.mark.parametrize("rule", ["entropy", "margin", "router", "threshold"])
-def test_tuned_parameters_do_what_was_promised(rule: str) -> None:
+def test_tuned_parameters_reach_the_promised_accuracy_and_offload(rule: str) -> None:
     data = classified()
     tuned = tune(data, rule, {}, target_accuracy=0.8)
     assert tuned.choice.reached
@@ -125,12 +125,12 @@ def test_tuned_parameters_do_what_was_promised(rule: str) -> None:
     assert point.accuracy >= 0.8
     edge, cloud = tuned.curve.edge_accuracy, tuned.curve.cloud_accuracy
     by_guessing = (point.accuracy - edge) / (cloud - edge)
-    assert point.offload < by_guessing - 0.03  # what the same accuracy costs with samples chosen at random
+    assert point.offload < by_guessing - 0.03  # by_guessing: offload of the same accuracy with a random rule
     most = tune(data, rule, {}, max_offload=point.offload)
     assert most.choice.point.accuracy >= point.accuracy
 
 
-def test_a_target_beyond_both_models_says_what_the_best_is() -> None:
+def test_an_unreachable_target_reports_the_best_accuracy() -> None:
     tuned = tune(classified(), "threshold", {}, target_accuracy=0.9999)
     assert not tuned.choice.reached
     assert tuned.choice.point.accuracy == tuned.curve.accuracy.max()
@@ -140,14 +140,14 @@ def test_a_target_beyond_both_models_says_what_the_best_is() -> None:
     )
 
 
-def test_samples_that_cannot_be_read_are_offloaded_whatever_is_wanted() -> None:
+def test_samples_with_unreadable_scores_are_always_offloaded() -> None:
     right = np.ones(2, bool)
     tuned = tune(LabelledSet([[math.nan], [1.0]], right, right), "threshold", {}, max_offload=0.2)
     assert (tuned.choice.reached, tuned.choice.point.offload) == (False, 0.5)
     assert tuned.choice.sentence().startswith("an offload of 20.0 % cannot be reached")
 
 
-def test_what_is_not_turned_stays_as_it_was() -> None:
+def test_parameters_that_are_not_tuned_stay() -> None:
     data = LabelledSet([[0.6, 0.9], [0.6, 0.6], []], np.array([1, 0, 1], bool), np.ones(3, bool))
     tuned = tune(data, "ibt", {"threshold_box": 0.7, "threshold_img": 0.1}, target_accuracy=1.0)
     assert tuned.parameters["threshold_box"] == 0.7
@@ -157,9 +157,9 @@ def test_what_is_not_turned_stays_as_it_was() -> None:
     assert (given_one.temperature, given_one.calibration) == (1.5, None)
 
 
-def test_what_cannot_be_tuned_is_refused() -> None:
+def test_untunable_rules_and_unfit_scores_are_refused() -> None:
     data = classified(50)
-    with pytest.raises(Refused, match=r"field rule: expected one that looks at the scores: .*, got never"):
+    with pytest.raises(Refused, match=r"field rule: expected a rule that reads the scores: .*, got never"):
         tune(data, "never", {}, max_offload=0.5)
     for rule in ("threshold", "router"):
         with pytest.raises(Refused, match=r"parameters\.valu: expected one of"):
@@ -185,7 +185,7 @@ def test_an_npz_is_read_with_scores_or_answers_of_the_cloud(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("arrays", "said"),
+    ("arrays", "message"),
     [
         ({"labels": [0]}, "field edge_scores: expected an array of this name, got the arrays labels"),
         ({"edge_scores": [[1.0]], "labels": [0]}, "field cloud_scores or cloud_labels: expected an array"),
@@ -200,15 +200,15 @@ def test_an_npz_is_read_with_scores_or_answers_of_the_cloud(tmp_path: Path) -> N
         ({"edge_scores": np.array([{}]), "labels": [0], "cloud_labels": [0]}, "expected an npz file of plain arrays"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
+def test_the_error_names_the_file_and_its_bad_array(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     file = tmp_path / "set.npz"
     np.savez(file, **{name: np.asarray(each) for name, each in arrays.items()})  # type: ignore[arg-type]
-    with pytest.raises(Refused, match=said) as refused:
+    with pytest.raises(Refused, match=message) as refused:
         read_labelled(file)
     assert refused.value.topic == str(file)
 
 
-def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HeliographError, match=r"cannot read .*gone.npz: No such file"):
         read_labelled(tmp_path / "gone.npz")
     for content in (b"", b"PK\x03\x04 no archive", b"text"):
@@ -233,7 +233,7 @@ def svg_of(text: str) -> ElementTree.Element:
     return ElementTree.fromstring(re.search(r"<svg.*</svg>", text, re.DOTALL).group())  # type: ignore[union-attr]
 
 
-def test_the_page_stands_alone_and_can_be_read_without_seeing_it() -> None:
+def test_the_page_loads_nothing_and_is_accessible() -> None:
     tuned = tune(classified(300), "threshold", {}, target_accuracy=0.8)
     text = page(tuned.curve, tuned.choice, title="a <script> & more")
     assert "<script" not in text
@@ -248,7 +248,7 @@ def test_the_page_stands_alone_and_can_be_read_without_seeing_it() -> None:
     assert tuned.choice.sentence() in (ids["about"] or "")
     words = [each.text for each in svg.iter("text")]
     assert "accuracy" in words
-    assert "samples that go to the cloud" in words
+    assert "samples sent to the cloud" in words
 
 
 @settings(deadline=None)
@@ -265,13 +265,14 @@ def test_the_page_of_any_curve_keeps_within_its_frame(data: LabelledSet) -> None
     assert 2 <= len([each for each in svg.iter("line") if each.get("class") == "grid"]) <= 11
 
 
-def test_a_long_curve_is_thinned_for_showing_only() -> None:
+def test_a_long_curve_is_thinned_for_display_only() -> None:
     tuned = tune(classified(5000), "threshold", {}, max_offload=0.2)
     assert len(tuned.curve.values) > 4000
     assert len(page(tuned.curve, tuned.choice)) < 20_000
 
 
-def test_ten_thousand_samples_take_no_time() -> None:
+@pytest.mark.quality
+def test_ten_thousand_samples_are_tuned_in_seconds() -> None:
     data = classified(10_000)
     start = time.perf_counter()
     tune(data, "threshold", {}, target_accuracy=0.8)

@@ -1,11 +1,11 @@
-"""Hard-sample rules: which answers of the edge's model are not good enough, so that the cloud is asked.
+"""Hard-sample rules: a rule decides on the edge model's scores of a sample whether to ask the cloud.
 
-A rule is a function of the scores of one sample; its parameters are its keyword arguments, and their JSON schema comes
-from its signature. Every rule answers every input: what it says of one class, of zeros, of NaN or of nothing at all is
-in its docstring. One file each; none loads NumPy.
+A rule is a function of the scores of one sample. Its keyword arguments are its parameters, and its signature gives
+their JSON schema. A rule returns a decision for every input; its docstring states the decision for one class, for
+zeros, for NaN and for no scores. Each rule is one file and needs no NumPy.
 """
 
-from heliograph.inference.hard_samples.registry import Dial, Rule, checked, choose, dial, rules
+from heliograph.inference.hard_samples.registry import Dial, Rule, choose, dial, full_parameters, rules
 from heliograph.inference.hard_samples.scores import Scores
 
-__all__ = ["Dial", "Rule", "Scores", "checked", "choose", "dial", "rules"]
+__all__ = ["Dial", "Rule", "Scores", "choose", "dial", "full_parameters", "rules"]

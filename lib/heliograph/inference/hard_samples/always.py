@@ -1,4 +1,4 @@
-"""Always: every sample is hard. The cloud alone, to compare with."""
+"""Always: every sample is hard. The cloud answers alone, as a baseline."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from heliograph.inference.hard_samples.scores import Scores
 
 
 def always(scores: Scores) -> bool:
-    """True, whatever the scores are."""
+    """Return True for all scores."""
     return True

@@ -1,7 +1,7 @@
-"""Entropy: hard where the probabilities are spread over many classes.
+"""Entropy: a sample is hard if its probabilities are spread over many classes.
 
-The cross-entropy of the probabilities with themselves over that of equal ones, 0 to 1: Shannon, "A Mathematical Theory
-of Communication", 1948. Sedna's CrossEntropy rule with a threshold t is this one with the limit 1 - t,
+The measure is the entropy of the probabilities over that of equal ones, 0 to 1: Shannon, "A Mathematical Theory of
+Communication", 1948. Sedna's CrossEntropy rule with a threshold t equals this rule with the limit 1 - t,
 https://github.com/kubeedge/sedna/blob/main/lib/sedna/algorithms/hard_example_mining/hard_example_mining.py
 """
 
@@ -13,30 +13,31 @@ from typing import Annotated
 
 from pydantic import Field
 
-from heliograph.inference.hard_samples.scores import Scores, listed
+from heliograph.inference.hard_samples.scores import Scores, as_list
 
 
 def entropy(
     scores: Scores,
     *,
-    limit: Annotated[float, Field(ge=0, le=1, description="Above this share of the greatest entropy hard.")] = 0.3,
+    limit: Annotated[
+        float, Field(ge=0, le=1, description="A sample is hard above this share of the greatest entropy.")
+    ] = 0.3,
 ) -> bool:
-    """Whether the entropy of the probabilities, as a share of the greatest possible, is above ``limit``.
+    """Return whether the entropy of the probabilities, as a share of the greatest possible, is above ``limit``.
 
-    Choices: no scores at all, NaN, infinity or what is no list of numbers is hard, whatever the limit; so are negative
-    scores, which are no probabilities, and all zero. A zero among others adds nothing. One class has no entropy and is
-    not hard. What does not sum to 1 is scaled until it does.
+    Unreadable scores (see ``as_list``), an empty list, negative scores and zeros alone are hard at every limit. A
+    single zero adds nothing. One class has no entropy and is not hard. Scores are scaled to the sum 1.
     """
     return spread(scores) > limit
 
 
 def spread(scores: Scores) -> float:
-    """The entropy of the probabilities over the logarithm of their number, 0 to 1; infinity where it has none."""
-    return spread_of(listed(scores))
+    """Return the entropy of the probabilities over the logarithm of their number, 0 to 1; infinity if undefined."""
+    return spread_of(as_list(scores))
 
 
 def spread_of(found: list[float] | None) -> float:
-    """``spread`` of scores that are read already."""
+    """Return the ``spread`` of scores read by ``as_list``."""
     if not found or (least := min(found)) < 0 or not (total := sum(found)):
         return inf
     if len(found) == 1:

@@ -1,6 +1,6 @@
-"""IBT, image-box-threshold, for detectors: hard where too few of an image's boxes are sure.
+"""IBT, image-box-threshold, for detectors: an image is hard if too few of its boxes are confident.
 
-As Sedna has it:
+The rule follows Sedna's:
 https://github.com/kubeedge/sedna/blob/main/lib/sedna/algorithms/hard_example_mining/hard_example_mining.py
 """
 
@@ -11,30 +11,32 @@ from typing import Annotated
 
 from pydantic import Field
 
-from heliograph.inference.hard_samples.scores import Scores, listed
+from heliograph.inference.hard_samples.scores import Scores, as_list
 
 
 def ibt(
     scores: Scores,
     *,
     threshold_img: Annotated[
-        float, Field(ge=0, le=1, description="Up to this share of sure boxes an image is hard.")
+        float, Field(ge=0, le=1, description="An image is hard up to this share of confident boxes.")
     ] = 0.5,
-    threshold_box: Annotated[float, Field(ge=0, le=1, description="Above this confidence a box is sure.")] = 0.5,
-    empty_is_hard: Annotated[bool, Field(description="Whether an image without any box is hard.")] = False,
+    threshold_box: Annotated[
+        float, Field(ge=0, le=1, description="A box is confident above this confidence.")
+    ] = 0.5,
+    empty_is_hard: Annotated[bool, Field(description="Whether an image without boxes is hard.")] = False,
 ) -> bool:
-    """Whether the boxes with a confidence above ``threshold_box`` are at most the share ``threshold_img`` of all.
+    """Return whether the share of boxes with a confidence above ``threshold_box`` is at most ``threshold_img``.
 
-    Choices: an image without boxes is not hard, as with Sedna, since most of what a camera sees is empty; where misses
-    matter more than traffic ``empty_is_hard`` says otherwise, whatever the thresholds. No scores (None), NaN, infinity
-    or what is no list of numbers is hard, whatever the thresholds. One box is a share of 0 or 1.
+    An image without boxes is not hard, as in Sedna, since most of a camera's images are empty; ``empty_is_hard`` makes
+    it hard, for uses where misses cost more than traffic. Unreadable scores (see ``as_list``) are hard at all
+    thresholds. The share of one box is 0 or 1.
     """
     return sure_share(scores, threshold_box=threshold_box, empty_is_hard=empty_is_hard) <= threshold_img
 
 
 def sure_share(scores: Scores, *, threshold_box: float = 0.5, empty_is_hard: bool = False) -> float:
-    """The share of boxes that are sure, 0 to 1; an infinity where the answer is fixed: minus is hard, plus is not."""
-    found = listed(scores)
+    """Return the share of confident boxes, 0 to 1; -infinity where always hard, +infinity where never hard."""
+    found = as_list(scores)
     if found is None:
         return -inf
     if not found:

@@ -1,4 +1,4 @@
-"""Margin: hard where the best class is hardly ahead of the second.
+"""Margin: a sample is hard if the best class leads the second by little.
 
 Scheffer, Decomain and Wrobel, "Active Hidden Markov Models for Information Extraction", IDA 2001,
 https://doi.org/10.1007/3-540-44816-0_31
@@ -11,30 +11,30 @@ from typing import Annotated
 
 from pydantic import Field
 
-from heliograph.inference.hard_samples.scores import Scores, listed
+from heliograph.inference.hard_samples.scores import Scores, as_list
 
 
 def margin(
     scores: Scores,
     *,
-    value: Annotated[float, Field(ge=0, le=1, description="Below this lead of the best class a sample is hard.")] = 0.5,
+    value: Annotated[float, Field(ge=0, le=1, description="A sample is hard below this lead of the best class.")] = 0.5,
 ) -> bool:
-    """Whether the highest probability exceeds the second highest by less than ``value``.
+    """Return whether the highest probability exceeds the second highest by less than ``value``.
 
-    Choices: no scores at all, NaN, infinity or what is no list of numbers is hard, whatever the value. With one class
-    the second is 0. Two equal ones, all zero among them, have no lead and are hard at every value above 0.
+    Unreadable scores (see ``as_list``) and an empty list are hard at every value. With one class the second
+    probability counts as 0. Two equal highest scores, zeros too, have no lead and are hard at every value above 0.
     """
     return lead(scores) < value
 
 
 def lead(scores: Scores) -> float:
-    """The highest probability less the second; minus infinity where there is none to read."""
-    found = listed(scores)
+    """Return the highest probability minus the second; minus infinity for no or unreadable scores."""
+    found = as_list(scores)
     return lead_of(found) if found else -inf
 
 
 def lead_of(found: list[float]) -> float:
-    """``lead`` of scores that are read already, one at least."""
+    """Return the ``lead`` of scores read by ``as_list``, at least one."""
     first = max(found)
     others = found.copy()
     others.remove(first)

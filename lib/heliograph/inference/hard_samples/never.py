@@ -1,4 +1,4 @@
-"""Never: no sample is hard. The edge alone, to compare with."""
+"""Never: no sample is hard. The edge answers alone, as a baseline."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from heliograph.inference.hard_samples.scores import Scores
 
 
 def never(scores: Scores) -> bool:
-    """False, whatever the scores are."""
+    """Return False for all scores."""
     return False

@@ -1,4 +1,4 @@
-"""Random: a share of the samples, whatever the model says of them. What every other rule has to beat."""
+"""Random: a random share of the samples is hard. Every other rule has to beat this baseline."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from heliograph.inference.hard_samples.scores import Scores
 def random(
     scores: Scores,
     *,
-    share: Annotated[float, Field(ge=0, le=1, description="Of the samples that are hard.")] = 0.1,
+    share: Annotated[float, Field(ge=0, le=1, description="Share of the samples that are hard.")] = 0.1,
     draw: Callable[[], float],
 ) -> bool:
-    """Whether a number that ``draw`` gives, 0 up to but not 1, is below ``share``. The scores, unreadable or none, do
-    not matter: 0 is never and 1 is always."""
+    """Return whether a number from ``draw``, at least 0 and below 1, is below ``share``.
+
+    The scores do not matter: no sample is hard at share 0, and every sample is at share 1.
+    """
     return draw() < share

@@ -1,4 +1,4 @@
-"""The rules by name. A new one is a file beside this and a line here; its schema comes from its signature."""
+"""The rules by name. A new rule is a file beside this one and a line here; its signature gives its schema."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from heliograph.inference.hard_samples.scores import Scores
 from heliograph.inference.hard_samples.threshold import best, threshold
 
 Rule = Callable[[Scores], bool]
-"""Whether a sample is hard: its scores say that the edge's answer is not good enough."""
+"""A function from a sample's scores to whether the sample is hard: the edge's answer is not good enough."""
 
 
 @dataclass(frozen=True)
 class Dial:
-    """What tuning turns: a sample is hard where ``measure(scores) <hard> parameter``.
+    """The parameter of a rule that tuning varies: a sample is hard if ``measure(scores) <hard> parameter``.
 
     Attributes:
-        parameter: its name.
+        parameter: the parameter's name.
         measure: a function of the scores, and of the rule's other parameters as keyword arguments.
+        hard: the comparison.
     """
 
     parameter: str
@@ -57,28 +58,35 @@ RULES: dict[str, tuple[Callable[..., bool], Dial | None]] = {
 
 
 def rules() -> dict[str, dict[str, Any]]:
-    """Rule name to the JSON schema of its parameters, as an agent reports it."""
+    """Return the JSON schema of each rule's parameters by the rule's name, as agents report it."""
     return {name: _model(name).model_json_schema() for name in RULES}
 
 
 def choose(name: str, parameters: Mapping[str, Scalar], *, draw: Callable[[], float] | None = None) -> Rule:
-    """The rule of that name with its parameters; those that are None or missing take their default.
+    """Return the rule of a name with its parameters bound.
 
     Args:
-        draw: where a rule gets its randomness, numbers from 0 up to but not 1; a simulation gives its own world's.
+        name: the rule's name, one of ``rules()``.
+        parameters: values by name; None or a missing one means the default.
+        draw: source of randomness, numbers at least 0 and below 1; a simulation passes its world's generator.
 
-    Raises Refused where there is no such rule or parameter, or a value is of another type or out of its range.
+    Raises:
+        Refused: if the rule or a parameter is unknown, or a value is of another type or out of its range.
     """
-    given = checked(name, parameters)
+    given = full_parameters(name, parameters)
     function, _ = RULES[name]
     if "draw" in inspect.signature(function).parameters:
         return partial(function, **given, draw=draw or World().rng.random)
     return partial(function, **given)
 
 
-def checked(name: str, parameters: Mapping[str, Scalar]) -> dict[str, Any]:
-    """All parameters of a rule, by name: the given values and the defaults of the others. Raises as ``choose``."""
-    _known(name)
+def full_parameters(name: str, parameters: Mapping[str, Scalar]) -> dict[str, Any]:
+    """Return all parameters of a rule: the given values, and the defaults of the others.
+
+    Raises:
+        Refused: as ``choose``.
+    """
+    _check_known(name)
     given = {key: value for key, value in parameters.items() if value is not None}
     known = _model(name).model_fields
     for key in given:
@@ -94,23 +102,27 @@ def checked(name: str, parameters: Mapping[str, Scalar]) -> dict[str, Any]:
 
 
 def dial(name: str) -> Dial:
-    """What tuning turns of a rule. Raises Refused where there is no such rule, or nothing to turn."""
-    _known(name)
+    """Return the parameter of a rule that tuning varies.
+
+    Raises:
+        Refused: if the rule is unknown, or has no such parameter.
+    """
+    _check_known(name)
     found = RULES[name][1]
     if found is None:
-        able = ", ".join(each for each, (_, turned) in RULES.items() if turned is not None)
-        raise Refused("not-tunable", field="rule", expected=f"one that looks at the scores: {able}", got=name)
+        tunable = ", ".join(each for each, (_, parameter) in RULES.items() if parameter is not None)
+        raise Refused("not-tunable", field="rule", expected=f"a rule that reads the scores: {tunable}", got=name)
     return found
 
 
-def _known(name: str) -> None:
+def _check_known(name: str) -> None:
     if name not in RULES:
         raise Refused("unknown-rule", field="rule", expected=f"one of {', '.join(RULES)}", got=name)
 
 
 @cache
 def _model(name: str) -> type[BaseModel]:
-    """A rule's keyword arguments as a model: what has a default is a setting, what has none is handed in."""
+    """Return a rule's parameters as a model: the keyword arguments with a default (``draw`` has none)."""
     function, _ = RULES[name]
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {

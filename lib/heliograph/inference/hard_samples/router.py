@@ -1,8 +1,8 @@
-"""Router: a small classifier, trained on the edge's scores, says whether the cloud would do better.
+"""Router: a small classifier, trained on the edge's scores, predicts whether the cloud would do better.
 
-The routing of Ong et al., "RouteLLM: Learning to Route LLMs with Preference Data", ICLR 2025,
-https://arxiv.org/abs/2406.18665, with the least of models: logistic regression on three features. Its weights are the
-rule's parameters, so that they travel as any other rule's.
+The routing follows Ong et al., "RouteLLM: Learning to Route LLMs with Preference Data", ICLR 2025,
+https://arxiv.org/abs/2406.18665, with a minimal model: logistic regression on three features. Its weights are the
+rule's parameters, so they travel like any other rule's.
 """
 
 from __future__ import annotations
@@ -16,29 +16,31 @@ from pydantic import Field
 from heliograph.core.errors import Refused
 from heliograph.inference.hard_samples.entropy import spread_of
 from heliograph.inference.hard_samples.margin import lead_of
-from heliograph.inference.hard_samples.scores import Scores, listed
+from heliograph.inference.hard_samples.scores import Scores, as_list
 
 RIDGE = 1e-3
-"""Of the squared weights in ``fit``'s loss: with classes that a line can part they would grow without end."""
+"""Penalty on the squared weights in ``fit``'s loss: for linearly separable classes they would grow for ever."""
 STEPS = 50
-_MOST = 500.0
-"""Beyond this the logistic function is 0 or 1."""
+_SATURATION = 500.0
+"""Argument beyond which the logistic function is 0 or 1."""
 
 
 def router(
     scores: Scores,
     *,
-    limit: Annotated[float, Field(ge=0, le=1, description="Hard above this chance that the cloud is needed.")] = 0.5,
+    limit: Annotated[
+        float, Field(ge=0, le=1, description="A sample is hard above this probability that the cloud is needed.")
+    ] = 0.5,
     bias: Annotated[float, Field(description="Weight of the constant feature.")] = 8.0,
     best: Annotated[float, Field(description="Weight of the highest probability.")] = -10.0,
     margin: Annotated[float, Field(description="Weight of its lead over the second.")] = 0.0,
     entropy: Annotated[float, Field(description="Weight of the normalised entropy.")] = 0.0,
 ) -> bool:
-    """Whether the cloud is needed with a chance above ``limit``, 1 / (1 + exp(-weights · features)).
+    """Return whether the probability that the cloud is needed, 1 / (1 + exp(-weights · features)), is above ``limit``.
 
-    ``fit`` gives the weights; before, the defaults are the rule ``threshold`` at 0.8. Choices: what has no entropy is
-    hard, whatever the limit: no scores at all, NaN, infinity, what is no list of numbers, negative ones, all zero.
-    One class has its own value as lead and no entropy. Weights so large that their sum has no value are a chance of 1.
+    ``fit`` gives the weights; the default weights equal the rule ``threshold`` at 0.8. Unreadable scores (see
+    ``as_list``), an empty list, negative scores and zeros alone have no entropy and are hard at every limit. One class
+    has its own score as lead and the entropy 0. Weights whose sum is not a number count as the probability 1.
     """
     return chance(scores, bias=bias, best=best, margin=margin, entropy=entropy) > limit
 
@@ -46,36 +48,37 @@ def router(
 def chance(
     scores: Scores, *, bias: float = 8.0, best: float = -10.0, margin: float = 0.0, entropy: float = 0.0
 ) -> float:
-    """The chance that the cloud is needed, 0 to 1; infinity where the scores have no features."""
+    """Return the probability that the cloud is needed, 0 to 1; infinity if the scores have no features."""
     found = features(scores)
     if found is None:
         return inf
     total = bias + best * found[0] + margin * found[1] + entropy * found[2]
     if total != total:
         return 1.0
-    return 1 / (1 + exp(-max(-_MOST, min(_MOST, total))))
+    return 1 / (1 + exp(-max(-_SATURATION, min(_SATURATION, total))))
 
 
 def features(scores: Scores) -> tuple[float, float, float] | None:
-    """Highest probability, its lead over the second, normalised entropy; None where there is one that has no value."""
-    found = listed(scores)
+    """Return the highest probability, its lead over the second and the normalised entropy; None if one is undefined."""
+    found = as_list(scores)
     third = spread_of(found)
     return None if not found or third == inf else (max(found), lead_of(found), third)
 
 
 def fit(edge_scores: Iterable[Scores], edge_correct: Iterable[bool], cloud_correct: Iterable[bool]) -> dict[str, float]:
-    """The router's weights from samples of which the right answer is known.
+    """Fit the router's weights on labelled samples, by Newton's method.
 
-    Learned is where the cloud is right and the edge wrong: there alone a request to the cloud pays.
+    The target is "the cloud is right and the edge is wrong": only then does a request to the cloud pay.
 
     Args:
-        edge_scores: of each sample; those without features are left out, they are hard anyway.
-        edge_correct, cloud_correct: whether each model is right, as many as there are scores.
+        edge_scores: the edge's scores of each sample; samples without features are skipped, they are hard anyway.
+        edge_correct, cloud_correct: whether each model is right, one bool for each sample.
 
     Returns:
-        The parameters ``bias``, ``best``, ``margin`` and ``entropy``; ``limit`` is for tuning to find.
+        The parameters ``bias``, ``best``, ``margin`` and ``entropy``; tuning finds ``limit``.
 
-    Raises Refused where no sample has features, and where the numbers of samples differ.
+    Raises:
+        Refused: if no sample has features, or the numbers of samples differ.
     """
     import numpy as np
 
@@ -93,7 +96,7 @@ def fit(edge_scores: Iterable[Scores], edge_correct: Iterable[bool], cloud_corre
     y = (needed & mistaken)[kept].astype(float)
     weights = np.zeros(x.shape[1])
     for _ in range(STEPS):  # Newton's method on the logistic loss
-        p = 1 / (1 + np.exp(-np.clip(x @ weights, -_MOST, _MOST)))
+        p = 1 / (1 + np.exp(-np.clip(x @ weights, -_SATURATION, _SATURATION)))
         gradient = x.T @ (p - y) / len(y) + RIDGE * weights
         hessian = (x * (p * (1 - p))[:, None]).T @ x / len(y) + RIDGE * np.eye(x.shape[1])
         step = np.linalg.solve(hessian, gradient)

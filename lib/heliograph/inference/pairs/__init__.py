@@ -1,4 +1,4 @@
-"""Training the pair: what each model is for, how the shallow one learns from the deep, how few samples become more."""
+"""Training the pair of models: objectives, distillation from deep to shallow, and selection of public samples."""
 
 from heliograph.inference.pairs.distillation import distillation, soft_targets
 from heliograph.inference.pairs.nearest import Nearest, nearest

@@ -1,4 +1,4 @@
-"""Distillation: the shallow model learns what the deep one thinks of each class, and not its answer alone.
+"""Distillation: the shallow model learns the deep model's probabilities of all classes.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531
 """
@@ -15,15 +15,16 @@ Array = np.ndarray[Any, Any]
 
 
 def soft_targets(teacher: Array, temperature: float = 4.0) -> Array:
-    """What the deep model thinks, softened: softmax(logits / T), samples × classes, each row summing to 1.
+    """Return the deep model's softened probabilities, softmax(logits / T), samples × classes, each row summing to 1.
 
-    In PyTorch they are targets as they are: ``cross_entropy(student / T, torch.from_numpy(targets)) * T**2``.
+    PyTorch takes them as targets: ``cross_entropy(student / T, torch.from_numpy(targets)) * T**2``.
 
     Args:
-        teacher: the deep model's logits, samples × classes; of probabilities give their logarithm.
-        temperature: the higher, the more the classes that it rejects count.
+        teacher: the deep model's logits, samples × classes; for a model with probabilities, their logarithms.
+        temperature: T, above 0; a higher one gives more weight to the classes that the deep model rejects.
 
-    Raises Refused where the logits are not finite or the temperature is not above 0.
+    Raises:
+        Refused: if the logits are not finite floats, samples × classes, or the temperature is not above 0.
     """
     if not temperature > 0:
         raise Refused("invalid", field="temperature", expected="a number above 0", got=temperature)
@@ -39,22 +40,24 @@ def distillation(
     share: float = 0.9,
     class_weights: Array | None = None,
 ) -> tuple[float, Array]:
-    """The loss of a batch and its gradient in the shallow model's logits.
+    """Return the loss of a batch and its gradient with respect to the shallow model's logits.
 
     The loss is ``share`` · T² · cross-entropy with the soft targets at T, plus (1 - ``share``) · cross-entropy with
-    the labels at 1; T² keeps the soft part's gradient as large as the other's (section 2 of the paper). In NumPy the
-    gradient goes on backwards through the model; in PyTorch ``logits.backward(torch.from_numpy(gradient))`` does it.
+    the labels at 1. T² keeps the soft part's gradient as large as the other's (section 2 of the paper). A NumPy model
+    propagates the gradient backwards itself; PyTorch does so by ``logits.backward(torch.from_numpy(gradient))``.
 
     Args:
-        student, teacher: logits of the same samples, samples × classes.
-        labels: the right classes, whole numbers; without them the soft targets are all there is.
-        share: of the soft part, 0 to 1.
-        class_weights: of the labels' part, one a class: see ``objectives.class_weights``.
+        student, teacher: finite float logits of the same samples, samples × classes.
+        labels: the right classes, whole numbers, shape (samples,); without them the loss is the soft part alone.
+        temperature: T of the soft part, above 0.
+        share: weight of the soft part, 0 to 1.
+        class_weights: weights in the labels' part, shape (classes,); see ``objectives.class_weights``.
 
     Returns:
-        The mean loss, and its gradient: samples × classes, of the student's type.
+        The mean loss, and its gradient: samples × classes, of the student's dtype.
 
-    Raises Refused where shapes or ranges do not fit.
+    Raises:
+        Refused: if a shape or type does not fit, a label is no class, or a value is out of its range.
     """
     wanted = soft_targets(teacher, temperature)
     logits = _checked(student, "student")

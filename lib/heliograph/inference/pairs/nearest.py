@@ -1,4 +1,4 @@
-"""Sample selection: from a public data set those samples that lie nearest to the user's few, by their embeddings."""
+"""Sample selection: find the samples of a public data set whose embeddings lie nearest to the user's few."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from heliograph.core.errors import Refused
 
 Array = np.ndarray[Any, Any]
 BLOCK = 4 * 1024 * 1024
-"""Distances that are held at a time: 32 MB."""
+"""Distances computed at a time: 32 MB of float64."""
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """Samples of the public data set, the nearest first.
+    """The selected samples of the public data set, nearest first.
 
     Attributes:
-        indices: their places in it, 1-D; of equally near ones the first.
-        distances: of each to the nearest of the user's.
-        to: which of the user's that is; enlarge its class by this sample.
+        indices: their indices in the public data set, int64, shape (selected,); equal distances keep the data set's
+            order.
+        distances: distance of each to the nearest of the user's samples, float64, shape (selected,).
+        to: index of that nearest sample, int64, shape (selected,); enlarge its class by the public sample.
     """
 
     indices: Array
@@ -37,20 +38,22 @@ def nearest(
     metric: Literal["euclidean", "cosine"] = "euclidean",
     block: int = BLOCK,
 ) -> Nearest:
-    """The ``count`` samples of a public data set that lie nearest to any of the user's; all where there are fewer.
+    """Select the ``count`` samples of a public data set that lie nearest to any of the user's, or all if fewer.
 
-    The memory needed does not grow with the data set, which may be mapped from a file
-    (``numpy.load(file, mmap_mode="r")``): it is read once, in blocks.
+    Memory does not grow with the public data set, which may be mapped from a file
+    (``numpy.load(file, mmap_mode="r")``): each block of it is read once.
 
     Args:
-        own, public: embeddings, samples × dimensions. A public one that is not finite, or whose distance is not, is
-            never chosen.
-        metric: ``cosine`` is the distance between directions, 1 less their cosine, 0 to 2. An embedding that is all
-            zero has no direction: of the public ones it is never chosen.
-        block: distances that are held at a time.
+        own, public: embeddings, numbers, samples × dimensions. A public sample whose embedding or distance is not
+            finite is never selected.
+        count: number of samples to select, 0 or more.
+        metric: ``euclidean``, or ``cosine``: 1 minus the cosine of the angle, 0 to 2. A public embedding of zeros alone
+            has no direction and is never selected by ``cosine``.
+        block: number of distances computed at a time.
 
-    Raises Refused where shapes do not fit, and where the user's embeddings are not finite, have no direction, or are
-    none.
+    Raises:
+        Refused: if a shape, a type or ``count`` does not fit, or ``own`` has no sample, a number that is not finite, or
+            by ``cosine`` an embedding without direction.
     """
     own = _embeddings(own, "own")
     public = _embeddings(public, "public", own.shape[1])
@@ -60,7 +63,7 @@ def nearest(
     anchors = prepare(own)
     wrong = np.flatnonzero(~np.isfinite(anchors).all(1))
     if not len(anchors) or len(wrong):
-        got = f"what has no finite numbers or direction, sample {wrong[0]}" if len(wrong) else "no sample"
+        got = f"no finite numbers or no direction in sample {wrong[0]}" if len(wrong) else "no sample"
         raise Refused("no-samples", field="own", expected="at least one embedding, all of them finite", got=got)
     rows = max(1, block // max(len(own), own.shape[1]))
     found = Nearest(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
@@ -71,10 +74,10 @@ def nearest(
 
 
 def _merged(found: Nearest, part: Array, anchors: Array, start: int, count: int) -> Nearest:
-    """The nearest so far and those of one block; ``distances`` are squared."""
+    """Merge one block into the nearest samples so far; ``distances`` are squared."""
     with np.errstate(invalid="ignore", over="ignore"):
-        # |a - b|² without |a|², which is the same for all b: quick, and, near the origin, good enough to say which is
-        # the nearest; its distance is then taken the long way, so that equals are equal in every block
+        # Find the nearest by |a - b|² without |a|², which is the same for all b: fast, and accurate enough near the
+        # origin. Then compute its distance directly, so that equal distances are equal in every block.
         centre = anchors.mean(0)
         near = anchors - centre
         to = ((near**2).sum(1) - 2 * (part - centre) @ near.T).argmin(1)
@@ -91,10 +94,10 @@ def _floats(embeddings: Array) -> Array:
 
 
 def _directions(embeddings: Array) -> Array:
-    """Of length 1, so that half the squared distance is 1 less the cosine; NaN where there is none."""
+    """Scale embeddings to length 1: half the squared distance is then 1 minus the cosine; zeros become NaN."""
     found = _floats(embeddings)
     with np.errstate(invalid="ignore"):
-        found = found / np.abs(found).max(1, keepdims=True)  # first, lest the squares overflow
+        found = found / np.abs(found).max(1, keepdims=True)  # scaled first, since squares may overflow
         directions: Array = found / np.sqrt((found**2).sum(1, keepdims=True))
     return directions
 

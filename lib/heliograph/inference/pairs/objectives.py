@@ -1,6 +1,6 @@
-"""What each of the pair is trained for: the edge misses nothing (recall), the cloud raises no false alarm (precision).
+"""Objectives of the pair: the edge's model is trained for recall (no misses), the cloud's for precision.
 
-The weights are those of cost-sensitive learning: Elkan, "The Foundations of Cost-Sensitive Learning", IJCAI 2001,
+The class weights follow cost-sensitive learning: Elkan, "The Foundations of Cost-Sensitive Learning", IJCAI 2001,
 https://cseweb.ucsd.edu/~elkan/rescale.pdf
 """
 
@@ -17,17 +17,18 @@ from heliograph.core.errors import Refused
 Array = np.ndarray[Any, Any]
 Objective = Literal["recall", "precision"]
 OBJECTIVES: dict[str, Objective] = {"edge": "recall", "cloud": "precision"}
-"""What the pair is trained for unless it is said otherwise."""
+"""Default objective of each model of the pair."""
 
 
 @dataclass(frozen=True)
 class ClassThreshold:
-    """From which score on a class is said to be there.
+    """The least score at which a class counts as present.
 
     Attributes:
-        value: the score of this class, at least.
-        recall, precision: on the held-out samples at that score; a class without samples has no recall.
-        reached: whether what was wanted is; otherwise it is the nearest to it.
+        value: the least score of this class.
+        recall, precision: recall and precision of the validation samples at that score, 0 to 1; a class without
+            samples has no recall.
+        reached: whether the wanted recall or precision is reached; if not, ``value`` comes nearest to it.
     """
 
     value: float
@@ -39,22 +40,28 @@ class ClassThreshold:
 def pair_weights(
     labels: Array, classes: int, objectives: Mapping[str, str] = OBJECTIVES, strength: float = 0.5
 ) -> dict[str, Array]:
-    """``class_weights`` of each model of the pair, by its name in ``objectives``."""
+    """Return the ``class_weights`` of each model of the pair, by its name in ``objectives``.
+
+    Raises:
+        Refused: as ``class_weights``.
+    """
     return {name: class_weights(labels, classes, objective, strength) for name, objective in objectives.items()}
 
 
 def class_weights(labels: Array, classes: int, objective: str, strength: float = 0.5) -> Array:
-    """How much a sample of each class shall count in a model's loss, 1-D, their mean over the samples 1.
+    """Return the weight of each class in a model's loss, shape (classes,), with the mean 1 over the samples.
 
-    For recall a class counts the more the rarer it is: missing one is what costs. For precision it is the other way
-    round: a rare class is said only where it is sure.
+    For recall a rare class weighs more, since misses cost. For precision it weighs less, so that the model answers it
+    only when confident.
 
     Args:
-        labels: the right classes of the training samples, whole numbers from 0.
-        classes: how many there are; one without samples gets the weight 1.
-        strength: 0 is no weight at all; at 1, for recall, all classes count the same in sum.
+        labels: the right classes of the training samples, whole numbers from 0 to classes - 1, shape (samples,).
+        classes: number of classes; one without samples gets the weight 1.
+        objective: ``recall`` or ``precision``.
+        strength: 0 gives equal weights; 1 gives, for recall, all classes the same total weight.
 
-    Raises Refused where the objective is unknown or a label is no class.
+    Raises:
+        Refused: if the objective is unknown, ``strength`` is not from 0 to 1, or a label is no class.
     """
     sign = {"recall": 1, "precision": -1}.get(objective)
     if sign is None:
@@ -68,17 +75,20 @@ def class_weights(labels: Array, classes: int, objective: str, strength: float =
 
 
 def class_thresholds(scores: Array, labels: Array, objective: str, wanted: float) -> list[ClassThreshold]:
-    """For each class the score at which held-out samples show the wanted recall or precision.
+    """Return for each class the score at which the validation samples reach the wanted recall or precision.
 
-    Of the scores that reach a recall the highest is taken, which is the most precise; of those that reach a precision
-    the lowest, which misses least. A precision that is not reached gives the score of the best one there is.
+    The highest score that reaches a recall is the most precise; the lowest that reaches a precision misses least. If
+    no score reaches the precision, the threshold is the score with the best one.
 
     Args:
-        scores: samples × classes, finite.
-        labels: the right class of each sample, whole numbers from 0.
-        wanted: 0 to 1.
+        scores: finite floats, samples × classes.
+        labels: the right class of each sample, whole numbers from 0 to classes - 1, shape (samples,).
+        objective: ``recall`` or ``precision``.
+        wanted: the recall or precision to reach, 0 to 1.
 
-    Raises Refused where shapes, ranges or the objective do not fit.
+    Raises:
+        Refused: if a shape or type does not fit, a label is no class, ``wanted`` is out of its range, or the objective
+            is unknown.
     """
     scores = np.asarray(scores)
     if scores.ndim != 2 or not scores.size or scores.dtype.kind != "f" or not np.isfinite(scores).all():
@@ -93,11 +103,13 @@ def class_thresholds(scores: Array, labels: Array, objective: str, wanted: float
 
 
 def decide(scores: Array, thresholds: Sequence[ClassThreshold]) -> Array:
-    """The answers under the thresholds: of the classes that reach theirs the one with the highest score, the first of
-    equals; -1 where none does.
+    """Return the class of each sample, int64, shape (samples,): the highest score among classes at their threshold.
+
+    The first of equal scores wins. A sample with no class at its threshold gets -1.
 
     Args:
         scores: samples × classes.
+        thresholds: one for each class.
     """
     values = np.array([each.value for each in thresholds])
     reached = scores >= values
@@ -107,7 +119,7 @@ def decide(scores: Array, thresholds: Sequence[ClassThreshold]) -> Array:
 
 
 def _threshold(scores: Array, there: Array, objective: str, wanted: float) -> ClassThreshold:
-    """Each distinct score is a possible threshold, from the highest down; one above all of them is never better."""
+    """Find the threshold of one class among its distinct scores; a threshold above all of them is never better."""
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # equal scores fall on one side

@@ -1,4 +1,4 @@
-"""Tuning the rule of a joint inference service: how much goes to the cloud, and what accuracy that buys."""
+"""Tuning the hard-sample rule of a joint inference service: the trade of offload for accuracy."""
 
 from heliograph.inference.tuning.curve import Choice, Curve, Point, curve
 from heliograph.inference.tuning.labelled import LabelledSet, from_arrays, read_labelled

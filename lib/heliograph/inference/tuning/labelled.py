@@ -1,4 +1,4 @@
-"""A labelled set: what both models say of samples of which the right answer is known."""
+"""A labelled set: the answers of both models to samples with known labels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """What tuning needs to know of each sample.
+    """The edge's scores of each sample, and whether each model answers it correctly.
 
-    For detectors, whose images have boxes and no class, make one of lists of confidences and of what counts as right.
+    A detector's images have boxes instead of a class: construct the set from lists of confidences and your own
+    judgement of each answer.
 
     Attributes:
-        edge_scores: of each sample, classes or boxes: samples × classes, or a list of lists.
-        edge_correct, cloud_correct: whether each model is right, bool.
-        labels: the right classes, where there are such: calibration needs them.
+        edge_scores: the edge's scores: samples × classes, or for each sample a list of its boxes' confidences.
+        edge_correct, cloud_correct: whether each model is right, bool, shape (samples,).
+        labels: the right classes, int64, shape (samples,); calibration needs them. None for detectors.
+
+    Raises:
+        Refused: if there is no sample, or a shape or type does not fit.
     """
 
     edge_scores: Array | list[Any]
@@ -45,14 +49,16 @@ class LabelledSet:
 
 
 def from_arrays(edge_scores: Array, cloud: Array, labels: Array) -> LabelledSet:
-    """The labelled set of two classifiers.
+    """Return the labelled set of two classifiers.
 
     Args:
-        edge_scores: samples × classes; the answer is the highest, of equal ones the first, and NaN is no answer.
-        cloud: the deep model's scores, samples × classes, or its answers, whole numbers: samples.
-        labels: the right class of each sample, whole numbers from 0.
+        edge_scores: the edge's scores, numbers, samples × classes. The first class with the highest score is the
+            answer; a row with NaN or infinity counts as a wrong answer.
+        cloud: the deep model's scores, samples × classes, or its answers, whole numbers, shape (samples,).
+        labels: the right class of each sample, whole numbers from 0 to classes - 1, shape (samples,).
 
-    Raises Refused where shapes or types do not fit.
+    Raises:
+        Refused: if a shape or type does not fit, a label is no class, or there is no sample.
     """
     if edge_scores.ndim != 2 or not edge_scores.shape[1] or edge_scores.dtype.kind not in "fiu":
         raise Refused("bad-shape", field="edge_scores", expected="numbers, samples × classes",
@@ -74,10 +80,14 @@ def from_arrays(edge_scores: Array, cloud: Array, labels: Array) -> LabelledSet:
 
 
 def read_labelled(file: Path) -> LabelledSet:
-    """The labelled set in an npz file: ``edge_scores``, ``labels``, and ``cloud_scores`` or ``cloud_labels``, as
-    ``from_arrays`` takes them; further arrays do not matter.
+    """Read a labelled set from an npz file; nothing in the file is unpickled.
 
-    Raises HeliographError, Refused where an array is missing or does not fit, naming the file.
+    The file has the arrays ``edge_scores``, ``labels``, and ``cloud_scores`` or ``cloud_labels``, as in
+    ``from_arrays``; further arrays are ignored.
+
+    Raises:
+        HeliographError: if the file cannot be read.
+        Refused: naming the file, if it is no npz file, or an array is missing or does not fit.
     """
     try:
         loaded = np.load(file, allow_pickle=False)
@@ -108,11 +118,11 @@ _NAMES = ("edge_scores", "cloud_scores", "cloud_labels", "labels")
 
 
 def _answers(scores: Array) -> Array:
-    """The class of the highest score; -1, which is never right, where a score is not finite."""
+    """Return the class of each row's highest score; -1, which is never right, if a score is not finite."""
     found: Array = np.where(np.isfinite(scores).all(1), scores.argmax(1), -1)
     return found
 
 
 def as_rows(scores: Array | Iterable[Any]) -> list[Any]:
-    """The scores of each sample as a list: rules are quicker with those."""
+    """Return the scores of each sample as a list: rules read lists faster than arrays."""
     return scores.tolist() if isinstance(scores, np.ndarray) else list(scores)

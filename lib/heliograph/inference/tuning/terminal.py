@@ -6,7 +6,7 @@ from heliograph.inference.tuning.curve import Choice, Curve, thinned
 
 
 def plot(curve: Curve, choice: Choice | None = None, width: int = 72, height: int = 16) -> str:
-    """The curve as text, ``width`` columns × ``height`` lines; the choice is a dot on it."""
+    """Plot the curve as text, ``width`` columns × ``height`` lines, with the choice as a dot."""
     from plotext import figure, uncolorize
 
     shown = thinned(curve, 4 * width)

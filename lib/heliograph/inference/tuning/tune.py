@@ -1,4 +1,4 @@
-"""Tuning: which rule parameters and which temperature a service shall have, from a labelled set."""
+"""Tuning: find a service's rule parameters and temperature on a labelled set."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.core.errors import Refused
-from heliograph.inference.calibration import Calibration, calibrated, fit_temperature, is_distribution
+from heliograph.inference.calibration import Calibration, calibrate, fit_temperature, is_distribution
 from heliograph.inference.hard_samples import dial
 from heliograph.inference.hard_samples.router import fit
-from heliograph.inference.hard_samples.scores import listed
+from heliograph.inference.hard_samples.scores import as_list
 from heliograph.inference.tuning.curve import Choice, Curve, curve
 from heliograph.inference.tuning.labelled import LabelledSet, as_rows
 
 PROBABILISTIC = ("entropy", "margin", "router", "threshold")
-"""The rules whose scores are probabilities of classes, which a temperature calibrates."""
+"""Rules that read probabilities of classes, so that a temperature calibrates them."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found.
+    """The result of tuning.
 
     Attributes:
-        curve, choice: the rule's curve, and the place on it.
-        parameters: the rule's, all of them.
-        calibration: None where the rule does not take probabilities, or nothing was fitted.
+        curve, choice: the rule's curve, and the chosen point of it.
+        parameters: all parameters of the rule.
+        calibration: the fitted temperature; None if none was fitted.
     """
 
     curve: Curve
@@ -50,17 +50,24 @@ def tune(
     max_offload: float | None = None,
     temperature: float | None = None,
 ) -> Tuned:
-    """The parameters of a rule with which edge and cloud together reach an accuracy, or stay within an offload.
+    """Find the parameters with which edge and cloud together reach an accuracy, or stay within an offload.
 
-    Both models should see these samples for the first time: on what they were trained on they are too sure. The router
-    is trained here, and measured on the same samples.
+    Neither model should have seen the samples in training, where models are overconfident. The router is trained and
+    measured on the same samples.
 
     Args:
-        parameters: the rule's, as they are now; what is not turned stays.
-        target_accuracy: reach it with the least offload. Either this or ``max_offload``: the best accuracy within it.
-        temperature: calibrate with this one; None fits it where the rule takes probabilities and there are labels.
+        data: the labelled set.
+        rule: the rule's name.
+        parameters: the rule's present parameters; the ones that are not tuned stay.
+        target_accuracy: accuracy to reach with the least offload, 0 to 1. Give either this or ``max_offload``.
+        max_offload: largest share of samples that may go to the cloud, 0 to 1, for the best accuracy.
+        temperature: temperature that calibrates the scores; None fits one if the rule reads probabilities and the set
+            has labels.
 
-    Raises Refused where there is no such rule or parameter, or the scores are of another kind than the rule's.
+    Raises:
+        ValueError: if both or neither of ``target_accuracy`` and ``max_offload`` are given.
+        Refused: if the rule or a parameter is unknown, the rule has no parameter to tune, or the scores are no
+            probabilities though the rule reads them.
     """
     if (target_accuracy is None) == (max_offload is None):
         raise ValueError("give either target_accuracy or max_offload")
@@ -73,7 +80,7 @@ def tune(
             temperature = calibration.temperature
     temperature = 1.0 if temperature is None else temperature
     if rule == "router":
-        rows = [calibrated(row, temperature) for row in as_rows(data.edge_scores)]
+        rows = [calibrate(row, temperature) for row in as_rows(data.edge_scores)]
         parameters = {**parameters, **fit(rows, data.edge_correct, data.cloud_correct)}
     found = curve(data, rule, parameters, temperature)
     if target_accuracy is not None:
@@ -86,10 +93,10 @@ def tune(
 
 def _check_probabilities(data: LabelledSet, rule: str) -> None:
     for number, row in enumerate(as_rows(data.edge_scores)):
-        scores = listed(row)
+        scores = as_list(row)
         if scores and not is_distribution(scores):
             raise Refused(
                 "not-probabilities", field=f"edge_scores[{number}]", got=[round(each, 4) for each in scores[:6]],
-                expected=f"probabilities that sum to 1, which the rule {rule} takes",
-                hint="Put a softmax behind the edge's model, here and where it serves; the rule energy takes logits.",
+                expected=f"probabilities that sum to 1, which the rule {rule} reads",
+                hint="Put a softmax behind the edge's model, here and where it serves; for logits use the rule energy.",
             )  # fmt: skip

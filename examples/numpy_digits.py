@@ -1,6 +1,6 @@
-"""Handwritten digits with NumPy alone: an ordinary training script, and the three lines that let it train in a job.
+"""Handwritten digits with NumPy alone: an ordinary training script with three lines for training in a job.
 
-    python examples/numpy_digits.py          # on its own: ten passes over scikit-learn's digits
+    python examples/numpy_digits.py          # outside a job: ten passes over scikit-learn's digits
 
 In a job the worker's data set is an npz file with ``x`` (samples × 64, float32) and ``y`` (samples, int64).
 """
@@ -15,13 +15,13 @@ from heliograph import FederatedLearning, dataset  # Heliograph, line 1 of 3
 
 HIDDEN, BATCH, RATE = 256, 8, 0.05
 PASSES = 100
-"""Passes over the data in each round: more training on the edge means fewer rounds and less traffic."""
+"""Passes over the data in each round: more local training needs fewer rounds and less traffic."""
 
 Samples = tuple[np.ndarray, np.ndarray]
 
 
 def load(path: Path | None) -> tuple[Samples, Samples]:
-    """Return the samples to train on, and those to measure on: both are all of a worker's data set in a job."""
+    """Return the training samples and the test samples; in a job both are the worker's whole data set."""
     if path is not None:
         with np.load(path) as file:
             data = file["x"], file["y"]
@@ -45,7 +45,7 @@ weights = {
 
 
 def step(x: np.ndarray, y: np.ndarray) -> None:
-    """One step of gradient descent on the cross-entropy of a two-layer network."""
+    """Take one step of gradient descent on the cross-entropy of a two-layer network."""
     hidden = np.maximum(x @ weights["w1"] + weights["b1"], 0)
     scores = hidden @ weights["w2"] + weights["b2"]
     error = np.exp(scores - scores.max(1, keepdims=True))
@@ -58,7 +58,7 @@ def step(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def accuracy() -> float:
-    """The share of test samples classified correctly."""
+    """Return the share of test samples classified correctly."""
     x, y = test
     hidden = np.maximum(x @ weights["w1"] + weights["b1"], 0)
     return float(((hidden @ weights["w2"] + weights["b2"]).argmax(1) == y).mean())

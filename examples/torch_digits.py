@@ -1,6 +1,6 @@
-"""Handwritten digits with PyTorch: an ordinary training script, and the three lines that let it train in a job.
+"""Handwritten digits with PyTorch: an ordinary training script with three lines for training in a job.
 
-    python examples/torch_digits.py          # on its own: ten epochs on scikit-learn's digits
+    python examples/torch_digits.py          # outside a job: ten epochs on scikit-learn's digits
 
 In a job the worker's data set is an npz file with ``x`` (samples × 64, float32) and ``y`` (samples, int64).
 """
@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from heliograph import FederatedLearning, dataset  # Heliograph, line 1 of 3
 
 PASSES = 5
-"""Passes over the data in each round: more training on the edge means fewer rounds and less traffic."""
+"""Passes over the data in each round: more local training needs fewer rounds and less traffic."""
 
 
 def load(path: Path | None) -> tuple[TensorDataset, TensorDataset]:
-    """Return the samples to train on, and those to measure on: both are all of a worker's data set in a job."""
+    """Return the training samples and the test samples; in a job both are the worker's whole data set."""
     if path is not None:
         with np.load(path) as file:
             data = TensorDataset(torch.from_numpy(file["x"]), torch.from_numpy(file["y"]))
@@ -42,7 +42,7 @@ batches = DataLoader(train, batch_size=min(32, len(train)), shuffle=True, drop_l
 
 
 def train_epoch() -> float:
-    """One pass over the data; returns the mean loss."""
+    """Make one pass over the data and return the mean loss."""
     model.train()
     losses = []
     for x, y in batches:
@@ -55,7 +55,7 @@ def train_epoch() -> float:
 
 
 def accuracy() -> float:
-    """The share of test samples classified correctly."""
+    """Return the share of test samples classified correctly."""
     model.eval()
     x, y = test.tensors
     with torch.no_grad():

@@ -7,7 +7,7 @@ from typing import Any
 
 from heliograph.core.errors import Refused
 from heliograph.core.names import CLOUD
-from heliograph.local.split import SMALLEST
+from heliograph.local.split import MIN_SAMPLES
 from heliograph.simulations.scenario import fields
 from heliograph.simulations.scenario.document import DIGITS, MOST_EDGES, Expectation, Fault, Job, Kind, Scenario
 from heliograph.workers.algorithms import choose
@@ -59,9 +59,10 @@ def _edges(scenario: Scenario) -> None:
     if data.set == "digits" and trained + data.held_out > DIGITS:
         raise Refused("too-many", field="data.samples", expected=f"with held_out at most {DIGITS}: digits has no more",
                       got=trained + data.held_out)  # fmt: skip
-    if trained < SMALLEST * len(edges):
-        raise Refused("too-few", field="data.samples", expected=f"at least {SMALLEST} for each of {len(edges)} edges",
-                      got=trained, hint="The synthetic set has as many as are asked for.")  # fmt: skip
+    if trained < MIN_SAMPLES * len(edges):
+        expected = f"at least {MIN_SAMPLES} for each of {len(edges)} edges"
+        raise Refused("too-few", field="data.samples", expected=expected, got=trained,
+                      hint="The synthetic set has as many as are asked for.")  # fmt: skip
 
 
 def _jobs(scenario: Scenario) -> None:

@@ -84,7 +84,7 @@ async def test_a_publish_does_not_wait_for_an_acknowledgement_that_can_not_come(
 async def test_a_broker_keeps_its_ports_or_says_that_it_can_not(
     broker: Callable[..., Awaitable[Broker]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "START_AGAIN", 0.01)
+    monkeypatch.setattr(embedded, "RETRY_SECONDS", 0.01)
     server = await broker()
     port = server.port
     await server.kill()

@@ -1,4 +1,4 @@
-"""Ending tasks for certain."""
+"""Tasks are cancelled reliably; flags wake all waiters."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import contextlib
 
 import pytest
 
-from heliograph.core import tasks as keep
+from heliograph.core import tasks as tasks_module
 from heliograph.core.tasks import Background, Flag, cancel_and_wait, keep_cancellation
 
 
 async def stubborn(swallows: int, began: asyncio.Event) -> None:
-    """Goes on after so many cancellations."""
+    """Swallow ``swallows`` cancellations, and end at the next."""
     began.set()
     while True:
         try:
@@ -24,7 +24,7 @@ async def stubborn(swallows: int, began: asyncio.Event) -> None:
 
 
 async def test_a_task_that_swallows_cancellations_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "CANCEL_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(tasks_module, "CANCEL_RETRY_SECONDS", 0.01)
     began = [asyncio.Event() for _ in range(3)]
     tasks = [asyncio.create_task(stubborn(swallows, event)) for swallows, event in enumerate(began)]
     for event in began:
@@ -34,7 +34,7 @@ async def test_a_task_that_swallows_cancellations_is_ended(monkeypatch: pytest.M
     assert all(task.cancelled() for task in tasks)
 
 
-async def test_what_a_task_raises_does_not_stop_the_ending_of_others() -> None:
+async def test_an_error_in_one_task_does_not_keep_others_running() -> None:
     async def fails() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
@@ -49,7 +49,7 @@ async def test_what_a_task_raises_does_not_stop_the_ending_of_others() -> None:
     assert tasks[1].cancelled()
 
 
-async def test_background_ends_all_it_holds() -> None:
+async def test_closing_background_cancels_its_tasks() -> None:
     background = Background(lambda line: None)
     began = asyncio.Event()
     background.spawn(stubborn(0, began))
@@ -57,7 +57,7 @@ async def test_background_ends_all_it_holds() -> None:
     await background.close()
 
 
-async def test_a_cancellation_that_a_library_swallowed_ends_a_group_all_the_same() -> None:
+async def test_a_cancellation_swallowed_by_a_library_still_ends_a_task_group() -> None:
     began = asyncio.Event()
 
     async def swallows() -> None:
@@ -80,7 +80,7 @@ async def test_a_cancellation_that_a_library_swallowed_ends_a_group_all_the_same
     assert running.cancelled()
 
 
-async def test_what_was_cancelled_before_may_still_await() -> None:
+async def test_a_cancelled_task_may_still_await_in_its_cleanup() -> None:
     async def cleans_up() -> str:
         try:
             await asyncio.Event().wait()
@@ -94,7 +94,7 @@ async def test_what_was_cancelled_before_may_still_await() -> None:
     assert await task == "clean"
 
 
-async def test_a_flag_wakes_all_who_wait_though_it_is_cleared_before_they_go_on() -> None:
+async def test_a_flag_wakes_all_waiters_though_it_is_cleared_before_they_run() -> None:
     flag = Flag()
     waiting = [asyncio.create_task(flag.wait()) for _ in range(2)]
     given_up = asyncio.create_task(flag.wait())

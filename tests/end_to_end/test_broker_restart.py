@@ -71,7 +71,7 @@ async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Pat
         for round in (1, 2):
             gated = [f"{edge}-{round}" for edge in EDGES]
             for edge, gate in zip(EDGES, gated, strict=True):
-                await cluster.wait_said(edge, f"at gate {gate}")
+                await cluster.wait_for_line(edge, f"at gate {gate}")
             before = await connections(system)
             agents = {f"agent-{name}" for name in cluster.nodes}
             assert {COORDINATOR, "presence", "gated-aggregate", *agents} <= set(before)
@@ -171,7 +171,7 @@ async def test_worker_and_agent_are_back_after_their_nodes_broker_was_killed(
         for round in (1, 2):
             gated = [f"{edge}-{round}" for edge in EDGES]
             for edge, gate in zip(EDGES, gated, strict=True):
-                await cluster.wait_said(edge, f"at gate {gate}")
+                await cluster.wait_for_line(edge, f"at gate {gate}")
             async with client.bus.subscribe(topics.MODEL_UPDATE.at(job="gated", edge="edge-1")) as updates:
                 if round == 1:  # the update may be on its way just now
                     script.open(*gated)

@@ -46,7 +46,7 @@ async def at_gates(cluster: LocalCluster, round: int) -> list[str]:
     """Waits until both edges have trained; their gates."""
     gates = [f"{edge}-{round}" for edge in EDGES]
     for edge, gate in zip(EDGES, gates, strict=True):
-        await cluster.wait_said(edge, f"at gate {gate}")
+        await cluster.wait_for_line(edge, f"at gate {gate}")
     return gates
 
 
@@ -85,13 +85,13 @@ async def test_a_coordinator_that_is_killed_at_every_step_goes_on(
 
     async def struck() -> None:
         async with asyncio.timeout(10):
-            await local.ended(COORDINATOR)
+            await local.wait_ended(COORDINATOR)
         assert faults.struck()
         await again()
 
     async with cluster(script) as local, AsyncClient(local.server) as client:
         await start_job(client)
-        await local.wait_said("edge-1", "at gate edge-1-initial")
+        await local.wait_for_line("edge-1", "at gate edge-1-initial")
         await local.kill(COORDINATOR)
         script.open("edge-1-initial")  # the round is closed while nobody is told
         await again()
@@ -166,7 +166,7 @@ async def test_the_clouds_agent_that_is_killed_at_every_step_goes_on(
 
     async with cluster(script) as local, AsyncClient(local.server) as client:
         await start_job(client)
-        await local.wait_said("edge-1", "at gate edge-1-initial")
+        await local.wait_for_line("edge-1", "at gate edge-1-initial")
         await again()
         script.open("edge-1-initial")
         for round in range(1, ROUNDS + 1):

@@ -101,7 +101,7 @@ async def test_flapping_is_damped_in_the_status_and_never_in_the_replay(tmp_path
             for number in range(5):
                 began = time.monotonic()
                 relay.cut("reset")
-                await cluster.wait_said("edge-1", "link to the cloud is down", times=number + 1)
+                await cluster.wait_for_line("edge-1", "link to the cloud is down", times=number + 1)
                 if number <= 2:  # the third return is not shown, nor what comes after it
                     await _until(statuses, lambda edge: not edge["online"])
                     assert time.monotonic() - began < BACK_WITHIN  # a broken connection is seen at once

@@ -36,7 +36,7 @@ async def test_a_trace_replayed_into_its_own_job_changes_nothing(tmp_path: Path,
                 await create(client)
                 script.open("cloud-evaluate", *(f"{edge}-{gate}" for edge in EDGES for gate in ("initial", 1)))
                 for edge in EDGES:
-                    await cluster.wait_said(edge, f"at gate {edge}-2")
+                    await cluster.wait_for_line(edge, f"at gate {edge}-2")
             told = await replay(cluster, tmp_path / "running.mcap", *FACTS)  # round 2 is open, round 1 is closed
             assert told.complete and told.published >= 3, told
             assert await updates_of(tmp_path / "running.mcap") >= 2

@@ -71,7 +71,7 @@ async def test_of_two_that_met_when_a_link_came_back_one_ends(tmp_path: Path) ->
             await asyncio.sleep(0.7)  # it has asked, and heard nothing: the first cannot answer
             assert second.returncode is None
             relay.restore()
-            ends = [asyncio.create_task(each) for each in (second.wait(), cluster.ended("edge-1"))]
+            ends = [asyncio.create_task(each) for each in (second.wait(), cluster.wait_ended("edge-1"))]
             async with asyncio.timeout(10):
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 done, left = await asyncio.wait(ends, timeout=1)

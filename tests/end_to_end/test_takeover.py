@@ -22,7 +22,7 @@ async def test_the_one_that_stands_by_finishes_the_job(tmp_path: Path, gates: An
     script = gates()
     async with LocalCluster(tmp_path / "cluster", EDGES, code=(script.code,)) as cluster:
         await cluster.start_coordinator("second")
-        assert await cluster.wait_said("second", "stands by") == f"coordinator stands by; {COORDINATOR} leads"
+        assert await cluster.wait_for_line("second", "stands by") == f"coordinator stands by; {COORDINATOR} leads"
         async with AsyncClient(cluster.server) as client:
             await client.models.create({"kind": "Model", "metadata": {"name": "count"}})
             worker = {"trainScriptBootFile": "gated.py"}
@@ -39,22 +39,22 @@ async def test_the_one_that_stands_by_finishes_the_job(tmp_path: Path, gates: An
             both = await _at_gates(cluster, 1)
             await cluster.kill(COORDINATOR)
             script.open(*both)
-            await cluster.wait_said("second", "coordinator is ready", WITHIN)
+            await cluster.wait_for_line("second", "coordinator is ready", WITHIN)
 
             # the next one hangs, and comes to itself when another leads: it stands by, and has undone nothing
             await cluster.start_coordinator("third")
-            await cluster.wait_said("third", "stands by; second leads")
+            await cluster.wait_for_line("third", "stands by; second leads")
             both = await _at_gates(cluster, 2)
             os.kill(cluster.pid("second"), signal.SIGSTOP)
             script.open(*both)
-            await cluster.wait_said("third", "coordinator is ready", WITHIN)
+            await cluster.wait_for_line("third", "coordinator is ready", WITHIN)
             both = await _at_gates(cluster, 3)
             os.kill(cluster.pid("second"), signal.SIGCONT)
-            await cluster.wait_said("second", "stands by; third leads", WITHIN)
+            await cluster.wait_for_line("second", "stands by; third leads", WITHIN)
 
             # ended by SIGTERM: nobody waits
             os.kill(cluster.pid("third"), signal.SIGTERM)
-            await cluster.wait_said("second", "coordinator is ready", 2.0, times=2)
+            await cluster.wait_for_line("second", "coordinator is ready", 2.0, times=2)
             script.open(*both)
             async with asyncio.timeout(20):
                 async for document in client.jobs.watch("gated"):
@@ -68,7 +68,7 @@ async def test_the_one_that_stands_by_finishes_the_job(tmp_path: Path, gates: An
 
 async def _at_gates(cluster: LocalCluster, round: int) -> list[str]:
     for edge in EDGES:
-        await cluster.wait_said(edge, f"at gate {edge}-{round}")
+        await cluster.wait_for_line(edge, f"at gate {edge}-{round}")
     return [f"{edge}-{round}" for edge in EDGES]
 
 

@@ -1,4 +1,4 @@
-"""The demo as a user starts it: real processes, a real outage, a count that adds up, and nothing left behind."""
+"""The demo as a user runs it: real processes, a real outage, complete counts, and no process left behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.local.demo import digits
-from heliograph.local.demo.demo import became_of_updates
+from heliograph.local.demo.demo import describe_updates
 from heliograph.local.demo.tally import Tally
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "federated-task.json"
@@ -29,7 +29,7 @@ async def _demo(tmp_path: Path, *words: str) -> asyncio.subprocess.Process:
 
 
 def _descendants(root: int) -> set[int]:
-    """Processes that a process has started, and those that they have (Linux)."""
+    """Return the processes that a process has started, directly or through others (Linux)."""
     parents = {}
     for place in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -72,11 +72,11 @@ async def test_too_few_rounds_fail_with_the_reason(tmp_path: Path) -> None:
     assert process.returncode == 1
     last = output.decode().splitlines()[-1]
     assert last.startswith("error: the test accuracy is 0."), last
-    assert "0.93 was to be reached" in last
+    assert "below the goal of 0.93" in last
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-async def test_a_signal_stops_everything_that_was_started(tmp_path: Path, name: str) -> None:
+async def test_a_signal_stops_all_processes(tmp_path: Path, name: str) -> None:
     process = await _demo(tmp_path, "--no-outage", "--edges", "2")
     assert process.stdout is not None
     async with asyncio.timeout(60):
@@ -96,21 +96,21 @@ def test_the_example_is_the_demos_task() -> None:
     assert json.loads(EXAMPLE.read_text()) == digits.task()
 
 
-def test_the_tally_counts_what_is_lost_and_what_came_twice() -> None:
+def test_the_tally_counts_lost_and_repeated_numbers() -> None:
     tally = Tally()
     for number in (1, 2, 2, 5, 0, -3):
         tally.count(number)
     assert (tally.received, tally.lost(6), tally.gaps, tally.twice) == (3, 3, 2, 1)
 
 
-def test_what_became_of_an_edges_updates_is_told_in_words() -> None:
+def test_the_fate_of_an_edges_updates_is_described() -> None:
     rounds = [
         {"round": n, "counted": 1, "edges": ["edge-2"] if n not in (3, 4) else [], "model": "m"} for n in range(1, 6)
     ]
     document = digits.task() | {
         "status": {"rounds": rounds, "late": [{"edge": "edge-2", "round": 3, "reason": "closed"}]}
     }
-    assert became_of_updates(document, "edge-2") == (
-        "counted in rounds 1-2, 5; came too late for round 3 and was left out; not there in round 4"
+    assert describe_updates(document, "edge-2") == (
+        "counted in rounds 1-2, 5; too late for round 3; missing in round 4"
     )
-    assert became_of_updates(document, "edge-1").startswith("never counted")
+    assert describe_updates(document, "edge-1").startswith("never counted")

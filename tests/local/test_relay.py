@@ -1,4 +1,4 @@
-"""The relay between real sockets: what passes, what a cut keeps back, and how a slow link counts its time."""
+"""The relay between real sockets: transfers, cuts, latency and bandwidth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Server:
-    """Echoes, and notes what it has been told."""
+    """An echo server that records the bytes received and the ends of connections."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -56,8 +56,8 @@ class Server:
             writer.close()
 
 
-class Hours:
-    """A clock that stands still until ``pass_`` moves it; sleepers wake in order."""
+class FakeClock:
+    """A clock that stands still until ``advance`` moves it; sleepers wake in order."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -71,7 +71,7 @@ class Hours:
         self.asked.set()
         await woken
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.time += seconds
         while self._sleepers and self._sleepers[0][0] <= self.time:
             woken = heapq.heappop(self._sleepers)[2]
@@ -80,8 +80,8 @@ class Hours:
         if not self._sleepers:
             self.asked.clear()
 
-    def to_next(self) -> None:
-        self.pass_(max(0.0, min(due for due, _, woken in self._sleepers if not woken.done()) - self.time))
+    def advance_to_next(self) -> None:
+        self.advance(max(0.0, min(due for due, _, woken in self._sleepers if not woken.done()) - self.time))
 
 
 @pytest.fixture
@@ -114,22 +114,22 @@ async def relaying(port: int, world: World | None = None) -> AsyncIterator[Relay
         await relay.stop()
 
 
-async def say(client: Client, data: bytes) -> bytes:
+async def echo(client: Client, data: bytes) -> bytes:
     client[1].write(data)
     return await client[0].readexactly(len(data))
 
 
 async def let_run(server: Server) -> None:
-    """Round trips past the relay: whatever the relay was going to do on this loop, it has had its turns for."""
+    """Make round trips past the relay, so that it gets its turns on this loop."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     for _ in range(50):
-        await say((reader, writer), b"x")
+        await echo((reader, writer), b"x")
         server.received -= 1
     writer.close()
     assert await server.ended.get() == "end"
 
 
-async def gone(client: Client) -> str:
+async def read_end(client: Client) -> str:
     try:
         return "end" if await client[0].read() == b"" else "data"
     except ConnectionError:
@@ -139,13 +139,13 @@ async def gone(client: Client) -> str:
 async def test_relays_and_counts(server: Server, connect: Callable[[int], Awaitable[Client]]) -> None:
     async with relaying(server.port) as relay:
         first, second = await connect(relay.port), await connect(relay.port)
-        assert await say(first, b"hello") == b"hello"
-        assert await say(second, b"you") == b"you"
+        assert await echo(first, b"hello") == b"hello"
+        assert await echo(second, b"you") == b"you"
         assert (relay.bytes_up, relay.bytes_down) == (8, 8)
 
 
 @pytest.mark.parametrize("latency", [0.0, 0.001])
-async def test_what_is_large_arrives_whole(
+async def test_large_data_arrives_whole(
     server: Server, connect: Callable[[int], Awaitable[Client]], latency: float
 ) -> None:
     data = os.urandom(1 << 20) * 24
@@ -171,7 +171,7 @@ async def test_one_direction_may_end_before_the_other(
 
 async def test_sets_no_delay_on_both_sides(server: Server, connect: Callable[[int], Awaitable[Client]]) -> None:
     async with relaying(server.port) as relay:
-        await say(await connect(relay.port), b"x")
+        await echo(await connect(relay.port), b"x")
         (connection,) = relay._connections
         assert connection.target is not None
         for each in (connection.client, connection.target):
@@ -179,7 +179,7 @@ async def test_sets_no_delay_on_both_sides(server: Server, connect: Callable[[in
 
 
 @pytest.mark.parametrize("latency", [0.0, 60.0])
-async def test_memory_is_bounded_where_nobody_reads(server: Server, latency: float) -> None:
+async def test_memory_is_bounded_while_the_target_does_not_read(server: Server, latency: float) -> None:
     server.may_read.clear()
     async with relaying(server.port) as relay:
         relay.latency = latency
@@ -201,19 +201,19 @@ async def test_memory_is_bounded_where_nobody_reads(server: Server, latency: flo
 
 
 async def let_run_past(server: Server) -> None:
-    """Turns for the relay, of a server that does not read."""
+    """Give the relay turns on this loop while the server does not read."""
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.close()
     await writer.wait_closed()
 
 
 class TestCut:
-    async def test_a_black_hole_lets_nothing_pass_and_nothing_be_noticed(
+    async def test_a_black_hole_passes_nothing_and_stays_unnoticed(
         self, server: Server, connect: Callable[[int], Awaitable[Client]]
     ) -> None:
         async with relaying(server.port) as relay:
             client = await connect(relay.port)
-            await say(client, b"before")
+            await echo(client, b"before")
             far = await server.accepted.get()
             relay.cut()
             client[1].write(b"up")
@@ -224,7 +224,7 @@ class TestCut:
             await let_run(server)
             assert server.received == len(b"before")
             assert not any(each.done() for each in pending)
-            assert server.accepted.qsize() == 1  # that of let_run: the late one was not passed on
+            assert server.accepted.qsize() == 1  # the connection of let_run: the relay did not pass on the late one
             assert (relay.bytes_up, relay.bytes_down) == (6, 6)
             assert server.ended.empty()
             for each in pending:
@@ -235,13 +235,13 @@ class TestCut:
     ) -> None:
         async with relaying(server.port) as relay:
             client = await connect(relay.port)
-            await say(client, b"before")
+            await echo(client, b"before")
             relay.cut()
             client[1].close()
             await let_run(server)
             assert server.ended.empty()
 
-    async def test_a_black_hole_keeps_back_what_was_half_sent(
+    async def test_a_black_hole_drops_bytes_in_flight(
         self, server: Server, connect: Callable[[int], Awaitable[Client]]
     ) -> None:
         target = socket.create_server(("127.0.0.1", 0))
@@ -250,7 +250,7 @@ class TestCut:
             _, writer = await connect(relay.port)
             writer.write(bytes(64 << 20))
             far, _ = await asyncio.get_running_loop().sock_accept(target)
-            await let_run(server)  # fills all buffers: nobody reads
+            await let_run(server)  # fills all buffers, since the target does not read
             relay.cut()
             passed, received = relay.bytes_up, 0
             while received < passed:
@@ -262,43 +262,43 @@ class TestCut:
         far.close()
         target.close()
 
-    async def test_restored_it_ends_old_connections_and_serves_new_ones(
+    async def test_restoring_resets_old_connections_and_serves_new_ones(
         self, server: Server, connect: Callable[[int], Awaitable[Client]]
     ) -> None:
         async with relaying(server.port) as relay:
             old = await connect(relay.port)
-            await say(old, b"before")
+            await echo(old, b"before")
             relay.cut()
             late = await connect(relay.port)
             await let_run(server)
             relay.restore()
-            assert await gone(old) == "reset"
-            assert await gone(late) == "reset"
+            assert await read_end(old) == "reset"
+            assert await read_end(late) == "reset"
             assert await server.ended.get() == "reset"
-            assert await say(await connect(relay.port), b"after") == b"after"
+            assert await echo(await connect(relay.port), b"after") == b"after"
 
-    async def test_a_reset_reaches_both_sides_and_refuses_until_restored(
+    async def test_a_reset_reaches_both_sides_and_new_connections_until_restored(
         self, server: Server, connect: Callable[[int], Awaitable[Client]]
     ) -> None:
         async with relaying(server.port) as relay:
             client = await connect(relay.port)
-            await say(client, b"before")
+            await echo(client, b"before")
             relay.cut("reset")
-            assert await gone(client) == "reset"
+            assert await read_end(client) == "reset"
             assert await server.ended.get() == "reset"
-            assert await gone(await connect(relay.port)) == "reset"
+            assert await read_end(await connect(relay.port)) == "reset"
             relay.restore()
-            assert await say(await connect(relay.port), b"after") == b"after"
+            assert await echo(await connect(relay.port), b"after") == b"after"
 
     async def test_from_black_hole_to_reset_and_back(
         self, server: Server, connect: Callable[[int], Awaitable[Client]]
     ) -> None:
         async with relaying(server.port) as relay:
             client = await connect(relay.port)
-            await say(client, b"before")
+            await echo(client, b"before")
             relay.cut()
             relay.cut("reset")
-            assert await gone(client) == "reset"
+            assert await read_end(client) == "reset"
             assert await server.ended.get() == "reset"
             relay.cut()
             held = await connect(relay.port)
@@ -306,24 +306,24 @@ class TestCut:
             assert not held[0].at_eof()
             relay.restore()
             relay.restore()
-            assert await gone(held) == "reset"
-            assert await say(await connect(relay.port), b"after") == b"after"
+            assert await read_end(held) == "reset"
+            assert await echo(await connect(relay.port), b"after") == b"after"
 
-    async def test_restoring_what_is_whole_changes_nothing(
+    async def test_restoring_a_working_link_changes_nothing(
         self, server: Server, connect: Callable[[int], Awaitable[Client]]
     ) -> None:
         async with relaying(server.port) as relay:
             client = await connect(relay.port)
-            await say(client, b"x")
+            await echo(client, b"x")
             relay.restore()
-            assert await say(client, b"y") == b"y"
+            assert await echo(client, b"y") == b"y"
 
 
-async def test_a_target_that_is_not_there_is_a_reset(connect: Callable[[int], Awaitable[Client]]) -> None:
+async def test_a_missing_target_resets_the_connection(connect: Callable[[int], Awaitable[Client]]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     async with relaying(port) as relay:
-        assert await gone(await connect(relay.port)) == "reset"
+        assert await read_end(await connect(relay.port)) == "reset"
         assert not relay._connections
 
 
@@ -345,7 +345,7 @@ async def test_stop_leaves_nothing(server: Server, connect: Callable[[int], Awai
     client[1].write(b"never")
     await server.accepted.get()
     await relay.stop()
-    assert await gone(client) == "reset"
+    assert await read_end(client) == "reset"
     assert await server.ended.get() == "reset"
     assert len(asyncio.all_tasks()) <= before
     with pytest.raises(ConnectionRefusedError):
@@ -354,76 +354,76 @@ async def test_stop_leaves_nothing(server: Server, connect: Callable[[int], Awai
 
 
 class TestSlow:
-    async def test_latency_delays_each_way_by_itself(
+    async def test_latency_delays_each_direction(
         self, server: Server, connect: Callable[[int], Awaitable[Client]]
     ) -> None:
-        hours = Hours()
-        async with relaying(server.port, hours.world) as relay:
+        clock = FakeClock()
+        async with relaying(server.port, clock.world) as relay:
             relay.latency = 3.0
             reader, writer = await connect(relay.port)
             writer.write(b"ping")
-            await hours.asked.wait()
-            hours.pass_(2.9)
+            await clock.asked.wait()
+            clock.advance(2.9)
             await let_run(server)
             assert server.received == 0
-            hours.pass_(0.2)
-            await hours.asked.wait()  # the answer is under way
+            clock.advance(0.2)
+            await clock.asked.wait()  # the answer is in flight
             assert server.received == 4
             answer = asyncio.ensure_future(reader.readexactly(4))
             await let_run(server)
             assert not answer.done()
-            hours.pass_(3.0)
+            clock.advance(3.0)
             assert await answer == b"ping"
 
-    async def test_a_cut_loses_what_is_under_way(
+    async def test_a_cut_loses_bytes_in_flight(
         self, server: Server, connect: Callable[[int], Awaitable[Client]]
     ) -> None:
-        hours = Hours()
-        async with relaying(server.port, hours.world) as relay:
+        clock = FakeClock()
+        async with relaying(server.port, clock.world) as relay:
             relay.latency = 3.0
             _, writer = await connect(relay.port)
             writer.write(b"ping")
-            await hours.asked.wait()
+            await clock.asked.wait()
             relay.cut()
-            hours.pass_(10.0)
+            clock.advance(10.0)
             await let_run(server)
             assert server.received == relay.bytes_up == 0
 
-    async def test_order_holds_when_latency_falls(
+    async def test_order_is_kept_when_latency_falls(
         self, server: Server, connect: Callable[[int], Awaitable[Client]]
     ) -> None:
-        hours = Hours()
-        async with relaying(server.port, hours.world) as relay:
+        clock = FakeClock()
+        async with relaying(server.port, clock.world) as relay:
             relay.latency = 3.0
             reader, writer = await connect(relay.port)
             writer.write(b"first ")
-            await hours.asked.wait()
+            await clock.asked.wait()
             relay.latency = 0.0
             writer.write(b"second")
             await let_run(server)
             assert server.received == 0
-            hours.pass_(3.0)
+            clock.advance(3.0)
             assert await reader.readexactly(12) == b"first second"
 
     @pytest.mark.parametrize("connections", [1, 3])
     async def test_bandwidth_is_shared_by_all(
         self, server: Server, connect: Callable[[int], Awaitable[Client]], connections: int
     ) -> None:
-        hours = Hours()
-        async with relaying(server.port, hours.world) as relay:
+        clock = FakeClock()
+        async with relaying(server.port, clock.world) as relay:
             relay.bandwidth = 1e6
             size = 600_000 // connections
-            start = hours.time
+            start = clock.time
             clients = [await connect(relay.port) for _ in range(connections)]
             for _, writer in clients:
                 writer.write(bytes(size))
             answers = asyncio.gather(*(reader.readexactly(size) for reader, _ in clients))
             while not answers.done():
-                asked = asyncio.ensure_future(hours.asked.wait())
+                asked = asyncio.ensure_future(clock.asked.wait())
                 await asyncio.wait([asked, answers], return_when=asyncio.FIRST_COMPLETED)
                 if asked.done() and not answers.done():
-                    await let_run(server)  # what is on the sockets is queued before the clock moves on
-                    hours.to_next()
+                    await let_run(server)  # the relay queues the sockets' bytes before the clock moves on
+                    clock.advance_to_next()
                 asked.cancel()
-            # the answers follow on the heels of what is sent: a full link each way, and a few parts
-            assert 0.6 <= hours.time - start < 0.75
+            # the answers follow the requests closely: a full link in each direction, and a few parts
+            assert 0.6 <= clock.time - start < 0.75

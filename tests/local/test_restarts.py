@@ -1,4 +1,4 @@
-"""What ends by itself is started again, with a line about it: broker, coordinator and agents, as ``up`` runs them."""
+"""Broker, coordinator and agents that end by themselves are started again, each with a line about it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from heliograph.client import AsyncClient
 from heliograph.local.cluster import COORDINATOR, LocalCluster
 
 
-async def test_what_was_killed_is_started_again(tmp_path: Path) -> None:
-    said: asyncio.Queue[str] = asyncio.Queue()
-    async with LocalCluster(tmp_path / "cluster", ["edge-1"], supervise=said.put_nowait) as cluster:
+async def test_killed_processes_are_started_again(tmp_path: Path) -> None:
+    reports: asyncio.Queue[str] = asyncio.Queue()
+    async with LocalCluster(tmp_path / "cluster", ["edge-1"], supervise=reports.put_nowait) as cluster:
         node = cluster.nodes["edge-1"].broker
         assert node is not None
         await cluster.kill("edge-1")
         await node.kill()
-        lines = {await said.get(), await said.get()}
+        lines = {await reports.get(), await reports.get()}
         assert lines == {
             "agent edge-1 was killed by signal 9; it starts again in 0.2 s",
             "broker edge-1 was killed by signal 9; it starts again in 0.2 s",
         }
-        await cluster.wait_said("edge-1", "agent edge-1 is ready", times=2)
+        await cluster.wait_reports("edge-1", "agent edge-1 is ready", times=2)
         await cluster.broker.kill()
-        assert (await said.get()).startswith("broker cloud was killed")
+        assert (await reports.get()).startswith("broker cloud was killed")
         await cluster.kill(COORDINATOR)
-        assert (await said.get()).startswith("coordinator was killed")
-        await cluster.wait_said(COORDINATOR, "coordinator is ready", times=2)
+        assert (await reports.get()).startswith("coordinator was killed")
+        await cluster.wait_reports(COORDINATOR, "coordinator is ready", times=2)
         async with AsyncClient(cluster.server) as client:
             assert "edge-1" in {each["metadata"]["name"] for each in await client.edges.list()}
-    assert said.empty()  # what is ended on purpose stays ended
+    assert reports.empty()  # processes that the cluster stops stay ended

@@ -1,4 +1,4 @@
-"""Splits give each sample to one edge; parts are written in the form of the whole."""
+"""Splits give each sample to one edge; the parts are files of the same form as the whole."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.local.split import Split, held_out
-from heliograph.local.split_file import cut
+from heliograph.local.split import Split, train_and_test
+from heliograph.local.split_file import split_file
 
 EDGES = ["edge-1", "edge-2", "edge-3"]
 
@@ -42,7 +42,7 @@ def test_a_small_alpha_is_more_unequal() -> None:
 @pytest.mark.parametrize(
     "text", ["", "even", "dirichlet", "dirichlet:0", "dirichlet:-1", "iid:2", "by-label:0", "by-label", "by-size:0"]
 )
-def test_what_is_no_split_is_refused(text: str) -> None:
+def test_invalid_splits_are_refused(text: str) -> None:
     with pytest.raises(Refused, match="--split"):
         Split.parse(text)
 
@@ -53,17 +53,17 @@ def test_too_few_samples_are_refused() -> None:
 
 
 @given(st.integers(2, 100), st.integers(0, 9))
-def test_held_out_samples_are_not_trained_on(samples: int, seed: int) -> None:
-    train, test = held_out(samples, 0.2, seed)
+def test_test_samples_are_not_trained_on(samples: int, seed: int) -> None:
+    train, test = train_and_test(samples, 0.2, seed)
     assert sorted([*train, *test]) == list(range(samples))
     assert len(test) >= 1
 
 
-def test_an_npz_is_cut_along_its_first_axis(tmp_path: Path) -> None:
+def test_an_npz_is_split_along_its_first_axis(tmp_path: Path) -> None:
     whole = tmp_path / "whole.npz"
     x, y = np.arange(60).reshape(30, 2), np.arange(30) % 3
     np.savez(whole, x=x, y=y)
-    parts = cut(whole, tmp_path / "parts", EDGES, Split(1.0), seed=1, test=0.2)
+    parts = split_file(whole, tmp_path / "parts", EDGES, Split(1.0), seed=1, test=0.2)
     assert parts.test is not None
     seen = []
     for file in [*parts.files.values(), parts.test]:
@@ -78,7 +78,7 @@ def test_a_csv_keeps_its_header(tmp_path: Path) -> None:
     whole = tmp_path / "whole.csv"
     rows = [f'{n},"a, b",{n % 2}' for n in range(20)]
     whole.write_text("\n".join(["n,text,label", *rows, ""]))
-    parts = cut(whole, tmp_path / "parts", EDGES, Split(1.0), seed=1)
+    parts = split_file(whole, tmp_path / "parts", EDGES, Split(1.0), seed=1)
     lines = [line for file in parts.files.values() for line in file.read_text().splitlines()]
     assert lines.count("n,text,label") == 3
     assert sorted(lines) == sorted([*["n,text,label"] * 3, *rows])
@@ -93,10 +93,10 @@ def test_a_csv_keeps_its_header(tmp_path: Path) -> None:
         ("none.csv", b"a,b\n" + b"1,2\n" * 20, "field --label"),
     ],
 )
-def test_a_file_that_is_no_data_set_is_named(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
+def test_the_error_names_a_file_that_is_no_data_set(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(HeliographError) as error:
-        cut(tmp_path / name, tmp_path / "parts", EDGES, Split(1.0), seed=1)
+        split_file(tmp_path / name, tmp_path / "parts", EDGES, Split(1.0), seed=1)
     assert name in str(error.value)
     assert expected in str(error.value)
 
@@ -104,11 +104,11 @@ def test_a_file_that_is_no_data_set_is_named(tmp_path: Path, name: str, content:
 def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "odd.npz", x=np.zeros(30), y=np.zeros(29))
     with pytest.raises(Refused, match="x: 30, y: 29"):
-        cut(tmp_path / "odd.npz", tmp_path / "parts", EDGES, Split(), seed=1)
+        split_file(tmp_path / "odd.npz", tmp_path / "parts", EDGES, Split(), seed=1)
 
 
 @given(st.integers(40, 300), st.integers(1, 12), st.integers(1, 7), st.integers(0, 50))
-def test_by_label_every_part_has_so_many_labels(samples: int, count: int, each: int, seed: int) -> None:
+def test_by_label_every_part_has_at_most_n_labels(samples: int, count: int, each: int, seed: int) -> None:
     labels = np.arange(samples) % 5
     parts = Split(labels=each).parts(labels, count, seed)
     assert sorted(np.concatenate(parts).tolist()) == list(range(samples))
@@ -117,7 +117,7 @@ def test_by_label_every_part_has_so_many_labels(samples: int, count: int, each: 
 
 
 @given(st.integers(40, 300), st.integers(2, 12), st.integers(0, 50))
-def test_by_size_few_have_most(samples: int, count: int, seed: int) -> None:
+def test_by_size_the_largest_parts_have_most_samples(samples: int, count: int, seed: int) -> None:
     parts = Split(exponent=1.5).parts(np.zeros(samples), count, seed)
     assert sorted(np.concatenate(parts).tolist()) == list(range(samples))
     sizes = sorted((len(part) for part in parts), reverse=True)
@@ -126,7 +126,7 @@ def test_by_size_few_have_most(samples: int, count: int, seed: int) -> None:
         assert sizes[0] > 2 * samples / count / 1.5
 
 
-def test_a_split_by_label_or_size_is_spelled_so() -> None:
+def test_splits_by_label_and_by_size_are_parsed() -> None:
     assert Split.parse("by-label:2") == Split(labels=2)
     assert Split.parse("by-size:1.5") == Split(exponent=1.5)
 

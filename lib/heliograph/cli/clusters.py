@@ -112,10 +112,10 @@ def run(
         )
         with _screen(plain) as screen:
             outcome = until_signalled(lambda: script_run.run(options, target, screen, World()))
-    if outcome.why_not:
+    if outcome.failure:
         for line in outcome.printed[-PRINTED:]:
             say(printable(line))
-        raise HeliographError(outcome.why_not)
+        raise HeliographError(outcome.failure)
     for name, values in list(curves(outcome.document).items())[:1]:
         if len(values) > 1:
             _show_curve(name, values)

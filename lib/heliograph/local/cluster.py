@@ -1,5 +1,5 @@
-"""A whole cluster as real processes on this machine: broker, coordinator, the agent ``cloud``, and edges, each with its
-own broker and agent. ``up``, ``run``, the demo, the tests and the benchmarks all start this one."""
+"""A cluster of real processes on this machine: broker, coordinator, the agent ``cloud``, and edges with their own
+brokers and agents. ``up``, ``run``, the demo, the tests and the benchmarks start it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from heliograph.local.relay import Relay
 from heliograph.local.restarts import Supervision
 
 COORDINATOR = "coordinator"
-"""The name of the first coordinator."""
+"""Name of the first coordinator."""
 READY_TIMEOUT = 30.0
 STOP_GRACE = 6.0
 
@@ -33,7 +33,7 @@ def _heliograph(name: str) -> Sequence[str]:
 
 @dataclass
 class Node:
-    """One agent's place: its directory, its broker (the cloud's agent uses the cloud's), what it offers."""
+    """The node of one agent: its directory, its broker (the cloud's agent uses the cloud's) and its data sets."""
 
     name: str
     directory: Path
@@ -41,17 +41,17 @@ class Node:
     external_broker: str = ""
     datasets: Mapping[str, Path] = field(default_factory=dict)
     relay: Relay | None = None
-    """What stands for its link to the cloud, where that can be cut."""
+    """The relay on the node's link to the cloud, if the link can be cut."""
     child: Child | None = None
 
 
 @dataclass
 class Child:
-    """A started process of ours and the lines it has printed.
+    """A coordinator's or an agent's process and the lines it has printed.
 
     Attributes:
-        ready: set once it has said that it is ready; not by a coordinator that stands by.
-        said: set at each line; whoever waits for one clears it.
+        ready: set when the process reports that it is ready; cleared when a coordinator stands by.
+        printed: set at each line; a waiter clears it first.
     """
 
     name: str
@@ -61,25 +61,26 @@ class Child:
     lines: list[str] = field(default_factory=list)
     reading: asyncio.Task[None] | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
-    said: asyncio.Event = field(default_factory=asyncio.Event)
+    printed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class LocalCluster:
-    """Starts and stops all of it. An async context manager; leaving it leaves no process.
+    """An async context manager that starts the cluster's processes, and stops them all on exit.
 
     Args:
-        directory: state of every component, kept from one start to the next.
+        directory: directory of every component's state, kept from one start to the next.
         edges: names of the edges.
-        datasets: for each node, the cloud's among them, what its agent offers.
-        code: roots under which tasks' scripts may lie, each ``DIR`` or ``PREFIX=DIR``.
-        edge_brokers: MQTT URLs of brokers that edges already have.
+        datasets: data sets that each node's agent offers, by the node's name (``cloud`` among them): name to path.
+        code: roots of the scripts that tasks may run, each ``DIR`` or ``PREFIX=DIR``.
+        data: roots of the files that data sets may name.
+        edge_brokers: MQTT URLs of existing brokers, by the edge's name.
         relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
-        guests: names of edges whose agents somebody else runs; ``agent_url`` is what they connect to.
-        doors: external MQTT brokers in front of the coordinator.
-        log: a file that gets what the processes print, a line each, with time and component before it.
-        supervise: what ends by itself is started again, and a line about it is handed to this; without it, it stays
-            ended.
-        program: for a node's name or ``coordinator`` the words that run ``heliograph`` there.
+        guests: names of edges whose agents run elsewhere; they connect to ``agent_url``.
+        doors: URLs of external MQTT brokers in front of the coordinator.
+        log: file for the lines that the processes print, each preceded by time and component.
+        supervise: called with a line about each process that ends by itself and is started again; without it such a
+            process stays ended.
+        program: function from a node's name, or ``coordinator``, to the command that runs ``heliograph`` there.
     """
 
     def __init__(
@@ -119,16 +120,16 @@ class LocalCluster:
 
     @property
     def server(self) -> str:
-        """The NATS address with the operator's credentials."""
+        """The NATS URL with the operator's credentials."""
         return self.broker.url("operator")
 
     @property
     def door(self) -> str:
-        """The MQTT door, for anyone."""
+        """The URL of the MQTT door, which needs no credentials."""
         return self.broker.url(scheme="mqtt")
 
     def agent_url(self, edge: str) -> str:
-        """The NATS address with the credentials of an edge's agent."""
+        """Return the NATS URL with the credentials of an edge's agent."""
         return self.broker.url(f"agent-{edge}")
 
     @property
@@ -136,7 +137,10 @@ class LocalCluster:
         return [name for name in self.nodes if name != CLOUD]
 
     async def start(self) -> None:
-        """Starts everything and returns when it is ready. Raises HeliographError with the last lines of what is not."""
+        """Start all processes and return when they are ready.
+
+        Raise HeliographError with the last lines of a process that is not.
+        """
         if self._log_path is not None and self._log is None:
             self._log_path.parent.mkdir(parents=True, exist_ok=True)
             self._log = self._log_path.open("w", buffering=1)
@@ -156,7 +160,7 @@ class LocalCluster:
                     self._supervision.watch(child.name, partial(_process_of, child), partial(self._spawn, child))
 
     async def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
-        """Returns when a coordinator leads and the agents have said that they are ready."""
+        """Wait until a coordinator leads and all agents report that they are ready."""
         leading = [child for child in self._coordinators.values() if child.ready.is_set()]
         for child in (leading or [*self._coordinators.values()][:1]) + [node.child for node in self.nodes.values()]:
             if child is None:
@@ -168,22 +172,21 @@ class LocalCluster:
                 tail = "\n".join(child.lines[-8:])
                 raise HeliographError(f"{child.name} was not ready after {timeout:g} s:\n{tail}") from None
 
-    async def wait_said(self, name: str, words: str, timeout: float = READY_TIMEOUT, times: int = 1) -> str:
-        """The first line that holds ``words``, or the one that does so for the given time, of what a coordinator or an
-        agent has printed since it was started."""
+    async def wait_for_line(self, name: str, words: str, timeout: float = READY_TIMEOUT, times: int = 1) -> str:
+        """Wait until a coordinator or an agent has printed ``words`` in as many lines as ``times``; return the last."""
         child = self._child(name)
         try:
             async with asyncio.timeout(timeout):
                 while len(found := [line for line in child.lines if words in line]) < times:
-                    child.said.clear()
-                    await child.said.wait()
+                    child.printed.clear()
+                    await child.printed.wait()
         except TimeoutError:
             tail = "\n".join(child.lines[-8:])
-            raise HeliographError(f"{child.name} did not say {words!r} in {timeout:g} s:\n{tail}") from None
+            raise HeliographError(f"{child.name} did not print {words!r} within {timeout:g} s:\n{tail}") from None
         return found[times - 1]
 
     async def start_coordinator(self, name: str = COORDINATOR) -> None:
-        """Starts a coordinator; where another leads it stands by."""
+        """Start a coordinator; it stands by if another leads."""
         environment = {
             "HELIOGRAPH_NAME": name,
             "HELIOGRAPH_NATS": self.broker.url("coordinator"),
@@ -202,7 +205,7 @@ class LocalCluster:
             cloud = cloud.replace(f"{self.broker.host}:{self.broker.port}", f"{node.relay.host}:{node.relay.port}")
         threads = max(1, (os.cpu_count() or 1) // max(1, len(self.edges)))
         environment = {"HELIOGRAPH_CLOUD": cloud}
-        if "OMP_NUM_THREADS" not in os.environ:  # the edges share this machine's cores; each would take them all
+        if "OMP_NUM_THREADS" not in os.environ:  # share the cores among the edges; by default each would use all
             environment["OMP_NUM_THREADS"] = str(threads)
         if name == CLOUD:
             environment |= {"HELIOGRAPH_NODE": cloud, "HELIOGRAPH_WORKER_NODE": self.broker.url("worker-cloud")}
@@ -224,18 +227,18 @@ class LocalCluster:
         await self._spawn(node.child)
 
     async def kill(self, name: str) -> None:
-        """SIGKILL to a coordinator or to a node's agent; the agent's workers die with it."""
+        """Kill a coordinator or a node's agent by SIGKILL; the agent's workers die with it."""
         process = _process_of(self._child(name))
         if process.returncode is None:
             process.kill()
             await process.wait()
 
-    async def ended(self, name: str) -> None:
-        """Returns when a coordinator or an agent has ended by itself."""
+    async def wait_ended(self, name: str) -> None:
+        """Wait until a coordinator or an agent has ended by itself."""
         await _process_of(self._child(name)).wait()
 
     def exit_code(self, name: str) -> int | None:
-        """With what a coordinator or a node's agent ended; None while it runs."""
+        """Return the exit code of a coordinator or a node's agent; None while it runs."""
         return _process_of(self._child(name)).returncode
 
     def pid(self, name: str) -> int:
@@ -243,9 +246,9 @@ class LocalCluster:
 
     async def stop(self) -> None:
         if self._supervision is not None:
-            await self._supervision.end()
+            await self._supervision.stop()
         children = [*(node.child for node in self.nodes.values()), *self._coordinators.values()]
-        await asyncio.gather(*(_end(child) for child in children if child is not None))
+        await asyncio.gather(*(_stop(child) for child in children if child is not None))
         await asyncio.gather(*(node.relay.stop() for node in self.nodes.values() if node.relay))
         await asyncio.gather(*(node.broker.stop() for node in self.nodes.values() if node.broker), self.broker.stop())
         if self._log is not None:
@@ -289,7 +292,7 @@ class LocalCluster:
                 child.ready.set()
             elif line.startswith("coordinator stands by"):
                 child.ready.clear()
-            child.said.set()
+            child.printed.set()
             if self._log is not None:
                 print(f"{self.world.timestamp()} {child.name}: {line}", file=self._log)
 
@@ -310,7 +313,7 @@ def _process_of(started: Child | Broker) -> Process:
     return started.process
 
 
-async def _end(child: Child) -> None:
+async def _stop(child: Child) -> None:
     if child.process is None:
         return
     if child.process.returncode is None:

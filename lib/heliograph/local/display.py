@@ -1,4 +1,4 @@
-"""What a run on this machine tells whoever watches it."""
+"""The interface between a run on this machine and the screen that shows it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ State = Literal["waiting", "training", "uploaded", "offline", "link cut"]
 
 
 class Display(Protocol):
-    """Shows a run. Nothing here blocks or fails: a screen must not be able to disturb what it shows."""
+    """A view of a run. No method blocks or raises: a screen must not disturb the run it shows."""
 
     def doing(self, what: str) -> None:
-        """What happens before there is a job to show."""
+        """Show a step before the job begins."""
 
     def began(self, title: str, samples: Mapping[str, int]) -> None:
-        """A job begins on these edges; with how many samples each, where that is known."""
+        """Show that a job begins, with the number of samples of each edge (0 where unknown)."""
 
     def document(self, document: Mapping[str, Any]) -> None:
-        """The job's newest document."""
+        """Show the job's newest document."""
 
     def uploaded(self, edge: str, round: int, size: int) -> None:
-        """An edge's update of a round is in the cloud, of so many bytes."""
+        """Show that an edge's update of a round, of ``size`` bytes, is in the cloud."""
 
     def link(self, edge: str, state: Literal["up", "offline", "cut"], waiting: int = 0) -> None:
-        """An edge's link to the cloud; with ``waiting`` events in its journal."""
+        """Show the state of an edge's link to the cloud, with ``waiting`` events in its journal."""
 
     def note(self, line: str, good: bool = True) -> None:
-        """Something worth a line of its own."""
+        """Show a line of its own, for a good or a bad event."""

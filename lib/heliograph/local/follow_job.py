@@ -1,4 +1,4 @@
-"""Following one job on a cluster of this machine, as an operator sees it: its documents, its updates, its edges."""
+"""Following one job on a cluster of this machine as an operator does: its documents, its updates, its edges."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from heliograph.core.names import CLOUD
 from heliograph.core.world import World
 from heliograph.local.display import Display
 
-OFFERED_WITHIN = 15.0
+OFFER_TIMEOUT = 15.0
 
 
 async def follow_job(
     client: AsyncClient, name: str, display: Display, seen: Callable[[Mapping[str, Any]], None] = lambda document: None
 ) -> dict[str, Any]:
-    """Shows a job until it has ended, and returns its last document. ``seen`` gets each document too."""
+    """Show a job until it has ended and return its last document; call ``seen`` with each document too."""
     document: dict[str, Any] = {}
     async with asyncio.TaskGroup() as group:
         watching = [
@@ -37,11 +37,11 @@ async def follow_job(
 
 
 async def wait_for_offers(client: AsyncClient, datasets: Mapping[str, Mapping[str, Any]]) -> None:
-    """Returns when the cluster knows what was started: the cloud's algorithms, and each node's data sets.
+    """Wait until the coordinator knows the cloud's algorithms and the data sets of each node.
 
-    A job that is created earlier waits for what is missing, or, where any edge will do, starts without some of them.
+    A job created earlier would be pending, or, if it takes any edge, would start without some of them.
     """
-    async with asyncio.timeout(OFFERED_WITHIN), client.bus.subscribe(STATUS.filter()) as changes:
+    async with asyncio.timeout(OFFER_TIMEOUT), client.bus.subscribe(STATUS.filter()) as changes:
         while not await _offered(client, datasets):
             await anext(changes)
 
@@ -54,7 +54,7 @@ async def _offered(client: AsyncClient, datasets: Mapping[str, Mapping[str, Any]
 
 
 def failure(document: Mapping[str, Any]) -> str:
-    """Why a job has not succeeded; empty where it has."""
+    """Return why a job has not succeeded; empty if it has."""
     status = document.get("status", {})
     if status.get("phase") == "Succeeded":
         return ""
@@ -64,7 +64,7 @@ def failure(document: Mapping[str, Any]) -> str:
 
 @contextmanager
 def expected_errors(display: Display) -> Iterator[None]:
-    """What goes wrong beside the job is noted, and does not end it."""
+    """Show errors beside the job as notes, so that they do not end it."""
     try:
         yield
     except HeliographError as error:
@@ -86,13 +86,13 @@ async def _follow_edges(client: AsyncClient, display: Display) -> None:
     with expected_errors(display):
         async with client.bus.subscribe(STATUS.filter(resource="edges")) as changes:
             for edge in await client.edges.list():
-                _tell(edge, display)
+                _show_link(edge, display)
             async for message in changes:
                 from heliograph.bus.contract.event import decode
 
                 if message.body:
-                    _tell(decode(message.body, message.topic).data, display)
+                    _show_link(decode(message.body, message.topic).data, display)
 
 
-def _tell(edge: Mapping[str, Any], display: Display) -> None:
+def _show_link(edge: Mapping[str, Any], display: Display) -> None:
     display.link(edge["metadata"]["name"], "up" if edge.get("status", {}).get("online") else "offline")

@@ -1,4 +1,4 @@
-"""One mosquitto process, where mosquitto is installed: the broker that a KubeEdge node already runs."""
+"""A mosquitto process, if mosquitto is installed: the broker of a KubeEdge node."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ START_TIMEOUT = 10.0
 
 
 def find_mosquitto() -> Path:
-    """The program. Raises HeliographError where there is none."""
+    """Return the path of the program. Raise HeliographError if it is not installed."""
     found = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if found is None:
-        raise HeliographError("mosquitto is not installed; 'apt-get install mosquitto' brings it")
+        raise HeliographError("mosquitto is not installed; install it with 'apt-get install mosquitto'")
     return Path(found)
 
 
 @dataclass
 class Mosquitto:
-    """A mosquitto that lets anyone in; like ``Broker`` it keeps its port over restarts.
+    """A mosquitto that accepts anonymous clients; like ``Broker`` it keeps its port over restarts.
 
     Args:
-        settings: lines of its configuration, beside its listener; everything else is as mosquitto has it by default.
+        settings: further lines of its configuration; all other settings are mosquitto's defaults.
     """
 
     directory: Path
@@ -41,7 +41,7 @@ class Mosquitto:
     reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Starts it and returns when it runs. Raises HeliographError with its log where it does not."""
+        """Start mosquitto and return when it runs. Raise HeliographError with its log if it ends instead."""
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "mosquitto.conf"
         lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "log_dest stderr", *self.settings]
@@ -62,7 +62,7 @@ class Mosquitto:
         self.reading = asyncio.create_task(self._drain(self.process.stdout))
 
     async def kill(self) -> None:
-        """SIGKILL, as a power failure would."""
+        """Kill the process by SIGKILL, as in a power failure."""
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()

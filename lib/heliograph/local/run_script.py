@@ -1,4 +1,4 @@
-"""A script of the user's own, federated over edges on this machine: what ``heliograph run`` does."""
+"""``heliograph run``: train the user's own script federated over edges on this machine."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from heliograph.local.cluster import LocalCluster
 from heliograph.local.display import Display
 from heliograph.local.follow_job import failure, follow_job, wait_for_offers
 from heliograph.local.split import Split
-from heliograph.local.split_file import Parts, cut
+from heliograph.local.split_file import Parts, split_file
 
-LINES = 60
-"""Of what the workers print, kept to be shown where the job fails."""
+MAX_LINES = 60
+"""Lines printed by the workers that are kept, to be shown if the job fails."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for.
+    """The options of ``heliograph run``.
 
     Attributes:
-        test: a file with held-out samples, or the share of ``data`` to hold out; the script's ``evaluate`` measures
+        test: a file of test samples, or the share of ``data`` to keep for the test; the script's ``evaluate`` measures
             each global model on them, in the cloud.
     """
 
@@ -46,25 +46,32 @@ class Options:
 
 @dataclass
 class Outcome:
-    """``printed``: the last lines of one worker, with its edge."""
+    """The outcome of a run.
+
+    Attributes:
+        document: the job's last document.
+        failure: why the job has not succeeded; empty if it has.
+        model: file of the final model.
+        printed: the last lines of one worker, each with its component.
+    """
 
     document: dict[str, Any]
-    why_not: str
+    failure: str
     model: Path | None
     printed: list[str] = field(default_factory=list)
 
 
 async def run(options: Options, target: Path, display: Display, world: World) -> Outcome:
-    """Runs the script as a job; its processes are gone when it returns. The model lies at ``target`` then.
+    """Run the script as a job, write the final model to ``target``, and stop all processes.
 
-    Raises HeliographError where script or data are not there or cannot be used.
+    Raise HeliographError if the script or the data are missing or unfit.
     """
     script = options.script.resolve()
     if not script.is_file():
         raise HeliographError(f"{options.script}: there is no such script")
     name = job_name(script)
     edges = [f"edge-{number + 1}" for number in range(options.edges)]
-    parts = await world.in_thread(_parts, options, edges)
+    parts = await world.in_thread(_split_data, options, edges)
     datasets: dict[str, dict[str, Path]] = {edge: {name: file} for edge, file in parts.files.items()}
     if parts.test is not None:
         datasets[CLOUD] = {"test": parts.test}
@@ -74,44 +81,44 @@ async def run(options: Options, target: Path, display: Display, world: World) ->
         log=options.directory / "log.txt", supervise=lambda line: display.note(line, good=False),
     )  # fmt: skip
     async with cluster, AsyncClient(cluster.server) as client:
-        printed: deque[tuple[str, str]] = deque(maxlen=LINES)
-        listening = asyncio.create_task(_listen(client, printed))
+        printed: deque[tuple[str, str]] = deque(maxlen=MAX_LINES)
+        listening = asyncio.create_task(_collect_lines(client, printed))
         await wait_for_offers(client, datasets)
         await client.models.create({"kind": "Model", "metadata": {"name": name}})
         display.began(f"{name} · FedAvg", parts.samples or dict.fromkeys(edges, 0))
         await client.jobs.create(_task(name, script.name, edges, options, parts))
         document = await follow_job(client, name, display)
         listening.cancel()
-        why_not = failure(document)
-        model = None if why_not else await client.download(name, target)
-    return Outcome(document, why_not, model, _of_one_worker(printed))
+        reason = failure(document)
+        model = None if reason else await client.download(name, target)
+    return Outcome(document, reason, model, _lines_of_last_worker(printed))
 
 
-def _of_one_worker(printed: deque[tuple[str, str]]) -> list[str]:
-    """The lines of the worker that spoke last: where all fail, they fail alike."""
+def _lines_of_last_worker(printed: deque[tuple[str, str]]) -> list[str]:
+    """Return the lines of the worker that printed last: when all workers fail, they fail alike."""
     last = printed[-1][0] if printed else ""
     return [f"{component}: {line}" for component, line in printed if component == last]
 
 
 def job_name(script: Path) -> str:
-    """A label made of the script's name."""
+    """Return a label made from the script's name."""
     name = "".join(each if each.isalnum() and each.isascii() else "-" for each in script.stem.lower()).strip("-")[:50]
     return name if is_label(name) else "job"
 
 
-def _parts(options: Options, edges: list[str]) -> Parts:
+def _split_data(options: Options, edges: list[str]) -> Parts:
     if options.data is None:
         if options.test is not None:
             raise Refused("invalid", field="--test", expected="--data with it", got="no --data")
         return Parts()
     share = options.test if isinstance(options.test, float) else 0.0
-    parts = cut(
+    parts = split_file(
         options.data, options.directory / "data", edges, options.split, seed=options.seed, test=share,
         label=options.label,
     )  # fmt: skip
     if isinstance(options.test, Path):
         if not options.test.is_file():
-            raise HeliographError(f"{options.test}: there is no such file; --test wants held-out samples or a share")
+            raise HeliographError(f"{options.test}: there is no such file; --test takes a file of samples or a share")
         parts = Parts(parts.files, parts.samples, options.test.resolve())
     return parts
 
@@ -131,7 +138,7 @@ def _task(name: str, boot_file: str, edges: list[str], options: Options, parts: 
     return {"kind": "FederatedTask", "metadata": {"name": name}, "spec": spec}
 
 
-async def _listen(client: AsyncClient, printed: deque[tuple[str, str]]) -> None:
+async def _collect_lines(client: AsyncClient, printed: deque[tuple[str, str]]) -> None:
     async with client.bus.subscribe(LOG.pattern.replace("{component}/", "")) as messages:
         async for message in messages:
             try:

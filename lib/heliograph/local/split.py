@@ -1,4 +1,4 @@
-"""How a data set is split over edges: evenly, or as unevenly as real ones are."""
+"""Splits of a data set over edges: evenly, or as unevenly as real data."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-SMALLEST = 2
-"""Samples that every part gets, from the largest where it must be: an edge without any could not take part."""
-MOST_LABELS = 10_000
+MIN_SAMPLES = 2
+"""Least number of samples of a part, taken from the largest part if needed: an edge without samples cannot train."""
+MAX_LABELS = 10_000
 
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 
 
 @dataclass(frozen=True)
 class Split:
-    """At most one of its attributes is set; none of them is ``iid``, equal parts drawn at random.
+    """A kind of split, with at most one attribute set. Without any it is ``iid``: equal parts drawn at random.
 
     Attributes:
-        alpha: ``dirichlet:ALPHA``: of each class every part has a share drawn from Dirichlet(ALPHA); the smaller
-            ALPHA the more unequal the parts (Hsu et al. 2019, https://arxiv.org/abs/1909.06335).
-        labels: ``by-label:N``: every part has samples of N classes only, as in the pathological split of McMahan et
-            al. 2017, https://arxiv.org/abs/1602.05629; of more where there would be classes that nobody has.
-        exponent: ``by-size:EXPONENT``: classes are even, sizes are not: the n-th largest part has a share that goes
-            with n to the power -EXPONENT (Zipf), and which part that is, is drawn.
+        alpha: ``dirichlet:ALPHA``: each part's share of a class is drawn from Dirichlet(ALPHA); a smaller ALPHA gives
+            more unequal parts (Hsu et al. 2019, https://arxiv.org/abs/1909.06335).
+        labels: ``by-label:N``: each part has samples of N classes only, as in the pathological split of McMahan et
+            al. 2017, https://arxiv.org/abs/1602.05629; of more if some class would belong to no part.
+        exponent: ``by-size:EXPONENT``: classes are even and sizes are not: the share of the n-th largest part is
+            proportional to n to the power -EXPONENT (Zipf); the order of the parts is random.
     """
 
     alpha: float | None = None
@@ -40,14 +40,14 @@ class Split:
 
     @classmethod
     def parse(cls, text: str) -> Split:
-        """Raises Refused where the text is no split."""
+        """Return the split that ``text`` names. Raise Refused if it names none."""
         if text == "iid":
             return cls()
         if match := re.fullmatch(f"dirichlet:{_NUMBER}", text):
             alpha = float(match[1])
             if 0 < alpha <= 1e6:
                 return cls(alpha)
-        if (match := re.fullmatch(r"by-label:(\d{1,5})", text)) and 0 < int(match[1]) <= MOST_LABELS:
+        if (match := re.fullmatch(r"by-label:(\d{1,5})", text)) and 0 < int(match[1]) <= MAX_LABELS:
             return cls(labels=int(match[1]))
         if (match := re.fullmatch(f"by-size:{_NUMBER}", text)) and 0 < float(match[1]) <= 10:
             return cls(exponent=float(match[1]))
@@ -57,94 +57,102 @@ class Split:
 
     @property
     def by_label(self) -> bool:
-        """Whether the samples' labels decide."""
+        """True if the split depends on the samples' labels."""
         return self.alpha is not None or self.labels is not None
 
     def parts(self, labels: Array, count: int, seed: int) -> list[Array]:
-        """The places of each part's samples in a data set, ``count`` arrays of int64; together each place once.
+        """Split the samples into ``count`` parts; return each part's indices, sorted, int64. No two parts overlap.
 
         Args:
-            labels: shape (samples,): the class of each; only their number counts where ``by_label`` is False.
-        Raises Refused where there are too few samples for so many parts.
+            labels: the class of each sample, shape (samples,); if ``by_label`` is False only its length matters.
+            count: number of parts.
+            seed: seed of the random generator.
+
+        Raises:
+            Refused: if there are too few samples for so many parts.
         """
         import numpy as np
 
         rng = np.random.default_rng(seed)
-        if len(labels) < count * SMALLEST:
-            expected = f"at least {count * SMALLEST} samples for {count} edges"
+        if len(labels) < count * MIN_SAMPLES:
+            expected = f"at least {count * MIN_SAMPLES} samples for {count} edges"
             raise Refused("too-small", field="--data", expected=expected, got=f"{len(labels)} samples")
         if self.exponent is not None:
             sizes = _zipf(len(labels), count, self.exponent)[rng.permutation(count)]
             return [np.sort(part) for part in np.split(rng.permutation(len(labels)), np.cumsum(sizes)[:-1])]
         if not self.by_label:
             return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), count)]
-        drawn = _dealt(labels, count, self.labels, rng) if self.labels else _shared(labels, count, self.alpha or 1, rng)
-        _fill(drawn)
-        return [np.array(sorted(part), np.int64) for part in drawn]
+        parts = (
+            _deal_classes(labels, count, self.labels, rng)
+            if self.labels
+            else _draw_shares(labels, count, self.alpha or 1, rng)
+        )
+        _fill_small(parts)
+        return [np.array(sorted(part), np.int64) for part in parts]
 
 
-def held_out(samples: int, share: float, seed: int) -> tuple[Array, Array]:
-    """Places to train on and places held out, drawn at random, each in order."""
+def train_and_test(samples: int, share: float, seed: int) -> tuple[Array, Array]:
+    """Return the indices of the training samples and of the test samples, drawn at random, each sorted."""
     import numpy as np
 
-    places = np.random.default_rng(seed).permutation(samples)
+    indices = np.random.default_rng(seed).permutation(samples)
     cut = max(1, round(samples * share))
-    return np.sort(places[cut:]), np.sort(places[:cut])
+    return np.sort(indices[cut:]), np.sort(indices[:cut])
 
 
 def _zipf(samples: int, count: int, exponent: float) -> Array:
-    """Sizes that sum to ``samples``, the largest first, each at least SMALLEST."""
+    """Return sizes that sum to ``samples``, the largest first, each at least MIN_SAMPLES."""
     import numpy as np
 
     shares = np.arange(1, count + 1, dtype=np.float64) ** -exponent
-    free = samples - count * SMALLEST
-    sizes: Array = SMALLEST + np.floor(free * shares / shares.sum()).astype(np.int64)
+    free = samples - count * MIN_SAMPLES
+    sizes: Array = MIN_SAMPLES + np.floor(free * shares / shares.sum()).astype(np.int64)
     sizes[0] += samples - sizes.sum()
     return sizes
 
 
-def _shared(labels: Array, count: int, alpha: float, rng: np.random.Generator) -> list[list[int]]:
-    """Of each class every part has its share, drawn from Dirichlet(alpha)."""
+def _draw_shares(labels: Array, count: int, alpha: float, rng: np.random.Generator) -> list[list[int]]:
+    """Give each part its share of every class, drawn from Dirichlet(alpha)."""
     import numpy as np
 
-    drawn: list[list[int]] = [[] for _ in range(count)]
+    parts: list[list[int]] = [[] for _ in range(count)]
     for each in np.unique(labels):
-        places = rng.permutation(np.flatnonzero(labels == each))
-        sizes = rng.multinomial(len(places), rng.dirichlet([alpha] * count))
-        for part, chosen in zip(drawn, np.split(places, np.cumsum(sizes)[:-1]), strict=True):
+        indices = rng.permutation(np.flatnonzero(labels == each))
+        sizes = rng.multinomial(len(indices), rng.dirichlet([alpha] * count))
+        for part, chosen in zip(parts, np.split(indices, np.cumsum(sizes)[:-1]), strict=True):
             part.extend(chosen.tolist())
-    return drawn
+    return parts
 
 
-def _dealt(labels: Array, count: int, each: int, rng: np.random.Generator) -> list[list[int]]:
-    """Every part is given classes, those that the fewest have yet; a class's samples go evenly to those who have it."""
+def _deal_classes(labels: Array, count: int, each: int, rng: np.random.Generator) -> list[list[int]]:
+    """Give each part the classes that the fewest parts have; split a class's samples evenly over its parts."""
     import numpy as np
 
     classes = np.unique(labels)
-    rounds = max(count * min(each, len(classes)), len(classes))
-    holders: list[list[int]] = [[] for _ in classes]
-    held = np.zeros(len(classes))
+    deals = max(count * min(each, len(classes)), len(classes))
+    owners: list[list[int]] = [[] for _ in classes]
+    owner_counts = np.zeros(len(classes))
     for number in range(count):
-        wanted = rounds * (number + 1) // count - rounds * number // count
-        chosen = np.lexsort((rng.random(len(classes)), held))[:wanted]
-        held[chosen] += 1
+        wanted = deals * (number + 1) // count - deals * number // count
+        chosen = np.lexsort((rng.random(len(classes)), owner_counts))[:wanted]
+        owner_counts[chosen] += 1
         for place in chosen:
-            holders[place].append(number)
-    drawn: list[list[int]] = [[] for _ in range(count)]
-    for each_class, who in zip(classes, holders, strict=True):
-        places = rng.permutation(np.flatnonzero(labels == each_class))
-        for number, part in zip(who, np.array_split(places, len(who)), strict=True):
-            drawn[number].extend(part.tolist())
-    return drawn
+            owners[place].append(number)
+    parts: list[list[int]] = [[] for _ in range(count)]
+    for each_class, numbers in zip(classes, owners, strict=True):
+        indices = rng.permutation(np.flatnonzero(labels == each_class))
+        for number, chosen in zip(numbers, np.array_split(indices, len(numbers)), strict=True):
+            parts[number].extend(chosen.tolist())
+    return parts
 
 
-def _fill(drawn: list[list[int]]) -> None:
-    """Parts that are too small get samples of the largest."""
-    poor = [part for part in drawn if len(part) < SMALLEST]
-    rich = [(-len(part), number) for number, part in enumerate(drawn)]
-    heapq.heapify(rich)
-    for part in poor:
-        while len(part) < SMALLEST:
-            size, number = rich[0]
-            part.append(drawn[number].pop())
-            heapq.heapreplace(rich, (size + 1, number))
+def _fill_small(parts: list[list[int]]) -> None:
+    """Move samples from the largest parts to those that are too small."""
+    small = [part for part in parts if len(part) < MIN_SAMPLES]
+    largest = [(-len(part), number) for number, part in enumerate(parts)]
+    heapq.heapify(largest)
+    for part in small:
+        while len(part) < MIN_SAMPLES:
+            size, number = largest[0]
+            part.append(parts[number].pop())
+            heapq.heapreplace(largest, (size + 1, number))

@@ -20,9 +20,7 @@ def ibt(
     threshold_img: Annotated[
         float, Field(ge=0, le=1, description="An image is hard up to this share of confident boxes.")
     ] = 0.5,
-    threshold_box: Annotated[
-        float, Field(ge=0, le=1, description="A box is confident above this confidence.")
-    ] = 0.5,
+    threshold_box: Annotated[float, Field(ge=0, le=1, description="A box is confident above this confidence.")] = 0.5,
     empty_is_hard: Annotated[bool, Field(description="Whether an image without boxes is hard.")] = False,
 ) -> bool:
     """Return whether the share of boxes with a confidence above ``threshold_box`` is at most ``threshold_img``.

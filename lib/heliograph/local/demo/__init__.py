@@ -1,1 +1,1 @@
-"""The demo: real processes, real images, a link that is cut and mended."""
+"""The demo: real processes, real images, a link that is cut and restored."""

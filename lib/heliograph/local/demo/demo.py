@@ -1,4 +1,4 @@
-"""The demo: digits learned on edges of which one loses its link, a device on it that goes on talking, and the count."""
+"""The demo: edges learn digits; one loses its link while its device goes on publishing; every event is counted."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from heliograph.local.follow_job import failure, follow_job, wait_for_offers
 
 GOAL = 0.93
 CUT, RESTORE = 3, 6
-"""The rounds in which the link is cut and mended."""
+"""The rounds in which the link is cut and restored."""
 SHOW_EVERY = 0.25
 REPLY_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for; ``edge_brokers`` maps edges to the MQTT brokers that their nodes already have."""
+    """The options of the demo; ``edge_brokers`` maps edges to the URLs of existing MQTT brokers."""
 
     directory: Path
     framework: str = "numpy"
@@ -49,7 +49,16 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What came of it. ``edge`` is the one with the device; ``updates`` says in words what became of its updates."""
+    """The demo's outcome.
+
+    Attributes:
+        edge: the edge with the device.
+        accuracies: test accuracy of each evaluated round.
+        model: file of the final model.
+        sent, received, lost, twice: counts of the device's events.
+        updates: the fate of the edge's updates in words.
+        shortcomings: sentences about unmet goals.
+    """
 
     edge: str
     accuracies: list[float] = field(default_factory=list)
@@ -63,9 +72,9 @@ class Outcome:
 
 
 async def run(options: Options, display: Display, world: World) -> Outcome:
-    """The whole demo; its processes are gone when it returns. Raises HeliographError where it cannot be run."""
+    """Run the demo and stop all its processes. Raise HeliographError if it cannot be run."""
     edges = [f"edge-{number + 1}" for number in range(options.edges)]
-    where = edges[min(1, len(edges) - 1)]  # the device's edge, and the one whose link is cut
+    device_edge = edges[min(1, len(edges) - 1)]  # the edge with the device; its link is cut
     outage = options.outage and len(edges) > 1 and options.rounds >= CUT
     script = digits.SCRIPTS[options.framework]
 
@@ -74,32 +83,32 @@ async def run(options: Options, display: Display, world: World) -> Outcome:
     datasets = digits.datasets(parts)
     cluster = LocalCluster(
         options.directory / "cluster", edges, datasets=datasets, code=(script.parent,),
-        edge_brokers=options.edge_brokers, relayed=(where,) if outage else (), world=world,
+        edge_brokers=options.edge_brokers, relayed=(device_edge,) if outage else (), world=world,
         log=options.directory / "log.txt", supervise=lambda line: display.note(line, good=False),
     )  # fmt: skip
     display.doing(f"starting broker, coordinator and {len(edges) + 1} agents")
     async with cluster, AsyncClient(cluster.server) as client:
-        outcome, tally = Outcome(where), Tally()
-        async with _device(cluster, where, world) as device:
-            counting = asyncio.create_task(tally.follow(client.bus, where))
+        outcome, tally = Outcome(device_edge), Tally()
+        async with _device(cluster, device_edge, world) as device:
+            counting = asyncio.create_task(tally.follow(client.bus, device_edge))
             await client.models.apply(digits.model())
             await wait_for_offers(client, datasets)
             display.began(f"digits · {options.framework} · FedAvg", parts.samples)
             await world.in_thread(publish_task, cluster.door, digits.task(options.framework, options.rounds), world)
             if outage:
-                cut = Outage(cluster, where, options.rounds, tally, display, world)
-                showing = asyncio.create_task(cut.run())
-                document = await follow_job(client, "digits", display, cut.document)
-                cut.end()
+                cut = Outage(cluster, device_edge, options.rounds, tally, display, world)
+                showing = asyncio.create_task(cut.show())
+                document = await follow_job(client, "digits", display, cut.follow)
+                cut.restore()
                 await showing
             else:
                 document = await follow_job(client, "digits", display)
-            outcome.sent = await device.end()
-            await tally.reach(outcome.sent)
+            outcome.sent = await device.stop()
+            await tally.wait_received(outcome.sent)
             counting.cancel()
         outcome.received, outcome.lost, outcome.twice = tally.received, tally.lost(outcome.sent), tally.twice
         outcome.accuracies = _accuracies(document)
-        outcome.updates = became_of_updates(document, where)
+        outcome.updates = describe_updates(document, device_edge)
         if why := failure(document):
             outcome.shortcomings.append(why)
         else:
@@ -109,7 +118,7 @@ async def run(options: Options, display: Display, world: World) -> Outcome:
 
 
 class Outage:
-    """Cuts an edge's link in one round and mends it in a later one, as the job's documents tell of them."""
+    """A cut of an edge's link from one round to a later one, by the rounds in the job's documents."""
 
     def __init__(
         self, cluster: LocalCluster, edge: str, rounds: int, tally: Tally, display: Display, world: World
@@ -119,41 +128,42 @@ class Outage:
         self._relay = relay
         self._journal = cluster.nodes[edge].directory / "state" / "journal.db"
         self._edge = edge
-        self._restore = min(RESTORE, rounds)
+        self._restore_round = min(RESTORE, rounds)
         self._tally = tally
         self._display = display
         self._world = world
         self._cut = asyncio.Event()
-        self._mended = asyncio.Event()
+        self._restored = asyncio.Event()
 
-    def document(self, document: Mapping[str, Any]) -> None:
-        """A newer document of the job."""
+    def follow(self, document: Mapping[str, Any]) -> None:
+        """Cut or restore the link as the round of a newer document demands."""
         round = document["status"]["round"]
         if round >= CUT and not self._cut.is_set():
             self._relay.cut()
             self._cut.set()
             self._display.note(f"round {round}: the link of {self._edge} is cut", good=False)
-        if round >= self._restore and self._relay.state != "up":
-            self.end()
+        if round >= self._restore_round and self._relay.state != "up":
+            self.restore()
 
-    def end(self) -> None:
-        """The link is mended, unless it is already."""
+    def restore(self) -> None:
+        """Restore the link if it is cut."""
         self._relay.restore()
-        self._mended.set()
+        self._restored.set()
 
-    async def run(self) -> None:
-        """Shows the outage as its node sees it, which the cloud cannot, and then the replay as the cloud sees it."""
+    async def show(self) -> None:
+        """Show the outage from the node's side, which the cloud cannot see, and then the replay from the cloud's."""
         await self._cut.wait()
         began = self._world.monotonic()
-        while not self._mended.is_set():
+        while not self._restored.is_set():
             self._display.link(self._edge, "cut", events_in(self._journal, TELEMETRY.lane))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._mended.wait(), SHOW_EVERY)
-        mended = self._world.monotonic()
+                await asyncio.wait_for(self._restored.wait(), SHOW_EVERY)
+        restored = self._world.monotonic()
         waiting, before = events_in(self._journal, TELEMETRY.lane), self._tally.received
-        self._display.note(f"the link of {self._edge} is mended after {mended - began:.1f} s, {waiting} events waiting")
-        await self._tally.reach(before + waiting)
-        took = self._world.monotonic() - mended
+        outage = restored - began
+        self._display.note(f"the link of {self._edge} is restored after {outage:.1f} s, {waiting} events waiting")
+        await self._tally.wait_received(before + waiting)
+        took = self._world.monotonic() - restored
         self._display.note(
             f"{self._edge} back: {waiting} events replayed within {took:.1f} s, {self._tally.gaps} lost, "
             f"{self._tally.twice} twice"
@@ -164,8 +174,8 @@ class Outage:
 class Device:
     process: Any
 
-    async def end(self) -> int:
-        """Tells the device to end. Returns how many events it says it has sent."""
+    async def stop(self) -> int:
+        """Stop the device and return the number of events that it reports as sent."""
         if self.process.returncode is None:
             self.process.terminate()
         output: bytes = await self.process.stdout.read()
@@ -192,9 +202,9 @@ async def _device(cluster: LocalCluster, edge: str, world: World) -> AsyncIterat
 
 
 def publish_task(door: str, task: Mapping[str, Any], world: World) -> None:
-    """Publishes a task at the MQTT door as any MQTT 3.1.1 client would: plain JSON and a reply topic of its own.
+    """Publish a task at the MQTT door as any MQTT 3.1.1 client can: plain JSON with a reply topic.
 
-    Raises HeliographError with the coordinator's words where it refuses, or where no reply comes.
+    Raise HeliographError with the coordinator's message if it refuses the task, or if no reply comes.
     """
     import queue
     import threading
@@ -227,24 +237,24 @@ def publish_task(door: str, task: Mapping[str, Any], world: World) -> None:
         raise HeliographError(f"the task was refused: {answer['error'].get('message', answer['error'])}")
 
 
-def became_of_updates(document: Mapping[str, Any], edge: str) -> str:
-    """What became of an edge's updates, round by round, in words."""
+def describe_updates(document: Mapping[str, Any], edge: str) -> str:
+    """Describe the fate of an edge's updates round by round."""
     status = FederatedTask.model_validate(document).status
     counted = [each.round for each in status.rounds if edge in each.edges]
     missed = [each.round for each in status.rounds if edge not in each.edges]
     late = [each.round for each in status.late if each.edge == edge]
     refused = [each for each in status.refused if each.edge == edge]
-    told = [f"counted in {_rounds(counted)}"] if counted else ["never counted"]
+    parts = [f"counted in {_rounds(counted)}"] if counted else ["never counted"]
     if late:
-        told.append(f"came too late for {_rounds(late)} and was left out")
-    if asked := [round for round in missed if round not in late]:
-        told.append(f"not there in {_rounds(asked)}")
-    told += [f"refused in round {each.round}: {each.reason}" for each in refused]
-    return "; ".join(told)
+        parts.append(f"too late for {_rounds(late)}")
+    if absent := [round for round in missed if round not in late]:
+        parts.append(f"missing in {_rounds(absent)}")
+    parts += [f"refused in round {each.round}: {each.reason}" for each in refused]
+    return "; ".join(parts)
 
 
 def _rounds(numbers: list[int]) -> str:
-    """``rounds 1-3, 7-10``."""
+    """Return ``rounds 1-3, 7-10`` for these numbers."""
     spans: list[list[int]] = []
     for number in sorted(set(numbers)):
         if spans and number == spans[-1][1] + 1:
@@ -264,7 +274,7 @@ def _shortcomings(outcome: Outcome) -> list[str]:
     found = []
     if outcome.model is not None and (not outcome.accuracies or outcome.accuracies[-1] < GOAL):
         last = f"{outcome.accuracies[-1]:.3f}" if outcome.accuracies else "unknown"
-        found.append(f"the test accuracy is {last}; {GOAL} was to be reached. More --rounds may get there")
+        found.append(f"the test accuracy is {last}, below the goal of {GOAL}. More --rounds may reach it")
     if outcome.lost or outcome.twice:
-        found.append(f"of {outcome.sent} telemetry events {outcome.lost} were lost and {outcome.twice} came twice")
+        found.append(f"{outcome.lost} of {outcome.sent} telemetry events were lost and {outcome.twice} came twice")
     return found

@@ -1,8 +1,8 @@
-"""A device on a node: any MQTT client. It publishes a numbered event every 100 ms until it is told to end.
+"""A device on a node, as any MQTT client: it publishes a numbered event every 100 ms until SIGTERM.
 
     python -m heliograph.local.demo.device HOST PORT TOPIC
 
-When SIGTERM comes it publishes what is due, waits until the broker has it, and prints how many it has sent.
+At the end it waits until the broker has acknowledged the last event, and prints the number of events sent.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-EVERY = 0.1
+PERIOD = 0.1
+"""Seconds between two events."""
 
 
-def _without_delay(client: mqtt.Client, data: Any, opened: Any) -> None:
+def _set_no_delay(client: mqtt.Client, data: Any, opened: Any) -> None:
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
@@ -30,12 +31,12 @@ def main() -> int:
     ending = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="thermometer")
-    client.on_socket_open = _without_delay
+    client.on_socket_open = _set_no_delay
     client.connect(host, port)
     client.loop_start()
     number = 0
     began = time.perf_counter()
-    while not ending.wait(max(0.0, began + number * EVERY - time.perf_counter())):
+    while not ending.wait(max(0.0, began + number * PERIOD - time.perf_counter())):
         number += 1
         sent = client.publish(topic, json.dumps({"number": number, "celsius": 20 + number % 7}), qos=1)
     if number:

@@ -1,4 +1,4 @@
-"""What of a device's numbered events has reached the cloud: counted in the cloud's stream, not assumed."""
+"""A count of a device's numbered events in the cloud's stream."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.topics import TELEMETRY
 from heliograph.bus.transport import Bus
 
-MOST = 1_000_000
+MAX_NUMBER = 1_000_000
 TIMEOUT = 15.0
 
 
 @dataclass
 class Tally:
-    """The numbers seen, each with how often."""
+    """The numbers seen, with the arrivals of each."""
 
     seen: dict[int, int] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def count(self, number: int) -> None:
-        if 0 < number <= MOST:
+        if 0 < number <= MAX_NUMBER:
             self.seen[number] = self.seen.get(number, 0) + 1
         self._changed.set()
 
     def lost(self, sent: int) -> int:
-        """How many of the numbers 1 to ``sent`` have not come."""
+        """Return how many of the numbers 1 to ``sent`` have not come."""
         return sum(number not in self.seen for number in range(1, sent + 1))
 
     @property
     def received(self) -> int:
-        """Different numbers."""
+        """Number of different numbers."""
         return len(self.seen)
 
     @property
     def twice(self) -> int:
-        """Arrivals beyond the first of each number."""
+        """Number of arrivals beyond the first of each number."""
         return sum(self.seen.values()) - len(self.seen)
 
     async def follow(self, bus: Bus, edge: str) -> None:
-        """Counts an edge's telemetry, from the stream's beginning, until cancelled."""
+        """Count an edge's telemetry from the stream's beginning, until cancelled."""
         async with bus.consume(TELEMETRY.filter(edge=edge)) as messages:
             async for message in messages:
                 data = decode(message.body, message.topic).data
@@ -49,11 +49,11 @@ class Tally:
 
     @property
     def gaps(self) -> int:
-        """How many numbers below the highest have not come."""
+        """Number of missing numbers below the highest."""
         return self.lost(max(self.seen, default=0))
 
-    async def reach(self, received: int, timeout: float = TIMEOUT) -> None:
-        """Returns when so many different numbers have come, or after ``timeout`` seconds."""
+    async def wait_received(self, received: int, timeout: float = TIMEOUT) -> None:
+        """Wait until ``received`` different numbers have come, at most ``timeout`` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self.received < received:

@@ -230,7 +230,7 @@ async def test_what_was_counted_is_in_the_status_over_restarts_of_worker_and_coo
 
     await cloud.cluster.kill(COORDINATOR)
     await cloud.cluster.start_coordinator()
-    await cloud.cluster.wait_said(COORDINATOR, "coordinator is ready")
+    await cloud.cluster.wait_for_line(COORDINATOR, "coordinator is ready")
     await _count(cloud, made, "edge-1", "c", by_edge=2)
     status = await _until(cloud, "counted", lambda status: status["total"]["requests"] > 11)
     assert status["total"]["requests"] == 12

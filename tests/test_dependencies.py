@@ -22,10 +22,10 @@ UNINSTALLED = {"PIL": "pillow", "torch": "torch", "keras": "keras", "tensorflow"
 """Distributions of modules that a development environment need not have."""
 
 NEEDS = {
+    "bus/contract/bfloat16.py": "train",
     "bus/contract/weights_file.py": "train",
     "bus/traces": "trace",
     "cli/screen.py": "train",
-    "federated.py": "train",
     "frameworks": "train",
     "frameworks/sklearn.py": "sklearn",
     "frameworks/torch.py": "torch",
@@ -119,11 +119,12 @@ def test_what_the_package_imports_is_declared_where_it_is_needed() -> None:
 ])  # fmt: skip
 def test_what_stands_beside_the_package_imports_what_an_extra_brings(folder: str, extras: list[str]) -> None:
     known = set().union(*map(declared, extras))
+    local = {f"unknown: {path.stem}" for path in (ROOT / folder).rglob("*")}
     missing = [
         f"{module.relative_to(ROOT)}:{line} imports {name}"
         for module in modules_of(ROOT / folder)
         for line, name in imported(module)
-        if name not in known and not (module.parent / f"{name}.py").exists()
+        if name not in known | local
     ]
     assert missing == []
 

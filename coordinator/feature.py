@@ -29,7 +29,7 @@ class ControllerContext:
         versions: adds the versions of models.
         background: runs what nobody waits for.
         view: what the decisions are made from.
-        lock: held while the resource of that plural and name is read, decided on and written.
+        lock: guards the resource of that plural and name while it is read, decided on and written.
         show: sets a resource's retained status.
         write_desired: writes the edges' desired documents where they have changed.
     """
@@ -80,7 +80,7 @@ class Feature(Generic[R]):
 
     A new one is made each time this coordinator begins to lead. Every method has a default, which suits a kind that is
     only kept; a feature overrides what it needs. ``may_change``, ``changed``, ``steer`` and ``may_delete`` are called
-    with the resource's lock held.
+    under the resource's lock.
 
     Args:
         kind: the resource class of its declaration.
@@ -132,7 +132,7 @@ class Feature(Generic[R]):
         """Raise Refused where a resource of any kind, which is about to be deleted, is needed by one of its own."""
 
     async def removed(self, resource: R) -> None:
-        """One of its resources was deleted: what it has kept for it goes, too."""
+        """Delete what was kept for one of its resources, which is gone."""
 
     # what follows for the edges
 

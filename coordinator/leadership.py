@@ -1,4 +1,4 @@
-"""Which coordinator leads: a lease in JetStream key-value, renewed by compare-and-set while it is held.
+"""Which coordinator leads: a lease in JetStream key-value, which the leader renews by compare-and-set.
 
 Each judges by its own monotonic clock alone. The holder stops by itself ``HELD`` seconds after it sent its last
 successful renewal; a stand-by takes the lease when it has seen the revision stand still for ``TAKEN``, which is longer.
@@ -41,7 +41,7 @@ class Seen:
     since: float = 0.0
 
     def observe(self, entry: KeyValueEntry | None, now: float) -> Seen:
-        """What is known after another look."""
+        """Return what is known after the lease was read once more."""
         if entry is None:
             return Seen(since=now)
         if entry.revision == self.revision:
@@ -49,7 +49,7 @@ class Seen:
         try:
             said = json.loads(entry.value)
             return Seen(entry.revision, str(said["holder"]), str(said["incarnation"]), now)
-        except (ValueError, KeyError, TypeError):  # not ours to read: whoever wrote it has to renew it
+        except (ValueError, KeyError, TypeError):  # another program wrote it: that one has to renew it
             return Seen(entry.revision, "an unknown program", "unknown", now)
 
     def free_in(self, incarnation: str, now: float, patience: float = 1.0) -> float:
@@ -84,7 +84,7 @@ class Lease:
         self._until = 0.0
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Stands by until the lease is free, then runs ``work`` while it is held; returns when it is lost.
+        """Stand by until the lease is free, run ``work`` until it is lost, then return.
 
         Cancelled, it ends the work first and gives the lease back.
         """
@@ -101,7 +101,7 @@ class Lease:
             await self._give_back()
 
     async def _take(self) -> None:
-        seen, told = Seen(), ""
+        seen, announced = Seen(), ""
         async with self._kv.changes(KEY) as changed:
             while True:
                 changed.clear()
@@ -119,15 +119,15 @@ class Lease:
                         continue
                     self._until = sent + HELD * self._patience
                     return
-                if told != seen.incarnation:
-                    told = seen.incarnation
+                if announced != seen.incarnation:
+                    announced = seen.incarnation
                     self._stands_by(seen.holder)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await changed.wait()
 
     async def _renew(self) -> bool:
-        """Whether the lease is still ours; False also where that could not be learnt in time."""
+        """Whether the lease is still ours; False also where the answer did not come in time."""
         try:
             async with asyncio.timeout(self._until - self._world.monotonic()):
                 while True:
@@ -154,7 +154,7 @@ class Lease:
         return True
 
     async def _give_back(self) -> None:
-        """Empties the lease where it is still ours: nobody need wait for it to run out."""
+        """Empty the lease where it is still ours, so that nobody waits for it to run out."""
         nobody = json.dumps({"holder": "", "incarnation": ""}).encode()
         with contextlib.suppress(HeliographError, TimeoutError):
             async with asyncio.timeout(GIVEN_BACK_WITHIN):
@@ -162,7 +162,7 @@ class Lease:
 
 
 async def next_epoch(kv: KeyValue) -> int:
-    """Return an epoch above every earlier coordinator's, and keep it in the bucket that holds the lease."""
+    """Return an epoch above every earlier coordinator's, and keep it in the lease's bucket."""
     while True:
         entry = await kv.get(EPOCH)
         epoch = int(entry.value) + 1 if entry is not None else 1

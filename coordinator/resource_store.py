@@ -28,13 +28,13 @@ class ResourceStore:
         self._kv = kv
         self._world = world
         self._overtaken = overtaken
-        self._held: dict[str, dict[str, tuple[Resource, int]]] = {}
+        self._copy: dict[str, dict[str, tuple[Resource, int]]] = {}
         """By plural and name."""
 
     async def load(self) -> list[str]:
-        """Reads all of them. Returns a line about each that could not be read, which is left where it lies."""
+        """Read all resources. Return a line about each that could not be read; it stays in the bucket."""
         unreadable = []
-        self._held.clear()
+        self._copy.clear()
         for entry in await self._kv.entries():
             try:
                 self._keep(parse_resource(json.loads(entry.value), entry.key), entry.revision)
@@ -44,14 +44,14 @@ class ResourceStore:
 
     def all(self, kind: type[R]) -> list[R]:
         """The resources of a kind, in the order of their names."""
-        return [held for _, (held, _) in sorted(self._of(kind).items()) if isinstance(held, kind)]
+        return [found for _, (found, _) in sorted(self._of(kind).items()) if isinstance(found, kind)]
 
     def get(self, kind: type[R], name: str) -> R | None:
-        held, _ = self._of(kind).get(name, (None, 0))
-        return held if isinstance(held, kind) else None
+        found, _ = self._of(kind).get(name, (None, 0))
+        return found if isinstance(found, kind) else None
 
     async def create(self, resource: R) -> R:
-        """Stores a new resource with a uid. Raises Conflict where the name is taken."""
+        """Store a new resource with a uid. Raises Conflict where the name is taken."""
         if resource.name in self._of(type(resource)):
             raise Conflict(f"{_key(resource)} exists")
         metadata = resource.metadata.model_copy(
@@ -65,9 +65,9 @@ class ResourceStore:
         return await self._write(resource.model_copy(update={"metadata": metadata}), 0)
 
     async def put(self, resource: R) -> R:
-        """Stores a changed resource over the one that was read. Raises Conflict where another wrote between."""
-        held, revision = self._of(type(resource)).get(resource.name, (None, 0))
-        if held is resource:
+        """Store a changed resource over the one that was read. Raises Conflict where another wrote between."""
+        known, revision = self._of(type(resource)).get(resource.name, (None, 0))
+        if known is resource:
             return resource
         return await self._write(resource, revision)
 
@@ -95,7 +95,7 @@ class ResourceStore:
             self._overtaken(found)
 
     def _of(self, kind: type[Resource]) -> dict[str, tuple[Resource, int]]:
-        return self._held.setdefault(kind.plural, {})
+        return self._copy.setdefault(kind.plural, {})
 
     def _keep(self, resource: Resource, revision: int) -> None:
         self._of(type(resource))[resource.name] = (resource, revision)

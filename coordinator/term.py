@@ -173,7 +173,7 @@ class Term:
             self._stirred.set()  # not only after a minute of calm
 
     async def _changed(self, resource: Resource) -> None:
-        """A request created or changed a resource."""
+        """Show a resource that a request created or changed, and act on it."""
         self._board.show(resource)
         self._stirred.set()
         await self._reconciling.wait()
@@ -191,7 +191,7 @@ class Term:
         self._board.show(resource)
 
     def _lock(self, plural: str, name: str) -> asyncio.Lock:
-        """Held while a resource is read, decided on and written."""
+        """The lock of a resource, taken while it is read, decided on and written."""
         return self._locks.setdefault(f"{plural}/{name}", asyncio.Lock())
 
     def _warn(self, line: str) -> None:

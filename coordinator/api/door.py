@@ -1,4 +1,4 @@
-"""The door: requests come in, each gets one reply, whatever it holds.
+"""The door: requests come in, and each gets one reply, however malformed it is.
 
 On the embedded broker an MQTT publish is a NATS message too, so requests are taken on NATS only; in front of an
 external MQTT broker the door takes them there as well.
@@ -23,7 +23,7 @@ from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import World
 
 AT_ONCE = 64
-"""Requests worked on at the same time; further ones wait in the broker's hands."""
+"""Requests worked on at the same time; the broker keeps further ones."""
 
 Handler = Callable[[str, str, Any, str], Awaitable[Any]]
 """(resource, verb, document, topic) to result. Raises Refused."""
@@ -93,7 +93,7 @@ class Door:
                 await self._complain(answer["error"])
 
     async def _complain(self, error: dict[str, Any]) -> None:
-        """Nobody to reply to: the error goes where errors of unknown senders are read."""
+        """Publish an error whose sender left no address as a log record."""
         record = LogRecord(
             level="error", component="door", message=str(error["message"]), time=self._world.timestamp(), fields=error
         )

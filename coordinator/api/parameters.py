@@ -1,4 +1,4 @@
-"""Whether some agent's workers offer what a document names, and its parameters are of the schema that they report."""
+"""Checks that some agent's workers offer what a document names, with parameters that fit the schema they report."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Requests:
     """Handles requests on the resource store.
 
     Args:
-        lock: held while the resource of that plural and name is read, decided on and written.
+        lock: guards the resource of that plural and name while it is read, decided on and written.
         changed, removed: awaited after a resource was written or deleted.
     """
 
@@ -67,7 +67,7 @@ class Requests:
                 return public(wanted)
             try:
                 made: Resource | None = await self._store.create(wanted)
-            except Conflict:  # stored before, but its answer was lost: nobody has been told
+            except Conflict:  # stored before, but the answer was lost: nothing has followed from it yet
                 made = known = self._store.get(type(wanted), wanted.name)
             if made is not None and _says(made) == _says(wanted):
                 await self._changed(made)
@@ -112,7 +112,7 @@ class Requests:
         return found
 
     async def _steer(self, found: Resource, verb: str, topic: str) -> Resource:
-        """A verb of the feature's own: what runs is stopped, or started again."""
+        """Answer a verb of the feature's own: stop what runs, or start it again."""
         async with self._lock(found.plural, found.name):
             found = self._find(type(found), found.name, topic)
             steered = await self._store.put(self._features.of(found.plural).steer(found, verb, topic))
@@ -120,7 +120,7 @@ class Requests:
         return self._store.get(type(steered), steered.name) or steered
 
     def _checked(self, wanted: Resource, topic: str) -> Resource:
-        """Status is ours, and what nobody can run is refused."""
+        """Drop the status, which is ours, and let the feature refuse what nobody can run."""
         status = type(wanted).model_fields["status"].get_default(call_default_factory=True)
         wanted = wanted.model_copy(update={"status": status})
         self._features.of(wanted.plural).validate(wanted, topic)
@@ -145,7 +145,7 @@ def _name_in(document: Any, topic: str) -> str:
 
 
 def _taken_dry_run(document: Any, topic: str) -> bool:
-    """Whether nothing shall change; taken off the document, of which it is no part."""
+    """Take ``dry_run`` off the document: whether nothing shall change."""
     dry_run = document.pop("dry_run", False) if isinstance(document, dict) else False
     if not isinstance(dry_run, bool):
         raise Refused("invalid", topic=topic, field="dry_run", expected="true or false", got=dry_run)
@@ -153,6 +153,6 @@ def _taken_dry_run(document: Any, topic: str) -> bool:
 
 
 def _says(resource: Resource) -> Any:
-    """What its owner says in a resource."""
+    """The part of a resource that its owner wrote."""
     metadata = resource.metadata
     return resource.spec, metadata.labels, metadata.annotations  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ AT_MOST_EVERY = 0.05
 
 
 class StatusBoard:
-    """Publishes what has changed to every door; a value that was overtaken is not sent."""
+    """Publishes changed resources to every door. A value that a newer one has overtaken is not sent."""
 
     def __init__(self, doors: Sequence[Bus], world: World, source: str) -> None:
         self._doors = doors
@@ -35,11 +35,11 @@ class StatusBoard:
         self._wake = [asyncio.Event() for _ in doors]
 
     def show(self, resource: Resource) -> None:
-        """Sets a resource's status, on every door, as soon as it can be reached."""
+        """Set a resource's status on every door, as soon as that door can be reached."""
         self._set(STATUS.at(resource=resource.plural, name=resource.name), resource)
 
     def clear(self, resource: Resource) -> None:
-        """A deleted resource has no status: an empty retained message removes it."""
+        """Remove a deleted resource's status: an empty retained message does so."""
         self._set(STATUS.at(resource=resource.plural, name=resource.name), None)
 
     async def run(self) -> None:
@@ -114,13 +114,13 @@ def public(resource: Resource) -> dict[str, Any]:
 
 @cache
 def _bears_weights(kind: type[Resource]) -> bool:
-    """Whether a resource of this kind may hold a model's bytes; an edge's may not, and there are many."""
+    """Whether resources of this kind may hold a model's bytes. Edges may not, and there are many of them."""
     return '"inline"' in json.dumps(kind.model_json_schema())
 
 
 def shortened(tree: Any, where: str = "", cut: dict[str, int] | None = None) -> Any:
-    """A resource of which lists and mappings show their first entries only; ``status.shortened`` says which, and how
-    many entries they have."""
+    """Cut the long lists and mappings of a resource to their first entries; ``status.shortened`` names each, with its
+    number of entries."""
     noted: dict[str, int] = {} if cut is None else cut
     if isinstance(tree, (dict, list)) and len(tree) > SHOWN:
         noted[where] = len(tree)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WINDOW = 30.0
-"""Seconds that are looked back on."""
+"""The window: seconds in which returns are counted."""
 MOST = 3
 """Returns within the window that are nothing out of the ordinary."""
 STEADY = 5.0
@@ -28,7 +28,7 @@ class Damped:
     returns: tuple[float, ...] = ()
 
     def changed(self, online: bool, now: float) -> Damped:
-        """After the broker has said that it is connected, or no longer."""
+        """Return the state after a change that the broker reports."""
         kept = tuple(each for each in self.returns if now < each + WINDOW)
         return Damped(online, (*kept, now) if online and not self.online else kept)
 

@@ -20,7 +20,7 @@ from heliograph.core.names import CLOUD
 
 
 class DesiredWriter:
-    """Publishes desired documents, in order per edge, and remembers which could not be published."""
+    """Publishes desired documents, in order per edge, and keeps account of those that could not be published."""
 
     def __init__(self, port: Port, epoch: int) -> None:
         self._port = port
@@ -32,7 +32,7 @@ class DesiredWriter:
         self.behind: set[str] = set()
 
     async def write(self, wanted: Mapping[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]]) -> None:
-        """Writes the documents of those edges whose content has changed."""
+        """Write the documents with new content."""
         fresh = []
         for edge, (tasks, datasets) in wanted.items():
             before = self._written.get(edge)
@@ -63,7 +63,7 @@ class DesiredWriter:
                 self.behind.add(edge)  # written again at the next resync
 
     async def _newest(self, edge: str) -> int:
-        """Where the edge's present document lies. Raises Conflict where it is a newer coordinator's."""
+        """Return the sequence of the edge's present document. Raises Conflict where a newer coordinator wrote it."""
         message = await self._port.bus.last(topics.TASK.at(edge=edge))
         if message is None:
             return 0
@@ -77,7 +77,7 @@ class DesiredWriter:
 
 
 def datasets_of(edge: str, datasets: Iterable[Dataset]) -> dict[str, DatasetSpec]:
-    """The data sets that an edge is told to index: those that name it, or name nobody."""
+    """The data sets that an edge shall index: those that name it, or name no edge."""
     return {
         each.name: each.spec
         for each in datasets

@@ -50,11 +50,11 @@ class Edges:
         self._connected: dict[str, damping.Damped] = {}
         self._views: dict[str, EdgeView] = {}
         self._due: dict[str, None] = {}
-        """Edges whose resources are to be looked at."""
+        """Edges whose resources may have to be written."""
         self._wake = asyncio.Event()
 
     def reported(self, edge: str, report: Report) -> None:
-        """An edge's newest report."""
+        """Take an edge's newest report."""
         known = self._reports.get(edge)
         self._reports[edge] = report
         self._see(edge)
@@ -63,13 +63,13 @@ class Edges:
             self._changed()
 
     def connection(self, edge: str, online: bool) -> None:
-        """The broker says that an edge has come, or gone."""
+        """Take the broker's word that an edge has connected, or gone."""
         before = self._connected.get(edge, damping.Damped())
         present = self._connected[edge] = before.changed(online, self._world.monotonic())
         self._background.spawn(self._show_presence(edge, present))
 
     def assume_online(self, *edges: str) -> None:
-        """They were, when it was last known."""
+        """Assume these edges online until the broker answers."""
         for edge in edges:
             self._connected.setdefault(edge, damping.Damped(online=True))
             self._see(edge)
@@ -82,7 +82,7 @@ class Edges:
         return dict(self._views)
 
     def look_again(self) -> None:
-        """At all of them: what a lost message would have told."""
+        """Look at every edge, in case a message was lost."""
         for edge in sorted(self._views):
             self._see(edge)
             shown = self._store.get(Edge, edge)
@@ -94,7 +94,7 @@ class Edges:
             self._look_at(edge)
 
     async def run(self) -> None:
-        """Until cancelled: writes the resources of what has changed."""
+        """Until cancelled: write the resources of the edges that have changed."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -111,7 +111,7 @@ class Edges:
                     raise
 
     async def _show_presence(self, edge: str, present: damping.Damped) -> None:
-        """Now, and again when it has been steady, or calm, for long enough; unless it has changed by then."""
+        """Show it now, and again when it has been steady for long enough; stop where it has changed by then."""
         while self._connected[edge] is present:
             now = self._world.monotonic()  # before the look: a timer may end early, and what is due just after is due
             self._presence_shown(edge)
@@ -135,7 +135,7 @@ class Edges:
 
     @staticmethod
     async def _again_on_conflict(write: Callable[[], Awaitable[None]]) -> None:
-        """What another has changed meanwhile has been read: once more on top of it."""
+        """Retry once after a conflict: the store has read the other's write."""
         try:
             await write()
         except Conflict:
@@ -159,7 +159,7 @@ class Edges:
 
 
 def _decided_by(report: Report) -> object:
-    """What of a report decisions rest on: not how far each worker is."""
+    """The part of a report that decisions rest on; how far each worker is does not count."""
     workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.state in ("running", "finished"))
                for each in report.workers]  # fmt: skip
     return report.datasets, report.offers, report.labels, workers

@@ -31,7 +31,7 @@ _EARLIER = 0
 
 
 class Presence:
-    """Follows the broker. ``changed(edge, online)`` is called at each change.
+    """Follows the broker, and calls ``changed(edge, online)`` at each change.
 
     Args:
         before: edges that were online when a coordinator last looked.
@@ -47,7 +47,7 @@ class Presence:
         self.known = asyncio.Event()
         """Set once the broker has said who is connected."""
         self._heard: dict[int, str] | None = None
-        """While the broker is asked for all: connections heard of since, each with its edge, or "" once it has gone."""
+        """While the broker lists all: connections that came or went since, each with its edge, or "" where it went."""
 
     def online(self, edge: str) -> bool:
         return bool(self._connections.get(edge))
@@ -90,8 +90,8 @@ class Presence:
         finally:
             self._heard = None
         for connection, edge in heard.items():  # newer than the answer, which may have been on its way
-            for held in found.values():
-                held.discard(connection)
+            for connections in found.values():
+                connections.discard(connection)
             if edge:
                 found.setdefault(edge, set()).add(connection)
         before = set(self.edges())
@@ -120,19 +120,19 @@ class Presence:
         if edge:
             if self._heard is not None:
                 self._heard[connection] = edge
-            held = self._connections.setdefault(edge, set())
-            held.add(connection)
-            if len(held) == 1:
+            connections = self._connections.setdefault(edge, set())
+            connections.add(connection)
+            if len(connections) == 1:
                 self._changed(edge, True)
 
     async def _on_disconnect(self, message: Msg) -> None:
         edge, connection = _client_of(message)
         if self._heard is not None:
             self._heard[connection] = ""
-        held = self._connections.get(edge)
-        if held and connection in held:
-            held.discard(connection)
-            if not held:
+        connections = self._connections.get(edge)
+        if connections and connection in connections:
+            connections.discard(connection)
+            if not connections:
                 self._changed(edge, False)
 
 
@@ -182,7 +182,7 @@ class MemoryPresence:
 def presence_of(
     system: Bus, world: World, changed: Callable[[str, bool], None], before: Collection[str] = ()
 ) -> Presence | MemoryPresence:
-    """What follows the connections of the broker that ``system`` is connected to."""
+    """Return a follower of the connections of the broker that ``system`` is connected to."""
     if isinstance(system, MemoryBus):
         return MemoryPresence(system, world, changed, before)
     return Presence(cast(NatsBus, system), world, changed, before)

@@ -37,7 +37,7 @@ def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: st
 
 
 def _steadiness(conditions: list[Condition], flaps: int, now: str) -> list[Condition]:
-    """Only an edge that has flapped has the condition at all."""
+    """Add the condition to edges that flap, or did; others never get it."""
     if flaps:
         message = f"back {flaps} times within {WINDOW:g} s; shown online after {STEADY:g} s without a cut"
         return condition(conditions, Condition(type="Steady", status="False", reason="Flaps", message=message), now)
@@ -47,7 +47,7 @@ def _steadiness(conditions: list[Condition], flaps: int, now: str) -> list[Condi
 
 
 def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator[Dataset]:
-    """The data sets whose status these edges' reports change; one that nobody declared is made."""
+    """Yield the data sets with a status that these edges' reports change; create those that nobody declared."""
     known = {each.name: each for each in store.all(Dataset)}
     changes: dict[str, dict[str, DatasetIndex | None]] = {}
     for edge, report in reports.items():
@@ -65,7 +65,7 @@ def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator
 
 
 def algorithms_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator[Algorithm]:
-    """The algorithms that these edges' reports add, or say the edges offer as well."""
+    """Yield the algorithms that these edges' reports add, or offer on further edges."""
     offering: dict[str, dict[str, dict[str, Any]]] = {}
     for edge, report in reports.items():
         for offered, schema in report.offers.algorithms.items():

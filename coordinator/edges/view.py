@@ -1,4 +1,4 @@
-"""What the coordinator sees of the world, as the pure decisions are given it."""
+"""The coordinator's view of edges and models: the input of all pure decisions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GIVE_UP_AFTER = 3
 
 @dataclass(frozen=True)
 class EdgeView:
-    """One edge: whether the broker holds its connection, and what it last reported."""
+    """One edge: whether it is connected to the broker, and what it last reported."""
 
     name: str
     online: bool
@@ -40,7 +40,7 @@ class EdgeView:
 
     @cached_property
     def failing(self) -> list[WorkerReport]:
-        """Its workers that cannot work, of whatever job."""
+        """Its workers that cannot work, over all jobs."""
         return [
             each
             for each in (self.report.workers if self.report is not None else ())
@@ -66,11 +66,11 @@ class View:
         return edge in self.edges and self.edges[edge].online
 
     def troubles(self, job_uid: str) -> dict[str, str]:
-        """Of each edge whose worker of a job cannot work, why. Few of ten thousand have such a worker at all."""
+        """Map each edge with a failing worker of the job to the reason. Few of ten thousand edges have one."""
         return {name: why for name, edge in self.edges.items() if edge.failing and (why := edge.trouble(job_uid))}
 
     def working(self, job_uid: str) -> Set[str]:
-        """The edges of which an update can be expected."""
+        """The edges that can be expected to send an update."""
         troubles = self.troubles(job_uid)
         return {name for name, edge in self.edges.items() if edge.online and name not in troubles}
 

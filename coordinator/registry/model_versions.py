@@ -17,7 +17,7 @@ class ModelVersions:
     """Adds versions to models.
 
     Args:
-        lock: held while the resource of that plural and name is read, decided on and written.
+        lock: guards the resource of that plural and name while it is read, decided on and written.
         save: stores a model and shows its status.
     """
 

@@ -19,7 +19,7 @@ from heliograph.core.errors import Refused
 from heliograph.core.telemetry import ROUNDS_CLOSED
 
 _LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds"}
-"""What of a running task's spec may change."""
+"""The fields of a running task's spec that may change."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Jobs(Feature[FederatedTask]):
                 await self._closed(each.payload)
 
     async def _follow_evaluations(self) -> None:
-        """Also those that came while nobody led: they are not sent again."""
+        """Until cancelled: take evaluations, also those that came while nobody led, since they are not sent again."""
         async with self._port.bus.consume(topics.EVALUATION.filter(), start=self._evaluations_from) as messages:
             async for message in messages:
                 try:

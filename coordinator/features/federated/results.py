@@ -1,4 +1,4 @@
-"""What a task leaves: its result becomes a version of its model, and what its last rounds held is freed."""
+"""What a task leaves: its result becomes a version of its model, and the blobs of its last rounds are freed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Results:
         self._versions = versions
 
     async def register(self, task: FederatedTask) -> None:
-        """A finished task's result becomes the newest version of its model."""
+        """Make a finished task's result the newest version of its model."""
         status = task.status
         if status.phase != "Succeeded" or status.model is None:
             return

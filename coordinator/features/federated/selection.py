@@ -27,7 +27,7 @@ class Missing:
 
 
 def select(task: FederatedTask, view: View) -> Selection | Missing:
-    """Places every training worker, or says what is missing. Named nodes go first, the rest in the edges' order."""
+    """Place every training worker, or say what is missing. Named nodes go first, the rest in the edges' order."""
     spec = task.spec
     missing = [*_missing_cloud(task, view)]
     assignments: dict[str, str] = {}

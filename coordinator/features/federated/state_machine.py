@@ -38,13 +38,13 @@ from heliograph.coordinator.features.federated.selection import Missing, draw, s
 from heliograph.core.names import join_labels
 
 FRUITLESS_ROUNDS = 3
-"""Rounds one after the other without a single valid update, after which a task has failed."""
+"""A task fails after so many successive rounds without a valid update."""
 
 
 def begin(
     task: FederatedTask, view: View, now: str, updates_from: int, evaluations_from: int = 1
 ) -> FederatedTask:
-    """A pending task: started where all it names is there, otherwise with a condition that says what is missing."""
+    """Start a pending task where all it names is there; otherwise add a condition that says what is missing."""
     if task.status.phase != "Pending":
         return task
     found = select(task, view)
@@ -69,7 +69,7 @@ def begin(
 
 
 def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> FederatedTask:
-    """A round was closed. A close of another round than the present one changes nothing."""
+    """Take a closed round. One that is not the present round changes nothing."""
     status = task.status
     if status.phase != "Running" or closed.job_uid != task.metadata.uid or closed.round != status.round:
         return task
@@ -78,7 +78,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
     refused = [UncountedRecord(edge=each.edge, round=each.round, reason=each.reason) for each in closed.refused]
     late = [UncountedRecord(edge=each.edge, round=each.round, reason=each.reason) for each in closed.late]
     fruitless = 0 if closed.counted else status.fruitless + 1
-    told: dict[str, object] = {
+    changes: dict[str, object] = {
         "refused": [*status.refused, *refused][-HISTORY:],
         "late": [*status.late, *late][-HISTORY:],
         "refused_count": status.refused_count + len(refused),
@@ -90,7 +90,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
     if closed.model is None or fruitless >= FRUITLESS_ROUNDS:
         reason = refused[-1] if refused else None
         why = f"edge {reason.edge}: {reason.reason}" if reason else "no update came"
-        failed = _with(task, **told)
+        failed = _with(task, **changes)
         return fail(failed, "NoValidUpdate", f"round {closed.round} closed without a valid update; {why}", now)
     if closed.round > 0:
         record = RoundRecord(
@@ -103,8 +103,8 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
             reason=closed.reason,
             metrics=closed.metrics,
         )
-        told["rounds"] = [*status.rounds, record][-HISTORY:]
-    after = _with(task, model=closed.model, model_round=closed.round, **told)
+        changes["rounds"] = [*status.rounds, record][-HISTORY:]
+    after = _with(task, model=closed.model, model_round=closed.round, **changes)
     if closed.round < task.spec.rounds:
         return _ask(after, closed.round + 1, view)
     if task.spec.evaluation_worker is not None:
@@ -113,7 +113,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
 
 
 def evaluate(task: FederatedTask, evaluation: Evaluation, now: str) -> FederatedTask:
-    """A global model was measured; that of the last round ends the task."""
+    """Take the evaluation of a global model; the last round's ends the task."""
     status = task.status
     if evaluation.job_uid != task.metadata.uid or status.phase != "Running":
         return task
@@ -164,7 +164,7 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
 
 
 def _progress(task: FederatedTask, view: View) -> Condition:
-    """Whether the round can go on, or whom it waits for."""
+    """Whether the round can go on, or which edges it waits for."""
     status = task.status
     needed = [*status.participants, task.spec.aggregation_worker.node_name]
     absent = [edge for edge in needed if not view.online(edge)]
@@ -176,14 +176,14 @@ def _progress(task: FederatedTask, view: View) -> Condition:
 
 
 def fail(task: FederatedTask, reason: str, message: str, now: str) -> FederatedTask:
-    """The task ended without its model."""
+    """End the task without its model."""
     failed = Condition(type="Complete", status="False", reason=reason, message=message[:2000])
     return _with(task, phase="Failed", step="done", completion_time=now,
                  conditions=condition(task.status.conditions, failed, now))  # fmt: skip
 
 
 def stop(task: FederatedTask, now: str) -> FederatedTask:
-    """The task was stopped by its owner."""
+    """Stop the task, as its owner wants."""
     if task.status.phase in ENDED:
         return task
     stopped = Condition(type="Complete", status="False", reason="Stopped", message="stopped on request")
@@ -194,7 +194,7 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
 def desired_tasks(
     task: FederatedTask, view: View, training: Mapping[str, list[WorkerTask]] | None = None
 ) -> dict[str, list[WorkerTask]]:
-    """What each edge shall do for this task now. ``training``: what ``training_tasks`` gives, where it is known."""
+    """Return what each edge shall do for this task now. ``training``: what ``training_tasks`` returned, if known."""
     status = task.status
     if status.phase != "Running":
         return {}
@@ -211,8 +211,8 @@ def desired_tasks(
 
 
 def training_tasks(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) -> dict[str, list[WorkerTask]]:
-    """What each edge shall train now, those that are not asked what ``warm_tasks`` gave: the same objects, as nothing
-    changes for them between two rounds."""
+    """Return the tasks of each edge; edges that are not asked reuse their warm tasks, since nothing changes for them
+    between two rounds."""
     status = task.status
     found = dict(warm)
     if status.step in ("initialising", "training"):
@@ -223,7 +223,7 @@ def training_tasks(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) ->
 
 
 def warm_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[WorkerTask]]:
-    """What each edge shall keep ready for while it is not asked."""
+    """Return the task that each edge keeps ready for while it is not asked."""
     status = task.status
     declared = {each.name: each.worker_spec for each in task.spec.training_workers}
     repeated = [each.worker_spec for each in task.spec.training_workers if not each.node_name][-1:]
@@ -297,7 +297,7 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
 
 
 def _script(task: FederatedTask) -> ScriptSpec | None:
-    """That of the first worker that names one."""
+    """The script of the first worker that names one."""
     return next((found for each in task.spec.training_workers if (found := _named(each.worker_spec))), None)
 
 
@@ -317,7 +317,7 @@ def _defaults(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) 
 
 
 def _parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
-    """Of who has none of their own: the defaults, then what the first worker with parameters has."""
+    """Parameters for workers that declare none: the defaults, then those of the first worker that declares some."""
     first = next((each.worker_spec for each in task.spec.training_workers if each.worker_spec.parameters), None)
     return _defaults(task, algorithms) | (_values(first.parameters) if first is not None else {})
 

@@ -18,7 +18,7 @@ from heliograph.coordinator.features.inference.totals import Numbers
 from heliograph.core.errors import Refused
 
 COUNTED_EVERY = 1.0
-"""Seconds between two writes of a status in which only numbers are new."""
+"""Seconds between two writes of a status with nothing new but numbers."""
 KNOWN_WITHIN = 2.0
 
 
@@ -65,7 +65,7 @@ class Services(Feature[JointInferenceService]):
         return super().steer(service, verb, topic)
 
     def may_delete(self, other: Resource, topic: str) -> None:
-        """Without its model a service would end."""
+        """Refuse to delete a model that a service runs."""
         for service in self.resources() if isinstance(other, Model) else ():
             if not service.status.stopped and other.name in joint_inference.models(service):
                 raise Refused("in-use", topic=topic, field="name", expected="a model that no service runs",

@@ -35,7 +35,7 @@ from heliograph.coordinator.features.inference.totals import Numbers
 from heliograph.core.names import CLOUD, join_labels
 
 SHOWN = 256
-"""How many edges a status shows; of ten thousand it cannot hold each."""
+"""How many edges a status shows: ten thousand do not fit."""
 OFFLINE = "offline"
 
 
@@ -73,8 +73,8 @@ def observe(service: JointInferenceService, view: View, numbers: Numbers, now: s
 
 
 def update(known: JointInferenceService, changed: JointInferenceService) -> JointInferenceService:
-    """A changed spec: a worker whose script or its parameters are others is launched anew. Whatever else is new (rule,
-    deadline, budget, model, batches) the running ones are handed."""
+    """Take a changed spec. Workers with another script or other script parameters are launched anew; anything else
+    (rule, deadline, budget, model, batches) reaches the running ones."""
     status, generation = changed.status, changed.metadata.generation
     if _runs(changed.spec.edge_worker) != _runs(known.spec.edge_worker):
         status = status.model_copy(update={"edge_generation": generation})
@@ -84,12 +84,12 @@ def update(known: JointInferenceService, changed: JointInferenceService) -> Join
 
 
 def stop(service: JointInferenceService) -> JointInferenceService:
-    """Its owner wants no worker of it to run."""
+    """Stop all its workers, as its owner wants."""
     return _with(service, stopped=True)
 
 
 def start(service: JointInferenceService) -> JointInferenceService:
-    """Its owner wants it to run again."""
+    """Let it run again, as its owner wants."""
     return _with(service, stopped=False)
 
 
@@ -175,7 +175,7 @@ def _task(
 
 
 def _fetched(weights: WeightsRef | None) -> WeightsRef | None:
-    """Inline ones would be in an agent's desired document once for each replica, more than it may hold."""
+    """Refer to inline weights by their blob: a desired document has no room for them once a replica."""
     if weights is None or weights.inline is None:
         return weights
     return weights.model_copy(update={"inline": None, "bucket": MODELS})
@@ -198,7 +198,7 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
 
 
 def _values(parameters: Sequence[Parameter]) -> dict[str, Scalar]:
-    """Those that have a value; the others take the default of what they are given to."""
+    """The parameters with a value; the others take their defaults."""
     return {each.key: each.value for each in parameters if each.value is not None}
 
 
@@ -214,7 +214,7 @@ def _trouble(
     counted: ServiceNumbers | None,
     view: View,
 ) -> str:
-    """Why the service's workers there do not work as they should: what their agent says of them, and what they do."""
+    """Why the service's workers on an edge do not work as they should, as their agent and they themselves say."""
     there = view.edges[edge]
     if not there.online:
         return OFFLINE
@@ -244,7 +244,7 @@ def _all_known(service: JointInferenceService, view: View) -> Condition:
 
 
 def _healthy(troubles: Sequence[tuple[str, str]]) -> Condition:
-    """An edge that is offline may work well all the same."""
+    """Name the edges with trouble. One that is offline may work well all the same, and is not among them."""
     failing = [f"{where}: {why}" for where, why in troubles if why not in ("", OFFLINE)]
     if not failing:
         return Condition(type="WorkersHealthy", status="True", reason="AllWork")

@@ -45,7 +45,7 @@ class Statistics:
         """Set once the newest message of each worker has been read."""
 
     async def load(self) -> None:
-        """Reads what was kept; that of services which are no more is dropped."""
+        """Read what was kept; drop the counts of services that are gone."""
         present = {each.metadata.uid for each in self._context.store.all(JointInferenceService)}
         for entry in await self._kept.entries():
             uid, edge, worker = entry.key.split(".")
@@ -61,7 +61,7 @@ class Statistics:
             self._news[uid] = None
 
     async def follow(self) -> None:
-        """Every worker's newest message, then each that comes."""
+        """Until cancelled: take every worker's newest message, then each that comes."""
         bus = self._context.port.bus
         newest = await bus.last_sequence(INFERENCE_STATS.stream_name)
         if not newest:
@@ -76,14 +76,14 @@ class Statistics:
                     self.known.set()
 
     async def wait(self) -> None:
-        """Returns when there are news, or something is due to be written."""
+        """Return when there are news, or something is due to be written."""
         if self._due and not self._news:
             await wait_for(self._heard, max(0.0, min(self._due.values()) - self._world.monotonic()))
         elif not self._news:
             await self._heard.wait()
 
     def take_news(self) -> list[str]:
-        """The uids of the services of which something was heard since this was asked last."""
+        """The uids of the services with news since the last call."""
         news = list(self._news)
         self._news.clear()
         self._heard.clear()
@@ -94,7 +94,7 @@ class Statistics:
         return add_up(self._counts.get(uid, {}), replicas)
 
     async def save(self) -> None:
-        """Writes what is due."""
+        """Write what is due."""
         now = self._world.monotonic()
         for key in [key for key, due in self._due.items() if due <= now]:
             uid, edge, worker = key
@@ -104,7 +104,7 @@ class Statistics:
             self._due.pop(key, None)
 
     async def forget(self, uid: str) -> None:
-        """A deleted service's counts go with it."""
+        """Delete a deleted service's counts."""
         self._counts.pop(uid, None)
         for entry in await self._kept.entries(f"{uid}."):
             await self._kept.delete(entry.key)

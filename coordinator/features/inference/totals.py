@@ -15,8 +15,8 @@ from heliograph.bus.contract.payloads import InferenceStats, Payload
 from heliograph.bus.contract.resources import ServiceNumbers
 
 KEPT = 8
-"""Incarnations of a worker that are told apart; what earlier ones counted is one sum, and an old message of theirs that
-came again would count again."""
+"""Incarnations of a worker that are counted each by itself. Earlier ones are one sum; an old message of theirs,
+repeated, would count again."""
 BUCKETS_PER_DOUBLING = 4
 FIRST_BUCKET = 1e-4
 """Seconds: the upper bound of bucket 0."""
@@ -40,7 +40,7 @@ class WorkerCounts(Payload):
 
 
 def take(known: WorkerCounts | None, stats: InferenceStats) -> WorkerCounts:
-    """After a message of a worker; ``known`` itself where it says nothing new."""
+    """Return the counts after a message of a worker; ``known`` itself where nothing is new."""
     if known is None:
         return WorkerCounts(incarnations={stats.incarnation: stats})
     before = known.incarnations.get(stats.incarnation)

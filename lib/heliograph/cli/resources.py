@@ -204,8 +204,8 @@ def _outcome(plural: str, before: dict[str, Any] | None, after: dict[str, Any], 
     else:
         what = "updated" if after["metadata"]["generation"] > before["metadata"]["generation"] else "unchanged"
     phase = "" if dry_run else after.get("status", {}).get("phase", "")
-    told = f" ({phase or 'dry run'})" if phase or dry_run else ""
-    return f"{plural[:-1]}/{after['metadata']['name']} {what}{told}{'' if dry_run else _waiting(after)}"
+    note = f" ({phase or 'dry run'})" if phase or dry_run else ""
+    return f"{plural[:-1]}/{after['metadata']['name']} {what}{note}{'' if dry_run else _waiting(after)}"
 
 
 def _waiting(document: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from heliograph.bus.connect import connect
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus
+from heliograph.coordinator.cloud_format import check_format
 from heliograph.coordinator.leadership import Lease
 from heliograph.coordinator.term import Connections, Term
 from heliograph.core.tasks import retry_until_reachable
@@ -63,6 +64,7 @@ class Coordinator:
         try:
             await cloud.link.wait_up()
             kept = await retry_until_reachable(lambda: cloud.kv(buckets.COORDINATOR), self._world, self._out)
+            await retry_until_reachable(lambda: check_format(kept), self._world, self._out)
             lease = Lease(kept, self._world, self._config.name, self._source.rpartition("/")[2], self._stands_by,
                           self._out, self._config.patience)  # fmt: skip
             while True:

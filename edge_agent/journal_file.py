@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from heliograph.core.errors import HeliographError
+from heliograph.core.state_format import StateFormat, present, steps
 from heliograph.core.world import World
+from heliograph.edge_agent.state_migration import FORMAT, migrate
 
-VERSION = 1
 LANE_SHIFT = 56
 OPENING_SHIFT = 32
 _SCHEMA = """
@@ -71,7 +72,8 @@ def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) 
     """The journal's connection for writing, and what lies there. A damaged file is set aside and what can be read of
     it is taken over.
 
-    Raises HeliographError where the file is another edge's or a newer version's, or where it cannot be opened.
+    The state directory of an earlier version is migrated. Raises HeliographError where the file is another edge's or a
+    newer version's, or where it cannot be opened.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,20 +87,16 @@ def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) 
             f"journal {path}: {error}. The agent needs room and the right to write in its --state directory."
         ) from None
     meta = dict(connection.execute("SELECT key, value FROM meta WHERE key NOT LIKE 'doc:%'").fetchall())
-    wrong = ""
-    if meta["edge"] != edge:
-        wrong = (
-            f"it belongs to edge {meta['edge']}, not {edge}. Give this agent a --state directory of its own, "
-            f"or the name {meta['edge']}."
-        )
-    elif int(meta["version"]) > VERSION:
-        wrong = (
-            f"it is of version {meta['version']}, this agent reads up to {VERSION}. "
-            "Install the newer heliograph again."
-        )
-    if wrong:
+    try:
+        if meta["edge"] != edge:
+            raise HeliographError(
+                f"journal {path}: it belongs to edge {meta['edge']}, not {edge}. "
+                f"Give this agent a --state directory of its own, or the name {meta['edge']}."
+            )
+        _migrate(connection, path, StateFormat(int(meta["version"]), meta.get("written_by", "")))
+    except HeliographError:
         connection.close()
-        raise HeliographError(f"journal {path}: {wrong}")
+        raise
     lanes = connection.execute(
         "SELECT max(id), count(*), sum(length(body) + length(topic)) FROM events GROUP BY id >> ?", (LANE_SHIFT,)
     ).fetchall()
@@ -132,8 +130,23 @@ def _prepare(connection: sqlite3.Connection, edge: str, world: World) -> None:
     connection.executescript(_SCHEMA)
     connection.execute(
         "INSERT OR IGNORE INTO meta VALUES ('uuid', ?), ('edge', ?), ('version', ?)",
-        (world.new_id()[:16], edge, str(VERSION)),
+        (world.new_id()[:16], edge, str(FORMAT)),
     )
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, found: StateFormat) -> None:
+    """The journal notes the format of its whole directory. 0.1 reads the number, too, and refuses a later one."""
+    mine = present(FORMAT)
+    for format in steps(found, FORMAT, f"the agent's state in {path.parent}"):
+        try:
+            migrate(path.parent, format)
+        except OSError as error:
+            raise HeliographError(f"the agent's state in {path.parent} could not be migrated: {error}") from None
+    if found != mine:
+        noted = (("version", str(mine.number)), ("written_by", mine.written_by))
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", noted)
+        connection.execute("COMMIT")
 
 
 def _damage(connection: sqlite3.Connection) -> str:
@@ -173,7 +186,9 @@ def _recover(path: Path, edge: str, world: World, damage: str, warn: Callable[[s
         saved = 0
         for row in _rows(old):
             saved += connection.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", row).rowcount
-        kept = [(key, value) for key, value in meta.items() if key != "version" and isinstance(value, (str, bytes))]
+        if not str(meta.get("version")).isdigit():
+            meta["version"] = "1"  # the earliest: a step that was taken already finds nothing to do
+        kept = [(key, value) for key, value in meta.items() if isinstance(value, (str, bytes))]
         connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", kept)
         connection.execute("COMMIT")
     warn(f"journal {path}: damaged ({damage[:200]}); {saved} events were saved, the damaged file lies in {aside}")

@@ -19,7 +19,7 @@ from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
 from heliograph.edge_agent.journal import OVERHEAD, Journal, NewEvent
-from heliograph.edge_agent.journal_file import VERSION
+from heliograph.edge_agent.state_migration import FORMAT
 
 LABEL, TELEMETRY = "event/label/j", "event/telemetry/edge-1/d"
 Open = Callable[..., Journal]
@@ -129,10 +129,10 @@ async def test_another_edges_journal_is_refused(journal_at: Open) -> None:
 
 async def test_a_newer_versions_journal_is_refused(journal_at: Open, tmp_path: Path) -> None:
     await journal_at().append(NewEvent(LABEL, b"x", RESULTS))
-    _change(tmp_path, "UPDATE meta SET value = ? WHERE key = 'version'", str(VERSION + 1))
-    with pytest.raises(HeliographError, match=f"of version {VERSION + 1}, this agent reads up to {VERSION}"):
+    _change(tmp_path, "UPDATE meta SET value = ? WHERE key = 'version'", str(FORMAT + 1))
+    with pytest.raises(HeliographError, match=f"format {FORMAT + 1}, written by heliograph .* up to format {FORMAT}"):
         journal_at()
-    _change(tmp_path, "UPDATE meta SET value = ? WHERE key = 'version'", str(VERSION))
+    _change(tmp_path, "UPDATE meta SET value = ? WHERE key = 'version'", str(FORMAT))
     assert _bodies(journal_at(), RESULTS) == [b"x"]
 
 

@@ -1,0 +1,30 @@
+"""Migrates an agent's state directory, step by step, from the format in which an earlier version left it.
+
+A step may be cut off at any instant and begins again at the next start: the format is noted after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+FORMAT = 2
+"""1: heliograph 0.1. 2: weights that wait for their upload lie under ``staged``."""
+
+
+def migrate(directory: Path, format: int) -> None:
+    """Lead a state directory of that format to the next one. Raises OSError."""
+    _STEPS[format](directory)
+
+
+def _stage_what_waits(directory: Path) -> None:
+    """0.1 called the directory of weights that wait for their upload ``outbox``: events in the journal name them."""
+    for outbox in sorted(directory.glob("workers/*/outbox")):
+        staged = outbox.with_name("staged")
+        staged.mkdir(exist_ok=True)
+        for file in sorted(outbox.iterdir()):
+            file.rename(staged / file.name)
+        outbox.rmdir()
+
+
+_STEPS: Mapping[int, Callable[[Path], None]] = {1: _stage_what_waits}

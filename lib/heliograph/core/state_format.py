@@ -1,0 +1,57 @@
+"""The format of state that outlives the program that wrote it, on a disk or in a bucket.
+
+An earlier format is migrated, one step for each number. A later one is refused: what a newer version has written may
+mean what this one would get wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from heliograph import __version__
+from heliograph.core.errors import HeliographError
+
+
+@dataclass(frozen=True)
+class StateFormat:
+    """What is noted beside the state.
+
+    Attributes:
+        number: counts the formats of one kind of state.
+        written_by: the version of heliograph that wrote it last; empty where it noted none (0.1).
+    """
+
+    number: int
+    written_by: str = ""
+
+    @classmethod
+    def parse(cls, text: bytes | str, place: str) -> StateFormat:
+        """Raises HeliographError naming the place where the note is none of ours."""
+        try:
+            noted = json.loads(text)
+            return cls(int(noted["format"]), str(noted["written_by"]))
+        except (ValueError, KeyError, TypeError):
+            raise HeliographError(f"{place}: its format is noted as {text!r}, which is none") from None
+
+    def dump(self) -> bytes:
+        return json.dumps({"format": self.number, "written_by": self.written_by}).encode()
+
+
+def present(number: int) -> StateFormat:
+    """What this version notes beside state of its own format."""
+    return StateFormat(number, __version__)
+
+
+def steps(found: StateFormat, known: int, place: str) -> range:
+    """The formats to migrate from, one after the other; none where the state is of format ``known`` already.
+
+    Raises HeliographError where the state is of a later format.
+    """
+    if found.number > known:
+        by = f"heliograph {found.written_by}" if found.written_by else "a newer heliograph"
+        raise HeliographError(
+            f"{place} is of format {found.number}, written by {by}; this heliograph {__version__} reads up to format "
+            f"{known}. Install {by} again, or start with other, empty state."
+        )
+    return range(found.number, known)

@@ -8,16 +8,19 @@ MINUTES ?= 1.5
 SEEDS ?= 300
 FROM ?= 1
 
-.PHONY: traces demo test test-frameworks quality check bench chaos fuzz topics format clean
+.PHONY: traces demo test test-mixed test-frameworks quality check bench chaos fuzz topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
 
 test: .venv/.dev  ## set up and pass the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not quality" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not quality and not mixed" $(ARGS)
 
 quality: .venv/.dev  ## how good the models are: examples and scenarios against their figures
 	$(BIN)/python -m pytest -n 2 -m quality $(ARGS)
+
+test-mixed: .venv/.dev  ## the release before and this one in one cluster; needs the whole history of this repository
+	$(BIN)/python -m pytest -m mixed $(ARGS)
 
 test-frameworks: .venv/.frameworks  ## the tests that need PyTorch and TensorFlow, none skipped
 	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/lib tests/frameworks $(ARGS)

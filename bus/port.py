@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -36,13 +36,27 @@ class Port:
         self.world = world
         self.source = source
 
-    def event(self, topic: Topic[P], payload: P, address: str, *, id: str = "", sequence: int | None = None) -> Event:
-        """A new event of that topic. ``id`` where the same fact must have the same identity each time it is told."""
+    def event(
+        self,
+        topic: Topic[P],
+        payload: P,
+        address: str,
+        *,
+        id: str = "",
+        sequence: int | None = None,
+        without: Mapping[str, Any] | None = None,
+    ) -> Event:
+        """A new event of that topic.
+
+        Args:
+            id: where the same fact must have the same identity each time it is told.
+            without: fields to leave out, as pydantic's ``exclude``: what its one reader does not know.
+        """
         return Event(
             id=id or self.world.new_id(),
             source=self.source,
             type=topic.type,
-            data=payload.model_dump(mode="python", exclude_none=True),
+            data=payload.model_dump(mode="python", exclude_none=True, exclude=without),
             time=self.world.timestamp(),
             subject=address,
             sequence=sequence,
@@ -57,15 +71,16 @@ class Port:
         form: Form = "msgpack",
         headers: Mapping[str, str] | None = None,
         sure: bool = True,
+        without: Mapping[str, Any] | None = None,
         **params: str,
     ) -> int:
-        """Publishes; see ``Bus.publish`` for what is returned and raised."""
+        """Publishes; see ``Bus.publish`` for what is returned and raised, and ``event`` for ``without``."""
         address = topic.at(*rest, **params)
         if form == "json":
-            data = payload.model_dump(mode="json", exclude_none=True)
+            data = payload.model_dump(mode="json", exclude_none=True, exclude=without)
             event = Event(id or self.world.new_id(), self.source, topic.type, data, self.world.timestamp(), address)
         else:
-            event = self.event(topic, payload, address, id=id)
+            event = self.event(topic, payload, address, id=id, without=without)
         return await self.bus.publish(address, encode(event, form), headers=headers, sure=sure)
 
     def read(self, topic: Topic[P], message: Message) -> Received[P]:

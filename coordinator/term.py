@@ -20,6 +20,7 @@ from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.door import Door
 from heliograph.coordinator.api.requests import Requests
 from heliograph.coordinator.api.status_board import StatusBoard
+from heliograph.coordinator.cloud_format import take_over_format
 from heliograph.coordinator.edges.desired import DesiredWriter, datasets_of
 from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.edges.following import EdgeFollower, known_in_time
@@ -108,6 +109,8 @@ class Term:
     async def _prepare(self) -> None:
         """Read what is stored, and make the parts that work on it."""
         bus = self._port.bus
+        own = await bus.kv(buckets.COORDINATOR)
+        await take_over_format(own)
         await bus.prepare()
         await bus.blobs(buckets.MODELS)
         self._store = ResourceStore(await bus.kv(buckets.RESOURCES), self._world, self._board.show)
@@ -124,7 +127,7 @@ class Term:
         )  # fmt: skip
         self._features = Features(context)
         self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed)
-        self._desired = DesiredWriter(self._port, await next_epoch(await bus.kv(buckets.COORDINATOR)))
+        self._desired = DesiredWriter(self._port, await next_epoch(own), self._edges.version, self._warn)
         for kind in declared().kinds.values():
             for resource in self._store.all(kind):
                 self._board.show(resource)

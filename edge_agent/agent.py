@@ -35,7 +35,7 @@ from heliograph.edge_agent.reporter import Reporter
 from heliograph.edge_agent.supervisor import Supervisor
 from heliograph.edge_agent.unserved_responder import UnservedResponder
 from heliograph.edge_agent.uploads import Uploads
-from heliograph.edge_agent.worker_reports import worker_reports
+from heliograph.edge_agent.worker_reports import refusals, worker_reports
 
 
 @dataclass(frozen=True)
@@ -196,17 +196,19 @@ class Agent:
         await self._inventory.learn_offers()  # only now: the process that is asked would take the start's time
 
     def _report(self) -> Report:
+        desired, indexed = self._desired.newest, self._inventory.datasets
+        workers = worker_reports(
+            self._supervisor.workers,
+            self._reconciler.holds,
+            {task.worker: task for task in desired.tasks},
+            self._models.failures,
+        )
         return Report(
             edge=self._edge,
-            observed=self._desired.newest.generation,
+            observed=desired.generation,
             version=__version__,
-            workers=worker_reports(
-                self._supervisor.workers,
-                self._reconciler.holds,
-                {task.worker: task for task in self._desired.newest.tasks},
-                self._models.failures,
-            ),
-            datasets=[self._inventory.datasets[name] for name in sorted(self._inventory.datasets)],
+            workers=[*workers, *refusals(desired.unsupported)],
+            datasets=[*(indexed[name] for name in sorted(indexed)), *desired.unsupported_datasets],
             offers=self._inventory.offers,
             labels=dict(self.config.labels),
             waiting_events=self._journal.waiting,

@@ -11,6 +11,7 @@ from heliograph.bus.port import Port, Received
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import Background, Flag, wait_for
 from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.worker_reports import refusals
 
 RESYNC = 5.0
 RESYNC_CALM = 300.0
@@ -23,7 +24,7 @@ class DesiredDocument:
     Args:
         changed: called when a newer document has come.
         resynced: called after each resync; returns whether the next one is due soon, since something is still missing.
-        warn: called with a line about a document that was refused.
+        warn: called with a line about a document that was refused, or about a task of it that cannot be run here.
     """
 
     def __init__(
@@ -99,6 +100,8 @@ class DesiredDocument:
         if desired.edge != self._edge or desired.generation.order <= self.newest.generation.order:
             return
         self.newest = desired
+        for report in refusals(desired.unsupported):
+            self._warn(f"task {report.worker}: {report.detail}")
         self._news.set()
         self._changed()
         # after the work is under way: losing it to a crash costs one read of the newest document

@@ -71,7 +71,7 @@ class Inventory:
         for line in lines:
             self._warn(f"what the workers offer: {line[:1000].decode(errors='replace')}")
         try:
-            self.offers = Offer.model_validate_json(last)
+            self.offers = Offer.from_json(last)
         except ValidationError:
             self._warn(f"what the workers offer is unknown: {last[-300:].decode(errors='replace')}")
         self._changed()

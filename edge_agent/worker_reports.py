@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from heliograph.bus.contract.payloads import WorkerReport, WorkerTask
+from heliograph import __version__
+from heliograph.bus.contract.payloads import UnsupportedTask, WorkerReport, WorkerTask
 from heliograph.edge_agent.reconcile import Hold
 from heliograph.edge_agent.supervisor import Worker
 
@@ -55,6 +56,22 @@ def worker_reports(
         for name, hold in sorted(holds.items())
     ]
     return found
+
+
+def refusals(unsupported: Iterable[UnsupportedTask]) -> list[WorkerReport]:
+    """Tasks that this agent's version cannot run, in a state that every version of the coordinator knows."""
+    return [
+        WorkerReport(
+            worker=each.worker,
+            role=each.role,
+            job=each.job,
+            job_uid=each.job_uid,
+            round=each.revision,
+            state="refused",
+            detail=f"this agent (heliograph {__version__}) cannot run the task: {each.reason}",
+        )
+        for each in unsupported
+    ]
 
 
 def _missing_model(task: WorkerTask | None, failures: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ def recent_keys(job_uid: str, round: int) -> list[str]:
 
 
 def load(value: bytes) -> Aggregation:
-    return Aggregation.model_validate_json(value)
+    return Aggregation.from_json(value)
 
 
 def dump(closed: Aggregation) -> bytes:

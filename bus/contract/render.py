@@ -21,6 +21,7 @@ from heliograph.bus.contract.topics import (
     Stream,
     Topic,
 )
+from heliograph.bus.contract.versions import SINCE
 from heliograph.core.names import DIGEST_SCHEMA, LABEL_RULE, LABEL_SCHEMA
 
 COMMAND = "heliograph topics --markdown > topics.md"
@@ -223,7 +224,8 @@ def _model_table(name: str, registry: Registry) -> Iterator[str]:
     for field, part in schema["properties"].items():
         default = "" if part.get("default") in (None, "") else f", `{json.dumps(part['default'])}`"
         must = "yes" if field in required else f"no{default}"
-        yield _row(f"`{field}`", _type(part), must, part.get("description", ""))
+        since = f"Since {part[SINCE]}." if SINCE in part else ""
+        yield _row(f"`{field}`", _type(part), must, " ".join(filter(None, (part.get("description"), since))))
     yield ""
 
 

@@ -1,4 +1,5 @@
-"""The edges' desired documents: written where their content has changed, each with the next generation.
+"""The edges' desired documents: written where their content has changed, each with the next generation, and each with
+what its agent's version can read.
 
 Each is written by compare-and-set: a coordinator that has lost its lease and does not know it yet can not put an older
 document in the place of its successor's.
@@ -8,25 +9,37 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.lanes import EXPECTED_LAST
 from heliograph.bus.contract.payloads import Desired, Generation, WorkerTask
 from heliograph.bus.contract.resources import Dataset, DatasetSpec
 from heliograph.bus.port import Port
+from heliograph.coordinator.edges.readers import Reader, reader_of
 from heliograph.core.errors import Conflict, HeliographError, Refused
 from heliograph.core.names import CLOUD
 
 
 class DesiredWriter:
-    """Publishes desired documents, in order per edge, and keeps account of those that could not be published."""
+    """Publishes desired documents, in order per edge, and keeps account of those that could not be published.
 
-    def __init__(self, port: Port, epoch: int) -> None:
+    Args:
+        version: the version that an edge's agent has reported; empty where it has not reported yet.
+        warn: called with a line about a task that an agent is too old for.
+    """
+
+    def __init__(
+        self, port: Port, epoch: int, version: Callable[[str], str] = lambda edge: "",
+        warn: Callable[[str], None] = lambda line: None,
+    ) -> None:  # fmt: skip
         self._port = port
         self._epoch = epoch
+        self._version = version
+        self._warn = warn
         self._n = 0
         self._written: dict[str, Desired] = {}
+        self._readers: dict[str, Reader] = {}
         self._sequences: dict[str, int] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.behind: set[str] = set()
@@ -35,14 +48,20 @@ class DesiredWriter:
         """Write the documents with new content."""
         fresh = []
         for edge, (tasks, datasets) in wanted.items():
-            before = self._written.get(edge)
-            if before is not None and before.tasks == tasks and before.datasets == datasets and edge not in self.behind:
+            before, reader = self._written.get(edge), reader_of(self._version(edge))
+            if (
+                before is not None
+                and before.tasks == tasks
+                and before.datasets == datasets
+                and ((known := self._readers[edge]) is reader or known == reader)
+                and edge not in self.behind
+            ):
                 continue
             self._n += 1
             desired = Desired(
                 edge=edge, generation=Generation(epoch=self._epoch, n=self._n), tasks=tasks, datasets=datasets
             )
-            self._written[edge] = desired
+            self._written[edge], self._readers[edge] = desired, reader
             self.behind.discard(edge)
             fresh.append(desired)
         await asyncio.gather(*(self._publish(desired) for desired in fresh))
@@ -57,10 +76,26 @@ class DesiredWriter:
                 if expected is None:
                     expected = await self._newest(edge)
                 self._sequences[edge] = await self._port.publish(
-                    topics.TASK, desired, headers={EXPECTED_LAST: str(expected)}, edge=edge
-                )
+                    topics.TASK, self._for_agent(desired), headers={EXPECTED_LAST: str(expected)},
+                    without=self._readers[edge].without, edge=edge,
+                )  # fmt: skip
             except HeliographError:
                 self.behind.add(edge)  # written again at the next resync
+
+    def _for_agent(self, desired: Desired) -> Desired:
+        """The document without roles for which its agent would refuse all of it."""
+        reader = self._readers[desired.edge]
+        too_new = [task for task in desired.tasks if not reader.runs(task)]
+        if not too_new:
+            return desired
+        for task in too_new:
+            since = ".".join(map(str, task.since))
+            self._warn(
+                f"edge {desired.edge}: task {task.worker} is left out: its role {task.role} came with heliograph "
+                f"{since}, the agent is of {self._version(desired.edge) or 'a version that it has not reported'}. "
+                "Install a newer heliograph there."
+            )
+        return desired.model_copy(update={"tasks": [task for task in desired.tasks if reader.runs(task)]})
 
     async def _newest(self, edge: str) -> int:
         """Return the sequence of the edge's present document. Raises Conflict where a newer coordinator wrote it."""

@@ -77,6 +77,10 @@ class Edges:
     def __len__(self) -> int:
         return len(self._views)
 
+    def version(self, edge: str) -> str:
+        """The version that an edge's agent has reported; empty where it has not reported yet."""
+        return report.version if (report := self._reports.get(edge)) is not None else ""
+
     def views(self) -> dict[str, EdgeView]:
         """The edges as decisions see them, by name."""
         return dict(self._views)
@@ -162,4 +166,4 @@ def _decided_by(report: Report) -> object:
     """The part of a report that decisions rest on; how far each worker is does not count."""
     workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.state in ("running", "finished"))
                for each in report.workers]  # fmt: skip
-    return report.datasets, report.offers, report.labels, workers
+    return report.version, report.datasets, report.offers, report.labels, workers

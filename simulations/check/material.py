@@ -139,7 +139,7 @@ def references(tree: Any, depth: int = 0) -> Iterator[WeightsRef]:
     if isinstance(tree, dict):
         if is_digest(tree.get("digest")) and ("bucket" in tree or "inline" in tree):
             try:
-                yield WeightsRef.model_validate(tree)
+                yield WeightsRef.model_validate(tree, extra="ignore")
             except ValidationError:
                 return
             return

@@ -40,6 +40,7 @@ from heliograph.bus.contract.payloads.rounds import (
     ModelUpdate,
     UncountedUpdate,
 )
+from heliograph.bus.contract.payloads.task_reading import UnsupportedTask
 from heliograph.bus.contract.payloads.tasks import (
     AggregateTask,
     BigModelTask,
@@ -91,6 +92,7 @@ __all__ = [
     "Text",
     "TrainTask",
     "UncountedUpdate",
+    "UnsupportedTask",
     "WorkerReport",
     "WorkerState",
     "WorkerTask",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -20,6 +20,12 @@ class Payload(BaseModel):
     in a number."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, defer_build=True)
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Self:
+        """The payload in JSON that was stored, read as a message is: unknown fields are ignored at every depth. Raises
+        pydantic's ValidationError."""
+        return cls.model_validate_json(text, extra="ignore")
 
 
 class Anything(BaseModel):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
+from heliograph.bus.contract.payloads.task_reading import UnsupportedTask, read_tasks
 from heliograph.bus.contract.payloads.tasks import WorkerTask
+from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
-from heliograph.core.names import Digest, Label
+from heliograph.core.names import Digest, Label, is_label
 
 
 class Generation(Payload):
@@ -29,12 +33,50 @@ class Generation(Payload):
 
 
 class Desired(Payload):
-    """The whole desired state of one edge."""
+    """The whole desired state of one edge. A task or data set that this version cannot read is set aside: the others
+    stay.
+
+    Attributes:
+        unsupported: the tasks that were set aside.
+        unsupported_datasets: the data sets that were: their indexes say why.
+    """
 
     edge: EdgeName
     generation: Generation
     tasks: list[WorkerTask] = Field(default_factory=list)
     datasets: dict[Label, DatasetSpec] = Field(default_factory=dict)
+    unsupported: SkipJsonSchema[tuple[UnsupportedTask, ...]] = Field(default=(), exclude=True)
+    unsupported_datasets: SkipJsonSchema[tuple[DatasetIndex, ...]] = Field(default=(), exclude=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _set_aside_what_cannot_be_read(cls, given: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(given, Mapping):
+            given = {key: value for key, value in given.items() if not str(key).startswith("unsupported")}
+        try:
+            return validate(given)
+        except ValidationError:
+            if not isinstance(given, Mapping):
+                raise
+        return validate(_readable(given))
+
+
+def _readable(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The document without what cannot be read in it, which is named beside."""
+    document = dict(given)
+    if isinstance(tasks := given.get("tasks"), list):
+        document["tasks"], unsupported = read_tasks(tasks)
+        document["unsupported"] = tuple(unsupported)
+    if isinstance(datasets := given.get("datasets"), Mapping):
+        readable, others = dict(datasets), []
+        for name in filter(is_label, datasets):
+            try:
+                readable[name] = DatasetSpec.model_validate(datasets[name], extra="ignore")
+            except ValidationError as error:
+                del readable[name]
+                others.append(DatasetIndex(name=name, error=refusal_of(error).sentence()[:1000]))
+        document |= {"datasets": readable, "unsupported_datasets": tuple(others)}
+    return document
 
 
 class WorkerReport(Payload):

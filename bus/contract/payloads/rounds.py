@@ -8,6 +8,7 @@ from pydantic import Field
 
 from heliograph.bus.contract.payloads.base import EdgeName, Metrics, Payload, Text
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.versions import added
 from heliograph.core.names import Digest, Label
 
 
@@ -63,10 +64,10 @@ class Aggregation(Payload):
     reason: Literal["complete", "quorum", "deadline"]
     next_sequence: int = 0
     """Where in the stream of updates the next round starts."""
-    state: WeightsRef | None = None
-    down: WeightsRef | None = None
-    personal: dict[EdgeName, WeightsRef] | None = None
-    uploaded: bool | None = None
+    state: WeightsRef | None = added("0.2")
+    down: WeightsRef | None = added("0.2")
+    personal: dict[EdgeName, WeightsRef] | None = added("0.2")
+    uploaded: bool | None = added("0.2")
 
     def uploads(self) -> set[tuple[str, str]]:
         """Edge and digest of each update of this round that may lie in its edge's bucket: nobody needs it any more.

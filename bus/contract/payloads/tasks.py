@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
+from heliograph.bus.contract.versions import FLOOR, Version
 from heliograph.core.names import Label
 
 
@@ -60,6 +61,8 @@ class InferenceSpec(Payload):
 class WorkerTaskBase(Payload):
     """One worker that an edge shall run, and what it shall do now."""
 
+    since: ClassVar[Version] = FLOOR
+    """The version that brought the role."""
     starts_idle: ClassVar[bool] = False
     """Launch the worker when it is first asked for something, not when its task first stands in the document."""
     serves: ClassVar[bool] = False

@@ -5,7 +5,16 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from heliograph.core.names import Digest, Label
@@ -110,6 +119,13 @@ class Resource(Document):
 
     api_version: Literal["edgeai.io/v1alpha1"] = API_VERSION
     metadata: Metadata
+
+    @field_validator("status", mode="before", check_fields=False)
+    @classmethod
+    def _status_of_any_version(cls, given: Any) -> Any:
+        """Programs write a status: unknown fields of another version's are ignored, at every depth."""
+        kind: Any = cls.model_fields["status"].annotation
+        return given if isinstance(given, kind) else kind.model_validate(given, extra="ignore")
 
     @property
     def name(self) -> str:

@@ -53,7 +53,7 @@ class Statistics:
                 await self._kept.delete(entry.key)
                 continue
             try:
-                counts = WorkerCounts.model_validate_json(entry.value)
+                counts = WorkerCounts.from_json(entry.value)
             except ValidationError as error:
                 self._context.warn(f"counts {entry.key} are unreadable ({error.error_count()} errors) and begin anew")
                 continue

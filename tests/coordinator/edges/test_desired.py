@@ -1,0 +1,116 @@
+"""Desired documents: each agent is written what its version reads, and nothing is written twice for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.payloads import TrainTask, WorkerTask
+from heliograph.bus.contract.versions import Version
+from heliograph.bus.port import Port
+from heliograph.bus.transport import Bus
+from heliograph.coordinator.edges import readers
+from heliograph.coordinator.edges.desired import DesiredWriter
+from heliograph.core.world import World
+
+
+class LaterTask(TrainTask):
+    """As if a later version had brought the role."""
+
+    since = (0, 9)
+
+
+TASK = TrainTask(worker="w", job="j", job_uid="u", round=1, framework="torch")
+LATER = LaterTask(worker="d", job="j", job_uid="u", round=1)
+
+
+@dataclass
+class Cloud:
+    """A writer, the versions that its agents report, and what it warned of."""
+
+    bus: Bus
+    versions: dict[str, str] = field(default_factory=dict)
+    warned: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        port = Port(self.bus, World(), "cloud/coordinator/x")
+        self.writer = DesiredWriter(port, 1, lambda edge: self.versions.get(edge, ""), self.warned.append)
+
+    async def write(self, tasks: list[WorkerTask], *edges: str) -> None:
+        await self.writer.write({edge: (tasks, {}) for edge in edges})
+
+    async def written(self, edge: str) -> dict[str, Any]:
+        message = await self.bus.last(topics.TASK.at(edge=edge))
+        assert message is not None
+        found: dict[str, Any] = decode(message.body).data
+        return found
+
+
+@pytest.fixture
+async def cloud() -> AsyncIterator[Cloud]:
+    world = World()
+    async with connect(f"memory://desired-{world.new_id()}", world=world) as bus:
+        await bus.prepare()
+        yield Cloud(bus)
+
+
+@pytest.fixture
+def framework_is_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if version 0.3 had brought a task's ``framework``."""
+
+    def left_out(model: object, reader: Version) -> dict[str, Any] | None:
+        return {"tasks": {"__all__": {"framework"}}} if reader < (0, 3) else None
+
+    readers.reader_of.cache_clear()
+    monkeypatch.setattr(readers, "left_out", left_out)
+    yield
+    readers.reader_of.cache_clear()
+
+
+@pytest.mark.usefixtures("framework_is_new")
+async def test_a_field_is_left_out_for_an_agent_that_does_not_know_it(cloud: Cloud) -> None:
+    cloud.versions = {"old": "0.2.4", "new": "0.3.0"}
+    await cloud.write([TASK], "old", "new", "silent")
+    for edge, knows in (("old", False), ("silent", False), ("new", True)):
+        (task,) = (await cloud.written(edge))["tasks"]
+        assert ("framework" in task) is knows, edge
+        assert task["worker"] == "w"
+
+
+@pytest.mark.usefixtures("framework_is_new")
+async def test_an_upgraded_agent_is_written_its_document_anew_and_no_other_is(cloud: Cloud) -> None:
+    cloud.versions = {"a": "0.2.4", "b": "0.2.4", "c": "0.3.0"}
+    await cloud.write([TASK], "a", "b", "c")
+    before = {edge: (await cloud.written(edge))["generation"] for edge in "abc"}
+    cloud.versions |= {"a": "0.3.0", "b": "0.2.5"}
+    await cloud.write([TASK], "a", "b", "c")
+    after = {edge: (await cloud.written(edge))["generation"] for edge in "abc"}
+    assert [edge for edge in "abc" if before[edge] != after[edge]] == ["a"]
+    assert "framework" in (await cloud.written("a"))["tasks"][0]
+
+
+async def test_a_role_is_left_out_where_the_whole_document_would_be_refused_for_it(cloud: Cloud) -> None:
+    cloud.versions = {"oldest": "0.1.0", "old": "0.2.0"}
+    await cloud.write([TASK, LATER], "oldest", "old")
+    assert [each["worker"] for each in (await cloud.written("oldest"))["tasks"]] == ["w"]
+    assert [each["worker"] for each in (await cloud.written("old"))["tasks"]] == ["w", "d"]  # it reports that itself
+    (line,) = cloud.warned
+    assert line == (
+        "edge oldest: task d is left out: its role train came with heliograph 0.9, the agent is of 0.1.0. "
+        "Install a newer heliograph there."
+    )
+
+
+async def test_what_is_desired_already_is_not_written_again(cloud: Cloud) -> None:
+    await cloud.write([TASK], "a")
+    first = await cloud.written("a")
+    await cloud.write([TASK.model_copy()], "a")
+    assert await cloud.written("a") == first
+    await cloud.write([], "a")
+    assert (await cloud.written("a"))["generation"]["n"] == first["generation"]["n"] + 1

@@ -49,7 +49,7 @@ class AgentConfig:
         state: directory for journal, models and workers.
         code: roots under which a task's script may lie.
         data: roots under which a Dataset's file may lie.
-        datasets: what this edge offers without being told.
+        datasets: the data sets that this edge offers of its own, by name.
         quota: bytes of events that may wait in the journal.
     """
 
@@ -132,7 +132,7 @@ class Agent:
         self._changed = Flag()
 
     async def run(self) -> None:
-        """Until cancelled. Neither broker need be there. Raises HeliographError where it can not go on."""
+        """Run until cancelled; neither broker need be reachable. Raises HeliographError where it cannot go on."""
         self._desired.load()
         self._launcher.sweep({task.worker for task in self._desired.newest.tasks})
         await self._cloud.bus.open()
@@ -177,7 +177,7 @@ class Agent:
             await self._changed.wait()
 
     def _resynced(self) -> bool:
-        if self._node.bus.durable:  # NATS delivers at most once: whether a worker has heard its task nobody knows
+        if self._node.bus.durable:  # NATS delivers at most once: a worker may have missed its task
             self._supervisor.forget_assignments()
         self._wake()
         return bool(self._reconciler.holds)
@@ -189,11 +189,11 @@ class Agent:
                 self._supervisor.said(state.worker, state.state, state.detail)
 
     async def _say_ready(self) -> None:
-        """The cloud knows of this node; what is published on the node's broker from now on is taken too."""
+        """Print that the agent is ready: the cloud knows this node, and the gateway takes what is published on it."""
         if not self._node.bus.durable:
             await self._gateway.listening.wait()
         self._out(f"agent {self._edge} is ready")
-        await self._inventory.learn_offers()  # only now: the process that is asked would take the start's time
+        await self._inventory.learn_offers()  # only now: asking starts a process, which would slow the agent's start
 
     def _report(self) -> Report:
         desired, indexed = self._desired.newest, self._inventory.datasets
@@ -223,7 +223,7 @@ class Agent:
             self._desired.link_is_up()
 
     def _on_node_link(self, up: bool) -> None:
-        """What was being said when the node's broker went is lost: each worker is handed its task again."""
+        """Hand each worker its task again: messages under way when the node's broker went away are lost."""
         if up:
             self._supervisor.forget_assignments()
             self._wake()

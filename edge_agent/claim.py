@@ -17,7 +17,7 @@ from heliograph.core.errors import HeliographError, NobodyAnswers, Unreachable
 from heliograph.core.tasks import Background, Flag
 
 ANSWER_WITHIN = 0.5
-"""Seconds; who hangs for longer, or whose link is cut, is met again when it comes back."""
+"""Seconds to wait for an answer. An agent that hangs for longer, or whose link is cut, is met when it reconnects."""
 AGAIN = 0.2
 
 
@@ -29,7 +29,7 @@ class NameClaim:
     """An agent's claim to its name.
 
     Args:
-        place: what tells this agent's state from another's, for people.
+        place: names this agent's state directory and journal, for people.
     """
 
     def __init__(self, port: Port, edge: str, place: str, background: Background) -> None:
@@ -42,7 +42,7 @@ class NameClaim:
         """Set once no other agent was found."""
 
     async def run(self) -> None:
-        """Until cancelled. Raises NameTaken where it is this agent that has to give up."""
+        """Run until cancelled. Raises NameTaken where this agent has to give up."""
         while True:
             try:
                 await self._port.bus.link.wait_up()
@@ -56,7 +56,7 @@ class NameClaim:
                 await self._port.world.sleep(AGAIN)
 
     async def _ask(self) -> None:
-        """Before this agent listens itself: so the broker knows whether anyone does."""
+        """Ask before this agent itself listens, so that the broker can say whether another one does."""
         try:
             answer = await self._port.bus.request(self._address, self._said(), ANSWER_WITHIN)
         except NobodyAnswers:
@@ -104,7 +104,7 @@ class NameClaim:
 
 
 def gives_up(mine: Claim, other: Claim) -> bool:
-    """Whether it is this agent that ends: the newcomer, or, where neither or both are, the greater incarnation."""
+    """Return whether this agent ends: the newcomer does; of two alike, the one with the greater incarnation."""
     if mine.settled != other.settled:
         return other.settled
     return mine.incarnation > other.incarnation

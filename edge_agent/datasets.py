@@ -28,7 +28,7 @@ MAX_COLUMNS = 4096
 MAX_TEXT = 128 * 1024
 """Characters of all column names and dtypes together: the index travels inside the agent's report."""
 MAX_HEADER = 10_000
-"""Bytes of a ``.npy`` header: what ``numpy.load`` takes without being told otherwise."""
+"""Bytes of a ``.npy`` header: the most that ``numpy.load`` reads by default."""
 MAX_ROW = 16 * 1024 * 1024
 """Characters of one csv row: bounds memory where quotes or line ends are missing."""
 
@@ -279,7 +279,7 @@ def _rows(rows: Any, lines: _Lines) -> tuple[int, dict[str, str]]:
         twice = next(name for place, name in enumerate(names) if name in names[:place])
         raise _Bad(f"names column {shorten(twice)!r} twice in its header; give each column a name of its own")
     samples = 0
-    kinds = ["" for _ in names]  # an empty cell is a missing value and tells nothing
+    kinds = ["" for _ in names]  # an empty cell is a missing value and says nothing of its column
     undecided = list(range(len(names)))
     for row in rows:
         lines.pending = 0

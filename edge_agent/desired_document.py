@@ -1,4 +1,4 @@
-"""The desired document of this edge: the newest that the cloud has published, and on disk the one to start from."""
+"""Follows the desired document of this edge, the newest that the cloud publishes, and keeps it on disk."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from heliograph.edge_agent.worker_reports import refusals
 
 RESYNC = 5.0
 RESYNC_CALM = 300.0
-"""Seconds after which the newest document is read again, and most of them where nothing has been new for long."""
+"""Seconds between two reads of the newest document: after a change, and at most, when nothing has changed for long."""
 
 
 class DesiredDocument:
-    """Follows the document. Messages are hints: what a lost one would have said is read at the next resync.
+    """Follows the document. Messages are hints: the next resync makes up for a lost one.
 
     Args:
         changed: called when a newer document has come.
@@ -46,13 +46,13 @@ class DesiredDocument:
         self._warn = warn
         self.newest = Desired(edge=edge, generation=Generation())
         self._read_at = 0
-        """Where in its stream the document lies that was last read."""
+        """Stream sequence of the document that was last read."""
         self._follows = False
-        """Whether documents are subscribed to, across reconnects."""
+        """Whether the subscription exists; it outlives reconnects."""
         self._news = Flag()
 
     def load(self) -> None:
-        """Takes the document that lies on disk, at the agent's start."""
+        """Take the document that lies on disk, at the agent's start."""
         if body := self._journal.load("desired"):
             try:
                 self.newest = topics.TASK.validate(decode(body, "the desired state on disk").data, "on disk")
@@ -60,7 +60,7 @@ class DesiredDocument:
                 self._warn(f"{error}; waiting for the cloud")
 
     async def follow(self) -> None:
-        """Takes each document that is published, until cancelled."""
+        """Take each document that is published, until cancelled."""
         async with self._cloud.subscribe(topics.TASK, self._refused, edge=self._edge) as received:
             self._follows = True
             await self.read()
@@ -68,7 +68,7 @@ class DesiredDocument:
                 self._take(each)
 
     async def resync(self) -> None:
-        """Reads the newest document again and again, less often while nothing is new, until cancelled."""
+        """Re-read the newest document until cancelled, backing off while nothing changes."""
         wait = RESYNC
         while True:
             self._news.clear()
@@ -79,7 +79,7 @@ class DesiredDocument:
             wait = RESYNC if self._resynced() else min(2 * wait, RESYNC_CALM)
 
     async def read(self) -> None:
-        """Takes the newest document of the stream; the one that is known stays where the link is down."""
+        """Take the newest document of the stream; keep the known one while the link is down."""
         try:
             message = await self._cloud.bus.last(topics.TASK.at(edge=self._edge))
             if message is not None and message.sequence != self._read_at:
@@ -91,7 +91,7 @@ class DesiredDocument:
             return
 
     def link_is_up(self) -> None:
-        """The link has come back: what was published meanwhile was missed."""
+        """Re-read the document: the link is back, and messages published meanwhile were missed."""
         if self._follows:
             self._background.spawn(self.read())
 
@@ -104,7 +104,7 @@ class DesiredDocument:
             self._warn(f"task {report.worker}: {report.detail}")
         self._news.set()
         self._changed()
-        # after the work is under way: losing it to a crash costs one read of the newest document
+        # after the work is under way: where a crash loses it, the agent reads the newest document again
         self._background.spawn(self._journal.save("desired", received.message.body))
 
     def _refused(self, error: Refused) -> None:

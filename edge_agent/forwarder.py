@@ -1,5 +1,5 @@
-"""From the journal to the cloud: each lane in order, in batches that are stored whole or not at all, at once when the
-link is there."""
+"""Forwards the journal to the cloud: each lane in order, in batches that are stored whole or not at all, as soon as the
+link is up."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ WINDOW = 1000
 WINDOW_BYTES = 4 * 1024 * 1024
 RETRY = 0.2
 FORGET_EVERY = 0.25
-"""Seconds between two clearings of what the cloud has: each costs a sync, and what is sent again meanwhile the cloud
-knows by its number."""
+"""Seconds between two deletions of stored events: each costs a sync. The cloud recognises an event that is sent again
+by its number."""
 
 
 class Forwarder:
-    """Publishes what the journal holds, with lane and number in the headers, and forgets what the cloud has stored.
+    """Publishes the journal's events, with lane and number in the headers, and deletes those that the cloud has stored.
 
     Args:
         uploads: whether an event names a blob that must be in the cloud before it.
         before: called with such an event before it is published; uploads that blob.
-        refused: called with what the cloud will never take; it is dropped from the journal, and said aloud.
+        refused: called with an event that the cloud will never take; the journal drops it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Forwarder:
             for lane, through in sorted(done.items()):
                 try:
                     await self._journal.forget(lane, through)
-                except HeliographError as error:  # the disk is full, say: it is tried again
+                except HeliographError as error:  # a full disk, say; the loop tries again
                     self._warn(str(error))
                     self._done.setdefault(lane, through)
                     self._to_forget.set()
@@ -81,9 +81,9 @@ class Forwarder:
             try:
                 through, last = await self._forward_window(lane, done, unsure)
             except Conflict:
-                unsure = True  # some of it was stored by an earlier attempt
+                unsure = True  # an earlier attempt stored some of the batch
             except (HeliographError, OSError) as error:
-                unsure = True  # whether it was stored nobody knows, until the cloud is asked
+                unsure = True  # the batch may have been stored: ask the cloud first
                 if str(error) != said and self._bus.link.up:
                     said = str(error)
                     self._warn(f"forwarding: {said}; trying again")
@@ -97,8 +97,8 @@ class Forwarder:
                     await self._journal.wait_grown(lane)
 
     async def _forward_window(self, lane: int, done: int, unsure: bool) -> tuple[int, bool]:
-        """Sends what comes next behind number ``done``. Returns up to which number the cloud has it now, and whether
-        nothing lay behind that."""
+        """Send the next events behind number ``done``. Returns the number up to which the cloud has the lane now, and
+        whether the lane ended there."""
         window = self._journal.read(lane, done, WINDOW, WINDOW_BYTES)
         batches, through = _batches(window.events, window.through, self._uploads)
         for batch in batches:
@@ -107,14 +107,14 @@ class Forwarder:
         return through, window.last and through == window.through
 
     async def _pause(self) -> None:
-        """Not after the link has gone: what waits is sent at once when it is back."""
+        """Wait before the next attempt, unless the link is down: then the next attempt follows its return at once."""
         if self._bus.link.up:
             await self._world.sleep(RETRY)
 
     async def _not_yet_stored(self, lane: int, batch: list[Kept]) -> list[Kept]:
-        """What of a batch lies behind the highest number of this lane that its stream holds.
+        """Return the events of a batch that lie behind the highest number of this lane in their stream.
 
-        Only this agent publishes on an address with its edge's name, in order: the last message there tells.
+        Only this agent publishes on an address with its edge's name, and in order: the last message there decides.
         """
         mine = lane_name(self._edge, self._journal.uuid, lane)
         own = sorted({each.topic for each in batch if "edge" in registry.find(each.topic)[1]})
@@ -138,7 +138,7 @@ class Forwarder:
         try:
             await self._bus.publish_all([self._outgoing(lane, kept) for kept in batch])
         except Refused as error:
-            if len(batch) > 1:  # which of them is told by sending each alone
+            if len(batch) > 1:  # find the refused event by sending each alone
                 for kept in batch:
                     await self._send(lane, [kept])
             else:
@@ -152,7 +152,7 @@ class Forwarder:
 def _batches(
     events: list[Kept], through: int, uploads: Callable[[Kept], bool]
 ) -> tuple[list[list[Kept]], int]:
-    """A window's events, those of each stream together, and the number up to which they reach.
+    """Group a window's events by stream. Returns the batches, and the number up to which they reach.
 
     An event that names a blob ends the window before it: nothing of the lane behind it overtakes an upload.
     """

@@ -1,5 +1,5 @@
-"""The node's side of the agent: what workers and devices publish on the node's broker goes into the journal, once each
-and in order, and is acknowledged when it is on disk."""
+"""The node's side of the agent: takes the events of workers and devices into the journal, each once and in order, and
+acknowledges them when they are on disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Gateway:
 
     Args:
         workers: those that the agent launched, by name; only they may publish results.
-        refused: called with (topic, error) for what was not taken.
+        refused: called with (topic, error) for each message that was not taken.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Gateway:
         self._background = background
         self._refused = refused
         self.listening = asyncio.Event()
-        """Set once the node's broker holds what is published on it for this agent."""
+        """Set once this agent is subscribed on the node's broker."""
         self.refusals = 0
         self._heads: dict[asyncio.Future[None], dict[str, tuple[str, int]]] = {}
         self._to_acknowledge: dict[str, Ack] = {}
@@ -68,7 +68,7 @@ class Gateway:
                 except Refused as error:
                     self.refusals += 1
                     self._refused(message.topic, error)
-                del message  # not held while the next one is awaited
+                del message  # free its memory while the next one is awaited
                 await self._journal.room()
 
     def _take(self, message: Message) -> None:
@@ -85,7 +85,7 @@ class Gateway:
         else:
             _, producer, incarnation = _source(event, message.topic)
             entry = NewEvent(message.topic, body, topic.lane, producer, incarnation, event.sequence)
-            if not self._journal.accepts(entry):  # one again, or one behind a gap: say where we are
+            if not self._journal.accepts(entry):  # a repeated event, or one behind a gap: say which number is on disk
                 self._acknowledge(producer, incarnation, self._journal.committed(producer, incarnation))
                 return
         kept = self._journal.append(entry)
@@ -96,7 +96,7 @@ class Gateway:
             self._heads[kept][entry.producer] = (entry.incarnation, entry.sequence)
 
     def _committed(self, kept: asyncio.Future[None]) -> None:
-        """Some events are on disk, or could not be kept: one acknowledgement to each of their producers."""
+        """Acknowledge a commit's events, once to each producer; report a commit that failed."""
         heads = self._heads.pop(kept)
         if kept.cancelled():
             return
@@ -116,11 +116,11 @@ class Gateway:
         await self._port.world.sleep(ACK_EVERY)
         acks, self._to_acknowledge = self._to_acknowledge, {}
         for producer, ack in acks.items():
-            with contextlib.suppress(HeliographError):  # the producer sends again, and is told again
+            with contextlib.suppress(HeliographError):  # the producer sends again, and gets another acknowledgement
                 await self._port.publish(topics.ACK, ack, sure=False, producer=producer)
 
     def _from_worker(self, topic: Topic[Any], params: dict[str, str], message: Message) -> Event:
-        """A result of a task that this agent launched, signed with that launch's secret."""
+        """Return a worker's event. Raises Refused unless this agent launched it, with the secret that signed."""
         event = decode(message.body, message.topic)
         edge, name, _ = _source(event, message.topic)
         worker = self._workers.get(name)
@@ -139,7 +139,7 @@ class Gateway:
         return event
 
     def _from_device(self, topic: Topic[Any], params: dict[str, str], message: Message) -> tuple[Event, bytes]:
-        """An application's event; a bare document is wrapped, once."""
+        """Return an application's event and its bytes; a bare document is wrapped into an event, once."""
         tree = parse(message.body, message.topic)
         if is_event(tree):
             event = from_tree(tree, message.topic)
@@ -176,6 +176,6 @@ def _source(event: Event, topic: str) -> tuple[str, str, str]:
 
 @lru_cache(maxsize=256)
 def _labels(source: str) -> tuple[str, str, str] | None:
-    """A source's three labels, or None where it is not made of them. A node has few producers, which come often."""
+    """Split a source into its three labels; None where it is not made of them. Cached: a node has few producers."""
     parts = source.split("/")
     return (parts[0], parts[1], parts[2]) if len(parts) == 3 and all(map(is_label, parts)) else None

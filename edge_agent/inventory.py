@@ -22,7 +22,7 @@ class Inventory:
     Args:
         own: data sets that the agent was started with; no document changes them.
         roots: directories under which a Dataset's file may lie.
-        launcher: is asked what the workers can run.
+        launcher: says what the workers can run.
         changed: called when something has been indexed or learned.
     """
 
@@ -46,7 +46,7 @@ class Inventory:
         self._background = background
         self._changed = changed
         self._warn = warn
-        self._told: dict[str, DatasetSpec] = {}
+        self._wanted: dict[str, DatasetSpec] = {}
 
     async def index_own(self) -> None:
         for name, path in sorted(self._own.items()):
@@ -54,14 +54,14 @@ class Inventory:
             self.datasets[name] = await self._world.in_thread(index, name, path)
             self._changed()
 
-    def tell(self, told: Mapping[str, DatasetSpec]) -> None:
-        """The data sets of the desired document: indexed beside, where they are not those of before."""
-        if told != self._told:
-            self._told = dict(told)
-            self._background.spawn(self._index(self._told))
+    def follow(self, wanted: Mapping[str, DatasetSpec]) -> None:
+        """Index the data sets of the desired document in the background, where they have changed."""
+        if wanted != self._wanted:
+            self._wanted = dict(wanted)
+            self._background.spawn(self._index(self._wanted))
 
     async def learn_offers(self) -> None:
-        """What the workers can run is asked of where they run: the agent imports no framework to find out."""
+        """Ask the launcher what the workers can run: the agent itself imports no framework."""
         try:
             text = await self._launcher.offers()
         except LaunchFailed as error:
@@ -76,10 +76,10 @@ class Inventory:
             self._warn(f"what the workers offer is unknown: {last[-300:].decode(errors='replace')}")
         self._changed()
 
-    async def _index(self, told: Mapping[str, DatasetSpec]) -> None:
-        for name in sorted(self.datasets.keys() - told.keys() - self._own.keys()):
+    async def _index(self, wanted: Mapping[str, DatasetSpec]) -> None:
+        for name in sorted(self.datasets.keys() - wanted.keys() - self._own.keys()):
             del self.datasets[name]
-        for name, spec in sorted(told.items()):
+        for name, spec in sorted(wanted.items()):
             if name in self._own or spec.url is None:
                 continue
             try:

@@ -1,4 +1,4 @@
-"""The journal: every event a node produces is on disk, synced, before its producer is told so.
+"""The journal: an event is acknowledged only when it is on disk, synced.
 
 SQLite in WAL mode with synchronous=FULL. Events that arrive while a commit runs share the next one. Each lane (edge,
 journal uuid, priority) numbers its events upwards; a number is never used twice.
@@ -34,20 +34,20 @@ QUOTA = 1 << 30
 """Bytes of events that may wait on a node's disk, unless it was started with another number."""
 GROUP = 1024
 GROUP_BYTES = 8 << 20
-"""Events of one commit: whoever is not in it waits for it."""
+"""Most events, and bytes, of one commit; further events wait for the next one."""
 ROOM = 16 * GROUP
 ROOM_BYTES = 4 * GROUP_BYTES
 """Events that may wait in memory for their commit."""
 OVERHEAD = 64
-"""Bytes of the file that an event takes beside its own."""
+"""Bytes of the file that an event takes beside its topic and body."""
 DROP = 0.05
-"""The part of the quota that is freed at once when it is reached: each time costs a search."""
+"""Share of the quota that is freed at once when it is reached, since each search for room costs time."""
 _DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """One event to be kept. ``producer``, ``incarnation`` and ``sequence`` where it wants our acknowledgement."""
+    """One event to keep. ``producer``, ``incarnation`` and ``sequence`` are set where it wants an acknowledgement."""
 
     topic: str
     body: bytes
@@ -78,7 +78,7 @@ class Window:
 
 @dataclass(slots=True)
 class _Group:
-    """Events that share one commit, and what tells their producers."""
+    """Events that share one commit, and the future that ends with it."""
 
     done: asyncio.Future[None]
     entries: list[NewEvent] = field(default_factory=list)
@@ -117,11 +117,11 @@ class Journal:
         self.waiting = found.count
         self._size = found.size + found.count * OVERHEAD
         self.dropped = int(found.meta.get(_DROPPED, 0))
-        """Events that the quota cost, ever."""
+        """Events dropped because of the quota, since the journal was made."""
         self.damaged = 0
         """Events that were found damaged on the disk and passed over."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Ends with an error where the file is damaged beyond use: it is mended when the journal is opened again."""
+        """Ends with an error where the file is damaged beyond use; opening the journal again repairs it."""
         self._count_commit = world.telemetry.counter(JOURNAL_COMMITS)
         self._count_events = world.telemetry.histogram(JOURNAL_EVENTS)
         self._groups: deque[_Group] = deque()
@@ -129,7 +129,7 @@ class Journal:
         self._room = Flag()
         self._committing: asyncio.Task[None] | None = None
         self._under_way = dict.fromkeys(LANES, 0)
-        """The highest number of each lane that was read: what is on its way is not dropped under it."""
+        """The highest number of each lane that was read: events on their way to the cloud are not dropped."""
         self._grown = {lane: Flag() for lane in LANES}
 
     def close(self) -> None:
@@ -140,12 +140,12 @@ class Journal:
         self.failed.cancel()
 
     def accepts(self, entry: NewEvent) -> bool:
-        """Whether this is the producer's next event, rather than one again or one after a gap."""
+        """Return whether this is the producer's next event, rather than a repeated one or one after a gap."""
         incarnation, sequence = self._claimed.get(entry.producer, ("", 0))
         return entry.sequence == (sequence + 1 if incarnation == entry.incarnation else 1)
 
     def committed(self, producer: str, incarnation: str) -> int:
-        """The highest number of a producer's incarnation that is on disk."""
+        """Return the highest number of a producer's incarnation that is on disk."""
         known, sequence = self._producers.get(producer, ("", 0))
         return sequence if known == incarnation else 0
 
@@ -201,11 +201,11 @@ class Journal:
         return Window(found, through, last)
 
     def stored(self, count: int) -> None:
-        """The cloud has so many more: they wait no longer, though they may still lie here."""
+        """Count events that the cloud has stored: they no longer wait, though the file may still have them."""
         self.waiting -= count
 
     async def forget(self, lane: int, through: int) -> None:
-        """The cloud has these: they need not be kept."""
+        """Delete the events of a lane up to a number: the cloud has stored them."""
         await self._on_writer(self._forget, lane, through)
 
     async def wait_grown(self, lane: int) -> None:
@@ -214,7 +214,7 @@ class Journal:
         self._grown[lane].clear()
 
     def load(self, key: str) -> bytes:
-        """A saved document, or nothing."""
+        """Return a saved document; empty where there is none."""
         row = self._read.execute("SELECT value FROM meta WHERE key = ?", (f"doc:{key}",)).fetchone()
         return row[0] if row is not None and isinstance(row[0], bytes) else b""
 
@@ -260,7 +260,7 @@ class Journal:
         self._committing = None
 
     def _give_up(self, group: _Group, error: HeliographError) -> None:
-        """Neither this group nor those behind it were kept: their producers send again from what they know of."""
+        """Fail a group and those behind it: their producers send again what was not acknowledged."""
         failed = [group, *self._groups]
         self._groups.clear()
         self._claimed = dict(self._producers)

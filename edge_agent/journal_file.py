@@ -36,24 +36,24 @@ def event_id(lane: int, n: int) -> int:
 
 
 def parts_of_id(id: int) -> tuple[int, int]:
-    """What ``event_id`` was made of."""
+    """Return the lane and number that ``event_id`` packed."""
     return id >> LANE_SHIFT, id & ((1 << LANE_SHIFT) - 1)
 
 
 def first_number(opening: int) -> int:
-    """Where a lane's numbers go on in the journal's n-th opening: a number that was used is never used again, even
-    where the disk lost what bore it."""
+    """Return where a lane's numbers start in the journal's n-th opening: a number is never used twice, even where the
+    disk has lost its event."""
     return (opening << OPENING_SHIFT) + 1
 
 
 def checksum(topic: str, body: bytes) -> int:
-    """Told by it: an event that is not as it was written."""
+    """CRC-32 of the event; detects corruption."""
     return zlib.crc32(body, zlib.crc32(topic.encode()))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a journal's file held when it was opened.
+    """What a journal's file contained when it was opened.
 
     Attributes:
         meta: what is noted of the journal, without its documents.

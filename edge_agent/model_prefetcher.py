@@ -38,8 +38,7 @@ class ModelPrefetcher:
         return set(self._newest.values())
 
     def follow(self, tasks: Collection[WorkerTask]) -> None:
-        """From now on the jobs of these tasks, and no others. A job in which this node is not asked now is none of
-        them: it may never be again."""
+        """Follow the jobs of these tasks, and no others. Skip jobs that do not ask this node."""
         wanted = {
             (task.job, task.job_uid): None
             for task in tasks

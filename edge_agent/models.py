@@ -1,5 +1,5 @@
-"""The node's models: files named by their digest, fetched as soon as they are known of, dropped when no task names
-them any more."""
+"""The node's models: files named by their digest, fetched as soon as a task or a closed round names them, and deleted
+when nothing does any more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heliograph.core.world import World
 
 RETRY = 0.2
 RETRY_DISK = 2.0
-"""Seconds after which a model that the disk would not take is fetched again, from the chunk that failed."""
+"""Seconds before a fetch that the disk refused is resumed, from the chunk that failed."""
 
 
 class ModelStore:
@@ -46,17 +46,17 @@ class ModelStore:
         return self.directory / ref.digest
 
     def __contains__(self, digest: object) -> bool:
-        """Whether the model of that digest is here, whole."""
+        """Return whether the whole model of that digest is here."""
         return is_digest(digest) and (self.directory / str(digest)).exists()
 
     def fetch(self, ref: WeightsRef) -> None:
-        """Starts fetching, unless it is here or on its way."""
+        """Start fetching a model, unless it is here or on its way."""
         if ref.digest not in self._fetching and not self.path(ref).exists():
             self._fetching[ref.digest] = asyncio.create_task(self._fetch(ref))
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Drops what was named once, or lay here at the start, and is named no more. What the aggregation worker lays
-        down here is its own."""
+        """Delete the models that were named before, or lay here at the start, and are named no more. Files that the
+        aggregation worker writes here are its own."""
         for digest in sorted(self._named - set(digests)):
             if running := self._fetching.pop(digest, None):
                 running.cancel()

@@ -14,13 +14,13 @@ from heliograph.core.tasks import Background
 
 Level = Literal["info", "warning"]
 MOST_UNDER_WAY = 200
-"""Lines on their way to the cloud; further ones are dropped and counted."""
+"""Most lines on their way to the cloud; further ones are dropped and counted."""
 LONGEST = 65536
-"""Characters of a line; the rest is cut."""
+"""Most characters of a line; the rest is cut."""
 
 
 class NodeLog:
-    """What agent and workers say. Logs may be dropped; events may not."""
+    """Logs the lines of agent and workers. Lines may be dropped; events may not."""
 
     def __init__(self, port: Port, edge: str, background: Background, out: Callable[[str], None]) -> None:
         self._port = port
@@ -37,7 +37,7 @@ class NodeLog:
         self._agent_said("warning", line)
 
     def worker_said(self, worker: str, level: Level, line: str) -> None:
-        """A line that a worker printed, or why it ended."""
+        """Log a line that a worker printed, or why it ended."""
         self._out(f"[{worker}] {line}")
         self._send(level, "worker", worker, line)
 

@@ -1,6 +1,6 @@
-"""Hard samples on their way to the cloud's model, and its answers back: at once or not at all, nothing is kept.
+"""Relays hard samples to the cloud's model, and its answers back: at once or not at all; nothing is kept.
 
-Whoever asks holds the deadline; an answer that comes too late here is nobody's.
+The requester keeps the deadline; it ignores an answer that comes too late.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class OffloadRelay:
         self._edge = edge
 
     async def carry_up(self) -> None:
-        """Until cancelled: the answer's address goes with each sample, so that nothing of it needs to be remembered."""
+        """Relay samples until cancelled. Each carries the address of its answer, so that the relay keeps no state."""
         async with self._node.bus.subscribe(OFFLOAD.filter()) as messages:
             async for message in messages:
                 if (params := OFFLOAD.match(message.topic)) is None:
@@ -36,16 +36,16 @@ class OffloadRelay:
                     await self._answer(answer_to, _error_body(error))
 
     async def carry_down(self) -> None:
-        """Until cancelled: answers go to who asked."""
+        """Relay answers to their requesters until cancelled."""
         async with self._cloud.bus.subscribe(ANSWER.filter(edge=self._edge)) as messages:
             async for message in messages:
                 body = message.body
-                if message.headers.get("Status") == "503":  # NATS: nobody listens
+                if message.headers.get("Status") == "503":  # NATS says so: nobody listens
                     body = _error_body(Unreachable("no worker of the service's deep model is there"))
                 await self._answer(message.topic, body)
 
     async def _answer(self, topic: str, body: bytes) -> None:
-        with contextlib.suppress(HeliographError):  # the node's broker is away, and with it who asked
+        with contextlib.suppress(HeliographError):  # the node's broker is away, and the requester with it
             await self._node.bus.publish(topic, body, sure=False)
 
 

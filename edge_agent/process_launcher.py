@@ -30,7 +30,7 @@ MODULES = {
 OFFERS = "heliograph.workers.offers"
 LONGEST_LINE = 65536
 DRAIN = 0.5
-"""Seconds that the output of a process is still read after its end, where something else keeps its pipe open."""
+"""Seconds for which a process's output is still read after its end, where something else keeps its pipe open."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class _RunningProcess:
             self._process.kill()
 
     async def _lines(self) -> AsyncIterator[str]:
-        """Until the process has ended, even where a process that it has left behind keeps the pipe open."""
+        """Yield lines until the process has ended, even where a child that outlives it keeps the pipe open."""
         assert self._process.stdout is not None
         ended = asyncio.ensure_future(self._end())
         following = asyncio.ensure_future(_next_line(self._process.stdout))
@@ -125,14 +125,14 @@ class _RunningProcess:
             await cancel_and_wait(ended, following)
 
     async def _end(self) -> None:
-        """Ends what the process has left behind: the next start of the worker finds its devices and ports free."""
+        """Wait for the end, then end the children left behind: the worker's next start finds devices and ports free."""
         await self._process.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
 async def _next_line(stream: asyncio.StreamReader) -> str | None:
-    """A line of at most ``LONGEST_LINE`` characters, or None at the end; what is longer is cut, not kept."""
+    """Return the next line, cut to ``LONGEST_LINE`` characters; None at the end."""
     try:
         line = await stream.readline()
     except ValueError:  # longer than the reader's limit, which has dropped it

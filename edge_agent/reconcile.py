@@ -1,4 +1,4 @@
-"""What an agent does next, as a pure decision: desired tasks against what runs and what lies on the disk."""
+"""Decides what an agent does next, as a pure function of desired tasks, running workers and files on disk."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Running:
     """A worker as its supervisor sees it.
 
     Attributes:
-        assigned: the task that its process was last handed.
-        task: the one that the worker was last handed; a process that was started again has not heard of it.
+        assigned: the task last handed to its present process.
+        task: the task last handed to the worker; a restarted process does not know it yet.
     """
 
     worker: str
@@ -67,7 +67,7 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Hold:
-    """The task cannot run here, and why; ``forbidden`` where waiting will not help."""
+    """A task that cannot run here, and why; ``forbidden`` where waiting will not help."""
 
     task: WorkerTask
     reason: str
@@ -84,7 +84,7 @@ def decide(
     models: Container[str],
     code_roots: Collection[CodeRoot],
 ) -> list[Action]:
-    """The actions that lead from what is to what shall be, in order. Deciding again on their result gives no more."""
+    """Return the actions that lead to the desired tasks, in order. Once they are done, deciding again gives none."""
     wanted = {task.worker: task for task in tasks}
     actions: list[Action] = [
         Stop(worker)
@@ -116,7 +116,7 @@ def decide(
 
 
 def script_under_roots(boot_file: str, code_roots: Collection[CodeRoot]) -> Path | None:
-    """The script's path where it lies, links resolved, under one of the roots; otherwise None."""
+    """Return the script's path, links resolved, where it lies under one of the roots; otherwise None."""
     for root in code_roots:
         named = Path(boot_file)
         if named.is_absolute():
@@ -134,7 +134,7 @@ def _is_obsolete(present: Running, task: WorkerTask | None) -> bool:
 
 
 def _is_replaced(present: Running, task: WorkerTask) -> bool:
-    """Whether the task runs other code than the process has loaded."""
+    """Return whether the task runs other code than the process has loaded."""
     return task.serves and present.task is not None and present.task.revision != task.revision
 
 
@@ -143,7 +143,7 @@ def _has_model(task: WorkerTask, models: Container[str]) -> bool:
 
 
 def _goes_on_with(present: Running, models: Container[str]) -> WorkerTask | None:
-    """What a process that was started again answers with while the new model is fetched: the one before."""
+    """Return the task with which a restarted process answers while the new model is fetched: the one before."""
     before = present.task
     if before is None or not before.serves or present.state != "ready" or present.assigned is not None:
         return None

@@ -1,4 +1,4 @@
-"""Carries out what ``reconcile`` decides: models fetched, workers launched, stopped, and handed what they shall do."""
+"""Carries out what ``reconcile`` decides: fetches models, launches and stops workers, and hands them their tasks."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Reconciler:
         self._background = background
         self._warn = warn
         self.holds: dict[str, Hold] = {}
-        """Why a worker that is wanted can not do its task, by its name."""
+        """Why a wanted worker cannot do its task, by the worker's name."""
         self._assignments = itertools.count(1)
 
     def reconcile(self, desired: Desired) -> None:
-        """Begins what leads from what is to what shall be; called again whenever either has changed."""
-        self._inventory.tell(desired.datasets)
+        """Start the actions that lead to the desired document. Call it again when the document or the node changes."""
+        self._inventory.follow(desired.datasets)
         self._prefetcher.follow(desired.tasks)
         running = {name: worker.seen() for name, worker in self._supervisor.workers.items()}
         holds = {}

@@ -1,4 +1,4 @@
-"""The reported state of this edge: published where it has changed, and soon after."""
+"""Publishes the reported state of this edge, soon after it has changed."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Reporter:
         self._due = Flag()
 
     def due(self) -> None:
-        """Something has happened that may change the report; or the cloud may have lost it."""
+        """Compare, and publish where the report has changed; call it whenever something may have changed it."""
         self._due.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Publish until cancelled."""
         published: Report | None = None
         while True:
             await self._due.wait()

@@ -1,4 +1,4 @@
-"""The files of workers that run on the agent's machine: each worker has a directory of its name, which both see."""
+"""The files of workers on the agent's own machine: each worker has a directory of its name, which both see."""
 
 from __future__ import annotations
 

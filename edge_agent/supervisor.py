@@ -1,6 +1,6 @@
-"""A node's workers: launched, watched, started again with back-off, stopped; what they print goes onto the log topic.
+"""Runs a node's workers: launches and watches them, restarts them with back-off, stops them, and logs what they print.
 
-How a worker runs is its launcher's business.
+A launcher knows how a worker runs.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from heliograph.edge_agent.reconcile import Running, State
 BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before the first, second, … start again; the last one repeats."""
 STEADY_AFTER = 60.0
-"""A worker that ran so long begins the back-off anew."""
+"""Seconds of running after which the back-off begins anew."""
 GRACE = 5.0
-"""Seconds that a worker is given to finish, and then to end when it is asked to."""
+"""Seconds a worker has to finish, and then again to end once it is asked to."""
 
 
 @dataclass
@@ -74,13 +74,16 @@ class Supervisor:
         self.workers: dict[str, Worker] = {}
 
     def launch(self, task: WorkerTask) -> None:
-        """Starts a worker for the task; what it prints and how it ends is watched."""
+        """Start a worker for the task, and watch it."""
         worker = Worker(task, self._world.new_secret())
         self.workers[task.worker] = worker
         worker.watching = asyncio.create_task(self._watch(worker))
 
     async def stop(self, name: str, finish: Callable[[Worker], None]) -> None:
-        """Asks a worker to finish (``finish`` tells it), then to end, then ends it. Nothing where it is stopping."""
+        """Ask a worker to finish (``finish`` hands it the end of its job), then to end, then kill it.
+
+        Returns at once where it is stopping already.
+        """
         worker = self.workers.get(name)
         if worker is None or worker.state == "stopping":
             return
@@ -95,33 +98,33 @@ class Supervisor:
         self._changed()
 
     async def close(self) -> None:
-        """Stops all at once, without grace for their work."""
+        """Stop all workers at once, without time to finish their work."""
         for worker in self.workers.values():
             worker.state = "stopping"
         await asyncio.gather(*(self._end(worker) for worker in self.workers.values()))
         self.workers.clear()
 
     def said(self, name: str, state: str, detail: str) -> None:
-        """What a worker said of itself."""
+        """Take what a worker says of itself: ``hello`` or ``failed``."""
         worker = self.workers.get(name)
         if worker is None or worker.state == "stopping":
             return
         if state == "hello":
             if worker.state == "backing-off":
-                return  # said by the process that has ended; the next one says it, too
+                return  # from the process that has ended; the next one says hello, too
             worker.state = "ready"
-            worker.assigned = None  # it begins anew, or missed something: hand it its task again
+            worker.assigned = None  # the worker begins anew, or missed a message: hand it its task again
         elif state == "failed":
             worker.detail = detail
         self._changed()
 
     def forget_assignments(self) -> None:
-        """Whether a worker has heard its task is not known any more; one it has already it passes over."""
+        """Hand every worker its task again: some may have missed it. A worker passes over one that it has."""
         for worker in self.workers.values():
             worker.assigned = None
 
     def services(self) -> set[str]:
-        """The services whose workers answer on this node."""
+        """Return the services whose workers answer on this node."""
         ready = [each.task for each in self.workers.values() if each.state == "ready"]
         return {task.job for task in ready if isinstance(task, InferTask)}
 
@@ -135,7 +138,7 @@ class Supervisor:
             await worker.ended.wait()
 
     async def _give_up(self, worker: Worker) -> None:
-        """Ends the watch over a worker that is not running: it waits for its next start, or is just being started."""
+        """End the watch over a worker without a process: one that waits for its next start, or is being started."""
         if worker.watching is not None:
             await cancel_and_wait(worker.watching)
 
@@ -146,7 +149,7 @@ class Supervisor:
             worker.ended.set()
 
     async def _keep_up(self, worker: Worker) -> None:
-        """Starts the worker again whenever it has ended, until it is to stop."""
+        """Restart the worker whenever it has ended, until it is to stop."""
         failed_in = worker.task.revision
         while True:
             began = self._world.monotonic()
@@ -154,7 +157,7 @@ class Supervisor:
             if worker.state == "stopping":
                 return
             if self._world.monotonic() - began > STEADY_AFTER or worker.task.revision != failed_in:
-                worker.restarts = 0  # it has got further since
+                worker.restarts = 0  # the worker got further since it last failed
             failed_in = worker.task.revision
             wait = BACKOFF[min(worker.restarts, len(BACKOFF) - 1)]
             worker.restarts += 1
@@ -170,7 +173,7 @@ class Supervisor:
             worker.secret = self._world.new_secret()
 
     async def _run(self, worker: Worker) -> str:
-        """Starts the worker once and follows it to its end. Returns how it ended."""
+        """Start the worker once and follow it to its end. Returns how it ended."""
         worker.tail.clear()
         task = worker.task
         request = LaunchRequest(task.worker, task.role, worker.secret, self._environment, self._models)
@@ -180,7 +183,7 @@ class Supervisor:
             worker.detail = str(error)
             return "not started"
         self._world.telemetry.counter(WORKERS_LAUNCHED, role=task.role)(1)
-        if worker.state == "stopping":  # meanwhile
+        if worker.state == "stopping":  # while it was being launched
             await handle.terminate()
         if handle.lines is not None:
             async for line in handle.lines:

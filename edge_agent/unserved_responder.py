@@ -1,4 +1,4 @@
-"""Requests for inference that no worker of this node answers: their sender is told so, rather than left to wait."""
+"""Answers requests for inference that no worker of this node serves, so that their senders need not wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class UnservedResponder:
 
     Args:
         served: the services whose workers on this node are ready.
-        refused: called with a line where the sender can not be told.
+        refused: called with the error where the sender has no reply address.
     """
 
     def __init__(self, node: Port, served: Callable[[], set[str]], refused: Callable[[Refused], None]) -> None:

@@ -28,11 +28,11 @@ class Uploads:
 
     @staticmethod
     def may_name_weights(kept: Kept) -> bool:
-        """Whether ``upload`` is to be called for an event before it is forwarded."""
+        """Return whether ``upload`` must be called for an event before it is forwarded."""
         return MODEL_UPDATE.match(kept.topic) is not None
 
     async def upload(self, kept: Kept) -> None:
-        """Returns when the weights that an update names are in the cloud; at once where they travel inside it.
+        """Return when the weights that an update names are in the cloud; at once where they travel inside it.
 
         Raises Refused where the event is no update, names another bucket, or its weights are neither here nor there;
         Unreachable where the link is down.
@@ -57,6 +57,6 @@ class Uploads:
 
 
 def _travels_inside(update: Any) -> bool:
-    """Most updates are small: they need no validation here, the aggregation worker checks them."""
+    """Return whether an update carries its weights: most do, and the aggregation worker checks them."""
     weights = update.get("weights") if isinstance(update, dict) else None
     return isinstance(weights, dict) and weights.get("inline") is not None

@@ -1,4 +1,4 @@
-"""What an agent reports of its workers, those that run and those that cannot be started."""
+"""Reports an agent's workers: those that run, and those that cannot be started."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def worker_reports(
     wanted: Mapping[str, WorkerTask],
     failures: Mapping[str, str],
 ) -> list[WorkerReport]:
-    """In the order of their names, the running ones first.
+    """Return a report for each worker, in the order of their names, the running ones first.
 
     Args:
         wanted: the desired task of each worker.

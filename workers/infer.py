@@ -1,5 +1,5 @@
 """The inference worker, of a service's edge and of its cloud: runs the user's script, which serves its model, and adds
-the topics. It counts what was answered, and tells it every second in which that changed."""
+the topics. It counts its answers, and publishes the counts every second in which they changed."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class InferenceHost:
         try:
             tree = parse(message.body, message.topic)
         except Refused as error:
-            tree = error  # told to who asked, where that can be known
+            tree = error  # the requester gets the refusal, where it has a reply address
         try:
             reply_to = message.reply_to if self._side == "cloud" else reply_of(message, tree, self._runtime.launch.root)
         except Refused as error:

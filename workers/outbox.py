@@ -23,12 +23,12 @@ from heliograph.core.tasks import cancel_and_wait, keep_running
 P = TypeVar("P", bound=BaseModel)
 
 WINDOW = 512
-"""Events on their way that the agent has not acknowledged; further ones wait."""
+"""Most events that the agent has not acknowledged; further ones wait."""
 RESEND_AFTER = 1.0
 RESEND_SOON = 0.25
-"""Seconds of silence when the node's broker has just come back: what was sent before the agent was there is lost."""
+"""Seconds of silence just after the node's broker came back: events sent before the agent subscribed are lost."""
 SOON_FOR = 2.0
-"""Seconds from then on in which the shorter time is waited."""
+"""Seconds for which the shorter period applies after the broker came back."""
 
 
 class Outbox:
@@ -59,17 +59,20 @@ class Outbox:
 
     @property
     def sent(self) -> int:
-        """The number of the newest event that was given to it."""
+        """The number of the newest event."""
         return self._sequence
 
     @property
     def acknowledged(self) -> int:
-        """The highest number that the agent has said is on its disk."""
+        """The highest number that the agent has acknowledged."""
         return next(iter(self._waiting), self._sequence + 1) - 1
 
     async def send(self, topic: Topic[P], payload: P, **params: str) -> int:
-        """Sends an event and keeps it; waits only while the window is full. Returns its number. Raises Refused where
-        its topic takes nothing so large: it would be sent again for ever, and all that follow would wait behind it."""
+        """Send an event and keep it; wait only while the window is full. Returns its number.
+
+        Raises Refused where the event is too large for its topic: the outbox would send it again for ever, and all
+        later events would wait behind it.
+        """
         while len(self._waiting) >= WINDOW:
             await self._acknowledgement()
         number = self._sequence + 1
@@ -85,7 +88,7 @@ class Outbox:
         return number
 
     async def flush(self) -> None:
-        """Returns when everything sent is on the agent's disk."""
+        """Return when everything sent is on the agent's disk."""
         while self._waiting:
             await self._acknowledgement()
 
@@ -97,7 +100,7 @@ class Outbox:
         try:
             await self._port.bus.publish(address, body, sure=False)
         except HeliographError:
-            return  # kept; sent again when the node's broker is back
+            return  # the event is kept, and sent again when the node's broker is back
 
     async def _listen(self) -> None:
         async with self._port.subscribe(topics.ACK, lambda error: None, producer=self._producer) as acks:
@@ -116,7 +119,7 @@ class Outbox:
             self._start_timer()
 
     def _start_timer(self) -> None:
-        """Looks after a period of silence whether the oldest event has been acknowledged; of none there is no need."""
+        """Check after a period whether the oldest event has been acknowledged; without events there is no timer."""
         self._stop_timer()
         if self._waiting:
             period = RESEND_SOON if self._port.world.monotonic() < self._soon_until else RESEND_AFTER

@@ -32,12 +32,12 @@ from heliograph.workers.outbox import Outbox
 P = TypeVar("P", bound=BaseModel)
 HELLO_AGAIN = 2.0
 _NOT_COMPARED: dict[str, Any] = {"number": True, "task": {"model": {"inline"}}}
-"""What an assignment that is told again may differ in, and the bytes for which their digest stands."""
+"""Fields in which a repeated assignment may differ: its number, and bytes that their digest identifies."""
 
 
 @dataclass(frozen=True)
 class WorkerEnvironment:
-    """What the agent tells a worker at its launch, by its environment."""
+    """What a worker learns at its launch, from its environment."""
 
     bus: str
     root: str
@@ -112,7 +112,7 @@ class Runtime:
                         await take(new)
                     if new.ended:
                         return
-                    del each, new  # a model is not held while the next one is awaited
+                    del each, new  # free the model while the next assignment is awaited
             finally:
                 asking.cancel()
                 self.bus.link.forget(self._on_link)
@@ -150,7 +150,7 @@ class Runtime:
             await self.port.publish(topics.WORKER, payload, sure=False, worker=self.launch.worker)
 
     def _on_link(self, up: bool) -> None:
-        if up:  # what was said while the link was down was missed
+        if up:  # assignments published while the link was down were missed
             self._hello = asyncio.get_running_loop().create_task(self.say("hello"))
 
     async def _ask(self) -> None:

@@ -29,11 +29,11 @@ class Host(Protocol):
         ...
 
     def failed(self, line: str) -> None:
-        """The script ended with an error: the agent is told."""
+        """Tell the agent that the script ended with an error."""
         ...
 
     def finish(self) -> None:
-        """The script is through: what it sent is still delivered, then the bus's thread ends."""
+        """Deliver what the script has sent, then end the bus's thread: the script is through."""
         ...
 
 
@@ -76,7 +76,7 @@ def run_script(mine: Host) -> int:
     except SystemExit as leaving:
         if leaving.code is None or isinstance(leaving.code, int):
             return leaving.code or 0
-        log(str(leaving.code))  # as Python has it: what is no number is why, and the exit code is 1
+        log(str(leaving.code))  # as in Python: a value that is no number is a message, and the exit code is 1
         mine.failed(str(leaving.code))
         return 1
     except HeliographError as error:

@@ -35,8 +35,8 @@ class Kept:
         launcher = cast(Launcher, Offering(answer))
         self.inventory = Inventory(own, (root,), launcher, node.world, node.background, self._changed, self.said.append)
 
-    async def tell(self, **specs: DatasetSpec) -> None:
-        self.inventory.tell(specs)
+    async def follow(self, **specs: DatasetSpec) -> None:
+        self.inventory.follow(specs)
         await self.node.settled()
 
     def _changed(self) -> None:
@@ -75,14 +75,14 @@ def test_its_own_data_sets_are_indexed(on_node: Any, data: Path) -> None:
 
 def test_those_of_the_document_come_and_go_with_it(on_node: Any, data: Path) -> None:
     async def test(kept: Kept) -> None:
-        await kept.tell(a=_spec(data / "one.csv"), b=_spec(data / "two.csv"))
+        await kept.follow(a=_spec(data / "one.csv"), b=_spec(data / "two.csv"))
         assert {name: each.samples for name, each in kept.inventory.datasets.items()} == {"a": 2, "b": 2}
         before = kept.changes
-        await kept.tell(a=_spec(data / "one.csv"), b=_spec(data / "two.csv"))
+        await kept.follow(a=_spec(data / "one.csv"), b=_spec(data / "two.csv"))
         assert kept.changes == before  # nothing new, nothing is read
-        await kept.tell(b=_spec(data / "two.csv"))
+        await kept.follow(b=_spec(data / "two.csv"))
         assert list(kept.inventory.datasets) == ["b"]
-        await kept.tell()
+        await kept.follow()
         assert kept.inventory.datasets == {}
 
     _keeping(on_node, test, {}, data)
@@ -91,8 +91,8 @@ def test_those_of_the_document_come_and_go_with_it(on_node: Any, data: Path) -> 
 def test_no_document_changes_the_nodes_own(on_node: Any, data: Path) -> None:
     async def test(kept: Kept) -> None:
         await kept.inventory.index_own()
-        await kept.tell(mine=_spec(data / "two.csv"))
-        await kept.tell()
+        await kept.follow(mine=_spec(data / "two.csv"))
+        await kept.follow()
         assert kept.inventory.files == {"mine": data / "one.csv"}
         assert kept.inventory.datasets["mine"].samples == 2
 
@@ -103,7 +103,8 @@ def test_a_file_outside_the_roots_or_none_at_all_is_shown_as_an_error_and_the_ot
     on_node: Any, data: Path
 ) -> None:
     async def test(kept: Kept) -> None:
-        await kept.tell(a=_spec(data.parent / "outside.csv"), b=_spec(data / "missing.csv"), c=_spec(data / "one.csv"))
+        outside = _spec(data.parent / "outside.csv")
+        await kept.follow(a=outside, b=_spec(data / "missing.csv"), c=_spec(data / "one.csv"))
         found = kept.inventory.datasets
         assert found["a"].error
         assert found["b"].error

@@ -20,7 +20,7 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import TensorFile, dumps
 from heliograph.bus.transport import Message
 from heliograph.core.tasks import cancel_and_wait
-from heliograph.inference.serving import Asked
+from heliograph.inference.serving import PendingRequest
 from heliograph.workers.infer import MOST_KEEPING, MOST_SCORES, TELL_EVERY, InferenceHost
 from heliograph.workers.outbox import WINDOW
 from heliograph.workers.runtime import Runtime, WorkerEnvironment
@@ -52,7 +52,7 @@ class Serving:
         self.node.publish(topics.INFERENCE_REQUEST.at(service=SERVICE), body, **more)
         await self.node.settled()
 
-    async def next(self) -> Asked:
+    async def next(self) -> PendingRequest:
         """What the script gets next; it waits for none."""
         await self.node.settled()
         asked = self.host.serving.next_waiting(1, 0.0, None)
@@ -191,7 +191,7 @@ def test_other_settings_are_handed_over_and_the_same_ones_are_not(on_node: Any) 
 def test_the_end_of_the_service_is_the_end_for_the_script(on_node: Any) -> None:
     async def test(it: Serving) -> None:
         await it.host.assigned(_assignment().model_copy(update={"ended": True}))
-        assert it.host.serving.next(None) is None
+        assert it.host.serving.next_request(None) is None
         waiting = it.node.start(it.host.until_finished())
         await it.node.settled()
         assert not waiting.done()
@@ -220,7 +220,7 @@ def test_counts_are_told_when_they_have_changed(on_node: Any) -> None:
 def test_a_hard_sample_goes_to_the_job_that_the_service_names(on_node: Any) -> None:
     async def test(it: Serving) -> None:
         heard = it.node.heard(it.node.broker, topics.HARD_SAMPLE.filter())
-        it.host.serving.hard([1.0, 2.0], np.full(MOST_SCORES + 5, 0.5))
+        it.host.serving.publish_hard([1.0, 2.0], np.full(MOST_SCORES + 5, 0.5))
         await it.node.settled()
         sample = topics.HARD_SAMPLE.validate(decode(heard[0].body).data, heard[0].topic)
         assert (sample.job, sample.edge, len(sample.scores)) == ("incremental", "edge-1", MOST_SCORES)
@@ -228,7 +228,7 @@ def test_a_hard_sample_goes_to_the_job_that_the_service_names(on_node: Any) -> N
         assert sample.data.inline is not None
         with TensorFile(sample.data.inline) as file:
             np.testing.assert_array_equal(file.numpy("x"), [1.0, 2.0])
-        it.host.serving.hard(np.zeros(10**6), [0.5])
+        it.host.serving.publish_hard(np.zeros(10**6), [0.5])
         await it.node.settled()
         large = topics.HARD_SAMPLE.validate(decode(heard[1].body).data, heard[1].topic)
         assert (large.data, large.scores) == (None, [0.5])
@@ -242,7 +242,7 @@ def test_hard_samples_that_come_faster_than_the_disk_takes_them_are_left_out_and
     async def test(it: Serving) -> None:
         heard = it.node.heard(it.node.broker, topics.HARD_SAMPLE.filter())
         for _ in range(WINDOW + MOST_KEEPING + 3):  # no agent acknowledges any
-            it.host.serving.hard([1.0], [0.5])
+            it.host.serving.publish_hard([1.0], [0.5])
         await it.node.settled()
         assert len(heard) == WINDOW
         assert capsys.readouterr().out.count("hard samples come faster") == 1
@@ -253,7 +253,7 @@ def test_hard_samples_that_come_faster_than_the_disk_takes_them_are_left_out_and
 def test_without_such_a_job_no_sample_leaves_the_node(on_node: Any) -> None:
     async def test(it: Serving) -> None:
         heard = it.node.heard(it.node.broker, topics.HARD_SAMPLE.filter())
-        it.host.serving.hard([1.0], [0.5])
+        it.host.serving.publish_hard([1.0], [0.5])
         await it.node.settled()
         assert heard == []
 
@@ -263,6 +263,6 @@ def test_without_such_a_job_no_sample_leaves_the_node(on_node: Any) -> None:
 def _changes(it: Serving) -> tuple[dict[str, Any], list[InferenceSpec]]:
     """What a script's model and settings become, whose weights were zeros."""
     model, configured = {"w": np.zeros(3, np.float32)}, []  # type: ignore[var-annotated]
-    it.host.serving.put(None)
-    assert it.host.serving.next(model, configured.append) is None
+    it.host.serving.enqueue(None)
+    assert it.host.serving.next_request(model, configured.append) is None
     return model, configured

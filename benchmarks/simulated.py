@@ -6,9 +6,9 @@ import resource
 import time
 
 from heliograph.simulations.scenario.document import Scenario
-from heliograph.simulations.scenario.expectations import checked
-from heliograph.simulations.scenario.play import Wish, virtually
-from heliograph.simulations.scenario.scenario_files import find, read_scenario
+from heliograph.simulations.scenario.expectations import check_expectations
+from heliograph.simulations.scenario.play import RunRequest, play_virtual
+from heliograph.simulations.scenario.scenario_files import find_scenario, read_scenario
 
 SAMPLED = 10
 """One edge in this many takes part in a round of the curve."""
@@ -17,14 +17,14 @@ SAMPLED = 10
 def shipped(name: str) -> dict[str, list[float]]:
     """Play a shipped scenario: ``seconds`` of the wall clock, ``MB`` of peak memory, updates ``left out``, ``unmet``
     expectations."""
-    scenario = read_scenario(find(name))
+    scenario = read_scenario(find_scenario(name))
     began = time.perf_counter()
-    outcome = virtually(Wish(scenario, scenario.seed))
+    outcome = play_virtual(RunRequest(scenario, scenario.seed))
     seconds = time.perf_counter() - began
     left_out = sum(each.asked or 0 for job in outcome.jobs.values() for each in job.rounds) - sum(
         each.counted for job in outcome.jobs.values() for each in job.rounds
     )
-    unmet = sum(not each.holds for each in checked(scenario.expect, outcome))
+    unmet = sum(not each.holds for each in check_expectations(scenario.expect, outcome))
     return {"seconds": [seconds], "MB": [_peak()], "left out": [left_out], "unmet": [unmet]}
 
 
@@ -49,7 +49,7 @@ def _timed(edges: int, rounds: int) -> float:
         }
     )
     began = time.perf_counter()
-    virtually(Wish(scenario, 1))
+    play_virtual(RunRequest(scenario, 1))
     return time.perf_counter() - began
 
 

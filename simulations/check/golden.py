@@ -82,14 +82,14 @@ _LEFT_OUT = ("log/#", "inference/#", "claim/#", "ack/#", "event/assignment/#", "
 
 def flaky(path: Path) -> None:
     """A federated job in virtual time, over links that come and go."""
-    from heliograph.simulations.scenario.play import Wish, virtually
+    from heliograph.simulations.scenario.play import RunRequest, play_virtual
     from heliograph.simulations.scenario.scenario_files import read_scenario
 
     with TemporaryDirectory() as directory:
         document = Path(directory) / "flaky.yaml"
         document.write_text(_FLAKY)
         whole = Path(directory) / "whole.mcap"
-        virtually(Wish(read_scenario(document), 7, whole))
+        play_virtual(RunRequest(read_scenario(document), 7, whole))
         _cut(whole, path)
 
 

@@ -1,2 +1,2 @@
-"""Scenarios: a YAML file says which edges, links, data, jobs and faults there are and what shall come of it; it runs in
-virtual time or on real processes, and a report tells what came."""
+"""Scenarios: a YAML file declares edges, links, data, jobs, faults and expectations. It is played in virtual time or on
+real processes, and a report shows the outcome."""

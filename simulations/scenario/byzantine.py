@@ -1,4 +1,4 @@
-"""What a byzantine edge sends in the place of its update: what breaks, what is absurd, and what is only wrong."""
+"""The updates of byzantine edges: unreadable, absurd, or only wrong."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ if TYPE_CHECKING:
     from heliograph.simulations.scenario.neural_network import Array, Arrays
 
 HUGE = 10**18
-"""Samples that an edge claims; it would weigh more than all others together."""
+"""Number of samples claimed by ``huge-num-samples``; the edge would outweigh all others together."""
 
 
-def flipped(labels: Array, classes: int) -> Array:
-    """Labels told the wrong way round, as a poisoned data set has them."""
+def flip_labels(labels: Array, classes: int) -> Array:
+    """Return the labels in reverse order of classes, like a poisoned data set."""
     wrong: Array = classes - 1 - labels
     return wrong
 
 
-def spoilt(behaviour: Behaviour, amount: float, base: Arrays, update: Mapping[str, Array]) -> dict[str, Array]:
-    """The update as the edge sends it; ``label-flip`` and ``huge-num-samples`` leave the weights as they are.
+def corrupt(behaviour: Behaviour, amount: float, base: Arrays, update: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the update that a byzantine edge sends; ``label-flip`` and ``huge-num-samples`` keep the weights.
 
-    ``sign-flip`` goes ``amount`` times as far from the base as the honest update, the other way; ``scale`` goes
-    ``amount`` times as far.
+    ``scale`` multiplies the update's difference from the base by ``amount``, ``sign-flip`` by minus ``amount``.
     """
     import numpy as np
 

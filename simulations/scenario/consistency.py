@@ -1,5 +1,7 @@
-"""What a scenario's parts must be to each other: names that exist, numbers that fit, faults that say what they need,
-expectations that can come true. Each raises Refused with the field's path."""
+"""Consistency between a scenario's parts: known names, fitting numbers, complete faults, reachable expectations.
+
+Each check raises Refused with the field's path.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from heliograph.workers.algorithms import choose
 
 COORDINATOR = "coordinator"
 
-_TAKES: dict[Kind, tuple[str, ...]] = {
+_REQUIRED: dict[Kind, tuple[str, ...]] = {
     "crash-agent": ("targets", "for"),
     "crash-worker": ("targets",),
     "crash-coordinator": ("for",),
@@ -25,26 +27,26 @@ _TAKES: dict[Kind, tuple[str, ...]] = {
     "byzantine": ("targets", "behaviour"),
     "straggler": ("targets", "amount"),
 }
-"""What a kind cannot do without."""
-_MAY: dict[Kind, tuple[str, ...]] = {"byzantine": ("for", "amount"), "straggler": ("for",)}
-_ELSEWHERE: dict[Kind, tuple[str, ...]] = {"crash-agent": (CLOUD,), "wrong-clock": (CLOUD, COORDINATOR)}
-"""Targets that are no edges."""
+"""Fields that a kind requires."""
+_OPTIONAL: dict[Kind, tuple[str, ...]] = {"byzantine": ("for", "amount"), "straggler": ("for",)}
+_OTHER_TARGETS: dict[Kind, tuple[str, ...]] = {"crash-agent": (CLOUD,), "wrong-clock": (CLOUD, COORDINATOR)}
+"""Targets other than edges."""
 
 
 def check(scenario: Scenario) -> None:
-    """Raises Refused for the first thing that does not fit."""
-    _edges(scenario)
-    _jobs(scenario)
+    """Raise Refused for the first inconsistency."""
+    _check_edges(scenario)
+    _check_jobs(scenario)
     known = dict.fromkeys([*scenario.edge_names, *(group.name for group in scenario.edges)])
     for number, outage in enumerate(scenario.links.outages):
-        _named(outage.edges, known, f"links.outages[{number}].edges", len(scenario.edge_names))
+        _check_names(outage.edges, known, f"links.outages[{number}].edges", len(scenario.edge_names))
     for number, fault in enumerate(scenario.faults):
-        _fault(fault, known, f"faults[{number}]", scenario)
+        _check_fault(fault, known, f"faults[{number}]", scenario)
     for number, expectation in enumerate(scenario.expect):
-        _expectation(expectation, f"expect[{number}]", scenario)
+        _check_expectation(expectation, f"expect[{number}]", scenario)
 
 
-def _edges(scenario: Scenario) -> None:
+def _check_edges(scenario: Scenario) -> None:
     names = [group.name for group in scenario.edges]
     for number, name in enumerate(names):
         if name in names[:number]:
@@ -54,18 +56,18 @@ def _edges(scenario: Scenario) -> None:
     if len(edges) > MOST_EDGES:
         raise Refused("too-many", field="edges", expected=f"at most {MOST_EDGES} edges", got=len(edges))
     if len(set(edges)) < len(edges):  # a group ``a`` of eleven and a group ``a-1``
-        raise Refused("twice", field="edges", expected="groups of which no two name an edge alike", got=names)
-    trained, data = scenario.data.trained_on(len(edges)), scenario.data
+        raise Refused("twice", field="edges", expected="groups whose edges have different names", got=names)
+    trained, data = scenario.data.training_samples(len(edges)), scenario.data
     if data.set == "digits" and trained + data.held_out > DIGITS:
-        raise Refused("too-many", field="data.samples", expected=f"with held_out at most {DIGITS}: digits has no more",
+        raise Refused("too-many", field="data.samples", expected=f"with held_out at most {DIGITS}, the size of digits",
                       got=trained + data.held_out)  # fmt: skip
     if trained < MIN_SAMPLES * len(edges):
         expected = f"at least {MIN_SAMPLES} for each of {len(edges)} edges"
         raise Refused("too-few", field="data.samples", expected=expected, got=trained,
-                      hint="The synthetic set has as many as are asked for.")  # fmt: skip
+                      hint="The synthetic set can be of any size.")  # fmt: skip
 
 
-def _jobs(scenario: Scenario) -> None:
+def _check_jobs(scenario: Scenario) -> None:
     edges = len(scenario.edge_names)
     for number, job in enumerate(scenario.jobs):
         at = f"jobs[{number}]"
@@ -74,17 +76,17 @@ def _jobs(scenario: Scenario) -> None:
         if job.at >= scenario.duration:
             raise Refused("impossible", field=f"{at}.at", expected=f"less than duration, {scenario.duration:g} s",
                           got=f"{job.at:g}")  # fmt: skip
-        _algorithm(job, at)
+        _check_algorithm(job, at)
         most = edges if job.participants == "all" else job.participants
         if most > edges:
-            raise Refused("impossible", field=f"{at}.participants", expected=f"at most the {edges} edges there are",
+            raise Refused("impossible", field=f"{at}.participants", expected=f"at most {edges}, the number of edges",
                           got=most)  # fmt: skip
         if job.quorum is not None and job.quorum > most:
-            raise Refused("impossible", field=f"{at}.quorum", expected=f"at most the {most} participants of a round",
+            raise Refused("impossible", field=f"{at}.quorum", expected=f"at most {most}, the participants of a round",
                           got=job.quorum)  # fmt: skip
 
 
-def _algorithm(job: Job, at: str) -> None:
+def _check_algorithm(job: Job, at: str) -> None:
     try:
         choose(job.algorithm, job.parameters)
     except Refused as error:
@@ -92,60 +94,61 @@ def _algorithm(job: Job, at: str) -> None:
         raise Refused(error.code, field=f"{at}.{field}", expected=error.expected, got=error.got) from None
 
 
-def _fault(fault: Fault, known: dict[str, None], at: str, scenario: Scenario) -> None:
+def _check_fault(fault: Fault, known: dict[str, None], at: str, scenario: Scenario) -> None:
     given: dict[str, Any] = {"targets": fault.targets, "for": fault.lasting, "amount": fault.amount,
                              "behaviour": fault.behaviour}  # fmt: skip
-    takes = _TAKES[fault.kind]
+    required = _REQUIRED[fault.kind]
     for name, value in given.items():
-        if name in takes and value is None:
+        if name in required and value is None:
             raise Refused("missing", field=f"{at}.{name}", expected=f"a value: {fault.kind} needs it", got="nothing")
-        if value is not None and name not in (*takes, *_MAY.get(fault.kind, ())):
+        if value is not None and name not in (*required, *_OPTIONAL.get(fault.kind, ())):
             raise Refused("unknown-field", field=f"{at}.{name}", expected=f"no such field with {fault.kind}", got=value)
     if fault.kind == "slow-link" and fault.amount is not None and not 0 <= fault.amount <= 600:
         raise Refused("invalid", field=f"{at}.amount", expected="a latency from 0 to 600 s", got=fault.amount)
     if fault.kind == "straggler" and fault.amount is not None and fault.amount <= 0:
-        raise Refused("invalid", field=f"{at}.amount", expected="how many times as long, above 0", got=fault.amount)
+        raise Refused("invalid", field=f"{at}.amount", expected="a factor above 0", got=fault.amount)
     if fault.at >= scenario.duration:
         raise Refused("impossible", field=f"{at}.at", expected=f"less than duration, {scenario.duration:g} s",
                       got=f"{fault.at:g}")  # fmt: skip
     if fault.targets is not None:
-        elsewhere = dict.fromkeys(_ELSEWHERE.get(fault.kind, ()))
-        _named(fault.targets, known | elsewhere, f"{at}.targets", len(scenario.edge_names))
+        other_targets = dict.fromkeys(_OTHER_TARGETS.get(fault.kind, ()))
+        _check_names(fault.targets, known | other_targets, f"{at}.targets", len(scenario.edge_names))
 
 
-def _named(edges: object, known: dict[str, None], at: str, number: int) -> None:
+def _check_names(edges: object, known: dict[str, None], at: str, number: int) -> None:
     if isinstance(edges, float) and edges > number:
-        raise Refused("impossible", field=at, expected=f"at most the {number} edges there are", got=f"{edges:g}")
+        raise Refused("impossible", field=at, expected=f"at most {number}, the number of edges", got=f"{edges:g}")
     for place, name in enumerate(edges if isinstance(edges, list) else ()):
         if name not in known:
-            some = ", ".join(list(known)[-20:])
-            raise Refused("unknown-edge", field=f"{at}[{place}]", expected=f"an edge or a group, as {some}", got=name)
+            examples = ", ".join(list(known)[-20:])
+            raise Refused("unknown-edge", field=f"{at}[{place}]", expected=f"an edge or a group, such as {examples}",
+                          got=name)  # fmt: skip
 
 
-def _expectation(each: Expectation, at: str, scenario: Scenario) -> None:
+def _check_expectation(each: Expectation, at: str, scenario: Scenario) -> None:
     try:
-        found = fields.find(each.field, scenario)
+        found = fields.find_field(each.field, scenario)
     except Refused as error:
         raise Refused(error.code, field=f"{at}.field", expected=error.expected, got=error.got) from None
     bounds = (each.minimum, each.maximum)
     if (each.equals is not None) == (bounds != (None, None)):
         raise Refused("invalid", field=at, expected="minimum, maximum or both; or equals",
-                      got="all of them" if each.equals is not None else "none of them")  # fmt: skip
-    if found.words:
-        if each.equals not in found.words:
-            said = each.equals if each.equals is not None else "a bound"
-            raise Refused("impossible", field=f"{at}.equals", expected=f"one of {', '.join(found.words)}", got=said)
+                      got="both kinds" if each.equals is not None else "none of them")  # fmt: skip
+    if found.choices:
+        if each.equals not in found.choices:
+            got = each.equals if each.equals is not None else "a bound"
+            raise Refused("impossible", field=f"{at}.equals", expected=f"one of {', '.join(found.choices)}", got=got)
         return
     if isinstance(each.equals, (str, bool)):
-        raise Refused("impossible", field=f"{at}.equals", expected=f"a number: {each.field} is one", got=each.equals)
+        raise Refused("impossible", field=f"{at}.equals", expected=f"a number, like {each.field}", got=each.equals)
     if each.minimum is not None and each.maximum is not None and each.minimum > each.maximum:
         raise Refused("impossible", field=f"{at}.minimum", expected=f"at most maximum, {each.maximum:g}",
                       got=f"{each.minimum:g}")  # fmt: skip
     for name, value in (("minimum", each.minimum), ("equals", each.equals)):
-        if value is not None and value > found.most:
-            raise Refused("impossible", field=f"{at}.{name}", expected=f"at most {found.most:g}: {each.field} is "
-                          "never more", got=f"{value:g}")  # fmt: skip
+        if value is not None and value > found.maximum:
+            raise Refused("impossible", field=f"{at}.{name}", expected=f"at most {found.maximum:g}, the maximum of "
+                          f"{each.field}", got=f"{value:g}")  # fmt: skip
     for name, value in (("maximum", each.maximum), ("equals", each.equals)):
         if value is not None and value < 0:
-            raise Refused("impossible", field=f"{at}.{name}", expected=f"0 or more: {each.field} is never less",
+            raise Refused("impossible", field=f"{at}.{name}", expected=f"0 or more, like {each.field}",
                           got=f"{value:g}")  # fmt: skip

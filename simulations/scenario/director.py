@@ -1,5 +1,5 @@
-"""Plays a scenario on a stage: creates its models and jobs as any client would, does what the timeline says when it
-says so, and watches what goes over the topics."""
+"""The run of a scenario on a stage: create its models and jobs like any client, apply the timeline's changes at their
+times, and observe all messages."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from heliograph.client import result_of
 from heliograph.core.errors import HeliographError, Unreachable
 from heliograph.core.world import World
 from heliograph.simulations.scenario.document import Behaviour, Job, Scenario
+from heliograph.simulations.scenario.job_document import DEFAULT_NAMING, Naming, federated_task, model
 from heliograph.simulations.scenario.observer import Observer
 from heliograph.simulations.scenario.outcome import Outcome
 from heliograph.simulations.scenario.stage import Stage
-from heliograph.simulations.scenario.task import USUAL, Naming, federated_task, model
 from heliograph.simulations.scenario.timeline import Change, EdgePlan, Timeline
 
-READY_WITHIN = 300.0
-"""Seconds, of the stage's clock, in which the edges whose link is up have to be seen."""
-AGAIN = 0.5
-ANSWER_WITHIN = 10.0
+READY_TIMEOUT = 300.0
+"""Seconds of the stage's clock within which all edges with a link must be online."""
+RETRY_AFTER = 0.5
+REPLY_TIMEOUT = 10.0
 
-_TOLD = ("status/", "event/evaluation/")
-"""Where the addresses begin of what the run waits for."""
+_AWAITED = ("status/", "event/evaluation/")
+"""Prefixes of the topics that the run waits for."""
 
 Tap = Callable[[Recorded], None]
 
 
-class Playing(Stage, Protocol):
-    """A stage on which the edges' computing may ail, too: see ``Learning``."""
+class TrainingStage(Stage, Protocol):
+    """A stage that can also disturb the edges' training; see ``Learning``."""
 
-    def behave(self, edge: str, behaviour: Behaviour | None, amount: float = 0.0) -> None: ...
-    def pace(self, edge: str, times: float) -> None: ...
+    def set_behaviour(self, edge: str, behaviour: Behaviour | None, amount: float = 0.0) -> None: ...
+    def set_slowdown(self, edge: str, factor: float) -> None: ...
 
 
-class Run:
-    """One run of a scenario.
+class ScenarioRun:
+    """The run of one scenario on a stage.
 
     Args:
-        make: makes the stage; what is handed to it shall be called with every message that goes over the topics.
-        naming: what the stage calls script and data sets.
-        record: called with every message, too.
-        tick: called now and then, while messages come.
+        make_stage: function that returns the stage. The stage calls its argument with every message on the topics.
+        naming: the stage's names for the script and the data sets.
+        record: function called with every message, for recording.
+        tick: function called on every message, for showing progress.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class Run:
         scenario: Scenario,
         timeline: Timeline,
         edges: Mapping[str, EdgePlan],
-        make: Callable[[Tap], Playing],
+        make_stage: Callable[[Tap], TrainingStage],
         *,
-        naming: Naming = USUAL,
+        naming: Naming = DEFAULT_NAMING,
         record: Tap | None = None,
-        tick: Callable[[Run], None] | None = None,
+        tick: Callable[[ScenarioRun], None] | None = None,
     ) -> None:
         self.scenario = scenario
         self.observer = Observer(timeline=timeline)
         self.ready = False
-        """Whether the cluster has started: time counts from then."""
-        self.stage = make(self._tap)
+        """Whether the cluster has started; ``seconds`` counts from then."""
+        self.stage = make_stage(self._tap)
         self._timeline = timeline
         self._edges = edges
         self._naming = naming
@@ -76,29 +76,29 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Since the cluster was ready, of the stage's clock."""
+        """Seconds of the stage's clock since the cluster was ready."""
         return self._world.monotonic() - self._began if self.ready else 0.0
 
     async def play(self) -> Outcome:
-        """Returns when all jobs have ended, or the scenario's duration is over.
+        """Play until all jobs have ended or the scenario's duration is over; return the outcome.
 
-        Raises HeliographError where the cluster does not start or a job is refused.
+        Raises HeliographError if the cluster does not start or a job is refused.
         """
         await self.stage.start()
         try:
             at_once = [change for change in self._timeline.changes if change.at <= 0]
             for change in at_once:
                 await self._apply(change)
-            await self._all_there()
+            await self._wait_for_edges()
             self._began = self._world.monotonic()
             self.observer.begin(self._world.now())
             self.ready = True
             async with asyncio.TaskGroup() as group:
-                changing = group.create_task(self._change(self._timeline.changes[len(at_once) :]))
+                changing = group.create_task(self._apply_all(self._timeline.changes[len(at_once) :]))
                 for job in self.scenario.jobs:
                     self.observer.plan(job.name, job.rounds)
                 creating = [group.create_task(self._create(job)) for job in self.scenario.jobs]
-                await self._all_ended()
+                await self._wait_for_jobs()
                 for task in (changing, *creating):
                     task.cancel()
             self.observer.end(self._world.now())
@@ -114,17 +114,17 @@ class Run:
         self.observer.observe(recorded)
         if self._record is not None:
             self._record(recorded)
-        if recorded.topic.startswith(_TOLD):
+        if recorded.topic.startswith(_AWAITED):
             self._changed.set()
         if self._tick is not None:
             self._tick(self)
 
-    async def _all_there(self) -> None:
-        """Waits for the edges that can be there: a job that is created earlier starts without the others."""
+    async def _wait_for_edges(self) -> None:
+        """Wait for all edges that can be online; a job created earlier would start without them."""
         away = {change.target: None for change in self._timeline.changes
                 if change.at <= 0 and change.action in ("link", "process")}  # fmt: skip
         missing = [name for name in self._edges if name not in away]
-        deadline = self._world.monotonic() + READY_WITHIN
+        deadline = self._world.monotonic() + READY_TIMEOUT
         while missing:
             if self.observer.online(missing[-1]):
                 missing.pop()
@@ -133,10 +133,10 @@ class Run:
             if left <= 0:
                 missing = [name for name in missing if not self.observer.online(name)]
                 some = ", ".join(missing[:10])
-                raise HeliographError(f"{len(missing)} edges were not there after {READY_WITHIN:g} s: {some}")
+                raise HeliographError(f"{len(missing)} edges were not online after {READY_TIMEOUT:g} s: {some}")
             await self._wait(left)
 
-    async def _all_ended(self) -> None:
+    async def _wait_for_jobs(self) -> None:
         names = [job.name for job in self.scenario.jobs]
         while names := [name for name in names if not self.observer.ended(name)]:
             left = self.scenario.duration - self.seconds
@@ -145,7 +145,7 @@ class Run:
             await self._wait(left)
 
     async def _wait(self, most: float) -> None:
-        """Until something has been said."""
+        """Wait for the next awaited message, at most ``most`` seconds."""
         self._changed.clear()
         try:
             async with asyncio.timeout(most):
@@ -153,9 +153,9 @@ class Run:
         except TimeoutError:
             return
 
-    async def _change(self, changes: tuple[Change, ...]) -> None:
+    async def _apply_all(self, changes: tuple[Change, ...]) -> None:
         for change in changes:
-            await self._until(change.at)
+            await self._sleep_until(change.at)
             await self._apply(change)
 
     async def _apply(self, change: Change) -> None:
@@ -173,29 +173,30 @@ class Run:
         elif change.action == "clock":
             stage.set_clock(target, change.amount if on else 0.0)
         elif change.action == "behaviour":
-            stage.behave(target, change.behaviour if on else None, change.amount)
+            stage.set_behaviour(target, change.behaviour if on else None, change.amount)
         else:
-            stage.pace(target, change.amount if on else 1.0)
+            stage.set_slowdown(target, change.amount if on else 1.0)
 
     async def _create(self, job: Job) -> None:
-        await self._until(job.at)
+        await self._sleep_until(job.at)
         bus = self.stage.bus()
-        await self._patiently(partial(self._ask, bus, "models", model(job)))
-        await self._patiently(partial(self._ask, bus, "jobs", federated_task(job, list(self._edges), self._naming)))
+        document = federated_task(job, list(self._edges), self._naming)
+        await self._retry(partial(self._request_creation, bus, "models", model(job)))
+        await self._retry(partial(self._request_creation, bus, "jobs", document))
 
-    async def _ask(self, bus: Bus, plural: str, document: Mapping[str, Any]) -> None:
+    async def _request_creation(self, bus: Bus, plural: str, document: Mapping[str, Any]) -> None:
         body = json.dumps(document).encode()
-        reply = await bus.request(REQUEST.at(resource=plural, verb="create"), body, ANSWER_WITHIN)
+        reply = await bus.request(REQUEST.at(resource=plural, verb="create"), body, REPLY_TIMEOUT)
         result_of(reply.body)
 
-    async def _patiently(self, ask: Callable[[], Awaitable[None]]) -> None:
-        """Asks until there is an answer: broker and coordinator may be away."""
+    async def _retry(self, request: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a request until it is answered, because broker and coordinator may be down."""
         while True:
             try:
-                return await ask()
+                return await request()
             except Unreachable:
-                await self._world.sleep(AGAIN)
+                await self._world.sleep(RETRY_AFTER)
 
-    async def _until(self, at: float) -> None:
+    async def _sleep_until(self, at: float) -> None:
         if (left := at - self.seconds) > 0:
             await self._world.sleep(left)

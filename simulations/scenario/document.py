@@ -1,4 +1,4 @@
-"""A scenario as its file says it. What these models cannot say alone, ``checks`` does."""
+"""The models of a scenario's file. ``consistency`` checks the rules between their fields."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from heliograph.simulations.scenario.quantities import Bandwidths, Duration, Lat
 
 MOST_EDGES = 10_000
 DIGITS = 1797
-"""Samples that scikit-learn's digits have."""
+"""Number of samples in scikit-learn's digits."""
 HELD_OUT = 360
 SAMPLES_EACH = 32
-"""Synthetic samples of an edge, on average, where nobody says."""
+"""Default number of synthetic samples per edge."""
 
 Behaviour = Literal["nan", "wrong-shape", "sign-flip", "scale", "huge-num-samples", "label-flip"]
 Kind = Literal[
@@ -35,23 +35,23 @@ def _split(text: str) -> str:
     return text
 
 
-def _some(value: Any) -> Any:
-    """Edges: ``all``, names, so many, or a share of all."""
+def _edge_selection(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (str, int, float, list)):
-        raise ValueError("expected all, names, how many, or a share of all below 1")
+        raise ValueError("expected all, names, a number of edges, or a share below 1")
     if isinstance(value, (int, float)) and not (0 < value < 1 or (value >= 1 and value == int(value))):
-        raise ValueError("expected how many, from 1, or a share between 0 and 1")
+        raise ValueError("expected a number of edges from 1, or a share between 0 and 1")
     return [value] if isinstance(value, str) and value != "all" else value
 
 
-Edges = Annotated[
-    Literal["all"] | float | Annotated[list[Label], Field(min_length=1, max_length=MOST_EDGES)], BeforeValidator(_some)
+EdgeSelection = Annotated[
+    Literal["all"] | float | Annotated[list[Label], Field(min_length=1, max_length=MOST_EDGES)],
+    BeforeValidator(_edge_selection),
 ]
-"""``all``, names of edges or of groups of them, how many (drawn by the seed), or a share of all (drawn, too)."""
+"""``all``, a list of edges and groups, a number of edges, or a share of all. The seed draws a number or a share."""
 
 
 class Part(BaseModel):
-    """A part of a scenario: unknown fields are refused."""
+    """A part of a scenario; it refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, populate_by_name=True)
 
@@ -60,8 +60,8 @@ class EdgeGroup(Part):
     """Edges of one kind, named ``<name>-1``, ``<name>-2``, …
 
     Attributes:
-        speed: 1 trains as fast as the workload says; 0.5 takes twice as long. Two values: each edge draws its own.
-        memory: MB; where training does not fit it takes ten times as long. 0 sets no limit.
+        speed: factor on the workload's speed; 0.5 takes twice as long. With two values each edge draws its own.
+        memory: MB; training that does not fit takes ten times as long. 0 sets no limit.
     """
 
     number: Annotated[int, Field(ge=1, le=MOST_EDGES, strict=True)]
@@ -75,14 +75,14 @@ class EdgeGroup(Part):
 
 
 class Data(Part):
-    """What the edges have to train on: images of 64 values, 10 classes.
+    """The edges' training data: images of 64 values in 10 classes.
 
     Attributes:
-        set: ``digits``, scikit-learn's, or ``synthetic``, gaussian classes, as many samples as are wanted.
-        partition: how they are split over the edges, as ``Split.parse`` reads it.
-        samples: to train on, of all edges together. Default: the digits that are not held out, or 32 for each edge.
-        held_out: on which each global model is measured, in the cloud.
-        seconds_per_sample: what one pass over one sample takes on a machine of speed 1.
+        set: scikit-learn's ``digits``, or ``synthetic`` gaussian classes with any number of samples.
+        partition: split of the samples over the edges, in the notation of ``Split.parse``.
+        samples: training samples of all edges together. Default: all digits but the held-out ones, or 32 per edge.
+        held_out: samples on which the cloud evaluates each global model.
+        seconds_per_sample: duration of one pass over one sample at speed 1.
     """
 
     set: Literal["digits", "synthetic"] = "digits"
@@ -91,18 +91,18 @@ class Data(Part):
     held_out: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = HELD_OUT
     seconds_per_sample: Annotated[Duration, Field(le=3600)] = 0.001
 
-    def trained_on(self, edges: int) -> int:
-        """Samples of all edges together."""
+    def training_samples(self, edges: int) -> int:
+        """Return the number of training samples of all edges together."""
         if self.samples is not None:
             return self.samples
         return DIGITS - self.held_out if self.set == "digits" else SAMPLES_EACH * edges
 
 
 class Outage(Part):
-    """When links are down: ``at`` and ``for``, again after ``every``; or at random, for ``mean_down`` on average
-    after ``mean_up`` on average, each link by itself."""
+    """Outages of links: scheduled by ``at`` and ``for`` and repeated after ``every``, or drawn for each link with the
+    averages ``mean_up`` and ``mean_down``."""
 
-    edges: Edges = "all"
+    edges: EdgeSelection = "all"
     at: Duration | None = None
     lasting: Annotated[Duration | None, Field(alias="for")] = None
     every: Annotated[Duration | None, Field(gt=0)] = None
@@ -114,19 +114,19 @@ class Outage(Part):
         scheduled = (self.at is not None, self.lasting is not None)
         drawn = (self.mean_up is not None, self.mean_down is not None)
         if not (all(scheduled) and not any(drawn)) and not (all(drawn) and not any((*scheduled, self.every))):
-            raise ValueError("expected at and for, perhaps with every; or mean_up and mean_down")
+            raise ValueError("expected at and for, optionally with every; or mean_up and mean_down")
         if self.every is not None and self.lasting is not None and self.every <= self.lasting:
             raise ValueError("expected every to be longer than for")
         return self
 
 
 class Links(Part):
-    """Between each edge and the cloud. Two values: each edge draws its own.
+    """The links between the edges and the cloud. With two values each edge draws its own.
 
     Attributes:
-        latency: one way.
+        latency: seconds, one way.
         bandwidth: bytes per second in each direction; 0 sets no limit.
-        loss: the share of messages that need to be sent again.
+        loss: share of messages that must be sent again.
     """
 
     latency: Latencies = (0.02, 0.02)
@@ -136,7 +136,7 @@ class Links(Part):
 
 
 class Training(Part):
-    """Local training: stochastic gradient descent on the cross-entropy.
+    """Local training by stochastic gradient descent on the cross-entropy.
 
     Attributes:
         hidden: units of the hidden layer; 0 is softmax regression.
@@ -149,15 +149,16 @@ class Training(Part):
 
 
 class Job(Part):
-    """A FederatedTask in short. ``at`` is when it is created.
+    """A FederatedTask in short form.
 
     Attributes:
-        participants: how many edges take part in a round. ``all``: those that are there when it begins. A number: so
-            many, drawn anew for each round; it begins when all edges are there.
-        deadline: after which a round closes with what has come.
-        parameters: of the algorithm.
-        training: what the edges do in a round.
-        evaluate_every: rounds from one measurement of the global model to the next.
+        at: time of the job's creation.
+        participants: number of edges in a round. ``all``: the edges that are online when the job begins. A number: that
+            many edges, drawn for each round; the job begins when all edges are online.
+        deadline: seconds after which a round closes with the updates received so far.
+        parameters: parameters of the algorithm.
+        training: local training in each round.
+        evaluate_every: rounds between two evaluations of the global model.
     """
 
     name: Label
@@ -174,18 +175,18 @@ class Job(Part):
 
 
 class Fault(Part):
-    """What goes wrong.
+    """A fault.
 
     Attributes:
-        targets: edges; for a crashed agent and a wrong clock also ``cloud``, for a wrong clock also ``coordinator``.
-        lasting: ``for`` in the file; without it, to the end.
-        amount: of a wrong clock the seconds that it is ahead, of a slow link its latency in seconds, of a straggler
-            how many times as long it takes, of ``scale`` the factor of the update.
-        behaviour: what a byzantine edge does to its updates.
+        targets: edges; also ``cloud`` for ``crash-agent`` and ``wrong-clock``, and ``coordinator`` for ``wrong-clock``.
+        lasting: duration, ``for`` in the file; without it the fault lasts to the end.
+        amount: seconds by which a wrong clock is ahead; latency of a slow link in seconds; factor on a straggler's
+            duration; factor on the update for ``scale``.
+        behaviour: corruption of a byzantine edge's updates.
     """
 
     kind: Kind
-    targets: Edges | None = None
+    targets: EdgeSelection | None = None
     at: Duration = 0.0
     lasting: Annotated[Duration | None, Field(alias="for")] = None
     amount: Offset | None = None
@@ -193,7 +194,7 @@ class Fault(Part):
 
 
 class Expectation(Part):
-    """What must have come of it. ``field`` is a path into the outcome, as ``fields`` lists them."""
+    """A condition on the outcome. ``field`` is one of the paths that ``fields`` lists."""
 
     field: Annotated[str, StringConstraints(min_length=1, max_length=256)]
     minimum: float | None = None
@@ -202,7 +203,7 @@ class Expectation(Part):
 
 
 class Scenario(Part):
-    """A whole scenario. ``duration`` is the longest that it may take; it ends earlier where all jobs have."""
+    """A whole scenario. ``duration`` is its longest duration; it ends earlier if all jobs have ended."""
 
     name: Label
     description: Text = ""

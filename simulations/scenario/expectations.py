@@ -1,4 +1,4 @@
-"""Whether what was expected came."""
+"""The comparison of a scenario's expectations with its outcome."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from heliograph.simulations.scenario.outcome import Outcome
 
 
 @dataclass(frozen=True)
-class Checked:
-    """One expectation, and what came. ``wanted`` in words: ``at least 0.9``."""
+class ExpectationResult:
+    """One expectation with the outcome. ``expected`` is in words, such as ``at least 0.9``."""
 
     field: str
-    wanted: str
+    expected: str
     got: str
     holds: bool
 
     def __str__(self) -> str:
         """``jobs.digits.accuracy: expected at least 0.9, got 0.87``."""
-        return f"{self.field}: expected {self.wanted}, got {self.got}"
+        return f"{self.field}: expected {self.expected}, got {self.got}"
 
 
-def checked(expectations: Sequence[Expectation], outcome: Outcome) -> list[Checked]:
-    """Each expectation with what came of it, in their order."""
+def check_expectations(expectations: Sequence[Expectation], outcome: Outcome) -> list[ExpectationResult]:
+    """Compare each expectation with the outcome, in their order."""
     return [_check(each, outcome.value(each.field)) for each in expectations]
 
 
-def _check(each: Expectation, value: float | str | None) -> Checked:
-    wanted = []
+def _check(each: Expectation, value: float | str | None) -> ExpectationResult:
+    conditions = []
     if each.equals is not None:
-        wanted.append(_shown(each.equals))
+        conditions.append(_text(each.equals))
     if each.minimum is not None:
-        wanted.append(f"at least {_shown(each.minimum)}")
+        conditions.append(f"at least {_text(each.minimum)}")
     if each.maximum is not None:
-        wanted.append(f"at most {_shown(each.maximum)}")
-    got = _shown(value) if value is not None else "nothing: it was never seen"
-    return Checked(each.field, " and ".join(wanted), got, value is not None and _holds(each, value))
+        conditions.append(f"at most {_text(each.maximum)}")
+    got = _text(value) if value is not None else "no value"
+    return ExpectationResult(each.field, " and ".join(conditions), got, value is not None and _holds(each, value))
 
 
 def _holds(each: Expectation, value: float | str) -> bool:
@@ -48,5 +48,5 @@ def _holds(each: Expectation, value: float | str) -> bool:
     return (each.minimum is None or value >= each.minimum) and (each.maximum is None or value <= each.maximum)
 
 
-def _shown(value: float | str | bool) -> str:
+def _text(value: float | str | bool) -> str:
     return value if isinstance(value, str) else f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""The fields of an outcome that an expectation may name, and the values that each can have."""
+"""The fields of an outcome that an expectation may name, and the possible values of each."""
 
 from __future__ import annotations
 
@@ -14,70 +14,72 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Field:
-    """What an outcome's field says, and between which values. Those of ``words`` are text."""
+    """A field of an outcome: a number from 0 to ``maximum``, or one of the texts in ``choices``."""
 
     doc: str
-    most: float = math.inf
-    words: tuple[str, ...] = ()
+    maximum: float = math.inf
+    choices: tuple[str, ...] = ()
 
 
 _SHARE = 1.0
 JOB: dict[str, Field] = {
-    "phase": Field("how it ended, Running where it had not",
-                   words=("Pending", "Running", "Succeeded", "Failed", "Stopped")),
-    "accuracy": Field("of the last global model that was measured", _SHARE),
-    "best_accuracy": Field("the highest measured", _SHARE),
-    "loss": Field("of the last global model that was measured"),
+    "phase": Field("last phase of the job; Running if it had not ended",
+                   choices=("Pending", "Running", "Succeeded", "Failed", "Stopped")),
+    "accuracy": Field("accuracy of the last evaluated global model", _SHARE),
+    "best_accuracy": Field("highest accuracy of an evaluated global model", _SHARE),
+    "loss": Field("loss of the last evaluated global model"),
     "rounds": Field("rounds closed"),
-    "complete": Field("rounds closed because everyone had answered"),
-    "quorum": Field("rounds closed because the quorum was there"),
-    "deadline": Field("rounds closed because time was over"),
+    "complete": Field("rounds closed because all participants had answered"),
+    "quorum": Field("rounds closed at the quorum"),
+    "deadline": Field("rounds closed at the deadline"),
     "asked": Field("participants asked, over all rounds"),
     "counted": Field("updates counted"),
     "refused": Field("updates refused"),
-    "late": Field("updates that came too late"),
-    "duplicates": Field("updates that came again"),
-    "participation": Field("updates counted, of the participants asked", _SHARE),
-    "participants": Field("edges of which an update was counted"),
-    "refused_edges": Field("edges of which an update was refused"),
-    "staleness": Field("rounds by which late updates were behind, on average"),
+    "late": Field("updates that were late"),
+    "duplicates": Field("updates received again"),
+    "participation": Field("share of the asked participants whose update was counted", _SHARE),
+    "participants": Field("edges with a counted update"),
+    "refused_edges": Field("edges with a refused update"),
+    "staleness": Field("mean staleness of late updates, in rounds"),
     "duration": Field("seconds from the job's creation to its last round"),
-    "lost": Field("updates that reached the cloud and of which no round tells"),
+    "lost": Field("updates that reached the cloud and that no round mentions"),
     "counted_twice": Field("updates counted in more than one round"),
 }  # fmt: skip
 EDGES: dict[str, Field] = {
     "number": Field("edges seen"),
-    "lost": Field("updates that reached the cloud and of which no round tells"),
+    "lost": Field("updates that reached the cloud and that no round mentions"),
     "counted_twice": Field("updates counted in more than one round"),
     "bytes_up": Field("bytes from the edges to the cloud"),
     "bytes_down": Field("bytes from the cloud to the edges"),
-    "outages": Field("times that an edge was away"),
-    "outage_seconds": Field("seconds that edges were away, together"),
-    "counted": Field("edges of which an update was counted"),
-    "never_counted": Field("edges that were asked and of which no update was counted"),
+    "outages": Field("outages of all edges"),
+    "outage_seconds": Field("total duration of the outages, in seconds"),
+    "counted": Field("edges with a counted update"),
+    "never_counted": Field("edges that were asked and had no update counted"),
 }
 EDGE: dict[str, Field] = {
     "bytes_up": Field("bytes to the cloud"),
     "bytes_down": Field("bytes from the cloud"),
-    "asked": Field("rounds it was asked in"),
+    "asked": Field("rounds in which the edge was asked"),
     "counted": Field("updates counted"),
     "refused": Field("updates refused"),
-    "late": Field("updates that came too late"),
-    "outages": Field("times it was away"),
-    "outage_seconds": Field("seconds it was away"),
-    "lost": Field("updates that reached the cloud and of which no round tells"),
+    "late": Field("updates that were late"),
+    "outages": Field("outages of the edge"),
+    "outage_seconds": Field("total duration of its outages, in seconds"),
+    "lost": Field("updates that reached the cloud and that no round mentions"),
 }
 RUN: dict[str, Field] = {
-    "duration": Field("seconds of the run, in its own time"),
+    "duration": Field("seconds of the run, on its own clock"),
     "jobs": Field("jobs seen"),
     "succeeded": Field("jobs that succeeded"),
     "messages": Field("messages seen"),
 }
 
 
-def find(path: str, scenario: Scenario) -> Field:
-    """The field of that path: ``jobs.NAME.FIELD``, ``edges.FIELD``, ``edges.NAME.FIELD`` or ``run.FIELD``. Raises
-    Refused where no outcome of the scenario can have it."""
+def find_field(path: str, scenario: Scenario) -> Field:
+    """Return the field of a path: ``jobs.NAME.FIELD``, ``edges.FIELD``, ``edges.NAME.FIELD`` or ``run.FIELD``.
+
+    Raises Refused if no outcome of the scenario can have it.
+    """
     words = path.split(".")
     match words:
         case ["jobs", name, last]:

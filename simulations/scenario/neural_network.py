@@ -1,4 +1,4 @@
-"""Softmax regression, or a network with one hidden layer: NumPy alone, the same bits for the same arguments."""
+"""Softmax regression, or a network with one hidden layer, in NumPy alone; equal arguments give equal bits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, Array]
 
 
-def initial(features: int, hidden: int, classes: int, seed: int) -> dict[str, Array]:
-    """Weights before training, float32: ``w1`` (features × hidden), ``b1``, ``w2`` (hidden × classes), ``b2``; with no
-    hidden unit only the latter two. He et al. 2015, https://arxiv.org/abs/1502.01852."""
+def initial_weights(features: int, hidden: int, classes: int, seed: int) -> dict[str, Array]:
+    """Return initial weights in float32, after He et al. 2015, https://arxiv.org/abs/1502.01852.
+
+    Shapes: ``w1`` (features × hidden), ``b1`` (hidden), ``w2`` (hidden × classes), ``b2`` (classes). Without a hidden
+    layer there are only ``w2`` (features × classes) and ``b2``.
+    """
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -29,14 +32,14 @@ def initial(features: int, hidden: int, classes: int, seed: int) -> dict[str, Ar
     return weights
 
 
-def trained(
+def train(
     base: Arrays, x: Array, y: Array, *, epochs: int, batch: int, rate: float, seed: int
 ) -> tuple[dict[str, Array], float]:
-    """The weights after so many passes of stochastic gradient descent, and the mean loss of the last of them.
+    """Return the weights after ``epochs`` passes of stochastic gradient descent, and the mean loss of the last pass.
 
     Args:
-        x: shape (samples, features), float32.
-        y: shape (samples,), the classes.
+        x: samples, shape (samples, features), float32.
+        y: classes, shape (samples,).
     """
     import numpy as np
 
@@ -52,11 +55,11 @@ def trained(
     return weights, sum(losses) / len(y)
 
 
-def measured(weights: Arrays, x: Array, y: Array) -> dict[str, float]:
-    """``accuracy`` and ``loss``, the mean cross-entropy."""
+def evaluate(weights: Arrays, x: Array, y: Array) -> dict[str, float]:
+    """Return ``accuracy``, and ``loss``, the mean cross-entropy, if it is finite."""
     import numpy as np
 
-    with np.errstate(all="ignore"):  # a spoilt model may overflow; what it is worth is told all the same
+    with np.errstate(all="ignore"):  # a corrupted model may overflow and is evaluated all the same
         _, scores = _forward(weights, x)
         likely = _softmax(scores)[np.arange(len(y)), y]
         loss = float(-np.log(np.maximum(likely, 1e-12)).mean())

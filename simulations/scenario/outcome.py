@@ -1,4 +1,4 @@
-"""What came of a run, as its messages tell it."""
+"""The outcome of a run, computed from its messages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from heliograph.simulations.scenario.timeline import Span
 
 @dataclass
 class RoundOutcome:
-    """A closed round. Times are seconds from the run's start; ``measured`` when its model was, None where it was not.
+    """A closed round. Times are seconds from the run's start.
 
     Attributes:
-        asked: participants; None where the trace does not tell.
-        reason: ``complete``, ``quorum`` or ``deadline``.
+        asked: number of participants; None if the trace does not have it.
+        reason: reason of the close: ``complete``, ``quorum`` or ``deadline``.
+        measured: time of the model's evaluation; None without one.
     """
 
     round: int
@@ -35,12 +36,12 @@ class RoundOutcome:
 
 @dataclass
 class JobOutcome:
-    """A job. Its name with its uid is its identity; a job that was created anew is another one.
+    """A job, identified by name and uid: a job created again under its name is another job.
 
     Attributes:
-        rounds: in their order; round 0, the initial weights, is not among them.
-        staleness: rounds that late updates were behind to how many were.
-        refusals: why updates were refused, the most frequent first, each to how often.
+        rounds: closed rounds in their order, without round 0 (the initial weights).
+        staleness: number of late updates by the rounds they were behind.
+        refusals: number of refused updates by reason.
     """
 
     name: str
@@ -60,11 +61,11 @@ class JobOutcome:
 
     @property
     def evaluations(self) -> list[RoundOutcome]:
-        """The rounds whose model was measured."""
+        """Rounds whose model was evaluated."""
         return [each for each in self.rounds if each.evaluation]
 
     def values(self) -> dict[str, float | str]:
-        """By the names of ``fields.JOB``; what nobody measured is left out."""
+        """Return the values of ``fields.JOB``; unmeasured ones are left out."""
         rounds, measured = self.rounds, self.evaluations
         accuracies = [each.evaluation["accuracy"] for each in measured if "accuracy" in each.evaluation]
         losses = [each.evaluation["loss"] for each in measured if "loss" in each.evaluation]
@@ -98,7 +99,7 @@ class JobOutcome:
 
 @dataclass
 class EdgeOutcome:
-    """An edge. ``outages`` are the times when the coordinator saw it away."""
+    """An edge. ``outages`` are the times during which the coordinator saw it offline."""
 
     name: str
     bytes_up: int = 0
@@ -112,7 +113,7 @@ class EdgeOutcome:
     outages: list[Span] = field(default_factory=list)
 
     def values(self) -> dict[str, float]:
-        """By the names of ``fields.EDGE``."""
+        """Return the values of ``fields.EDGE``."""
         found = {name: float(getattr(self, name)) for name in EDGE if not name.startswith("outage")}
         away = sum(end - start for start, end in self.outages)
         return found | {"outages": float(len(self.outages)), "outage_seconds": away}
@@ -120,13 +121,13 @@ class EdgeOutcome:
 
 @dataclass
 class Outcome:
-    """All of it.
+    """The outcome of a run.
 
     Attributes:
-        began: seconds since 1970 of the run's start.
-        duration: seconds, of the run's own clock.
-        unreadable: messages whose content was not what their topic says.
-        planned_outages: when links were down by the timeline, where there was one.
+        began: start of the run in seconds since 1970.
+        duration: seconds on the run's own clock.
+        unreadable: number of messages that do not fit their topic.
+        planned_outages: outages of links by edge, planned by the timeline.
     """
 
     began: float
@@ -138,7 +139,7 @@ class Outcome:
     planned_outages: Mapping[str, Sequence[Span]] = field(default_factory=dict)
 
     def value(self, path: str) -> float | str | None:
-        """The field of that path, as ``fields`` lists them; None where nothing was seen of it."""
+        """Return the value of a path listed in ``fields``; None without a value."""
         words = path.split(".")
         match words:
             case ["jobs", name, last] if name in self.jobs:
@@ -152,7 +153,7 @@ class Outcome:
         return None
 
     def edge_values(self) -> dict[str, float]:
-        """By the names of ``fields.EDGES``."""
+        """Return the values of ``fields.EDGES``."""
         edges = list(self.edges.values())
         summed = ("lost", "counted_twice", "bytes_up", "bytes_down")
         found: dict[str, float] = {name: sum(getattr(each, name) for each in edges) for name in summed}
@@ -166,14 +167,14 @@ class Outcome:
         return {name: found[name] for name in EDGES}
 
     def run_values(self) -> dict[str, float]:
-        """By the names of ``fields.RUN``."""
+        """Return the values of ``fields.RUN``."""
         succeeded = sum(job.phase == "Succeeded" for job in self.jobs.values())
         found: dict[str, float] = {"duration": self.duration, "jobs": len(self.jobs), "succeeded": succeeded,
                                    "messages": self.messages}  # fmt: skip
         return {name: found[name] for name in RUN}
 
     def as_dict(self) -> dict[str, Any]:
-        """The numbers, for programs."""
+        """Return all values as nested dictionaries."""
         return {
             "run": self.run_values(),
             "jobs": {name: job.values() for name, job in self.jobs.items()},

@@ -1,35 +1,39 @@
-"""What came of a run, for a terminal."""
+"""The outcome of a run as text for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from heliograph.simulations.scenario.expectations import Checked
+from heliograph.simulations.scenario.expectations import ExpectationResult
 from heliograph.simulations.scenario.outcome import JobOutcome, Outcome
-from heliograph.simulations.scenario.quantities import told
-from heliograph.simulations.scenario.scenario_page import in_order, size
+from heliograph.simulations.scenario.quantities import duration_text
+from heliograph.simulations.scenario.scenario_page import jobs_by_creation, size_text
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDEST = 100
 MOST_JOBS = 12
-"""Jobs that get lines of their own."""
+"""Number of jobs with lines of their own."""
 
 
-def summary(outcome: Outcome, expected: Sequence[Checked] = (), width: int = 80, plotted: bool = True) -> list[str]:
-    """Lines of at most ``width`` characters, where no name is longer: what was run, each job with the curve of its
-    accuracy, edges and links, and what of the expectations holds."""
+def summary(
+    outcome: Outcome, expected: Sequence[ExpectationResult] = (), width: int = 80, plotted: bool = True
+) -> list[str]:
+    """Return lines of at most ``width`` characters, unless a name is longer: accuracy curves, jobs, edges and links,
+    and the expectations."""
     width = min(width, WIDEST)
-    jobs = in_order(outcome)
+    jobs = jobs_by_creation(outcome)
     lines = [*_curves(jobs, width)] if plotted else []
     for job in jobs[:MOST_JOBS]:
         lines += _job(job, width)
     if len(jobs) > MOST_JOBS:
         lines.append(f"and {len(jobs) - MOST_JOBS} more jobs")
     edges = outcome.edge_values()
-    away = f"away {edges['outages']:g} times, {told(edges['outage_seconds'])} together" if edges["outages"] else \
-        "none was ever away"  # fmt: skip
-    lines.append(f"edges {len(outcome.edges)}: {size(edges['bytes_up'])} up, {size(edges['bytes_down'])} down; {away}")
-    lines.append(f"run {told(outcome.duration)} of its own time, {outcome.messages} messages")
+    offline = "none was offline"
+    if edges["outages"]:
+        offline = f"offline {edges['outages']:g} times, {duration_text(edges['outage_seconds'])} in total"
+    lines.append(f"edges {len(outcome.edges)}: {size_text(edges['bytes_up'])} up, "
+                 f"{size_text(edges['bytes_down'])} down; {offline}")  # fmt: skip
+    lines.append(f"run {duration_text(outcome.duration)} on its own clock, {outcome.messages} messages")
     if outcome.unreadable:
         lines.append(f"{outcome.unreadable} messages could not be read")
     return lines + [f"{'✓' if each.holds else '✗'} {each}" for each in expected]
@@ -39,12 +43,12 @@ def _job(job: JobOutcome, width: int) -> Iterator[str]:
     values = job.values()
     planned = f" of {job.planned}" if job.planned else ""
     words = [f"job {job.name}: {str(values['phase']).lower()}", f"{len(job.rounds)}{planned} rounds in "
-             f"{told(float(values['duration']))}"]  # fmt: skip
+             f"{duration_text(float(values['duration']))}"]  # fmt: skip
     if "accuracy" in values:
         words.append(f"accuracy {values['accuracy']:.4f}")
     yield ", ".join(words)
     closed = " · ".join(f"{values[why]} {why}" for why in ("complete", "quorum", "deadline") if values[why])
-    share = f"{values['participation']:.0%} of those asked, " if "participation" in values else ""
+    share = f"{values['participation']:.0%} of the participants asked, " if "participation" in values else ""
     yield f"  updates: {values['counted']} counted, {share}{values['refused']} refused, {values['late']} late"
     if job.rounds:
         room = max(10, width - 14)
@@ -58,7 +62,7 @@ def _job(job: JobOutcome, width: int) -> Iterator[str]:
 
 
 def _bars(values: Sequence[float], room: int) -> str:
-    """A bar for each value from 0 to the greatest; where there is no room for each, for the mean of neighbours."""
+    """Return a bar for each value, from 0 to the maximum; without room for all, a bar for the mean of neighbours."""
     if len(values) > room:
         step = len(values) / room
         cut = [values[int(at * step) : max(int(at * step) + 1, int((at + 1) * step))] for at in range(room)]
@@ -68,7 +72,7 @@ def _bars(values: Sequence[float], room: int) -> str:
 
 
 def _curves(jobs: Sequence[JobOutcome], width: int) -> list[str]:
-    """Accuracy over time of all jobs in one plot; nothing where nothing was measured, or plotext is missing."""
+    """Return a plot of all jobs' accuracy over time; nothing without evaluations or without plotext."""
     points = [[(each.measured or each.closed, each.evaluation["accuracy"]) for each in job.evaluations
                if "accuracy" in each.evaluation] for job in jobs]  # fmt: skip
     points = [each for each in points if len(each) > 1]

@@ -1,4 +1,4 @@
-"""A scenario played: on a virtual cluster, or on a real one."""
+"""Playing a scenario on a virtual cluster or on a real one."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tempfile import TemporaryDirectory
 
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
-from heliograph.simulations.scenario.director import Playing, Run, Tap
+from heliograph.simulations.scenario.director import ScenarioRun, Tap, TrainingStage
 from heliograph.simulations.scenario.document import Scenario
+from heliograph.simulations.scenario.job_document import DEFAULT_NAMING, Naming
 from heliograph.simulations.scenario.outcome import Outcome
-from heliograph.simulations.scenario.task import USUAL, Naming
-from heliograph.simulations.scenario.timeline import EdgePlan, edges_of, timeline
+from heliograph.simulations.scenario.timeline import EdgePlan, draw_edges, draw_timeline
 
-Progress = Callable[[Run], None]
+Progress = Callable[[ScenarioRun], None]
 SHOW_EVERY = 0.2
-"""Seconds of the real clock between two looks at the progress."""
+"""Seconds of the real clock between two displays of the progress."""
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What was asked for. ``progress`` is called a few times a second; ``telemetry`` takes what a virtual cluster
-    measures."""
+class RunRequest:
+    """A scenario with the options of its run. ``progress`` is called a few times per second; ``telemetry`` receives
+    the measurements of a virtual cluster."""
 
     scenario: Scenario
     seed: int
@@ -33,68 +33,75 @@ class Wish:
     telemetry: Telemetry = NO_TELEMETRY
 
 
-def virtually(wish: Wish) -> Outcome:
-    """In virtual time. Raises HeliographError where the scenario cannot be played."""
+def play_virtual(request: RunRequest) -> Outcome:
+    """Play a scenario in virtual time. Raises HeliographError if it cannot be played."""
     from heliograph.simulations.scenario.learning import Learning
     from heliograph.simulations.scenario.samples import Samples
-    from heliograph.simulations.scenario.virtual import NAMING, VirtualStage
+    from heliograph.simulations.scenario.virtual_stage import NAMING, VirtualStage
     from heliograph.simulations.virtual.loop import VirtualLoop, run
 
-    plans = edges_of(wish.scenario, wish.seed)
-    samples = Samples(wish.scenario.data, [plan.name for plan in plans], wish.seed)
+    plans = draw_edges(request.scenario, request.seed)
+    samples = Samples(request.scenario.data, [plan.name for plan in plans], request.seed)
     memory = {plan.name: plan.memory_mb for plan in plans}
-    learning = Learning(samples, wish.scenario.data.seconds_per_sample, wish.seed, memory)
+    learning = Learning(samples, request.scenario.data.seconds_per_sample, request.seed, memory)
     with ExitStack() as stack:
-        record = _record(wish, stack)
+        record = _recorder(request, stack)
 
         async def main(loop: VirtualLoop) -> Outcome:
-            def make(tap: Tap) -> VirtualStage:
-                return VirtualStage(loop, plans, learning, wish.seed, wish.scenario.duration, tap, wish.telemetry)
+            def make_stage(tap: Tap) -> VirtualStage:
+                return VirtualStage(loop, plans, learning, request.seed, request.scenario.duration, tap,
+                                    request.telemetry)  # fmt: skip
 
-            return await _run(wish, plans, make, NAMING, record).play()
+            return await _run(request, plans, make_stage, NAMING, record).play()
 
         return run(main)
 
 
-async def really(wish: Wish) -> Outcome:
-    """On real brokers and processes; they are gone when it returns. Raises Refused where the scenario asks for what
-    they cannot do, with what to do instead."""
-    from heliograph.simulations.scenario.real import RealStage, check
+async def play_real(request: RunRequest) -> Outcome:
+    """Play a scenario on real brokers and processes, which have ended on return.
 
-    plans = edges_of(wish.scenario, wish.seed)
-    check(wish.scenario, plans)
+    Raises Refused, with a hint, if real processes cannot play the scenario.
+    """
+    from heliograph.simulations.scenario.real_stage import RealStage, check_playable
+
+    plans = draw_edges(request.scenario, request.seed)
+    check_playable(request.scenario, plans)
     world = World()
     with TemporaryDirectory(prefix="heliograph-") as directory, ExitStack() as stack:
-        record = _record(wish, stack)
+        record = _recorder(request, stack)
 
-        def make(tap: Tap) -> RealStage:
-            return RealStage(wish.scenario, plans, wish.seed, Path(directory), tap, world)
+        def make_stage(tap: Tap) -> RealStage:
+            return RealStage(request.scenario, plans, request.seed, Path(directory), tap, world)
 
-        return await _run(wish, plans, make, USUAL, record).play()
-
-
-def _run(wish: Wish, plans: list[EdgePlan], make: Callable[[Tap], Playing], naming: Naming, record: Tap | None) -> Run:
-    when = timeline(wish.scenario, wish.seed)
-    tick = now_and_then(wish.progress)
-    return Run(wish.scenario, when, {plan.name: plan for plan in plans}, make, naming=naming, record=record, tick=tick)
+        return await _run(request, plans, make_stage, DEFAULT_NAMING, record).play()
 
 
-def _record(wish: Wish, stack: ExitStack) -> Tap | None:
-    """What writes a message into the trace that was asked for."""
-    if wish.trace is None:
+def _run(
+    request: RunRequest, plans: list[EdgePlan], make_stage: Callable[[Tap], TrainingStage], naming: Naming,
+    record: Tap | None,
+) -> ScenarioRun:  # fmt: skip
+    timeline = draw_timeline(request.scenario, request.seed)
+    edges = {plan.name: plan for plan in plans}
+    tick = throttled(request.progress)
+    return ScenarioRun(request.scenario, timeline, edges, make_stage, naming=naming, record=record, tick=tick)
+
+
+def _recorder(request: RunRequest, stack: ExitStack) -> Tap | None:
+    """Return the function that writes messages into the requested trace."""
+    if request.trace is None:
         return None
     from heliograph.bus.traces.writing import TraceWriter
 
-    metadata = {"scenario": wish.scenario.name, "seed": str(wish.seed)}
-    return stack.enter_context(TraceWriter(wish.trace, metadata=metadata)).write
+    metadata = {"scenario": request.scenario.name, "seed": str(request.seed)}
+    return stack.enter_context(TraceWriter(request.trace, metadata=metadata)).write
 
 
-def now_and_then(progress: Progress) -> Progress:
-    """``progress``, at most every ``SHOW_EVERY`` seconds."""
+def throttled(progress: Progress) -> Progress:
+    """Limit ``progress`` to one call every ``SHOW_EVERY`` seconds."""
     world = World()
     due = world.monotonic()
 
-    def tick(run: Run) -> None:
+    def tick(run: ScenarioRun) -> None:
         nonlocal due
         if (now := world.monotonic()) >= due:
             due = now + SHOW_EVERY

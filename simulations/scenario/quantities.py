@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``7d``, ``1h30m``, ``250 kB``; and ranges to draw from."""
+"""Durations and sizes in people's notation (``7d``, ``1h30m``, ``250 kB``), and ranges to draw from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd])")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKMG]?B)(?:/s)?")
 
 
-def seconds(value: Any) -> Any:
-    """Seconds of ``7d``, ``1h30m``, ``250ms`` or a number. Raises ValueError where the text is no duration."""
+def parse_seconds(value: Any) -> Any:
+    """Return the seconds of ``7d``, ``1h30m``, ``250ms`` or a number. Raises ValueError if the text is no duration."""
     if not isinstance(value, str):
         return _number(value)
     if _DURATION.fullmatch(value) is None:
@@ -25,8 +25,8 @@ def seconds(value: Any) -> Any:
     return -total if value.startswith("-") else total
 
 
-def size(value: Any) -> Any:
-    """Bytes of ``250 kB``, ``2MB/s`` or a number. Raises ValueError where the text is no size."""
+def parse_bytes(value: Any) -> Any:
+    """Return the bytes of ``250 kB``, ``2MB/s`` or a number. Raises ValueError if the text is no size."""
     if not isinstance(value, str):
         return _number(value)
     if (found := _SIZE.fullmatch(value)) is None:
@@ -34,8 +34,8 @@ def size(value: Any) -> Any:
     return float(found[1]) * _BYTES[found[2].lower()]
 
 
-def told(duration: float) -> str:
-    """A duration for people, in its largest two units: ``6d 4h``, ``2m 5s``, ``0.25s``."""
+def duration_text(duration: float) -> str:
+    """Format seconds in their largest two units: ``6d 4h``, ``2m 5s``, ``0.25s``."""
     if duration < 60:
         return f"{duration:.3g}s"
     whole = round(duration)
@@ -47,8 +47,8 @@ def told(duration: float) -> str:
     return " ".join(parts[:2])
 
 
-def drawn(span: tuple[float, float], uniform: Callable[[float, float], float]) -> float:
-    """A value of a range; the only one there is, where its ends are the same, without drawing."""
+def draw_from(span: tuple[float, float], uniform: Callable[[float, float], float]) -> float:
+    """Draw a value from a range. A range of one value needs no draw, and the generator stays unchanged."""
     low, high = span
     return low if low == high else uniform(low, high)
 
@@ -64,23 +64,23 @@ def _span(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if not isinstance(value, (list, tuple)):
             return (read(value),) * 2
         if len(value) != 2:
-            raise ValueError("expected one value, or two between which each edge's is drawn")
+            raise ValueError("expected one value, or two values to draw between")
         low, high = map(read, value)
         if low > high:
-            raise ValueError("expected the lower of the two first")
+            raise ValueError("expected the lower value first")
         return low, high
 
     return between
 
 
-Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0, le=366 * 86400)]
-Offset = Annotated[float, BeforeValidator(seconds), Field(ge=-366 * 86400, le=366 * 86400)]
-"""Seconds, backwards too."""
+Duration = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, le=366 * 86400)]
+Offset = Annotated[float, BeforeValidator(parse_seconds), Field(ge=-366 * 86400, le=366 * 86400)]
+"""Seconds, also negative."""
 _Latency = Annotated[float, Field(ge=0, le=600)]
 _Bandwidth = Annotated[float, Field(ge=0, le=1e12)]
 _Loss = Annotated[float, Field(ge=0, le=0.5)]
 _Speed = Annotated[float, Field(gt=0, le=1000)]
-Latencies = Annotated[tuple[_Latency, _Latency], BeforeValidator(_span(seconds))]
-Bandwidths = Annotated[tuple[_Bandwidth, _Bandwidth], BeforeValidator(_span(size))]
+Latencies = Annotated[tuple[_Latency, _Latency], BeforeValidator(_span(parse_seconds))]
+Bandwidths = Annotated[tuple[_Bandwidth, _Bandwidth], BeforeValidator(_span(parse_bytes))]
 Losses = Annotated[tuple[_Loss, _Loss], BeforeValidator(_span(_number))]
 Speeds = Annotated[tuple[_Speed, _Speed], BeforeValidator(_span(_number))]

@@ -1,4 +1,4 @@
-"""Scenarios from files, and those that ship, by name."""
+"""Reading scenarios from files, and finding the shipped ones by name."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from heliograph.core.tree_file import known_fields, parse, read_text, refusal_at
 from heliograph.simulations import scenarios
 from heliograph.simulations.scenario.consistency import check
 from heliograph.simulations.scenario.document import Scenario
-from heliograph.simulations.scenario.task import federated_task
+from heliograph.simulations.scenario.job_document import federated_task
 
 MOST_BYTES = 256 * 1024
-"""Of a scenario's file."""
+"""Largest size of a scenario's file."""
 
 
 def shipped() -> dict[str, Path]:
-    """Name to file of the scenarios that come with the package."""
+    """Return the files of the scenarios in the package, by name."""
     directory = Path(next(iter(scenarios.__path__)))
     return {file.stem: file for file in sorted(directory.glob("*.yaml"))}
 
 
-def find(name: str) -> Path:
-    """The file of that path, or the scenario of that name that ships. Raises HeliographError where there is neither."""
+def find_scenario(name: str) -> Path:
+    """Return the file at a path, or the shipped scenario of that name. Raises HeliographError if there is neither."""
     if (file := Path(name)).is_file():
         return file
     known = shipped()
@@ -39,13 +39,13 @@ def find(name: str) -> Path:
     if not is_label(name):
         raise HeliographError(f"{name}: there is no such file")
     near = difflib.get_close_matches(name, known, 1)
-    meant = f"did you mean {near[0]}? " if near else ""
-    raise HeliographError(f"{name}: there is no such file, and no scenario of that name; {meant}there are "
-                          f"{', '.join(known)}")  # fmt: skip
+    suggestion = f"did you mean {near[0]}? " if near else ""
+    raise HeliographError(f"{name}: there is no such file, and no scenario of that name; {suggestion}"
+                          f"the shipped ones are {', '.join(known)}")  # fmt: skip
 
 
 def read_scenario(file: Path) -> Scenario:
-    """Raises HeliographError naming file, line, field, what was expected and what came."""
+    """Read a scenario. Raises HeliographError, which names file, line, field, the expected value and the actual one."""
     name = str(file)
     documents = list(parse(read_text(name, MOST_BYTES), name))
     if len(documents) != 1:
@@ -55,11 +55,11 @@ def read_scenario(file: Path) -> Scenario:
     try:
         return parse_scenario(tree)
     except Refused as error:
-        raise _told(error, tree, name, node) from None
+        raise _with_location(error, tree, name, node) from None
 
 
 def parse_scenario(tree: object) -> Scenario:
-    """The scenario that a parsed document describes. Raises Refused naming the first wrong field."""
+    """Return the scenario of a parsed document. Raises Refused, which names the first wrong field."""
     if not isinstance(tree, Mapping):
         raise Refused("invalid", expected="a mapping with name, edges, jobs and so on", got=tree)
     try:
@@ -67,7 +67,7 @@ def parse_scenario(tree: object) -> Scenario:
     except ValidationError as error:
         raise refusal_of(error) from None
     check(scenario)
-    for number, job in enumerate(scenario.jobs):  # what only the resource's own model knows
+    for number, job in enumerate(scenario.jobs):  # the resource's own model has rules of its own
         try:
             federated_task(job, scenario.edge_names)
         except Refused as error:
@@ -75,11 +75,11 @@ def parse_scenario(tree: object) -> Scenario:
     return scenario
 
 
-def _told(error: Refused, tree: Any, name: str, node: yaml.Node) -> Refused:
+def _with_location(error: Refused, tree: Any, name: str, node: yaml.Node) -> Refused:
     if error.code == "unknown-field":
         try:
             beside = ", ".join(known_fields(Scenario, error.field))
             error.hint = f"There are {beside}. {error.hint}".rstrip()
-        except (KeyError, ValueError):  # it is no field of the schema's that was refused
+        except (KeyError, ValueError):  # the refused field is not one of the schema's
             pass
     return refusal_at_line(error, name, node)

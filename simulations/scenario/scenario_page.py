@@ -1,4 +1,4 @@
-"""What came of a run as a page of its own: HTML with its charts inside as SVG, nothing loaded from elsewhere."""
+"""The outcome of a run as a self-contained HTML page, with its charts as inline SVG."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from heliograph.simulations.scenario import svg_charts as charts
-from heliograph.simulations.scenario.expectations import Checked
+from heliograph.simulations.scenario.expectations import ExpectationResult
 from heliograph.simulations.scenario.outcome import EdgeOutcome, JobOutcome, Outcome
-from heliograph.simulations.scenario.quantities import told
+from heliograph.simulations.scenario.quantities import duration_text
 from heliograph.simulations.scenario.svg_charts import Frame, Row, Series, Stack
 
 MOST_ROWS = 60
-"""Edges whose outages are drawn."""
+"""Largest number of edges whose outages are drawn."""
 MOST_BARS = 60
-"""Edges whose bytes are a bar each; of more, the curve of all is drawn."""
+"""Largest number of edges drawn as bars; for more edges a curve is drawn."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --rule: #d8dee4; --lane: #eef1f4; --paper: #fff;
@@ -25,23 +25,23 @@ _STYLE = """
   --c4: #ff8a75; --c5: #6e7681; } }
 body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto;
   max-width: 860px; padding: 0 1rem; }
-h1 { margin-bottom: .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .25rem; } p { margin: .25rem 0; }
+h1 { margin-bottom: .25rem; } h2 { font-size_text: 1.15rem; margin: 2rem 0 .25rem; } p { margin: .25rem 0; }
 .soft, caption { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0; } caption { text-align: left; }
 th, td { border-bottom: 1px solid var(--rule); padding: .25rem .8rem .25rem 0; text-align: left; }
 td.number, th { white-space: nowrap; }
 td.number, th.number { text-align: right; }
-.legend { color: var(--soft); font-size: 13px; } .legend span { margin-right: 1rem; white-space: nowrap; }
+.legend { color: var(--soft); font-size_text: 13px; } .legend span { margin-right: 1rem; white-space: nowrap; }
 .legend svg { display: inline; height: 10px; margin: 0; width: 10px; }
 """
 
 
-def page(title: str, about: str, outcome: Outcome, expected: Sequence[Checked] = ()) -> str:
-    """The whole document. Colours follow the reader's light or dark setting; each chart has a title.
+def page(title: str, about: str, outcome: Outcome, expected: Sequence[ExpectationResult] = ()) -> str:
+    """Return the HTML document. Colours follow the reader's light or dark setting; each chart has a title.
 
     Args:
-        about: a sentence or two below the title.
+        about: one or two sentences below the title.
     """
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(about)}</p>" if about else "", _headline(outcome),
              *_expected(expected), *_jobs(outcome), *_accuracy(outcome), *_participation(outcome),
@@ -54,8 +54,8 @@ def page(title: str, about: str, outcome: Outcome, expected: Sequence[Checked] =
     )
 
 
-def size(number: float) -> str:
-    """``1.5 kB``, ``100 MB``."""
+def size_text(number: float) -> str:
+    """Format a number of bytes: ``1.5 kB``, ``100 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.3g} {unit}"
@@ -63,27 +63,28 @@ def size(number: float) -> str:
     return f"{number:.3g} TB"
 
 
-def in_order(outcome: Outcome) -> list[JobOutcome]:
-    """The jobs as they were created."""
+def jobs_by_creation(outcome: Outcome) -> list[JobOutcome]:
+    """Return the jobs in the order of their creation."""
     return sorted(outcome.jobs.values(), key=lambda job: (job.created, job.name))
 
 
 def _headline(outcome: Outcome) -> str:
     edges = outcome.edge_values()
-    words = [f"{len(outcome.edges)} edges", f"{told(outcome.duration)} of the run's own time",
-             f"{outcome.messages} messages", f"{size(edges['bytes_up'])} up and {size(edges['bytes_down'])} down"]
+    words = [f"{len(outcome.edges)} edges", f"{duration_text(outcome.duration)} on the run's own clock",
+             f"{outcome.messages} messages",
+             f"{size_text(edges['bytes_up'])} up and {size_text(edges['bytes_down'])} down"]  # fmt: skip
     if outcome.unreadable:
-        words.append(f"{outcome.unreadable} messages that could not be read")
+        words.append(f"{outcome.unreadable} unreadable messages")
     return f'<p class="soft">{escape(" · ".join(words))}</p>'
 
 
-def _expected(expected: Sequence[Checked]) -> Iterator[str]:
+def _expected(expected: Sequence[ExpectationResult]) -> Iterator[str]:
     if not expected:
         return
     failed = sum(not each.holds for each in expected)
     verdict = f"{failed} of {len(expected)} do not hold" if failed else f"all {len(expected)} hold"
     rows = [[f'<span class="{"good" if each.holds else "bad"}">{"✓ holds" if each.holds else "✗ does not"}</span>',
-             escape(each.field), escape(each.wanted), escape(each.got)] for each in expected]  # fmt: skip
+             escape(each.field), escape(each.expected), escape(each.got)] for each in expected]  # fmt: skip
     yield f"<h2>Expectations: {verdict}</h2>"
     yield _table(["", "field", "expected", "got"], rows)
 
@@ -92,24 +93,24 @@ def _jobs(outcome: Outcome) -> Iterator[str]:
     columns = {"phase": "phase", "rounds": "rounds", "accuracy": "accuracy", "counted": "counted", "refused": "refused",
                "late": "late", "participation": "participation", "duration": "duration", "lost": "lost"}  # fmt: skip
     rows = []
-    for job in in_order(outcome):
+    for job in jobs_by_creation(outcome):
         values = job.values()
-        cells = [_shown(name, values.get(name)) for name in columns]
+        cells = [_value_text(name, values.get(name)) for name in columns]
         if job.planned:
             cells[1] = f"{len(job.rounds)} of {job.planned}"
         rows.append([escape(job.name), *map(escape, cells)])
     if rows:
         yield "<h2>Jobs</h2>"
         yield _table(["job", *columns.values()], rows, numbers=range(2, len(columns) + 1))
-    for job in in_order(outcome):
+    for job in jobs_by_creation(outcome):
         if job.refusals:
             most = sorted(job.refusals.items(), key=lambda item: -item[1])[:8]
-            yield _table([f"why updates of {escape(job.name)} were refused", "times"],
+            yield _table([f"reasons for refused updates of {escape(job.name)}", "times"],
                          [[escape(why), str(number)] for why, number in most], numbers=(1,))  # fmt: skip
 
 
 def _accuracy(outcome: Outcome) -> Iterator[str]:
-    jobs = [job for job in in_order(outcome) if any("accuracy" in each.evaluation for each in job.rounds)]
+    jobs = [job for job in jobs_by_creation(outcome) if any("accuracy" in each.evaluation for each in job.rounds)]
     if not jobs:
         return
     measured = {job.name: [each for each in job.evaluations if "accuracy" in each.evaluation] for job in jobs}
@@ -137,10 +138,9 @@ def _participation(outcome: Outcome) -> Iterator[str]:
     missing = [max(0.0, (each.asked or 0) - each.counted - each.refused) for each, _ in rounds]
     yield "<h2>Participation</h2>"
     yield charts.bars(
-        Frame("Updates counted, refused and missing in each round", "round, as they closed", "participants",
-              shown_y=lambda value: f"{value:g}"), names,
-        [Stack("counted", counted, "c0"), Stack("refused", refused, "c4"), Stack("asked, and not in time", missing,
-                                                                                "none")],
+        Frame("Updates counted, refused and missing in each round", "round, in order of closing", "participants",
+              format_y=lambda value: f"{value:g}"), names,
+        [Stack("counted", counted, "c0"), Stack("refused", refused, "c4"), Stack("missing", missing, "none")],
     )  # fmt: skip
 
 
@@ -151,12 +151,12 @@ def _staleness(outcome: Outcome) -> Iterator[str]:
             late[behind] = late.get(behind, 0) + number
     yield "<h2>Staleness</h2>"
     if not late:
-        yield "<p>No update came too late.</p>"
+        yield "<p>No update was late.</p>"
         return
     steps = list(range(max(late) + 1)) if max(late) < 60 else sorted(late)
     yield charts.bars(
-        Frame("Late updates by the rounds they were behind", "rounds behind", "late updates",
-              shown_y=lambda value: f"{value:g}"),
+        Frame("Late updates by staleness", "rounds behind", "late updates",
+              format_y=lambda value: f"{value:g}"),
         [str(each) for each in steps], [Stack("late", [float(late.get(each, 0)) for each in steps], "c1")],
     )  # fmt: skip
 
@@ -166,7 +166,7 @@ def _bytes(outcome: Outcome) -> Iterator[str]:
     if not edges:
         return
     yield "<h2>Bytes per edge</h2>"
-    frame = Frame("Bytes to and from each edge", "edges, those with most first", "bytes", shown_y=size)
+    frame = Frame("Bytes to and from each edge", "edges, most bytes first", "bytes", format_y=size_text)
     if len(edges) <= MOST_BARS:
         up, down = [float(each.bytes_up) for each in edges], [float(each.bytes_down) for each in edges]
         yield charts.bars(frame, [each.name for each in edges], [Stack("up", up, "c0"), Stack("down", down, "c2")])
@@ -177,19 +177,19 @@ def _bytes(outcome: Outcome) -> Iterator[str]:
 
 
 def _outages(outcome: Outcome) -> Iterator[str]:
-    away = [edge for edge in outcome.edges.values() if edge.outages or outcome.planned_outages.get(edge.name)]
+    offline = [edge for edge in outcome.edges.values() if edge.outages or outcome.planned_outages.get(edge.name)]
     yield "<h2>Outages</h2>"
-    if not away:
-        yield "<p>No edge was away.</p>"
+    if not offline:
+        yield "<p>No edge was offline.</p>"
         return
-    shown = away[:: -(-len(away) // MOST_ROWS)]
-    if len(shown) < len(away):
-        yield f"<p>{len(shown)} of the {len(away)} edges that were away, evenly chosen.</p>"
-    jobs = in_order(outcome)
+    shown = offline[:: -(-len(offline) // MOST_ROWS)]
+    if len(shown) < len(offline):
+        yield f"<p>{len(shown)} of the {len(offline)} edges with outages, evenly chosen.</p>"
+    jobs = jobs_by_creation(outcome)
     running = [((job.created, job.ended if job.ended is not None else outcome.duration), "c2") for job in jobs]
     rows = [Row("jobs", running), *(_row(edge, outcome.planned_outages) for edge in shown)]
-    yield charts.spans(Frame("When each edge was away", "time"), rows, outcome.duration,
-                       [("a job runs", "c2"), ("link down by the timeline", "c5"), ("seen offline", "c1")])  # fmt: skip
+    yield charts.spans(Frame("Outages of each edge", "time"), rows, outcome.duration,
+                       [("job running", "c2"), ("link down by timeline", "c5"), ("seen offline", "c1")])  # fmt: skip
 
 
 def _row(edge: EdgeOutcome, planned: Mapping[str, Sequence[tuple[float, float]]]) -> Row:
@@ -197,13 +197,13 @@ def _row(edge: EdgeOutcome, planned: Mapping[str, Sequence[tuple[float, float]]]
     return Row(edge.name, [*spans, *((span, "c1") for span in edge.outages)])
 
 
-def _shown(name: str, value: float | str | None) -> str:
+def _value_text(name: str, value: float | str | None) -> str:
     if value is None:
         return "–"
     if isinstance(value, str):
         return value
     if name == "duration":
-        return told(value)
+        return duration_text(value)
     return f"{value:.4f}" if name == "accuracy" else f"{value:.0%}" if name == "participation" else f"{value:g}"
 
 

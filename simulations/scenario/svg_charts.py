@@ -1,5 +1,5 @@
-"""Charts as inline SVG: lines, bars and spans. Colours are classes, so that a page's style follows its reader's light
-or dark setting."""
+"""Charts as inline SVG: lines, bars and spans. Colours are classes, so that the page's style can follow the reader's
+light or dark setting."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from html import escape
 
 from heliograph.inference.tuning.page import axis, digits_of
-from heliograph.simulations.scenario.quantities import told
+from heliograph.simulations.scenario.quantities import duration_text
 from heliograph.simulations.scenario.timeline import Span
 
 WIDTH, HEIGHT = 760, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 44
 ROW = 14
 WIDEST = 48
-"""Of a bar."""
+"""Largest width of a bar."""
 COLOURS = 6
-"""Classes ``c0`` … ``c5``; more series than that begin anew."""
+"""Number of the classes ``c0`` … ``c5``; further series start again with ``c0``."""
 MOST_POINTS = 600
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
@@ -34,7 +34,7 @@ svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
 
 @dataclass(frozen=True)
 class Series:
-    """A named line: its points, x ascending."""
+    """A named line of points, ordered by x."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -42,7 +42,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Stack:
-    """A named part of each bar, and the class of its colour."""
+    """A named part of each bar, with its colour's class."""
 
     name: str
     values: Sequence[float]
@@ -51,7 +51,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of spans, each with the class of its colour; later ones lie above earlier ones."""
+    """A row of spans, each with its colour's class; later spans cover earlier ones."""
 
     name: str
     spans: Sequence[tuple[Span, str]]
@@ -59,18 +59,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Frame:
-    """What a chart is called, for those who see it and those who have it read to them, and what its axes say."""
+    """A chart's title, also read by screen readers, and the labels of its axes."""
 
     title: str
     x: str
     y: str = ""
     time: bool = False
     """Whether x is time, in seconds."""
-    shown_y: Callable[[float], str] | None = None
+    format_y: Callable[[float], str] | None = None
 
 
 def lines(frame: Frame, series: Sequence[Series]) -> str:
-    """One line for each series."""
+    """Draw a line for each series."""
     points = [point for each in series for point in each.points]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     scale = _Scale(frame, (min(xs), max(xs)), (min(ys), max(ys)))
@@ -88,12 +88,12 @@ def lines(frame: Frame, series: Sequence[Series]) -> str:
 
 
 def bars(frame: Frame, names: Sequence[str], stacks: Sequence[Stack]) -> str:
-    """A bar for each name, of the parts that the stacks give it."""
+    """Draw a bar for each name, made of its parts in the stacks."""
     totals = [sum(stack.values[number] for stack in stacks) for number in range(len(names))]
     scale = _Scale(frame, (-0.5, len(names) - 0.5), (0.0, max([*totals, 0.0]) or 1.0), ticks=False)
     width = min(WIDEST, max(0.6, (WIDTH - LEFT - RIGHT) / len(names) * 0.8))
     drawn = list(scale.grid())
-    room = max(1, (WIDTH - LEFT - RIGHT) // (7 * max(map(len, names)) + 14))  # so many names fit side by side
+    room = max(1, (WIDTH - LEFT - RIGHT) // (7 * max(map(len, names)) + 14))  # number of names that fit side by side
     every = -(-len(names) // room)
     for number, name in enumerate(names):
         base, middle = 0.0, scale.x(number)
@@ -110,7 +110,7 @@ def bars(frame: Frame, names: Sequence[str], stacks: Sequence[Stack]) -> str:
 
 
 def spans(frame: Frame, rows: Sequence[Row], end: float, legend: Sequence[tuple[str, str]]) -> str:
-    """A row for each name over time, from 0 to ``end``."""
+    """Draw a row for each name over time, from 0 to ``end``."""
     left = LEFT + 36
     height = TOP + ROW * len(rows) + BOTTOM
     per = (WIDTH - left - RIGHT) / (end or 1.0)
@@ -123,12 +123,12 @@ def spans(frame: Frame, rows: Sequence[Row], end: float, legend: Sequence[tuple[
         drawn += [f'<rect class="{colour}" x="{left + start * per:.1f}" y="{top + 1}" '
                   f'width="{max(0.8, (min(until, end) - start) * per):.1f}" height="{ROW - 3}"/>'
                   for (start, until), colour in row.spans if start < end]  # fmt: skip
-    drawn += [_tick(left + at * per, height, told(at)) for at in _times(0.0, end or 1.0)]
+    drawn += [_tick(left + at * per, height, duration_text(at)) for at in _times(0.0, end or 1.0)]
     return _svg(frame, height, [*drawn, _below(frame, height)]) + _legend(legend)
 
 
 class _Scale:
-    """From values to places in the picture."""
+    """The mapping from values to positions in the chart."""
 
     def __init__(self, frame: Frame, xs: Span, ys: Span, ticks: bool = True) -> None:
         self._frame = frame
@@ -143,7 +143,7 @@ class _Scale:
         return HEIGHT - BOTTOM - (value - self._low) / (self._high - self._low) * (HEIGHT - TOP - BOTTOM)
 
     def grid(self) -> Iterator[str]:
-        show = self._frame.shown_y or (lambda value: f"{value:.{digits_of(self._step)}f}")
+        show = self._frame.format_y or (lambda value: f"{value:.{digits_of(self._step)}f}")
         for number in range(round((self._high - self._low) / self._step) + 1):
             at = self._low + number * self._step
             yield f'<line class="grid" x1="{LEFT}" y1="{self.y(at):.1f}" x2="{WIDTH - RIGHT}" y2="{self.y(at):.1f}"/>'
@@ -151,7 +151,7 @@ class _Scale:
         if self._ticks:
             places = _times if self._frame.time else _numbers
             for at in places(self._left, self._right):
-                yield _tick(self.x(at), HEIGHT, told(at) if self._frame.time else f"{at:g}")
+                yield _tick(self.x(at), HEIGHT, duration_text(at) if self._frame.time else f"{at:g}")
         yield _below(self._frame, HEIGHT)
         if self._frame.y:
             middle = (TOP + HEIGHT - BOTTOM) / 2
@@ -171,7 +171,7 @@ def _tick(x: float, height: int, text: str) -> str:
 
 
 def _times(low: float, high: float) -> list[float]:
-    """Round times between two, in seconds, at most nine."""
+    """Return at most nine rounded times between two times, in seconds."""
     span = high - low
     step = next((each for each in _STEPS if span / each <= 8), float(-(-span // (8 * _STEPS[-1])) * _STEPS[-1]))
     first = -(-low // step)
@@ -179,7 +179,7 @@ def _times(low: float, high: float) -> list[float]:
 
 
 def _numbers(low: float, high: float) -> list[float]:
-    """Round whole numbers between two."""
+    """Return rounded whole numbers between two numbers."""
     first, last, step = axis([low, high])
     step = max(1.0, step)
     places = [round(first) + number * step for number in range(round((last - first) / step) + 1)]

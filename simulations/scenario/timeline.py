@@ -1,4 +1,4 @@
-"""From a scenario and a seed to what changes when. Pure: the same on every machine."""
+"""The timeline of changes, computed from a scenario and a seed. Pure: the same on every machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Literal
 
 from heliograph.core.world import seeded
 from heliograph.simulations.scenario.consistency import COORDINATOR
-from heliograph.simulations.scenario.document import Behaviour, Edges, Fault, Outage, Scenario
-from heliograph.simulations.scenario.quantities import drawn
+from heliograph.simulations.scenario.document import Behaviour, EdgeSelection, Fault, Outage, Scenario
+from heliograph.simulations.scenario.quantities import draw_from
 
 Action = Literal["link", "latency", "process", "restart", "disk", "clock", "behaviour", "pace"]
 Span = tuple[float, float]
@@ -17,7 +17,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class EdgePlan:
-    """An edge as the seed draws it; see ``document`` for the units."""
+    """An edge draw_from by the seed; see ``document`` for the units."""
 
     name: str
     speed: float
@@ -29,14 +29,14 @@ class EdgePlan:
 
 @dataclass(frozen=True)
 class Change:
-    """Something that happens to ``target`` at ``at`` seconds from the start.
+    """A change to ``target``, ``at`` seconds from the start.
 
     Attributes:
-        action: ``link`` is cut or mended, ``latency`` is set, a ``process`` is killed or started, a worker is killed so
-            that its agent starts it again (``restart``), a ``disk`` is full or has room again, a ``clock`` is set so
-            many seconds ahead, an edge's updates are spoilt (``behaviour``), its training takes ``amount`` times as
-            long (``pace``).
-        on: False where it is over.
+        action: ``link`` cuts or restores the link, ``latency`` sets it, ``process`` kills or starts a process,
+            ``restart`` kills a worker so that its agent starts it again, ``disk`` fills or frees the disk, ``clock``
+            sets the clock ahead by ``amount`` seconds, ``behaviour`` corrupts the edge's updates, ``pace`` makes its
+            training take ``amount`` times as long.
+        on: False for the end of the disturbance.
     """
 
     at: float
@@ -49,14 +49,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Timeline:
-    """All changes, in their order; and when each edge's link is down, from and to, for whoever draws it."""
+    """All changes in their order, and the outages of each edge's link (start, end) for charts."""
 
     changes: tuple[Change, ...]
     outages: Mapping[str, Sequence[Span]]
 
 
-def edges_of(scenario: Scenario, seed: int | None = None) -> list[EdgePlan]:
-    """The edges, each drawn by itself: one more edge changes no other."""
+def draw_edges(scenario: Scenario, seed: int | None = None) -> list[EdgePlan]:
+    """Draw the edges, each from a seed of its own, so that an additional edge changes no other."""
     seed = scenario.seed if seed is None else seed
     found = []
     for group in scenario.edges:
@@ -64,19 +64,19 @@ def edges_of(scenario: Scenario, seed: int | None = None) -> list[EdgePlan]:
             uniform = seeded(f"edge/{seed}/{name}").uniform
             links = scenario.links
             speed, latency, bandwidth, loss = (
-                drawn(span, uniform) for span in (group.speed, links.latency, links.bandwidth, links.loss)
+                draw_from(span, uniform) for span in (group.speed, links.latency, links.bandwidth, links.loss)
             )
             found.append(EdgePlan(name, round(speed, 4), group.memory, round(latency, 6), round(bandwidth), loss))
     return found
 
 
-def timeline(scenario: Scenario, seed: int | None = None) -> Timeline:
-    """What changes when. Nothing happens after the scenario's duration; what lasts longer is not undone."""
+def draw_timeline(scenario: Scenario, seed: int | None = None) -> Timeline:
+    """Draw the timeline. It ends with the scenario's duration: longer disturbances are not undone."""
     seed = scenario.seed if seed is None else seed
     end = scenario.duration
     down: dict[str, list[Span]] = {}
     for number, outage in enumerate(scenario.links.outages):
-        for edge in chosen(outage.edges, scenario, f"outages/{seed}/{number}"):
+        for edge in select_edges(outage.edges, scenario, f"outages/{seed}/{number}"):
             rng_seed = f"outages/{seed}/{number}/{edge}"
             down.setdefault(edge, []).extend(_outages(outage, end, rng_seed))
     spans: dict[tuple[Action, str, float, Behaviour | None], list[Span]] = {}
@@ -93,14 +93,14 @@ def timeline(scenario: Scenario, seed: int | None = None) -> Timeline:
                 spans.setdefault(key, []).append((fault.at, until))
     outages = {edge: _union(each) for edge, each in sorted(down.items()) if each}
     for edge, each in outages.items():
-        changes += _both("link", edge, each, end)
+        changes += _begin_and_end("link", edge, each, end)
     for (action, target, amount, behaviour), each in spans.items():
-        changes += _both(action, target, _union(each), end, amount, behaviour)
+        changes += _begin_and_end(action, target, _union(each), end, amount, behaviour)
     return Timeline(tuple(sorted(changes, key=_order)), outages)
 
 
-def chosen(edges: Edges, scenario: Scenario, seed: str) -> list[str]:
-    """The edges that are meant, in the scenario's order: all, those named or of a group that is, or so many drawn."""
+def select_edges(edges: EdgeSelection, scenario: Scenario, seed: str) -> list[str]:
+    """Return the selected edges in the scenario's order; draw them if the selection is a number or a share."""
     names = scenario.edge_names
     if edges == "all":
         return names
@@ -110,8 +110,8 @@ def chosen(edges: Edges, scenario: Scenario, seed: str) -> list[str]:
         known = dict.fromkeys(names)
         return [name for name in names if name in wanted] + [name for name in wanted if name not in known]
     number = max(1, round(edges * len(names))) if edges < 1 else int(edges)
-    drawn_ones = dict.fromkeys(seeded(seed).sample(names, number))
-    return [name for name in names if name in drawn_ones]
+    drawn = dict.fromkeys(seeded(seed).sample(names, number))
+    return [name for name in names if name in drawn]
 
 
 _ACTIONS: Mapping[str, Action] = {
@@ -126,7 +126,7 @@ def _amount(fault: Fault) -> float:
 
 
 def _targets(fault: Fault, scenario: Scenario, seed: str) -> list[str]:
-    return [COORDINATOR] if fault.targets is None else chosen(fault.targets, scenario, seed)
+    return [COORDINATOR] if fault.targets is None else select_edges(fault.targets, scenario, seed)
 
 
 def _outages(outage: Outage, end: float, seed: str) -> Iterator[Span]:
@@ -147,7 +147,7 @@ def _outages(outage: Outage, end: float, seed: str) -> Iterator[Span]:
 
 
 def _union(spans: Iterable[Span]) -> list[Span]:
-    """Spans that overlap or touch are one."""
+    """Merge spans that overlap or touch."""
     found: list[Span] = []
     for start, until in sorted((_rounded(one), _rounded(other)) for one, other in spans):
         if found and start <= found[-1][1]:
@@ -157,7 +157,7 @@ def _union(spans: Iterable[Span]) -> list[Span]:
     return found
 
 
-def _both(
+def _begin_and_end(
     action: Action, target: str, spans: Sequence[Span], end: float, amount: float = 0.0,
     behaviour: Behaviour | None = None,
 ) -> Iterator[Change]:  # fmt: skip
@@ -168,10 +168,10 @@ def _both(
 
 
 def _order(change: Change) -> tuple[float, bool, str, str, float, str]:
-    """What is over comes before what begins at the same moment."""
+    """Sort ends before beginnings of the same moment."""
     return change.at, change.on, change.action, change.target, change.amount, change.behaviour or ""
 
 
 def _rounded(at: float) -> float:
-    """Milliseconds: the last bits of a logarithm are the C library's own."""
+    """Round to milliseconds, because the last bits of a logarithm depend on the C library."""
     return round(at, 3)

@@ -1,7 +1,7 @@
-"""The script that the workers of a scenario on real processes run: the same learning as in virtual time.
+"""The training script of a scenario's workers on real processes; it trains as in virtual time.
 
-``learning.json``, beside the data set, says what the seed is, how fast each edge is, and what is wrong with which; the
-last of these may change while it runs.
+``learning.json`` beside the data set has the seed, the speed of each edge and its disturbances. The disturbances may
+change during the run.
 """
 
 from __future__ import annotations
@@ -16,36 +16,37 @@ from heliograph.simulations.scenario.learning import Learning
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import TensorFile
-    from heliograph.simulations.scenario.samples import Array, Set
+    from heliograph.simulations.scenario.samples import Array, SampleSet
 
-SETTING = "learning.json"
+SETTINGS = "learning.json"
 
 
-class Held:
-    """The samples that this worker was given, whoever asks: ``Samples``, out of a file."""
+class FileSamples:
+    """The samples of this worker's file, for any edge; takes the place of ``Samples``."""
 
     def __init__(self, file: Path) -> None:
         import numpy as np
 
         with np.load(file) as arrays:
-            self._set: Set = arrays["x"], arrays["y"]
+            self._set: SampleSet = arrays["x"], arrays["y"]
 
-    def of(self, edge: str) -> Set:
+    def of(self, edge: str) -> SampleSet:
         return self._set
 
     def number_of(self, edge: str) -> int:
         return len(self._set[1])
 
-    def held_out(self) -> Set:
+    def held_out(self) -> SampleSet:
         return self._set
 
 
 def main() -> None:
     job, file = session.current, dataset()
-    assert job is not None and file is not None, "it runs as a worker of a scenario's job"
-    setting = _setting(file)
-    learning = Learning(Held(file), float(setting["seconds_per_sample"]), int(setting["seed"]), setting["memory"])
-    speed = float(setting["speeds"].get(job.edge, 1.0))
+    assert job is not None and file is not None, "the script must run as a worker of a scenario's job"
+    settings = _settings(file)
+    cost, seed = float(settings["seconds_per_sample"]), int(settings["seed"])
+    learning = Learning(FileSamples(file), cost, seed, settings["memory"])
+    speed = float(settings["speeds"].get(job.edge, 1.0))
     while (work := job.next_work()) is not None:
         parameters = {**job.parameters, **work.parameters}
         if work.weights is None:
@@ -57,16 +58,16 @@ def main() -> None:
             made = learning.evaluate(weights, parameters)
             job.send_evaluation(dict(made.metrics), made.num_samples)
             continue
-        ailments = _setting(file)["ailments"].get(job.edge, {})
-        learning.behave(job.edge, ailments.get("behaviour"), ailments.get("amount", 0.0))
-        learning.pace(job.edge, ailments.get("times", 1.0))
+        disturbance = _settings(file)["disturbances"].get(job.edge, {})
+        learning.set_behaviour(job.edge, disturbance.get("behaviour"), disturbance.get("amount", 0.0))
+        learning.set_slowdown(job.edge, disturbance.get("slowdown", 1.0))
         made = learning.train(job.edge, work.round, weights, parameters)
         time.sleep(made.seconds / speed)
         job.send_update(made.arrays, made.num_samples, dict(made.metrics))
 
 
-def _setting(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((file.parent / SETTING).read_text())
+def _settings(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((file.parent / SETTINGS).read_text())
     return found
 
 

@@ -13,8 +13,8 @@ from heliograph.cli.usage import misused
 
 if TYPE_CHECKING:
     from heliograph.cli.output import Ticker
-    from heliograph.simulations.scenario.director import Run
-    from heliograph.simulations.scenario.expectations import Checked
+    from heliograph.simulations.scenario.director import ScenarioRun
+    from heliograph.simulations.scenario.expectations import ExpectationResult
     from heliograph.simulations.scenario.outcome import Outcome
     from heliograph.simulations.scenario.play import Progress
 
@@ -48,26 +48,26 @@ def simulate(
     from heliograph.cli.clusters import until_signalled
     from heliograph.cli.output import Ticker
     from heliograph.simulations.scenario import play
-    from heliograph.simulations.scenario.expectations import checked
-    from heliograph.simulations.scenario.scenario_files import find, read_scenario
+    from heliograph.simulations.scenario.expectations import check_expectations
+    from heliograph.simulations.scenario.scenario_files import find_scenario, read_scenario
 
-    found = read_scenario(find(scenario))
+    found = read_scenario(find_scenario(scenario))
     _need_numpy()
     ticker = Ticker()
-    wish = play.Wish(found, found.seed if seed is None else seed, trace, _progress(ticker))
+    request = play.RunRequest(found, found.seed if seed is None else seed, trace, _progress(ticker))
     gc.disable()
     try:
-        outcome = until_signalled(lambda: play.really(wish)) if real else play.virtually(wish)
+        outcome = until_signalled(lambda: play.play_real(request)) if real else play.play_virtual(request)
     finally:  # what ten thousand agents leave goes with the process: to take it apart would take a fifth as long again
         gc.freeze()
         gc.enable()
-    expected = checked(found.expect, outcome)
-    ticker(f"{found.name}, seed {wish.seed}:")  # in the place of the progress
+    expected = check_expectations(found.expect, outcome)
+    ticker(f"{found.name}, seed {request.seed}:")  # in the place of the progress
     _show(outcome, expected)
     if report is not None:
         from heliograph.simulations.scenario.scenario_page import page
 
-        title = f"{found.name}, seed {wish.seed}"
+        title = f"{found.name}, seed {request.seed}"
         report.write_text(page(title, found.description, outcome, expected), encoding="utf-8")
         _say(f"the report: {report}")
     if trace is not None:
@@ -80,18 +80,18 @@ def simulate(
 
 def _list() -> int:
     from heliograph.cli.output import show_table
-    from heliograph.simulations.scenario.quantities import told
+    from heliograph.simulations.scenario.quantities import duration_text
     from heliograph.simulations.scenario.scenario_files import read_scenario, shipped
 
     rows: list[list[str | list[str]]] = []
     for name, file in shipped().items():
         scenario = read_scenario(file)
-        rows.append([name, str(len(scenario.edge_names)), told(scenario.duration), scenario.description])
+        rows.append([name, str(len(scenario.edge_names)), duration_text(scenario.duration), scenario.description])
     show_table(["NAME", "EDGES", "AT MOST", "WHAT"], rows)
     return 0
 
 
-def _show(outcome: Outcome, expected: list[Checked]) -> None:
+def _show(outcome: Outcome, expected: list[ExpectationResult]) -> None:
     import shutil
 
     from heliograph.cli.output import paint, printable
@@ -106,13 +106,14 @@ def _show(outcome: Outcome, expected: list[Checked]) -> None:
 def _progress(ticker: Ticker) -> Progress:
     """On a terminal a line that is written over; elsewhere nothing: what comes out is for programs."""
     from heliograph.cli.output import Passing
-    from heliograph.simulations.scenario.quantities import told
+    from heliograph.simulations.scenario.quantities import duration_text
 
     if not sys.stdout.isatty():
         return lambda run: None
-    def show(run: Run) -> None:
+    def show(run: ScenarioRun) -> None:
         share = min(1.0, run.seconds / run.scenario.duration)
-        words = [f"{told(run.seconds)} of at most {told(run.scenario.duration)}", f"{run.observer.rounds()} rounds"]
+        words = [f"{duration_text(run.seconds)} of at most {duration_text(run.scenario.duration)}",
+                 f"{run.observer.rounds()} rounds"]  # fmt: skip
         if (last := run.observer.accuracy()) is not None:
             words.append(f"{last[0]} accuracy {last[1]:.3f}")
         if not run.ready:

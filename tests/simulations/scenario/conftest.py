@@ -1,4 +1,4 @@
-"""Recorded messages as a run leaves them, written by hand."""
+"""Messages of a run, written by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BEGAN = 1_700_000_000
 
 @dataclass
 class Tape:
-    """Notes messages in the order of their times, in seconds from the run's start."""
+    """A list of messages, ordered by time in seconds from the run's start."""
 
     messages: list[Recorded] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ def tape() -> Tape:
 
 @pytest.fixture
 def played() -> Callable[..., Tape]:
-    """A plausible run of some rounds over some edges, one of which is away for a while."""
+    """A function that returns a plausible run in which one edge is offline for some rounds."""
 
     def play(edges: int = 8, rounds: int = 12, jobs: Sequence[str] = ("digits",)) -> Tape:
         tape, names = Tape(), [f"edge-{number + 1}" for number in range(edges)]

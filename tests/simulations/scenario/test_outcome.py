@@ -1,4 +1,4 @@
-"""Outcomes from recorded messages: what counted, who was away, what got lost; and whether it was what was expected."""
+"""Outcomes from recorded messages: counted and lost updates, outages; and the check of expectations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.simulations.scenario.document import Expectation
-from heliograph.simulations.scenario.expectations import checked
+from heliograph.simulations.scenario.expectations import check_expectations
 from heliograph.simulations.scenario.observer import Observer, outcome_of
 
 
@@ -30,17 +30,17 @@ def test_a_plain_run(played: Callable[..., Any]) -> None:
     assert outcome.value("run.jobs") == 1
 
 
-def test_rounds_know_who_was_asked_and_when_they_were_measured(tape: Any) -> None:
+def test_rounds_have_their_participants_and_evaluation_times(tape: Any) -> None:
     tape.asked(1, "a", 1, ["x", "y", "z"])
-    tape.asked(2, "a", 1, ["y", "w"])  # all had gone, others were asked
+    tape.asked(2, "a", 1, ["y", "w"])  # all participants went offline, and others were asked
     tape.closed(5, "a", 1, ["y"], reason="deadline")
-    tape.asked(6, "a", 1, ["y", "w"])  # told again, after it was closed
+    tape.asked(6, "a", 1, ["y", "w"])  # published again after the close
     tape.measured(7, "a", 1, 0.5)
     [round] = outcome_of(tape.messages).jobs["a"].rounds
     assert (round.asked, round.counted, round.reason, round.closed, round.measured) == (4, 1, "deadline", 4.0, 6.0)
 
 
-def test_an_update_that_no_round_tells_of_is_lost(tape: Any) -> None:
+def test_an_update_that_no_round_mentions_is_lost(tape: Any) -> None:
     tape.update(1, "a", 1, "x")
     tape.update(1, "a", 1, "y")
     tape.closed(2, "a", 1, ["x"])
@@ -48,7 +48,7 @@ def test_an_update_that_no_round_tells_of_is_lost(tape: Any) -> None:
     observer = Observer()
     for each in tape.messages:
         observer.observe(each)
-    assert observer.outcome().jobs["a"].lost == 0  # the next round may still tell
+    assert observer.outcome().jobs["a"].lost == 0  # the next round may still mention it
     later = type(tape)()
     later.closed(4, "a", 2, ["x"])
     observer.observe(later.messages[0])
@@ -56,13 +56,13 @@ def test_an_update_that_no_round_tells_of_is_lost(tape: Any) -> None:
     assert observer.outcome().edges["y"].lost == 1
 
 
-def test_one_that_comes_when_all_is_over_is_not_lost(tape: Any) -> None:
+def test_an_update_after_the_last_round_is_not_lost(tape: Any) -> None:
     tape.closed(1, "a", 1, ["x"])
     tape.update(2, "a", 1, "y")
     assert outcome_of(tape.messages).value("edges.lost") == 0
 
 
-def test_a_close_that_is_told_again_counts_once(tape: Any) -> None:
+def test_a_close_published_again_counts_once(tape: Any) -> None:
     tape.closed(1, "a", 1, ["x", "y"])
     tape.closed(2, "a", 1, ["x", "y"])
     job = outcome_of(tape.messages).jobs["a"].values()
@@ -77,13 +77,13 @@ def test_an_update_counted_in_two_rounds_is_counted_twice(tape: Any) -> None:
     assert outcome.edges["x"].counted_twice == 1
 
 
-def test_so_are_two_of_one_edge_in_one_round(tape: Any) -> None:
+def test_two_updates_of_one_edge_in_one_round_are_counted_twice(tape: Any) -> None:
     tape.closed(1, "a", 1, {"x": "d1"})
     tape.closed(2, "a", 1, {"x": "d2"})
     assert outcome_of(tape.messages).value("edges.counted_twice") == 1
 
 
-def test_large_weights_are_bytes_once(tape: Any) -> None:
+def test_the_bytes_of_large_weights_count_once(tape: Any) -> None:
     tape.update(1, "a", 1, "x", size=1_000_000, digest="d1")
     tape.update(2, "a", 1, "x", size=1_000_000, digest="d1")
     tape.task(3, "x", "m1", 500_000)
@@ -105,7 +105,7 @@ def test_a_job_without_a_status_has_succeeded_when_its_rounds_have(tape: Any) ->
     assert observer.outcome().jobs["a"].phase == "Succeeded"
 
 
-def test_two_jobs_of_one_name_are_two(tape: Any) -> None:
+def test_two_jobs_of_one_name_have_two_outcomes(tape: Any) -> None:
     tape.closed(1, "a", 1, ["x"])
     data = {"job": "a", "job_uid": "other", "round": 1, "counted": {"x": "d"}, "reason": "complete"}
     tape.add(2, "event/aggregation/a", data)
@@ -123,11 +123,11 @@ TREES = st.recursive(st.none() | st.integers() | st.text(max_size=4),
 
 
 @given(st.lists(st.tuples(TOPICS, TREES), max_size=6))
-def test_what_cannot_be_read_is_counted_and_passed_over(tape_of: Any) -> None:
+def test_unreadable_messages_are_counted_and_skipped(drawn: Any) -> None:
     head = {"specversion": "1.0", "id": "1", "source": "s", "type": "t"}
     messages = [
         Recorded(topic, json.dumps({**head, "data": tree}).encode(), number, number)
-        for number, (topic, tree) in enumerate(tape_of)
+        for number, (topic, tree) in enumerate(drawn)
     ]
     messages.append(Recorded("event/aggregation/a", b"\xff not an event", 9, 9))
     outcome = outcome_of(messages)
@@ -136,9 +136,9 @@ def test_what_cannot_be_read_is_counted_and_passed_over(tape_of: Any) -> None:
     outcome.as_dict()
 
 
-def test_expectations_say_what_was_expected_and_what_came(played: Callable[..., Any]) -> None:
+def test_expectations_name_the_expected_and_the_actual_value(played: Callable[..., Any]) -> None:
     outcome = outcome_of(played().messages)
-    found = checked(
+    found = check_expectations(
         [
             Expectation(field="jobs.digits.accuracy", minimum=0.9),
             Expectation(field="jobs.digits.accuracy", minimum=0.99),
@@ -153,4 +153,4 @@ def test_expectations_say_what_was_expected_and_what_came(played: Callable[..., 
     assert str(found[1]) == "jobs.digits.accuracy: expected at least 0.99, got 0.933333"
     assert str(found[2]) == "jobs.digits.refused: expected at least 2 and at most 5, got 1"
     assert str(found[3]) == "jobs.digits.phase: expected Failed, got Succeeded"
-    assert str(found[5]) == "jobs.other.accuracy: expected at most 1, got nothing: it was never seen"
+    assert str(found[5]) == "jobs.other.accuracy: expected at most 1, got no value"

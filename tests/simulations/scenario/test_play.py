@@ -1,4 +1,4 @@
-"""Scenarios played in virtual time: the same seed is the same run, faults bite, and what is refused is said."""
+"""Scenarios played in virtual time and on real processes: determinism, faults, and refusals with their reasons."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
-from heliograph.simulations.scenario import play, real
+from heliograph.simulations.scenario import play, real_stage
 from heliograph.simulations.scenario.document import Scenario
 from heliograph.simulations.scenario.observer import Observer
 from heliograph.simulations.scenario.outcome import Outcome
 from heliograph.simulations.scenario.scenario_files import parse_scenario
-from heliograph.simulations.scenario.timeline import edges_of
+from heliograph.simulations.scenario.timeline import draw_edges
 
 
 def _scenario(**parts: Any) -> Scenario:
@@ -25,20 +25,20 @@ def _scenario(**parts: Any) -> Scenario:
 
 
 def _played(scenario: Scenario, seed: int = 1) -> Outcome:
-    return play.virtually(play.Wish(scenario, seed))
+    return play.play_virtual(play.RunRequest(scenario, seed))
 
 
 @pytest.fixture
 def bodies(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The hash of all that goes over the topics of the runs that follow."""
+    """The hash of all messages of the following runs."""
     seen = hashlib.sha256()
     observe = Observer.observe
 
-    def noted(self: Observer, recorded: Recorded) -> None:
+    def observe_and_hash(self: Observer, recorded: Recorded) -> None:
         seen.update(f"{recorded.topic} {recorded.log_time}".encode() + recorded.body)
         observe(self, recorded)
 
-    monkeypatch.setattr(Observer, "observe", noted)
+    monkeypatch.setattr(Observer, "observe", observe_and_hash)
     return seen
 
 
@@ -55,7 +55,7 @@ def test_the_same_seed_is_the_same_run_to_the_last_byte(bodies: Any) -> None:
     assert outcomes[0] == outcomes[1] != outcomes[2]
 
 
-def test_faults_bite_and_the_job_goes_on() -> None:
+def test_faults_take_effect_and_the_job_goes_on() -> None:
     faults = [
         {"kind": "crash-agent", "targets": ["edge-2"], "at": 1, "for": 30},
         {"kind": "crash-coordinator", "at": 3, "for": 5},
@@ -76,7 +76,7 @@ def test_faults_bite_and_the_job_goes_on() -> None:
     assert outcome.edges["edge-2"].outages
 
 
-def test_it_ends_with_its_duration_where_a_job_does_not() -> None:
+def test_the_run_ends_with_its_duration_if_a_job_does_not() -> None:
     outages = {"outages": [{"at": 0.5, "for": 500}]}
     outcome = _played(_scenario(links=outages, duration=100))
     assert outcome.jobs["one"].values()["phase"] == "Running"
@@ -84,17 +84,17 @@ def test_it_ends_with_its_duration_where_a_job_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "field", "said"),
+    ("parts", "field", "message"),
     [
         ({"edges": [{"number": 17}]}, "edges", "at most 16 edges with --real"),
-        ({"duration": "7d"}, "duration", "time passes as it does"),
+        ({"duration": "7d"}, "duration", "it runs in real time"),
         ({"links": {"loss": 0.1}}, "links.loss", "TCP"),
     ],
 )
-def test_what_real_processes_cannot_do_is_refused_with_what_to_do(parts: Any, field: str, said: str) -> None:
+def test_a_scenario_beyond_real_processes_is_refused_with_a_hint(parts: Any, field: str, message: str) -> None:
     scenario = _scenario(**parts)
-    with pytest.raises(Refused, match=said) as refused:
-        real.check(scenario, edges_of(scenario))
+    with pytest.raises(Refused, match=message) as refused:
+        real_stage.check_playable(scenario, draw_edges(scenario))
     assert refused.value.field == field
     assert "without --real" in refused.value.hint
 
@@ -104,7 +104,7 @@ async def test_real_processes_play_the_same_scenario() -> None:
               {"kind": "partition", "targets": ["edge-1"], "at": 0.5, "for": 1}]  # fmt: skip
     scenario = _scenario(edges=[{"number": 2}], faults=faults)
     began = World().monotonic()
-    outcome = await play.really(play.Wish(scenario, 1))
+    outcome = await play.play_real(play.RunRequest(scenario, 1))
     job = outcome.jobs["one"].values()
     assert (job["phase"], job["rounds"], job["refused"]) == ("Succeeded", 3, 3)
     assert (job["lost"], job["counted_twice"]) == (0, 0)

@@ -1,4 +1,4 @@
-"""From a scenario and a seed to what changes when: the same each time, in order, and undone where it ends."""
+"""Timelines drawn from a scenario and a seed: deterministic, ordered, and undone at their ends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.simulations.scenario.document import Scenario
-from heliograph.simulations.scenario.scenario_files import find, parse_scenario, read_scenario
-from heliograph.simulations.scenario.timeline import Change, edges_of, timeline
+from heliograph.simulations.scenario.scenario_files import find_scenario, parse_scenario, read_scenario
+from heliograph.simulations.scenario.timeline import Change, draw_edges, draw_timeline
 
 SPANS = st.tuples(st.integers(0, 900), st.integers(1, 400))
 OUTAGES = st.lists(
@@ -33,10 +33,10 @@ def _scenario(**parts: Any) -> Scenario:
 
 
 @given(OUTAGES, FAULTS, st.integers(0, 1000))
-def test_it_is_in_order_and_each_thing_begins_and_ends_in_turn(outages: Any, faults: Any, seed: int) -> None:
+def test_changes_are_ordered_and_begin_and_end_in_turn(outages: Any, faults: Any, seed: int) -> None:
     scenario = _scenario(outages=outages, faults=faults)
-    found = timeline(scenario, seed)
-    assert found == timeline(scenario, seed)
+    found = draw_timeline(scenario, seed)
+    assert found == draw_timeline(scenario, seed)
     assert [each.at for each in found.changes] == sorted(each.at for each in found.changes)
     state: dict[tuple[str, str], bool] = {}
     for each in found.changes:
@@ -49,27 +49,27 @@ def test_it_is_in_order_and_each_thing_begins_and_ends_in_turn(outages: Any, fau
 
 
 def test_a_schedule_repeats_until_the_end() -> None:
-    found = timeline(_scenario(outages=[{"edges": ["far-1"], "at": 100, "for": 10, "every": 400}]))
+    found = draw_timeline(_scenario(outages=[{"edges": ["far-1"], "at": 100, "for": 10, "every": 400}]))
     assert found.outages == {"far-1": [(100, 110), (500, 510), (900, 910)]}
 
 
 def test_overlapping_outages_are_one() -> None:
-    found = timeline(_scenario(outages=[{"edges": ["far-1"], "at": 100, "for": 50}, {"at": 140, "for": 20}],
+    found = draw_timeline(_scenario(outages=[{"edges": ["far-1"], "at": 100, "for": 50}, {"at": 140, "for": 20}],
                                faults=[{"kind": "partition", "targets": ["far"], "at": 155, "for": 10}]))  # fmt: skip
     assert found.outages["far-1"] == [(100, 165)]
     assert found.outages["far-2"] == [(140, 165)]
     assert found.outages["edge-1"] == [(140, 160)]
 
 
-def test_what_has_no_end_is_not_undone() -> None:
-    found = timeline(_scenario(faults=[{"kind": "byzantine", "targets": ["edge-2"], "behaviour": "scale"}]))
+def test_a_fault_without_an_end_is_not_undone() -> None:
+    found = draw_timeline(_scenario(faults=[{"kind": "byzantine", "targets": ["edge-2"], "behaviour": "scale"}]))
     assert found.changes == (Change(0.0, "behaviour", "edge-2", True, 10.0, "scale"),)
 
 
 def test_a_coordinator_is_a_target_of_its_own() -> None:
     faults = [{"kind": "crash-coordinator", "at": 5, "for": 2},
               {"kind": "wrong-clock", "targets": ["cloud"], "amount": "-1h", "at": 1, "for": 3}]  # fmt: skip
-    assert timeline(_scenario(faults=faults)).changes == (
+    assert draw_timeline(_scenario(faults=faults)).changes == (
         Change(1.0, "clock", "cloud", True, -3600.0), Change(4.0, "clock", "cloud", False, -3600.0),
         Change(5.0, "process", "coordinator"), Change(7.0, "process", "coordinator", False),
     )  # fmt: skip
@@ -78,24 +78,24 @@ def test_a_coordinator_is_a_target_of_its_own() -> None:
 def test_another_seed_is_another_timeline_and_one_more_edge_changes_no_other() -> None:
     one, other = (_scenario(edges=[{"number": number, "speed": [1, 2]}], outages=[{"mean_up": 100, "mean_down": 10}])
                   for number in (6, 7))  # fmt: skip
-    assert timeline(one, 1).outages != timeline(one, 2).outages
-    assert edges_of(other, 1)[:6] == edges_of(one, 1)
-    assert {**timeline(other, 1).outages, "edge-7": []} == {**timeline(one, 1).outages, "edge-7": []}
+    assert draw_timeline(one, 1).outages != draw_timeline(one, 2).outages
+    assert draw_edges(other, 1)[:6] == draw_edges(one, 1)
+    assert {**draw_timeline(other, 1).outages, "edge-7": []} == {**draw_timeline(one, 1).outages, "edge-7": []}
 
 
-def test_how_many_and_a_share_are_drawn() -> None:
-    def ailing(targets: Any, seed: int = 1) -> list[str]:
+def test_a_number_and_a_share_of_edges_are_drawn() -> None:
+    def targets_of(targets: Any, seed: int = 1) -> list[str]:
         faults = [{"kind": "byzantine", "targets": targets, "behaviour": "nan"}]
-        return [each.target for each in timeline(_scenario(faults=faults), seed).changes]
+        return [each.target for each in draw_timeline(_scenario(faults=faults), seed).changes]
 
-    assert len(ailing(3)) == 3
-    assert len(ailing(0.5)) == 3
-    assert len({tuple(ailing(3, seed)) for seed in range(20)}) > 5
+    assert len(targets_of(3)) == 3
+    assert len(targets_of(0.5)) == 3
+    assert len({tuple(targets_of(3, seed)) for seed in range(20)}) > 5
 
 
-def test_the_timeline_of_a_week_is_what_it_was() -> None:
-    """The same on every machine and in every version: a recorded failure can be played again."""
-    found = timeline(read_scenario(find("factory-week")))
+def test_the_timeline_of_a_week_never_changes() -> None:
+    """A timeline is the same on every machine and in every version, so that a recorded failure can be played again."""
+    found = draw_timeline(read_scenario(find_scenario("factory-week")))
     assert [(each.at, each.action, each.target) for each in found.changes[:3]] == WEEK
 
 

@@ -1,4 +1,4 @@
-"""A scenario's stage in virtual time: the components as they ship, in one process."""
+"""A stage in virtual time: the shipped components in one process."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
 from heliograph.simulations.scenario.director import Tap
 from heliograph.simulations.scenario.document import Behaviour
+from heliograph.simulations.scenario.job_document import HELD_OUT_SET, Naming
 from heliograph.simulations.scenario.learning import Learning
-from heliograph.simulations.scenario.task import HELD_OUT_SET, Naming
 from heliograph.simulations.scenario.timeline import EdgePlan
 from heliograph.simulations.virtual.loop import VirtualLoop
 from heliograph.simulations.virtual.virtual_cluster import SCRIPT, EdgeSpec, VirtualCluster
 
 NAMING = Naming(SCRIPT, "")
-"""The workload brings its own samples: the edges offer no file."""
+"""The workload has its own samples, so the edges need no data set."""
 DAY = 86400.0
-LONG = 60.0
-"""How many times longer than usual the coordinator's lease is in a run of days: nobody stands by, and renewing it each
-second would be most of what happens."""
+LONG_LEASE = 60.0
+"""Factor on the coordinator's lease in a run of days. No other coordinator stands by, and renewing the lease every
+second would take most of the run."""
 
 
 class VirtualStage:
-    """A ``Stage``, and what ails its edges' computing."""
+    """A ``TrainingStage`` in virtual time."""
 
     def __init__(
         self, loop: VirtualLoop, plans: Sequence[EdgePlan], learning: Learning, seed: int, duration: float, tap: Tap,
@@ -33,7 +33,7 @@ class VirtualStage:
         edges = [EdgeSpec(each.name, each.speed, each.latency, each.bandwidth, each.loss) for each in plans]
         self._learning = learning
         self._cluster = VirtualCluster(
-            loop, edges, learning, seed, tap, patience=LONG if duration > DAY else 1.0, held_out=HELD_OUT_SET,
+            loop, edges, learning, seed, tap, patience=LONG_LEASE if duration > DAY else 1.0, held_out=HELD_OUT_SET,
             telemetry=telemetry,
         )  # fmt: skip
         self._bus: Bus | None = None
@@ -84,8 +84,8 @@ class VirtualStage:
     def set_clock(self, name: str, ahead: float) -> None:
         self._cluster.set_clock(name, ahead)
 
-    def behave(self, edge: str, behaviour: Behaviour | None, amount: float = 0.0) -> None:
-        self._learning.behave(edge, behaviour, amount)
+    def set_behaviour(self, edge: str, behaviour: Behaviour | None, amount: float = 0.0) -> None:
+        self._learning.set_behaviour(edge, behaviour, amount)
 
-    def pace(self, edge: str, times: float) -> None:
-        self._learning.pace(edge, times)
+    def set_slowdown(self, edge: str, factor: float) -> None:
+        self._learning.set_slowdown(edge, factor)

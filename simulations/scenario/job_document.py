@@ -1,4 +1,4 @@
-"""A scenario's job as the FederatedTask document that any client would send."""
+"""A scenario's job as a FederatedTask document, as any client would send it."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from heliograph.bus.contract.registry import parse_resource
 from heliograph.simulations.scenario.document import Job
 
 DATASET = "samples"
-"""What each edge offers."""
+"""Name of each edge's data set."""
 HELD_OUT_SET = "held-out"
-"""What the cloud offers to measure on."""
+"""Name of the cloud's data set for evaluation."""
 
 
 @dataclass(frozen=True)
 class Naming:
-    """What a stage calls its training script, and the data set of each edge; empty where the script brings its own."""
+    """A stage's names for the training script and for each edge's data set; no data set if the script has its own."""
 
-    script: str = "training.py"
+    script: str = "training_script.py"
     dataset: str = DATASET
 
 
-USUAL = Naming()
+DEFAULT_NAMING = Naming()
 
 
 def model(job: Job) -> dict[str, Any]:
-    """The job's model: no weights, the first participant's initial ones are where training starts."""
+    """Return the job's model document. It has no weights: training starts with the first participant's initial ones."""
     return {"kind": "Model", "metadata": {"name": job.name}}
 
 
-def federated_task(job: Job, edges: Sequence[str], naming: Naming = USUAL) -> dict[str, Any]:
-    """The job's document.
+def federated_task(job: Job, edges: Sequence[str], naming: Naming = DEFAULT_NAMING) -> dict[str, Any]:
+    """Return the job's document.
 
-    ``participants: all`` is one worker for whoever is there when it begins; a number is drawn anew for each round
-    out of all edges, so each of them is a worker of its own, and all have to be there.
-    Raises Refused where the resource's model does not take it.
+    ``participants: all`` gives one training worker for all edges that are online when the job begins. With a number,
+    participants are drawn from all edges in each round: every edge gets a training worker of its own, and all must be
+    online.
+    Raises Refused if the resource's model refuses the document.
     """
     worker: dict[str, Any] = {
         "trainScriptBootFile": naming.script,

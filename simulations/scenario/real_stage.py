@@ -1,4 +1,4 @@
-"""A scenario's stage of real processes on this machine: brokers, coordinator, agents, workers, and relays for links."""
+"""A stage of real processes on this machine: brokers, coordinator, agents and workers, with a relay for each link."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from heliograph.simulations.scenario import training_script as training
 from heliograph.simulations.scenario.consistency import COORDINATOR
 from heliograph.simulations.scenario.director import Tap
 from heliograph.simulations.scenario.document import Behaviour, Scenario
+from heliograph.simulations.scenario.job_document import DATASET, HELD_OUT_SET
 from heliograph.simulations.scenario.samples import Samples
-from heliograph.simulations.scenario.task import DATASET, HELD_OUT_SET
 from heliograph.simulations.scenario.timeline import EdgePlan
 
 SCRIPT = Path(training.__file__)
 MOST_EDGES = 16
-"""Each is a broker, an agent and a worker."""
+"""Largest number of edges; each of them is a broker, an agent and a worker."""
 MOST_SECONDS = 3600.0
 FULL = 0
-"""Bytes to which a file may grow on a full disk."""
+"""Largest size of a file on a full disk, in bytes."""
 
 
-def check(scenario: Scenario, plans: Sequence[EdgePlan]) -> None:
-    """Raises Refused where real processes in real time cannot do what the scenario says, with what to do instead."""
+def check_playable(scenario: Scenario, plans: Sequence[EdgePlan]) -> None:
+    """Raise Refused, with a hint, if real processes in real time cannot play the scenario."""
     instead = "Run it without --real, in virtual time, or change"
     if len(plans) > MOST_EDGES:
         raise Refused("too-large", field="edges", expected=f"at most {MOST_EDGES} edges with --real: each is a broker, "
                       "an agent and a worker", got=len(plans), hint=f"{instead} edges.")  # fmt: skip
     if scenario.duration > MOST_SECONDS:
-        raise Refused("too-long", field="duration", expected=f"at most {MOST_SECONDS:g} s with --real: time passes as "
-                      "it does", got=f"{scenario.duration:g} s", hint=f"{instead} duration.")  # fmt: skip
+        raise Refused("too-long", field="duration", expected=f"at most {MOST_SECONDS:g} s with --real: it runs in real "
+                      "time", got=f"{scenario.duration:g} s", hint=f"{instead} duration.")  # fmt: skip
     if any(plan.loss for plan in plans):
-        raise Refused("impossible", field="links.loss", expected="0 with --real: its links are TCP, which repeats what "
-                      "is lost", got=scenario.links.loss, hint=f"{instead} links.loss.")  # fmt: skip
+        raise Refused("impossible", field="links.loss", expected="0 with --real: its links are TCP, which sends lost "
+                      "packets again", got=scenario.links.loss, hint=f"{instead} links.loss.")  # fmt: skip
 
 
 class RealStage:
-    """A ``Stage``, and what ails its edges' computing.
+    """A ``TrainingStage`` of real processes.
 
     Args:
-        directory: of the processes' state, for this run.
+        directory: directory for the processes' state in this run.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class RealStage:
         self._directory = directory
         self._tap = tap
         self._stack = AsyncExitStack()
-        self._ailments: dict[str, dict[str, Any]] = {}
-        self._setting: dict[str, Any] = {
-            "seed": seed, "seconds_per_sample": scenario.data.seconds_per_sample, "ailments": self._ailments,
+        self._disturbances: dict[str, dict[str, Any]] = {}
+        self._settings: dict[str, Any] = {
+            "seed": seed, "seconds_per_sample": scenario.data.seconds_per_sample, "disturbances": self._disturbances,
             "speeds": {plan.name: plan.speed for plan in plans},
             "memory": {plan.name: plan.memory_mb for plan in plans},
         }  # fmt: skip
@@ -81,7 +81,7 @@ class RealStage:
         self._cluster: LocalCluster | None = None
 
     async def start(self) -> None:
-        files = await self.world.in_thread(self._write)
+        files = await self.world.in_thread(self._write_files)
         self._cluster = LocalCluster(
             self._directory / "cluster", list(self._plans), datasets=files, code=(SCRIPT.parent,),
             relayed=tuple(self._plans), world=self.world, log=self._directory / "log.txt", program=self._program,
@@ -93,8 +93,8 @@ class RealStage:
             self.set_link(plan.name, latency=plan.latency, bandwidth=plan.bandwidth)
         listening = asyncio.create_task(self._listen(self._client.bus))
         self._stack.push_async_callback(cancel_and_wait, listening)
-        for edge in await self._client.edges.list():  # what was said before anyone listened
-            self._tap(self._seen(f"status/edges/{edge['metadata']['name']}", json.dumps(_event(edge)).encode()))
+        for edge in await self._client.edges.list():  # statuses published before the subscription
+            self._tap(self._recorded(f"status/edges/{edge['metadata']['name']}", json.dumps(_event(edge)).encode()))
 
     async def stop(self) -> None:
         await self._stack.aclose()
@@ -134,20 +134,20 @@ class RealStage:
         if full:
             limit_files([agent], FULL)
         else:
-            limit_files([agent, *descendants(agent)])  # what it has launched meanwhile has its limit from it
+            limit_files([agent, *descendants(agent)])  # processes started meanwhile have inherited the limit
 
     def set_clock(self, name: str, ahead: float) -> None:
         self._clocks[name].offset = ahead
 
-    # what ails the computing is written where the training script looks before each round
+    # the training script reads these settings before each round
 
-    def behave(self, edge: str, behaviour: Behaviour | None, amount: float = 0.0) -> None:
-        self._ailments.setdefault(edge, {}).update(behaviour=behaviour, amount=amount)
-        self._tell()
+    def set_behaviour(self, edge: str, behaviour: Behaviour | None, amount: float = 0.0) -> None:
+        self._disturbances.setdefault(edge, {}).update(behaviour=behaviour, amount=amount)
+        self._write_settings()
 
-    def pace(self, edge: str, times: float) -> None:
-        self._ailments.setdefault(edge, {}).update(times=times)
-        self._tell()
+    def set_slowdown(self, edge: str, factor: float) -> None:
+        self._disturbances.setdefault(edge, {}).update(slowdown=factor)
+        self._write_settings()
 
     @property
     def _running(self) -> LocalCluster:
@@ -162,33 +162,33 @@ class RealStage:
     def _program(self, name: str) -> list[str]:
         return [sys.executable, "-m", "heliograph.simulations.faults.skewed", str(self._clocks[name].file)]
 
-    def _write(self) -> Mapping[str, Mapping[str, Path]]:
+    def _write_files(self) -> Mapping[str, Mapping[str, Path]]:
         import numpy as np
 
-        place = self._directory / "data"
-        place.mkdir(parents=True, exist_ok=True)
-        self._tell()
-        found = {name: {DATASET: place / f"{name}.npz"} for name in self._plans}
+        data = self._directory / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        self._write_settings()
+        found = {name: {DATASET: data / f"{name}.npz"} for name in self._plans}
         for name, files in found.items():
             x, y = self._samples.of(name)
             np.savez(files[DATASET], x=x, y=y)
         x, y = self._samples.held_out()
-        np.savez(place / "held-out.npz", x=x, y=y)
-        return {**found, CLOUD: {HELD_OUT_SET: place / "held-out.npz"}}
+        np.savez(data / "held-out.npz", x=x, y=y)
+        return {**found, CLOUD: {HELD_OUT_SET: data / "held-out.npz"}}
 
-    def _tell(self) -> None:
-        place = self._directory / "data" / training.SETTING
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fresh = place.with_suffix(".new")
-        fresh.write_text(json.dumps(self._setting))
-        fresh.replace(place)
+    def _write_settings(self) -> None:
+        file = self._directory / "data" / training.SETTINGS
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_suffix(".new")
+        fresh.write_text(json.dumps(self._settings))
+        fresh.replace(file)
 
     async def _listen(self, bus: Bus) -> None:
         async with bus.subscribe("status/#", "event/#") as messages:
             async for message in messages:
-                self._tap(self._seen(message.topic, message.body, message.headers))
+                self._tap(self._recorded(message.topic, message.body, message.headers))
 
-    def _seen(self, topic: str, body: bytes, headers: Mapping[str, str] | None = None) -> Recorded:
+    def _recorded(self, topic: str, body: bytes, headers: Mapping[str, str] | None = None) -> Recorded:
         now = round(self.world.now() * 1e9)
         return Recorded(topic, body, now, now, headers or {})
 

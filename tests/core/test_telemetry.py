@@ -106,7 +106,7 @@ def test_a_run_measures_its_rounds_launches_and_commits() -> None:
     recording = Recording()
     scenario = parse_scenario({"name": "x", "duration": 600, "edges": [{"number": 3}], "data": {"set": "synthetic"},
                                "jobs": [{"name": "one", "rounds": 2, "training": {"hidden": 8}}]})  # fmt: skip
-    play.virtually(play.Wish(scenario, 1, telemetry=recording))
+    play.play_virtual(play.RunRequest(scenario, 1, telemetry=recording))
     assert recording.sums["heliograph.round.closed"] == 3  # round 0 makes the initial weights
     assert recording.sums["heliograph.worker.launches"] == 5  # three train, one aggregates, one evaluates
     assert recording.labels["heliograph.worker.launches"] == {"train", "aggregate", "evaluate"}

@@ -68,7 +68,7 @@ class Node:
 
     async def settled(self) -> None:
         """Returns when nothing is left to do at this moment."""
-        await self.loop.settled()
+        await self.loop.wait_until_idle()
 
     def start(self, part: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self.loop.create_task(part)

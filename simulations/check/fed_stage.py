@@ -82,7 +82,7 @@ class Stage:
         """Returns a little after ``end``. Each action's consequences at the same time come before the next action."""
         for action in sorted(actions, key=lambda each: (each.at, each.number)):
             await self.until(action.at)
-            await self.loop.settled()
+            await self.loop.wait_until_idle()
             done = action.do()
             if inspect.isawaitable(done):
                 await done

@@ -32,10 +32,10 @@ from heliograph.simulations.check.material import Heard, Material
 from heliograph.simulations.check.played_worker import Script, play
 from heliograph.simulations.check.recorded_node import SOON, Node
 from heliograph.simulations.check.recorded_presence import Change, changes
-from heliograph.simulations.virtual.launcher import VirtualLauncher
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.loop import run as run_virtually
-from heliograph.simulations.virtual.network import BACK_AFTER, NOTICED_AFTER, Link, LinkedBus
+from heliograph.simulations.virtual.network import NOTICED_AFTER, RECONNECTED_AFTER, Link, LinkedBus
+from heliograph.simulations.virtual.virtual_launcher import VirtualLauncher
 from heliograph.simulations.virtual.worlds import Program
 
 FORWARDED = tuple(each for each in registry.declared().topics if each.delivery == "event" and each.bridged == "up")
@@ -118,16 +118,16 @@ class _PlayedNode:
         for before, each in pairwise(went):
             if each.online and each.process:
                 found.append(Action(each.at, -1, self._start))
-            elif each.online and each.at - before.at < 2 * BACK_AFTER:
-                found.append(Action(each.at - BACK_AFTER, -1, self._link.reset))
+            elif each.online and each.at - before.at < 2 * RECONNECTED_AFTER:
+                found.append(Action(each.at - RECONNECTED_AFTER, -1, self._link.reset))
             elif each.online:
-                found.append(Action(each.at - BACK_AFTER, -1, self._link.mend))
+                found.append(Action(each.at - RECONNECTED_AFTER, -1, self._link.restore))
         for each, back in zip(went, [*went[1:], None], strict=True):
             if each.online:
                 continue
             if back is not None and back.process:
                 found.append(Action(each.at, -1, self._kill))
-            elif back is None or back.at - each.at >= 2 * BACK_AFTER:
+            elif back is None or back.at - each.at >= 2 * RECONNECTED_AFTER:
                 last = max((at for at in own if at < each.at), default=0.0)
                 cut = max(last, each.at - NOTICED_AFTER)
                 self._cuts.append((cut, each.at))

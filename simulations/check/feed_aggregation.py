@@ -151,7 +151,7 @@ class _PlayedAgent:
             self._newest = {"task": task, "edge": self._worker.node}
             if self._process is None or self._process.dead:
                 self.start()
-                await self._stage.loop.settled()  # it asks
+                await self._stage.loop.wait_until_idle()  # it asks
                 return
         self._hand()
 

@@ -1,1 +1,1 @@
-"""Very many agents on a real broker: agents as they ship, as tasks in a few processes."""
+"""Very many agents on a real broker: the shipped agents, as tasks of a few processes."""

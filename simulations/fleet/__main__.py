@@ -1,4 +1,4 @@
-"""One process of a fleet: reads ``{"edges": {name: NATS URL}, "elements": n, "directory": "..."}`` from its standard
+"""One process of a fleet. It reads ``{"edges": {name: NATS URL}, "elements": n, "directory": "..."}`` from its standard
 input and runs the agents of these edges until it is killed."""
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from heliograph.edge_agent.reconcile import CodeRoot
 from heliograph.simulations.fleet.echo_workload import Echo
 from heliograph.simulations.fleet.task_launcher import TaskLauncher
 from heliograph.simulations.virtual.virtual_cluster import NODE_URL, SCRIPT
-from heliograph.simulations.virtual.workers import programs
+from heliograph.simulations.virtual.worker_programs import worker_programs
 
 
 async def fleet(urls: dict[str, str], elements: int, directory: Path) -> None:
-    """Until cancelled. Says when all agents are ready."""
-    workers = programs(Echo(elements), lambda edge: 1.0)
+    """Run the agents until cancelled; print "ready" once all agents are ready."""
+    workers = worker_programs(Echo(elements), lambda edge: 1.0)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / SCRIPT).write_text("")
     ready = 0
@@ -45,11 +45,11 @@ async def fleet(urls: dict[str, str], elements: int, directory: Path) -> None:
             world = _world()
             launcher = TaskLauncher(workers, world, config.state / "workers")
             group.create_task(Agent(config, launcher, world, say).run())
-            await asyncio.sleep(0)  # noqa: TID251 - the others begin meanwhile
+            await asyncio.sleep(0)  # noqa: TID251 - let the other agents start
 
 
 def _world() -> World:
-    """The real one, but for the node's broker, which is in memory."""
+    """Return the real world, except that the node's broker is in memory."""
     hub = Hub(keeps_streams=False)
     plain = World()
 
@@ -64,10 +64,10 @@ def _world() -> World:
 
 
 def main() -> None:
-    given = json.loads(sys.stdin.read())
+    settings = json.loads(sys.stdin.read())
     import uvloop
 
-    uvloop.run(fleet(given["edges"], given["elements"], Path(given["directory"])))
+    uvloop.run(fleet(settings["edges"], settings["elements"], Path(settings["directory"])))
 
 
 if __name__ == "__main__":

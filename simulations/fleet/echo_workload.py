@@ -1,4 +1,4 @@
-"""A workload that costs next to nothing: what is measured is the system's part."""
+"""A workload that costs next to nothing, for measuring the system itself."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 SPREAD = 3.0
-"""Seconds over which a round's updates come: no thousand machines are through at the same moment."""
+"""Seconds over which a round's updates are spread; a thousand machines never finish at the same moment."""
 
 
 class Echo:
-    """Adds one to each of ``elements`` float32 weights."""
+    """A workload that adds one to each of ``elements`` float32 weights."""
 
     def __init__(self, elements: int) -> None:
         self._elements = elements

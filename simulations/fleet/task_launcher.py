@@ -1,4 +1,4 @@
-"""Launches workers as tasks of their agent's own process."""
+"""A launcher that runs workers as tasks of their agent's process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from heliograph.simulations.virtual.worlds import Program
 
 
 class TaskLauncher(SharedDirectory):
-    """Runs programs, by the role of the task, in the world of their agent."""
+    """A launcher of ``programs``, by the task's role, in the agent's world."""
 
     def __init__(self, programs: Mapping[str, Program], world: World, directory: Path) -> None:
         super().__init__(directory)

@@ -19,7 +19,7 @@ class Devices:
         self._devices: dict[str, tuple[Process, Device]] = {}
         for each in edges:
             if each.every:
-                process, world = cluster.process_on(each.name, NAME)
+                process, world = cluster.new_process(each.name, NAME)
                 self._devices[each.name] = process, Device(each.name, NODE_URL, world, each.every)
 
     @property

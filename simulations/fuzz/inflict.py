@@ -10,7 +10,7 @@ from heliograph.bus.contract.topics import Stream
 from heliograph.bus.transport import Message
 from heliograph.simulations.fuzz.devices import Devices
 from heliograph.simulations.fuzz.plan import REPEATED, Edge, Fault
-from heliograph.simulations.virtual.loop import NOBODY
+from heliograph.simulations.virtual.loop import NO_PROCESS
 from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
 
 REPEATED_WITHIN = 1.0
@@ -81,7 +81,7 @@ class Inflicting:
         elif fault.kind == "restart-device":
             await self._devices.start(target)
         elif fault.kind == "cut":
-            cluster.links[target].mend()
+            cluster.links[target].restore()
         elif fault.kind == "slow":
             cluster.links[target].latency = self._edges[target].latency if target in self._edges else 0.0
         elif fault.kind == "drop":
@@ -102,7 +102,7 @@ class Inflicting:
         if self._world.rng.random() < self._repeating.get(name, 0.0):
             after, repeat = self._world.rng.random() ** 2 * REPEATED_WITHIN, self._cluster.hub.repeat
             loop = asyncio.get_running_loop()
-            loop.call_later(after, repeat, stream, message, context=NOBODY)  # it is not its publisher's doing
+            loop.call_later(after, repeat, stream, message, context=NO_PROCESS)  # it is not its publisher's doing
 
     async def _until(self, at: float) -> None:
         if (left := at - self._world.monotonic()) > 0:

@@ -153,7 +153,7 @@ class _Run:
 
     def _broken(self) -> list[Violation]:
         gc.collect(0)  # a task that nobody awaits tells of its exception only when it goes
-        return [Violation("nothing_ended_by_itself", each) for each in self._cluster.broken]
+        return [Violation("nothing_ended_by_itself", each) for each in self._cluster.worker_failures]
 
     async def _ask_for(self, bus: Bus, job: Job) -> None:
         world = self._cluster.world

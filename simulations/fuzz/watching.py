@@ -30,7 +30,7 @@ class Watching:
 
     def said(self, process: str, line: str) -> None:
         """A line that a process printed."""
-        if line.startswith(("ended:", "broke:")):
+        if line.startswith(("ended:", "failed:")):
             self.violations.append(Violation("nothing_ended_by_itself", f"{process} {line}"))
 
     def failed(self, context: dict[str, object]) -> None:

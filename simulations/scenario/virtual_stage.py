@@ -65,7 +65,7 @@ class VirtualStage:
             if value is not None:
                 setattr(link, name, value)
         if up is not None:
-            (link.mend if up else link.cut)()
+            (link.restore if up else link.cut)()
 
     async def kill(self, name: str) -> None:
         what, _, edge = name.partition(" ")

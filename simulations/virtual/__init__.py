@@ -1,1 +1,1 @@
-"""The same components in one process and in virtual time: a loop without a wall clock, links that fail."""
+"""The shipped components in one process and in virtual time, on a loop without a wall clock and over failing links."""

@@ -1,7 +1,7 @@
-"""Disks in memory: SQLite's files, which outlive the processes that open them.
+"""Disks in memory: SQLite files that outlive the processes which open them.
 
-A file lies there as its bytes, and has an SQLite connection only while it is in use: of ten thousand journals most are
-idle, and a connection takes five times what an empty journal does.
+A file is stored as bytes and has an SQLite connection only while it is in use. Most of ten thousand journals are idle,
+and a connection takes five times the memory of an empty journal.
 """
 
 from __future__ import annotations
@@ -13,62 +13,62 @@ from pathlib import Path
 from typing import Any
 
 MOST_OPEN = 1024
-"""Files that have a connection at the same time, unless transactions are open in more."""
+"""Largest number of files with a connection at the same time, unless more of them have an open transaction."""
 
 
 class OpenFiles:
-    """The files that have a connection, of all disks; the one that has had it the longest gives its own up."""
+    """The files with a connection, on all disks. A new connection takes the place of the oldest."""
 
     def __init__(self) -> None:
         self._files: deque[_File] = deque()
 
     def open(self, file: _File) -> sqlite3.Connection:
-        """Gives a file a connection."""
-        connection = self._given_up() or sqlite3.connect(
+        """Return a connection to a file."""
+        connection = self._release_oldest() or sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False, cached_statements=0
         )
-        file.lay_into(connection)
+        file.load_into(connection)
         self._files.append(file)
         return connection
 
-    def _given_up(self) -> sqlite3.Connection | None:
+    def _release_oldest(self) -> sqlite3.Connection | None:
         if len(self._files) < MOST_OPEN:
             return None
         oldest = self._files.popleft()
-        connection = oldest.given_up()
-        if connection is None:  # a transaction is open in it
+        connection = oldest.release()
+        if connection is None:  # it has an open transaction
             self._files.append(oldest)
         return connection
 
 
 class Disk:
-    """A node's files."""
+    """The files of one node."""
 
     def __init__(self, open_files: OpenFiles) -> None:
         self._open = open_files
         self._files: dict[str, _File] = {}
 
     def connect(self, path: Path) -> Any:
-        """Opens the file of that path, made where it is missing."""
+        """Open the file at a path; create it if it does not exist."""
         return _Connection(self._files.get(str(path)) or self._files.setdefault(str(path), _File(self._open)))
 
     def file(self, name: str) -> sqlite3.Connection | None:
-        """The file of that name, in whatever directory, as it is at this moment."""
+        """Return the file with that name, in any directory, in its present state."""
         found = next((file for path, file in self._files.items() if Path(path).name == name), None)
         return found.connection() if found is not None else None
 
     def fill(self, full: bool) -> None:
-        """From now on there is no room to write, or there is again."""
+        """Fill the disk, so that writes fail, or free it again."""
         for file in self._files.values():
-            pages = file.connection().execute("PRAGMA page_count").fetchone()[0] if full else _UNBOUND
-            file.bound(pages)
+            pages = file.connection().execute("PRAGMA page_count").fetchone()[0] if full else _UNLIMITED
+            file.limit_pages(pages)
 
 
-_UNBOUND = 1 << 30
+_UNLIMITED = 1 << 30
 
 
 class _File:
-    """One file: its bytes, or the connection that has them."""
+    """One file, stored as bytes or in its connection."""
 
     __slots__ = ("_connection", "_content", "_most_pages", "_open")
 
@@ -76,39 +76,39 @@ class _File:
         self._open = open_files
         self._content = _EMPTY
         self._connection: sqlite3.Connection | None = None
-        self._most_pages = _UNBOUND
+        self._most_pages = _UNLIMITED
 
     def connection(self) -> sqlite3.Connection:
-        """Good until the next file is asked for its own."""
+        """Return the file's connection; it is valid until the next file's connection is opened."""
         return self._connection or self._open.open(self)
 
-    def lay_into(self, connection: sqlite3.Connection) -> None:
-        """What the connection has is this file's content from now on."""
+    def load_into(self, connection: sqlite3.Connection) -> None:
+        """Move the file's content into the connection."""
         connection.deserialize(self._content)
         self._content = b""
         self._connection = connection
-        if self._most_pages != _UNBOUND:
-            self.bound(self._most_pages)
+        if self._most_pages != _UNLIMITED:
+            self.limit_pages(self._most_pages)
 
-    def given_up(self) -> sqlite3.Connection | None:
-        """The connection, for another file; None where a transaction is open in it."""
+    def release(self) -> sqlite3.Connection | None:
+        """Return the connection for use by another file; None if it has an open transaction."""
         connection = self._connection
         if connection is None or connection.in_transaction:
             return None
-        if self._most_pages != _UNBOUND:
-            connection.execute(f"PRAGMA max_page_count = {_UNBOUND}")
+        if self._most_pages != _UNLIMITED:
+            connection.execute(f"PRAGMA max_page_count = {_UNLIMITED}")
         self._content = connection.serialize()
         self._connection = None
         return connection
 
-    def bound(self, most_pages: int) -> None:
-        """How large it may become."""
+    def limit_pages(self, most_pages: int) -> None:
+        """Limit the size of the file, in pages."""
         self._most_pages = most_pages
         self.connection().execute(f"PRAGMA max_page_count = {most_pages}")
 
 
 class _Connection:
-    """One opening of a file: closing it leaves the file."""
+    """One process's use of a file; the file outlives it."""
 
     __slots__ = ("_file",)
 
@@ -133,7 +133,7 @@ class _Connection:
 
 
 def _empty() -> bytes:
-    """A file without tables, of small pages that are given back: the defaults are made for one large file."""
+    """Return a file without tables. Its pages are small and freed after use, unlike the defaults for one large file."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as file:
         file.execute("PRAGMA page_size = 1024")
         file.execute("PRAGMA auto_vacuum = FULL")

@@ -1,4 +1,4 @@
-"""A simulated process's ids, secrets and random numbers: the same in every run of one seed."""
+"""Ids, secrets and random numbers of a simulated process, the same in every run of a seed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from heliograph.core.world import seeded
 
 
 class Draws:
-    """Stands for its ``random.Random``, which is seeded when it is first drawn from: there are tens of thousands of
-    processes, each generator takes 2.5 kB, and few of them ever draw. Ids and secrets are hashes of their number.
+    """A ``random.Random`` that is created at the first draw; ids and secrets are hashes of their number.
+
+    A generator takes 2.5 kB, there are tens of thousands of processes, and few of them ever draw.
     """
 
     __slots__ = ("_last", "_rng", "_seed")

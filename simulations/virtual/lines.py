@@ -1,4 +1,4 @@
-"""What a worker prints that is a task: lines in memory, for its agent to read."""
+"""The output of a worker that runs as a task: lines in memory, read by its agent."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import AsyncIterator
 
 
 class Lines(AsyncIterator[str]):
-    """Lines that are said at one end and read at the other, until it is ended."""
+    """A queue of lines between a worker and its agent."""
 
     def __init__(self) -> None:
-        self._said: deque[str] = deque()
+        self._unread: deque[str] = deque()
         self._ended = False
         self._reader: asyncio.Future[None] | None = None
 
     def say(self, text: str) -> None:
-        self._said.extend(text.split("\n"))
+        self._unread.extend(text.split("\n"))
         self._wake()
 
     def end(self) -> None:
-        """Nothing more is said; what was said is still read."""
+        """End the output; unread lines can still be read."""
         self._ended = True
         self._wake()
 
     async def __anext__(self) -> str:
-        while not self._said:
+        while not self._unread:
             if self._ended:
                 raise StopAsyncIteration
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        return self._said.popleft()
+        return self._unread.popleft()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -1,7 +1,7 @@
-"""An event loop in virtual time: when nothing is left to do it goes to the next timer, without waiting.
+"""An event loop in virtual time: when nothing is ready to run, it moves its clock to the next timer without waiting.
 
-What runs belongs to a simulated process, by the context of its task. A process can be killed between any two of its
-steps, and then none of its code runs any more, not even a ``finally``: as after SIGKILL.
+Each callback belongs to a simulated process, by the context of its task. A process can be killed between any two of its
+steps. Then none of its code runs any more, not even a ``finally``, as after SIGKILL.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from weakref import WeakSet
 T = TypeVar("T")
 SETTLE_STEPS = 10_000
 CLEAN_AFTER = 200
-"""Cancelled timers among the waiting ones from which on they are cleared away."""
+"""Number of cancelled timers in the queue above which they are removed."""
 
 
 class Process:
-    """A simulated process: a name, and whether it lives.
+    """A simulated process.
 
     Attributes:
-        ahead: seconds by which its clock is wrong.
-        steps: how many steps of its tasks have been scheduled.
-        dies_at: the step at which it is killed; 0: none.
-        on_death: called once when it is killed.
-        tasks: those that it has created and that are not over.
+        ahead: seconds by which its clock is ahead.
+        steps: number of scheduled steps of its tasks.
+        dies_at: step at which the process is killed; 0 for none.
+        on_death: functions called when the process is killed.
+        tasks: unfinished tasks created by the process.
     """
 
     def __init__(self, name: str) -> None:
@@ -47,21 +47,22 @@ class Process:
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
-NOBODY = Context()
-"""Of what no process does."""
+NO_PROCESS = Context()
+"""Context of callbacks that belong to no process."""
 
 
 class Stuck(RuntimeError):
-    """Nothing is left that could ever happen, and what was waited for has not; or it never ends."""
+    """The run waits for an event that cannot happen any more, or it does not end."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs callbacks in the order of their virtual time, and of their scheduling within it.
+    """A loop that runs callbacks in the order of their virtual time, and of their scheduling within the same time.
 
     Attributes:
-        disk_seconds: what a function takes that is run in an executor; it runs at the end of that time.
-        cancelled_timers: how many of those that wait.
-        most_turns: after so many the run is broken off: something goes round in circles; 0: never.
+        disk_seconds: duration of a function in an executor; it runs at the end of that time.
+        cancelled_timers: number of cancelled timers in the queue.
+        most_turns: number of turns after which the run fails with Stuck, because it goes round in circles; 0 for no
+            limit.
     """
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._turns = 0
         self.cancelled_timers = 0
         self._dead: list[asyncio.Task[Any]] = []
-        """Tasks of killed processes: collected as garbage they would run their ``finally`` after all."""
+        """Tasks of killed processes, kept because garbage collection would run their ``finally``."""
         self._numbers = itertools.count()
         self._timers: list[tuple[float, int, _Handle]] = []
 
@@ -82,7 +83,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> _Handle:  # type: ignore[override]
         handle = _Handle(self, callback, args, context)
-        if self._lives(handle):
+        if self._may_run(handle):
             self._ready.append(handle)  # type: ignore[attr-defined]
         return handle
 
@@ -92,7 +93,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> _Handle:
         handle = _Handle(self, callback, args, context, when)
-        if self._lives(handle):
+        if self._may_run(handle):
             heapq.heappush(self._timers, (when, next(self._numbers), handle))
         return handle
 
@@ -110,7 +111,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return _Task(next(self._numbers), coro, self, context)
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """One after the other for each executor, like its only thread; a process killed before has not run it."""
+        """Run a function after those of the same executor, like their only thread, unless the process is killed."""
         done: asyncio.Future[T] = self.create_future()
 
         def work() -> None:
@@ -130,27 +131,27 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.call_at(begin + self.disk_seconds, work)
         return done
 
-    async def settled(self) -> None:
-        """Returns when nothing is left to be done at the present time but by waiting."""
+    async def wait_until_idle(self) -> None:
+        """Wait until nothing is ready to run at the present time."""
         for _ in range(SETTLE_STEPS):
             if not self._ready:  # type: ignore[attr-defined]
                 return
-            await asyncio.sleep(0)  # noqa: TID251 - it is this loop's own
+            await asyncio.sleep(0)  # noqa: TID251 - this loop's own sleep
 
     def kill(self, process: Process) -> None:
-        """None of its steps is taken any more."""
+        """Kill a process: none of its steps runs any more."""
         if process.dead:
             return
         process.dead = True
-        self._keep(process)
-        for called in list(process.on_death):  # what ends takes itself off it
-            called()
+        self._keep_tasks(process)
+        for callback in list(process.on_death):  # a callback may remove itself from the list
+            callback()
 
-    def _keep(self, process: Process) -> None:
+    def _keep_tasks(self, process: Process) -> None:
         self._dead += [task for task in process.tasks if not task.done()]
 
-    def _lives(self, handle: _Handle) -> bool:
-        """Whether the process to which a handle belongs does; counts its step."""
+    def _may_run(self, handle: _Handle) -> bool:
+        """Count a step of the handle's process, and return whether the process is alive."""
         process = handle.process
         if process is None:
             return True
@@ -160,8 +161,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         process.steps += 1
         if process.steps == process.dies_at:
             handle.gone = True
-            self._keep(process)  # now: the handle may be all that holds its task
-            self._ready.appendleft(_Handle(self, self.kill, (process,), NOBODY))  # type: ignore[attr-defined]
+            self._keep_tasks(process)  # now, because the handle may have the only reference to its task
+            self._ready.appendleft(_Handle(self, self.kill, (process,), NO_PROCESS))  # type: ignore[attr-defined]
             return False
         return True
 
@@ -169,7 +170,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         ready, timers = self._ready, self._timers  # type: ignore[attr-defined]
         self._turns += 1
         if self._turns == self.most_turns:
-            raise Stuck(f"still going on after {self._turns} turns, {self._now:g} s of its own clock")
+            raise Stuck(f"the run has not ended after {self._turns} turns, at {self._now:g} s of its own clock")
         if self.cancelled_timers > CLEAN_AFTER and self.cancelled_timers * 2 > len(timers):
             timers[:] = [each for each in timers if not each[2].gone]
             heapq.heapify(timers)
@@ -181,7 +182,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not timers:
                 if self._stopping:  # type: ignore[attr-defined]
                     return
-                raise Stuck("nothing is left that could happen, and what is waited for has not")
+                raise Stuck("the run waits for an event, and nothing is left that could cause it")
             self._now = max(self._now, timers[0][0])
         while timers and timers[0][0] <= self._now:
             handle = heapq.heappop(timers)[2]
@@ -203,8 +204,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 class _Handle:
-    """What is to be called, and for which process. Where no context is given, it is the process' own for all of them,
-    as with tasks: of what they would copy for each a simulation has millions."""
+    """A callback with its process. Without a given context, all handles of a process share the process's context,
+    because a simulation has millions of handles and a copy for each would be too much."""
 
     __slots__ = ("_args", "_callback", "_context", "_loop", "gone", "process", "when")
 
@@ -212,7 +213,7 @@ class _Handle:
                  context: Context | None, when: float | None = None) -> None:  # fmt: skip
         if context is None:
             process = PROCESS.get()
-            context = NOBODY if process is None else process.context
+            context = NO_PROCESS if process is None else process.context
         else:
             process = context.get(PROCESS)
         self.process = process
@@ -247,7 +248,7 @@ def _nothing() -> None:
 
 
 class _Task(asyncio.Task[Any]):
-    """Numbered, and hashed by its number: a set of tasks is iterated in the same order in every run."""
+    """A task hashed by its number, so that a set of tasks is iterated in the same order in every run."""
 
     def __init__(self, number: int, coro: Any, loop: Any, context: Context | None) -> None:
         self._number = number
@@ -264,20 +265,20 @@ class _Task(asyncio.Task[Any]):
 
 
 def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
-    """Runs ``main`` to its end in a new loop, and returns what it returns.
+    """Run ``main`` in a new loop and return its result. Nothing that it leaves behind runs any more.
 
-    Nothing of what it left behind runs any more. Raises Stuck where it waits for what can not come.
+    Raises Stuck if ``main`` waits for an event that cannot happen.
     """
     loop = VirtualLoop()
     thresholds, hook = gc.get_threshold(), sys.unraisablehook
-    gc.set_threshold(0)  # nothing here makes cycles, and to look for them among millions of objects takes seconds
+    gc.set_threshold(0)  # a simulation makes no cycles, and searching millions of objects takes seconds
     try:
         return loop.run_until_complete(main(loop))
     finally:
-        sys.unraisablehook = lambda unraisable: None  # coroutines that are dropped where they wait
+        sys.unraisablehook = lambda unraisable: None  # raised by coroutines that are dropped while they wait
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # and those that never began
+                warnings.simplefilter("ignore", RuntimeWarning)  # raised by coroutines that never started
                 for handle in (*loop._ready, *(each[2] for each in loop._timers)):  # type: ignore[attr-defined]
                     handle.cancel()
                 for task in asyncio.all_tasks(loop):
@@ -294,5 +295,5 @@ def _drop(task: asyncio.Task[Any]) -> None:
     try:
         if coroutine is not None:
             coroutine.close()
-    except (RuntimeError, ValueError):  # it waits in its finally, too
+    except (RuntimeError, ValueError):  # its ``finally`` awaits too
         return

@@ -1,7 +1,7 @@
-"""Links between nodes and the cloud, in virtual time: latency, bandwidth, loss, and cuts that are noticed only later.
+"""Links between nodes and the cloud in virtual time, with latency, bandwidth, loss, and cuts that are noticed later.
 
-A link carries a connection, as TCP does: what is lost is sent again and only costs time, nothing overtakes, and what is
-under way when the connection breaks may have arrived or not.
+A link carries a connection like TCP: lost packets are sent again and only cost time, messages stay in order, and a
+message in flight when the connection breaks may or may not have arrived.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from heliograph.bus.memory.connection import MemoryConnection
 from heliograph.bus.memory.hub import Hub
 from heliograph.core.errors import LinkDown
 from heliograph.core.world import World
-from heliograph.simulations.virtual.loop import NOBODY, Process
+from heliograph.simulations.virtual.loop import NO_PROCESS, Process
 
 NOTICED_AFTER = 2.0
-"""Seconds until both ends of a connection know that its link is cut: two pings that nobody answered."""
-BACK_AFTER = 0.1
+"""Seconds until both ends of a connection notice that its link is cut, the time of two unanswered pings."""
+RECONNECTED_AFTER = 0.1
 OVERTAKEN_BY = 2.0
-"""Seconds that a message which is overtaken comes later, at most."""
+"""Largest delay of an overtaken message, in seconds."""
 RESENT_AFTER = 0.2
-"""Seconds that a lost packet costs."""
+"""Delay caused by a lost packet, in seconds."""
 PACKET = 1460
 
 
 class Link:
-    """One node's way to the cloud. Numbers may be changed at any time.
+    """The link of one node to the cloud. The numbers may be changed at any time.
 
     Attributes:
         latency: seconds, one way.
-        bandwidth: bytes a second each way; 0: without bound.
-        loss: the share of packets that have to be sent again.
-        dropped: the share of messages to subscribers that never come, as when a client's buffer overflows.
-        overtaken: the share of messages to subscribers that come late, behind those that were sent after them.
-        carried_up, carried_down: bytes of messages.
+        bandwidth: bytes per second each way; 0 for no limit.
+        loss: share of packets that are lost and sent again.
+        dropped: share of messages to subscribers that never arrive, as when a client's buffer overflows.
+        overtaken: share of messages to subscribers that arrive behind later ones.
+        carried_up, carried_down: bytes of messages carried so far.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, world: World, latency: float = 0.0, bandwidth: float = 0.0,
@@ -51,7 +51,7 @@ class Link:
         self.overtaken = 0.0
         self.up = True
         self.connection = 0
-        """Counts the connections that broke."""
+        """Number of broken connections so far."""
         self.carried_up = 0
         self.carried_down = 0
         self._free = [0.0, 0.0]
@@ -62,32 +62,32 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
 
     def cut(self) -> None:
-        """From now on nothing passes; both ends notice a little later."""
+        """Cut the link; both ends notice ``NOTICED_AFTER`` seconds later."""
         if not self.up:
             return
         self.up = False
         self._after(NOTICED_AFTER, self._notice)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         if self.up:
             return
         self.up = True
-        if self._timer is not None:  # nobody has noticed: what is under way comes late
+        if self._timer is not None:  # the cut was not noticed: messages in flight arrive late
             self._timer.cancel()
             self._timer = None
             self._release()
-            self._reconnect()  # for who has come meanwhile
+            self._reconnect()  # clients attached meanwhile
         else:
-            self._after(BACK_AFTER, self._reconnect)
+            self._after(RECONNECTED_AFTER, self._reconnect)
 
-    def reset(self, seconds: float = BACK_AFTER) -> None:
-        """The connection breaks, as when the broker ends, and is made again so many seconds later."""
+    def reset(self, seconds: float = RECONNECTED_AFTER) -> None:
+        """Break the connection, as when the broker ends, and restore it ``seconds`` later."""
         if self.up:
             self._notice()
             self._after(seconds, self._reconnect)
 
     def attach(self, bus: LinkedBus) -> bool:
-        """A client of this node wants its connection. Returns whether it has one now."""
+        """Attach a client of this node, and return whether it is connected now."""
         self._buses[bus] = None
         return self.up and self._timer is None
 
@@ -95,7 +95,7 @@ class Link:
         self._buses.pop(bus, None)
 
     async def carry(self, size: int, down: bool = False) -> None:
-        """Returns when a message of ``size`` bytes has passed. Raises LinkDown where the connection broke meanwhile."""
+        """Wait until a message of ``size`` bytes has passed. Raises LinkDown if the connection breaks meanwhile."""
         connection = self.connection
         if wait := self._arrival(size, down) - self._loop.time():
             await self._world.sleep(wait)
@@ -107,19 +107,19 @@ class Link:
             raise LinkDown("the link went down")
 
     def deliver(self, size: int, put: Callable[[], None]) -> None:
-        """Calls ``put`` when a message has come down the link; never where the connection breaks before."""
+        """Call ``put`` when a message has come down the link; never if the connection breaks before."""
         if self.dropped and self._world.rng.random() < self.dropped:
             return
         arrival = self._arrival(size, down=True)
         if self.overtaken and self._world.rng.random() < self.overtaken:
             arrival += self._world.rng.uniform(0.0, OVERTAKEN_BY)
         if arrival > self._loop.time():
-            self._loop.call_at(arrival, self._arrived, self.connection, put, context=NOBODY)
+            self._loop.call_at(arrival, self._arrived, self.connection, put, context=NO_PROCESS)
         else:
             self._arrived(self.connection, put)
 
     def _arrived(self, connection: int, put: Callable[[], None]) -> None:
-        # a method: a closure that parks itself is a cycle, and holds its message until the next collection
+        # a method, because a closure that parks itself is a cycle and keeps its message until the next collection
         if connection == self.connection:
             if self.up:
                 put()
@@ -140,7 +140,7 @@ class Link:
             lost = (1 + size / PACKET) * self.loss
             free += RESENT_AFTER * (int(lost) + (self._world.rng.random() < lost % 1))
         self._free[down] = free
-        latest[down] = max(latest[down], free + self.latency)  # nor where the latency has fallen does one overtake
+        latest[down] = max(latest[down], free + self.latency)  # messages stay in order even if the latency falls
         return latest[down]
 
     def _notice(self) -> None:
@@ -161,7 +161,7 @@ class Link:
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._loop.time() + seconds, call, context=NOBODY)
+        self._timer = self._loop.call_at(self._loop.time() + seconds, call, context=NO_PROCESS)
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -174,7 +174,7 @@ class Link:
 
 
 class LinkedBus(MemoryBus):
-    """A client of a hub behind a link: of the cloud's, or, where it is not ``durable``, of its node's."""
+    """A client of a hub behind a link: the cloud's hub, or its node's hub if it is not ``durable``."""
 
     def __init__(
         self, url: str, root: str, world: World, name: str, hub: Hub, link: Link, process: Process, durable: bool = True
@@ -182,47 +182,47 @@ class LinkedBus(MemoryBus):
         super().__init__(url, root, world, name, hub)
         self.durable = durable
         self.connection = _LinkedConnection(self.link, hub, link)
-        self._way = link
+        self._wire = link
         self._process = process
 
     async def open(self) -> None:
-        if self._way.attach(self):
+        if self._wire.attach(self):
             self.connect()
 
     def drop(self) -> None:
-        self._way.detach(self)
+        self._wire.detach(self)
         super().drop()
 
     def connect(self) -> None:
-        """The link carries a connection again."""
+        """Note that the link is connected again."""
         if not self.link.up:
             self.hub.joined(self.name)
-            self._tell(True)
+            self._set_link(True)
 
     def lost(self) -> None:
-        """The connection broke."""
+        """Note that the connection broke."""
         if self.link.up:
             self.hub.left(self.name)
-            self._tell(False)
+            self._set_link(False)
 
-    def _tell(self, up: bool) -> None:
-        """What follows from it is the process's own doing, whoever cut the link."""
+    def _set_link(self, up: bool) -> None:
+        """Set the link's state in the context of the client's process, which acts on it."""
         self._process.context.copy().run(self.link.set, up)
 
 
 class _LinkedConnection(MemoryConnection):
-    """The way over a link."""
+    """A connection to a hub over a link."""
 
-    def __init__(self, link: transport.Link, hub: Hub, way: Link) -> None:
+    def __init__(self, link: transport.Link, hub: Hub, wire: Link) -> None:
         super().__init__(link, hub)
-        self._way = way
+        self._wire = wire
 
     async def up(self, size: int) -> None:
-        await self._way.carry(size)
+        await self._wire.carry(size)
 
     async def down(self, size: int = 0) -> None:
-        await self._way.carry(size, down=True)
+        await self._wire.carry(size, down=True)
 
     def arrive(self, arrivals: transport.Arrivals, message: transport.Message) -> None:
         if self.link.up:
-            self._way.deliver(len(message.body), lambda: arrivals.put(message))
+            self._wire.deliver(len(message.body), lambda: arrivals.put(message))

@@ -1,5 +1,5 @@
-"""A whole cluster in one process and in virtual time: coordinator, the agent ``cloud`` and the edges' agents, as they
-ship, with simulated links, disks, clocks and workers."""
+"""A whole cluster in one process and in virtual time: the shipped coordinator and agents, with simulated links, disks,
+clocks and workers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from heliograph.bus.contract.lanes import LANE, NUMBER
@@ -26,10 +27,10 @@ from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent, AgentConfig
 from heliograph.edge_agent.launcher import Launcher
 from heliograph.edge_agent.reconcile import CodeRoot
-from heliograph.simulations.virtual.launcher import Offers, VirtualLauncher
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.network import Link, LinkedBus
-from heliograph.simulations.virtual.workers import programs
+from heliograph.simulations.virtual.virtual_launcher import Offers, VirtualLauncher
+from heliograph.simulations.virtual.worker_programs import worker_programs
 from heliograph.simulations.virtual.workload import Workload
 from heliograph.simulations.virtual.worlds import EPOCH, Child, Worlds
 from heliograph.workers.offers import offers
@@ -38,13 +39,14 @@ COORDINATOR = "coordinator"
 CLOUD_URL = "memory://cloud"
 NODE_URL = "memory://node"
 SCRIPT = "simulated.py"
-"""What jobs name as their script: the workload is run in its place."""
+"""Script named by jobs; the workload runs in its place."""
 STREAM_BYTES = 64 << 20
-"""Of each stream, what the simulated broker keeps in memory."""
+"""Largest size of each stream in the simulated broker's memory, in bytes."""
 
 
-_NAMES_FILES = ("event/assignment/", "event/report/", "log/")
-"""Where the directory of this run would be named, another one each time; in a trace it has one name, as long."""
+_NAMING_FILES = ("event/assignment/", "event/report/", "log/")
+"""Topics whose messages name files. The directory differs in each run; traces replace it by a fixed name of the same
+length."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ class EdgeSpec:
     """One simulated edge.
 
     Attributes:
-        speed: how much faster than 1 it computes.
+        speed: factor on the speed of computing.
         latency: seconds to the cloud, one way.
-        bandwidth: bytes a second; 0: without bound.
-        loss: the share of packets that are lost.
+        bandwidth: bytes per second; 0 for no limit.
+        loss: share of packets that are lost.
     """
 
     name: str
@@ -66,16 +68,16 @@ class EdgeSpec:
 
 
 class VirtualCluster:
-    """Starts and stops all of it; use it inside ``loop.run``.
+    """A cluster in virtual time, for use inside ``loop.run``.
 
     Args:
-        tap: called with each message that the cloud's broker has, in order.
-        say: called with the lines that the processes print, each with the process's name before it.
-        patience: of the coordinator's lease: in a simulated week it need not be renewed each second.
-        telemetry: takes what all processes measure.
-        held_out: the name of the data set that the cloud offers to measure on; what is in it, the workload knows.
-        launcher: makes an agent's launcher of the worlds, the agent's process, a directory for its workers, and what
-            they offer.
+        tap: function called with each message of the cloud's broker, in order.
+        say: function called with the name of a process and a line that it prints.
+        patience: factor on the coordinator's lease; a simulated week need not renew it every second.
+        telemetry: receiver of all processes' measurements.
+        held_out: name of the cloud's data set for evaluation; the workload has its content.
+        launcher: function that returns an agent's launcher, given the worlds, the agent's process, a directory for its
+            workers and their offers.
     """
 
     def __init__(
@@ -103,9 +105,9 @@ class VirtualCluster:
         self._tap = tap
         self._directory = tempfile.TemporaryDirectory(prefix="heliograph-virtual-", dir=_memory_directory())
         self._code = Path(self._directory.name).resolve()
-        self._places = str(self._code).encode(), b"/simulated".ljust(len(str(self._code)), b"-")
+        self._directory_names = str(self._code).encode(), b"/simulated".ljust(len(str(self._code)), b"-")
         speeds = {name: each.speed for name, each in self.edges.items()}
-        workers = programs(workload, lambda edge: speeds.get(edge, 1.0))
+        workers = worker_programs(workload, lambda edge: speeds.get(edge, 1.0))
         self._worlds = Worlds(loop, str(seed), workers, self._connect, telemetry)
         self.links = {
             name: Link(loop, self._worlds.world(Process(f"link-{name}")), each.latency, each.bandwidth, each.loss)
@@ -117,7 +119,7 @@ class VirtualCluster:
         self.world = self._worlds.world(Process("driver"))
 
     async def start(self) -> None:
-        """Starts the processes; they come up in virtual time."""
+        """Start the processes; they come up in virtual time."""
         (self._code / SCRIPT).write_text("")
         self.hub.taps.append(self._record)
         self.start_process(COORDINATOR)
@@ -125,34 +127,34 @@ class VirtualCluster:
             self.start_process(name)
 
     async def stop(self) -> None:
-        """Kills everything; what lay on the disks is gone."""
+        """Kill all processes and delete the disks."""
         for name in list(self.processes):
             self.kill(name)
         self._directory.cleanup()
 
     def client(self) -> Bus:
-        """An operator's connection in the cloud; open it with ``async with``."""
+        """Return an operator's connection in the cloud; open it with ``async with``."""
         return MemoryBus(CLOUD_URL, DEFAULT_ROOT, self.world, f"operator-{next(self._operators)}", self.hub)
 
     def node(self, edge: str) -> Hub:
-        """An edge's own broker."""
+        """Return an edge's own broker."""
         if edge not in self.nodes:
             self.nodes[edge] = Hub(self._loop.time, keeps_streams=False)
             self._node_links[edge] = Link(self._loop, self._worlds.world(Process(f"broker-{edge}")))
         return self.nodes[edge]
 
     def node_link(self, edge: str) -> Link:
-        """The way to an edge's own broker."""
+        """Return the link to an edge's own broker."""
         self.node(edge)
         return self._node_links[edge]
 
-    def process_on(self, edge: str, name: str) -> tuple[Process, World]:
-        """Another process on an edge, a device for one; its tasks are to be created in its context."""
+    def new_process(self, edge: str, name: str) -> tuple[Process, World]:
+        """Create another process on an edge, such as a device; create its tasks in its context."""
         process = Process(f"{edge}/{name}")
         return process, self._worlds.world(process)
 
     def start_process(self, name: str) -> None:
-        """Starts the coordinator, or an edge's (or the cloud's) agent on the disk that it left."""
+        """Start the coordinator, or an agent on the disk of its last run, unless it is running."""
         before = self.processes.get(name)
         if before is not None and not before.dead:
             return
@@ -161,55 +163,51 @@ class VirtualCluster:
         process.context.run(self._loop.create_task, self._run(name, process))
 
     def kill(self, name: str) -> None:
-        """As by SIGKILL; an agent's workers die with it."""
+        """Kill a process as by SIGKILL; an agent's workers die with it."""
         if name in self.processes:
             self._loop.kill(self.processes[name])
 
     def kill_after(self, name: str, steps: int) -> None:
-        """As by SIGKILL, so many steps of the process from now: between any two of its awaits."""
+        """Kill a process ``steps`` of its steps from now, which may be between any two of its awaits."""
         process = self.processes[name]
         process.dies_at = process.steps + max(1, steps)
 
     def workers(self, node: str) -> list[Child]:
-        """What the node's agent has started and still runs, oldest first."""
+        """Return the running workers of a node's agent, oldest first."""
         return [each for each in self._worlds.children if each.process.name.startswith(f"agent-{node}/")]
 
     @staticmethod
     def kill_worker_after(worker: Child, steps: int) -> None:
-        """As ``kill_after``, one of a node's workers; its agent starts it again."""
+        """Kill one of a node's workers like ``kill_after``; its agent starts it again."""
         worker.process.dies_at = worker.process.steps + max(1, steps)
 
     @property
-    def broken(self) -> list[str]:
-        """Workers that ended by a mistake of ours, and where."""
-        return self._worlds.broken
+    def worker_failures(self) -> list[str]:
+        """Workers that ended by an unexpected exception, with its traceback."""
+        return self._worlds.worker_failures
 
     @property
     def directory(self) -> Path:
-        """Where the files of all nodes lie; another one in each run."""
+        """Directory of all nodes' files; a new one in each run."""
         return Path(self._directory.name)
 
     def fill_disk(self, edge: str, full: bool) -> None:
-        """An edge's disk takes nothing more, or does again."""
+        """Fill an edge's disk, or free it again."""
         self._worlds.disk(f"agent-{edge}").fill(full)
 
     def journal(self, edge: str) -> sqlite3.Connection | None:
-        """What lies on an edge's disk of its journal at this moment, to be looked at; None where it never was."""
+        """Return the present journal on an edge's disk, for reading; None if the edge never had one."""
         return self._worlds.disk(f"agent-{edge}").file("journal.db")
 
     def set_clock(self, name: str, ahead: float) -> None:
-        """A process's clock is so many seconds wrong, and that of its workers."""
+        """Set the clock of a process and its workers ahead by so many seconds."""
         self.processes[name].ahead = ahead
         for each in self.workers(name):
             each.process.ahead = ahead
 
     async def _run(self, name: str, process: Process) -> None:
-        said = self._say
-        label = process.name
         world = self._worlds.world(process)
-
-        def say(line: str) -> None:
-            said(label, line)
+        say = partial(self._say, process.name)
 
         try:
             if name == COORDINATOR:
@@ -219,9 +217,9 @@ class VirtualCluster:
         except* HeliographError as errors:
             for error in errors.exceptions:
                 say(f"ended: {error}")
-        except* Exception as errors:  # our own mistake: whoever listens shall hear of it
+        except* Exception as errors:  # a defect, reported to the caller
             if not process.dead:
-                say(f"broke: {''.join(traceback.format_exception(errors))}")
+                say(f"failed: {''.join(traceback.format_exception(errors))}")
         finally:
             self._loop.kill(process)
 
@@ -238,7 +236,7 @@ class VirtualCluster:
             datasets[self._held_out].write_text("x\n0\n")
 
         async def offering() -> bytes:
-            """Every algorithm can be run in the cloud; ten thousand reports need not repeat them."""
+            """Return all algorithms for the cloud; ten thousand edges' reports need not repeat them."""
             return json.dumps(offers() if name == CLOUD else {}).encode()
 
         launcher = self._launcher(self._worlds, process, state / "workers", offering)
@@ -257,16 +255,16 @@ class VirtualCluster:
 
     def _record(self, message: Message) -> None:
         if message.topic.startswith("_INBOX"):
-            return  # an answer to one client, on no topic
+            return  # a reply to one client, on no topic
         now = int((EPOCH + self._loop.time()) * 1e9)
         headers: Mapping[str, str] = {key: value for key, value in message.headers.items() if key in (LANE, NUMBER)}
         body = message.body
-        if message.topic.startswith(_NAMES_FILES):
-            body = body.replace(*self._places)
+        if message.topic.startswith(_NAMING_FILES):
+            body = body.replace(*self._directory_names)
         self._tap(Recorded(message.topic, body, now, now, headers))
 
 
 def _memory_directory() -> str | None:
-    """Files of a simulation need not reach a disk."""
+    """Return a directory in memory, if there is one: a simulation's files need not reach a disk."""
     memory = Path("/dev/shm")
     return str(memory) if memory.is_dir() else None

@@ -1,4 +1,4 @@
-"""What the workers of a simulated cluster compute: the same in virtual time and in real processes."""
+"""The computing of a simulated cluster's workers, the same in virtual time and on real processes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Computed:
-    """What one piece of work gave.
+    """The result of one piece of work.
 
     Attributes:
-        arrays: the new weights; empty after an evaluation.
-        seconds: what it takes on a machine of speed 1.
+        arrays: new weights; empty after an evaluation.
+        seconds: duration at speed 1.
     """
 
     arrays: Arrays
@@ -28,16 +28,16 @@ class Computed:
 
 
 class Workload(Protocol):
-    """A job's computing, deterministic: the same arguments give the same bits."""
+    """A job's computing. It is deterministic: equal arguments give equal bits."""
 
     def initial(self, edge: str, parameters: Mapping[str, Scalar]) -> Computed:
-        """A model's first weights."""
+        """Return a model's initial weights."""
         ...
 
     def train(self, edge: str, round: int, weights: Arrays, parameters: Mapping[str, Scalar]) -> Computed:
-        """Local training on the edge's own part of the data."""
+        """Train on the edge's own part of the data."""
         ...
 
     def evaluate(self, weights: Arrays, parameters: Mapping[str, Scalar]) -> Computed:
-        """A global model on held-out data: ``accuracy`` and ``loss`` among the metrics."""
+        """Evaluate a global model on held-out data; the metrics include ``accuracy`` and ``loss``."""
         ...

@@ -1,5 +1,4 @@
-"""What a simulated process gets as its world: the loop's clock, seeded randomness, a disk in memory, and processes
-that are tasks."""
+"""The world of a simulated process: the loop's clock, seeded randomness, a disk in memory, and workers as tasks."""
 
 from __future__ import annotations
 
@@ -21,17 +20,17 @@ from heliograph.simulations.virtual.lines import Lines
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 
 EPOCH = 1_767_225_600.0
-"""2026-01-01T00:00:00Z: where every simulation begins."""
+"""Start of every simulation, 2026-01-01T00:00:00Z, in seconds since 1970."""
 Program = Callable[[dict[str, str], World], Awaitable[int]]
-"""What a worker's process does, with its environment: returns the exit code."""
+"""A worker's program, called with its environment and world; it returns the exit code."""
 
 
 class Worlds:
-    """Makes worlds.
+    """The worlds of a simulation's processes.
 
     Args:
-        programs: the workers, by their role.
-        transport: ``transport(process, url, root, world, name)`` connects.
+        programs: the workers' programs, by role.
+        transport: ``transport(process, url, root, world, name)`` returns a connection.
     """
 
     def __init__(
@@ -51,59 +50,59 @@ class Worlds:
         self._disks: dict[str, Disk] = {}
         self._files = OpenFiles()
         self.children: dict[Child, None] = {}
-        """The workers that live."""
-        self.broken: list[str] = []
-        """Of the workers that ended by a mistake of ours: which, and where."""
+        """Running workers."""
+        self.worker_failures: list[str] = []
+        """Workers that ended by an unexpected exception, with its traceback."""
 
     def disk(self, name: str) -> Disk:
-        """The disk of the process of that name."""
+        """Return the disk of the process with that name."""
         return self._disks.get(name) or self._disks.setdefault(name, Disk(self._files))
 
     def world(self, process: Process, say: Callable[[str], None] = lambda line: None) -> World:
-        """The world of a process: another incarnation of the same name draws other numbers."""
+        """Return a new world for a process; each incarnation of a name draws different numbers."""
         incarnation = self._incarnations[process.name] = self._incarnations.get(process.name, 0) + 1
         draws = Draws(f"{self._seed}/{process.name}/{incarnation}")
-        around = _Surroundings(self, self._loop, process)
+        resources = _ProcessResources(self, self._loop, process)
         return World(
-            now=around.now,
+            now=resources.now,
             monotonic=self._loop.time,
             new_id=draws.new_id,
             new_secret=draws.new_secret,
             rng=cast(Any, draws),
-            spawn=_no_process,
-            transport=around.transport,
+            spawn=_refuse_process,
+            transport=resources.transport,
             hold=_hold,
-            database=around.database,
+            database=resources.database,
             telemetry=self._telemetry,
             say=say,
         )
 
     def connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
-        """A connection of a process."""
+        """Return a connection of a process."""
         return self._transport(process, url, root, world, name)
 
     def launch(self, parent: Process, request: LaunchRequest, directory: Path) -> Child:
-        """Starts a worker that dies with its parent. Raises LaunchFailed where there is no program for its role."""
+        """Start a worker that dies with its parent. Raises LaunchFailed if its role has no program."""
         program = self._programs.get(request.role)
         if program is None:
             raise LaunchFailed(f"no simulated worker of role {request.role}")
         process = Process(f"{parent.name}/{request.worker}")
         process.ahead = parent.ahead
-        child = Child(self._loop, process, self.broken.append)
-        parent.on_death.append(child.end)  # as PR_SET_PDEATHSIG has it
+        child = Child(self._loop, process, self.worker_failures.append)
+        parent.on_death.append(child.end)  # like PR_SET_PDEATHSIG
         self.children[child] = None
 
-        def over() -> None:
+        def on_end() -> None:
             del self.children[child]
             parent.on_death.remove(child.end)
 
         variables = request.variables(str(directory), str(request.models))
-        child.begin(program(variables, self.world(process, child.lines.say)), over)
+        child.begin(program(variables, self.world(process, child.lines.say)), on_end)
         return child
 
 
-class _Surroundings:
-    """What a world asks in the name of its process."""
+class _ProcessResources:
+    """The clock, connections and databases of one process."""
 
     __slots__ = ("_loop", "_process", "_worlds")
 
@@ -123,18 +122,18 @@ class _Surroundings:
 
 
 class Child:
-    """A launched worker: a process of the simulation."""
+    """A launched worker, as a process of the simulation."""
 
-    def __init__(self, loop: VirtualLoop, process: Process, broke: Callable[[str], None]) -> None:
+    def __init__(self, loop: VirtualLoop, process: Process, report_failure: Callable[[str], None]) -> None:
         self.process = process
         self.lines = Lines()
-        self._broke = broke
+        self._report_failure = report_failure
         self._code: int | None = None
         self._loop = loop
         self._ended = loop.create_future()
 
-    def begin(self, program: Awaitable[int], over: Callable[[], None]) -> None:
-        self._over = over
+    def begin(self, program: Awaitable[int], on_end: Callable[[], None]) -> None:
+        self._on_end = on_end
         self.process.on_death.append(self.end)
         self._task = self._loop.create_task(self._run(program), context=self.process.context.copy())
 
@@ -148,11 +147,11 @@ class Child:
         self.end()
 
     def end(self, code: int = -9) -> None:
-        """Ends it now, as by a signal."""
+        """End the worker now, as by a signal."""
         if self._code is not None:
             return
         self._code = code
-        self._over()
+        self._on_end()
         self._loop.kill(self.process)
         self.lines.end()
         if not self._ended.done():
@@ -165,13 +164,13 @@ class Child:
             self.lines.say(f"error: {error}")
             code = 1
         except Exception as error:
-            self._broke(f"{self.process.name}: {''.join(traceback.format_exception(error))}")
+            self._report_failure(f"{self.process.name}: {''.join(traceback.format_exception(error))}")
             code = 1
-        self.process.tasks.discard(self._task)  # it ends by itself: nothing of it has to be kept from running
+        self.process.tasks.discard(self._task)  # it ends by itself, so nothing must be kept from running
         self.end(code)
 
 
-async def _no_process(argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Any = None) -> Any:
+async def _refuse_process(argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Any = None) -> Any:
     raise HeliographError(f"a simulation starts no processes: {' '.join(argv)}")
 
 

@@ -19,9 +19,9 @@ from heliograph.core.names import CLOUD
 from heliograph.edge_agent.launcher import Launcher, LaunchRequest, RunningWorker
 from heliograph.simulations.check.fed_stage import tree_of
 from heliograph.simulations.fleet.echo_workload import Echo
-from heliograph.simulations.virtual.launcher import Offers
 from heliograph.simulations.virtual.loop import Process, VirtualLoop, run
 from heliograph.simulations.virtual.virtual_cluster import SCRIPT, EdgeSpec, VirtualCluster
+from heliograph.simulations.virtual.virtual_launcher import Offers
 from heliograph.simulations.virtual.worlds import Child, Worlds
 
 EDGES = ("edge-1", "edge-2")

@@ -234,7 +234,7 @@ def test_a_run_that_printed_nothing_is_not_blamed_for_the_lines_of_the_one_befor
         first.lines.say("boom")
         first.end()
         (await node.until_started(2)).end("exit code -9")
-        await node.loop.settled()
+        await node.loop.wait_until_idle()
         assert (node.worker.state, node.worker.detail) == ("backing-off", "exit code -9: no output")
 
     _on_node(test)
@@ -249,7 +249,7 @@ def test_what_a_worker_said_of_its_failure_goes_before_its_last_line() -> None:
         node.supervisor.said(NAME, "failed", "ValueError: no data")
         handle.lines.say("  at line 3")
         handle.end()
-        await node.loop.settled()
+        await node.loop.wait_until_idle()
         assert node.worker.detail == "exit code 1: ValueError: no data"
         await node.until_started(2)
         assert node.worker.detail == ""
@@ -261,7 +261,7 @@ def test_a_worker_whose_log_goes_elsewhere_is_watched_all_the_same() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(_task())
         (await node.until_started(1)).end("evicted")
-        await node.loop.settled()
+        await node.loop.wait_until_idle()
         assert node.worker.detail == "evicted: no output"
         await node.until_started(2)
 
@@ -277,7 +277,7 @@ def test_a_launch_that_fails_is_tried_again_with_back_off() -> None:
         node.failing = ""
         handle = await node.until_started(1)
         assert [later - before for before, later in pairwise(node.attempts)] == list(BACKOFF[:4])
-        await node.loop.settled()
+        await node.loop.wait_until_idle()
         assert (node.worker.state, node.worker.detail, node.worker.handle) == ("starting", "", handle)
 
     _on_node(test, failing="no space left")
@@ -302,7 +302,7 @@ def test_the_hello_of_a_process_that_has_ended_makes_nothing_ready() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(_task())
         (await node.until_started(1)).end()
-        await node.loop.settled()
+        await node.loop.wait_until_idle()
         node.supervisor.said(NAME, "hello", "")
         assert node.worker.state == "backing-off"
 
@@ -375,7 +375,7 @@ def test_a_worker_that_waits_for_its_next_start_is_gone_at_once() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(_task())
         (await node.until_started(1)).end()
-        await node.loop.settled()
+        await node.loop.wait_until_idle()
         assert node.worker.state == "backing-off"
         began = node.loop.time()
         await node.supervisor.stop(NAME, _nothing)
@@ -444,7 +444,7 @@ def test_closing_ends_all_without_grace_for_their_work() -> None:
             node.supervisor.launch(_task(worker=name))
         running, waiting, _ = [await node.until_started(number) for number in (1, 2, 3)]
         waiting.end()
-        await node.loop.settled()
+        await node.loop.wait_until_idle()
         began = node.loop.time()
         await node.supervisor.close()
         assert (running.asked, waiting.asked) == (["terminate", "kill"], [])

@@ -50,7 +50,7 @@ def _on_doors(test: Callable[[Doors], Awaitable[None]]) -> None:
     async def with_board(loop: VirtualLoop) -> None:
         doors = Doors(loop)
         running = asyncio.ensure_future(doors.board.run())
-        await loop.settled()
+        await loop.wait_until_idle()
         try:
             await test(doors)
         finally:
@@ -71,7 +71,7 @@ def test_a_status_is_an_event_retained_on_every_door() -> None:
         for bus in doors.buses:
             await bus.open()
         doors.board.show(_job("Pending"))
-        await doors.loop.settled()
+        await doors.loop.wait_until_idle()
         for door in (0, 1):
             message = doors.retained(door)["status/jobs/one"]
             event = decode(message.body)

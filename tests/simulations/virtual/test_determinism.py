@@ -1,4 +1,4 @@
-"""The same seed gives the same bytes, whatever the interpreter's own randomness; another seed gives others."""
+"""Equal seeds give equal bytes, independent of the interpreter's hash seed; different seeds give different bytes."""
 
 from __future__ import annotations
 

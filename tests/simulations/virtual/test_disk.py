@@ -16,17 +16,17 @@ def rows(disk: Disk) -> list[tuple[int]]:
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> list[Disk]:
-    """Three disks with a file each, of which one only is open at a time."""
+    """Three disks with a file each, of which only one has a connection at a time."""
     monkeypatch.setattr(disks, "MOST_OPEN", 1)
-    together = OpenFiles()
-    made = [Disk(together) for _ in range(3)]
-    for n, disk in enumerate(made):
+    open_files = OpenFiles()
+    found = [Disk(open_files) for _ in range(3)]
+    for n, disk in enumerate(found):
         disk.connect(PATH).executescript("CREATE TABLE t (n INTEGER, filling BLOB)")
         disk.connect(PATH).execute("INSERT INTO t VALUES (?, NULL)", (n,))
-    return made
+    return found
 
 
-def test_a_file_that_gave_its_connection_up_has_kept_its_content(files: list[Disk]) -> None:
+def test_a_file_without_its_connection_keeps_its_content(files: list[Disk]) -> None:
     assert [rows(disk) for disk in files] == [[(0,)], [(1,)], [(2,)]]
     found = files[1].file("journal.db")
     assert found is not None
@@ -43,7 +43,7 @@ def test_a_file_in_a_transaction_keeps_its_connection(files: list[Disk]) -> None
     assert rows(files[0]) == [(0,)]
 
 
-def test_a_full_disk_stays_full_while_its_file_is_not_open(files: list[Disk]) -> None:
+def test_a_full_disk_stays_full_without_its_connection(files: list[Disk]) -> None:
     files[0].fill(True)
     assert rows(files[1]) == [(1,)]
     with pytest.raises(sqlite3.OperationalError, match="full"):

@@ -1,4 +1,4 @@
-"""The virtual loop: time without waiting, an order that never changes, and processes that die between two steps."""
+"""The virtual loop: time without waiting, a fixed order, and processes killed between two steps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_year_passes_at_once_and_timers_fire_in_their_order() -> None:
     assert time.perf_counter() - began < 5
 
 
-def test_a_timeout_is_one_of_virtual_time() -> None:
+def test_a_timeout_counts_virtual_time() -> None:
     async def main(loop: VirtualLoop) -> float:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(3600):
@@ -36,7 +36,7 @@ def test_a_timeout_is_one_of_virtual_time() -> None:
     assert run(main) == 3600.0
 
 
-def test_who_waits_for_what_can_not_come_is_told() -> None:
+def test_waiting_for_an_impossible_event_raises_stuck() -> None:
     async def main(loop: VirtualLoop) -> None:
         await loop.create_future()
 
@@ -61,7 +61,7 @@ def test_a_killed_process_takes_no_further_step_not_even_its_finally(steps: int)
         process.context.run(loop.create_task, work())
         await asyncio.sleep(60)
         assert process.dead
-        return list(did)  # as it is now: when the loop has ended, what is left is cleared away
+        return list(did)  # a copy, because the end of the loop closes the remaining coroutines
 
     did = run(main)
     assert "finally" not in did
@@ -69,7 +69,7 @@ def test_a_killed_process_takes_no_further_step_not_even_its_finally(steps: int)
     assert did == [str(number) for number in range(len(did))]
 
 
-def test_what_a_process_starts_is_its_own() -> None:
+def test_tasks_belong_to_the_process_that_starts_them() -> None:
     async def main(loop: VirtualLoop) -> list[bool]:
         process, alive = Process("parent"), list[bool]()
 
@@ -92,7 +92,7 @@ def test_what_a_process_starts_is_its_own() -> None:
     assert run(main) == [True] * 3
 
 
-def test_what_an_executor_has_not_run_dies_with_the_process() -> None:
+def test_queued_work_of_an_executor_dies_with_the_process() -> None:
     async def main(loop: VirtualLoop) -> list[str]:
         loop.disk_seconds = 0.5
         process, disk = Process("writer"), list[str]()

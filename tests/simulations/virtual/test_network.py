@@ -1,4 +1,4 @@
-"""Links: what they take, and what a cut does to what is under way."""
+"""Links: their delays, and the effect of a cut on messages in flight."""
 
 from __future__ import annotations
 
@@ -13,85 +13,85 @@ from heliograph.bus.transport import Bus
 from heliograph.core.errors import Unreachable
 from heliograph.core.world import World, seeded
 from heliograph.simulations.virtual.loop import Process, VirtualLoop, run
-from heliograph.simulations.virtual.network import BACK_AFTER, NOTICED_AFTER, Link, LinkedBus
+from heliograph.simulations.virtual.network import NOTICED_AFTER, RECONNECTED_AFTER, Link, LinkedBus
 
 ADDRESS = TELEMETRY.at(edge="edge-1", device="meter")
 Play = Callable[[VirtualLoop, Link, LinkedBus, Bus], Awaitable[None]]
 
 
-def play(what: Play, **link: float) -> None:
-    """Runs ``what`` with a link, a client behind it, and one beside the hub."""
+def play(scene: Play, **link: float) -> None:
+    """Run ``scene`` with a link, a client behind it, and a client beside the hub."""
 
     async def main(loop: VirtualLoop) -> None:
         world = World(monotonic=loop.time, rng=seeded(1), new_id=lambda: "0" * 32)
         hub = Hub(loop.time)
-        way = Link(loop, world, **link)
-        far = LinkedBus("memory://cloud", DEFAULT_ROOT, world, "agent-edge-1", hub, way, Process("far"))
+        wire = Link(loop, world, **link)
+        far = LinkedBus("memory://cloud", DEFAULT_ROOT, world, "agent-edge-1", hub, wire, Process("far"))
         near = LinkedBus("memory://cloud", DEFAULT_ROOT, world, "near", hub, Link(loop, world), Process("near"))
         await far.open()
         await near.open()
-        await what(loop, way, far, near)
+        await scene(loop, wire, far, near)
 
     run(main)
 
 
 def test_latency_and_bandwidth() -> None:
-    async def what(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
+    async def scene(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
         assert await far.publish(ADDRESS, b"x" * 1000) == 1
-        assert loop.time() == pytest.approx(0.1 + 0.5 + 0.1)  # there, and the acknowledgement back
+        assert loop.time() == pytest.approx(0.1 + 0.5 + 0.1)  # the message, and the acknowledgement back
         assert (link.carried_up, link.carried_down) == (1000, 0)
 
-    play(what, latency=0.1, bandwidth=2000)
+    play(scene, latency=0.1, bandwidth=2000)
 
 
-def test_nothing_overtakes_on_a_link() -> None:
-    async def what(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
+def test_messages_stay_in_order_on_a_link() -> None:
+    async def scene(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
         async with near.subscribe(ADDRESS) as messages:
             await asyncio.gather(far.publish(ADDRESS, b"x" * 5000), far.publish(ADDRESS, b"y"))
             assert [(await anext(messages)).body[:1] for _ in range(2)] == [b"x", b"y"]
 
-    play(what, latency=0.1, bandwidth=1000)
+    play(scene, latency=0.1, bandwidth=1000)
 
 
-def test_a_short_cut_is_never_noticed_and_what_was_under_way_comes_late() -> None:
-    async def what(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
+def test_a_short_cut_is_not_noticed_and_delays_messages_in_flight() -> None:
+    async def scene(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
         link.cut()
-        loop.call_later(NOTICED_AFTER / 2, link.mend)
+        loop.call_later(NOTICED_AFTER / 2, link.restore)
         assert await far.publish(ADDRESS, b"x") == 1
         assert far.link.up
         assert loop.time() >= NOTICED_AFTER / 2
 
-    play(what, latency=0.01)
+    play(scene, latency=0.01)
 
 
-def test_a_cut_that_is_noticed_fails_what_is_under_way_and_the_link_comes_back() -> None:
-    async def what(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
+def test_a_noticed_cut_fails_messages_in_flight_and_the_link_reconnects() -> None:
+    async def scene(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
         link.cut()
         with pytest.raises(Unreachable):
             await far.publish(ADDRESS, b"x")
         assert loop.time() == pytest.approx(NOTICED_AFTER)
         assert not far.link.up and near.link.up
         assert "agent-edge-1" not in far.hub.clients
-        link.mend()
+        link.restore()
         await far.link.wait_up()
-        assert loop.time() == pytest.approx(NOTICED_AFTER + BACK_AFTER)
+        assert loop.time() == pytest.approx(NOTICED_AFTER + RECONNECTED_AFTER)
         assert await far.publish(ADDRESS, b"x") == 1
 
-    play(what, latency=0.01)
+    play(scene, latency=0.01)
 
 
 def test_an_acknowledgement_can_be_lost_after_the_message_was_stored() -> None:
-    async def what(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
+    async def scene(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
         loop.call_later(0.15, link.cut)
         with pytest.raises(Unreachable):
             await far.publish(ADDRESS, b"x")
         assert await near.last_sequence("TELEMETRY") == 1
 
-    play(what, latency=0.1)
+    play(scene, latency=0.1)
 
 
 def test_a_dropped_share_never_reaches_a_subscriber() -> None:
-    async def what(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
+    async def scene(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
         link.dropped = 0.5
         got = 0
 
@@ -109,4 +109,4 @@ def test_a_dropped_share_never_reaches_a_subscriber() -> None:
         counting.cancel()
         assert 60 < got < 140
 
-    play(what, latency=0.01)
+    play(scene, latency=0.01)

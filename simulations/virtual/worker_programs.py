@@ -1,4 +1,4 @@
-"""What a simulated agent's workers run: the aggregation worker as it ships, and one that trains by a workload."""
+"""The programs of a simulated agent's workers: the shipped aggregation worker, and a trainer that runs a workload."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import Arrays
 
 
-def programs(workload: Workload, speed: Callable[[str], float]) -> dict[str, Program]:
-    """The workers by their role.
+def worker_programs(workload: Workload, speed: Callable[[str], float]) -> dict[str, Program]:
+    """Return the workers' programs by role.
 
     Args:
-        speed: of an edge: how much faster than 1 it computes.
+        speed: function that returns an edge's factor on the speed of computing.
     """
 
     models = Models()
@@ -44,7 +44,7 @@ def programs(workload: Workload, speed: Callable[[str], float]) -> dict[str, Pro
 
 
 class Trainer:
-    """One training or evaluation worker: of the assignments that come while it computes only the newest counts."""
+    """A training or evaluation worker. Of the assignments received while it computes, it follows only the newest."""
 
     def __init__(self, runtime: Runtime, workload: Workload, speed: float, models: Models) -> None:
         self._runtime = runtime
@@ -56,14 +56,14 @@ class Trainer:
         self._working: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Until the job has ended."""
+        """Run until the job has ended."""
         try:
-            await self._runtime.assignments(self._take)
+            await self._runtime.assignments(self._receive)
         finally:
             if self._working is not None:
                 self._working.cancel()
 
-    async def _take(self, assignment: Assignment) -> None:
+    async def _receive(self, assignment: Assignment) -> None:
         if assignment.ended or not assignment.task.is_due:
             return
         self._next = assignment
@@ -79,7 +79,7 @@ class Trainer:
                 continue
             try:
                 weights = self._models.of(assignment)
-            except FileNotFoundError:  # dropped meanwhile: a newer round's model is on its way to this node
+            except FileNotFoundError:  # the node has dropped the model, because a newer round's model is on its way
                 await self._runtime.say("hello")
                 continue
             computed = self._compute(assignment, weights)
@@ -118,19 +118,18 @@ def _task_of(assignment: Assignment) -> DatasetTask:
 
 
 class Models:
-    """The weights that assignments come with, read-only. Of small models the last one is kept open: in a round it is
-    the same on thousands of edges."""
+    """The weights of assignments, read-only. The last small model is kept, because thousands of edges share it."""
 
     def __init__(self) -> None:
         self._digest = ""
         self._arrays: Arrays = {}
 
     def of(self, assignment: Assignment) -> Arrays:
-        """Raises FileNotFoundError where the node has dropped the model meanwhile."""
+        """Return an assignment's weights. Raises FileNotFoundError if the node has dropped the model meanwhile."""
         model = assignment.task.model
         if model is None:
             return {}
-        if model.inline is None:  # copies: the views would keep their file open for as long as the worker computes
+        if model.inline is None:  # copies, because views would keep the file open while the worker computes
             with TensorFile(Path(assignment.model_file)) as file:
                 return {name: array.copy() for name, array in file.arrays().items()}
         if model.digest != self._digest:

@@ -1,4 +1,4 @@
-"""Launches the workers of a simulated agent: each a process of the simulation, whose files lie on this machine."""
+"""The launcher of a simulated agent: each worker is a process of the simulation, with its files on this machine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Offers = Callable[[], Awaitable[bytes]]
 
 
 class VirtualLauncher(SharedDirectory):
-    """Launches for the agent that is ``parent``.
+    """A launcher of workers for the agent ``parent``.
 
     Args:
-        offering: what the workers can run, as JSON of ``Offer``.
+        offering: function that returns the workers' offers as JSON of ``Offer``.
     """
 
     def __init__(self, worlds: Worlds, parent: Process, directory: Path, offering: Offers) -> None:

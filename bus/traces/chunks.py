@@ -1,4 +1,4 @@
-"""A chunk of an MCAP file: unpacked within bounds, and the messages in it."""
+"""A chunk of an MCAP file, decompressed within bounds, and the messages in it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _STEP = 1024 * 1024
 
 
 class Damaged(Exception):
-    """A part of a file that can not be read, and why."""
+    """A part of a file cannot be read; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Where a chunk's record lies, with its head.
+    """The place of a chunk's record in a file, with its head.
 
     Attributes:
-        offset, length: of the whole record in the file.
-        start, end: the log times between which its messages lie.
-        size: bytes that it claims to unpack to.
-        packed: bytes of what is compressed.
-        cut: the file ends within it.
-        bare: no chunk at all, but messages that follow each other.
-        channels: those that have messages in it, where known.
+        offset, length: offset and length of the whole record in the file.
+        start, end: first and last log time of its messages.
+        size: claimed number of uncompressed bytes.
+        packed: number of compressed bytes.
+        cut: True if the file ends within the chunk.
+        bare: True for consecutive messages outside chunks.
+        channels: channels with messages in it; None if unknown.
     """
 
     offset: int
@@ -49,7 +49,7 @@ class Chunk:
 
 
 def unpacked(file: BinaryIO, chunk: Chunk) -> bytes:
-    """The records in a chunk. Raises Damaged where they can not be had, before room is made for what is too large."""
+    """Return the records in a chunk. Raise Damaged if it is unreadable, or too large, before memory is allocated."""
     if chunk.size > layout.MAX_CHUNK or chunk.length > layout.MAX_CHUNK:
         raise Damaged(f"a chunk claims {max(chunk.size, chunk.length)} bytes, more than {layout.MAX_CHUNK}")
     file.seek(chunk.offset)
@@ -58,7 +58,7 @@ def unpacked(file: BinaryIO, chunk: Chunk) -> bytes:
         return record
     code, length = _RECORD.unpack_from(record)
     if code != _CHUNK or (length + _RECORD.size != chunk.length and not chunk.cut):
-        raise Damaged("there is no chunk")
+        raise Damaged("no chunk was found")
     _, _, size, checksum, name_length = _FIRST.unpack_from(record, _RECORD.size)
     at = _RECORD.size + _FIRST.size + name_length + 8
     if size != chunk.size or (chunk.packed != len(record) - at and not chunk.cut):
@@ -68,12 +68,12 @@ def unpacked(file: BinaryIO, chunk: Chunk) -> bytes:
         if len(data) != chunk.size:
             raise Damaged(f"a chunk unpacks to {len(data)} bytes, not to {chunk.size}")
         if checksum and zlib.crc32(data) != checksum:
-            raise Damaged("a chunk's checksum is not that of its bytes")
+            raise Damaged("a chunk's checksum does not match its bytes")
     return data
 
 
 def _decompressed(packed: bytes, chunk: Chunk) -> bytes:
-    """At most ``chunk.size + 1`` bytes; of one that is cut, as many as can be had."""
+    """Decompress at most ``chunk.size + 1`` bytes; of a chunk that is cut, as many as possible."""
     if not chunk.compression:
         return packed
     if chunk.compression == "zstd":
@@ -83,7 +83,7 @@ def _decompressed(packed: bytes, chunk: Chunk) -> bytes:
             if not chunk.cut:
                 reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
                 return reader.read(chunk.size + 1) if chunk.size else b""
-            return _as_much_as_there_is(packed, chunk.size)
+            return _decompress_cut(packed, chunk.size)
         except (zstandard.ZstdError, MemoryError):
             raise Damaged("a chunk does not unpack") from None
     if chunk.compression == "lz4":
@@ -96,7 +96,7 @@ def _decompressed(packed: bytes, chunk: Chunk) -> bytes:
     raise Damaged(f"a chunk is compressed by {chunk.compression[:16]!r}, not by zstd or lz4")
 
 
-def _as_much_as_there_is(packed: bytes, most: int) -> bytes:
+def _decompress_cut(packed: bytes, most: int) -> bytes:
     import zstandard
 
     found = bytearray()
@@ -113,7 +113,7 @@ def _as_much_as_there_is(packed: bytes, most: int) -> bytes:
 
 
 def records_of(data: bytes, lenient: bool = False) -> Iterator[tuple[int, int, int]]:
-    """Code, place and length of each record's content. Raises Damaged where one goes beyond the end, unless
+    """Yield code, place and length of each record's content. Raise Damaged if one exceeds the data, unless
     ``lenient``."""
     at, end = 0, len(data)
     while at < end:
@@ -127,11 +127,11 @@ def records_of(data: bytes, lenient: bool = False) -> Iterator[tuple[int, int, i
         yield code, at, length
         at += length
     if at != end and not lenient:
-        raise Damaged("a record goes beyond the end of what holds it")
+        raise Damaged("a record exceeds the bytes around it")
 
 
 def messages_of(data: bytes, lenient: bool = False) -> Iterator[tuple[int, int, int, int]]:
-    """Channel, log time, place and length of each message's content in a chunk's records, as they lie there."""
+    """Yield channel, log time, place and length of each message in a chunk's records, in the file's order."""
     unpack = _MESSAGE_HEAD.unpack_from
     for code, at, length in records_of(data, lenient):
         if code == _MESSAGE:
@@ -142,6 +142,6 @@ def messages_of(data: bytes, lenient: bool = False) -> Iterator[tuple[int, int, 
 
 
 def message_at(data: bytes, at: int, length: int) -> tuple[int, int, int, int, bytes]:
-    """Channel, sequence, log time, publish time and content of the message there."""
+    """Return channel, sequence, log time, publish time and content of the message at a place."""
     channel, sequence, log_time, publish_time = _MESSAGE_HEAD.unpack_from(data, at)
     return channel, sequence, log_time, publish_time, data[at + _MESSAGE_HEAD.size : at + length]

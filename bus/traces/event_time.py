@@ -1,4 +1,4 @@
-"""The time that an event names, read from its bytes without unpacking the rest where it stands where we put it."""
+"""The time in an event's envelope, read from its bytes without decoding the rest where ``event.encode`` wrote it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from heliograph.core.errors import Refused
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _HEAD = 1200
-"""Bytes within which ``time`` stands in what ``event.encode`` makes: three attributes of at most 256 characters go
-before it."""
+"""Bytes within which ``event.encode`` writes ``time``: three attributes of at most 256 characters precede it."""
 _PACKED, _TEXT = b"\xa4time\xbb", b',"time":"'
 _LENGTH = 27
 
 
 def nanoseconds(text: str) -> int | None:
-    """RFC 3339 as nanoseconds since 1970, by the microsecond; None where it is none, or says no zone."""
+    """Parse RFC 3339 as nanoseconds since 1970, to the microsecond; return None if invalid or without a zone."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -30,7 +29,7 @@ def nanoseconds(text: str) -> int | None:
 
 
 def event_time(body: bytes) -> int | None:
-    """Nanoseconds since 1970 that an event names; None where it names none, or is no event."""
+    """Return an event's time in nanoseconds since 1970; None if it has none, or the body is no event."""
     if b"specversion" not in body[:_HEAD]:
         return None
     packed = 0x80 <= body[0] <= 0x8F

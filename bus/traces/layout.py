@@ -1,9 +1,9 @@
-"""How a trace lies in an MCAP file (https://mcap.dev/spec): what its channels, its metadata and its numbers mean.
+"""The layout of a trace in an MCAP file (https://mcap.dev/spec): channels, metadata and sequence numbers.
 
-A channel is of one (address, encoding, lane). Its metadata name the lane; a lane's number is in each message's
-``sequence``, with what does not fit into its 32 bits in the channel's metadata. Addresses of which there is
-one for each request would take a channel each, of which a file has at most 65,535: their messages are *wrapped*, a
-document of what carried the message, and the message's own bytes within it as they are.
+A channel has one (address, encoding, lane). Its metadata name the lane. The low 32 bits of a lane's number are each
+message's ``sequence``; the high 32 bits are in the channel's metadata. A file has at most 65,535 channels, too few for
+one channel for each request's address. Messages of such addresses are *wrapped*: a document that has the address and
+the headers, and the message's own bytes unchanged.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from heliograph.bus.traces.recorded import Recorded
 from heliograph.core.errors import HeliographError
 
 VERSION = 1
-"""Of what is said here. A reader refuses what is newer."""
+"""Version of this layout. A reader refuses newer versions."""
 PROFILE = "heliograph"
-BEGUN = "heliograph.trace"
-"""The metadata record at a trace's start: version, root, and what its writer was told."""
-ENDED = "heliograph.trace.end"
-"""The metadata record at its end: what was dropped, say."""
+START_METADATA = "heliograph.trace"
+"""Name of the metadata record at a trace's start: version, root, and the writer's own metadata."""
+END_METADATA = "heliograph.trace.end"
+"""Name of the metadata record at a trace's end: the number of dropped messages, for example."""
 SAFETENSORS = "application/x-safetensors"
 
 MIB = 1024 * 1024
 MAX_BODY = 16 * MIB
-"""Bytes of one message; the largest that a topic allows is 8 MiB."""
+"""Largest size of a message in bytes; topics allow 8 MiB at most."""
 MAX_CHUNK = 128 * MIB
-"""Bytes of a chunk, unpacked, that a reader makes room for."""
+"""Largest size of an uncompressed chunk that a reader allocates, in bytes."""
 MAX_RECORD = 16 * MIB
-"""Bytes of a schema, channel or metadata record."""
+"""Largest size of a schema, channel or metadata record in bytes."""
 MAX_SUMMARY = 256 * MIB
 MAX_ATTACHMENT = 1024 * MIB
 MAX_TIME = (1 << 64) - 1
 CHANNELS = 60_000
-"""From here on every new address is wrapped."""
+"""Number of channels from which on messages of new addresses are wrapped."""
 
 LANE_KEY, HIGH, MESSAGE_ID_KEY, REPLAYED_KEY = "lane", "number_high", "message_id", "replayed"
 RETAINED, WRAPPED = "retained", "wrapped"
@@ -53,8 +53,8 @@ _NUMBER = re.compile("0|[1-9][0-9]{0,19}")
 _LONGEST_HEAD = 256 * 1024
 
 
-def library() -> None:
-    """Raises HeliographError saying how to install it where the MCAP library is missing."""
+def require_library() -> None:
+    """Raise HeliographError that says how to install the MCAP library if it is missing."""
     try:
         import mcap  # noqa: F401
     except ModuleNotFoundError:
@@ -62,7 +62,7 @@ def library() -> None:
 
 
 def encoding_of(body: bytes) -> str:
-    """The MCAP message encoding of a body, by its first byte: ``json``, ``msgpack``, or empty where it is neither."""
+    """Return the MCAP message encoding of a body by its first byte: ``json``, ``msgpack``, or empty for any other."""
     first = body[0] if body else 0
     if 0x80 <= first <= 0x8F or first in (0xDE, 0xDF):
         return "msgpack"
@@ -71,14 +71,14 @@ def encoding_of(body: bytes) -> str:
 
 @lru_cache(maxsize=4096)
 def pattern_of(address: str) -> tuple[str, bool]:
-    """The pattern of the topic that an address is of, ``#`` where none is declared, and whether each message may well
-    have an address of its own."""
+    """Return the pattern of an address's topic (``#`` if none is declared), and whether its addresses are unbounded,
+    as with one for each request."""
     topic, _ = registry.lookup(address)
     return (topic.pattern, "id" in topic.params) if topic is not None else ("#", False)
 
 
 class ChannelKey(NamedTuple):
-    """What all messages of a channel share; ``address`` is the pattern where they are wrapped."""
+    """The common properties of a channel's messages; ``address`` is a pattern if they are wrapped."""
 
     address: str
     encoding: str
@@ -102,7 +102,7 @@ class ChannelKey(NamedTuple):
 
     @staticmethod
     def of(address: str, encoding: str, metadata: Mapping[str, str]) -> ChannelKey:
-        """Raises ValueError where the metadata are none of ours."""
+        """Return the key of a channel in a file. Raise ValueError if this layout does not write such metadata."""
         high = int(metadata[HIGH]) if HIGH in metadata else None
         if high is not None and not 0 <= high < 1 << 32:
             raise ValueError("a number of more than 64 bits")
@@ -112,7 +112,7 @@ class ChannelKey(NamedTuple):
         )  # fmt: skip
 
     def headers(self, sequence: int) -> dict[str, str]:
-        """The headers of the message of that ``sequence``."""
+        """Return the headers of the message with a ``sequence``."""
         found = {}
         if self.lane is not None:
             found[LANE] = self.lane
@@ -126,8 +126,7 @@ class ChannelKey(NamedTuple):
 
 
 def key_of(recorded: Recorded) -> tuple[ChannelKey, int] | None:
-    """The channel that a message belongs to, and its ``sequence`` there; None where it has headers that no channel can
-    stand for."""
+    """Return a message's channel and its ``sequence`` there; None if no channel can express its headers."""
     encoding = encoding_of(recorded.body)
     if not recorded.headers:
         return ChannelKey(recorded.topic, encoding, retained=recorded.retained), 0
@@ -151,7 +150,7 @@ def key_of(recorded: Recorded) -> tuple[ChannelKey, int] | None:
 
 
 def wrap(recorded: Recorded, encoding: str) -> bytes:
-    """A message with what carried it, of the same encoding; the body's bytes stand in it unchanged."""
+    """Wrap a message with its address and headers, in the same encoding; the body's bytes stay unchanged."""
     carried: dict[str, Any] = {"address": recorded.topic}
     if recorded.headers:
         carried["headers"] = dict(recorded.headers)
@@ -168,7 +167,7 @@ def wrap(recorded: Recorded, encoding: str) -> bytes:
 
 
 def unwrap(data: bytes, encoding: str) -> tuple[Mapping[str, Any], bytes]:
-    """What carried a wrapped message, and its body. Raises ValueError where it was wrapped by something else."""
+    """Return a wrapped message's address and headers, and its body. Raise ValueError for other bytes."""
     if encoding == "msgpack":
         unpacker = msgpack.Unpacker(max_buffer_size=len(data) + 1)
         unpacker.feed(data)
@@ -202,7 +201,7 @@ def _checked(carried: Any) -> Mapping[str, Any]:
 
 
 def check_headers(headers: Any) -> dict[str, str]:
-    """``headers`` itself; raises ValueError where it is no mapping of strings."""
+    """Return ``headers``. Raise ValueError if they are no mapping of strings."""
     if not isinstance(headers, dict) or not all(type(each) is str for pair in headers.items() for each in pair):
-        raise ValueError("headers that are no mapping of strings")
+        raise ValueError("the headers are no mapping of strings")
     return headers

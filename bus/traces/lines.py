@@ -1,8 +1,8 @@
-"""A trace as JSON lines: one message a line, its body in base64, so that it comes back as the very bytes.
+"""A trace as JSON lines: one message on each line, its body in base64, so that an import restores the same bytes.
 
-The first line is ``{"trace": {...}}``, what the trace says of itself; ``{"attachment": digest, "data": base64}`` is a
-blob. A message's line may bear ``message``, the decoded body, for people: to change a message, change that and take the
-``body`` away.
+The first line is ``{"trace": {...}}``, the trace's metadata; ``{"attachment": digest, "data": base64}`` is a blob. A
+message's line may have ``message``, the decoded body, for people: to change a message, change ``message`` and remove
+``body``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.core.errors import HeliographError, Refused
 
-LONGEST = 2 * layout.MAX_ATTACHMENT
-"""Bytes of a line that are read."""
+MAX_LINE = 2 * layout.MAX_ATTACHMENT
+"""Largest size of a line in bytes."""
 _MESSAGE_KEYS = {"topic", "log_time", "publish_time", "headers", "retained", "body", "message"}
 
 
 def line_of(recorded: Recorded, decoded: bool = False) -> str:
-    """A message as one line of JSON; with ``decoded`` it bears ``message`` too, where the body is a document."""
+    """Return a message as one line of JSON; with ``decoded`` the line has ``message`` too if the body is a document."""
     tree: dict[str, Any] = {
         "topic": recorded.topic, "log_time": recorded.log_time, "publish_time": recorded.publish_time,
     }  # fmt: skip
@@ -40,7 +40,7 @@ def line_of(recorded: Recorded, decoded: bool = False) -> str:
 
 
 def readable(body: bytes) -> Any:
-    """The document that a body is, its bytes as base64; None where it is none."""
+    """Return a body as a JSON document, with binary values as base64; None if it is no document."""
     try:
         text = json.dumps(parse(body), default=_base64, allow_nan=False)
     except (HeliographError, ValueError, TypeError, RecursionError):
@@ -56,8 +56,8 @@ def attachment_line(name: str, data: bytes) -> str:
     return json.dumps({"attachment": name, "data": base64.b64encode(data).decode()})
 
 
-def begun(line: bytes, name: str) -> dict[str, str] | None:
-    """What the first line says of the trace; None where it is a message already. Raises Refused."""
+def parse_first_line(line: bytes, name: str) -> dict[str, str] | None:
+    """Return the trace's metadata from the first line; None if the line is a message. Raise Refused if invalid."""
     tree = _tree(line, name, 1)
     if "trace" not in tree:
         return None
@@ -72,7 +72,7 @@ def begun(line: bytes, name: str) -> dict[str, str] | None:
 
 
 def write_line(line: bytes, name: str, number: int, writer: TraceWriter) -> None:
-    """Adds what a line holds to a trace. Raises Refused naming the line and the wrong field."""
+    """Write a line's message or attachment to a trace. Raise Refused naming the line and the bad field."""
     tree = _tree(line, name, number)
     if "attachment" in tree:
         data = _decoded(tree.get("data"), name, number, "data")
@@ -85,11 +85,11 @@ def write_line(line: bytes, name: str, number: int, writer: TraceWriter) -> None
 
 
 def message_of(tree: Mapping[str, Any], name: str, number: int) -> Recorded:
-    """The message that a line's tree is. Raises Refused naming the line and the wrong field."""
+    """Return the message of a line's JSON. Raise Refused naming the line and the bad field."""
     if unknown := sorted(set(tree) - _MESSAGE_KEYS):
         raise _refusal(name, number, str(unknown[0]), f"one of {', '.join(sorted(_MESSAGE_KEYS))}", "another field")
     topic = tree.get("topic")
-    if not isinstance(topic, str) or not 0 < len(topic.encode(errors="replace")) <= 65535 or _lone(topic):
+    if not isinstance(topic, str) or not 0 < len(topic.encode(errors="replace")) <= 65535 or _has_lone_surrogate(topic):
         raise _refusal(name, number, "topic", "an address below the root", ascii(topic))
     log_time = _time(tree.get("log_time"), name, number, "log_time")
     publish_time = _time(tree.get("publish_time", log_time), name, number, "publish_time")
@@ -103,8 +103,8 @@ def message_of(tree: Mapping[str, Any], name: str, number: int) -> Recorded:
     if "body" in tree:
         body = _decoded(tree["body"], name, number, "body")
         if tree.get("message") is not None and readable(body) != tree["message"]:
-            raise Refused("conflict", topic=f"{name} line {number}", field="message", expected="what the body says",
-                          got="something else", hint="To change a message, take its body away.")  # fmt: skip
+            raise Refused("conflict", topic=f"{name} line {number}", field="message", expected="the decoded body",
+                          got="something else", hint="To change a message, remove its body.")  # fmt: skip
     elif "message" in tree:
         body = json.dumps(tree["message"], separators=(",", ":"), ensure_ascii=False).encode()
     else:
@@ -113,12 +113,12 @@ def message_of(tree: Mapping[str, Any], name: str, number: int) -> Recorded:
 
 
 def lines_of(file: BinaryIO, name: str) -> Iterable[tuple[int, bytes]]:
-    """Each line that is not empty, with its number. Raises Refused where one is longer than ``LONGEST``."""
+    """Yield each line that is not empty, with its number. Raise Refused if one is longer than ``MAX_LINE``."""
     number = 0
-    while line := file.readline(LONGEST + 1):
+    while line := file.readline(MAX_LINE + 1):
         number += 1
-        if len(line) > LONGEST:
-            raise Refused("too-large", topic=f"{name} line {number}", expected=f"at most {LONGEST} bytes")
+        if len(line) > MAX_LINE:
+            raise Refused("too-large", topic=f"{name} line {number}", expected=f"at most {MAX_LINE} bytes")
         if line.strip():
             yield number, line
 
@@ -146,8 +146,8 @@ def _decoded(value: Any, name: str, number: int, field: str) -> bytes:
         raise _refusal(name, number, field, "base64", value) from None
 
 
-def _lone(text: str) -> bool:
-    """Whether it holds half of a surrogate pair: JSON can say that, UTF-8 can not."""
+def _has_lone_surrogate(text: str) -> bool:
+    """Return whether a text has half of a surrogate pair, which JSON can express and UTF-8 cannot."""
     return any("\ud800" <= each <= "\udfff" for each in text)
 
 

@@ -1,5 +1,7 @@
-"""What an MCAP file holds and where: from its own index, or by reading it from its start where that is missing or
-damaged. Everything that a file claims is bounded before room is made for it."""
+"""The index of an MCAP file: read from its summary, or by a scan from the start if the summary is missing or damaged.
+
+Every size that a file claims is bounded before memory is allocated.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _CHUNK_INDEX, _ATTACHMENT, _ATTACHMENT_INDE
 _HEADER, _FOOTER_CODE, _STATISTICS, _METADATA, _METADATA_INDEX, _DATA_END = 1, 2, 11, 12, 13, 15
 _TAIL = _RECORD.size + _FOOTER.size + len(MAGIC)
 _RUN = 1024 * 1024
-"""Bytes of messages outside chunks that are read together."""
+"""Largest run of messages outside chunks that is read at once, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Where an attachment's record lies, and of how many bytes it is."""
+    """The place of an attachment's record in a file, and the size of its content in bytes."""
 
     name: str
     offset: int
@@ -45,14 +47,14 @@ class Attached:
 
 @dataclass
 class FileIndex:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        channels: by their numbers.
-        counts: messages of each channel.
-        chunks: in the file's order.
-        whole: it has an index of its own and that is sound.
-        problems: what could not be read, for people.
+        channels: the channels by number.
+        counts: number of messages of each channel.
+        chunks: the chunks in the file's order.
+        whole: True if the file has an intact summary.
+        problems: sentences about unreadable parts.
     """
 
     size: int
@@ -66,7 +68,7 @@ class FileIndex:
 
 
 def read_index(file: BinaryIO) -> FileIndex:
-    """What an MCAP file holds; ``file`` stands anywhere, and is left anywhere."""
+    """Read the index of an MCAP file, whatever the file's position; the position changes."""
     size = file.seek(0, 2)
     try:
         found = _from_summary(file, size)
@@ -118,7 +120,7 @@ def _from_summary(file: BinaryIO, size: int) -> FileIndex:
             each = _parsed("MetadataIndex", part)
             parts.append((each.offset, each.length))
     if not described or set(found.counts) - set(found.channels) or (sum(found.counts.values()) and not found.chunks):
-        raise Damaged("its index does not tell all")
+        raise Damaged("its index is incomplete")
     for offset, length in parts:
         if not 0 < length <= layout.MAX_RECORD or offset + length > start:
             raise Damaged("its index is damaged")
@@ -150,7 +152,7 @@ def _chunk_of_index(part: bytes, end: int) -> Chunk:
 
 
 def _from_start(file: BinaryIO, size: int) -> FileIndex:
-    """By every record in turn. Chunks are unpacked once for what they declare, and those that are damaged are named."""
+    """Scan every record; decompress each chunk for its channels and messages, and name damaged chunks."""
     found = FileIndex(size)
     for code, offset, length in _file_records(file, size, found):
         end = offset + length
@@ -160,7 +162,7 @@ def _from_start(file: BinaryIO, size: int) -> FileIndex:
             _scan_message(file, found, offset, length)
         elif code in (_SCHEMA, _CHANNEL, _METADATA):
             if length > layout.MAX_RECORD or end > size:
-                found.problems.append(_lost(offset, min(end, size), "a record is damaged or cut"))
+                found.problems.append(_problem(offset, min(end, size), "a record is damaged or cut"))
                 continue
             file.seek(offset + _RECORD.size)
             part = file.read(length - _RECORD.size)
@@ -170,32 +172,32 @@ def _from_start(file: BinaryIO, size: int) -> FileIndex:
                 elif code == _METADATA:
                     _add_metadata(found, part)
             except _UNREADABLE:
-                found.problems.append(_lost(offset, end, "a record is damaged"))
+                found.problems.append(_problem(offset, end, "a record is damaged"))
         elif code == _ATTACHMENT:
             _scan_attachment(file, found, offset, length)
     return found
 
 
 def _file_records(file: BinaryIO, size: int, found: FileIndex) -> Iterator[tuple[int, int, int]]:
-    """Code, offset and whole length of each record up to the end of the data; the last one may be cut."""
+    """Yield code, offset and whole length of each record up to the end of the data; the last one may be cut."""
     offset = len(MAGIC)
     while offset < size:
         file.seek(offset)
         head = file.read(_RECORD.size)
         if len(head) < _RECORD.size:
-            found.problems.append(_lost(offset, size, "the file ends within a record"))
+            found.problems.append(_problem(offset, size, "the file ends within a record"))
             return
         code, length = _RECORD.unpack(head)
         whole = length + _RECORD.size
         if code == 0:
-            found.problems.append(_lost(offset, size, "there is no record"))
+            found.problems.append(_problem(offset, size, "no record was found"))
             return
         if code in (_DATA_END, _FOOTER_CODE):
             return
         yield code, offset, whole
         if offset + whole > size and code != _CHUNK:
             if code not in (_SCHEMA, _CHANNEL, _METADATA, _ATTACHMENT):
-                found.problems.append(_lost(offset, size, "the file ends within a record"))
+                found.problems.append(_problem(offset, size, "the file ends within a record"))
             return
         offset += whole
 
@@ -206,7 +208,7 @@ def _scan_chunk(file: BinaryIO, found: FileIndex, offset: int, length: int) -> N
     head = file.read(_CHUNK_HEAD.size)
     end = min(offset + length, found.size)
     if len(head) < _CHUNK_HEAD.size:
-        found.problems.append(_lost(offset, end, "the file ends within a chunk"))
+        found.problems.append(_problem(offset, end, "the file ends within a chunk"))
         return
     start_time, end_time, unpacked_size, _, name_length = _CHUNK_HEAD.unpack(head)
     compression = file.read(min(name_length, 16)).decode("latin-1")
@@ -222,19 +224,19 @@ def _scan_chunk(file: BinaryIO, found: FileIndex, offset: int, length: int) -> N
             found.counts[channel] = found.counts.get(channel, 0) + 1
             times = [min(times[0], time), max(times[1], time)] if times else [time, time]
     except (Damaged, *_UNREADABLE) as error:
-        found.problems.append(_lost(offset, end, str(error) if isinstance(error, Damaged) else "a chunk is damaged"))
+        found.problems.append(_problem(offset, end, str(error) if isinstance(error, Damaged) else "a chunk is damaged"))
         return
     if cut:
-        found.problems.append(_lost(offset, end, "the file ends within a chunk, of which the first part was read"))
+        found.problems.append(_problem(offset, end, "the file ends within a chunk; its first part was read"))
     if times:
         found.chunks.append(Chunk(offset, end - offset, times[0], times[1], unpacked_size, compression, packed, cut))
 
 
 def _scan_message(file: BinaryIO, found: FileIndex, offset: int, length: int) -> None:
-    """Messages outside chunks: those that follow each other count as a chunk, read as it lies there."""
+    """Index a message outside chunks; consecutive ones are combined into a bare chunk."""
     if length > layout.MAX_CHUNK or offset + length > found.size or length < _RECORD.size + 22:
         if offset + length <= found.size:
-            found.problems.append(_lost(offset, offset + length, "a message is damaged or too large"))
+            found.problems.append(_problem(offset, offset + length, "a message is damaged or too large"))
         return
     file.seek(offset + _RECORD.size)
     channel, _, time = struct.unpack("<HIQ", file.read(14))
@@ -252,7 +254,7 @@ def _scan_message(file: BinaryIO, found: FileIndex, offset: int, length: int) ->
 def _scan_attachment(file: BinaryIO, found: FileIndex, offset: int, length: int) -> None:
     end = offset + length
     if end > found.size:
-        found.problems.append(_lost(offset, found.size, "the file ends within an attachment"))
+        found.problems.append(_problem(offset, found.size, "the file ends within an attachment"))
         return
     file.seek(offset + _RECORD.size + 16)
     try:
@@ -268,13 +270,13 @@ def _scan_attachment(file: BinaryIO, found: FileIndex, offset: int, length: int)
         if size > length:
             raise ValueError
     except _UNREADABLE:
-        found.problems.append(_lost(offset, end, "an attachment is damaged"))
+        found.problems.append(_problem(offset, end, "an attachment is damaged"))
         return
     found.attachments.append(Attached(name, offset, length, size))
 
 
 def _parsed(name: str, part: bytes) -> Any:
-    """A record by the library's own reader."""
+    """Parse a record by the library's own reader. Raise ValueError if it is damaged."""
     from mcap import data_stream, exceptions, records
 
     try:
@@ -294,5 +296,5 @@ def _add_metadata(found: FileIndex, part: bytes) -> None:
     found.metadata.setdefault(each.name, {}).update(each.metadata)
 
 
-def _lost(start: int, end: int, why: str) -> str:
+def _problem(start: int, end: int, why: str) -> str:
     return f"bytes {start} to {end}: {why}"

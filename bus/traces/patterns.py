@@ -1,4 +1,4 @@
-"""Patterns of topics: what matches two of them, and what matches all that any of several does."""
+"""Patterns of topics: intersections, and disjoint patterns that cover given ones."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from heliograph.core.names import matches
 
 
 def check_pattern(pattern: str) -> str:
-    """``pattern`` itself. Raises Refused where it is no MQTT pattern below the root."""
+    """Return ``pattern``. Raise Refused if it is no MQTT pattern below the root."""
     words = pattern.split("/")
     for place, word in enumerate(words):
         last = place == len(words) - 1
         if not word or (("#" in word or "+" in word) and len(word) > 1) or (word == "#" and not last) or "\0" in word:
             raise Refused(
-                "invalid", field="--topics", expected="words below the root, '+' for any one, '#' at the end for the "
-                "rest: event/model-update/+/edge-1", got=pattern,
+                "invalid", field="--topics", expected="words below the root, '+' for any one word, '#' at the end for "
+                "the rest, as in event/model-update/+/edge-1", got=pattern,
             )  # fmt: skip
     return pattern
 
 
-def wanted_by(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Whether an address matches any of the patterns; remembers what it was asked."""
+def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return a cached function from an address to whether it matches any of the patterns."""
     fixed = tuple(patterns)
 
     @lru_cache(maxsize=4096)
@@ -33,8 +33,8 @@ def wanted_by(patterns: Iterable[str]) -> Callable[[str], bool]:
     return wanted
 
 
-def both(one: str, other: str) -> str | None:
-    """The pattern of what matches both; None where nothing does."""
+def intersection(one: str, other: str) -> str | None:
+    """Return the pattern of the addresses that match both patterns; None if there are none."""
     found: list[str] = []
     first, second = one.split("/"), other.split("/")
     for place in range(max(len(first), len(second))):
@@ -55,13 +55,15 @@ def both(one: str, other: str) -> str | None:
     return "/".join(found)
 
 
-def apart(patterns: Iterable[str]) -> list[str]:
-    """Patterns no two of which match the same address, and that together match all that the given ones do, or more:
-    where two overlap, one that is wider than both takes their place."""
+def disjoint(patterns: Iterable[str]) -> list[str]:
+    """Return patterns that do not overlap and together match at least the addresses of the given ones.
+
+    Two patterns that overlap are replaced by one that is wider than both.
+    """
     found: list[str] = []
     for pattern in patterns:
         wide = pattern
-        while overlapping := [each for each in found if both(each, wide) is not None]:
+        while overlapping := [each for each in found if intersection(each, wide) is not None]:
             for each in overlapping:
                 found.remove(each)
                 wide = _wider(wide, each)

@@ -1,4 +1,4 @@
-"""One recorded message, as a trace holds it."""
+"""One recorded message of a trace."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A message as it was seen on a broker.
+    """A message as the recorder received it.
 
     Attributes:
         topic: address below the root.
-        body: the very bytes that travelled.
-        log_time: nanoseconds since 1970 at which the broker had it, or at which it reached the recorder.
-        publish_time: nanoseconds since 1970 that the event itself names; ``log_time`` where it names none.
-        headers: those that tell where it was carried (see ``bus.lanes``); no others are kept.
-        retained: the broker held it before the recording began.
+        body: the bytes of the message, unchanged.
+        log_time: time at which the broker stored the message, or else at which the recorder received it, in
+            nanoseconds since 1970.
+        publish_time: the event's own time, or else ``log_time``, in nanoseconds since 1970.
+        headers: the headers of its lane (see ``bus.contract.lanes``); no others are recorded.
+        retained: True if the broker had the message before the recording began.
     """
 
     topic: str

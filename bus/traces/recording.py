@@ -1,8 +1,8 @@
-"""Recording: what goes over a broker's topics, into a trace.
+"""Recording a broker's topics into a trace.
 
-On NATS, events that are kept in streams are pulled from them: the broker says when it had them, and a recorder that
-does not keep up takes them later, none is lost. What no stream keeps is taken as it passes, as all is on MQTT; what of
-it came faster than it could be written is counted.
+On NATS the recorder pulls the events of streams: the broker gives the time at which it stored each, and a slow recorder
+loses none. Messages that no stream stores, and all messages on MQTT, are recorded as they pass; those that come faster
+than they can be written are counted as dropped.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.lanes import LANE, NUMBER, REPLAYED
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.nats.consumer import Puller
-from heliograph.bus.traces.blob_taking import BlobTaker
+from heliograph.bus.traces.blob_collector import BlobCollector
 from heliograph.bus.traces.event_time import event_time
-from heliograph.bus.traces.patterns import apart, both, wanted_by
+from heliograph.bus.traces.patterns import disjoint, intersection, matcher
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.bus.transport import Bus, Message
@@ -33,58 +33,60 @@ from heliograph.core.world import World
 
 WINDOW = 4096
 WINDOW_BYTES = 16 * 1024 * 1024
-"""Messages, and bytes, of a stream that are on their way."""
+"""Messages, and bytes, of a stream in flight."""
 FLUSH_AFTER = 2.0
-"""Seconds after which what was recorded is safe from a kill of this process."""
+"""Seconds until a recorded message survives a kill of this process."""
 CATCH_UP = 10.0
-"""Seconds that a recording which is to end waits for what the broker has already."""
-_KEPT = (LANE, NUMBER, REPLAYED)
+"""Longest wait, at the end of a recording, for messages that the broker already has, in seconds."""
+_RECORDED_HEADERS = (LANE, NUMBER, REPLAYED)
 _QUIET = 0.1
 
 
 @dataclass
 class Outcome:
-    """What a recording has, and what it has not.
+    """The outcome of a recording.
 
     Attributes:
-        messages: how many were recorded.
-        dropped: how many passed that were not; 0, or what came faster than it could be written on topics that no
-            stream keeps.
-        outages: how often the link was away; what passed meanwhile on topics that no stream keeps is missing.
-        left: blobs that are not in the trace, and why.
-        unstored: topics whose stream this broker does not have: taken as they passed.
+        messages: number of recorded messages.
+        dropped: number of messages, on topics without a stream, that came faster than they could be written.
+        outages: number of times that the link was down; messages of that time on topics without a stream are missing.
+        away: total time of the outages, in seconds.
+        missing_blobs: blobs that are not in the trace, each with the reason.
+        unstored: topics whose stream this broker does not have; their messages were recorded as they passed.
+        cut: why the recording ended before it was complete; empty if it was.
     """
 
     messages: int = 0
     dropped: int = 0
     outages: int = 0
     away: float = 0.0
-    left: list[str] = field(default_factory=list)
+    missing_blobs: list[str] = field(default_factory=list)
     unstored: list[str] = field(default_factory=list)
     cut: str = ""
 
     @property
     def complete(self) -> bool:
-        return not (self.dropped or self.outages or self.left or self.cut)
+        return not (self.dropped or self.outages or self.missing_blobs or self.cut)
 
 
 @dataclass(frozen=True)
 class _Pulled:
-    """A stream's messages; of one of last values, those up to ``old`` the broker held before."""
+    """A puller of a stream; in a last-value stream the sequences up to ``old`` are from before the recording."""
 
     puller: Puller
     old: int
 
 
 class Recorder:
-    """Records a broker's topics into a trace until ``stop`` is called.
+    """A recorder of a broker's topics into a trace, until ``stop``.
 
     Args:
-        bus: open.
-        patterns: addresses that are recorded. On NATS, ``#`` is every declared topic.
-        most: messages after which it stops by itself; 0: none.
-        blobs: takes along what the messages name.
-        past: begins with the events that streams hold from before, in the order of their times.
+        bus: an open bus.
+        writer: writer of the trace.
+        patterns: patterns of the addresses to record. On NATS ``#`` means every declared topic.
+        most: number of messages after which the recording stops; 0 sets no limit.
+        blobs: collector of the weights that the messages name.
+        past: True to begin with the events that streams already have, by their times.
     """
 
     def __init__(
@@ -94,17 +96,17 @@ class Recorder:
         world: World,
         patterns: Sequence[str] = ("#",),
         most: int = 0,
-        blobs: BlobTaker | None = None,
+        blobs: BlobCollector | None = None,
         past: bool = False,
     ) -> None:
         self.outcome = Outcome()
         self.ready = asyncio.Event()
-        """Set when all that is published from now on is recorded."""
+        """Set when every message published from now on will be recorded."""
         self._bus = bus
         self._writer = writer
         self._world = world
         self._patterns = tuple(patterns)
-        self._wanted = wanted_by(patterns)
+        self._wanted = matcher(patterns)
         self._most = most
         self._blobs = blobs
         self._past = past
@@ -113,12 +115,12 @@ class Recorder:
         self._down_since: float | None = None
 
     def stop(self) -> None:
-        """Ends the recording once all is taken that the broker has by now."""
+        """End the recording once the messages that the broker has by now are recorded."""
         self._stopping.set()
 
     async def run(self) -> Outcome:
-        """Until stopped. Raises Refused where the broker does not let these topics be read, OSError where the file can
-        not be written."""
+        """Record until stopped. Raise Refused if this login may not read these topics, OSError if the file cannot be
+        written."""
         dropped = self._bus.dropped
         async with contextlib.AsyncExitStack() as stack:
             pulled, passing = await self._subscribe(stack)
@@ -126,11 +128,11 @@ class Recorder:
             stack.callback(self._bus.link.forget, self._on_link)
             self.ready.set()
             if self._past:
-                await self._take_past(pulled)
-            takers: list[Awaitable[None]] = [self._pull(each) for each in pulled]
+                await self._record_past(pulled)
+            recorders: list[Awaitable[None]] = [self._pull(each) for each in pulled]
             if passing is not None:
-                takers.append(self._take(passing))
-            await self._until_stopped(takers)
+                recorders.append(self._record_passing(passing))
+            await self._until_stopped(recorders)
             if not self._full:
                 await self._catch_up(pulled, passing)
         if self._flushing is not None:
@@ -140,7 +142,7 @@ class Recorder:
                 async with asyncio.timeout(CATCH_UP):
                     await self._blobs.finish()
             await self._blobs.close()
-            self.outcome.left = self._blobs.left
+            self.outcome.missing_blobs = self._blobs.missing
         self._on_link(True)
         self.outcome.dropped = self._bus.dropped - dropped
         return self.outcome
@@ -156,7 +158,7 @@ class Recorder:
         passing: list[str] = []
         if isinstance(self._bus, NatsBus):
             for topic in registry.declared().topics:
-                chosen = [found for each in self._patterns if (found := both(topic.filter(), each)) is not None]
+                chosen = [found for each in self._patterns if (found := intersection(topic.filter(), each)) is not None]
                 if not chosen:
                     continue
                 last = await self._last_of(self._bus, topic) if topic.stream is not None else None
@@ -167,7 +169,7 @@ class Recorder:
                     continue
                 assert topic.stream is not None
                 begin = 1 if topic.stream.last_value or self._past else last + 1
-                for pattern in apart(chosen):
+                for pattern in disjoint(chosen):
                     puller = Puller(self._bus.connection, pattern, "", begin, WINDOW, WINDOW_BYTES)
                     stack.push_async_callback(puller.end)
                     await puller.begin()
@@ -177,10 +179,10 @@ class Recorder:
             passing = list(self._patterns)
         if not passing:
             return pulled, None
-        return pulled, await stack.enter_async_context(self._bus.subscribe(*apart(passing)))
+        return pulled, await stack.enter_async_context(self._bus.subscribe(*disjoint(passing)))
 
     async def _last_of(self, bus: NatsBus, topic: topics.Topic[Any]) -> int | None:
-        """The sequence of the newest message in a topic's stream; None where this broker has no such stream."""
+        """Return the sequence of the newest message in a topic's stream; None if this broker has no such stream."""
         assert topic.stream is not None
         name = bus.subjects.stream_name(topic.stream.name)
         try:
@@ -191,15 +193,15 @@ class Recorder:
             raise Refused(
                 "forbidden", topic=topic.pattern, expected="a login that may read streams",
                 got="a refusal by the broker",
-                hint="The operator's may; without one, --topics 'status/#' can be recorded.",
+                hint="Use the operator's login, or record --topics 'status/#'.",
             ) from None  # fmt: skip
         if "error" in answer:
             return None
         return int(answer["state"]["last_seq"])
 
-    async def _until_stopped(self, takers: Sequence[Awaitable[None]]) -> None:
-        """Raises what any of them does."""
-        tasks = [asyncio.ensure_future(each) for each in takers]
+    async def _until_stopped(self, recorders: Sequence[Awaitable[None]]) -> None:
+        """Run the recorders until ``stop``; raise the first error of any of them."""
+        tasks = [asyncio.ensure_future(each) for each in recorders]
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -211,8 +213,8 @@ class Recorder:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
-    async def _take_past(self, pulled: Sequence[_Pulled]) -> None:
-        """One stream after the other would leave a file of which each part spans all times."""
+    async def _record_past(self, pulled: Sequence[_Pulled]) -> None:
+        """Merge the streams by time: recorded one after the other, every part of the file would span all times."""
         left = [await each.puller.behind() for each in pulled]
         heads = [(found[2], place, found) for place, each in enumerate(pulled) if left[place]
                  for found in [await each.puller.delivery()]]  # fmt: skip
@@ -236,7 +238,7 @@ class Recorder:
         address = self._bus.subjects.address(message.subject)  # type: ignore[attr-defined]
         self._record(address, message.data, time, message.headers or {}, sequence <= pulled.old)
 
-    async def _take(self, passing: AsyncIterator[Message]) -> None:
+    async def _record_passing(self, passing: AsyncIterator[Message]) -> None:
         async for message in passing:
             self._record(
                 message.topic, message.body, int(self._world.now() * 1e9), message.headers, message.retained
@@ -245,12 +247,12 @@ class Recorder:
     def _record(self, address: str, body: bytes, time: int, headers: Mapping[str, str], retained: bool) -> None:
         if self._full or not self._wanted(address):
             return
-        kept = {name: headers[name] for name in _KEPT if name in headers} if headers else {}
+        kept = {name: headers[name] for name in _RECORDED_HEADERS if name in headers} if headers else {}
         named = event_time(body)
         self._writer.write(Recorded(address, body, time, time if named is None else named, kept, retained))
         self.outcome.messages += 1
         if self._blobs is not None:
-            self._blobs.look(body)
+            self._blobs.collect(body)
         if self._full:
             self._stopping.set()
         if self._flushing is None:
@@ -260,12 +262,12 @@ class Recorder:
         self._flushing = None
         try:
             self._writer.flush()
-        except OSError as error:  # told where the next message is written
+        except OSError as error:  # the next write raises it; this ends the recording if none comes
             self.outcome.cut = str(error)
             self._stopping.set()
 
     async def _catch_up(self, pulled: Sequence[_Pulled], passing: AsyncIterator[Message] | None) -> None:
-        """Takes what the broker had when the end was asked for."""
+        """Record the messages that the broker had when ``stop`` was called."""
         try:
             async with asyncio.timeout(CATCH_UP):
                 if isinstance(self._bus, NatsBus):
@@ -284,9 +286,9 @@ class Recorder:
                     )
         except TimeoutError:
             where = ConnectionUrl.parse(self._bus.url).shown
-            self.outcome.cut = f"{where} had more that did not come within {CATCH_UP:g} s"
+            self.outcome.cut = f"{where} had more messages, which did not come within {CATCH_UP:g} s"
         except HeliographError as error:
-            self.outcome.cut = f"the link was away at the end: {error}"
+            self.outcome.cut = f"the link was down at the end: {error}"
 
     def _on_link(self, up: bool) -> None:
         if not up and self._down_since is None:

@@ -1,4 +1,4 @@
-"""Replaying: a trace's messages, published again in their order and at their distances in time."""
+"""Replaying: publish a trace's messages again, in their order and with their intervals."""
 
 from __future__ import annotations
 
@@ -9,49 +9,51 @@ from dataclasses import dataclass, field
 
 from heliograph.bus.mqtt.bus import MqttBus
 from heliograph.bus.nats.bus import NatsBus
-from heliograph.bus.traces.again import HEADERS, Again, Names, again
 from heliograph.bus.traces.reading import TraceReader
+from heliograph.bus.traces.replayed_message import HEADERS, Names, ReplayedMessage, replayed_message
 from heliograph.bus.traces.schedule import Choice, Grouping, Span, due, kind_of
 from heliograph.bus.transport import Bus, Outgoing
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
 from heliograph.core.world import World
 
 WAIT_FOR_LINK = 10.0
-"""Seconds without the broker after which the rest is given up."""
-_KINDS_SAID = 8
+"""Seconds without the broker after which the remaining messages are given up."""
 
 
 @dataclass
-class Told:
-    """What became of a trace's messages.
+class ReplayOutcome:
+    """The outcome of a replay.
 
     Attributes:
-        asked: how many were to be published.
-        published: how many were.
-        refused: why others were not, and how many for each reason.
-        left: how many of each topic are not told again unless they are named.
-        unknown: how many of each address no topic is declared for, and ``raw`` was not said.
+        selected: number of messages selected for the replay.
+        published: number of messages published.
+        seconds: time taken.
+        refused: number of messages that were not published, by reason.
+        skipped: number of messages, by topic, that are not replayed unless ``--topics`` names them.
+        unknown: number of messages, by address, on undeclared topics, if ``raw`` was not set.
     """
 
-    asked: int = 0
+    selected: int = 0
     published: int = 0
     seconds: float = 0.0
     refused: Counter[str] = field(default_factory=Counter)
-    left: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
 
     @property
     def complete(self) -> bool:
-        return self.published == self.asked
+        return self.published == self.selected
 
 
 class Replayer:
-    """Publishes a trace's messages on a bus, each marked as replayed.
+    """A publisher of a trace's messages on a bus; each is marked as replayed.
 
     Args:
-        bus: open.
-        speed: how many recorded seconds pass in one; 0: as fast as the broker takes them.
-        tell: called with how many have been dealt with, as they are.
+        bus: an open bus.
+        choice: selection of messages.
+        names: new names.
+        speed: recorded seconds replayed in each second; 0 publishes as fast as the broker accepts.
+        progress: called with the number of messages handled since the last call.
     """
 
     def __init__(
@@ -62,36 +64,38 @@ class Replayer:
         choice: Choice | None = None,
         names: Names | None = None,
         speed: float = 1.0,
-        tell: Callable[[int], None] = lambda count: None,
+        progress: Callable[[int], None] = lambda count: None,
     ) -> None:
-        self.told = Told()
+        self.outcome = ReplayOutcome()
         self._bus = bus
         self._world = world
         self._choice = choice or Choice()
         self._names = names or Names({})
         self._speed = speed
-        self._tell = tell
+        self._progress = progress
         self._grouping = Grouping()
         self._down = ""
 
-    async def run(self, reader: TraceReader, span: Span) -> Told:
-        """Once through the part of the trace; called again it goes on counting. Raises nothing that a broker does: what
-        it did not take is counted."""
-        asked_for = self._choice.asked_for()
+    async def run(self, reader: TraceReader, span: Span) -> ReplayOutcome:
+        """Replay a span of the trace once; further calls add to the same outcome.
+
+        Messages that the broker does not accept are counted and raise no error.
+        """
+        selects = self._choice.selector()
         began = self._world.monotonic()
         unheard = self._unheard
         messages = (
             each for each in reader.messages(end=span.end) if each.retained or each.log_time >= span.start
         )
         for offset, each in due(messages, span.start, self._speed):
-            if not asked_for(each.topic):
-                self.told.left[_topic_of(each.topic)] += 1
+            if not selects(each.topic):
+                self.outcome.skipped[_topic_of(each.topic)] += 1
                 continue
-            message = again(each, self._names)
-            self.told.asked += 1
+            message = replayed_message(each, self._names)
+            self.outcome.selected += 1
             if not message.known and not self._choice.raw:
-                self.told.unknown[each.topic] += 1
-                self._tell(1)
+                self.outcome.unknown[each.topic] += 1
+                self._progress(1)
                 continue
             if (wait := began + offset - self._world.monotonic()) > 0:
                 await self._flush()
@@ -103,16 +107,16 @@ class Replayer:
                 self._grouping.add(kind, message.source, len(message.body), message)
         await self._flush()
         await self._settle(unheard)
-        self.told.seconds += self._world.monotonic() - began
-        return self.told
+        self.outcome.seconds += self._world.monotonic() - began
+        return self.outcome
 
     @property
     def _unheard(self) -> int:
         return self._bus.connection.unheard if isinstance(self._bus, NatsBus) else 0
 
     async def _flush(self) -> None:
-        for kind, group in self._grouping.take():
-            messages = [each for each in group if isinstance(each, Again)]
+        for kind, group in self._grouping.drain():
+            messages = [each for each in group if isinstance(each, ReplayedMessage)]
             if not self._down and not self._bus.link.up:
                 await self._wait_up()
             if self._down:
@@ -122,19 +126,19 @@ class Replayer:
             elif kind and self._bus.durable:
                 for each in messages:
                     await self._publish(each)
-            else:  # each goes out when its turn comes: they stay in order
+            else:  # the tasks send in turn, so the messages stay in order
                 await asyncio.gather(*(self._publish(each) for each in messages))
-            self._tell(len(messages))
+            self._progress(len(messages))
 
-    async def _publish_together(self, messages: Sequence[Again]) -> None:
-        """All of them or, where the broker does not take them so, one by one: then it is known which it refuses."""
+    async def _publish_together(self, messages: Sequence[ReplayedMessage]) -> None:
+        """Publish messages as one batch; if the broker refuses the batch, one by one, to learn which it refuses."""
         try:
             await self._bus.publish_all([Outgoing(each.topic, each.body, HEADERS) for each in messages])
         except Unreachable as error:
             if not isinstance(error, (Forbidden, NobodyAnswers)) and "was not stored" not in str(error):
-                self._failed(f"{error}: whether they are stored, nobody knows", len(messages))
+                self._failed(f"{error}: they may or may not be stored", len(messages))
                 return
-            for each in messages:  # where the link went down after the refusal, each waits for it
+            for each in messages:  # each waits for the link if it went down after the refusal
                 if not self._bus.link.up:
                     await self._wait_up()
                 await self._publish(each)
@@ -142,31 +146,31 @@ class Replayer:
             for each in messages:
                 await self._publish(each)
         else:
-            self.told.published += len(messages)
+            self.outcome.published += len(messages)
 
-    async def _publish(self, message: Again) -> None:
+    async def _publish(self, message: ReplayedMessage) -> None:
         try:
             if message.known:
                 await self._bus.publish(message.topic, message.body, headers=HEADERS, retain=message.retain)
             elif isinstance(self._bus, (NatsBus, MqttBus)):
                 await self._bus.publish_raw(message.topic, message.body, HEADERS)
             else:
-                raise Refused("unsupported", expected="nats:// or mqtt:// for topics that are not declared")
+                raise Refused("unsupported", expected="nats:// or mqtt:// for undeclared topics")
         except NobodyAnswers:
-            self._failed(f"{_topic_of(message.topic)}: the broker keeps no stream of them; is the coordinator running?")
+            self._failed(f"{_topic_of(message.topic)}: the broker has no stream for them; is the coordinator running?")
         except Forbidden:
             self._failed(f"{_topic_of(message.topic)}: this login may not publish there")
         except LinkDown as error:
-            self._failed(f"{error}: whether it is stored, nobody knows")
+            self._failed(f"{error}: it may or may not be stored")
         except Refused as error:
             self._failed(f"{_topic_of(message.topic)}: expected {error.expected}, got {error.got}")
         except Unreachable as error:
             self._failed(str(error))
         else:
-            self.told.published += 1
+            self.outcome.published += 1
 
     def _failed(self, why: str, count: int = 1) -> None:
-        self.told.refused[why] += count
+        self.outcome.refused[why] += count
 
     async def _wait_up(self) -> None:
         try:
@@ -175,16 +179,16 @@ class Replayer:
             self._down = f"the link was down for {WAIT_FOR_LINK:g} s; not sent"
 
     async def _settle(self, unheard: int) -> None:
-        """On NATS what no stream keeps is refused behind the publisher's back: the broker's word is waited for."""
+        """Wait until the broker has processed all messages: NATS refuses messages without a stream asynchronously."""
         if not isinstance(self._bus, NatsBus):
             return
         try:
             await self._bus.connection.settle()
-        except Exception as error:  # nats-py raises what it likes
-            self._failed(f"the broker did not say that it has all: {type(error).__name__}", 0)
+        except Exception as error:  # nats-py raises errors of many types
+            self._failed(f"the broker did not confirm all messages: {type(error).__name__}", 0)
         if (more := self._unheard - unheard) > 0:
-            self.told.published -= more
-            self._failed(f"the broker did not take them: {self._bus.last_error[:200]}", more)
+            self.outcome.published -= more
+            self._failed(f"the broker refused them: {self._bus.last_error[:200]}", more)
 
 
 def _topic_of(address: str) -> str:

@@ -1,4 +1,4 @@
-"""When each message of a trace is due, and which are chosen. Pure."""
+"""The selection and timing of a trace's messages in a replay; pure decisions."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from typing import Any
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.traces.event_time import nanoseconds
-from heliograph.bus.traces.patterns import wanted_by
+from heliograph.bus.traces.patterns import matcher
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.core.errors import Refused
 
 GROUP = 256
 GROUP_BYTES = 1024 * 1024
-"""Messages, and bytes, that are published together where they are due at the same time."""
+"""Largest number of messages, and of bytes, due at the same time that are published together."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which messages of a trace are told again.
+    """The selection of messages to replay.
 
     Attributes:
-        patterns: addresses; none: what ``is_told`` says.
-        raw: also those of topics that are not declared.
+        patterns: patterns of addresses; without any, the topics that ``is_replayed`` selects.
+        raw: True to include undeclared topics.
     """
 
     patterns: tuple[str, ...] = ()
     raw: bool = False
 
-    def asked_for(self) -> Callable[[str], bool]:
-        """Whether an address is to be told again, were its topic declared."""
+    def selector(self) -> Callable[[str], bool]:
+        """Return a function from an address to whether to replay it, without regard to ``raw``."""
         if self.patterns:
-            return wanted_by(self.patterns)
-        return lambda address: (topic := registry.lookup(address)[0]) is None or is_told(topic)
+            return matcher(self.patterns)
+        return lambda address: (topic := registry.lookup(address)[0]) is None or is_replayed(topic)
 
 
-def is_told(topic: Topic[Any]) -> bool:
-    """Whether a topic's messages are told again where nobody names them: what edges and devices observe.
+def is_replayed(topic: Topic[Any]) -> bool:
+    """Return whether a topic is replayed by default: the observations of edges and devices are.
 
-    Not what decides or states something (desired documents, a closed round, a status, a last value), which of a running
-    cluster would be wrong; not one half of a conversation (requests and replies, acknowledgements, claims); and not
-    what belongs to one run of one job, by its uid: in that run it counted already, and in any other it is wrong.
+    Decisions and states (desired documents, closed rounds, status, last values) are not: they would be wrong in a
+    running cluster. Halves of a conversation (requests, replies, acknowledgements, claims) are not. Messages of one run
+    of one job, by its uid, are not: they counted in that run, and are wrong in any other.
     """
     last_value = topic.stream is not None and topic.stream.last_value
     of_one_run = "job_uid" in topic.payload.model_fields
@@ -52,14 +52,17 @@ def is_told(topic: Topic[Any]) -> bool:
 
 @dataclass(frozen=True)
 class Span:
-    """The part of a trace that is told again: nanoseconds since 1970, both included."""
+    """The part of a trace to replay: first and last log time in nanoseconds since 1970."""
 
     start: int
     end: int
 
     @staticmethod
     def parse(since: str, until: str, first: int, last: int) -> Span:
-        """From seconds after the trace's start, or RFC 3339; empty for its own ends. Raises Refused."""
+        """Parse seconds after the trace's start, or RFC 3339; an empty text means the trace's own end.
+
+        Raise Refused if a text is neither, or the span ends before it starts.
+        """
         start = _moment(since, "--from", first) if since else first
         end = _moment(until, "--until", first) if until else last
         if start > end:
@@ -68,7 +71,7 @@ class Span:
 
 
 def first_live(reader: TraceReader) -> int:
-    """The log time of the first message that passed while it was recorded, rather than was there before."""
+    """Return the log time of the first message that was published during the recording; 0 without messages."""
     if not any(reader.info.messages.values()):
         return 0
     for each in reader.messages():
@@ -78,11 +81,11 @@ def first_live(reader: TraceReader) -> int:
 
 
 def due(messages: Iterable[Recorded], start: int, speed: float) -> Iterator[tuple[float, Recorded]]:
-    """Each message with the seconds after the beginning at which it is due; 0 for what was there before.
+    """Yield each message with its due time in seconds after the beginning; 0 for those from before the recording.
 
     Args:
-        start: the log time that is the beginning.
-        speed: how many recorded seconds pass in one; 0: all are due at once.
+        start: log time of the beginning.
+        speed: recorded seconds replayed in each second; at 0 all are due at once.
     """
     for each in messages:
         if each.retained or not speed:
@@ -92,14 +95,13 @@ def due(messages: Iterable[Recorded], start: int, speed: float) -> Iterator[tupl
 
 
 def kind_of(address: str) -> str:
-    """What is published together: a stream's events; everything else."""
+    """Return the group of messages published together: the name of the stream, or empty for all others."""
     topic, _ = registry.lookup(address)
     return topic.stream.name if topic is not None and topic.stream is not None else ""
 
 
 class Grouping:
-    """Groups messages that are due together by the stream they go to, so that what one source told keeps its order
-    also over streams. ``add`` says whether there is room; if not, what is there goes first."""
+    """Messages that are due together, grouped by stream; messages of one source keep their order across streams."""
 
     def __init__(self) -> None:
         self._groups: list[tuple[str, list[object]]] = []
@@ -109,6 +111,7 @@ class Grouping:
         self._bytes = 0
 
     def add(self, kind: str, source: str, size: int, message: object) -> bool:
+        """Add a message and return True; return False if ``drain`` must come first."""
         if self._count and (self._count >= GROUP or self._bytes + size > GROUP_BYTES):
             return False
         place = self._open.get(kind)
@@ -123,8 +126,8 @@ class Grouping:
         self._bytes += size
         return True
 
-    def take(self) -> Sequence[tuple[str, list[object]]]:
-        """The groups in the order in which they are to be published; this is empty afterwards."""
+    def drain(self) -> Sequence[tuple[str, list[object]]]:
+        """Remove and return the groups in the order in which to publish them."""
         groups = self._groups
         self.__init__()  # type: ignore[misc]
         return groups
@@ -138,5 +141,5 @@ def _moment(text: str, option: str, first: int) -> int:
     except ValueError:
         if (found := nanoseconds(text)) is not None:
             return found
-    expected = "seconds from the trace's start, or a time as 2026-11-21T20:15:00Z"
+    expected = "seconds from the trace's start, or a time such as 2026-11-21T20:15:00Z"
     raise Refused("invalid", field=option, expected=expected, got=text)

@@ -1,4 +1,4 @@
-"""The JSON schema of each declared topic, whole in itself, as a trace bears it."""
+"""The JSON schema of each declared topic, self-contained, for traces."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from heliograph.bus.contract.schemas import SCHEMAS, cloud_event, schemas
 from heliograph.bus.contract.topics import Topic
 
 BARE = ("request", "inference")
-"""Deliveries whose messages may be bare documents as well as events."""
+"""Deliveries whose messages may be events or bare documents."""
 
 
 @cache
 def topic_schema(topic: Topic[Any]) -> bytes:
-    """What a message of that topic is: the CloudEvents envelope with the payload as its ``data``."""
+    """Return the schema of a topic's messages: the CloudEvents envelope with the payload as its ``data``."""
     name = topic.payload.__name__
     needed: dict[str, Any] = {}
 
@@ -30,7 +30,7 @@ def topic_schema(topic: Topic[Any]) -> bytes:
     collect(name)
     envelope = cloud_event()
     envelope["properties"]["data"] = {"$ref": SCHEMAS + name}
-    if topic.delivery in BARE:  # the attributes stand there all the same: a viewer shows what it knows of
+    if topic.delivery in BARE:  # keep the attributes, optional: a viewer shows the fields that a schema names
         del envelope["required"]
     tree = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -45,14 +45,14 @@ def topic_schema(topic: Topic[Any]) -> bytes:
 
 @cache
 def wrapped_schema(topic: Topic[Any] | None) -> bytes:
-    """The same for messages that are wrapped; see ``layout``."""
+    """Return the schema of a topic's wrapped messages; see ``layout``."""
     tree = json.loads(topic_schema(topic)) if topic is not None else {"title": "message"}
     definitions = tree.pop("$defs", {})
     carried = {"type": "object", "properties": {"address": {"type": "string"}, "headers": {"type": "object"}}}
     whole = {
         "$schema": tree.pop("$schema", "https://json-schema.org/draft/2020-12/schema"),
         "title": f"{tree['title']}, wrapped",
-        "description": "A message with the address that it came on; each has one of its own.",
+        "description": "A message wrapped with its address; every message has an address of its own.",
         "type": "object",
         "properties": {"carried": carried, "message": tree},
         "$defs": definitions,

@@ -1,4 +1,4 @@
-"""Writing a trace: an indexed MCAP file in which the same messages are the same bytes."""
+"""Writing a trace: an indexed MCAP file; the same messages give the same bytes."""
 
 from __future__ import annotations
 
@@ -21,27 +21,30 @@ if TYPE_CHECKING:
     from mcap.writer import Writer
 
 CHUNK = 1024 * 1024
-"""Bytes of messages that are compressed together; what a process that is killed can lose."""
+"""Bytes of messages compressed together; a killed process loses as many at most."""
 
 
 def part_of(path: Path) -> Path:
-    """Where a trace lies while it is being written."""
+    """Return the path of a trace while it is being written."""
     return path.with_name(path.name + ".part")
 
 
 class TraceWriter:
-    """Writes ``OUT.part``, which gets its name when it is whole. A context manager.
+    """A writer of ``OUT.part``, which is renamed to ``OUT`` when it is complete; a context manager.
 
-    What was flushed can be read also where its process was killed. Left by an error, the file is finished all the
-    same, but keeps the name of a part; one that holds nothing goes.
+    Flushed messages stay readable if the process is killed. After an error the file is completed too but stays a part;
+    an empty one is deleted.
 
     Args:
         path: the file; must not exist unless ``overwrite``.
-        root: first words of every topic, for whoever reads it.
-        metadata: told at its start: when it was recorded and from what; never credentials.
+        root: first words of every topic.
+        metadata: metadata at the trace's start: time and source of the recording; never credentials.
         chunk_size: bytes after which a chunk is closed.
+        overwrite: True to replace an existing file.
 
-    Raises Refused where the file, or a part of it, exists; HeliographError where the MCAP library is missing.
+    Raises:
+        Refused: if the file or its part exists.
+        HeliographError: if the MCAP library is missing.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class TraceWriter:
         chunk_size: int = CHUNK,
         overwrite: bool = False,
     ) -> None:
-        layout.library()
+        layout.require_library()
         from mcap.writer import CompressionType, Writer
 
         self.path = path
@@ -66,17 +69,17 @@ class TraceWriter:
         self._schemas: dict[str, int] = {}
         self._part = part_of(path)
         self._stream = _create(path, self._part, overwrite)
-        # chunks are closed by us: the library asks after each message, and a flush is wanted at other times too
+        # this class closes the chunks, since it flushes at other times too; the library would check every message
         self._writer: Writer = Writer(self._stream, chunk_size=1 << 62, compression=CompressionType.ZSTD)
         self._writer.start(layout.PROFILE, "heliograph")
         self._writer.add_metadata(
-            layout.BEGUN, {"version": str(layout.VERSION), "root": root, **(metadata or {})}
+            layout.START_METADATA, {"version": str(layout.VERSION), "root": root, **(metadata or {})}
         )
         self._stream.flush()
 
     def write(self, recorded: Recorded) -> None:
-        """Adds a message. Raises Refused where it is larger than ``layout.MAX_BODY``, or its times lie before 1970 or
-        after 2554."""
+        """Add a message. Raise Refused if it is larger than ``layout.MAX_BODY``, or a time is before 1970 or after
+        2554."""
         if len(recorded.body) > layout.MAX_BODY:
             raise Refused(
                 "too-large", topic=recorded.topic, expected=f"at most {layout.MAX_BODY} bytes",
@@ -110,8 +113,7 @@ class TraceWriter:
             self.flush()
 
     def attach(self, digest: str, data: bytes) -> None:
-        """Adds weights under their SHA-256; what is there already is not added again. Raises Refused where they are
-        not the ones that the digest names."""
+        """Attach weights under their SHA-256, once. Raise Refused if the digest is not theirs."""
         if digest in self.attached:
             return
         if not is_digest(digest) or sha256(data).hexdigest() != digest:
@@ -119,21 +121,21 @@ class TraceWriter:
         self._writer.add_attachment(self._last_time, self._last_time, digest, layout.SAFETENSORS, data)
         self.attached.add(digest)
 
-    def note(self, found: Mapping[str, str]) -> None:
-        """What became known in the end: what was dropped, say."""
-        self._writer.add_metadata(layout.ENDED, dict(found))
+    def add_end_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Add metadata known only at the end, for example the number of dropped messages."""
+        self._writer.add_metadata(layout.END_METADATA, dict(metadata))
 
     @property
     def unflushed(self) -> bool:
         return self._waiting > 0
 
     def flush(self) -> None:
-        """Closes the chunk and hands it to the operating system: it outlives this process."""
+        """Close the chunk and write it to the operating system, so that it survives this process."""
         self._waiting = 0
         self._writer.flush()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        """Writes the index, and gives the file its name."""
+        """Write the index and rename the file from its part."""
         self._finish()
         self._part.replace(self.path)
 
@@ -165,7 +167,7 @@ class TraceWriter:
         return number
 
     def _schema(self, key: ChannelKey, pattern: str) -> int:
-        """The schema's number; 0 where a body is no document, or its topic is not declared."""
+        """Return the schema's number; 0 if the body is no document or its topic is not declared."""
         topic = registry.declared().by_pattern(pattern)
         if not key.encoding or (topic is None and not key.wrapped):
             return 0
@@ -179,14 +181,14 @@ class TraceWriter:
 def _create(path: Path, part: Path, overwrite: bool) -> Any:
     if path.exists() and not overwrite:
         raise Refused(
-            "exists", topic=str(path), expected="a file that does not exist yet", got="one that does",
+            "exists", topic=str(path), expected="a file that does not exist yet", got="an existing one",
             hint="Choose another name, or delete it.",
         )  # fmt: skip
     try:
         return part.open("wb" if overwrite else "xb")
     except FileExistsError:
         raise Refused(
-            "exists", topic=str(part), expected="no such file", got="one that does exist",
-            hint="Another command writes it now, or it is left of one that was cut: 'heliograph trace info' shows what "
-            "it holds; rename or delete it.",
+            "exists", topic=str(part), expected="no such file", got="an existing one",
+            hint="Another command is writing it, or an interrupted one left it: 'heliograph trace info' shows its "
+            "content; rename or delete it.",
         ) from None  # fmt: skip

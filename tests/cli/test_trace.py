@@ -1,4 +1,4 @@
-"""``trace``: what is typed, what is said, and the exit code."""
+"""``trace``: commands, their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def event(number: int) -> bytes:
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
-    """Ten telemetry events, a second apart, a task and an unknown topic, and a blob."""
+    """Write a trace of ten telemetry events at intervals of a second, a task and a blob."""
     path = tmp_path / "in.mcap"
     with TraceWriter(path, metadata={"recorded": "2026-11-21T20:00:00Z"}) as writer:
         for n in range(10):
@@ -59,7 +59,7 @@ async def cloud(broker: Callable[..., Awaitable[Broker]]) -> Broker:
     return started
 
 
-async def test_a_recording_ends_at_ctrl_c_with_a_whole_file(
+async def test_a_recording_ends_at_ctrl_c_with_a_complete_file(
     alone: Any, cloud: Broker, tmp_path: Path, read_until: Any
 ) -> None:
     out = tmp_path / "out.mcap"
@@ -72,10 +72,10 @@ async def test_a_recording_ends_at_ctrl_c_with_a_whole_file(
         for n in range(5):
             await bus.publish(METER, event(n))
     process.send_signal(signal.SIGINT)
-    said, error = await process.communicate()
+    message, error = await process.communicate()
     assert (process.returncode, error) == (0, b"")
-    assert said.decode().startswith(f"{out}: 5 messages, 0 blobs, ")
-    assert said.decode().endswith("dropped 0\n")
+    assert message.decode().startswith(f"{out}: 5 messages, 0 blobs, ")
+    assert message.decode().endswith("dropped 0\n")
     assert [each.body for each in read(out)] == [event(n) for n in range(5)]
     password = server.split("@")[0].rpartition(":")[2]
     assert password.encode() not in out.read_bytes()
@@ -89,18 +89,18 @@ async def test_a_recording_ends_by_itself(alone: Any, cloud: Broker, tmp_path: P
     assert read(tmp_path / "a.mcap") == []
 
 
-async def test_a_login_that_may_not_record(alone: Any, cloud: Broker, tmp_path: Path) -> None:
+async def test_a_login_that_may_not_record_is_refused(alone: Any, cloud: Broker, tmp_path: Path) -> None:
     ran = await alone("trace", "record", tmp_path / "a.mcap", "--server", cloud.url("worker"))
     assert ran.code == 1
     assert "expected a login that may read streams" in ran.error
     assert not list(tmp_path.glob("a.mcap*"))
 
 
-async def test_replaying_says_how_many_of_how_many(alone: Any, cloud: Broker, trace: Path) -> None:
+async def test_replaying_reports_counts(alone: Any, cloud: Broker, trace: Path) -> None:
     ran = await alone("trace", "replay", trace, "--to", cloud.url("coordinator"), "--speed", "max")
     assert (ran.code, ran.err) == (0, "")
-    left, summary = ran.out.splitlines()
-    assert left == "not replayed, for nobody named them: event/task/{edge} 1"
+    skipped, summary = ran.out.splitlines()
+    assert skipped == "not replayed without --topics: event/task/{edge} 1"
     assert summary.startswith(f"replayed 10 of 10 messages to {cloud.url()} in ")
     part = await alone(
         "trace", "replay", trace, "--to", cloud.url("coordinator"), "--speed", "max", "--from", "2", "--until",
@@ -126,9 +126,9 @@ async def test_a_loop_goes_on_until_ctrl_c(alone: Any, cloud: Broker, trace: Pat
             for _ in range(25):
                 await anext(messages)
             process.send_signal(signal.SIGTERM)
-            said, error = await process.communicate()
+            message, error = await process.communicate()
     assert (process.returncode, error) == (0, b"")
-    assert b"replayed " in said
+    assert b"replayed " in message
 
 
 async def test_a_broker_that_refuses_is_exit_code_one(alone: Any, cloud: Broker, trace: Path) -> None:
@@ -137,7 +137,7 @@ async def test_a_broker_that_refuses_is_exit_code_one(alone: Any, cloud: Broker,
     assert "replayed 0 of 10 messages" in ran.err and "this login may not publish there (10)" in ran.err
     ran = await alone("trace", "replay", trace, "--to", "nats://127.0.0.1:1")
     assert ran.code == 1
-    assert ran.error.startswith("nats://127.0.0.1:1: not reachable")
+    assert ran.error.startswith("nats://127.0.0.1:1: unreachable")
 
 
 async def test_unknown_topics_need_raw(alone: Any, cloud: Broker, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ async def test_unknown_topics_need_raw(alone: Any, cloud: Broker, tmp_path: Path
     ran = await alone(*words)
     assert ran.code == 1
     assert "replayed 1 of 2 messages" in ran.error
-    assert ran.error.endswith("topics that the registry does not know: foo/bar 1; --raw replays them")
+    assert ran.error.endswith("undeclared topics: foo/bar 1; replay them with --raw")
     assert (await alone(*words, "--raw")).code == 0
 
 
@@ -163,12 +163,12 @@ class TestFiles:
         assert (found["messages"], found["read"], found["problems"], found["version"]) == (11, 11, [], 1)
         assert found["attachments"] == [{"name": BLOB, "size": 4}]
 
-    def test_a_file_that_is_cut_is_read_and_said(self, typed: Any, trace: Path) -> None:
+    def test_a_cut_file_is_read_and_reported(self, typed: Any, trace: Path) -> None:
         trace.write_bytes(trace.read_bytes()[:-200])
         ran = typed("trace", "info", trace)
         assert ran.code == 1
         assert "11 of 11 messages read" in ran.out
-        assert "not readable: " in ran.out
+        assert "unreadable: " in ran.out
         ran = typed("trace", "cat", trace)
         assert (ran.code, len(ran.out.splitlines())) == (1, 11)
         assert "it was read from its start" in ran.error
@@ -179,7 +179,7 @@ class TestFiles:
         found = [json.loads(line) for line in ran.out.splitlines()]
         assert [each["message"]["data"]["n"] for each in found] == [8, 9]
 
-    def test_out_and_in_again_it_is_the_same(self, typed: Any, trace: Path, tmp_path: Path) -> None:
+    def test_export_and_import_give_the_same_trace(self, typed: Any, trace: Path, tmp_path: Path) -> None:
         assert typed("trace", "export", trace, tmp_path / "a.jsonl").code == 0
         ran = typed("trace", "import", tmp_path / "a.jsonl", tmp_path / "b.mcap")
         assert (ran.code, ran.out) == (0, f"{tmp_path / 'b.mcap'}: 11 messages, 1 attachments\n")
@@ -188,29 +188,29 @@ class TestFiles:
         assert piped.code == 0
         assert read(tmp_path / "c.mcap") == read(trace)
 
-    def test_filter_keeps_what_is_asked_for(self, typed: Any, trace: Path, tmp_path: Path) -> None:
+    def test_filter_keeps_matching_messages(self, typed: Any, trace: Path, tmp_path: Path) -> None:
         ran = typed("trace", "filter", trace, tmp_path / "b.mcap", "--topics", "event/task/#")
         assert (ran.code, ran.out) == (0, f"{tmp_path / 'b.mcap'}: 1 of 11 messages\n")
         assert [each.topic for each in read(tmp_path / "b.mcap")] == ["event/task/edge-1"]
 
     @pytest.mark.parametrize(
-        ("line", "said"),
+        ("line", "message"),
         [
             ("nonsense", "line 2: expected a JSON document"),
             ('{"topic": "a", "log_time": -1, "body": ""}', "line 2 field log_time: expected nanoseconds"),
             ('{"topic": "a", "log_time": 1, "body": "%"}', "line 2 field body: expected base64"),
             ('{"topic": "a", "log_time": 1, "bodi": ""}', "line 2 field bodi: expected one of"),
             ('{"topic": "\\ud800", "log_time": 1, "body": ""}', "line 2 field topic"),
-            ('{"topic": "a", "log_time": 1, "body": "e30=", "message": {"a": 1}}', "take its body away"),
+            ('{"topic": "a", "log_time": 1, "body": "e30=", "message": {"a": 1}}', "remove its body"),
             ('{"attachment": "../x", "data": ""}', "line 2 field attachment"),
         ],
     )
-    def test_lines_that_are_wrong_leave_nothing(
-        self, typed: Any, tmp_path: Path, line: str, said: str
+    def test_invalid_lines_leave_no_file(
+        self, typed: Any, tmp_path: Path, line: str, message: str
     ) -> None:
         ran = typed("trace", "import", "-", tmp_path / "b.mcap", stdin='{"trace": {}}\n' + line + "\n")
         assert ran.code == 1
-        assert said in ran.error
+        assert message in ran.error
         assert list(tmp_path.iterdir()) == []
 
     def test_a_newer_trace_is_refused(self, typed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ class TestFiles:
             assert "pip install -U heliograph" in ran.error
 
     @pytest.mark.parametrize(
-        ("words", "code", "said"),
+        ("words", "code", "message"),
         [
             (["info", "nowhere.mcap"], 1, "No such file"),
             (["replay", "IN", "--speed", "fast"], 1, "--speed: expected"),
@@ -238,12 +238,12 @@ class TestFiles:
             (["cut"], 2, "no such command"),
         ],
     )
-    def test_what_is_not_understood_is_said(
-        self, typed: Any, trace: Path, words: list[str], code: int, said: str
+    def test_the_error_names_the_mistake(
+        self, typed: Any, trace: Path, words: list[str], code: int, message: str
     ) -> None:
         ran = typed("trace", *(str(trace) if word == "IN" else word for word in words))
         assert ran.code == code
-        assert said in ran.error
+        assert message in ran.error
 
 
 def test_other_commands_do_not_import_the_library() -> None:

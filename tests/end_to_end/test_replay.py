@@ -15,7 +15,7 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recording import Recorder
-from heliograph.bus.traces.replaying import Replayer, Told
+from heliograph.bus.traces.replaying import Replayer, ReplayOutcome
 from heliograph.bus.traces.schedule import Choice, Span
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.client import AsyncClient
@@ -79,7 +79,7 @@ async def recording(cluster: LocalCluster, path: Path) -> AsyncIterator[None]:
             assert (await running).complete
 
 
-async def replay(cluster: LocalCluster, path: Path, *patterns: str) -> Told:
+async def replay(cluster: LocalCluster, path: Path, *patterns: str) -> ReplayOutcome:
     world = World()
     async with connect(cluster.broker.url("coordinator"), world=world, name="replay") as bus:
         await bus.link.wait_up(10)

@@ -1,4 +1,4 @@
-"""``trace check``: a component fed from a trace, and what it says against what was recorded."""
+"""``trace check``: feed a component from a trace and compare its messages with the recorded ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from heliograph.simulations.check.compare import Difference
     from heliograph.simulations.check.findings import Run
 
-_SHOWN = 50
-"""Differences that are told one by one."""
+_MAX_DIFFERENCES = 50
+"""Differences shown one by one."""
 _OPTIONS = {"unknown-component": "--component", "unknown-edge": "--edge", "unknown-job": "--job", "invalid": "--edge"}
 
 
@@ -50,12 +50,12 @@ def _show(found: Run) -> None:
     show_table(["TOPIC", "RECORDED", "PUBLISHED", "DIFFERENCES"], rows)
     for line in found.missing:
         say(paint(f"missing: {printable(line)}", "yellow"))
-    for each in found.differences[:_SHOWN]:
+    for each in found.differences[:_MAX_DIFFERENCES]:
         say(paint(_line(each), "red"))
-    if len(found.differences) > _SHOWN:
-        say(f"and {len(found.differences) - _SHOWN} more differences")
+    if len(found.differences) > _MAX_DIFFERENCES:
+        say(f"and {len(found.differences) - _MAX_DIFFERENCES} more differences")
     for line in found.notes:
-        say(paint(f"passed over: {printable(line)}", "dim"))
+        say(paint(f"skipped: {printable(line)}", "dim"))
     say(f"{found.component}: fed {found.fed} of {found.inputs} inputs; {len(found.differences)} differences in "
         f"{len(found.recorded)} messages")  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import BinaryIO, TextIO
 
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.traces import layout, lines
-from heliograph.bus.traces.patterns import check_pattern, wanted_by
+from heliograph.bus.traces.patterns import check_pattern, matcher
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.schedule import Span, first_live
@@ -20,8 +20,8 @@ from heliograph.cli.output import printable, say, show_table
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import rfc3339
 
-_SAID = 5
-"""Problems that are told one by one; ``info`` tells all."""
+_MAX_PROBLEMS = 5
+"""Problems named in an error; ``info`` names all."""
 
 
 def info(path: Path, output: str) -> int:
@@ -57,7 +57,7 @@ def info(path: Path, output: str) -> int:
         if rows:
             show_table(["TOPIC", "ENCODING", "MESSAGES"], rows)
         for problem in problems:
-            say(f"not readable: {printable(problem)}")
+            say(f"unreadable: {printable(problem)}")
     return 1 if problems else 0
 
 
@@ -84,12 +84,12 @@ def import_lines(path: Path, out: Path) -> None:
     with _reading(path) as file:
         numbered = iter(lines.lines_of(file, name))
         first = next(numbered, None)
-        begun = lines.begun(first[1], name) if first is not None else {}
-        metadata = dict(begun or {})
-        with _emptied_on_error(out), TraceWriter(
+        start = lines.parse_first_line(first[1], name) if first is not None else {}
+        metadata = dict(start or {})
+        with _deleted_on_error(out), TraceWriter(
             out, root=metadata.pop("root", DEFAULT_ROOT), metadata=metadata
         ) as writer:  # fmt: skip
-            if first is not None and begun is None:
+            if first is not None and start is None:
                 lines.write_line(first[1], name, first[0], writer)
             for number, line in numbered:
                 lines.write_line(line, name, number, writer)
@@ -113,7 +113,7 @@ def export_lines(path: Path, out: Path) -> None:
 
 @contextmanager
 def _checked(path: Path) -> Iterator[TraceReader]:
-    """A reader; raises HeliographError at the end where not all could be read."""
+    """Open a trace; raise HeliographError at the end if a part was unreadable."""
     with TraceReader(path) as reader:
         yield reader
         if reader.problems:
@@ -121,14 +121,14 @@ def _checked(path: Path) -> Iterator[TraceReader]:
 
 
 def unreadable(reader: TraceReader) -> str:
-    """What of a file could not be read, on one line."""
-    said = "; ".join(printable(each) for each in reader.problems[:_SAID])
-    more = len(reader.problems) - _SAID
-    return f"{reader.path}: not all was readable: {said}{f'; and {more} more' if more > 0 else ''}"
+    """Return the unreadable parts of a file on one line."""
+    problems = "; ".join(printable(each) for each in reader.problems[:_MAX_PROBLEMS])
+    more = len(reader.problems) - _MAX_PROBLEMS
+    return f"{reader.path}: parts are unreadable: {problems}{f'; and {more} more' if more > 0 else ''}"
 
 
 def _chosen(reader: TraceReader, patterns: tuple[str, ...], since: str, until: str) -> Iterator[Recorded]:
-    wanted = wanted_by([check_pattern(each) for each in patterns]) if patterns else None
+    wanted = matcher([check_pattern(each) for each in patterns]) if patterns else None
     if not since and not until:
         yield from reader.messages(wanted)
         return
@@ -142,12 +142,12 @@ def _attach(reader: TraceReader, writer: TraceWriter, name: str, data: bytes) ->
     try:
         writer.attach(name, data)
     except Refused:
-        reader.problems.append(f"attachment {name[:80]}: not one of ours; it was left out")
+        reader.problems.append(f"attachment {name[:80]}: its name is not its SHA-256; it was left out")
 
 
 @contextmanager
-def _emptied_on_error(out: Path) -> Iterator[None]:
-    """What was written of a file whose lines were refused is of no use: the command is to be given again."""
+def _deleted_on_error(out: Path) -> Iterator[None]:
+    """Delete the part of a trace whose lines were refused: it is useless, and would block another attempt."""
     from heliograph.bus.traces.writing import part_of
 
     there = part_of(out).exists()
@@ -176,7 +176,7 @@ def _writing(path: Path) -> Iterator[TextIO]:
     try:
         file = path.open("x", encoding="utf-8")
     except FileExistsError:
-        raise Refused("exists", topic=str(path), expected="a file that does not exist yet", got="one that does",
+        raise Refused("exists", topic=str(path), expected="a file that does not exist yet", got="an existing one",
                       hint="Choose another name, or delete it.") from None  # fmt: skip
     with file:
         yield file

@@ -1,4 +1,4 @@
-"""``trace record`` and ``trace replay``: traces of and onto a running broker."""
+"""``trace record`` and ``trace replay``: traces from and to a running broker."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import MQTT, ConnectionUrl
 from heliograph.bus.nats.bus import NatsBus
-from heliograph.bus.traces.again import Names
-from heliograph.bus.traces.blob_taking import BlobTaker
+from heliograph.bus.traces.blob_collector import BlobCollector
 from heliograph.bus.traces.patterns import check_pattern
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recording import Outcome, Recorder
-from heliograph.bus.traces.replaying import Replayer, Told
+from heliograph.bus.traces.replayed_message import Names
+from heliograph.bus.traces.replaying import Replayer, ReplayOutcome
 from heliograph.bus.traces.schedule import Choice, Span, first_live
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.bus.transport import Bus
@@ -33,13 +33,13 @@ from heliograph.core.world import World
 from heliograph.server import check_url, locate
 
 CONNECT_TIMEOUT = 5.0
-_SAID = 6
+_MAX_REASONS = 6
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What is to be recorded; 0 seconds or messages: until Ctrl-C."""
+    """The options of ``trace record``; 0 seconds or messages set no limit."""
 
     out: Path
     patterns: tuple[str, ...]
@@ -53,7 +53,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Replay:
-    """What is to be replayed, as it was said."""
+    """The options of ``trace replay``, as typed."""
 
     trace: Path
     patterns: tuple[str, ...]
@@ -71,7 +71,7 @@ def record(server: str | None, wish: Recording) -> int:
         check_pattern(each)
     url = locate(server).url
     if wish.with_blobs and ConnectionUrl.parse(url).scheme in MQTT:
-        raise misused("--with-blobs", expected="a nats:// server: weights lie in its object store", got=_shown(url))
+        raise misused("--with-blobs", expected="a nats:// server, whose object store has the weights", got=_shown(url))
     return _run(lambda: _record(url, wish))
 
 
@@ -83,15 +83,15 @@ async def _record(url: str, wish: Recording) -> int:
         with TraceWriter(wish.out, root=wish.root, metadata=metadata) as writer:
             blobs = None
             if wish.with_blobs and isinstance(bus, NatsBus):
-                blobs = BlobTaker(bus, writer, world, wish.blob_limit)
+                blobs = BlobCollector(bus, writer, world, wish.blob_limit)
             recorder = Recorder(bus, writer, world, wish.patterns, wish.messages, blobs, wish.past)
             with _on_signal(recorder.stop):
-                told = asyncio.ensure_future(_tell_when_ready(recorder, world, wish, url))
+                announcing = asyncio.ensure_future(_announce(recorder, world, wish, url))
                 try:
                     outcome = await recorder.run()
                 finally:
-                    await cancel_and_wait(told)
-            writer.note(_noted(outcome, world))
+                    await cancel_and_wait(announcing)
+            writer.add_end_metadata(_end_metadata(outcome, world))
     size = wish.out.stat().st_size
     say(f"{wish.out}: {outcome.messages} messages, {len(writer.attached)} blobs, {size:,} bytes; "
         f"dropped {outcome.dropped}")  # fmt: skip
@@ -100,35 +100,35 @@ async def _record(url: str, wish: Recording) -> int:
     raise HeliographError(f"{wish.out}: {'; '.join(_missing(outcome))}")
 
 
-async def _tell_when_ready(recorder: Recorder, world: World, wish: Recording, url: str) -> None:
+async def _announce(recorder: Recorder, world: World, wish: Recording, url: str) -> None:
     await recorder.ready.wait()
     until = f"for {wish.seconds:g} s" if wish.seconds else "until Ctrl-C"
     say(f"recording {wish.root}/ {' '.join(wish.patterns)} of {_shown(url)} into {wish.out} {until}")
     for pattern in recorder.outcome.unstored:
-        say(f"no stream keeps {pattern} here: its events are recorded as they pass")
+        say(f"this broker has no stream for {pattern}: its events are recorded as they pass")
     if wish.seconds:
         await world.sleep(wish.seconds)
         recorder.stop()
 
 
-def _noted(outcome: Outcome, world: World) -> dict[str, str]:
-    noted = {"ended": world.timestamp(), "dropped": str(outcome.dropped), "outages": str(outcome.outages)}
+def _end_metadata(outcome: Outcome, world: World) -> dict[str, str]:
+    metadata = {"ended": world.timestamp(), "dropped": str(outcome.dropped), "outages": str(outcome.outages)}
     if missing := _missing(outcome):
-        noted["missing"] = "; ".join(missing)
-    return noted
+        metadata["missing"] = "; ".join(missing)
+    return metadata
 
 
 def _missing(outcome: Outcome) -> list[str]:
     found = []
     if outcome.dropped:
         found.append(f"{outcome.dropped} of {outcome.dropped + outcome.messages} messages came faster than they could "
-                     "be written; choose some with --topics")  # fmt: skip
+                     "be written; record fewer topics with --topics")  # fmt: skip
     if outcome.outages:
-        found.append(f"the link was away {outcome.outages} times, {outcome.away:.1f} s: what passed then on topics "
-                     "that no stream keeps is missing")  # fmt: skip
-    found += [f"blob {each}" for each in outcome.left[:_SAID]]
-    if len(outcome.left) > _SAID:
-        found.append(f"and {len(outcome.left) - _SAID} more blobs")
+        found.append(f"the link was down {outcome.outages} times, for {outcome.away:.1f} s: messages of that time on "
+                     "topics without a stream are missing")  # fmt: skip
+    found += [f"blob {each}" for each in outcome.missing_blobs[:_MAX_REASONS]]
+    if len(outcome.missing_blobs) > _MAX_REASONS:
+        found.append(f"and {len(outcome.missing_blobs) - _MAX_REASONS} more blobs")
     return found + ([outcome.cut] if outcome.cut else [])
 
 
@@ -143,7 +143,7 @@ def replay(server: str | None, wish: Replay) -> int:
         span = Span.parse(wish.since, wish.until, first_live(reader), info.end)
         url = locate(server).url
         choice = Choice(patterns, wish.raw)
-        wanted = choice.asked_for()
+        wanted = choice.selector()
         total = sum(count for (topic, _), count in info.messages.items() if wanted(topic))
         return _run(lambda: _replay(url, wish, reader, span, choice, names, speed, total))
 
@@ -154,8 +154,8 @@ async def _replay(
     world = World()
     async with connect(url, root=wish.root or reader.info.root, world=world, name="trace") as bus:
         await _connected(bus)
-        with _progress(total, wish.loop) as tell:
-            replayer = Replayer(bus, world, choice=choice, names=names, speed=speed, tell=tell)
+        with _progress(total, wish.loop) as progress:
+            replayer = Replayer(bus, world, choice=choice, names=names, speed=speed, progress=progress)
             task = asyncio.current_task()
             assert task is not None
             interrupted = False
@@ -163,40 +163,41 @@ async def _replay(
                 try:
                     while True:
                         await replayer.run(reader, span)
-                        if not wish.loop or not replayer.told.complete or not replayer.told.asked:
+                        if not wish.loop or not replayer.outcome.complete or not replayer.outcome.selected:
                             break
                 except asyncio.CancelledError:
                     task.uncancel()
                     interrupted = True
-    told = replayer.told
-    _tell_left(told)
+    outcome = replayer.outcome
+    _say_skipped(outcome)
     where = _shown(url)
     if interrupted and not wish.loop:
-        raise HeliographError(f"interrupted: replayed {told.published} of {max(total, told.asked)} messages to {where}")
-    # an MQTT broker acknowledges also what it will not have
+        count = max(total, outcome.selected)
+        raise HeliographError(f"interrupted: replayed {outcome.published} of {count} messages to {where}")
+    # "sent": an MQTT broker acknowledges a message even if it refuses it
     verb = "replayed" if isinstance(bus, NatsBus) else "sent"
-    summary = f"{verb} {told.published} of {told.asked} messages to {where} in {told.seconds:.1f} s"
-    why = [f"{reason} ({count})" for reason, count in told.refused.most_common(_SAID)]
-    if told.unknown:
-        why.append(f"topics that the registry does not know: {_counted(told.unknown)}; --raw replays them")
+    summary = f"{verb} {outcome.published} of {outcome.selected} messages to {where} in {outcome.seconds:.1f} s"
+    why = [f"{reason} ({count})" for reason, count in outcome.refused.most_common(_MAX_REASONS)]
+    if outcome.unknown:
+        why.append(f"undeclared topics: {_counted(outcome.unknown)}; replay them with --raw")
     if reader.problems:
         why.append(unreadable(reader))
-    if not why and told.asked:
+    if not why and outcome.selected:
         say(summary)
         return 0
-    if not told.asked:
-        why.append("nothing in it was to be replayed; name topics with --topics")
+    if not outcome.selected:
+        why.append("no message was selected; name topics with --topics")
     raise HeliographError(f"{summary}: {'; '.join(printable(each) for each in why)}")
 
 
-def _tell_left(told: Told) -> None:
-    if told.left:
-        say(f"not replayed, for nobody named them: {_counted(told.left)}")
+def _say_skipped(outcome: ReplayOutcome) -> None:
+    if outcome.skipped:
+        say(f"not replayed without --topics: {_counted(outcome.skipped)}")
 
 
 def _counted(found: Counter[str]) -> str:
-    said = ", ".join(f"{printable(name)} {count}" for name, count in found.most_common(_SAID))
-    return said + (f" and {len(found) - _SAID} others" if len(found) > _SAID else "")
+    counts = ", ".join(f"{printable(name)} {count}" for name, count in found.most_common(_MAX_REASONS))
+    return counts + (f" and {len(found) - _MAX_REASONS} others" if len(found) > _MAX_REASONS else "")
 
 
 def _speed(text: str) -> float:
@@ -207,8 +208,8 @@ def _speed(text: str) -> float:
     except ValueError:
         speed = 0.0
     if not 1e-3 <= speed <= 1e6:
-        raise Refused("invalid", field="--speed", expected="how many recorded seconds pass in one, as 1 or 10, or max",
-                      got=text)  # fmt: skip
+        raise Refused("invalid", field="--speed", got=text,
+                      expected="recorded seconds replayed in each second, such as 1 or 10, or max")  # fmt: skip
     return speed
 
 
@@ -218,7 +219,7 @@ async def _connected(bus: Bus) -> None:
     except Forbidden as error:
         raise Forbidden(f"{_shown(bus.url)}: {error}") from None
     except Unreachable:
-        raise Unreachable(f"{_shown(bus.url)}: not reachable ({bus.last_error or 'no answer'})") from None
+        raise Unreachable(f"{_shown(bus.url)}: unreachable ({bus.last_error or 'no answer'})") from None
 
 
 def _shown(url: str) -> str:
@@ -227,14 +228,14 @@ def _shown(url: str) -> str:
 
 @contextmanager
 def _on_signal(do: Callable[[], object]) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends what goes on as it should; the second one ends it at once."""
+    """Call ``do`` at the first Ctrl-C or SIGTERM, for an orderly end; the second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def first() -> None:
-        _forget()
+        remove()
         do()
 
-    def _forget() -> None:
+    def remove() -> None:
         for each in _SIGNALS:
             loop.remove_signal_handler(each)
 
@@ -243,12 +244,12 @@ def _on_signal(do: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
-        _forget()
+        remove()
 
 
 @contextmanager
 def _progress(total: int, endless: bool) -> Iterator[Callable[[int], None]]:
-    """A bar, in a terminal only."""
+    """Show a progress bar in a terminal."""
     if not sys.stderr.isatty():
         yield lambda count: None
         return

@@ -1,4 +1,4 @@
-"""Traces as files: what is written comes back, others can read it, and of damaged files all that is readable."""
+"""Traces as files: messages round-trip, other programs read them, and damaged files are read as far as possible."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def written(path: Path, messages: list[Recorded], **options: Any) -> Path:
             writer.write(each)
         if options.get("root") == "with-blob":
             writer.attach(DIGEST, BLOB)
-            writer.note({"dropped": "0"})
+            writer.add_end_metadata({"dropped": "0"})
     return path
 
 
@@ -74,7 +74,7 @@ recordings = st.lists(
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(recordings, st.sampled_from([1, 300, 1 << 20]), st.sampled_from([0, 2, 60_000]))
-def test_what_is_written_is_read_in_the_order_of_its_times(
+def test_messages_are_read_back_in_the_order_of_their_times(
     tmp_path: Path, messages: list[Recorded], chunk: int, channels: int
 ) -> None:
     patched = pytest.MonkeyPatch()
@@ -102,13 +102,13 @@ def test_what_is_written_is_read_in_the_order_of_its_times(
 
 @settings(max_examples=100, deadline=None)
 @given(recordings)
-def test_json_lines_are_the_same_messages(messages: list[Recorded]) -> None:
+def test_json_lines_round_trip(messages: list[Recorded]) -> None:
     for each in messages:
         for decoded in (False, True):
             assert lines.message_of(json.loads(lines.line_of(each, decoded)), "x", 1) == each
 
 
-def test_other_programs_read_it_with_its_schemas(tmp_path: Path) -> None:
+def test_other_programs_read_a_trace_with_its_schemas(tmp_path: Path) -> None:
     messages = [message(n) for n in range(50)] + [message(60, "reply/me/1"), message(61, "reply/me/2")]
     path = written(tmp_path / "a.mcap", messages, chunk_size=500, root="with-blob")
     with path.open("rb") as file:
@@ -127,12 +127,14 @@ def test_other_programs_read_it_with_its_schemas(tmp_path: Path) -> None:
         assert later[0][2].publish_time == 400
         assert [each.name for each in reader.iter_attachments()] == [DIGEST]
         metadata = {each.name: each.metadata for each in reader.iter_metadata()}
-    assert metadata == {layout.BEGUN: {"version": "1", "root": "with-blob"}, layout.ENDED: {"dropped": "0"}}
+    assert metadata == {
+        layout.START_METADATA: {"version": "1", "root": "with-blob"}, layout.END_METADATA: {"dropped": "0"}
+    }  # fmt: skip
     wrapped = [each[2].data for each in later[:0]] or _data_of(path, "reply/{client}/{id}")
     assert any(json.loads(each)["carried"]["address"] == "reply/me/2" for each in wrapped if each[:1] == b"{")
 
 
-def test_every_topic_has_a_schema_that_is_whole_in_itself() -> None:
+def test_every_topic_has_a_self_contained_schema() -> None:
     for topic in BUILT_IN.topics:
         for schema in (topic_schema(topic), wrapped_schema(topic)):
             assert _references_within(json.loads(schema)), topic.pattern
@@ -148,27 +150,27 @@ def test_a_lane_keeps_its_numbers(tmp_path: Path) -> None:
         file.seek(0)
         summary = make_reader(file).get_summary()
     assert found == [number & 0xFFFFFFFF for number in numbers]
-    assert summary is not None and len(summary.channels) == 4  # by encoding, and by what lies above 32 bits
+    assert summary is not None and len(summary.channels) == 4  # two encodings, and three values of the high 32 bits
 
 
-def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
+def test_only_wanted_messages_are_read(tmp_path: Path) -> None:
     messages = [message(n, f"event/task/edge-{n % 3}") for n in range(60)]
     with TraceReader(written(tmp_path / "a.mcap", messages, chunk_size=300)) as reader:
         found = list(reader.messages(lambda topic: topic.endswith("-1"), 10 * SECOND, 20 * SECOND))
     assert [each.log_time // SECOND for each in found] == [10, 13, 16, 19]
 
 
-def test_messages_that_came_late_are_put_in_order_over_chunks(tmp_path: Path) -> None:
+def test_late_messages_are_ordered_across_chunks(tmp_path: Path) -> None:
     order = [5, 9, 1, 7, 7, 3, 0, 8, 2]
     messages = [message(n) for n in order]
     found, problems = read(written(tmp_path / "a.mcap", messages, chunk_size=1))
     assert ([each.log_time // SECOND for each in found], problems) == (sorted(order), [])
 
 
-def test_chunks_that_overlap_beyond_what_is_held_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_overlaps_of_chunks_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from heliograph.bus.traces import reading
 
-    monkeypatch.setattr(reading, "HELD", 1000)
+    monkeypatch.setattr(reading, "MAX_OPEN_BYTES", 1000)
     with TraceWriter(tmp_path / "a.mcap", chunk_size=1 << 30) as writer:
         for _ in range(20):
             for n in (0, 50):
@@ -184,7 +186,7 @@ class TestDamaged:
     def path(self, tmp_path: Path) -> Path:
         return written(tmp_path / "a.mcap", [message(n) for n in range(40)], chunk_size=600, root="with-blob")
 
-    def test_cut_anywhere_gives_the_beginning_and_names_the_rest(self, path: Path) -> None:
+    def test_a_file_cut_anywhere_gives_its_beginning_and_names_the_rest(self, path: Path) -> None:
         whole, _ = read(path)
         data = path.read_bytes()
         cut = path.with_name("cut.mcap")
@@ -193,12 +195,12 @@ class TestDamaged:
             cut.write_bytes(data[:size])
             found, problems = read(cut)
             assert found == whole[: len(found)]
-            assert len(found) >= most, "less is read of more"
+            assert len(found) >= most, "a longer file gave fewer messages"
             most = len(found)
             assert problems, size
         assert most == 40
 
-    def test_a_part_of_the_last_chunk_is_read_where_it_unpacks(self, tmp_path: Path) -> None:
+    def test_the_readable_part_of_a_cut_chunk_is_read(self, tmp_path: Path) -> None:
         with (tmp_path / "a.mcap").open("wb") as file:
             writer = Writer(file, compression=CompressionType.NONE)
             writer.start()
@@ -213,7 +215,7 @@ class TestDamaged:
         assert len(found) == 9
         assert any("first part" in each for each in problems)
 
-    def test_a_process_that_is_killed_leaves_all_that_it_flushed(self, tmp_path: Path) -> None:
+    def test_flushed_messages_survive_a_kill(self, tmp_path: Path) -> None:
         writer = TraceWriter(tmp_path / "a.mcap")
         for n in range(5):
             writer.write(message(n))
@@ -224,7 +226,7 @@ class TestDamaged:
         writer.close()
         assert len(read(tmp_path / "a.mcap")[0]) == 6
 
-    def test_an_error_leaves_a_part_that_is_whole(self, tmp_path: Path) -> None:
+    def test_an_error_leaves_a_complete_part(self, tmp_path: Path) -> None:
         path = tmp_path / "a.mcap"
         with pytest.raises(RuntimeError), TraceWriter(path) as writer:
             writer.write(message(1))
@@ -232,7 +234,7 @@ class TestDamaged:
         assert not path.exists()
         assert read(part_of(path)) == ([message(1)], [])
 
-    def test_every_flipped_byte_is_survived(self, path: Path) -> None:
+    def test_a_flipped_byte_never_breaks_the_reader(self, path: Path) -> None:
         data = bytearray(path.read_bytes())
         whole = {each.body for each in read(path)[0]}
         for at in range(8, len(data), 11):
@@ -250,7 +252,7 @@ class TestDamaged:
                 assert {each.body for each in found} <= whole or reader.problems or reader.info.version != 1
             data[at] ^= 0xFF
 
-    def test_a_broken_chunk_is_named_and_the_others_are_read(self, path: Path) -> None:
+    def test_a_damaged_chunk_is_named_and_the_others_are_read(self, path: Path) -> None:
         with path.open("rb") as file:
             summary = make_reader(file).get_summary()
         assert summary is not None
@@ -263,7 +265,7 @@ class TestDamaged:
         assert len(problems) == 1 and problems[0].startswith(f"bytes {index.chunk_start_offset} to ")
 
     @pytest.mark.parametrize("claim", [1 << 20, 1 << 40])
-    def test_a_chunk_that_claims_to_be_enormous_takes_no_room(self, tmp_path: Path, claim: int) -> None:
+    def test_a_chunk_that_claims_an_enormous_size_allocates_nothing(self, tmp_path: Path, claim: int) -> None:
         bomb = zstandard.compress(bytes(64 << 20))
         head = struct.pack("<QQQII", 0, 1, claim, 0, 4) + b"zstd" + struct.pack("<Q", len(bomb))
         body = head + bomb
@@ -273,7 +275,7 @@ class TestDamaged:
         assert found == []
         assert any("claims" in each or "unpacks to" in each for each in problems)
 
-    def test_records_that_claim_to_be_enormous(self, tmp_path: Path) -> None:
+    def test_records_that_claim_enormous_sizes_are_named(self, tmp_path: Path) -> None:
         path = tmp_path / "a.mcap"
         for code in (3, 4, 5, 6, 9, 12, 16, 200):
             for claim in (1 << 20, 1 << 62, (1 << 64) - 1):
@@ -314,7 +316,7 @@ class TestForeign:
             {"use_statistics": False},
         ],
     )
-    def test_what_is_readable_is_read_and_the_rest_named(self, tmp_path: Path, options: dict[str, Any]) -> None:
+    def test_readable_channels_are_read_and_the_others_named(self, tmp_path: Path, options: dict[str, Any]) -> None:
         with TraceReader(self.make(tmp_path / "a.mcap", **options)) as reader:
             found = list(reader)
             assert reader.info.foreign
@@ -329,7 +331,7 @@ class TestForeign:
         with pytest.raises(Refused, match="expected an MCAP file"):
             TraceReader(tmp_path / "a.mcap")
 
-    def test_a_newer_version_is_refused_with_what_to_do(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_newer_version_is_refused_with_a_hint(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(layout, "VERSION", 2)
         written(tmp_path / "a.mcap", [message(1)])
         monkeypatch.undo()
@@ -338,12 +340,12 @@ class TestForeign:
 
 
 class TestWriter:
-    def test_no_file_is_overwritten_unasked(self, tmp_path: Path) -> None:
+    def test_an_existing_file_is_not_overwritten_by_default(self, tmp_path: Path) -> None:
         path = written(tmp_path / "a.mcap", [message(1)])
         with pytest.raises(Refused, match="a file that does not exist yet"):
             TraceWriter(path)
         part_of(tmp_path / "b.mcap").touch()
-        with pytest.raises(Refused, match="left of one that was cut"):
+        with pytest.raises(Refused, match="an interrupted one left it"):
             TraceWriter(tmp_path / "b.mcap")
         written(path, [message(2)], overwrite=True)
         assert read(path)[0] == [message(2)]
@@ -352,7 +354,7 @@ class TestWriter:
         ("wrong", "field"),
         [(Recorded("a", b"", -1, 0), "log_time"), (Recorded("a", b"", 0, 1 << 64), "publish_time")],
     )
-    def test_what_does_not_fit_is_refused(self, tmp_path: Path, wrong: Recorded, field: str) -> None:
+    def test_invalid_messages_and_attachments_are_refused(self, tmp_path: Path, wrong: Recorded, field: str) -> None:
         with TraceWriter(tmp_path / "a.mcap") as writer:
             with pytest.raises(Refused, match=field):
                 writer.write(wrong)

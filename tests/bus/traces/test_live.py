@@ -1,4 +1,4 @@
-"""Recording from, and replaying into, real brokers."""
+"""Recording from real brokers and replaying to them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from heliograph.bus.contract.lanes import LANE, NUMBER, REPLAYED, headers_of
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.traces import recording
-from heliograph.bus.traces.again import Names
-from heliograph.bus.traces.blob_taking import BlobTaker
+from heliograph.bus.traces.blob_collector import BlobCollector
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.recording import Outcome, Recorder
-from heliograph.bus.traces.replaying import Replayer, Told
+from heliograph.bus.traces.replayed_message import Names, replayed_message
+from heliograph.bus.traces.replaying import Replayer, ReplayOutcome
 from heliograph.bus.traces.schedule import Choice, Span, first_live
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.bus.transport import Bus, Message
@@ -49,7 +49,7 @@ async def opened(url: str, **options: Any) -> AsyncIterator[Bus]:
 
 @asynccontextmanager
 async def recorded(bus: Bus, path: Path, *patterns: str, most: int = 0) -> AsyncIterator[Outcome]:
-    """Records while the block runs; the outcome is whole after it."""
+    """Record while the block runs; the outcome is complete after it."""
     with TraceWriter(path) as writer:
         recorder = Recorder(bus, writer, World(), patterns or ("#",), most)
         running = asyncio.create_task(recorder.run())
@@ -81,7 +81,7 @@ async def cloud(broker: Callable[..., Awaitable[Broker]]) -> Broker:
 
 
 class TestRecording:
-    async def test_streams_and_what_passes_in_the_broker_s_own_time(self, cloud: Broker, tmp_path: Path) -> None:
+    async def test_messages_are_recorded_with_the_brokers_time(self, cloud: Broker, tmp_path: Path) -> None:
         path = tmp_path / "a.mcap"
         async with opened(cloud.url("coordinator")) as bus, opened(cloud.url("operator")) as seeing:
             await bus.publish(METER, event(0))
@@ -102,15 +102,15 @@ class TestRecording:
         assert {each.publish_time for each in meters} == {1795291200_250000000}
         assert {each.topic for each in found} >= {"reply/me/1", "claim/edge-1"}
 
-    async def test_only_what_is_asked_for_and_each_once(self, cloud: Broker, tmp_path: Path) -> None:
+    async def test_only_matching_messages_are_recorded_and_each_once(self, cloud: Broker, tmp_path: Path) -> None:
         patterns = ("event/+/edge-1/#", "event/telemetry/#", "reply/+/1")
         async with opened(cloud.url("coordinator")) as bus, recorded(bus, tmp_path / "a.mcap", *patterns):
             for address in (METER, "event/telemetry/edge-2/meter", "event/report/edge-1", "reply/a/1", "reply/a/2"):
                 await bus.publish(address, event(1))
-        wanted = ["event/report/edge-1", METER, "event/telemetry/edge-2/meter", "reply/a/1"]  # '#' is its parent, too
+        wanted = ["event/report/edge-1", METER, "event/telemetry/edge-2/meter", "reply/a/1"]  # '#' matches its parent
         assert sorted(each.topic for each in read(tmp_path / "a.mcap")) == wanted
 
-    async def test_nothing_of_a_stream_is_lost_to_a_broker_that_is_killed(self, cloud: Broker, tmp_path: Path) -> None:
+    async def test_no_event_of_a_stream_is_lost_when_the_broker_is_killed(self, cloud: Broker, tmp_path: Path) -> None:
         async with opened(cloud.url("coordinator")) as bus, opened(cloud.url("operator")) as seeing:
             async with recorded(seeing, tmp_path / "a.mcap", "event/#") as outcome:
                 for n in range(5):
@@ -124,7 +124,7 @@ class TestRecording:
         assert [decode(each.body).data["n"] for each in read(tmp_path / "a.mcap")] == list(range(10))
         assert outcome.outages == 1 and not outcome.complete
 
-    async def test_the_past_of_all_streams_comes_in_its_order(self, cloud: Broker, tmp_path: Path) -> None:
+    async def test_past_events_of_all_streams_are_recorded_in_order(self, cloud: Broker, tmp_path: Path) -> None:
         label = "event/label/j"
         async with opened(cloud.url("coordinator")) as bus, opened(cloud.url("operator")) as seeing:
             for n in range(20):
@@ -138,21 +138,21 @@ class TestRecording:
                 assert (await running).complete
         with TraceReader(tmp_path / "a.mcap") as reader:
             starts = [each.start for each in reader._index.chunks]
-            assert starts == sorted(starts), "as it was taken, so it lies in the file"
+            assert starts == sorted(starts), "the file has the messages in their recorded order"
             assert [decode(each.body).data["n"] for each in reader] == list(range(22))
 
-    async def test_it_ends_after_so_many(self, cloud: Broker, tmp_path: Path) -> None:
+    async def test_a_recording_stops_at_its_limit(self, cloud: Broker, tmp_path: Path) -> None:
         async with opened(cloud.url("coordinator")) as bus, recorded(bus, tmp_path / "a.mcap", most=3):
             for n in range(9):
                 await bus.publish(METER, event(n))
         assert len(read(tmp_path / "a.mcap")) == 3
 
     @pytest.mark.parametrize("kind", ["nats", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
-    async def test_over_mqtt_what_is_retained_comes_first(
+    async def test_over_mqtt_retained_values_come_first(
         self, kind: str, broker: Any, mosquitto: Any, tmp_path: Path
     ) -> None:
         url = (await broker()).url("coordinator", "mqtt") if kind == "nats" else (await mosquitto()).url()
-        patterns = ("status/#", "event/#", "+/telemetry/#")  # that overlap: each message once all the same
+        patterns = ("status/#", "event/#", "+/telemetry/#")  # they overlap, and each message is recorded once
         async with opened(url, name="writer") as bus, opened(url, name="reader") as seeing:
             await bus.publish("status/jobs/j", event(0, address="status/jobs/j"), retain=True)
             async with recorded(seeing, tmp_path / "a.mcap", *patterns, most=3):
@@ -163,21 +163,21 @@ class TestRecording:
             ("status/jobs/j", True), (METER, False), ("status/jobs/j", False)
         ]  # fmt: skip
 
-    async def test_a_login_that_may_not_is_told_what_may(self, cloud: Broker, tmp_path: Path) -> None:
+    async def test_the_error_names_a_login_that_may_read_streams(self, cloud: Broker, tmp_path: Path) -> None:
         async with opened(cloud.url("worker")) as bus:
             with pytest.raises(Refused, match="a login that may read streams"):
                 async with recorded(bus, tmp_path / "a.mcap"):
                     pass
         assert list(tmp_path.glob("a.mcap*")) == []
 
-    async def test_without_streams_events_are_taken_as_they_pass(self, broker: Any, tmp_path: Path) -> None:
+    async def test_without_streams_events_are_recorded_as_they_pass(self, broker: Any, tmp_path: Path) -> None:
         url = (await broker()).url("coordinator")
         async with opened(url) as bus, recorded(bus, tmp_path / "a.mcap", "event/telemetry/#") as outcome:
             await bus.publish_raw(METER, event(1), {})  # type: ignore[attr-defined]
         assert len(read(tmp_path / "a.mcap")) == 1
         assert outcome.unstored == ["event/telemetry/{edge}/{device}"]
 
-    async def test_what_was_flushed_outlives_a_kill(
+    async def test_recorded_messages_are_flushed_in_time(
         self, cloud: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(recording, "FLUSH_AFTER", 0.01)
@@ -196,7 +196,7 @@ class TestRecording:
                 assert [each.body for each in reader] == [event(1)]
                 assert reader.problems
 
-    async def test_weights_are_taken_along_once_and_within_the_limit(self, cloud: Broker, tmp_path: Path) -> None:
+    async def test_weights_are_attached_once_and_within_the_limit(self, cloud: Broker, tmp_path: Path) -> None:
         blobs = [bytes([n]) * 5000 for n in range(3)]
         refs = []
         async with opened(cloud.url("coordinator")) as bus:
@@ -208,8 +208,8 @@ class TestRecording:
                 refs.append(await store.put(tmp_path / str(n), ref))
             refs.insert(0, WeightsRef(digest="0" * 64, size=10, bucket="nowhere"))
             with TraceWriter(tmp_path / "a.mcap") as writer:
-                taker = BlobTaker(bus, writer, World(), limit=10_500)
-                recorder = Recorder(bus, writer, World(), most=8, blobs=taker)
+                collector = BlobCollector(bus, writer, World(), limit=10_500)
+                recorder = Recorder(bus, writer, World(), most=8, blobs=collector)
                 running = asyncio.create_task(recorder.run())
                 await recorder.ready.wait()
                 for n, ref in enumerate([*refs, *refs]):
@@ -217,9 +217,9 @@ class TestRecording:
                 outcome = await running
         with TraceReader(tmp_path / "a.mcap") as reader:
             assert sorted(data for _, data in reader.attachments()) == blobs[:2]
-        assert len(outcome.left) == 2 and not outcome.complete
-        assert "there is no bucket nowhere" in " ".join(outcome.left)
-        assert "more than 10500 bytes" in " ".join(outcome.left)
+        assert len(outcome.missing_blobs) == 2 and not outcome.complete
+        assert "there is no bucket nowhere" in " ".join(outcome.missing_blobs)
+        assert "more than 10500 bytes" in " ".join(outcome.missing_blobs)
 
 
 class TestReplaying:
@@ -229,20 +229,20 @@ class TestReplaying:
                 writer.write(each)
         return path
 
-    async def replayed(self, bus: Bus, path: Path, **options: Any) -> Told:
+    async def replayed(self, bus: Bus, path: Path, **options: Any) -> ReplayOutcome:
         with TraceReader(path) as reader:
             span = Span.parse("", "", first_live(reader), reader.info.end)
             return await Replayer(bus, World(), **{"speed": 0, **options}).run(reader, span)
 
-    async def test_each_is_told_again_in_its_order_and_marked(self, cloud: Broker, tmp_path: Path) -> None:
+    async def test_messages_are_replayed_in_order_and_marked(self, cloud: Broker, tmp_path: Path) -> None:
         signed = encode(Event("s", "edge-1/w/life", "x", {"n": 999}), key=bytes(32))
         bodies = [*(event(n) for n in range(600)), signed, b'{"celsius":21}', b""]
         messages = [Recorded(METER, body, n, n, headers_of("edge-1.j.1", n + 1)) for n, body in enumerate(bodies)]
         path = self.trace(tmp_path / "a.mcap", messages)
         async with opened(cloud.url("coordinator")) as bus:
-            told = await self.replayed(bus, path)
-            assert (told.asked, told.published, told.complete) == (603, 603, True)
-            found = await taken(bus, METER, 603)
+            outcome = await self.replayed(bus, path)
+            assert (outcome.selected, outcome.published, outcome.complete) == (603, 603, True)
+            found = await first_messages(bus, METER, 603)
         assert [decode(each.body).data["n"] for each in found[:601]] == [*range(600), 999]
         assert all(decode(each.body).replayed for each in found[:601])
         assert b"mac" not in found[600].body
@@ -251,8 +251,8 @@ class TestReplaying:
             assert each.headers[REPLAYED] == "1"
             assert LANE not in each.headers and "Nats-Msg-Id" not in each.headers
 
-    async def test_time_keeps_its_distances_divided_by_the_speed(self, cloud: Broker, tmp_path: Path) -> None:
-        retained = Recorded(METER, event(9), 5, 5, retained=True)  # long before: at once, and no time passes for it
+    async def test_intervals_are_divided_by_the_speed(self, cloud: Broker, tmp_path: Path) -> None:
+        retained = Recorded(METER, event(9), 5, 5, retained=True)  # replayed at once, though long before
         messages = [retained, *(Recorded(METER, event(n), (1000 + n) * SECOND, 0) for n in (0, 4, 5))]
         slept: list[float] = []
         now = 0.0
@@ -267,12 +267,12 @@ class TestReplaying:
         async with opened(cloud.url("coordinator")) as bus:
             with TraceReader(path) as reader:
                 span = Span.parse("", "", first_live(reader), reader.info.end)
-                told = await Replayer(bus, world, speed=10.0).run(reader, span)
-            found = await taken(bus, METER, 4)
-        assert (told.published, slept) == (4, [0.4, 0.1])
+                outcome = await Replayer(bus, world, speed=10.0).run(reader, span)
+            found = await first_messages(bus, METER, 4)
+        assert (outcome.published, slept) == (4, [0.4, 0.1])
         assert [decode(each.body).data["n"] for each in found] == [9, 0, 4, 5]
 
-    async def test_names_are_changed_wherever_they_stand(self, cloud: Broker, tmp_path: Path) -> None:
+    async def test_names_are_changed_in_addresses_and_bodies(self, cloud: Broker, tmp_path: Path) -> None:
         address = "event/hard-sample/old/edge-1"
         body = event(1, "edge-1/w/life", address, job="old", edge="edge-1", more=[{"job": "old", "x": "old"}])
         other = "event/hard-sample/other/edge-2"
@@ -281,71 +281,72 @@ class TestReplaying:
             [Recorded(address, body, 1, 1), Recorded(other, event(2, "edge-2/w/1", other, job="other"), 2, 2)],
         )
         async with opened(cloud.url("coordinator")) as bus:
-            told = await self.replayed(bus, path, names=Names.parse(["job=old:new,edge=edge-1:edge-9"]))
-            assert told.complete
-            first, second = await taken(bus, "event/hard-sample/#", 2)
+            outcome = await self.replayed(bus, path, names=Names.parse(["job=old:new,edge=edge-1:edge-9"]))
+            assert outcome.complete
+            first, second = await first_messages(bus, "event/hard-sample/#", 2)
         assert first.topic == "event/hard-sample/new/edge-9" and second.topic == other
-        told_again = decode(first.body)
-        assert (told_again.source, told_again.subject) == ("edge-9/w/life", "event/hard-sample/new/edge-9")
-        assert told_again.data == {"n": 1, "job": "new", "edge": "edge-9", "more": [{"job": "new", "x": "old"}]}
+        decoded = decode(first.body)
+        assert (decoded.source, decoded.subject) == ("edge-9/w/life", "event/hard-sample/new/edge-9")
+        assert decoded.data == {"n": 1, "job": "new", "edge": "edge-9", "more": [{"job": "new", "x": "old"}]}
         assert decode(second.body).data["job"] == "other"
 
-    async def test_what_decides_or_answers_is_left_unless_it_is_named(self, cloud: Broker, tmp_path: Path) -> None:
-        left = ["event/task/edge-1", "event/report/edge-1", "status/jobs/j", "request/jobs/create", "reply/a/1",
+    async def test_decisions_and_answers_are_skipped_unless_named(self, cloud: Broker, tmp_path: Path) -> None:
+        skipped = ["event/task/edge-1", "event/report/edge-1", "status/jobs/j", "request/jobs/create", "reply/a/1",
                 "ack/x", "claim/edge-1", "event/assignment/w", "event/worker/w", "event/aggregation/j",
                 "inference/s/request", "log/agent/edge-1", "event/model-update/j/edge-1",
                 "event/evaluation/j"]  # fmt: skip
-        told_again = [METER, "event/hard-sample/j/edge-1", "event/label/j"]
-        messages = [Recorded(each, event(n), n, n) for n, each in enumerate([*left, *told_again])]
+        replayed = [METER, "event/hard-sample/j/edge-1", "event/label/j"]
+        messages = [Recorded(each, event(n), n, n) for n, each in enumerate([*skipped, *replayed])]
         path = self.trace(tmp_path / "a.mcap", messages)
         async with opened(cloud.url("coordinator")) as bus:
-            told = await self.replayed(bus, path)
-            assert (told.asked, told.published, sum(told.left.values())) == (3, 3, len(left))
+            outcome = await self.replayed(bus, path)
+            assert (outcome.selected, outcome.published, sum(outcome.skipped.values())) == (3, 3, len(skipped))
             assert await bus.last("event/task/edge-1") is None
             named = await self.replayed(bus, path, choice=Choice(("event/task/#",)))
-            assert (named.published, sum(named.left.values())) == (1, len(messages) - 1)
+            assert (named.published, sum(named.skipped.values())) == (1, len(messages) - 1)
             assert await bus.last("event/task/edge-1") is not None
 
     @pytest.mark.parametrize("kind", ["nats", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
-    async def test_unknown_topics_only_when_asked_for(
+    async def test_undeclared_topics_are_replayed_only_with_raw(
         self, kind: str, cloud: Broker, mosquitto: Any, tmp_path: Path
     ) -> None:
         url = cloud.url("coordinator") if kind == "nats" else (await mosquitto()).url()
         messages = [Recorded("foo/bar", b"\x00raw", 1, 1), Recorded("foo/b.r", b"x", 2, 2), Recorded("a/#", b"", 3, 3)]
         path = self.trace(tmp_path / "a.mcap", messages)
         async with opened(url, name="one") as bus:
-            told = await self.replayed(bus, path)
-            assert (told.asked, told.published, dict(told.unknown)) == (3, 0, {"foo/bar": 1, "foo/b.r": 1, "a/#": 1})
+            outcome = await self.replayed(bus, path)
+            assert (outcome.selected, outcome.published) == (3, 0)
+            assert dict(outcome.unknown) == {"foo/bar": 1, "foo/b.r": 1, "a/#": 1}
             async with opened(url, name="two") as seeing, seeing.subscribe("foo/#") as arrived:
-                told = await self.replayed(bus, path, choice=Choice(raw=True))
+                outcome = await self.replayed(bus, path, choice=Choice(raw=True))
                 async with asyncio.timeout(10):
                     assert (await anext(arrived)).body == b"\x00raw"
-        assert (told.asked, told.published, sum(told.refused.values())) == (3, 1, 2)
+        assert (outcome.selected, outcome.published, sum(outcome.refused.values())) == (3, 1, 2)
 
-    async def test_a_broker_that_refuses_is_counted(self, cloud: Broker, tmp_path: Path) -> None:
+    async def test_messages_that_the_broker_refuses_are_counted(self, cloud: Broker, tmp_path: Path) -> None:
         label = "event/label/j"  # an operator may publish these, but no telemetry
         messages = [Recorded(METER if n % 2 else label, event(n), n, n) for n in range(20)]
         messages.append(Recorded(label, event(20, pad="x" * 70_000), 20, 20))
         messages += [Recorded("reply/a/1", b"{}", 21 + n, 0) for n in range(3)]
         path = self.trace(tmp_path / "a.mcap", messages)
         async with opened(cloud.url("operator")) as bus:
-            told = await self.replayed(bus, path, choice=Choice(("#",)))
-        assert (told.asked, told.published) == (24, 10)
-        assert not told.complete
-        said = dict(told.refused)
-        assert said["event/telemetry/{edge}/{device}: this login may not publish there"] == 10
-        assert sum(said.values()) == 14
-        assert any("at most 65536 bytes" in why for why in said)
-        assert any("permissions violation" in why for why in said)
+            outcome = await self.replayed(bus, path, choice=Choice(("#",)))
+        assert (outcome.selected, outcome.published) == (24, 10)
+        assert not outcome.complete
+        refused = dict(outcome.refused)
+        assert refused["event/telemetry/{edge}/{device}: this login may not publish there"] == 10
+        assert sum(refused.values()) == 14
+        assert any("at most 65536 bytes" in why for why in refused)
+        assert any("permissions violation" in why for why in refused)
 
-    async def test_streams_that_are_not_there(self, broker: Any, tmp_path: Path) -> None:
+    async def test_missing_streams_are_named(self, broker: Any, tmp_path: Path) -> None:
         path = self.trace(tmp_path / "a.mcap", [Recorded(METER, event(n), n, n) for n in range(3)])
         async with opened((await broker()).url("coordinator")) as bus:
-            told = await self.replayed(bus, path)
-        assert (told.published, sum(told.refused.values())) == (0, 3)
-        assert "keeps no stream of them" in next(iter(told.refused))
+            outcome = await self.replayed(bus, path)
+        assert (outcome.published, sum(outcome.refused.values())) == (0, 3)
+        assert "has no stream for them" in next(iter(outcome.refused))
 
-    async def test_a_broker_that_goes_away_for_good(
+    async def test_messages_are_given_up_when_the_broker_stays_away(
         self, cloud: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from heliograph.bus.traces import replaying
@@ -355,8 +356,8 @@ class TestReplaying:
         async with opened(cloud.url("coordinator")) as bus:
             await cloud.kill()
             await bus.link.wait_down()
-            told = await self.replayed(bus, path)
-        assert (told.asked, told.published, sum(told.refused.values())) == (600, 0, 600)
+            outcome = await self.replayed(bus, path)
+        assert (outcome.selected, outcome.published, sum(outcome.refused.values())) == (600, 0, 600)
 
     async def test_over_mqtt_retained_values_are_retained_again(self, cloud: Broker, tmp_path: Path) -> None:
         address = "status/jobs/j"
@@ -369,19 +370,17 @@ class TestReplaying:
         assert found.retained and decode(found.body).replayed
 
 
-async def taken(bus: Bus, pattern: str, count: int) -> list[Message]:
-    """So many messages of a stream, from its beginning."""
+async def first_messages(bus: Bus, pattern: str, count: int) -> list[Message]:
+    """Return the first ``count`` messages of a stream."""
     async with bus.consume(pattern) as messages, asyncio.timeout(10):
         return [await anext(messages) for _ in range(count)]
 
 
-def test_json_that_was_told_again_is_json() -> None:
-    from heliograph.bus.traces.again import again
-
+def test_replayed_json_stays_json() -> None:
     document = encode(Event("1", "a/b/c", "x", {"text": "ü"}, TIME, METER), "json")
-    found = again(Recorded(METER, document, 1, 1), Names({}))
+    found = replayed_message(Recorded(METER, document, 1, 1), Names({}))
     assert json.loads(found.body) == {**json.loads(document), "replayed": True}
-    assert again(found_as(found.body), Names({})).body == found.body
+    assert replayed_message(found_as(found.body), Names({})).body == found.body
 
 
 def found_as(body: bytes) -> Recorded:

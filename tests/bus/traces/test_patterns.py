@@ -1,4 +1,4 @@
-"""Patterns of patterns, against every address of a small world; and which words can be renamed."""
+"""Patterns, compared over every short address; renamed words; times of events."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.bus.traces.again import Names
 from heliograph.bus.traces.event_time import event_time, nanoseconds
-from heliograph.bus.traces.patterns import apart, both, check_pattern
+from heliograph.bus.traces.patterns import check_pattern, disjoint, intersection
+from heliograph.bus.traces.replayed_message import Names
 from heliograph.core.errors import Refused
 from heliograph.core.names import matches
 
@@ -20,16 +20,16 @@ patterns = st.builds(lambda found, rest: "/".join([*found, *rest]) or "+", words
 
 
 @given(patterns, patterns)
-def test_what_both_match(one: str, other: str) -> None:
-    found = both(one, other)
+def test_the_intersection_matches_the_common_addresses(one: str, other: str) -> None:
+    found = intersection(one, other)
     for address in ADDRESSES:
         expected = matches(one, address) and matches(other, address)
         assert (found is not None and matches(found, address)) == expected, (found, address)
 
 
 @given(st.lists(patterns, max_size=4))
-def test_patterns_that_stand_apart_leave_nothing_out(given: list[str]) -> None:
-    found = apart(given)
+def test_disjoint_patterns_cover_the_given_ones(given: list[str]) -> None:
+    found = disjoint(given)
     for address in ADDRESSES:
         count = sum(matches(each, address) for each in found)
         assert count <= 1, found
@@ -37,12 +37,12 @@ def test_patterns_that_stand_apart_leave_nothing_out(given: list[str]) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "a//b", "#/a", "a+", "a/b#", "/a", "a\0"])
-def test_what_is_no_pattern_is_refused(wrong: str) -> None:
+def test_invalid_patterns_are_refused(wrong: str) -> None:
     with pytest.raises(Refused, match="--topics"):
         check_pattern(wrong)
 
 
-def test_names() -> None:
+def test_names_are_parsed_and_applied() -> None:
     names = Names.parse(["job=a:b,job=z", "edge=edge-1:edge-2"])
     assert [names.new("job", old) for old in ("a", "x")] == ["b", "z"]
     assert [names.new("edge", old) for old in ("edge-1", "edge-3")] == ["edge-2", "edge-3"]
@@ -70,5 +70,5 @@ def test_the_time_of_an_event(text: str, expected: int | None) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"\x80", b'{"time":"1970-01-01T00:00:01Z"}', b"\x81specversion"])
-def test_what_names_no_time(body: bytes) -> None:
+def test_bodies_without_a_time_give_none(body: bytes) -> None:
     assert event_time(body) is None

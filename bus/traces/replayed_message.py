@@ -1,4 +1,4 @@
-"""What a recorded message becomes when it is told again: marked as replayed, and renamed where that is wished."""
+"""The message that a replay publishes for a recorded one: marked as replayed, with new names if wanted."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ from heliograph.core.errors import Refused
 from heliograph.core.names import is_label
 
 HEADERS = {REPLAYED: "1"}
-"""What a replayed message bears on its way. Its lane's headers are not sent again: they are how a carried event is
-known, and this one was not carried."""
+"""Headers of a replayed message. The lane's headers are not sent again: they identify events that an agent forwards,
+and no agent forwards this one."""
 _KINDS = {"jobs": "job", "services": "service", "edges": "edge"}
-"""``{name}`` of a status is a job's, a service's or an edge's, by its resource."""
-_DEEPEST = 64
+"""The kind of name that ``{name}`` of a status stands for, by its resource."""
+_MAX_DEPTH = 64
 
 
 @cache
-def names() -> tuple[str, ...]:
-    """The words of addresses that can be renamed."""
+def renamable() -> tuple[str, ...]:
+    """Return the topic parameters that can be renamed."""
     every = (name for topic in registry.declared().topics for name in topic.params)
     return tuple(dict.fromkeys(name for name in every if name not in ("id", "verb")))
 
 
 @dataclass(frozen=True)
 class Names:
-    """New names: of each parameter, old to new; ``""`` stands for every old one."""
+    """New names by parameter and old name; the old name ``""`` stands for every name."""
 
     of: Mapping[str, Mapping[str, str]]
 
     @staticmethod
     def parse(texts: list[str]) -> Names:
-        """``job=NEW``, ``job=OLD:NEW``, several separated by commas. Raises Refused where one is not understood."""
+        """Parse ``job=NEW`` and ``job=OLD:NEW``, several separated by commas. Raise Refused for any other text."""
         found: dict[str, dict[str, str]] = {}
         for text in (part for given in texts for part in given.split(",")):
             name, equals, value = text.strip().partition("=")
             old, colon, new = value.rpartition(":")
-            if not equals or name not in names() or not is_label(new) or (colon and not is_label(old)):
-                expected = f"NAME=NEW or NAME=OLD:NEW with NAME one of {', '.join(names())}, the others DNS labels"
+            if not equals or name not in renamable() or not is_label(new) or (colon and not is_label(old)):
+                expected = f"NAME=NEW or NAME=OLD:NEW with NAME one of {', '.join(renamable())}, the others DNS labels"
                 raise Refused("invalid", field="--rename", expected=expected, got=text)
             if found.setdefault(name, {}).setdefault(old, new) != new:
                 raise Refused("invalid", field="--rename", expected=f"one new name for {name} {old}".strip(), got=text)
         return Names(found)
 
     def new(self, name: str, old: str) -> str:
-        """What ``old`` is called now, as a ``name``."""
+        """Return the new name for ``old`` as a ``name`` parameter; ``old`` itself if it is not renamed."""
         renamed = self.of.get(name)
         return old if renamed is None else renamed.get(old, renamed.get("", old))
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """A message as it is to be published.
+class ReplayedMessage:
+    """A message to publish.
 
     Attributes:
-        source: who told it at first; what one source told keeps its order.
-        known: its topic is declared.
+        source: the original source; messages of one source keep their order.
+        known: whether its topic is declared.
     """
 
     topic: str
@@ -75,9 +75,12 @@ class Again:
     retain: bool
 
 
-def again(recorded: Recorded, names: Names) -> Again:
-    """A recorded message as it is told again: an event says in its envelope that it is, and has lost its signature, for
-    its bytes are others. What is no event (a device's bare document) keeps its bytes unless something is renamed."""
+def replayed_message(recorded: Recorded, names: Names) -> ReplayedMessage:
+    """Return the message that replays a recorded one.
+
+    An event is marked as replayed in its envelope and loses its signature, since its bytes change. A bare document,
+    such as a device's, keeps its bytes unless a name in it is changed.
+    """
     topic, found = registry.lookup(recorded.topic)
     params = dict(found)
     address = recorded.topic
@@ -94,11 +97,11 @@ def again(recorded: Recorded, names: Names) -> Again:
     except Refused:
         tree = None
     if not isinstance(tree, dict):
-        return Again(address, recorded.body, address, topic is not None, retain)
+        return ReplayedMessage(address, recorded.body, address, topic is not None, retain)
     event = is_event(tree)
     source = tree.get("source") if event else None
     if not event and not names.of:
-        return Again(address, recorded.body, address, topic is not None, retain)
+        return ReplayedMessage(address, recorded.body, address, topic is not None, retain)
     if names.of:
         if event and recorded.topic != address and "resource" in params:
             _rename_document(tree.get("data"), params["name"], address.rpartition("/")[2])
@@ -110,7 +113,7 @@ def again(recorded: Recorded, names: Names) -> Again:
         body: bytes = msgpack.packb(tree)
     else:
         body = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return Again(address, body, source if isinstance(source, str) else address, topic is not None, retain)
+    return ReplayedMessage(address, body, source if isinstance(source, str) else address, topic is not None, retain)
 
 
 def _role(name: str, params: Mapping[str, str]) -> str:
@@ -118,7 +121,7 @@ def _role(name: str, params: Mapping[str, str]) -> str:
 
 
 def _rename_document(document: Any, old: str, new: str) -> None:
-    """A resource bears its name among its metadata."""
+    """Rename a resource's document, whose name is in its metadata."""
     metadata = document.get("metadata") if isinstance(document, dict) else None
     if isinstance(metadata, dict) and metadata.get("name") == old:
         metadata["name"] = new
@@ -135,8 +138,8 @@ def _renamed_event(tree: dict[str, Any], address: str, names: Names) -> dict[str
 
 
 def _renamed(tree: Any, names: Names, depth: int) -> Any:
-    """Every field that bears a parameter's name, wherever it stands."""
-    if depth > _DEEPEST:
+    """Return the tree with new names in all fields called like a renamed parameter, at any depth."""
+    if depth > _MAX_DEPTH:
         return tree
     if isinstance(tree, list):
         return [_renamed(each, names, depth + 1) for each in tree]

@@ -1,4 +1,4 @@
-"""The weights that recorded events name, taken along into the trace while they are still there."""
+"""Attaching the weights that recorded events name to the trace, while the object store still has them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 
 LIMIT = 1024 * 1024 * 1024
-"""Bytes of blobs that are taken along together."""
-_WAITING = 10_000
-_DEEPEST = 16
+"""Largest total size of the attached blobs, in bytes."""
+_MAX_WAITING = 10_000
+_MAX_DEPTH = 16
 
 
-class BlobTaker:
-    """Fetches each blob that a message names, once, and attaches it. One at a time: the recording goes first.
+class BlobCollector:
+    """A background task that fetches each blob named by a message once and attaches it to the trace.
+
+    It fetches one blob at a time, so that the recording has priority.
 
     Args:
-        limit: bytes together; what would go beyond is left, and said in ``left``.
+        limit: largest total size in bytes; further blobs are skipped and listed in ``missing``.
     """
 
     def __init__(self, bus: NatsBus, writer: TraceWriter, world: World, limit: int = LIMIT) -> None:
@@ -39,14 +41,14 @@ class BlobTaker:
         self._room = limit
         self._limit = limit
         self._seen: set[str] = set()
-        self._queue: asyncio.Queue[WeightsRef] = asyncio.Queue(_WAITING)
+        self._queue: asyncio.Queue[WeightsRef] = asyncio.Queue(_MAX_WAITING)
         self._task = asyncio.create_task(self._run())
         self._scratch = TemporaryDirectory(prefix="heliograph-trace-")
-        self.left: list[str] = []
-        """Blobs that are not in the trace, and why."""
+        self.missing: list[str] = []
+        """Blobs that are not in the trace, each with the reason."""
 
-    def look(self, body: bytes) -> None:
-        """Notes the blobs that a message names."""
+    def collect(self, body: bytes) -> None:
+        """Queue the blobs that a message names."""
         if b"bucket" not in body:
             return
         try:
@@ -58,38 +60,38 @@ class BlobTaker:
                 continue
             self._seen.add(ref.digest)
             if ref.size > self._room:
-                self._leave(ref, f"all together are more than {self._limit} bytes")
+                self._skip(ref, f"the blobs together have more than {self._limit} bytes")
                 continue
             try:
                 self._queue.put_nowait(ref)
                 self._room -= ref.size
             except asyncio.QueueFull:
-                self._leave(ref, "too many at once")
+                self._skip(ref, "too many at once")
 
     async def finish(self) -> None:
-        """Returns when all that were noted are attached, or known not to be there."""
+        """Wait until every queued blob is attached or skipped."""
         await self._queue.join()
 
     async def close(self) -> None:
         await cancel_and_wait(self._task)
         while not self._queue.empty():
-            self._leave(self._queue.get_nowait(), "the recording was ended before")
+            self._skip(self._queue.get_nowait(), "the recording ended first")
         self._scratch.cleanup()
 
     async def _run(self) -> None:
         while True:
             ref = await self._queue.get()
             try:
-                await self._take(ref)
+                await self._attach(ref)
             except HeliographError as error:
-                self._leave(ref, str(error))
+                self._skip(ref, str(error))
                 self._room += ref.size
             finally:
                 self._queue.task_done()
 
-    async def _take(self, ref: WeightsRef) -> None:
+    async def _attach(self, ref: WeightsRef) -> None:
         assert ref.bucket is not None
-        # asking for a store makes it where it is missing; a recording leaves the broker as it is
+        # check that the bucket exists: opening it would create it, and a recording must not change the broker
         store = self._bus.subjects.stream_name(ref.bucket)
         if "error" in await self._bus.connection.ask(f"$JS.API.STREAM.INFO.OBJ_{store}"):
             raise HeliographError(f"there is no bucket {ref.bucket}")
@@ -99,13 +101,13 @@ class BlobTaker:
         target.unlink()
         self._writer.attach(ref.digest, data)
 
-    def _leave(self, ref: WeightsRef, why: str) -> None:
-        self.left.append(f"{ref.digest[:12]} ({ref.size} bytes): {why}")
+    def _skip(self, ref: WeightsRef, why: str) -> None:
+        self.missing.append(f"{ref.digest[:12]} ({ref.size} bytes): {why}")
 
 
 def _references(tree: Any, depth: int = 0) -> Iterator[WeightsRef]:
-    """Every reference to a blob in an object store that stands anywhere in a document."""
-    if depth > _DEEPEST:
+    """Yield every reference to a blob in an object store, anywhere in a document."""
+    if depth > _MAX_DEPTH:
         return
     if isinstance(tree, dict):
         if isinstance(tree.get("bucket"), str) and "digest" in tree:

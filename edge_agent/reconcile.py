@@ -103,8 +103,8 @@ def decide(
             if task.starts_idle and not task.is_due:
                 continue
             actions.append(Launch(task))
-        if task.model is not None and not _has_model(task, models):
-            actions.append(Fetch(task.model))
+        if missing := _missing(task, models):
+            actions += [Fetch(ref) for ref in missing]
             if present is not None and (before := _goes_on_with(present, models)) is not None:
                 actions.append(Assign(before))
         elif present is not None and _is_replaced(present, task):
@@ -138,8 +138,8 @@ def _is_replaced(present: Running, task: WorkerTask) -> bool:
     return task.serves and present.task is not None and present.task.revision != task.revision
 
 
-def _has_model(task: WorkerTask, models: Container[str]) -> bool:
-    return task.model is None or not task.needs_model_file or task.model.digest in models
+def _missing(task: WorkerTask, models: Container[str]) -> list[WeightsRef]:
+    return [ref for ref in task.files if ref.digest not in models]
 
 
 def _goes_on_with(present: Running, models: Container[str]) -> WorkerTask | None:
@@ -147,7 +147,7 @@ def _goes_on_with(present: Running, models: Container[str]) -> WorkerTask | None
     before = present.task
     if before is None or not before.serves or present.state != "ready" or present.assigned is not None:
         return None
-    return before if _has_model(before, models) else None
+    return None if _missing(before, models) else before
 
 
 def _hold(

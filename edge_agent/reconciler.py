@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import Assignment, DatasetTask, Desired, ScriptTask, WorkerTask
+from heliograph.bus.contract.payloads import Assignment, DatasetTask, Desired, ScriptTask, TrainTask, WorkerTask
+from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import Background
@@ -77,7 +78,7 @@ class Reconciler:
                 self._background.spawn(self._supervisor.stop(action.worker, self._say_end))
         self.holds = holds
         used = [*desired.tasks, *(worker.task for worker in self._supervisor.workers.values())]
-        needed = {task.model.digest for task in used if task.model and task.needs_model_file}
+        needed = {ref.digest for task in used for ref in task.files}
         self._models.keep_only(needed | self._prefetcher.expected)
 
     def _assign(self, worker: Worker, task: WorkerTask, *, ended: bool = False) -> None:
@@ -88,13 +89,18 @@ class Reconciler:
             path = script_under_roots(script.boot_file, self._code)
             boot_file = path_for(path) if path is not None else script.boot_file
             task = task.model_copy(update={"script": script.model_copy(update={"boot_file": boot_file})})
-        model = task.model if task.needs_model_file else None
+        places = {ref.digest: path_for(self._models.path(ref)) for ref in task.files}
+
+        def place(ref: WeightsRef | None) -> str:
+            return places.get(ref.digest, "") if ref is not None else ""
+
         dataset = (task.dataset or "") if isinstance(task, DatasetTask) else ""
         assignment = Assignment(
             number=next(self._assignments),
             task=task,
             edge=self._edge,
-            model_file=path_for(self._models.path(model)) if model is not None else "",
+            model_file=place(task.loaded),
+            down_file=place(task.down) if isinstance(task, TrainTask) and task.down is not None else None,
             dataset_file=path_for(datasets.files[dataset]) if dataset in datasets.files else "",
             dataset_samples=datasets.datasets[dataset].samples if dataset in datasets.datasets else 0,
             ended=ended,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,29 @@ USERS = (
     User("cloud-worker", "of-cloud-worker", "cloud-worker"),
 )
 """A login for each role, and an agent for each of two edges."""
+
+
+TOYS = {"ToyMoments": "toy_algorithms:Moments", "ToyClusters": "toy_algorithms:Clusters"}
+
+
+@pytest.fixture
+def installed_algorithms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """``installed_algorithms(Name="module:Class")``: a package of ``tests/data/algorithms`` is installed, here and in
+    processes that are started from now on; returns where."""
+
+    def install(**more: str) -> Path:
+        place = tmp_path / "installed"
+        shutil.copytree(Path(__file__).parent / "data" / "algorithms", place)
+        info = place / "toy_algorithms-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-algorithms\nVersion: 1.0\n")
+        lines = [f"{name} = {where}" for name, where in (TOYS | more).items()]
+        (info / "entry_points.txt").write_text("\n".join(["[heliograph.algorithms]", *lines, ""]))
+        monkeypatch.syspath_prepend(str(place))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH", "")])))
+        return place
+
+    return install
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from heliograph import session
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate
-from heliograph.bus.contract.resources.base import Scalar
+from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate, TrainTask
+from heliograph.bus.contract.resources.base import Scalar, WeightsRef
 from heliograph.bus.contract.weights_file import TensorFile, origin, write
 from heliograph.core.world import World
 from heliograph.session import Work
@@ -121,14 +121,10 @@ class WorkerSession:
     def _work(self, assignment: Assignment) -> Work:
         task = _task_of(assignment)
         kind: Literal["train", "evaluate", "initialise"] = "evaluate" if isinstance(task, EvaluateTask) else "train"
-        weights = None
         if task.model is None:
             kind = "initialise"
-        elif task.model.inline is not None:
-            weights = TensorFile(task.model.inline, f"model {task.model.digest[:12]}")
-        else:
-            weights = TensorFile(Path(assignment.model_file))
-        return Work(kind, task.job, task.round, weights, task.parameters)
+        down = _opened(task.down, assignment.down_file) if isinstance(task, TrainTask) else None
+        return Work(kind, task.job, task.round, _opened(task.loaded, assignment.model_file), task.parameters, down)
 
     def _describe(self, assignment: Assignment) -> None:
         self.job = assignment.task.job
@@ -138,6 +134,13 @@ class WorkerSession:
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _opened(ref: WeightsRef | None, file: str | None) -> TensorFile | None:
+    """Raises FileNotFoundError where the node has dropped the file."""
+    if ref is None:
+        return None
+    return TensorFile(Path(file or "")) if ref.inline is None else TensorFile(ref.inline, f"weights {ref.digest[:12]}")
 
 
 def _task_of(assignment: Assignment) -> DatasetTask:

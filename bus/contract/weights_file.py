@@ -170,6 +170,11 @@ def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Map
     return len(text).to_bytes(8, "little") + text
 
 
+def beside(kind: str, tensor: str) -> str:
+    """Return the name of the tensor of that kind that belongs to a tensor of the model, and lies beside it."""
+    return f"{kind}:{tensor}"
+
+
 def origin(job_uid: str, round: int, edge: str = "") -> dict[str, str]:
     """The metadata of a round's weights: the update of an edge, or, without one, the global model.
 

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 from heliograph import session
 from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.resources.base import Scalar
+from heliograph.bus.contract.weights_file import beside
 from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
-    from heliograph.bus.contract.weights_file import TensorFile
+    from heliograph.bus.contract.weights_file import Arrays, TensorFile
     from heliograph.frameworks import ModelAdapter
 
 __all__ = ["FederatedLearning", "Round", "dataset", "parameters"]
@@ -54,12 +55,23 @@ class Round:
         local: True outside a job.
         parameters: the job's parameters, as this round has them.
         metrics: what has been reported so far.
+        down: what the job's algorithm sends down beside the model, by name; a tensor that belongs to ``w`` of the
+            model is called ``<kind>:w``. Empty where there is nothing, as in an algorithm's first round.
+        attached: what has been attached so far.
     """
 
     number: int
     local: bool = False
     parameters: dict[str, Scalar] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    down: Arrays = field(default_factory=dict)
+    attached: dict[str, Any] = field(default_factory=dict)
+
+    def attach(self, **kinds: Arrays) -> None:
+        """Sends tensors beside this round's weights, as the job's algorithm wants them: ``r.attach(control=deltas)``
+        with one array for each floating-point tensor of the model, of its name and shape."""
+        for kind, arrays in kinds.items():
+            self.attached.update({beside(kind, name): array for name, array in arrays.items()})
 
     def report(self, **metrics: SupportsFloat) -> None:
         """Says how the round went: ``r.report(loss=0.1)``; a later value of the same name replaces the earlier.
@@ -127,9 +139,10 @@ class FederatedLearning:
             elif work.kind == "evaluate":
                 job.send_evaluation(self._measure(), num_samples)
             elif work.kind == "train":
-                this = self._started(Round(work.round, parameters={**job.parameters, **work.parameters}))
+                given = {**job.parameters, **work.parameters}
+                this = self._started(Round(work.round, parameters=given, down=_copied(work.down)))
                 yield this
-                job.send_update(adapter.get(), num_samples, dict(this.metrics))
+                job.send_update({**adapter.get(), **this.attached}, num_samples, dict(this.metrics))
 
     def _started(self, this: Round) -> Round:
         self.history.append(this.metrics)  # the very dict: a round that breaks out shows what it reported
@@ -147,6 +160,13 @@ class FederatedLearning:
             )
         result = self._evaluate()
         return _finite(result if isinstance(result, Mapping) else {"accuracy": result}, "evaluate")
+
+
+def _copied(weights: TensorFile | None) -> Arrays:
+    if weights is None:
+        return {}
+    with weights as file:
+        return {name: array.copy() for name, array in file.arrays().items()}
 
 
 def _load(weights: TensorFile, adapter: ModelAdapter) -> None:

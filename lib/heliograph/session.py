@@ -25,7 +25,9 @@ class Work:
     Attributes:
         kind: ``initialise``: send the model's present weights. ``train``: load ``weights``, train, send. ``evaluate``:
             load ``weights``, measure.
-        weights: the global model; None where the model's own initial weights are asked for.
+        weights: the global model, or this edge's own where the job's algorithm makes one; None where the model's own
+            initial weights are asked for.
+        down: what the job's algorithm sends down beside the model.
     """
 
     kind: Literal["initialise", "train", "evaluate"]
@@ -33,6 +35,7 @@ class Work:
     round: int
     weights: TensorFile | None = None
     parameters: dict[str, Scalar] = field(default_factory=dict)
+    down: TensorFile | None = None
 
 
 class Session(Protocol):

@@ -126,7 +126,7 @@ class Models:
 
     def of(self, assignment: Assignment) -> Arrays:
         """Return an assignment's weights. Raises FileNotFoundError if the node has dropped the model meanwhile."""
-        model = assignment.task.model
+        model = assignment.task.loaded
         if model is None:
             return {}
         if model.inline is None:  # copies, because views would keep the file open while the worker computes

@@ -109,6 +109,19 @@ def test_a_root_may_be_called_by_another_path(tmp_path: Path) -> None:
 NEWER = WeightsRef(digest="b" * 64, size=10**6, bucket="models")
 
 
+OWN = WeightsRef(digest="c" * 64, size=10**6, bucket="models")
+
+
+def test_what_is_trained_and_what_comes_down_beside_it_are_fetched_first(roots: Any) -> None:
+    ready = {"job-w": Running("job-w", "u", "ready")}
+    task = _task(model=BLOB, down=NEWER)
+    assert decide([task], ready, DATA, {BLOB.digest}, roots) == [Fetch(NEWER)]
+    assert decide([task], ready, DATA, {BLOB.digest, NEWER.digest}, roots) == [Assign(task)]
+    own = _task(model=BLOB, down=NEWER, personal=OWN)  # the edge's own model is trained in the other's place
+    assert decide([own], ready, DATA, set(), roots) == [Fetch(OWN), Fetch(NEWER)]
+    assert decide([own], ready, DATA, {OWN.digest, NEWER.digest}, roots) == [Assign(own)]
+
+
 @pytest.mark.parametrize("role", [InferTask, BigModelTask])
 def test_a_service_is_handed_a_new_rule_while_it_runs(roots: Any, role: type[InferTask | BigModelTask]) -> None:
     before = _service(role)

@@ -255,3 +255,26 @@ def test_an_example_takes_part_in_a_job(name: str, framework: Callable[[str], Mo
     [(metrics, samples)] = fake.evaluations
     assert 0 < metrics["accuracy"] <= 1
     assert samples == len(y)
+
+
+def test_what_comes_down_beside_the_model_is_read_and_what_is_attached_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "down").write_bytes(tensors.dumps({"control:w": np.full(3, 2, np.float32), "step": np.array(4)}))
+    first = Work("train", "digits", 1, file(tmp_path, **model()))
+    second = Work("train", "digits", 2, file(tmp_path, **model()), down=TensorFile(tmp_path / "down"))
+    job = in_job(first, second)
+    downs = []
+    for r in FederatedLearning(model()).rounds():
+        downs.append(r.down)
+        r.attach(control={"w": np.full(3, r.number, np.float32)})
+    assert downs[0] == {}
+    assert downs[1]["step"] == 4
+    np.testing.assert_array_equal(downs[1]["control:w"], [2, 2, 2])
+    for number, (arrays, _, _) in enumerate(job.updates, 1):
+        assert set(arrays) == {"w", "control:w"}
+        np.testing.assert_array_equal(arrays["control:w"], np.full(3, number))
+
+
+def test_alone_nothing_comes_down_and_attaching_does_no_harm() -> None:
+    for r in FederatedLearning(object()).rounds():
+        assert r.down == {}
+        r.attach(control={"w": np.zeros(3)})

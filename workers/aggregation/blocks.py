@@ -44,11 +44,6 @@ def spans(tensors: Iterable[Tensor]) -> list[Span]:
     ]
 
 
-def beside(kind: str, tensor: str) -> str:
-    """Return the name of the tensor of that kind that belongs to a tensor of the model."""
-    return f"{kind}:{tensor}"
-
-
 class Reader:
     """Reads blocks of one weights file into arrays of its own.
 

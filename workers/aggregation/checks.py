@@ -8,9 +8,9 @@ from pathlib import Path
 
 from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.payloads import ModelUpdate
-from heliograph.bus.contract.weights_file import Tensor
+from heliograph.bus.contract.weights_file import Tensor, beside
 from heliograph.core.errors import Refused
-from heliograph.workers.aggregation.blocks import Layout, Reader, beside, spans
+from heliograph.workers.aggregation.blocks import Layout, Reader, spans
 
 MAX_SAMPLES = 100_000_000
 """The bound of ``num_samples`` where nothing is known of the data set."""

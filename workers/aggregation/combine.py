@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.weights_file import Tensor, TensorFile
+from heliograph.bus.contract.weights_file import Tensor, TensorFile, beside
 from heliograph.core.errors import Refused
-from heliograph.workers.aggregation.blocks import Layout, Reader, Span, Writer, beside, spans
+from heliograph.workers.aggregation.blocks import Layout, Reader, Span, Writer, spans
 from heliograph.workers.algorithms import Algorithm, Decision, FedAvg, FedAvgParameters, Piece, RoundFacts
 
 if TYPE_CHECKING:

@@ -8,20 +8,24 @@ from pydantic import Field, StringConstraints
 
 from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
 from heliograph.bus.contract.payloads.tasks import WorkerTask
+from heliograph.bus.contract.versions import added
 from heliograph.core.names import Label
 
 
 class Assignment(Payload):
-    """A task as the agent hands it to the worker process: the model is a file on this node, or inline.
+    """A task as the agent hands it to the worker process: its weights are files on this node, or inline.
 
     Attributes:
         number: counts an agent's assignments: one that was overtaken by a newer one is passed over.
+        model_file: where the model lies that the worker loads.
+        down_file: where the task's ``down`` lies.
     """
 
     number: int = 0
     task: WorkerTask
     edge: EdgeName
     model_file: Text = ""
+    down_file: Text | None = added("0.2")
     dataset_file: Text = ""
     dataset_samples: int = 0
     ended: bool = False

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 
 from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
-from heliograph.bus.contract.versions import FLOOR, Version
+from heliograph.bus.contract.versions import FLOOR, Version, added
 from heliograph.core.names import Label
 
 
@@ -68,7 +68,7 @@ class WorkerTaskBase(Payload):
     serves: ClassVar[bool] = False
     """Let the old worker answer until its successor can begin."""
     reads_model_file: ClassVar[bool] = False
-    """Fetch the model to the node's disk, where it does not travel inside the task."""
+    """Fetch the task's weights to the node's disk, where they do not travel inside the task."""
 
     worker: Label
     role: str
@@ -87,9 +87,21 @@ class WorkerTaskBase(Payload):
         return True
 
     @property
-    def needs_model_file(self) -> bool:
-        """Whether the agent must have the model on its disk before the worker can do what is due."""
-        return self.reads_model_file and self.is_due and self.model is not None and self.model.inline is None
+    def loaded(self) -> WeightsRef | None:
+        """The model that the worker begins with."""
+        return self.model
+
+    @property
+    def files(self) -> tuple[WeightsRef, ...]:
+        """The weights that the agent must have on its disk before the worker can do what is due."""
+        if not self.reads_model_file or not self.is_due:
+            return ()
+        return tuple(ref for ref in (self.loaded, *self.besides) if ref is not None and ref.inline is None)
+
+    @property
+    def besides(self) -> tuple[WeightsRef | None, ...]:
+        """What the worker reads beside the model."""
+        return ()
 
 
 class ScriptTask(WorkerTaskBase):
@@ -119,12 +131,27 @@ class DatasetTask(ScriptTask):
 
 
 class TrainTask(DatasetTask):
-    """Train on the edge's data. Round 0 asks for a model's initial weights."""
+    """Train on the edge's data. Round 0 asks for a model's initial weights.
+
+    Attributes:
+        down: what the job's algorithm sends down beside the model.
+        personal: this edge's own model, which is trained in the place of the global one.
+    """
 
     role: Literal["train"] = "train"
     framework: Text | None = None
+    down: WeightsRef | None = added("0.2")
+    personal: WeightsRef | None = added("0.2")
 
     starts_idle = True  # of ten thousand edges a round may draw a hundred
+
+    @property
+    def loaded(self) -> WeightsRef | None:
+        return self.personal or self.model
+
+    @property
+    def besides(self) -> tuple[WeightsRef | None, ...]:
+        return (self.down,)
 
 
 class EvaluateTask(DatasetTask):

@@ -203,6 +203,10 @@ class FederatedTaskStatus(Document):
     model: WeightsRef | None = None
     model_round: int = 0
     """The round whose result ``model`` is."""
+    down: WeightsRef | None = None
+    """What the algorithm sends down beside the model."""
+    personal: dict[str, WeightsRef] | None = None
+    """Each edge's own model, where the algorithm makes such."""
     updates_from: int = 1
     """Where in the stream of updates the present round's begin."""
     evaluations_from: int = 1

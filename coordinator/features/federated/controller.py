@@ -129,7 +129,7 @@ class Jobs(Feature[FederatedTask]):
         """Compute what the edges train, anew only where an input has changed: they may be ten thousand."""
         status, algorithms = task.status, view.algorithms()
         warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets)
-        tasks_of = (status.round, status.step, status.model, status.participants)
+        tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal)
         known = self._training.get(task.name)
         if known is None or known.warm_of != warm_of:
             known = _Training(warm_of, federated.warm_tasks(task, algorithms))
@@ -138,7 +138,8 @@ class Jobs(Feature[FederatedTask]):
         return known
 
     async def removed(self, task: FederatedTask) -> None:
-        """Delete its close records."""
+        """Delete its close records, and the edges' own models."""
+        await self._results.free_personal(task)
         for entry in await self._rounds.entries(close_record.prefix_of(task.metadata.uid)):
             await self._rounds.delete(entry.key)
 

@@ -55,6 +55,16 @@ class Results:
             for digest in sorted(digests.intersection(await bucket.digests())):
                 await bucket.delete(digest)
 
+    async def free_personal(self, task: FederatedTask) -> None:
+        """Delete the edges' own models: they are kept as long as the task that they are the result of."""
+        models = await self._bus.blobs(MODELS)
+        for _, ref in sorted((task.status.personal or {}).items()):
+            await models.delete(ref.digest)
+
     def _in_use(self) -> set[str]:
-        running = (task.status for task in self._store.all(FederatedTask) if task.status.phase == "Running")
-        return self._versions.digests() | {status.model.digest for status in running if status.model is not None}
+        tasks = self._store.all(FederatedTask)
+        used = [ref for task in tasks for ref in (task.status.personal or {}).values()]
+        for task in tasks:
+            if task.status.phase == "Running":
+                used += [ref for ref in (task.status.model, task.status.down) if ref is not None]
+        return self._versions.digests() | {ref.digest for ref in used}

@@ -104,7 +104,9 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
             metrics=closed.metrics,
         )
         changes["rounds"] = [*status.rounds, record][-HISTORY:]
-    after = _with(task, model=closed.model, model_round=closed.round, **changes)
+    after = _with(
+        task, model=closed.model, model_round=closed.round, down=closed.down, personal=closed.personal, **changes
+    )
     if closed.round < task.spec.rounds:
         return _ask(after, closed.round + 1, view)
     if task.spec.evaluation_worker is not None:
@@ -216,8 +218,10 @@ def training_tasks(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) ->
     status = task.status
     found = dict(warm)
     if status.step in ("initialising", "training"):
-        now = {"round": status.round, "model": status.model, "active": True}
+        personal = status.personal or {}
         for edge in status.participants:
+            now = {"round": status.round, "model": status.model, "active": True, "down": status.down,
+                   "personal": personal.get(edge)}  # fmt: skip
             found[edge] = [each.model_copy(update=now) for each in warm[edge]]
     return found
 

@@ -217,3 +217,18 @@ def test_the_draw_of_a_round_is_the_same_each_time_and_changes_with_the_round() 
     assert drawn == [draw(task, round, many) for round in range(1, 9)]
     assert {len(each) for each in drawn} == {5}
     assert len({tuple(each) for each in drawn}) > 1
+
+
+def test_what_an_algorithm_sends_down_reaches_the_next_rounds_edges_and_each_its_own_model() -> None:
+    task = federated.begin(_task(), ALL, NOW, 1)
+    task = federated.close(task, _closed(0, "edge-1"), ALL, NOW)
+    down, own, older = _weights(7), _weights(8), _weights(9)
+    personal = {"edge-1": own, "edge-9": older}
+    task = federated.close(task, _closed(1, *EDGES, model=2, down=down, personal=personal), ALL, NOW)
+    desired = federated.desired_tasks(task, ALL)
+    [one], [two] = desired["edge-1"], desired["edge-2"]
+    assert (one.down, one.personal, one.loaded) == (down, own, own)
+    assert (two.down, two.personal, two.loaded) == (down, None, _weights(2))
+    assert one.model == _weights(2)  # the base that its update names
+    task = federated.close(task, _closed(2, *EDGES, model=3), ALL, NOW)
+    assert (task.status.down, task.status.personal) == (None, None)

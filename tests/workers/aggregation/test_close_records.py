@@ -1,0 +1,110 @@
+"""Close records: written once, and the one that was written stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from heliograph.bus.contract import close_record
+from heliograph.bus.contract.buckets import ROUNDS
+from heliograph.bus.contract.close_record import KeptModels
+from heliograph.bus.contract.payloads import Aggregation
+from heliograph.bus.transport import Bus
+from heliograph.core.errors import Unreachable
+from heliograph.core.world import World
+from heliograph.workers.aggregation.close_records import CloseRecords
+
+Closed = Callable[..., Aggregation]
+A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
+
+
+class _LostAnswers:
+    """A bus whose first answer to each write is lost."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.lost = 0
+
+    async def kv(self, bucket: str) -> Any:
+        return self
+
+    async def get(self, key: str) -> Any:
+        return await (await self._bus.kv(ROUNDS)).get(key)
+
+    async def put(self, key: str, value: bytes, revision: int) -> int:
+        stored = await (await self._bus.kv(ROUNDS)).put(key, value, revision)
+        if not self.lost:
+            self.lost += 1
+            raise Unreachable("no answer in time")
+        return stored
+
+
+async def test_a_record_is_read_as_it_was_written(bus: Bus, closed: Closed) -> None:
+    records = CloseRecords(bus, World())
+    written = closed(3, model="a", state="b", personal={"edge-1": "c"})
+    assert await records.read("uid", 3) is None
+    assert await records.write(written) == written
+    assert await records.read("uid", 3) == written
+    assert await records.read("other", 3) is None
+
+
+async def test_of_two_that_close_a_round_the_first_one_decides(bus: Bus, closed: Closed) -> None:
+    first, second = closed(1, model="a", state="b"), closed(1, model="c", state="d")
+    assert await CloseRecords(bus, World()).write(first) == first
+    assert await CloseRecords(bus, World()).write(second) == first
+
+
+async def test_a_write_whose_answer_was_lost_stands(bus: Bus, closed: Closed) -> None:
+    unsure: Any = _LostAnswers(bus)
+    record = closed(1, model="a")
+    assert await CloseRecords(unsure, World()).write(record) == record
+    assert unsure.lost == 1
+
+
+async def test_the_recent_ones_come_oldest_first(bus: Bus, closed: Closed) -> None:
+    records = CloseRecords(bus, World())
+    for round in (0, 1, 2, 4, 5):
+        await records.write(closed(round))
+    assert [each.round for each in await records.recent("uid", 5)] == [2, 4, 5]
+    assert [each.round for each in await records.recent("uid", 1)] == [0, 1]
+    assert await records.recent("other", 5) == []
+
+
+def test_a_record_holds_a_field_only_where_there_is_something(closed: Closed) -> None:
+    plain = close_record.dump(closed(1, model="a"))
+    for field in (b"state", b"down", b"personal", b"uploaded", b"null"):
+        assert field not in plain
+    assert b'"state"' in close_record.dump(closed(1, model="a", state="b"))
+
+
+def test_keys_begin_with_their_job() -> None:
+    assert close_record.key_of("uid", 7).startswith(close_record.prefix_of("uid"))
+    assert close_record.recent_keys("uid", 7)[-1] == close_record.key_of("uid", 7)
+
+
+def test_the_two_newest_rounds_keep_their_models_and_states(closed: Closed) -> None:
+    kept = KeptModels()
+    assert kept.add(closed(1, model="a", state="b")) == []
+    assert kept.add(closed(2, model="c", state="d")) == []
+    assert kept.add(closed(2, model="c", state="d")) == []  # announced again
+    assert kept.add(closed(3, model="e", state="f")) == [A, B]
+    assert kept.end() == [C, D, "f" * 64]  # the state is of no use to anybody
+
+
+def test_a_model_that_no_update_has_changed_is_not_the_jobs_to_delete(closed: Closed) -> None:
+    kept = KeptModels()
+    kept.add(closed(1, model="a", counted={}))
+    kept.add(closed(2, model="b"))
+    kept.add(closed(3, model="b", counted={}))
+    assert kept.add(closed(4, model="c")) == []
+    assert kept.add(closed(5, model="d")) == [B]
+    assert kept.end() == [C]
+
+
+def test_an_edges_own_model_stays_until_it_has_a_newer_one(closed: Closed) -> None:
+    kept = KeptModels()
+    kept.add(closed(1, model="1", personal={"edge-1": "a", "edge-2": "b"}))
+    for round in (2, 3, 4):  # edge-2 is away: the records name what it had
+        gone = kept.add(closed(round, model=str(round), personal={"edge-1": "c", "edge-2": "b"}))
+        assert B not in gone
+    assert kept.end() == ["3" * 64]

@@ -1,2 +1,2 @@
-"""Replay as a test: one real component in virtual time, everything else played from a trace, and what it says compared
-with what was recorded."""
+"""Replay as a test: one real component runs in virtual time, the rest is played from a trace, and the component's
+messages are compared with the recorded ones."""

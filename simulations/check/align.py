@@ -1,4 +1,4 @@
-"""Two sequences side by side, so that what is paired is as alike as can be. Pure."""
+"""Alignment of two sequences, so that paired elements are as similar as possible. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TypeVar
 
 V = TypeVar("V")
 MOST = 10_000
-"""Pairs that are looked at; of longer sequences each is paired with what stands at its place."""
+"""Largest number of candidate pairs; longer sequences are paired by position."""
 
 
 def align(
     one: Sequence[V], other: Sequence[V], distance: Callable[[V, V], float]
 ) -> list[tuple[V | None, V | None]]:
-    """Pairs in the order of both; None where the other sequence has nothing. As few as can be stand alone."""
+    """Return pairs in the order of both sequences, with None for a missing partner; as few elements as possible lack
+    one."""
     n, m = len(one), len(other)
     if n * m > MOST or n * m == 0:
         longest = max(n, m)

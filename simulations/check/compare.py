@@ -1,8 +1,8 @@
-"""What was recorded against what was published: pure, message by message of each address.
+"""The comparison of recorded with published messages, address by address. Pure.
 
-Events have to be the same, in order. Of a last value (a status, a desired or reported document) the distinct values
-have to be, but for one that stood so shortly that the other side may have passed it over: two changes that come
-together are shown as one, or in the other order.
+Events must be equal and in the same order. A last value (a status, a desired or reported document) must go through the
+same distinct values. A value that was valid only briefly may be missing on one side, because two simultaneous changes
+appear as one, or in the other order.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 from heliograph.bus.contract import registry
 from heliograph.core.errors import shorten
 from heliograph.simulations.check.align import align
-from heliograph.simulations.check.normal import Told
+from heliograph.simulations.check.comparable import ComparedMessage
 
 SHORT = 1.0
-"""Seconds for which a last value has to stand so that nobody may pass it over."""
+"""Seconds of validity from which on a last value must appear on both sides."""
 NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One field, or one whole message, that is not as it was recorded.
+    """One field, or one whole message, that differs from the recording.
 
     Attributes:
-        number: which message of its address, counted from 1 among the recorded ones.
-        field: its path in the payload; empty where the whole message is meant.
+        number: number of the message among the recorded ones of its address, from 1.
+        field: path in the payload; empty for the whole message.
     """
 
     topic: str
@@ -44,8 +44,8 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Said:
-    """A message with the second at which it was said. ``before``: before the first live message of the recording."""
+class TimedMessage:
+    """A message with its time in seconds. ``before`` marks a message older than the first live one of the recording."""
 
     topic: str
     payload: Any
@@ -55,19 +55,19 @@ class Said:
 
 @dataclass
 class Comparison:
-    """Equal lists where nothing differs: what may be passed over is in neither."""
+    """The result of a comparison. The two lists are equal without differences; skipped values are in neither."""
 
-    recorded: list[Told] = field(default_factory=list)
-    published: list[Told] = field(default_factory=list)
+    recorded: list[ComparedMessage] = field(default_factory=list)
+    published: list[ComparedMessage] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def compare(recorded: Iterable[Said], published: Iterable[Said], end: float) -> Comparison:
-    """What differs, and what was passed over.
+def compare(recorded: Iterable[TimedMessage], published: Iterable[TimedMessage], end: float) -> Comparison:
+    """Return the differences, and notes on skipped values.
 
     Args:
-        end: when the recording ended; what is published later could not have been recorded.
+        end: end of the recording; later messages could not have been recorded.
     """
     found = Comparison()
     mine, theirs = _by_topic(recorded), _by_topic(published)
@@ -76,21 +76,22 @@ def compare(recorded: Iterable[Said], published: Iterable[Said], end: float) -> 
     return found
 
 
-def told_differences(recorded: Sequence[Told], published: Sequence[Told]) -> list[Difference]:
-    """What differs between a run's two lists."""
+def message_differences(recorded: Sequence[ComparedMessage], published: Sequence[ComparedMessage]) -> list[Difference]:
+    """Return the differences between a run's two lists of messages."""
     found = Comparison()
-    mine, theirs = (_by_topic(Said(each.topic, each.payload, 0.0) for each in side) for side in (recorded, published))
+    sides = [[TimedMessage(each.topic, each.payload, 0.0) for each in side] for side in (recorded, published)]
+    mine, theirs = map(_by_topic, sides)
     for topic in sorted({*mine, *theirs}):
         here, there = (_values(side.get(topic, []), False, 0.0) for side in (mine, theirs))
         blocks = SequenceMatcher(None, [each.key for each in here], [each.key for each in there], False)
         for what, i1, i2, j1, j2 in blocks.get_opcodes():
             if what != "equal":
-                _tell(topic, _pairs(here[i1:i2], there[j1:j2]), found)
+                _add_differences(topic, _pairs(here[i1:i2], there[j1:j2]), found)
     return found.differences
 
 
 def field_differences(expected: Any, got: Any, path: str = "") -> list[tuple[str, str, str]]:
-    """Path, expected and got of each leaf that differs."""
+    """Return path, expected and actual value of each leaf that differs."""
     if isinstance(expected, Mapping) and isinstance(got, Mapping):
         keys = [*expected, *(key for key in got if key not in expected)]
         return [
@@ -117,68 +118,70 @@ class _Absent:
 class _Value:
     payload: Any
     key: str
-    stood: float
+    lasted: float
     number: int
     late: bool = False
     warm: bool = False
     final: bool = False
-    """The last one recorded: the replay goes on for longer, and has to come to it, or beyond it."""
+    """Whether it is the last recorded value; the replay runs longer and must reach it."""
 
 
 Pair = tuple[_Value | None, _Value | None]
 
 
-def _compare_topic(topic: str, recorded: list[Said], published: list[Said], end: float, found: Comparison) -> None:
+def _compare_topic(
+    topic: str, recorded: list[TimedMessage], published: list[TimedMessage], end: float, found: Comparison
+) -> None:
     level = is_level(topic)
     mine, theirs = _values(recorded, level, end), _values(published, level, end)
     if mine:
         mine[-1].final = True
     if level and not any(each.warm for each in mine):
         for each in theirs:
-            if each.warm:  # nobody recorded what stood before
-                each.stood = 0.0
+            if each.warm:  # earlier values were not recorded
+                each.lasted = 0.0
     for each in theirs:
         if each.late:
-            each.stood = 0.0
-    passed = 0
+            each.lasted = 0.0
+    skipped = 0
     blocks = SequenceMatcher(None, [each.key for each in mine], [each.key for each in theirs], False)
     last: _Value | None = None
     for what, i1, i2, j1, j2 in blocks.get_opcodes():
         if what == "equal":
             last = mine[i2 - 1]
-            found.recorded += [Told(topic, each.payload) for each in mine[i1:i2]]
-            found.published += [Told(topic, each.payload) for each in theirs[j1:j2]]
+            found.recorded += [ComparedMessage(topic, each.payload) for each in mine[i1:i2]]
+            found.published += [ComparedMessage(topic, each.payload) for each in theirs[j1:j2]]
             continue
         here, there = mine[i1:i2], theirs[j1:j2]
         if level:
             around = [each for each in (last, mine[i2] if i2 < len(mine) else None) if each is not None]
-            kept = [each for each in here if not _passes(each, [*around, *there], bool(there))]
-            kept_there = [each for each in there if not _passes(each, [*around, *here], bool(here))]
+            kept = [each for each in here if not _may_skip(each, [*around, *there], bool(there))]
+            kept_there = [each for each in there if not _may_skip(each, [*around, *here], bool(here))]
             if kept and kept[-1].final and there and there[-1] not in kept_there[-1:]:
-                kept_there.append(there[-1])  # the one end against the other
+                kept_there.append(there[-1])  # compare the last values of both sides
             pairs = [
                 (one, other) for one, other in _pairs(kept, kept_there)
-                if (one is not None and other is not None) or _counts(one or other)
+                if (one is not None and other is not None) or _needs_partner(one or other)
             ]  # fmt: skip
         else:
             pairs = [(one, other) for one, other in _pairs(here, there)
                      if one is not None or other is None or not other.late]  # fmt: skip
         left = {id(each) for pair in pairs for each in pair}
-        passed += sum(id(each) not in left and not each.warm and not each.late for each in (*here, *there))
-        _tell(topic, pairs, found)
-    if passed:
-        values = "value" if passed == 1 else "values"
-        found.notes.append(f"{topic}: {passed} {values} that stood for less than {SHORT:g} s, on one side only")
+        skipped += sum(id(each) not in left and not each.warm and not each.late for each in (*here, *there))
+        _add_differences(topic, pairs, found)
+    if skipped:
+        values = "value" if skipped == 1 else "values"
+        found.notes.append(f"{topic}: {skipped} {values} valid for less than {SHORT:g} s, on one side only")
 
 
-def _tell(topic: str, pairs: Iterable[Pair], found: Comparison) -> None:
+def _add_differences(topic: str, pairs: Iterable[Pair], found: Comparison) -> None:
     after = 0
     for one, other in pairs:
         if one is not None:
-            found.recorded.append(Told(topic, one.payload))
+            found.recorded.append(ComparedMessage(topic, one.payload))
             after = one.number
         if other is not None:
-            found.published.append(Told(topic, other.payload))
+            found.published.append(ComparedMessage(topic, other.payload))
         if one is not None and other is not None:
             found.differences += [
                 Difference(topic, one.number, *each) for each in field_differences(one.payload, other.payload)
@@ -190,48 +193,51 @@ def _tell(topic: str, pairs: Iterable[Pair], found: Comparison) -> None:
 
 
 def is_level(topic: str) -> bool:
-    """Whether only the last value of an address means anything."""
+    """Return whether only the last value of an address counts."""
     declared, _ = registry.lookup(topic)
     return declared is not None and (declared.retained or (declared.stream is not None and declared.stream.last_value))
 
 
-def _values(said: list[Said], level: bool, end: float) -> list[_Value]:
-    """The distinct values one after the other, of a last value; otherwise every message."""
+def _values(messages: list[TimedMessage], level: bool, end: float) -> list[_Value]:
+    """Return the successive distinct values of a last value; otherwise every message."""
     found: list[_Value] = []
-    if level and any(each.before for each in said):
-        said = [[each for each in said if each.before][-1], *(each for each in said if not each.before)]
+    if level and any(each.before for each in messages):
+        messages = [[each for each in messages if each.before][-1], *(each for each in messages if not each.before)]
     since = 0.0
-    for number, each in enumerate(said, 1):
+    for number, each in enumerate(messages, 1):
         key = json.dumps(each.payload, sort_keys=True, default=str)
         if level and found and found[-1].key == key:
             continue
         if found:
-            found[-1].stood = each.at - since
+            found[-1].lasted = each.at - since
         since = each.at
         found.append(_Value(each.payload, key, 0.0, number, each.at > end, each.before))
     if found:
-        found[-1].stood = max(0.0, end - since)
+        found[-1].lasted = max(0.0, end - since)
     return found
 
 
 def _pairs(one: Sequence[_Value], other: Sequence[_Value]) -> list[Pair]:
-    return align(one, other, _far)
+    return align(one, other, _distance)
 
 
-def _far(one: _Value, other: _Value) -> float:
-    """How many leaves differ."""
+def _distance(one: _Value, other: _Value) -> float:
+    """Return the number of leaves that differ."""
     return len(field_differences(one.payload, other.payload))
 
 
-def _counts(value: _Value | None) -> bool:
-    """Whether a value that the other side has nothing for may not have been passed over."""
-    return value is not None and (value.stood >= SHORT or value.final)
+def _needs_partner(value: _Value | None) -> bool:
+    """Return whether a value without a partner must have one."""
+    return value is not None and (value.lasted >= SHORT or value.final)
 
 
-def _passes(value: _Value, others: Sequence[_Value], mixed: bool) -> bool:
-    """Whether a value stood shortly and, where the other side says something else instead, holds nothing that is not
-    also said there: two changes in another order, or both at once."""
-    if value.stood >= SHORT:
+def _may_skip(value: _Value, others: Sequence[_Value], mixed: bool) -> bool:
+    """Return whether a value without a partner may be skipped.
+
+    It must have been valid only briefly. If the other side has other values instead, each of its leaves must occur in
+    them: then two changes came in another order, or at once.
+    """
+    if value.lasted >= SHORT:
         return False
     if not mixed:
         return not value.final
@@ -254,9 +260,9 @@ def _leaves(tree: Any, path: str = "") -> Iterable[tuple[str, Any]]:
         yield path, tree
 
 
-def _by_topic(said: Iterable[Said]) -> dict[str, list[Said]]:
-    found: dict[str, list[Said]] = {}
-    for each in said:
+def _by_topic(messages: Iterable[TimedMessage]) -> dict[str, list[TimedMessage]]:
+    found: dict[str, list[TimedMessage]] = {}
+    for each in messages:
         found.setdefault(each.topic, []).append(each)
     return found
 

@@ -1,5 +1,5 @@
-"""An edge's agent under test: its desired documents, its workers' and devices' events and its link in; reports and
-forwarded events out."""
+"""The check of an edge's agent: its inputs are desired documents, events of workers and devices, and its link; its
+outputs are reports and forwarded events."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from heliograph.core.names import CLOUD
 from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent, AgentConfig
 from heliograph.edge_agent.datasets import index
-from heliograph.simulations.check.compare import Said
-from heliograph.simulations.check.fed_stage import CLOUD_URL, NODE_URL, Action, Stage
-from heliograph.simulations.check.findings import Run, compared, nothing_to_feed, recorded_of
-from heliograph.simulations.check.material import Heard, Material
-from heliograph.simulations.check.played_worker import Script, play
-from heliograph.simulations.check.recorded_node import SOON, Node
-from heliograph.simulations.check.recorded_presence import Change, changes
+from heliograph.simulations.check.compare import TimedMessage
+from heliograph.simulations.check.findings import ReplayRun, compare_messages, nothing_to_feed, recorded_of
+from heliograph.simulations.check.loaded_trace import LoadedTrace, RecordedMessage
+from heliograph.simulations.check.recorded_node import SOON, RecordedNode
+from heliograph.simulations.check.recorded_presence import PresenceChange, presence_changes
+from heliograph.simulations.check.replay_stage import CLOUD_URL, NODE_URL, Action, ReplayStage
+from heliograph.simulations.check.replayed_worker import PendingEvents, play_worker
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.loop import run as run_virtually
 from heliograph.simulations.virtual.network import NOTICED_AFTER, RECONNECTED_AFTER, Link, LinkedBus
@@ -42,87 +42,88 @@ FORWARDED = tuple(each for each in registry.declared().topics if each.delivery =
 ROLES = ("train", "evaluate", "aggregate", "infer", "big-model")
 
 
-def check_agents(material: Material, edge: str | None, job: str = "") -> Run:
-    """One edge's agent, or each in turn. Raises Refused where the trace holds no desired document for it."""
-    told = sorted({each.params["edge"] for each in material.of(topics.TASK)})
-    if not told:
-        raise nothing_to_feed(material, "agent", topics.TASK.pattern)
-    if edge is not None and edge not in told:
-        raise Refused("unknown-edge", topic=str(material.path), field="edge", expected=f"one of {', '.join(told)}",
+def check_agents(trace: LoadedTrace, edge: str | None, job: str = "") -> ReplayRun:
+    """Check one edge's agent, or each in turn. Raises Refused if the trace has no desired document for it."""
+    known = sorted({each.params["edge"] for each in trace.of(topics.TASK)})
+    if not known:
+        raise nothing_to_feed(trace, "agent", topics.TASK.pattern)
+    if edge is not None and edge not in known:
+        raise Refused("unknown-edge", topic=str(trace.path), field="edge", expected=f"one of {', '.join(known)}",
                       got=edge)  # fmt: skip
-    found = Run("agent")
-    for name in told if edge is None else [edge]:
-        found.add(_check(material, name, job))
+    found = ReplayRun("agent")
+    for name in known if edge is None else [edge]:
+        found.add(_check(trace, name, job))
     return found
 
 
-def _check(material: Material, edge: str, job: str) -> Run:
-    events = _forwarded(material, edge)
-    tasks = material.of(topics.TASK, edge=edge)
-    script = Script(Node(material, edge), [each for each in events if each.topic is not topics.TELEMETRY],
-                    material.weights)  # fmt: skip
-    said, ended = run_virtually(lambda loop: _play(loop, material, edge, script, events, job))
-    found = compared("agent", recorded_of([*material.of(topics.REPORT, edge=edge), *events], job), said, material.end)
+def _check(trace: LoadedTrace, edge: str, job: str) -> ReplayRun:
+    events = _forwarded(trace, edge)
+    tasks = trace.of(topics.TASK, edge=edge)
+    pending = PendingEvents(RecordedNode(trace, edge), [each for each in events if each.topic is not topics.TELEMETRY],
+                    trace.weights)  # fmt: skip
+    said, ended = run_virtually(lambda loop: _play(loop, trace, edge, pending, events, job))
+    found = compare_messages("agent", recorded_of([*trace.of(topics.REPORT, edge=edge), *events], job), said, trace.end)
     found.inputs = len(tasks) + len(events)
-    found.fed = found.inputs - script.unsent
-    if script.unsent:
-        found.missing.append(f"{script.unsent} events of edge {edge} belong to rounds that its agent gave to no worker")
+    found.fed = found.inputs - pending.unsent
+    if pending.unsent:
+        found.missing.append(f"{pending.unsent} events of edge {edge} belong to rounds that its agent assigned to no "
+                             "worker")  # fmt: skip
     found.missing += ended
     return found
 
 
 async def _play(
-    loop: VirtualLoop, material: Material, edge: str, script: Script, events: list[Heard], job: str
-) -> tuple[list[Said], list[str]]:
+    loop: VirtualLoop, trace: LoadedTrace, edge: str, pending: PendingEvents, events: list[RecordedMessage], job: str
+) -> tuple[list[TimedMessage], list[str]]:
     with TemporaryDirectory(prefix="heliograph-check-") as directory:
-        node = _PlayedNode(loop, material, edge, script, Path(directory), job)
-        went = changes(material, edge)
-        actions = node.comings(went)
-        actions += [Action(node.reached(each), each.number if not each.retained else -2,
+        node = _PlayedNode(loop, trace, edge, pending, Path(directory), job)
+        presence = presence_changes(trace, edge)
+        actions = node.link_actions(presence)
+        actions += [Action(node.arrival(each), each.number if not each.retained else -2,
                            partial(node.stage.publish, each))
-                    for each in (*material.of(topics.TASK, edge=edge), *material.of(topics.AGGREGATION))]  # fmt: skip
+                    for each in (*trace.of(topics.TASK, edge=edge), *trace.of(topics.AGGREGATION))]  # fmt: skip
         if edge != CLOUD:
-            actions += [Action(each.told, each.number, partial(node.device, each))
+            actions += [Action(each.emitted, each.number, partial(node.device, each))
                         for each in events if each.topic is topics.TELEMETRY]  # fmt: skip
-        await node.stage.play(actions, material.end)
+        await node.stage.play(actions, trace.end)
         return node.stage.outcome()
 
 
 class _PlayedNode:
-    """The agent, and around it the node's broker, its workers, its files and its link."""
+    """The agent with its node's broker, its workers, its files and its link."""
 
     def __init__(
-        self, loop: VirtualLoop, material: Material, edge: str, script: Script, directory: Path, job: str
+        self, loop: VirtualLoop, trace: LoadedTrace, edge: str, pending: PendingEvents, directory: Path, job: str
     ) -> None:
         self._loop = loop
         self._edge = edge
-        self._script = script
-        self._material = material
+        self._pending = pending
+        self._trace = trace
         self._directory = directory
         self._broker = Hub(loop.time, keeps_streams=False)
-        self.stage = Stage(loop, self._programs(), self._connect, job)
+        self.stage = ReplayStage(loop, self._programs(), self._connect, job)
         self._link = Link(loop, self.stage.worlds.world(Process("link")))
         self._process: Process | None = None
         self._cuts: list[tuple[float, float]] = []
-        """When the link was cut, and when that was noticed."""
-        self.stage.write_down(topics.REPORT.at(edge=edge), *(each.filter() for each in FORWARDED))
-        self._code = script.node.code_roots(directory / "code")
+        """Times of the link's cuts, and of their notice."""
+        self.stage.record(topics.REPORT.at(edge=edge), *(each.filter() for each in FORWARDED))
+        self._code = pending.node.code_roots(directory / "code")
 
-    def comings(self, went: list[Change]) -> list[Action]:
-        """Its starts and ends, and the cuts of its link."""
-        own = [each.at for each in self._material.messages
+    def link_actions(self, presence: list[PresenceChange]) -> list[Action]:
+        """Return the starts and ends of the agent, and the cuts of its link."""
+        own = [each.at for each in self._trace.messages
                if each.source.startswith(f"{self._edge}/") and not each.retained]  # fmt: skip
-        if not went or not went[0].online:
-            went = [Change(0.0, True), *went]
-        found = [Action(went[0].at, -1, self._start)]
-        for before, each in pairwise(went):
+        if not presence or not presence[0].online:
+            presence = [PresenceChange(0.0, True), *presence]
+        found = [Action(presence[0].at, -1, self._start)]
+        for before, each in pairwise(presence):
             if each.online and each.process:
                 found.append(Action(each.at, -1, self._start))
             elif each.online and each.at - before.at < 2 * RECONNECTED_AFTER:
                 found.append(Action(each.at - RECONNECTED_AFTER, -1, self._link.reset))
             elif each.online:
                 found.append(Action(each.at - RECONNECTED_AFTER, -1, self._link.restore))
-        for each, back in zip(went, [*went[1:], None], strict=True):
+        for each, back in zip(presence, [*presence[1:], None], strict=True):
             if each.online:
                 continue
             if back is not None and back.process:
@@ -134,30 +135,30 @@ class _PlayedNode:
                 found.append(Action(cut, 1 << 60, self._link.cut))
         return found
 
-    def reached(self, heard: Heard) -> float:
-        """When a document is to lie with the broker: one that had not reached the agent before its link was cut was
-        still on its way, and is there when it is back."""
-        if heard.topic is topics.TASK:
+    def arrival(self, message: RecordedMessage) -> float:
+        """Return the time of a document's arrival at the broker. A document that had not reached the agent before a
+        cut of its link arrives after the cut."""
+        if message.topic is topics.TASK:
             for cut, gone in self._cuts:
-                if heard.at <= cut and not self._script.node.heard(heard, gone):
+                if message.at <= cut and not self._pending.node.has_received(message, gone):
                     return cut + SOON
-        return heard.at
+        return message.at
 
-    def device(self, heard: Heard) -> None:
-        """What a device says on the node's broker: a bare document."""
-        self._broker.publish(heard.address, Message(heard.address, msgpack.packb(heard.data)))
+    def device(self, message: RecordedMessage) -> None:
+        """Publish a device's event on the node's broker, as a bare document."""
+        self._broker.publish(message.address, Message(message.address, msgpack.packb(message.data)))
 
     def _start(self) -> None:
         if self._process is not None:
             self._loop.kill(self._process)
-        self._script.begun = self._loop.time()
+        self._pending.begun = self._loop.time()
         process = self._process = Process(f"agent-{self._edge}")
         world = replace(self.stage.worlds.world(process), in_thread=self._in_thread)
         node = CLOUD_URL if self._edge == CLOUD else NODE_URL
-        datasets = {name: self._directory / name for name in self._script.node.own}
+        datasets = {name: self._directory / name for name in self._pending.node.own}
         config = AgentConfig(
             self._edge, CLOUD_URL, node, node, self._directory / "state", self._code, (Path("/"),), datasets,
-            self._script.node.labels,
+            self._pending.node.labels,
         )  # fmt: skip
         launcher = VirtualLauncher(self.stage.worlds, process, config.state / "workers", self._offering)
 
@@ -171,25 +172,25 @@ class _PlayedNode:
             self._loop.kill(self._process)
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """A data set's file is not here: what was reported of it is its index, when it was."""
+        """Run a function in a thread. The index of a data set comes from the reports, because its file is missing."""
         if function is not index:
             return await asyncio.get_running_loop().run_in_executor(None, function, *args)
-        found = self._script.node.dataset(args[0], self._loop.time())
-        if found is None:  # its index was not ready when the recording ended
+        found = self._pending.node.dataset(args[0], self._loop.time())
+        if found is None:  # its index was still unfinished at the end of the recording
             await asyncio.Event().wait()
             return None
-        await self.stage.until(found[0])
+        await self.stage.wait_until(found[0])
         return found[1]
 
     def _programs(self) -> dict[str, Program]:
         async def work(environment: dict[str, str], world: World) -> int:
-            return await play(environment, world, self._script, self.stage.until, self._loop.time)
+            return await play_worker(environment, world, self._pending, self.stage.wait_until, self._loop.time)
 
         return dict.fromkeys(ROLES, work)
 
     async def _offering(self) -> bytes:
-        at, offers = self._script.node.offers()
-        await self.stage.until(at)
+        at, offers = self._pending.node.offers()
+        await self.stage.wait_until(at)
         return json.dumps(offers).encode()
 
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
@@ -205,16 +206,16 @@ class _PlayedNode:
 
     async def _model(self, digest: str) -> bytes:
         """A model's bytes when it had come to the node; nobody reads them there but the workers, which are played."""
-        at = self._script.node.model_at(digest)
+        at = self._pending.node.model_at(digest)
         if at is None:
             await asyncio.Event().wait()
             raise AssertionError
-        await self.stage.until(at)
-        return self._material.weights.get(digest, b"")
+        await self.stage.wait_until(at)
+        return self._trace.weights.get(digest, b"")
 
 
 class _CloudBus(LinkedBus):
-    """The agent's connection to the cloud, whose blobs are those of the trace."""
+    """The agent's connection to the cloud, with the trace's blobs."""
 
     models: Callable[[str], Any]
 
@@ -223,7 +224,7 @@ class _CloudBus(LinkedBus):
 
 
 class _Blobs:
-    """What is not in the trace is taken for fetched, and for uploaded before."""
+    """Blobs of the trace; a blob that the trace lacks counts as uploaded and is fetched as an empty one."""
 
     def __init__(self, bus: _CloudBus, bucket: str) -> None:
         self.bucket = bucket
@@ -247,13 +248,13 @@ class _Blobs:
         return []
 
 
-def _forwarded(material: Material, edge: str) -> list[Heard]:
-    """The events that the edge's agent has carried to the cloud, each once; what the cloud's own workers say no agent
-    carries."""
+def _forwarded(trace: LoadedTrace, edge: str) -> list[RecordedMessage]:
+    """Return the events forwarded by the edge's agent, without repeats; no agent forwards events of the cloud's own
+    workers."""
     if edge == CLOUD:
         return []
-    found: dict[tuple[str, bytes], Heard] = {}
-    for each in material.of(*FORWARDED):
+    found: dict[tuple[str, bytes], RecordedMessage] = {}
+    for each in trace.of(*FORWARDED):
         if each.source.startswith(f"{edge}/") and len(each.source.split("/")) == 3:
             found.setdefault((each.address, each.body), each)
     return list(found.values())

@@ -1,5 +1,5 @@
-"""The aggregation worker under test: assignments and updates in, closed rounds out, whose models have to be the same
-bits."""
+"""The check of the aggregation worker: its inputs are assignments and updates; its outputs are closed rounds, whose
+models must have the same bits."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.transport import Message
 from heliograph.core.errors import Refused
-from heliograph.simulations.check.compare import Said
-from heliograph.simulations.check.fed_stage import CLOUD_URL, Action, Stage, tree_of
-from heliograph.simulations.check.findings import Run, compared, nothing_to_feed, recorded_of
-from heliograph.simulations.check.material import Heard, Material, references
+from heliograph.simulations.check.compare import TimedMessage
+from heliograph.simulations.check.findings import ReplayRun, compare_messages, nothing_to_feed, recorded_of
+from heliograph.simulations.check.loaded_trace import LoadedTrace, RecordedMessage, references
+from heliograph.simulations.check.replay_stage import CLOUD_URL, Action, ReplayStage, tree_of
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.loop import run as run_virtually
 from heliograph.workers.aggregation.worker import Aggregator
@@ -27,7 +27,7 @@ from heliograph.workers.runtime import Runtime, WorkerEnvironment
 Round = tuple[str, int]
 """Job uid and round."""
 CLOSED_WITHIN = 1.0
-LOOK_EVERY = 0.002
+POLL_EVERY = 0.002
 HINT = "begin recording before the job is created, or record with --past"
 
 
@@ -36,8 +36,8 @@ class _Worker:
     """One job's aggregation worker.
 
     Attributes:
-        tasks: what it was handed, and when; None: the job had ended.
-        starts: when another process of it said its first word.
+        tasks: its tasks with times and numbers; None for the end of the job.
+        starts: times and numbers of the first messages of its restarted processes.
     """
 
     name: str
@@ -53,64 +53,64 @@ class _Worker:
         return {(task["job_uid"], task["round"]) for _, _, task in self.tasks if task is not None}
 
 
-def check_aggregation(material: Material, job: str = "") -> Run:
-    """Each job's worker in turn. Raises Refused where the trace holds no aggregation task."""
-    workers = [each for each in _workers(material) if each.job]
+def check_aggregation(trace: LoadedTrace, job: str = "") -> ReplayRun:
+    """Check each job's worker in turn. Raises Refused if the trace has no aggregation task."""
+    workers = [each for each in _workers(trace) if each.job]
     if not workers:
-        raise nothing_to_feed(material, "aggregation worker", "event/assignment/{worker} or event/task/{edge} with "
+        raise nothing_to_feed(trace, "aggregation worker", "event/assignment/{worker} or event/task/{edge} with "
                               "role aggregate")  # fmt: skip
     chosen = [each for each in workers if job in ("", each.job)]
     if not chosen:
         known = ", ".join(dict.fromkeys(each.job for each in workers))
-        raise Refused("unknown-job", topic=str(material.path), field="job", expected=f"one of {known}", got=job)
-    found = Run("aggregation")
+        raise Refused("unknown-job", topic=str(trace.path), field="job", expected=f"one of {known}", got=job)
+    found = ReplayRun("aggregation")
     for worker in chosen:
-        found.add(_check(material, worker))
+        found.add(_check(trace, worker))
     return found
 
 
-def _check(material: Material, worker: _Worker) -> Run:
-    updates = material.of(topics.MODEL_UPDATE, job=worker.job)
+def _check(trace: LoadedTrace, worker: _Worker) -> ReplayRun:
+    updates = trace.of(topics.MODEL_UPDATE, job=worker.job)
     rounds = worker.rounds()
-    whole, missing = _fetchable(updates, material)
-    closed = material.of(topics.AGGREGATION, job=worker.job)
+    fetchable, missing = _fetchable(updates, trace)
+    closed = trace.of(topics.AGGREGATION, job=worker.job)
     recorded = [each for each in closed if (each.data.get("job_uid"), each.data.get("round")) in rounds]
     if len(recorded) < len(closed):
-        missing.append(f"job {worker.job}: {len(closed) - len(recorded)} rounds were closed of which the trace has no "
-                       f"assignment; {HINT}")  # fmt: skip
-    missing += _unheard(recorded, updates, worker.job)
-    missing += _without_base(worker, closed, material)
-    said, ended = run_virtually(lambda loop: _play(loop, material, worker, whole))
-    found = compared("aggregation", recorded_of(recorded), said, material.end)
+        missing.append(f"job {worker.job}: {len(closed) - len(recorded)} closed rounds have no assignment in the "
+                       f"trace; {HINT}")  # fmt: skip
+    missing += _missing_updates(recorded, updates, worker.job)
+    missing += _missing_bases(worker, closed, trace)
+    said, ended = run_virtually(lambda loop: _play(loop, trace, worker, fetchable))
+    found = compare_messages("aggregation", recorded_of(recorded), said, trace.end)
     found.inputs = len(worker.tasks) + len(updates)
-    found.fed = len(worker.tasks) + len(whole)
+    found.fed = len(worker.tasks) + len(fetchable)
     found.missing += missing + ended
     return found
 
 
 async def _play(
-    loop: VirtualLoop, material: Material, worker: _Worker, updates: list[Heard]
-) -> tuple[list[Said], list[str]]:
+    loop: VirtualLoop, trace: LoadedTrace, worker: _Worker, updates: list[RecordedMessage]
+) -> tuple[list[TimedMessage], list[str]]:
     with TemporaryDirectory(prefix="heliograph-check-") as directory:
-        stage = Stage(loop)
-        stage.write_down(topics.AGGREGATION.filter(job=worker.job))
-        for each in material.messages:
+        stage = ReplayStage(loop)
+        stage.record(topics.AGGREGATION.filter(job=worker.job))
+        for each in trace.messages:
             for ref in references(each.data):
-                if ref.digest in material.weights:
-                    stage.hub.blobs.setdefault(ref.bucket or MODELS, {})[ref.digest] = material.weights[ref.digest]
-        agent = _PlayedAgent(stage, worker, Path(directory), _offset(worker, material))
+                if ref.digest in trace.weights:
+                    stage.hub.blobs.setdefault(ref.bucket or MODELS, {})[ref.digest] = trace.weights[ref.digest]
+        agent = _PlayedAgent(stage, worker, Path(directory), _offset(worker, trace))
         actions = [Action(at, number, partial(agent.start)) for at, number in worker.starts]
         actions += [Action(at, number, partial(agent.assign, task)) for at, number, task in worker.tasks]
-        others = [each for each in material.of(topics.MODEL_UPDATE) if each.params["job"] != worker.job]
+        others = [each for each in trace.of(topics.MODEL_UPDATE) if each.params["job"] != worker.job]
         actions += [Action(each.at, each.number, partial(stage.publish, each)) for each in (*updates, *others)]
-        await stage.play(actions, material.end)
+        await stage.play(actions, trace.end)
         return stage.outcome()
 
 
 class _PlayedAgent:
-    """Launches the worker and hands it its tasks, also when it asks again."""
+    """An agent that launches the worker and sends it its tasks, also on request."""
 
-    def __init__(self, stage: Stage, worker: _Worker, directory: Path, offset: int) -> None:
+    def __init__(self, stage: ReplayStage, worker: _Worker, directory: Path, offset: int) -> None:
         self._stage = stage
         self._worker = worker
         self._directory = directory
@@ -120,10 +120,10 @@ class _PlayedAgent:
         self._address = topics.ASSIGNMENT.at(worker=worker.name)
         self._world = stage.worlds.world(Process(f"agent-{worker.node}"))
         (directory / "models").mkdir()
-        stage.hub.receivers.add(topics.WORKER.at(worker=worker.name), "", self._asked)
+        stage.hub.receivers.add(topics.WORKER.at(worker=worker.name), "", self._on_worker_message)
 
     def start(self) -> None:
-        """The process, or another one after the first was killed."""
+        """Start the worker's process, after killing the one before."""
         if self._process is not None:
             self._stage.loop.kill(self._process)
         process = self._process = Process(f"agent-{self._worker.node}/{self._worker.name}")
@@ -144,19 +144,19 @@ class _PlayedAgent:
                 return
             self._newest = ended | {"ended": True}
         else:
-            await self._closed(task)
+            await self._wait_for_close(task)
             collect = task.get("collect")
             if collect is not None:
                 task = task | {"collect": collect | {"start": max(1, int(collect["start"]) - self._offset)}}
             self._newest = {"task": task, "edge": self._worker.node}
             if self._process is None or self._process.dead:
                 self.start()
-                await self._stage.loop.wait_until_idle()  # it asks
+                await self._stage.loop.wait_until_idle()  # the worker requests its assignment
                 return
-        self._hand()
+        self._send_assignment()
 
-    async def _closed(self, task: dict[str, Any]) -> None:
-        """A round is asked for because the one before was closed: a moment later, where the clocks differ by one."""
+    async def _wait_for_close(self, task: dict[str, Any]) -> None:
+        """Wait a moment for the close of the round before, which caused this task, in case the clocks differ."""
         before = (self._newest or {}).get("task") or task
         if (before["job_uid"], before["round"]) == (task["job_uid"], task["round"]) or not before.get("active", True):
             return
@@ -165,13 +165,13 @@ class _PlayedAgent:
             (each.payload.get("job_uid"), each.payload.get("round")) == (before["job_uid"], before["round"])
             for each in self._stage.said
         ):
-            await self._stage.until(self._stage.loop.time() + LOOK_EVERY)
+            await self._stage.wait_until(self._stage.loop.time() + POLL_EVERY)
 
-    def _asked(self, message: Message) -> None:
+    def _on_worker_message(self, message: Message) -> None:
         if (tree_of(message) or {}).get("state") == "hello":
-            self._hand()
+            self._send_assignment()
 
-    def _hand(self) -> None:
+    def _send_assignment(self) -> None:
         if self._newest is None:
             return
         event = Event(self._world.new_id(), f"{self._worker.node}/agent/played", topics.ASSIGNMENT.type, self._newest,
@@ -179,20 +179,20 @@ class _PlayedAgent:
         self._stage.hub.publish(self._address, Message(self._address, encode(event)))
 
 
-def _workers(material: Material) -> list[_Worker]:
-    """By the assignments that went over the cloud's broker, else by the desired documents."""
+def _workers(trace: LoadedTrace) -> list[_Worker]:
+    """Return the workers of the assignments on the cloud's broker, or else of the desired documents."""
     found: dict[str, _Worker] = {}
-    for each in material.of(topics.ASSIGNMENT):
+    for each in trace.of(topics.ASSIGNMENT):
         task = each.data.get("task") or {}
         if task.get("role") == "aggregate":
             worker = found.setdefault(task["worker"], _Worker(task["worker"], each.data["edge"]))
             worker.tasks.append((each.at, each.number, None if each.data.get("ended") else task))
     if not found:
-        for each in material.of(topics.TASK):
+        for each in trace.of(topics.TASK):
             _from_desired(each, found)
     for worker in found.values():
         processes: list[str] = []
-        for each in material.of(topics.WORKER, worker=worker.name):
+        for each in trace.of(topics.WORKER, worker=worker.name):
             if each.source not in processes:
                 processes.append(each.source)
                 if len(processes) > 1:
@@ -200,61 +200,61 @@ def _workers(material: Material) -> list[_Worker]:
     return list(found.values())
 
 
-def _from_desired(heard: Heard, found: dict[str, _Worker]) -> None:
-    edge = heard.params["edge"]
-    tasks = {each["worker"]: each for each in heard.data.get("tasks", []) if each.get("role") == "aggregate"}
+def _from_desired(message: RecordedMessage, found: dict[str, _Worker]) -> None:
+    edge = message.params["edge"]
+    tasks = {each["worker"]: each for each in message.data.get("tasks", []) if each.get("role") == "aggregate"}
     for name, task in tasks.items():
         worker = found.setdefault(name, _Worker(name, edge))
         if not worker.tasks or worker.tasks[-1][2] != task:
-            worker.tasks.append((heard.at, heard.number, task))
+            worker.tasks.append((message.at, message.number, task))
     for name, worker in found.items():
         if worker.node == edge and name not in tasks and worker.tasks[-1][2] is not None:
-            worker.tasks.append((heard.at, heard.number, None))
+            worker.tasks.append((message.at, message.number, None))
 
 
-def _offset(worker: _Worker, material: Material) -> int:
-    """By how many places the updates lie further back in the stream of the replay, which holds only the trace's."""
+def _offset(worker: _Worker, trace: LoadedTrace) -> int:
+    """Return the shift of updates in the replay's stream, which has only the trace's updates."""
     for at, number, task in worker.tasks:
         if task is not None and task.get("collect") is not None:
-            updates = material.of(topics.MODEL_UPDATE)  # of every job: they share the stream
+            updates = trace.of(topics.MODEL_UPDATE)  # of every job: they share the stream
             return int(task["collect"]["start"]) - 1 - sum((each.at, each.number) < (at, number) for each in updates)
     return 0
 
 
-def _fetchable(updates: list[Heard], material: Material) -> tuple[list[Heard], list[str]]:
-    """The updates whose weights are there, and a line about the others."""
-    whole: list[Heard] = []
-    lost: list[Heard] = []
+def _fetchable(updates: list[RecordedMessage], trace: LoadedTrace) -> tuple[list[RecordedMessage], list[str]]:
+    """Return the updates with weights, and a line about the others."""
+    fetchable: list[RecordedMessage] = []
+    lost: list[RecordedMessage] = []
     for each in updates:
         weights = each.data.get("weights") or {}
-        there = "inline" in weights or weights.get("digest") in material.weights
-        (whole if there else lost).append(each)
+        there = "inline" in weights or weights.get("digest") in trace.weights
+        (fetchable if there else lost).append(each)
     if not lost:
-        return whole, []
+        return fetchable, []
     names = [str((each.data.get("weights") or {}).get("digest", ""))[:12] for each in lost]
     some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return whole, [f"weights of {len(lost)} of {len(updates)} updates are not in the trace ({some}): record with "
+    return fetchable, [f"weights of {len(lost)} of {len(updates)} updates are not in the trace ({some}): record with "
                    "--with-blobs"]  # fmt: skip
 
 
-def _unheard(closed: list[Heard], updates: list[Heard], job: str) -> Iterator[str]:
-    """Updates that were counted, and are not in the trace."""
+def _missing_updates(closed: list[RecordedMessage], updates: list[RecordedMessage], job: str) -> Iterator[str]:
+    """Describe counted updates that are not in the trace."""
     there = {(each.params["edge"], (each.data.get("weights") or {}).get("digest")) for each in updates}
     lost = [
         f"{edge} in round {each.data.get('round')}" for each in closed
         for edge, digest in (each.data.get("counted") or {}).items() if (edge, digest) not in there
     ]  # fmt: skip
     if lost:
-        yield f"job {job}: {len(lost)} updates that were counted are not in the trace ({', '.join(lost[:5])}); {HINT}"
+        yield f"job {job}: {len(lost)} counted updates are not in the trace ({', '.join(lost[:5])}); {HINT}"
 
 
-def _without_base(worker: _Worker, closed: list[Heard], material: Material) -> Iterator[str]:
-    """Models that a round begins with, that are not in the trace and that no round before has made."""
+def _missing_bases(worker: _Worker, closed: list[RecordedMessage], trace: LoadedTrace) -> Iterator[str]:
+    """Describe base models of rounds that are neither in the trace nor made by an earlier round."""
     made = {(each.data.get("model") or {}).get("digest") for each in closed}
     for _, _, task in worker.tasks:
         model = (task or {}).get("model") or {}
         digest = model.get("digest")
-        if digest and "inline" not in model and digest not in made and digest not in material.weights:
+        if digest and "inline" not in model and digest not in made and digest not in trace.weights:
             made.add(digest)
-            yield (f"model {digest[:12]}, with which round {(task or {}).get('round')} of job {worker.job} began, is "
-                   "not in the trace: record with --with-blobs")  # fmt: skip
+            yield (f"model {digest[:12]}, the base of round {(task or {}).get('round')} of job {worker.job}, is not in "
+                   "the trace: record with --with-blobs")  # fmt: skip

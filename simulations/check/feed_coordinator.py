@@ -1,5 +1,5 @@
-"""The coordinator under test: requests, reports, closed rounds, evaluations, statistics and the edges' presence in;
-desired documents and status out."""
+"""The check of the coordinator: its inputs are requests, reports, closed rounds, evaluations, statistics and the edges'
+presence; its outputs are desired documents and status."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from heliograph.bus.transport import KeyValueEntry
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
 from heliograph.coordinator.edges.presence import PREFIX
 from heliograph.core.errors import Refused
-from heliograph.simulations.check.compare import Said
-from heliograph.simulations.check.fed_stage import CLOUD_URL, Action, Stage
-from heliograph.simulations.check.findings import Run, compared, nothing_to_feed, recorded_of
-from heliograph.simulations.check.material import Heard, Material
-from heliograph.simulations.check.normal import concerns
-from heliograph.simulations.check.recorded_presence import changes
+from heliograph.simulations.check.comparable import concerns
+from heliograph.simulations.check.compare import TimedMessage
+from heliograph.simulations.check.findings import ReplayRun, compare_messages, nothing_to_feed, recorded_of
+from heliograph.simulations.check.loaded_trace import LoadedTrace, RecordedMessage
+from heliograph.simulations.check.recorded_presence import presence_changes
+from heliograph.simulations.check.replay_stage import CLOUD_URL, Action, ReplayStage
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.loop import run as run_virtually
 
@@ -31,34 +31,34 @@ INPUTS = tuple(
     if "coordinator" in each.subscribers and (each.delivery == "request" or each.stream is not None)
 )  # fmt: skip
 OUTPUTS = tuple(each for each in registry.declared().topics if each.publishers == ("coordinator",))
-TAKES_OVER = 1.0
-"""Seconds before its first word at which another coordinator is begun: it has to read what there is."""
+TAKEOVER_SECONDS = 1.0
+"""Seconds before its first message at which another coordinator is started; it first has to read the state."""
 _PLURALS = {"train": "jobs", "aggregate": "jobs", "evaluate": "jobs", "infer": "services", "big-model": "services"}
 
 
-def check_coordinator(material: Material, job: str = "") -> Run:
-    """Raises Refused where the trace holds nothing that a coordinator takes."""
-    inputs = material.of(*INPUTS)
-    recorded = [each for each in material.of(*OUTPUTS) if concerns(each.topic, dict(each.params), job)]
+def check_coordinator(trace: LoadedTrace, job: str = "") -> ReplayRun:
+    """Check the coordinator. Raises Refused if the trace has no input for it."""
+    inputs = trace.of(*INPUTS)
+    recorded = [each for each in trace.of(*OUTPUTS) if concerns(each.topic, dict(each.params), job)]
     if not inputs:
-        raise nothing_to_feed(material, "coordinator", ", ".join(each.pattern for each in INPUTS))
+        raise nothing_to_feed(trace, "coordinator", ", ".join(each.pattern for each in INPUTS))
     if job and not any(each.topic is topics.STATUS for each in recorded):
-        raise Refused("unknown-job", topic=str(material.path), field="job", expected="a job or service of the trace",
+        raise Refused("unknown-job", topic=str(trace.path), field="job", expected="a job or service of the trace",
                       got=job)  # fmt: skip
-    said, ended = run_virtually(lambda loop: _play(loop, material, inputs, job))
-    found = compared("coordinator", recorded_of(recorded, job), said, material.end)
+    said, ended = run_virtually(lambda loop: _play(loop, trace, inputs, job))
+    found = compare_messages("coordinator", recorded_of(recorded, job), said, trace.end)
     found.inputs = found.fed = len(inputs)
-    found.missing += [*_never_created(material), *ended]
+    found.missing += [*_never_created(trace), *ended]
     return found
 
 
 async def _play(
-    loop: VirtualLoop, material: Material, inputs: list[Heard], job: str
-) -> tuple[list[Said], list[str]]:
-    stage = Stage(loop, job=job)
-    stage.write_down(*(each.filter() for each in OUTPUTS))
-    uids = _Uids(material)
-    _remember(stage, material)
+    loop: VirtualLoop, trace: LoadedTrace, inputs: list[RecordedMessage], job: str
+) -> tuple[list[TimedMessage], list[str]]:
+    stage = ReplayStage(loop, job=job)
+    stage.record(*(each.filter() for each in OUTPUTS))
+    uids = _Uids(trace)
+    _restore_resources(stage, trace)
     running: list[Process] = []
 
     def start() -> None:
@@ -72,26 +72,26 @@ async def _play(
 
     def restart() -> None:
         loop.kill(running.pop())
-        stage.hub.buckets.get("coordinator", {}).pop("leader", None)  # long enough has passed
+        stage.hub.buckets.get("coordinator", {}).pop("leader", None)  # the lease has expired
         start()
 
     actions = [Action(0.0, -1, start)]
-    actions += [Action(at, number, restart) for at, number in _takeovers(material)]
-    for edge in material.edges():
+    actions += [Action(at, number, restart) for at, number in _takeovers(trace)]
+    for edge in trace.edges():
         actions += [
             Action(each.at, -1, partial(_connect, stage, edge, each.online))
-            for each in changes(material, edge)
+            for each in presence_changes(trace, edge)
         ]
     for each in inputs:
-        feed = _closed if each.topic is topics.AGGREGATION else Stage.publish
-        number = each.number if not each.retained else each.number - len(material.messages) - 1  # before it starts
+        feed = _publish_close if each.topic is topics.AGGREGATION else ReplayStage.publish
+        number = each.number if not each.retained else each.number - len(trace.messages) - 1  # before the start
         actions.append(Action(each.at, number, partial(feed, stage, each)))
-    await stage.play(actions, material.end)
+    await stage.play(actions, trace.end)
     return stage.outcome(lambda address: concerns(*_declared(address), job))
 
 
-def _connect(stage: Stage, edge: str, online: bool) -> None:
-    """An agent's connection comes, or goes."""
+def _connect(stage: ReplayStage, edge: str, online: bool) -> None:
+    """Connect or disconnect an agent."""
     name = f"{PREFIX}{edge}"
     if online and name not in stage.hub.clients:
         stage.hub.joined(name)
@@ -100,11 +100,11 @@ def _connect(stage: Stage, edge: str, online: bool) -> None:
 
 
 class _Uids:
-    """The uid of each resource that was created, by its key, one after the other."""
+    """The recorded uids of each created resource, by key, in their order."""
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, trace: LoadedTrace) -> None:
         self._left: dict[str, list[str]] = {}
-        for key, uid in _resources(material):
+        for key, uid in _resources(trace):
             uids = self._left.setdefault(key, [])
             if uid and uid not in uids:
                 uids.append(uid)
@@ -114,51 +114,51 @@ class _Uids:
         return left.pop(0) if left else ""
 
 
-def _resources(material: Material) -> Iterator[tuple[str, str]]:
-    """Key and uid of every resource, where they are told: by its status, else by the tasks of its job."""
-    for each in material.of(topics.STATUS):
+def _resources(trace: LoadedTrace) -> Iterator[tuple[str, str]]:
+    """Return key and uid of every resource, from its status and from its job's tasks."""
+    for each in trace.of(topics.STATUS):
         if isinstance(each.data, dict) and not each.retained:
             metadata = each.data.get("metadata") or {}
             yield f"{each.params['resource']}.{each.params['name']}", str(metadata.get("uid", ""))
-    for each in material.of(topics.TASK):
+    for each in trace.of(topics.TASK):
         for task in (each.data or {}).get("tasks", []):
             yield f"{_PLURALS.get(task.get('role'), '')}.{task.get('job')}", str(task.get("job_uid", ""))
 
 
-def _closed(stage: Stage, heard: Heard) -> None:
-    """Its record is there before it is told."""
-    closed = heard.data
+def _publish_close(stage: ReplayStage, message: RecordedMessage) -> None:
+    """Publish a round's close, after storing its close record."""
+    closed = message.data
     bucket = stage.hub.buckets.setdefault("rounds", {})
     key = f"{closed['job_uid']}.{closed['round']}"
     if key not in bucket:
         revision = stage.hub.revisions["rounds"] = stage.hub.revisions.get("rounds", 0) + 1
-        record = topics.AGGREGATION.validate(closed, heard.address).model_dump_json().encode()
+        record = topics.AGGREGATION.validate(closed, message.address).model_dump_json().encode()
         bucket[key] = KeyValueEntry(key, record, revision)
-    stage.publish(heard)
+    stage.publish(message)
 
 
-def _remember(stage: Stage, material: Material) -> None:
-    """The resources that were there before the recording began, as their retained status tells of them."""
-    for each in material.of(topics.STATUS):
+def _restore_resources(stage: ReplayStage, trace: LoadedTrace) -> None:
+    """Store the resources that existed before the recording, from their retained status."""
+    for each in trace.of(topics.STATUS):
         if not each.retained or not isinstance(each.data, dict):
             continue
-        resource = _whole(each.data, each.address, material)
+        resource = _restored(each.data, each.address, trace)
         if resource is None:
             continue
         key = f"{resource.plural}.{resource.name}"
         revision = stage.hub.revisions["resources"] = stage.hub.revisions.get("resources", 0) + 1
         body = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
         stage.hub.buckets.setdefault("resources", {})[key] = KeyValueEntry(key, body, revision)
-    for digest, data in material.weights.items():
+    for digest, data in trace.weights.items():
         stage.hub.blobs.setdefault(MODELS, {})[digest] = data
 
 
-def _whole(document: dict[str, Any], address: str, material: Material) -> Resource | None:
-    """The resource that a status shows; None where what is not shown of it is not in the trace either."""
+def _restored(document: dict[str, Any], address: str, trace: LoadedTrace) -> Resource | None:
+    """Return the resource of a status; None if its weights are not in the trace."""
     tree = json.loads(json.dumps(document))
     for weights in _weights(tree):
         if "bucket" not in weights:
-            data = material.weights.get(weights["digest"])
+            data = trace.weights.get(weights["digest"])
             if data is None:
                 return None
             weights["bucket"] = MODELS
@@ -179,31 +179,31 @@ def _weights(tree: Any) -> Iterator[dict[str, Any]]:
             yield from _weights(value)
 
 
-def _takeovers(material: Material) -> list[tuple[float, int]]:
-    """When another coordinator than before spoke for the first time."""
+def _takeovers(trace: LoadedTrace) -> list[tuple[float, int]]:
+    """Return the times and numbers of the first messages of each further coordinator."""
     found: list[tuple[float, int]] = []
     source, last = "", 0.0
-    for each in material.of(*OUTPUTS):
+    for each in trace.of(*OUTPUTS):
         if not each.source or each.retained:
             continue
         if source and each.source != source:
-            found.append((max(last, each.at - TAKES_OVER), each.number))
+            found.append((max(last, each.at - TAKEOVER_SECONDS), each.number))
         source, last = each.source, each.at
     return found
 
 
-def _never_created(material: Material) -> list[str]:
-    """Jobs and services that were there already, and can not be put back."""
-    asked = {(each.params["resource"], _name_of(each.data)) for each in material.of(topics.REQUEST)}
-    known = {(each.params["resource"], each.params["name"]) for each in material.of(topics.STATUS)
+def _never_created(trace: LoadedTrace) -> list[str]:
+    """Describe jobs and services that existed before the recording and cannot be restored."""
+    created = {(each.params["resource"], _name_of(each.data)) for each in trace.of(topics.REQUEST)}
+    known = {(each.params["resource"], each.params["name"]) for each in trace.of(topics.STATUS)
              if each.retained and isinstance(each.data, dict)
-             and _whole(each.data, each.address, material) is not None}  # fmt: skip
-    told = {key.partition(".")[::2] for key, _ in _resources(material)}
+             and _restored(each.data, each.address, trace) is not None}  # fmt: skip
+    existing = {key.partition(".")[::2] for key, _ in _resources(trace)}
     wanted = {*registry.declared().verbs} - {"edges", "datasets", "algorithms"}
     return [
-        f"{plural}/{name} was created before the recording began: begin it earlier, or record from the MQTT door, "
-        "whose retained status tells of it"
-        for plural, name in sorted(told - asked - known) if plural in wanted
+        f"{plural}/{name} was created before the recording began: start recording earlier, or record from the MQTT "
+        "door, which has its retained status"
+        for plural, name in sorted(existing - created - known) if plural in wanted
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a component said in a replay, compared with what was recorded."""
+"""A component's messages in a replay, compared with the recorded ones."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from heliograph.core.errors import Refused
-from heliograph.simulations.check.compare import Difference, Said, compare
-from heliograph.simulations.check.material import Material
-from heliograph.simulations.check.normal import Told, concerns, normal
+from heliograph.simulations.check.comparable import ComparedMessage, comparable, concerns
+from heliograph.simulations.check.compare import Difference, TimedMessage, compare
+from heliograph.simulations.check.loaded_trace import LoadedTrace
 
 if TYPE_CHECKING:
-    from heliograph.simulations.check.material import Heard
+    from heliograph.simulations.check.loaded_trace import RecordedMessage
 
 
 @dataclass
-class Run:
-    """What a component said in a replay, beside what it had said when the trace was recorded.
+class ReplayRun:
+    """A component's messages in a replay beside its recorded messages.
 
     Attributes:
-        published, recorded: (topic, payload), without times, generations and what else differs from run to run;
-            equal where there is no difference.
-        inputs, fed: how many recorded messages are the component's inputs, and how many of them it was given.
-        missing: what it would have needed and the trace does not hold.
-        notes: what was passed over.
+        published, recorded: topics and payloads, without times, generations and other parts that differ in each run;
+            equal lists if there is no difference.
+        inputs, fed: number of recorded inputs of the component, and number of inputs fed to it.
+        missing: inputs that the component needs and the trace lacks.
+        notes: skipped values.
     """
 
     component: str
-    published: list[Told] = field(default_factory=list)
-    recorded: list[Told] = field(default_factory=list)
+    published: list[ComparedMessage] = field(default_factory=list)
+    recorded: list[ComparedMessage] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -37,15 +37,15 @@ class Run:
 
     @property
     def equal(self) -> bool:
-        """Whether it said what was recorded, and was given all that it had been given then."""
+        """Whether the messages are equal and the component was fed all its inputs."""
         return not self.differences and self.complete
 
     @property
     def complete(self) -> bool:
         return self.fed == self.inputs and not self.missing
 
-    def add(self, other: Run) -> None:
-        """Another one's findings."""
+    def add(self, other: ReplayRun) -> None:
+        """Add another run's findings."""
         for name in ("published", "recorded", "differences", "notes", "missing"):
             own = getattr(self, name)
             own += [each for each in getattr(other, name) if name != "missing" or each not in own]
@@ -53,23 +53,25 @@ class Run:
         self.fed += other.fed
 
 
-def recorded_of(messages: list[Heard], job: str = "") -> list[Said]:
-    """Recorded messages as they are compared."""
+def recorded_of(messages: list[RecordedMessage], job: str = "") -> list[TimedMessage]:
+    """Return recorded messages in the form that is compared."""
     return [
-        Said(each.address, normal(each.topic, each.data, job), each.at, each.retained)
+        TimedMessage(each.address, comparable(each.topic, each.data, job), each.at, each.retained)
         for each in messages if concerns(each.topic, dict(each.params), job)
     ]  # fmt: skip
 
 
-def compared(component: str, recorded: list[Said], published: list[Said], end: float) -> Run:
-    """A run with what differs; its inputs are still to be counted."""
+def compare_messages(
+    component: str, recorded: list[TimedMessage], published: list[TimedMessage], end: float
+) -> ReplayRun:
+    """Return a run with its differences; the caller counts its inputs."""
     found = compare(recorded, published, end)
-    return Run(component, found.published, found.recorded, found.differences, found.notes)
+    return ReplayRun(component, found.published, found.recorded, found.differences, found.notes)
 
 
-def nothing_to_feed(material: Material, component: str, needed: str) -> Refused:
-    """The trace is of something else."""
+def nothing_to_feed(trace: LoadedTrace, component: str, needed: str) -> Refused:
+    """Return the refusal of a trace without inputs for the component."""
     return Refused(
-        "no-input", topic=str(material.path), expected=f"inputs of the {component}: {needed}", got="none",
-        hint="Record with --topics '#', and begin before the job is created.",
+        "no-input", topic=str(trace.path), expected=f"inputs of the {component}: {needed}", got="none",
+        hint="Record with --topics '#', and start before the job is created.",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Records the golden traces anew (``make traces``): a job of each kind, small, each with something that goes wrong.
+"""Record the golden traces anew (``make traces``): a small job of each kind, each with a fault.
 
     python -m heliograph.simulations.check.golden tests/traces
 """
@@ -27,7 +27,7 @@ from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
 
 SETTLED = 2.5
-"""Seconds that are recorded after the last word: what comes last shall have stood for a while."""
+"""Seconds of recording after the last message, so that the last values are valid for a while."""
 _FLAKY = """
 name: flaky
 description: Four edges whose links go down at random; a round goes on without whoever is away.
@@ -76,12 +76,12 @@ from heliograph import BigModel
 BigModel("line", Line(lambda x: np.array([0.8, 0.2]))).serve()
 """
 _ANSWERS = 5
-_LEFT_OUT = ("log/#", "inference/#", "claim/#", "ack/#", "event/assignment/#", "event/worker/#")
-"""What no component is fed with: it would fill the files, and tell of the machine that recorded them."""
+_EXCLUDED = ("log/#", "inference/#", "claim/#", "ack/#", "event/assignment/#", "event/worker/#")
+"""Topics that no component is fed; they would enlarge the files and name the recording machine."""
 
 
 def flaky(path: Path) -> None:
-    """A federated job in virtual time, over links that come and go."""
+    """Record a federated job in virtual time, over links that go up and down."""
     from heliograph.simulations.scenario.play import RunRequest, play_virtual
     from heliograph.simulations.scenario.scenario_files import read_scenario
 
@@ -90,11 +90,11 @@ def flaky(path: Path) -> None:
         document.write_text(_FLAKY)
         whole = Path(directory) / "whole.mcap"
         play_virtual(RunRequest(read_scenario(document), 7, whole))
-        _cut(whole, path)
+        _copy_included(whole, path)
 
 
 async def federated(path: Path) -> None:
-    """A federated job on real processes; the link of one of two edges is cut in the second round."""
+    """Record a federated job on real processes; the link of one of two edges is cut during it."""
     import numpy as np
 
     with TemporaryDirectory(prefix="heliograph-") as name:
@@ -122,11 +122,11 @@ async def federated(path: Path) -> None:
                     relay.cut()
                 elif job["status"]["round"] >= 6 and relay.state != "up":
                     relay.restore()
-        _cut(directory / "whole.mcap", path)
+        _copy_included(directory / "whole.mcap", path)
 
 
 async def joint(path: Path) -> None:
-    """A joint inference service on real processes: answered by the edge, by the cloud, and without the cloud."""
+    """Record joint inference on real processes: answers by the edge, by the cloud, and without the cloud."""
     import aiomqtt
 
     with TemporaryDirectory(prefix="heliograph-") as name:
@@ -151,21 +151,21 @@ async def joint(path: Path) -> None:
             async with aiomqtt.Client("127.0.0.1", node.broker.mqtt_port) as device:
                 await device.subscribe("heliograph/reply/device/+")
                 await _until_answered(device, 1.0, "cloud")
-                await _ask(device, 0.0, _ANSWERS)
-                await _ask(device, 1.0, _ANSWERS)
+                await _request(device, 0.0, _ANSWERS)
+                await _request(device, 1.0, _ANSWERS)
                 await device.publish("heliograph/event/telemetry/edge-1/meter", json.dumps({"celsius": 21.5}))
                 node.relay.cut()
                 await World().sleep(4)
-                await _ask(device, 1.0, _ANSWERS)
+                await _request(device, 1.0, _ANSWERS)
                 node.relay.restore()
                 await _until_answered(device, 1.0, "cloud")
             await World().sleep(SETTLED)
             await client.resources("services").stop("line")
-        _cut(directory / "whole.mcap", path)
+        _copy_included(directory / "whole.mcap", path)
 
 
-async def _ask(device: Any, value: float, times: int) -> dict[str, Any]:
-    """The last of so many answers."""
+async def _request(device: Any, value: float, times: int) -> dict[str, Any]:
+    """Send ``times`` requests one by one, and return the last answer."""
     answer: dict[str, Any] = {}
     for number in range(times):
         document = {"input": [[value, 1.0], [2.0, 3.0]], "reply_to": f"heliograph/reply/device/{number}"}
@@ -178,7 +178,7 @@ async def _ask(device: Any, value: float, times: int) -> dict[str, Any]:
 async def _until_answered(device: Any, value: float, by: str) -> None:
     while True:
         try:
-            if (await _ask(device, value, 1)).get("by") == by:
+            if (await _request(device, value, 1)).get("by") == by:
                 return
         except TimeoutError:
             continue
@@ -203,11 +203,11 @@ async def _recorded(cluster: LocalCluster, path: Path) -> AsyncIterator[None]:
                 await cancel_and_wait(running)
 
 
-def _cut(whole: Path, path: Path) -> None:
-    """Without what no component is fed with."""
+def _copy_included(whole: Path, path: Path) -> None:
+    """Copy a trace without the excluded topics."""
     with TraceReader(whole) as reader, TraceWriter(path, metadata={"kind": path.stem}, overwrite=True) as writer:
         for each in reader.messages(lambda address: registry.lookup(address)[0] is not None):
-            if not any(matches(pattern, each.topic) for pattern in _LEFT_OUT):
+            if not any(matches(pattern, each.topic) for pattern in _EXCLUDED):
                 writer.write(each)
 
 
@@ -223,19 +223,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Record the golden traces anew.")
     parser.add_argument("directory", type=Path)
     parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], help="default: all")
-    given = parser.parse_args()
-    given.directory.mkdir(parents=True, exist_ok=True)
-    for kind in given.kinds or KINDS:
-        path = given.directory / f"{kind}.mcap"
-        made = KINDS[kind](path)
-        if made is not None:
-            asyncio.run(_awaited(made))
+    options = parser.parse_args()
+    options.directory.mkdir(parents=True, exist_ok=True)
+    for kind in options.kinds or KINDS:
+        path = options.directory / f"{kind}.mcap"
+        recording = KINDS[kind](path)
+        if recording is not None:
+            asyncio.run(_awaited(recording))
         print(f"{path}: {path.stat().st_size:,} bytes")
     return 0
 
 
-async def _awaited(made: Awaitable[None]) -> None:
-    await made
+async def _awaited(recording: Awaitable[None]) -> None:
+    await recording
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What a node has and does, as its agent's recorded reports and desired documents tell: data sets, scripts, offers, the
-lives of its workers, and when each model had come."""
+"""A node's state, reconstructed from its agent's reports and desired documents: data sets, scripts, offers, workers'
+states, and the arrival of each model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.edge_agent.reconcile import CodeRoot
-from heliograph.simulations.check.material import Heard, Material
+from heliograph.simulations.check.loaded_trace import LoadedTrace, RecordedMessage
 
 SOON = 0.05
-"""Seconds that a report takes to be written: what it tells was so before."""
+"""Seconds by which a report is later than the state it describes."""
 _EXIT = re.compile(r"exit code (-?\d+): (.*)", re.DOTALL)
 _OUTSIDE = re.compile(r"does not lie under a --code root of this agent \((.*)\)")
 _NOT_HERE = re.compile(r"script (\S+) is not on this node")
@@ -23,15 +23,15 @@ _NOT_HERE = re.compile(r"script (\S+) is not on this node")
 
 @dataclass(frozen=True)
 class Crash:
-    """How a worker's process ended, as its agent told it."""
+    """The end of a worker's process, as reported by its agent."""
 
     code: int
     last: str
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What one report said of a worker; ``state`` is empty where it was not listed."""
+class WorkerState:
+    """A worker's state in one report; ``state`` is empty if the worker is not listed."""
 
     at: float
     state: str
@@ -43,24 +43,24 @@ class Moment:
         return Crash(int(found[1]), found[2]) if found is not None else Crash(1, self.detail)
 
 
-class Node:
-    """One edge's node, out of a trace."""
+class RecordedNode:
+    """One edge's node in a trace."""
 
-    def __init__(self, material: Material, edge: str) -> None:
+    def __init__(self, trace: LoadedTrace, edge: str) -> None:
         self.edge = edge
-        self.reports = [each for each in material.of(topics.REPORT, edge=edge) if isinstance(each.data, dict)]
-        self.tasks = [each for each in material.of(topics.TASK, edge=edge) if isinstance(each.data, dict)]
+        self.reports = [each for each in trace.of(topics.REPORT, edge=edge) if isinstance(each.data, dict)]
+        self.tasks = [each for each in trace.of(topics.TASK, edge=edge) if isinstance(each.data, dict)]
         self.labels: dict[str, str] = dict(self.reports[0].data.get("labels") or {}) if self.reports else {}
-        told = {name for each in self.tasks for name in each.data.get("datasets") or {}}
-        self.own = sorted({each["name"] for report in self.reports for each in _listed(report, "datasets")} - told)
-        """Data sets that the agent was started with."""
-        self._came = self._arrivals()
+        assigned = {name for each in self.tasks for name in each.data.get("datasets") or {}}
+        self.own = sorted({each["name"] for report in self.reports for each in _listed(report, "datasets")} - assigned)
+        """Data sets given to the agent at its start."""
+        self._arrived = self._arrivals()
         self._done = {(each.data.get("job_uid"), each.data.get("round"))
-                      for each in material.of(topics.MODEL_UPDATE, edge=edge)}  # fmt: skip
+                      for each in trace.of(topics.MODEL_UPDATE, edge=edge)}  # fmt: skip
 
     def dataset(self, name: str, now: float) -> tuple[float, DatasetIndex] | None:
-        """The index that was reported of a data set, and when: the newest by now, else the first one; None where it was
-        never reported."""
+        """Return a data set's reported index with its time: the newest one by ``now``, or else the first; None if it
+        was never reported."""
         found = None
         for report in self.reports:
             for each in _listed(report, "datasets"):
@@ -68,9 +68,11 @@ class Node:
                     found = report.at, DatasetIndex.model_validate(each)
         return found
 
-    def heard(self, desired: Heard, by: float) -> bool:
-        """Whether a desired document had reached the agent before its link was seen to be away: it had reported it by
-        then, or afterwards that one and no newer, or what it made of it."""
+    def has_received(self, desired: RecordedMessage, by: float) -> bool:
+        """Return whether a desired document reached the agent before its link was seen down.
+
+        The agent reported it (or a newer one by then), or it sent updates that belong to the document.
+        """
         order = _order(desired.data.get("generation"))
         for report in self.reports:
             observed = _order(report.data.get("observed"))
@@ -80,34 +82,34 @@ class Node:
                    for task in _listed(desired, "tasks") if task.get("active", True))  # fmt: skip
 
     def offers(self) -> tuple[float, dict[str, Any]]:
-        """What its workers offered, and when that was reported."""
+        """Return the workers' offers with the time of their report."""
         for report in self.reports:
             offers = report.data.get("offers") or {}
             if any(offers.values()):
                 return report.at, offers
         return 0.0, {}
 
-    def life(self, worker: str, begin: float) -> list[Moment]:
-        """What the reports since ``begin`` said of a worker."""
-        found: list[Moment] = []
+    def worker_states(self, worker: str, begin: float) -> list[WorkerState]:
+        """Return a worker's successive states in the reports since ``begin``."""
+        found: list[WorkerState] = []
         for report in self.reports:
             if report.at < begin:
                 continue
-            said = next((each for each in _listed(report, "workers") if each["worker"] == worker), {})
-            moment = Moment(report.at, str(said.get("state", "")), str(said.get("detail", "")))
-            if not found or (found[-1].state, found[-1].detail) != (moment.state, moment.detail):
-                found.append(moment)
+            listed = next((each for each in _listed(report, "workers") if each["worker"] == worker), {})
+            reported = WorkerState(report.at, str(listed.get("state", "")), str(listed.get("detail", "")))
+            if not found or (found[-1].state, found[-1].detail) != (reported.state, reported.detail):
+                found.append(reported)
         return found
 
     def model_at(self, digest: str) -> float | None:
-        """When a model had come to the node; None where its task was never begun."""
-        return self._came.get(digest)
+        """Return the time of a model's arrival at the node; None if its task was never started."""
+        return self._arrived.get(digest)
 
     def code_roots(self, directory: Path) -> tuple[CodeRoot, ...]:
-        """Roots under which the scripts lie that lay on the node; their files are made."""
-        said = [each.get("detail", "") for report in self.reports for each in _listed(report, "workers")]
-        absent = {found[1] for text in said if (found := _NOT_HERE.search(text))}
-        outside = next((found[1] for text in said if (found := _OUTSIDE.search(text))), None)
+        """Create the files of the node's scripts, and return their code roots."""
+        details = [each.get("detail", "") for report in self.reports for each in _listed(report, "workers")]
+        absent = {found[1] for text in details if (found := _NOT_HERE.search(text))}
+        outside = next((found[1] for text in details if (found := _OUTSIDE.search(text))), None)
         root = directory.resolve()
         for script in sorted({each for each in self._scripts() if each not in absent}):
             path = (root / script.lstrip("/")).resolve()
@@ -146,6 +148,6 @@ def _order(generation: Any) -> tuple[int, int]:
     return (generation["epoch"], generation["n"]) if isinstance(generation, dict) else (0, 0)
 
 
-def _listed(heard: Heard, name: str) -> list[dict[str, Any]]:
-    found = heard.data.get(name)
+def _listed(message: RecordedMessage, name: str) -> list[dict[str, Any]]:
+    found = message.data.get(name)
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

@@ -56,7 +56,7 @@ async def test_bad_words(alone: Any, tmp_path: Path) -> None:
     for words, said in (
         (["--component", "portal"], "--component: expected one of coordinator, aggregation, agent, got portal"),
         (["--component", "agent", "--edge", "edge-9"], "--edge: expected one of cloud, edge-1, edge-2, edge-3, edge-4"),
-        (["--component", "coordinator", "--edge", "edge-1"], "--edge: expected none: only an agent has one"),
+        (["--component", "coordinator", "--edge", "edge-1"], "--edge: expected none: only an agent has an edge"),
         (["--component", "aggregation", "--job", "line"], "--job: expected one of digits, got line"),
         (["--component", "coordinator", "--job", "line"], "--job: expected a job or service of the trace, got line"),
     ):

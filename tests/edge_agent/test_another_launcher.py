@@ -17,7 +17,7 @@ from heliograph.client import result_of
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import CLOUD
 from heliograph.edge_agent.launcher import Launcher, LaunchRequest, RunningWorker
-from heliograph.simulations.check.fed_stage import tree_of
+from heliograph.simulations.check.replay_stage import tree_of
 from heliograph.simulations.fleet.echo_workload import Echo
 from heliograph.simulations.virtual.loop import Process, VirtualLoop, run
 from heliograph.simulations.virtual.virtual_cluster import SCRIPT, EdgeSpec, VirtualCluster

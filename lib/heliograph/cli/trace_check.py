@@ -15,7 +15,7 @@ from heliograph.core.errors import HeliographError, Refused
 
 if TYPE_CHECKING:
     from heliograph.simulations.check.compare import Difference
-    from heliograph.simulations.check.findings import Run
+    from heliograph.simulations.check.findings import ReplayRun
 
 _MAX_DIFFERENCES = 50
 """Differences shown one by one."""
@@ -40,7 +40,7 @@ def check(path: Path, component: str, edge: str | None, job: str) -> int:
     return 1
 
 
-def _show(found: Run) -> None:
+def _show(found: ReplayRun) -> None:
     recorded, published = (Counter(_pattern(each.topic) for each in side) for side in (found.recorded, found.published))
     wrong = Counter(_pattern(each.topic) for each in found.differences)
     rows: list[list[str | list[str]]] = [
@@ -60,7 +60,7 @@ def _show(found: Run) -> None:
         f"{len(found.recorded)} messages")  # fmt: skip
 
 
-def _summary(found: Run) -> str:
+def _summary(found: ReplayRun) -> str:
     why = [f"{len(found.differences)} differences"] if found.differences else []
     if not found.complete:
         why.append(f"the {found.component} could not be fed completely ({found.fed} of {found.inputs} inputs)")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from heliograph.simulations.check.component_check import Component
-    from heliograph.simulations.check.findings import Run
+    from heliograph.simulations.check.findings import ReplayRun
 
 __all__ = ["TraceUnderTest", "trace"]
 
@@ -25,7 +25,7 @@ class TraceUnderTest:
 
     path: Path
 
-    async def replay(self, component: Component, edge: str | None = None, job: str = "") -> Run:
+    async def replay(self, component: Component, edge: str | None = None, job: str = "") -> ReplayRun:
         """Feeds the component what the trace holds of its inputs, in virtual time, beside the running event loop.
 
         Args:
@@ -38,10 +38,10 @@ class TraceUnderTest:
         """
         from heliograph.core.world import World
 
-        found: Run = await World().in_thread(self.replay_sync, component, edge, job)
+        found: ReplayRun = await World().in_thread(self.replay_sync, component, edge, job)
         return found
 
-    def replay_sync(self, component: Component, edge: str | None = None, job: str = "") -> Run:
+    def replay_sync(self, component: Component, edge: str | None = None, job: str = "") -> ReplayRun:
         """The same where no event loop runs."""
         from heliograph.simulations.check.component_check import check
 

@@ -42,10 +42,10 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
     """What differs between ``run.published`` and ``run.recorded``, by topic and field."""
     if op != "==" or not isinstance(left, list) or not isinstance(right, list):
         return None
-    if not any(type(each).__module__ == "heliograph.simulations.check.normal" for each in (*left[:1], *right[:1])):
+    if not any(type(each).__module__ == "heliograph.simulations.check.comparable" for each in (*left[:1], *right[:1])):
         return None
-    from heliograph.simulations.check.compare import told_differences
+    from heliograph.simulations.check.compare import message_differences
 
-    lines = [str(each) for each in told_differences(right, left)]
+    lines = [str(each) for each in message_differences(right, left)]
     more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return ["what was published is not what was recorded", *lines[:_SHOWN], *more]

@@ -1,4 +1,4 @@
-"""Traces that are not as they were recorded."""
+"""Traces changed after their recording."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from heliograph.bus.traces.writing import TraceWriter
 from heliograph.testing import TraceUnderTest
 
 Edit = Callable[[str, int, Any], Any]
-"""Address, which message of it from 1 on, and payload, to be changed in place; returns False to leave it out."""
+"""Called with a message's address, its number at the address from 1, and its payload, which it may change in place; it
+returns False to leave the message out."""
 
 
 @pytest.fixture
 def edited(tmp_path: Path) -> Callable[..., TraceUnderTest]:
-    """``edited(trace, edit, attach=…)``: the trace with other payloads."""
+    """A function ``edited(trace, edit, attach=…)`` that returns the trace with changed payloads."""
 
     def write(source: TraceUnderTest, edit: Edit, attach: dict[str, bytes] | None = None) -> TraceUnderTest:
         path = tmp_path / "edited.mcap"

@@ -1,4 +1,4 @@
-"""A trace that tells of something else, or a component that does something else: exactly that is what differs."""
+"""A changed trace, or a changed component: the check reports exactly the change."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TASK = "event/task/edge-2"
 
 
 def test_an_update_that_did_not_count_when_it_was_recorded(trace: Trace, edited: Edited) -> None:
-    taken: list[tuple[str, str]] = []
+    removed: list[tuple[str, str]] = []
 
     def edit(topic: str, number: int, data: Any) -> None:
         if (topic, number) == (CLOSED, 3):
-            taken.append(sorted(data["counted"].items())[0])
-            del data["counted"][taken[0][0]]
+            removed.append(sorted(data["counted"].items())[0])
+            del data["counted"][removed[0][0]]
 
     run = edited(trace("flaky.mcap"), edit).replay_sync("aggregation")
-    ((edge, digest),) = taken
+    ((edge, digest),) = removed
     assert [str(each) for each in run.differences] == [
         f"{CLOSED} #3 field counted.{edge}: expected nothing, got {digest}"
     ]
@@ -36,7 +36,7 @@ def test_an_update_that_did_not_count_when_it_was_recorded(trace: Trace, edited:
     assert run.published != run.recorded
 
 
-def test_a_desired_document_that_said_something_else(trace: Trace, edited: Edited) -> None:
+def test_a_changed_desired_document(trace: Trace, edited: Edited) -> None:
     def edit(topic: str, number: int, data: Any) -> None:
         if (topic, number) == (TASK, 4):
             data["tasks"][0]["parameters"]["learning_rate"] = 0.4
@@ -47,7 +47,7 @@ def test_a_desired_document_that_said_something_else(trace: Trace, edited: Edite
     ]
 
 
-def test_a_message_that_was_not_said(trace: Trace, edited: Edited) -> None:
+def test_a_removed_message(trace: Trace, edited: Edited) -> None:
     run = edited(trace("flaky.mcap"), lambda topic, number, data: (topic, number) != (CLOSED, 7)).replay_sync(
         "aggregation"
     )
@@ -57,7 +57,7 @@ def test_a_message_that_was_not_said(trace: Trace, edited: Edited) -> None:
     assert difference.got.startswith('{"counted": {"edge-')
 
 
-def test_a_report_that_told_of_a_restart(trace: Trace, edited: Edited) -> None:
+def test_a_report_changed_to_name_a_restart(trace: Trace, edited: Edited) -> None:
     def edit(topic: str, number: int, data: Any) -> None:
         if topic == "event/report/edge-1" and data["workers"]:
             data["workers"][0]["restarts"] = 1
@@ -68,42 +68,42 @@ def test_a_report_that_told_of_a_restart(trace: Trace, edited: Edited) -> None:
     assert {(each.expected, each.got) for each in run.differences} == {("1", "0")}
 
 
-def test_an_aggregation_that_adds_up_otherwise(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    rightly = aggregate.aggregate
+def test_an_aggregation_with_other_weights(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = aggregate.aggregate
 
-    def wrongly(inputs: Any, *args: Any, **more: Any) -> Any:
-        return rightly({edge: type(each)(each.source, 1.0) for edge, each in inputs.items()}, *args, **more)
+    def changed(inputs: Any, *args: Any, **more: Any) -> Any:
+        return original({edge: type(each)(each.source, 1.0) for edge, each in inputs.items()}, *args, **more)
 
-    monkeypatch.setattr(aggregate, "aggregate", wrongly)
+    monkeypatch.setattr(aggregate, "aggregate", changed)
     run = trace("flaky.mcap").replay_sync("aggregation")
     assert any(each.field == "model" for each in run.differences)
 
 
-def test_a_coordinator_that_forgets_who_was_late(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    rightly = federated.close
+def test_a_coordinator_that_forgets_late_updates(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = federated.close
 
-    def wrongly(task: Any, closed: Aggregation, *more: Any) -> Any:
-        return rightly(task, closed.model_copy(update={"late": []}), *more)
+    def changed(task: Any, closed: Aggregation, *more: Any) -> Any:
+        return original(task, closed.model_copy(update={"late": []}), *more)
 
-    monkeypatch.setattr(federated, "close", wrongly)
+    monkeypatch.setattr(federated, "close", changed)
     run = trace("flaky.mcap").replay_sync("coordinator")
     fields = {each.field.partition("[")[0] for each in run.differences}
     assert fields == {"status.late", "status.lateCount"}
 
 
-def test_an_agent_that_takes_no_newer_document(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_ignores_newer_documents(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DesiredDocument, "read", _nothing)
     monkeypatch.setattr(DesiredDocument, "follow", _nothing)
     run = trace("federated.mcap").replay_sync("agent", edge="edge-1")
-    assert run.missing == ["13 events of edge edge-1 belong to rounds that its agent gave to no worker"]
+    assert run.missing == ["13 events of edge edge-1 belong to rounds that its agent assigned to no worker"]
     assert {each.topic for each in run.differences} == {"event/report/edge-1", "event/model-update/line/edge-1"}
 
 
-def test_a_component_that_breaks_down(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+def test_a_component_that_fails(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
         raise KeyError("round")
 
-    monkeypatch.setattr(federated, "close", broken)
+    monkeypatch.setattr(federated, "close", failing)
     run = trace("flaky.mcap").replay_sync("coordinator")
     assert "coordinator ended: KeyError: 'round'" in run.missing
     assert not run.complete

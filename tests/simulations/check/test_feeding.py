@@ -1,4 +1,4 @@
-"""What a trace does not hold is named, and the rest is checked all the same."""
+"""Incomplete traces: the check names the missing parts and checks the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UPDATE = "event/model-update/line/"
 
 @pytest.fixture
 def with_blobs(trace: Trace, edited: Edited) -> Callable[[bool], TraceUnderTest]:
-    """A trace whose updates name blobs, attached or not."""
+    """A function that returns a trace whose updates name blobs, attached to it or not."""
 
     def make(attached: bool) -> TraceUnderTest:
         blobs: dict[str, bytes] = {}
@@ -48,7 +48,7 @@ def test_weights_come_from_the_attachments(with_blobs: Callable[[bool], TraceUnd
     assert [each.payload["model"] for each in run.published] == [each.payload["model"] for each in run.recorded]
 
 
-def test_weights_that_are_not_there_are_named(with_blobs: Callable[[bool], TraceUnderTest]) -> None:
+def test_missing_weights_are_named(with_blobs: Callable[[bool], TraceUnderTest]) -> None:
     run = with_blobs(False).replay_sync("aggregation")
     assert run.fed < run.inputs
     (line,) = [each for each in run.missing if "record with --with-blobs" in each]
@@ -61,12 +61,12 @@ def test_an_agent_needs_no_weights(with_blobs: Callable[[bool], TraceUnderTest])
     assert run.equal, run.differences
 
 
-def test_a_trace_of_something_else(trace: Trace) -> None:
+def test_a_trace_without_inputs_for_the_component_is_refused(trace: Trace) -> None:
     with pytest.raises(Refused, match=r"inputs of the aggregation worker: event/assignment/\{worker\}"):
         trace("joint.mcap").replay_sync("aggregation")
 
 
-def test_what_is_no_component_edge_or_job(trace: Trace) -> None:
+def test_an_unknown_component_edge_or_job_is_refused(trace: Trace) -> None:
     joint = trace("joint.mcap")
     with pytest.raises(Refused, match="one of coordinator, aggregation, agent, got portal"):
         joint.replay_sync("portal")  # type: ignore[arg-type]
@@ -101,10 +101,10 @@ def test_rounds_from_before_the_recording(trace: Trace, edited: Edited) -> None:
     run = edited(trace("federated.mcap"), edit).replay_sync("aggregation")
     assert run.differences == []
     (line,) = run.missing
-    assert line.startswith("job line: 3 rounds were closed of which the trace has no assignment; begin recording")
+    assert line.startswith("job line: 3 closed rounds have no assignment in the trace; begin recording")
 
 
-async def test_what_can_be_read_of_a_cut_trace_is_checked(trace: Trace, tmp_path: Path) -> None:
+async def test_the_readable_part_of_a_cut_trace_is_checked(trace: Trace, tmp_path: Path) -> None:
     from heliograph.bus.traces.reading import TraceReader
     from heliograph.bus.traces.writing import TraceWriter
 
@@ -142,7 +142,7 @@ assert not heavy, heavy
 """
 
 
-async def test_a_project_of_its_own(trace: Trace, tmp_path: Path) -> None:
+async def test_the_plugin_works_in_a_project_of_its_own(trace: Trace, tmp_path: Path) -> None:
     (tmp_path / "traces").mkdir()
     (tmp_path / "traces" / "flaky.mcap").write_bytes(trace("flaky.mcap").path.read_bytes())
     (tmp_path / "test_field.py").write_text(USERS_TEST)
@@ -151,12 +151,12 @@ async def test_a_project_of_its_own(trace: Trace, tmp_path: Path) -> None:
         sys.executable, "-m", "pytest", "-p", "heliograph.testing.plugin", "-p", "no:cacheprovider", "-q",
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    said = (await process.communicate())[0].decode()
-    assert "2 failed, 1 passed" in said, said
-    assert "what was published is not what was recorded" in said
-    assert f"event/aggregation/digits #3 field counted.edge-9: expected {'0' * 64}, got nothing" in said
-    assert "there is no trace steady.mcap in " in said
-    assert "'heliograph trace record steady.mcap' makes one" in said
+    output = (await process.communicate())[0].decode()
+    assert "2 failed, 1 passed" in output, output
+    assert "what was published is not what was recorded" in output
+    assert f"event/aggregation/digits #3 field counted.edge-9: expected {'0' * 64}, got nothing" in output
+    assert "there is no trace steady.mcap in " in output
+    assert "'heliograph trace record steady.mcap' makes one" in output
 
 
 def test_the_plugin_is_light() -> None:

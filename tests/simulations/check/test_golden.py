@@ -1,4 +1,4 @@
-"""The golden traces: each component that played in them says again what it said."""
+"""The golden traces: each of their components publishes the recorded messages again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAYED = [
 
 
 @pytest.mark.parametrize(("kind", "component"), PLAYED)
-async def test_a_component_says_what_was_recorded(trace: Trace, kind: str, component: str) -> None:
+async def test_a_component_publishes_what_was_recorded(trace: Trace, kind: str, component: str) -> None:
     run = await trace(f"{kind}.mcap").replay(component)  # type: ignore[arg-type]
     assert run.published == run.recorded
     assert (run.differences, run.missing, run.fed) == ([], [], run.inputs)
@@ -33,6 +33,6 @@ def test_every_trace_is_small_and_checked() -> None:
     assert sum(sizes) < 1_000_000
 
 
-def test_a_replay_says_the_same_each_time(trace: Trace) -> None:
+def test_a_replay_is_the_same_each_time(trace: Trace) -> None:
     one, other = (trace("flaky.mcap").replay_sync("coordinator") for _ in range(2))
     assert (one.published, one.notes) == (other.published, other.notes)

@@ -59,7 +59,7 @@ NEVER = Plan(
 def test_what_never_settles_is_told_shrunk_and_written_down(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("heliograph.simulations.virtual.network.Link.mend", lambda link: None)
+    monkeypatch.setattr("heliograph.simulations.virtual.network.Link.restore", lambda link: None)
     monkeypatch.setattr("heliograph.simulations.fuzz.played_plan.SETTLE", 20.0)
     monkeypatch.setattr(command, "draw", lambda seed: NEVER)
     assert command.main(["--seed", "never", "--out", str(tmp_path)]) == 1

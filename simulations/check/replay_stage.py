@@ -1,5 +1,4 @@
-"""Where a component is tested: a hub in virtual time, the recorded messages played on it, and what is said written
-down."""
+"""The stage of a replay: a hub in virtual time that plays recorded messages and records the component's messages."""
 
 from __future__ import annotations
 
@@ -15,9 +14,9 @@ from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import World
-from heliograph.simulations.check.compare import Said
-from heliograph.simulations.check.material import WARM, Heard
-from heliograph.simulations.check.normal import normal
+from heliograph.simulations.check.comparable import comparable
+from heliograph.simulations.check.compare import TimedMessage
+from heliograph.simulations.check.loaded_trace import WARM, RecordedMessage
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.worlds import Program, Worlds
 
@@ -25,26 +24,26 @@ CLOUD_URL = "memory://cloud"
 NODE_URL = "memory://node"
 STREAM_BYTES = 1 << 30
 AFTER = 1.5
-"""Seconds that the component runs on after the last message."""
+"""Seconds for which the component runs on after the last message."""
 Connect = Callable[[Process, str, str, World, str], Bus]
 
 
 @dataclass(frozen=True)
 class Action:
-    """What is done at a time; of one time, in the order of their numbers."""
+    """A function to call at a time; actions of the same time run in the order of their numbers."""
 
     at: float
     number: int
     do: Callable[[], Awaitable[None] | None]
 
 
-class Stage:
-    """Plays actions to a component.
+class ReplayStage:
+    """A stage that plays actions to a component.
 
     Args:
-        programs: what is run for a module that the component would start as a process.
-        connect: how it gets its connections; by default straight to the hub.
-        job: of what is said, only what is of this job or service is written down; empty: all.
+        programs: programs of the workers that the component launches, by role.
+        connect: function that returns the component's connections; default: directly to the hub.
+        job: record only messages of this job or service; empty for all.
     """
 
     def __init__(
@@ -54,9 +53,9 @@ class Stage:
         self.loop = loop
         self.hub = Hub(loop.time, STREAM_BYTES)
         self.worlds = Worlds(loop, "check", programs or {}, connect or self.connect)
-        self.said: list[Said] = []
+        self.said: list[TimedMessage] = []
         self.ended: list[str] = []
-        """How what was tested ended by itself: it should not."""
+        """Descriptions of components that ended by themselves, which they should not."""
         self._job = job
 
     def connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
@@ -65,34 +64,35 @@ class Stage:
         return bus
 
     def run(self, process: Process, component: Coroutine[Any, Any, object]) -> None:
-        """Starts a component in its process."""
+        """Start a component in its process."""
         process.context.run(self.loop.create_task, self._watched(process, component))
 
-    def write_down(self, *patterns: str) -> None:
-        """From now on what is said on these topics."""
+    def record(self, *patterns: str) -> None:
+        """Record the messages on these topics from now on."""
         for pattern in patterns:
-            self.hub.receivers.add(pattern, "", self._write)
+            self.hub.receivers.add(pattern, "", self._record)
 
-    def publish(self, heard: Heard, body: bytes | None = None) -> None:
-        """Says again what was recorded."""
-        said = heard.body if body is None else body
-        self.hub.publish(heard.address, Message(heard.address, said, headers=dict(heard.headers)))
+    def publish(self, recorded: RecordedMessage, body: bytes | None = None) -> None:
+        """Publish a recorded message, optionally with another body."""
+        content = recorded.body if body is None else body
+        self.hub.publish(recorded.address, Message(recorded.address, content, headers=dict(recorded.headers)))
 
     async def play(self, actions: list[Action], end: float) -> None:
-        """Returns a little after ``end``. Each action's consequences at the same time come before the next action."""
+        """Play the actions, and return a little after ``end``. The effects of an action at its time come before the
+        next action."""
         for action in sorted(actions, key=lambda each: (each.at, each.number)):
-            await self.until(action.at)
+            await self.wait_until(action.at)
             await self.loop.wait_until_idle()
             done = action.do()
             if inspect.isawaitable(done):
                 await done
-        await self.until(end + AFTER)
+        await self.wait_until(end + AFTER)
 
-    def outcome(self, wanted: Callable[[str], bool] = lambda address: True) -> tuple[list[Said], list[str]]:
-        """What was said on these addresses, and how components ended; as it is now: the loop's end kills them all."""
+    def outcome(self, wanted: Callable[[str], bool] = lambda address: True) -> tuple[list[TimedMessage], list[str]]:
+        """Return copies of the messages on these addresses and of ``ended``; the loop's end kills all components."""
         return [each for each in self.said if wanted(each.topic)], list(self.ended)
 
-    async def until(self, at: float) -> None:
+    async def wait_until(self, at: float) -> None:
         if at > self.loop.time():
             reached = self.loop.create_future()
             self.loop.call_at(at, reached.set_result, None)
@@ -102,20 +102,20 @@ class Stage:
         try:
             await component
         except* Exception as errors:
-            self.ended += [f"{process.name} ended: {_told(each)}" for each in _flat(errors)]
+            self.ended += [f"{process.name} ended: {_error_text(each)}" for each in _flat(errors)]
         finally:
             self.loop.kill(process)
 
-    def _write(self, message: Message) -> None:
+    def _record(self, message: Message) -> None:
         topic, _ = registry.lookup(message.topic)
         if topic is None:
             return
         at = self.loop.time()
-        self.said.append(Said(message.topic, normal(topic, tree_of(message), self._job), at, at < WARM))
+        self.said.append(TimedMessage(message.topic, comparable(topic, tree_of(message), self._job), at, at < WARM))
 
 
 def tree_of(message: Message) -> Any:
-    """The payload of a message; None of an empty one."""
+    """Return the payload of a message; None for an empty one."""
     if not message.body:
         return None
     try:
@@ -132,5 +132,5 @@ def _flat(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     ]  # fmt: skip
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return str(error) if isinstance(error, HeliographError) else f"{type(error).__name__}: {error}"

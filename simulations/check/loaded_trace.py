@@ -1,4 +1,4 @@
-"""What a trace holds, ready to be played: its messages decoded, on one axis of time, and the weights that it has."""
+"""A trace loaded for a replay: its messages, decoded and on one axis of time, and its weights."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest
 
 WARM = 5.0
-"""Seconds that a component runs before the first live message: what was there before the recording began has reached
-it by then."""
+"""Seconds for which a component runs before the first live message, so that it has read the state from before the
+recording."""
 _DEEPEST = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class RecordedMessage:
     """One recorded message.
 
     Attributes:
-        number: its place in the trace.
-        at: seconds at which the broker had it; 0 for what it held before the recording began.
-        told: seconds at which its event says that it was told; ``at`` where it names no time, or a later one.
-        source: its event's; empty of a bare document.
-        data: the payload as a tree; None of an empty message.
+        number: position in the trace.
+        at: time of arrival at the broker, in seconds; 0 for messages from before the recording.
+        emitted: time in the event, in seconds; ``at`` if the event has no time or a later one.
+        source: source of the event; empty for a bare document.
+        data: payload as a tree; None for an empty message.
     """
 
     number: int
@@ -42,7 +42,7 @@ class Heard:
     topic: Topic[Any]
     params: Mapping[str, str]
     at: float
-    told: float
+    emitted: float
     source: str
     data: Any
     body: bytes
@@ -51,50 +51,50 @@ class Heard:
 
 
 @dataclass
-class Material:
-    """A trace, read.
+class LoadedTrace:
+    """A loaded trace.
 
     Attributes:
-        begin: nanoseconds since 1970 of the first live message, which is at ``WARM`` seconds.
-        end: seconds of the last message.
-        problems: what of the file could not be read.
-        weights: by digest, those that are in the trace: inside its events, or attached.
+        begin: time of the first live message in nanoseconds since 1970; it is at ``WARM`` seconds.
+        end: time of the last message, in seconds.
+        problems: descriptions of unreadable parts of the file.
+        weights: weights by digest, from the events or attached to the trace.
     """
 
     path: Path
-    messages: list[Heard] = field(default_factory=list)
+    messages: list[RecordedMessage] = field(default_factory=list)
     begin: int = 0
     end: float = WARM
     problems: list[str] = field(default_factory=list)
     weights: dict[str, bytes] = field(default_factory=dict)
-    _groups: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[tuple[str, ...], list[Heard]]] = field(
+    _groups: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[tuple[str, ...], list[RecordedMessage]]] = field(
         default_factory=dict
     )
 
     @staticmethod
-    def read(path: Path) -> Material:
-        """Raises as ``TraceReader`` does; what is damaged is named among the problems."""
-        found = Material(path)
+    def read(path: Path) -> LoadedTrace:
+        """Load a trace. Raises the errors of ``TraceReader``; damaged parts are listed in ``problems``."""
+        found = LoadedTrace(path)
         with TraceReader(path) as reader:
             recorded = list(reader)
             live = [each.log_time for each in recorded if not each.retained]
             found.begin = min(live, default=0)
             for number, each in enumerate(recorded):
-                heard = found._heard(number, each)
-                if heard is not None:
-                    found.messages.append(heard)
-                    found.weights.update(_inline(heard.data))
+                message = found._decoded(number, each)
+                if message is not None:
+                    found.messages.append(message)
+                    found.weights.update(_inline(message.data))
             found.weights.update((name, data) for name, data in reader.attachments() if is_digest(name))
             found.problems += reader.problems
         found.end = max((each.at for each in found.messages), default=WARM)
         return found
 
-    def of(self, *wanted: Topic[Any], **params: str) -> list[Heard]:
-        """The messages of these topics whose addresses have these parameters, in their order."""
+    def of(self, *wanted: Topic[Any], **params: str) -> list[RecordedMessage]:
+        """Return the messages of these topics whose addresses have these parameters, in their order."""
         patterns = tuple(each.pattern for each in wanted)
         names = tuple(sorted(params))
         groups = self._groups.get((patterns, names))
-        if groups is None:  # there may be many edges, and of each is asked
+        if groups is None:  # grouped once, because callers query each of many edges
             groups = self._groups[patterns, names] = {}
             for each in self.messages:
                 if each.topic.pattern in patterns:
@@ -102,38 +102,37 @@ class Material:
         return groups.get(tuple(params[name] for name in names), [])
 
     def edges(self) -> list[str]:
-        """Every edge of which the trace tells, by name."""
-        told = self.of(topics.TASK, topics.REPORT, topics.CLAIM)
-        return sorted({each.params["edge"] for each in told})
+        """Return the edges of the trace, ordered by name."""
+        return sorted({each.params["edge"] for each in self.of(topics.TASK, topics.REPORT, topics.CLAIM)})
 
     def seconds(self, timestamp: str) -> float | None:
-        """A time of the recording, RFC 3339, on this axis; None where it is none."""
+        """Convert an RFC 3339 time to seconds on the trace's axis; None if the text is no time."""
         moment = nanoseconds(timestamp)
         return None if moment is None else WARM + (moment - self.begin) / 1e9
 
-    def _heard(self, number: int, recorded: Recorded) -> Heard | None:
+    def _decoded(self, number: int, recorded: Recorded) -> RecordedMessage | None:
         topic, params = registry.lookup(recorded.topic)
         if topic is None:
             return None
         at = 0.0 if recorded.retained else WARM + (recorded.log_time - self.begin) / 1e9
-        source, told, data = "", at, None
+        source, emitted, data = "", at, None
         try:
             if recorded.body:
                 data = parse(recorded.body, recorded.topic)
             if isinstance(data, dict) and is_event(data):
                 event = from_tree(data, recorded.topic)
                 source, data = event.source, event.data
-                told = min(at, found) if (found := self.seconds(event.time)) is not None else at
+                emitted = min(at, found) if (found := self.seconds(event.time)) is not None else at
         except Refused as error:
-            if topic.delivery != "request":  # a request may be anything: the coordinator answers it
+            if topic.delivery != "request":  # the coordinator answers any request
                 self.problems.append(str(error))
                 return None
-        return Heard(number, recorded.topic, topic, dict(params), at, told, source, data, recorded.body,
+        return RecordedMessage(number, recorded.topic, topic, dict(params), at, emitted, source, data, recorded.body,
                      recorded.headers, recorded.retained)  # fmt: skip
 
 
 def references(tree: Any, depth: int = 0) -> Iterator[WeightsRef]:
-    """Every reference to weights that stands anywhere in a payload."""
+    """Return every reference to weights in a payload, at any depth."""
     if depth > _DEEPEST:
         return
     if isinstance(tree, dict):

@@ -1,5 +1,6 @@
-"""Payloads without what differs from run to run: times, durations, generations, places in streams. Weights are their
-digest. Fields that no receiver of this version reads are left out: the trace may be of another."""
+"""Payloads in a comparable form: without times, durations, generations and positions in streams, which differ in each
+run, and with digests in place of weights. Fields unknown to this version are left out, because the trace may be of
+another version."""
 
 from __future__ import annotations
 
@@ -17,40 +18,40 @@ from heliograph.core.names import is_digest
 
 _TIMES = frozenset(("since", "lastTransitionTime", "creationTimestamp", "startTime", "completionTime", "time"))
 _PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom"))
-"""Where in a stream something begins: the stream of the replay holds nothing from before."""
+"""Positions in streams; they differ because the replay's streams start empty."""
 _DURATIONS = frozenset(("duration_seconds", "durationSeconds"))
 _GENERATION = {"epoch", "n"}
-_OF_THE_MOMENT = {
+_MOMENTARY = {
     topics.REPORT.pattern: frozenset(("version", "waiting_events", "dropped_events", "refused_events")),
 }
-"""Counts of what the node's broker alone has seen, or that were right only at the moment of the report."""
+"""Counts that only the node's broker knows, or that were right only at the moment of the report."""
 
 
-class Told(NamedTuple):
-    """A message as it is compared."""
+class ComparedMessage(NamedTuple):
+    """A message in comparable form."""
 
     topic: str
     payload: Any
 
 
-def normal(topic: Topic[Any], data: Any, job: str = "") -> Any:
-    """The payload as it is compared.
+def comparable(topic: Topic[Any], data: Any, job: str = "") -> Any:
+    """Return a payload in comparable form.
 
     Args:
-        job: where given, only what is of that job or service.
+        job: keep only the tasks and workers of this job or service; empty for all.
     """
     data = _as_received(topic, data)
-    dropped = _OF_THE_MOMENT.get(topic.pattern, frozenset())
+    dropped = _MOMENTARY.get(topic.pattern, frozenset())
     tree = {key: value for key, value in data.items() if key not in dropped} if isinstance(data, dict) else data
     if job and isinstance(tree, dict):
         for name in ("tasks", "workers"):
             if isinstance(tree.get(name), list):
                 tree[name] = [each for each in tree[name] if not isinstance(each, dict) or each.get("job") == job]
-    return _normal(tree)
+    return _stripped(tree)
 
 
 def concerns(topic: Topic[Any], params: dict[str, str], job: str) -> bool:
-    """Whether an address has to do with a job or service; all do where none is named."""
+    """Return whether an address concerns a job or service; all addresses do if ``job`` is empty."""
     if not job:
         return True
     if topic is topics.STATUS:
@@ -59,7 +60,7 @@ def concerns(topic: Topic[Any], params: dict[str, str], job: str) -> bool:
 
 
 def _as_received(topic: Topic[Any], data: Any) -> Any:
-    """What a receiver of this version makes of a payload; the payload itself where it can make nothing of it."""
+    """Return the payload as a receiver of this version reads it; unchanged if it cannot be read."""
     if topic is topics.STATUS:
         return _in_present_form(data)
     if not issubclass(topic.payload, Payload):
@@ -71,7 +72,7 @@ def _as_received(topic: Topic[Any], data: Any) -> Any:
 
 
 def _in_present_form(resource: Any) -> Any:
-    """A resource with its spec as it is written today: an older release may have recorded another form of it."""
+    """Return a resource with its spec in the present form; an older release may have recorded another form."""
     if not isinstance(resource, dict) or "spec" not in resource:
         return resource
     try:
@@ -81,14 +82,14 @@ def _in_present_form(resource: Any) -> Any:
     return resource | {"spec": dump(read)["spec"]}
 
 
-def _normal(tree: Any) -> Any:
+def _stripped(tree: Any) -> Any:
     if isinstance(tree, dict):
         if is_digest(tree.get("digest")) and "size" in tree and ("bucket" in tree or "inline" in tree):
             return tree["digest"]
         return {key: _value(key, value) for key, value in sorted(tree.items())
                 if key not in _PLACES and key not in _DURATIONS and not _is_generation(value)}  # fmt: skip
     if isinstance(tree, (list, tuple)):
-        return [_normal(each) for each in tree]
+        return [_stripped(each) for each in tree]
     if isinstance(tree, (bytes, bytearray)):
         return bytes(tree).hex()
     return tree
@@ -97,7 +98,7 @@ def _normal(tree: Any) -> Any:
 def _value(key: str, value: Any) -> Any:
     if key in _TIMES and isinstance(value, str):
         return "a time" if value else ""
-    return _normal(value)
+    return _stripped(value)
 
 
 def _is_generation(value: Any) -> bool:

@@ -10,10 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from heliograph.bus.contract import topics
-from heliograph.bus.contract.buckets import MODELS
+from heliograph.bus.contract import close_record, topics
+from heliograph.bus.contract.buckets import MODELS, ROUNDS
 from heliograph.bus.contract.event import Event, encode
-from heliograph.bus.transport import Message
+from heliograph.bus.contract.payloads import Aggregation
+from heliograph.bus.transport import KeyValueEntry, Message
 from heliograph.core.errors import Refused
 from heliograph.simulations.check.compare import TimedMessage
 from heliograph.simulations.check.findings import ReplayRun, compare_messages, nothing_to_feed, recorded_of
@@ -80,6 +81,7 @@ def _check(trace: LoadedTrace, worker: _Worker) -> ReplayRun:
                        f"trace; {HINT}")  # fmt: skip
     missing += _missing_updates(recorded, updates, worker.job)
     missing += _missing_bases(worker, closed, trace)
+    missing += _missing_state(worker, trace)
     said, ended = run_virtually(lambda loop: _play(loop, trace, worker, fetchable))
     found = compare_messages("aggregation", recorded_of(recorded), said, trace.end)
     found.inputs = len(worker.tasks) + len(updates)
@@ -98,6 +100,7 @@ async def _play(
             for ref in references(each.data):
                 if ref.digest in trace.weights:
                     stage.hub.blobs.setdefault(ref.bucket or MODELS, {})[ref.digest] = trace.weights[ref.digest]
+        stage.hub.buckets[ROUNDS] = {each.key: each for each in _records_before(worker, trace)}
         agent = _PlayedAgent(stage, worker, Path(directory), _offset(worker, trace))
         actions = [Action(at, number, partial(agent.start)) for at, number in worker.starts]
         actions += [Action(at, number, partial(agent.assign, task)) for at, number, task in worker.tasks]
@@ -105,6 +108,25 @@ async def _play(
         actions += [Action(each.at, each.number, partial(stage.publish, each)) for each in (*updates, *others)]
         await stage.play(actions, trace.end)
         return stage.outcome()
+
+
+def _records_before(worker: _Worker, trace: LoadedTrace) -> list[KeyValueEntry]:
+    """Return the close records of rounds before the first assigned one; they name the state of an algorithm."""
+    return [
+        KeyValueEntry(close_record.key_of(each.job_uid, each.round), close_record.dump(each), number)
+        for number, each in enumerate(_closed_before(worker, trace), 1)
+    ]
+
+
+def _closed_before(worker: _Worker, trace: LoadedTrace) -> Iterator[Aggregation]:
+    first: dict[str, int] = {}
+    for _, _, task in worker.tasks:
+        if task is not None:
+            first.setdefault(task["job_uid"], task["round"])
+    for each in trace.of(topics.AGGREGATION, job=worker.job):
+        closed = topics.AGGREGATION.validate(each.data, each.address)
+        if closed.round < first.get(closed.job_uid, 0):
+            yield closed
 
 
 class _PlayedAgent:
@@ -258,3 +280,11 @@ def _missing_bases(worker: _Worker, closed: list[RecordedMessage], trace: Loaded
             made.add(digest)
             yield (f"model {digest[:12]}, the base of round {(task or {}).get('round')} of job {worker.job}, is not in "
                    "the trace: record with --with-blobs")  # fmt: skip
+
+
+def _missing_state(worker: _Worker, trace: LoadedTrace) -> Iterator[str]:
+    """Describe the algorithm state that the first round needs and the trace lacks."""
+    before = list(_closed_before(worker, trace))
+    if before and (state := before[-1].state) is not None and state.digest not in trace.weights:
+        yield (f"the state that round {before[-1].round} of job {worker.job} left, {state.digest[:12]}, is not in the "
+               "trace: record with --with-blobs")  # fmt: skip

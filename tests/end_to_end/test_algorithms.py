@@ -138,6 +138,6 @@ async def _only_this_is_left(local: LocalCluster, wanted: set[str]) -> None:
     async with connect(local.broker.url(COORDINATOR)) as bus:
         await bus.link.wait_up(5)
         models = await bus.blobs(MODELS)
-        async with asyncio.timeout(20):  # the last of it goes after the job's end is told, and nobody hears of that
+        async with asyncio.timeout(20):  # nothing announces that the last of it is gone
             while set(await models.digests()) != wanted:
                 await asyncio.sleep(0.05)

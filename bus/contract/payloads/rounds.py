@@ -75,8 +75,8 @@ class Aggregation(Payload):
         Small updates travel inside their events, and where the model does they did, unless the record says otherwise.
         """
         large = self.uploaded or (self.model is not None and self.model.inline is None)
-        held = set(self.counted.items()) if large else set()
-        return held | {(each.edge, each.digest) for each in (*self.refused, *self.late) if each.digest}
+        counted = set(self.counted.items()) if large else set()
+        return counted | {(each.edge, each.digest) for each in (*self.refused, *self.late) if each.digest}
 
 
 class Evaluation(Payload):

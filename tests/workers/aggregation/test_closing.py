@@ -1,0 +1,71 @@
+"""What a close record says of the updates that were staged, and of what an algorithm leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from heliograph.bus.contract.payloads import AggregateTask, Aggregation, ModelUpdate, RoundSpec
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.workers.aggregation.closing import close_record_of, inputs_of
+from heliograph.workers.aggregation.combine import Result
+from heliograph.workers.aggregation.round import Collection, Staged
+
+EDGES = ("edge-1", "edge-2")
+SPEC = RoundSpec(participants=[*EDGES], reachable=[*EDGES], deadline_seconds=1)
+BASE = WeightsRef(digest="b" * 64, size=1, inline=b"b")
+MODEL = WeightsRef(digest="c" * 64, size=1, inline=b"c")
+Closed = Callable[..., Aggregation]
+
+
+def _collection(*edges: str, large: bool = False) -> Collection:
+    found = Collection("uid", 3, BASE.digest, SPEC, 1, began=0.0)
+    for number, edge in enumerate(edges, 1):
+        place: dict[str, Any] = {"bucket": f"up-{edge}"} if large else {"inline": b"x"}
+        weights = WeightsRef(digest=str(number) * 64, size=1, **place)
+        update = ModelUpdate(job="job", job_uid="uid", round=3, edge=edge, weights=weights, num_samples=10 * number,
+                             metrics={"loss": float(number), edge: 1.0})  # fmt: skip
+        found.staged[edge] = Staged(update, 10 * number, b"x", {})
+    return found
+
+
+def _record(collection: Collection, result: Result, before: Aggregation | None = None) -> Aggregation:
+    task = AggregateTask(worker="w", job="job", job_uid="uid", round=3, model=BASE, collect=SPEC)
+    return close_record_of(task, collection, "complete", result, before, 0.5, 7)
+
+
+def test_it_counts_what_was_combined() -> None:
+    collection = _collection("edge-2", "edge-1")
+    record = _record(collection, Result(MODEL))
+    assert list(record.counted) == ["edge-1", "edge-2"]
+    assert (record.model, record.num_samples, record.next_sequence) == (MODEL, 30, 7)
+    assert record.metrics == {"loss": (10 * 1.0 + 20 * 2.0) / 30}
+    assert record.uploaded is None
+    samples = {edge: each.num_samples for edge, each in inputs_of(collection.staged).items()}
+    assert samples == {"edge-1": 20, "edge-2": 10}
+
+
+def test_an_update_that_the_algorithm_excludes_is_refused_with_its_reason() -> None:
+    record = _record(_collection(*EDGES, large=True), Result(MODEL, excluded={"edge-2": "too far"}))
+    assert set(record.counted) == {"edge-1"}
+    assert [(each.edge, each.round, each.reason) for each in record.refused] == [("edge-2", 3, "too far")]
+    assert record.uploaded is True
+    assert record.uploads() == {("edge-1", "1" * 64), ("edge-2", "2" * 64)}
+    assert (record.num_samples, record.metrics["loss"]) == (10, 1.0)
+
+
+def test_a_round_that_counts_nobody_leaves_all_as_it_was(closed: Closed) -> None:
+    before = closed(2, model="1", state="2", down="3", personal={"edge-1": "4"})
+    for collection, excluded in ((_collection(), {}), (_collection("edge-1"), {"edge-1": "too far"})):
+        record = _record(collection, Result(excluded=excluded), before)
+        assert record.model == BASE
+        assert not record.counted and not record.metrics
+        assert (record.state, record.down, record.personal) == (before.state, before.down, before.personal)
+
+
+def test_an_edge_that_was_away_keeps_its_own_model(closed: Closed) -> None:
+    before = closed(2, state="2", down="3", personal={"edge-1": "4", "edge-9": "5"})
+    record = _record(_collection("edge-1"), Result(MODEL, personal={"edge-1": MODEL}), before)
+    assert before.personal is not None
+    assert record.personal == {"edge-1": MODEL, "edge-9": before.personal["edge-9"]}
+    assert (record.state, record.down) == (None, None)  # what this round leaves, and nothing older

@@ -1,6 +1,6 @@
-"""The format of what coordinators keep in the cloud, noted in the bucket of their lease.
+"""The format of the coordinators' state in the cloud, recorded in the bucket of their lease.
 
-0.1 noted none. What it left is read as it is: format 1 differs from it in the note alone.
+Version 0.1 recorded none. Its state is read unchanged: format 1 adds only the record.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ PLACE = f"the cloud's state (key {KEY} of bucket coordinator)"
 
 
 async def check_format(kv: KeyValue) -> None:
-    """Raises HeliographError where a newer version has written the state: a coordinator that cannot lead does not
+    """Raise HeliographError where a newer version has written the state: a coordinator that cannot lead does not
     stand by either."""
     await _read(kv)
 
 
-async def take_over_format(kv: KeyValue) -> None:
-    """Migrate the state to this version's format, and note that. Raises HeliographError where it is a newer one's."""
+async def migrate_format(kv: KeyValue) -> None:
+    """Migrate the state to this version's format, and record it. Raise HeliographError where it is a newer one's."""
     mine = present(FORMAT)
     while True:
         found, revision = await _read(kv)
@@ -30,7 +30,7 @@ async def take_over_format(kv: KeyValue) -> None:
         try:
             await kv.put(KEY, mine.dump(), revision)
             return
-        except Conflict:  # another coordinator led meanwhile: it may be of another version
+        except Conflict:  # another coordinator has led meanwhile: its version may differ
             continue
 
 

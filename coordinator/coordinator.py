@@ -1,4 +1,4 @@
-"""The coordinator process: its connections, standing by while another leads, and one term after the other."""
+"""The coordinator process: it opens its connections, stands by while another leads, and leads term after term."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from heliograph.core.world import World
 
 @dataclass(frozen=True)
 class CoordinatorConfig:
-    """How a coordinator was started.
+    """The options a coordinator was started with.
 
     Attributes:
         nats: URL of the cloud's NATS.
         system: URL with a user of the broker's system account, for presence.
         status: MQTT URL by which retained status is published (the embedded broker's MQTT listener).
-        doors: external MQTT brokers: requests are taken there, and status is published.
-        name: by which people tell it from another that stands by.
-        patience: by how many times its lease is longer than usual; the same for all of them.
+        doors: URLs of external MQTT brokers, for requests and retained status.
+        name: name by which people tell coordinators apart.
+        patience: factor for all times of the lease; the same for all coordinators.
     """
 
     nats: str
@@ -39,7 +39,7 @@ class CoordinatorConfig:
 
 
 class Coordinator:
-    """One coordinator process. It stands by while another leads."""
+    """One coordinator process; it stands by while another leads."""
 
     def __init__(self, config: CoordinatorConfig, world: World, out: Callable[[str], None] = print) -> None:
         self._config = config
@@ -56,16 +56,16 @@ class Coordinator:
         self._connections = Connections(cloud, system, status, [connection(url, "door") for url in config.doors])
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Stand by and lead in turn, until cancelled."""
         buses = self._connections.all()
         cloud = self._connections.cloud
         for bus in buses:
             await bus.open()
         try:
             await cloud.link.wait_up()
-            kept = await retry_until_reachable(lambda: cloud.kv(buckets.COORDINATOR), self._world, self._out)
-            await retry_until_reachable(lambda: check_format(kept), self._world, self._out)
-            lease = Lease(kept, self._world, self._config.name, self._source.rpartition("/")[2], self._stands_by,
+            state = await retry_until_reachable(lambda: cloud.kv(buckets.COORDINATOR), self._world, self._out)
+            await retry_until_reachable(lambda: check_format(state), self._world, self._out)
+            lease = Lease(state, self._world, self._config.name, self._source.rpartition("/")[2], self._on_standby,
                           self._out, self._config.patience)  # fmt: skip
             while True:
                 await lease.lead(self._lead)
@@ -77,5 +77,5 @@ class Coordinator:
     async def _lead(self) -> None:
         await Term(self._connections, self._world, self._source, self._out).run()
 
-    def _stands_by(self, leader: str) -> None:
+    def _on_standby(self, leader: str) -> None:
         self._out(f"coordinator stands by; {leader} leads")

@@ -1,4 +1,4 @@
-"""What a feature is to the coordinator, what its controller works with, and the features that are installed."""
+"""A feature's part of the coordinator: the controller protocol, its context, and the installed features."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ Part = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True)
 class ControllerContext:
-    """The surroundings of a controller.
+    """Services of the coordinator that a controller uses.
 
     Attributes:
-        versions: adds the versions of models.
-        background: runs what nobody waits for.
-        view: what the decisions are made from.
-        lock: guards the resource of that plural and name while it is read, decided on and written.
+        versions: adds versions to models.
+        background: runs tasks that nobody waits for.
+        view: returns the edges and models as they are known now, for decisions.
+        lock: returns the lock of the resource of that plural and name; it guards reading, deciding and writing.
         show: sets a resource's retained status.
         write_desired: writes the edges' desired documents where they have changed.
+        out, warn: print a line, and a warning that also goes to the log topic.
     """
 
     port: Port
@@ -71,19 +72,19 @@ class ControllerContext:
                         after = await self.store.put(after)
                         self.show(after)
                 except Conflict:
-                    continue  # decide again on what has been written meanwhile
+                    continue  # another write came first: decide again on its result
                 return before, after
 
 
 class Feature(Generic[R]):
     """A feature's coordinator part: the controller of one kind of resource.
 
-    A new one is made each time this coordinator begins to lead. Every method has a default, which suits a kind that is
-    only kept; a feature overrides what it needs. ``may_change``, ``changed``, ``steer`` and ``may_delete`` are called
-    under the resource's lock.
+    The coordinator makes a new one each time it begins to lead. Every method has a default, which suits a kind that is
+    only stored; a feature overrides the methods it needs. The coordinator calls ``may_change``, ``changed``, ``steer``
+    and ``may_delete`` under the resource's lock.
 
     Args:
-        kind: the resource class of its declaration.
+        kind: the resource class of the feature's declaration.
     """
 
     def __init__(self, context: ControllerContext, kind: type[R]) -> None:
@@ -91,66 +92,66 @@ class Feature(Generic[R]):
         self.kind = kind
 
     def resources(self) -> list[R]:
-        """Its resources, in the order of their names."""
+        """Return the feature's resources, sorted by name."""
         return self.context.store.all(self.kind)
 
-    # how it begins and runs
+    # begin and run
 
     async def prepare(self) -> None:
-        """Read what outlives a coordinator. Called before anything else, and again where the broker went away."""
+        """Read the state that outlives a coordinator. Called before anything else, and again after a lost link."""
 
     def parts(self) -> Sequence[Part]:
-        """What runs beside the requests for as long as this coordinator leads: followers of topics, writers of
-        statistics. A part that raises a HeliographError is run again."""
+        """Return coroutines that run as long as this coordinator leads: followers of topics, writers of statistics.
+        A part that raises a HeliographError is run again."""
         return ()
 
     async def begin(self) -> None:
-        """Awaited when every edge's report has been read, before the first ``reconcile``."""
+        """Prepare the first ``reconcile``. Called once every edge's report has been read."""
 
     @property
     def busy(self) -> bool:
-        """Whether a message that got lost would delay something: the coordinator then looks again sooner."""
+        """Whether a lost message would delay a resource; the coordinator then resyncs sooner."""
         return False
 
-    # what an owner asks of its resources
+    # requests for its resources
 
     def validate(self, resource: R, topic: str) -> None:
-        """Raise Refused, naming ``topic`` and the field, where nobody can run what a valid document asks for."""
+        """Raise Refused, with ``topic`` and the field, where no agent can run a valid document."""
 
     def may_change(self, known: R, wanted: R, topic: str) -> None:
-        """Raise Refused where the spec of ``known`` may not become that of ``wanted``."""
+        """Raise Refused where the spec of ``known`` may not change to that of ``wanted``."""
 
     def changed(self, known: R, changed: R) -> R:
-        """Return the resource with its new spec, and with the status that follows from the change."""
+        """Return ``changed``, the resource with its new spec, with the status that follows from the change."""
         return changed
 
     def steer(self, resource: R, verb: str, topic: str) -> R:
-        """Return the resource after a verb of the feature's own: ``stop``, ``start``."""
+        """Return the resource after a verb of the feature's own: ``stop``, ``start``. Raise Refused for others."""
         raise Refused("unknown-verb", topic=topic, field="verb", expected="a verb that the feature answers", got=verb)
 
     def may_delete(self, other: Resource, topic: str) -> None:
-        """Raise Refused where a resource of any kind, which is about to be deleted, is needed by one of its own."""
+        """Raise Refused where one of the feature's resources needs ``other``, which is about to be deleted."""
 
     async def removed(self, resource: R) -> None:
-        """Delete what was kept for one of its resources, which is gone."""
+        """Delete the state of a resource that was deleted."""
 
-    # what follows for the edges
+    # consequences for the edges
 
     async def catch_up(self) -> None:
-        """Read again what a lost message would have brought. Called at each resync."""
+        """Read again the state that a lost message would have brought. Called at each resync."""
 
     async def reconcile(self) -> None:
-        """Take the steps that follow from the edges' presence and reports. The caller then writes the desired
+        """Step the state machines after a change of presence, reports or resources. The caller then writes the desired
         documents, once for all features."""
 
     def desired(self, view: View) -> Iterable[Mapping[str, list[WorkerTask]]]:
-        """What each edge shall run: a mapping for each resource, from edge to tasks. The caller changes none of the
-        lists; those that stay the same objects cost nothing."""
+        """Return one mapping for each resource, from edge to the tasks it has to run. The caller changes none of the
+        lists; comparing a list that is still the same object costs nothing."""
         return ()
 
 
-class Features:
-    """The features of this coordinator, in the order of their declarations."""
+class InstalledFeatures:
+    """The features of this coordinator, in the order of their declarations. Warns about one that cannot be imported."""
 
     def __init__(self, context: ControllerContext) -> None:
         self._by_plural: dict[str, Feature[Any]] = {}
@@ -160,14 +161,14 @@ class Features:
                 make = declaration.load("coordinator") or Feature
             except Refused as error:
                 context.warn(str(error))
-                make = _Missing
+                make = _BrokenFeature
             self._by_plural[plural] = make(context, declaration.kind)
 
     def __iter__(self) -> Iterator[Feature[Any]]:
         return iter(self._by_plural.values())
 
     def of(self, plural: str) -> Feature[Any]:
-        """The feature with resources of that plural."""
+        """Return the feature whose resources have that plural."""
         return self._by_plural[plural]
 
     @property
@@ -175,9 +176,9 @@ class Features:
         return any(feature.busy for feature in self)
 
 
-class _Missing(Feature[Any]):
-    """Stands for a feature that cannot be imported: its resources are kept, and no further one is taken."""
+class _BrokenFeature(Feature[Any]):
+    """Stands for a feature that cannot be imported: its resources stay stored, new ones are refused."""
 
     def validate(self, resource: Resource, topic: str) -> None:
         raise Refused("broken-feature", topic=topic, field="kind", expected="a kind that this coordinator can run",
-                      got=self.kind.__name__, hint="The coordinator's log says what is wrong with it.")  # fmt: skip
+                      got=self.kind.__name__, hint="The coordinator's log names the import error.")  # fmt: skip

@@ -1,7 +1,8 @@
 """Which coordinator leads: a lease in JetStream key-value, which the leader renews by compare-and-set.
 
-Each judges by its own monotonic clock alone. The holder stops by itself ``HELD`` seconds after it sent its last
-successful renewal; a stand-by takes the lease when it has seen the revision stand still for ``TAKEN``, which is longer.
+Each coordinator judges by its own monotonic clock alone. The leader stops by itself ``STOPS_AFTER`` seconds after it
+sent its last successful renewal. A stand-by takes the lease once the revision has not changed for ``TAKEN_AFTER``
+seconds, which is longer.
 """
 
 from __future__ import annotations
@@ -19,20 +20,21 @@ from heliograph.core.world import World
 
 KEY = "leader"
 EPOCH = "epoch"
-RENEWED_EVERY = 0.75
-HELD = 2.2
-TAKEN = 3.0
-AGAIN = 0.1
-GIVEN_BACK_WITHIN = 1.0
+RENEW_EVERY = 0.75
+"""Seconds between two renewals; all times are multiplied by the lease's ``patience``."""
+STOPS_AFTER = 2.2
+TAKEN_AFTER = 3.0
+RETRY_AFTER = 0.1
+GIVE_BACK_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The lease as a stand-by has seen it.
+class ObservedLease:
+    """The lease as a stand-by observes it.
 
     Attributes:
-        holder, incarnation: whose it is, for people and for programs; empty once it has been given back.
-        since: monotonic seconds at which this revision was seen first.
+        holder, incarnation: the leader, for people and for programs; empty once the lease has been given back.
+        since: monotonic seconds when this revision was first observed.
     """
 
     revision: int = 0
@@ -40,58 +42,59 @@ class Seen:
     incarnation: str = ""
     since: float = 0.0
 
-    def observe(self, entry: KeyValueEntry | None, now: float) -> Seen:
-        """Return what is known after the lease was read once more."""
+    def observe(self, entry: KeyValueEntry | None, now: float) -> ObservedLease:
+        """Return the observation after another read of the lease."""
         if entry is None:
-            return Seen(since=now)
+            return ObservedLease(since=now)
         if entry.revision == self.revision:
             return self
         try:
-            said = json.loads(entry.value)
-            return Seen(entry.revision, str(said["holder"]), str(said["incarnation"]), now)
-        except (ValueError, KeyError, TypeError):  # another program wrote it: that one has to renew it
-            return Seen(entry.revision, "an unknown program", "unknown", now)
+            content = json.loads(entry.value)
+            return ObservedLease(entry.revision, str(content["holder"]), str(content["incarnation"]), now)
+        except (ValueError, KeyError, TypeError):  # another program wrote it: wait until it stops renewing
+            return ObservedLease(entry.revision, "an unknown program", "unknown", now)
 
-    def free_in(self, incarnation: str, now: float, patience: float = 1.0) -> float:
-        """Seconds until ``incarnation`` may take the lease; 0: now."""
+    def seconds_until_free(self, incarnation: str, now: float, patience: float = 1.0) -> float:
+        """Return the seconds until ``incarnation`` may take the lease; 0: now."""
         if self.incarnation in ("", incarnation):
             return 0.0
-        return max(0.0, self.since + TAKEN * patience - now)
+        return max(0.0, self.since + TAKEN_AFTER * patience - now)
 
 
 class Lease:
     """One coordinator's claim to lead.
 
     Args:
-        name: by which people know this coordinator.
-        incarnation: tells it from every other process, also of that name.
-        stands_by: called with the holder's name when another is found to lead.
-        patience: by how many times all its times are longer; the same for all coordinators.
+        name: name of this coordinator, for people.
+        incarnation: identifies this process, also among others of the same name.
+        on_standby: called with the leader's name when another coordinator leads.
+        warn: called with a line while the broker cannot be reached.
+        patience: factor for all times of the lease; the same for all coordinators.
     """
 
     def __init__(
-        self, kv: KeyValue, world: World, name: str, incarnation: str, stands_by: Callable[[str], None],
+        self, kv: KeyValue, world: World, name: str, incarnation: str, on_standby: Callable[[str], None],
         warn: Callable[[str], None], patience: float = 1.0,
     ) -> None:  # fmt: skip
         self._kv = kv
         self._world = world
         self._incarnation = incarnation
-        self._mine = json.dumps({"holder": name, "incarnation": incarnation}).encode()
-        self._stands_by = stands_by
+        self._claim = json.dumps({"holder": name, "incarnation": incarnation}).encode()
+        self._on_standby = on_standby
         self._warn = warn
         self._patience = patience
         self._revision = 0
-        self._until = 0.0
+        self._valid_until = 0.0
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Stand by until the lease is free, run ``work`` until it is lost, then return.
+        """Stand by until the lease is free, run ``work`` until the lease is lost, then return.
 
-        Cancelled, it ends the work first and gives the lease back.
+        When cancelled, end the work first and give the lease back.
         """
-        await self._take()
+        await self._acquire()
         working = asyncio.ensure_future(work())
         try:
-            while not (await asyncio.wait({working}, timeout=RENEWED_EVERY * self._patience))[0]:
+            while not (await asyncio.wait({working}, timeout=RENEW_EVERY * self._patience))[0]:
                 if not await self._renew():
                     break
             else:
@@ -100,47 +103,47 @@ class Lease:
             await cancel_and_wait(working)
             await self._give_back()
 
-    async def _take(self) -> None:
-        seen, announced = Seen(), ""
+    async def _acquire(self) -> None:
+        seen, announced = ObservedLease(), ""
         async with self._kv.changes(KEY) as changed:
             while True:
                 changed.clear()
                 entry = await retry_until_reachable(lambda: self._kv.get(KEY), self._world, self._warn)
                 seen = seen.observe(entry, self._world.monotonic())
-                wait = seen.free_in(self._incarnation, self._world.monotonic(), self._patience)
+                wait = seen.seconds_until_free(self._incarnation, self._world.monotonic(), self._patience)
                 if not wait:
                     sent = self._world.monotonic()
                     try:
-                        self._revision = await self._kv.put(KEY, self._mine, seen.revision)
+                        self._revision = await self._kv.put(KEY, self._claim, seen.revision)
                     except Conflict:
-                        continue  # another was quicker
+                        continue  # another coordinator was quicker
                     except Unreachable:
-                        await self._world.sleep(AGAIN)
+                        await self._world.sleep(RETRY_AFTER)
                         continue
-                    self._until = sent + HELD * self._patience
+                    self._valid_until = sent + STOPS_AFTER * self._patience
                     return
                 if announced != seen.incarnation:
                     announced = seen.incarnation
-                    self._stands_by(seen.holder)
+                    self._on_standby(seen.holder)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await changed.wait()
 
     async def _renew(self) -> bool:
-        """Whether the lease is still ours; False also where the answer did not come in time."""
+        """Return whether the lease is still ours; False also where the answer did not come in time."""
         try:
-            async with asyncio.timeout(self._until - self._world.monotonic()):
+            async with asyncio.timeout(self._valid_until - self._world.monotonic()):
                 while True:
                     sent = self._world.monotonic()
                     try:
-                        self._revision = await self._kv.put(KEY, self._mine, self._revision)
-                    except Conflict:  # another has it; or it was our own write, whose answer was lost
+                        self._revision = await self._kv.put(KEY, self._claim, self._revision)
+                    except Conflict:  # another has taken it, or the answer to our own write was lost
                         if not await self._is_mine():
                             return False
                     except Unreachable:
-                        await self._world.sleep(AGAIN)
+                        await self._world.sleep(RETRY_AFTER)
                     else:
-                        self._until = sent + HELD * self._patience
+                        self._valid_until = sent + STOPS_AFTER * self._patience
                         return True
         except TimeoutError:
             return False
@@ -148,21 +151,21 @@ class Lease:
     async def _is_mine(self) -> bool:
         with contextlib.suppress(Unreachable):
             entry = await self._kv.get(KEY)
-            if entry is None or entry.value != self._mine:
+            if entry is None or entry.value != self._claim:
                 return False
             self._revision = entry.revision
         return True
 
     async def _give_back(self) -> None:
-        """Empty the lease where it is still ours, so that nobody waits for it to run out."""
+        """Empty the lease if it is still ours, so that nobody waits for it to run out."""
         nobody = json.dumps({"holder": "", "incarnation": ""}).encode()
         with contextlib.suppress(HeliographError, TimeoutError):
-            async with asyncio.timeout(GIVEN_BACK_WITHIN):
+            async with asyncio.timeout(GIVE_BACK_TIMEOUT):
                 await self._kv.put(KEY, nobody, self._revision)
 
 
 async def next_epoch(kv: KeyValue) -> int:
-    """Return an epoch above every earlier coordinator's, and keep it in the lease's bucket."""
+    """Store an epoch above every earlier coordinator's in the lease's bucket, and return it."""
     while True:
         entry = await kv.get(EPOCH)
         epoch = int(entry.value) + 1 if entry is not None else 1

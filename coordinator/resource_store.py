@@ -1,4 +1,4 @@
-"""Resources in JetStream key-value, written by compare-and-set, with a copy in memory to read from."""
+"""Resources in JetStream key-value, written by compare-and-set and read from a copy in memory."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ R = TypeVar("R", bound=Resource)
 
 
 class ResourceStore:
-    """Every resource, keyed ``<plural>.<name>``. One coordinator writes at a time; another's write is a Conflict.
+    """Every resource, keyed ``<plural>.<name>``. A write by another coordinator raises Conflict.
 
     Args:
-        overtaken: called with what a Conflict found instead. It may be our own write, whose answer was lost.
+        on_conflict: called with the stored resource after a Conflict. It may be our own write, whose answer was lost.
     """
 
     def __init__(
-        self, kv: KeyValue, world: World, overtaken: Callable[[Resource], None] = lambda resource: None
+        self, kv: KeyValue, world: World, on_conflict: Callable[[Resource], None] = lambda resource: None
     ) -> None:
         self._kv = kv
         self._world = world
-        self._overtaken = overtaken
-        self._copy: dict[str, dict[str, tuple[Resource, int]]] = {}
+        self._on_conflict = on_conflict
+        self._cached: dict[str, dict[str, tuple[Resource, int]]] = {}
         """By plural and name."""
 
     async def load(self) -> list[str]:
-        """Read all resources. Return a line about each that could not be read; it stays in the bucket."""
+        """Read all resources. Return a line for each that cannot be read; it stays in the bucket."""
         unreadable = []
-        self._copy.clear()
+        self._cached.clear()
         for entry in await self._kv.entries():
             try:
-                self._keep(parse_resource(json.loads(entry.value), entry.key), entry.revision)
+                self._remember(parse_resource(json.loads(entry.value), entry.key), entry.revision)
             except (Refused, ValueError) as error:
                 unreadable.append(f"resource {entry.key}: {error}")
         return unreadable
 
     def all(self, kind: type[R]) -> list[R]:
-        """The resources of a kind, in the order of their names."""
+        """Return the resources of a kind, sorted by name."""
         return [found for _, (found, _) in sorted(self._of(kind).items()) if isinstance(found, kind)]
 
     def get(self, kind: type[R], name: str) -> R | None:
@@ -51,7 +51,7 @@ class ResourceStore:
         return found if isinstance(found, kind) else None
 
     async def create(self, resource: R) -> R:
-        """Store a new resource with a uid. Raises Conflict where the name is taken."""
+        """Store a new resource with a new uid, and return it. Raise Conflict where the name is taken."""
         if resource.name in self._of(type(resource)):
             raise Conflict(f"{_key(resource)} exists")
         metadata = resource.metadata.model_copy(
@@ -65,7 +65,7 @@ class ResourceStore:
         return await self._write(resource.model_copy(update={"metadata": metadata}), 0)
 
     async def put(self, resource: R) -> R:
-        """Store a changed resource over the one that was read. Raises Conflict where another wrote between."""
+        """Replace the resource that was read last. Raise Conflict where another coordinator has written meanwhile."""
         known, revision = self._of(type(resource)).get(resource.name, (None, 0))
         if known is resource:
             return resource
@@ -79,25 +79,25 @@ class ResourceStore:
         body = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
         try:
             written = await self._kv.put(_key(resource), body, revision)
-        except Conflict:  # another coordinator's write, or one of ours whose answer was lost: who tries again sees it
-            await self._read_again(resource)
+        except Conflict:  # another coordinator's write, or ours whose answer was lost: the caller retries on it
+            await self._reread(resource)
             raise
-        self._keep(resource, written)
+        self._remember(resource, written)
         return resource
 
-    async def _read_again(self, resource: Resource) -> None:
+    async def _reread(self, resource: Resource) -> None:
         entry = await self._kv.get(_key(resource))
         if entry is None:
             self._of(type(resource)).pop(resource.name, None)
         else:
             found = parse_resource(json.loads(entry.value), entry.key)
-            self._keep(found, entry.revision)
-            self._overtaken(found)
+            self._remember(found, entry.revision)
+            self._on_conflict(found)
 
     def _of(self, kind: type[Resource]) -> dict[str, tuple[Resource, int]]:
-        return self._copy.setdefault(kind.plural, {})
+        return self._cached.setdefault(kind.plural, {})
 
-    def _keep(self, resource: Resource, revision: int) -> None:
+    def _remember(self, resource: Resource, revision: int) -> None:
         self._of(type(resource))[resource.name] = (resource, revision)
 
 

@@ -1,7 +1,7 @@
-"""One term: from the moment this coordinator leads until its lease is lost. Parts in, parts out.
+"""One term: from the moment this coordinator leads until its lease is lost.
 
-Requests, reports, presence and what the features follow come in; resources, desired documents and status go out. What
-is known is read anew in each term, since another coordinator may have changed it meanwhile.
+Requests, reports, presence and the features' messages come in; resources, desired documents and status go out. Each
+term reads the stored state anew, since another coordinator may have changed it meanwhile.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.door import Door
 from heliograph.coordinator.api.requests import Requests
 from heliograph.coordinator.api.status_board import StatusBoard
-from heliograph.coordinator.cloud_format import take_over_format
+from heliograph.coordinator.cloud_format import migrate_format
 from heliograph.coordinator.edges.desired import DesiredWriter, datasets_of
 from heliograph.coordinator.edges.edges import Edges
-from heliograph.coordinator.edges.following import EdgeFollower, known_in_time
+from heliograph.coordinator.edges.following import EdgeFollower, wait_until_known
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.feature import ControllerContext, Features, Part
+from heliograph.coordinator.feature import ControllerContext, InstalledFeatures, Part
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
 from heliograph.coordinator.registry.model_versions import ModelVersions
@@ -37,8 +37,9 @@ from heliograph.core.world import World
 
 R = TypeVar("R", bound=Resource)
 RESYNC = 3.0
+"""Seconds between two resyncs."""
 RESYNC_CALM = 60.0
-"""The same while no feature is busy."""
+"""Seconds between two resyncs while no feature is busy."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Connections:
 
 
 class Term:
-    """The parts of a coordinator that leads, and what they hand to each other."""
+    """The parts of a coordinator that leads, wired to each other."""
 
     def __init__(self, connections: Connections, world: World, source: str, out: Callable[[str], None]) -> None:
         self._connections = connections
@@ -72,11 +73,11 @@ class Term:
         self._board = StatusBoard([*connections.status, *connections.doors], world, source)
         self._background = Background(out)
         self._locks: dict[str, asyncio.Lock] = {}
-        self._stirred = asyncio.Event()
+        self._resync_due = asyncio.Event()
         """Set when a request has changed something, or a document could not be written."""
 
     async def run(self) -> None:
-        """Until cancelled, when the lease is lost."""
+        """Run all parts until cancelled: the lease is lost then."""
         try:
             await retry_until_reachable(self._prepare, self._world, self._out)
             async with asyncio.TaskGroup() as group:
@@ -93,7 +94,7 @@ class Term:
                     await feature.begin()
                 if (presence := self._follower.presence()) is not None:
                     start(presence.run)
-                    await known_in_time(presence)
+                    await wait_until_known(presence)
                 door = Door([self._port.bus, *self._connections.doors], self._port.bus, self._world,
                             self._requests.handle)  # fmt: skip
                 start(self._resync, door.run)
@@ -103,14 +104,14 @@ class Term:
             await self._background.close()
 
     def view(self) -> View:
-        """What the decisions are made from."""
+        """Return the edges and models as they are known now, for decisions."""
         return View(self._edges.views(), {model.name: model for model in self._store.all(Model)})
 
     async def _prepare(self) -> None:
-        """Read what is stored, and make the parts that work on it."""
+        """Read the stored state, and make the parts that work on it."""
         bus = self._port.bus
         own = await bus.kv(buckets.COORDINATOR)
-        await take_over_format(own)
+        await migrate_format(own)
         await bus.prepare()
         await bus.blobs(buckets.MODELS)
         self._store = ResourceStore(await bus.kv(buckets.RESOURCES), self._world, self._board.show)
@@ -125,7 +126,7 @@ class Term:
             self._port, self._store, versions, self._background, self.view, self._lock, self._board.show,
             self._write_desired, self._out, self._warn,
         )  # fmt: skip
-        self._features = Features(context)
+        self._features = InstalledFeatures(context)
         self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed)
         self._desired = DesiredWriter(self._port, await next_epoch(own), self._edges.version, self._warn)
         for kind in declared().kinds.values():
@@ -135,51 +136,51 @@ class Term:
             await feature.prepare()
 
     async def _resync(self) -> None:
-        """Look again at what a lost message would have brought: what features follow, presence, documents that could
-        not be written."""
-        self._edges.look_at_all()
+        """Catch up with lost messages again and again: the features', presence, and documents that could not be
+        written."""
+        self._edges.write_all_soon()
         while True:
-            self._stirred.clear()
+            self._resync_due.clear()
             for feature in self._features:
                 await feature.catch_up()
-            self._edges.look_again()
-            await self._reconciling.wait()
-            if self._features.busy or self._desired.behind:
+            self._edges.recheck_presence()
+            await self._reconciling.request_and_wait()
+            if self._features.busy or self._desired.unpublished:
                 await self._world.sleep(RESYNC)
             else:
-                await wait_for(self._stirred, RESYNC_CALM)
+                await wait_for(self._resync_due, RESYNC_CALM)
 
     async def _reconcile(self) -> None:
         if not self._follower.reports_read.is_set():
-            return  # the first one is the resync's
+            return  # the resync asks for the first one
         for feature in self._features:
             await feature.reconcile()
-        # also where nothing changed: presence alone changes whom an aggregation worker waits for
+        # always: a change of presence alone changes the edges that an aggregation worker waits for
         await self._write_desired()
 
     def _reconcile_soon(self) -> None:
         if self._follower.reports_read.is_set():
-            self._reconciling.ask()
+            self._reconciling.request()
 
     async def _write_desired(self) -> None:
         if not self._follower.reports_read.is_set():
-            return  # edges that are not known yet would lose what they run; the first reconcile writes it
+            return  # an edge that is not known yet would lose its tasks; the first reconcile writes the documents
         view = self.view()
         idle: list[WorkerTask] = []
         wanted = dict.fromkeys(view.edges, idle)
         for feature in self._features:
             for found in feature.desired(view):
-                for edge, tasks in found.items():  # most are one job's alone: its list is taken as it is
+                for edge, tasks in found.items():  # most edges run one job: its list is used without a copy
                     wanted[edge] = [*before, *tasks] if (before := wanted.get(edge)) else tasks
         await self._desired.write(_with_datasets(wanted, self._store.all(Dataset)))
-        if self._desired.behind:
-            self._stirred.set()  # not only after a minute of calm
+        if self._desired.unpublished:
+            self._resync_due.set()  # retry before RESYNC_CALM has passed
 
     async def _changed(self, resource: Resource) -> None:
         """Show a resource that a request created or changed, and act on it."""
         self._board.show(resource)
-        self._stirred.set()
-        await self._reconciling.wait()
+        self._resync_due.set()
+        await self._reconciling.request_and_wait()
 
     async def _removed(self, resource: Resource) -> None:
         self._board.clear(resource)
@@ -194,7 +195,7 @@ class Term:
         self._board.show(resource)
 
     def _lock(self, plural: str, name: str) -> asyncio.Lock:
-        """The lock of a resource, taken while it is read, decided on and written."""
+        """Return the lock that guards a resource while it is read, decided on and written."""
         return self._locks.setdefault(f"{plural}/{name}", asyncio.Lock())
 
     def _warn(self, line: str) -> None:
@@ -213,7 +214,7 @@ class Term:
 def _with_datasets(
     wanted: dict[str, list[WorkerTask]], known: Iterable[Dataset]
 ) -> dict[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]]:
-    """Add the data sets that each edge shall index; most clusters declare none."""
+    """Add the data sets that each edge has to index; most clusters declare none."""
     datasets = [each for each in known if each.spec.url is not None]
     none: dict[str, DatasetSpec] = {}
     return {edge: (tasks, datasets_of(edge, datasets) if datasets else none) for edge, tasks in wanted.items()}

@@ -80,7 +80,7 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         (*CATALOG, "status", "start", "stop"),
         (topics.HARD_SAMPLE, topics.LABEL, topics.INFERENCE_STATS, topics.INFERENCE_REQUEST, topics.OFFLOAD,
          topics.BIG_MODEL, topics.ANSWER),
-        coordinator="heliograph.coordinator.features.inference.controller:Services",
+        coordinator="heliograph.coordinator.features.inference.controller:InferenceController",
         command_line="heliograph.cli.features.inference:SERVICES",
     ),
     FeatureDeclaration("models", Model, CATALOG, command_line="heliograph.cli.features.catalog:MODELS"),

@@ -1,7 +1,7 @@
-"""The door: requests come in, and each gets one reply, however malformed it is.
+"""The door: take requests, and answer each with one reply, however malformed it is.
 
-On the embedded broker an MQTT publish is a NATS message too, so requests are taken on NATS only; in front of an
-external MQTT broker the door takes them there as well.
+On the embedded broker an MQTT publish is a NATS message too, so the door takes requests on NATS only. It subscribes to
+external MQTT brokers as well.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import World
 
-AT_ONCE = 64
-"""Requests worked on at the same time; the broker keeps further ones."""
+MAX_CONCURRENT = 64
+"""Requests handled at the same time; the broker queues further ones."""
 
 Handler = Callable[[str, str, Any, str], Awaitable[Any]]
-"""(resource, verb, document, topic) to result. Raises Refused."""
+"""Maps (resource, verb, document, topic) to the result; raises Refused."""
 
 
 class Door:
@@ -37,18 +37,18 @@ class Door:
         self._log = log
         self._world = world
         self._handler = handler
-        self._working = asyncio.Semaphore(AT_ONCE)
+        self._working = asyncio.Semaphore(MAX_CONCURRENT)
         self._tasks: set[asyncio.Task[None]] = set()
         self.listening = asyncio.Event()
-        """Set once requests on the first of the buses, the coordinator's own, are taken."""
+        """Set once the door has subscribed to the first bus, the coordinator's own."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             for bus in self._buses:
-                group.create_task(self._take(bus))
+                group.create_task(self._serve(bus))
 
-    async def _take(self, bus: Bus) -> None:
-        # not REQUEST.filter(): a request of the wrong shape is answered as well
+    async def _serve(self, bus: Bus) -> None:
+        # not REQUEST.filter(): a request on a topic of the wrong shape gets its answer too
         async with bus.subscribe("request/#") as messages:
             if bus is self._buses[0]:
                 self.listening.set()
@@ -56,9 +56,9 @@ class Door:
                 await self._working.acquire()
                 task = asyncio.create_task(self._answer(bus, message))
                 self._tasks.add(task)
-                task.add_done_callback(self._done)
+                task.add_done_callback(self._release)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _release(self, task: asyncio.Task[None]) -> None:
         self._working.release()
         self._tasks.discard(task)
 
@@ -90,10 +90,10 @@ class Door:
                 body = json.dumps(answer).encode()
                 await bus.publish(reply_to, body, correlation=message.correlation)
             elif not answer["ok"]:
-                await self._complain(answer["error"])
+                await self._log_error(answer["error"])
 
-    async def _complain(self, error: dict[str, Any]) -> None:
-        """Publish an error whose sender left no address as a log record."""
+    async def _log_error(self, error: dict[str, Any]) -> None:
+        """Publish an error as a log record: its sender gave no reply address."""
         record = LogRecord(
             level="error", component="door", message=str(error["message"]), time=self._world.timestamp(), fields=error
         )

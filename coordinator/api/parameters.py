@@ -1,4 +1,4 @@
-"""Checks that some agent's workers offer what a document names, with parameters that fit the schema they report."""
+"""Check the algorithm or rule that a document names, and its parameters, against the schemas that agents report."""
 
 from __future__ import annotations
 
@@ -21,8 +21,14 @@ _BOUNDS: list[tuple[str, str, Callable[[Any, Any], bool]]] = [
 
 
 @dataclass(frozen=True)
-class Named:
-    """What a document names: an algorithm, say, with the fields in which its name and its parameters stand."""
+class NamedChoice:
+    """An algorithm or rule that a document names, with its parameters.
+
+    Attributes:
+        what: ``algorithm`` or ``rule``.
+        field: path of the name in the document.
+        place: path of the parameters in the document.
+    """
 
     what: str
     name: str
@@ -31,24 +37,24 @@ class Named:
     place: str
 
 
-def check_offered(named: Named, offered: Schemas, topic: str) -> None:
-    """Refuse a name, or a parameter, that no agent offers; while none has reported any, it is accepted."""
+def check_offered(choice: NamedChoice, offered: Schemas, topic: str) -> None:
+    """Raise Refused for a name or a parameter that no agent offers. Accept all while no agent has reported any."""
     if not offered:
         return
-    if named.name not in offered:
-        raise Refused(f"unknown-{named.what}", topic=topic, field=named.field,
-                      expected=f"one of {', '.join(sorted(offered))}", got=named.name)  # fmt: skip
-    known = offered[named.name].get("properties", {})
-    for number, parameter in enumerate(named.parameters):
+    if choice.name not in offered:
+        raise Refused(f"unknown-{choice.what}", topic=topic, field=choice.field,
+                      expected=f"one of {', '.join(sorted(offered))}", got=choice.name)  # fmt: skip
+    known = offered[choice.name].get("properties", {})
+    for number, parameter in enumerate(choice.parameters):
         if parameter.key not in known:
-            expected = f"one of {', '.join(sorted(known))}" if known else f"no parameter: {named.name} has none"
-            raise Refused("unknown-parameter", topic=topic, field=f"{named.place}[{number}].key", expected=expected,
+            expected = f"one of {', '.join(sorted(known))}" if known else f"no parameter: {choice.name} has none"
+            raise Refused("unknown-parameter", topic=topic, field=f"{choice.place}[{number}].key", expected=expected,
                           got=parameter.key)  # fmt: skip
-        _check_value(parameter.value, known[parameter.key], f"{named.place}[{number}].value", topic)
+        _check_value(parameter.value, known[parameter.key], f"{choice.place}[{number}].value", topic)
 
 
 def _check_value(value: object, schema: dict[str, Any], field: str, topic: str) -> None:
-    """The part of JSON Schema that parameters use: type and bounds."""
+    """Check the part of JSON Schema that parameters use: type and bounds."""
     if value is None:
         return
     options: list[dict[str, Any]] = schema.get("anyOf", [schema])
@@ -56,7 +62,7 @@ def _check_value(value: object, schema: dict[str, Any], field: str, topic: str) 
     right = isinstance(value, _TYPES.get(option.get("type", ""), (object,)))
     if isinstance(value, bool):
         right = option.get("type") in ("boolean", None)
-    said = [f"{words} {option[name]}" for name, words, _ in _BOUNDS if name in option]
+    bounds = [f"{words} {option[name]}" for name, words, _ in _BOUNDS if name in option]
     if not right or any(name in option and not holds(value, option[name]) for name, _, holds in _BOUNDS):
-        raise Refused("invalid", topic=topic, field=field, expected=" ".join([option.get("type", "a value"), *said]),
+        raise Refused("invalid", topic=topic, field=field, expected=" ".join([option.get("type", "a value"), *bounds]),
                       got=value)  # fmt: skip

@@ -1,6 +1,6 @@
-"""What can be asked of the coordinator: the verbs of each resource, idempotent by name and document.
+"""Requests to the coordinator: the verbs of each resource, idempotent by name and document.
 
-A create or update with a top-level ``dry_run: true`` is checked and answered as ever, and changes nothing.
+A create or update with a top-level ``dry_run: true`` is checked and answered, and changes nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from heliograph.bus.contract.registry import declared, parse_resource
 from heliograph.bus.contract.resources import Resource
-from heliograph.coordinator.api.status_board import public
-from heliograph.coordinator.feature import Features
+from heliograph.coordinator.api.status_board import public_document
+from heliograph.coordinator.feature import InstalledFeatures
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Conflict, Refused
 from heliograph.core.names import LABEL_RULE, is_label
@@ -24,14 +24,14 @@ class Requests:
     """Handles requests on the resource store.
 
     Args:
-        lock: guards the resource of that plural and name while it is read, decided on and written.
+        lock: returns the lock of the resource of that plural and name.
         changed, removed: awaited after a resource was written or deleted.
     """
 
     def __init__(
         self,
         store: ResourceStore,
-        features: Features,
+        features: InstalledFeatures,
         lock: Callable[[str, str], asyncio.Lock],
         changed: Callable[[Resource], Awaitable[None]],
         removed: Callable[[Resource], Awaitable[None]],
@@ -43,48 +43,48 @@ class Requests:
         self._removed = removed
 
     async def handle(self, resource: str, verb: str, document: Any, topic: str) -> Any:
-        """The result of a request, as JSON will carry it. Raises Refused."""
+        """Return the result of a request, ready for JSON. Raise Refused."""
         kind = declared().features[resource].kind
         if verb in ("create", "update"):
-            dry_run = _taken_dry_run(document, topic)
-            wanted = self._checked(parse_resource(document, topic, resource), topic)
+            dry_run = _pop_dry_run(document, topic)
+            wanted = self._validated(parse_resource(document, topic, resource), topic)
             return await (self._create if verb == "create" else self._update)(wanted, topic, dry_run)
         if verb == "list":
-            return [public(each) for each in self._store.all(kind)]
+            return [public_document(each) for each in self._store.all(kind)]
         found = self._find(kind, _name_in(document, topic), topic)
         if verb == "delete":
             found = await self._delete(found, topic)
         elif verb == "status":
-            return public(found).get("status", {})
+            return public_document(found).get("status", {})
         elif verb != "get":
             found = await self._steer(found, verb, topic)
-        return public(found)
+        return public_document(found)
 
     async def _create(self, wanted: Resource, topic: str, dry_run: bool) -> Any:
         known = self._store.get(type(wanted), wanted.name)
         if known is None:
             if dry_run:
-                return public(wanted)
+                return public_document(wanted)
             try:
-                made: Resource | None = await self._store.create(wanted)
-            except Conflict:  # stored before, but the answer was lost: nothing has followed from it yet
-                made = known = self._store.get(type(wanted), wanted.name)
-            if made is not None and _says(made) == _says(wanted):
-                await self._changed(made)
-                return public(self._store.get(type(made), made.name) or made)
-        if known is not None and _says(known) == _says(wanted):
-            return public(known)  # the same request again
+                created: Resource | None = await self._store.create(wanted)
+            except Conflict:  # stored before, but the answer was lost: the change has not been acted on yet
+                created = known = self._store.get(type(wanted), wanted.name)
+            if created is not None and _owner_part(created) == _owner_part(wanted):
+                await self._changed(created)
+                return public_document(self._store.get(type(created), created.name) or created)
+        if known is not None and _owner_part(known) == _owner_part(wanted):
+            return public_document(known)  # the same request again
         raise Refused(
             "exists", topic=topic, field="metadata.name", expected="a name that is free, or the same document again",
             got=wanted.name, hint=f"Use request/{wanted.plural}/update to change it, or delete it first.",
         )  # fmt: skip
 
     async def _update(self, wanted: Resource, topic: str, dry_run: bool) -> Any:
-        known = self._find(type(wanted), wanted.name, topic)  # no lock for a name that nothing bears
+        known = self._find(type(wanted), wanted.name, topic)  # without the lock: an unknown name leaves none behind
         async with self._lock(known.plural, known.name):
             known = self._find(type(known), known.name, topic)
-            if _says(known) == _says(wanted):
-                return public(known)
+            if _owner_part(known) == _owner_part(wanted):
+                return public_document(known)
             feature = self._features.of(known.plural)
             feature.may_change(known, wanted, topic)
             metadata = known.metadata.model_copy(
@@ -97,10 +97,10 @@ class Requests:
             changed = known.model_copy(update={"metadata": metadata, "spec": wanted.spec})  # type: ignore[attr-defined]
             changed = feature.changed(known, changed)
             if dry_run:
-                return public(changed)
+                return public_document(changed)
             changed = await self._store.put(changed)
         await self._changed(changed)
-        return public(self._store.get(type(changed), changed.name) or changed)
+        return public_document(self._store.get(type(changed), changed.name) or changed)
 
     async def _delete(self, found: Resource, topic: str) -> Resource:
         async with self._lock(found.plural, found.name):
@@ -112,15 +112,15 @@ class Requests:
         return found
 
     async def _steer(self, found: Resource, verb: str, topic: str) -> Resource:
-        """Answer a verb of the feature's own: stop what runs, or start it again."""
+        """Apply a verb of the feature's own, such as stop or start."""
         async with self._lock(found.plural, found.name):
             found = self._find(type(found), found.name, topic)
             steered = await self._store.put(self._features.of(found.plural).steer(found, verb, topic))
         await self._changed(steered)
         return self._store.get(type(steered), steered.name) or steered
 
-    def _checked(self, wanted: Resource, topic: str) -> Resource:
-        """Drop the status, which is ours, and let the feature refuse what nobody can run."""
+    def _validated(self, wanted: Resource, topic: str) -> Resource:
+        """Return the document without a status: the coordinator owns it. Raise Refused where the feature does."""
         status = type(wanted).model_fields["status"].get_default(call_default_factory=True)
         wanted = wanted.model_copy(update={"status": status})
         self._features.of(wanted.plural).validate(wanted, topic)
@@ -144,15 +144,15 @@ def _name_in(document: Any, topic: str) -> str:
     return str(name)
 
 
-def _taken_dry_run(document: Any, topic: str) -> bool:
-    """Take ``dry_run`` off the document: whether nothing shall change."""
+def _pop_dry_run(document: Any, topic: str) -> bool:
+    """Remove ``dry_run`` from the document, and return it."""
     dry_run = document.pop("dry_run", False) if isinstance(document, dict) else False
     if not isinstance(dry_run, bool):
         raise Refused("invalid", topic=topic, field="dry_run", expected="true or false", got=dry_run)
     return dry_run
 
 
-def _says(resource: Resource) -> Any:
-    """The part of a resource that its owner wrote."""
+def _owner_part(resource: Resource) -> Any:
+    """Return the part of a resource that its owner writes."""
     metadata = resource.metadata
     return resource.spec, metadata.labels, metadata.annotations  # type: ignore[attr-defined]

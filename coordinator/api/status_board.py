@@ -1,4 +1,4 @@
-"""The doors' retained status: the last value of each resource, published by an MQTT connection, newest only."""
+"""Retained status: publish the newest value of each resource to every door, over MQTT."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
 
-AGAIN = 0.2
-SHOWN = 100
-"""Entries of a list or mapping in a status that would be too large to publish."""
-AT_MOST_EVERY = 0.05
-"""Seconds between two sweeps: a round may take less, and nobody reads so fast."""
+RETRY_AFTER = 0.2
+"""Seconds until a publish that failed is tried again."""
+ENTRIES_SHOWN = 100
+"""Entries to which a list or mapping is cut where the whole status is too large to publish."""
+SWEEP_EVERY = 0.05
+"""Seconds between two sweeps over changed resources: a round may take less, and nobody reads so fast."""
 
 
 class StatusBoard:
-    """Publishes changed resources to every door. A value that a newer one has overtaken is not sent."""
+    """Publishes changed resources to every door, and skips values that a newer one has replaced."""
 
     def __init__(self, doors: Sequence[Bus], world: World, source: str) -> None:
         self._doors = doors
@@ -35,17 +36,18 @@ class StatusBoard:
         self._wake = [asyncio.Event() for _ in doors]
 
     def show(self, resource: Resource) -> None:
-        """Set a resource's status on every door, as soon as that door can be reached."""
+        """Publish a resource's status on each door as soon as the door can be reached."""
         self._set(STATUS.at(resource=resource.plural, name=resource.name), resource)
 
     def clear(self, resource: Resource) -> None:
-        """Remove a deleted resource's status: an empty retained message does so."""
+        """Remove a deleted resource's status: publish an empty retained message."""
         self._set(STATUS.at(resource=resource.plural, name=resource.name), None)
 
     async def run(self) -> None:
+        """Publish until cancelled."""
         async with asyncio.TaskGroup() as group:
             for number in range(len(self._doors)):
-                group.create_task(self._serve(number))
+                group.create_task(self._follow_door(number))
 
     def _set(self, address: str, value: Resource | None) -> None:
         self._values[address] = value
@@ -53,10 +55,10 @@ class StatusBoard:
             due[address] = None
             wake.set()
 
-    async def _serve(self, number: int) -> None:
+    async def _follow_door(self, number: int) -> None:
         door, due, wake = self._doors[number], self._due[number], self._wake[number]
 
-        def on_link(up: bool) -> None:  # a broker that keeps nothing over its restart has lost all of them
+        def on_link(up: bool) -> None:  # a broker without a disk has lost all of them at its restart
             if up:
                 due.update(dict.fromkeys(self._values))
                 wake.set()
@@ -79,16 +81,16 @@ class StatusBoard:
                     await door.publish(address, self._body(address), retain=True)
                 except HeliographError:
                     due.setdefault(address)
-                    await self._world.sleep(AGAIN)
-            await self._world.sleep(AT_MOST_EVERY)
+                    await self._world.sleep(RETRY_AFTER)
+            await self._world.sleep(SWEEP_EVERY)
 
     def _body(self, address: str) -> bytes:
         resource = self._values[address]
         if resource is None:
             return b""
-        tree = public(resource)
+        tree = public_document(resource)
         body = self._encoded(address, tree)
-        if len(body) > STATUS.max_size:  # a task on ten thousand edges; who wants all of it asks for the resource
+        if len(body) > STATUS.max_size:  # a task on ten thousand edges; a request for the resource gets all of it
             body = self._encoded(address, shortened(tree))
         return body
 
@@ -104,27 +106,27 @@ class StatusBoard:
         return encode(event, "json")
 
 
-def public(resource: Resource) -> dict[str, Any]:
-    """A resource as people see it: weights by digest, never their bytes."""
+def public_document(resource: Resource) -> dict[str, Any]:
+    """Return a resource as people see it: weights by digest, without their bytes."""
     tree = dump(resource)
-    if _bears_weights(type(resource)):
+    if _carries_weights(type(resource)):
         _drop_inline(tree)
     return tree
 
 
 @cache
-def _bears_weights(kind: type[Resource]) -> bool:
-    """Whether resources of this kind may hold a model's bytes. Edges may not, and there are many of them."""
+def _carries_weights(kind: type[Resource]) -> bool:
+    """Return whether this kind can carry inline weights. Edges are many and cannot."""
     return '"inline"' in json.dumps(kind.model_json_schema())
 
 
 def shortened(tree: Any, where: str = "", cut: dict[str, int] | None = None) -> Any:
-    """Cut the long lists and mappings of a resource to their first entries; ``status.shortened`` names each, with its
-    number of entries."""
+    """Cut long lists and mappings to their first ``ENTRIES_SHOWN`` entries; ``status.shortened`` maps the path of each
+    to its full number of entries."""
     noted: dict[str, int] = {} if cut is None else cut
-    if isinstance(tree, (dict, list)) and len(tree) > SHOWN:
+    if isinstance(tree, (dict, list)) and len(tree) > ENTRIES_SHOWN:
         noted[where] = len(tree)
-        tree = dict(islice(tree.items(), SHOWN)) if isinstance(tree, dict) else tree[:SHOWN]
+        tree = dict(islice(tree.items(), ENTRIES_SHOWN)) if isinstance(tree, dict) else tree[:ENTRIES_SHOWN]
     if isinstance(tree, dict):
         tree = {key: shortened(value, f"{where}.{key}".lstrip("."), noted) for key, value in tree.items()}
     elif isinstance(tree, list):

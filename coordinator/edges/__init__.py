@@ -1,1 +1,1 @@
-"""The edges: presence and reports in, desired documents out."""
+"""The edges: read presence and reports, write desired documents."""

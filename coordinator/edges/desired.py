@@ -1,8 +1,8 @@
-"""The edges' desired documents: written where their content has changed, each with the next generation, and each with
-what its agent's version can read.
+"""Write the edges' desired documents where their content has changed, each with the next generation and only with
+fields and roles that its agent's version can read.
 
-Each is written by compare-and-set: a coordinator that has lost its lease and does not know it yet can not put an older
-document in the place of its successor's.
+Each is written by compare-and-set: a coordinator that has lost its lease without knowing it cannot replace its
+successor's document by an older one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from heliograph.core.names import CLOUD
 
 
 class DesiredWriter:
-    """Publishes desired documents, in order per edge, and keeps account of those that could not be published.
+    """Publishes desired documents, in order per edge.
 
     Args:
-        version: the version that an edge's agent has reported; empty where it has not reported yet.
-        warn: called with a line about a task that an agent is too old for.
+        version: returns the version that an edge's agent has reported; empty where it has not reported yet.
+        warn: called with a line for each task that is left out because its agent is too old.
+
+    Attributes:
+        unpublished: edges whose newest document could not be published; the next ``write`` retries them.
     """
 
     def __init__(
@@ -42,10 +45,10 @@ class DesiredWriter:
         self._readers: dict[str, Reader] = {}
         self._sequences: dict[str, int] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.behind: set[str] = set()
+        self.unpublished: set[str] = set()
 
     async def write(self, wanted: Mapping[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]]) -> None:
-        """Write the documents with new content."""
+        """Write the documents whose content is new."""
         fresh = []
         for edge, (tasks, datasets) in wanted.items():
             before, reader = self._written.get(edge), reader_of(self._version(edge))
@@ -54,7 +57,7 @@ class DesiredWriter:
                 and before.tasks == tasks
                 and before.datasets == datasets
                 and ((known := self._readers[edge]) is reader or known == reader)
-                and edge not in self.behind
+                and edge not in self.unpublished
             ):
                 continue
             self._n += 1
@@ -62,7 +65,7 @@ class DesiredWriter:
                 edge=edge, generation=Generation(epoch=self._epoch, n=self._n), tasks=tasks, datasets=datasets
             )
             self._written[edge], self._readers[edge] = desired, reader
-            self.behind.discard(edge)
+            self.unpublished.discard(edge)
             fresh.append(desired)
         await asyncio.gather(*(self._publish(desired) for desired in fresh))
 
@@ -70,20 +73,20 @@ class DesiredWriter:
         edge = desired.edge
         async with self._locks[edge]:
             if self._written[edge] is not desired:
-                return  # a newer one waits behind it
+                return  # a newer one waits for the lock
             try:
                 expected = self._sequences.pop(edge, None)
                 if expected is None:
-                    expected = await self._newest(edge)
+                    expected = await self._newest_sequence(edge)
                 self._sequences[edge] = await self._port.publish(
                     topics.TASK, self._for_agent(desired), headers={EXPECTED_LAST: str(expected)},
                     without=self._readers[edge].without, edge=edge,
                 )  # fmt: skip
             except HeliographError:
-                self.behind.add(edge)  # written again at the next resync
+                self.unpublished.add(edge)  # the next resync retries
 
     def _for_agent(self, desired: Desired) -> Desired:
-        """The document without roles for which its agent would refuse all of it."""
+        """Return the document without tasks whose role would make its agent refuse all of it."""
         reader = self._readers[desired.edge]
         too_new = [task for task in desired.tasks if not reader.runs(task)]
         if not too_new:
@@ -92,27 +95,27 @@ class DesiredWriter:
             since = ".".join(map(str, task.since))
             self._warn(
                 f"edge {desired.edge}: task {task.worker} is left out: its role {task.role} came with heliograph "
-                f"{since}, the agent is of {self._version(desired.edge) or 'a version that it has not reported'}. "
+                f"{since}, the agent has version {self._version(desired.edge) or 'unknown, not reported yet'}. "
                 "Install a newer heliograph there."
             )
         return desired.model_copy(update={"tasks": [task for task in desired.tasks if reader.runs(task)]})
 
-    async def _newest(self, edge: str) -> int:
-        """Return the sequence of the edge's present document. Raises Conflict where a newer coordinator wrote it."""
+    async def _newest_sequence(self, edge: str) -> int:
+        """Return the sequence of the edge's present document. Raise Conflict where a newer coordinator wrote it."""
         message = await self._port.bus.last(topics.TASK.at(edge=edge))
         if message is None:
             return 0
         try:
             present = self._port.read(topics.TASK, message).payload
         except Refused:
-            return message.sequence  # whatever it is, no agent takes it
+            return message.sequence  # unreadable: no agent follows it
         if present.generation.epoch > self._epoch:
             raise Conflict(f"desired document of {edge}: epoch {present.generation.epoch} is above {self._epoch}")
         return message.sequence
 
 
 def datasets_of(edge: str, datasets: Iterable[Dataset]) -> dict[str, DatasetSpec]:
-    """The data sets that an edge shall index: those that name it, or name no edge."""
+    """Return the data sets that an edge has to index: the data set names this edge, or no edge at all."""
     return {
         each.name: each.spec
         for each in datasets

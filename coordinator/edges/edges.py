@@ -1,7 +1,7 @@
-"""The edges: their reports and their presence in; what decisions see of them, and their resources, out.
+"""The edges: take their reports and presence, keep the view for decisions, and write their resources.
 
-Reports come faster than resources can be written: of an edge that has changed again only the newest state is, and of
-what many edges share (data sets, algorithms) one for all of them.
+Reports come faster than resources can be written. An edge that has changed several times is written once, with its
+newest state; resources that many edges share (data sets, algorithms) are written once for a batch of edges.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from heliograph.core.errors import Conflict, HeliographError
 from heliograph.core.tasks import Background
 from heliograph.core.world import World
 
-AT_ONCE = 64
+MAX_CONCURRENT = 64
 """Edges whose resources are written at the same time."""
 
 
@@ -30,7 +30,7 @@ class Edges:
 
     Args:
         save: stores a resource and shows its status.
-        changed: called when something that decisions rest on has changed.
+        changed: called when an input of decisions has changed.
     """
 
     def __init__(
@@ -57,89 +57,90 @@ class Edges:
         """Take an edge's newest report."""
         known = self._reports.get(edge)
         self._reports[edge] = report
-        self._see(edge)
-        self._look_at(edge)
-        if known is None or _decided_by(known) != _decided_by(report):
+        self._update_view(edge)
+        self._write_soon(edge)
+        if known is None or _decision_inputs(known) != _decision_inputs(report):
             self._changed()
 
-    def connection(self, edge: str, online: bool) -> None:
-        """Take the broker's word that an edge has connected, or gone."""
+    def connection_changed(self, edge: str, online: bool) -> None:
+        """Take the broker's event that an edge has connected, or gone."""
         before = self._connected.get(edge, damping.Damped())
-        present = self._connected[edge] = before.changed(online, self._world.monotonic())
+        present = self._connected[edge] = before.after(online, self._world.monotonic())
         self._background.spawn(self._show_presence(edge, present))
 
     def assume_online(self, *edges: str) -> None:
         """Assume these edges online until the broker answers."""
         for edge in edges:
             self._connected.setdefault(edge, damping.Damped(online=True))
-            self._see(edge)
+            self._update_view(edge)
 
     def __len__(self) -> int:
         return len(self._views)
 
     def version(self, edge: str) -> str:
-        """The version that an edge's agent has reported; empty where it has not reported yet."""
+        """Return the version that an edge's agent has reported; empty where it has not reported yet."""
         return report.version if (report := self._reports.get(edge)) is not None else ""
 
     def views(self) -> dict[str, EdgeView]:
-        """The edges as decisions see them, by name."""
+        """Return the edges as decisions see them, by name."""
         return dict(self._views)
 
-    def look_again(self) -> None:
-        """Look at every edge, in case a message was lost."""
+    def recheck_presence(self) -> None:
+        """Compare every edge's presence with its resource, in case a message was lost."""
         for edge in sorted(self._views):
-            self._see(edge)
+            self._update_view(edge)
             shown = self._store.get(Edge, edge)
             if shown is None or shown.status.online != self._views[edge].online:
-                self._look_at(edge)
+                self._write_soon(edge)
 
-    def look_at_all(self) -> None:
+    def write_all_soon(self) -> None:
+        """Let ``run`` write every edge's resource where it differs."""
         for edge in sorted(self._views):
-            self._look_at(edge)
+            self._write_soon(edge)
 
     async def run(self) -> None:
-        """Until cancelled: write the resources of the edges that have changed."""
+        """Write the resources of edges that have changed, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._due:
-                batch = [*islice(self._due, AT_ONCE)]
+                batch = [*islice(self._due, MAX_CONCURRENT)]
                 for edge in batch:
                     del self._due[edge]
                 try:
-                    await asyncio.gather(*(self._again_on_conflict(partial(self._write, edge)) for edge in batch))
-                    await self._again_on_conflict(partial(self._write_shared, batch))
+                    await asyncio.gather(*(self._retry_on_conflict(partial(self._write, edge)) for edge in batch))
+                    await self._retry_on_conflict(partial(self._write_shared, batch))
                 except HeliographError:
                     self._due |= dict.fromkeys(batch)
                     self._wake.set()
                     raise
 
     async def _show_presence(self, edge: str, present: damping.Damped) -> None:
-        """Show it now, and again when it has been steady for long enough; stop where it has changed by then."""
+        """Show the presence now, and again when damping ends; stop once it has changed."""
         while self._connected[edge] is present:
-            now = self._world.monotonic()  # before the look: a timer may end early, and what is due just after is due
-            self._presence_shown(edge)
-            wait = present.due_in(now)
+            now = self._world.monotonic()  # read first: a timer may end early; a change due just after counts as due
+            self._presence_changed(edge)
+            wait = present.next_change_in(now)
             if wait is None:
                 return
             await self._world.sleep(wait)
 
-    def _presence_shown(self, edge: str) -> None:
-        self._see(edge)
-        self._look_at(edge)
+    def _presence_changed(self, edge: str) -> None:
+        self._update_view(edge)
+        self._write_soon(edge)
         self._changed()
 
-    def _see(self, edge: str) -> None:
-        online = edge in self._connected and self._connected[edge].shown(self._world.monotonic())
+    def _update_view(self, edge: str) -> None:
+        online = edge in self._connected and self._connected[edge].shown_online(self._world.monotonic())
         self._views[edge] = EdgeView(edge, online, self._reports.get(edge))
 
-    def _look_at(self, edge: str) -> None:
+    def _write_soon(self, edge: str) -> None:
         self._due[edge] = None
         self._wake.set()
 
     @staticmethod
-    async def _again_on_conflict(write: Callable[[], Awaitable[None]]) -> None:
-        """Retry once after a conflict: the store has read the other's write."""
+    async def _retry_on_conflict(write: Callable[[], Awaitable[None]]) -> None:
+        """Retry once after a conflict: the store has read the other coordinator's write."""
         try:
             await write()
         except Conflict:
@@ -162,8 +163,8 @@ class Edges:
             await self._save(algorithm)
 
 
-def _decided_by(report: Report) -> object:
-    """The part of a report that decisions rest on; how far each worker is does not count."""
+def _decision_inputs(report: Report) -> object:
+    """Return the part of a report that decisions depend on; a worker's progress does not count."""
     workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.state in ("running", "finished"))
                for each in report.workers]  # fmt: skip
     return report.version, report.datasets, report.offers, report.labels, workers

@@ -1,4 +1,4 @@
-"""What reaches the coordinator from edges: their reports, and their presence as the broker sees it."""
+"""Follow the edges: their reports, and their presence as the broker reports it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from heliograph.coordinator.edges.presence import MemoryPresence, Presence, pres
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
 
-PRESENCE_KNOWN_WITHIN = 2.0
+PRESENCE_TIMEOUT = 2.0
+"""Seconds to wait at most for the broker's list of connections."""
 
 
 class EdgeFollower:
     """Hands reports and changes of presence to ``edges``.
 
     Args:
-        system: a connection of the broker's system account; None: an edge is online once it has reported.
+        system: a connection of the broker's system account; None: an edge counts as online once it has reported.
     """
 
     def __init__(
@@ -42,10 +43,10 @@ class EdgeFollower:
         self._out = out
         self._warn = warn
         self.reports_read = asyncio.Event()
-        """Set once the newest report of every edge has been read, also of edges that appeared while nobody led."""
+        """Set once the newest report of every edge has been read, including edges that appeared while nobody led."""
 
     async def follow_reports(self) -> None:
-        """Until cancelled: every edge's newest report, then each that comes."""
+        """Take every edge's newest report, then each that comes, until cancelled."""
         newest = await self._port.bus.last_sequence(topics.REPORT.stream_name)
         if not newest:
             self.reports_read.set()
@@ -59,7 +60,7 @@ class EdgeFollower:
                     self.reports_read.set()
 
     def presence(self) -> Presence | MemoryPresence | None:
-        """What follows the broker's connections; None, with a warning, where there is no system account. Edges that
+        """Return a follower of the broker's connections; warn and return None without a system account. Edges that
         were online when a coordinator last led count as online until the broker answers."""
         if self._system is None:
             self._warn("no system account given (--system): an edge counts as online once it has reported")
@@ -79,12 +80,12 @@ class EdgeFollower:
 
     def _presence_changed(self, edge: str, online: bool) -> None:
         self._out(f"edge {edge} is {'online' if online else 'offline'}")
-        self._edges.connection(edge, online)
+        self._edges.connection_changed(edge, online)
 
 
-async def known_in_time(presence: Presence | MemoryPresence) -> None:
-    """Wait until it is known who is connected: a first decision without it would wait for nobody. A broker that does
-    not answer delays it by two seconds at most."""
+async def wait_until_known(presence: Presence | MemoryPresence) -> None:
+    """Wait until the connected edges are known: the first decision would otherwise wait for none of them. Continue
+    after ``PRESENCE_TIMEOUT`` seconds where the broker does not answer."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PRESENCE_KNOWN_WITHIN):
+        async with asyncio.timeout(PRESENCE_TIMEOUT):
             await presence.known.wait()

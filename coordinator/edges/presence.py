@@ -1,6 +1,6 @@
 """Which edges are connected, from the broker's own connection events (system account): a fact of the transport.
 
-An agent's connection is named ``agent-<edge>``; where the broker authenticates, its user must be of that name too.
+An agent's connection is named ``agent-<edge>``; where the broker authenticates, its user must have the same name.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from heliograph.core.world import World
 PREFIX = "agent-"
 ACCOUNT = "HELIOGRAPH"
 GRACE = 1.0
-"""Seconds in which an edge that was online may come back after a broker's or a coordinator's restart."""
+"""Seconds in which an edge that was online may return after a restart of the broker or the coordinator."""
 _PAGE = 1024
 _EARLIER = 0
-"""Stands for a connection that an earlier coordinator saw; the broker counts its own from 1."""
+"""Stands for a connection that an earlier coordinator saw; the broker numbers connections from 1."""
 
 
 class Presence:
-    """Follows the broker, and calls ``changed(edge, online)`` at each change.
+    """Follows the broker's connections, and calls ``changed(edge, online)`` at each change.
 
     Args:
-        before: edges that were online when a coordinator last looked.
+        before: edges that were online when a coordinator last led.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Presence:
         self._changed = changed
         self._connections: dict[str, set[int]] = {edge: {_EARLIER} for edge in before}
         self.known = asyncio.Event()
-        """Set once the broker has said who is connected."""
-        self._heard: dict[int, str] | None = None
-        """While the broker lists all: connections that came or went since, each with its edge, or "" where it went."""
+        """Set once the broker has listed the connected edges."""
+        self._changed_meanwhile: dict[int, str] | None = None
+        """Connections that changed while the broker lists all: each with its edge, or "" where it went."""
 
     def online(self, edge: str) -> bool:
         return bool(self._connections.get(edge))
@@ -56,25 +56,25 @@ class Presence:
         return sorted(edge for edge, connections in self._connections.items() if connections)
 
     async def run(self) -> None:
-        """Until cancelled; asks the broker anew for all connections after each reconnect."""
+        """Follow until cancelled; list all connections again after each reconnect."""
         while True:
             await self._system.link.wait_up()
             connection = self._system.connection
             client = connection.client
             account = f"$SYS.ACCOUNT.{ACCOUNT}"
             subscriptions = [
-                await connection.guard(client.subscribe(f"{account}.CONNECT", cb=self._on_connect)),
-                await connection.guard(client.subscribe(f"{account}.DISCONNECT", cb=self._on_disconnect)),
+                await connection.guard(client.subscribe(f"{account}.CONNECT", cb=self.on_connect)),
+                await connection.guard(client.subscribe(f"{account}.DISCONNECT", cb=self.on_disconnect)),
             ]
             try:
                 await client.flush()
-                if set(self.edges()) - (await self._listed()).keys():
-                    # after the broker's restart each comes back in its own time; no round shall close without them
+                if set(self.edges()) - (await self._list_connections()).keys():
+                    # after a restart of the broker edges return one by one; no round may close without them
                     await self._world.sleep(GRACE)
-                await self._ask()
+                await self.refresh()
                 self.known.set()
                 await self._system.link.wait_down()
-            finally:  # the client would subscribe them again: they are made anew
+            finally:  # else the client subscribes them again at its reconnect, beside the new ones
                 for subscription in subscriptions:
                     if self._system.link.up:
                         with contextlib.suppress(nats.errors.Error):
@@ -82,14 +82,15 @@ class Presence:
                     else:
                         client._remove_sub(subscription._id)
 
-    async def _ask(self) -> None:
-        heard: dict[int, str] = {}
-        self._heard = heard
+    async def refresh(self) -> None:
+        """List all connections, apply events that came meanwhile, and report the changes."""
+        changed: dict[int, str] = {}
+        self._changed_meanwhile = changed
         try:
-            found = await self._listed()
+            found = await self._list_connections()
         finally:
-            self._heard = None
-        for connection, edge in heard.items():  # newer than the answer, which may have been on its way
+            self._changed_meanwhile = None
+        for connection, edge in changed.items():  # newer than the answer, which may have been on its way
             for connections in found.values():
                 connections.discard(connection)
             if edge:
@@ -99,8 +100,8 @@ class Presence:
         for edge in sorted(before ^ set(self.edges())):
             self._changed(edge, edge not in before)
 
-    async def _listed(self) -> dict[str, set[int]]:
-        """The agents' connections as the broker lists them, by edge."""
+    async def _list_connections(self) -> dict[str, set[int]]:
+        """Return the agents' connections as the broker lists them, by edge."""
         found: dict[str, set[int]] = {}
         offset = 0
         while True:
@@ -115,20 +116,22 @@ class Presence:
             if len(connections) < _PAGE:
                 return found
 
-    async def _on_connect(self, message: Msg) -> None:
+    async def on_connect(self, message: Msg) -> None:
+        """Take the broker's event that a client has connected."""
         edge, connection = _client_of(message)
         if edge:
-            if self._heard is not None:
-                self._heard[connection] = edge
+            if self._changed_meanwhile is not None:
+                self._changed_meanwhile[connection] = edge
             connections = self._connections.setdefault(edge, set())
             connections.add(connection)
             if len(connections) == 1:
                 self._changed(edge, True)
 
-    async def _on_disconnect(self, message: Msg) -> None:
+    async def on_disconnect(self, message: Msg) -> None:
+        """Take the broker's event that a client has gone."""
         edge, connection = _client_of(message)
-        if self._heard is not None:
-            self._heard[connection] = ""
+        if self._changed_meanwhile is not None:
+            self._changed_meanwhile[connection] = ""
         connections = self._connections.get(edge)
         if connections and connection in connections:
             connections.discard(connection)
@@ -137,7 +140,7 @@ class Presence:
 
 
 class MemoryPresence:
-    """The same of a hub in memory, for simulations and tests."""
+    """Follows the clients of a hub in memory, for simulations and tests."""
 
     def __init__(self, system: MemoryBus, world: World, changed: Callable[[str, bool], None],
                  before: Collection[str] = ()) -> None:  # fmt: skip
@@ -148,14 +151,14 @@ class MemoryPresence:
         self.known = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Follow until cancelled."""
         hub = self._system.hub
-        heard: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+        changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
 
-        def hear(client: str, connected: bool) -> None:
-            heard.put_nowait((client, connected))
+        def on_client(client: str, connected: bool) -> None:
+            changes.put_nowait((client, connected))
 
-        hub.on_clients.append(hear)
+        hub.on_clients.append(on_client)
         try:
             online = {edge for client in hub.clients if (edge := _edge_of(client, ""))}
             absent = sorted(set(self._before) - online)
@@ -166,23 +169,23 @@ class MemoryPresence:
             online |= set(self._before)
             for edge in absent:
                 if PREFIX + edge not in hub.clients:
-                    online.discard(edge)  # else its return would be no news
+                    online.discard(edge)  # else its return would go unnoticed
                     self._changed(edge, False)
             self.known.set()
             while True:
-                client, connected = await heard.get()
+                client, connected = await changes.get()
                 edge = _edge_of(client, "")
                 if edge and connected != (edge in online) and connected == (client in hub.clients):
                     (online.add if connected else online.discard)(edge)
                     self._changed(edge, connected)
         finally:
-            hub.on_clients.remove(hear)
+            hub.on_clients.remove(on_client)
 
 
 def presence_of(
     system: Bus, world: World, changed: Callable[[str, bool], None], before: Collection[str] = ()
 ) -> Presence | MemoryPresence:
-    """Return a follower of the connections of the broker that ``system`` is connected to."""
+    """Return a presence follower that fits the transport of ``system``."""
     if isinstance(system, MemoryBus):
         return MemoryPresence(system, world, changed, before)
     return Presence(cast(NatsBus, system), world, changed, before)

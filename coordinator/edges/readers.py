@@ -1,4 +1,4 @@
-"""What an agent of some version can read of its desired document."""
+"""The part of a desired document that an agent's version can read."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from heliograph.bus.contract.payloads import Desired, WorkerTask
 from heliograph.bus.contract.versions import Version, left_out, parse_version
 
 READS_TASKS_ALONE: Version = (0, 2)
-"""Agents from this version on report a task that they cannot run; earlier ones refuse the whole document for it."""
+"""From this version on, agents report a task that they cannot run; earlier agents refuse the whole document."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """What is left out for an agent. Equal where two versions read the same.
+    """Fields and roles that are left out for an agent. Equal for two versions that read the same.
 
     Attributes:
-        without: fields that it does not know, as pydantic's ``exclude``.
-        strict: its version, where it refuses a document for one role that it does not know.
+        without: fields that the agent does not know, as pydantic's ``exclude``.
+        strict: the agent's version, if one unknown role makes it refuse the whole document; else None.
     """
 
     without: Mapping[str, Any] | None = None
     strict: Version | None = None
 
     def runs(self, task: WorkerTask) -> bool:
-        """Whether the task may stand in its document."""
+        """Return whether the agent can read a document with this task."""
         return self.strict is None or task.since <= self.strict
 
 
 @lru_cache(maxsize=1024)
 def reader_of(version: str) -> Reader:
-    """The reader of a version as agents report it; of the oldest one where an agent has not reported yet. The same
-    object each time, so that ten thousand edges are compared by it."""
+    """Return the reader of a reported version; an empty version counts as the oldest. Each version has one object, so
+    that comparing it for ten thousand edges is cheap."""
     number = parse_version(version)
     return Reader(left_out(Desired, number), number if number < READS_TASKS_ALONE else None)

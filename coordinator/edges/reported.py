@@ -1,4 +1,4 @@
-"""Edges, data sets and algorithms as agents report them: pure translations into resources."""
+"""Translate reports into resources: edges, data sets and algorithms. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from heliograph.coordinator.resource_store import ResourceStore
 
 
 def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: str) -> Edge:
-    """The edge's resource after a report or a change of presence; ``flaps``: how often it came back lately, where that
-    is too often."""
+    """Return the edge's resource after a report or a change of presence.
+
+    Args:
+        flaps: returns within the damping window, where they are too many; else 0.
+    """
     spec, status = edge.spec, edge.status
     changes: dict[str, object] = {"online": online, "conditions": _steadiness(status.conditions, flaps, now)}
     if online != status.online or not status.since:
@@ -37,7 +40,7 @@ def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: st
 
 
 def _steadiness(conditions: list[Condition], flaps: int, now: str) -> list[Condition]:
-    """Add the condition to edges that flap, or did; others never get it."""
+    """Set the condition ``Steady`` on edges that flap, or did; others never get it."""
     if flaps:
         message = f"back {flaps} times within {WINDOW:g} s; shown online after {STEADY:g} s without a cut"
         return condition(conditions, Condition(type="Steady", status="False", reason="Flaps", message=message), now)
@@ -47,7 +50,7 @@ def _steadiness(conditions: list[Condition], flaps: int, now: str) -> list[Condi
 
 
 def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator[Dataset]:
-    """Yield the data sets with a status that these edges' reports change; create those that nobody declared."""
+    """Yield the data sets that these edges' reports change, and new ones that nobody declared."""
     known = {each.name: each for each in store.all(Dataset)}
     changes: dict[str, dict[str, DatasetIndex | None]] = {}
     for edge, report in reports.items():
@@ -65,7 +68,7 @@ def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator
 
 
 def algorithms_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator[Algorithm]:
-    """Yield the algorithms that these edges' reports add, or offer on further edges."""
+    """Yield the algorithms that are new in these reports, or offered on further edges."""
     offering: dict[str, dict[str, dict[str, Any]]] = {}
     for edge, report in reports.items():
         for offered, schema in report.offers.algorithms.items():

@@ -11,7 +11,7 @@ from heliograph.bus.contract.payloads import Offer, Report, WorkerReport
 from heliograph.bus.contract.resources import DatasetIndex, Model
 
 GIVE_UP_AFTER = 3
-"""Starts of a worker that failed one after the other, after which its edge is not waited for."""
+"""Successive failed starts of a worker after which no round waits for its edge."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class EdgeView:
     report: Report | None = None
 
     def dataset(self, name: str) -> DatasetIndex | None:
-        """The data set of that name, where the edge can read it."""
+        """Return the data set of that name if the edge can read it; else None."""
         for each in self.report.datasets if self.report else ():
             if each.name == name and not each.error:
                 return each
@@ -31,16 +31,17 @@ class EdgeView:
 
     @property
     def datasets(self) -> list[str]:
+        """The names of the data sets that the edge can read."""
         return [each.name for each in self.report.datasets if not each.error] if self.report else []
 
     def workers(self, job_uid: str, *roles: str) -> list[WorkerReport]:
-        """What the edge reports of its workers of a job or service, in those roles."""
+        """Return the reports of the edge's workers in those roles, for a job or service."""
         found = self.report.workers if self.report is not None else []
         return [each for each in found if each.job_uid == job_uid and each.role in roles]
 
     @cached_property
     def failing(self) -> list[WorkerReport]:
-        """Its workers that cannot work, over all jobs."""
+        """The edge's workers that cannot work, over all jobs."""
         return [
             each
             for each in (self.report.workers if self.report is not None else ())
@@ -48,7 +49,7 @@ class EdgeView:
         ]
 
     def trouble(self, job_uid: str, *roles: str) -> str:
-        """Why this edge's worker of a job, in one of the roles, cannot work; empty while it can."""
+        """Return why this edge's worker of a job, in one of the roles, cannot work; empty while it can."""
         for worker in self.failing:
             if worker.job_uid == job_uid and worker.role in (roles or ("train", "evaluate")):
                 return worker.detail or worker.state
@@ -57,25 +58,26 @@ class EdgeView:
 
 @dataclass(frozen=True)
 class View:
-    """Edges by name, and the models by name."""
+    """The edges and the models, each by name."""
 
     edges: Mapping[str, EdgeView] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
 
     def online(self, edge: str) -> bool:
+        """Return whether the edge is known and shown online."""
         return edge in self.edges and self.edges[edge].online
 
     def troubles(self, job_uid: str) -> dict[str, str]:
-        """Map each edge with a failing worker of the job to the reason. Few of ten thousand edges have one."""
+        """Return each edge with a failing worker of the job, mapped to the reason."""
         return {name: why for name, edge in self.edges.items() if edge.failing and (why := edge.trouble(job_uid))}
 
     def working(self, job_uid: str) -> Set[str]:
-        """The edges that can be expected to send an update."""
+        """Return the edges that can send an update: online, without a failing worker of the job."""
         troubles = self.troubles(job_uid)
         return {name for name, edge in self.edges.items() if edge.online and name not in troubles}
 
     def algorithms(self) -> dict[str, dict[str, Any]]:
-        """Every algorithm that some agent offers, with the schema of its parameters."""
+        """Return every algorithm that an agent offers, mapped to the schema of its parameters."""
         return self._algorithms
 
     @cached_property
@@ -83,7 +85,7 @@ class View:
         return {name: schema for offer in self._offers() for name, schema in offer.algorithms.items()}
 
     def rules(self) -> dict[str, dict[str, Any]]:
-        """Every hard-sample rule that some agent's workers offer, with the schema of its parameters."""
+        """Return every hard-sample rule that an agent offers, mapped to the schema of its parameters."""
         return {name: schema for offer in self._offers() for name, schema in offer.rules.items()}
 
     def _offers(self) -> list[Offer]:

@@ -1,1 +1,1 @@
-"""What the cloud keeps of models: their versions, and where their weights lie."""
+"""The model registry: versions, and where their weights lie."""

@@ -1,4 +1,4 @@
-"""The versions of models: results become versions, and their weights lie where every agent can fetch them."""
+"""The versions of models: results become versions, and their weights go where every agent can fetch them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ModelVersions:
     """Adds versions to models.
 
     Args:
-        lock: guards the resource of that plural and name while it is read, decided on and written.
+        lock: returns the lock of the resource of that plural and name.
         save: stores a model and shows its status.
     """
 
@@ -34,10 +34,10 @@ class ModelVersions:
         self._save = save
 
     async def add(self, model: str, version: ModelVersion) -> None:
-        """Append a version to a model, numbered after its newest. A model that is missing is created; a second version
-        of one job is not added, since a coordinator that ended meanwhile has added the first."""
+        """Append a version to a model, numbered after its newest. Create a missing model. Skip a second version of one
+        job: an earlier coordinator has added it before it ended."""
         weights = await self.in_bucket(version.weights)
-        async with self._lock(Model.plural, model):  # another job may end with the same model
+        async with self._lock(Model.plural, model):  # two jobs that train one model may end at once
             known = self._store.get(Model, model) or Model(metadata=Metadata(name=model))
             versions = known.status.versions
             if any(each.job == version.job for each in versions):
@@ -47,7 +47,7 @@ class ModelVersions:
             await self._save(known.model_copy(update={"status": status}))
 
     async def in_bucket(self, weights: WeightsRef) -> WeightsRef:
-        """Put weights that travel inline into the object store; return where they lie."""
+        """Put weights that travel inline into the object store, and return the reference to them."""
         if weights.inline is None:
             return weights
         with TemporaryDirectory() as directory:
@@ -56,7 +56,7 @@ class ModelVersions:
             return await (await self._bus.blobs(MODELS)).put(file, weights)
 
     def digests(self) -> set[str]:
-        """The digests of all models' weights: of every version, and as declared."""
+        """Return the digests of all models' weights: every version's, and declared ones."""
         models = self._store.all(Model)
         found = {version.weights.digest for model in models for version in model.status.versions}
         return found | {model.spec.weights.digest for model in models if model.spec.weights is not None}

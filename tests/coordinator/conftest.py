@@ -1,4 +1,4 @@
-"""A cloud of real processes (broker, coordinator, the agent ``cloud``, its workers); the test plays the edges."""
+"""A cloud of real processes (broker, coordinator, agent ``cloud``, its workers); the test plays the edges."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PlayedEdge:
         await self.port.publish(topics.REPORT, report, edge=self.name)
 
     async def task(self, job: str, round: int) -> DatasetTask:
-        """Waits until the coordinator asks this edge for that round."""
+        """Return this edge's task of a round once the coordinator asks for it."""
         async with asyncio.timeout(10):
             while True:
                 desired = await self.tasks.get()
@@ -52,7 +52,7 @@ class PlayedEdge:
                         return task
 
     def update(self, task: DatasetTask, arrays: dict[str, Any] | None = None, **changes: Any) -> ModelUpdate:
-        """A valid update of that task, but for ``changes``."""
+        """Return a valid update of that task, except for ``changes``."""
         weights = tensors.write(BASE if arrays is None else arrays, Path("/nonexistent"))
         assert task.model is not None
         fields = {
@@ -82,7 +82,7 @@ class Cloud:
     edges: dict[str, PlayedEdge]
 
     async def job(self, name: str, edges: tuple[str, ...] = EDGES[:2], **spec: Any) -> dict[str, Any]:
-        """Creates a model with ``BASE`` as its weights, and a task on those edges."""
+        """Create a model with ``BASE`` as its weights, and a task on those edges."""
         weights = tensors.write(BASE, Path("/nonexistent"))
         await self.client.models.create(
             {
@@ -105,7 +105,7 @@ class Cloud:
         return await self.client.jobs.create(task)
 
     async def ended(self, name: str) -> dict[str, Any]:
-        """The job's status once it has ended."""
+        """Return the job's status once it has ended."""
         document: dict[str, Any] = {}
         async with asyncio.timeout(20):
             async for document in self.client.jobs.watch(name):  # noqa: B007 the last one counts
@@ -116,7 +116,7 @@ class Cloud:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cloud(tmp_path_factory: Any) -> AsyncIterator[Cloud]:
-    """A started cloud with three played edges that are online."""
+    """Yield a started cloud with three played edges that are online."""
     cluster = LocalCluster(tmp_path_factory.mktemp("cloud"), list(EDGES))
     buses: list[Bus] = []
     try:

@@ -1,4 +1,4 @@
-"""The format of the cloud's state: taken over from an earlier version, refused where it is a later one's."""
+"""The format of the cloud's state: an earlier version's is migrated, a later one's refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from heliograph import __version__
 from heliograph.bus.connect import connect
 from heliograph.bus.transport import KeyValue
-from heliograph.coordinator.cloud_format import FORMAT, KEY, check_format, take_over_format
+from heliograph.coordinator.cloud_format import FORMAT, KEY, check_format, migrate_format
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
@@ -31,23 +31,23 @@ async def _noted(kv: KeyValue) -> dict[str, object]:
     return found
 
 
-async def test_what_0_1_left_is_taken_over(bucket: tuple[str, KeyValue]) -> None:
+async def test_state_of_0_1_is_migrated(bucket: tuple[str, KeyValue]) -> None:
     _, kv = bucket
     await kv.put("epoch", b"7")
     await check_format(kv)
-    assert await kv.get(KEY) is None  # looking changes nothing
-    await take_over_format(kv)
+    assert await kv.get(KEY) is None  # a check changes nothing
+    await migrate_format(kv)
     assert await _noted(kv) == {"format": FORMAT, "written_by": __version__}
     epoch = await kv.get("epoch")
     assert epoch is not None and epoch.value == b"7"
-    await take_over_format(kv)
+    await migrate_format(kv)
     assert (await _noted(kv))["format"] == FORMAT
 
 
 async def test_an_earlier_version_of_the_same_format_hands_over(bucket: tuple[str, KeyValue]) -> None:
     _, kv = bucket
     await kv.put(KEY, json.dumps({"format": FORMAT, "written_by": "0.2.0", "by": "a later one's word"}).encode())
-    await take_over_format(kv)
+    await migrate_format(kv)
     assert (await _noted(kv))["written_by"] == __version__
 
 

@@ -1,4 +1,4 @@
-"""The features of a coordinator: each kind has one, also one that is only kept, and one that cannot be imported."""
+"""The installed features: each kind has one, also a kind that is only stored, and one that cannot be imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliograph.bus.contract.registry import BUILT_IN, Registry, parse_resource
 from heliograph.bus.port import Port
 from heliograph.coordinator import feature
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.feature import ControllerContext, Features
+from heliograph.coordinator.feature import ControllerContext, InstalledFeatures
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
@@ -42,14 +42,14 @@ async def context(warnings: list[str]) -> ControllerContext:
 
 
 async def test_every_kind_has_a_feature_in_the_order_of_the_declarations(context: Any, warnings: list[str]) -> None:
-    features = Features(context)
+    features = InstalledFeatures(context)
     assert [each.kind.plural for each in features] == [*BUILT_IN.features]
     assert warnings == []
     assert not features.busy
 
 
-async def test_a_kind_that_is_only_kept_is_asked_nothing(context: Any) -> None:
-    models = Features(context).of("models")
+async def test_the_defaults_suit_a_kind_that_is_only_stored(context: Any) -> None:
+    models = InstalledFeatures(context).of("models")
     await models.prepare()
     models.validate(MODEL, "request/models/create")
     models.may_change(MODEL, MODEL, "request/models/update")
@@ -59,13 +59,13 @@ async def test_a_kind_that_is_only_kept_is_asked_nothing(context: Any) -> None:
         models.steer(MODEL, "start", "request/models/start")
 
 
-async def test_one_that_cannot_be_imported_is_named_and_takes_nothing_while_the_others_serve(
+async def test_a_feature_that_cannot_be_imported_is_named_and_refuses_resources_while_the_others_serve(
     context: Any, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = replace(BUILT_IN.features["models"], coordinator="nowhere.controller:Models")
     registry = Registry([broken if each.plural == "models" else each for each in BUILT_IN.features.values()])
     monkeypatch.setattr(feature, "declared", lambda: registry)
-    features = Features(context)
+    features = InstalledFeatures(context)
     assert [each.kind.plural for each in features] == [*BUILT_IN.features]
     (warning,) = warnings
     assert "coordinator of feature models" in warning

@@ -1,4 +1,4 @@
-"""Who leads: one at a time, by each one's own clock, whatever the clocks do and whichever message is lost."""
+"""Leadership: one coordinator at a time, by its own clock, even where wall clocks jump and messages are lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from heliograph.bus.connect import connect
 from heliograph.bus.transport import KeyValueEntry
 from heliograph.coordinator import leadership as lease
-from heliograph.coordinator.leadership import KEY, TAKEN, Lease, Seen
+from heliograph.coordinator.leadership import KEY, TAKEN_AFTER, Lease, ObservedLease
 from heliograph.core.errors import Unreachable
 from heliograph.core.world import World
 
@@ -25,40 +25,40 @@ def entry(revision: int, incarnation: str = "one") -> KeyValueEntry:
 
 
 def test_a_lease_that_was_never_taken_or_was_given_back_is_free_at_once() -> None:
-    assert Seen().observe(None, 5.0).free_in("me", 5.0) == 0
-    assert Seen().observe(entry(3, ""), 5.0).free_in("me", 5.0) == 0
-    assert Seen().observe(entry(3, "me"), 5.0).free_in("me", 5.0) == 0  # our own write, whose answer was lost
+    assert ObservedLease().observe(None, 5.0).seconds_until_free("me", 5.0) == 0
+    assert ObservedLease().observe(entry(3, ""), 5.0).seconds_until_free("me", 5.0) == 0
+    assert ObservedLease().observe(entry(3, "me"), 5.0).seconds_until_free("me", 5.0) == 0  # the answer was lost
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.booleans()), min_size=1))
 def test_it_is_free_when_its_revision_has_stood_still_for_long_enough(looks: list[tuple[float, bool]]) -> None:
-    seen, now, revision, moved = Seen(), 0.0, 1, 0.0
+    seen, now, revision, moved = ObservedLease(), 0.0, 1, 0.0
     seen = seen.observe(entry(revision), now)
     for wait, renewed in looks:
         now += wait
         if renewed:
             revision, moved = revision + 1, now
         seen = seen.observe(entry(revision), now)
-        assert seen.free_in("me", now) == pytest.approx(max(0.0, moved + TAKEN - now))
+        assert seen.seconds_until_free("me", now) == pytest.approx(max(0.0, moved + TAKEN_AFTER - now))
 
 
-def test_what_cannot_be_read_is_somebody_elses() -> None:
-    seen = Seen().observe(KeyValueEntry(KEY, b"\xff", 2), 1.0)
-    assert seen.free_in("me", 1.0) == TAKEN
+def test_an_unreadable_lease_belongs_to_another_program() -> None:
+    seen = ObservedLease().observe(KeyValueEntry(KEY, b"\xff", 2), 1.0)
+    assert seen.seconds_until_free("me", 1.0) == TAKEN_AFTER
 
 
-def test_a_holder_stops_before_another_takes() -> None:
-    assert lease.RENEWED_EVERY < lease.HELD < lease.TAKEN < 5
+def test_a_leader_stops_before_another_takes_the_lease() -> None:
+    assert lease.RENEW_EVERY < lease.STOPS_AFTER < lease.TAKEN_AFTER < 5
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RENEWED_EVERY", "HELD", "TAKEN"):
+    for name in ("RENEW_EVERY", "STOPS_AFTER", "TAKEN_AFTER"):
         monkeypatch.setattr(lease, name, getattr(lease, name) / 15)
 
 
 class Candidate:
-    """A coordinator that does nothing but lead."""
+    """A coordinator that only leads."""
 
     def __init__(self, kv: Any, name: str, world: World) -> None:
         self.name = name
@@ -136,10 +136,10 @@ def candidate() -> Callable[..., Any]:
 
 async def test_the_second_stands_by_and_leads_when_the_first_gives_back(quick: None, candidate: Any) -> None:
     first, _ = await candidate("first")
-    async with asyncio.timeout(0.1):  # nobody held it: nothing to wait for
+    async with asyncio.timeout(0.1):  # the lease is free: nothing to wait for
         await first.leads.wait()
     second, _ = await candidate("second")
-    await asyncio.sleep(2 * lease.TAKEN)
+    await asyncio.sleep(2 * lease.TAKEN_AFTER)
     assert (second.stands_by_for, second.leads.is_set(), first.leads.is_set()) == (["first"], False, True)
     await first.stop()
     async with asyncio.timeout(0.1):
@@ -147,7 +147,7 @@ async def test_the_second_stands_by_and_leads_when_the_first_gives_back(quick: N
     await second.stop()
 
 
-async def test_a_holder_that_cannot_renew_stops_before_another_leads_and_stands_by(
+async def test_a_leader_that_cannot_renew_stops_before_another_leads_and_stands_by(
     quick: None, candidate: Any
 ) -> None:
     first, kv = await candidate("first")
@@ -171,7 +171,7 @@ async def test_a_renewal_whose_answer_is_lost_is_still_ones_own(quick: None, can
     first, kv = await candidate("first")
     await first.leads.wait()
     kv.loses_answers = True
-    await asyncio.sleep(2 * lease.HELD)
+    await asyncio.sleep(2 * lease.STOPS_AFTER)
     assert not kv.loses_answers
     assert first.leads.is_set()
     await first.stop()
@@ -183,7 +183,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing(quick: None, candidate: A
     first, _ = await candidate("first", world)
     await first.leads.wait()
     second, _ = await candidate("second", world)
-    await asyncio.sleep(2 * lease.TAKEN)
+    await asyncio.sleep(2 * lease.TAKEN_AFTER)
     assert first.leads.is_set()
     assert not second.leads.is_set()
     await second.stop()

@@ -14,7 +14,7 @@ from heliograph.core.world import World
 
 
 class Forgetful:
-    """A bucket that stores what it is given, and now and then does not answer."""
+    """A bucket that stores every value, and does not answer while ``silent``."""
 
     def __init__(self, bucket: Any) -> None:
         self._bucket = bucket
@@ -30,7 +30,7 @@ class Forgetful:
         return stored
 
 
-async def test_a_write_whose_answer_was_lost_is_told_of_when_it_is_found() -> None:
+async def test_a_write_whose_answer_was_lost_is_shown_when_a_conflict_finds_it() -> None:
     world = World()
     bus = connect(f"memory://store-{world.new_id()}", world=world)
     await bus.open()

@@ -10,7 +10,7 @@ from heliograph.bus.contract import buckets, close_record, topics
 from heliograph.bus.contract.payloads import Aggregation, Evaluation, WorkerTask
 from heliograph.bus.contract.resources import ENDED, FederatedTask
 from heliograph.bus.contract.topics import Topic
-from heliograph.coordinator.api.parameters import Named, check_offered
+from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.federated import state_machine as federated
@@ -58,7 +58,7 @@ class Jobs(Feature[FederatedTask]):
 
     def validate(self, task: FederatedTask, topic: str) -> None:
         algorithm, place = task.spec.aggregation_worker.worker_spec, "spec.aggregationWorker.workerSpec"
-        named = Named("algorithm", algorithm.aggregation_algorithm, f"{place}.aggregationAlgorithm",
+        named = NamedChoice("algorithm", algorithm.aggregation_algorithm, f"{place}.aggregationAlgorithm",
                       algorithm.parameters, f"{place}.parameters")  # fmt: skip
         check_offered(named, self.context.view().algorithms(), topic)
 

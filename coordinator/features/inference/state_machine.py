@@ -1,7 +1,7 @@
-"""The state machine of a joint inference service: wait for what it names, run, stop, start again. Pure.
+"""The state machine of a joint inference service: wait for its models and edges, run, stop, start again. Pure.
 
-Every function takes a service and what was observed, and returns it as it shall be stored; the same object where
-nothing changed. ``desired_tasks`` says what each edge shall run at that point.
+Every function takes a service and an observation, and returns the service to store; the same object where nothing
+changed. ``desired_tasks`` returns the tasks of each edge in that state.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from heliograph.bus.contract.resources import (
 )
 from heliograph.bus.contract.resources.base import Parameter, Scalar
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.features.inference.totals import Numbers
+from heliograph.coordinator.features.inference.totals import Totals
 from heliograph.core.names import CLOUD, join_labels
 
-SHOWN = 256
-"""How many edges a status shows: ten thousand do not fit."""
+EDGES_SHOWN = 256
+"""Edges that a status shows at most: ten thousand do not fit."""
 OFFLINE = "offline"
 
 
-def observe(service: JointInferenceService, view: View, numbers: Numbers, now: str) -> JointInferenceService:
-    """What presence, reports, models and statistics mean for a service."""
+def observe(service: JointInferenceService, view: View, totals: Totals, now: str) -> JointInferenceService:
+    """Return the service after a change of presence, reports, models or totals."""
     status = service.status
-    service = _with(service, total=numbers.total, cloud=numbers.cloud)
+    service = _with(service, total=totals.total, cloud=totals.cloud)
     ready = [each for each in status.conditions if each.type == "Ready"]
     if status.stopped:
         stopped = Condition(type="Ready", status="False", reason="Stopped", message="stopped on request")
@@ -52,14 +52,14 @@ def observe(service: JointInferenceService, view: View, numbers: Numbers, now: s
         return _with(service, phase="Pending", edges={}, conditions=condition(ready, waiting, now))
     placed = placement(service, view)
     node = service.spec.cloud_worker.node_name
-    troubles = {edge: _trouble(service, edge, "infer", status.edges.get(edge), numbers.edges.get(edge), view)
+    troubles = {edge: _trouble(service, edge, "infer", status.edges.get(edge), totals.edges.get(edge), view)
                 for edge in placed}  # fmt: skip
-    in_cloud = _trouble(service, node, "big-model", status.cloud, numbers.cloud, view)
+    in_cloud = _trouble(service, node, "big-model", status.cloud, totals.cloud, view)
     conditions = status.conditions
     for each in (
         Condition(type="Ready", status="True", reason="Placed", message=f"{len(placed)} edges"),
-        _all_known(service, view),
-        _healthy([*troubles.items(), (f"deep model on {node}", in_cloud)]),
+        _edges_known(service, view),
+        _workers_healthy([*troubles.items(), (f"deep model on {node}", in_cloud)]),
     ):
         conditions = condition(conditions, each, now)
     return _with(
@@ -67,48 +67,48 @@ def observe(service: JointInferenceService, view: View, numbers: Numbers, now: s
         phase="Running",
         start_time=status.start_time if status.phase == "Running" else now,
         conditions=conditions,
-        edges={edge: _told(numbers.edges.get(edge), troubles[edge]) for edge in placed[:SHOWN]},
-        cloud=_told(numbers.cloud, in_cloud),
+        edges={edge: _with_trouble(totals.edges.get(edge), troubles[edge]) for edge in placed[:EDGES_SHOWN]},
+        cloud=_with_trouble(totals.cloud, in_cloud),
     )
 
 
 def update(known: JointInferenceService, changed: JointInferenceService) -> JointInferenceService:
-    """Take a changed spec. Workers with another script or other script parameters are launched anew; anything else
-    (rule, deadline, budget, model, batches) reaches the running ones."""
+    """Return ``changed``, with a new generation for workers whose script or script parameters differ: they are launched
+    anew. Any other change (rule, deadline, budget, model, batches) reaches the running workers."""
     status, generation = changed.status, changed.metadata.generation
-    if _runs(changed.spec.edge_worker) != _runs(known.spec.edge_worker):
+    if _launch_inputs(changed.spec.edge_worker) != _launch_inputs(known.spec.edge_worker):
         status = status.model_copy(update={"edge_generation": generation})
-    if _runs(changed.spec.cloud_worker) != _runs(known.spec.cloud_worker):
+    if _launch_inputs(changed.spec.cloud_worker) != _launch_inputs(known.spec.cloud_worker):
         status = status.model_copy(update={"cloud_generation": generation})
     return changed.model_copy(update={"status": status})
 
 
 def stop(service: JointInferenceService) -> JointInferenceService:
-    """Stop all its workers, as its owner wants."""
+    """Stop all workers of the service, on request."""
     return _with(service, stopped=True)
 
 
 def start(service: JointInferenceService) -> JointInferenceService:
-    """Let it run again, as its owner wants."""
+    """Start a stopped service again, on request."""
     return _with(service, stopped=False)
 
 
 def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[WorkerTask]]:
-    """What each edge shall run for this service now."""
+    """Return the tasks of each edge for this service."""
     if service.status.phase != "Running" or any(_missing(service, view)):
         return {}
     spec, status = service.spec, service.status
     infer = _task(service, InferTask, spec.edge_worker, join_labels(service.name, "infer"), status.edge_generation)
-    of_digest: dict[str, list[WorkerTask]] = {}  # edges with the same weights share one list: they may be ten thousand
+    of_digest: dict[str, list[WorkerTask]] = {}  # edges with the same weights share one list: there may be ten thousand
     found: dict[str, list[WorkerTask]] = {}
     for edge in placement(service, view):
         weights = deployed(spec.edge_worker.model.name, edge, view)
         digest = weights.digest if weights is not None else ""
         if digest not in of_digest:
-            of_digest[digest] = [infer.model_copy(update={"model": _fetched(weights)})]
+            of_digest[digest] = [infer.model_copy(update={"model": _by_reference(weights)})]
         found[edge] = of_digest[digest]
     node = spec.cloud_worker.node_name
-    weights = _fetched(deployed(spec.cloud_worker.model.name, node, view))
+    weights = _by_reference(deployed(spec.cloud_worker.model.name, node, view))
     big_models = [
         _task(service, BigModelTask, spec.cloud_worker, name, status.cloud_generation).model_copy(
             update={"model": weights}
@@ -120,7 +120,7 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
 
 
 def placement(service: JointInferenceService, view: View) -> list[str]:
-    """The edges it runs on: those of its spec that are known, online or not; ``all`` are all but the cloud."""
+    """Return the known edges that its spec names, online or not; ``all`` means every edge except the cloud."""
     names = service.spec.edges.names
     if names is None:
         return sorted(edge for edge in view.edges if edge != CLOUD)
@@ -128,17 +128,17 @@ def placement(service: JointInferenceService, view: View) -> list[str]:
 
 
 def replicas(service: JointInferenceService) -> list[str]:
-    """The names of all workers that may ever have run its deep model."""
+    """Return the names of all workers that may ever have run its deep model."""
     return [join_labels(service.name, f"big-{number}") for number in range(MOST_REPLICAS)]
 
 
 def models(service: JointInferenceService) -> list[str]:
-    """The names of the models that it runs."""
+    """Return the names of the models that the service runs."""
     return [service.spec.edge_worker.model.name, service.spec.cloud_worker.model.name]
 
 
 def deployed(model: str, edge: str, view: View) -> WeightsRef | None:
-    """The weights of a model that an edge serves; None where there are none."""
+    """Return the weights of a model that an edge serves; None where the model has no version."""
     version = resolve(view.models[model], edge) if model in view.models else None
     return version.weights if version is not None else None
 
@@ -174,8 +174,8 @@ def _task(
     )
 
 
-def _fetched(weights: WeightsRef | None) -> WeightsRef | None:
-    """Refer to inline weights by their blob: a desired document has no room for them once a replica."""
+def _by_reference(weights: WeightsRef | None) -> WeightsRef | None:
+    """Return a reference to the blob of inline weights: a desired document has no room for a copy per replica."""
     if weights is None or weights.inline is None:
         return weights
     return weights.model_copy(update={"inline": None, "bucket": MODELS})
@@ -198,11 +198,11 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
 
 
 def _values(parameters: Sequence[Parameter]) -> dict[str, Scalar]:
-    """The parameters with a value; the others take their defaults."""
+    """Return the parameters with a value; the others take their defaults."""
     return {each.key: each.value for each in parameters if each.value is not None}
 
 
-def _runs(script: InferenceScript) -> tuple[object, ...]:
+def _launch_inputs(script: InferenceScript) -> tuple[object, ...]:
     return script.script_dir, script.script_boot_file, script.framework_type, script.parameters
 
 
@@ -214,27 +214,27 @@ def _trouble(
     counted: ServiceNumbers | None,
     view: View,
 ) -> str:
-    """Why the service's workers on an edge do not work as they should, as their agent and they themselves say."""
+    """Return the trouble of the service's workers on an edge, as agent and workers report it; empty: none."""
     there = view.edges[edge]
     if not there.online:
         return OFFLINE
     workers = there.workers(service.metadata.uid, role)
-    if before is not None and before.trouble != OFFLINE and any(_tries_again(each) for each in workers):
-        return before.trouble  # or it would come and go with each attempt
-    said = [each.detail or each.state for each in workers if each.detail or each.state in ("refused", "backing-off")]
-    said += [counted.trouble] if counted is not None and workers else []
-    return "; ".join(dict.fromkeys(filter(None, said)))[:1000]
+    if before is not None and before.trouble != OFFLINE and any(_restarts(each) for each in workers):
+        return before.trouble  # else it would come and go with each restart
+    reasons = [each.detail or each.state for each in workers if each.detail or each.state in ("refused", "backing-off")]
+    reasons += [counted.trouble] if counted is not None and workers else []
+    return "; ".join(dict.fromkeys(filter(None, reasons)))[:1000]
 
 
-def _tries_again(worker: WorkerReport) -> bool:
+def _restarts(worker: WorkerReport) -> bool:
     return worker.state == "starting" and worker.restarts > 0
 
 
-def _told(counted: ServiceNumbers | None, trouble: str) -> ServiceNumbers:
+def _with_trouble(counted: ServiceNumbers | None, trouble: str) -> ServiceNumbers:
     return (counted or ServiceNumbers()).model_copy(update={"trouble": trouble})
 
 
-def _all_known(service: JointInferenceService, view: View) -> Condition:
+def _edges_known(service: JointInferenceService, view: View) -> Condition:
     edges = service.spec.edges.names or ()
     unknown = [edge for edge in edges if edge not in view.edges]
     if not unknown:
@@ -243,8 +243,8 @@ def _all_known(service: JointInferenceService, view: View) -> Condition:
     return Condition(type="EdgesKnown", status="False", reason="Unknown", message=message)
 
 
-def _healthy(troubles: Sequence[tuple[str, str]]) -> Condition:
-    """Name the edges with trouble. One that is offline may work well all the same, and is not among them."""
+def _workers_healthy(troubles: Sequence[tuple[str, str]]) -> Condition:
+    """Return the condition that names failing edges. An offline edge is not among them: it may work all the same."""
     failing = [f"{where}: {why}" for where, why in troubles if why not in ("", OFFLINE)]
     if not failing:
         return Condition(type="WorkersHealthy", status="True", reason="AllWork")

@@ -1,7 +1,7 @@
-"""What the workers of joint inference services have counted, over their restarts and the coordinator's.
+"""The counts of joint inference workers, over restarts of the workers and of the coordinator.
 
-The stream holds each worker's newest message; what its earlier incarnations counted is kept in a key-value bucket. That
-is written when a worker has restarted and, as it may do so while nobody leads, every half a minute.
+The stream keeps each worker's newest message; a key-value bucket keeps the counts of its earlier incarnations. The
+bucket is written when a worker has restarted, and every half a minute, since a worker may restart while nobody leads.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from heliograph.bus.contract.topics import INFERENCE_STATS
 from heliograph.bus.port import Received
 from heliograph.bus.transport import KeyValue
 from heliograph.coordinator.feature import ControllerContext
-from heliograph.coordinator.features.inference.totals import Numbers, WorkerCounts, add_up, take
+from heliograph.coordinator.features.inference.totals import Totals, WorkerCounts, add_up, record
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import wait_for
 
 SAVE_EVERY = 30.0
+"""Seconds until new counts are written to the bucket."""
 Key = tuple[str, str, str]
 """Service uid, edge, worker."""
 
 
 class Statistics:
-    """Every worker's counts.
+    """The counts of every worker.
 
     Args:
-        kept: the bucket of what is to outlive the coordinator, keyed ``<service uid>.<edge>.<worker>``.
+        kept: the bucket of counts, keyed ``<service uid>.<edge>.<worker>``.
     """
 
     def __init__(self, context: ControllerContext, kept: KeyValue) -> None:
@@ -39,13 +40,13 @@ class Statistics:
         self._kept = kept
         self._counts: dict[str, dict[tuple[str, str], WorkerCounts]] = {}
         self._due: dict[Key, float] = {}
-        self._news: dict[str, None] = {}
-        self._heard = asyncio.Event()
-        self.known = asyncio.Event()
+        self._changed_services: dict[str, None] = {}
+        self._wake = asyncio.Event()
+        self.counts_read = asyncio.Event()
         """Set once the newest message of each worker has been read."""
 
     async def load(self) -> None:
-        """Read what was kept; drop the counts of services that are gone."""
+        """Read the stored counts; delete those of deleted services."""
         present = {each.metadata.uid for each in self._context.store.all(JointInferenceService)}
         for entry in await self._kept.entries():
             uid, edge, worker = entry.key.split(".")
@@ -55,46 +56,46 @@ class Statistics:
             try:
                 counts = WorkerCounts.from_json(entry.value)
             except ValidationError as error:
-                self._context.warn(f"counts {entry.key} are unreadable ({error.error_count()} errors) and begin anew")
+                self._context.warn(f"counts {entry.key} are unreadable ({error.error_count()} errors), start at zero")
                 continue
             self._counts.setdefault(uid, {})[edge, worker] = counts
-            self._news[uid] = None
+            self._changed_services[uid] = None
 
     async def follow(self) -> None:
-        """Until cancelled: take every worker's newest message, then each that comes."""
+        """Record every worker's newest message, then each that comes, until cancelled."""
         bus = self._context.port.bus
         newest = await bus.last_sequence(INFERENCE_STATS.stream_name)
         if not newest:
-            self.known.set()
+            self.counts_read.set()
         async with bus.consume(INFERENCE_STATS.filter(), start=1) as messages:
             async for message in messages:
                 try:
-                    self._take(self._context.port.read(INFERENCE_STATS, message))
+                    self._record(self._context.port.read(INFERENCE_STATS, message))
                 except Refused as error:
                     self._context.warn(str(error))
                 if message.sequence >= newest:
-                    self.known.set()
+                    self.counts_read.set()
 
     async def wait(self) -> None:
-        """Return when there are news, or something is due to be written."""
-        if self._due and not self._news:
-            await wait_for(self._heard, max(0.0, min(self._due.values()) - self._world.monotonic()))
-        elif not self._news:
-            await self._heard.wait()
+        """Return when counts have changed, or are due to be written."""
+        if self._due and not self._changed_services:
+            await wait_for(self._wake, max(0.0, min(self._due.values()) - self._world.monotonic()))
+        elif not self._changed_services:
+            await self._wake.wait()
 
-    def take_news(self) -> list[str]:
-        """The uids of the services with news since the last call."""
-        news = list(self._news)
-        self._news.clear()
-        self._heard.clear()
-        return news
+    def pop_changed_services(self) -> list[str]:
+        """Return the uids of services whose counts have changed since the last call."""
+        changed = list(self._changed_services)
+        self._changed_services.clear()
+        self._wake.clear()
+        return changed
 
-    def numbers(self, uid: str, replicas: Collection[str]) -> Numbers:
-        """What the service of that uid was asked, up to now."""
+    def totals(self, uid: str, replicas: Collection[str]) -> Totals:
+        """Return the totals of the service with that uid."""
         return add_up(self._counts.get(uid, {}), replicas)
 
     async def save(self) -> None:
-        """Write what is due."""
+        """Write the counts that are due to the bucket."""
         now = self._world.monotonic()
         for key in [key for key, due in self._due.items() if due <= now]:
             uid, edge, worker = key
@@ -109,25 +110,25 @@ class Statistics:
         for entry in await self._kept.entries(f"{uid}."):
             await self._kept.delete(entry.key)
 
-    def _take(self, received: Received[InferenceStats]) -> None:
+    def _record(self, received: Received[InferenceStats]) -> None:
         stats = received.payload
-        said = {"service": stats.service, "edge": stats.edge, "worker": stats.worker}
-        for name, value in said.items():
+        in_payload = {"service": stats.service, "edge": stats.edge, "worker": stats.worker}
+        for name, value in in_payload.items():
             if received.params[name] != value:
                 raise Refused("invalid", topic=received.message.topic, field=name, expected=received.params[name],
                               got=value)  # fmt: skip
         service = self._context.store.get(JointInferenceService, stats.service)
         if service is None or service.metadata.uid != stats.service_uid:
-            return  # of a service that is no more
+            return  # the service was deleted
         uid, place = stats.service_uid, (stats.edge, stats.worker)
         workers = self._counts.setdefault(uid, {})
         known = workers.get(place)
-        counts = take(known, stats)
+        counts = record(known, stats)
         if counts is known:
             return
         workers[place] = counts
-        self._news[uid] = None
-        self._heard.set()
+        self._changed_services[uid] = None
+        self._wake.set()
         restarted = known is not None and stats.incarnation not in known.incarnations
         now = self._world.monotonic()
         key = (uid, *place)

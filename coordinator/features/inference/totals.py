@@ -1,7 +1,7 @@
-"""What joint inference services were asked: workers' counts added up, over restarts, edges and replicas. Pure.
+"""Add up the workers' counts of joint inference services, over restarts, edges and replicas. Pure.
 
-A worker's message replaces its one before and a restarted worker counts from zero, so each incarnation's newest counts
-are kept and added. The order in which messages come, and how often, makes no difference.
+A worker's message replaces its earlier ones, and a restarted worker counts from zero: keep each incarnation's newest
+counts and add them. Neither the order of messages nor repeats make a difference.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 from heliograph.bus.contract.payloads import InferenceStats, Payload
 from heliograph.bus.contract.resources import ServiceNumbers
 
-KEPT = 8
-"""Incarnations of a worker that are counted each by itself. Earlier ones are one sum; an old message of theirs,
-repeated, would count again."""
+INCARNATIONS_KEPT = 8
+"""Incarnations of a worker whose counts are kept apart. Earlier ones are folded into one sum; a repeated message of
+theirs would count again."""
 BUCKETS_PER_DOUBLING = 4
 FIRST_BUCKET = 1e-4
-"""Seconds: the upper bound of bucket 0."""
+"""Upper bound of bucket 0, in seconds."""
 _COUNTED = ("by_edge", "by_cloud", "hard", "degraded", "errors", "compared", "agreed", "bytes_offloaded")
 
 
 class WorkerCounts(Payload):
-    """What one worker has counted since it was first launched.
+    """The counts of one worker since it was first launched.
 
     Attributes:
-        incarnations: the newest message of each of the last few, in the order in which they were first heard of.
-        folded: the sum of what the incarnations before them counted.
+        incarnations: the newest message of each of the last incarnations, in the order of their first messages.
+        folded: the sum of the counts of earlier incarnations.
     """
 
     incarnations: dict[str, InferenceStats]
@@ -39,35 +39,37 @@ class WorkerCounts(Payload):
         return next(reversed(self.incarnations.values()))
 
 
-def take(known: WorkerCounts | None, stats: InferenceStats) -> WorkerCounts:
-    """Return the counts after a message of a worker; ``known`` itself where nothing is new."""
+def record(known: WorkerCounts | None, stats: InferenceStats) -> WorkerCounts:
+    """Return the counts after a message of a worker; ``known`` itself where the message brings nothing new."""
     if known is None:
         return WorkerCounts(incarnations={stats.incarnation: stats})
     before = known.incarnations.get(stats.incarnation)
-    if before is not None and (before == stats or _all(before) > _all(stats)):
-        return known  # counts only grow: that was an older one
+    if before is not None and (before == stats or _counted_events(before) > _counted_events(stats)):
+        return known  # counts only grow: the message is an older one
     incarnations = known.incarnations | {stats.incarnation: stats}
     folded = known.folded
-    while len(incarnations) > KEPT:
+    while len(incarnations) > INCARNATIONS_KEPT:
         oldest = incarnations.pop(next(iter(incarnations)))
         folded = oldest if folded is None else oldest.model_copy(update=_sums([folded, oldest]))
     return WorkerCounts(incarnations=incarnations, folded=folded)
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """What a service was asked: on each edge, of its deep model, and on all edges together."""
+class Totals:
+    """The totals of a service: per edge, of its deep model, and over all edges."""
 
     edges: Mapping[str, ServiceNumbers] = field(default_factory=dict)
     cloud: ServiceNumbers = field(default_factory=ServiceNumbers)
     total: ServiceNumbers = field(default_factory=ServiceNumbers)
 
 
-def add_up(workers: Mapping[tuple[str, str], WorkerCounts], replicas: Collection[str]) -> Numbers:
-    """The numbers of one service, whose ``workers`` are named by (edge, worker).
+def add_up(workers: Mapping[tuple[str, str], WorkerCounts], replicas: Collection[str]) -> Totals:
+    """Return the totals of one service.
 
     Args:
-        replicas: names of the workers that run the deep model. What they answer their askers have counted as well.
+        workers: the counts of its workers, by (edge, worker).
+        replicas: names of the workers that run the deep model. The edges' workers count their answers as well, so the
+            total over all edges leaves the replicas out.
     """
     of_edges: dict[str, list[WorkerCounts]] = {}
     of_cloud: list[WorkerCounts] = []
@@ -75,13 +77,13 @@ def add_up(workers: Mapping[tuple[str, str], WorkerCounts], replicas: Collection
         (of_cloud if worker in replicas else of_edges.setdefault(edge, [])).append(counts)
     everyone = [counts for found in of_edges.values() for counts in found]
     total = _numbers(everyone).model_copy(update={"model": "", "trouble": ""})
-    return Numbers({edge: _numbers(found) for edge, found in of_edges.items()}, _numbers(of_cloud), total)
+    return Totals({edge: _numbers(found) for edge, found in of_edges.items()}, _numbers(of_cloud), total)
 
 
 def percentile(latencies: Mapping[str, int], share: float) -> float | None:
-    """Seconds within which that share of the answers came; None where there is none.
+    """Return the seconds within which that share of the answers came; None where there is no answer.
 
-    It is the upper bound of a bucket, 2^(n/4) × 100 µs: up to a fifth more than it was, and never less.
+    The result is the upper bound of a bucket, 2^(n/4) × 100 µs: up to a fifth above the true value, never below it.
     """
     wanted = share * sum(latencies.values())
     seen = 0
@@ -123,5 +125,5 @@ def _sums(stats: Iterable[InferenceStats]) -> dict[str, Any]:
     return counted | {"latencies": dict(latencies)}
 
 
-def _all(stats: InferenceStats) -> int:
+def _counted_events(stats: InferenceStats) -> int:
     return sum(int(getattr(stats, name)) for name in _COUNTED) + sum(stats.latencies.values())

@@ -1,4 +1,4 @@
-"""Requests from foreign clients: each gets one reply, whatever it holds, and a bad one changes nothing."""
+"""Requests from foreign clients: each gets one reply, and a bad one changes nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ForeignClient:
         await asyncio.wait_for(self._ready.wait(), 5)
 
     async def ask(self, topic: str, body: bytes | dict[str, Any]) -> Any:
-        """Publishes, with a reply topic where the body is a document, and returns the reply."""
+        """Publish, with a reply topic where the body is a document, and return the reply."""
         if isinstance(body, dict):
             body = json.dumps(body | {"reply_to": "heliograph/reply/foreign/1"}).encode()
         self.client.publish(f"heliograph/{topic}", body, qos=1)
@@ -138,8 +138,8 @@ async def test_a_bad_document_is_refused_with_its_field(cloud: Any, foreign: For
     ],
     ids=["text", "zeros", "list", "event", "deep"],
 )
-async def test_a_body_that_is_no_document_is_told_to_its_sender(cloud: Any, body: bytes, expected: str) -> None:
-    """Over NATS the sender's inbox is known, whatever the body."""
+async def test_a_body_that_is_no_document_is_answered_with_an_error(cloud: Any, body: bytes, expected: str) -> None:
+    """Over NATS the reply subject does not depend on the body."""
     bus = cloud.client.bus
     message = await bus.request("request/jobs/create", body)
     answer = json.loads(message.body)
@@ -235,7 +235,7 @@ async def test_status_is_retained_at_the_door(cloud: Any, foreign: ForeignClient
 
 
 async def test_an_anonymous_client_cannot_publish_events(cloud: Any, foreign: ForeignClient) -> None:
-    """The broker refuses it and says so in its log; nothing arrives."""
+    """The broker refuses the event and logs it; nothing arrives."""
     bus = cloud.client.bus
     async with bus.subscribe("event/#") as events:
         waiting = asyncio.ensure_future(anext(events))

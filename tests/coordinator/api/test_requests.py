@@ -1,4 +1,4 @@
-"""Requests on the resource store: trials that change nothing, stops, and changes beside the state machine's own."""
+"""Requests on the resource store: dry runs, stops, and changes that meet a step of the state machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.requests import Requests
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.feature import ControllerContext, Features
+from heliograph.coordinator.feature import ControllerContext, InstalledFeatures
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
@@ -29,18 +29,18 @@ TASK: dict[str, Any] = {
 
 
 class Desk:
-    """A store in memory with its requests, a clock that the test sets, and what was told of changes."""
+    """A store in memory with its requests, a clock that the test sets, and a record of changes."""
 
     def __init__(self, bus: Bus, store: ResourceStore, world: World, clock: dict[str, float]) -> None:
         self.store = store
         self.clock = clock
-        self.told: list[str] = []
+        self.noted: list[str] = []
         self.locks: dict[str, asyncio.Lock] = {}
         context = ControllerContext(
             Port(bus, world, "cloud/coordinator/1"), store, ModelVersions(bus, store, self.lock, self._changed),
             Background(print), View, self.lock, lambda resource: None, self._written, print, print,
         )  # fmt: skip
-        self._requests = Requests(store, Features(context), self.lock, self._changed, self._removed)
+        self._requests = Requests(store, InstalledFeatures(context), self.lock, self._changed, self._removed)
 
     async def ask(self, resource: str, verb: str, document: dict[str, Any]) -> Any:
         return await self._requests.handle(resource, verb, dict(document), f"request/{resource}/{verb}")
@@ -49,13 +49,13 @@ class Desk:
         return self.locks.setdefault(f"{plural}/{name}", asyncio.Lock())
 
     async def _written(self) -> None:
-        """No edge is there to write a document for."""
+        """Write nothing: there is no edge."""
 
     async def _changed(self, resource: Resource) -> None:
-        self.told.append(f"changed {resource.name}")
+        self.noted.append(f"changed {resource.name}")
 
     async def _removed(self, resource: Resource) -> None:
-        self.told.append(f"removed {resource.name}")
+        self.noted.append(f"removed {resource.name}")
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def desk() -> Desk:
     return Desk(bus, ResourceStore(await bus.kv("resources"), world), world, clock)
 
 
-async def test_a_trial_answers_as_ever_and_changes_nothing(desk: Any) -> None:
+async def test_a_dry_run_is_answered_and_changes_nothing(desk: Any) -> None:
     made = await desk.ask("models", "create", MODEL | {"dry_run": True})
     assert made["spec"] == {"description": "first"}
     assert desk.store.get(Model, "one") is None
@@ -77,12 +77,12 @@ async def test_a_trial_answers_as_ever_and_changes_nothing(desk: Any) -> None:
     assert refused.value.code == "exists"
     other = await desk.ask("models", "update", MODEL | {"spec": {"description": "other"}, "dry_run": True})
     assert (other["spec"], other["metadata"]["generation"]) == ({"description": "other"}, 2)
-    kept = desk.store.get(Model, "one")
-    assert (kept.spec.description, kept.metadata.generation) == ("first", 1)
-    assert desk.told == ["changed one"]
+    stored = desk.store.get(Model, "one")
+    assert (stored.spec.description, stored.metadata.generation) == ("first", 1)
+    assert desk.noted == ["changed one"]
 
 
-async def test_what_says_that_it_is_a_trial_is_true_or_false(desk: Any) -> None:
+async def test_dry_run_is_true_or_false(desk: Any) -> None:
     with pytest.raises(Refused, match="field dry_run: expected true or false, got yes"):
         await desk.ask("models", "create", MODEL | {"dry_run": "yes"})
     assert desk.store.get(Model, "one") is None
@@ -95,8 +95,8 @@ async def test_labels_and_annotations_are_a_change(desk: Any) -> None:
         with pytest.raises(Refused, match="or the same document again"):
             await desk.ask("models", "create", labelled)
         await desk.ask("models", "update", labelled)
-    kept = desk.store.get(Model, "one").metadata
-    assert (kept.labels, kept.annotations, kept.generation) == ({"a": "b"}, {"c": "d"}, 3)
+    stored = desk.store.get(Model, "one").metadata
+    assert (stored.labels, stored.annotations, stored.generation) == ({"a": "b"}, {"c": "d"}, 3)
     assert (await desk.ask("models", "create", labelled))["metadata"]["generation"] == 3  # the same again
 
 
@@ -113,12 +113,12 @@ async def test_a_stop_is_dated_when_it_was_asked_for(desk: Any) -> None:
 
 
 @pytest.mark.parametrize("verb", ["stop", "delete"])
-async def test_a_step_of_the_state_machine_is_waited_for_and_not_undone(desk: Any, verb: str) -> None:
+async def test_a_request_waits_for_a_step_of_the_state_machine_and_keeps_its_result(desk: Any, verb: str) -> None:
     await desk.ask("jobs", "create", TASK)
     async with desk.lock("jobs", "one"):
         asked = asyncio.create_task(desk.ask("jobs", verb, {"name": "one"}))
         task = desk.store.get(FederatedTask, "one")
-        for _ in range(5):  # as far as the request gets by itself
+        for _ in range(5):  # let the request run until it waits for the lock
             await asyncio.sleep(0)
         assert not asked.done()
         stepped = task.model_copy(update={"status": task.status.model_copy(update={"round": 7})})
@@ -129,7 +129,7 @@ async def test_a_step_of_the_state_machine_is_waited_for_and_not_undone(desk: An
     assert left is None if verb == "delete" else left.status.phase == "Stopped"
 
 
-async def test_a_name_that_nothing_bears_is_refused_and_leaves_nothing(desk: Any) -> None:
+async def test_an_unknown_name_is_refused_and_leaves_no_lock(desk: Any) -> None:
     for verb, document in (("delete", {"name": "none"}), ("stop", {"name": "none"}), ("update", TASK)):
         with pytest.raises(Refused) as refused:
             await desk.ask("jobs", verb, document)

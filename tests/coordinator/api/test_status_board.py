@@ -1,4 +1,4 @@
-"""Retained status on every door: the newest value of each resource, whatever the doors' links do. In virtual time."""
+"""Retained status: every door gets the newest value of each resource, even after lost links. In virtual time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT, STATUS
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import Message
-from heliograph.coordinator.api.status_board import AT_MOST_EVERY, SHOWN, StatusBoard, public, shortened
+from heliograph.coordinator.api.status_board import ENTRIES_SHOWN, SWEEP_EVERY, StatusBoard, public_document, shortened
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.simulations.virtual.loop import VirtualLoop, run
@@ -26,7 +26,7 @@ SMALL = WeightsRef(digest="0" * 64, size=4, inline=b"safe")
 
 
 class Doors:
-    """Two brokers with a status board between them, and what a subscriber of each has heard."""
+    """Two brokers with one status board, and the messages that a subscriber of each has received."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         ids = count(1)
@@ -35,12 +35,12 @@ class Doors:
         self.hubs = [Hub(loop.time), Hub(loop.time)]
         self.buses = [MemoryBus("memory://door", DEFAULT_ROOT, self.world, "status", hub) for hub in self.hubs]
         self.board = StatusBoard(self.buses, self.world, SOURCE)
-        self.heard: list[list[Message]] = [[], []]
-        for hub, heard in zip(self.hubs, self.heard, strict=True):
-            hub.receivers.add("status/#", "", heard.append)
+        self.received: list[list[Message]] = [[], []]
+        for hub, received in zip(self.hubs, self.received, strict=True):
+            hub.receivers.add("status/#", "", received.append)
 
     def phases(self, door: int) -> list[str]:
-        return [decode(each.body).data["status"]["phase"] for each in self.heard[door] if each.body]
+        return [decode(each.body).data["status"]["phase"] for each in self.received[door] if each.body]
 
     def retained(self, door: int) -> dict[str, Message]:
         return {each.topic: each for each in self.hubs[door].retained("status/#")}
@@ -76,17 +76,17 @@ def test_a_status_is_an_event_retained_on_every_door() -> None:
             message = doors.retained(door)["status/jobs/one"]
             event = decode(message.body)
             assert (event.source, event.type, event.subject) == (SOURCE, STATUS.type, "status/jobs/one")
-            assert event.data == public(_job("Pending"))
+            assert event.data == public_document(_job("Pending"))
 
     _on_doors(test)
 
 
-def test_a_value_that_was_overtaken_is_not_sent() -> None:
+def test_a_value_that_a_newer_one_has_replaced_is_not_sent() -> None:
     async def test(doors: Doors) -> None:
         await doors.buses[0].open()
         for phase in ("Pending", "Running", "Succeeded"):
             doors.board.show(_job(phase))
-        await asyncio.sleep(10 * AT_MOST_EVERY)
+        await asyncio.sleep(10 * SWEEP_EVERY)
         assert doors.phases(0) == ["Succeeded"]
 
     _on_doors(test)
@@ -97,13 +97,13 @@ def test_a_door_that_was_away_gets_the_newest_of_each_and_the_other_does_not_wai
         await doors.buses[0].open()
         doors.board.show(_job("Pending"))
         doors.board.show(_job("Running", "two"))
-        await asyncio.sleep(10 * AT_MOST_EVERY)
+        await asyncio.sleep(10 * SWEEP_EVERY)
         doors.board.show(_job("Running"))
-        await asyncio.sleep(10 * AT_MOST_EVERY)
+        await asyncio.sleep(10 * SWEEP_EVERY)
         assert doors.phases(0) == ["Pending", "Running", "Running"]
-        assert doors.heard[1] == []
+        assert doors.received[1] == []
         await doors.buses[1].open()
-        await asyncio.sleep(10 * AT_MOST_EVERY)
+        await asyncio.sleep(10 * SWEEP_EVERY)
         assert sorted(doors.retained(1)) == ["status/jobs/one", "status/jobs/two"]
         assert doors.phases(1) == ["Running", "Running"]
 
@@ -114,11 +114,11 @@ def test_a_broker_that_lost_what_it_retained_gets_all_of_it_again() -> None:
     async def test(doors: Doors) -> None:
         await doors.buses[0].open()
         doors.board.show(_job("Running"))
-        await asyncio.sleep(10 * AT_MOST_EVERY)
+        await asyncio.sleep(10 * SWEEP_EVERY)
         doors.buses[0].drop()
         doors.hubs[0].retain("status/jobs/one", None)
         await doors.buses[0].open()
-        await asyncio.sleep(10 * AT_MOST_EVERY)
+        await asyncio.sleep(10 * SWEEP_EVERY)
         assert decode(doors.retained(0)["status/jobs/one"].body).data["status"]["phase"] == "Running"
 
     _on_doors(test)
@@ -128,11 +128,11 @@ def test_a_deleted_resource_has_no_status() -> None:
     async def test(doors: Doors) -> None:
         await doors.buses[0].open()
         doors.board.show(_job("Running"))
-        await asyncio.sleep(10 * AT_MOST_EVERY)
+        await asyncio.sleep(10 * SWEEP_EVERY)
         doors.board.clear(_job("Running"))
-        await asyncio.sleep(10 * AT_MOST_EVERY)
+        await asyncio.sleep(10 * SWEEP_EVERY)
         assert doors.retained(0) == {}
-        assert doors.heard[0][-1].body == b""
+        assert doors.received[0][-1].body == b""
 
     _on_doors(test)
 
@@ -144,11 +144,11 @@ def test_a_status_that_is_too_large_shows_its_first_entries_and_says_how_many_th
         many = {f"worker-{number:05d}-{'x' * 40}": f"edge-{number:05d}" for number in range(10_000)}
         task = task.model_copy(update={"status": task.status.model_copy(update={"assignments": many})})
         doors.board.show(task)
-        await asyncio.sleep(10 * AT_MOST_EVERY)
+        await asyncio.sleep(10 * SWEEP_EVERY)
         body = doors.retained(0)["status/jobs/one"].body
         assert len(body) <= STATUS.max_size
         status = decode(body).data["status"]
-        assert status["assignments"] == dict([*many.items()][:SHOWN])
+        assert status["assignments"] == dict([*many.items()][:ENTRIES_SHOWN])
         assert status["shortened"] == {"status.assignments": 10_000}
         assert status["phase"] == "Running"
 
@@ -156,12 +156,14 @@ def test_a_status_that_is_too_large_shows_its_first_entries_and_says_how_many_th
 
 
 def test_lists_within_lists_are_shortened_by_their_place() -> None:
-    tree: dict[str, Any] = {"spec": {"workers": [{"tags": [*range(SHOWN + 1)]}] * (SHOWN + 2)}, "status": {"round": 1}}
+    workers = [{"tags": [*range(ENTRIES_SHOWN + 1)]}] * (ENTRIES_SHOWN + 2)
+    tree: dict[str, Any] = {"spec": {"workers": workers}, "status": {"round": 1}}
     short = shortened(tree)
-    assert len(short["spec"]["workers"]) == SHOWN
-    assert all(len(each["tags"]) == SHOWN for each in short["spec"]["workers"])
-    assert short["status"] == {"round": 1, "shortened": {"spec.workers": SHOWN + 2, "spec.workers.tags": SHOWN + 1}}
-    assert len(tree["spec"]["workers"]) == SHOWN + 2  # the document itself stays whole
+    assert len(short["spec"]["workers"]) == ENTRIES_SHOWN
+    assert all(len(each["tags"]) == ENTRIES_SHOWN for each in short["spec"]["workers"])
+    cut = {"spec.workers": ENTRIES_SHOWN + 2, "spec.workers.tags": ENTRIES_SHOWN + 1}
+    assert short["status"] == {"round": 1, "shortened": cut}
+    assert len(tree["spec"]["workers"]) == ENTRIES_SHOWN + 2  # the document itself stays whole
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_lists_within_lists_are_shortened_by_their_place() -> None:
     ],
 )
 def test_people_see_weights_by_digest_and_never_their_bytes(resource: Resource) -> None:
-    shown = public(resource)
+    shown = public_document(resource)
     assert "inline" not in str(shown)
     assert shown["metadata"]["name"] == resource.name
     if isinstance(resource, Model):

@@ -1,4 +1,4 @@
-"""Desired documents: each agent is written what its version reads, and nothing is written twice for it."""
+"""Desired documents: each agent gets fields and roles that its version reads, and no document is written twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from heliograph.core.world import World
 
 
 class LaterTask(TrainTask):
-    """As if a later version had brought the role."""
+    """A task whose role a later version has added."""
 
     since = (0, 9)
 
@@ -32,7 +32,7 @@ LATER = LaterTask(worker="d", job="j", job_uid="u", round=1)
 
 @dataclass
 class Cloud:
-    """A writer, the versions that its agents report, and what it warned of."""
+    """A writer, the versions that its agents report, and the warnings."""
 
     bus: Bus
     versions: dict[str, str] = field(default_factory=dict)
@@ -62,7 +62,7 @@ async def cloud() -> AsyncIterator[Cloud]:
 
 @pytest.fixture
 def framework_is_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As if version 0.3 had brought a task's ``framework``."""
+    """Make ``framework`` a field that version 0.3 has added to tasks."""
 
     def left_out(model: object, reader: Version) -> dict[str, Any] | None:
         return {"tasks": {"__all__": {"framework"}}} if reader < (0, 3) else None
@@ -84,7 +84,7 @@ async def test_a_field_is_left_out_for_an_agent_that_does_not_know_it(cloud: Clo
 
 
 @pytest.mark.usefixtures("framework_is_new")
-async def test_an_upgraded_agent_is_written_its_document_anew_and_no_other_is(cloud: Cloud) -> None:
+async def test_only_an_upgraded_agents_document_is_written_anew(cloud: Cloud) -> None:
     cloud.versions = {"a": "0.2.4", "b": "0.2.4", "c": "0.3.0"}
     await cloud.write([TASK], "a", "b", "c")
     before = {edge: (await cloud.written(edge))["generation"] for edge in "abc"}
@@ -95,19 +95,19 @@ async def test_an_upgraded_agent_is_written_its_document_anew_and_no_other_is(cl
     assert "framework" in (await cloud.written("a"))["tasks"][0]
 
 
-async def test_a_role_is_left_out_where_the_whole_document_would_be_refused_for_it(cloud: Cloud) -> None:
+async def test_a_role_is_left_out_where_the_agent_would_refuse_the_whole_document(cloud: Cloud) -> None:
     cloud.versions = {"oldest": "0.1.0", "old": "0.2.0"}
     await cloud.write([TASK, LATER], "oldest", "old")
     assert [each["worker"] for each in (await cloud.written("oldest"))["tasks"]] == ["w"]
-    assert [each["worker"] for each in (await cloud.written("old"))["tasks"]] == ["w", "d"]  # it reports that itself
+    assert [each["worker"] for each in (await cloud.written("old"))["tasks"]] == ["w", "d"]  # it reports it
     (line,) = cloud.warned
     assert line == (
-        "edge oldest: task d is left out: its role train came with heliograph 0.9, the agent is of 0.1.0. "
+        "edge oldest: task d is left out: its role train came with heliograph 0.9, the agent has version 0.1.0. "
         "Install a newer heliograph there."
     )
 
 
-async def test_what_is_desired_already_is_not_written_again(cloud: Cloud) -> None:
+async def test_an_unchanged_document_is_not_written_again(cloud: Cloud) -> None:
     await cloud.write([TASK], "a")
     first = await cloud.written("a")
     await cloud.write([TASK.model_copy()], "a")

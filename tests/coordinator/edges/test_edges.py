@@ -1,4 +1,4 @@
-"""What is shown of the edges, when clocks and answers are as unkind as real ones."""
+"""The edges' resources, with a clock as coarse as real ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.resources import Edge, Resource
-from heliograph.coordinator.edges.damping import MOST, STEADY, WINDOW
+from heliograph.coordinator.edges.damping import MAX_RETURNS, STEADY, WINDOW
 from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.tasks import Background, keep_running
@@ -23,7 +23,7 @@ EARLY = 1.5 * STEP
 
 @dataclass
 class Clock:
-    """A clock that moves with every look at it; a sleep ends a little early, as timers of coarse loops do."""
+    """A clock that moves with every reading; a sleep ends a little early, as timers of coarse loops do."""
 
     at: float = 1000.0
     sleeps: list[float] = field(default_factory=list)
@@ -64,10 +64,10 @@ async def edges_of(world: World, saved: list[Edge]) -> AsyncIterator[Edges]:
 async def test_a_flapping_edge_is_shown_online_when_it_is_steady_though_the_timer_ended_early() -> None:
     clock, saved = Clock(), list[Edge]()
     async with edges_of(World(monotonic=clock.monotonic, sleep=clock.sleep), saved) as edges:
-        for _ in range(MOST + 1):
-            edges.connection("e", True)
-            edges.connection("e", False)
-        edges.connection("e", True)
+        for _ in range(MAX_RETURNS + 1):
+            edges.connection_changed("e", True)
+            edges.connection_changed("e", False)
+        edges.connection_changed("e", True)
         back = clock.at
         while not (saved and saved[-1].status.online):
             assert clock.at < back + STEADY + 1, "it is not shown online, though it is steady"

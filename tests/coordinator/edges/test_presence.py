@@ -1,4 +1,4 @@
-"""Who is online, from the broker's answer and its events, in whatever order the two arrive."""
+"""Presence from the broker's list and its events, in whatever order the two arrive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def event(edge: str, connection: int) -> Msg:
 
 
 class Broker:
-    """Answers what is connected as it was before ``meanwhile`` happens."""
+    """A broker whose list shows the connections before ``meanwhile`` happened."""
 
     def __init__(self, *connections: tuple[str, int]) -> None:
         self.connections = connections
@@ -45,45 +45,45 @@ def presence(broker: Broker, changes: list[tuple[str, bool]]) -> Presence:
     return Presence(cast(NatsBus, broker), World(), lambda edge, online: changes.append((edge, online)))
 
 
-async def test_who_connects_while_the_answer_is_on_its_way_is_online(changes: list[tuple[str, bool]]) -> None:
+async def test_an_edge_that_connects_while_the_list_is_on_its_way_is_online(changes: list[tuple[str, bool]]) -> None:
     broker = Broker(("edge-1", 1))
     found = presence(broker, changes)
-    broker.meanwhile = lambda: found._on_connect(event("edge-2", 2))
-    await found._ask()
+    broker.meanwhile = lambda: found.on_connect(event("edge-2", 2))
+    await found.refresh()
     assert found.edges() == ["edge-1", "edge-2"]
     assert sorted(changes) == [("edge-1", True), ("edge-2", True)]
 
 
-async def test_who_leaves_while_the_answer_is_on_its_way_is_offline(changes: list[tuple[str, bool]]) -> None:
+async def test_an_edge_that_leaves_while_the_list_is_on_its_way_is_offline(changes: list[tuple[str, bool]]) -> None:
     broker = Broker(("edge-1", 1), ("edge-2", 2))
     found = presence(broker, changes)
-    await found._ask()
-    broker.meanwhile = lambda: found._on_disconnect(event("edge-2", 2))
-    await found._ask()
+    await found.refresh()
+    broker.meanwhile = lambda: found.on_disconnect(event("edge-2", 2))
+    await found.refresh()
     assert found.edges() == ["edge-1"]
     assert changes[2:] == [("edge-2", False)]
 
 
-async def test_who_comes_back_by_another_connection_stays_online(changes: list[tuple[str, bool]]) -> None:
+async def test_an_edge_that_returns_by_another_connection_stays_online(changes: list[tuple[str, bool]]) -> None:
     broker = Broker(("edge-1", 1))
     found = presence(broker, changes)
 
     async def comes_back() -> None:
-        await found._on_connect(event("edge-1", 2))
-        await found._on_disconnect(event("edge-1", 1))
+        await found.on_connect(event("edge-1", 2))
+        await found.on_disconnect(event("edge-1", 1))
 
-    await found._ask()
+    await found.refresh()
     broker.meanwhile = comes_back
-    await found._ask()
+    await found.refresh()
     assert found.edges() == ["edge-1"]
     assert changes == [("edge-1", True)]
 
 
-async def test_an_answer_without_events_says_who_is_there(changes: list[tuple[str, bool]]) -> None:
+async def test_the_list_alone_shows_changes(changes: list[tuple[str, bool]]) -> None:
     broker = Broker(("edge-1", 1), ("edge-2", 2))
     found = presence(broker, changes)
-    await found._ask()
+    await found.refresh()
     broker.connections = (("edge-2", 3),)
-    await found._ask()
+    await found.refresh()
     assert found.edges() == ["edge-2"]
     assert changes == [("edge-1", True), ("edge-2", True), ("edge-1", False)]

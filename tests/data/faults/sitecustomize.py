@@ -48,7 +48,7 @@ def between(module, kind, method, point_of):
 
 def hurry(lease):
     if (FAULTS / "hasty").exists():
-        for name in ("RENEWED_EVERY", "HELD", "TAKEN"):
+        for name in ("RENEW_EVERY", "STOPS_AFTER", "TAKEN_AFTER"):
             setattr(lease, name, getattr(lease, name) / 4)
 
 

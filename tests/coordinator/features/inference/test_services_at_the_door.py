@@ -56,7 +56,7 @@ async def _tasks(cloud: Any, edge: str, job: str) -> list[WorkerTask]:
 
 
 async def _until(cloud: Any, name: str, holds: Any) -> dict[str, Any]:
-    """The service's status once ``holds(status)``."""
+    """Return the service's status once ``holds(status)``."""
     async with asyncio.timeout(10):
         async for document in cloud.client.services.watch(name):
             if holds(document["status"]):
@@ -65,7 +65,7 @@ async def _until(cloud: Any, name: str, holds: Any) -> dict[str, Any]:
 
 
 async def test_a_service_from_its_creation_to_its_end(cloud: Any) -> None:
-    """Also: a change of the threshold reaches the worker that runs, as the same task in a newer document."""
+    """A change of the threshold reaches the running worker as the same task in a newer document."""
     client = cloud.client
     await _models(cloud)
     made = await client.services.create(_service("life", hardSampleRule=_rule(value=0.9)))
@@ -100,7 +100,7 @@ async def test_a_service_from_its_creation_to_its_end(cloud: Any) -> None:
     assert "life" not in {each["metadata"]["name"] for each in await client.services.list()}
 
 
-async def test_small_weights_are_where_agents_fetch_them(cloud: Any) -> None:
+async def test_inline_weights_are_put_where_agents_fetch_them(cloud: Any) -> None:
     weights = tensors.write(BASE, Path("/nonexistent"))
     model = {"kind": "Model", "metadata": {"name": "tiny"}, "spec": {"weights": weights.model_dump(mode="json")}}
     await cloud.client.models.create(model)
@@ -162,7 +162,7 @@ async def test_a_bad_document_is_refused_with_its_field(cloud: Any, name: str) -
     assert "bad" not in {each["metadata"]["name"] for each in await cloud.client.services.list()}
 
 
-async def test_an_unknown_model_is_waited_for(cloud: Any) -> None:
+async def test_a_service_waits_for_an_unknown_model(cloud: Any) -> None:
     client = cloud.client
     await _models(cloud)
     document = _service("waits", edgeWorker={"model": {"name": "later"}, "scriptBootFile": "edge.py"})
@@ -179,7 +179,7 @@ async def test_an_unknown_model_is_waited_for(cloud: Any) -> None:
     await client.services.delete("waits")
 
 
-async def test_edges_that_are_not_known_are_waited_for(cloud: Any) -> None:
+async def test_a_service_waits_for_unknown_edges(cloud: Any) -> None:
     await _models(cloud)
     made = await cloud.client.services.create(_service("nowhere", edges={"names": ["edge-8"]}))
     assert made["status"]["phase"] == "Pending"
@@ -213,10 +213,10 @@ async def _count(cloud: Any, service: dict[str, Any], edge: str, incarnation: st
     )
 
 
-async def test_what_was_counted_is_in_the_status_over_restarts_of_worker_and_coordinator(cloud: Any) -> None:
+async def test_the_status_keeps_counts_over_restarts_of_worker_and_coordinator(cloud: Any) -> None:
     await _models(cloud)
     made = await cloud.client.services.create(_service("counted"))
-    stale = made | {"metadata": made["metadata"] | {"uid": "another"}}  # of one that bore the name before
+    stale = made | {"metadata": made["metadata"] | {"uid": "another"}}  # from an earlier service of that name
     await _count(cloud, stale, "edge-2", "d", by_edge=100)
     await _count(cloud, made, "edge-1", "a", by_edge=6, by_cloud=2, hard=2, compared=2, agreed=1, latencies={"8": 8})
     await _count(cloud, made, "edge-2", "b", by_edge=2, trouble="model x does not load")

@@ -1,4 +1,4 @@
-"""The state machine of a joint inference service, and what each edge is asked to run, without a broker."""
+"""The state machine of a joint inference service and the tasks of its edges, without a broker."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from heliograph.bus.contract.resources import (
 from heliograph.bus.contract.resources.model import ModelSpec
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.inference import state_machine as joint_inference
-from heliograph.coordinator.features.inference.totals import Numbers
+from heliograph.coordinator.features.inference.totals import Totals
 
 NOW = "2026-01-01T00:00:00.000000Z"
-NONE = Numbers()
+NONE = Totals()
 
 
 def _edge(name: str, online: bool = True, role: str = "infer", **worker: Any) -> EdgeView:
@@ -70,7 +70,7 @@ def _running(view: View = ALL, **spec: Any) -> JointInferenceService:
 
 
 def _changed(known: JointInferenceService, **spec: Any) -> JointInferenceService:
-    """``known`` with another spec, as a request to update it leaves it."""
+    """Return ``known`` with another spec, as an update request leaves it."""
     wanted = _service(known.metadata.generation + 1, **spec)
     return joint_inference.update(known, wanted.model_copy(update={"status": known.status}))
 
@@ -96,7 +96,7 @@ def _tasks(service: JointInferenceService, view: View = ALL) -> dict[tuple[str, 
         (_view(_edge("edge-1")), {}, "node cloud of cloudWorker is unknown"),
     ],
 )  # fmt: skip
-def test_a_service_waits_for_what_is_missing_and_says_so(view: View, spec: dict[str, Any], missing: str) -> None:
+def test_a_pending_service_names_what_is_missing(view: View, spec: dict[str, Any], missing: str) -> None:
     service = joint_inference.observe(_service(**spec), view, NONE, NOW)
     assert service.status.phase == "Pending"
     assert _condition(service, "Ready") == ("False", "Missing", missing)
@@ -138,7 +138,7 @@ def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
     }  # fmt: skip
 
 
-def test_a_new_threshold_is_handed_to_the_workers_that_run() -> None:
+def test_a_new_threshold_reaches_the_running_workers() -> None:
     service = _running()
     before = _tasks(service)
     after = _tasks(_changed(service, hardSampleRule={"parameters": [{"key": "threshold", "value": 0.7}]}))
@@ -149,7 +149,7 @@ def test_a_new_threshold_is_handed_to_the_workers_that_run() -> None:
         assert task.model_copy(update={"inference": before[place].inference}) == before[place]
 
 
-def test_a_new_version_of_the_model_is_handed_to_the_workers_that_run() -> None:
+def test_a_new_version_of_the_model_reaches_the_running_workers() -> None:
     service = _running()
     newer = _view(*ALL.edges.values(), models=(_model("small", 1, 2), _model("deep")))
     before, after = _tasks(service)["edge-1", "s-infer"], _tasks(service, newer)["edge-1", "s-infer"]
@@ -157,8 +157,8 @@ def test_a_new_version_of_the_model_is_handed_to_the_workers_that_run() -> None:
     assert after.model_copy(update={"model": before.model}) == before
 
 
-def test_small_weights_are_fetched_as_large_ones_are() -> None:
-    """Inline in the document of each of 64 replicas they would be more than a message may hold."""
+def test_inline_weights_are_fetched_as_large_ones_are() -> None:
+    """64 copies, one per replica, would exceed the size of a desired document."""
     weights = WeightsRef(digest=f"{7:064x}", size=4, inline=b"safe")
     small = Model(metadata=Metadata(name="small"), spec=ModelSpec(weights=weights))
     view = _view(*ALL.edges.values(), models=(small, _model("deep")))
@@ -224,20 +224,20 @@ def test_a_trouble_stays_while_the_worker_is_tried_again() -> None:
     assert _condition(service, "WorkersHealthy")[0] == "True"
 
 
-def test_the_deep_models_trouble_is_told_as_the_clouds() -> None:
+def test_the_deep_models_trouble_is_shown_for_the_cloud() -> None:
     cloud = _edge("cloud", role="big-model", state="backing-off", detail="boom")
     service = _running(_view(cloud, _edge("edge-1")))
     assert service.status.cloud.trouble == "boom"
     assert _condition(service, "WorkersHealthy")[2] == "deep model on cloud: boom"
 
 
-def test_numbers_and_what_a_worker_says_of_itself_are_shown() -> None:
-    numbers = Numbers(
+def test_totals_and_a_workers_own_trouble_are_shown() -> None:
+    totals = Totals(
         {"edge-1": ServiceNumbers(requests=3, trouble="model x does not load"), "gone": ServiceNumbers(requests=4)},
         ServiceNumbers(requests=2), ServiceNumbers(requests=7),
     )  # fmt: skip
     view = _view(CLOUD, _edge("edge-1", state="running"), _edge("edge-2"))
-    status = joint_inference.observe(_service(), view, numbers, NOW).status
+    status = joint_inference.observe(_service(), view, totals, NOW).status
     assert {edge: each.requests for edge, each in status.edges.items()} == {"edge-1": 3, "edge-2": 0}
     assert (status.total.requests, status.cloud.requests) == (7, 2)
     assert status.edges["edge-1"].trouble == "model x does not load"
@@ -255,11 +255,11 @@ def test_a_stopped_service_runs_nothing_until_it_is_started_again() -> None:
 
 
 def test_a_status_shows_as_many_edges_as_it_can_hold() -> None:
-    many = _view(CLOUD, *(_edge(f"edge-{number}") for number in range(joint_inference.SHOWN + 9)))
+    many = _view(CLOUD, *(_edge(f"edge-{number}") for number in range(joint_inference.EDGES_SHOWN + 9)))
     service = _running(many)
-    assert len(service.status.edges) == joint_inference.SHOWN
-    assert len(_tasks(service, many)) == joint_inference.SHOWN + 10
-    assert _condition(service, "Ready")[2] == f"{joint_inference.SHOWN + 9} edges"
+    assert len(service.status.edges) == joint_inference.EDGES_SHOWN
+    assert len(_tasks(service, many)) == joint_inference.EDGES_SHOWN + 10
+    assert _condition(service, "Ready")[2] == f"{joint_inference.EDGES_SHOWN + 9} edges"
 
 
 def test_all_edges_are_all_but_the_cloud_unless_it_is_named() -> None:

@@ -40,7 +40,7 @@ class Node:
         self.said: list[str] = []
         """What agent and workers said."""
         self.links = {url: Link(loop, self.world) for url in (NODE, CLOUD)}
-        """The way to each broker: ``links[NODE].cut()`` and ``mend()``."""
+        """Links to the brokers, with ``links[NODE].cut()`` and ``restore()``."""
         self.broker = Hub(loop.time, keeps_streams=False)
         self.cloud_broker = Hub(loop.time)
         self.node = self.port(NODE, "agent")

@@ -1,1 +1,1 @@
-"""Random faults against real processes, and the proof that nothing was lost, counted twice or summed differently."""
+"""Random faults against real processes, and the check that no event was lost, counted twice or summed differently."""

@@ -1,4 +1,4 @@
-"""``make chaos SEED=… MINUTES=…``: random faults against real processes, and what must hold all the same."""
+"""Inflict random faults on real processes, and check the invariants (``make chaos SEED=… MINUTES=…``)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from heliograph.simulations.faults.fault_plan import plan
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="heliograph.simulations.faults", description=__doc__)
-    parser.add_argument("--seed", default="1", help="decides the faults and the data; a failing run names it")
-    parser.add_argument("--minutes", type=float, default=1.5, help="how long faults go on")
+    parser.add_argument("--seed", default="1", help="seed of the faults and the data; a failing run prints it")
+    parser.add_argument("--minutes", type=float, default=1.5, help="duration of the faults")
     arguments = parser.parse_args()
     seconds = arguments.minutes * 60
     faults = plan(arguments.seed, seconds, chaos.EDGES)
@@ -26,7 +26,7 @@ def main() -> int:
     try:
         outcome = asyncio.run(chaos.run(faults, seconds, arguments.seed, directory, World()))
     except BaseException:
-        print(f"seed {arguments.seed}: the run broke off; what the processes said lies in {directory}")
+        print(f"seed {arguments.seed}: the run failed; the processes' output is in {directory}")
         raise
     for line in outcome.summary():
         print(line)
@@ -35,10 +35,10 @@ def main() -> int:
         print("every invariant holds")
         return 0
     print("\nthe plan:", *map(str, faults), sep="\n")
-    print("\nwhat happened:", *outcome.timeline.lines, sep="\n")
+    print("\nthe timeline:", *outcome.timeline.lines, sep="\n")
     print("\nviolations:", *outcome.violations, sep="\n  ")
-    again = f"make chaos SEED={arguments.seed} MINUTES={arguments.minutes:g}"
-    print(f"\nthe same faults again: {again}\nwhat the processes said lies in {directory}")
+    command = f"make chaos SEED={arguments.seed} MINUTES={arguments.minutes:g}"
+    print(f"\nto repeat the same faults: {command}\nthe processes' output is in {directory}")
     return 1
 
 

@@ -1,4 +1,4 @@
-"""A whole run: a cluster, its devices and jobs, the faults of a plan, and then what must hold."""
+"""A whole chaos run: a cluster, its devices and jobs, the faults of a plan, and the check of the invariants."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from heliograph.local.nats_server import Broker
 from heliograph.simulations.faults.driver import Driver, Timeline
 from heliograph.simulations.faults.evidence import Evidence, Follower, collect
 from heliograph.simulations.faults.fault_plan import COORDINATOR, Fault
-from heliograph.simulations.faults.invariants import Violation, check, pass_over_repeats
+from heliograph.simulations.faults.invariants import Violation, check, drop_repeats
 from heliograph.simulations.faults.job_chain import DATASET, SCRIPT, Jobs, draw_samples, write_samples
 from heliograph.simulations.faults.keeping_device import Device
 from heliograph.simulations.faults.skewed import Clock
 
 EDGES = ("edge-1", "edge-2", "edge-3")
 MOSQUITTO = EDGES[0]
-"""The edge whose node has a mosquitto, as its packager left it, where one is installed."""
+"""The edge whose node runs mosquitto in its packaged configuration, if it is installed."""
 SETTLE = 60.0
-"""Seconds within which, after the last fault, everything has to be as if none had been."""
+"""Seconds after the last fault within which everything must work again."""
 
-LAST = 15.0
-"""Seconds that a consumer has for what it has not seen then."""
+CATCH_UP = 15.0
+"""Seconds after that within which a consumer must have read the whole stream."""
 
 
 @dataclass
 class Outcome:
-    """What came of a run."""
+    """The outcome of a run."""
 
     faults: Sequence[Fault]
     timeline: Timeline
@@ -47,25 +47,25 @@ class Outcome:
     brokers: dict[str, str]
 
     def summary(self) -> list[str]:
-        """A few lines that say what was done and what came of it."""
+        """Return a few lines about the run and its results."""
         kinds = Counter(each.kind for each in self.faults)
         lives = [each for known in self.evidence.lives.values() for each in known]
-        first, repeats = pass_over_repeats(self.evidence)
+        first, repeats = drop_repeats(self.evidence)
         closed = {(each.job_uid, each.round) for each in self.evidence.records}
         counted = sum(len(each.counted) for each in self.evidence.records)
         return [
             f"faults: {len(self.faults)} ({', '.join(f'{kind} {count}' for kind, count in sorted(kinds.items()))})",
             f"events: {sum(each.sent for each in lives)} sent by {len(lives)} incarnations of {len(EDGES)} devices, "
             f"{sum(each.acknowledged for each in lives)} acknowledged, {len(first)} arrived, "
-            f"{repeats} repeats passed over",
+            f"{repeats} repeats dropped",
             f"jobs: {len(self.evidence.jobs)}, rounds closed: {len(closed)}, updates: {len(self.evidence.updates)} "
-            f"arrived, {counted} counted; told {len(self.evidence.told)} times",
+            f"arrived, {counted} counted; {len(self.evidence.close_events)} close events",
             f"brokers: {', '.join(f'{edge} {name}' for edge, name in self.brokers.items())}",
         ]
 
 
 async def run(faults: Sequence[Fault], seconds: float, seed: int | str, directory: Path, world: World) -> Outcome:
-    """Runs a cluster for ``seconds`` under the faults, lets it settle and judges it. Its processes are gone then."""
+    """Run a cluster for ``seconds`` under the faults, let it settle, end it, and check the invariants."""
     samples = write_samples(directory / "data", EDGES, seed)
     brokers: dict[str, Broker | Mosquitto] = {}
     if _has_mosquitto():
@@ -103,12 +103,12 @@ async def run(faults: Sequence[Fault], seconds: float, seed: int | str, director
         await driver.run(faults)
         await world.sleep(max(0.0, seconds - timeline.seconds))
         timeline.note("the faults are over")
-        jobs.last()
+        jobs.finish_after_current()
         incidents = await _settle(cluster, devices, working, timeline)
         lives = {edge: device.lives for edge, device in devices.items()}
         evidence = await collect(client.bus, lives, draw_samples(EDGES, seed), SETTLE)
         newest = evidence.telemetry[-1].sequence if evidence.telemetry else 0
-        evidence.followed = await follower.reach(newest, LAST)
+        evidence.followed = await follower.reach(newest, CATCH_UP)
         evidence.jobs = list(jobs.documents.values())
         evidence.incidents = driver.incidents + incidents
         timeline.note("everything has been read")
@@ -119,7 +119,7 @@ async def run(faults: Sequence[Fault], seconds: float, seed: int | str, director
 async def _settle(
     cluster: LocalCluster, devices: dict[str, Device], working: asyncio.Task[None], timeline: Timeline
 ) -> list[str]:
-    """Waits until all is as if no fault had been; returns what did not come to be."""
+    """Wait until everything works again; return descriptions of what does not."""
     found = []
     try:
         await cluster.wait_ready(SETTLE)
@@ -135,7 +135,7 @@ async def _settle(
     for edge, device in devices.items():
         life = device.lives[-1]
         if life.acknowledged < life.sent:
-            found.append(f"{edge}: of {life.sent} events only {life.acknowledged} were ever acknowledged")
+            found.append(f"{edge}: of {life.sent} events only {life.acknowledged} were acknowledged")
     timeline.note("the devices have their acknowledgements")
     return found
 

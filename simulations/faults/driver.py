@@ -1,4 +1,4 @@
-"""Does to a cluster of real processes what a plan says, undoes it when its time is over, and notes both."""
+"""The driver of a plan's faults on real processes: inflict each fault, end it, and note both."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from heliograph.simulations.faults.other_processes import descendants, kill, lim
 from heliograph.simulations.faults.skewed import Clock
 
 SLOW_BANDWIDTH = 1_000_000.0
-"""Bytes per second of a slow link, beside its latency."""
-LOOK_EVERY = 0.2
+"""Bytes per second of a slow link, in addition to its latency."""
+POLL_EVERY = 0.2
 
 
 @dataclass
 class Timeline:
-    """What happened when, in seconds from the start of the faults."""
+    """Notes of the run, in seconds from the start of the faults."""
 
     world: World
     began: float = 0.0
@@ -32,7 +32,7 @@ class Timeline:
 
     def start(self) -> None:
         self.began = self.world.monotonic()
-        self.note(f"it is {self.world.timestamp()}")  # as the processes' log has it
+        self.note(f"it is {self.world.timestamp()}")  # the time format of the processes' log
 
     @property
     def seconds(self) -> float:
@@ -43,13 +43,14 @@ class Timeline:
 
 
 class Driver:
-    """Drives faults into a cluster.
+    """A driver of faults on a cluster.
 
     Args:
         brokers: each edge's own broker.
-        clocks: of the processes whose clock may be wrong.
+        clocks: clocks that faults may change, by process.
 
-    ``incidents`` are processes that ended though nobody had killed them.
+    Attributes:
+        incidents: descriptions of processes that ended without being killed.
     """
 
     def __init__(
@@ -70,13 +71,13 @@ class Driver:
         self.incidents: list[str] = []
 
     async def run(self, faults: Sequence[Fault]) -> None:
-        """Returns when the last of the faults is over."""
+        """Inflict the faults, and return when the last one is over."""
         async with asyncio.TaskGroup() as group:
             for fault in faults:
                 group.create_task(self._inflict(fault))
 
     async def watch(self) -> None:
-        """Until cancelled: starts again what ended by itself, as a node's service manager does, and notes it."""
+        """Restart and note processes that ended by themselves, like a node's service manager, until cancelled."""
         names = [COORDINATOR, *self._cluster.nodes]
         while True:
             for name in names:
@@ -85,7 +86,7 @@ class Driver:
                     self.incidents.append(f"{name} ended by itself with exit code {code}")
                     self._timeline.note(f"{self.incidents[-1]}; started again")
                     await self._start(name)
-            await self._world.sleep(LOOK_EVERY)
+            await self._world.sleep(POLL_EVERY)
 
     async def _inflict(self, fault: Fault) -> None:
         await self._world.sleep(max(0.0, fault.at - self._timeline.seconds))
@@ -132,7 +133,7 @@ class Driver:
 
     @asynccontextmanager
     async def _kill_worker(self, fault: Fault) -> AsyncIterator[None]:
-        """One of the node's workers, if it has any now; its agent starts it again."""
+        """Kill one of the node's workers, if it has any; its agent starts it again."""
         agent = self._cluster.pid(fault.target)
         for pid in workers_of(agent)[:1]:
             self._timeline.note(f"worker {pid} of {fault.target} is killed")
@@ -144,7 +145,7 @@ class Driver:
         agent = self._cluster.pid(fault.target)
         limit_files([agent], max(0, int(fault.amount)))
         yield
-        limit_files([agent, *descendants(agent)])  # what it has launched meanwhile has its limit from it
+        limit_files([agent, *descendants(agent)])  # processes started meanwhile have inherited the limit
 
     @asynccontextmanager
     async def _skew(self, fault: Fault) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: what the devices say, and what the cloud's streams, records and documents say."""
+"""The evidence of a run: the devices' counts, and the cloud's streams, close records and documents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ P = TypeVar("P", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Arrival:
-    """One message of the stream of telemetry."""
+    """One message of the telemetry stream."""
 
     edge: str
     event: Event
@@ -34,18 +34,18 @@ class Arrival:
 
 @dataclass
 class Evidence:
-    """Everything the invariants are judged by.
+    """The input of the invariants.
 
     Attributes:
-        lives: each edge's device's incarnations, oldest first.
-        telemetry: the stream's messages, in its order.
-        followed: the stream's sequences as a consumer saw them that read along while the faults went on.
-        jobs: the last document of each job.
-        records: the close records, from key-value.
-        told: the events that a round is closed, from their stream, repeats and all.
-        updates: the updates that reached the cloud, from their stream, repeats and all.
-        samples: each edge's training data.
-        incidents: what else must not be: processes that ended by themselves, waits that were in vain.
+        lives: incarnations of each edge's device, oldest first.
+        telemetry: messages of the stream, in its order.
+        followed: sequence numbers seen by a consumer that read the stream during the faults.
+        jobs: last document of each job.
+        records: close records from the key-value store.
+        close_events: events of closed rounds from their stream, with repeats.
+        updates: updates in their stream, with repeats.
+        samples: training data of each edge.
+        incidents: descriptions of processes that ended by themselves, and of waits that timed out.
     """
 
     lives: dict[str, list[Life]] = field(default_factory=dict)
@@ -53,14 +53,14 @@ class Evidence:
     followed: list[int] = field(default_factory=list)
     jobs: list[dict[str, Any]] = field(default_factory=list)
     records: list[Aggregation] = field(default_factory=list)
-    told: list[Aggregation] = field(default_factory=list)
+    close_events: list[Aggregation] = field(default_factory=list)
     updates: list[ModelUpdate] = field(default_factory=list)
     samples: dict[str, Array] = field(default_factory=dict)
     incidents: list[str] = field(default_factory=list)
 
 
 async def collect(bus: Bus, lives: dict[str, list[Life]], samples: Mapping[str, Array], timeout: float) -> Evidence:
-    """Reads all that the cloud holds. What the devices have sent is waited for, ``timeout`` seconds."""
+    """Read all evidence from the cloud; wait up to ``timeout`` seconds for the devices' acknowledged events."""
     found = Evidence(lives=lives, samples=dict(samples))
     wanted = {(each.source, each.acknowledged) for known in lives.values() for each in known if each.acknowledged}
 
@@ -70,18 +70,18 @@ async def collect(bus: Bus, lives: dict[str, list[Life]], samples: Mapping[str, 
         wanted.discard((event.source, event.sequence or 0))
         return not wanted
 
-    with contextlib.suppress(TimeoutError):  # what has not come the invariants will miss
+    with contextlib.suppress(TimeoutError):  # the invariants report the missing events
         async with asyncio.timeout(timeout):
             await _read(bus, TELEMETRY, arrived)
     found.updates = [each async for each in _payloads(bus, MODEL_UPDATE)]
-    found.told = [each async for each in _payloads(bus, AGGREGATION)]
+    found.close_events = [each async for each in _payloads(bus, AGGREGATION)]
     entries = await (await bus.kv(ROUNDS)).entries()
     found.records = [close_record.load(each.value) for each in entries]
     return found
 
 
 class Follower:
-    """A consumer that reads telemetry along, from the stream's beginning, whatever becomes of the broker."""
+    """A consumer that reads telemetry from the start of the stream, through all faults of the broker."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -89,14 +89,14 @@ class Follower:
         self.seen: list[int] = []
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Read until cancelled."""
         async with self._bus.consume(TELEMETRY.filter()) as messages:
             async for message in messages:
                 self.seen.append(message.sequence)
                 self._arrived.set()
 
     async def reach(self, sequence: int, timeout: float) -> list[int]:
-        """What it has seen once it has come so far, or after ``timeout`` seconds."""
+        """Return the sequence numbers seen, once ``sequence`` is the last one or after ``timeout`` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while sequence not in self.seen[-1:]:
@@ -106,7 +106,7 @@ class Follower:
 
 
 async def _read(bus: Bus, topic: Topic[Any], take: Callable[[Message], bool]) -> None:
-    """Hands a stream's messages to ``take``, at least up to its newest of now, and until that says enough."""
+    """Call ``take`` with a stream's messages, at least up to the present end, until it returns True."""
     newest = await bus.last_sequence(topic.stream_name)
     async with bus.consume(topic.filter()) as messages:
         enough, at = not newest, 0

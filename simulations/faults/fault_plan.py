@@ -1,4 +1,4 @@
-"""From a seed to a timeline of faults. Pure: the same seed gives the same faults on every machine."""
+"""The plan of faults, drawn from a seed. Pure: the same on every machine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Kind = Literal[
 
 COORDINATOR = "coordinator"
 MEAN_GAP = 1.5
-"""Seconds from one fault to the next, on average: most last longer, so that they overlap."""
+"""Mean seconds from one fault to the next. Most faults last longer, so that they overlap."""
 REST = 2.0
-"""Seconds that a thing is left alone after a fault of its own: an agent needs one of them to start."""
+"""Seconds without faults on a target's part after a fault; an agent needs one second to start."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Fault:
 
     Attributes:
         target: an edge, ``cloud``, or ``coordinator``.
-        amount: of a slow link its latency in seconds, of a full disk the bytes to which a file may still grow (below
-            0: none is written at all), of a wrong clock the seconds it is ahead.
+        amount: latency of a slow link in seconds; largest file size on a full disk in bytes (below 0 every write
+            fails); seconds by which a wrong clock is ahead.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class _Shape:
-    """How faults of a kind are drawn. Two that work on the same ``part`` of a target never overlap."""
+    """The distribution of a kind of faults. Two faults on the same ``part`` of a target never overlap."""
 
     part: str
     where: Literal["edges", "nodes", "cloud", "coordinator", "clocks"]
@@ -74,9 +74,9 @@ KINDS: tuple[Kind, ...] = tuple(_SHAPES)
 
 
 def plan(seed: int | str, seconds: float, edges: Sequence[str]) -> tuple[Fault, ...]:
-    """Faults that begin and end within ``seconds``.
+    """Draw faults that begin and end within ``seconds``.
 
-    Kinds are dealt like cards: none comes again before each has come once, so that a short run has seen them all.
+    Kinds are dealt like cards: a kind is repeated only after all kinds, so that a short run has all of them.
     """
     rng = seeded(f"faults/{seed}")
     found: list[Fault] = []
@@ -100,7 +100,7 @@ def plan(seed: int | str, seconds: float, edges: Sequence[str]) -> tuple[Fault, 
 
 
 def part_of(kind: Kind, target: str) -> tuple[str, str]:
-    """What a fault works on: of two faults on one thing the first ends before the second begins."""
+    """Return the part and the target of a fault; faults on the same part of a target do not overlap."""
     return _SHAPES[kind].part, target
 
 

@@ -1,4 +1,4 @@
-"""What must hold once a run has settled, whatever befell it. Pure: from the evidence to what it contradicts."""
+"""The invariants of a settled run, whatever its faults. Pure: from the evidence to its violations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from heliograph.simulations.faults.keeping_device import Life, reading
 from heliograph.simulations.faults.recount import recount
 
 MOST = 20
-"""Violations of one invariant that are told."""
+"""Largest number of reported violations of one invariant."""
 
 
 @dataclass(frozen=True)
 class Violation:
-    """What the evidence contradicts, and how."""
+    """A violation of an invariant."""
 
     invariant: str
     text: str
@@ -30,7 +30,7 @@ class Violation:
 
 
 def check(evidence: Evidence) -> list[Violation]:
-    """Every violation; empty where all holds."""
+    """Return all violations; an empty list if all invariants hold."""
     invariants: tuple[Callable[[Evidence], Iterator[str]], ...] = (
         nothing_ended_by_itself,
         every_acknowledged_event_arrived_once,
@@ -42,46 +42,47 @@ def check(evidence: Evidence) -> list[Violation]:
     found: list[Violation] = []
     for invariant in invariants:
         name = invariant.__name__
-        told = list(invariant(evidence))
-        found += [Violation(name, text) for text in told[:MOST]]
-        if len(told) > MOST:
-            found.append(Violation(name, f"… and {len(told) - MOST} more of {name}"))
+        texts = list(invariant(evidence))
+        found += [Violation(name, text) for text in texts[:MOST]]
+        if len(texts) > MOST:
+            found.append(Violation(name, f"… and {len(texts) - MOST} more of {name}"))
     return found
 
 
 def nothing_ended_by_itself(evidence: Evidence) -> Iterator[str]:
-    """No process ended that nobody killed, and nothing that was waited for failed to come."""
+    """Check that no process ended without being killed, and that no wait timed out."""
     yield from evidence.incidents
 
 
 def every_acknowledged_event_arrived_once(evidence: Evidence) -> Iterator[str]:
-    """Each device's events are in the cloud once, in their order, unchanged, up to the last acknowledged at least."""
-    first, _ = pass_over_repeats(evidence)
+    """Check that each device's events are in the cloud once, in order and unchanged, at least all acknowledged ones."""
+    first, _ = drop_repeats(evidence)
     for edge, lives in evidence.lives.items():
         events = [event for at, event in first if at == edge]
         blocks = [(source, list(block)) for source, block in groupby(events, key=lambda event: event.source)]
         order = [source for source, _ in blocks]
         known = [life.source for life in lives]
-        yield from (f"{edge}: events of {source}, which never was" for source in order if source not in known)
+        yield from (f"{edge}: events of {source}, an unknown incarnation" for source in order if source not in known)
         if order != [source for source in known if source in order]:
-            yield f"{edge}: the device's incarnations are mixed: {order}, and they lived as {known}"
+            yield f"{edge}: the events of the device's incarnations are mixed: {order}, expected the order {known}"
             continue
-        came = dict(blocks)
+        events_by_source = dict(blocks)
         for life in lives:
-            yield from _life(life, came.get(life.source, []))
+            yield from _life(life, events_by_source.get(life.source, []))
 
 
 def a_consumer_sees_the_stream(evidence: Evidence) -> Iterator[str]:
-    """Who reads along through the faults sees each message of the stream once, in its order."""
+    """Check that a consumer saw each message of the stream once and in order, through all faults."""
     there = [each.sequence for each in evidence.telemetry]
     if evidence.followed != there:
         at = next((n for n, (one, two) in enumerate(zip(there, evidence.followed, strict=False)) if one != two),
                   min(len(there), len(evidence.followed)))  # fmt: skip
-        yield f"of {len(there)} messages of telemetry a consumer saw {len(evidence.followed)}; they part at {at + 1}"
+        yield (f"of {len(there)} messages of telemetry a consumer saw {len(evidence.followed)}; they differ from "
+               f"number {at + 1}")  # fmt: skip
 
 
-def pass_over_repeats(evidence: Evidence) -> tuple[list[tuple[str, Event]], int]:
-    """The telemetry as a consumer sees it that keeps the highest number of each lane, and how much it passed over."""
+def drop_repeats(evidence: Evidence) -> tuple[list[tuple[str, Event]], int]:
+    """Return the telemetry without repeats, by the highest number of each lane, and the number of repeats."""
     marks = HighWaterMarks()
     first = [(each.edge, each.event) for each in evidence.telemetry if marks.is_new(each.headers)]
     return first, len(evidence.telemetry) - len(first)
@@ -93,42 +94,42 @@ def _life(life: Life, events: list[Event]) -> Iterator[str]:
         yield f"{life.source}: of {life.acknowledged} acknowledged events {len(lost)} are lost: {_some(lost)}"
     if len(set(numbers)) < len(numbers):
         twice = sorted({number for number in numbers if numbers.count(number) > 1})
-        yield f"{life.source}: events came twice: {_some(twice)}"
+        yield f"{life.source}: events arrived twice: {_some(twice)}"
     if numbers != sorted(numbers):
         at = next(place for place in range(1, len(numbers)) if numbers[place] < numbers[place - 1])
         yield f"{life.source}: out of order: {numbers[at]} came after {numbers[at - 1]}"
     if beyond := [number for number in numbers if number > life.sent]:
-        yield f"{life.source}: {life.sent} events were sent, and these came: {_some(beyond)}"
+        yield f"{life.source}: {life.sent} events were sent, and these arrived too: {_some(beyond)}"
     for event in events:
         if event.data != reading(life.source, event.sequence or 0):
-            yield f"{life.source}: event {event.sequence} was sent with other content than {event.data}"
+            yield f"{life.source}: event {event.sequence} was sent with different content from {event.data}"
 
 
 def every_job_succeeded(evidence: Evidence) -> Iterator[str]:
-    """No fault that ends is a reason for a job to fail."""
+    """Check that all jobs succeeded; a fault that ends must not make a job fail."""
     if not evidence.jobs:
-        yield "no job was begun"
+        yield "no job was started"
     for job in evidence.jobs:
         status = job["status"]
         if status["phase"] != "Succeeded":
-            said = "; ".join(each["message"] for each in status.get("conditions", ()) if each.get("message"))
-            yield f"job {job['metadata']['name']} is {status['phase']} in round {status['round']}; {said}"
+            messages = "; ".join(each["message"] for each in status.get("conditions", ()) if each.get("message"))
+            yield f"job {job['metadata']['name']} is {status['phase']} in round {status['round']}; {messages}"
 
 
 def every_update_counts_once(evidence: Evidence) -> Iterator[str]:
-    """Close record, event and status of each round agree on which one update of each edge was counted."""
+    """Check that close record, event and status of each round name the same counted update of each edge."""
     records = {(each.job_uid, each.round): each for each in evidence.records}
     sent = {(each.job_uid, each.round, each.edge, each.weights.digest) for each in evidence.updates}
     for (uid, round), record in sorted(records.items()):
         for edge, digest in record.counted.items():
             if (uid, round, edge, digest) not in sent:
-                yield f"{_name(record)}: counts {digest[:12]} of {edge}, which it never sent"
-    told = {(each.job_uid, each.round) for each in evidence.told}
-    for key in sorted(records.keys() - told):
-        yield f"{_name(records[key])}: has a close record, and no event told of it"
-    for each in evidence.told:
+                yield f"{_name(record)}: counts {digest[:12]} of {edge}, which never sent it"
+    published = {(each.job_uid, each.round) for each in evidence.close_events}
+    for key in sorted(records.keys() - published):
+        yield f"{_name(records[key])}: has a close record, and no event"
+    for each in evidence.close_events:
         if each != records.get((each.job_uid, each.round)):
-            yield f"{_name(each)}: an event tells of another outcome than its close record"
+            yield f"{_name(each)}: an event differs from its close record"
     for job in evidence.jobs:
         name, uid, status = job["metadata"]["name"], job["metadata"]["uid"], job["status"]
         listed = [each["round"] for each in status["rounds"]]
@@ -137,9 +138,9 @@ def every_update_counts_once(evidence: Evidence) -> Iterator[str]:
         for each in status["rounds"]:
             closed = records.get((uid, each["round"]))
             if closed is None:
-                yield f"job {name}, round {each['round']}: in its status, and there is no close record"
+                yield f"job {name}, round {each['round']}: is in its status, and has no close record"
             elif _as_listed(closed) != (each["counted"], each["edges"], each["model"], each["numSamples"]):
-                yield f"job {name}, round {each['round']}: its status says otherwise than its close record"
+                yield f"job {name}, round {each['round']}: its status differs from its close record"
 
 
 def _as_listed(closed: Aggregation) -> tuple[int, list[str], str, int]:

@@ -1,4 +1,4 @@
-"""Federated jobs one after the other, through whatever befalls the cluster meanwhile."""
+"""Federated jobs one after the other, through all faults of the cluster."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from heliograph.core.world import World, seeded
 from heliograph.simulations.faults import deterministic_training as training
 
 T = TypeVar("T")
-AGAIN = 0.3
+RETRY_AFTER = 0.3
 DATASET = "samples"
 SCRIPT = Path(training.__file__)
 SIZES = {"small": 500, "large": 262_144, "tiny": 16, "blob": 66_000}
-"""Floats of a job's model: 2 kB travel inside their events, 1 MB travels as blobs. In virtual time less will do."""
-DEALT = ("small", "large")
+"""Number of floats in a job's model. Models of 2 kB travel in events, those of 1 MB as blobs; virtual time uses smaller
+ones."""
+SIZES_IN_TURN = ("small", "large")
 ROUNDS = 8
 DEADLINE = 15.0
-"""Seconds after which a round closes with what it has."""
+"""Seconds after which a round closes with the updates received so far."""
 
 
 def write_samples(directory: Path, edges: Sequence[str], seed: int | str) -> dict[str, Path]:
-    """Each edge's data set: of different sizes, so that the updates weigh differently."""
+    """Write each edge's data set. The sizes differ, so that the updates have different weights."""
     directory.mkdir(parents=True, exist_ok=True)
     found = {}
     for edge, x in draw_samples(edges, seed).items():
@@ -38,7 +39,7 @@ def write_samples(directory: Path, edges: Sequence[str], seed: int | str) -> dic
 
 
 def draw_samples(edges: Sequence[str], seed: int | str) -> dict[str, training.Array]:
-    """What ``write_samples`` writes."""
+    """Draw each edge's samples, shape (samples, 16), float32."""
     found: dict[str, training.Array] = {}
     for number, edge in enumerate(edges):
         rng = np.random.default_rng(seeded(f"samples/{seed}/{edge}").getrandbits(32))
@@ -47,14 +48,15 @@ def draw_samples(edges: Sequence[str], seed: int | str) -> dict[str, training.Ar
 
 
 def size_of(job: str) -> int:
-    """Floats of the model of the job of that name."""
+    """Return the number of floats in a job's model."""
     return SIZES[job.split("-")[0]]
 
 
 class Jobs:
-    """Runs jobs, small and large in turn, until it is told that the one it runs is the last.
+    """A chain of jobs, small and large in turn, until ``finish_after_current``.
 
-    ``documents`` holds each job's newest document by its name.
+    Attributes:
+        documents: newest document of each job, by name.
     """
 
     def __init__(self, client: AsyncClient, edges: Sequence[str], world: World, note: Callable[[str], None]) -> None:
@@ -65,21 +67,21 @@ class Jobs:
         self._last = False
         self.documents: dict[str, dict[str, Any]] = {}
 
-    def last(self) -> None:
-        """No further job is begun."""
+    def finish_after_current(self) -> None:
+        """Start no further job."""
         self._last = True
 
     async def run(self) -> None:
-        """Returns when the last job has ended."""
+        """Run jobs until the last one has ended."""
         while not self._last:
             number = len(self.documents) + 1
-            name = f"{DEALT[(number - 1) % len(DEALT)]}-{number}"
-            await self._patiently(partial(self._client.models.create, _model(name)))
+            name = f"{SIZES_IN_TURN[(number - 1) % len(SIZES_IN_TURN)]}-{number}"
+            await self._retry(partial(self._client.models.create, _model(name)))
             task = _task(name, self._edges)
-            self.documents[name] = await self._patiently(partial(self._client.jobs.create, task))
+            self.documents[name] = await self._retry(partial(self._client.jobs.create, task))
             self._note(f"job {name} begins")
             while self.documents[name]["status"]["phase"] not in ENDED:
-                await self._patiently(partial(self._follow, name))
+                await self._retry(partial(self._follow, name))
             status = self.documents[name]["status"]
             self._note(f"job {name} {status['phase'].lower()} after round {status['round']}")
 
@@ -87,15 +89,15 @@ class Jobs:
         async for document in self._client.jobs.watch(name):
             self.documents[name] = document
 
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Asks until there is an answer: broker and coordinator may be away."""
+    async def _retry(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a request until it is answered, because broker and coordinator may be down."""
         while True:
             try:
-                return await ask()
+                return await request()
             except Refused:
                 raise
             except HeliographError:
-                await self._world.sleep(AGAIN)
+                await self._world.sleep(RETRY_AFTER)
 
 
 def _model(name: str) -> dict[str, Any]:

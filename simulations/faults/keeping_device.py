@@ -1,5 +1,7 @@
-"""A device that keeps each of its events until the agent says that it is on disk: the producer's side of our
-acknowledgement, with a memory that dies with it."""
+"""A device that keeps each event until the agent acknowledges it from disk: the producer's side of the acknowledgement.
+
+Its memory dies with it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ EVERY = 0.02
 
 @dataclass(frozen=True)
 class Life:
-    """What one incarnation of a device has sent, and what of it was acknowledged: events 1 to that number."""
+    """One incarnation of a device, with its last sent and its last acknowledged event; events count from 1."""
 
     source: str
     sent: int
@@ -31,12 +33,12 @@ class Life:
 
 
 def reading(source: str, number: int) -> dict[str, object]:
-    """What the event of that number says: an event that was never sent, or came out changed, is told from it."""
+    """Return the content of an event, by which invented and changed events are recognized."""
     return {"number": number, "value": hashlib.sha256(f"{source}/{number}".encode()).hexdigest()[:16]}
 
 
 class Device:
-    """Publishes a numbered event ``every`` so many seconds on its node's broker, until it is ended."""
+    """A device that publishes a numbered event on its node's broker, one ``every`` so many seconds."""
 
     def __init__(self, edge: str, url: str, world: World, every: float = EVERY) -> None:
         self._every = every
@@ -51,11 +53,11 @@ class Device:
 
     @property
     def lives(self) -> list[Life]:
-        """All incarnations, oldest first."""
+        """Incarnations, oldest first."""
         return self._ended + ([self._life()] if self._outbox is not None else [])
 
     async def start(self) -> None:
-        """A new incarnation, which counts from 1."""
+        """Start a new incarnation, which counts its events from 1."""
         incarnation = self._world.new_id()
         self._source = f"{self._edge}/{NAME}/{incarnation}"
         self._bus = connect(self._url, world=self._world, name=NAME)
@@ -65,7 +67,7 @@ class Device:
         self._sending = asyncio.create_task(self._send(self._outbox))
 
     async def kill(self) -> None:
-        """It ends at once; what was not acknowledged is forgotten."""
+        """End the incarnation at once; unacknowledged events are lost."""
         if self._outbox is None or self._bus is None or self._sending is None:
             return
         await cancel_and_wait(self._sending)
@@ -75,7 +77,7 @@ class Device:
         await self._bus.close()
 
     async def finish(self, timeout: float) -> None:
-        """Sends no more, and returns when all is acknowledged, or after ``timeout`` seconds."""
+        """Stop sending, and wait until all events are acknowledged, at most ``timeout`` seconds."""
         if self._outbox is None or self._sending is None:
             return
         await cancel_and_wait(self._sending)

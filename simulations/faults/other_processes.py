@@ -1,4 +1,4 @@
-"""What the faults do to other processes of this machine (Linux): find children, limit what they may write."""
+"""Tools for other processes of this machine (Linux only): find descendants, kill them, limit their files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNLIMITED = resource.RLIM_INFINITY
 
 
 def descendants(root: int) -> list[int]:
-    """Processes that a process has started, and those that they have."""
+    """Return the pids of a process's descendants."""
     parents = {}
     for place in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -24,20 +24,20 @@ def descendants(root: int) -> list[int]:
 
 
 def workers_of(agent: int) -> list[int]:
-    """An agent's worker processes."""
+    """Return the pids of an agent's worker processes."""
     return [pid for pid in descendants(agent) if b"heliograph.workers." in _command(pid)]
 
 
 def kill(pid: int) -> None:
-    """SIGKILL; nothing where it has gone."""
+    """Kill a process by SIGKILL, unless it has ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 def limit_files(pids: list[int], size: int = UNLIMITED) -> None:
-    """Lets no file that these processes write grow beyond ``size`` bytes; what is written behind it fails.
+    """Limit the files of these processes to ``size`` bytes; writes beyond fail.
 
-    Only the soft limit moves, so that it can be raised again without being root.
+    Only the soft limit changes, so that raising it again needs no root.
     """
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The results of all rounds again, offline, from the updates that were counted: they must be the same bits."""
+"""The recount of all rounds, offline, from the counted updates; the results must have the same bits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heliograph.bus.contract.payloads import Aggregation, ModelUpdate
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.federated_task import AggregationSpec
 from heliograph.bus.contract.weights_file import TensorFile, dumps, origin
-from heliograph.simulations.faults.deterministic_training import Array, initial, trained
+from heliograph.simulations.faults.deterministic_training import Array, initial_model, train
 from heliograph.simulations.faults.evidence import Evidence
 from heliograph.simulations.faults.job_chain import size_of
 from heliograph.workers.aggregation.combine import Before, Input, Result, aggregate
@@ -24,8 +24,7 @@ Model = dict[str, Array]
 
 
 def recount(evidence: Evidence) -> Iterator[str]:
-    """Every closed round's result is, bit for bit, what the algorithm makes of exactly the updates that it says were
-    counted."""
+    """Check that every closed round's result is, bit for bit, the algorithm's result on exactly the counted updates."""
     for job in evidence.jobs:
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
         rounds = sorted((each for each in evidence.records if each.job_uid == uid), key=lambda each: each.round)
@@ -43,7 +42,7 @@ def _algorithm(job: Mapping[str, Any]) -> Algorithm:
 
 
 class _Recounting:
-    """One job's rounds, each on top of the one before."""
+    """The recount of one job's rounds, each based on the one before."""
 
     def __init__(
         self, name: str, algorithm: Algorithm, updates: Mapping[tuple[int, str, str], ModelUpdate],
@@ -65,48 +64,51 @@ class _Recounting:
 
     def _round(self, closed: Aggregation) -> Iterator[str]:
         if closed.model is None:
-            yield "it left no model"
+            yield "it has no model"
             return
         base = arrays_of(self._before.base) if self._before.base is not None else None
         inputs: dict[str, Input] = {}
         for edge, digest in sorted(closed.counted.items()):
             update = self._updates.get((closed.round, edge, digest))
-            arrays = initial(size_of(self._name)) if base is None else trained(base, self._samples[edge], closed.round)
+            if base is None:
+                arrays = initial_model(size_of(self._name))
+            else:
+                arrays = train(base, self._samples[edge], closed.round)
             made = dumps(arrays, origin(closed.job_uid, closed.round, edge))
             if update is None:
-                yield f"the update of {edge} that was counted, {digest[:12]}, is not in the stream"
+                yield f"the counted update of {edge}, {digest[:12]}, is not in the stream"
                 return
             if hashlib.sha256(made).hexdigest() != digest:
-                yield f"the update of {edge} that was counted is not what its data and its base make"
+                yield f"the counted update of {edge} is not the result of its data and its base"
                 return
             inputs[edge] = Input(update.weights.inline or made, float(update.num_samples), metrics=update.metrics)
         if inputs:
-            yield from self._combined(closed, inputs, base)
+            yield from self._check_result(closed, inputs, base)
 
-    def _combined(self, closed: Aggregation, inputs: Mapping[str, Input], base: Model | None) -> Iterator[str]:
+    def _check_result(self, closed: Aggregation, inputs: Mapping[str, Input], base: Model | None) -> Iterator[str]:
         result = aggregate(
             inputs, self._algorithm, self._directory, threads=1, before=self._before, round=closed.round,
             asked=len(inputs), metadata=origin(closed.job_uid, closed.round),
         )  # fmt: skip
-        for part, said, made in (
+        for part, recorded, recounted in (
             ("model", closed.model, result.model), ("state", closed.state, result.state),
             ("downlink", closed.down, result.down),
         ):  # fmt: skip
-            if _digest(said) != _digest(made):
-                yield f"its {part} is {_digest(said)}, and the counted updates make {_digest(made)}"
+            if _digest(recorded) != _digest(recounted):
+                yield f"its {part} is {_digest(recorded)}, and the counted updates give {_digest(recounted)}"
                 return
-        yield from self._plainly(result, inputs, base)
+        yield from self._check_mean(result, inputs, base)
         self._before = Before(base=self._file(result.model), state=self._file(result.state))
 
-    def _plainly(self, result: Result, inputs: Mapping[str, Input], base: Model | None) -> Iterator[str]:
-        """Where the algorithm is the mean, it is summed a second time in the fewest words, whole arrays at once."""
+    def _check_mean(self, result: Result, inputs: Mapping[str, Input], base: Model | None) -> Iterator[str]:
+        """If the algorithm is the mean, compare it with a plain sum of whole arrays."""
         model = self._file(result.model)
         if model is None or not (base is None or type(self._algorithm) is FedAvg):
             return
         found, plain = arrays_of(model), _weighted_mean(inputs)
         for key, array in plain.items():
             if array.tobytes() != found[key].tobytes():
-                yield f"a plain sum in the edges' order gives other bits in {key}"
+                yield f"a plain sum in the edges' order gives different bits in {key}"
 
     def _file(self, ref: WeightsRef | None) -> Path | bytes | None:
         if ref is None or ref.inline is not None:
@@ -127,7 +129,7 @@ def _weighted_mean(inputs: Mapping[str, Input]) -> Model:
 
 
 def arrays_of(source: Path | bytes) -> Model:
-    """The arrays of a safetensors file, copied out of it."""
+    """Return copies of the arrays of a safetensors file."""
     with TensorFile(source) as file:
         return {name: array.copy() for name, array in file.arrays().items()}
 

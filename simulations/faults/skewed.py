@@ -1,9 +1,9 @@
-"""Runs ``heliograph`` with a clock that is wrong, by as much as a file says at that moment.
+"""Run ``heliograph`` with a wrong clock; a file has the present error.
 
     python -m heliograph.simulations.faults.skewed OFFSET_FILE agent --name edge-1 …
 
-The product knows nothing of it: what it imports finds another ``time.time``. The monotonic clock stays right, as it
-does where NTP or a person sets a node's clock.
+The product is not aware of it: its imports find another ``time.time``. The monotonic clock stays right, as it does when
+NTP or a person sets a node's clock.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Clock:
 
 def main() -> None:
     clock = Clock(Path(sys.argv.pop(1)))
-    right = time.time  # noqa: TID251 below World: this is what the processes' World asks
+    right = time.time  # noqa: TID251 below World: the processes' World calls it
     time.time = lambda: right() + clock.offset  # noqa: TID251
-    runpy.run_module("heliograph.cli.main", run_name="__main__")  # only now: World takes the clock that it finds
+    runpy.run_module("heliograph.cli.main", run_name="__main__")  # World keeps the clock that it finds
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Random clusters under random faults in virtual time: what breaks replays exactly, and is shrunk to what it takes."""
+"""Random clusters under random faults in virtual time. A failure replays exactly and is shrunk to its essentials."""

@@ -1,4 +1,4 @@
-"""Many seeds on a few processes, and what each came to."""
+"""Many seeds played on a few processes, with a verdict on each."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from heliograph.simulations.fuzz.played_plan import play
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a seed's run came to. ``broken`` are the names of the invariants that do not hold."""
+    """The verdict on a seed's run: the names of violated invariants, and the texts of the violations."""
 
     seed: str
     digest: str
-    broken: tuple[str, ...]
-    told: tuple[str, ...]
+    violated: tuple[str, ...]
+    texts: tuple[str, ...]
 
 
 def verdict(seed: str) -> Verdict:
-    """Plays one seed."""
+    """Play one seed."""
     outcome = play(draw(seed))
     names = tuple(dict.fromkeys(each.invariant for each in outcome.violations))
     return Verdict(seed, outcome.digest, names, tuple(map(str, outcome.violations)))
 
 
 def verdicts(seeds: Sequence[str], jobs: int) -> Iterator[Verdict]:
-    """Plays all, ``jobs`` at a time, and yields them as they end."""
+    """Play all seeds, ``jobs`` at a time, and yield their verdicts as they end."""
     if jobs <= 1 or len(seeds) == 1:
         yield from map(verdict, seeds)
         return

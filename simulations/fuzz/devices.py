@@ -1,4 +1,4 @@
-"""The devices of a run, as in the chaos run; each life is a process of its own."""
+"""The devices of a run, like the chaos run's, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heliograph.simulations.virtual.virtual_cluster import NODE_URL, VirtualClus
 
 
 class Devices:
-    """One on each edge that has one."""
+    """The devices of the edges that have one."""
 
     def __init__(self, cluster: VirtualCluster, edges: Sequence[Edge]) -> None:
         self._devices: dict[str, tuple[Process, Device]] = {}
@@ -24,25 +24,25 @@ class Devices:
 
     @property
     def lives(self) -> dict[str, list[Life]]:
-        """Each edge's device's incarnations, oldest first."""
+        """Incarnations of each edge's device, oldest first."""
         return {edge: device.lives for edge, (_, device) in self._devices.items()}
 
     async def start(self, *edges: str) -> None:
-        """New incarnations on those edges; without names, on all."""
+        """Start new incarnations on the named edges; without names, on all."""
         for edge in edges or self._devices:
             if edge in self._devices:
-                await self._within(edge, self._devices[edge][1].start())
+                await self._run_in_process(edge, self._devices[edge][1].start())
 
     async def kill(self, edge: str) -> None:
         if edge in self._devices:
             await self._devices[edge][1].kill()
 
     async def finish(self, timeout: float) -> None:
-        """They send no more; returns when all they sent is acknowledged, or after so many seconds."""
+        """Stop sending, and wait until all events are acknowledged, at most ``timeout`` seconds."""
         async with asyncio.TaskGroup() as group:
             for edge, (_, device) in self._devices.items():
-                group.create_task(self._within(edge, device.finish(timeout)))
+                group.create_task(self._run_in_process(edge, device.finish(timeout)))
 
-    async def _within(self, edge: str, doing: Coroutine[Any, Any, None]) -> None:
-        """In the process' context: what comes of it is its own."""
-        await self._devices[edge][0].context.run(asyncio.create_task, doing)
+    async def _run_in_process(self, edge: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the context of the device's process."""
+        await self._devices[edge][0].context.run(asyncio.create_task, coroutine)

@@ -1,4 +1,4 @@
-"""From a seed to a plan. Pure: the same seed gives the same plan on every machine."""
+"""Drawing a plan from a seed. Pure: the same on every machine."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from heliograph.core.names import CLOUD
 from heliograph.core.world import seeded
 from heliograph.simulations.fuzz.plan import COORDINATOR, REPEATED, Edge, Fault, Job, Kind, Plan
 
-LASTS = 20.0
+FAULT_WINDOW = 20.0
 """Seconds in which faults begin."""
 REST = 1.5
-"""Seconds that a thing is left alone after a fault of its own."""
+"""Seconds without faults on a target's part after a fault."""
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """How faults of a kind are drawn."""
+    """The distribution of a kind of faults."""
 
     where: Literal["edges", "nodes", "clocks", "devices", "coordinator", "streams"]
     shortest: float
@@ -48,7 +48,7 @@ _SHAPES: dict[Kind, _Shape] = {
 
 
 def draw(seed: int | str) -> Plan:
-    """A cluster of 2 to 5 edges, one or two jobs, and up to some twenty faults."""
+    """Draw a cluster of 2 to 5 edges, one or two jobs, and up to twenty faults."""
     rng = seeded(f"fuzz/{seed}")
     edges = tuple(
         Edge(name=f"edge-{number}", speed=round(rng.uniform(0.5, 3.0), 2), latency=round(rng.uniform(0.001, 0.1), 3),
@@ -78,7 +78,7 @@ def _faults(rng: random.Random, edges: tuple[Edge, ...]) -> tuple[Fault, ...]:
         "coordinator": [COORDINATOR],
         "streams": [MODEL_UPDATE.stream_name, *REPEATED],
     }
-    # not every plan has every kind: where all goes wrong at once, what is rare is never reached
+    # not every plan has every kind: with all faults at once, rare states are never reached
     kinds = rng.sample([*_SHAPES], rng.randint(2, len(_SHAPES)))
     found: list[Fault] = []
     for _ in range(rng.randint(1, 20)):
@@ -88,7 +88,7 @@ def _faults(rng: random.Random, edges: tuple[Edge, ...]) -> tuple[Fault, ...]:
             continue
         duration, amount = rng.uniform(shape.shortest, shape.longest), rng.uniform(*shape.amounts)
         fault = Fault(
-            kind=kind, target=rng.choice(targets[shape.where]), at=round(rng.uniform(0.0, LASTS), 2),
+            kind=kind, target=rng.choice(targets[shape.where]), at=round(rng.uniform(0.0, FAULT_WINDOW), 2),
             duration=round(duration, 2), amount=round(amount) if shape.amounts[1] > 2 else round(amount, 2),
             steps=rng.randint(0, shape.steps),
         )  # fmt: skip

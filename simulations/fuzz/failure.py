@@ -1,4 +1,4 @@
-"""A failing plan: shrunk, written down, and told with what replays it."""
+"""A failing plan: shrink it, write it to a file, read it again, and describe its run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMMAND = "python -m heliograph.simulations.fuzz"
 
 
 def read(file: Path) -> Plan:
-    """A plan that was written down. Raises Refused naming the field that is wrong."""
+    """Read a plan. Raises Refused, which names the wrong field."""
     try:
         plan = Plan.model_validate_json(file.read_text())
     except OSError as error:
@@ -22,8 +22,8 @@ def read(file: Path) -> Plan:
     except ValueError as error:
         raise Refused("invalid", field=str(file), expected="a plan of the fuzzer", got=str(error)) from None
     if not plan.is_consistent():
-        expected = "faults on what the plan has, which do not overlap on one part"
-        raise Refused("invalid", field=str(file), expected=expected, got="others")
+        expected = "faults with targets in the plan that do not overlap on one part, and jobs that its edges can run"
+        raise Refused("invalid", field=str(file), expected=expected, got="an inconsistent plan")
     return plan
 
 
@@ -33,32 +33,32 @@ def write(plan: Plan, file: Path) -> Path:
     return file
 
 
-def reduce(plan: Plan, broken: Collection[str], progress: Callable[[int], None] = lambda runs: None) -> Shrunk:
-    """A smaller plan that breaks one of the same invariants. ``progress`` is called with the number of runs so far."""
+def reduce(plan: Plan, violated: Collection[str], progress: Callable[[int], None] = lambda runs: None) -> Shrunk:
+    """Return a smaller plan that violates one of the same invariants; call ``progress`` with the number of runs."""
     runs = 0
 
     def fails(candidate: Plan) -> bool:
         nonlocal runs
         runs += 1
         progress(runs)
-        return any(each.invariant in broken for each in play(candidate).violations)
+        return any(each.invariant in violated for each in play(candidate).violations)
 
     return shrink(plan, fails)
 
 
 def describe(plan: Plan, outcome: Outcome) -> str:
-    """The plan, what the processes said, and what does not hold."""
-    told = [f"{each.invariant}: {each}" for each in outcome.violations]
-    return "\n".join([str(plan), "", *outcome.said, "", *told, "", f"digest {outcome.digest}", ""])
+    """Return the plan, the processes' output, the violations and the digest as text."""
+    violations = [f"{each.invariant}: {each}" for each in outcome.violations]
+    return "\n".join([str(plan), "", *outcome.output, "", *violations, "", f"digest {outcome.digest}", ""])
 
 
 def trace(plan: Plan, file: Path) -> bool:
-    """Plays a plan once more into a trace; returns whether that can be written here."""
+    """Play a plan once more and write its trace; return whether traces can be written on this machine."""
     try:
         from heliograph.bus.traces.writing import TraceWriter
 
         with TraceWriter(file, metadata={"fuzz": plan.seed}, overwrite=True) as writer:
             play(plan, writer.write)
-    except HeliographError:  # the library for traces is not installed
+    except HeliographError:  # the traces' library is not installed
         return False
     return True

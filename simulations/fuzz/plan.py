@@ -1,4 +1,4 @@
-"""A run as small data: edges, jobs and faults. It can be written down, changed, and played again."""
+"""The plan of a run as small data: edges, jobs and faults. It can be stored, changed and played again."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PARTS: dict[Kind, str] = {
     "slow": "latency", "drop": "drops", "overtake": "order", "overtake-on-node": "order on the node",
     "repeat": "stream", "full-disk": "process", "wrong-clock": "clock",
 }  # fmt: skip
-"""What a fault works on: of two faults on one part of one target the first ends before the second begins."""
+"""The part of its target that a fault works on; faults on the same part of a target do not overlap."""
 COORDINATOR = "coordinator"
 REPEATED: dict[str, Topic[Any]] = {each.stream_name: each for each in (MODEL_UPDATE, TELEMETRY, AGGREGATION)}
-"""Streams of which a message may be there twice: what is written by compare-and-set no broker takes again."""
+"""Streams in which a message may occur twice; brokers refuse to repeat a compare-and-set."""
 
 Label = Annotated[str, StringConstraints(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
@@ -34,7 +34,7 @@ class _Document(BaseModel):
 
 
 class Edge(_Document):
-    """An edge, and how often its device sends a reading: every so many seconds, or never (0)."""
+    """An edge. ``every`` is the number of seconds between its device's readings; 0 for no device."""
 
     name: Label
     speed: Annotated[float, Field(gt=0)] = 1.0
@@ -43,7 +43,7 @@ class Edge(_Document):
 
 
 class Job(_Document):
-    """A federated job. ``name`` begins with the size of its model (see ``faults.jobs.SIZES``)."""
+    """A federated job. ``name`` begins with the size of its model (see ``faults.job_chain.SIZES``)."""
 
     name: Annotated[str, StringConstraints(pattern="^(tiny|blob)-[0-9]+$")]
     at: Seconds = 0.0
@@ -51,18 +51,18 @@ class Job(_Document):
     deadline: Annotated[float, Field(gt=0, le=600)] = 10.0
     quorum: Annotated[int, Field(ge=1)] | None = None
     participants: Annotated[int, Field(ge=1)] | None = None
-    """Drawn anew for each round; None: all."""
+    """Number of participants, drawn for each round; None for all."""
 
 
 class Fault(_Document):
     """One fault, in seconds from the start.
 
     Attributes:
-        target: an edge, ``cloud``, ``coordinator``; a stream where a message of it is repeated.
-        duration: until it is undone: a killed process is started again so long after.
+        target: an edge, ``cloud`` or ``coordinator``; a stream for ``repeat``.
+        duration: seconds until the fault is undone; a killed process is started again then.
         amount: ``slow``: seconds one way; ``drop``, ``overtake``, ``repeat``: a share; ``wrong-clock``: seconds ahead;
-            ``crash-worker``: which of them.
-        steps: of a process that crashes, the steps that it still takes: of all its tasks, up to any await.
+            ``crash-worker``: the worker's position.
+        steps: number of steps, over all its tasks, that a crashing process still takes.
     """
 
     kind: Kind
@@ -83,12 +83,12 @@ class Fault(_Document):
     def __str__(self) -> str:
         more = [f"{self.amount:g}"] if self.amount else []
         more += [f"after {self.steps} steps"] if self.steps else []
-        what = f"{self.at:6.2f}-{self.end:6.2f} s  {self.kind} {self.target}"
-        return f"{what} ({', '.join(more)})" if more else what
+        text = f"{self.at:6.2f}-{self.end:6.2f} s  {self.kind} {self.target}"
+        return f"{text} ({', '.join(more)})" if more else text
 
 
 class Plan(_Document):
-    """Everything a run is made from; ``seed`` decides what the plan leaves open: ids, data, who is drawn."""
+    """The complete input of a run. ``seed`` decides the rest: ids, data and drawn participants."""
 
     seed: str
     edges: Annotated[tuple[Edge, ...], Field(min_length=1)]
@@ -98,11 +98,11 @@ class Plan(_Document):
 
     @property
     def end(self) -> float:
-        """When the last fault is over and the last job has been asked for."""
+        """Time at which the last fault is over and the last job has been created."""
         return max([0.0, *(each.end for each in self.faults), *(each.at for each in self.jobs)])
 
     def is_consistent(self) -> bool:
-        """Whether its faults have targets and leave each other alone, and its jobs can be asked for."""
+        """Return whether all faults have targets and do not overlap on one part, and the edges can run all jobs."""
         names = {each.name for each in self.edges}
         targets = {*names, CLOUD, COORDINATOR, *REPEATED}
         if len(names) < len(self.edges) or any(each.target not in targets for each in self.faults):
@@ -122,8 +122,8 @@ class Plan(_Document):
             device = f"a reading every {edge.every:g} s" if edge.every else "no device"
             lines.append(f"{edge.name}: speed {edge.speed:g}, {edge.latency:g} s from the cloud, {device}")
         for job in self.jobs:
-            who = job.participants or "all"
+            participants = job.participants or "all"
             quorum = f", quorum {job.quorum}" if job.quorum else ""
-            lines.append(f"{job.at:6.2f} s  job {job.name}: {job.rounds} rounds, {who} edges{quorum}, "
+            lines.append(f"{job.at:6.2f} s  job {job.name}: {job.rounds} rounds, {participants} edges{quorum}, "
                          f"deadline {job.deadline:g} s")  # fmt: skip
         return "\n".join([*lines, *map(str, self.faults)])

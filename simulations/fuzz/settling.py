@@ -1,4 +1,4 @@
-"""Whether a run has settled: what it still waits for."""
+"""The check whether a run has settled."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from heliograph.bus.contract.topics import STATUS
 from heliograph.core.names import CLOUD
 from heliograph.simulations.fuzz.devices import Devices
 from heliograph.simulations.fuzz.plan import Plan
-from heliograph.simulations.fuzz.watching import newest_desired, newest_report, workers_of
+from heliograph.simulations.fuzz.watcher import newest_desired, newest_report, workers_of
 from heliograph.simulations.virtual.virtual_cluster import COORDINATOR, VirtualCluster
 
 
-def waits_for(cluster: VirtualCluster, plan: Plan, devices: Devices) -> Iterator[str]:
-    """What is not yet as it is to be in the end; nothing once a run has settled."""
+def unfinished(cluster: VirtualCluster, plan: Plan, devices: Devices) -> Iterator[str]:
+    """Describe everything that a run still waits for; nothing once it has settled."""
     for name in (COORDINATOR, CLOUD, *cluster.edges):
         if cluster.processes[name].dead:
             yield f"{name} does not run"
@@ -23,9 +23,9 @@ def waits_for(cluster: VirtualCluster, plan: Plan, devices: Devices) -> Iterator
         found = cluster.hub.retained(STATUS.at(resource="jobs", name=job.name))
         status = decode(found[0].body, found[0].topic).data["status"] if found else {}
         if status.get("phase") not in ENDED:
-            said = "; ".join(each["message"] for each in status.get("conditions", ()) if each.get("message"))
+            messages = "; ".join(each["message"] for each in status.get("conditions", ()) if each.get("message"))
             yield (f"job {job.name}, {status.get('phase', 'unknown')}, round {status.get('round', 0)}, "
-                   f"{status.get('step')}; {said}")  # fmt: skip
+                   f"{status.get('step')}; {messages}")  # fmt: skip
     for edge, lives in devices.lives.items():
         if lives and lives[-1].acknowledged < lives[-1].sent:
             yield f"{edge}: of {lives[-1].sent} readings {lives[-1].acknowledged} are acknowledged"
@@ -34,13 +34,13 @@ def waits_for(cluster: VirtualCluster, plan: Plan, devices: Devices) -> Iterator
         if journal is None:
             yield f"{node}: a journal"
         elif left := journal.execute("SELECT count(*) FROM events").fetchone()[0]:
-            yield f"{node}: {left} events lie in its journal"
+            yield f"{node}: {left} events in its journal"
         desired, report = newest_desired(cluster, node), newest_report(cluster, node)
         if report is None:
             yield f"{node}: a first report"
         elif desired is not None:
             if report.observed != desired.generation:
-                yield f"{node}: reached {report.observed.order}, desired is {desired.generation.order}"
+                yield f"{node}: expected generation {desired.generation.order}, got {report.observed.order}"
             wanted = sorted(task.worker for task in desired.tasks)
             if wanted != (runs := workers_of(cluster, node)):
-                yield f"{node}: desired are {wanted}, there run {runs}"
+                yield f"{node}: expected the workers {wanted}, got {runs}"

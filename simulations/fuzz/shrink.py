@@ -1,7 +1,7 @@
-"""From a plan that fails to a small one that fails as well. Pure but for the runs it asks for.
+"""Shrinking a failing plan to a small one that still fails. Pure, except for the runs that it requests.
 
 Delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002) over the faults, then
-over edges and jobs, then simpler numbers; from the boldest change to the smallest, as long as one of them still fails.
+over edges and jobs, then simpler numbers. Changes are tried from the largest to the smallest until none fails any more.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from heliograph.simulations.fuzz.plan import Edge, Fault, Job, Plan
 
 MOST = 300
-"""Runs that shrinking may take."""
+"""Largest number of runs for shrinking."""
 
 
 @dataclass(frozen=True)
 class Shrunk:
-    """The smallest plan that was found, and how many runs it took."""
+    """The smallest plan found, with the number of runs."""
 
     plan: Plan
     runs: int
 
 
 def shrink(plan: Plan, fails: Callable[[Plan], bool], most: int = MOST) -> Shrunk:
-    """A plan that ``fails`` finds to fail as well, and of which no single simplification does, unless ``most`` runs
-    were not enough to get there."""
+    """Return a plan for which ``fails`` is true and that no single simplification keeps failing, unless ``most`` runs
+    are used up before."""
     runs = 0
     smaller = True
     while smaller:
@@ -47,7 +47,7 @@ def shrink(plan: Plan, fails: Callable[[Plan], bool], most: int = MOST) -> Shrun
 
 
 def _fewer_faults(plan: Plan) -> Iterator[Plan]:
-    """Without all, a half, a quarter, … one of them."""
+    """Leave out all faults, a half, a quarter … one of them."""
     count = len(plan.faults)
     size = count
     while size:
@@ -57,11 +57,11 @@ def _fewer_faults(plan: Plan) -> Iterator[Plan]:
 
 
 def _fewer_edges(plan: Plan) -> Iterator[Plan]:
-    for gone in plan.edges[::-1] if len(plan.edges) > 1 else ():
-        left = tuple(each for each in plan.edges if each is not gone)
+    for removed in plan.edges[::-1] if len(plan.edges) > 1 else ():
+        left = tuple(each for each in plan.edges if each is not removed)
         yield plan.model_copy(update={
             "edges": left,
-            "faults": tuple(each for each in plan.faults if each.target != gone.name),
+            "faults": tuple(each for each in plan.faults if each.target != removed.name),
             "jobs": tuple(_at_most(each, len(left)) for each in plan.jobs),
         })  # fmt: skip
 
@@ -85,7 +85,7 @@ def _fewer_rounds(plan: Plan) -> Iterator[Plan]:
 
 
 def _plainer(plan: Plan) -> Iterator[Plan]:
-    """What is special of jobs, edges and disks, one by one."""
+    """Replace each special setting of jobs, edges and disks by its default, one by one."""
     yield plan.model_copy(update={"disk_seconds": 0.0})
     for place, job in enumerate(plan.jobs):
         yield _with_job(plan, place, quorum=None)
@@ -94,15 +94,15 @@ def _plainer(plan: Plan) -> Iterator[Plan]:
         yield _with_job(plan, place, at=0.0)
         yield _with_job(plan, place, at=float(round(job.at)))
     for place, edge in enumerate(plan.edges):
-        usual = Edge(name=edge.name, every=0.0)  # and no device
+        plain = Edge(name=edge.name, every=0.0)  # an edge without a device
         for name in ("every", "speed", "latency"):
             edges = list(plan.edges)
-            edges[place] = edge.model_copy(update={name: getattr(usual, name)})
+            edges[place] = edge.model_copy(update={name: getattr(plain, name)})
             yield plan.model_copy(update={"edges": tuple(edges)})
 
 
 def _simpler_faults(plan: Plan) -> Iterator[Plan]:
-    """Shorter, at rounder times, with rounder amounts."""
+    """Make faults shorter, and round their times and amounts."""
     for place, fault in enumerate(plan.faults):
         before, after = plan.faults[:place], plan.faults[place + 1 :]
         for changed in _simpler(fault):

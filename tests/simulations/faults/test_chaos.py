@@ -1,4 +1,4 @@
-"""A short run of the real thing under chosen faults: it settles, and every invariant holds."""
+"""A short run of real processes under chosen faults: it settles, and every invariant holds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAULTS = (
 )
 
 
-async def test_what_was_acknowledged_and_counted_outlives_the_faults(tmp_path: Path) -> None:
+async def test_acknowledged_events_and_counted_updates_survive_the_faults(tmp_path: Path) -> None:
     async with asyncio.timeout(120):
         outcome = await chaos.run(FAULTS, 6.0, "directed", tmp_path, World())
     assert not outcome.violations, [*outcome.violations, *outcome.timeline.lines]
@@ -37,7 +37,7 @@ async def test_what_was_acknowledged_and_counted_outlives_the_faults(tmp_path: P
     assert evidence.jobs and evidence.records
 
 
-async def test_a_process_is_given_a_wrong_clock_and_a_right_one_again(tmp_path: Path) -> None:
+async def test_a_process_gets_a_wrong_clock_and_a_right_one_again(tmp_path: Path) -> None:
     clock = Clock(tmp_path / "clock")
     clock.offset = 3600.0
     assert struct.unpack("<d", clock.file.read_bytes()) == (3600.0,)

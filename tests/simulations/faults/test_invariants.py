@@ -1,4 +1,4 @@
-"""The checker can fail: a violation of each invariant, planted into what a sound run leaves behind, is told."""
+"""The check of the invariants: a violation of each, planted into the evidence of a sound run, is reported."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from heliograph.bus.contract.lanes import headers_of
 from heliograph.bus.contract.payloads import Aggregation, ModelUpdate
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import dumps, origin
-from heliograph.simulations.faults.deterministic_training import Array, initial, trained
+from heliograph.simulations.faults.deterministic_training import Array, initial_model, train
 from heliograph.simulations.faults.evidence import Arrival, Evidence
-from heliograph.simulations.faults.invariants import check, pass_over_repeats
+from heliograph.simulations.faults.invariants import check, drop_repeats
 from heliograph.simulations.faults.keeping_device import Life, reading
 from heliograph.simulations.faults.recount import arrays_of
 from heliograph.workers.aggregation.combine import Input, aggregate
@@ -43,7 +43,7 @@ def _close(evidence: Evidence, round: int, base: dict[str, Array] | None, edges:
     inputs, counted = {}, {}
     for edge in edges:
         samples = evidence.samples[edge]
-        arrays = initial(500) if base is None else trained(base, samples, round)
+        arrays = initial_model(500) if base is None else train(base, samples, round)
         ref = _ref(dumps(arrays, origin(UID, round, edge)))
         update = ModelUpdate(job=JOB, job_uid=UID, round=round, edge=edge, weights=ref, num_samples=len(samples))
         evidence.updates.append(update)
@@ -54,19 +54,19 @@ def _close(evidence: Evidence, round: int, base: dict[str, Array] | None, edges:
     closed = Aggregation(job=JOB, job_uid=UID, round=round, model=model, counted=counted, num_samples=samples_,
                          reason="complete")  # fmt: skip
     evidence.records.append(closed)
-    evidence.told += [closed, closed]  # told again after a crash: the same fact
+    evidence.close_events += [closed, closed]  # published again after a crash
 
 
 @pytest.fixture
 def sound(tmp_path: Path) -> Evidence:
-    """What a run leaves behind in which a device and a job went through a crash and all is well."""
+    """The evidence of a sound run in which a device and a job survived a crash."""
     rng = np.random.default_rng(1)
     samples = {edge: rng.normal(size=(30 + n, 16)).astype(np.float32) for n, edge in enumerate(EDGES)}
     evidence = Evidence(samples=samples)
     evidence.lives = {"edge-1": [Life(FIRST, sent=6, acknowledged=3), Life(SECOND, sent=4, acknowledged=4)]}
     sent = [(FIRST, number) for number in range(1, 6)] + [(SECOND, number) for number in range(1, 5)]
     arrivals = [_arrival(source, number, n) for n, (source, number) in enumerate(sent, 1)]
-    stored = [*arrivals[:5], *arrivals[2:]]  # some of it twice, as after a cut
+    stored = [*arrivals[:5], *arrivals[2:]]  # some events twice, as after a cut
     evidence.telemetry = [replace(each, sequence=place) for place, each in enumerate(stored, 1)]
     evidence.followed = [each.sequence for each in evidence.telemetry]
     _close(evidence, 0, None, EDGES[:1], tmp_path)
@@ -86,7 +86,7 @@ def sound(tmp_path: Path) -> Evidence:
 
 def test_a_sound_run_passes(sound: Evidence) -> None:
     assert check(sound) == []
-    assert pass_over_repeats(sound)[1] == 3
+    assert drop_repeats(sound)[1] == 3
 
 
 def _lose(evidence: Evidence) -> None:
@@ -97,7 +97,7 @@ def _lose_the_last(evidence: Evidence) -> None:
     evidence.telemetry.pop()
 
 
-def _double(evidence: Evidence) -> None:  # under a number of its own: no consumer can tell
+def _double(evidence: Evidence) -> None:  # under a number of its own, so that no consumer notices
     evidence.telemetry.append(_arrival(SECOND, 4, 99))
 
 
@@ -110,7 +110,7 @@ def _mix(evidence: Evidence) -> None:
     evidence.telemetry.append(_arrival(FIRST, 6, 99))
 
 
-def _number_backwards(evidence: Evidence) -> None:  # stored behind a higher number of its lane: passed over as a repeat
+def _number_backwards(evidence: Evidence) -> None:  # behind a higher number of its lane: dropped as a repeat
     evidence.telemetry[3], evidence.telemetry[4] = evidence.telemetry[4], evidence.telemetry[3]
     del evidence.telemetry[5:8]
     evidence.lives["edge-1"][0] = Life(FIRST, sent=6, acknowledged=5)
@@ -145,13 +145,13 @@ def _forget_a_record(evidence: Evidence) -> None:
     del evidence.records[1]
 
 
-def _forget_to_tell(evidence: Evidence) -> None:
-    evidence.told = [each for each in evidence.told if each.round != 2]
+def _lose_a_close_event(evidence: Evidence) -> None:
+    evidence.close_events = [each for each in evidence.close_events if each.round != 2]
 
 
-def _tell_otherwise(evidence: Evidence) -> None:
-    told = evidence.told[-1]
-    evidence.told.append(told.model_copy(update={"counted": {"edge-1": told.counted["edge-1"]}}))
+def _change_a_close_event(evidence: Evidence) -> None:
+    last = evidence.close_events[-1]
+    evidence.close_events.append(last.model_copy(update={"counted": {"edge-1": last.counted["edge-1"]}}))
 
 
 def _miscount_in_status(evidence: Evidence) -> None:
@@ -162,7 +162,7 @@ def _skip_a_round(evidence: Evidence) -> None:
     del evidence.jobs[0]["status"]["rounds"][0]
 
 
-def _count_what_was_never_sent(evidence: Evidence) -> None:
+def _count_an_unsent_update(evidence: Evidence) -> None:
     del evidence.updates[-1]
 
 
@@ -174,14 +174,14 @@ def _sum_another_order(evidence: Evidence) -> None:
     _replace_model(evidence, 2, reverse=True)
 
 
-def _train_otherwise(evidence: Evidence) -> None:
+def _change_the_samples(evidence: Evidence) -> None:
     evidence.samples["edge-2"] = evidence.samples["edge-2"] + np.float32(0.5)
 
 
 def _replace_model(
     evidence: Evidence, round: int, *, weight: dict[str, float] | None = None, reverse: bool = False
 ) -> None:
-    """Closes a round with a model summed otherwise, and all say so."""
+    """Close a round with a differently summed model, in all evidence."""
     updates = [each for each in evidence.updates if each.round == round]
     names = [each.edge for each in updates]
     inputs = {
@@ -193,37 +193,37 @@ def _replace_model(
     assert model is not None
     wrong = evidence.records[round].model_copy(update={"model": model})
     evidence.records[round] = wrong
-    evidence.told = [wrong if each.round == round else each for each in evidence.told]
+    evidence.close_events = [wrong if each.round == round else each for each in evidence.close_events]
     evidence.jobs[0]["status"]["rounds"][round - 1]["model"] = model.digest
 
 
 PLANTED: list[tuple[Callable[[Evidence], Any], str]] = [
     (_lose, "acknowledged events 1 are lost: 2"),
     (_lose_the_last, "acknowledged events 1 are lost: 4"),
-    (_double, "came twice: 4"),
+    (_double, "arrived twice: 4"),
     (_reorder, "out of order: 1 came after 2"),
     (_mix, "incarnations are mixed"),
     (_number_backwards, "acknowledged events 1 are lost: 4"),
-    (_invent, "4 events were sent, and these came: 5"),
-    (_impersonate, "which never was"),
-    (_change, "was sent with other content"),
-    (_miss_a_message, "of 12 messages of telemetry a consumer saw 11; they part at 4"),
+    (_invent, "4 events were sent, and these arrived too: 5"),
+    (_impersonate, "an unknown incarnation"),
+    (_change, "was sent with different content"),
+    (_miss_a_message, "of 12 messages of telemetry a consumer saw 11; they differ from number 4"),
     (_fail_a_job, "job small-1 is Failed"),
     (_end_a_process, "ended by itself"),
     (_forget_a_record, "no close record"),
-    (_forget_to_tell, "no event told of it"),
-    (_tell_otherwise, "another outcome than its close record"),
-    (_miscount_in_status, "its status says otherwise"),
+    (_lose_a_close_event, "has a close record, and no event"),
+    (_change_a_close_event, "an event differs from its close record"),
+    (_miscount_in_status, "its status differs"),
     (_skip_a_round, "its status lists rounds [2] of 2"),
-    (_count_what_was_never_sent, "which it never sent"),
-    (_sum_one_twice, "and the counted updates make"),
-    (_sum_another_order, "and the counted updates make"),
-    (_train_otherwise, "is not what its data and its base make"),
+    (_count_an_unsent_update, "which never sent it"),
+    (_sum_one_twice, "and the counted updates give"),
+    (_sum_another_order, "and the counted updates give"),
+    (_change_the_samples, "is not the result of its data and its base"),
 ]
 
 
-@pytest.mark.parametrize(("plant", "told"), PLANTED, ids=[plant.__name__.strip("_") for plant, _ in PLANTED])
-def test_a_planted_violation_is_told(sound: Evidence, plant: Callable[[Evidence], None], told: str) -> None:
+@pytest.mark.parametrize(("plant", "text"), PLANTED, ids=[plant.__name__.strip("_") for plant, _ in PLANTED])
+def test_a_planted_violation_is_reported(sound: Evidence, plant: Callable[[Evidence], None], text: str) -> None:
     plant(sound)
     violations = check(sound)
-    assert any(told in line.text for line in violations), violations
+    assert any(text in line.text for line in violations), violations

@@ -1,4 +1,4 @@
-"""What a run says when it is over, and what it leaves behind."""
+"""The output of a chaos run, and the directory that it leaves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Ended = Callable[..., tuple[int, str, Path]]
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Ended:
-    """``ended(violations)``: exit code, output and directory of a run that came to them."""
+    """A function ``ended(*violations)`` that returns exit code, output and directory of a run with these violations."""
 
     def run(*violations: str) -> tuple[int, str, Path]:
         directory = tmp_path / "run"
@@ -30,8 +30,8 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 
         async def fake(faults: Sequence[Fault], *_: Any) -> Outcome:
             timeline = Timeline(World(), lines=["   1.00 s  black-hole edge-1"])
-            told = [Violation("any", text) for text in violations]
-            return Outcome(faults, timeline, Evidence(), told, {"edge-1": "nats-server"})
+            found = [Violation("any", text) for text in violations]
+            return Outcome(faults, timeline, Evidence(), found, {"edge-1": "nats-server"})
 
         monkeypatch.setattr(command.chaos, "run", fake)
         monkeypatch.setattr(command.tempfile, "mkdtemp", lambda prefix: str(directory))
@@ -41,7 +41,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     return run
 
 
-def test_a_failure_says_how_to_see_it_again(ended: Ended) -> None:
+def test_a_failure_names_the_command_that_repeats_it(ended: Ended) -> None:
     code, output, directory = ended("edge-1: 1 event is lost")
     assert code == 1
     assert "make chaos SEED=7 MINUTES=0.5" in output

@@ -1,4 +1,4 @@
-"""The fuzzer can fail: bugs that a person could make, planted into a copy of the package, are found in a few seeds."""
+"""The fuzzer finds plausible bugs: planted into a copy of the package, each is caught within a few seeds."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CAUGHT = {
     "acknowledged-before-commit": ("acknowledged_is_on_disk", ("3", "5")),
     "generation-ignored": ("generations_never_go_back", ("3", "11")),
 }
-"""By which invariant each is caught, and by which seeds: fixed, so that a fuzzer that has lost its eyes is noticed."""
+"""The invariant and the seeds that catch each mutant; fixed, so that a blind fuzzer is noticed."""
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The package, where it may be spoilt."""
+    """A copy of the package for planting bugs."""
     ignore = shutil.ignore_patterns("__pycache__")
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
@@ -44,11 +44,11 @@ def _fuzz(place: Path, seed: str) -> tuple[int, str]:
 
 
 def _plant(place: Path, patch: Path) -> None:
-    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(place.parent)}  # no repository above matters
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(place.parent)}  # ignore any repository above
     argv = ["git", "apply", "-C1", str(patch)]
     done = subprocess.run(argv, cwd=place, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.fail(f"{patch.name} no longer applies; make it anew against today's code:\n{done.stderr}")
+        pytest.fail(f"{patch.name} no longer applies; make it again from the present code:\n{done.stderr}")
 
 
 def test_every_mutant_is_tried() -> None:
@@ -60,12 +60,12 @@ def test_a_mutant_is_caught(mutant: str, copy: Path) -> None:
     invariant, seeds = CAUGHT[mutant]
     _plant(copy, MUTANTS / f"{mutant}.patch")
     for seed in seeds:
-        code, said = _fuzz(copy, seed)
-        if code == 1 and f"seed {seed} fails: " in said and invariant in said.splitlines()[0]:
+        code, output = _fuzz(copy, seed)
+        if code == 1 and f"seed {seed} fails: " in output and invariant in output.splitlines()[0]:
             return
-    pytest.fail(f"seeds {', '.join(seeds)} do not catch {mutant} by {invariant}:\n{said}")
+    pytest.fail(f"seeds {', '.join(seeds)} do not catch {mutant} by {invariant}:\n{output}")
 
 
 @pytest.mark.parametrize("seed", sorted({seed for _, seeds in CAUGHT.values() for seed in seeds}, key=int))
 def test_the_same_seeds_pass_without_a_mutant(seed: str) -> None:
-    assert verdict(seed).broken == ()
+    assert verdict(seed).violated == ()

@@ -1,4 +1,4 @@
-"""Plans are drawn from their seed alone, are such as can be played, and survive being written down."""
+"""Plans: drawn from the seed alone, playable, and unchanged by writing and reading."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from heliograph.core.errors import HeliographError
 from heliograph.simulations.fuzz import failure
-from heliograph.simulations.fuzz.draw import LASTS, draw
+from heliograph.simulations.fuzz.draw import FAULT_WINDOW, draw
 from heliograph.simulations.fuzz.plan import Edge, Fault, Job, Plan
 
 SEEDS = st.integers(0, 1 << 32)
@@ -22,7 +22,7 @@ def test_a_drawn_plan_can_be_played(seed: int) -> None:
     assert plan == draw(seed)
     assert plan.is_consistent()
     assert 2 <= len(plan.edges) <= 5
-    assert plan.jobs and plan.end < 2 * LASTS
+    assert plan.jobs and plan.end < 2 * FAULT_WINDOW
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
     assert len(str(plan).splitlines()) == 1 + len(plan.edges) + len(plan.jobs) + len(plan.faults)
 
@@ -48,13 +48,13 @@ EDGES = (Edge(name="edge-1"), Edge(name="edge-2"))
         )),
     ],
 )  # fmt: skip
-def test_what_cannot_be_played_is_known(plan: Plan, tmp_path: Path) -> None:
+def test_an_unplayable_plan_is_refused(plan: Plan, tmp_path: Path) -> None:
     assert not plan.is_consistent()
     with pytest.raises(HeliographError, match="overlap"):
         failure.read(failure.write(plan, tmp_path / "plan.json"))
 
 
-def test_a_file_that_is_no_plan_is_refused_with_its_field(tmp_path: Path) -> None:
+def test_a_file_without_a_plan_is_refused_with_its_field(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_text('{"seed": "1", "edges": [{"name": "edge-1", "colour": 1}]}')
     with pytest.raises(HeliographError, match=r"edges\.0\.colour"):

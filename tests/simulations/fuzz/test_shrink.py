@@ -1,4 +1,4 @@
-"""Shrinking, on runs that are told: a plan that still fails, of which nothing can be left out."""
+"""Shrinking, with made-up failures: the result still fails, and nothing can be left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _has(*kinds: str) -> Callable[[Plan], bool]:
 
 
 @given(st.integers(0, 10_000), st.sets(st.integers(0, 30), min_size=1, max_size=3))
-def test_only_the_faults_that_matter_are_left(seed: int, places: set[int]) -> None:
+def test_only_the_essential_faults_are_left(seed: int, places: set[int]) -> None:
     plan = draw(seed)
     assume(plan.faults)
     culprits = {plan.faults[place % len(plan.faults)].kind for place in places}
@@ -43,7 +43,7 @@ def test_numbers_become_shorter_and_rounder() -> None:
 
 
 @pytest.mark.parametrize("most", [0, 1, 7])
-def test_it_takes_no_more_runs_than_it_may(most: int) -> None:
+def test_shrinking_stops_at_the_limit_of_runs(most: int) -> None:
     runs: list[Plan] = []
 
     def fails(plan: Plan) -> bool:

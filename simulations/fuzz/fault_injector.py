@@ -1,4 +1,4 @@
-"""Does to a virtual cluster what a plan says, when it says so, and undoes it."""
+"""The injector of a plan's faults into a virtual cluster."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
 REPEATED_WITHIN = 1.0
 
 
-class Inflicting:
-    """Inflicts faults. Times are those of the cluster's clock, from its start."""
+class FaultInjector:
+    """An injector of faults. Times are seconds of the cluster's clock from its start."""
 
     def __init__(self, cluster: VirtualCluster, edges: Mapping[str, Edge], devices: Devices) -> None:
         self._cluster = cluster
@@ -25,22 +25,22 @@ class Inflicting:
         self._edges = edges
         self._devices = devices
         self._repeating: dict[str, float] = {}
-        """The share of a stream's messages that come there again."""
+        """Share of each stream's messages that are repeated."""
         for stream, topic in REPEATED.items():
             assert topic.stream is not None
             cluster.hub.receivers.add(topic.filter(), "", partial(self._stored, stream, topic.stream))
 
     async def run(self, faults: Sequence[Fault]) -> None:
-        """Returns when the last of the faults is over."""
+        """Inflict the faults, and return when the last one is over."""
         async with asyncio.TaskGroup() as group:
             for fault in faults:
                 group.create_task(self._inflict(fault))
 
     async def _inflict(self, fault: Fault) -> None:
-        await self._until(fault.at)
+        await self._sleep_until(fault.at)
         await self._begin(fault)
         if fault.duration:
-            await self._until(fault.end)
+            await self._sleep_until(fault.end)
         await self._end(fault)
 
     async def _begin(self, fault: Fault) -> None:
@@ -76,7 +76,7 @@ class Inflicting:
     async def _end(self, fault: Fault) -> None:
         cluster, target = self._cluster, fault.target
         if fault.kind in ("crash-coordinator", "crash-agent"):
-            cluster.kill(target)  # where it has not come so far by itself
+            cluster.kill(target)  # if it has not taken enough steps to be killed
             cluster.start_process(target)
         elif fault.kind == "restart-device":
             await self._devices.start(target)
@@ -98,12 +98,12 @@ class Inflicting:
             cluster.set_clock(target, 0.0)
 
     def _stored(self, name: str, stream: Stream, message: Message) -> None:
-        """Comes now and then once more, within a second."""
+        """Repeat a stored message within a second, by the stream's share."""
         if self._world.rng.random() < self._repeating.get(name, 0.0):
             after, repeat = self._world.rng.random() ** 2 * REPEATED_WITHIN, self._cluster.hub.repeat
             loop = asyncio.get_running_loop()
-            loop.call_later(after, repeat, stream, message, context=NO_PROCESS)  # it is not its publisher's doing
+            loop.call_later(after, repeat, stream, message, context=NO_PROCESS)  # outside the publisher's process
 
-    async def _until(self, at: float) -> None:
+    async def _sleep_until(self, at: float) -> None:
         if (left := at - self._world.monotonic()) > 0:
             await self._world.sleep(left)

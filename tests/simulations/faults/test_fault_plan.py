@@ -1,4 +1,4 @@
-"""Plans of faults: every fault ends, and a seed says all."""
+"""Plans of faults: every fault ends, and the seed decides everything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_seed_gives_the_same_faults_each_time(seed: int, seconds: float) -> No
 
 
 @given(seeds, lengths)
-def test_two_faults_of_one_thing_never_overlap(seed: int, seconds: float) -> None:
+def test_two_faults_on_one_part_never_overlap(seed: int, seconds: float) -> None:
     last: dict[tuple[str, str], Fault] = {}
     for fault in plan(seed, seconds, EDGES):
         part = part_of(fault.kind, fault.target)

@@ -1,5 +1,5 @@
-"""What virtual time lets one see besides: each acknowledgement against the disk at that very moment, each generation
-that an agent says it has reached, and what ended that nobody killed."""
+"""The watcher of a run in virtual time. It compares each acknowledgement with the disk at that moment, and checks each
+reported generation and each end of a process."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
 PRODUCER = "SELECT sequence FROM producers WHERE producer = ? AND incarnation = ?"
 
 
-class Watching:
-    """Watches a cluster's topics from its start. ``violations`` are those that have been seen."""
+class Watcher:
+    """A watcher of a cluster's topics from its start; ``violations`` has those seen so far."""
 
     def __init__(self, cluster: VirtualCluster) -> None:
         self._cluster = cluster
@@ -28,13 +28,13 @@ class Watching:
         for edge in cluster.edges:
             cluster.node(edge).receivers.add(ACK.filter(), "", self._at(edge))
 
-    def said(self, process: str, line: str) -> None:
-        """A line that a process printed."""
+    def observe_output(self, process: str, line: str) -> None:
+        """Check a line printed by a process."""
         if line.startswith(("ended:", "failed:")):
             self.violations.append(Violation("nothing_ended_by_itself", f"{process} {line}"))
 
-    def failed(self, context: dict[str, object]) -> None:
-        """What the event loop says of an exception that nobody took."""
+    def observe_exception(self, context: dict[str, object]) -> None:
+        """Note an unhandled exception of the event loop."""
         text = f"{context.get('message')}: {context.get('exception')!r}"
         self.violations.append(Violation("nothing_ended_by_itself", text))
 
@@ -42,7 +42,7 @@ class Watching:
         return lambda message: self._acknowledged(edge, message)
 
     def _acknowledged(self, edge: str, message: Message) -> None:
-        """An acknowledged event is on the agent's disk."""
+        """Check that an acknowledged event is on the agent's disk."""
         ack = ACK.validate(decode(message.body, message.topic).data, message.topic)
         if not ack.sequence:
             return
@@ -53,11 +53,11 @@ class Watching:
         if kept < ack.sequence:
             self.violations.append(Violation(
                 "acknowledged_is_on_disk",
-                f"{edge}: event {ack.sequence} of {producer} was acknowledged when its disk had {kept}",
+                f"{edge}: event {ack.sequence} of {producer} was acknowledged while its disk had {kept}",
             ))  # fmt: skip
 
     def _reported(self, message: Message) -> None:
-        """No agent goes back to an older generation; one that was killed may, by what its disk had."""
+        """Check that no agent goes back to an older generation. A killed agent may, to the one on its disk."""
         event = decode(message.body, message.topic)
         report: Report = REPORT.validate(event.data, message.topic)
         before = self._observed.get(event.source, (0, 0))
@@ -69,7 +69,7 @@ class Watching:
 
 
 def ends_as_desired(cluster: VirtualCluster) -> Iterator[Violation]:
-    """Each agent has reached the newest document of its stream, and runs exactly what that says."""
+    """Check that each agent has reached its stream's newest document and runs exactly the workers in it."""
     for node in (CLOUD, *cluster.edges):
         desired, report = newest_desired(cluster, node), newest_report(cluster, node)
         if desired is None or report is None:
@@ -77,16 +77,16 @@ def ends_as_desired(cluster: VirtualCluster) -> Iterator[Violation]:
         if report.observed.order != desired.generation.order:
             yield Violation(
                 "agents_reach_the_newest_generation",
-                f"{node}: its newest document is {desired.generation.order}, it reached {report.observed.order}",
+                f"{node}: expected generation {desired.generation.order}, got {report.observed.order}",
             )
         wanted = sorted(task.worker for task in desired.tasks)
         runs = workers_of(cluster, node)
         if wanted != runs:
-            yield Violation("agents_run_what_is_desired", f"{node}: desired are {wanted}, there run {runs}")
+            yield Violation("agents_run_what_is_desired", f"{node}: expected the workers {wanted}, got {runs}")
 
 
 def newest_desired(cluster: VirtualCluster, node: str) -> Desired | None:
-    """The newest desired document of a node, as its stream has it."""
+    """Return the newest desired document in a node's stream."""
     message = _last(cluster, TASK, edge=node)
     return TASK.validate(decode(message.body, message.topic).data, message.topic) if message is not None else None
 
@@ -97,7 +97,7 @@ def newest_report(cluster: VirtualCluster, node: str) -> Report | None:
 
 
 def workers_of(cluster: VirtualCluster, node: str) -> list[str]:
-    """The names of the task workers that run on a node, sorted."""
+    """Return the names of the task workers running on a node, sorted."""
     names = [each.process.name.rpartition("/")[2] for each in cluster.workers(node)]
     return sorted(name for name in names if name != "offers")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from heliograph.bus.contract.payloads import Offer, Report, WorkerReport
+from heliograph.bus.contract.payloads import DatasetTask, Offer, Report, WorkerReport, WorkerTaskBase
 from heliograph.bus.contract.resources import DatasetIndex, Model
 
 GIVE_UP_AFTER = 3
@@ -34,10 +34,10 @@ class EdgeView:
         """The names of the data sets that the edge can read."""
         return [each.name for each in self.report.datasets if not each.error] if self.report else []
 
-    def workers(self, job_uid: str, *roles: str) -> list[WorkerReport]:
-        """Return the reports of the edge's workers in those roles, for a job or service."""
+    def workers(self, job_uid: str, task: type[WorkerTaskBase]) -> list[WorkerReport]:
+        """Return the reports of the edge's workers of a job or service, for tasks of that class."""
         found = self.report.workers if self.report is not None else []
-        return [each for each in found if each.job_uid == job_uid and each.role in roles]
+        return [each for each in found if each.job_uid == job_uid and each.runs(task)]
 
     @cached_property
     def failing(self) -> list[WorkerReport]:
@@ -48,10 +48,10 @@ class EdgeView:
             if each.state == "refused" or (each.state == "backing-off" and each.restarts >= GIVE_UP_AFTER)
         ]
 
-    def trouble(self, job_uid: str, *roles: str) -> str:
-        """Return why this edge's worker of a job, in one of the roles, cannot work; empty while it can."""
+    def trouble(self, job_uid: str, task: type[WorkerTaskBase] = DatasetTask) -> str:
+        """Return why this edge's worker of a job, for tasks of that class, cannot work; empty while it can."""
         for worker in self.failing:
-            if worker.job_uid == job_uid and worker.role in (roles or ("train", "evaluate")):
+            if worker.job_uid == job_uid and worker.runs(task):
                 return worker.detail or worker.state
         return ""
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 
 from heliograph.bus.contract import registry, topics
+from heliograph.bus.contract.payloads.tasks import ROLES
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
@@ -39,7 +40,6 @@ from heliograph.simulations.virtual.virtual_launcher import VirtualLauncher
 from heliograph.simulations.virtual.worlds import Program
 
 FORWARDED = tuple(each for each in registry.declared().topics if each.delivery == "event" and each.bridged == "up")
-ROLES = ("train", "evaluate", "aggregate", "infer", "big-model")
 
 
 def check_agents(trace: LoadedTrace, edge: str | None, job: str = "") -> ReplayRun:

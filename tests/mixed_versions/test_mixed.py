@@ -26,13 +26,14 @@ from heliograph.local.cluster import COORDINATOR, LocalCluster
 
 pytestmark = pytest.mark.mixed
 
-REVISION = "832f9d6"
-"""The last one of the release before, 0.1."""
+REVISION, RELEASE = "832f9d6", "0.1.0"
+"""The last revision of the release before, and its version."""
 ROOT = Path(__file__).parents[2]
 CODE = ROOT / "tests" / "data" / "code"
 ANSWER = np.array([1.0, -2.0, 0.5], np.float32)
 EDGES = ["edge-1", "edge-2"]
 ENDED_WITHIN = 90
+LOG = "log.txt"
 Words = Callable[[str], Sequence[str]]
 
 
@@ -75,36 +76,77 @@ def _words(before: Path, old: Callable[[str], bool]) -> Words:
     ids=["agents-are-old", "coordinator-is-old", "one-edge-is-old"],
 )
 async def test_a_job_succeeds(tmp_path: Path, before: Path, what: str, old: Callable[[str], bool]) -> None:
-    datasets = {edge: {"data": _data(tmp_path, edge, seed)} for seed, edge in enumerate(EDGES)}
-    datasets[CLOUD] = {"held-out": _data(tmp_path, CLOUD, 7)}
-    cluster = LocalCluster(
-        tmp_path / "cluster", EDGES, datasets=datasets, code=(CODE,), program=_words(before, old),
-        log=tmp_path / "log.txt",
-    )  # fmt: skip
-    async with cluster, AsyncClient(cluster.server) as client:
-        versions = {each["metadata"]["name"]: each["status"]["version"] for each in await _all_edges(client)}
-        assert versions == {name: "0.1.0" if old(name) else __version__ for name in (*EDGES, CLOUD)}
+    async with _cluster(tmp_path, _words(before, old)) as cluster, AsyncClient(cluster.server) as client:
+        await _reported(client, {name: RELEASE if old(name) else __version__ for name in (*EDGES, CLOUD)})
         await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
-        await client.jobs.create(_job())
-        status: dict[str, Any] = {}
-        async with asyncio.timeout(ENDED_WITHIN):
-            async for document in client.jobs.watch("line"):
-                status = document["status"]
-        said = f"{what}: {status}\n{(tmp_path / 'log.txt').read_text()[-4000:]}"
-        assert status["phase"] == "Succeeded", said
-        assert [each["counted"] for each in status["rounds"]] == [2, 2, 2], said
-        assert status["evaluation"]["error"] < 1e-3, said
+        status = await _train(client, "line", 3, tmp_path, what)
+        assert status["evaluation"]["error"] < 1e-3
         with TensorFile(await client.download("line", tmp_path / "model.safetensors")) as file:
             np.testing.assert_allclose(file.numpy("w"), ANSWER, atol=0.02)
 
 
-async def _all_edges(client: AsyncClient) -> list[dict[str, Any]]:
-    """The edges, once each has reported its version."""
-    async with asyncio.timeout(30), client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
+async def test_a_cluster_is_upgraded_in_place_a_part_at_a_time(tmp_path: Path, before: Path) -> None:
+    old = {COORDINATOR, CLOUD, *EDGES}
+    async with _cluster(tmp_path, _words(before, old.__contains__)) as cluster, AsyncClient(cluster.server) as client:
+        await _reported(client, dict.fromkeys((CLOUD, *EDGES), RELEASE))
+        await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
+        await _train(client, "all-old", 1, tmp_path, "all old")
+        await cluster.kill(COORDINATOR)
+        old.remove(COORDINATOR)
+        await cluster.start_coordinator()
+        await cluster.wait_ready()
+        await _train(client, "new-coordinator", 1, tmp_path, "a new coordinator over what the old one left")
+        for name in (CLOUD, *EDGES):
+            await cluster.kill(name)
+            old.remove(name)
+            await cluster.start_agent(name)
+        await _reported(client, dict.fromkeys((CLOUD, *EDGES), __version__))
+        await _train(client, "all-new", 1, tmp_path, "new agents over what the old ones left")
+        assert [each["status"]["phase"] for each in await client.jobs.list()] == ["Succeeded"] * 3
+
+
+def test_the_release_before_refuses_an_agents_state_of_this_one(tmp_path: Path, before: Path) -> None:
+    state = tmp_path / "state"
+    open_journal = (
+        "import asyncio, sys; from pathlib import Path; from heliograph.edge_agent.journal import Journal; "
+        "from heliograph{}.world import World\n"
+        "async def main(): Journal(Path(sys.argv[1]) / 'journal.db', 'edge-1', World()).close()\n"
+        "asyncio.run(main())"
+    )
+    subprocess.run([sys.executable, "-c", open_journal.format(".core"), str(state)], check=True)
+    words = ["env", f"PYTHONPATH={before}", sys.executable, "-c", open_journal.format(".bus"), str(state)]
+    refused = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "of version 2, this agent reads up to 1. Install the newer heliograph again." in refused.stderr
+
+
+def _cluster(directory: Path, program: Words) -> LocalCluster:
+    datasets = {edge: {"data": _data(directory, edge, seed)} for seed, edge in enumerate(EDGES)}
+    datasets[CLOUD] = {"held-out": _data(directory, CLOUD, 7)}
+    return LocalCluster(directory / "cluster", EDGES, datasets=datasets, code=(CODE,), program=program,
+                        log=directory / LOG)  # fmt: skip
+
+
+async def _train(client: AsyncClient, name: str, rounds: int, directory: Path, what: str) -> dict[str, Any]:
+    """The status of a job that both edges were counted in, in each of its rounds."""
+    await client.jobs.create(_job(name, rounds))
+    status: dict[str, Any] = {}
+    async with asyncio.timeout(ENDED_WITHIN):
+        async for document in client.jobs.watch(name):
+            status = document["status"]
+    said = f"{what}: {status}\n{(directory / LOG).read_text()[-4000:]}"
+    assert status["phase"] == "Succeeded", said
+    assert [each["counted"] for each in status["rounds"]] == [2] * rounds, said
+    return status
+
+
+async def _reported(client: AsyncClient, versions: dict[str, str]) -> None:
+    """Returns once the agents have reported these versions."""
+    async with asyncio.timeout(60), client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
         while True:
-            found = await client.edges.list()
-            if len(found) == len(EDGES) + 1 and all(each["status"].get("version") for each in found):
-                return found
+            edges = await client.edges.list()
+            if {each["metadata"]["name"]: each["status"].get("version") for each in edges} == versions:
+                return
             await anext(changes)
 
 
@@ -115,16 +157,16 @@ def _data(directory: Path, name: str, seed: int) -> Path:
     return path
 
 
-def _job() -> dict[str, Any]:
+def _job(name: str, rounds: int) -> dict[str, Any]:
     worker = {"dataset": {"name": "data"}, "trainScriptBootFile": "train.py"}
     return {
         "apiVersion": "edgeai.io/v1alpha1",
         "kind": "FederatedTask",
-        "metadata": {"name": "line"},
+        "metadata": {"name": name},
         "spec": {
             "aggregationWorker": {"model": {"name": "line"}},
             "trainingWorkers": [{"name": edge, "nodeName": edge, "workerSpec": worker} for edge in EDGES],
             "evaluationWorker": {"dataset": {"name": "held-out"}},
-            "rounds": 3,
+            "rounds": rounds,
         },
     }

@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
 from heliograph.bus.contract.payloads.task_reading import UnsupportedTask, read_tasks
-from heliograph.bus.contract.payloads.tasks import WorkerTask
+from heliograph.bus.contract.payloads.tasks import ROLES, WorkerTask, WorkerTaskBase
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
 from heliograph.core.names import Digest, Label, is_label
@@ -90,6 +90,11 @@ class WorkerReport(Payload):
     state: Literal["waiting", "starting", "running", "backing-off", "finished", "failed", "refused"]
     detail: Text = ""
     restarts: int = 0
+
+    def runs(self, task: type[WorkerTaskBase]) -> bool:
+        """Whether the worker is for tasks of that class; no class is known for a later version's role."""
+        role = ROLES.get(self.role)
+        return role is not None and issubclass(role, task)
 
 
 class Offer(Payload):

@@ -151,7 +151,7 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
         if node is not None and (why := node.trouble(uid)):
             return fail(task, "EvaluationFailed", f"{evaluation.node_name}: {why}", now)
     aggregation = task.spec.aggregation_worker.node_name
-    if aggregation in view.edges and (why := view.edges[aggregation].trouble(uid, "aggregate")):
+    if aggregation in view.edges and (why := view.edges[aggregation].trouble(uid, AggregateTask)):
         return fail(task, "AggregationFailed", f"{aggregation}: {why}", now)
     text = "; ".join(f"{edge}: {why}" for edge, why in sorted(failing.items()))
     healthy = Condition(type="WorkersHealthy", status="False" if failing else "True",

@@ -14,6 +14,7 @@ from heliograph.bus.contract.payloads import (
     InferenceSpec,
     InferTask,
     ScriptSpec,
+    ServingTask,
     WorkerReport,
     WorkerTask,
 )
@@ -52,9 +53,9 @@ def observe(service: JointInferenceService, view: View, totals: Totals, now: str
         return _with(service, phase="Pending", edges={}, conditions=condition(ready, waiting, now))
     placed = placement(service, view)
     node = service.spec.cloud_worker.node_name
-    troubles = {edge: _trouble(service, edge, "infer", status.edges.get(edge), totals.edges.get(edge), view)
+    troubles = {edge: _trouble(service, edge, InferTask, status.edges.get(edge), totals.edges.get(edge), view)
                 for edge in placed}  # fmt: skip
-    in_cloud = _trouble(service, node, "big-model", status.cloud, totals.cloud, view)
+    in_cloud = _trouble(service, node, BigModelTask, status.cloud, totals.cloud, view)
     conditions = status.conditions
     for each in (
         Condition(type="Ready", status="True", reason="Placed", message=f"{len(placed)} edges"),
@@ -209,7 +210,7 @@ def _launch_inputs(script: InferenceScript) -> tuple[object, ...]:
 def _trouble(
     service: JointInferenceService,
     edge: str,
-    role: str,
+    task: type[ServingTask],
     before: ServiceNumbers | None,
     counted: ServiceNumbers | None,
     view: View,
@@ -218,7 +219,7 @@ def _trouble(
     there = view.edges[edge]
     if not there.online:
         return OFFLINE
-    workers = there.workers(service.metadata.uid, role)
+    workers = there.workers(service.metadata.uid, task)
     if before is not None and before.trouble != OFFLINE and any(_restarts(each) for each in workers):
         return before.trouble  # else it would come and go with each restart
     reasons = [each.detail or each.state for each in workers if each.detail or each.state in ("refused", "backing-off")]

@@ -1,5 +1,5 @@
-"""The inference worker, of a service's edge and of its cloud: runs the user's script, which serves its model, and adds
-the topics. It counts its answers, and publishes the counts every second in which they changed."""
+"""The inference worker, on a service's edge and in the cloud: run the user's script, which serves the model, and
+connect it to the topics. Count its answers, and publish the counts every second in which they have changed."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ from heliograph.core.world import World
 from heliograph.inference.offload import Offloader
 from heliograph.inference.serving import NewModel, PendingRequest, Serving
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
-from heliograph.workers.script import host
+from heliograph.workers.script import run_with_host
 
-TELL_EVERY = 1.0
-MOST_KEEPING = 256
-"""Hard samples on their way to the node's disk."""
-MOST_SCORES = 1024
+PUBLISH_EVERY = 1.0
+"""Seconds between two publications of the counts, at least."""
+MAX_SAMPLES_UNDER_WAY = 256
+"""Hard samples on their way to the node's disk, at most; further ones are left out."""
+MAX_SCORES = 1024
+"""Scores that a hard sample carries, at most."""
 QUEUE = "big-model"
 
 
 class InferenceHost:
-    """One service's worker. ``begin``, ``failed`` and ``finish`` are the script's side, the rest is the loop's."""
+    """One service's worker. The script's thread calls ``begin``, ``failed`` and ``finish``, the event loop the rest."""
 
     def __init__(self, runtime: Runtime, first: Assignment) -> None:
         self._runtime = runtime
@@ -46,13 +48,13 @@ class InferenceHost:
         self._spec = _task_of(first).inference
         self._model = ""
         self.offloader = Offloader(
-            runtime.bus, first.task.job, runtime.launch.worker, runtime.world.telemetry
+            runtime.bus, first.task.job, runtime.environment.worker, runtime.world.telemetry
         )
         offload = self.offloader.ask if self._side == "edge" else None
-        self.serving = Serving(first.task.job, self._spec, self._loop, runtime.world, self._send, offload, log,
-                               self._keep)  # fmt: skip
-        self._keeping = 0
-        self._overrun = False
+        self.serving = Serving(first.task.job, self._spec, self._loop, runtime.world, self._send_answers, offload, log,
+                               self._send_hard_sample)  # fmt: skip
+        self._samples_under_way = 0
+        self._overrun_logged = False
         self.finished = asyncio.Event()
 
     def begin(self) -> Assignment:
@@ -60,13 +62,13 @@ class InferenceHost:
         return self._first
 
     def failed(self, line: str) -> None:
-        asyncio.run_coroutine_threadsafe(self._runtime.say("failed", detail=line), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._runtime.report_state("failed", detail=line), self._loop).result()
 
     def finish(self) -> None:
         self._loop.call_soon_threadsafe(self.finished.set)
 
-    async def assigned(self, assignment: Assignment) -> None:
-        """Other settings and other weights take effect between two requests."""
+    async def assign(self, assignment: Assignment) -> None:
+        """Apply an assignment: new settings and weights take effect between two requests."""
         if assignment.ended:
             self.serving.enqueue(None)
             return
@@ -77,7 +79,7 @@ class InferenceHost:
             self.serving.enqueue(task.inference)
 
     async def follow(self) -> None:
-        """Takes requests until cancelled."""
+        """Take requests until cancelled."""
         service = self._first.task.job
         if self._side == "edge":
             subscribed = self._runtime.bus.subscribe(topics.INFERENCE_REQUEST.filter(service=service))
@@ -86,31 +88,32 @@ class InferenceHost:
         async with subscribed as messages:
             log(f"serves {service}")
             async for message in messages:
-                self._take(message)
+                self._receive(message)
 
     async def until_finished(self) -> None:
-        """Returns when the script is through."""
+        """Return when the script has ended."""
         await self.finished.wait()
 
-    async def tell(self) -> None:
-        """Publishes the counts where they have changed, until cancelled."""
-        told = None
+    async def publish_counts(self) -> None:
+        """Publish the counts whenever they have changed, until cancelled."""
+        published = None
         while True:
             stats = self._stats()
-            if stats != told:
+            if stats != published:
                 await self._runtime.send(
                     topics.INFERENCE_STATS, stats, service=stats.service, edge=stats.edge, worker=stats.worker
                 )
-                told = stats
-            await self._runtime.world.sleep(TELL_EVERY)
+                published = stats
+            await self._runtime.world.sleep(PUBLISH_EVERY)
 
-    def _take(self, message: Message) -> None:
+    def _receive(self, message: Message) -> None:
         try:
             tree = parse(message.body, message.topic)
         except Refused as error:
             tree = error  # the requester gets the refusal, where it has a reply address
         try:
-            reply_to = message.reply_to if self._side == "cloud" else reply_of(message, tree, self._runtime.launch.root)
+            root = self._runtime.environment.root
+            reply_to = message.reply_to if self._side == "cloud" else reply_of(message, tree, root)
         except Refused as error:
             self.serving.counts.errors += 1
             log(f"refused: {error}")
@@ -118,31 +121,31 @@ class InferenceHost:
         if reply_to:
             self.serving.receive(message, tree, reply_to)
 
-    async def _send(self, answers: list[tuple[PendingRequest, bytes]]) -> None:
+    async def _send_answers(self, answers: list[tuple[PendingRequest, bytes]]) -> None:
         for request, body in answers:
             await self._runtime.bus.publish(request.reply_to, body, correlation=request.correlation, sure=False)
 
-    async def _keep(self, x: Any, scores: Any) -> None:
-        """A hard sample for the incremental job that the service is bound to."""
+    async def _send_hard_sample(self, x: Any, scores: Any) -> None:
+        """Send a hard sample to the incremental job that the service names."""
         job = self.serving.spec.hard_samples_to
-        if job is None or self._keeping >= MOST_KEEPING:
-            if job is not None and not self._overrun:
-                self._overrun = True
+        if job is None or self._samples_under_way >= MAX_SAMPLES_UNDER_WAY:
+            if job is not None and not self._overrun_logged:
+                self._overrun_logged = True
                 log("hard samples come faster than the node's disk takes them: some are left out; raise the rule's bar")
             return
-        self._keeping += 1
+        self._samples_under_way += 1
         try:
             data = dumps({"x": np.asarray(x)})
             sample = HardSample(
                 job=job,
-                edge=self._runtime.launch.edge,
+                edge=self._runtime.environment.edge,
                 sample=self._runtime.world.new_id(),
-                scores=[float(score) for score in np.ravel(np.asarray(scores))[:MOST_SCORES]],
+                scores=[float(score) for score in np.ravel(np.asarray(scores))[:MAX_SCORES]],
                 data=_inline(data) if len(data) <= INLINE else None,
             )
-            await self._runtime.send(topics.HARD_SAMPLE, sample, job=job, edge=self._runtime.launch.edge)
+            await self._runtime.send(topics.HARD_SAMPLE, sample, job=job, edge=self._runtime.environment.edge)
         finally:
-            self._keeping -= 1
+            self._samples_under_way -= 1
 
     async def _load(self, task: ServingTask, model_file: str) -> None:
         if task.model is None or task.model.digest == self._model:
@@ -158,12 +161,12 @@ class InferenceHost:
             self.serving.enqueue(NewModel(task.model.digest, arrays))
 
     def _stats(self) -> InferenceStats:
-        launch, counts = self._runtime.launch, self.serving.counts
+        environment, counts = self._runtime.environment, self.serving.counts
         return InferenceStats(
             service=self._first.task.job,
             service_uid=self._first.task.job_uid,
-            edge=launch.edge,
-            worker=launch.worker,
+            edge=environment.edge,
+            worker=environment.worker,
             incarnation=self._runtime.incarnation,
             by_edge=counts.by_edge,
             by_cloud=counts.by_cloud,
@@ -180,7 +183,7 @@ class InferenceHost:
 
 
 def _task_of(assignment: Assignment) -> ServingTask:
-    """The task, of which an agent launches this program for two roles only."""
+    """Return the task; an agent launches this program for the two serving roles only."""
     assert isinstance(assignment.task, ServingTask)
     return assignment.task
 
@@ -195,31 +198,32 @@ def _arrays_of(source: Path | bytes, name: str) -> dict[str, Any]:
 
 
 async def serve(ready: Callable[[InferenceHost], None]) -> None:
-    """The event loop's side: connects, waits for its assignment, then serves until the service ends."""
+    """Connect, wait for the first assignment, hand the host to ``ready``, then serve until the service ends."""
     async with Runtime(WorkerEnvironment.from_environment(), World()) as runtime:
         assignments: asyncio.Queue[Assignment] = asyncio.Queue()
         following = asyncio.create_task(runtime.assignments(assignments.put))
         first = await assignments.get()
-        mine = InferenceHost(runtime, first)
-        await mine.assigned(first)
-        ready(mine)
+        host = InferenceHost(runtime, first)
+        await host.assign(first)
+        ready(host)
 
-        async def later() -> None:
+        async def follow_assignments() -> None:
             while True:
-                await mine.assigned(await assignments.get())
+                await host.assign(await assignments.get())
 
-        parts = [asyncio.create_task(part()) for part in (mine.follow, mine.tell, later, mine.until_finished)]
+        parts = [asyncio.create_task(part()) for part in
+                 (host.follow, host.publish_counts, follow_assignments, host.until_finished)]  # fmt: skip
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         await cancel_and_wait(following, *(part for part in parts if part not in done))
-        await mine.offloader.close()
+        await host.offloader.close()
         for part in done:
             part.result()
 
 
 def main() -> int:
-    """Entry of the process."""
-    sys.setswitchinterval(0.0005)  # loop and model hand over to each other at each request
-    return host(serve)
+    """Run the worker process, and return its exit code."""
+    sys.setswitchinterval(0.0005)  # the loop's and the model's thread switch at each request
+    return run_with_host(serve)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Prints, as JSON, what this node's workers can run: algorithms and hard-sample rules with their parameters' schemas,
-and frameworks.
+"""Print the offers of this node's workers as JSON: algorithms and hard-sample rules with their parameters' schemas, and
+frameworks.
 
-The JSON is the last line; lines before it say what an installed package offers and cannot be used, or are its own.
+The JSON is the last line. Lines before it name installed algorithms that cannot be used, or were printed by packages.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ FRAMEWORKS = {
 
 
 def offers() -> dict[str, Mapping[str, object]]:
-    """``{"algorithms": {name: schema}, "rules": {name: schema}, "frameworks": {name: version}}``, without importing any
-    framework. Without NumPy there are no algorithms; the rules need none."""
+    """Return ``{"algorithms": {name: schema}, "rules": {name: schema}, "frameworks": {name: version}}``.
+
+    Import no framework. Without NumPy offer no algorithms; the rules do not need it.
+    """
     frameworks: dict[str, object] = {}
     for name, distribution in FRAMEWORKS.items():
         for candidate in (distribution, f"{distribution}-cpu"):

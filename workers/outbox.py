@@ -1,7 +1,7 @@
-"""A producer's outbox: each event is kept until the agent says that it is on disk, and sent again after silence.
+"""A producer's outbox: keep each event until the agent acknowledges that it is on disk, and resend after silence.
 
-The outbox lives in memory and does not survive its process: a worker that is started again gets its assignment again
-and makes the update anew, under a new incarnation.
+The outbox lives in memory and does not survive its process: a restarted worker gets its assignment again and computes
+the update anew, under a new incarnation.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from heliograph.core.tasks import cancel_and_wait, keep_running
 P = TypeVar("P", bound=BaseModel)
 
 WINDOW = 512
-"""Most events that the agent has not acknowledged; further ones wait."""
+"""Events without an acknowledgement, at most; ``send`` waits before further ones."""
 RESEND_AFTER = 1.0
+"""Seconds without an acknowledgement after which all waiting events are sent again."""
 RESEND_SOON = 0.25
-"""Seconds of silence just after the node's broker came back: events sent before the agent subscribed are lost."""
-SOON_FOR = 2.0
-"""Seconds for which the shorter period applies after the broker came back."""
+"""The same just after the node's broker came back: events sent before the agent subscribed are lost."""
+RESEND_SOON_FOR = 2.0
+"""Seconds after the broker's return in which ``RESEND_SOON`` applies."""
 
 
 class Outbox:
-    """Numbers and keeps this incarnation's events, and signs them where it has a key."""
+    """Numbers and keeps the events of one incarnation, and signs them where it has a key."""
 
     def __init__(self, port: Port, producer: str, incarnation: str, key: bytes | None) -> None:
         self._port = port
@@ -41,21 +42,22 @@ class Outbox:
         self._key = key
         self._sequence = 0
         self._waiting: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
-        self._less = asyncio.Event()
+        self._acknowledged = asyncio.Event()
         self._soon_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self._resending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
+        """Start to follow the agent's acknowledgements."""
         self._port.bus.link.listen(self._on_link)
         world = self._port.world
-        self._listening = asyncio.create_task(keep_running(self._listen, world, world.say))
+        self._following = asyncio.create_task(keep_running(self._follow_acks, world, world.say))
 
     async def close(self) -> None:
         self._port.bus.link.forget(self._on_link)
         self._stop_timer()
-        await cancel_and_wait(*(task for task in (self._listening, self._resending) if task is not None))
+        await cancel_and_wait(*(task for task in (self._following, self._resending) if task is not None))
 
     @property
     def sent(self) -> int:
@@ -68,10 +70,10 @@ class Outbox:
         return next(iter(self._waiting), self._sequence + 1) - 1
 
     async def send(self, topic: Topic[P], payload: P, **params: str) -> int:
-        """Send an event and keep it; wait only while the window is full. Returns its number.
+        """Send an event, keep it, and return its number; wait only while the window is full.
 
-        Raises Refused where the event is too large for its topic: the outbox would send it again for ever, and all
-        later events would wait behind it.
+        Raise Refused where the event is too large for its topic: the outbox would resend it for ever, and all later
+        events would wait behind it.
         """
         while len(self._waiting) >= WINDOW:
             await self._acknowledgement()
@@ -88,50 +90,50 @@ class Outbox:
         return number
 
     async def flush(self) -> None:
-        """Return when everything sent is on the agent's disk."""
+        """Return when every sent event is on the agent's disk."""
         while self._waiting:
             await self._acknowledgement()
 
     async def _acknowledgement(self) -> None:
-        self._less.clear()
-        await self._less.wait()
+        self._acknowledged.clear()
+        await self._acknowledged.wait()
 
     async def _transmit(self, address: str, body: bytes) -> None:
         try:
             await self._port.bus.publish(address, body, sure=False)
         except HeliographError:
-            return  # the event is kept, and sent again when the node's broker is back
+            return  # the event stays, and is sent again when the node's broker is back
 
-    async def _listen(self) -> None:
+    async def _follow_acks(self) -> None:
         async with self._port.subscribe(topics.ACK, lambda error: None, producer=self._producer) as acks:
             async for ack in acks:
                 if ack.payload.incarnation != self._incarnation:
                     continue
                 while self._waiting and next(iter(self._waiting)) <= ack.payload.sequence:
                     self._waiting.popitem(last=False)
-                self._less.set()
+                self._acknowledged.set()
                 if not self._waiting:
                     self._stop_timer()
 
     def _on_link(self, up: bool) -> None:
         if up:
-            self._soon_until = self._port.world.monotonic() + SOON_FOR
+            self._soon_until = self._port.world.monotonic() + RESEND_SOON_FOR
             self._start_timer()
 
     def _start_timer(self) -> None:
-        """Check after a period whether the oldest event has been acknowledged; without events there is no timer."""
+        """Check after a period whether the oldest event has been acknowledged; without events run no timer."""
         self._stop_timer()
         if self._waiting:
             period = RESEND_SOON if self._port.world.monotonic() < self._soon_until else RESEND_AFTER
             oldest = next(iter(self._waiting))
-            self._timer = asyncio.get_running_loop().call_later(period, self._silent, oldest)
+            self._timer = asyncio.get_running_loop().call_later(period, self._resend_if_silent, oldest)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _silent(self, oldest: int) -> None:
+    def _resend_if_silent(self, oldest: int) -> None:
         if oldest in self._waiting and (self._resending is None or self._resending.done()):
             self._resending = asyncio.create_task(self._resend())  # a whole period without progress
         self._start_timer()

@@ -1,5 +1,5 @@
-"""A worker process's connection to its node: assignments in, events out, the same on the edge (MQTT) and in the cloud
-(NATS)."""
+"""A worker process's connection to its node: receive assignments, send events; the same on the edge (MQTT) and in the
+cloud (NATS)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from heliograph.core.world import World
 from heliograph.workers.outbox import Outbox
 
 P = TypeVar("P", bound=BaseModel)
-HELLO_AGAIN = 2.0
+HELLO_EVERY = 2.0
+"""Seconds between two requests for an assignment while none has come."""
 _NOT_COMPARED: dict[str, Any] = {"number": True, "task": {"model": {"inline"}}}
 """Fields in which a repeated assignment may differ: its number, and bytes that their digest identifies."""
 
 
 @dataclass(frozen=True)
 class WorkerEnvironment:
-    """What a worker learns at its launch, from its environment."""
+    """The settings of a worker, from its environment variables."""
 
     bus: str
     root: str
@@ -45,13 +46,13 @@ class WorkerEnvironment:
     worker: str
     secret: bytes
     directory: Path
-    """This worker's own; what it writes under ``staged`` the agent uploads."""
+    """This worker's own directory; the agent uploads files from ``staged`` in it."""
     models: Path
-    """The node's models by digest, shared with the agent."""
+    """Directory of the node's models, each named by its digest; shared with the agent."""
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> WorkerEnvironment:
-        """Raises Refused naming the variable that is missing: workers are launched by an agent, not by hand."""
+        """Read the settings. Raise Refused with the name of a missing variable: only agents launch workers."""
         try:
             return cls(
                 bus=environment["HELIOGRAPH_BUS"],
@@ -68,17 +69,17 @@ class WorkerEnvironment:
 
 
 class Runtime:
-    """The worker's side of its agent. An async context manager."""
+    """A worker's connection to its agent. An async context manager."""
 
-    def __init__(self, launch: WorkerEnvironment, world: World) -> None:
-        self.launch = launch
+    def __init__(self, environment: WorkerEnvironment, world: World) -> None:
+        self.environment = environment
         self.world = world
-        self.bus = connect(launch.bus, root=launch.root, world=world, name=launch.worker)
+        self.bus = connect(environment.bus, root=environment.root, world=world, name=environment.worker)
         self.incarnation = world.new_id()
-        self.port = Port(self.bus, world, f"{launch.edge}/{launch.worker}/{self.incarnation}")
+        self.port = Port(self.bus, world, f"{environment.edge}/{environment.worker}/{self.incarnation}")
         self._outbox: Outbox | None = None
         if not self.bus.durable:
-            self._outbox = Outbox(self.port, launch.worker, self.incarnation, launch.secret)
+            self._outbox = Outbox(self.port, environment.worker, self.incarnation, environment.secret)
 
     async def __aenter__(self) -> Self:
         await self.bus.open()
@@ -95,21 +96,21 @@ class Runtime:
             await self._outbox.close()
         await self.bus.close()
 
-    async def assignments(self, take: Callable[[Assignment], Awaitable[None]]) -> None:
-        """Hands each new assignment to ``take`` until the job has ended; asks again while none has come."""
-        newest, told = 0, None
-        async with self.port.subscribe(topics.ASSIGNMENT, self._refused, worker=self.launch.worker) as received:
-            asking = asyncio.create_task(self._ask())
+    async def assignments(self, handle: Callable[[Assignment], Awaitable[None]]) -> None:
+        """Hand each new assignment to ``handle`` until the job has ended; request one while none has come."""
+        newest, content = 0, None
+        async with self.port.subscribe(topics.ASSIGNMENT, self._refused, worker=self.environment.worker) as received:
+            asking = asyncio.create_task(self._request_assignment())
             self.bus.link.listen(self._on_link)
             try:
                 async for each in received:
                     asking.cancel()
                     new = each.payload
                     if new.number < newest:
-                        continue  # overtaken: its agent tried again while the node's broker was away
-                    newest, before, told = new.number, told, new.model_dump(exclude=_NOT_COMPARED)
-                    if told != before:
-                        await take(new)
+                        continue  # late: its agent sent a newer one while the node's broker was away
+                    newest, before, content = new.number, content, new.model_dump(exclude=_NOT_COMPARED)
+                    if content != before:
+                        await handle(new)
                     if new.ended:
                         return
                     del each, new  # free the model while the next assignment is awaited
@@ -118,7 +119,7 @@ class Runtime:
                 self.bus.link.forget(self._on_link)
 
     async def send(self, topic: Topic[P], payload: P, **params: str) -> None:
-        """Publishes an event that must not be lost."""
+        """Publish an event that must not be lost."""
         if self._outbox is not None:
             await self._outbox.send(topic, payload, **params)
         else:
@@ -127,48 +128,48 @@ class Runtime:
             await retry_until_reachable(lambda: self.bus.publish(address, body), self.world, self.world.say)
 
     async def stage_upload(self, weights: WeightsRef) -> WeightsRef:
-        """Return staged weights as an event may name them.
+        """Return the reference by which an event names staged weights.
 
-        On the edge the agent uploads them before it forwards the event; in the cloud the worker does.
+        On the edge the agent uploads them before it forwards the event; in the cloud this method does.
         """
         if weights.inline is not None:
             return weights
-        placed = weights.model_copy(update={"bucket": upload_bucket(self.launch.edge)})
+        placed = weights.model_copy(update={"bucket": upload_bucket(self.environment.edge)})
         if self.bus.durable:
-            file = self.launch.directory / "staged" / weights.digest
+            file = self.environment.directory / "staged" / weights.digest
             await retry_until_reachable(lambda: self._upload(file, placed), self.world, self.world.say)
             file.unlink(missing_ok=True)
         return placed
 
     async def _upload(self, file: Path, placed: WeightsRef) -> None:
-        await (await self.bus.blobs(upload_bucket(self.launch.edge))).put(file, placed)
+        await (await self.bus.blobs(upload_bucket(self.environment.edge))).put(file, placed)
 
-    async def say(self, state: Literal["hello", "failed"], detail: str = "") -> None:
-        """Tells the agent what this worker is doing; the agent asks nobody, it listens."""
+    async def report_state(self, state: Literal["hello", "failed"], detail: str = "") -> None:
+        """Publish this worker's state for its agent."""
         with contextlib.suppress(HeliographError):
-            payload = WorkerState(worker=self.launch.worker, state=state, detail=detail[:4000])
-            await self.port.publish(topics.WORKER, payload, sure=False, worker=self.launch.worker)
+            payload = WorkerState(worker=self.environment.worker, state=state, detail=detail[:4000])
+            await self.port.publish(topics.WORKER, payload, sure=False, worker=self.environment.worker)
 
     def _on_link(self, up: bool) -> None:
         if up:  # assignments published while the link was down were missed
-            self._hello = asyncio.get_running_loop().create_task(self.say("hello"))
+            self._hello = asyncio.get_running_loop().create_task(self.report_state("hello"))
 
-    async def _ask(self) -> None:
+    async def _request_assignment(self) -> None:
         while True:
-            await self.say("hello")
-            await self.world.sleep(HELLO_AGAIN)
+            await self.report_state("hello")
+            await self.world.sleep(HELLO_EVERY)
 
     def _refused(self, error: Refused) -> None:
         self.world.say(f"an assignment was refused: {error}")
 
 
 def log(line: str) -> None:
-    """A line of this worker's log: the agent puts what a worker prints onto the log topic."""
+    """Print a line of this worker's log; the agent publishes printed lines on the log topic."""
     print(line, flush=True)
 
 
 def run(main: Callable[[], Awaitable[None]]) -> int:
-    """Runs a worker's main coroutine; an expected error becomes one line and exit code 1."""
+    """Run a worker's main coroutine, and return the exit code; an expected error becomes one line and exit code 1."""
     try:
         import uvloop
 

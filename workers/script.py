@@ -1,6 +1,6 @@
-"""Runs a user's script in a worker: the script keeps the main thread, the event loop has one beside it.
+"""Run a user's script in a worker: the script keeps the main thread, the event loop runs in a second one.
 
-So a script may use signals, processes and frameworks as it always did.
+So a script may use signals, processes and frameworks as it does outside a worker.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from heliograph.workers.runtime import log, run
 
 
 class Host(Protocol):
-    """What stands between a script and the bus. Its methods are called from the script's thread."""
+    """The link between a script and the bus. The script's thread calls its methods."""
 
     def begin(self) -> Assignment:
-        """Waits for the assignment that names the script, and makes itself the script's session."""
+        """Wait for the assignment that names the script, and become the script's session."""
         ...
 
     def failed(self, line: str) -> None:
-        """Tell the agent that the script ended with an error."""
+        """Report to the agent that the script ended with an error."""
         ...
 
     def finish(self) -> None:
-        """Deliver what the script has sent, then end the bus's thread: the script is through."""
+        """Deliver all that the script has sent, then end the bus's thread; called when the script has ended."""
         ...
 
 
 H = TypeVar("H", bound=Host)
 
 
-def host(serve: Callable[[Callable[[H], None]], Awaitable[None]]) -> int:
-    """Runs ``serve`` in an event loop beside and, with the host that it hands over, the script. Returns the process's
-    exit code."""
+def run_with_host(serve: Callable[[Callable[[H], None]], Awaitable[None]]) -> int:
+    """Run ``serve`` in an event loop of a second thread, and the script with the host that ``serve`` hands over.
+    Return the process's exit code."""
     ready: queue.SimpleQueue[H] = queue.SimpleQueue()
     finished = threading.Event()
     code: list[int] = []
@@ -54,17 +54,17 @@ def host(serve: Callable[[Callable[[H], None]], Awaitable[None]]) -> int:
 
     thread = threading.Thread(target=loop, name="bus", daemon=True)
     thread.start()
-    mine = ready.get()
-    result = run_script(mine)
+    host = ready.get()
+    result = run_script(host)
     finished.set()
-    mine.finish()
+    host.finish()
     thread.join(5)
     return result
 
 
-def run_script(mine: Host) -> int:
-    """Runs the user's script to its end. Returns the process's exit code."""
-    task = mine.begin().task
+def run_script(host: Host) -> int:
+    """Run the user's script to its end. Return the process's exit code."""
+    task = host.begin().task
     if not isinstance(task, ScriptTask) or task.script is None:
         log("error: the task names no script")
         return 1
@@ -76,22 +76,22 @@ def run_script(mine: Host) -> int:
     except SystemExit as leaving:
         if leaving.code is None or isinstance(leaving.code, int):
             return leaving.code or 0
-        log(str(leaving.code))  # as in Python: a value that is no number is a message, and the exit code is 1
-        mine.failed(str(leaving.code))
+        log(str(leaving.code))  # as in Python: any other value is a message, with exit code 1
+        host.failed(str(leaving.code))
         return 1
     except HeliographError as error:
         log(f"error: {error}")
-        mine.failed(f"error: {error}")
+        host.failed(f"error: {error}")
         return 1
-    except BaseException as error:  # the user's own: its traceback is what they need
+    except BaseException as error:  # the user's own error: show its traceback
         traceback.print_exception(error.with_traceback(_from_script(error.__traceback__, script)))
-        mine.failed(f"{type(error).__name__}: {error}")
+        host.failed(f"{type(error).__name__}: {error}")
         return 1
     return 0
 
 
 def _from_script(frames: TracebackType | None, script: Path) -> TracebackType | None:
-    """The part of a traceback that is the user's: from their script on, without what ran it."""
+    """Return the traceback from the user's script on, without the frames that ran it."""
     part = frames
     while part is not None and part.tb_frame.f_code.co_filename != str(script):
         part = part.tb_next

@@ -1,6 +1,6 @@
-"""The training worker, also the evaluation worker: runs the user's script, with the event loop in a thread beside it.
+"""The training worker, also the evaluation worker: run the user's script, with the event loop in a second thread.
 
-The script keeps the main thread, so that it may use signals, processes and frameworks as it always did.
+The script keeps the main thread, so it may use signals, processes and frameworks as it does outside a worker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from heliograph.bus.contract.weights_file import TensorFile, origin, write
 from heliograph.core.world import World
 from heliograph.session import Work
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
-from heliograph.workers.script import host
+from heliograph.workers.script import run_with_host
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import Arrays
@@ -36,18 +36,18 @@ class WorkerSession:
         self._runtime = runtime
         self._loop = loop
         self._assigned: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
-        self._present: Assignment | None = None
+        self._current: Assignment | None = None
         self._done: tuple[str, int, str | None] | None = None
         self._first: Assignment | None = None
         self.finished = asyncio.Event()
-        self.edge = runtime.launch.edge
+        self.edge = runtime.environment.edge
         self.job = ""
         self.dataset: Path | None = None
         self.dataset_samples = 0
         self.parameters: dict[str, Scalar] = {}
 
     def put(self, assignment: Assignment) -> None:
-        """A new assignment, from the event loop's thread."""
+        """Hand over a new assignment; called in the event loop's thread."""
         self._assigned.put(assignment)
 
     def begin(self) -> Assignment:
@@ -55,14 +55,14 @@ class WorkerSession:
         return self.wait_for_first()
 
     def failed(self, line: str) -> None:
-        self._call(self._runtime.say("failed", detail=line))
+        self._call(self._runtime.report_state("failed", detail=line))
 
     def finish(self) -> None:
-        """The script is through: what it sent is still delivered, then the bus's thread ends."""
+        """Let the bus's thread deliver the last events and end; called when the script has ended."""
         self._loop.call_soon_threadsafe(self.finished.set)
 
     def wait_for_first(self) -> Assignment:
-        """The assignment with which this worker begins: it names script and data set."""
+        """Wait for the first assignment: it names script and data set."""
         self._first = self._assigned.get()
         self._describe(self._first)
         return self._first
@@ -70,7 +70,7 @@ class WorkerSession:
     def next_work(self) -> Work | None:
         while True:
             assignment, self._first = self._first or self._assigned.get(), None
-            while not self._assigned.empty():  # only the newest is of interest
+            while not self._assigned.empty():  # an earlier one is superseded
                 assignment = self._assigned.get()
             self._describe(assignment)
             task = _task_of(assignment)
@@ -82,19 +82,19 @@ class WorkerSession:
                 continue
             try:
                 work = self._work(assignment)
-            except FileNotFoundError:  # dropped meanwhile: a newer round's model is on its way to this node
-                log(f"round {task.round}: its model is not on this node any more; asking for what is due now")
-                self._call(self._runtime.say("hello"))
+            except FileNotFoundError:  # dropped meanwhile: a newer round's model is being fetched
+                log(f"round {task.round}: its model is not on this node any more; requesting the present assignment")
+                self._call(self._runtime.report_state("hello"))
                 continue
             self._done = key
-            self._present = assignment
+            self._current = assignment
             return work
 
     def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
-        assert self._present is not None
-        task = _task_of(self._present)
-        mine = origin(task.job_uid, task.round, self.edge)
-        written = write(arrays, self._runtime.launch.directory / "staged", mine)
+        assert self._current is not None
+        task = _task_of(self._current)
+        update_origin = origin(task.job_uid, task.round, self.edge)
+        written = write(arrays, self._runtime.environment.directory / "staged", update_origin)
         weights = written if written.inline else self._call(self._runtime.stage_upload(written))
         update = ModelUpdate(
             job=task.job,
@@ -109,8 +109,8 @@ class WorkerSession:
         self._call(self._runtime.send(topics.MODEL_UPDATE, update, job=task.job, edge=self.edge))
 
     def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None:
-        assert self._present is not None
-        task = _task_of(self._present)
+        assert self._current is not None
+        task = _task_of(self._current)
         assert task.model is not None
         evaluation = Evaluation(
             job=task.job, job_uid=task.job_uid, round=task.round, model=task.model.digest, metrics=metrics,
@@ -123,8 +123,9 @@ class WorkerSession:
         kind: Literal["train", "evaluate", "initialise"] = "evaluate" if isinstance(task, EvaluateTask) else "train"
         if task.model is None:
             kind = "initialise"
-        down = _opened(task.down, assignment.down_file) if isinstance(task, TrainTask) else None
-        return Work(kind, task.job, task.round, _opened(task.loaded, assignment.model_file), task.parameters, down)
+        down = _open_weights(task.down, assignment.down_file) if isinstance(task, TrainTask) else None
+        loaded = _open_weights(task.loaded, assignment.model_file)
+        return Work(kind, task.job, task.round, loaded, task.parameters, down)
 
     def _describe(self, assignment: Assignment) -> None:
         self.job = assignment.task.job
@@ -136,30 +137,30 @@ class WorkerSession:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-def _opened(ref: WeightsRef | None, file: str | None) -> TensorFile | None:
-    """Raises FileNotFoundError where the node has dropped the file."""
+def _open_weights(ref: WeightsRef | None, file: str | None) -> TensorFile | None:
+    """Open weights. Raise FileNotFoundError where the node has dropped the file."""
     if ref is None:
         return None
     return TensorFile(Path(file or "")) if ref.inline is None else TensorFile(ref.inline, f"weights {ref.digest[:12]}")
 
 
 def _task_of(assignment: Assignment) -> DatasetTask:
-    """The task, of which an agent launches this program for two roles only."""
+    """Return the task; an agent launches this program for training and evaluation only."""
     assert isinstance(assignment.task, DatasetTask)
     return assignment.task
 
 
 async def serve(ready: Callable[[WorkerSession], None]) -> None:
-    """The event loop's side: connects, hands assignments to the session, stays until the script is through."""
+    """Connect, hand assignments to the session, and stay until the script has ended."""
     async with Runtime(WorkerEnvironment.from_environment(), World()) as runtime:
-        mine = WorkerSession(runtime, asyncio.get_running_loop())
-        ready(mine)
+        worker_session = WorkerSession(runtime, asyncio.get_running_loop())
+        ready(worker_session)
 
         async def take(assignment: Assignment) -> None:
-            mine.put(assignment)
+            worker_session.put(assignment)
 
         following = asyncio.create_task(runtime.assignments(take))
-        finished = asyncio.create_task(mine.finished.wait())
+        finished = asyncio.create_task(worker_session.finished.wait())
         await asyncio.wait((following, finished), return_when=asyncio.FIRST_COMPLETED)
         if following.done():
             following.result()
@@ -168,8 +169,8 @@ async def serve(ready: Callable[[WorkerSession], None]) -> None:
 
 
 def main() -> int:
-    """Entry of the process."""
-    return host(serve)
+    """Run the worker process, and return its exit code."""
+    return run_with_host(serve)
 
 
 if __name__ == "__main__":

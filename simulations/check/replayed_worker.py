@@ -106,7 +106,7 @@ class _ReplayedWorker:
         self._pending = pending
         self._wait_until = wait_until
         self._now = now
-        self._name = runtime.launch.worker
+        self._name = runtime.environment.worker
         self._changed = asyncio.Event()
 
     async def receive(self, assignment: Assignment) -> None:
@@ -121,7 +121,7 @@ class _ReplayedWorker:
             if each.state == "backing-off":
                 return each.crash
             if each.state == "running" and each.detail and not each.detail.startswith("model "):
-                await self._runtime.say("failed", each.detail)
+                await self._runtime.report_state("failed", each.detail)
         await asyncio.Event().wait()
         return None
 
@@ -147,7 +147,7 @@ class _ReplayedWorker:
         ref = message.data.get("weights") or {}
         data = self._pending.weights.get(ref.get("digest", ""))
         if "inline" not in ref and data is not None:
-            file = self._runtime.launch.directory / "staged" / ref["digest"]
+            file = self._runtime.environment.directory / "staged" / ref["digest"]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
         await self._runtime.send(message.topic, payload, **message.params)

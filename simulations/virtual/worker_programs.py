@@ -80,7 +80,7 @@ class Trainer:
             try:
                 weights = self._models.of(assignment)
             except FileNotFoundError:  # the node has dropped the model, because a newer round's model is on its way
-                await self._runtime.say("hello")
+                await self._runtime.report_state("hello")
                 continue
             computed = self._compute(assignment, weights)
             await self._runtime.world.sleep(computed.seconds / self._speed)
@@ -104,7 +104,7 @@ class Trainer:
             await runtime.send(topics.EVALUATION, evaluation, job=task.job)
             return
         mine = origin(task.job_uid, task.round, assignment.edge)
-        weights = await runtime.stage_upload(write(computed.arrays, runtime.launch.directory / "staged", mine))
+        weights = await runtime.stage_upload(write(computed.arrays, runtime.environment.directory / "staged", mine))
         update = ModelUpdate(
             job=task.job, job_uid=task.job_uid, round=task.round, edge=assignment.edge, base=base, weights=weights,
             num_samples=computed.num_samples, metrics=dict(computed.metrics),

@@ -1,4 +1,4 @@
-"""A service's worker: requests in, answers out to who asked, weights and settings between two requests, counts told."""
+"""An inference worker: requests and their answers, new weights and settings between two requests, published counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from heliograph.bus.contract.weights_file import TensorFile, dumps
 from heliograph.bus.transport import Message
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.inference.serving import PendingRequest
-from heliograph.workers.infer import MOST_KEEPING, MOST_SCORES, TELL_EVERY, InferenceHost
+from heliograph.workers.infer import MAX_SAMPLES_UNDER_WAY, MAX_SCORES, PUBLISH_EVERY, InferenceHost
 from heliograph.workers.outbox import WINDOW
 from heliograph.workers.runtime import Runtime, WorkerEnvironment
 
@@ -38,7 +38,7 @@ def _assignment(side: str = "edge", file: Path | None = None, **changes: Any) ->
 
 
 class Serving:
-    """A host at work on a node; the test is its script."""
+    """A host on a node; the test plays its script."""
 
     def __init__(self, node: Any, runtime: Runtime, first: Assignment) -> None:
         self.node = node
@@ -53,14 +53,14 @@ class Serving:
         await self.node.settled()
 
     async def next(self) -> PendingRequest:
-        """What the script gets next; it waits for none."""
+        """Return the next item for the script, without waiting."""
         await self.node.settled()
         asked = self.host.serving.next_waiting(1, 0.0, None)
         assert asked is not None
         return asked[0]
 
     def stats(self) -> list[dict[str, Any]]:
-        """What was told, each once: without an agent it is sent again."""
+        """Return the published counts, each once: without an agent they are sent again."""
         return list({event.sequence: event.data for event in (decode(each.body) for each in self._stats)}.values())
 
 
@@ -81,7 +81,7 @@ def _serving(on_node: Any, test: Callable[[Serving], Any], first: Assignment | N
 
 
 @pytest.mark.parametrize("side", ["edge", "cloud"])
-def test_the_script_finds_the_side_that_its_worker_is(
+def test_the_script_finds_its_workers_side(
     on_node: Any, side: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "inference", {})
@@ -94,7 +94,7 @@ def test_the_script_finds_the_side_that_its_worker_is(
     _serving(on_node, test, _assignment(side))
 
 
-def test_a_request_reaches_the_script_and_its_refusal_who_asked(on_node: Any) -> None:
+def test_a_request_reaches_the_script_and_a_refusal_its_requester(on_node: Any) -> None:
     async def test(it: Serving) -> None:
         await it.ask({"x": [1.0]}, reply_to=REPLY, correlation=b"7")
         asked = await it.next()
@@ -108,7 +108,7 @@ def test_a_request_reaches_the_script_and_its_refusal_who_asked(on_node: Any) ->
     _serving(on_node, test)
 
 
-def test_a_body_that_cannot_be_read_is_refused_where_its_sender_is_known_and_counted_elsewhere(on_node: Any) -> None:
+def test_an_unreadable_body_is_refused_where_its_sender_is_known_and_else_counted(on_node: Any) -> None:
     async def test(it: Serving) -> None:
         await it.ask(b"{", reply_to=REPLY)
         assert [each.topic for each in it.replies] == [REPLY]
@@ -123,7 +123,7 @@ def test_a_body_that_cannot_be_read_is_refused_where_its_sender_is_known_and_cou
     _serving(on_node, test)
 
 
-def test_in_the_cloud_replicas_share_what_the_edges_ask(on_node: Any) -> None:
+def test_in_the_cloud_replicas_share_the_edges_requests(on_node: Any) -> None:
     async def test(it: Serving) -> None:
         async with it.runtime.bus.subscribe(topics.BIG_MODEL.filter(service=SERVICE), queue="big-model") as others:
             topic = topics.BIG_MODEL.at(service=SERVICE, edge="edge-1")
@@ -139,8 +139,8 @@ def test_in_the_cloud_replicas_share_what_the_edges_ask(on_node: Any) -> None:
 def test_other_weights_are_handed_over_once(on_node: Any, tmp_path: Path) -> None:
     async def test(it: Serving) -> None:
         inline = MODEL.model_copy(update={"inline": WEIGHTS})
-        await it.host.assigned(_assignment(model=inline))
-        await it.host.assigned(_assignment(model=MODEL, file=tmp_path / "the same, not read"))
+        await it.host.assign(_assignment(model=inline))
+        await it.host.assign(_assignment(model=MODEL, file=tmp_path / "the same, not read"))
         model, _ = _changes(it)
         np.testing.assert_array_equal(model["w"], ARRAYS["w"])
         assert (it.host.serving.model, it.host.serving.trouble) == (MODEL.digest, "")
@@ -152,7 +152,7 @@ def test_weights_from_a_file_are_read_away_from_it(on_node: Any, tmp_path: Path)
     async def test(it: Serving) -> None:
         file = tmp_path / "model"
         file.write_bytes(WEIGHTS)
-        await it.host.assigned(_assignment(model=MODEL, file=file))
+        await it.host.assign(_assignment(model=MODEL, file=file))
         file.unlink()
         model, _ = _changes(it)
         np.testing.assert_array_equal(model["w"], ARRAYS["w"])
@@ -161,14 +161,14 @@ def test_weights_from_a_file_are_read_away_from_it(on_node: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not safetensors", WEIGHTS[:-1]])
-def test_weights_that_cannot_be_read_leave_those_before_and_are_said(
+def test_unreadable_weights_are_reported_and_the_earlier_ones_stay(
     on_node: Any, tmp_path: Path, content: bytes | None
 ) -> None:
     async def test(it: Serving) -> None:
         file = tmp_path / "model"
         if content is not None:
             file.write_bytes(content)
-        await it.host.assigned(_assignment(model=MODEL, file=file))
+        await it.host.assign(_assignment(model=MODEL, file=file))
         model, _ = _changes(it)
         assert not model["w"].any()
         assert it.host.serving.model == ""
@@ -180,17 +180,17 @@ def test_weights_that_cannot_be_read_leave_those_before_and_are_said(
 def test_other_settings_are_handed_over_and_the_same_ones_are_not(on_node: Any) -> None:
     async def test(it: Serving) -> None:
         other = InferenceSpec(deadline_seconds=9.0)
-        await it.host.assigned(_assignment())
-        await it.host.assigned(_assignment(inference=other))
-        await it.host.assigned(_assignment(inference=other))
+        await it.host.assign(_assignment())
+        await it.host.assign(_assignment(inference=other))
+        await it.host.assign(_assignment(inference=other))
         assert _changes(it)[1] == [other]
 
     _serving(on_node, test)
 
 
-def test_the_end_of_the_service_is_the_end_for_the_script(on_node: Any) -> None:
+def test_the_end_of_the_service_ends_the_script(on_node: Any) -> None:
     async def test(it: Serving) -> None:
-        await it.host.assigned(_assignment().model_copy(update={"ended": True}))
+        await it.host.assign(_assignment().model_copy(update={"ended": True}))
         assert it.host.serving.next_request(None) is None
         waiting = it.node.start(it.host.until_finished())
         await it.node.settled()
@@ -201,16 +201,16 @@ def test_the_end_of_the_service_is_the_end_for_the_script(on_node: Any) -> None:
     _serving(on_node, test)
 
 
-def test_counts_are_told_when_they_have_changed(on_node: Any) -> None:
+def test_counts_are_published_when_they_have_changed(on_node: Any) -> None:
     async def test(it: Serving) -> None:
-        telling = it.node.start(it.host.tell())
-        await asyncio.sleep(5.5 * TELL_EVERY)
+        telling = it.node.start(it.host.publish_counts())
+        await asyncio.sleep(5.5 * PUBLISH_EVERY)
         assert len(it.stats()) == 1
         first = it.stats()[0]
         assert (first["service"], first["edge"], first["worker"]) == (SERVICE, "edge-1", WORKER)
         assert first["incarnation"] == it.runtime.incarnation
         it.host.serving.counts.errors += 2
-        await asyncio.sleep(5 * TELL_EVERY)
+        await asyncio.sleep(5 * PUBLISH_EVERY)
         assert [each["errors"] for each in it.stats()] == [0, 2]
         await cancel_and_wait(telling)
 
@@ -220,10 +220,10 @@ def test_counts_are_told_when_they_have_changed(on_node: Any) -> None:
 def test_a_hard_sample_goes_to_the_job_that_the_service_names(on_node: Any) -> None:
     async def test(it: Serving) -> None:
         heard = it.node.heard(it.node.broker, topics.HARD_SAMPLE.filter())
-        it.host.serving.publish_hard([1.0, 2.0], np.full(MOST_SCORES + 5, 0.5))
+        it.host.serving.publish_hard([1.0, 2.0], np.full(MAX_SCORES + 5, 0.5))
         await it.node.settled()
         sample = topics.HARD_SAMPLE.validate(decode(heard[0].body).data, heard[0].topic)
-        assert (sample.job, sample.edge, len(sample.scores)) == ("incremental", "edge-1", MOST_SCORES)
+        assert (sample.job, sample.edge, len(sample.scores)) == ("incremental", "edge-1", MAX_SCORES)
         assert sample.data is not None
         assert sample.data.inline is not None
         with TensorFile(sample.data.inline) as file:
@@ -236,12 +236,12 @@ def test_a_hard_sample_goes_to_the_job_that_the_service_names(on_node: Any) -> N
     _serving(on_node, test, _assignment(inference=InferenceSpec(hard_samples_to="incremental")))
 
 
-def test_hard_samples_that_come_faster_than_the_disk_takes_them_are_left_out_and_that_is_said(
+def test_hard_samples_that_come_too_fast_are_left_out_with_a_log_line(
     on_node: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def test(it: Serving) -> None:
         heard = it.node.heard(it.node.broker, topics.HARD_SAMPLE.filter())
-        for _ in range(WINDOW + MOST_KEEPING + 3):  # no agent acknowledges any
+        for _ in range(WINDOW + MAX_SAMPLES_UNDER_WAY + 3):  # no agent acknowledges any
             it.host.serving.publish_hard([1.0], [0.5])
         await it.node.settled()
         assert len(heard) == WINDOW
@@ -261,7 +261,7 @@ def test_without_such_a_job_no_sample_leaves_the_node(on_node: Any) -> None:
 
 
 def _changes(it: Serving) -> tuple[dict[str, Any], list[InferenceSpec]]:
-    """What a script's model and settings become, whose weights were zeros."""
+    """Return the script's model and settings after its serving loop; the weights were zeros at first."""
     model, configured = {"w": np.zeros(3, np.float32)}, []  # type: ignore[var-annotated]
     it.host.serving.enqueue(None)
     assert it.host.serving.next_request(model, configured.append) is None

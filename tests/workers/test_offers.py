@@ -1,4 +1,4 @@
-"""What the workers of a node say they can run."""
+"""The offers of a node's workers."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def test_the_printed_offer_is_one_that_an_agent_reads() -> None:
         choose(name, {key: each["default"] for key, each in schema["properties"].items()})
 
 
-def test_an_offer_of_before_there_were_rules_is_read() -> None:
+def test_an_offer_without_rules_is_read() -> None:
     assert Offer.model_validate({"algorithms": {}, "frameworks": {}}).rules == {}

@@ -1,4 +1,4 @@
-"""A worker's outbox: each event is kept and sent again until the agent has it on disk, in order, once."""
+"""A worker's outbox: each event stays and is sent again until the agent has it on disk, in order, once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from heliograph.bus.contract.payloads import Ack, HardSample, SampleLabel
 from heliograph.bus.transport import Message
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import cancel_and_wait
-from heliograph.workers.outbox import RESEND_AFTER, RESEND_SOON, SOON_FOR, WINDOW, Outbox
+from heliograph.workers.outbox import RESEND_AFTER, RESEND_SOON, RESEND_SOON_FOR, WINDOW, Outbox
 
 WORKER, LIFE, KEY = "job-worker", "life", b"k" * 32
 ACK = topics.ACK.at(producer=WORKER)
 
 
 class Sending:
-    """An outbox, and what its agent hears of it."""
+    """An outbox, and the messages that its agent receives."""
 
     def __init__(self, node: Any) -> None:
         self.node = node
@@ -58,7 +58,7 @@ def _sending(on_node: Any, test: Callable[[Sending], Any]) -> None:
         it = Sending(node)
         await it.port.bus.open()
         await it.outbox.open()
-        await asyncio.sleep(SOON_FOR)  # its connection is no new one
+        await asyncio.sleep(RESEND_SOON_FOR)  # its connection is no new one
         await test(it)
         await it.outbox.close()
 
@@ -82,7 +82,7 @@ def test_events_are_numbered_signed_and_kept_until_they_are_acknowledged(on_node
     _sending(on_node, test)
 
 
-def test_an_acknowledgement_of_an_earlier_incarnation_is_none_of_its_own(on_node: Any) -> None:
+def test_an_acknowledgement_of_an_earlier_incarnation_is_ignored(on_node: Any) -> None:
     async def test(it: Sending) -> None:
         await it.send("a", "b")
         await it.acknowledge(2, "earlier")
@@ -91,7 +91,7 @@ def test_an_acknowledgement_of_an_earlier_incarnation_is_none_of_its_own(on_node
     _sending(on_node, test)
 
 
-def test_what_is_not_acknowledged_is_sent_again_in_order_after_silence(on_node: Any) -> None:
+def test_unacknowledged_events_are_sent_again_in_order_after_silence(on_node: Any) -> None:
     async def test(it: Sending) -> None:
         await it.send("a", "b", "c")
         await it.acknowledge(1)
@@ -116,7 +116,7 @@ def test_while_the_agent_makes_progress_nothing_is_sent_again(on_node: Any) -> N
     _sending(on_node, test)
 
 
-def test_what_was_sent_while_the_nodes_broker_was_away_is_sent_soon_after_it_is_back(on_node: Any) -> None:
+def test_events_sent_while_the_nodes_broker_was_away_are_sent_again_soon_after_its_return(on_node: Any) -> None:
     async def test(it: Sending) -> None:
         it.port.bus.lost()
         await it.send("a", "b")
@@ -190,14 +190,14 @@ _FATE = st.sampled_from(["through", "lost", "unacknowledged", "twice"])
 
 @given(fates=st.lists(_FATE, max_size=60), pauses=st.lists(st.floats(0, 2 * RESEND_AFTER), min_size=1, max_size=10))
 @settings(max_examples=60, deadline=None)
-def test_whatever_is_lost_or_repeated_on_the_way_the_agent_has_each_once_and_in_order(
+def test_despite_losses_and_repeats_the_agent_has_each_event_once_and_in_order(
     on_node: Any, fates: list[str], pauses: list[float]
 ) -> None:
     async def test(it: Sending) -> None:
         left, kept = list(fates), [0]
 
         def arrive(message: Message) -> None:
-            """As the gateway: only the next number is taken, and where it is is said each time."""
+            """Take only the next number, and acknowledge each time, as the gateway does."""
             fate = left.pop(0) if left else "through"
             if fate == "lost":
                 return

@@ -1,4 +1,4 @@
-"""A worker's side of its agent: how it asks for its task, what it hands on, and how its events and weights go out."""
+"""A worker's runtime: requests for an assignment, new assignments, and the way of events and weights to the cloud."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.workers import runtime as workers_runtime
-from heliograph.workers.runtime import HELLO_AGAIN, Runtime, WorkerEnvironment
+from heliograph.workers.runtime import HELLO_EVERY, Runtime, WorkerEnvironment
 
 WORKER = "job-worker"
 VARIABLES = {
@@ -35,7 +35,7 @@ WEIGHTS = b"weights" * 1000
 REF = WeightsRef(digest=hashlib.sha256(WEIGHTS).hexdigest(), size=len(WEIGHTS))
 
 
-def test_its_environment_is_that_of_its_launch_and_the_secret_is_not_left_in_it() -> None:
+def test_the_environment_is_read_and_the_secret_removed_from_it() -> None:
     environment = dict(VARIABLES)
     found = WorkerEnvironment.from_environment(environment)
     assert (found.edge, found.worker, found.secret, found.root) == ("edge-1", WORKER, b"k" * 32, "heliograph")
@@ -44,7 +44,7 @@ def test_its_environment_is_that_of_its_launch_and_the_secret_is_not_left_in_it(
 
 
 @pytest.mark.parametrize("missing", ["HELIOGRAPH_BUS", "HELIOGRAPH_EDGE", "HELIOGRAPH_WORKER", "HELIOGRAPH_MODELS"])
-def test_started_by_hand_it_says_what_it_misses(missing: str) -> None:
+def test_started_by_hand_it_names_the_missing_variable(missing: str) -> None:
     environment = {key: value for key, value in VARIABLES.items() if key != missing}
     with pytest.raises(Refused, match=missing) as refused:
         WorkerEnvironment.from_environment(environment)
@@ -52,7 +52,7 @@ def test_started_by_hand_it_says_what_it_misses(missing: str) -> None:
 
 
 class Running:
-    """A worker's runtime on a node, and what its agent hears of it."""
+    """A worker's runtime on a node, and the messages that its agent receives."""
 
     def __init__(self, node: Any, url: str = "memory://node", directory: Path = Path("/here")) -> None:
         self.node = node
@@ -91,28 +91,28 @@ def _running(on_node: Any, test: Callable[[Running], Any], **where: Any) -> None
     on_node(main)
 
 
-def test_it_asks_until_it_is_assigned_and_then_no_more(on_node: Any) -> None:
+def test_it_requests_an_assignment_until_one_has_come(on_node: Any) -> None:
     async def test(it: Running) -> None:
         following = it.node.start(it.runtime.assignments(it.take))
-        await asyncio.sleep(3.5 * HELLO_AGAIN)
+        await asyncio.sleep(3.5 * HELLO_EVERY)
         asked = len(it.states)
         assert asked >= 4
         assert {(each.worker, each.state) for each in it.states} == {(WORKER, "hello")}
         await it.assign(1)
-        await asyncio.sleep(10 * HELLO_AGAIN)
+        await asyncio.sleep(10 * HELLO_EVERY)
         assert (len(it.states), [each.number for each in it.taken]) == (asked, [1])
         await cancel_and_wait(following)
 
     _running(on_node, test)
 
 
-def test_it_hands_on_what_is_new_until_the_job_has_ended(on_node: Any) -> None:
+def test_it_hands_on_new_assignments_until_the_job_has_ended(on_node: Any) -> None:
     async def test(it: Running) -> None:
         following = it.node.start(it.runtime.assignments(it.take))
         await it.node.settled()
         await it.assign(2)
-        await it.assign(3)  # told again
-        await it.assign(1, round=7)  # overtaken
+        await it.assign(3)  # repeated
+        await it.assign(1, round=7)  # late
         await it.assign(4, round=2)
         await it.assign(5, round=2, model=REF)
         await it.assign(6, round=2, model=REF.model_copy(update={"inline": WEIGHTS}))  # the same weights
@@ -123,7 +123,7 @@ def test_it_hands_on_what_is_new_until_the_job_has_ended(on_node: Any) -> None:
     _running(on_node, test)
 
 
-def test_what_is_no_assignment_is_said_and_passed_over(on_node: Any) -> None:
+def test_an_invalid_assignment_is_reported_and_skipped(on_node: Any) -> None:
     async def test(it: Running) -> None:
         following = it.node.start(it.runtime.assignments(it.take))
         await it.node.settled()
@@ -137,7 +137,7 @@ def test_what_is_no_assignment_is_said_and_passed_over(on_node: Any) -> None:
     _running(on_node, test)
 
 
-def test_when_the_nodes_broker_is_back_it_asks_again_but_not_after_its_end(on_node: Any) -> None:
+def test_it_requests_again_when_the_nodes_broker_is_back_but_not_after_its_end(on_node: Any) -> None:
     async def test(it: Running) -> None:
         following = it.node.start(it.runtime.assignments(it.take))
         await it.node.settled()
@@ -157,11 +157,11 @@ def test_when_the_nodes_broker_is_back_it_asks_again_but_not_after_its_end(on_no
     _running(on_node, test)
 
 
-def test_a_failure_is_said_in_so_many_words_at_most(on_node: Any) -> None:
+def test_a_reported_failure_is_cut_to_its_largest_length(on_node: Any) -> None:
     async def test(it: Running) -> None:
-        await it.runtime.say("failed", "x" * 10_000)
+        await it.runtime.report_state("failed", "x" * 10_000)
         it.runtime.bus.lost()
-        await it.runtime.say("failed", "nobody hears it")
+        await it.runtime.report_state("failed", "nobody hears it")
         it.runtime.bus.connect()
         assert [(each.state, len(each.detail)) for each in it.states] == [("failed", 4000)]
 
@@ -219,7 +219,7 @@ def test_in_the_cloud_the_worker_uploads_them_itself(on_node: Any, tmp_path: Pat
     _running(on_node, test, url="memory://cloud", directory=tmp_path)
 
 
-def test_weights_that_travel_inside_their_event_need_no_place(on_node: Any) -> None:
+def test_inline_weights_are_not_staged(on_node: Any) -> None:
     async def test(it: Running) -> None:
         inline = REF.model_copy(update={"inline": WEIGHTS})
         assert await it.runtime.stage_upload(inline) is inline
@@ -227,7 +227,7 @@ def test_weights_that_travel_inside_their_event_need_no_place(on_node: Any) -> N
     _running(on_node, test)
 
 
-def test_leaving_waits_for_what_was_sent_but_not_for_ever(on_node: Any) -> None:
+def test_leaving_waits_for_acknowledgements_but_not_for_ever(on_node: Any) -> None:
     async def main(node: Any) -> None:
         it = Running(node)
         async with it.runtime:
@@ -257,7 +257,7 @@ def test_an_expected_error_ends_a_worker_with_one_line(capsys: pytest.CaptureFix
 
     codes: list[int] = []
 
-    def in_a_thread() -> None:  # as beside a script: signals are the main thread's
+    def in_a_thread() -> None:  # as with a script: only the main thread may set signal handlers
         codes.extend((workers_runtime.run(fails), workers_runtime.run(succeeds)))
 
     thread = threading.Thread(target=in_a_thread)

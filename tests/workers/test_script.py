@@ -1,4 +1,4 @@
-"""The user's script in a worker: how it is run, and what is said when it ends badly."""
+"""The user's script in a worker: how it runs, and the reports of its errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from heliograph.bus.contract.payloads import Assignment, ScriptSpec, TrainTask
-from heliograph.workers.script import host, run_script
+from heliograph.workers.script import run_script, run_with_host
 
 
 class Recorded:
-    """What stands between the script and the bus, without a bus."""
+    """A host without a bus."""
 
     def __init__(self, script: ScriptSpec | None) -> None:
         task = TrainTask(worker="w", job="job", job_uid="u", round=1, script=script)
@@ -37,14 +37,14 @@ class Recorded:
 
 @pytest.fixture(autouse=True)
 def own_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script changes its process's path and arguments."""
+    """Restore the path and arguments that a script changes."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "argv", list(sys.argv))
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
-    """``run(text)``: the exit code of a script of that text, and the failures that were said."""
+    """Return ``run(text)``, which gives a script's exit code and the reported failures."""
 
     def run_text(text: str, directory: Path | None = None) -> tuple[int, list[str]]:
         file = tmp_path / "script.py"
@@ -76,7 +76,7 @@ def test_it_may_leave_with_a_number(run: Any, leaving: str, code: int) -> None:
     assert run(f"import sys; sys.exit({leaving})") == (code, [])
 
 
-def test_what_it_leaves_with_is_said_where_it_is_no_number(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exit_value_that_is_no_number_is_reported(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("import sys; sys.exit('no data in /data')") == (1, ["no data in /data"])
     assert "no data in /data" in capsys.readouterr().out
 
@@ -89,9 +89,9 @@ def test_its_error_is_shown_with_the_users_own_frames_only(run: Any, capsys: pyt
     assert "runpy" not in shown
 
 
-def test_a_mistake_of_spelling_is_shown_too(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    code, (said,) = run("def :")
-    assert (code, said.split(":")[0]) == (1, "SyntaxError")
+def test_a_syntax_error_is_shown_too(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, (reported,) = run("def :")
+    assert (code, reported.split(":")[0]) == (1, "SyntaxError")
     assert "def :" in capsys.readouterr().err
 
 
@@ -107,7 +107,7 @@ def test_a_task_without_a_script_is_an_error(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "error: the task names no script\n"
 
 
-def test_the_loop_beside_it_ends_when_the_script_is_through(tmp_path: Path) -> None:
+def test_the_loop_ends_when_the_script_has_ended(tmp_path: Path) -> None:
     file = tmp_path / "script.py"
     file.write_text("import sys, threading; assert threading.current_thread() is threading.main_thread(); sys.exit(5)")
     recorded = Recorded(ScriptSpec(boot_file=str(file)))
@@ -118,17 +118,17 @@ def test_the_loop_beside_it_ends_when_the_script_is_through(tmp_path: Path) -> N
         ready(recorded)
         await asyncio.get_running_loop().run_in_executor(None, recorded.finished.wait)
 
-    assert host(serve) == 5
+    assert run_with_host(serve) == 5
     assert beside == [True]
 
 
 def test_where_the_bus_is_gone_for_good_the_script_does_not_wait_for_ever() -> None:
     code = """
 from heliograph.core.errors import HeliographError
-from heliograph.workers.script import host
+from heliograph.workers.script import run_with_host
 async def serve(ready):
     raise HeliographError("this login may not subscribe")
-host(serve)
+run_with_host(serve)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "error: this login may not subscribe\n")

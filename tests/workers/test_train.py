@@ -1,4 +1,4 @@
-"""The training worker's side of its assignments."""
+"""The training worker and its assignments."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def _assignment(round: int, file: Path) -> Assignment:
 
 
 async def test_a_model_that_was_dropped_before_it_was_opened_costs_no_restart(tmp_path: Path) -> None:
-    said: list[str] = []
+    reported: list[str] = []
 
-    async def say(state: str) -> None:
-        said.append(state)
+    async def report_state(state: str) -> None:
+        reported.append(state)
 
-    runtime = cast(Runtime, SimpleNamespace(launch=SimpleNamespace(edge="edge-1"), say=say))
+    runtime = cast(Runtime, SimpleNamespace(environment=SimpleNamespace(edge="edge-1"), report_state=report_state))
     session = WorkerSession(runtime, asyncio.get_running_loop())
     session.put(_assignment(1, tmp_path / "dropped"))  # the round went on while this worker was busy
     waiting: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(None, session.next_work)
     async with asyncio.timeout(10):
-        while not said:
+        while not reported:
             await asyncio.sleep(0.01)
         present = tmp_path / "present"
         present.write_bytes(dumps({"w": np.ones(3, np.float32)}))
         session.put(_assignment(2, present))
         work = await waiting
-    assert said == ["hello"]
+    assert reported == ["hello"]
     assert work.round == 2
     with work.weights as file:
         np.testing.assert_array_equal(file.numpy("w"), np.ones(3, np.float32))

@@ -50,7 +50,7 @@ class Aggregator:
         self._closing = asyncio.Lock()
         """Held while a closed round is announced and tidied up: the job's end waits for it."""
         self._following: asyncio.Task[None] | None = None
-        updates, models = runtime.launch.directory / "updates", runtime.launch.models
+        updates, models = runtime.environment.directory / "updates", runtime.environment.models
         self._records = CloseRecords(runtime.bus, self._world)
         self._files = ModelFiles(runtime.bus, self._world, models)
         self._intake = Intake(runtime.port, self._files, updates)

@@ -1,5 +1,5 @@
-"""Aggregation algorithms by name: those of this folder, a file each, and those that installed packages offer by an
-entry point of the group ``heliograph.algorithms``."""
+"""Aggregation algorithms by name: one file of this folder each, and entry points of the group
+``heliograph.algorithms`` in installed packages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BUILT_IN: dict[str, type[Algorithm]] = {"FedAvg": FedAvg}
 
 
 def schemas() -> tuple[dict[str, dict[str, Any]], list[Refused]]:
-    """Algorithm name to the JSON schema of its parameters, as an agent reports it; and what could not be loaded."""
+    """Return the JSON schema of each algorithm's parameters, by name, and an error for each that cannot be loaded."""
     found = {name: each.Parameters.model_json_schema() for name, each in BUILT_IN.items()}
     failed: list[Refused] = []
     for name, point in _installed().items():
@@ -53,9 +53,9 @@ def schemas() -> tuple[dict[str, dict[str, Any]], list[Refused]]:
 
 
 def choose(name: str, given: Mapping[str, Any]) -> Algorithm:
-    """The algorithm of that name with its parameters; those without a value take their default.
+    """Return the algorithm of that name with these parameters; a parameter without a value takes its default.
 
-    Raises Refused where there is no such algorithm or parameter, or where the package that offers it cannot be loaded.
+    Raise Refused where there is no such algorithm or parameter, or where its package cannot be loaded.
     """
     kind = BUILT_IN.get(name)
     if kind is None:
@@ -71,7 +71,7 @@ def choose(name: str, given: Mapping[str, Any]) -> Algorithm:
 
 
 def _installed() -> dict[str, EntryPoint]:
-    """The entry points by name, sorted; a built-in algorithm's name stays its own."""
+    """Return the entry points sorted by name, without those that bear a built-in algorithm's name."""
     found = {each.name: each for each in entry_points(group=GROUP) if each.name not in BUILT_IN}
     return dict(sorted(found.items()))
 
@@ -79,7 +79,7 @@ def _installed() -> dict[str, EntryPoint]:
 def _load(point: EntryPoint) -> type[Algorithm]:
     try:
         found = point.load()
-    except Exception as error:  # a package of somebody else's: whatever it raises concerns it alone
+    except Exception as error:  # code of another package: any error concerns this algorithm alone
         raise _unusable(point, f"{type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
         raise _unusable(point, repr(found))

@@ -1,8 +1,8 @@
-"""What an aggregation algorithm is: a class in a file of its own, with what it needs and what it leaves.
+"""The aggregation algorithm as a class: its parameters, its inputs and its results.
 
 The aggregation worker walks through the model block by block and hands the algorithm one ``Piece`` after the other:
-the same elements of every update. Nothing here knows of files, brokers or rounds that were cut short; the same pieces
-give the same bits, whatever order the updates came in.
+the same elements of every update. An algorithm knows neither files, brokers nor restarts; the same pieces give the same
+bits, in whatever order the updates came.
 
 Round 0 asks the participants for a model's initial weights. Their weighted mean becomes the first global model, and
 the algorithm begins with round 1.
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class AlgorithmParameters(BaseModel):
-    """What a job may set of every algorithm.
+    """Parameters that every algorithm has.
 
     Attributes:
-        min_node_number: updates without which no round closes.
-        rounds_between_validations: the evaluation worker measures every so-manieth model.
-        norm_bound: the largest L2 distance of an update from its base model.
+        min_node_number: updates that a round needs to close, at least.
+        rounds_between_validations: rounds from one evaluation of the global model to the next.
+        norm_bound: largest L2 distance of an update from its base model.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -46,9 +46,9 @@ class RoundFacts:
     Attributes:
         round: its number, from 1.
         asked: how many edges were asked for an update.
-        num_samples, metrics: what each edge said of its update.
-        measured: the sum of what ``measure`` returned over all pieces; None where it measures nothing.
-        state: the whole arrays that the round before left; empty at first.
+        num_samples, metrics: as each edge reported them with its update.
+        measured: sum of ``measure`` over all pieces; None where the algorithm does not measure.
+        state: whole arrays from the ``Decision`` of the round before; empty at first.
     """
 
     round: int
@@ -62,11 +62,11 @@ class RoundFacts:
 
 @dataclass(frozen=True)
 class Decision:
-    """What an algorithm decides from a round's facts.
+    """An algorithm's decision on a round, from its facts.
 
     Attributes:
         excluded: edges whose update is not counted, each with the reason; the pieces come without them.
-        weights: of the edges that are left, summing to 1; by default their shares of the samples.
+        weights: weights of the remaining edges, summing to 1; by default their shares of the samples.
         plan: handed to ``combine`` with every piece.
         state: whole arrays for the next round's facts, such as a counter of steps or an adaptive bound; their names
             hold no colon.
@@ -84,16 +84,16 @@ class Decision:
 class Piece:
     """The same elements of one floating-point tensor in every update, all flat and of one length.
 
-    F16 and BF16 come widened to float32, and what is made of them is rounded once.
+    F16 and BF16 come widened to float32; the result is rounded once.
 
     Attributes:
         tensor: its name.
-        updates: in the order of ``edges``; they may be overwritten.
-        weights: of the edges, summing to 1.
-        base: of the model that the updates were trained from; None unless the algorithm ``needs_base``.
-        beside: by kind, the tensors that travel beside the weights, in the order of ``edges``.
-        state: by kind, what the round before left.
-        plan: what the ``Decision`` says; None while the updates are measured.
+        updates: elements of each update, in the order of ``edges``; ``combine`` may overwrite them.
+        weights: weights of the edges, summing to 1.
+        base: elements of the updates' base model; None unless the algorithm ``needs_base``.
+        beside: by kind, elements of the tensors that travel beside the weights, in the order of ``edges``.
+        state: by kind, elements of the state from the round before.
+        plan: the ``Decision``'s plan; None while the updates are measured.
     """
 
     tensor: str
@@ -108,13 +108,13 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """What a piece becomes.
+    """The result of combining one piece.
 
     Attributes:
-        model: the piece of the global model.
-        state: by kind, kept for the next round.
-        down: by kind, travels down beside the model.
-        personal: the piece of each edge's own model, in the order of ``Piece.edges``.
+        model: elements of the global model.
+        state: by kind, elements of the state for the next round.
+        down: by kind, elements that travel down beside the model.
+        personal: elements of each edge's own model, in the order of ``Piece.edges``.
     """
 
     model: Array
@@ -127,18 +127,18 @@ class Algorithm(ABC):
     """One aggregation algorithm with a job's parameters.
 
     A package offers one by an entry point of the group ``heliograph.algorithms``, named as jobs name the algorithm.
-    Pieces are combined in several threads at the same time: methods change nothing of ``self``.
+    Several threads combine pieces at the same time: methods must not change ``self``.
 
     Attributes:
-        Parameters: their model; its JSON schema is what agents report and jobs are checked against.
-        needs_base: pieces have the base model.
-        measures: ``measure`` sees every piece before ``decide`` is called.
+        Parameters: model of the parameters; agents report its JSON schema, and jobs are checked against it.
+        needs_base: whether pieces carry the base model.
+        measures: whether ``measure`` gets every piece before ``decide`` is called.
         beside: kinds of tensors that each update carries besides its weights: for each floating-point tensor ``w``
             one of the same shape, ``<kind>:w``, in the same file.
         state: kinds of tensors that are kept between rounds, each as large as the model's floating-point tensors:
             float64 for F64, else float32.
         down: kinds of tensors that travel down beside the model, laid out as those of the state.
-        personal: ``combine`` makes a model for each edge as well.
+        personal: whether ``combine`` returns a model for each edge as well.
     """
 
     Parameters: ClassVar[type[AlgorithmParameters]] = AlgorithmParameters
@@ -153,19 +153,19 @@ class Algorithm(ABC):
         self.parameters = parameters
 
     def initial(self, kind: str) -> float:
-        """The value of every element of that kind of state before the first round."""
+        """Return the value of every element of that kind of state before the first round."""
         return 0.0
 
     def measure(self, piece: Piece) -> Array:
-        """A statistic of this piece of the updates: float64, of one shape for all pieces. Their sum is
-        ``RoundFacts.measured``."""
+        """Return a statistic of this piece of the updates: float64, of one shape for all pieces. The sum over all
+        pieces is ``RoundFacts.measured``."""
         raise NotImplementedError(f"{type(self).__name__} measures, and defines no measure()")
 
     def decide(self, facts: RoundFacts) -> Decision:
-        """Decides once a round, before the first piece is combined."""
+        """Return the decision on a round; called once, before the first piece is combined."""
         return Decision()
 
     @abstractmethod
     def combine(self, piece: Piece) -> Combined:
-        """Makes one of the updates' pieces. Integer and boolean tensors never come here: they become the weighted
-        mean, rounded to even, and the weighted majority."""
+        """Return one piece from those of the updates. Integer and boolean tensors do not come here: they become the
+        weighted mean, rounded to even, and the weighted majority."""

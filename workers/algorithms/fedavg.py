@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FedAvgParameters(AlgorithmParameters):
-    """``batch_size``, ``learning_rate`` and ``local_epochs``, the paper's B, eta and E, are handed to the
+    """FedAvg's parameters: ``batch_size``, ``learning_rate`` and ``local_epochs``, the paper's B, eta and E, go to the
     participants' scripts."""
 
     batch_size: Annotated[int, Field(ge=1)] = 32
@@ -29,6 +29,8 @@ class FedAvgParameters(AlgorithmParameters):
 
 
 class FedAvg(Algorithm):
+    """The mean of the updates, weighted by their samples."""
+
     Parameters = FedAvgParameters
 
     def combine(self, piece: Piece) -> Combined:
@@ -36,11 +38,11 @@ class FedAvg(Algorithm):
 
 
 def weighted_mean(blocks: Sequence[Array], weights: Sequence[float]) -> Array:
-    """The weighted mean of the same piece of each update, in their order.
+    """Return the weighted mean of the same piece of each update, summed in their order.
 
     Args:
-        blocks: of one shape and one float dtype; overwritten.
-        weights: summing to 1.
+        blocks: arrays of one shape and one float dtype; overwritten.
+        weights: one for each block, summing to 1.
     """
     import numpy as np
 

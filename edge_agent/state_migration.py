@@ -1,4 +1,4 @@
-"""Migrates an agent's state directory, step by step, from the format in which an earlier version left it.
+"""Migrate an agent's state directory, step by step, from the format of an earlier version.
 
 A step may be cut off at any instant and begins again at the next start: the format is noted after it.
 """
@@ -13,12 +13,12 @@ FORMAT = 2
 
 
 def migrate(directory: Path, format: int) -> None:
-    """Lead a state directory of that format to the next one. Raises OSError."""
+    """Migrate a state directory from that format to the next. Raises OSError."""
     _STEPS[format](directory)
 
 
 def _stage_what_waits(directory: Path) -> None:
-    """0.1 called the directory of weights that wait for their upload ``outbox``: events in the journal name them."""
+    """Move weights that wait for their upload from ``outbox``, the name in 0.1: events in the journal refer to them."""
     for outbox in sorted(directory.glob("workers/*/outbox")):
         staged = outbox.with_name("staged")
         staged.mkdir(exist_ok=True)

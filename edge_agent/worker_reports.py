@@ -59,7 +59,7 @@ def worker_reports(
 
 
 def refusals(unsupported: Iterable[UnsupportedTask]) -> list[WorkerReport]:
-    """Tasks that this agent's version cannot run, in a state that every version of the coordinator knows."""
+    """Return a report for each task that this agent cannot run, in a state that every coordinator's version knows."""
     return [
         WorkerReport(
             worker=each.worker,

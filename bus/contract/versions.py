@@ -1,8 +1,7 @@
-"""Which version brought a field: a document is written with what its reader knows.
+"""Fields carry the version that brought them, and each reader is written only the fields that its version knows.
 
-A field that is added to a payload is declared by ``added``. It is optional, and written only where it says something,
-so that a feature that nobody uses reaches no reader of an earlier version. Where it is used, whoever writes for one
-reader leaves out what is newer than that reader: ``left_out``.
+Declare a new field of a payload by ``added``. The field is optional, and is written only where it differs from its
+default: a feature that nobody uses reaches no reader of an earlier version. Use ``left_out`` to write for one reader.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ SINCE = "x-since"
 
 
 def added(since: str, default: Any = None, *, default_factory: Callable[[], Any] | None = None) -> Any:
-    """A field that version ``since`` brought, for the body of a payload's class: ``bits: int = added("0.3", 32)``.
+    """Declare a field that version ``since`` brought, in a payload's class: ``bits: int = added("0.3", 32)``.
 
     Args:
-        default: what its absence means; for as long as the field lives.
+        default: the meaning of the field's absence, for as long as the field lives.
         default_factory: makes the default, where it is a list or a mapping.
     """
     extra: dict[str, Any] = {SINCE: since}
@@ -40,22 +39,22 @@ def added(since: str, default: Any = None, *, default_factory: Callable[[], Any]
 
 @lru_cache(maxsize=1024)
 def parse_version(text: str) -> Version:
-    """The version that a program reported; ``FLOOR`` where it reported none that can be read."""
+    """Return the major and minor number of a reported version; ``FLOOR`` for text that is no version."""
     found = _NUMBERS.match(text)
     return (int(found[1]), int(found[2])) if found is not None else FLOOR
 
 
 def since_of(field: FieldInfo) -> Version:
-    """The version that brought a field."""
+    """Return the version that brought a field."""
     extra = field.json_schema_extra
     return parse_version(str(extra[SINCE])) if isinstance(extra, dict) and SINCE in extra else FLOOR
 
 
 @cache
 def left_out(model: type[BaseModel], reader: Version) -> dict[str, Any] | None:
-    """What to exclude from a payload for a reader of that version, as pydantic's ``exclude``; None: nothing.
+    """Return the fields that a reader of that version does not know, as pydantic's ``exclude``; None: it knows all.
 
-    The same object for all readers that know the same: whether a document has to be written anew is a comparison.
+    Readers that know the same fields share one object.
     """
     newest = max((each for each in _versions(model, frozenset()) if each <= reader), default=FLOOR)
     return _left_out(model, newest)
@@ -73,7 +72,7 @@ def _left_out(model: type[BaseModel], reader: Version) -> dict[str, Any] | None:
 
 
 def _inside(annotation: Any, reader: Version) -> dict[str, Any] | None:
-    """What to exclude from a field's value: from each of its entries, where it has some."""
+    """Return the part of ``exclude`` for a field's value; for a list or mapping, the part of each entry."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _left_out(annotation, reader)
     parts: dict[str, Any] = {}
@@ -85,13 +84,13 @@ def _inside(annotation: Any, reader: Version) -> dict[str, Any] | None:
 
 
 def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Both, for a value that may be of either model: a field bears one meaning, and so one version, in all of them."""
+    """Merge the parts of two models, for a value of either: a field has one version in all models."""
     both = {key: _merged(one[key], other[key]) for key in one.keys() & other.keys() if isinstance(one[key], dict)}
     return one | other | both
 
 
 def _versions(annotation: Any, above: frozenset[type]) -> Iterator[Version]:
-    """The versions that brought the fields of a model and of all it is made of."""
+    """Yield the versions that brought the fields of a model and of its parts."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if annotation not in above:
             for field in annotation.model_fields.values():

@@ -23,7 +23,7 @@ class Payload(BaseModel):
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Self:
-        """The payload in JSON that was stored, read as a message is: unknown fields are ignored at every depth. Raises
+        """Read a payload that was stored as JSON. Like in a message, unknown fields are ignored at every depth. Raises
         pydantic's ValidationError."""
         return cls.model_validate_json(text, extra="ignore")
 

@@ -33,8 +33,7 @@ class Generation(Payload):
 
 
 class Desired(Payload):
-    """The whole desired state of one edge. A task or data set that this version cannot read is set aside: the others
-    stay.
+    """The whole desired state of one edge. Reading sets aside each task or data set that this version does not support.
 
     Attributes:
         unsupported: the tasks that were set aside.
@@ -62,7 +61,7 @@ class Desired(Payload):
 
 
 def _readable(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The document without what cannot be read in it, which is named beside."""
+    """Return the document with its unreadable tasks and data sets set aside."""
     document = dict(given)
     if isinstance(tasks := given.get("tasks"), list):
         document["tasks"], unsupported = read_tasks(tasks)
@@ -92,7 +91,7 @@ class WorkerReport(Payload):
     restarts: int = 0
 
     def runs(self, task: type[WorkerTaskBase]) -> bool:
-        """Whether the worker is for tasks of that class; no class is known for a later version's role."""
+        """Return whether the worker's role is of that class. A later version's role is of none."""
         role = ROLES.get(self.role)
         return role is not None and issubclass(role, task)
 

@@ -1,4 +1,4 @@
-"""Reads the tasks of a document one by one: what this version cannot run concerns that task alone."""
+"""Read the tasks of a document one by one: a task that this version cannot run does not affect the others."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from heliograph.core.names import is_label
 
 @dataclass(frozen=True)
 class UnsupportedTask:
-    """A task of a document that this version cannot run, with what could be read of it.
+    """A task that this version cannot run, and those of its fields that could be read.
 
     Attributes:
-        worker: its worker, or ``task-3`` where its name could not be read: the third of the document.
-        reason: the field, what this version supports there, and what came.
+        worker: the worker's name; ``task-3`` for the third task of a document, if its name cannot be read.
+        reason: names the field, what this version supports there, and what came.
     """
 
     worker: str
@@ -32,7 +32,7 @@ class UnsupportedTask:
 
 
 def read_tasks(given: Sequence[object]) -> tuple[list[WorkerTask], list[UnsupportedTask]]:
-    """The tasks that can be read, and the others."""
+    """Return the tasks that can be read, and the others."""
     readable: list[WorkerTask] = []
     unsupported: list[UnsupportedTask] = []
     for number, each in enumerate(given, 1):
@@ -44,7 +44,7 @@ def read_tasks(given: Sequence[object]) -> tuple[list[WorkerTask], list[Unsuppor
 
 
 def _read_task(given: object) -> WorkerTask:
-    """Raises Refused naming the wrong field."""
+    """Return the task. Raises Refused naming the wrong field."""
     if isinstance(given, WorkerTaskBase):
         return cast(WorkerTask, given)
     if not isinstance(given, Mapping):

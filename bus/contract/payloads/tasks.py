@@ -1,4 +1,4 @@
-"""What a worker shall do: one class for each role, with what that role needs.
+"""The tasks of workers: one class for each role, with the fields that the role needs.
 
 A role's class attributes say how its workers are kept: nothing else compares the names of roles. On the wire each is a
 mapping with ``role``; a service's generation goes by ``round`` there, the name that agents of 0.1 read.
@@ -79,11 +79,11 @@ class WorkerTaskBase(Payload):
     @property
     @abstractmethod
     def revision(self) -> int:
-        """How far the worker's job has got: its round, or the generation of its service."""
+        """Return how far the worker's job has got: its round, or the generation of its service."""
 
     @property
     def is_due(self) -> bool:
-        """Whether there is something to do now."""
+        """Return whether there is something to do now."""
         return True
 
     @property

@@ -15,7 +15,7 @@ from heliograph.core.errors import HeliographError
 
 @dataclass(frozen=True)
 class StateFormat:
-    """What is noted beside the state.
+    """The note beside the state.
 
     Attributes:
         number: counts the formats of one kind of state.
@@ -27,7 +27,7 @@ class StateFormat:
 
     @classmethod
     def parse(cls, text: bytes | str, place: str) -> StateFormat:
-        """Raises HeliographError naming the place where the note is none of ours."""
+        """Read a note. Raises HeliographError naming the place where the text is no note."""
         try:
             noted = json.loads(text)
             return cls(int(noted["format"]), str(noted["written_by"]))
@@ -39,12 +39,12 @@ class StateFormat:
 
 
 def present(number: int) -> StateFormat:
-    """What this version notes beside state of its own format."""
+    """Return the note of this version beside state of that format."""
     return StateFormat(number, __version__)
 
 
 def steps(found: StateFormat, known: int, place: str) -> range:
-    """The formats to migrate from, one after the other; none where the state is of format ``known`` already.
+    """Return the formats to migrate from, in order; none where the state is of format ``known`` already.
 
     Raises HeliographError where the state is of a later format.
     """

@@ -16,33 +16,33 @@ demo: .venv/.demo  ## set up and run the demo
 test: .venv/.dev  ## set up and pass the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not quality and not mixed" $(ARGS)
 
-quality: .venv/.dev  ## how good the models are: examples and scenarios against their figures
+quality: .venv/.dev  ## check accuracies and times: examples and scenarios against their figures
 	$(BIN)/python -m pytest -n 2 -m quality $(ARGS)
 
-test-mixed: .venv/.dev  ## the release before and this one in one cluster; needs the whole history of this repository
+test-mixed: .venv/.dev  ## test the previous release and this one in one cluster; needs this repository's whole history
 	$(BIN)/python -m pytest -m mixed $(ARGS)
 
-test-frameworks: .venv/.frameworks  ## the tests that need PyTorch and TensorFlow, none skipped
+test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch and TensorFlow, none skipped
 	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/lib tests/frameworks $(ARGS)
 
-check: .venv/.dev  ## lint, types, floors between the packages
+check: .venv/.dev  ## check lint, types and the imports between packages
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p heliograph -p benchmarks
 	$(BIN)/lint-imports --no-cache
 
-bench: .venv/.dev  ## measure, also the peers; fail where a target is missed or a figure has got worse
+bench: .venv/.dev  ## measure Heliograph and its peers; fail if a target is missed or a figure is worse
 	$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: .venv/.dev  ## random faults against real processes, drawn from SEED, for so many MINUTES
+chaos: .venv/.dev  ## inject random faults, drawn from SEED, into real processes for MINUTES
 	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES)
 
-traces: .venv/.dev  ## record the golden traces anew
+traces: .venv/.dev  ## record the golden traces again
 	$(BIN)/python -m heliograph.simulations.check.golden tests/traces $(ARGS)
 
-fuzz: .venv/.dev  ## random faults in virtual time, for so many SEEDS; what fails is shrunk
+fuzz: .venv/.dev  ## inject random faults in virtual time for SEEDS seeds; shrink failures
 	$(BIN)/python -m heliograph.simulations.fuzz --seeds $(SEEDS) --from $(FROM) $(ARGS)
 
-topics: .venv/.dev  ## write topics.md anew
+topics: .venv/.dev  ## write topics.md again
 	$(BIN)/heliograph topics --markdown > topics.md
 
 format: .venv/.dev
@@ -53,12 +53,12 @@ clean:
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "heliograph needs Python 3.11 or newer; say which one with make PYTHON=python3.12"; exit 1; }
+	    { echo "heliograph needs Python 3.11 or newer; name one with make PYTHON=python3.12"; exit 1; }
 	@echo "making .venv"
 	@$(PYTHON) -m venv .venv
 
 .venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
-	@echo "installing heliograph and what the demo needs (numpy, scikit-learn): about 150 MB"
+	@echo "installing heliograph and the demo's packages (numpy, scikit-learn): about 150 MB"
 	$(INSTALL) -e ".[demo]"
 	@touch $@
 
@@ -68,6 +68,6 @@ clean:
 	@touch $@ .venv/.demo
 
 .venv/.frameworks: pyproject.toml constraints.txt | .venv/.dev
-	@echo "installing PyTorch and TensorFlow: some 2 GB, and several more where pip finds no CPU build of PyTorch"
+	@echo "installing PyTorch and TensorFlow: about 2 GB, and several more if pip finds no CPU build of PyTorch"
 	$(INSTALL) -e ".[torch,tensorflow]"
 	@touch $@

@@ -76,7 +76,7 @@ class Agent:
         self._edge = require_label(config.name, "name")
         self._world = world
         self._out = out
-        self._lock = world.hold(config.state)
+        self._lock = world.lock_directory(config.state)
         self._background = Background(self._out)
         source = f"{self._edge}/agent/{world.new_id()}"
         self._cloud = Port(

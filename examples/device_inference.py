@@ -1,8 +1,8 @@
-"""A camera on a node: scales its picture and asks the node's model. Needs paho-mqtt and nothing of Heliograph.
+"""A camera on a node: it scales its picture and asks the node's model, with paho-mqtt and without Heliograph.
 
     python examples/device_inference.py HOST PORT SERVICE [PICTURE.npy]
 
-The edge answers what it is sure of, and asks the cloud for the rest; the answer names the one that answered.
+The edge answers easy samples itself and asks the cloud about hard ones; the answer names the side that answered.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIDE = 8
 
 
 def picture(path: str | None) -> list[list[float]]:
-    """Return rows of brightness, 0 to 1; a white ring without a file."""
+    """Return rows of brightness, 0 to 1, from a file; without one return a white ring."""
     if path is not None:
         import numpy as np
 
@@ -33,7 +33,7 @@ def picture(path: str | None) -> list[list[float]]:
 
 
 def scaled(rows: list[list[float]], side: int = SIDE) -> list[list[float]]:
-    """Return the mean of each tile: enough for the model, in a sixty-fourth of the bytes."""
+    """Return the mean of each tile, side × side: enough for the model, in a sixty-fourth of the bytes."""
     high, wide = len(rows) // side, len(rows[0]) // side
     return [
         [sum(rows[y * high + dy][x * wide + dx] for dy in range(high) for dx in range(wide)) / (high * wide)
@@ -43,7 +43,7 @@ def scaled(rows: list[list[float]], side: int = SIDE) -> list[list[float]]:
 
 
 def as_bytes(rows: list[list[float]]) -> dict[str, Any]:
-    """Return brightness 0 to 255 as bytes, in base64: JSON carries no binary."""
+    """Return brightness as bytes from 0 to 255, in base64 since JSON has no binary values."""
     data = bytes(round(255 * value) for row in rows for value in row)
     return {"dtype": "uint8", "shape": [len(rows), len(rows[0])], "data": base64.b64encode(data).decode()}
 
@@ -65,14 +65,14 @@ def main() -> int:
         client.loop(0.1)
     client.disconnect()
     if not answers:
-        print(f"no answer: is a service {service} served on the node of {host}:{port}?", file=sys.stderr)
+        print(f"no answer: does a service {service} run on the node of {host}:{port}?", file=sys.stderr)
         return 1
     answer = answers[0]
     if "error" in answer:
         print(f"error: {answer['error']['message']}", file=sys.stderr)
         return 1
-    how = ", for want of the cloud" if answer["degraded"] else ""
-    print(f"{answer['result']} by the {answer['by']}{how}, in {1000 * answer['seconds']:.1f} ms")
+    note = ", degraded" if answer["degraded"] else ""
+    print(f"{answer['result']} by the {answer['by']}{note}, in {1000 * answer['seconds']:.1f} ms")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The cloud's side of joint-inference-service.yaml: a deep model, trained on all samples."""
+"""The cloud's side of joint-inference-service.yaml: a deep model trained on all samples."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Handwritten digits by a pair of models: a shallow one on the edge, and a deep one in the cloud for hard samples.
 
     pip install 'heliograph[demo]'
-    python examples/joint_digits.py                    # trains both, tunes, measures: a table and a plot
-    python examples/joint_digits.py --plot curve.html  # the plot as a page, too
-    python examples/joint_digits.py --save set.npz     # what `heliograph tune service NAME --data set.npz` reads
+    python examples/joint_digits.py                    # train both, tune, measure: a table and a plot
+    python examples/joint_digits.py --plot curve.html  # write the plot as a page too
+    python examples/joint_digits.py --save set.npz     # write the set for heliograph tune services/NAME --data set.npz
 
-The edge sees an image scaled down to 4 × 4 and has a few hundred weights; it learns from the labels and from the
-deep model's scores (distillation). Half of the samples train, a quarter tunes the rule, a quarter measures.
+The edge's model sees an image scaled down to 4 × 4 and has a few hundred weights; it learns from the labels and from
+the deep model's scores (distillation). Half of the samples train, a quarter tunes the rule, a quarter tests.
 """
 
 from __future__ import annotations
@@ -37,38 +37,38 @@ def main() -> None:
     options.add_argument("--target-accuracy", type=float, default=TARGET)
     options.add_argument("--plot", type=Path, metavar="OUT.html")
     options.add_argument("--save", type=Path, metavar="FILE.npz")
-    asked = options.parse_args()
+    given = options.parse_args()
 
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32)
     order = np.random.default_rng(0).permutation(len(labels))
-    train, held_out, test = np.split(order, [len(order) // 2, len(order) * 3 // 4])
+    train, validation, test = np.split(order, [len(order) // 2, len(order) * 3 // 4])
 
     cloud = deep(images[train], labels[train])
     edge = shallow(images[train], labels[train], cloud)
 
-    edge_scores, cloud_scores = edge(images[held_out]), cloud(images[held_out])
-    if asked.save:
-        np.savez(asked.save, edge_scores=edge_scores, cloud_scores=cloud_scores, labels=labels[held_out])
+    edge_scores, cloud_scores = edge(images[validation]), cloud(images[validation])
+    if given.save:
+        np.savez(given.save, edge_scores=edge_scores, cloud_scores=cloud_scores, labels=labels[validation])
     tuned = tune(
-        from_arrays(edge_scores, cloud_scores, labels[held_out]),
-        "threshold", {}, target_accuracy=asked.target_accuracy,
+        from_arrays(edge_scores, cloud_scores, labels[validation]),
+        "threshold", {}, target_accuracy=given.target_accuracy,
     )  # fmt: skip
     console = Console()
     console.print(plot(tuned.curve, tuned.choice), highlight=False, markup=False)
-    console.print(f"On {tuned.curve.samples} samples held out: {tuned.choice.sentence()}.\n", highlight=False)
-    if asked.plot:
-        asked.plot.write_text(page(tuned.curve, tuned.choice, "Digits: accuracy and offload"), encoding="utf-8")
+    console.print(f"On {tuned.curve.samples} validation samples: {tuned.choice.sentence()}.\n", highlight=False)
+    if given.plot:
+        given.plot.write_text(page(tuned.curve, tuned.choice, "Digits: accuracy and offload"), encoding="utf-8")
 
     table = Table("", "accuracy", "offload", "latency p50", "p99", "sent per request")
-    untaught = shallow(images[train], labels[train], cloud, share=0)
+    undistilled = shallow(images[train], labels[train], cloud, share=0)
     for name, model, rule, parameters in (
-        ("edge, undistilled", untaught, "never", {}),
+        ("edge, undistilled", undistilled, "never", {}),
         ("edge only", edge, "never", {}),
         ("cloud only", edge, "always", {}),
         ("joint", edge, "threshold", tuned.parameters),
     ):
-        # both models in one process; without cloud= the node's agent asks the cloud's
+        # both models in one process; without cloud= the node's agent asks the cloud's model
         with JointInference("digits", edge=model, cloud=cloud, rule=rule, temperature=tuned.temperature, deadline=5,
                             **parameters) as pair:  # fmt: skip
             table.add_row(name, *measure(pair, images[test], labels[test]))
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def measure(pair: JointInference, images: Array, labels: Array) -> list[str]:
-    """Return a row of the table. Latency covers the models, the rule and the packing; a network adds to it."""
+    """Return a row of the table. Latency includes the models, the rule and the packing, but no network."""
     answers = [pair.infer(image) for image in images]
     right = np.mean([answer.result == label for answer, label in zip(answers, labels, strict=True)])
     offload = np.mean([answer.by == "cloud" for answer in answers])
@@ -97,9 +97,11 @@ def deep(images: Array, labels: Array) -> Model:
 
 
 def shallow(images: Array, labels: Array, teacher: Model, share: float = 0.9) -> Model:
-    """Return the edge's model: 4 × 4 pixels, one small hidden layer. ``share`` weighs the teacher's scores in the loss;
-    the labels get the rest."""
-    pixels, thinks = small(images), np.log(np.maximum(teacher(images), 1e-12))
+    """Return the edge's model of 4 × 4 pixels and one small hidden layer.
+
+    ``share`` is the weight of the teacher's scores in the loss; the labels have the rest.
+    """
+    pixels, teacher_logits = small(images), np.log(np.maximum(teacher(images), 1e-12))
     rng = np.random.default_rng(0)
     first = rng.normal(0, (2 / pixels.shape[1]) ** 0.5, (pixels.shape[1], HIDDEN)).astype(np.float32)
     second = np.zeros((HIDDEN, 10), np.float32)
@@ -107,7 +109,9 @@ def shallow(images: Array, labels: Array, teacher: Model, share: float = 0.9) ->
         for chosen in np.array_split(rng.permutation(len(labels)), len(labels) // BATCH):
             x = pixels[chosen]
             hidden = np.maximum(x @ first, 0)
-            _, error = distillation(hidden @ second, thinks[chosen], labels[chosen], temperature=2.0, share=share)
+            _, error = distillation(
+                hidden @ second, teacher_logits[chosen], labels[chosen], temperature=2.0, share=share
+            )
             back = (error @ second.T) * (hidden > 0)
             second -= RATE * hidden.T @ error
             first -= RATE * x.T @ back

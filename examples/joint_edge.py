@@ -1,4 +1,4 @@
-"""The edge's side of joint-inference-service.yaml: a shallow model, trained on few samples, for the node's devices."""
+"""The edge's side of joint-inference-service.yaml: a shallow model trained on few samples, for the node's devices."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Handwritten digits with Keras: an ordinary training script, and the three lines that let it train in a job.
+"""Handwritten digits with Keras: an ordinary training script with three lines for training in a job.
 
-    python examples/keras_digits.py          # on its own: ten epochs on scikit-learn's digits
+    python examples/keras_digits.py          # outside a job: ten epochs on scikit-learn's digits
 
 In a job the worker's data set is an npz file with ``x`` (samples × 64, float32) and ``y`` (samples, int64).
 """
@@ -18,7 +18,7 @@ Samples = tuple[np.ndarray, np.ndarray]
 
 
 def load(path: Path | None) -> tuple[Samples, Samples]:
-    """Return the samples to train on, and those to measure on: both are all of a worker's data set in a job."""
+    """Return the training samples and the test samples; in a job both are the worker's whole data set."""
     if path is not None:
         with np.load(path) as file:
             data = file["x"], file["y"]
@@ -44,7 +44,7 @@ model.compile(keras.optimizers.SGD(0.1), loss, metrics=["accuracy"])
 
 
 def evaluate() -> dict[str, float]:
-    """Loss and accuracy on the test samples."""
+    """Return loss and accuracy on the test samples."""
     return model.evaluate(*test, verbose=0, return_dict=True)
 
 

@@ -1,6 +1,6 @@
-"""Handwritten digits with scikit-learn: an ordinary training script, and the three lines that let it train in a job.
+"""Handwritten digits with scikit-learn: an ordinary training script with three lines for training in a job.
 
-    python examples/sklearn_digits.py        # on its own: ten passes over scikit-learn's digits
+    python examples/sklearn_digits.py        # outside a job: ten passes over scikit-learn's digits
 
 In a job the worker's data set is an npz file with ``x`` (samples × 64, float32) and ``y`` (samples, int64).
 """
@@ -18,7 +18,7 @@ Samples = tuple[np.ndarray, np.ndarray]
 
 
 def load(path: Path | None) -> tuple[Samples, Samples]:
-    """Return the samples to train on, and those to measure on: both are all of a worker's data set in a job."""
+    """Return the training samples and the test samples; in a job both are the worker's whole data set."""
     if path is not None:
         with np.load(path) as file:
             data = file["x"], file["y"]
@@ -33,12 +33,12 @@ def load(path: Path | None) -> tuple[Samples, Samples]:
 train, test = load(dataset())  # Heliograph, line 2 of 3; was: load(None)
 
 model = MLPClassifier((64,), solver="sgd", learning_rate_init=0.1, batch_size=min(32, len(train[0])), random_state=0)
-# the first call makes the weights; classes= are all of the job's, whichever of them this participant has
+# the first call creates the weights; classes= names all classes of the job, even those absent from these samples
 model.partial_fit(train[0][:32], train[1][:32], classes=np.arange(10))
 
 
 def accuracy() -> float:
-    """The share of test samples classified correctly."""
+    """Return the share of test samples classified correctly."""
     return model.score(*test)
 
 

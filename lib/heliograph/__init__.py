@@ -1,4 +1,4 @@
-"""Heliograph: edge and cloud train and serve models together. What users import is here; all of it loads lazily."""
+"""Heliograph trains and serves models on edges and in the cloud together. The public names load lazily."""
 
 from __future__ import annotations
 

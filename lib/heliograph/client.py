@@ -1,4 +1,4 @@
-"""Clients for applications: ask the coordinator, over NATS or MQTT, from asyncio or from ordinary code."""
+"""Clients of the coordinator for applications, over NATS or MQTT, for asyncio and for ordinary code."""
 
 from __future__ import annotations
 
@@ -25,33 +25,41 @@ from heliograph.server import locate
 T = TypeVar("T")
 Document = dict[str, Any]
 TIMEOUT = 10.0
-LOOK_EVERY = 0.1
-"""Seconds after which a client that is not connected looks why."""
+CHECK_EVERY = 0.1
+"""Seconds after which a client that is not connected checks the reason."""
 _NOT_LET_IN = re.compile("authori[sz]|password", re.IGNORECASE)
 
 
 class Resources:
-    """One kind of resource: ``await client.jobs.create(document)``. Verbs are those that its feature declares."""
+    """The requests about one kind of resource: ``await client.jobs.create(document)``.
+
+    The kind's feature declares its verbs. A document is a dict in the shape of Kubernetes (``kind``, ``metadata``,
+    ``spec``, ``status``).
+
+    Every method raises:
+        Refused: naming the bad field, or if the coordinator refuses the request.
+        Unreachable: if no answer comes within the client's timeout.
+    """
 
     def __init__(self, client: AsyncClient, plural: str) -> None:
         self._client = client
         self._plural = plural
 
     async def create(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
-        """Creates; the same document again changes nothing. With ``dry_run`` only says what would come of it.
+        """Create a resource and return its document; the same document again changes nothing.
 
-        Raises Refused naming the wrong field.
+        With ``dry_run`` the coordinator returns the outcome without storing it.
         """
         made: Document = await self._ask("create", _trial(document) if dry_run else dict(document))
         return made
 
     async def update(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
-        """Changes the spec, labels and annotations of what exists; see ``create``."""
+        """Change spec, labels and annotations of an existing resource and return its document; see ``create``."""
         made: Document = await self._ask("update", _trial(document) if dry_run else dict(document))
         return made
 
     async def apply(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
-        """Creates or updates; see ``create``."""
+        """Create or update a resource and return its document; see ``create``."""
         try:
             return await self.create(document, dry_run=dry_run)
         except Refused as error:
@@ -60,28 +68,32 @@ class Resources:
         return await self.update(document, dry_run=dry_run)
 
     async def get(self, name: str) -> Document:
+        """Return the document of a resource."""
         found: Document = await self._ask("get", {"name": name})
         return found
 
     async def list(self) -> list[Document]:
+        """Return the documents of all resources of this kind."""
         found: list[Document] = await self._ask("list", {})
         return found
 
     async def delete(self, name: str) -> Document:
+        """Delete a resource and return its document."""
         found: Document = await self._ask("delete", {"name": name})
         return found
 
     async def stop(self, name: str) -> Document:
+        """Stop a job or a service and return its document."""
         found: Document = await self._ask("stop", {"name": name})
         return found
 
     async def start(self, name: str) -> Document:
-        """Starts again what was stopped; a service can be."""
+        """Start a stopped service again and return its document."""
         found: Document = await self._ask("start", {"name": name})
         return found
 
     async def watch(self, name: str) -> AsyncIterator[Document]:
-        """The resource now, and again each time it changes; a job until it has ended, others until they are deleted."""
+        """Yield the document now and at each change, until a job has ended or another resource is deleted."""
         ends = declared().features[self._plural].ended
         bus = self._client.bus
         async with bus.subscribe(STATUS.at(resource=self._plural, name=name)) as messages:
@@ -91,7 +103,7 @@ class Resources:
                 try:
                     async with asyncio.timeout(5):
                         message = await anext(messages)
-                except TimeoutError:  # a hint may be lost; what is stored is not
+                except TimeoutError:  # a status message may be lost; read the stored document
                     fresh = await self.get(name)
                 else:
                     if not message.body:
@@ -106,7 +118,7 @@ class Resources:
 
 
 def result_of(reply: bytes) -> Any:
-    """What the coordinator's reply holds. Raises Refused, or HeliographError, as the reply says."""
+    """Return the result in the coordinator's reply. Raise Refused or HeliographError if the reply is an error."""
     answer = json.loads(reply)
     if answer.get("ok"):
         return answer.get("result")
@@ -118,13 +130,20 @@ def result_of(reply: bytes) -> Any:
 
 
 class AsyncClient:
-    """A connection to a cluster; an async context manager. Each kind of resource is an attribute, by its plural: also
-    those of features outside Heliograph that are installed here.
+    """A connection to a cluster; an async context manager.
+
+    Each kind of resource is an attribute named by its plural, those of installed outside features too.
 
     Args:
-        server: ``nats://…`` or ``mqtt://…``; without it ``HELIOGRAPH_SERVER``, or what ``heliograph up`` started.
-        timeout: seconds to wait for an answer.
-        connect_timeout: seconds to wait for the connection; without it ``timeout``.
+        server: ``nats://…`` or ``mqtt://…``; by default ``HELIOGRAPH_SERVER``, or the cluster of ``heliograph up``.
+        root: first words of every topic.
+        timeout: longest wait for an answer, in seconds.
+        connect_timeout: longest wait for the connection, in seconds; by default ``timeout``.
+
+    Raises:
+        Refused: if the server's URL is invalid.
+        HeliographError: if no cluster is found.
+        Unreachable: on entering the context, if the server does not answer or refuses the login.
     """
 
     jobs: Resources
@@ -155,20 +174,27 @@ class AsyncClient:
                 setattr(self, plural, Resources(self, plural))
 
     def resources(self, plural: str) -> Resources:
-        """The resources of that plural name. Raises Refused where there are none such."""
+        """Return the resources with a plural name. Raise Refused if the name is unknown."""
         if plural not in declared().verbs:
             raise Refused("unknown-resource", field="resource", expected=" or ".join(declared().verbs), got=plural)
         return Resources(self, plural)
 
     async def request(self, resource: str, verb: str, document: Mapping[str, Any]) -> Any:
-        """One request, one reply. Raises Refused as the coordinator says it, Unreachable where nobody answers."""
+        """Send one request and return the result in its reply.
+
+        Raises:
+            Refused: if the coordinator refuses the request.
+            Unreachable: if no reply comes within the client's timeout.
+        """
         body = json.dumps(document).encode()
         message = await self._answered(REQUEST.at(resource=resource, verb=verb), body)
         return result_of(message.body)
 
     async def _answered(self, topic: str, body: bytes) -> Message:
-        """Asks again where the link went down meanwhile: every request may be repeated, and a caller that keeps the
-        event loop to itself for some seconds loses its link."""
+        """Send a request and return its reply; repeat it after a lost link, since every request is idempotent.
+
+        A caller that blocks the event loop for some seconds loses its link.
+        """
         try:
             async with asyncio.timeout(self.timeout):
                 while True:
@@ -179,12 +205,17 @@ class AsyncClient:
             raise Unreachable(f"{self.server.shown}: no answer within {self.timeout:g} s") from None
 
     async def download(self, model: str, target: Path) -> Path:
-        """The deployed version of a model as a safetensors file at ``target``, verified by its SHA-256.
+        """Write the deployed version of a model to the safetensors file ``target``, verified by its SHA-256.
 
-        Raises HeliographError where the model has no version yet.
+        Returns:
+            ``target``.
+
+        Raises:
+            Refused: if there is no such model.
+            HeliographError: if the model has no version yet.
         """
         version = resolve(Model.model_validate(await self.models.get(model), extra="ignore"))
-        if version is None or not version.version:  # declared weights may be inline, which documents do not show
+        if version is None or not version.version:  # documents do not show declared inline weights
             raise HeliographError(f"model {model} has no version yet; a job that trains it makes the first")
         ref = version.weights
         partial = target.with_name(f"{target.name}.{ref.digest[:12]}")
@@ -201,17 +232,16 @@ class AsyncClient:
         return self
 
     async def _connected(self) -> None:
-        """Returns when connected. Raises Unreachable with the reason; at once where the login is refused, which no
-        further attempt would change."""
+        """Wait for the connection. Raise Unreachable with the reason, at once if the login is refused."""
         deadline = self._world.monotonic() + self._connect_timeout
         while True:
             left = deadline - self._world.monotonic()
             try:
-                return await self.bus.link.wait_up(max(0.0, min(LOOK_EVERY, left)))
+                return await self.bus.link.wait_up(max(0.0, min(CHECK_EVERY, left)))
             except Unreachable:
                 reason = getattr(self.bus, "last_error", "") or "no answer"
             not_let_in = _NOT_LET_IN.search(reason)
-            if not_let_in or left <= LOOK_EVERY:
+            if not_let_in or left <= CHECK_EVERY:
                 hint = "Check the user and the password." if not_let_in else "Is it running?"
                 raise Unreachable(f"cannot reach {self.server.shown}: {reason}. {hint}")
 
@@ -220,7 +250,10 @@ class AsyncClient:
 
 
 class Client:
-    """The same for ordinary code: every call blocks until it is answered. A context manager."""
+    """``AsyncClient`` for ordinary code: every call blocks until the answer comes. A context manager.
+
+    Arguments, attributes and errors are those of ``AsyncClient``; the constructor connects.
+    """
 
     jobs: BlockingResources
     services: BlockingResources
@@ -244,7 +277,7 @@ class Client:
                 setattr(self, plural, self.resources(plural))
 
     def resources(self, plural: str) -> BlockingResources:
-        """The resources of that plural name. Raises Refused where there are none such."""
+        """Return the resources with a plural name. Raise Refused if the name is unknown."""
         return BlockingResources(self._client.resources(plural), self)
 
     def download(self, model: str, target: Path) -> Path:
@@ -272,7 +305,7 @@ class Client:
 
 
 class BlockingResources:
-    """``Resources`` for ordinary code."""
+    """``Resources`` for ordinary code: the same methods, blocking."""
 
     def __init__(self, resources: Resources, client: Client) -> None:
         self._resources = resources

@@ -7,8 +7,11 @@
         train_epoch()
         r.report(loss=loss)
 
-In a job each turn of the loop is a round of it: the model holds the global weights when the body starts, and what the
-body made of them is sent when it ends. On its own the script trains as it did before, with no broker in sight.
+In a job each turn of the loop is a round: the model has the global weights when the body starts, and the trained
+weights are sent when the body ends. Outside a job the script trains alone, without a broker.
+
+The rounds follow federated averaging (McMahan et al. 2017, https://arxiv.org/abs/1602.05629); the job's algorithm
+decides how updates are combined.
 """
 
 from __future__ import annotations
@@ -33,16 +36,16 @@ if TYPE_CHECKING:
 __all__ = ["FederatedLearning", "Round", "dataset", "parameters"]
 
 MAX_METRICS, MAX_METRIC_NAME = 64, 128
-"""Metrics of a round, and characters of a metric's name: as many as the topic of updates carries."""
+"""Largest number of metrics of a round, and of characters in a metric's name, that the topic of updates allows."""
 
 
 def dataset() -> Path | None:
-    """The file of the data set that the worker was given; None outside a job."""
+    """Return the file of the worker's data set; None outside a job, or if the worker has none."""
     return session.current.dataset if session.current is not None else None
 
 
 def parameters() -> dict[str, Scalar]:
-    """The job's parameters, a copy; empty outside a job."""
+    """Return a copy of the job's parameters, name to text, number or bool; empty outside a job."""
     return dict(session.current.parameters) if session.current is not None else {}
 
 
@@ -51,13 +54,13 @@ class Round:
     """One turn of the loop.
 
     Attributes:
-        number: the job's number of the round; it counts from 1, and skips rounds that this edge was not drawn for.
+        number: number of the round in the job, from 1; rounds that did not draw this edge are skipped.
         local: True outside a job.
-        parameters: the job's parameters, as this round has them.
-        metrics: what has been reported so far.
-        down: what the job's algorithm sends down beside the model, by name; a tensor that belongs to ``w`` of the
-            model is called ``<kind>:w``. Empty where there is nothing, as in an algorithm's first round.
-        attached: what has been attached so far.
+        parameters: the job's parameters in this round.
+        metrics: the metrics reported so far.
+        down: tensors that the job's algorithm sends down beside the model, by name; one that belongs to the tensor
+            ``w`` of the model is called ``<kind>:w``. Empty if there are none, as in an algorithm's first round.
+        attached: the tensors attached so far.
     """
 
     number: int
@@ -68,15 +71,24 @@ class Round:
     attached: dict[str, Any] = field(default_factory=dict)
 
     def attach(self, **kinds: Arrays) -> None:
-        """Sends tensors beside this round's weights, as the job's algorithm wants them: ``r.attach(control=deltas)``
-        with one array for each floating-point tensor of the model, of its name and shape."""
+        """Send tensors beside this round's weights for the job's algorithm: ``r.attach(control=deltas)``.
+
+        Args:
+            kinds: for each kind a dict with an array for each floating-point tensor of the model, of its name and
+                shape.
+        """
         for kind, arrays in kinds.items():
             self.attached.update({beside(kind, name): array for name, array in arrays.items()})
 
     def report(self, **metrics: SupportsFloat) -> None:
-        """Says how the round went: ``r.report(loss=0.1)``; a later value of the same name replaces the earlier.
+        """Report metrics of the round: ``r.report(loss=0.1)``; a later value of a name replaces the earlier one.
 
-        A number may be a one-element array or tensor. Raises Refused where a value is not a finite number.
+        Args:
+            metrics: finite numbers, or arrays or tensors with one element.
+
+        Raises:
+            Refused: if a value is no finite number, a name is longer than 128 characters, or the round has more than
+                64 metrics.
         """
         self.metrics.update(_finite(metrics, "report"))
         if len(self.metrics) > MAX_METRICS:
@@ -85,17 +97,21 @@ class Round:
 
 
 class FederatedLearning:
-    """Trains ``model`` with the other participants of a job, or alone where there is no job.
+    """Federated training of ``model`` with the other participants of a job, or local training outside a job.
 
     Args:
         model: a torch.nn.Module, a Keras model, a scikit-learn estimator, a dict of NumPy arrays, or any object with
             ``get()`` and ``set(arrays)`` (see heliograph.frameworks).
-        num_samples: how many samples this participant trains on, its weight in the average; by default as many as the
-            worker's data set has.
-        evaluate: measures the model as it is now: an accuracy, or metrics by name. The job calls it where it wants a
-            global model measured; outside a job it is called after each round.
+        num_samples: number of samples that this participant trains on, 1 or more: its weight in the average. By
+            default the number of samples in the worker's data set.
+        evaluate: function that measures the present model and returns an accuracy, or metrics by name. The job calls
+            it to evaluate a global model; outside a job it is called after each round.
 
-    ``history`` holds the metrics of each round of this process, the present one last.
+    Attributes:
+        history: the metrics of each round of this process, the present one last.
+
+    Raises:
+        Refused: if ``num_samples`` is no whole number from 1.
     """
 
     def __init__(
@@ -111,11 +127,17 @@ class FederatedLearning:
         self._num_samples = None if num_samples is None else _count(num_samples)
 
     def rounds(self, local: int = 1) -> Iterator[Round]:
-        """The rounds of the job; outside a job ``local`` of them.
+        """Iterate over the rounds of the job; outside a job over ``local`` rounds.
 
-        A body that breaks out or raises sends nothing for its round. When the loop ends by itself, the model holds
-        the last weights that the job handed out, or what the body made of them if it trained after that.
-        Raises Refused where the job's weights do not fit the model, or where the job asks for what the script lacks.
+        A body that breaks out or raises sends nothing for its round. When the loop ends by itself, the model has the
+        last weights from the job, or those that the body trained from them.
+
+        Args:
+            local: number of rounds outside a job.
+
+        Raises:
+            Refused: if the job's weights do not fit the model, the job wants an evaluation and ``evaluate`` is
+                missing, or ``num_samples`` is neither given nor known from a data set.
         """
         return self._local(local) if session.current is None else self._federated(session.current)
 
@@ -145,7 +167,7 @@ class FederatedLearning:
                 job.send_update({**adapter.get(), **this.attached}, num_samples, dict(this.metrics))
 
     def _started(self, this: Round) -> Round:
-        self.history.append(this.metrics)  # the very dict: a round that breaks out shows what it reported
+        self.history.append(this.metrics)  # the same dict, so that a round that breaks out keeps its metrics
         return this
 
     def _measure(self) -> dict[str, float]:
@@ -154,7 +176,7 @@ class FederatedLearning:
                 "no-evaluate",
                 field="evaluate",
                 expected="a function that measures the model",
-                got="none, and the job asks for an evaluation",
+                got="none, though the job wants an evaluation",
                 hint="Add it: FederatedLearning(model, evaluate=accuracy), where accuracy() returns a number or a "
                 "dict of numbers.",
             )
@@ -187,9 +209,9 @@ def _count(num_samples: Any) -> int:
         raise Refused(
             "bad-argument",
             field="num_samples",
-            expected="how many samples this participant trains on, 1 or more",
+            expected="the number of samples that this participant trains on, 1 or more",
             got=num_samples,
-            hint="Say FederatedLearning(model, num_samples=len(data)), or give the worker a data set.",
+            hint="Pass FederatedLearning(model, num_samples=len(data)), or give the worker a data set.",
         )
     return count
 
@@ -200,7 +222,7 @@ def _finite(metrics: Mapping[str, Any], where: str) -> dict[str, float]:
         if not isinstance(name, str) or len(name) > MAX_METRIC_NAME:
             raise Refused("bad-metric", field=where, expected=f"metric names of at most {MAX_METRIC_NAME} characters",
                           got=name)  # fmt: skip
-        try:  # text that looks like a number is none
+        try:  # text is refused even if it looks like a number
             number = math.nan if isinstance(value, (str, bytes)) else float(value)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             number = math.nan

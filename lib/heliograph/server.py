@@ -1,4 +1,4 @@
-"""Finding the cluster: what was given, ``HELIOGRAPH_SERVER``, or the one that ``heliograph up`` started."""
+"""Finding the cluster: a given URL, ``HELIOGRAPH_SERVER``, or the cluster that ``heliograph up`` started."""
 
 from __future__ import annotations
 
@@ -15,32 +15,35 @@ VARIABLE = "HELIOGRAPH_SERVER"
 
 @dataclass(frozen=True)
 class Server:
-    """The URL of a cluster, and where it was found: empty where the caller gave it."""
+    """The URL of a cluster, and the variable or file that named it; empty if the caller gave the URL."""
 
     url: str
     source: str = ""
 
     @property
     def shown(self) -> str:
-        """Fit for a log or an error: without credentials, with its source."""
+        """The URL without credentials, with its source, for logs and errors."""
         return ConnectionUrl.parse(self.url).shown + (f" (from {self.source})" if self.source else "")
 
 
 def state_home() -> Path:
-    """Where Heliograph keeps what outlives a process, for this user."""
+    """Return this user's directory for state that outlives a process."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "heliograph"
 
 
 def cluster_file() -> Path:
-    """Where ``heliograph up`` writes the addresses of its cluster, readable by its user alone."""
+    """Return the file in which ``heliograph up`` writes its cluster's URL, readable by its user alone."""
     return state_home() / "cluster.json"
 
 
 def locate(given: str | None = None) -> Server:
-    """The cluster to talk to. Raises Refused where what names it is no URL of a server, HeliographError saying how to
-    name or start one where nothing does."""
-    if given is not None:  # an empty one is a mistake, and must not lead to some other cluster
+    """Find the cluster.
+
+    Raise Refused if the URL found is no server's, HeliographError that says how to name or start a cluster if none is
+    found.
+    """
+    if given is not None:  # an empty URL is a mistake and must not select another cluster
         return Server(check_url(given, "server"))
     if url := os.environ.get(VARIABLE):
         return Server(check_url(url, VARIABLE), VARIABLE)
@@ -56,6 +59,6 @@ def locate(given: str | None = None) -> Server:
 
 
 def check_url(url: str, field: str, *schemes: str) -> str:
-    """``url`` itself. Raises Refused naming ``field``, and no secret, where no server can be at it."""
+    """Return ``url``. Raise Refused naming ``field``, and no secret, if it is no server's URL."""
     ConnectionUrl.parse(url, field, schemes=schemes or SCHEMES)
     return url

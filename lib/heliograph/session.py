@@ -1,7 +1,7 @@
-"""Between the user's script and the worker that runs it: what the script is asked for, and where it answers.
+"""The interface between the user's script and the worker that runs it.
 
-A worker process sets ``current`` before it runs the script. Where there is none, the script runs on its own, as it did
-before it knew of Heliograph.
+A worker process sets ``current`` before it runs the script. Without it the script runs outside a job, as an ordinary
+script.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Work:
     Attributes:
         kind: ``initialise``: send the model's present weights. ``train``: load ``weights``, train, send. ``evaluate``:
             load ``weights``, measure.
-        weights: the global model, or this edge's own where the job's algorithm makes one; None where the model's own
-            initial weights are asked for.
-        down: what the job's algorithm sends down beside the model.
+        weights: the global model, or this edge's own if the job's algorithm makes one; None to start from the model's
+            own initial weights.
+        down: tensors that the job's algorithm sends down beside the model.
     """
 
     kind: Literal["initialise", "train", "evaluate"]
@@ -39,7 +39,7 @@ class Work:
 
 
 class Session(Protocol):
-    """What a worker offers to the script that runs in it. All calls block; none needs an event loop."""
+    """The worker's interface for the script that runs in it. All calls block; none needs an event loop."""
 
     edge: str
     job: str
@@ -48,11 +48,11 @@ class Session(Protocol):
     parameters: dict[str, Scalar]
 
     def next_work(self) -> Work | None:
-        """Waits for the next round; None when the job has ended."""
+        """Wait for the next round's work and return it; return None when the job has ended."""
         ...
 
     def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
-        """Sends this round's update; returns when it is on its way."""
+        """Stage this round's update for sending and return."""
         ...
 
     def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None: ...
@@ -61,15 +61,15 @@ class Session(Protocol):
 current: Session | None = None
 
 inference: dict[Literal["edge", "cloud"], Serving] = {}
-"""In an inference worker: the side of the service that this worker is."""
+"""In an inference worker, its side of the service."""
 
 
 def serving(side: Literal["edge", "cloud"]) -> Serving:
-    """The worker's side that the script serves. Raises Refused outside such a worker."""
+    """Return the requests of the service's side that the script serves. Raise Refused outside such a worker."""
     if side not in inference:
         kind = {"edge": "JointInference", "cloud": "BigModel"}[side]
         what = "edgeWorker" if side == "edge" else "cloudWorker"
         raise Refused("no-worker", field="serve", expected=f"a worker of a JointInferenceService's {what}",
                       got="a process of its own" if not inference else "a worker of the other side",
-                      hint=f"Here, {kind}.infer(x) answers.")  # fmt: skip
+                      hint=f"Outside a worker use {kind}.infer(x).")  # fmt: skip
     return inference[side]

@@ -71,7 +71,7 @@ class Worlds:
             rng=cast(Any, draws),
             spawn=_refuse_process,
             transport=resources.transport,
-            hold=_hold,
+            lock_directory=_hold,
             database=resources.database,
             telemetry=self._telemetry,
             say=say,

@@ -1,4 +1,4 @@
-"""The command line as a process of its own, and a cluster of one edge to use it on."""
+"""The command line in this process or in its own, and a cluster of one edge."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from heliograph.core.child_process import die_with_parent
 from heliograph.local.cluster import LocalCluster
 
 HANGS = 300.0
-"""Seconds after which a command counts as hung: on a loaded machine its start alone takes half a minute."""
+"""Seconds after which a command counts as hung: on a loaded machine its start takes half a minute."""
 SCRIPTS = {
     "train.py": """
 import numpy as np
@@ -43,7 +43,7 @@ threading.Event().wait()
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -51,7 +51,7 @@ class Ran:
 
     @property
     def error(self) -> str:
-        """The one line it complained with."""
+        """The error line, without its prefix."""
         lines = self.err.splitlines()
         assert len(lines) == 1, self.err
         assert lines[0].startswith("error: "), self.err
@@ -59,7 +59,7 @@ class Ran:
 
 
 class CommandLine:
-    """Runs ``heliograph`` with no more of an environment than the test gives it.
+    """Runs of ``heliograph`` with only the environment that the test gives.
 
     Args:
         state: where it looks for the cluster that ``heliograph up`` started.
@@ -80,7 +80,7 @@ class CommandLine:
         return Ran(process.returncode or 0, out.decode(), err.decode())
 
     async def start(self, *words: str | Path, **environment: str) -> asyncio.subprocess.Process:
-        """A command that goes on: its output is read as it comes."""
+        """Start a command that goes on; its output is read as it comes."""
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "heliograph.cli.main", *words),
             stdin=asyncio.subprocess.PIPE,
@@ -92,13 +92,13 @@ class CommandLine:
 
 
 def _as_at_a_terminal() -> None:
-    """A shell starts what runs in its background deaf to Ctrl-C, and with it all that the tests start."""
+    """Restore the handler of Ctrl-C: a shell starts background processes, and so the tests, with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     die_with_parent()
 
 
 async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:
-    """Waits for a line that holds ``words``; fails where the stream ends without it."""
+    """Wait for a line that contains ``words``; fail if the stream ends without it."""
     assert stream is not None
     seen = []
     async with asyncio.timeout(HANGS):
@@ -111,13 +111,13 @@ async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:
 
 @pytest.fixture
 def read_until() -> Callable[..., Any]:
-    """``await read_until(process.stdout, words)``."""
+    """Return the function of ``await read_until(process.stdout, words)``."""
     return line_with
 
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """``typed(*words, stdin="")``: the command within this process, which is quicker. One at a time."""
+    """Return ``typed(*words, stdin="")``, which runs one command at a time within this process: it is faster."""
 
     def run(*words: str | Path, stdin: str = "") -> Ran:
         monkeypatch.setattr(sys, "argv", ["heliograph", *map(str, words)])
@@ -133,13 +133,13 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.fixture
 def alone(tmp_path: Path) -> CommandLine:
-    """The command line where there is no cluster."""
+    """Return the command line without a cluster."""
     return CommandLine(tmp_path / "state")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalCluster]:
-    """A cluster of one edge whose scripts are ``SCRIPTS``."""
+    """Start a cluster of one edge with the scripts ``SCRIPTS``."""
     directory = tmp_path_factory.mktemp("cluster")
     code = directory / "code"
     code.mkdir()
@@ -150,7 +150,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loc
 
 
 class InCluster(CommandLine):
-    """The command line with HELIOGRAPH_SERVER naming the cluster: called it runs within this process."""
+    """The command line with HELIOGRAPH_SERVER set to the cluster; a call runs within this process."""
 
     def __init__(self, state: Path, server: str, typed: Callable[..., Ran]) -> None:
         super().__init__(state, server)
@@ -164,14 +164,14 @@ class InCluster(CommandLine):
 
 @pytest.fixture
 def cli(cluster: LocalCluster, tmp_path: Path, typed: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> InCluster:
-    """The command line in the cluster; what it ``start``s is a process of its own."""
+    """Return the command line in the cluster; ``start`` runs a process of its own."""
     monkeypatch.setenv("HELIOGRAPH_SERVER", cluster.server)
     return InCluster(tmp_path / "state", cluster.server, typed)
 
 
 @pytest.fixture
 def job() -> Callable[..., str]:
-    """``job(name, script)``: a model and a task of it, as JSON documents for stdin."""
+    """Return ``job(name, script)``, which makes a model and a task of it as JSON documents for stdin."""
 
     def make(name: str, script: str = "train.py", **spec: Any) -> str:
         worker = {"name": "w", "nodeName": "edge-1", "workerSpec": {"trainScriptBootFile": script}}

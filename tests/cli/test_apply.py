@@ -1,4 +1,4 @@
-"""``apply``: created, updated, unchanged; and where one document is refused, none is applied."""
+"""``apply``: created, updated, unchanged; if one document is refused, none is applied."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_created_unchanged_updated(cli: Any, tmp_path: Path) -> None:
     assert shown["metadata"]["labels"] == {"of": "tests"}
 
 
-async def test_what_is_missing_is_said_and_waited_for(cli: Any) -> None:
+async def test_a_pending_job_names_the_missing_resources(cli: Any) -> None:
     ran = await cli("apply", "-f", "-", stdin=WAITING)
     assert ran.code == 0
     assert ran.out.startswith("job/waiting created (Pending): ")
@@ -54,7 +54,7 @@ async def test_what_is_missing_is_said_and_waited_for(cli: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ("kind: Model\nmetadata: {name: Bad_Name}\n", "stdin:7 field metadata.name: expected a DNS label"),
         (WAITING.replace("nowhere}", "nowhere, nam: x}"), "stdin:10 field spec.aggregationWorker.model.nam: expected"),
@@ -69,16 +69,16 @@ async def test_what_is_missing_is_said_and_waited_for(cli: Any) -> None:
     ],
     ids=["name", "field", "algorithm", "parameter"],
 )
-async def test_where_one_is_refused_none_is_applied(cli: Any, wrong: str, said: str) -> None:
+async def test_if_one_document_is_refused_none_is_applied(cli: Any, wrong: str, message: str) -> None:
     before = await _names(cli, "models")
     ran = await cli("apply", "-f", "-", stdin=f"{MODEL % ('beside', 'x')}---\n# the wrong one\n{wrong}")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.error.startswith(said)
+    assert ran.error.startswith(message)
     assert await _names(cli, "models") == before
     assert "waiting" not in await _names(cli, "jobs")
 
 
-async def test_a_change_that_a_job_does_not_allow_changes_nothing_beside_it(cli: Any, job: Any, cluster: Any) -> None:
+async def test_a_refused_change_of_a_job_changes_nothing_else(cli: Any, job: Any, cluster: Any) -> None:
     applied = await cli("apply", "-f", "-", stdin=job("running", "endless.py"))
     assert applied.out.splitlines() == ["model/of-running created", "job/running created (Running)"]
     documents = json.loads(job("running", "train.py"))
@@ -92,7 +92,7 @@ async def test_a_change_that_a_job_does_not_allow_changes_nothing_beside_it(cli:
     assert (await cli("stop", "jobs/running")).out == "job/running stopped\n"
 
 
-async def test_a_trial_says_what_would_come_of_it_and_changes_nothing(cli: Any) -> None:
+async def test_a_dry_run_prints_the_outcome_and_changes_nothing(cli: Any) -> None:
     await cli("apply", "-f", "-", stdin=MODEL % ("tried", "first"))
     text = MODEL % ("tried", "second") + "---\n" + MODEL % ("not-there", "x")
     ran = await cli("apply", "-f", "-", "--dry-run", stdin=text)
@@ -103,7 +103,7 @@ async def test_a_trial_says_what_would_come_of_it_and_changes_nothing(cli: Any) 
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])
-async def test_what_get_shows_can_be_applied_again(cli: Any, form: str) -> None:
+async def test_the_output_of_get_can_be_applied(cli: Any, form: str) -> None:
     await cli("apply", "-f", "-", stdin=MODEL % ("again", "'1e-3'"))  # text like a number
     shown = (await cli("get", "models", "-o", form)).out
     ran = await cli("apply", "-f", "-", stdin=shown)
@@ -112,7 +112,7 @@ async def test_what_get_shows_can_be_applied_again(cli: Any, form: str) -> None:
     assert {line.split()[1] for line in ran.out.splitlines()} == {"unchanged"}
 
 
-async def test_an_unreachable_cluster_is_told_after_a_wrong_file(alone: Any, tmp_path: Path) -> None:
+async def test_a_bad_file_is_reported_before_an_unreachable_cluster(alone: Any, tmp_path: Path) -> None:
     ran = await alone("apply", "-f", tmp_path / "none.yaml", "--server", "nats://127.0.0.1:1")
     assert (ran.code, ran.out) == (1, "")
     assert ran.error == f"cannot read {tmp_path}/none.yaml: No such file or directory"

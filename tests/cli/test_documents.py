@@ -1,4 +1,4 @@
-"""Files: whatever is wrong in one is told by file, line and field, before anything is sent."""
+"""Errors in a file name file, line and field before any request is sent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _error(tmp_path: Path, content: str | bytes, name: str = "a.yaml") -> str:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "a.yaml: expected a document with kind, metadata and spec, got an empty file"),
         ("# nothing\n---\n---\n", "a.yaml: expected a document with kind, metadata and spec, got an empty file"),
@@ -49,7 +49,7 @@ def _error(tmp_path: Path, content: str | bytes, name: str = "a.yaml") -> str:
         (
             "kind: Model\nmetadata: {name: x}\nspec:\n  descriptoin: y",
             "a.yaml:4 field spec.descriptoin: expected no such field, got y. "
-            "There are weights, framework, description.",
+            "The fields here are weights, framework, description.",
         ),
         (TASK + "            unit: s\n", "a.yaml:13 field spec.trainingWorkers[0].workerSpec.parameters[0].unit:"),
         (TASK.replace("spec:\n", "spec:\n  rounds: 0\n"), "a.yaml:5 field spec.rounds: expected greater than or eq"),
@@ -63,18 +63,18 @@ def _error(tmp_path: Path, content: str | bytes, name: str = "a.yaml") -> str:
         (b"kind: Model\nmetadata: {name: \xff}", "a.yaml:2: expected text in UTF-8, got other bytes"),
     ],
 )  # fmt: skip
-def test_it_is_told_by_line_and_field(tmp_path: Path, content: str | bytes, said: str) -> None:
-    assert _error(tmp_path, content).startswith(said)
+def test_the_error_names_line_and_field(tmp_path: Path, content: str | bytes, message: str) -> None:
+    assert _error(tmp_path, content).startswith(message)
 
 
-def test_a_field_that_is_none_is_answered_with_those_beside_it(tmp_path: Path) -> None:
-    said = _error(tmp_path, TASK + "            unit: s\n")
-    assert said.endswith("There are key, value.")
-    said = _error(tmp_path, TASK.replace("model:", "modle: x\n    model:"))
-    assert said.endswith("There are name, nodeName, model, workerSpec.")
+def test_the_error_for_an_unknown_field_lists_the_known_ones(tmp_path: Path) -> None:
+    message = _error(tmp_path, TASK + "            unit: s\n")
+    assert message.endswith("The fields here are key, value.")
+    message = _error(tmp_path, TASK.replace("model:", "modle: x\n    model:"))
+    assert message.endswith("The fields here are name, nodeName, model, workerSpec.")
 
 
-def test_json_is_told_by_line_as_well(tmp_path: Path) -> None:
+def test_errors_in_json_name_the_line_too(tmp_path: Path) -> None:
     assert _error(tmp_path, '{"kind": "Model",}', "a.json").startswith("a.json:1: not JSON: ")
     tree = json.dumps({"kind": "Model", "metadata": {"name": "x"}, "spec": {"size": 1}}, indent=2)
     assert _error(tmp_path, tree, "a.json").startswith("a.json:7 field spec.size: expected no such field, got 1.")
@@ -85,12 +85,12 @@ def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
     assert _error(tmp_path, f"{one}---\n{one}") == (
         "a.yaml:7 field metadata.name: expected another name than the one in line 3, got one"
     )
-    other = "---\nkind: Dataset\nmetadata:\n  name: one\n"  # of another kind it is another resource
+    other = "---\nkind: Dataset\nmetadata:\n  name: one\n"  # another kind makes another resource
     (tmp_path / "a.yaml").write_text(one + other)
     assert [each.resource.plural for each in read_documents(str(tmp_path / "a.yaml"))] == ["models", "datasets"]
 
 
-def test_values_are_what_json_would_have(tmp_path: Path) -> None:
+def test_values_have_the_types_of_json(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(TASK.replace("1e-3", "1e-3, key: b").replace("key: k\n            ", "{").replace(
         "1e-3, key: b", "2026-11-21, key: d}"
     ))  # fmt: skip

@@ -1,4 +1,4 @@
-"""``get``: a table for people and for programs, JSON and YAML; every kind, also where there is none."""
+"""``get``: tables for people and for programs, JSON and YAML; every kind, even without resources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DATASET = "kind: Dataset\nmetadata: {name: digits}\nspec: {nodeName: edge-9, url
 
 
 async def test_empty_lists_are_empty_in_each_form(cli: Any) -> None:
-    for plural in ("jobs", "services", "models", "datasets"):  # before the tests below make some
+    for plural in ("jobs", "services", "models", "datasets"):  # before the tests below create some
         table = await cli("get", plural)
         as_json, as_yaml = await cli("get", plural, "-o", "json"), await cli("get", plural, "-o", "yaml")
         assert (table.code, table.out, table.err) == (0, "", f"there are no {plural}\n")
@@ -58,7 +58,7 @@ async def test_every_kind_in_each_form(cli: Any, job: Any) -> None:
         assert [each["spec"] for each in in_yaml] == [each["spec"] for each in documents]
 
 
-async def test_one_by_its_name_however_it_is_written(cli: Any) -> None:
+async def test_one_resource_in_every_spelling_of_its_name(cli: Any) -> None:
     for words in (["edges/edge-1"], ["edges", "edge-1"], ["edge/edge-1"], ["edge", "edge-1"]):
         ran = await cli("get", *words)
         assert (ran.code, ran.err) == (0, "")
@@ -69,17 +69,17 @@ async def test_one_by_its_name_however_it_is_written(cli: Any) -> None:
     assert yaml.safe_load((await cli("get", "edge/edge-1", "-o", "yaml")).out)["status"]["online"] is True
 
 
-async def test_a_name_that_is_none_is_answered_with_those_that_are(cli: Any) -> None:
+async def test_the_error_for_an_unknown_name_lists_the_known_ones(cli: Any) -> None:
     ran = await cli("get", "edges", "edge-7")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.error == "edge/edge-7: expected one of cloud, edge-1, got edge-7. 'heliograph get edges' shows all."
+    assert ran.error == "edge/edge-7: expected one of cloud, edge-1, got edge-7. List them with 'heliograph get edges'."
     for words in (["delete", "models/nope"], ["stop", "jobs/nope"], ["watch", "jobs/nope"]):
         ran = await cli(*words)
         assert ran.code == 1
         assert ran.error.startswith(f"{words[1].replace('s/', '/')}: expected ")
 
 
-async def test_over_mqtt_as_over_nats(cli: Any, cluster: Any) -> None:
+async def test_get_works_over_mqtt_as_over_nats(cli: Any, cluster: Any) -> None:
     by_nats = await cli("get", "edges", "-o", "json")
     by_mqtt = await cli("get", "edges", "-o", "json", "--server", cluster.door)
     assert by_mqtt.code == 0

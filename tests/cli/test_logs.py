@@ -1,4 +1,4 @@
-"""``logs``: what every component says, as it says it, until Ctrl-C."""
+"""``logs``: the records of every component, as they come, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3}  edge-1/worker/said-w +hello from the 
 
 
 async def _interrupted(process: asyncio.subprocess.Process) -> tuple[int, str]:
-    """Ctrl-C: the exit code, and what was still said on stderr."""
+    """Send Ctrl-C; return the exit code and the rest of stderr."""
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(10):
         _, err = await process.communicate()
@@ -36,8 +36,8 @@ async def test_a_workers_line_is_shown_as_it_is_printed(cli: Any, job: Any, clus
         assert LINE.fullmatch(await read_until(process.stdout, "hello"))
     async with connect(cluster.door) as anyone:
         await anyone.link.wait_up(5)
-        await anyone.publish("request/jobs/create", b"{")  # nobody to reply to: it is logged
-    error = await read_until(errors.stdout, "")  # the very first line: what the script printed is none
+        await anyone.publish("request/jobs/create", b"{")  # refused without a reply topic, so it is logged
+    error = await read_until(errors.stdout, "")  # the first line, since the script's lines are no errors
     assert re.fullmatch(
         r"[\d:.]{12}  door +error: heliograph/request/jobs/create: expected JSON or MessagePack.*", error
     )
@@ -45,7 +45,7 @@ async def test_a_workers_line_is_shown_as_it_is_printed(cli: Any, job: Any, clus
         assert await _interrupted(process) == (130, "")
 
 
-async def test_an_anonymous_client_may_not_read_them(cli: Any, cluster: Any) -> None:
+async def test_an_anonymous_client_may_not_read_logs(cli: Any, cluster: Any) -> None:
     ran = await cli("logs", "--server", cluster.door)
     assert (ran.code, ran.out) == (1, "")
     assert "log/#: expected permission to subscribe" in ran.error

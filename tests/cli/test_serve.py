@@ -1,4 +1,4 @@
-"""``agent`` and ``coordinator``: what they cannot run with they say at once; SIGTERM ends them in order."""
+"""``agent`` and ``coordinator``: bad settings are reported at once; SIGTERM ends them in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AGENT = ("agent", "--name", "e1", "--cloud", "nats://127.0.0.1:1", "--node", "mq
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ((*AGENT, "--cloud", "mqtt://h:1"), "field --cloud: expected nats://HOST:PORT, got mqtt://h:1"),
         ((*AGENT, "--node", "h:1"), "field --node: expected nats://HOST:PORT or mqtt://HOST:PORT, got h:1"),
@@ -26,13 +26,13 @@ AGENT = ("agent", "--name", "e1", "--cloud", "nats://127.0.0.1:1", "--node", "mq
         (("coordinator", "--nats", "nats://h", "--door", "nats://h:1"), "field --door: expected mqtt://HOST:PORT"),
     ],
 )
-def test_what_it_cannot_run_with_is_one_line(typed: Any, words: tuple[str, ...], said: str) -> None:
+def test_bad_settings_are_one_line(typed: Any, words: tuple[str, ...], message: str) -> None:
     ran = typed(*words)
     assert (ran.code, ran.out) == (1, "")
-    assert ran.error.startswith(said)
+    assert ran.error.startswith(message)
 
 
-async def test_both_say_where_they_connect_wait_for_it_and_end_with_sigterm(
+async def test_both_name_their_servers_wait_for_them_and_end_with_sigterm(
     alone: Any, tmp_path: Path, read_until: Any
 ) -> None:
     nobody = f"127.0.0.1:{free_ports(1)[0]}"
@@ -42,10 +42,10 @@ async def test_both_say_where_they_connect_wait_for_it_and_end_with_sigterm(
         HELIOGRAPH_CLOUD=f"nats://agent-e1:secret@{nobody}",
         HELIOGRAPH_NODE=f"mqtt://{nobody}",
     )
-    said = await read_until(coordinator.stdout, "")
-    assert said == f"coordinator connects to nats://{nobody}"
-    said = await read_until(agent.stdout, "")
-    assert said == f"agent e1 connects to nats://{nobody}, and on its node to mqtt://{nobody}"
+    message = await read_until(coordinator.stdout, "")
+    assert message == f"coordinator connects to nats://{nobody}"
+    message = await read_until(agent.stdout, "")
+    assert message == f"agent e1 connects to nats://{nobody}, and on its node to mqtt://{nobody}"
     for process in (agent, coordinator):
         process.send_signal(signal.SIGTERM)
         _, err = await process.communicate()

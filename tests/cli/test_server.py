@@ -1,4 +1,4 @@
-"""Which cluster a command talks to: ``--server``, then HELIOGRAPH_SERVER, then the one that ``up`` started."""
+"""The cluster of a command: ``--server``, then HELIOGRAPH_SERVER, then the one that ``up`` started."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ with_cluster = pytest.mark.asyncio(loop_scope="module")
 
 
 def _announce(state: Path, server: object, pid: object) -> Path:
-    """The file that ``heliograph up`` writes."""
+    """Write the file that ``heliograph up`` writes."""
     file = state / "heliograph" / "cluster.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"pid": pid, "server": server}))
@@ -29,7 +29,7 @@ def _nobody() -> str:
 
 
 @with_cluster
-async def test_each_of_the_three_ways_leads_to_the_cluster(alone: Any, cluster: Any) -> None:
+async def test_option_variable_and_file_each_name_the_cluster(alone: Any, cluster: Any) -> None:
     get = ("get", "edges/edge-1")
     assert (await alone(*get, "--server", cluster.server)).code == 0
     assert (await alone(*get, "--server", cluster.door)).code == 0  # MQTT, without credentials
@@ -55,7 +55,7 @@ async def test_the_option_comes_before_the_variable_and_both_before_the_file(alo
     assert (await alone("get", "edges", HELIOGRAPH_SERVER="")).code == 0  # as if it were not set
 
 
-def test_without_any_it_says_how_to_name_or_start_one(typed: Any, where: Path) -> None:
+def test_without_a_cluster_the_error_says_how_to_start_or_name_one(typed: Any, where: Path) -> None:
     ran = typed("get", "jobs")
     assert ran.code == 1
     for word in ("heliograph up", "--server nats://", "HELIOGRAPH_SERVER"):
@@ -63,12 +63,12 @@ def test_without_any_it_says_how_to_name_or_start_one(typed: Any, where: Path) -
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": "x", "server": "y"}', '{"pid": 1e99, "server": "y"}'])
-def test_a_file_that_says_nothing_is_no_cluster(typed: Any, where: Path, content: str) -> None:
+def test_an_invalid_cluster_file_is_ignored(typed: Any, where: Path, content: str) -> None:
     _announce(where, "", 0).write_text(content)
     assert typed("get", "jobs").error.startswith("no cluster found")
 
 
-def test_a_cluster_whose_process_has_ended_is_none(typed: Any, where: Path) -> None:
+def test_the_file_of_an_ended_cluster_is_ignored(typed: Any, where: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     _announce(where, "nats://127.0.0.1:4222", ended.pid)
@@ -79,13 +79,13 @@ def test_a_cluster_whose_process_has_ended_is_none(typed: Any, where: Path) -> N
     "url",
     ["", "foo", "localhost:4222", "http://localhost:4222", "nats://", "nats://:4222", "nats://h:99999", "mqtt://[::1"],
 )
-def test_what_is_no_servers_url_is_refused_at_once(typed: Any, where: Path, url: str) -> None:
+def test_an_invalid_url_is_refused_at_once(typed: Any, where: Path, url: str) -> None:
     ran = typed("get", "jobs", "--server", url)
     assert ran.code == 1
     assert ran.error == f"field server: expected nats://HOST:PORT or mqtt://HOST:PORT, got {url or 'nothing'}"
 
 
-def test_an_error_tells_no_password(typed: Any, where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_shows_no_password(typed: Any, where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELIOGRAPH_SERVER", "http://user:secret@host:1")
     assert typed("get", "jobs").error == (
         "field HELIOGRAPH_SERVER: expected nats://HOST:PORT or mqtt://HOST:PORT, got host:1"
@@ -93,7 +93,7 @@ def test_an_error_tells_no_password(typed: Any, where: Path, monkeypatch: pytest
 
 
 @with_cluster
-async def test_a_wrong_login_is_said_to_be_one(alone: Any, cluster: Any) -> None:
+async def test_a_wrong_login_is_reported_as_one(alone: Any, cluster: Any) -> None:
     place = cluster.server.rpartition("@")[2]
     ran = await alone("get", "jobs", "--server", f"nats://operator:guess@{place}")
     assert ran.code == 1
@@ -104,7 +104,7 @@ async def test_a_wrong_login_is_said_to_be_one(alone: Any, cluster: Any) -> None
 
 @pytest.fixture
 def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this process looks for the cluster that ``up`` started."""
+    """Return the directory in which this process looks for the file of ``up``."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("HELIOGRAPH_SERVER", raising=False)
     return tmp_path

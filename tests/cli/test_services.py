@@ -35,7 +35,7 @@ def _documents(name: str, **spec: Any) -> str:
 
 
 async def _count(cluster: Any, document: dict[str, Any], **counts: Any) -> None:
-    """What the worker of edge-1 would say, said with its agent's rights."""
+    """Publish the statistics of edge-1's worker with its agent's permissions."""
     name, world = document["metadata"]["name"], World()
     bus = connect(cluster.broker.url("agent-edge-1"), name="played", inbox=inbox_of("edge-1"))
     worker = f"{name}-infer"
@@ -49,7 +49,7 @@ async def _count(cluster: Any, document: dict[str, Any], **counts: Any) -> None:
         await port.publish(topics.INFERENCE_STATS, stats, service=name, edge="edge-1", worker=worker)
 
 
-async def test_from_apply_to_delete(cli: Any, cluster: Any, read_until: Any) -> None:
+async def test_a_service_from_apply_to_delete(cli: Any, cluster: Any, read_until: Any) -> None:
     applied = await cli("apply", "-f", "-", stdin=_documents("life"))
     assert applied.out.splitlines() == ["model/m created", "service/life created (Running)"]
     watching = await cli.start("watch", "services/life")
@@ -58,8 +58,8 @@ async def test_from_apply_to_delete(cli: Any, cluster: Any, read_until: Any) -> 
 
     document = json.loads((await cli("get", "service", "life", "-o", "json")).out)
     await _count(cluster, document, by_edge=3, by_cloud=1, compared=1, agreed=1, latencies={"14": 4}, degraded=1)
-    said = await read_until(watching.stdout, "4 requests")
-    assert said == "4 requests  25.0 % offloaded  agreement 100.0 %  p50 1.1 ms  p99 1.1 ms  1 degraded"
+    message = await read_until(watching.stdout, "4 requests")
+    assert message == "4 requests  25.0 % offloaded  agreement 100.0 %  p50 1.1 ms  p99 1.1 ms  1 degraded"
     head, row = (await cli("get", "services/life")).out.splitlines()
     assert head.split()[:8] == ["NAME", "PHASE", "EDGES", "REQUESTS", "OFFLOAD", "AGREEMENT", "P50", "P99"]
     assert row.split()[:8] == ["life", "Running", "1/1", "4", "25.0%", "100.0%", "1.1ms", "1.1ms"]
@@ -99,7 +99,7 @@ async def test_a_bad_document_names_its_line(cli: Any) -> None:
     assert "field spec.edges.names: expected " in ran.error
 
 
-async def test_numbers_are_shown_to_people() -> None:
+async def test_numbers_are_formatted_for_people() -> None:
     shown = {None: "", 0.0001: "0.1 ms", 0.00119: "1.2 ms", 0.0352: "35 ms", 1.5: "1.5 s"}
     assert {each: latency(each) for each in shown} == shown
     assert [percent(each) for each in (None, 0.0, 0.2514)] == ["", "0.0 %", "25.1 %"]

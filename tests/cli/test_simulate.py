@@ -1,4 +1,4 @@
-"""``simulate``: what it says, what it writes, and its exit code."""
+"""``simulate``: output, files and exit codes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def small(tmp_path: Path) -> Path:
     return file
 
 
-def test_it_says_what_came_and_writes_the_page(typed: Any, small: Path, tmp_path: Path) -> None:
+def test_simulate_prints_the_outcome_and_writes_the_page(typed: Any, small: Path, tmp_path: Path) -> None:
     ran = typed("simulate", small, "--seed", "7", "--report", tmp_path / "out.html")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("small, seed 7:\njob one: succeeded, 2 of 2 rounds in ")
@@ -37,7 +37,7 @@ def test_it_says_what_came_and_writes_the_page(typed: Any, small: Path, tmp_path
     assert "Three edges, two rounds." in page
 
 
-def test_an_expectation_that_does_not_hold_is_exit_code_1(typed: Any, small: Path) -> None:
+def test_a_missed_expectation_is_exit_code_1(typed: Any, small: Path) -> None:
     small.write_text(SMALL.replace("equals: 6", "equals: 7"))
     ran = typed("simulate", small)
     assert ran.code == 1
@@ -45,7 +45,7 @@ def test_an_expectation_that_does_not_hold_is_exit_code_1(typed: Any, small: Pat
     assert ran.err == "error: 1 of 2 expectations do not hold\n"
 
 
-def test_what_cannot_be_meant_is_exit_code_2(typed: Any, small: Path) -> None:
+def test_usage_errors_are_exit_code_2(typed: Any, small: Path) -> None:
     assert typed("simulate").code == 2
     ran = typed("simulate", small, "--report", "/nowhere/x.html")
     assert ran.code == 2
@@ -53,7 +53,7 @@ def test_what_cannot_be_meant_is_exit_code_2(typed: Any, small: Path) -> None:
     assert typed("simulate", small, "--seed", "-1").code == 2
 
 
-def test_a_file_that_is_wrong_is_one_line(typed: Any, small: Path) -> None:
+def test_an_invalid_scenario_is_one_line(typed: Any, small: Path) -> None:
     small.write_text(SMALL.replace("equals: 6", "minimum: 7, maximum: 6"))
     ran = typed("simulate", small)
     assert (ran.code, ran.out) == (1, "")
@@ -62,7 +62,7 @@ def test_a_file_that_is_wrong_is_one_line(typed: Any, small: Path) -> None:
     assert "at most 16 edges with --real" in typed("simulate", "factory-week", "--real").err
 
 
-def test_the_list_names_what_ships(typed: Any) -> None:
+def test_the_list_names_the_built_in_scenarios(typed: Any) -> None:
     ran = typed("simulate", "--list")
     assert ran.code == 0
     assert [line.split()[0] for line in ran.out.splitlines()[1:]] == [

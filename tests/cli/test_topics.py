@@ -1,4 +1,4 @@
-"""``topics``: a line for each topic, the AsyncAPI document, the reference; no cluster needed."""
+"""``topics``: a line for each topic, the AsyncAPI document and the reference, without a cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_one_line_for_each_topic_with_its_roles(typed: Any) -> None:
     assert update[1:8] == ["event", "worker,agent", "cloud-worker", "ModelUpdate", "up", "524288", "UPDATES"]
 
 
-async def test_in_a_terminal_it_fits_the_width(alone: Any) -> None:
+async def test_in_a_terminal_the_list_fits_the_width(alone: Any) -> None:
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "heliograph.cli.main", "topics"),
@@ -81,20 +81,20 @@ def test_asyncapi_is_a_whole_document(typed: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         (["--yaml"], "no such option: --yaml"),
         (["jobs"], "got unexpected extra argument"),
         (["--asyncapi", "--markdown"], "expected one form, got --asyncapi and --markdown"),
     ],
 )
-def test_what_it_does_not_know_it_refuses(typed: Any, option: list[str], said: str) -> None:
+def test_unknown_options_are_refused(typed: Any, option: list[str], message: str) -> None:
     ran = typed("topics", *option)
     assert (ran.code, ran.out) == (2, "")
-    assert said in ran.error
+    assert message in ran.error
 
 
-async def test_a_reader_that_goes_away_leaves_no_traceback(alone: Any) -> None:
+async def test_a_closed_pipe_leaves_no_traceback(alone: Any) -> None:
     process = await alone.start("topics", "--asyncapi")
     assert await process.stdout.read(1) == b"{"
     process.stdout._transport.close()

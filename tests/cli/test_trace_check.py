@@ -1,4 +1,4 @@
-"""``trace check``: what is typed, what is said, and the exit code."""
+"""``trace check``: commands, their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliograph.bus.traces.writing import TraceWriter
 TRACES = Path(__file__).parents[1] / "traces"
 
 
-async def test_what_was_recorded_is_said_again(alone: Any) -> None:
+async def test_a_golden_trace_gives_no_differences(alone: Any) -> None:
     ran = await alone("trace", "check", TRACES / "flaky.mcap", "--component", "aggregation", "--job", "digits")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.splitlines() == [
@@ -22,7 +22,7 @@ async def test_what_was_recorded_is_said_again(alone: Any) -> None:
     ]
 
 
-async def test_what_differs_is_told_by_topic_and_field(alone: Any, tmp_path: Path) -> None:
+async def test_differences_name_topic_and_field(alone: Any, tmp_path: Path) -> None:
     edited = tmp_path / "edited.mcap"
     with TraceReader(TRACES / "flaky.mcap") as reader, TraceWriter(edited) as writer:
         for each in reader:
@@ -51,9 +51,9 @@ async def test_a_cut_trace(alone: Any, tmp_path: Path) -> None:
     assert "not readable: " in ran.error
 
 
-async def test_bad_words(alone: Any, tmp_path: Path) -> None:
+async def test_bad_arguments_are_refused(alone: Any, tmp_path: Path) -> None:
     flaky = TRACES / "flaky.mcap"
-    for words, said in (
+    for words, message in (
         (["--component", "portal"], "--component: expected one of coordinator, aggregation, agent, got portal"),
         (["--component", "agent", "--edge", "edge-9"], "--edge: expected one of cloud, edge-1, edge-2, edge-3, edge-4"),
         (["--component", "coordinator", "--edge", "edge-1"], "--edge: expected none: only an agent has an edge"),
@@ -62,7 +62,7 @@ async def test_bad_words(alone: Any, tmp_path: Path) -> None:
     ):
         ran = await alone("trace", "check", flaky, *words)
         assert ran.code == 2, words
-        assert said in ran.error
+        assert message in ran.error
     absent = await alone("trace", "check", TRACES / "joint.mcap", "--component", "aggregation")
     assert absent.code == 1
     assert "expected inputs of the aggregation worker" in absent.error

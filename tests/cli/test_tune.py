@@ -1,4 +1,4 @@
-"""``tune``: the rule of a service is set to what a labelled set says, or left as it is and the reason said."""
+"""``tune``: the rule of a service is tuned on a labelled set, or stays and the error gives the reason."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_target_sets_threshold_and_temperature_that_keep_what_was_said(c
     assert (await shown(cli, "first"))["metadata"]["generation"] == 2
 
 
-async def test_a_trial_changes_nothing_and_still_draws(cli: Any, tmp_path: Path) -> None:
+async def test_a_dry_run_changes_nothing_and_writes_the_plot(cli: Any, tmp_path: Path) -> None:
     await serve(cli, "tried")
     page = tmp_path / "curve.html"
     words = ("--data", labelled(tmp_path / "set.npz"), "--max-offload", "0.2", "--plot", page, "--dry-run")
@@ -80,19 +80,19 @@ async def test_a_trial_changes_nothing_and_still_draws(cli: Any, tmp_path: Path)
     assert (await shown(cli, "tried"))["metadata"]["generation"] == 1
 
 
-async def test_a_target_that_cannot_be_reached_changes_nothing(cli: Any, tmp_path: Path) -> None:
+async def test_an_unreachable_target_changes_nothing(cli: Any, tmp_path: Path) -> None:
     await serve(cli, "too-far")
     ran = await cli("tune", "services/too-far", "--data", labelled(tmp_path / "s.npz"), "--target-accuracy", "0.999")
     assert ran.code == 1
     assert re.fullmatch(
         r"accuracy 0\.999 cannot be reached with this rule; the nearest is accuracy 0\.9\d+ with [\d.]+ % offloaded\. "
-        "service/too-far was left as it is",
+        "service/too-far is unchanged",
         ran.error,
     )
     assert (await shown(cli, "too-far"))["metadata"]["generation"] == 1
 
 
-async def test_another_rule_can_be_asked_for_and_the_router_is_trained(cli: Any, tmp_path: Path) -> None:
+async def test_another_rule_can_be_chosen_and_the_router_is_trained(cli: Any, tmp_path: Path) -> None:
     await serve(cli, "routed", name="always")
     file = labelled(tmp_path / "set.npz")
     ran = await cli("tune", "services/routed", "--data", file, "--max-offload", "0.3")
@@ -116,23 +116,23 @@ async def test_a_rules_other_parameters_stay(cli: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         ("services/absent --data FILE --max-offload 0.2", 1, "service/absent: expected "),
         ("services/absent --data gone.npz --max-offload 0.2", 1, "cannot read gone.npz: No such file or directory"),
-        ("services/absent --data FILE", 2, "--target-accuracy: expected it or --max-offload, got neither."),
-        ("services/absent --data FILE --max-offload 0 --target-accuracy 1", 2, "it or --max-offload, got both."),
+        ("services/absent --data FILE", 2, "--target-accuracy: expected this option or --max-offload, got neither."),
+        ("services/absent --data FILE --max-offload 0 --target-accuracy 1", 2, "or --max-offload, got both."),
         ("services/absent --data FILE --max-offload 1.5", 2, "--max-offload': Input should be less than or equal"),
         ("services/absent --max-offload 0.5", 2, "missing option '--data'."),
         ("jobs/one --data FILE --max-offload 0.5", 2, "expected services/NAME, got jobs/one."),
         ("services --data FILE --max-offload 0.5", 2, "expected services/NAME, got services."),
     ],
 )
-async def test_a_mistake_is_one_line(cli: Any, tmp_path: Path, words: str, code: int, said: str) -> None:
+async def test_a_mistake_is_one_line(cli: Any, tmp_path: Path, words: str, code: int, message: str) -> None:
     file = str(labelled(tmp_path / "set.npz", 20))
     ran = await cli("tune", *(file if word == "FILE" else word for word in words.split()))
     assert ran.code == code, ran
-    assert said in ran.error
+    assert message in ran.error
 
 
 async def test_scores_that_are_no_probabilities_name_the_file(cli: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``up`` and ``run`` as a user types them."""
+"""``up`` and ``run`` as a user runs them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def _done(environment: dict[str, str], *words: str, cwd: Path = ROOT) -> t
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A user of one's own: no cluster is up yet."""
+    """Return the environment of a fresh user without a cluster."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
     return kept | {"XDG_STATE_HOME": str(tmp_path / "state")}
 
@@ -78,7 +78,7 @@ async def test_the_lines_that_up_prints_work_as_printed(
         assert stat.S_IMODE(cluster.stat().st_mode) == 0o600
         assert json.loads(cluster.read_text())["server"].partition("@")[0] not in "\n".join(
             printed
-        )  # no password shown
+        )  # without passwords
 
         listening = await asyncio.create_subprocess_exec(*shlex.split(subscribe), stdout=asyncio.subprocess.PIPE)
         assert await (await asyncio.create_subprocess_exec(*shlex.split(publish), cwd=ROOT)).wait() == 0
@@ -113,11 +113,11 @@ async def test_run_federates_a_script_over_parts_of_a_file(tmp_path: Path, envir
     code, out, err = await _done(environment, *words, "--test", "0.25", cwd=tmp_path)
     assert code == 0, out + err
     assert "job/my-script Succeeded: 2 rounds" in out
-    assert re.search(r"round 2.* error=", out)  # on the round's own line, or behind it where it came later
+    assert re.search(r"round 2.* error=", out)  # on the round's own line, or on a later one
     with TensorFile(tmp_path / "My Script.safetensors") as model:
         trained = float(model.numpy("mean")[0])
     with np.load(tmp_path / "data.npz") as data:
-        assert abs(trained - data["x"].mean()) < 6  # the mean of the 30 of 40 samples that were trained on
+        assert abs(trained - data["x"].mean()) < 6  # the mean of the 30 training samples
 
 
 async def test_run_shows_the_lines_of_a_script_that_fails(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -145,7 +145,7 @@ async def test_run_shows_the_lines_of_a_script_that_fails(tmp_path: Path, enviro
         (("up", "--edges", "many"), "--edges"),
     ],
 )
-async def test_what_cannot_be_done_is_one_line(
+async def test_errors_of_up_and_run_are_one_line(
     tmp_path: Path, environment: dict[str, str], words: tuple[str, ...], expected: str
 ) -> None:
     (tmp_path / "x.py").write_text("")

@@ -1,4 +1,4 @@
-"""What is typed: help that can be read, mistakes on one line with exit code 2, and a start that loads little."""
+"""Usage: readable help, mistakes on one line with exit code 2, and a start with few imports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LATER = {
     "aiomqtt", "asyncio", "heliograph.bus.contract.topics", "heliograph.client", "msgpack", "nats", "numpy", "paho",
     "pydantic", "rich", "sqlite3", "ssl", "uvloop", "yaml",
 }  # fmt: skip
-"""What a start must not load: only the command that needs it does."""
+"""Modules that a start must not import; only the commands that need them do."""
 
 
 def _loaded(code: str) -> set[str]:
@@ -41,10 +41,10 @@ def test_help_names_every_command_and_fits_a_terminal(typed: Any) -> None:
     for command in ("apply", "get", "watch", "logs", "stop", "start", "delete", "topics", "agent", "coordinator"):
         assert f"\n  {command} " in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
-    assert "exit code says how: 0 succeeded" in typed("watch", "--help").out
+    assert "Exit code: 0 succeeded" in typed("watch", "--help").out
 
 
-def test_no_words_at_all_show_the_help_and_are_a_mistake(typed: Any) -> None:
+def test_without_a_command_the_help_is_shown_with_exit_code_2(typed: Any) -> None:
     ran = typed()
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("Usage: heliograph ")
@@ -55,7 +55,7 @@ def test_the_version(typed: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("frobnicate", "no such command 'frobnicate'. Try 'heliograph --help'."),
         ("--frobnicate", "no such option: --frobnicate. Try 'heliograph --help'."),
@@ -76,10 +76,10 @@ def test_the_version(typed: Any) -> None:
         ("agent --name a --cloud nats://a --node mqtt://a --worker-nice 20", "--worker-nice: expected 0 to 19, got 2"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_and_exit_code_2(typed: Any, words: str, said: str) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(typed: Any, words: str, message: str) -> None:
     ran = typed(*words.split())
     assert ran.code == 2, ran
-    assert said in ran.error
+    assert message in ran.error
     assert ran.out == ""
 
 

@@ -1,4 +1,4 @@
-"""``watch`` until a job ends, and how it ended; ``stop`` and ``delete`` while it is watched."""
+"""``watch`` and its exit codes; ``stop`` and ``delete`` during a watch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def _end(process: asyncio.subprocess.Process) -> tuple[int, list[str]]:
-    """Exit code and the lines that were still to come."""
+    """Return the exit code and the remaining lines."""
     async with asyncio.timeout(20):
         out, err = await process.communicate()
     assert err == b"", err
     return process.returncode or 0, out.decode().splitlines()
 
 
-async def test_a_job_that_succeeds_is_0(cli: Any, job: Any) -> None:
+async def test_watching_a_successful_job_is_exit_code_0(cli: Any, job: Any) -> None:
     assert (await cli("apply", "-f", "-", stdin=job("good"))).code == 0
     ran = await cli("watch", "jobs/good")
     assert (ran.code, ran.err) == (0, "")
@@ -29,14 +29,14 @@ async def test_a_job_that_succeeds_is_0(cli: Any, job: Any) -> None:
         [f"round {number}/2", "1 counted", "loss=0.5"] for number in (1, 2)
     ]
     assert lines[-1] == "job/good Succeeded: 2 rounds"
-    again = await cli("watch", "job", "good")  # of what has ended all is told at once
+    again = await cli("watch", "job", "good")  # all changes of an ended job are printed at once
     assert again.code == 0
     assert [line for line in again.out.splitlines() if line.startswith("round ")] == rounds
     shown = (await cli("get", "jobs/good")).out.splitlines()[1].split()
     assert shown[:5] == ["good", "Succeeded", "2/2", "1", "loss=0.5"]
 
 
-async def test_a_job_that_fails_is_1_and_its_error_is_said(cli: Any, job: Any) -> None:
+async def test_watching_a_failing_job_is_exit_code_1_with_its_error(cli: Any, job: Any) -> None:
     assert (await cli("apply", "-f", "-", stdin=job("bad", "bad.py"))).code == 0
     ran = await cli("watch", "jobs/bad")
     assert (ran.code, ran.err) == (1, "")
@@ -46,7 +46,7 @@ async def test_a_job_that_fails_is_1_and_its_error_is_said(cli: Any, job: Any) -
     assert (await cli("get", "jobs/bad")).out.count("no such luck") == 1
 
 
-async def test_a_job_that_is_stopped_is_2(cli: Any, job: Any, read_until: Any) -> None:
+async def test_watching_a_stopped_job_is_exit_code_2(cli: Any, job: Any, read_until: Any) -> None:
     assert (await cli("apply", "-f", "-", stdin=job("stopped", "endless.py"))).code == 0
     watching = await cli.start("watch", "jobs/stopped")
     assert await read_until(watching.stdout, "Running") == "job/stopped Running: edge-1"
@@ -58,7 +58,7 @@ async def test_a_job_that_is_stopped_is_2(cli: Any, job: Any, read_until: Any) -
     assert status["completionTime"] > status["startTime"]
 
 
-async def test_a_job_that_is_deleted_is_3(cli: Any, job: Any, read_until: Any) -> None:
+async def test_watching_a_deleted_job_is_exit_code_3(cli: Any, job: Any, read_until: Any) -> None:
     assert (await cli("apply", "-f", "-", stdin=job("deleted", "endless.py"))).code == 0
     watching = await cli.start("watch", "jobs", "deleted")
     await read_until(watching.stdout, "Running")
@@ -69,7 +69,7 @@ async def test_a_job_that_is_deleted_is_3(cli: Any, job: Any, read_until: Any) -
     assert (await cli("delete", "model/of-deleted")).out == "model/of-deleted deleted\n"
 
 
-async def test_a_job_that_waits_says_for_what_and_goes_on_when_it_is_there(cli: Any, job: Any, read_until: Any) -> None:
+async def test_a_pending_job_names_what_it_waits_for_and_then_runs(cli: Any, job: Any, read_until: Any) -> None:
     _, task = json.loads(job("patient"))
     assert (await cli("apply", "-f", "-", stdin=json.dumps(task))).code == 0
     watching = await cli.start("watch", "jobs/patient")
@@ -83,7 +83,7 @@ async def test_a_job_that_waits_says_for_what_and_goes_on_when_it_is_there(cli: 
     assert lines[-1] == "job/patient Succeeded: 2 rounds"
 
 
-async def test_it_outlives_a_coordinator_that_restarts(cli: Any, job: Any, cluster: Any, read_until: Any) -> None:
+async def test_a_watch_survives_a_coordinator_restart(cli: Any, job: Any, cluster: Any, read_until: Any) -> None:
     assert (await cli("apply", "-f", "-", stdin=job("through", "endless.py"))).code == 0
     watching = await cli.start("watch", "jobs/through")
     await read_until(watching.stdout, "Running")

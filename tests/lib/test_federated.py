@@ -1,4 +1,4 @@
-"""FederatedLearning from the user's script: alone, and with a session that plays the worker."""
+"""FederatedLearning in a user's script: outside a job, and with a session that plays the worker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class FakeSession:
-    """Hands out the given works and keeps what is sent."""
+    """A session that returns the given works and records the updates sent."""
 
     edge = "edge-1"
     job = "digits"
@@ -69,8 +69,8 @@ def model() -> dict[str, np.ndarray[Any, Any]]:
     return {"w": np.zeros(3, np.float32)}
 
 
-def test_alone_it_trains_the_given_number_of_rounds_and_remembers() -> None:
-    fl = FederatedLearning(object())  # alone, the model is the script's own business
+def test_outside_a_job_it_trains_the_local_rounds_and_keeps_their_metrics() -> None:
+    fl = FederatedLearning(object())  # outside a job any object may be the model
     seen = []
     for r in fl.rounds(local=3):
         seen.append((r.number, r.local, r.parameters))
@@ -81,7 +81,7 @@ def test_alone_it_trains_the_given_number_of_rounds_and_remembers() -> None:
     assert heliograph.parameters() == {}
 
 
-def test_alone_it_evaluates_after_each_round() -> None:
+def test_outside_a_job_it_evaluates_after_each_round() -> None:
     trained: list[Round] = []
     fl = FederatedLearning(object(), evaluate=lambda: len(trained) / 10)
     for r in fl.rounds(local=2):
@@ -90,7 +90,7 @@ def test_alone_it_evaluates_after_each_round() -> None:
     assert fl.history == [{"loss": 5.0, "accuracy": 0.1}, {"loss": 5.0, "accuracy": 0.2}]
 
 
-def test_alone_a_break_keeps_what_was_reported() -> None:
+def test_outside_a_job_a_break_keeps_the_reported_metrics() -> None:
     fl = FederatedLearning(object())
     for r in fl.rounds(local=10):
         r.report(loss=0.01)
@@ -98,7 +98,7 @@ def test_alone_a_break_keeps_what_was_reported() -> None:
     assert fl.history == [{"loss": 0.01}]
 
 
-def test_alone_neither_numpy_nor_a_transport_is_imported() -> None:
+def test_outside_a_job_neither_numpy_nor_a_transport_is_imported() -> None:
     code = (
         "import sys; from heliograph import FederatedLearning\n"
         "for r in FederatedLearning(object()).rounds(local=2): r.report(loss=1.0)\n"
@@ -161,26 +161,26 @@ def test_a_body_that_raises_sends_nothing() -> None:
     assert fake.updates == []
 
 
-def test_num_samples_of_the_script_goes_before_the_data_sets() -> None:
+def test_num_samples_of_the_script_overrides_the_data_sets() -> None:
     fake = in_job(Work("train", "digits", 1))
     list(FederatedLearning(model(), num_samples=np.int64(7)).rounds())  # type: ignore[arg-type]
     assert fake.updates[0][1] == 7
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "7"])
-def test_a_senseless_num_samples_is_refused_at_once(count: Any) -> None:
+def test_an_invalid_num_samples_is_refused_at_once(count: Any) -> None:
     with pytest.raises(Refused, match="num_samples"):
         FederatedLearning(model(), num_samples=count)
 
 
-def test_with_no_number_of_samples_it_says_what_to_add() -> None:
+def test_the_error_for_a_missing_num_samples_says_what_to_add() -> None:
     fake = in_job(Work("train", "digits", 1))
     fake.dataset_samples = 0
     with pytest.raises(Refused, match=r"num_samples=len\(data\)"):
         list(FederatedLearning(model()).rounds())
 
 
-def test_without_evaluate_an_evaluation_says_what_to_add() -> None:
+def test_the_error_for_a_missing_evaluate_says_what_to_add() -> None:
     fake = in_job(Work("evaluate", "digits", 1))
     with pytest.raises(HeliographError, match="evaluate=accuracy"):
         list(FederatedLearning(model()).rounds())
@@ -188,20 +188,20 @@ def test_without_evaluate_an_evaluation_says_what_to_add() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", None, [1, 2]])
-def test_a_metric_that_is_no_finite_number_is_refused_by_name(value: Any) -> None:
+def test_the_error_names_a_metric_that_is_not_finite(value: Any) -> None:
     in_job(Work("train", "digits", 1))
     with pytest.raises(Refused, match="report: loss: expected a finite number"):
         for r in FederatedLearning(model()).rounds():
             r.report(loss=value)
 
 
-def test_an_evaluation_that_is_no_finite_number_is_refused() -> None:
+def test_an_evaluation_that_is_not_finite_is_refused() -> None:
     in_job(Work("evaluate", "digits", 1))
     with pytest.raises(Refused, match="evaluate: accuracy"):
         list(FederatedLearning(model(), evaluate=lambda: float("nan")).rounds())
 
 
-def test_weights_of_another_model_are_refused_and_leave_this_one_alone(tmp_path: Path) -> None:
+def test_weights_of_another_model_are_refused_and_change_nothing(tmp_path: Path) -> None:
     fake = in_job(Work("train", "digits", 1, file(tmp_path, w=np.ones((3, 2), np.float32))))
     own = model()
     with pytest.raises(Refused, match=r"field w: expected shape \(3,\), got shape \(3, 2\)"):
@@ -220,7 +220,7 @@ def test_bfloat16_weights_of_the_job_are_read_as_floats() -> None:
     assert own["w"].tolist() == values.tolist()
 
 
-def test_a_model_of_no_known_kind_is_refused() -> None:
+def test_a_model_of_an_unknown_kind_is_refused() -> None:
     in_job(Work("initialise", "digits", 0))
     with pytest.raises(Refused, match=r"expected a torch\.nn\.Module"):
         list(FederatedLearning(object()).rounds())
@@ -233,7 +233,7 @@ def test_an_example_takes_part_in_a_job(name: str, framework: Callable[[str], Mo
     from sklearn.datasets import load_digits
 
     class Alone(FakeSession):
-        """A job of one participant: each update is the next global model, and the last is measured."""
+        """A job of one participant: each update becomes the next global model, and the last is evaluated."""
 
         rounds = 0
 

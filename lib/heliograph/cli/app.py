@@ -1,4 +1,4 @@
-"""The commands: kubectl's verbs for federated, incremental and joint jobs, clusters, and the processes themselves."""
+"""The commands: kubectl's verbs on resources, local clusters, traces, simulations, and the long-running processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ for module in (clusters, simulate, resources, topics, trace):
 
 @app.callback(
     invoke_without_command=True,
-    help="Models trained and served on edges and in the cloud together, over MQTT and NATS.",
+    help="Train and serve models on edges and in the cloud together, over MQTT and NATS.",
     epilog="Exit code: 0 done, 1 refused or failed, 2 not understood; watch has its own.",
 )
 def start(
@@ -36,7 +36,7 @@ def start(
 
 
 def run(words: Sequence[str]) -> int:
-    """Runs a command. Returns its exit code; raises what it raises but errors of use, which are said."""
+    """Run a command and return its exit code; print usage errors, and let other errors propagate."""
     try:
         code = app(list(words), prog_name="heliograph", standalone_mode=False)
     except usage.UsageError as error:

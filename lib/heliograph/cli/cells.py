@@ -1,4 +1,4 @@
-"""Cells of the tables that ``get`` shows: pure translations of what documents hold into text."""
+"""Cells of the tables of ``get``: pure functions from documents to text."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 Document = Mapping[str, Any]
 Cell = str | list[str]
-"""Text, or several words that a wide cell may break between."""
+"""Text, or several words with breaks allowed between them."""
 NAMED = 4
-"""How many names a cell holds before it counts the rest."""
+"""Names in a cell before the rest is counted."""
 
 
 def short_metrics(metrics: Mapping[str, Any] | None) -> list[str]:
-    """``accuracy=0.9712``, ``loss=0.08``."""
+    """Return ``accuracy=0.9712``, ``loss=0.08`` and so on."""
     return [f"{key}={value:.4g}" for key, value in (metrics or {}).items()]
 
 
 def failing(document: Document) -> str:
-    """What the conditions say is wrong, in one sentence; of what has ended, why; empty where nothing is."""
+    """Return the messages of false conditions, or of Complete alone if it is false; empty if none is."""
     found = [each for each in status_of(document).get("conditions", ()) if each.get("status") == "False"]
     end = [each for each in found if each.get("type") == "Complete"]
     return "; ".join(each.get("message") or each.get("reason", "") for each in end or found)
 
 
 def age(since: str, now: float) -> str:
-    """``42s``, ``5m``, ``3h`` or ``12d``; empty where ``since`` is no time."""
+    """Return ``42s``, ``5m``, ``3h`` or ``12d``; empty if ``since`` is no time."""
     try:
         seconds = max(0, int(now - datetime.fromisoformat(since).timestamp()))
     except ValueError:
@@ -38,7 +38,7 @@ def age(since: str, now: float) -> str:
 
 
 def size(number: int) -> str:
-    """``1.5 kB``, ``100 MB``."""
+    """Return a number of bytes as ``1.5 kB`` or ``100 MB``."""
     value = float(number)
     for unit in ("B", "kB", "MB"):
         if value < 1000:
@@ -48,33 +48,33 @@ def size(number: int) -> str:
 
 
 def percent(share: float | None) -> str:
-    """``25.1 %``; empty where there is none."""
+    """Return a share as ``25.1 %``; empty for None."""
     return f"{100 * share:.1f} %" if share is not None else ""
 
 
 def latency(seconds: float | None) -> str:
-    """``1.2 ms``, ``35 ms``, ``1.5 s``; empty where there is none."""
+    """Return seconds as ``1.2 ms``, ``35 ms`` or ``1.5 s``; empty for None."""
     if seconds is None:
         return ""
     return f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.{0 if seconds >= 0.01 else 1}f} ms"
 
 
 def status_of(document: Document) -> Mapping[str, Any]:
-    """A document's status; empty where it has none yet."""
+    """Return a document's status; empty if it has none yet."""
     found: Mapping[str, Any] = document.get("status") or {}
     return found
 
 
 def name_of(document: Document) -> str:
-    """A document's own name."""
+    """Return a document's name."""
     return str(document["metadata"]["name"])
 
 
 def age_of(document: Document, now: float) -> str:
-    """How long ago a document was created; ``now``: seconds since 1970."""
+    """Return a document's age at ``now``, in seconds since 1970."""
     return age(document["metadata"].get("creationTimestamp", ""), now)
 
 
 def some_of(names: Sequence[str]) -> list[str]:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and the number of the others."""
     return [*names[:NAMED], *([f"+{len(names) - NAMED}"] if len(names) > NAMED else [])]

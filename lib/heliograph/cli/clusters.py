@@ -1,4 +1,4 @@
-"""``demo``, ``up`` and ``run``: whole clusters on this machine, gone when the command ends."""
+"""``demo``, ``up`` and ``run``: clusters on this machine that end with the command."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from heliograph.cli.screen import Lines, Screen
 
 T = TypeVar("T")
-PRINTED = 15
+MAX_LINES = 15
 """Lines of a failing script that are shown."""
 
-EdgesOption = Annotated[int, typer.Option(min=1, max=200, help="How many edges.")]
-RoundsOption = Annotated[int, typer.Option(min=1, max=100_000, help="How many rounds.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Decides how the data is split.")]
-PlainOption = Annotated[bool, typer.Option("--plain", help="Lines instead of a live screen.")]
+EdgesOption = Annotated[int, typer.Option(min=1, max=200, help="Number of edges.")]
+RoundsOption = Annotated[int, typer.Option(min=1, max=100_000, help="Number of rounds.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the data's split.")]
+PlainOption = Annotated[bool, typer.Option("--plain", help="Print lines instead of a live screen.")]
 BrokerOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=mqtt://…", help="The MQTT broker that an edge's node already has; repeatable."),
+    typer.Option(metavar="NAME=mqtt://…", help="An existing MQTT broker of an edge's node; repeatable."),
 ]
 
 
 def register(app: typer.Typer) -> None:
-    app.command(help="Train digits over edges, one of which loses its link for a while.")(demo)
+    app.command(help="Train digits on edges; one loses its link for a while.")(demo)
     app.command(help="Start a cluster on this machine and keep it up until Ctrl-C.")(up)
-    app.command(help="Federate a script of your own over edges on this machine.")(run)
+    app.command(help="Train with your own script, federated over local edges.")(run)
 
 
 def demo(
-    framework: Annotated[Literal["numpy", "torch"], typer.Option(help="What the edges train with.")] = "numpy",
+    framework: Annotated[Literal["numpy", "torch"], typer.Option(help="Framework of the training script.")] = "numpy",
     edges: EdgesOption = 3,
     rounds: RoundsOption = 10,
     outage: Annotated[bool, typer.Option("--outage/--no-outage", help="Cut the link of edge-2 for a while.")] = True,
@@ -45,15 +45,15 @@ def demo(
     from heliograph.cli.output import say
     from heliograph.core.errors import HeliographError
     from heliograph.core.world import World
-    from heliograph.local.demo import demo as story
+    from heliograph.local.demo import demo as local_demo
 
     _need_framework(framework)
     brokers = _brokers(edge_broker, edges)
     out.mkdir(parents=True, exist_ok=True)
     with _scratch() as directory:
-        options = story.Options(directory, framework, edges, rounds, outage, seed, brokers)
+        options = local_demo.Options(directory, framework, edges, rounds, outage, seed, brokers)
         with _screen(plain) as screen:
-            outcome = until_signalled(lambda: story.run(options, screen, World()))
+            outcome = until_signalled(lambda: local_demo.run(options, screen, World()))
         model = _keep(outcome.model, out / "digits.safetensors")
         _keep(directory / "log.txt", out / "log.txt")
     if outcome.accuracies:
@@ -67,14 +67,14 @@ def demo(
         say(f"the model: {model}")
     say("next: heliograph run your_train.py --edges 3")
     if outcome.shortcomings:
-        raise HeliographError(f"{'; '.join(outcome.shortcomings)}. What the processes said: {out / 'log.txt'}")
+        raise HeliographError(f"{'; '.join(outcome.shortcomings)}. See {out / 'log.txt'}")
 
 
 def up(
     edges: EdgesOption = 3,
     seed: SeedOption = 1,
     edge_broker: BrokerOption = None,
-    state: Annotated[Path | None, typer.Option(help="Keep the cluster's state here for the next start.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Directory that keeps the cluster's state.")] = None,
     code: Annotated[list[Path] | None, typer.Option(help="Root of scripts that tasks may name; repeatable.")] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Root of files that data sets may name; repeatable.")] = None,
 ) -> None:
@@ -90,12 +90,12 @@ def run(
     script: Annotated[Path, typer.Argument(help="A training script that uses heliograph.FederatedLearning.")],
     edges: EdgesOption = 3,
     rounds: RoundsOption = 10,
-    data: Annotated[Path | None, typer.Option(help="An npz or csv; each edge's script gets a part of it.")] = None,
-    split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA (small: unequal), by-label:N or by-size:E.")] = "iid",
+    data: Annotated[Path | None, typer.Option(help="An npz or csv, split over the edges.")] = None,
+    split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, by-label:N or by-size:E.")] = "iid",
     label: Annotated[str, typer.Option(help="The array or column with the classes. Default: y, label, …")] = "",
-    test: Annotated[str, typer.Option(help="Held-out samples: a file, or the share of --data, as in 0.2.")] = "",
+    test: Annotated[str, typer.Option(help="Test samples: a file, or a share of --data such as 0.2.")] = "",
     seed: SeedOption = 1,
-    out: Annotated[Path | None, typer.Option(help="Where the model goes. Default: SCRIPT.safetensors")] = None,
+    out: Annotated[Path | None, typer.Option(help="File of the model. Default: SCRIPT.safetensors")] = None,
     plain: PlainOption = False,
 ) -> None:
     from heliograph.cli.output import printable, say
@@ -113,14 +113,14 @@ def run(
         with _screen(plain) as screen:
             outcome = until_signalled(lambda: script_run.run(options, target, screen, World()))
     if outcome.failure:
-        for line in outcome.printed[-PRINTED:]:
+        for line in outcome.printed[-MAX_LINES:]:
             say(printable(line))
         raise HeliographError(outcome.failure)
     for name, values in list(curves(outcome.document).items())[:1]:
         if len(values) > 1:
             _show_curve(name, values)
     say(f"the model: {target}")
-    say("next: heliograph up, and your task from any MQTT client")
+    say("next: start a cluster with heliograph up, and publish a task from any MQTT client")
 
 
 def _need_framework(name: str) -> None:
@@ -130,7 +130,7 @@ def _need_framework(name: str) -> None:
 
     if importlib.util.find_spec(name) is None:
         extra = {"numpy": "demo"}.get(name, name)
-        raise HeliographError(f"{name} is not installed; pip install 'heliograph[{extra}]' brings it")
+        raise HeliographError(f"{name} is not installed; install it with pip install 'heliograph[{extra}]'")
 
 
 def _brokers(given: list[str] | None, edges: int) -> dict[str, str]:
@@ -163,7 +163,7 @@ def _test(text: str) -> Path | float | None:
 
 @contextmanager
 def _scratch(keep: Path | None = None) -> Iterator[Path]:
-    """A directory for the processes, gone afterwards unless it is to be kept."""
+    """Yield a directory for the processes, deleted afterwards unless ``keep`` names one."""
     from tempfile import TemporaryDirectory
 
     if keep is not None:
@@ -199,7 +199,7 @@ def _show_curve(name: str, values: list[float]) -> None:
 
 
 def until_signalled(main: Callable[[], Awaitable[T]]) -> T:
-    """Runs ``main`` to its end; SIGINT and SIGTERM cancel it, so that it stops what it has started."""
+    """Run ``main`` to its end; SIGINT and SIGTERM cancel it, so that it stops the processes it has started."""
     import asyncio
     import signal
 

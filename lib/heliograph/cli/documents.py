@@ -1,4 +1,4 @@
-"""Documents of a YAML or JSON file, with the line of each field, so that an error can name it."""
+"""Resources of a YAML or JSON file, with the line of each field, so that an error can name the line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from heliograph.core.tree_file import Dumper, known_fields, line_of, node_at, pa
 
 @dataclass(frozen=True)
 class FileDocument:
-    """One resource as it stands in a file."""
+    """One resource of a file."""
 
     file: str
     tree: dict[str, Any]
@@ -23,12 +23,15 @@ class FileDocument:
     resource: Resource
 
     def refusal(self, error: Refused) -> Refused:
-        """The same refusal, naming file and line instead of a topic."""
+        """Return the same refusal with file and line in place of the topic."""
         return refusal_at_line(error, self.file, self.node)
 
 
 def read_documents(file: str) -> list[FileDocument]:
-    """Every document of a file (``-``: stdin), each valid. Raises HeliographError naming file, line and field."""
+    """Read and validate every document of a file; ``-`` reads stdin.
+
+    Raise HeliographError naming file, line and field if a document is invalid.
+    """
     name = "stdin" if file == "-" else file
     found: dict[tuple[str, str], FileDocument] = {}
     for tree, node in parse(read_text(file), name):
@@ -46,8 +49,8 @@ def read_documents(file: str) -> list[FileDocument]:
                               got=resource.name)  # fmt: skip
         except Refused as error:
             if error.code == "unknown-field":
-                beside = ", ".join(known_fields(declared().kinds[tree["kind"]], error.field))
-                error.hint = f"There are {beside}. {error.hint}".rstrip()
+                fields = ", ".join(known_fields(declared().kinds[tree["kind"]], error.field))
+                error.hint = f"The fields here are {fields}. {error.hint}".rstrip()
             raise refusal_at_line(error, name, node) from None
         found[key] = FileDocument(name, tree, node, resource)
     if not found:
@@ -56,5 +59,5 @@ def read_documents(file: str) -> list[FileDocument]:
 
 
 def as_yaml(documents: list[dict[str, Any]]) -> str:
-    """Documents as ``read_documents`` reads them."""
+    """Return documents as YAML that ``read_documents`` reads back."""
     return yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""``logs``: what components publish below ``log/``, as lines."""
+"""``logs``: the log records of all components, as lines."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _STYLES = {"debug": "dim", "warning": "yellow", "error": "red"}
 
 
 async def follow_logs(
-    client: AsyncClient, wanted: str = "", errors_only: bool = False, tell: Callable[[str], None] = say
+    client: AsyncClient, wanted: str = "", errors_only: bool = False, write: Callable[[str], None] = say
 ) -> None:
-    """Tells each record whose topic or component holds ``wanted``, until cancelled."""
+    """Write each record whose topic or component contains ``wanted``, until cancelled."""
 
-    def tell_link(up: bool) -> None:
+    def report_link(up: bool) -> None:
         print(f"{'following the logs of' if up else 'waiting for'} {client.server.shown}", file=sys.stderr, flush=True)
 
     async with client.bus.subscribe(LOG.pattern.replace("{component}/", "")) as messages:
-        client.bus.link.listen(tell_link)
+        client.bus.link.listen(report_link)
         try:
             async for message in messages:
                 record = read_record(message)
                 if errors_only and record.level not in ("warning", "error"):
                     continue
                 if wanted in message.topic or wanted in record.component:
-                    tell(line_of(record))
+                    write(line_of(record))
         finally:
-            client.bus.link.forget(tell_link)
+            client.bus.link.forget(report_link)
 
 
 def read_record(message: Message) -> LogRecord:
-    """The record in a message, an event or a bare document; what is none becomes a warning that says so."""
+    """Return the record of an event or a bare document; return a warning about any other message."""
     try:
         tree = parse(message.body, message.topic)
         return LOG.validate(from_tree(tree, message.topic).data if is_event(tree) else tree, message.topic)
@@ -53,7 +53,7 @@ def read_record(message: Message) -> LogRecord:
 
 
 def line_of(record: LogRecord) -> str:
-    """``14:03:22.105  edge-1/worker/train  message``, in local time."""
+    """Return ``14:03:22.105  edge-1/worker/train  message``, in local time."""
     level = f"{record.level}: " if record.level in ("warning", "error") else ""
     dropped = record.fields.get("dropped_before")
     lost = f"({dropped} lines before this one were dropped) " if isinstance(dropped, int) else ""

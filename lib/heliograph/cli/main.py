@@ -1,4 +1,4 @@
-"""``heliograph``: the entry of the command."""
+"""The entry point of the command ``heliograph``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main() -> None:
-    """Runs what was typed; what is expected to go wrong is one line on stderr."""
+    """Run the typed command; print an expected error as one line on stderr."""
     try:
         code = _run(sys.argv[1:])
     except Exception as error:
@@ -23,7 +23,7 @@ def main() -> None:
 def _run(words: Sequence[str]) -> int:
     from heliograph.cli import serve
 
-    if words and words[0] in serve.COMMANDS:  # these stay, and what they import with them
+    if words and words[0] in serve.COMMANDS:  # long-running: keep their imports few
         return serve.main(words)
     from heliograph.cli.app import run
 
@@ -31,7 +31,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _expected(error: BaseException) -> str | None:
-    """The line that says an expected error; None for a mistake of ours, whose traceback is wanted."""
+    """Return the line for an expected error; None for a defect, which needs its traceback."""
     from heliograph.core.errors import HeliographError
 
     while isinstance(error, BaseExceptionGroup):

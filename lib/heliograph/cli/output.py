@@ -1,4 +1,4 @@
-"""What the commands print: lines that are flushed at once, and tables, framed for people and plain for programs."""
+"""Output of the commands: lines, flushed at once, and tables, framed for people and plain for programs."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ STYLES = {
     "online": "green",
     "offline": "red",
 }
-"""Cells of a table that stand out, by their text."""
+"""Style of a table's cell by its text."""
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
 def coloured(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that wants colours (https://no-color.org)."""
+    """Return whether a stream is a terminal that wants colours (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, style: str) -> str:
-    """``text`` in a style where stdout shows colours, else as it is."""
+    """Return ``text`` in a style if stdout shows colours, and unchanged otherwise."""
     return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if style and coloured(sys.stdout) else text
 
 
 def say(line: str) -> None:
-    """A line on stdout, seen at once also by what reads from a pipe."""
+    """Print a line on stdout and flush it, so that a reader of a pipe sees it at once."""
     print(line, flush=True)
 
 
 class Passing(str):
-    """A line that holds until the next one is said."""
+    """A line that the next one replaces in a terminal."""
 
 
 class Ticker:
-    """Says lines, each at once; in a terminal the next one takes a passing one's place."""
+    """A printer of lines that replaces a passing line, in a terminal, by the next one."""
 
     def __init__(self) -> None:
         self._passing = False
@@ -50,19 +50,19 @@ class Ticker:
         clear = "\r\x1b[K" if self._passing else ""
         self._passing = isinstance(line, Passing) and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         if self._passing:
-            line = line[: os.get_terminal_size(sys.stdout.fileno()).columns - 1]  # one that wraps cannot be cleared
+            line = line[: os.get_terminal_size(sys.stdout.fileno()).columns - 1]  # a wrapped line cannot be cleared
         print(f"{clear}{line}", end="" if self._passing else "\n", flush=True)
 
 
 def printable(text: object) -> str:
-    """``text`` on one line, without characters that would steer a terminal."""
+    """Return ``text`` on one line, without control characters of a terminal."""
     return "".join(each if each.isprintable() else " " for each in str(text))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str | list[str]]]) -> None:
-    """A table: framed in a terminal; otherwise a line for each row, columns two spaces apart, ``-`` for nothing.
+    """Print a table: framed in a terminal; otherwise one line for each row, two spaces apart, ``-`` for empty cells.
 
-    A cell of several words may break between them in a frame; otherwise commas without a space join them.
+    A list of words in a cell may break between them in a frame; otherwise commas without a space join them.
     """
     between, show = (", ", _framed) if sys.stdout.isatty() else (",", _plain)
     cells = [[printable(cell if isinstance(cell, str) else between.join(cell)) for cell in row] for row in rows]

@@ -1,4 +1,4 @@
-"""How the command line shows a kind of resource; each feature declares its own, or takes the defaults."""
+"""The presentation of a kind of resource on the command line; a feature declares one or uses the default."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from heliograph.cli.progress import Progress
 
 
 def default_row(document: Document, now: float) -> list[Cell]:
-    """Name, phase, age, and what the conditions say is wrong."""
+    """Return name, phase, age, and the messages of false conditions."""
     return [name_of(document), status_of(document).get("phase", ""), age_of(document, now), failing(document)]
 
 
 @dataclass(frozen=True)
 class Presentation:
-    """How a kind of resource is shown.
+    """The presentation of a kind of resource.
 
     Attributes:
-        columns: titles of the table of ``get``, a space between two.
-        row: the cells of a document below them; its second argument is the time, in seconds since 1970.
-        progress: makes the lines of ``watch``.
+        columns: titles of the table of ``get``, separated by spaces.
+        row: function from a document and the time, in seconds since 1970, to its cells.
+        progress: class that makes the lines of ``watch``.
     """
 
     columns: str = "NAME PHASE AGE NOTE"
@@ -30,8 +30,7 @@ class Presentation:
 
 
 def presentation_of(plural: str) -> Presentation:
-    """The presentation that the feature of this plural declares, else the defaults. Raises Refused where it is
-    broken."""
+    """Return the presentation that the plural's feature declares, or the default. Raise Refused if it is broken."""
     from heliograph.bus.contract.registry import declared
 
     found: Presentation | None = declared().features[plural].load("command_line")
@@ -39,6 +38,6 @@ def presentation_of(plural: str) -> Presentation:
 
 
 def table(plural: str, documents: Sequence[Document], now: float) -> tuple[list[str], list[list[Cell]]]:
-    """Columns and rows for resources of one kind; ``now``, seconds since 1970, turns times into ages."""
-    shown = presentation_of(plural)
-    return shown.columns.split(), [shown.row(each, now) for each in documents]
+    """Return columns and rows for resources of one kind; ``now``, in seconds since 1970, turns times into ages."""
+    presentation = presentation_of(plural)
+    return presentation.columns.split(), [presentation.row(each, now) for each in documents]

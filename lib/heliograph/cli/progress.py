@@ -1,4 +1,4 @@
-"""What of a watched resource has been shown already, so that each document shows what is new."""
+"""The parts of a watched resource that have been shown, so that each document adds only its changes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 from heliograph.cli.output import STYLES, paint, printable
 
 EXIT_CODES = {"Failed": 1, "Stopped": 2}
-"""Of ``watch``, by the phase in which a resource ended; any other phase is a success."""
+"""Exit codes of ``watch`` by the phase in which a resource ended; any other phase is a success."""
 
 
 class Progress:
-    """What of one resource has been shown: its phase and its conditions. A feature that shows more overrides ``_news``.
+    """The shown phase and conditions of one resource. A feature that shows more overrides ``_news``.
 
     Args:
-        kind: as it is called before its name: ``job``.
-        ended: the phases after which nothing changes.
+        kind: the kind in ``kind/name``, ``job`` for example.
+        name: the resource's name.
+        ended: the final phases.
     """
 
     def __init__(self, kind: str, name: str, ended: Collection[str]) -> None:
@@ -24,7 +25,7 @@ class Progress:
         self.uid = ""
         self.phase = ""
         self.deleted = False
-        """Another resource bears the name now."""
+        """True if another resource has the name now."""
         self._ended = ended
         self._conditions: dict[str, tuple[str, ...]] = {}
 
@@ -37,7 +38,7 @@ class Progress:
         return EXIT_CODES.get(self.phase, 0)
 
     def lines(self, document: Mapping[str, Any]) -> Iterator[str]:
-        """What this document says that has not been shown."""
+        """Yield a line for each change in a document."""
         uid = document["metadata"].get("uid", "")
         self.deleted = self.uid not in ("", uid)
         if self.deleted:
@@ -55,11 +56,11 @@ class Progress:
 
     def _changed_conditions(self, status: Mapping[str, Any]) -> Iterator[str]:
         for each in status.get("conditions", ()):
-            said = (each["status"], each["reason"], each.get("message", ""))
+            condition = (each["status"], each["reason"], each.get("message", ""))
             before = self._conditions.get(each["type"])
-            self._conditions[each["type"]] = said
-            # what is well from the start goes without saying, and the last line says what Complete does
-            if said != before and (before or each["status"] != "True") and each["type"] != "Complete":
+            self._conditions[each["type"]] = condition
+            # skip conditions that are true from the start, and Complete, which the last line reports
+            if condition != before and (before or each["status"] != "True") and each["type"] != "Complete":
                 style = "" if each["status"] == "True" else "yellow"
                 message = f": {each['message']}" if each.get("message") else ""
                 yield paint(printable(f"{each['type']}={each['status']} {each['reason']}{message}"), style)

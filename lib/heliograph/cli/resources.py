@@ -16,23 +16,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CONNECT_TIMEOUT = 2.5
-"""Seconds: time for one whole attempt, and for a broker that is just starting."""
+"""Seconds for one whole attempt, and for a broker that is just starting."""
 REQUEST_TIMEOUT = 5.0
-_WATCH = """Follow a job until it ends, or a service (or a feature's resource) until Ctrl-C.
+_WATCH = """Follow a job until it ends, or a service until Ctrl-C.
 
-The exit code says how: 0 succeeded, 1 failed (or the cluster cannot be reached), 2 stopped, 3 deleted."""
+A feature's resource is followed until it ends or is deleted.
+
+Exit code: 0 succeeded, 1 failed (or the cluster is unreachable), 2 stopped, 3 deleted."""
 KINDS = "jobs, services, edges, models, datasets, algorithms, or a feature's resources"
-"""As help texts name them, which are written before the registry is read."""
-_TUNE = """Set a joint inference service's rule from labelled samples, and calibrate its scores.
+"""The kinds in help texts, which are built before the registry is loaded."""
+_TUNE = """Tune a service's hard-sample rule on labelled samples. Calibrate its scores.
 
 FILE.npz has edge_scores (samples x classes, probabilities; logits for the rule energy), labels (samples), and
 cloud_scores (samples x classes) or cloud_labels (samples)."""
 _ORDER = ("apiVersion", "kind", "metadata", "spec", "status")
 
-_SERVER = "nats:// or mqtt:// of the cluster. Default: HELIOGRAPH_SERVER, or what 'heliograph up' started."
+_SERVER = "nats:// or mqtt:// URL of the cluster. Default: HELIOGRAPH_SERVER, or the cluster of 'heliograph up'."
 ServerOption = Annotated[str | None, typer.Option(metavar="URL", help=_SERVER)]
-NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="Its name, unless given as KIND/NAME.")]
-OutputOption = Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="How to show it.")]
+NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="The name, unless given as KIND/NAME.")]
+OutputOption = Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Output format.")]
 WorkArgument = Annotated[
     str, typer.Argument(metavar="KIND/NAME", help="jobs/NAME or services/NAME; or jobs NAME, as two words.")
 ]
@@ -44,10 +46,10 @@ SecondWord = Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)]
 
 def register(app: typer.Typer) -> None:
     app.command(help="Create or update the resources of a file.")(apply)
-    app.command(help=f"Show {KINDS}.")(get)
+    app.command(help=f"Show resources. Kinds: {KINDS}.")(get)
     app.command(help=_WATCH)(watch)
     app.command(help="Follow the logs of all components until Ctrl-C.")(logs)
-    app.command(help="Stop a job, whose training so far is kept, or a service.")(stop)
+    app.command(help="Stop a job, keeping its training so far, or a service.")(stop)
     app.command(help="Start a stopped service again.")(start)
     app.command(help="Delete a job, service, model, dataset or algorithm.")(delete)
     app.command(help=_TUNE)(tune)
@@ -57,7 +59,7 @@ def apply(
     file: Annotated[
         str, typer.Option("--file", "-f", metavar="FILE", help="YAML (several documents) or JSON; - reads stdin.")
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come of it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the outcome without applying it.")] = False,
     server: ServerOption = None,
 ) -> None:
     from heliograph.cli.documents import read_documents
@@ -85,7 +87,7 @@ def watch(resource: WorkArgument, name: SecondWord = None, server: ServerOption 
     from heliograph.cli.output import Ticker
     from heliograph.cli.watch import watch_resource
 
-    plural, one = _target(resource, name, verb="status")  # what has one changes by itself
+    plural, one = _target(resource, name, verb="status")  # only kinds with a status change by themselves
     with _about(plural, one):
         code = _ask(server, lambda client: watch_resource(client, plural, one, Ticker()))
     raise typer.Exit(code)
@@ -93,7 +95,7 @@ def watch(resource: WorkArgument, name: SecondWord = None, server: ServerOption 
 
 def logs(
     component: Annotated[
-        str, typer.Argument(metavar="PART", help="Only of components with this in their name: an edge, a job, worker.")
+        str, typer.Argument(metavar="PART", help="Only components whose name contains this: an edge, a job, worker.")
     ] = "",
     errors: Annotated[bool, typer.Option("--errors", help="Only warnings and errors.")] = False,
     server: ServerOption = None,
@@ -153,14 +155,14 @@ def tune(
     data: Annotated[str, typer.Option(metavar="FILE.npz", help="Labelled samples with both models' answers.")],
     name: NameArgument = None,
     target_accuracy: Annotated[
-        float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Reach this with the least offload.")
+        float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Accuracy to reach with the least offload.")
     ] = None,
     max_offload: Annotated[
-        float | None, typer.Option(metavar="SHARE", min=0, max=1, help="The best accuracy within this.")
+        float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Largest offload, for the best accuracy.")
     ] = None,
     rule: Annotated[str | None, typer.Option(metavar="RULE", help="Another rule than the service's.")] = None,
-    plot: Annotated[str | None, typer.Option(metavar="OUT.html", help="Write the curve as a page.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come of it.")] = False,
+    plot: Annotated[str | None, typer.Option(metavar="OUT.html", help="Write the curve as an HTML page.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the outcome without applying it.")] = False,
     server: ServerOption = None,
 ) -> None:
     from pathlib import Path
@@ -172,7 +174,7 @@ def tune(
         raise misused("KIND/NAME", expected="services/NAME", got=resource)
     if (target_accuracy is None) == (max_offload is None):
         got = "neither" if max_offload is None else "both"
-        raise misused("--target-accuracy", expected="it or --max-offload", got=got)
+        raise misused("--target-accuracy", expected="this option or --max-offload", got=got)
     page = None if plot is None else Path(plot)
     wish = Wish(Path(data), target_accuracy, max_offload, rule, page, dry_run)
     run = tuner(one, wish)
@@ -181,7 +183,7 @@ def tune(
 
 
 async def _apply(client: AsyncClient, documents: list[FileDocument], dry_run: bool) -> None:
-    """Applies all of them, or none where the cluster refuses one."""
+    """Apply all documents, or none if the cluster refuses one."""
     from heliograph.cli.output import say
     from heliograph.core.errors import Refused
 
@@ -198,7 +200,7 @@ async def _apply(client: AsyncClient, documents: list[FileDocument], dry_run: bo
 
 
 def _outcome(plural: str, before: dict[str, Any] | None, after: dict[str, Any], dry_run: bool) -> str:
-    """``job/train created (Pending): what is missing``."""
+    """Return ``job/train created (Pending): model m does not exist`` or the like."""
     if before is None:
         what = "created"
     else:
@@ -209,7 +211,7 @@ def _outcome(plural: str, before: dict[str, Any] | None, after: dict[str, Any], 
 
 
 def _waiting(document: dict[str, Any]) -> str:
-    """``: what is missing``, where something is."""
+    """Return ``: `` and what a pending resource waits for; empty otherwise."""
     from heliograph.cli.cells import failing
     from heliograph.cli.output import printable
 
@@ -252,7 +254,7 @@ def _show(plural: str, documents: list[dict[str, Any]], output: str, single: boo
 
 
 def _target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
-    """The plural and the name in ``jobs NAME``, ``job NAME`` or ``jobs/NAME``; with a verb there has to be a name."""
+    """Return plural and name of ``jobs NAME``, ``job NAME`` or ``jobs/NAME``; a verb requires a name."""
     from heliograph.bus.contract.registry import declared
     from heliograph.core.names import LABEL_RULE, is_label
 
@@ -275,7 +277,7 @@ def _target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
 
 @contextmanager
 def _about(plural: str, name: str) -> Iterator[None]:
-    """Refusals name the resource as it was given, and where the others are."""
+    """Make a refusal name the resource as typed, and the command that lists the others."""
     from heliograph.core.errors import Refused
 
     try:
@@ -283,7 +285,7 @@ def _about(plural: str, name: str) -> Iterator[None]:
     except Refused as error:
         if error.code != "not-found":
             raise
-        hint = f"'heliograph get {plural}' shows all."
+        hint = f"List them with 'heliograph get {plural}'."
         place = f"{plural[:-1]}/{name}"
         raise Refused(error.code, topic=place, expected=error.expected, got=name, hint=hint) from None
 

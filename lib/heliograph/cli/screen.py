@@ -1,4 +1,4 @@
-"""The screen of a run: a live one in a terminal, lines elsewhere."""
+"""The screen of a run: live in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SIGNS: dict[State, tuple[str, str]] = {
 
 
 class Lines:
-    """Prints what happens, a line each."""
+    """A display that prints each event as a line."""
 
     def __enter__(self) -> Self:
         return self
@@ -70,20 +70,18 @@ class Edge:
     waiting: int = 0
     sent: int = 0
     round: int = -1
-    """The newest round of which an update is in the cloud."""
+    """The newest round with an update in the cloud."""
 
 
 @dataclass
 class Screen:
-    """Draws itself anew, in place, eight times a second. A context manager: what it shows last stays."""
+    """A display that redraws itself in place eight times a second; its last state stays on the terminal."""
 
     title: str = "heliograph"
     edges: dict[str, Edge] = field(default_factory=dict)
     job: Mapping[str, Any] = field(default_factory=dict)
     notes: list[tuple[str, bool]] = field(default_factory=list)
     now: str = ""
-    following: str = ""
-    """The last line: what to type next."""
     _live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -174,7 +172,7 @@ class Screen:
 
 
 def curves(job: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Metric to its values over the rounds: of the evaluations where there are any, else of the participants."""
+    """Return each metric's values over the rounds: from evaluations if there are any, else from participants."""
     records = job.get("status", {}).get("rounds", ())
     measured = [each["evaluation"] for each in records if each.get("evaluation")]
     found: dict[str, list[float]] = {}
@@ -185,7 +183,7 @@ def curves(job: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def sparkline(values: list[float]) -> str:
-    """A bar for each of the last thirty values, between their least and their greatest."""
+    """Return a bar for each of the last thirty values, scaled from the least to the greatest."""
     shown = values[-30:]
     low, high = min(shown), max(shown)
     step = (high - low) / (len(BARS) - 1) or 1
@@ -193,7 +191,7 @@ def sparkline(values: list[float]) -> str:
 
 
 def plot(name: str, values: list[float], width: int = 64, height: int = 12) -> str:
-    """The curve over the rounds, for a terminal."""
+    """Plot a metric over the rounds as text."""
     from plotext import figure, uncolorize
 
     figure.clear()

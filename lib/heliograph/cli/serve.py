@@ -1,6 +1,6 @@
 """``agent`` and ``coordinator``: the long-running processes, ended by SIGTERM or Ctrl-C.
 
-They read their words with argparse alone: what a process imports it carries for as long as it runs, and an idle agent
+They parse their arguments with argparse alone: an import stays in memory as long as the process runs, and an idle agent
 has to fit a small machine.
 """
 
@@ -13,29 +13,29 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-COMMANDS = {"agent": "Run an edge's agent (or, named cloud, the cloud's).", "coordinator": "Run the coordinator."}
-_URL = "credentials belong into the variable: an argument can be read by every user of the machine"
+COMMANDS = {"agent": "Run an edge's agent, or the cloud's if named cloud.", "coordinator": "Run the coordinator."}
+_URL = "put credentials into the variable: every user of the machine can read an argument"
 
 
 def main(words: Sequence[str]) -> int:
-    """Runs the command that the first word names until a signal ends it. Returns the exit code."""
+    """Run the command that the first word names until a signal ends it; return the exit code."""
     return {"agent": agent, "coordinator": coordinator}[words[0]](words[1:])
 
 
 def agent(words: Sequence[str]) -> int:
     parser = _Parser("agent")
     parser.setting("--name", "HELIOGRAPH_NAME", "NAME", "The edge's name, a DNS label.")
-    parser.setting("--cloud", "HELIOGRAPH_CLOUD", "URL", f"nats:// of the cloud; {_URL}.")
-    parser.setting("--node", "HELIOGRAPH_NODE", "URL", "mqtt:// of this node's broker.")
-    parser.setting("--worker-node", "HELIOGRAPH_WORKER_NODE", "URL", "The same with the login of workers.", "")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="Where journal, models and workers' files are kept.")
-    parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may call it PREFIX.")
+    parser.setting("--cloud", "HELIOGRAPH_CLOUD", "URL", f"nats:// URL of the cloud; {_URL}.")
+    parser.setting("--node", "HELIOGRAPH_NODE", "URL", "mqtt:// URL of this node's broker.")
+    parser.setting("--worker-node", "HELIOGRAPH_WORKER_NODE", "URL", "The node's broker with the workers' login.", "")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
+    parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")
     parser.repeatable("--data", "DIR", "Root of the files of data sets.")
     parser.repeatable("--dataset", "NAME=FILE", "A data set to offer, npz or csv.")
-    parser.repeatable("--label", "KEY=VALUE", "Shown in the edge's spec.")
-    parser.number("--worker-memory-mb", "MB", 1 << 24, "Private memory of one worker; 0: no limit.")
+    parser.repeatable("--label", "KEY=VALUE", "A label of the edge, in its spec.")
+    parser.number("--worker-memory-mb", "MB", 1 << 24, "Private memory of one worker; 0 sets no limit.")
     parser.number("--worker-nice", "N", 19, "Niceness of workers.")
-    parser.number("--journal-mb", "MB", 1 << 24, "Events that may wait for the cloud on this node's disk.", 1024)
+    parser.number("--journal-mb", "MB", 1 << 24, "Disk space for events that wait for the cloud.", 1024)
     given = parser.parse_args(words)
 
     from heliograph.bus.connection_url import NATS
@@ -78,13 +78,13 @@ def coordinator(words: Sequence[str]) -> int:
     parser = _Parser("coordinator")
     host = platform.node().partition(".")[0].lower()[:50]
     parser.setting(
-        "--name", "HELIOGRAPH_NAME", "NAME", "Tells coordinators apart: one leads, the others stand by. Default: host.",
+        "--name", "HELIOGRAPH_NAME", "NAME", "Name of this coordinator; one leads, the others stand by. Default: host.",
         f"{host if is_label(host) else 'coordinator'}-{os.getpid()}",
     )  # fmt: skip
-    parser.setting("--nats", "HELIOGRAPH_NATS", "URL", f"nats:// of the cloud; {_URL}.")
-    parser.setting("--system", "HELIOGRAPH_SYSTEM", "URL", "nats:// with a system user: presence.", "")
-    parser.setting("--status", "HELIOGRAPH_STATUS", "URL", "mqtt:// that carries retained status.", "")
-    parser.repeatable("--door", "URL", "mqtt:// of an external door; HELIOGRAPH_DOORS holds several, a space between.")
+    parser.setting("--nats", "HELIOGRAPH_NATS", "URL", f"nats:// URL of the cloud; {_URL}.")
+    parser.setting("--system", "HELIOGRAPH_SYSTEM", "URL", "nats:// URL with a system user, for presence.", "")
+    parser.setting("--status", "HELIOGRAPH_STATUS", "URL", "mqtt:// URL for retained status.", "")
+    parser.repeatable("--door", "URL", "mqtt:// URL of an external door; HELIOGRAPH_DOORS has several, with spaces.")
     given = parser.parse_args(words)
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
@@ -108,7 +108,7 @@ def coordinator(words: Sequence[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Mistakes on one line, exit code 2, as the other commands have it."""
+    """A parser that reports mistakes on one line with exit code 2, like the other commands."""
 
     def __init__(self, command: str) -> None:
         super().__init__(prog=f"heliograph {command}", description=COMMANDS[command], allow_abbrev=False)
@@ -118,7 +118,7 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
     def setting(self, option: str, variable: str, metavar: str, help: str, default: str | None = None) -> None:
-        """An option that an environment variable may give instead."""
+        """Add an option whose default an environment variable may set."""
         value = os.environ.get(variable, default)
         self.add_argument(
             option,
@@ -153,8 +153,8 @@ class _Component(Protocol):
     def run(self) -> Coroutine[Any, Any, None]: ...
 
 
-def _run(make: Callable[[], _Component], said: str) -> None:
-    """Makes a component in the loop that will run it, says that it begins, and runs it until a signal ends it."""
+def _run(make: Callable[[], _Component], greeting: str) -> None:
+    """Create a component in the loop that runs it, print the greeting, and run it until a signal ends it."""
     import asyncio
     import signal
 
@@ -172,7 +172,7 @@ def _run(make: Callable[[], _Component], said: str) -> None:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, task.cancel)
-        say(said)
+        say(greeting)
         try:
             await task
         except asyncio.CancelledError:

@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from heliograph.simulations.scenario.play import Progress
 
 MISSED = 1
-"""Exit code where an expectation does not hold."""
+"""Exit code if an expectation does not hold."""
 NARROWEST = 40
 
 
 def register(app: typer.Typer) -> None:
     app.command(
-        help="Run a scenario in virtual time, or with --real on real processes, and tell what came of it.",
+        help="Run a scenario in virtual time. With --real, run it on real processes. Report the outcome.",
         epilog="Exit code: 0 all expectations hold, 1 one does not or the run failed, 2 not understood.",
     )(simulate)
 
 
 def simulate(
-    scenario: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A file, or one that ships: --list.")] = "",
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's own.")] = None,
-    trace: Annotated[Path | None, typer.Option(metavar="OUT.mcap", help="Record every message there.")] = None,
-    report: Annotated[Path | None, typer.Option(metavar="OUT.html", help="Write a page with charts there.")] = None,
-    real: Annotated[bool, typer.Option("--real", help="Real brokers and processes, in real time.")] = False,
-    show: Annotated[bool, typer.Option("--list", help="Show the scenarios that ship.")] = False,
+    scenario: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A file, or a built-in name; see --list.")] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed. Default: the scenario's.")] = None,
+    trace: Annotated[Path | None, typer.Option(metavar="OUT.mcap", help="Record every message.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="OUT.html", help="Write a page with charts.")] = None,
+    real: Annotated[bool, typer.Option("--real", help="Use real brokers and processes in real time.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List the built-in scenarios.")] = False,
 ) -> int:
     if show:
         return _list()
     if not scenario:
-        raise misused("FILE|NAME", expected="a scenario's file, or its name; --list shows them", got="nothing")
-    for option, target in (("--trace", trace), ("--report", report)):  # before the run, not after it
+        raise misused("FILE|NAME", expected="a scenario's file or its name; list them with --list", got="nothing")
+    for option, target in (("--trace", trace), ("--report", report)):  # refuse before a long run
         if target is not None and not target.resolve().parent.is_dir():
             raise misused(option, expected="a file in a directory that exists", got=str(target))
     from heliograph.cli.clusters import until_signalled
@@ -58,11 +58,11 @@ def simulate(
     gc.disable()
     try:
         outcome = until_signalled(lambda: play.play_real(request)) if real else play.play_virtual(request)
-    finally:  # what ten thousand agents leave goes with the process: to take it apart would take a fifth as long again
+    finally:  # skip the collection of ten thousand agents, which would take a fifth of the run's time
         gc.freeze()
         gc.enable()
     expected = check_expectations(found.expect, outcome)
-    ticker(f"{found.name}, seed {request.seed}:")  # in the place of the progress
+    ticker(f"{found.name}, seed {request.seed}:")  # replaces the progress line
     _show(outcome, expected)
     if report is not None:
         from heliograph.simulations.scenario.scenario_page import page
@@ -104,7 +104,7 @@ def _show(outcome: Outcome, expected: list[ExpectationResult]) -> None:
 
 
 def _progress(ticker: Ticker) -> Progress:
-    """On a terminal a line that is written over; elsewhere nothing: what comes out is for programs."""
+    """Return the progress callback: a replaced line in a terminal, nothing for programs."""
     from heliograph.cli.output import Passing
     from heliograph.simulations.scenario.quantities import duration_text
 

@@ -1,4 +1,4 @@
-"""``topics``: what the registry declares, for the terminal, as AsyncAPI or as ``topics.md``."""
+"""``topics``: the declared topics, for the terminal, as AsyncAPI or as ``topics.md``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ WIDEST = 120
 
 
 def register(app: typer.Typer) -> None:
-    app.command(help="Show every topic: from whom, to whom, what for.")(topics)
+    app.command(help="Show every topic: publishers, subscribers, purpose.")(topics)
 
 
 def topics(
-    asyncapi: Annotated[bool, typer.Option("--asyncapi", help="The AsyncAPI 3 document, as JSON.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The reference with all payloads: topics.md.")] = False,
+    asyncapi: Annotated[bool, typer.Option("--asyncapi", help="Print the AsyncAPI 3 document as JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference of payloads: topics.md.")] = False,
 ) -> None:
     if asyncapi and markdown:
         raise misused("--asyncapi", expected="one form", got="--asyncapi and --markdown")
@@ -43,7 +43,7 @@ def topics(
 
 
 def _for_people(width: int) -> str:
-    """Each topic with its roles on one line, and below it what it is for."""
+    """Return each topic with its roles on one line, and its purpose below."""
     from textwrap import TextWrapper
 
     from heliograph.bus.contract.registry import declared
@@ -59,16 +59,16 @@ def _for_people(width: int) -> str:
         if topic.delivery != delivery:
             delivery = topic.delivery
             lines += ["", paint(delivery.upper(), "bold")]
-        said = roles.wrap(f"{', '.join(topic.publishers)} → {', '.join(topic.subscribers)}")
-        lines += [f"{paint(topic.pattern, 'cyan')}{' ' * (first - len(topic.pattern))}{said[0]}"]
-        lines += [" " * first + line for line in said[1:]]
+        wrapped = roles.wrap(f"{', '.join(topic.publishers)} → {', '.join(topic.subscribers)}")
+        lines += [f"{paint(topic.pattern, 'cyan')}{' ' * (first - len(topic.pattern))}{wrapped[0]}"]
+        lines += [" " * first + line for line in wrapped[1:]]
         lines += [paint(line, "dim") for line in doc.wrap(topic.doc)]
-    foot = f"All of them lie under {DEFAULT_ROOT}/. What they carry: heliograph topics --markdown"
+    foot = f"All topics are below {DEFAULT_ROOT}/. Their payloads: heliograph topics --markdown"
     return "\n".join([*lines[1:], "", *TextWrapper(width).wrap(foot)]) + "\n"
 
 
 def _show_table() -> None:
-    """One topic a line, for programs."""
+    """Print one topic on each line, for programs."""
     from heliograph.bus.contract.registry import declared
     from heliograph.cli.output import show_table
 

@@ -1,4 +1,4 @@
-"""``heliograph tune``: the rule of a service, set by what it makes of a labelled set."""
+"""``heliograph tune``: tune the rule of a service on a labelled set."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for. Either a target or a greatest offload is given.
+    """The options of ``tune``, with either a target accuracy or a largest offload.
 
     Attributes:
-        rule: another than the service's own, with its defaults.
-        plot: where the page with the curve goes.
+        rule: another rule than the service's, with its default parameters.
+        plot: file of the page with the curve.
     """
 
     data: Path
@@ -34,9 +34,9 @@ class Wish:
 
 
 def tuner(service: str, wish: Wish) -> Callable[[AsyncClient], Awaitable[None]]:
-    """What to do with a client. The labelled set is read first: its mistakes need no cluster.
+    """Read the labelled set, and return the function that tunes the service with a client.
 
-    Raises HeliographError where it cannot be read.
+    Raise HeliographError if the set cannot be read, before the cluster is contacted.
     """
     data = _labelled(wish.data)
 
@@ -47,18 +47,18 @@ def tuner(service: str, wish: Wish) -> Callable[[AsyncClient], Awaitable[None]]:
         tuned = _tuned(data, before, wish)
         _show(service, tuned, wish)
         if not tuned.choice.reached:
-            raise HeliographError(f"{tuned.choice.sentence()}. service/{service} was left as it is")
+            raise HeliographError(f"{tuned.choice.sentence()}. service/{service} is unchanged")
         after = _rule(before, tuned)
         document["spec"]["hardSampleRule"] = after.model_dump(mode="json", exclude_none=True)
         if after != before:
-            await services.update({key: document[key] for key in _SAID if key in document}, dry_run=wish.dry_run)
-        _tell(service, before, after, wish.dry_run)
+            await services.update({key: document[key] for key in _APPLIED if key in document}, dry_run=wish.dry_run)
+        _say_changes(service, before, after, wish.dry_run)
 
     return run
 
 
-_SAID = ("apiVersion", "kind", "metadata", "spec")
-"""What of a document its owner says."""
+_APPLIED = ("apiVersion", "kind", "metadata", "spec")
+"""The parts of a document that its owner applies."""
 
 
 def _labelled(file: Path) -> LabelledSet:
@@ -72,7 +72,7 @@ def _labelled(file: Path) -> LabelledSet:
 
 
 def _tuned(data: LabelledSet, before: HardSampleRule, wish: Wish) -> Tuned:
-    """Where the rule takes no probabilities there is nothing to calibrate: the temperature stays."""
+    """Tune the rule; keep the temperature of a rule that reads no probabilities, since nothing calibrates it."""
     from heliograph.inference.tuning import tune
     from heliograph.inference.tuning.tune import PROBABILISTIC
 
@@ -91,7 +91,7 @@ def _tuned(data: LabelledSet, before: HardSampleRule, wish: Wish) -> Tuned:
 
 
 def _rule(before: HardSampleRule, tuned: Tuned) -> HardSampleRule:
-    """With the parameters that were there or were found; the others keep to the rule's defaults."""
+    """Return the rule with the earlier and the tuned parameters; the others keep the rule's defaults."""
     from heliograph.inference.hard_samples import full_parameters
 
     name = tuned.curve.rule
@@ -119,17 +119,17 @@ def _show(service: str, tuned: Tuned, wish: Wish) -> None:
         say(f"plot in {wish.plot}")
 
 
-def _tell(service: str, before: HardSampleRule, after: HardSampleRule, dry_run: bool) -> None:
-    """``service/digits updated: value 0.9 -> 0.731, temperature 1 -> 1.42``."""
+def _say_changes(service: str, before: HardSampleRule, after: HardSampleRule, dry_run: bool) -> None:
+    """Print ``service/digits updated: value 0.9 -> 0.731, temperature 1 -> 1.42`` or the like."""
     old, new = _settings(before), _settings(after)
     if before.name != after.name:
-        old = {key: old[key] for key in ("rule", "temperature")}  # the parameters of another rule tell nothing
+        old = {key: old[key] for key in ("rule", "temperature")}  # parameters of different rules are not comparable
     changes = [
         f"{key} {old[key]} -> {value}" if key in old else f"{key} {value}"
         for key, value in new.items() if old.get(key) != value
     ]  # fmt: skip
-    told = " (dry run)" if dry_run else ""
-    say(f"service/{service} updated{told}: {', '.join(changes)}" if changes else f"service/{service} unchanged{told}")
+    note = " (dry run)" if dry_run else ""
+    say(f"service/{service} updated{note}: {', '.join(changes)}" if changes else f"service/{service} unchanged{note}")
 
 
 def _parameters(rule: HardSampleRule) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _parameters(rule: HardSampleRule) -> dict[str, Any]:
 
 
 def _settings(rule: HardSampleRule) -> dict[str, str]:
-    """All that a rule is set to, its defaults among it, as people read it."""
+    """Return all settings of a rule, defaults included, as text for people."""
     from heliograph.inference.hard_samples import full_parameters
 
     values = {**full_parameters(rule.name, _parameters(rule)), "temperature": rule.temperature}

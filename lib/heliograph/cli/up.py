@@ -1,4 +1,4 @@
-"""``up``: a cluster that stays, with lines to copy that work as they are printed."""
+"""``up``: a cluster that runs until Ctrl-C, with example commands that work as printed."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ async def serve(
     data: tuple[Path, ...],
     world: World,
 ) -> None:
-    """Until cancelled. Raises HeliographError where a cluster of this user is up already."""
+    """Run a cluster until cancelled. Raise HeliographError if a cluster of this user is already up."""
     file = cluster_file()
-    _refuse_a_second(file)
+    _refuse_second(file)
     names = [f"edge-{number + 1}" for number in range(edges)]
     began = world.monotonic()
     say(f"starting broker, coordinator and {edges + 1} agents …")
@@ -47,7 +47,7 @@ async def serve(
             await wait_for_offers(client, sample)
             if sample:
                 await client.models.apply(digits.model())
-        _announce(file, cluster.server)
+        _write_cluster_file(file, cluster.server)
         try:
             _say_addresses(cluster, directory, bool(sample), world.monotonic() - began)
             await asyncio.Event().wait()
@@ -57,7 +57,7 @@ async def serve(
 
 
 async def _sample_data(directory: Path, names: list[str], seed: int, world: World) -> dict[str, dict[str, Path]]:
-    """The digits, so that the example works; none where what they need is not installed."""
+    """Return the digits for the example; none if scikit-learn is not installed."""
     try:
         return digits.datasets(await world.in_thread(digits.write_digits, directory / "data", names, seed))
     except HeliographError as error:
@@ -65,19 +65,19 @@ async def _sample_data(directory: Path, names: list[str], seed: int, world: Worl
         return {}
 
 
-def _refuse_a_second(file: Path) -> None:
+def _refuse_second(file: Path) -> None:
     if not file.exists():
         return
     try:
         pid = json.loads(file.read_text())["pid"]
         os.kill(int(pid), 0)
     except (OSError, ValueError, KeyError, TypeError):
-        return  # left by one that was killed
-    raise HeliographError(f"a cluster is up already, process {pid}; end it with Ctrl-C or 'kill {pid}' first")
+        return  # a killed cluster left the file
+    raise HeliographError(f"a cluster is up already, process {pid}; stop it with Ctrl-C or 'kill {pid}' first")
 
 
-def _announce(file: Path, server: str) -> None:
-    """Lets the command line find the cluster; its login is for this user's eyes only."""
+def _write_cluster_file(file: Path, server: str) -> None:
+    """Write the file by which the command line finds the cluster, readable by this user alone: it has a password."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.{os.getpid()}")
     partial.touch(mode=0o600)
@@ -101,9 +101,9 @@ def _say_addresses(cluster: LocalCluster, directory: Path, sample: bool, seconds
             say(f"MQTT  {broker} on {name}, for its devices")
     if sample:
         say("")
-        say("publish a task, and watch it:")
+        say("publish a task and watch it:")
         say(f"    mosquitto_pub {where} -q 1 -t heliograph/request/jobs/create -f {task}")
         say(f"    mosquitto_sub {where} -t 'heliograph/status/#' -v")
         say("    heliograph watch jobs/digits")
     say("")
-    say("Ctrl-C ends it.")
+    say("Ctrl-C stops the cluster.")

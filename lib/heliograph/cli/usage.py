@@ -1,4 +1,4 @@
-"""Errors of use: what was typed cannot be meant, whatever the cluster says. One line each, exit code 2."""
+"""Usage errors: mistakes in the typed command, found without the cluster; one line each, exit code 2."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import sys
 import typer
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""Base of what typer raises where it cannot make sense of the words."""
+"""Base class of typer's usage errors."""
 EXIT_CODE = 2
 
 
 def misused(where: str, *, expected: str, got: object) -> typer.BadParameter:
-    """An argument or option that is wrong, as an error to raise."""
+    """Return the usage error for a bad argument or option."""
     from heliograph.core.errors import shorten
 
     return typer.BadParameter(f"expected {expected}, got {shorten(got)}", param_hint=where)
 
 
 def explained(error: Exception) -> str:
-    """A usage error on one line, with the help that says what would have been right."""
+    """Return a usage error on one line, with a pointer to the command's help."""
     context = getattr(error, "ctx", None)
-    # an error from within a command knows no context; the first word was that command
+    # an error raised by a command has no context; the first word names that command
     command = context.command_path if context is not None else " ".join(["heliograph", *sys.argv[1:2]])
     text = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
     text = " ".join(text.replace("Value error, ", "").split()).rstrip(".")

@@ -1,4 +1,4 @@
-"""``watch``: what happens to a resource until it has ended, or is deleted, a line each."""
+"""``watch``: a line for each change of a resource until it has ended or is deleted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ DELETED = 3
 RETRY = 1.0
 
 
-async def watch_resource(client: AsyncClient, plural: str, name: str, tell: Callable[[str], None]) -> int:
-    """Tell what happens to a resource until it has ended; return the exit code. Outlives a coordinator that
-    restarts."""
+async def watch_resource(client: AsyncClient, plural: str, name: str, write: Callable[[str], None]) -> int:
+    """Write the changes of a resource until it has ended and return the exit code; survive coordinator restarts."""
     from heliograph.bus.contract.registry import declared
     from heliograph.core.errors import Refused, Unreachable
     from heliograph.core.world import World
@@ -32,7 +31,7 @@ async def watch_resource(client: AsyncClient, plural: str, name: str, tell: Call
                 async for document in documents:
                     reachable = True
                     for line in progress.lines(document):
-                        tell(line)
+                        write(line)
                     if progress.ended or progress.deleted:
                         break
             break
@@ -44,10 +43,10 @@ async def watch_resource(client: AsyncClient, plural: str, name: str, tell: Call
             if not progress.uid:
                 raise
             if reachable:
-                tell(paint(f"{error}; waiting", "yellow"))
+                write(paint(f"{error}; waiting", "yellow"))
             reachable = False
             await world.sleep(RETRY)
     if progress.ended:
         return progress.exit_code
-    tell(paint(f"{progress.title} deleted", "yellow"))
+    write(paint(f"{progress.title} deleted", "yellow"))
     return DELETED

@@ -1,8 +1,8 @@
-"""Telemetry: what Heliograph measures of itself, declared once, and the object that takes it. ``World`` hands it out.
+"""Telemetry: the declared instruments of Heliograph, and the object of ``World`` that records their measurements.
 
-Names follow OpenTelemetry's conventions for metrics: dotted, lower case, from the general to the particular, the unit
-beside the name and never in it (UCUM: ``s``, ``By``, ``{event}``). A component binds its instruments when it is made
-and calls them where something happens; nothing else in it knows of them.
+Names follow OpenTelemetry's conventions for metrics: dotted, lower case, from the general to the particular, without
+the unit, which is separate (UCUM: ``s``, ``By``, ``{event}``). A component binds its instruments in its constructor and
+calls them where an event occurs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """What is measured: a name that stays, its unit, and a sentence for whoever reads it on a dashboard."""
+    """An instrument: a stable name, a unit, and a sentence for dashboards."""
 
     name: str
     unit: str
@@ -30,7 +30,7 @@ class Histogram(Instrument):
 
 
 class Span(Instrument):
-    """How long something takes, and whether it fails."""
+    """The duration of an operation, and whether it fails."""
 
 
 EVENTS_PUBLISHED = Counter("heliograph.bus.events", "{event}", "Messages that a bus published, each batch by its size.")
@@ -44,24 +44,27 @@ OFFLOAD = Span("heliograph.inference.offload", "s", "From a hard sample's reques
 INSTRUMENTS: tuple[Instrument, ...] = (
     EVENTS_PUBLISHED, BYTES_PUBLISHED, JOURNAL_COMMITS, JOURNAL_EVENTS, WORKERS_LAUNCHED, ROUNDS_CLOSED, OFFLOAD,
 )  # fmt: skip
-"""All of them. A name is as stable as a topic."""
+"""All instruments. Their names are as stable as topics."""
 
 Add = Callable[[float], None]
 
 
 class Telemetry:
-    """Takes nothing. One that does overrides all three; labels are few and have few values, never ids."""
+    """A recorder that records nothing; a subclass overrides all three methods.
+
+    Labels are few and have few values: never ids.
+    """
 
     def counter(self, instrument: Counter, **labels: str) -> Add:
-        """What adds to the counter."""
+        """Return the function that adds to a counter."""
         return _nothing
 
     def histogram(self, instrument: Histogram, **labels: str) -> Add:
-        """What records a value."""
+        """Return the function that records a value."""
         return _nothing
 
     def span(self, instrument: Span, **labels: str) -> Callable[[], AbstractContextManager[object]]:
-        """What opens a context manager around the work that is measured; an error that leaves it is a failure."""
+        """Return the function that makes the context manager of an operation; an error that leaves it is a failure."""
         return _no_span
 
 

@@ -1,5 +1,7 @@
-"""The world a component lives in: clock, randomness, ids, threads and processes, handed in so that a simulation can
-hand in others. This is the only file that asks the operating system for any of them."""
+"""The world of a component: clock, randomness, ids, threads and processes. A simulation passes a world of its own.
+
+Only this file asks the operating system for any of them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ T = TypeVar("T")
 
 
 class Process(Protocol):
-    """A started process, as ``asyncio.subprocess.Process`` has it."""
+    """The interface of a started process, a part of ``asyncio.subprocess.Process``."""
 
     pid: int
     stdout: asyncio.StreamReader | None
@@ -59,12 +61,12 @@ async def _spawn(
 
 
 def _inherited(variable: str) -> bool:
-    """The TLS files are the machine's, and each of its processes connects by them."""
+    """Return whether a process inherits an environment variable: all processes of a machine use its TLS files."""
     return not variable.startswith("HELIOGRAPH_") or variable.startswith("HELIOGRAPH_TLS_")
 
 
-def _hold(state: Path) -> IO[str]:
-    """Holds a directory for this process. Raises HeliographError where another process has it."""
+def _lock_directory(state: Path) -> IO[str]:
+    """Lock a state directory for this process. Raise HeliographError if another process has locked it."""
     state.mkdir(parents=True, exist_ok=True)
     lock = (state / "lock").open("w")
     try:
@@ -87,59 +89,58 @@ def _say(line: str) -> None:
 
 @dataclass(frozen=True)
 class World:
-    """Everything outside that a component may ask of its surroundings."""
+    """The clock, randomness, ids, threads, processes and files that a component may use."""
 
     now: Callable[[], float] = time.time
     """Seconds since 1970, UTC; may jump."""
     monotonic: Callable[[], float] = time.monotonic
-    """Seconds, never backwards; only differences mean anything."""
+    """Seconds, never decreasing; only differences have a meaning."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex
     """32 hexadecimal digits, never the same twice."""
     uid: Callable[[str], str] | None = None
-    """In a replay, the uid that the new resource of that key had when it was recorded: the draw of participants, say,
-    goes by it. None, or an empty answer: a new id."""
+    """In a replay, the recorded uid of a new resource by its key, since the draw of participants depends on it. None,
+    or an empty result, means a new id."""
     new_secret: Callable[[], bytes] = lambda: os.urandom(32)
     rng: random.Random = field(default_factory=random.Random)
     in_thread: Callable[..., Awaitable[Any]] = _in_thread
-    """Runs a blocking function away from the event loop."""
+    """Run a blocking function in a thread: ``await in_thread(function, *args)``."""
     spawn: Callable[..., Awaitable[Process]] = _spawn
-    """Starts a process: ``await spawn(argv, env=..., cwd=..., before=...)``. It inherits the environment but for what
-    is Heliograph's, other than ``HELIOGRAPH_TLS_…``; ``env`` comes on top."""
+    """Start a process: ``await spawn(argv, env=..., cwd=..., before=...)``. It inherits the environment without the
+    variables ``HELIOGRAPH_…``, except ``HELIOGRAPH_TLS_…``; ``env`` is added."""
 
     transport: Callable[..., Any] | None = None
-    """In a simulation, what connects to a URL: ``transport(url, root, world, name, inbox)`` gives a ``Bus``. None: the
-    URL's scheme tells."""
-    hold: Callable[[Path], Any] = _hold
-    """Takes a state directory for one process alone, until what it returns is closed."""
+    """In a simulation, the function ``transport(url, root, world, name, inbox)`` that makes a ``Bus``. None means that
+    the URL's scheme selects the transport."""
+    lock_directory: Callable[[Path], Any] = _lock_directory
+    """Lock a state directory for this process until the result is closed."""
     database: Callable[[Path], sqlite3.Connection] = _database
-    """Opens an SQLite file, in autocommit mode."""
+    """Open an SQLite file in autocommit mode."""
     telemetry: Telemetry = NO_TELEMETRY
-    """Takes what is measured; by default nothing does. See ``core.telemetry``."""
+    """The recorder of measurements; the default records none. See ``core.telemetry``."""
     say: Callable[[str], None] = _say
-    """A line of a worker's log."""
+    """Print a line of a worker's log."""
 
     def new_uid(self, key: str) -> str:
-        """The uid of a new resource, whose key is ``<plural>.<name>``."""
+        """Return the uid of a new resource with the key ``<plural>.<name>``."""
         return (self.uid(key) if self.uid is not None else "") or self.new_id()
 
     def timestamp(self) -> str:
-        """The present as RFC 3339 in UTC, with microseconds."""
+        """Return the present time as RFC 3339 in UTC, with microseconds."""
         return rfc3339(self.now())
 
 
 def rfc3339(seconds: float) -> str:
-    """Seconds since 1970 as RFC 3339 in UTC."""
+    """Return seconds since 1970 as RFC 3339 in UTC."""
     whole, microseconds = divmod(round(seconds * 1e6), 1_000_000)
     return f"{_second(whole)}.{microseconds:06d}Z"
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16)  # many events are of the same second
 def _second(whole: int) -> str:
-    """Each event has a time, and many are of the same second."""
     return datetime.fromtimestamp(whole, UTC).isoformat().removesuffix("+00:00")
 
 
 def seeded(seed: str | int) -> random.Random:
-    """A generator whose sequence is fixed by ``seed``, the same on every machine."""
+    """Return a generator whose sequence depends on ``seed`` alone, the same on every machine."""
     return random.Random(f"heliograph/{seed}")

@@ -1,4 +1,4 @@
-"""Recorded traces as tests: a component is fed what it was fed when a trace was recorded, and has to say the same.
+"""Recorded traces as tests: feed a component its recorded inputs and compare its messages with the recorded ones.
 
     run = await trace("flaky.mcap").replay("aggregation")
     assert run.published == run.recorded
@@ -21,20 +21,24 @@ __all__ = ["TraceUnderTest", "trace"]
 
 @dataclass(frozen=True)
 class TraceUnderTest:
-    """A recorded trace that a component is tested with."""
+    """A recorded trace that tests a component."""
 
     path: Path
 
     async def replay(self, component: Component, edge: str | None = None, job: str = "") -> ReplayRun:
-        """Feeds the component what the trace holds of its inputs, in virtual time, beside the running event loop.
+        """Feed the component its recorded inputs in virtual time, in a thread beside the running event loop.
 
         Args:
             component: ``coordinator``, ``aggregation`` or ``agent``.
-            edge: the agent's; None: each edge's in turn.
-            job: only what is of this job or service.
+            edge: the agent's edge; None checks each edge's agent in turn.
+            job: name of a job or service whose messages alone are compared; empty for all.
 
-        Returns what it published beside what was recorded; ``run.published == run.recorded`` where nothing differs,
-        and ``run.equal`` where it was given all its inputs, too. Raises Refused where the trace holds none of them.
+        Returns:
+            The published and the recorded messages: ``run.published == run.recorded`` if they are equal, and
+            ``run.equal`` if the trace has all inputs too.
+
+        Raises:
+            Refused: if the trace has no inputs of the component.
         """
         from heliograph.core.world import World
 
@@ -42,12 +46,12 @@ class TraceUnderTest:
         return found
 
     def replay_sync(self, component: Component, edge: str | None = None, job: str = "") -> ReplayRun:
-        """The same where no event loop runs."""
+        """Do the same as ``replay`` without an event loop, blocking the caller."""
         from heliograph.simulations.check.component_check import check
 
         return check(self.path, component, edge, job)
 
 
 def trace(path: str | Path) -> TraceUnderTest:
-    """The trace in a file."""
+    """Return the trace of a file."""
     return TraceUnderTest(Path(path))

@@ -1,6 +1,6 @@
-"""The pytest plugin: a fixture that finds recorded traces, and a readable difference where one is not met.
+"""The pytest plugin: a fixture that finds recorded traces, and a readable report of differences.
 
-It is registered by the package; nothing but pytest is imported before a test asks for it.
+The package registers it. It imports nothing but pytest until a test uses it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import pytest
 if TYPE_CHECKING:
     from heliograph.testing import TraceUnderTest
 
-_SHOWN = 20
+_MAX_LINES = 20
 
 
 @pytest.fixture
 def trace(request: pytest.FixtureRequest) -> Callable[[str | Path], TraceUnderTest]:
-    """``trace("flaky.mcap")``: the trace of that name in the test's folder, in ``traces/`` there or in a folder above,
-    or from pytest's root."""
+    """Return ``trace("flaky.mcap")``, which finds a trace in the test's folder, in a folder above it up to pytest's
+    root, or in ``traces/`` of one of them."""
     from heliograph.testing import trace
 
     root = request.config.rootpath
@@ -33,13 +33,13 @@ def trace(request: pytest.FixtureRequest) -> Callable[[str | Path], TraceUnderTe
             if place.is_file():
                 return trace(place)
         tried = ", ".join(dict.fromkeys(str(each.parent) for each in places))
-        pytest.fail(f"there is no trace {name} in {tried}; 'heliograph trace record {name}' makes one")
+        pytest.fail(f"there is no trace {name} in {tried}; record one with 'heliograph trace record {name}'")
 
     return find
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    """What differs between ``run.published`` and ``run.recorded``, by topic and field."""
+    """Return the differences between ``run.published`` and ``run.recorded`` by topic and field."""
     if op != "==" or not isinstance(left, list) or not isinstance(right, list):
         return None
     if not any(type(each).__module__ == "heliograph.simulations.check.comparable" for each in (*left[:1], *right[:1])):
@@ -47,5 +47,5 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
     from heliograph.simulations.check.compare import message_differences
 
     lines = [str(each) for each in message_differences(right, left)]
-    more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return ["what was published is not what was recorded", *lines[:_SHOWN], *more]
+    more = [f"and {len(lines) - _MAX_LINES} more"] if len(lines) > _MAX_LINES else []
+    return ["the published messages differ from the recorded ones", *lines[:_MAX_LINES], *more]

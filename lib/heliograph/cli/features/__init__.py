@@ -1,1 +1,1 @@
-"""How the command line shows each kind of resource, a file for each feature."""
+"""The presentation of each kind of resource on the command line, a file for each feature."""

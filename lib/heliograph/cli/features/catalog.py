@@ -1,4 +1,4 @@
-"""Columns of what jobs and services name: edges, models, data sets and algorithms."""
+"""Columns of the resources that jobs and services name: edges, models, data sets and algorithms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Federated tasks: the columns of a job, and what has changed from one of its documents to the next, a line each."""
+"""Federated tasks: the columns of a job, and a line for each change between two of its documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMED = 16
 
 
 class JobProgress(Progress):
-    """What of a job has been shown."""
+    """The parts of a job that have been shown."""
 
     def __init__(self, kind: str, name: str, ended: Collection[str]) -> None:
         super().__init__(kind, name, ended)
@@ -46,7 +46,7 @@ class JobProgress(Progress):
                     yield number, f"round {number} evaluated: {_metrics(evaluation)}"
                 continue
             if record is records[-1] and not self.ended and not evaluation and _is_measured(document, number):
-                return  # its evaluation is on its way, and belongs on the same line
+                return  # wait for its evaluation, which belongs on the same line
             if evaluation:
                 self._measured = number
             self._round = number
@@ -88,7 +88,7 @@ def _metrics(metrics: Mapping[str, Any] | None) -> str:
 
 
 def _is_measured(document: Mapping[str, Any], round: int) -> bool:
-    """Whether the global model of that round will be evaluated."""
+    """Return whether the global model of a round will be evaluated."""
     spec = document.get("spec", {})
     if "evaluationWorker" not in spec:
         return False

@@ -1,4 +1,4 @@
-"""Joint inference services: their columns, what has changed from one document to the next, and their numbers."""
+"""Joint inference services: their columns, a line for each change between two documents, and their statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliograph.cli.progress import Progress
 
 
 class ServiceProgress(Progress):
-    """What of a service has been shown. Only its deletion ends it: what was stopped may be started again."""
+    """The parts of a service that have been shown. Only deletion ends it: a stopped service may start again."""
 
     def __init__(self, kind: str, name: str, ended: Collection[str]) -> None:
         super().__init__(kind, name, ended)
@@ -35,7 +35,7 @@ class ServiceProgress(Progress):
 
 
 def numbers_line(total: Mapping[str, Any]) -> str:
-    """``1204 requests  25.1 % offloaded  agreement 96.0 %  p50 1.2 ms  p99 4.8 ms``."""
+    """Return ``1204 requests  25.1 % offloaded  agreement 96.0 %  p50 1.2 ms  p99 4.8 ms`` or the like."""
     parts = [
         f"{total.get('requests', 0)} requests",
         f"{percent(total.get('offloadRatio', 0.0))} offloaded",

@@ -13,7 +13,7 @@ from heliograph.bus.connect import connect
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3}  edge-1/worker/said-w +hello from the script")
+LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3}  edge-1/worker/chatty-w +hello from the script")
 
 
 async def _interrupted(process: asyncio.subprocess.Process) -> tuple[int, str]:
@@ -26,12 +26,12 @@ async def _interrupted(process: asyncio.subprocess.Process) -> tuple[int, str]:
 
 async def test_a_workers_line_is_shown_as_it_is_printed(cli: Any, job: Any, cluster: Any, read_until: Any) -> None:
     everything = await cli.start("logs")
-    of_the_job = await cli.start("logs", "said")
+    of_the_job = await cli.start("logs", "chatty")
     errors = await cli.start("logs", "--errors")
     for process in (everything, of_the_job, errors):
         following = await read_until(process.stderr, "following")
         assert following == f"following the logs of nats://{cluster.server.rpartition('@')[2]} (from HELIOGRAPH_SERVER)"
-    assert (await cli("apply", "-f", "-", stdin=job("said"))).code == 0
+    assert (await cli("apply", "-f", "-", stdin=job("chatty"))).code == 0
     for process in (everything, of_the_job):
         assert LINE.fullmatch(await read_until(process.stdout, "hello"))
     async with connect(cluster.door) as anyone:

@@ -32,10 +32,10 @@ async def test_differences_name_topic_and_field(alone: Any, tmp_path: Path) -> N
             writer.write(Recorded(each.topic, body, each.log_time, each.publish_time, each.headers, each.retained))
     ran = await alone("trace", "check", edited, "--component", "aggregation")
     assert ran.code == 1
-    told = [line for line in ran.out.splitlines() if line.startswith("differs: ")]
-    assert told
-    assert all(" field reason: expected abacus, got quorum" in line for line in told)
-    assert ran.error == f"{edited}: {len(told)} differences"
+    differences = [line for line in ran.out.splitlines() if line.startswith("differs: ")]
+    assert differences
+    assert all(" field reason: expected abacus, got quorum" in line for line in differences)
+    assert ran.error == f"{edited}: {len(differences)} differences"
 
 
 async def test_a_cut_trace(alone: Any, tmp_path: Path) -> None:

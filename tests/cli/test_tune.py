@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def labelled(file: Path, samples: int = 600) -> Path:
-    """An edge that is too sure of itself and a cloud that is nearly always right, as an npz."""
+    """Write the set of an overconfident edge and a nearly perfect cloud as an npz."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (samples, 4))
     true = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)

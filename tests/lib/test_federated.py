@@ -118,20 +118,20 @@ def test_a_job_from_initial_weights_to_its_end(tmp_path: Path) -> None:
         Work("evaluate", "digits", 4, last),
     )
     own = model()
-    held = own["w"]
+    array = own["w"]
     fl = FederatedLearning(own, evaluate=lambda: {"accuracy": 0.5, "mean": float(own["w"].mean())})
     rounds = []
     for r in fl.rounds(local=100):
         rounds.append((r.number, r.local, r.parameters))
-        assert held.tolist() == [1, 2, 3]
-        held += 1
+        assert array.tolist() == [1, 2, 3]
+        array += 1
         r.report(loss=np.float32(0.25))
     assert rounds == [(4, False, {"lr": 0.1, "epochs": 2})]
     (first, samples, metrics), (second, _, reported) = fake.updates
     assert (first["w"].tolist(), samples, metrics) == ([0, 0, 0], 40, {})
     assert (second["w"].tolist(), reported) == ([2, 3, 4], {"loss": 0.25})
     assert fake.evaluations == [({"accuracy": 0.5, "mean": 8.0}, 40)]
-    assert held.tolist() == [7, 8, 9]
+    assert array.tolist() == [7, 8, 9]
     assert fl.history == [{"loss": 0.25}]
     with pytest.raises(ValueError, match="released"):
         weights.data.tobytes()

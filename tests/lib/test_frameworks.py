@@ -66,10 +66,10 @@ def assert_refuses(adapter: ModelAdapter, name: str) -> None:
 class TestArrays:
     def test_written_in_place(self) -> None:
         model = {"w": np.zeros((2, 3), np.float32).T, "steps": np.array(4)}
-        held = model["w"]
+        before_set = model["w"]
         wanted = assert_sets_in_place_and_copies(adapter_for(model))
-        assert model["w"] is held
-        np.testing.assert_array_equal(held, wanted["w"])
+        assert model["w"] is before_set
+        np.testing.assert_array_equal(before_set, wanted["w"])
 
     def test_a_wider_float_fits_and_another_kind_does_not(self) -> None:
         model = {"w": np.zeros(2, np.float32)}
@@ -137,9 +137,9 @@ class TestSklearn:
         model = MLPClassifier((5,), random_state=0).partial_fit(self.x, self.y, classes=[0, 1, 2])
         wanted = assert_sets_in_place_and_copies(adapter_for(model))
         assert sorted(wanted) == ["coefs_/0", "coefs_/1", "intercepts_/0", "intercepts_/1"]
-        held = model.coefs_[0].copy()
+        before_set = model.coefs_[0].copy()
         model.partial_fit(self.x, self.y)
-        assert 0 < np.abs(model.coefs_[0] - held).max() < 0.1
+        assert 0 < np.abs(model.coefs_[0] - before_set).max() < 0.1
         assert_refuses(adapter_for(model), "coefs_/1")
 
     def test_logistic_regression_with_warm_start(self) -> None:
@@ -200,10 +200,10 @@ class TestTorch:
         import torch
 
         model = self.network()
-        held = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if "extra" not in name}
+        before_set = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if "extra" not in name}
         adapter = adapter_for(model)
         arrays = adapter.get()
-        assert arrays.keys() == held.keys()
+        assert arrays.keys() == before_set.keys()
         assert arrays["low.weight"].dtype == np.float32
         assert arrays["norm.num_batches_tracked"].dtype == np.int64
         assert arrays["scale"].shape == ()
@@ -214,7 +214,7 @@ class TestTorch:
         adapter.set(wanted)
         assert_same(adapter.get(), wanted)
         for name, tensor in model.state_dict(keep_vars=True).items():
-            assert "extra" in name or tensor is held[name]
+            assert "extra" in name or tensor is before_set[name]
         assert model.head.weight is model.embed.weight
         assert model.low.weight.dtype == torch.bfloat16
         assert model.turned.stride() == (1, 3)
@@ -276,9 +276,9 @@ class TestKeras:
         model.optimizer.learning_rate = 0.0
         x, y = np.ones((8, 4), np.float32), np.ones((8, 3), np.float32)
         model.fit(x, y, verbose=0)
-        held = list(model.weights)
+        before_set = list(model.weights)
         wanted = assert_sets_in_place_and_copies(adapter_for(model))
-        assert all(left is right for left, right in zip(held, model.weights, strict=True))
+        assert all(left is right for left, right in zip(before_set, model.weights, strict=True))
         model.fit(x, y, verbose=0)  # the train step, traced earlier, sees the new weights
         np.testing.assert_array_equal(adapter_for(model).get()["sequential/dense/kernel"],
                                       wanted["sequential/dense/kernel"])  # fmt: skip

@@ -301,12 +301,12 @@ class TestCut:
             assert await read_end(client) == "reset"
             assert await server.ended.get() == "reset"
             relay.cut()
-            held = await connect(relay.port)
+            waiting = await connect(relay.port)
             await let_run(server)
-            assert not held[0].at_eof()
+            assert not waiting[0].at_eof()
             relay.restore()
             relay.restore()
-            assert await read_end(held) == "reset"
+            assert await read_end(waiting) == "reset"
             assert await echo(await connect(relay.port), b"after") == b"after"
 
     async def test_restoring_a_working_link_changes_nothing(

@@ -49,7 +49,7 @@ class Progress:
         yield from self._news(document, before)
 
     def _news(self, document: Mapping[str, Any], before: str) -> Iterator[str]:
-        """What is new of it, with ``before`` as its phase until now."""
+        """Yield a line for each change; ``before`` is the previous phase."""
         if self.phase != before:
             yield paint(f"{self.title} {self.phase}", STYLES.get(self.phase, "bold"))
         yield from self._changed_conditions(document.get("status", {}))

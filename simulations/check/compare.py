@@ -84,8 +84,8 @@ def message_differences(recorded: Sequence[ComparedMessage], published: Sequence
     for topic in sorted({*mine, *theirs}):
         here, there = (_values(side.get(topic, []), False, 0.0) for side in (mine, theirs))
         blocks = SequenceMatcher(None, [each.key for each in here], [each.key for each in there], False)
-        for what, i1, i2, j1, j2 in blocks.get_opcodes():
-            if what != "equal":
+        for tag, i1, i2, j1, j2 in blocks.get_opcodes():
+            if tag != "equal":
                 _add_differences(topic, _pairs(here[i1:i2], there[j1:j2]), found)
     return found.differences
 
@@ -146,8 +146,8 @@ def _compare_topic(
     skipped = 0
     blocks = SequenceMatcher(None, [each.key for each in mine], [each.key for each in theirs], False)
     last: _Value | None = None
-    for what, i1, i2, j1, j2 in blocks.get_opcodes():
-        if what == "equal":
+    for tag, i1, i2, j1, j2 in blocks.get_opcodes():
+        if tag == "equal":
             last = mine[i2 - 1]
             found.recorded += [ComparedMessage(topic, each.payload) for each in mine[i1:i2]]
             found.published += [ComparedMessage(topic, each.payload) for each in theirs[j1:j2]]

@@ -61,8 +61,8 @@ def _check(trace: LoadedTrace, edge: str, job: str) -> ReplayRun:
     tasks = trace.of(topics.TASK, edge=edge)
     pending = PendingEvents(RecordedNode(trace, edge), [each for each in events if each.topic is not topics.TELEMETRY],
                     trace.weights)  # fmt: skip
-    said, ended = run_virtually(lambda loop: _play(loop, trace, edge, pending, events, job))
-    found = compare_messages("agent", recorded_of([*trace.of(topics.REPORT, edge=edge), *events], job), said, trace.end)
+    published, ended = run_virtually(lambda loop: _play(loop, trace, edge, pending, events, job))
+    found = compare_messages("agent", recorded_of([*trace.of(topics.REPORT, edge=edge), *events], job), published, trace.end)
     found.inputs = len(tasks) + len(events)
     found.fed = found.inputs - pending.unsent
     if pending.unsent:
@@ -205,7 +205,7 @@ class _PlayedNode:
         return bus
 
     async def _model(self, digest: str) -> bytes:
-        """A model's bytes when it had come to the node; nobody reads them there but the workers, which are played."""
+        """Return a model's bytes, once it has arrived at the node in the trace; only the played workers read them."""
         at = self._pending.node.model_at(digest)
         if at is None:
             await asyncio.Event().wait()

@@ -82,8 +82,8 @@ def _check(trace: LoadedTrace, worker: _Worker) -> ReplayRun:
     missing += _missing_updates(recorded, updates, worker.job)
     missing += _missing_bases(worker, closed, trace)
     missing += _missing_state(worker, trace)
-    said, ended = run_virtually(lambda loop: _play(loop, trace, worker, fetchable))
-    found = compare_messages("aggregation", recorded_of(recorded), said, trace.end)
+    published, ended = run_virtually(lambda loop: _play(loop, trace, worker, fetchable))
+    found = compare_messages("aggregation", recorded_of(recorded), published, trace.end)
     found.inputs = len(worker.tasks) + len(updates)
     found.fed = len(worker.tasks) + len(fetchable)
     found.missing += missing + ended
@@ -185,7 +185,7 @@ class _PlayedAgent:
         deadline = self._stage.loop.time() + CLOSED_WITHIN
         while self._stage.loop.time() < deadline and not any(
             (each.payload.get("job_uid"), each.payload.get("round")) == (before["job_uid"], before["round"])
-            for each in self._stage.said
+            for each in self._stage.published
         ):
             await self._stage.wait_until(self._stage.loop.time() + POLL_EVERY)
 

@@ -45,8 +45,8 @@ def check_coordinator(trace: LoadedTrace, job: str = "") -> ReplayRun:
     if job and not any(each.topic is topics.STATUS for each in recorded):
         raise Refused("unknown-job", topic=str(trace.path), field="job", expected="a job or service of the trace",
                       got=job)  # fmt: skip
-    said, ended = run_virtually(lambda loop: _play(loop, trace, inputs, job))
-    found = compare_messages("coordinator", recorded_of(recorded, job), said, trace.end)
+    published, ended = run_virtually(lambda loop: _play(loop, trace, inputs, job))
+    found = compare_messages("coordinator", recorded_of(recorded, job), published, trace.end)
     found.inputs = found.fed = len(inputs)
     found.missing += [*_never_created(trace), *ended]
     return found

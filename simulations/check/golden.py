@@ -30,7 +30,7 @@ SETTLED = 2.5
 """Seconds of recording after the last message, so that the last values are valid for a while."""
 _FLAKY = """
 name: flaky
-description: Four edges whose links go down at random; a round goes on without whoever is away.
+description: Four edges whose links go down at random; rounds go on without offline edges.
 seed: 7
 duration: 1h
 edges: [{number: 4, speed: [0.3, 1]}]

@@ -53,7 +53,7 @@ class ReplayStage:
         self.loop = loop
         self.hub = Hub(loop.time, STREAM_BYTES)
         self.worlds = Worlds(loop, "check", programs or {}, connect or self.connect)
-        self.said: list[TimedMessage] = []
+        self.published: list[TimedMessage] = []
         self.ended: list[str] = []
         """Descriptions of components that ended by themselves, which they should not."""
         self._job = job
@@ -90,7 +90,7 @@ class ReplayStage:
 
     def outcome(self, wanted: Callable[[str], bool] = lambda address: True) -> tuple[list[TimedMessage], list[str]]:
         """Return copies of the messages on these addresses and of ``ended``; the loop's end kills all components."""
-        return [each for each in self.said if wanted(each.topic)], list(self.ended)
+        return [each for each in self.published if wanted(each.topic)], list(self.ended)
 
     async def wait_until(self, at: float) -> None:
         if at > self.loop.time():
@@ -111,7 +111,7 @@ class ReplayStage:
         if topic is None:
             return
         at = self.loop.time()
-        self.said.append(TimedMessage(message.topic, comparable(topic, tree_of(message), self._job), at, at < WARM))
+        self.published.append(TimedMessage(message.topic, comparable(topic, tree_of(message), self._job), at, at < WARM))
 
 
 def tree_of(message: Message) -> Any:

@@ -38,8 +38,8 @@ class Timeline:
     def seconds(self) -> float:
         return self.world.monotonic() - self.began
 
-    def note(self, what: str) -> None:
-        self.lines.append(f"{self.seconds:7.2f} s  {what}")
+    def note(self, text: str) -> None:
+        self.lines.append(f"{self.seconds:7.2f} s  {text}")
 
 
 class Driver:

@@ -101,7 +101,7 @@ class _Recounting:
         self._before = Before(base=self._file(result.model), state=self._file(result.state))
 
     def _check_mean(self, result: Result, inputs: Mapping[str, Input], base: Model | None) -> Iterator[str]:
-        """If the algorithm is the mean, compare it with a plain sum of whole arrays."""
+        """Compare the model with a plain sum of whole arrays, if the algorithm is the mean."""
         model = self._file(result.model)
         if model is None or not (base is None or type(self._algorithm) is FedAvg):
             return

@@ -76,7 +76,7 @@ class Learning:
         number = len(y)
         if behaviour == "label-flip":
             y = byzantine.flip_labels(y, CLASSES)
-        made, loss = network.train(
+        update, loss = network.train(
             weights, x, y, epochs=setting.local_epochs, batch=setting.batch_size, rate=setting.learning_rate,
             seed=self._seed_of(f"{edge}/{round}"),
         )  # fmt: skip
@@ -84,9 +84,9 @@ class Learning:
         if 0 < self._memory.get(edge, 0) < RESIDENT + _megabytes(weights, x, setting):
             seconds *= PAGED
         if behaviour is not None:
-            made = byzantine.corrupt(behaviour, amount, weights, made)
+            update = byzantine.corrupt(behaviour, amount, weights, update)
         claimed = byzantine.HUGE if behaviour == "huge-num-samples" else number
-        return Computed(made, claimed, {"loss": min(loss, 1e6)}, seconds * self._slowdowns.get(edge, 1.0))
+        return Computed(update, claimed, {"loss": min(loss, 1e6)}, seconds * self._slowdowns.get(edge, 1.0))
 
     def evaluate(self, weights: Arrays, parameters: Mapping[str, Scalar]) -> Computed:
         if self._held_out is None:

@@ -116,8 +116,8 @@ class RealStage:
             (relay.restore if up else relay.cut)()
 
     async def kill(self, name: str) -> None:
-        what, _, edge = name.partition(" ")
-        if what == "worker" and edge:
+        role, _, edge = name.partition(" ")
+        if role == "worker" and edge:
             for pid in workers_of(self._running.pid(edge))[:1]:
                 kill(pid)
         else:

@@ -50,20 +50,20 @@ def main() -> None:
     while (work := job.next_work()) is not None:
         parameters = {**job.parameters, **work.parameters}
         if work.weights is None:
-            made = learning.initial(job.edge, parameters)
-            job.send_update(made.arrays, made.num_samples, {})
+            computed = learning.initial(job.edge, parameters)
+            job.send_update(computed.arrays, computed.num_samples, {})
             continue
         weights = _copied(work.weights)
         if work.kind == "evaluate":
-            made = learning.evaluate(weights, parameters)
-            job.send_evaluation(dict(made.metrics), made.num_samples)
+            computed = learning.evaluate(weights, parameters)
+            job.send_evaluation(dict(computed.metrics), computed.num_samples)
             continue
         disturbance = _settings(file)["disturbances"].get(job.edge, {})
         learning.set_behaviour(job.edge, disturbance.get("behaviour"), disturbance.get("amount", 0.0))
         learning.set_slowdown(job.edge, disturbance.get("slowdown", 1.0))
-        made = learning.train(job.edge, work.round, weights, parameters)
-        time.sleep(made.seconds / speed)
-        job.send_update(made.arrays, made.num_samples, dict(made.metrics))
+        computed = learning.train(job.edge, work.round, weights, parameters)
+        time.sleep(computed.seconds / speed)
+        job.send_update(computed.arrays, computed.num_samples, dict(computed.metrics))
 
 
 def _settings(file: Path) -> dict[str, Any]:

@@ -68,8 +68,8 @@ class VirtualStage:
             (link.restore if up else link.cut)()
 
     async def kill(self, name: str) -> None:
-        what, _, edge = name.partition(" ")
-        if what == "worker" and edge:
+        role, _, edge = name.partition(" ")
+        if role == "worker" and edge:
             for worker in self._cluster.workers(edge):
                 worker.end()
         else:

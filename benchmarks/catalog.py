@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks import aggregation, echo, fleet, inference, node, simulated, startup, traces
+from benchmarks import aggregation, echo, fleet, inference_calls, node_rates, simulated, startup, traces
 from benchmarks.declaration import Benchmark, Metric
 from benchmarks.peers.frameworks import SIZES, contestants, round_metrics
 
@@ -29,22 +29,22 @@ _ALL = [
         Metric("copy", "copying 1 GB in memory", "s"),
         Metric("ratio", "aggregation / copying as many bytes", "×", 3),
     )),
-    Benchmark("node-append", "node", node.append, metrics=(
+    Benchmark("node-append", "node", node_rates.append, metrics=(
         Metric("rate", "events into the journal", "/s", 20_000, "higher"),
         Metric("more", "memory growth, a million events queued", "MB", 10, slack=2),
     )),
-    Benchmark("node-worker", "node", node.worker, repeats=5, metrics=(
+    Benchmark("node-worker", "node", node_rates.worker, repeats=5, metrics=(
         Metric("rate", "worker's events through broker to disk", "/s", 4000, "higher"),
     )),
-    Benchmark("node-replay", "node", node.replay, repeats=5, metrics=(
+    Benchmark("node-replay", "node", node_rates.replay, repeats=5, metrics=(
         Metric("rate", "replay of the journal into JetStream", "/s", 20_000, "higher"),
         Metric("more", "memory growth during the replay", "MB", 10, slack=2),
     )),
-    Benchmark("node-blobs", "node", node.blobs, repeats=5, metrics=(
+    Benchmark("node-blobs", "node", node_rates.blobs, repeats=5, metrics=(
         Metric("put", "blob of 100 MB to the cloud", "MB/s", 100, "higher"),
         Metric("fetch", "blob of 100 MB from the cloud", "MB/s", 100, "higher"),
     )),
-    Benchmark("inference", "inference", inference.calls, metrics=(
+    Benchmark("inference", "inference", inference_calls.calls, metrics=(
         Metric("application", "inference, application, p50", "ms", 2, statistic="p50", name="application p50"),
         Metric("application", "inference, application, p99", "ms", 5, statistic="p99", name="application p99"),
         Metric("device, edge", "inference, device, edge, p50", "ms", 1, statistic="p50", name="edge p50"),

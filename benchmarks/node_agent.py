@@ -1,4 +1,4 @@
-"""An agent's gateway and journal in a process of their own, for ``node.worker``; arguments: DIRECTORY URL."""
+"""An agent's gateway and journal in a process of their own, for ``node_rates.worker``; arguments: DIRECTORY URL."""
 
 from __future__ import annotations
 

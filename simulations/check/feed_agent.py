@@ -62,7 +62,8 @@ def _check(trace: LoadedTrace, edge: str, job: str) -> ReplayRun:
     pending = PendingEvents(RecordedNode(trace, edge), [each for each in events if each.topic is not topics.TELEMETRY],
                     trace.weights)  # fmt: skip
     published, ended = run_virtually(lambda loop: _play(loop, trace, edge, pending, events, job))
-    found = compare_messages("agent", recorded_of([*trace.of(topics.REPORT, edge=edge), *events], job), published, trace.end)
+    recorded = recorded_of([*trace.of(topics.REPORT, edge=edge), *events], job)
+    found = compare_messages("agent", recorded, published, trace.end)
     found.inputs = len(tasks) + len(events)
     found.fed = found.inputs - pending.unsent
     if pending.unsent:

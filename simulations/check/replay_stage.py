@@ -111,7 +111,8 @@ class ReplayStage:
         if topic is None:
             return
         at = self.loop.time()
-        self.published.append(TimedMessage(message.topic, comparable(topic, tree_of(message), self._job), at, at < WARM))
+        payload = comparable(topic, tree_of(message), self._job)
+        self.published.append(TimedMessage(message.topic, payload, at, at < WARM))
 
 
 def tree_of(message: Message) -> Any:

@@ -11,7 +11,7 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest, RunningWorker
 from heliograph.edge_agent.shared_directory import SharedDirectory
-from heliograph.simulations.virtual.lines import Lines
+from heliograph.simulations.virtual.worker_output import Lines
 from heliograph.simulations.virtual.worlds import Program
 
 

@@ -16,8 +16,8 @@ from heliograph.core.world import World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
 from heliograph.simulations.virtual.disk import Disk, OpenFiles
 from heliograph.simulations.virtual.draws import Draws
-from heliograph.simulations.virtual.lines import Lines
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
+from heliograph.simulations.virtual.worker_output import Lines
 
 EPOCH = 1_767_225_600.0
 """Start of every simulation, 2026-01-01T00:00:00Z, in seconds since 1970."""

@@ -18,8 +18,8 @@ from heliograph.core.world import World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
 from heliograph.edge_agent.shared_directory import SharedDirectory
 from heliograph.edge_agent.supervisor import BACKOFF, GRACE, STEADY_AFTER, Supervisor, Worker
-from heliograph.simulations.virtual.lines import Lines
 from heliograph.simulations.virtual.loop import VirtualLoop, run
+from heliograph.simulations.virtual.worker_output import Lines
 
 T = TypeVar("T")
 NAME = "job-worker"

@@ -153,10 +153,10 @@ async def test_the_plugin_works_in_a_project_of_its_own(trace: Trace, tmp_path: 
     )  # fmt: skip
     output = (await process.communicate())[0].decode()
     assert "2 failed, 1 passed" in output, output
-    assert "what was published is not what was recorded" in output
+    assert "the published messages differ from the recorded ones" in output
     assert f"event/aggregation/digits #3 field counted.edge-9: expected {'0' * 64}, got nothing" in output
     assert "there is no trace steady.mcap in " in output
-    assert "'heliograph trace record steady.mcap' makes one" in output
+    assert "record one with 'heliograph trace record steady.mcap'" in output
 
 
 def test_the_plugin_is_light() -> None:

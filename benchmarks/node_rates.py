@@ -168,7 +168,7 @@ async def _fill(journal: Journal, events: int) -> None:
     kept = None
     for _ in range(events):
         kept = journal.append(NewEvent(TELEMETRY, body, topics.BULK))
-        await journal.room()
+        await journal.wait_for_room()
     if kept is not None:
         await kept
 

@@ -23,7 +23,7 @@ from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.inventory import Inventory
-from heliograph.edge_agent.journal import QUOTA, Journal, Kept
+from heliograph.edge_agent.journal import QUOTA, Journal, KeptEvent
 from heliograph.edge_agent.launcher import Launcher
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.models import ModelStore
@@ -40,16 +40,16 @@ from heliograph.edge_agent.worker_reports import refusals, worker_reports
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """How an agent was started.
+    """The options an agent was started with.
 
     Attributes:
-        cloud: URL of the cloud's NATS, dialled out.
+        cloud: URL of the cloud's NATS; the agent dials out.
         node: URL of the node's broker, mqtt:// on an edge; the cloud's agent gives its NATS.
-        worker_node: the same with the credentials that workers get.
+        worker_node: URL of the node's broker with the workers' credentials.
         state: directory for journal, models and workers.
         code: roots under which a task's script may lie.
         data: roots under which a Dataset's file may lie.
-        datasets: the data sets that this edge offers of its own, by name.
+        datasets: files of the edge's own data sets, by name.
         quota: bytes of events that may wait in the journal.
     """
 
@@ -98,23 +98,23 @@ class Agent:
         }
         models = config.state / "models"
         self._launcher = launcher
-        self._supervisor = Supervisor(world, launcher, environment, models, self._wake, self._log.worker_said)
+        self._supervisor = Supervisor(world, launcher, environment, models, self._wake, self._log.log_worker)
         self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
         self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
         self._inventory = Inventory(
             config.datasets, config.data, launcher, world, self._background, self._wake, self._log.warn
         )
         self._gateway = Gateway(
-            self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._not_taken
+            self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event
         )
         uploads = Uploads(launcher, self._cloud.bus, self._edge)
         self._forwarder = Forwarder(
             self._journal, self._cloud.bus, self._edge, world, uploads.may_name_weights, uploads.upload,
-            self._not_forwarded, self._log.warn,
+            self._on_dropped_event, self._log.warn,
         )  # fmt: skip
         self._offload = OffloadRelay(self._node, self._cloud, self._edge)
         self._unserved = UnservedResponder(
-            self._node, self._supervisor.services, lambda error: self._not_taken("", error)
+            self._node, self._supervisor.services, lambda error: self._on_refused_event("", error)
         )
         place = f"{config.state.name}, journal {self._journal.uuid}"
         self._claim = NameClaim(self._cloud, self._edge, place, self._background)
@@ -126,13 +126,13 @@ class Agent:
             config.code, self._background, self._log.warn,
         )  # fmt: skip
         self._reporter = Reporter(
-            self._cloud, self._edge, self._claim.asked, self._report,
-            lambda: self._background.spawn(self._say_ready()), self._log.warn,
+            self._cloud, self._edge, self._claim.settled, self._report,
+            lambda: self._background.spawn(self._announce_ready()), self._log.warn,
         )  # fmt: skip
         self._changed = Flag()
 
     async def run(self) -> None:
-        """Run until cancelled; neither broker need be reachable. Raises HeliographError where it cannot go on."""
+        """Run until cancelled; neither broker need be reachable. Raise HeliographError where the agent cannot go on."""
         self._desired.load()
         self._launcher.sweep({task.worker for task in self._desired.newest.tasks})
         await self._cloud.bus.open()
@@ -186,14 +186,14 @@ class Agent:
         async with self._node.subscribe(topics.WORKER, lambda error: self._log.warn(str(error))) as received:
             async for each in received:
                 state = each.payload
-                self._supervisor.said(state.worker, state.state, state.detail)
+                self._supervisor.take_state(state.worker, state.state, state.detail)
 
-    async def _say_ready(self) -> None:
-        """Print that the agent is ready: the cloud knows this node, and the gateway takes what is published on it."""
+    async def _announce_ready(self) -> None:
+        """Print that the agent is ready: the cloud knows this node, and the gateway takes its events."""
         if not self._node.bus.durable:
             await self._gateway.listening.wait()
         self._out(f"agent {self._edge} is ready")
-        await self._inventory.learn_offers()  # only now: asking starts a process, which would slow the agent's start
+        await self._inventory.learn_offers()  # last: this starts a process, which would slow the agent's start
 
     def _report(self) -> Report:
         desired, indexed = self._desired.newest, self._inventory.datasets
@@ -223,17 +223,17 @@ class Agent:
             self._desired.link_is_up()
 
     def _on_node_link(self, up: bool) -> None:
-        """Hand each worker its task again: messages under way when the node's broker went away are lost."""
+        """Assign each worker its task again: messages under way are lost when the node's broker goes away."""
         if up:
             self._supervisor.forget_assignments()
             self._wake()
 
-    def _not_taken(self, topic: str, error: Refused) -> None:
+    def _on_refused_event(self, topic: str, error: Refused) -> None:
         self._reporter.due()
         self._log.warn(f"refused on the node's broker: {error}")
 
-    def _not_forwarded(self, kept: Kept, error: Refused) -> None:
-        self._log.warn(f"event {kept.n} was dropped, the cloud will never take it: {error}")
+    def _on_dropped_event(self, kept: KeptEvent, error: Refused) -> None:
+        self._log.warn(f"event {kept.n} was dropped, the cloud can never accept it: {error}")
 
     def _wake(self) -> None:
         self._changed.set()

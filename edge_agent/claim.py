@@ -1,7 +1,7 @@
-"""One agent per name: at each connect to the cloud an agent asks whether another of its name lives, and one gives up.
+"""One agent per name: at each connect to the cloud an agent asks for another of its name, and one of the two gives up.
 
-The broker says at once that nobody listens, so that asking costs no time. A process that was killed answers nobody: its
-successor is not refused for a connection that the broker still holds.
+The broker answers at once where nobody listens, so the request costs no time. A killed process answers no request: a
+connection that the broker still keeps for it does not stop its successor.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from heliograph.bus.port import Port, Received
 from heliograph.core.errors import HeliographError, NobodyAnswers, Unreachable
 from heliograph.core.tasks import Background, Flag
 
-ANSWER_WITHIN = 0.5
-"""Seconds to wait for an answer. An agent that hangs for longer, or whose link is cut, is met when it reconnects."""
-AGAIN = 0.2
+ANSWER_TIMEOUT = 0.5
+"""Seconds to wait for an answer. An agent that hangs longer, or whose link is cut, is found when it reconnects."""
+RETRY_AFTER = 0.2
+"""Seconds before a failed request is repeated."""
 
 
 class NameTaken(HeliographError):
@@ -37,28 +38,28 @@ class NameClaim:
         self._background = background
         self._address = topics.CLAIM.at(edge=edge)
         incarnation = port.source.rpartition("/")[2]
-        self._mine = Claim(edge=edge, incarnation=incarnation, host=platform.node(), state=place)
-        self.asked = Flag()
-        """Set once no other agent was found."""
+        self._claim = Claim(edge=edge, incarnation=incarnation, host=platform.node(), state=place)
+        self.settled = Flag()
+        """Set once no other agent has been found."""
 
     async def run(self) -> None:
-        """Run until cancelled. Raises NameTaken where this agent has to give up."""
+        """Run until cancelled. Raise NameTaken where this agent has to give up."""
         while True:
             try:
                 await self._port.bus.link.wait_up()
-                await self._ask()
-                self._mine = self._mine.model_copy(update={"settled": True})
-                self.asked.set()
+                await self._find_other()
+                self._claim = self._claim.model_copy(update={"settled": True})
+                self.settled.set()
                 await self._listen()
             except NameTaken:
                 raise
             except HeliographError:
-                await self._port.world.sleep(AGAIN)
+                await self._port.world.sleep(RETRY_AFTER)
 
-    async def _ask(self) -> None:
-        """Ask before this agent itself listens, so that the broker can say whether another one does."""
+    async def _find_other(self) -> None:
+        """Ask before this agent listens itself, so that the broker can tell whether another one does."""
         try:
-            answer = await self._port.bus.request(self._address, self._said(), ANSWER_WITHIN)
+            answer = await self._port.bus.request(self._address, self._event_of_claim(), ANSWER_TIMEOUT)
         except NobodyAnswers:
             return
         except Unreachable:
@@ -68,43 +69,43 @@ class NameClaim:
         self._decide(topics.CLAIM.validate(decode(answer.body, self._address).data, self._address))
 
     async def _listen(self) -> None:
-        async with self._port.subscribe(topics.CLAIM, lambda error: None, edge=self._mine.edge) as claims:
-            self._port.bus.link.listen(self._on_link)  # called now, too: another may have asked at the same moment
+        async with self._port.subscribe(topics.CLAIM, lambda error: None, edge=self._claim.edge) as claims:
+            self._port.bus.link.listen(self._on_link)  # also calls it now: another agent may ask at this moment
             try:
                 async for each in claims:
-                    await self._hear(each)
+                    await self._receive(each)
             finally:
                 self._port.bus.link.forget(self._on_link)
 
     def _on_link(self, up: bool) -> None:
         if up:
-            self._background.spawn(self._say(self._address, self._said()))
+            self._background.spawn(self._publish(self._address, self._event_of_claim()))
 
-    async def _hear(self, received: Received[Claim]) -> None:
-        if received.payload.incarnation == self._mine.incarnation:
+    async def _receive(self, received: Received[Claim]) -> None:
+        if received.payload.incarnation == self._claim.incarnation:
             return
         if not received.payload.answer:
-            await self._say(received.message.reply_to or self._address, self._said(answer=True))
+            await self._publish(received.message.reply_to or self._address, self._event_of_claim(answer=True))
         self._decide(received.payload)
 
     def _decide(self, other: Claim) -> None:
-        if gives_up(self._mine, other):
+        if gives_up(self._claim, other):
             raise NameTaken(
                 f"another agent named {other.edge} runs on {other.host} (state {other.state}); "
                 "give one of the two another --name"
             )
 
-    async def _say(self, address: str, body: bytes) -> None:
+    async def _publish(self, address: str, body: bytes) -> None:
         with contextlib.suppress(Unreachable):
             await self._port.bus.publish(address, body)
 
-    def _said(self, answer: bool = False) -> bytes:
-        claim = self._mine.model_copy(update={"answer": answer})
+    def _event_of_claim(self, answer: bool = False) -> bytes:
+        claim = self._claim.model_copy(update={"answer": answer})
         return encode(self._port.event(topics.CLAIM, claim, self._address))
 
 
 def gives_up(mine: Claim, other: Claim) -> bool:
-    """Return whether this agent ends: the newcomer does; of two alike, the one with the greater incarnation."""
+    """Return whether this agent gives up: the newcomer does; of two newcomers, the one with the greater incarnation."""
     if mine.settled != other.settled:
         return other.settled
     return mine.incarnation > other.incarnation

@@ -1,7 +1,7 @@
-"""Data sets on this node: where a URL may lead, and what a file holds, found without NumPy and without trusting it.
+"""Data sets on this node: resolve URLs and index files, without NumPy and without trust in their content.
 
 An npz is a zip of ``.npy`` members (NumPy NEP 1, format versions 1-3). Only their headers are inflated and read as a
-literal; nothing is unpickled or evaluated, and nothing is allocated by what a header claims.
+literal; nothing is unpickled or evaluated, and no header decides how much memory is allocated.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _ZIP, _NPY = b"PK\x03\x04", b"\x93NUMPY"
 
 
 def index(name: str, path: Path, format: str | None = None) -> DatasetIndex:
-    """What the file holds: samples, columns, SHA-256 and size. Reads the whole file: call it in a thread.
+    """Return samples, columns, SHA-256 and size of a file. Read the whole file: call it in a thread.
 
     Args:
         name: the data set's name, a DNS label.
         path: a local npz or csv, already resolved below an allowed root.
-        format: ``npz`` or ``csv``; None goes by the file's ending.
+        format: ``npz`` or ``csv``; None: the file's ending decides.
 
-    A file that cannot be used never raises: the index then has only ``error``, one sentence that says what to do.
-    Columns are dtype and shape of one sample, ``float32[64]``; in a csv ``number`` or ``text``.
+    Never raise for an unusable file: the index then has only ``error``, one sentence that says what to do. Columns are
+    dtype and shape of one sample, ``float32[64]``; in a csv ``number`` or ``text``.
     """
     try:
         # without O_NONBLOCK, opening a named pipe would wait for ever
@@ -74,18 +74,18 @@ def index(name: str, path: Path, format: str | None = None) -> DatasetIndex:
 
 
 def resolve(url: str, roots: Sequence[Path]) -> Path:
-    """The file that ``url`` names, as an absolute path without links, below one of ``roots``; it need not exist.
+    """Return the file that ``url`` names, as an absolute path without links below a root; it need not exist.
 
     Args:
         url: ``file:///data/x.npz``, an absolute path, or a path relative to a root; of several roots that fit, the
             first in which the file exists wins.
         roots: directories the agent was started with.
 
-    Raises Refused naming ``spec.url`` where it leads elsewhere, by ``..`` or a link, or is no such URL.
+    Raise Refused, field ``spec.url``, where the URL leads elsewhere, by ``..`` or a link, or has another form.
     """
     text = url
     if "://" in url or url.startswith("file:"):
-        # by hand: urlsplit would take what follows a '?' or '#' off the file's name
+        # by hand: urlsplit would cut a file's name at '?' or '#'
         text = unquote(url.removeprefix("file://").removeprefix("localhost"))
         if not url.startswith("file:///") and not url.startswith("file://localhost/"):
             raise _refused(url, roots)
@@ -104,7 +104,7 @@ def resolve(url: str, roots: Sequence[Path]) -> Path:
 
 
 class _Bad(Exception):
-    """Why a file is no data set, to be read after its path."""
+    """The reason why a file is no data set; a message puts the file's path before it."""
 
 
 def _refused(url: str, roots: Sequence[Path]) -> Refused:
@@ -162,8 +162,8 @@ def _npz(file: BinaryIO, size: int) -> tuple[int, dict[str, str]]:
     except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError) as error:
         raise _Bad(f"is damaged ({shorten(str(error))}); write it again") from None
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{shorten(array)} has {length}" for array, length in list(lengths.items())[:8])
-        raise _Bad(f"has arrays whose first axes, the samples, differ: {told}; save arrays of one length")
+        described = ", ".join(f"{shorten(array)} has {length}" for array, length in list(lengths.items())[:8])
+        raise _Bad(f"has arrays whose first axes, the samples, differ: {described}; save arrays of one length")
     samples = next(iter(lengths.values()))
     if samples == 0:
         raise _Bad("holds arrays of zero samples; write the data set again")
@@ -171,7 +171,7 @@ def _npz(file: BinaryIO, size: int) -> tuple[int, dict[str, str]]:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> tuple[int, str]:
-    """Length of the first axis, and dtype with the shape of one sample; inflates no more than the header."""
+    """Return the length of the first axis, and dtype and shape of one sample; inflate the header only."""
     if member.flag_bits & 1:
         raise _Bad(f"has an encrypted array {name!r}; write it with numpy.savez")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -202,7 +202,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> tupl
 
 
 def _dtype(descr: Any, name: str, depth: int = 0) -> tuple[str, int]:
-    """A dtype as people write it, and its bytes, of NumPy's ``descr``; ValueError where it is none."""
+    """Return the readable form and the size in bytes of NumPy's ``descr``. Raise ValueError where it is no dtype."""
     if isinstance(descr, str) and (match := _DTYPE.fullmatch(descr)):
         kind, digits, unit = match.groups()
         size = int(digits or 0)
@@ -230,7 +230,7 @@ def _dtype(descr: Any, name: str, depth: int = 0) -> tuple[str, int]:
 
 
 def _count(shape: Any) -> int:
-    """Elements of an array; ValueError where ``shape`` is none, before anything is multiplied by what it holds."""
+    """Return the number of elements. Raise ValueError for a bad ``shape`` before it is multiplied."""
     axes = shape if isinstance(shape, tuple) and len(shape) <= 64 else (None,)
     if all(type(axis) is int and 0 <= axis < 1 << 48 for axis in axes):
         return math.prod(shape)
@@ -238,7 +238,7 @@ def _count(shape: Any) -> int:
 
 
 class _Lines:
-    """Lines of a text, counted since the last whole row, so that an open quote cannot gather a file in memory."""
+    """Lines of a text; bounds those since the last whole row, so that an open quote cannot fill the memory."""
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self.text = text
@@ -263,7 +263,7 @@ def _csv(file: BinaryIO) -> tuple[int, dict[str, str]]:
     except csv.Error as error:
         raise _Bad(f"is no csv at line {rows.line_num}: {error}") from None
     finally:
-        text.detach()  # or it would close the file, which is still to be hashed
+        text.detach()  # else it closes the file, which is hashed later
 
 
 def _rows(rows: Any, lines: _Lines) -> tuple[int, dict[str, str]]:
@@ -279,7 +279,7 @@ def _rows(rows: Any, lines: _Lines) -> tuple[int, dict[str, str]]:
         twice = next(name for place, name in enumerate(names) if name in names[:place])
         raise _Bad(f"names column {shorten(twice)!r} twice in its header; give each column a name of its own")
     samples = 0
-    kinds = ["" for _ in names]  # an empty cell is a missing value and says nothing of its column
+    kinds = ["" for _ in names]  # an empty cell is a missing value and decides nothing
     undecided = list(range(len(names)))
     for row in rows:
         lines.pending = 0
@@ -306,4 +306,4 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return "_" not in text  # Python alone reads 1_000
+    return "_" not in text  # only Python reads 1_000

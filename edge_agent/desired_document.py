@@ -1,4 +1,4 @@
-"""Follows the desired document of this edge, the newest that the cloud publishes, and keeps it on disk."""
+"""Follow the desired document of this edge, the newest that the cloud publishes, and store it on disk."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from heliograph.edge_agent.worker_reports import refusals
 
 RESYNC = 5.0
 RESYNC_CALM = 300.0
-"""Seconds between two reads of the newest document: after a change, and at most, when nothing has changed for long."""
+"""Seconds between two reads of the newest document: at first, and at most, after a long time without a change."""
 
 
 class DesiredDocument:
-    """Follows the document. Messages are hints: the next resync makes up for a lost one.
+    """Follows the document. A message is a hint: the next resync makes up for a lost one.
 
     Args:
         changed: called when a newer document has come.
         resynced: called after each resync; returns whether the next one is due soon, since something is still missing.
-        warn: called with a line about a document that was refused, or about a task of it that cannot be run here.
+        warn: called with a line about a refused document, or about a task that this agent cannot run.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class DesiredDocument:
         self._warn = warn
         self.newest = Desired(edge=edge, generation=Generation())
         self._read_at = 0
-        """Stream sequence of the document that was last read."""
+        """Stream sequence of the last document that was read."""
         self._follows = False
         """Whether the subscription exists; it outlives reconnects."""
-        self._news = Flag()
+        self._newer_came = Flag()
 
     def load(self) -> None:
-        """Take the document that lies on disk, at the agent's start."""
+        """Read the document from disk, at the agent's start."""
         if body := self._journal.load("desired"):
             try:
                 self.newest = topics.TASK.validate(decode(body, "the desired state on disk").data, "on disk")
@@ -60,30 +60,30 @@ class DesiredDocument:
                 self._warn(f"{error}; waiting for the cloud")
 
     async def follow(self) -> None:
-        """Take each document that is published, until cancelled."""
+        """Take each published document, until cancelled."""
         async with self._cloud.subscribe(topics.TASK, self._refused, edge=self._edge) as received:
             self._follows = True
             await self.read()
             async for each in received:
-                self._take(each)
+                self._accept(each)
 
     async def resync(self) -> None:
         """Re-read the newest document until cancelled, backing off while nothing changes."""
         wait = RESYNC
         while True:
-            self._news.clear()
-            if await wait_for(self._news, wait):
+            self._newer_came.clear()
+            if await wait_for(self._newer_came, wait):
                 wait = RESYNC
                 continue
             await self.read()
             wait = RESYNC if self._resynced() else min(2 * wait, RESYNC_CALM)
 
     async def read(self) -> None:
-        """Take the newest document of the stream; keep the known one while the link is down."""
+        """Read the newest document of the stream; keep the known one while the link is down."""
         try:
             message = await self._cloud.bus.last(topics.TASK.at(edge=self._edge))
             if message is not None and message.sequence != self._read_at:
-                self._take(self._cloud.read(topics.TASK, message))
+                self._accept(self._cloud.read(topics.TASK, message))
                 self._read_at = message.sequence
         except Refused as error:
             self._refused(error)
@@ -91,20 +91,20 @@ class DesiredDocument:
             return
 
     def link_is_up(self) -> None:
-        """Re-read the document: the link is back, and messages published meanwhile were missed."""
+        """Re-read the document after the link's return: messages published meanwhile are lost."""
         if self._follows:
             self._background.spawn(self.read())
 
-    def _take(self, received: Received[Desired]) -> None:
+    def _accept(self, received: Received[Desired]) -> None:
         desired = received.payload
         if desired.edge != self._edge or desired.generation.order <= self.newest.generation.order:
             return
         self.newest = desired
         for report in refusals(desired.unsupported):
             self._warn(f"task {report.worker}: {report.detail}")
-        self._news.set()
+        self._newer_came.set()
         self._changed()
-        # after the work is under way: where a crash loses it, the agent reads the newest document again
+        # after the work has begun: if a crash loses it, the agent reads the newest document again
         self._background.spawn(self._journal.save("desired", received.message.body))
 
     def _refused(self, error: Refused) -> None:

@@ -1,5 +1,5 @@
-"""Forwards the journal to the cloud: each lane in order, in batches that are stored whole or not at all, as soon as the
-link is up."""
+"""Forward the journal to the cloud as soon as the link is up: each lane in order, in batches that are stored whole or
+not at all."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from heliograph.bus.contract.topics import LANES
 from heliograph.bus.transport import Bus, Outgoing
 from heliograph.core.errors import Conflict, HeliographError, Refused
 from heliograph.core.world import World
-from heliograph.edge_agent.journal import Journal, Kept
+from heliograph.edge_agent.journal import Journal, KeptEvent
 
 WINDOW = 1000
-"""Events of one batch, at most; the broker takes no more."""
+"""Events of one batch, at most; the broker accepts no more."""
 WINDOW_BYTES = 4 * 1024 * 1024
 RETRY = 0.2
+"""Seconds before a failed attempt is repeated."""
 FORGET_EVERY = 0.25
-"""Seconds between two deletions of stored events: each costs a sync. The cloud recognises an event that is sent again
-by its number."""
+"""Seconds between two deletions of stored events: each costs a sync. The cloud recognises a repeated event by its
+number."""
 
 
 class Forwarder:
-    """Publishes the journal's events, with lane and number in the headers, and deletes those that the cloud has stored.
+    """Publishes the journal's events, lane and number in the headers, and deletes events that the cloud has stored.
 
     Args:
-        uploads: whether an event names a blob that must be in the cloud before it.
-        before: called with such an event before it is published; uploads that blob.
+        needs_upload: whether an event names a blob that must be in the cloud before it.
+        upload: called with such an event before it is published.
         refused: called with an event that the cloud will never take; the journal drops it.
     """
 
@@ -38,23 +39,24 @@ class Forwarder:
         bus: Bus,
         edge: str,
         world: World,
-        uploads: Callable[[Kept], bool],
-        before: Callable[[Kept], Awaitable[None]],
-        refused: Callable[[Kept, Refused], None],
+        needs_upload: Callable[[KeptEvent], bool],
+        upload: Callable[[KeptEvent], Awaitable[None]],
+        refused: Callable[[KeptEvent, Refused], None],
         warn: Callable[[str], None],
     ) -> None:
         self._journal = journal
         self._bus = bus
         self._edge = edge
         self._world = world
-        self._uploads = uploads
-        self._before = before
+        self._needs_upload = needs_upload
+        self._upload = upload
         self._refused = refused
         self._warn = warn
         self._done: dict[int, int] = {}
         self._to_forget = asyncio.Event()
 
     async def run(self) -> None:
+        """Forward until cancelled."""
         async with asyncio.TaskGroup() as group:
             for lane in LANES:
                 group.create_task(self._forward(lane))
@@ -75,7 +77,7 @@ class Forwarder:
             await self._world.sleep(FORGET_EVERY)
 
     async def _forward(self, lane: int) -> None:
-        done, unsure, said = 0, True, ""
+        done, unsure, warned = 0, True, ""
         while True:
             await self._bus.link.wait_up()
             try:
@@ -84,34 +86,34 @@ class Forwarder:
                 unsure = True  # an earlier attempt stored some of the batch
             except (HeliographError, OSError) as error:
                 unsure = True  # the batch may have been stored: ask the cloud first
-                if str(error) != said and self._bus.link.up:
-                    said = str(error)
-                    self._warn(f"forwarding: {said}; trying again")
+                if str(error) != warned and self._bus.link.up:
+                    warned = str(error)
+                    self._warn(f"forwarding: {warned}; trying again")
                 await self._pause()
             else:
                 if through != done:
-                    unsure, said = False, ""
+                    unsure, warned = False, ""
                     done = self._done[lane] = through
                     self._to_forget.set()
                 if last:
-                    await self._journal.wait_grown(lane)
+                    await self._journal.wait_for_events(lane)
 
     async def _forward_window(self, lane: int, done: int, unsure: bool) -> tuple[int, bool]:
-        """Send the next events behind number ``done``. Returns the number up to which the cloud has the lane now, and
-        whether the lane ended there."""
+        """Send the next events behind number ``done``. Return the number up to which the cloud has the lane, and
+        whether the lane ends there."""
         window = self._journal.read(lane, done, WINDOW, WINDOW_BYTES)
-        batches, through = _batches(window.events, window.through, self._uploads)
+        batches, through = _batches(window.events, window.through, self._needs_upload)
         for batch in batches:
             await self._send(lane, await self._not_yet_stored(lane, batch) if unsure else batch)
-        self._journal.stored(sum(len(batch) for batch in batches))
+        self._journal.count_stored(sum(len(batch) for batch in batches))
         return through, window.last and through == window.through
 
     async def _pause(self) -> None:
-        """Wait before the next attempt, unless the link is down: then the next attempt follows its return at once."""
+        """Wait before the next attempt; without a link its return starts the attempt."""
         if self._bus.link.up:
             await self._world.sleep(RETRY)
 
-    async def _not_yet_stored(self, lane: int, batch: list[Kept]) -> list[Kept]:
+    async def _not_yet_stored(self, lane: int, batch: list[KeptEvent]) -> list[KeptEvent]:
         """Return the events of a batch that lie behind the highest number of this lane in their stream.
 
         Only this agent publishes on an address with its edge's name, and in order: the last message there decides.
@@ -125,11 +127,11 @@ class Forwarder:
                 highest = max(highest, found[1])
         return [each for each in batch if each.n > highest]
 
-    async def _send(self, lane: int, batch: list[Kept]) -> None:
+    async def _send(self, lane: int, batch: list[KeptEvent]) -> None:
         for kept in batch:
-            if self._uploads(kept):
+            if self._needs_upload(kept):
                 try:
-                    await self._before(kept)
+                    await self._upload(kept)
                 except Refused as error:
                     self._refused(kept, error)
                     batch = [each for each in batch if each is not kept]
@@ -144,23 +146,23 @@ class Forwarder:
             else:
                 self._refused(batch[0], error)
 
-    def _outgoing(self, lane: int, kept: Kept) -> Outgoing:
+    def _outgoing(self, lane: int, kept: KeptEvent) -> Outgoing:
         headers: Mapping[str, str] = headers_of(lane_name(self._edge, self._journal.uuid, lane), kept.n)
         return Outgoing(kept.topic, kept.body, headers)
 
 
 def _batches(
-    events: list[Kept], through: int, uploads: Callable[[Kept], bool]
-) -> tuple[list[list[Kept]], int]:
-    """Group a window's events by stream. Returns the batches, and the number up to which they reach.
+    events: list[KeptEvent], through: int, needs_upload: Callable[[KeptEvent], bool]
+) -> tuple[list[list[KeptEvent]], int]:
+    """Group a window's events by stream. Return the batches, and the number up to which they reach.
 
-    An event that names a blob ends the window before it: nothing of the lane behind it overtakes an upload.
+    An event that names a blob ends the window before it: no later event of the lane overtakes an upload.
     """
     for place, kept in enumerate(events):
-        if place and uploads(kept):
+        if place and needs_upload(kept):
             events, through = events[:place], events[place - 1].n
             break
-    streams: dict[str, list[Kept]] = {}
+    streams: dict[str, list[KeptEvent]] = {}
     for kept in events:
         stream = registry.find(kept.topic)[0].stream
         streams.setdefault(stream.name if stream is not None else "", []).append(kept)

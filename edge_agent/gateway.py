@@ -1,5 +1,5 @@
-"""The node's side of the agent: takes the events of workers and devices into the journal, each once and in order, and
-acknowledges them when they are on disk."""
+"""The agent's gateway on the node: append the events of workers and devices to the journal, each once and in order, and
+acknowledge them when they are on disk."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from heliograph.edge_agent.journal import Journal, NewEvent
 from heliograph.edge_agent.supervisor import Worker
 
 ACK_EVERY = 0.005
-"""Seconds between two acknowledgements: each is a message, and a producer waits for none while its window has room."""
+"""Seconds between two acknowledgements: each is a message, and a producer with room in its window waits for none."""
 
 
 class Gateway:
     """Takes the node's events.
 
     Args:
-        workers: those that the agent launched, by name; only they may publish results.
-        refused: called with (topic, error) for each message that was not taken.
+        workers: the workers that the agent launched, by name; only they may publish results.
+        refused: called with (topic, error) for each refused message.
     """
 
     def __init__(
@@ -49,12 +49,13 @@ class Gateway:
         self._background = background
         self._refused = refused
         self.listening = asyncio.Event()
-        """Set once this agent is subscribed on the node's broker."""
+        """Set once the gateway has subscribed on the node's broker."""
         self.refusals = 0
         self._heads: dict[asyncio.Future[None], dict[str, tuple[str, int]]] = {}
         self._to_acknowledge: dict[str, Ack] = {}
 
     async def run(self) -> None:
+        """Take events until cancelled."""
         patterns = [
             topic.filter(**({"edge": self._edge} if "edge" in topic.params else {}))
             for topic in registry.declared().topics
@@ -64,14 +65,14 @@ class Gateway:
             self.listening.set()
             async for message in messages:
                 try:
-                    self._take(message)
+                    self._receive(message)
                 except Refused as error:
                     self.refusals += 1
                     self._refused(message.topic, error)
                 del message  # free its memory while the next one is awaited
-                await self._journal.room()
+                await self._journal.wait_for_room()
 
-    def _take(self, message: Message) -> None:
+    def _receive(self, message: Message) -> None:
         topic, params = registry.find(message.topic)
         if len(message.body) > topic.max_size:
             raise Refused("too-large", topic=message.topic, expected=f"at most {topic.max_size} bytes",
@@ -85,7 +86,7 @@ class Gateway:
         else:
             _, producer, incarnation = _source(event, message.topic)
             entry = NewEvent(message.topic, body, topic.lane, producer, incarnation, event.sequence)
-            if not self._journal.accepts(entry):  # a repeated event, or one behind a gap: say which number is on disk
+            if not self._journal.accepts(entry):  # a repeated event, or one behind a gap: acknowledge what is on disk
                 self._acknowledge(producer, incarnation, self._journal.committed(producer, incarnation))
                 return
         kept = self._journal.append(entry)
@@ -120,7 +121,7 @@ class Gateway:
                 await self._port.publish(topics.ACK, ack, sure=False, producer=producer)
 
     def _from_worker(self, topic: Topic[Any], params: dict[str, str], message: Message) -> Event:
-        """Return a worker's event. Raises Refused unless this agent launched it, with the secret that signed."""
+        """Return a worker's event. Raise Refused unless this agent launched the worker with the signing secret."""
         event = decode(message.body, message.topic)
         edge, name, _ = _source(event, message.topic)
         worker = self._workers.get(name)
@@ -139,7 +140,7 @@ class Gateway:
         return event
 
     def _from_device(self, topic: Topic[Any], params: dict[str, str], message: Message) -> tuple[Event, bytes]:
-        """Return an application's event and its bytes; a bare document is wrapped into an event, once."""
+        """Return an application's event and its bytes; wrap a bare document into an event."""
         tree = parse(message.body, message.topic)
         if is_event(tree):
             event = from_tree(tree, message.topic)
@@ -149,9 +150,9 @@ class Gateway:
                 if _source(event, message.topic)[:2] != (self._edge, device):
                     raise Refused("invalid", topic=message.topic, field="source",
                                   expected=f"{self._edge}/{device}/<incarnation>", got=event.source)  # fmt: skip
-                if device in self._workers:  # it would count on in the worker's place
+                if device in self._workers:  # its numbers would continue the worker's
                     raise Refused("invalid", topic=message.topic, field="source", got=event.source,
-                                  expected="a device whose name no worker of this node bears")  # fmt: skip
+                                  expected="a device whose name no worker of this node has")  # fmt: skip
             return event, message.body
         topic.validate(tree, message.topic)
         world = self._port.world
@@ -176,6 +177,6 @@ def _source(event: Event, topic: str) -> tuple[str, str, str]:
 
 @lru_cache(maxsize=256)
 def _labels(source: str) -> tuple[str, str, str] | None:
-    """Split a source into its three labels; None where it is not made of them. Cached: a node has few producers."""
+    """Split a source into its three labels; None where it has another form. Cached: a node has few producers."""
     parts = source.split("/")
     return (parts[0], parts[1], parts[2]) if len(parts) == 3 and all(map(is_label, parts)) else None

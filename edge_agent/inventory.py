@@ -1,4 +1,4 @@
-"""What this node has: its data sets, indexed, and what its workers can run."""
+"""The node's inventory: its data sets, indexed, and the offers of its workers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Inventory:
     Args:
         own: data sets that the agent was started with; no document changes them.
         roots: directories under which a Dataset's file may lie.
-        launcher: says what the workers can run.
-        changed: called when something has been indexed or learned.
+        launcher: returns the workers' offers.
+        changed: called when a data set has been indexed, or the offers are known.
     """
 
     def __init__(
@@ -49,31 +49,32 @@ class Inventory:
         self._wanted: dict[str, DatasetSpec] = {}
 
     async def index_own(self) -> None:
+        """Index the data sets that the agent was started with."""
         for name, path in sorted(self._own.items()):
             self.files[name] = path
             self.datasets[name] = await self._world.in_thread(index, name, path)
             self._changed()
 
     def follow(self, wanted: Mapping[str, DatasetSpec]) -> None:
-        """Index the data sets of the desired document in the background, where they have changed."""
+        """Index the data sets of the desired document in the background if they have changed."""
         if wanted != self._wanted:
             self._wanted = dict(wanted)
             self._background.spawn(self._index(self._wanted))
 
     async def learn_offers(self) -> None:
-        """Ask the launcher what the workers can run: the agent itself imports no framework."""
+        """Get the workers' offers from the launcher: the agent itself imports no framework."""
         try:
             text = await self._launcher.offers()
         except LaunchFailed as error:
-            self._warn(f"what the workers offer is unknown: {error}")
+            self._warn(f"the offers of the workers are unknown: {error}")
             return
         *lines, last = text.strip().split(b"\n")
         for line in lines:
-            self._warn(f"what the workers offer: {line[:1000].decode(errors='replace')}")
+            self._warn(f"offers of the workers: {line[:1000].decode(errors='replace')}")
         try:
             self.offers = Offer.from_json(last)
         except ValidationError:
-            self._warn(f"what the workers offer is unknown: {last[-300:].decode(errors='replace')}")
+            self._warn(f"the offers of the workers are unknown: {last[-300:].decode(errors='replace')}")
         self._changed()
 
     async def _index(self, wanted: Mapping[str, DatasetSpec]) -> None:

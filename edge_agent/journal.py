@@ -1,4 +1,4 @@
-"""The journal: an event is acknowledged only when it is on disk, synced.
+"""The journal: events on disk, synced before they are acknowledged.
 
 SQLite in WAL mode with synchronous=FULL. Events that arrive while a commit runs share the next one. Each lane (edge,
 journal uuid, priority) numbers its events upwards; a number is never used twice.
@@ -31,23 +31,23 @@ from heliograph.edge_agent.journal_file import (
 
 T = TypeVar("T")
 QUOTA = 1 << 30
-"""Bytes of events that may wait on a node's disk, unless it was started with another number."""
+"""Bytes of events that may wait on a node's disk; the agent's options may set another number."""
 GROUP = 1024
 GROUP_BYTES = 8 << 20
-"""Most events, and bytes, of one commit; further events wait for the next one."""
+"""Events, and bytes, of one commit at most; further events wait for the next one."""
 ROOM = 16 * GROUP
 ROOM_BYTES = 4 * GROUP_BYTES
-"""Events that may wait in memory for their commit."""
+"""Events, and bytes, that may wait in memory for their commit."""
 OVERHEAD = 64
-"""Bytes of the file that an event takes beside its topic and body."""
+"""Bytes of the file that an event needs besides its topic and body."""
 DROP = 0.05
-"""Share of the quota that is freed at once when it is reached, since each search for room costs time."""
+"""Share of the quota that is freed together when the quota is reached, since each search for room costs time."""
 _DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """One event to keep. ``producer``, ``incarnation`` and ``sequence`` are set where it wants an acknowledgement."""
+    """An event to append. ``producer``, ``incarnation`` and ``sequence`` are set if it is acknowledged."""
 
     topic: str
     body: bytes
@@ -58,7 +58,7 @@ class NewEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptEvent:
     """An event in the journal, with its number in its lane."""
 
     n: int
@@ -68,17 +68,21 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Events of a lane in their order. ``through`` is the highest number looked at: what was damaged on the disk is
-    not among the events. ``last``: the lane had nothing behind it."""
+    """Events of a lane, in order.
 
-    events: list[Kept]
+    Attributes:
+        through: highest number that was read; an event that is damaged on the disk is skipped.
+        last: whether the lane ends with ``through``.
+    """
+
+    events: list[KeptEvent]
     through: int
     last: bool
 
 
 @dataclass(slots=True)
 class _Group:
-    """Events that share one commit, and the future that ends with it."""
+    """Events that share one commit, and the future that ends with the commit."""
 
     done: asyncio.Future[None]
     entries: list[NewEvent] = field(default_factory=list)
@@ -86,16 +90,16 @@ class _Group:
 
 
 class JournalFull(HeliographError):
-    """The quota is reached by events that must not be dropped; they are taken again once the cloud has some."""
+    """The quota is full of events that must not be dropped; new ones are accepted once the cloud has stored some."""
 
 
 class Journal:
-    """One node's journal. Raises HeliographError where the file is not this edge's or of a newer version.
+    """One node's journal. Raises HeliographError where the file belongs to another edge or a newer version.
 
     Args:
-        quota: bytes of events that may wait. When it is reached, the oldest of the bulk lane are dropped and counted;
+        quota: bytes of events that may wait. At the quota the oldest events of the bulk lane are dropped and counted;
             events of the other lane are refused, never dropped.
-        warn: called with a line about damage, and about what was dropped.
+        warn: called with a line about damage, and about dropped events.
     """
 
     def __init__(
@@ -117,11 +121,11 @@ class Journal:
         self.waiting = found.count
         self._size = found.size + found.count * OVERHEAD
         self.dropped = int(found.meta.get(_DROPPED, 0))
-        """Events dropped because of the quota, since the journal was made."""
+        """Events dropped because of the quota, since the journal was created."""
         self.damaged = 0
-        """Events that were found damaged on the disk and passed over."""
+        """Events that were skipped because they are damaged on the disk."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Ends with an error where the file is damaged beyond use; opening the journal again repairs it."""
+        """Ends with an error once the file is damaged beyond use; opening the journal again repairs it."""
         self._count_commit = world.telemetry.counter(JOURNAL_COMMITS)
         self._count_events = world.telemetry.histogram(JOURNAL_EVENTS)
         self._groups: deque[_Group] = deque()
@@ -129,11 +133,11 @@ class Journal:
         self._room = Flag()
         self._committing: asyncio.Task[None] | None = None
         self._under_way = dict.fromkeys(LANES, 0)
-        """The highest number of each lane that was read: events on their way to the cloud are not dropped."""
+        """The highest number read of each lane: events on their way to the cloud are not dropped."""
         self._grown = {lane: Flag() for lane in LANES}
 
     def close(self) -> None:
-        """Waits for the commit under way."""
+        """Wait for the commit under way, then close the file."""
         self._writer.shutdown(wait=True)
         self._write.close()
         self._read.close()
@@ -150,13 +154,13 @@ class Journal:
         return sequence if known == incarnation else 0
 
     def append(self, entry: NewEvent) -> asyncio.Future[None]:
-        """The future, shared by all events of one commit, is done when they are on disk, synced. It raises
-        HeliographError where they could not be kept, and then no later one was kept before them."""
+        """Append an event. Return a future, shared by all events of one commit, that is done when they are on disk,
+        synced. It raises HeliographError where the commit fails; later events are then not committed either."""
         if not self._groups or self._groups[-1].size >= GROUP_BYTES or len(self._groups[-1].entries) >= GROUP:
             self._groups.append(_Group(asyncio.get_running_loop().create_future()))
         group = self._groups[-1]
         group.entries.append(entry)
-        size = _cost(entry)
+        size = _size_of(entry)
         group.size += size
         self._in_memory[0] += 1
         self._in_memory[1] += size
@@ -166,16 +170,16 @@ class Journal:
             self._committing = asyncio.create_task(self._commit_groups())
         return group.done
 
-    async def room(self) -> None:
-        """Returns when so little waits for its commit that more may be appended."""
+    async def wait_for_room(self) -> None:
+        """Return once few enough events wait for their commit that more may be appended."""
         while self._in_memory[0] > ROOM or self._in_memory[1] > ROOM_BYTES:
             self._room.clear()
             await self._room.wait()
 
     def read(self, lane: int, after: int, most: int, most_bytes: int) -> Window:
-        """The next events of a lane behind number ``after``. Raises HeliographError where the file can not be read."""
-        found: list[Kept] = []
-        through, size, looked_at, last = after, 0, 0, False
+        """Return a lane's next events behind number ``after``. Raise HeliographError where the file is unreadable."""
+        found: list[KeptEvent] = []
+        through, size, scanned, last = after, 0, 0, False
         try:
             rows = self._read.execute(
                 "SELECT id, topic, body, crc FROM events WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
@@ -185,22 +189,22 @@ class Journal:
                 size += len(body)
                 if found and size > most_bytes:
                     break
-                looked_at += 1
+                scanned += 1
                 _, through = parts_of_id(id)
                 if checksum(topic, body) == crc:
-                    found.append(Kept(through, topic, body))
+                    found.append(KeptEvent(through, topic, body))
                 else:
                     self.damaged += 1
-                    self._warn(f"journal {self._path}: event {through} of lane {lane} is damaged and was passed over")
+                    self._warn(f"journal {self._path}: event {through} of lane {lane} is damaged and was skipped")
             else:
-                last = looked_at < most
+                last = scanned < most
             rows.close()
             self._under_way[lane] = max(self._under_way[lane], through)
         except sqlite3.Error as error:
             raise self._failure(error) from None
         return Window(found, through, last)
 
-    def stored(self, count: int) -> None:
+    def count_stored(self, count: int) -> None:
         """Count events that the cloud has stored: they no longer wait, though the file may still have them."""
         self.waiting -= count
 
@@ -208,8 +212,8 @@ class Journal:
         """Delete the events of a lane up to a number: the cloud has stored them."""
         await self._on_writer(self._forget, lane, through)
 
-    async def wait_grown(self, lane: int) -> None:
-        """Returns when an event has been added to the lane since the last call."""
+    async def wait_for_events(self, lane: int) -> None:
+        """Return once an event has been added to the lane since the last call."""
         await self._grown[lane].wait()
         self._grown[lane].clear()
 
@@ -219,7 +223,7 @@ class Journal:
         return row[0] if row is not None and isinstance(row[0], bytes) else b""
 
     async def save(self, key: str, value: bytes) -> None:
-        """Saves a document, synced."""
+        """Save a document, synced."""
         await self._on_writer(self._save, f"doc:{key}", value)
 
     async def _on_writer(self, function: Callable[..., T], *args: object) -> T:
@@ -231,7 +235,7 @@ class Journal:
     def _failure(self, error: sqlite3.Error) -> HeliographError:
         what = HeliographError(f"journal {self._path}: {error}")
         if not isinstance(error, sqlite3.OperationalError) and isinstance(error, sqlite3.DatabaseError):
-            what = HeliographError(f"{what}. Start the agent again: what can be read is taken over.")
+            what = HeliographError(f"{what}. Start the agent again: it saves the readable events.")
             if not self.failed.done():
                 self.failed.set_exception(what)
         return what
@@ -243,7 +247,7 @@ class Journal:
             try:
                 dropped = await self._on_writer(self._commit, group, heads)
             except HeliographError as error:
-                self._give_up(group, error)
+                self._fail_groups(group, error)
                 continue
             self._producers |= heads
             self.waiting += len(group.entries) - dropped
@@ -259,8 +263,8 @@ class Journal:
                 self._grown[lane].set()
         self._committing = None
 
-    def _give_up(self, group: _Group, error: HeliographError) -> None:
-        """Fail a group and those behind it: their producers send again what was not acknowledged."""
+    def _fail_groups(self, group: _Group, error: HeliographError) -> None:
+        """Fail a group and those behind it: producers resend unacknowledged events."""
         failed = [group, *self._groups]
         self._groups.clear()
         self._claimed = dict(self._producers)
@@ -275,7 +279,7 @@ class Journal:
         self._room.set()
 
     def _commit(self, group: _Group, heads: dict[str, tuple[str, int]]) -> int:
-        """Returns how many waiting events were dropped to make room."""
+        """Commit a group. Return the number of waiting events that were dropped to make room."""
         write, following = self._write, dict(self._next)
         rows = []
         for entry in group.entries:
@@ -303,7 +307,7 @@ class Journal:
         return dropped
 
     def _make_room(self, wanted: int) -> tuple[int, int]:
-        """Drops the oldest bulk events that are not on their way: bytes freed, and how many events."""
+        """Drop the oldest bulk events that are not on their way. Return the bytes freed and the number of events."""
         to_free = self._size + wanted - int(self._quota * (1 - DROP))
         first = event_id(BULK, self._under_way[BULK])
         last, freed, dropped = first, 0, 0
@@ -317,7 +321,7 @@ class Journal:
         if self._size - freed + wanted > self._quota:
             raise JournalFull(
                 f"journal {self._path}: the quota of {self._quota} bytes is full of events that wait for the cloud "
-                "and must not be dropped; they are taken again once it has some, or give the agent more --journal-mb"
+                "and must not be dropped; it accepts new ones once the cloud has stored some, or with more --journal-mb"
             )
         self._write.execute("DELETE FROM events WHERE id > ? AND id <= ?", (first, last))
         if dropped:
@@ -344,5 +348,5 @@ class Journal:
         self._write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
-def _cost(entry: NewEvent) -> int:
+def _size_of(entry: NewEvent) -> int:
     return len(entry.body) + len(entry.topic) + OVERHEAD

@@ -1,4 +1,4 @@
-"""The journal's file: its schema, what is checked when it is opened, and what is saved of one that is damaged."""
+"""The journal's file: its schema, checks when it is opened, and recovery of a damaged one."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ CREATE TABLE IF NOT EXISTS producers (
     producer TEXT PRIMARY KEY, incarnation TEXT NOT NULL, sequence INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
-"""An event's id is its lane and its number in it: what is appended to a lane lies behind what it has."""
+"""An event's id is made of its lane and its number: a lane's events are stored in order."""
 _OPENING = "opening"
 
 
 def event_id(lane: int, n: int) -> int:
-    """The row of number ``n`` of a lane."""
+    """Return the row id of number ``n`` of a lane."""
     return lane << LANE_SHIFT | n
 
 
@@ -41,8 +41,8 @@ def parts_of_id(id: int) -> tuple[int, int]:
 
 
 def first_number(opening: int) -> int:
-    """Return where a lane's numbers start in the journal's n-th opening: a number is never used twice, even where the
-    disk has lost its event."""
+    """Return a lane's first number in the journal's n-th opening: a number is never used twice, even if the disk has
+    lost its event."""
     return (opening << OPENING_SHIFT) + 1
 
 
@@ -53,12 +53,12 @@ def checksum(topic: str, body: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a journal's file contained when it was opened.
+    """The content of a journal's file when it was opened.
 
     Attributes:
-        meta: what is noted of the journal, without its documents.
+        meta: properties of the journal, without its documents.
         heads: the highest number of each lane that has events.
-        count: how many events.
+        count: number of events.
         size: bytes of their topics and bodies.
     """
 
@@ -69,11 +69,10 @@ class Found:
 
 
 def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) -> tuple[sqlite3.Connection, Found]:
-    """The journal's connection for writing, and what lies there. A damaged file is set aside and what can be read of
-    it is taken over.
+    """Open the journal's file. Return the connection for writing, and the file's content.
 
-    The state directory of an earlier version is migrated. Raises HeliographError where the file is another edge's or a
-    newer version's, or where it cannot be opened.
+    Set a damaged file aside and save its readable events. Migrate the state directory of an earlier version. Raise
+    HeliographError where the file belongs to another edge or a newer version, or cannot be opened.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +104,7 @@ def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) 
 
 
 def count_opening(connection: sqlite3.Connection, found: Found) -> int:
-    """Counts this opening and returns its number, which then lies in the file itself, not beside it."""
+    """Count this opening and return its number, written to the main file and not only to the log beside it."""
     last = max(found.heads.values(), default=0)
     opening = max(int(found.meta.get(_OPENING, 0)), last >> OPENING_SHIFT) + 1
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_OPENING, str(opening)))
@@ -114,7 +113,7 @@ def count_opening(connection: sqlite3.Connection, found: Found) -> int:
 
 
 def events_in(path: Path, lane: int) -> int:
-    """How many events of a lane a journal holds, read beside the agent that writes it; 0 where none can be read."""
+    """Return the number of a lane's events, read beside the agent that writes them; 0 where the file is unreadable."""
     with suppress(sqlite3.Error):
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=0.05)
         with closing(connection):
@@ -135,7 +134,7 @@ def _prepare(connection: sqlite3.Connection, edge: str, world: World) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, found: StateFormat) -> None:
-    """The journal notes the format of its whole directory. 0.1 reads the number, too, and refuses a later one."""
+    """Migrate the state directory; the journal records its format. 0.1 reads the number and refuses a later one."""
     mine = present(FORMAT)
     for format in steps(found, FORMAT, f"the agent's state in {path.parent}"):
         try:
@@ -150,11 +149,11 @@ def _migrate(connection: sqlite3.Connection, path: Path, found: StateFormat) -> 
 
 
 def _damage(connection: sqlite3.Connection) -> str:
-    """What is wrong with the file, or nothing."""
+    """Return the damage of the file; empty where there is none."""
     try:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # no room, no right: not the file's fault
+        if isinstance(error, sqlite3.OperationalError):  # no room or no permission: the file itself is fine
             raise
         return str(error)
     if found != "ok":
@@ -166,7 +165,7 @@ def _damage(connection: sqlite3.Connection) -> str:
 
 
 def _recover(path: Path, edge: str, world: World, damage: str, warn: Callable[[str], None]) -> sqlite3.Connection:
-    """Sets the file aside under a name of its own and begins anew with what can be read of it."""
+    """Set the file aside under another name, and start a new one with its readable events."""
     with closing(_connect_leniently(path)) as old:
         meta = dict(_readable(old, "SELECT key, value FROM meta ORDER BY key"))
     if meta.get("edge", edge) != edge:
@@ -187,7 +186,7 @@ def _recover(path: Path, edge: str, world: World, damage: str, warn: Callable[[s
         for row in _rows(old):
             saved += connection.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", row).rowcount
         if not str(meta.get("version")).isdigit():
-            meta["version"] = "1"  # the earliest: a step that was taken already finds nothing to do
+            meta["version"] = "1"  # the earliest format: a repeated migration step changes nothing
         kept = [(key, value) for key, value in meta.items() if isinstance(value, (str, bytes))]
         connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", kept)
         connection.execute("COMMIT")
@@ -197,13 +196,13 @@ def _recover(path: Path, edge: str, world: World, damage: str, warn: Callable[[s
 
 def _connect_leniently(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
-    with suppress(sqlite3.Error):  # without it SQLite reads nothing at all of a file that was cut off
+    with suppress(sqlite3.Error):  # without it SQLite reads no row of a truncated file
         connection.execute("PRAGMA writable_schema = ON")
     return connection
 
 
 def _rows(old: sqlite3.Connection) -> Iterator[tuple[int, str, bytes, int]]:
-    """The events that can be read: forwards up to the damage, and backwards up to it."""
+    """Yield the readable events: forwards up to the damage, then backwards up to it."""
     for order in ("", " DESC"):
         for id, topic, body, crc in _readable(old, f"SELECT id, topic, body, crc FROM events ORDER BY id{order}"):
             whole = isinstance(id, int) and isinstance(topic, str) and isinstance(body, bytes)
@@ -212,7 +211,7 @@ def _rows(old: sqlite3.Connection) -> Iterator[tuple[int, str, bytes, int]]:
 
 
 def _readable(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
-    """The rows up to the first that cannot be read."""
+    """Yield the rows up to the first unreadable one."""
     try:
         yield from connection.execute(query)
     except sqlite3.Error:

@@ -1,7 +1,7 @@
-"""How a node's workers are launched: an interface, so that a worker may be a process, a pod or a task of a simulation.
+"""The launcher interface: a node's worker may be a process, a pod or a task of a simulation.
 
-Whoever uses it sees neither pipes nor process ids, signals or directories that agent and worker share: a launcher hands
-over the lines that a worker prints, how it ended, and the files that it has staged.
+Its users see no pipes, process ids, signals or shared directories: a launcher hands over the lines that a worker
+prints, its exit, and the files that it has staged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from heliograph.core.errors import HeliographError
 
 
 class LaunchFailed(HeliographError):
-    """The worker could not be started; its message says why."""
+    """The worker could not be started; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class LaunchRequest:
 
     Attributes:
         worker: the worker's name, a DNS label; the same at each start.
-        role: the role of its task; the launcher knows what runs for it.
-        secret: signs what the worker publishes; another one at each start.
+        role: role of its task; the launcher chooses the program for it.
+        secret: key that signs the worker's events; another one at each start.
         environment: variables by which the worker finds its node's broker.
         models: the node's models by digest, as the agent sees them.
     """
@@ -37,11 +37,11 @@ class LaunchRequest:
     models: Path
 
     def variables(self, directory: str, models: str) -> dict[str, str]:
-        """The worker's environment variables.
+        """Return the worker's environment variables.
 
         Args:
-            directory: the worker's own, as the worker sees it; it stages files under ``staged`` there.
-            models: the node's models, as the worker sees them.
+            directory: the worker's own directory, as the worker sees it; it stages files under ``staged``.
+            models: directory of the node's models, as the worker sees it.
         """
         return {
             **self.environment,
@@ -57,19 +57,19 @@ class RunningWorker(Protocol):
 
     @property
     def lines(self) -> AsyncIterator[str] | None:
-        """The lines that it prints, until it has ended; None where its log goes elsewhere. Read once."""
+        """The lines that the worker prints until it has ended; None where its log goes elsewhere. Read them once."""
         ...
 
     async def wait(self) -> str:
-        """Return how it ended, once it has: ``exit code 3``, ``evicted``."""
+        """Wait for the end, and describe it: ``exit code 3``, ``evicted``."""
         ...
 
     async def terminate(self) -> None:
-        """Ask it to end; nothing where it has ended."""
+        """Ask the worker to end; do nothing where it has ended."""
         ...
 
     async def kill(self) -> None:
-        """End it; nothing where it has ended."""
+        """End the worker at once; do nothing where it has ended."""
         ...
 
 
@@ -77,18 +77,18 @@ class WorkerFiles(Protocol):
     """The files that an agent and its workers hand each other."""
 
     async def staged(self, worker: str, digest: str) -> Path | None:
-        """Return the weights of that digest that a worker has staged, where the agent can read them; None where the
-        worker has staged none. They outlive the worker."""
+        """Return a file that the agent can read with the weights of that digest that a worker has staged; None where it
+        has staged none. The file outlives the worker."""
         ...
 
     async def discard(self, worker: str, digest: str) -> None:
-        """Drop staged weights: they are in the cloud."""
+        """Delete staged weights, once they are in the cloud."""
         ...
 
     def sweep(self, wanted: Collection[str]) -> None:
-        """Drop what workers other than these had fetched, where they were killed before they could drop it.
+        """Delete fetched files of workers other than these: a killed worker could not delete its own.
 
-        What they have staged stays: it may still have to be uploaded.
+        Staged files stay: they may still have to be uploaded.
         """
         ...
 
@@ -101,10 +101,10 @@ class Launcher(WorkerFiles, Protocol):
     """Launches the workers of one node."""
 
     async def launch(self, request: LaunchRequest) -> RunningWorker:
-        """Start a worker. Raises LaunchFailed."""
+        """Start a worker. Raise LaunchFailed."""
         ...
 
     async def offers(self) -> bytes:
-        """Return what the workers can run, asked of where they run: JSON of ``Offer`` in the last line, and lines
-        before it about what cannot be used. Raises LaunchFailed."""
+        """Return the offers of the workers, found where they run: JSON of ``Offer`` in the last line, after lines about
+        algorithms that cannot be used. Raise LaunchFailed."""
         ...

@@ -1,7 +1,7 @@
-"""Models fetched ahead: when a round of a job of this node has closed, before the desired document names the result.
+"""Fetch models ahead: when a round of a job of this node has closed, before the desired document names the result.
 
-Only for jobs whose models are too large to travel inside the document: where they do there is nothing to fetch, and of
-ten thousand agents each would be sent every model of every job.
+Follow only jobs whose models are too large to travel inside the document: inline models need no fetch, and each of ten
+thousand agents would receive every model of every job.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class ModelPrefetcher:
     """Follows the closed rounds of the jobs that this node works for.
 
     Args:
-        fetch: starts fetching a model.
-        warn: called with a line about an error that passes.
+        fetch: starts to fetch a model.
+        warn: called with a line about a temporary error.
     """
 
     def __init__(self, cloud: Port, fetch: Callable[[WeightsRef], None], warn: Callable[[str], None]) -> None:
@@ -34,7 +34,7 @@ class ModelPrefetcher:
 
     @property
     def expected(self) -> set[str]:
-        """Digests of models that the next document may name: the newest of each job that is followed."""
+        """Digests of models that the next document may name: the newest of each followed job."""
         return set(self._newest.values())
 
     def follow(self, tasks: Collection[WorkerTask]) -> None:

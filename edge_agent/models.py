@@ -1,5 +1,5 @@
 """The node's models: files named by their digest, fetched as soon as a task or a closed round names them, and deleted
-when nothing does any more."""
+once neither does."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 
 RETRY = 0.2
+"""Seconds before a failed fetch is resumed."""
 RETRY_DISK = 2.0
-"""Seconds before a fetch that the disk refused is resumed, from the chunk that failed."""
+"""Seconds before a fetch that failed on the disk is resumed, from the chunk that failed."""
 
 
 class ModelStore:
@@ -25,7 +26,7 @@ class ModelStore:
 
     Args:
         changed: called when a model has arrived.
-        failed: called with a line about a fetch that failed and is tried again.
+        failed: called with a line about a failed fetch, which is tried again.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class ModelStore:
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._named = {path.name.split(".")[0] for path in directory.iterdir()}
         self.failures: dict[str, str] = {}
-        """Why a model is not here yet, by its digest."""
+        """The reason why a model is not here yet, by its digest."""
 
     def path(self, ref: WeightsRef) -> Path:
         return self.directory / ref.digest
@@ -55,8 +56,8 @@ class ModelStore:
             self._fetching[ref.digest] = asyncio.create_task(self._fetch(ref))
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Delete the models that were named before, or lay here at the start, and are named no more. Files that the
-        aggregation worker writes here are its own."""
+        """Delete other models that were named before, or lay here at the start. Leave the files of the aggregation
+        worker: it deletes its own."""
         for digest in sorted(self._named - set(digests)):
             if running := self._fetching.pop(digest, None):
                 running.cancel()
@@ -74,10 +75,10 @@ class ModelStore:
             try:
                 await (await self._bus.blobs(ref.bucket or MODELS)).fetch(ref, self.path(ref))
             except (HeliographError, OSError) as error:
-                said = f"model {ref.digest[:12]}: {error}; trying again"
-                if self.failures.get(ref.digest) != said:
-                    self.failures[ref.digest] = said
-                    self._failed(said)
+                line = f"model {ref.digest[:12]}: {error}; trying again"
+                if self.failures.get(ref.digest) != line:
+                    self.failures[ref.digest] = line
+                    self._failed(line)
                     self._changed()
                 await self._world.sleep(RETRY_DISK if isinstance(error, OSError) else RETRY)
             else:

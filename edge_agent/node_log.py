@@ -1,4 +1,4 @@
-"""The node's log: on its own output, and on the log topic while the link is up."""
+"""The node's log: to the agent's own output, and to the log topic while the link is up."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import Background
 
 Level = Literal["info", "warning"]
-MOST_UNDER_WAY = 200
-"""Most lines on their way to the cloud; further ones are dropped and counted."""
-LONGEST = 65536
-"""Most characters of a line; the rest is cut."""
+MAX_UNDER_WAY = 200
+"""Lines on their way to the cloud, at most; further ones are dropped and counted."""
+MAX_LENGTH = 65536
+"""Characters of a line, at most; the rest is cut."""
 
 
 class NodeLog:
@@ -31,30 +31,30 @@ class NodeLog:
         self._dropped = 0
 
     def info(self, line: str) -> None:
-        self._agent_said("info", line)
+        self._log_agent("info", line)
 
     def warn(self, line: str) -> None:
-        self._agent_said("warning", line)
+        self._log_agent("warning", line)
 
-    def worker_said(self, worker: str, level: Level, line: str) -> None:
-        """Log a line that a worker printed, or why it ended."""
+    def log_worker(self, worker: str, level: Level, line: str) -> None:
+        """Log a line that a worker printed, or the reason of its end."""
         self._out(f"[{worker}] {line}")
         self._send(level, "worker", worker, line)
 
-    def _agent_said(self, level: Level, line: str) -> None:
+    def _log_agent(self, level: Level, line: str) -> None:
         self._out(f"{level}: {line}")
         self._send(level, "agent", self._edge, line)
 
     def _send(self, level: Level, component: str, name: str, line: str) -> None:
         if not self._port.bus.link.up:
             return
-        if self._under_way >= MOST_UNDER_WAY:  # a script prints faster than the link carries
+        if self._under_way >= MAX_UNDER_WAY:  # a script prints faster than the link carries
             self._dropped += 1
             return
         record = LogRecord(
             level=level,
             component=f"{self._edge}/{component}/{name}",
-            message=line[:LONGEST],
+            message=line[:MAX_LENGTH],
             time=self._port.world.timestamp(),
             fields={"dropped_before": self._dropped} if self._dropped else {},
         )

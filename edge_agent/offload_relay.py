@@ -1,4 +1,4 @@
-"""Relays hard samples to the cloud's model, and its answers back: at once or not at all; nothing is kept.
+"""Relay hard samples to the cloud's model, and its answers back: at once or not at all, without storing any.
 
 The requester keeps the deadline; it ignores an answer that comes too late.
 """
@@ -40,7 +40,7 @@ class OffloadRelay:
         async with self._cloud.bus.subscribe(ANSWER.filter(edge=self._edge)) as messages:
             async for message in messages:
                 body = message.body
-                if message.headers.get("Status") == "503":  # NATS says so: nobody listens
+                if message.headers.get("Status") == "503":  # NATS answers so where nobody listens
                     body = _error_body(Unreachable("no worker of the service's deep model is there"))
                 await self._answer(message.topic, body)
 

@@ -1,5 +1,5 @@
-"""Workers as processes of this machine: started with limits, their output read through a pipe, their files in a
-directory that they share with the agent."""
+"""Launch workers as processes of this machine, with limits: read their output through a pipe, and exchange files in a
+shared directory."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ MODULES = {
     "infer": "heliograph.workers.infer",
     "big-model": "heliograph.workers.infer",
 }
-"""The module that is run for each role."""
+"""The module that runs for each role."""
 OFFERS = "heliograph.workers.offers"
-LONGEST_LINE = 65536
+MAX_LINE = 65536
 DRAIN = 0.5
-"""Seconds for which a process's output is still read after its end, where something else keeps its pipe open."""
+"""Seconds in which output is still read after a process's end, where a child keeps its pipe open."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker process may use; 0 is no limit. ``memory_mb`` bounds its private memory (RLIMIT_DATA)."""
+    """Limits of a worker process; 0 is no limit. ``memory_mb`` bounds its private memory (RLIMIT_DATA)."""
 
     memory_mb: int = 0
     nice: int = 0
@@ -55,7 +55,7 @@ class ProcessLauncher(SharedDirectory):
             raise LaunchFailed(f"no worker runs for role {request.role}")
         directory = self.of(request.worker)
         variables = request.variables(str(directory), str(request.models)) | {"PYTHONUNBUFFERED": "1"}
-        return _RunningProcess(await self._spawn(module, variables, directory, self._before()))
+        return _RunningProcess(await self._spawn(module, variables, directory, self._child_setup()))
 
     async def offers(self) -> bytes:
         process = await self._spawn(OFFERS, {}, self.directory, die_with_parent)
@@ -75,7 +75,7 @@ class ProcessLauncher(SharedDirectory):
         except OSError as error:
             raise LaunchFailed(str(error)) from None
 
-    def _before(self) -> Callable[[], None]:
+    def _child_setup(self) -> Callable[[], None]:
         limits = self._limits
 
         def before() -> None:
@@ -125,16 +125,16 @@ class _RunningProcess:
             await cancel_and_wait(ended, following)
 
     async def _end(self) -> None:
-        """Wait for the end, then end the children left behind: the worker's next start finds devices and ports free."""
+        """Wait for the end, then kill remaining children, so that the next start finds devices and ports free."""
         await self._process.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
 async def _next_line(stream: asyncio.StreamReader) -> str | None:
-    """Return the next line, cut to ``LONGEST_LINE`` characters; None at the end."""
+    """Return the next line, cut to ``MAX_LINE`` characters; None at the end."""
     try:
         line = await stream.readline()
     except ValueError:  # longer than the reader's limit, which has dropped it
         return "(a line too long to show)"
-    return line.decode(errors="replace").rstrip("\r\n")[:LONGEST_LINE] if line else None
+    return line.decode(errors="replace").rstrip("\r\n")[:MAX_LINE] if line else None

@@ -1,4 +1,4 @@
-"""Decides what an agent does next, as a pure function of desired tasks, running workers and files on disk."""
+"""Decide an agent's next actions: a pure function of desired tasks, running workers and files on disk."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ State = Literal["starting", "ready", "backing-off", "stopping"]
 
 @dataclass(frozen=True)
 class CodeRoot:
-    """A directory under which scripts may lie, resolved, and the absolute path by which tasks call it."""
+    """A directory for scripts, resolved, and the absolute path by which tasks name it."""
 
     prefix: Path
     directory: Path
 
     @classmethod
     def parse(cls, text: str) -> CodeRoot:
-        """``DIR``, or ``/code=DIR``: what tasks call ``/code/main.py`` is ``DIR/main.py`` here."""
+        """Parse ``DIR`` or ``/code=DIR``; with the latter a task's ``/code/main.py`` is ``DIR/main.py`` here."""
         prefix, equals, directory = text.rpartition("=")
         resolved = Path(directory).resolve()
         return cls(Path(prefix) if equals else resolved, resolved)
@@ -67,7 +67,7 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Hold:
-    """A task that cannot run here, and why; ``forbidden`` where waiting will not help."""
+    """A task that cannot run here, and the reason; ``forbidden`` where waiting does not help."""
 
     task: WorkerTask
     reason: str
@@ -84,7 +84,7 @@ def decide(
     models: Container[str],
     code_roots: Collection[CodeRoot],
 ) -> list[Action]:
-    """Return the actions that lead to the desired tasks, in order. Once they are done, deciding again gives none."""
+    """Return the actions that lead to the desired tasks, in order. Once they are done, a new decision has no action."""
     wanted = {task.worker: task for task in tasks}
     actions: list[Action] = [
         Stop(worker)
@@ -105,7 +105,7 @@ def decide(
             actions.append(Launch(task))
         if missing := _missing(task, models):
             actions += [Fetch(ref) for ref in missing]
-            if present is not None and (before := _goes_on_with(present, models)) is not None:
+            if present is not None and (before := _interim_task(present, models)) is not None:
                 actions.append(Assign(before))
         elif present is not None and _is_replaced(present, task):
             if present.state != "stopping":
@@ -142,8 +142,8 @@ def _missing(task: WorkerTask, models: Container[str]) -> list[WeightsRef]:
     return [ref for ref in task.files if ref.digest not in models]
 
 
-def _goes_on_with(present: Running, models: Container[str]) -> WorkerTask | None:
-    """Return the task with which a restarted process answers while the new model is fetched: the one before."""
+def _interim_task(present: Running, models: Container[str]) -> WorkerTask | None:
+    """Return the earlier task for a restarted process, so that it serves while the new model is fetched; else None."""
     before = present.task
     if before is None or not before.serves or present.state != "ready" or present.assigned is not None:
         return None

@@ -1,4 +1,4 @@
-"""Carries out what ``reconcile`` decides: fetches models, launches and stops workers, and hands them their tasks."""
+"""Carry out the actions of ``reconcile``: fetch models, launch and stop workers, and assign tasks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from heliograph.edge_agent.models import ModelStore
 from heliograph.edge_agent.reconcile import Assign, CodeRoot, Fetch, Hold, Launch, Stop, decide, script_under_roots
 from heliograph.edge_agent.supervisor import Supervisor, Worker
 
-ASSIGN_AGAIN = 1.0
+ASSIGN_RETRY = 1.0
+"""Seconds before an assignment that could not be published is repeated."""
 
 
 class Reconciler:
     """Keeps the node at its desired document.
 
     Args:
-        node: the connection to the node's broker, on which workers are handed their tasks.
-        files: gives each worker the paths as it sees them.
+        node: connection to the node's broker, for assignments.
+        files: maps paths to those that a worker sees.
         code: roots under which a task's script may lie.
-        warn: called with a line about a task that could not be handed over.
+        warn: called with a line about a task that could not be assigned.
     """
 
     def __init__(
@@ -56,14 +57,14 @@ class Reconciler:
         self._background = background
         self._warn = warn
         self.holds: dict[str, Hold] = {}
-        """Why a wanted worker cannot do its task, by the worker's name."""
+        """Tasks that cannot run here, with the reason, by the worker's name."""
         self._assignments = itertools.count(1)
 
     def reconcile(self, desired: Desired) -> None:
         """Start the actions that lead to the desired document. Call it again when the document or the node changes."""
         self._inventory.follow(desired.datasets)
         self._prefetcher.follow(desired.tasks)
-        running = {name: worker.seen() for name, worker in self._supervisor.workers.items()}
+        running = {name: worker.as_running() for name, worker in self._supervisor.workers.items()}
         holds = {}
         for action in decide(desired.tasks, running, self._inventory.datasets, self._models, self._code):
             if isinstance(action, Hold):
@@ -75,7 +76,7 @@ class Reconciler:
             elif isinstance(action, Assign):
                 self._assign(self._supervisor.workers[action.task.worker], action.task)
             elif isinstance(action, Stop):
-                self._background.spawn(self._supervisor.stop(action.worker, self._say_end))
+                self._background.spawn(self._supervisor.stop(action.worker, self._assign_end))
         self.holds = holds
         used = [*desired.tasks, *(worker.task for worker in self._supervisor.workers.values())]
         needed = {ref.digest for task in used for ref in task.files}
@@ -117,9 +118,9 @@ class Reconciler:
                 self._warn(f"worker {name}: {error}")
                 return
             except HeliographError:
-                await self._node.world.sleep(ASSIGN_AGAIN)
+                await self._node.world.sleep(ASSIGN_RETRY)
                 if self._supervisor.workers.get(name) is not worker:
                     return
 
-    def _say_end(self, worker: Worker) -> None:
+    def _assign_end(self, worker: Worker) -> None:
         self._assign(worker, worker.task, ended=True)

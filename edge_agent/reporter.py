@@ -1,4 +1,4 @@
-"""Publishes the reported state of this edge, soon after it has changed."""
+"""Publish the reported state of this edge, soon after it has changed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Reporter:
     """Publishes reports.
 
     Args:
-        alone: set once no other agent of this name was found: its report is not overwritten.
-        report: the state as it is now.
+        alone: set once no other agent of this name has been found: its report must not be overwritten.
+        report: returns the present state.
         known: called when the cloud has the first report of this agent.
         warn: called with a line about a report that could not be published.
     """
@@ -42,7 +42,7 @@ class Reporter:
         self._due = Flag()
 
     def due(self) -> None:
-        """Compare, and publish where the report has changed; call it whenever something may have changed it."""
+        """Let ``run`` publish the report if it has changed; call this whenever it may have."""
         self._due.set()
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""The files of workers on the agent's own machine: each worker has a directory of its name, which both see."""
+"""Workers' files on the agent's own machine: each worker has a directory of its name, which both see."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Migrate an agent's state directory, step by step, from the format of an earlier version.
 
-A step may be cut off at any instant and begins again at the next start: the format is noted after it.
+A step may be interrupted at any instant and begins again at the next start: the new format is recorded after it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 FORMAT = 2
-"""1: heliograph 0.1. 2: weights that wait for their upload lie under ``staged``."""
+"""Format 1: heliograph 0.1. Format 2: weights that wait for their upload lie under ``staged``."""
 
 
 def migrate(directory: Path, format: int) -> None:
@@ -17,7 +17,7 @@ def migrate(directory: Path, format: int) -> None:
     _STEPS[format](directory)
 
 
-def _stage_what_waits(directory: Path) -> None:
+def _rename_outbox(directory: Path) -> None:
     """Move weights that wait for their upload from ``outbox``, the name in 0.1: events in the journal refer to them."""
     for outbox in sorted(directory.glob("workers/*/outbox")):
         staged = outbox.with_name("staged")
@@ -27,4 +27,4 @@ def _stage_what_waits(directory: Path) -> None:
         outbox.rmdir()
 
 
-_STEPS: Mapping[int, Callable[[Path], None]] = {1: _stage_what_waits}
+_STEPS: Mapping[int, Callable[[Path], None]] = {1: _rename_outbox}

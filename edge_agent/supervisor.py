@@ -1,6 +1,6 @@
-"""Runs a node's workers: launches and watches them, restarts them with back-off, stops them, and logs what they print.
+"""Run a node's workers: launch and watch them, restart them with back-off, stop them, and log their lines.
 
-A launcher knows how a worker runs.
+The launcher decides how a worker runs.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from heliograph.edge_agent.reconcile import Running, State
 BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before the first, second, … start again; the last one repeats."""
 STEADY_AFTER = 60.0
-"""Seconds of running after which the back-off begins anew."""
+"""Seconds of running after which the back-off starts at its first value again."""
 GRACE = 5.0
-"""Seconds a worker has to finish, and then again to end once it is asked to."""
+"""Seconds that a worker has to finish its job, and then again to end after ``terminate``."""
 
 
 @dataclass
 class Worker:
-    """One worker, through all its starts; ``handle`` while it runs."""
+    """One worker over all its starts; ``handle`` is set while it runs."""
 
     task: WorkerTask
     secret: bytes
@@ -42,7 +42,7 @@ class Worker:
     watching: asyncio.Task[None] | None = None
     ended: Flag = field(default_factory=Flag)
 
-    def seen(self) -> Running:
+    def as_running(self) -> Running:
         return Running(self.task.worker, self.task.job_uid, self.state, self.assigned, self.task)
 
 
@@ -51,9 +51,9 @@ class Supervisor:
 
     Args:
         environment: variables by which each worker finds its node's broker.
-        models: where the node's models lie, by digest.
+        models: directory of the node's models, named by digest.
         changed: called when a worker's state has changed.
-        logged: called with (worker, level, line) for each line a worker prints, and when it ends unasked.
+        logged: called with (worker, level, line) for each line that a worker prints, and when it ends by itself.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Supervisor:
         worker.watching = asyncio.create_task(self._watch(worker))
 
     async def stop(self, name: str, finish: Callable[[Worker], None]) -> None:
-        """Ask a worker to finish (``finish`` hands it the end of its job), then to end, then kill it.
+        """Stop a worker: ``finish`` assigns it the end of its job, then terminate it, then kill it.
 
-        Returns at once where it is stopping already.
+        Return at once where it is stopping already.
         """
         worker = self.workers.get(name)
         if worker is None or worker.state == "stopping":
@@ -90,7 +90,7 @@ class Supervisor:
         waits, worker.state = worker.state == "backing-off", "stopping"
         finish(worker)
         if waits:
-            await self._give_up(worker)
+            await self._cancel_watch(worker)
         elif not await wait_for(worker.ended, GRACE):
             await self._end(worker)
         self.workers.pop(name, None)
@@ -104,22 +104,22 @@ class Supervisor:
         await asyncio.gather(*(self._end(worker) for worker in self.workers.values()))
         self.workers.clear()
 
-    def said(self, name: str, state: str, detail: str) -> None:
-        """Take what a worker says of itself: ``hello`` or ``failed``."""
+    def take_state(self, name: str, state: str, detail: str) -> None:
+        """Take a state that a worker reports: ``hello`` or ``failed``."""
         worker = self.workers.get(name)
         if worker is None or worker.state == "stopping":
             return
         if state == "hello":
             if worker.state == "backing-off":
-                return  # from the process that has ended; the next one says hello, too
+                return  # from the process that has ended; the next one sends its own
             worker.state = "ready"
-            worker.assigned = None  # the worker begins anew, or missed a message: hand it its task again
+            worker.assigned = None  # the worker has restarted or missed a message: assign its task again
         elif state == "failed":
             worker.detail = detail
         self._changed()
 
     def forget_assignments(self) -> None:
-        """Hand every worker its task again: some may have missed it. A worker passes over one that it has."""
+        """Let every worker be assigned its task again: some may have missed it. A worker ignores a repeated task."""
         for worker in self.workers.values():
             worker.assigned = None
 
@@ -130,26 +130,26 @@ class Supervisor:
 
     async def _end(self, worker: Worker) -> None:
         if worker.handle is None:
-            await self._give_up(worker)
+            await self._cancel_watch(worker)
             return
         await worker.handle.terminate()
         if not await wait_for(worker.ended, GRACE):
             await worker.handle.kill()
             await worker.ended.wait()
 
-    async def _give_up(self, worker: Worker) -> None:
-        """End the watch over a worker without a process: one that waits for its next start, or is being started."""
+    async def _cancel_watch(self, worker: Worker) -> None:
+        """Stop watching a worker without a process: it waits for its next start, or is being started."""
         if worker.watching is not None:
             await cancel_and_wait(worker.watching)
 
     async def _watch(self, worker: Worker) -> None:
         try:
-            await self._keep_up(worker)
+            await self._restart_until_stopped(worker)
         finally:
             worker.ended.set()
 
-    async def _keep_up(self, worker: Worker) -> None:
-        """Restart the worker whenever it has ended, until it is to stop."""
+    async def _restart_until_stopped(self, worker: Worker) -> None:
+        """Restart the worker whenever it has ended, until it is stopped."""
         failed_in = worker.task.revision
         while True:
             began = self._world.monotonic()
@@ -157,7 +157,7 @@ class Supervisor:
             if worker.state == "stopping":
                 return
             if self._world.monotonic() - began > STEADY_AFTER or worker.task.revision != failed_in:
-                worker.restarts = 0  # the worker got further since it last failed
+                worker.restarts = 0  # the worker has made progress since its last failure
             failed_in = worker.task.revision
             wait = BACKOFF[min(worker.restarts, len(BACKOFF) - 1)]
             worker.restarts += 1
@@ -173,7 +173,7 @@ class Supervisor:
             worker.secret = self._world.new_secret()
 
     async def _run(self, worker: Worker) -> str:
-        """Start the worker once and follow it to its end. Returns how it ended."""
+        """Start the worker once and follow it to its end. Return a description of the end."""
         worker.tail.clear()
         task = worker.task
         request = LaunchRequest(task.worker, task.role, worker.secret, self._environment, self._models)
@@ -183,7 +183,7 @@ class Supervisor:
             worker.detail = str(error)
             return "not started"
         self._world.telemetry.counter(WORKERS_LAUNCHED, role=task.role)(1)
-        if worker.state == "stopping":  # while it was being launched
+        if worker.state == "stopping":  # stopped while it was being launched
             await handle.terminate()
         if handle.lines is not None:
             async for line in handle.lines:

@@ -1,4 +1,4 @@
-"""Answers requests for inference that no worker of this node serves, so that their senders need not wait."""
+"""Answer inference requests that no worker of this node serves, so that their senders need not wait."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class UnservedResponder:
     """Follows every request on the node's broker.
 
     Args:
-        served: the services whose workers on this node are ready.
+        served: returns the services whose workers on this node are ready.
         refused: called with the error where the sender has no reply address.
     """
 
@@ -30,13 +30,14 @@ class UnservedResponder:
         self._refused = refused
 
     async def run(self) -> None:
+        """Answer until cancelled."""
         async with self._node.bus.subscribe(INFERENCE_REQUEST.filter()) as messages:
             async for message in messages:
                 params = INFERENCE_REQUEST.match(message.topic)
                 if params is not None and params["service"] not in self._served():
-                    await self._tell(message, params["service"])
+                    await self._answer(message, params["service"])
 
-    async def _tell(self, message: Message, service: str) -> None:
+    async def _answer(self, message: Message, service: str) -> None:
         served = ", ".join(sorted(self._served())) or "none"
         error = Refused("unknown-service", topic=message.topic, field="service", got=service,
                         expected=f"a service that is served on this node: {served}")  # fmt: skip

@@ -1,5 +1,4 @@
-"""Uploads the weights of an update, from where its worker has staged them, before the event that names them goes to the
-cloud."""
+"""Upload an update's weights, which its worker has staged, before the event that names them goes to the cloud."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.topics import MODEL_UPDATE
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import Refused
-from heliograph.edge_agent.journal import Kept
+from heliograph.edge_agent.journal import KeptEvent
 from heliograph.edge_agent.launcher import WorkerFiles
 
 
@@ -18,7 +17,7 @@ class Uploads:
     """Uploads staged weights into the edge's own bucket.
 
     Args:
-        cloud: the connection to the cloud.
+        cloud: connection to the cloud.
     """
 
     def __init__(self, files: WorkerFiles, cloud: Bus, edge: str) -> None:
@@ -27,15 +26,15 @@ class Uploads:
         self._bucket = upload_bucket(edge)
 
     @staticmethod
-    def may_name_weights(kept: Kept) -> bool:
+    def may_name_weights(kept: KeptEvent) -> bool:
         """Return whether ``upload`` must be called for an event before it is forwarded."""
         return MODEL_UPDATE.match(kept.topic) is not None
 
-    async def upload(self, kept: Kept) -> None:
-        """Return when the weights that an update names are in the cloud; at once where they travel inside it.
+    async def upload(self, kept: KeptEvent) -> None:
+        """Upload the weights that an update names, unless they travel inside it or are in the cloud already.
 
-        Raises Refused where the event is no update, names another bucket, or its weights are neither here nor there;
-        Unreachable where the link is down.
+        Raise Refused where the event is no update, names another bucket, or its weights are neither here nor there;
+        raise Unreachable where the link is down.
         """
         if not self.may_name_weights(kept):
             return
@@ -57,6 +56,6 @@ class Uploads:
 
 
 def _travels_inside(update: Any) -> bool:
-    """Return whether an update carries its weights: most do, and the aggregation worker checks them."""
+    """Return whether an update carries its weights inside. Most do; the aggregation worker validates them."""
     weights = update.get("weights") if isinstance(update, dict) else None
     return isinstance(weights, dict) and weights.get("inline") is not None

@@ -1,4 +1,4 @@
-"""Reports an agent's workers: those that run, and those that cannot be started."""
+"""Report an agent's workers: running ones, and ones that cannot be started."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def worker_reports(
     wanted: Mapping[str, WorkerTask],
     failures: Mapping[str, str],
 ) -> list[WorkerReport]:
-    """Return a report for each worker, in the order of their names, the running ones first.
+    """Return a report for each worker, sorted by name, running ones first.
 
     Args:
         wanted: the desired task of each worker.
-        failures: why a model could not be fetched, by its digest; its worker goes on with the one before.
+        failures: the reason why a model could not be fetched, by its digest; its worker keeps its earlier model.
     """
     found = [
         WorkerReport(

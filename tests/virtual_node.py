@@ -24,7 +24,7 @@ NODE, CLOUD = "memory://node", "memory://cloud"
 
 
 class Node:
-    """The node's broker and the cloud's, a connection to each, and what the agent said."""
+    """The node's broker and the cloud's, a connection to each, and the agent's log lines."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.loop = loop
@@ -35,17 +35,17 @@ class Node:
             new_id=lambda: f"{next(ids):032x}",
             database=Disk(OpenFiles()).connect,
             transport=self._connect,
-            say=lambda line: self.said.append(line),
+            say=lambda line: self.logged.append(line),
         )
-        self.said: list[str] = []
-        """What agent and workers said."""
+        self.logged: list[str] = []
+        """Lines that agent and workers logged."""
         self.links = {url: Link(loop, self.world) for url in (NODE, CLOUD)}
         """Links to the brokers, with ``links[NODE].cut()`` and ``restore()``."""
         self.broker = Hub(loop.time, keeps_streams=False)
         self.cloud_broker = Hub(loop.time)
         self.node = self.port(NODE, "agent")
         self.cloud = self.port(CLOUD, f"agent-{EDGE}")
-        self.background = Background(self.said.append)
+        self.background = Background(self.logged.append)
 
     def port(self, url: str, name: str, source: str = f"{EDGE}/agent/life") -> Port:
         """A connection of its own to one of the brokers; ``bus.lost()`` and ``bus.connect()`` break and mend it."""

@@ -1,5 +1,5 @@
-"""Another launcher than that of processes: its workers have no pipe, no process id, and no directory in common with
-their agent. A federated job runs on it to its end."""
+"""A launcher without processes: its workers have no pipe, no process id, and share no directory with their agent.
+A federated job runs on it to its end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Pod:
 
 
 class PodLauncher:
-    """Workers that see a disk of their own. What they are handed is copied there, what they staged is copied back."""
+    """Workers with a disk of their own: assigned files are copied to it, staged files are copied back."""
 
     def __init__(self, worlds: Worlds, parent: Process, inbox: Path, pods: Path) -> None:
         self._worlds = worlds
@@ -99,7 +99,7 @@ class PodLauncher:
 
 
 async def _create(bus: Bus, plural: str, kind: str, name: str, spec: dict[str, Any]) -> None:
-    """Asks until a coordinator is there."""
+    """Repeat a request until a coordinator answers."""
     body = json.dumps({"kind": kind, "metadata": {"name": name}, "spec": spec}).encode()
     while True:
         try:
@@ -113,7 +113,7 @@ async def _create(bus: Bus, plural: str, kind: str, name: str, spec: dict[str, A
 
 def test_a_federated_job_runs_on_workers_without_pipes_and_without_a_shared_directory(tmp_path: Path) -> None:
     launchers: dict[str, PodLauncher] = {}
-    said: list[str] = []
+    logged: list[str] = []
 
     def make(worlds: Worlds, agent: Process, directory: Path, offering: Offers) -> Launcher:
         node = agent.name.removeprefix("agent-")
@@ -122,7 +122,7 @@ def test_a_federated_job_runs_on_workers_without_pipes_and_without_a_shared_dire
 
     async def main(loop: VirtualLoop) -> dict[str, Any]:
         edges = [EdgeSpec(name) for name in EDGES]
-        cluster = VirtualCluster(loop, edges, Echo(ELEMENTS), 1, say=lambda _, line: said.append(line), launcher=make)
+        cluster = VirtualCluster(loop, edges, Echo(ELEMENTS), 1, say=lambda _, line: logged.append(line), launcher=make)
         await cluster.start()
         async with cluster.client() as bus:
             await _create(bus, "models", "Model", "echo", {})
@@ -135,18 +135,18 @@ def test_a_federated_job_runs_on_workers_without_pipes_and_without_a_shared_dire
         return status
 
     status = run(main)
-    assert status["phase"] == "Succeeded", (status, said)
+    assert status["phase"] == "Succeeded", (status, logged)
     assert [each["counted"] for each in status["rounds"]] == [len(EDGES)] * ROUNDS
     started = {node: [request.role for request, _ in each.launched] for node, each in launchers.items()}
     assert started == {CLOUD: ["aggregate"], "edge-1": ["train"], "edge-2": ["train", "train"]}
-    assert any("evicted: no output" in line for line in said)
-    for edge in EDGES:  # each update's weights were fetched from where they were staged, and dropped there
+    assert any("evicted: no output" in line for line in logged)
+    for edge in EDGES:  # each update's staged weights were fetched, then deleted
         assert len(launchers[edge].discarded) >= ROUNDS
         assert list((tmp_path / edge).glob("*/staged/*")) == []
 
 
 async def _followed(bus: Bus, launchers: dict[str, PodLauncher]) -> dict[str, Any]:
-    """The job's last status. In the second round a worker is evicted."""
+    """Return the job's last status; evict a worker in the second round."""
     evicted = False
     async with bus.subscribe(STATUS.at(resource="jobs", name="job")) as documents:
         async for message in documents:

@@ -1,4 +1,4 @@
-"""Two agents of one name: one of them gives up, whichever way they meet."""
+"""Two agents of one name: exactly one of them gives up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_exactly_one_gives_up(one: Claim, other: Claim) -> None:
         assert gives_up(one, other) != gives_up(other, one)
 
 
-def test_it_is_the_newcomer() -> None:
+def test_the_newcomer_gives_up() -> None:
     newcomer, running = Claim(edge="e", incarnation="a"), Claim(edge="e", incarnation="b", settled=True)
     assert gives_up(newcomer, running)
     assert not gives_up(running, newcomer)
@@ -49,7 +49,7 @@ def test_an_agent_alone_has_its_name_at_once(on_node: Any) -> None:
     async def test(node: Any) -> None:
         claim, running, _ = await Agents(node).start("a")
         await node.settled()
-        assert claim.asked.is_set()
+        assert claim.settled.is_set()
         assert node.loop.time() == 0
         await asyncio.sleep(100)
         assert not running.done()
@@ -59,7 +59,7 @@ def test_an_agent_alone_has_its_name_at_once(on_node: Any) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
-def test_the_newcomer_ends_and_says_where_the_other_runs(on_node: Any, first: str, second: str) -> None:
+def test_the_newcomer_ends_and_names_where_the_other_runs(on_node: Any, first: str, second: str) -> None:
     async def test(node: Any) -> None:
         agents = Agents(node)
         one, running, _ = await agents.start(first)
@@ -68,8 +68,8 @@ def test_the_newcomer_ends_and_says_where_the_other_runs(on_node: Any, first: st
         await asyncio.sleep(5)
         with pytest.raises(NameTaken, match=f"state state-{first}.*another --name"):
             await coming
-        assert not other.asked.is_set()
-        assert one.asked.is_set()
+        assert not other.settled.is_set()
+        assert one.settled.is_set()
         assert not running.done()
         await cancel_and_wait(running)
 
@@ -111,22 +111,22 @@ def test_an_agent_without_a_link_asks_when_it_has_one(on_node: Any) -> None:
         claim, running, bus = await Agents(node).start("a")
         bus.lost()
         await asyncio.sleep(100)
-        assert not claim.asked.is_set()
+        assert not claim.settled.is_set()
         bus.connect()
         await asyncio.sleep(5)
-        assert claim.asked.is_set()
+        assert claim.settled.is_set()
         await cancel_and_wait(running)
 
     on_node(test)
 
 
-def test_its_own_claim_heard_again_and_what_is_none_end_nothing(on_node: Any) -> None:
+def test_its_own_claim_and_invalid_ones_end_nothing(on_node: Any) -> None:
     async def test(node: Any) -> None:
         address = topics.CLAIM.at(edge="edge-1")
-        said = node.heard(node.cloud_broker, address)
+        logged = node.heard(node.cloud_broker, address)
         _, running, bus = await Agents(node).start("a")
         await node.settled()
-        await bus.publish(address, said[-1].body)
+        await bus.publish(address, logged[-1].body)
         node.cloud_broker.publish(address, Message(address, b"no event"))
         await asyncio.sleep(5)
         assert not running.done()

@@ -1,4 +1,4 @@
-"""Indexing local files and resolving URLs: whatever lies there, an index or a sentence comes back."""
+"""Indexing local files and resolving URLs: any file gives an index or a sentence."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def npy(header: str, data: bytes = b"", version: int = 1) -> bytes:
 
 
 def error(path: Path, format: str | None = None) -> str:
-    """The error of an index that must have nothing else."""
+    """Return the error of an index that must have nothing else."""
     found = index("d", path, format)
     assert found.error.startswith(str(path))
     assert (found.samples, found.columns, found.digest, found.format, found.size) == (0, {}, "", "", 0)
@@ -55,7 +55,7 @@ class TestNpz:
         swapped=st.booleans(),
     )
     @settings(max_examples=150, deadline=None)
-    def test_says_what_numpy_wrote(
+    def test_describes_what_numpy_wrote(
         self, tmp_path_factory: Any, shapes: Any, samples: int, compressed: bool, swapped: bool
     ) -> None:
         path = tmp_path_factory.getbasetemp() / "any.npz"
@@ -231,7 +231,7 @@ class TestCsv:
             writer.writerow(header)
             writer.writerows(row[: len(header)] for row in rows)
         found = index("d", path)
-        assert found.error == "" or "twice" in found.error  # names that only lone surrogates told apart
+        assert found.error == "" or "twice" in found.error  # names that differ only in lone surrogates
         if not found.error:
             assert (found.samples, len(found.columns)) == (len(rows), len(header))
 
@@ -291,7 +291,7 @@ class TestAnyFile:
         assert "path" in index("d", Path("a\0b")).error
 
     def test_says_that_it_may_not_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def denied(*_: Any) -> int:  # root, as in a container, would be let in
+        def denied(*_: Any) -> int:  # root, as in a container, may read every file
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(datasets.os, "open", denied)
@@ -356,7 +356,7 @@ class TestResolve:
         assert resolve("not there.npz", [data]) == data / "not there.npz"
         assert resolve("a?b#c.npz", [data]) == data / "a?b#c.npz"
 
-    def test_takes_the_root_that_has_it(self, data: Path) -> None:
+    def test_prefers_the_root_that_has_the_file(self, data: Path) -> None:
         roots = [data, data.parent / "database"]
         assert resolve("x.npz", roots) == roots[1] / "x.npz"
         assert resolve("in", roots) == data / "inner" / "z.csv"

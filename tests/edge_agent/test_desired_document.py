@@ -1,4 +1,4 @@
-"""The desired document that an agent follows: the newest, whatever is lost, late or repeated."""
+"""The desired document: the agent reaches the newest, even where messages are lost, late or repeated."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ADDRESS = topics.TASK.at(edge=EDGE)
 
 
 class Followed:
-    """A document, the cloud that publishes it, and the journal that keeps it."""
+    """A document, the cloud that publishes it, and the journal that stores it."""
 
     def __init__(self, node: Any) -> None:
         self.node = node
-        self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, warn=node.said.append)
+        self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, warn=node.logged.append)
         self.changes = 0
         self.resyncs: list[float] = []
         self.missing = False
@@ -35,16 +35,16 @@ class Followed:
         node.cloud.bus.link.listen(lambda up: self.document.link_is_up() if up else None)
 
     def opened(self) -> DesiredDocument:
-        """As by a new start of the agent."""
+        """Start anew, as a restarted agent does."""
         return DesiredDocument(self.node.cloud, EDGE, self.journal, self.node.background, self._changed,
-                               self._resynced, self.node.said.append)  # fmt: skip
+                               self._resynced, self.node.logged.append)  # fmt: skip
 
     @property
     def generation(self) -> tuple[int, int]:
         return self.document.newest.generation.order
 
     async def publish(self, epoch: int, n: int, *, lost: bool = False, edge: str = EDGE) -> None:
-        """The cloud stores a document; ``lost``: its message does not reach the agent."""
+        """Publish a document from the cloud; ``lost``: its message does not reach the agent."""
         desired = Desired(edge=edge, generation=Generation(epoch=epoch, n=n))
         message = Message(ADDRESS, encode(self.node.cloud.event(topics.TASK, desired, ADDRESS)))
         if lost:
@@ -99,7 +99,7 @@ def test_generations_never_go_back_and_the_newest_is_reached(on_node: Any, publi
     _following(on_node, test)
 
 
-def test_what_a_lost_message_would_have_said_comes_with_the_next_resync(on_node: Any) -> None:
+def test_a_lost_document_comes_with_the_next_resync(on_node: Any) -> None:
     async def test(it: Followed) -> None:
         await it.publish(1, 1)
         await it.publish(1, 2, lost=True)
@@ -110,7 +110,7 @@ def test_what_a_lost_message_would_have_said_comes_with_the_next_resync(on_node:
     _following(on_node, test)
 
 
-def test_what_was_published_while_the_link_was_down_is_read_when_it_is_back(on_node: Any) -> None:
+def test_a_document_published_while_the_link_was_down_is_read_after_its_return(on_node: Any) -> None:
     async def test(it: Followed) -> None:
         it.node.cloud.bus.lost()
         await it.publish(1, 1)
@@ -123,7 +123,7 @@ def test_what_was_published_while_the_link_was_down_is_read_when_it_is_back(on_n
     _following(on_node, test)
 
 
-def test_while_nothing_is_new_it_is_read_less_and_less_often_and_soon_while_something_is_missing(on_node: Any) -> None:
+def test_resyncs_become_rarer_without_changes_and_stay_frequent_while_something_is_missing(on_node: Any) -> None:
     async def test(it: Followed) -> None:
         await asyncio.sleep(4000)
         waits = [later - before for before, later in zip([0.0, *it.resyncs], it.resyncs, strict=False)]
@@ -136,14 +136,14 @@ def test_while_nothing_is_new_it_is_read_less_and_less_often_and_soon_while_some
     _following(on_node, test)
 
 
-def test_another_edges_document_and_what_is_none_change_nothing(on_node: Any) -> None:
+def test_another_edges_document_and_an_invalid_one_change_nothing(on_node: Any) -> None:
     async def test(it: Followed) -> None:
         await it.publish(1, 1)
         await it.publish(1, 2, edge="edge-2")
         it.node.cloud_broker.publish(ADDRESS, Message(ADDRESS, b"no event"))
         await it.node.settled()
         assert (it.generation, it.changes) == ((1, 1), 1)
-        assert any("the last one holds" in line for line in it.node.said)
+        assert any("the last one holds" in line for line in it.node.logged)
         await it.publish(1, 3)
         assert it.generation == (1, 3)
 
@@ -156,6 +156,6 @@ def test_a_document_on_disk_that_cannot_be_read_waits_for_the_cloud(on_node: Any
         again = it.opened()
         again.load()
         assert again.newest.generation.order == (0, 0)
-        assert any("waiting for the cloud" in line for line in it.node.said)
+        assert any("waiting for the cloud" in line for line in it.node.logged)
 
     _following(on_node, test)

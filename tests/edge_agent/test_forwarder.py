@@ -1,4 +1,4 @@
-"""Replay: each lane in order, each event once in the cloud, whatever is cut, lost or killed on the way."""
+"""Replay: each lane in order, each event once in the cloud, despite cuts, losses and kills on the way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from heliograph.core.errors import Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.edge_agent.forwarder import Forwarder
-from heliograph.edge_agent.journal import Journal, Kept, NewEvent
+from heliograph.edge_agent.journal import Journal, KeptEvent, NewEvent
 from heliograph.local.nats_server import Broker
 from heliograph.local.relay import Relay
 
@@ -42,23 +42,23 @@ class Cloud:
     relay: Relay
     directory: Path
     refused: list[tuple[int, str]] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)
 
     def journal(self) -> Journal:
-        return Journal(self.directory / "journal.db", EDGE, World(), warn=self.said.append)
+        return Journal(self.directory / "journal.db", EDGE, World(), warn=self.logged.append)
 
     @asynccontextmanager
     async def forwarding(self, journal: Journal, wrap: Callable[[Bus], Bus] = lambda bus: bus) -> AsyncIterator[Bus]:
-        """The agent's side at work, through the relay and with the agent's own rights."""
+        """Run the agent's side, through the relay and with the agent's own permissions."""
         url = self.broker.url(f"agent-{EDGE}").replace(str(self.broker.port), str(self.relay.port))
         async with connect(url, name="agent", inbox=inbox_of(EDGE)) as bus:
 
-            async def nothing(kept: Kept) -> None:
+            async def nothing(kept: KeptEvent) -> None:
                 return None
 
             forwarder = Forwarder(
                 journal, wrap(bus), EDGE, World(), lambda kept: False, nothing,
-                lambda kept, error: self.refused.append((kept.n, str(error))), self.said.append,
+                lambda kept, error: self.refused.append((kept.n, str(error))), self.logged.append,
             )  # fmt: skip
             running = asyncio.create_task(forwarder.run())
             try:
@@ -67,7 +67,7 @@ class Cloud:
                 await cancel_and_wait(running)
 
     async def received(self, pattern: str, until: bytes) -> list[Message]:
-        """A stream's messages up to the one with that body."""
+        """Return a stream's messages up to the one with that body."""
         found: list[Message] = []
         async with asyncio.timeout(20), self.watcher.consume(pattern) as messages:
             async for message in messages:
@@ -99,7 +99,7 @@ def _numbers(messages: Sequence[Message]) -> list[int]:
     return [int(each.body) for each in messages]
 
 
-async def test_what_waits_is_replayed_in_order_and_then_forgotten(cloud: Cloud) -> None:
+async def test_waiting_events_are_replayed_in_order_and_then_deleted(cloud: Cloud) -> None:
     journal = cloud.journal()
     await _fill(journal, 1, 5000)
     async with cloud.forwarding(journal):
@@ -112,7 +112,7 @@ async def test_what_waits_is_replayed_in_order_and_then_forgotten(cloud: Cloud) 
     journal.close()
 
 
-async def test_what_is_published_now_follows_at_once(cloud: Cloud) -> None:
+async def test_a_new_event_follows_at_once(cloud: Cloud) -> None:
     journal = cloud.journal()
     async with cloud.forwarding(journal):
         for n in range(1, 21):
@@ -140,7 +140,7 @@ async def test_a_link_cut_again_and_again_loses_and_repeats_nothing(cloud: Cloud
 
 
 class LostAcknowledgements:
-    """A bus on which every first acknowledgement of a batch is lost after the batch was stored."""
+    """A bus that loses the first acknowledgement of every batch, after the batch was stored."""
 
     def __init__(self, bus: Bus, then: Callable[[], Awaitable[None]]) -> None:
         self._bus = bus
@@ -166,7 +166,7 @@ async def test_an_acknowledgement_that_was_lost_repeats_nothing(cloud: Cloud) ->
 
 
 async def test_an_acknowledgement_that_was_lost_hours_ago_repeats_nothing(cloud: Cloud) -> None:
-    """The broker knows message ids for a while only; what the lane's stream holds it knows as long as it holds it."""
+    """The broker forgets message ids after a while; the lane's stream still has the event."""
     name = "TELEMETRY"
     info = json.loads((await cloud.watcher.connection.request(f"$JS.API.STREAM.INFO.{name}")).data)  # type: ignore[attr-defined]
     config = info["config"] | {"duplicate_window": 100_000_000}
@@ -238,7 +238,7 @@ async def test_streams_in_turn_share_batches_and_keep_their_order(cloud: Cloud) 
     journal.close()
 
 
-async def test_what_the_cloud_will_never_take_is_dropped_alone_and_said(cloud: Cloud) -> None:
+async def test_an_event_that_the_cloud_can_never_accept_is_dropped_alone_and_logged(cloud: Cloud) -> None:
     journal = cloud.journal()
     for body in (b"1", bytes(topics.LABEL.max_size + 1), b"3"):
         await journal.append(NewEvent(LABEL, body, RESULTS))
@@ -249,7 +249,7 @@ async def test_what_the_cloud_will_never_take_is_dropped_alone_and_said(cloud: C
     journal.close()
 
 
-async def test_an_edge_may_not_ask_what_another_has_sent(cloud: Cloud) -> None:
+async def test_an_edge_may_not_read_another_edges_events(cloud: Cloud) -> None:
     async with cloud.forwarding(cloud.journal()) as bus:
         await bus.link.wait_up(10)
         assert await bus.last(TELEMETRY) is None

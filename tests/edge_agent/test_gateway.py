@@ -1,4 +1,4 @@
-"""The node's events: each once and in order, acknowledged when it is on disk, and only from who may say it."""
+"""The gateway: each event once and in order, acknowledged when it is on disk, and only from its rightful producer."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ EVENTS = 6
 
 
 class Gated:
-    """A gateway at work on a node."""
+    """A running gateway on a node."""
 
     def __init__(self, node: Any, quota: int = 1 << 20) -> None:
         self.node = node
-        self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, quota, node.said.append)
+        self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, quota, node.logged.append)
         self.workers = {WORKER: Worker(_train(), SECRET)}
         self.refused: list[tuple[str, Refused]] = []
         self.gateway = Gateway(node.node, EDGE, self.journal, self.workers, node.background,
                                lambda topic, error: self.refused.append((topic, error)))  # fmt: skip
         self.on_disk: list[tuple[int, int]] = []
-        """Of each acknowledgement: its number, and how many of the producer's events were on disk when it was said."""
+        """For each acknowledgement: its number, and how many of the producer's events were on disk then."""
         node.broker.receivers.add("ack/#", "", self._acknowledged)
 
     @asynccontextmanager
@@ -54,13 +54,13 @@ class Gated:
 
     def say(self, sequence: int | None, *, incarnation: str = "life", key: bytes | None = SECRET, edge: str = EDGE,
             worker: str = WORKER, topic: str = UPDATE, data: Any = None) -> None:  # fmt: skip
-        """What a worker publishes."""
+        """Publish a worker's event."""
         event = Event(f"id-{sequence}", f"{edge}/{worker}/{incarnation}", topics.MODEL_UPDATE.type,
                       data or {"number": sequence}, self.node.world.timestamp(), topic, sequence=sequence)  # fmt: skip
         self.node.publish(topic, encode(event, key=key))
 
     async def done(self) -> None:
-        """Returns when what was said has been dealt with, acknowledgements included."""
+        """Returns when what was logged has been dealt with, acknowledgements included."""
         await asyncio.sleep(1)
 
     def kept(self, lane: int = RESULTS) -> list[Event]:
@@ -121,13 +121,13 @@ def test_any_order_and_repetition_gives_each_event_once_and_in_order(
             kept = [(each.source.rpartition("-")[2], each.sequence) for each in gated.kept()]
             assert kept == [(str(life), n) for life, most in got.items() for n in range(1, most + 1)]
             assert gated.on_disk[-1] == (EVENTS, EVENTS)
-            assert all(said <= on_disk for said, on_disk in gated.on_disk)
+            assert all(logged <= on_disk for logged, on_disk in gated.on_disk)
             assert gated.refused == []
 
     on_node(main)
 
 
-def test_a_repeated_event_is_acknowledged_again_and_one_behind_a_gap_says_where_the_disk_is(on_node: Any) -> None:
+def test_a_repeated_event_or_one_behind_a_gap_gets_the_number_on_disk(on_node: Any) -> None:
     async def test(gated: Gated) -> None:
         gated.say(1)
         await gated.done()
@@ -141,7 +141,7 @@ def test_a_repeated_event_is_acknowledged_again_and_one_behind_a_gap_says_where_
     _gated(on_node, test)
 
 
-def test_what_comes_together_is_acknowledged_together(on_node: Any) -> None:
+def test_events_that_come_together_are_acknowledged_together(on_node: Any) -> None:
     async def test(gated: Gated) -> None:
         for number in range(1, 101):
             gated.say(number)
@@ -234,7 +234,7 @@ def test_a_devices_event_is_kept_as_it_was_written_and_acknowledged_where_it_is_
     _gated(on_node, test)
 
 
-def test_a_device_cannot_count_on_in_the_place_of_a_worker(on_node: Any) -> None:
+def test_a_device_cannot_continue_a_workers_numbers(on_node: Any) -> None:
     async def test(gated: Gated) -> None:
         gated.say(1)
         await gated.done()
@@ -261,7 +261,7 @@ def test_a_device_cannot_count_on_in_the_place_of_a_worker(on_node: Any) -> None
         (b'"' + b"x" * topics.TELEMETRY.max_size + b'"', "too-large"),
     ],
 )
-def test_what_cannot_be_taken_is_refused_and_the_next_one_is_taken(on_node: Any, body: bytes, code: str) -> None:
+def test_a_bad_message_is_refused_and_the_next_one_is_taken(on_node: Any, body: bytes, code: str) -> None:
     async def test(gated: Gated) -> None:
         gated.node.publish(TELEMETRY, body)
         gated.node.publish(TELEMETRY, b'{"after": 1}')
@@ -275,7 +275,7 @@ def test_what_cannot_be_taken_is_refused_and_the_next_one_is_taken(on_node: Any,
     _gated(on_node, test)
 
 
-def test_events_for_which_there_is_no_room_are_refused_and_taken_again_later(on_node: Any) -> None:
+def test_events_without_room_are_refused_and_later_accepted(on_node: Any) -> None:
     async def test(gated: Gated) -> None:
         gated.say(1, data={"filling": "x" * 3000})
         await gated.done()

@@ -1,4 +1,4 @@
-"""What a node has: data sets of its own and of the document, and what its workers can run."""
+"""A node's inventory: its own data sets, the document's, and its workers' offers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = "x,y\n1,2\n3,4\n"
 
 
 class Offering:
-    """A launcher, as far as an inventory asks it."""
+    """A launcher that only returns offers."""
 
     def __init__(self, answer: bytes | str) -> None:
         self._answer = answer
@@ -27,13 +27,14 @@ class Offering:
         return self._answer
 
 
-class Kept:
+class NodeInventory:
     def __init__(self, node: Any, own: Mapping[str, Path], root: Path, answer: bytes | str = b"{}") -> None:
         self.node = node
         self.changes = 0
-        self.said: list[str] = []
+        self.logged: list[str] = []
         launcher = cast(Launcher, Offering(answer))
-        self.inventory = Inventory(own, (root,), launcher, node.world, node.background, self._changed, self.said.append)
+        self.inventory = Inventory(own, (root,), launcher, node.world, node.background, self._changed,
+                                   self.logged.append)  # fmt: skip
 
     async def follow(self, **specs: DatasetSpec) -> None:
         self.inventory.follow(specs)
@@ -53,9 +54,9 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def _keeping(on_node: Any, test: Callable[[Kept], Any], *args: Any, **more: Any) -> None:
+def _keeping(on_node: Any, test: Callable[[NodeInventory], Any], *args: Any, **more: Any) -> None:
     async def main(node: Any) -> None:
-        await test(Kept(node, *args, **more))
+        await test(NodeInventory(node, *args, **more))
 
     on_node(main)
 
@@ -65,7 +66,7 @@ def _spec(path: Path | str) -> DatasetSpec:
 
 
 def test_its_own_data_sets_are_indexed(on_node: Any, data: Path) -> None:
-    async def test(kept: Kept) -> None:
+    async def test(kept: NodeInventory) -> None:
         await kept.inventory.index_own()
         assert kept.inventory.files == {"mine": data / "one.csv"}
         assert (kept.inventory.datasets["mine"].samples, kept.changes) == (2, 1)
@@ -73,8 +74,8 @@ def test_its_own_data_sets_are_indexed(on_node: Any, data: Path) -> None:
     _keeping(on_node, test, {"mine": data / "one.csv"}, data)
 
 
-def test_those_of_the_document_come_and_go_with_it(on_node: Any, data: Path) -> None:
-    async def test(kept: Kept) -> None:
+def test_the_documents_data_sets_come_and_go_with_it(on_node: Any, data: Path) -> None:
+    async def test(kept: NodeInventory) -> None:
         await kept.follow(a=_spec(data / "one.csv"), b=_spec(data / "two.csv"))
         assert {name: each.samples for name, each in kept.inventory.datasets.items()} == {"a": 2, "b": 2}
         before = kept.changes
@@ -89,7 +90,7 @@ def test_those_of_the_document_come_and_go_with_it(on_node: Any, data: Path) -> 
 
 
 def test_no_document_changes_the_nodes_own(on_node: Any, data: Path) -> None:
-    async def test(kept: Kept) -> None:
+    async def test(kept: NodeInventory) -> None:
         await kept.inventory.index_own()
         await kept.follow(mine=_spec(data / "two.csv"))
         await kept.follow()
@@ -102,7 +103,7 @@ def test_no_document_changes_the_nodes_own(on_node: Any, data: Path) -> None:
 def test_a_file_outside_the_roots_or_none_at_all_is_shown_as_an_error_and_the_others_are_there(
     on_node: Any, data: Path
 ) -> None:
-    async def test(kept: Kept) -> None:
+    async def test(kept: NodeInventory) -> None:
         outside = _spec(data.parent / "outside.csv")
         await kept.follow(a=outside, b=_spec(data / "missing.csv"), c=_spec(data / "one.csv"))
         found = kept.inventory.datasets
@@ -113,24 +114,24 @@ def test_a_file_outside_the_roots_or_none_at_all_is_shown_as_an_error_and_the_ot
     _keeping(on_node, test, {}, data)
 
 
-def test_what_the_workers_offer_is_learned(on_node: Any, data: Path) -> None:
-    async def test(kept: Kept) -> None:
+def test_the_workers_offers_are_read(on_node: Any, data: Path) -> None:
+    async def test(kept: NodeInventory) -> None:
         await kept.inventory.learn_offers()
-        assert (kept.inventory.offers.frameworks, kept.changes, kept.said) == ({"numpy": "2.0"}, 1, [])
+        assert (kept.inventory.offers.frameworks, kept.changes, kept.logged) == ({"numpy": "2.0"}, 1, [])
 
     _keeping(on_node, test, {}, data, b'{"frameworks": {"numpy": "2.0"}}')
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"), [(b"Traceback: no module", "no module"), (b"", "unknown"), ("no memory", "no memory")]
+    ("answer", "logged"), [(b"Traceback: no module", "no module"), (b"", "unknown"), ("no memory", "no memory")]
 )
-def test_workers_that_do_not_say_what_they_offer_are_a_warning(
-    on_node: Any, data: Path, answer: bytes | str, said: str
+def test_missing_offers_are_a_warning(
+    on_node: Any, data: Path, answer: bytes | str, logged: str
 ) -> None:
-    async def test(kept: Kept) -> None:
+    async def test(kept: NodeInventory) -> None:
         await kept.inventory.learn_offers()
-        assert len(kept.said) == 1
-        assert said in kept.said[0]
+        assert len(kept.logged) == 1
+        assert logged in kept.logged[0]
         assert kept.inventory.offers.algorithms == {}
 
     _keeping(on_node, test, {}, data, answer)

@@ -1,4 +1,4 @@
-"""The journal: what was acknowledged is there after a restart, in order, under numbers that are never used twice."""
+"""The journal: acknowledged events survive a restart, in order, under numbers that are never used twice."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ Open = Callable[..., Journal]
 
 
 @pytest.fixture
-def said() -> list[str]:
+def logged() -> list[str]:
     return []
 
 
 @pytest.fixture
-def journal_at(tmp_path: Path, said: list[str]) -> Iterator[Open]:
-    """``journal_at(edge=..., quota=...)`` opens the one journal of this test, as an agent's start would."""
+def journal_at(tmp_path: Path, logged: list[str]) -> Iterator[Open]:
+    """Return ``journal_at(edge=..., quota=...)``, which opens the one journal of this test as an agent's start does."""
     opened: list[Journal] = []
 
     def open_one(edge: str = "edge-1", **more: int) -> Journal:
         for each in opened:
             each.close()
         opened.clear()
-        opened.append(Journal(tmp_path / "journal.db", edge, World(), warn=said.append, **more))
+        opened.append(Journal(tmp_path / "journal.db", edge, World(), warn=logged.append, **more))
         return opened[0]
 
     yield open_one
@@ -145,7 +145,7 @@ def test_only_bulk_may_be_dropped_and_never_updates_or_labels() -> None:
                      "telemetry": BULK, "inference-stats": BULK}  # fmt: skip
 
 
-async def test_at_the_quota_the_oldest_bulk_events_go_and_are_counted(journal_at: Open, said: list[str]) -> None:
+async def test_at_the_quota_the_oldest_bulk_events_go_and_are_counted(journal_at: Open, logged: list[str]) -> None:
     journal = journal_at(quota=100_000)
     await journal.append(NewEvent(LABEL, b"label", RESULTS))
     for n in range(300):
@@ -156,11 +156,11 @@ async def test_at_the_quota_the_oldest_bulk_events_go_and_are_counted(journal_at
     assert journal.dropped == 300 - len(left)
     assert journal.waiting == len(left) + 1
     assert _bodies(journal, RESULTS) == [b"label"]
-    assert [line for line in said if "the oldest bulk events go" in line] == said
+    assert [line for line in logged if "the oldest bulk events go" in line] == logged
     assert journal_at(quota=100_000).dropped == 300 - len(left)
 
 
-async def test_the_quota_takes_nothing_that_is_on_its_way(journal_at: Open) -> None:
+async def test_the_quota_drops_no_event_on_its_way(journal_at: Open) -> None:
     journal = journal_at(quota=100_000)
     for n in range(50):
         await journal.append(NewEvent(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
@@ -171,12 +171,12 @@ async def test_the_quota_takes_nothing_that_is_on_its_way(journal_at: Open) -> N
     assert [int(body[:3]) for body in left[:20]] == list(range(20))
     assert journal.dropped == 200 - len(left)
     assert journal.waiting == len(left)
-    journal.stored(len(on_its_way.events))
+    journal.count_stored(len(on_its_way.events))
     await journal.forget(BULK, on_its_way.through)
     assert journal.waiting == len(_bodies(journal, BULK)) == len(left) - 20
 
 
-async def test_results_are_refused_rather_than_dropped_and_taken_again_when_there_is_room(journal_at: Open) -> None:
+async def test_results_are_refused_rather_than_dropped_and_accepted_when_there_is_room(journal_at: Open) -> None:
     journal = journal_at(quota=10 * (1000 + len(LABEL) + OVERHEAD))
     events = [NewEvent(LABEL, b"%03d" % n + bytes(997), RESULTS, "worker", "life", n) for n in range(1, 12)]
     for entry in events[:10]:
@@ -190,7 +190,7 @@ async def test_results_are_refused_rather_than_dropped_and_taken_again_when_ther
     assert [int(body[:3]) for body in _bodies(journal, RESULTS)] == list(range(2, 12))
 
 
-async def test_what_is_not_kept_leaves_no_gap_behind_it(journal_at: Open, tmp_path: Path) -> None:
+async def test_a_failed_commit_leaves_no_gap(journal_at: Open, tmp_path: Path) -> None:
     journal = journal_at()
     await journal.append(NewEvent(LABEL, b"1", RESULTS, "worker", "life", 1))
     with _full_disk(tmp_path):
@@ -210,7 +210,7 @@ async def test_what_is_not_kept_leaves_no_gap_behind_it(journal_at: Open, tmp_pa
 # damage
 
 
-async def test_a_flipped_bit_costs_only_its_event(journal_at: Open, tmp_path: Path, said: list[str]) -> None:
+async def test_a_flipped_bit_costs_only_its_event(journal_at: Open, tmp_path: Path, logged: list[str]) -> None:
     journal = journal_at()
     for n in range(50):
         await journal.append(NewEvent(TELEMETRY, b"<event %02d>" % n, BULK))
@@ -219,12 +219,12 @@ async def test_a_flipped_bit_costs_only_its_event(journal_at: Open, tmp_path: Pa
     journal = journal_at()
     assert [int(body[7:9]) for body in _bodies(journal, BULK)] == [n for n in range(50) if n != 17]
     assert journal.damaged == 1
-    assert "is damaged and was passed over" in said[-1]
+    assert "is damaged and was skipped" in logged[-1]
 
 
 @pytest.mark.parametrize("how", ["truncated", "header", "page"])
-async def test_a_damaged_file_is_set_aside_and_what_is_readable_taken_over(
-    journal_at: Open, tmp_path: Path, said: list[str], how: str
+async def test_a_damaged_file_is_set_aside_and_its_readable_events_saved(
+    journal_at: Open, tmp_path: Path, logged: list[str], how: str
 ) -> None:
     journal = journal_at()
     await journal.save("desired", b"{}")
@@ -246,19 +246,19 @@ async def test_a_damaged_file_is_set_aside_and_what_is_readable_taken_over(
     aside = [each for each in tmp_path.iterdir() if ".damaged-" in each.name and not each.name.endswith(("wal", "shm"))]
     assert len(aside) == 1
     assert aside[0].read_bytes() == before
-    assert f"the damaged file lies in {aside[0]}" in said[-1]
+    assert f"the damaged file lies in {aside[0]}" in logged[-1]
     saved = [int(body[:3]) for body in _bodies(journal, BULK)]
     assert saved == sorted(set(saved))
     if how != "header":
         assert len(saved) > 50
-        assert f"{len(saved)} events were saved" in said[-1]
+        assert f"{len(saved)} events were saved" in logged[-1]
         assert journal.uuid == uuid
     await journal.append(NewEvent(TELEMETRY, b"new", BULK))
     assert journal.uuid != uuid or journal.read(BULK, 0, 10**6, 10**9).through > highest
 
 
 async def test_damage_while_it_runs_ends_the_agent_and_the_next_start_mends_it(
-    journal_at: Open, tmp_path: Path, said: list[str]
+    journal_at: Open, tmp_path: Path, logged: list[str]
 ) -> None:
     journal = journal_at()
     for n in range(500):
@@ -269,7 +269,7 @@ async def test_damage_while_it_runs_ends_the_agent_and_the_next_start_mends_it(
         for page in range(size // 2 // 4096, size // 4096):
             file.seek(page * 4096)
             file.write(b"\xff" * 64)
-    with pytest.raises(HeliographError, match="Start the agent again: what can be read is taken over"):
+    with pytest.raises(HeliographError, match="Start the agent again: it saves the readable events"):
         journal.read(BULK, 0, 10**6, 10**9)
     with pytest.raises(HeliographError, match=r"journal\.db: database disk image is malformed"):
         await journal.failed
@@ -284,9 +284,9 @@ def test_a_directory_that_can_not_be_written_is_named(file_is_there: bool) -> No
             asyncio.run(_begin(path))
         for each in (*Path(directory).iterdir(), Path(directory)):
             each.chmod(0o555 if each.is_dir() else 0o444)
-        said = _as_nobody(lambda: asyncio.run(_begin(path)))
-    assert said.startswith(f"journal {path}: ")
-    assert "needs room and the right to write in its --state directory" in said
+        logged = _as_nobody(lambda: asyncio.run(_begin(path)))
+    assert logged.startswith(f"journal {path}: ")
+    assert "needs room and the right to write in its --state directory" in logged
 
 
 async def test_a_file_that_can_not_be_opened_is_named(journal_at: Open, tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ async def _begin(path: Path) -> None:
 
 
 def _as_nobody(action: Callable[[], None]) -> str:
-    """The error of an action in a process that has no more rights than any other: root writes where it likes."""
+    """Return the error of an action in a process without special rights: root may write everywhere."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
@@ -342,8 +342,8 @@ def _as_nobody(action: Callable[[], None]) -> str:
             os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
-    with os.fdopen(reading) as said:
-        return said.read()
+    with os.fdopen(reading) as logged:
+        return logged.read()
 
 
 def _change(directory: Path, statement: str, *values: str) -> None:
@@ -359,7 +359,7 @@ def _flip(path: Path, where: bytes, bit: int) -> None:
 
 
 class _full_disk:
-    """No file of this process grows any more, as on a full disk."""
+    """Let no file of this process grow, as on a full disk."""
 
     def __init__(self, directory: Path) -> None:
         largest = max(each.stat().st_size for each in directory.iterdir() if each.is_file())

@@ -1,4 +1,4 @@
-"""Models fetched ahead: those of the jobs that this node works for, and no longer than it does."""
+"""Models fetched ahead: for the jobs of this node, and as long as it works for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Prefetching:
     def __init__(self, node: Any) -> None:
         self.node = node
         self.fetched: list[str] = []
-        self.prefetcher = ModelPrefetcher(node.cloud, lambda ref: self.fetched.append(ref.digest[0]), node.said.append)
+        self.prefetcher = ModelPrefetcher(node.cloud, lambda ref: self.fetched.append(ref.digest[0]),
+                                          node.logged.append)  # fmt: skip
         self._aggregator = node.port("memory://cloud", "aggregator", "cloud/job-aggregation/life")
 
     async def follow(self, *tasks: WorkerTask) -> None:
@@ -36,7 +37,7 @@ class Prefetching:
         await self.node.settled()
 
     async def closed(self, model: WeightsRef | None, job: str = "job", uid: str = "u") -> None:
-        """A round of a job is closed."""
+        """Close a round of a job."""
         closed = Aggregation(job=job, job_uid=uid, round=1, model=model, counted={}, reason="complete")
         address = AGGREGATION.at(job=job)
         body = encode(self._aggregator.event(AGGREGATION, closed, address))
@@ -65,7 +66,7 @@ def test_the_result_of_a_round_is_fetched_when_it_is_closed(on_node: Any) -> Non
     _prefetching(on_node, test)
 
 
-def test_of_other_jobs_and_of_an_earlier_job_of_that_name_nothing_is_fetched(on_node: Any) -> None:
+def test_models_of_other_jobs_and_of_an_earlier_job_of_that_name_are_not_fetched(on_node: Any) -> None:
     async def test(it: Prefetching) -> None:
         await it.follow(_task())
         await it.closed(_model("a"), job="other")
@@ -77,7 +78,7 @@ def test_of_other_jobs_and_of_an_earlier_job_of_that_name_nothing_is_fetched(on_
     _prefetching(on_node, test)
 
 
-def test_jobs_in_which_nothing_is_to_be_fetched_are_not_followed(on_node: Any) -> None:
+def test_jobs_without_a_model_to_fetch_are_not_followed(on_node: Any) -> None:
     async def test(it: Prefetching) -> None:
         collect = RoundSpec(participants=[], reachable=[], deadline_seconds=1)
         aggregate = AggregateTask(worker="w", job="aggregated", job_uid="u", round=1, model=FIRST, collect=collect)
@@ -103,7 +104,7 @@ def test_a_job_that_has_ended_here_is_followed_no_more_and_its_model_no_longer_e
     _prefetching(on_node, test)
 
 
-def test_it_goes_on_after_a_message_that_is_none_and_after_the_link_was_down(on_node: Any) -> None:
+def test_it_continues_after_an_invalid_message_and_a_lost_link(on_node: Any) -> None:
     async def test(it: Prefetching) -> None:
         it.node.cloud.bus.lost()
         await it.follow(_task())

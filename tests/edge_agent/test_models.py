@@ -1,4 +1,4 @@
-"""The node's models: fetched until they are here whole, kept while something needs them, dropped when nothing does."""
+"""The node's models: fetched whole, kept while a task or a closed round needs them, then deleted."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def _ref(digest: str, bucket: str | None = None) -> WeightsRef:
 
 
 class Stored:
-    """A model store on a node, and what it said."""
+    """A model store on a node, and its log lines."""
 
     def __init__(self, node: Any, directory: Path) -> None:
         self.node = node
         self.changes = 0
-        self.said: list[str] = []
+        self.logged: list[str] = []
         self.directory = directory
-        self.store = ModelStore(directory, node.cloud.bus, node.world, self._changed, self.said.append)
+        self.store = ModelStore(directory, node.cloud.bus, node.world, self._changed, self.logged.append)
 
     def lay(self, digest: str, content: bytes | None = None, bucket: str = "models") -> None:
-        """Puts a blob into the cloud."""
+        """Put a blob into the cloud."""
         found = MODELS[digest] if content is None else content
         self.node.cloud_broker.blobs.setdefault(bucket, {})[digest] = found
 
@@ -57,7 +57,7 @@ def _storing(on_node: Any, directory: Path, test: Callable[[Stored], Any]) -> No
     on_node(main)
 
 
-def test_a_model_is_fetched_once_and_its_arrival_is_told(on_node: Any, tmp_path: Path) -> None:
+def test_a_model_is_fetched_once_and_its_arrival_reported(on_node: Any, tmp_path: Path) -> None:
     async def test(stored: Stored) -> None:
         stored.lay(ONE)
         assert ONE not in stored.store
@@ -68,7 +68,7 @@ def test_a_model_is_fetched_once_and_its_arrival_is_told(on_node: Any, tmp_path:
         assert stored.store.path(_ref(ONE)).read_bytes() == MODELS[ONE]
         stored.store.fetch(_ref(ONE))
         await stored.node.settled()
-        assert (stored.changes, stored.said, stored.store.failures) == (1, [], {})
+        assert (stored.changes, stored.logged, stored.store.failures) == (1, [], {})
 
     _storing(on_node, tmp_path, test)
 
@@ -84,7 +84,7 @@ def test_it_comes_from_the_bucket_that_its_reference_names(on_node: Any, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["../outside", "", "model", 3, None])
-def test_what_is_no_digest_is_no_model(on_node: Any, tmp_path: Path, name: object) -> None:
+def test_an_invalid_digest_names_no_model(on_node: Any, tmp_path: Path, name: object) -> None:
     async def test(stored: Stored) -> None:
         (tmp_path / "models" / "model").touch()
         assert name not in stored.store
@@ -93,12 +93,12 @@ def test_what_is_no_digest_is_no_model(on_node: Any, tmp_path: Path, name: objec
     _storing(on_node, tmp_path / "models", test)
 
 
-def test_a_fetch_that_fails_is_said_once_shown_and_tried_again(on_node: Any, tmp_path: Path) -> None:
+def test_a_failed_fetch_is_logged_once_shown_and_tried_again(on_node: Any, tmp_path: Path) -> None:
     async def test(stored: Stored) -> None:
         stored.store.fetch(_ref(ONE))
         await asyncio.sleep(10 * RETRY)
-        assert stored.said == [f"model {ONE[:12]}: blob {ONE[:12]} is not in bucket models yet; trying again"]
-        assert (stored.store.failures, stored.changes) == ({ONE: stored.said[0]}, 1)
+        assert stored.logged == [f"model {ONE[:12]}: blob {ONE[:12]} is not in bucket models yet; trying again"]
+        assert (stored.store.failures, stored.changes) == ({ONE: stored.logged[0]}, 1)
         stored.lay(ONE)
         await asyncio.sleep(RETRY)
         assert (ONE in stored.store, stored.store.failures, stored.changes) == (True, {}, 2)
@@ -106,7 +106,7 @@ def test_a_fetch_that_fails_is_said_once_shown_and_tried_again(on_node: Any, tmp
     _storing(on_node, tmp_path, test)
 
 
-def test_what_arrives_under_another_digest_is_never_taken_for_the_model(on_node: Any, tmp_path: Path) -> None:
+def test_weights_of_another_digest_never_become_the_model(on_node: Any, tmp_path: Path) -> None:
     async def test(stored: Stored) -> None:
         stored.lay(ONE, b"something else")
         stored.store.fetch(_ref(ONE))
@@ -126,7 +126,7 @@ def test_nothing_is_tried_while_the_link_is_down(on_node: Any, tmp_path: Path) -
         stored.node.cloud.bus.lost()
         stored.store.fetch(_ref(ONE))
         await asyncio.sleep(1000)
-        assert (stored.said, ONE in stored.store) == ([], False)
+        assert (stored.logged, ONE in stored.store) == ([], False)
         stored.node.cloud.bus.connect()
         await stored.node.settled()
         assert ONE in stored.store
@@ -134,7 +134,7 @@ def test_nothing_is_tried_while_the_link_is_down(on_node: Any, tmp_path: Path) -
     _storing(on_node, tmp_path, test)
 
 
-def test_a_disk_that_takes_nothing_is_asked_more_seldom(
+def test_a_full_disk_is_tried_less_often(
     on_node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts: list[float] = []
@@ -157,7 +157,7 @@ def test_a_disk_that_takes_nothing_is_asked_more_seldom(
     _storing(on_node, tmp_path, test)
 
 
-def test_a_model_that_is_named_no_more_is_dropped_with_all_that_was_begun_of_it(on_node: Any, tmp_path: Path) -> None:
+def test_a_model_that_is_no_longer_named_is_deleted_with_its_partial_files(on_node: Any, tmp_path: Path) -> None:
     async def test(stored: Stored) -> None:
         stored.lay(ONE)
         stored.store.fetch(_ref(ONE))
@@ -175,7 +175,7 @@ def test_a_model_that_is_named_no_more_is_dropped_with_all_that_was_begun_of_it(
     _storing(on_node, tmp_path, test)
 
 
-def test_what_lay_there_at_the_start_goes_and_what_the_aggregation_worker_lays_down_stays(
+def test_models_from_an_earlier_start_go_and_the_aggregation_workers_files_stay(
     on_node: Any, tmp_path: Path
 ) -> None:
     async def test(stored: Stored) -> None:
@@ -206,7 +206,7 @@ def test_a_model_that_is_named_again_is_fetched_again(on_node: Any, tmp_path: Pa
 
 @given(wanted=st.lists(st.sets(st.sampled_from(sorted(MODELS))), max_size=8), laid=st.sets(st.integers(0, 7)))
 @settings(max_examples=40, deadline=None)
-def test_in_the_end_there_is_what_was_named_last_whatever_was_named_before(
+def test_in_the_end_exactly_the_last_named_models_are_there(
     on_node: Any, tmp_path_factory: pytest.TempPathFactory, wanted: list[set[str]], laid: set[int]
 ) -> None:
     async def test(stored: Stored) -> None:

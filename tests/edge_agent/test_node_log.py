@@ -1,4 +1,4 @@
-"""The node's log: on its own output always, in the cloud while the link carries it."""
+"""The node's log: always to its own output, and to the cloud while the link is up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
-from heliograph.edge_agent.node_log import LONGEST, MOST_UNDER_WAY, NodeLog
+from heliograph.edge_agent.node_log import MAX_LENGTH, MAX_UNDER_WAY, NodeLog
 
 EDGE = "edge-1"
 
@@ -17,23 +17,23 @@ async def _log(node: Any, out: list[str]) -> NodeLog:
     return NodeLog(node.cloud, EDGE, node.background, out.append)
 
 
-def test_lines_go_out_and_to_the_cloud_with_who_said_them(on_node: Any) -> None:
+def test_lines_go_to_the_output_and_to_the_cloud_with_their_source(on_node: Any) -> None:
     async def test(node: Any) -> None:
         out: list[str] = []
         heard = node.heard(node.cloud_broker, "log/#")
         log = await _log(node, out)
         log.info("link is up")
         log.warn("disk is full")
-        log.worker_said("job-worker", "info", "epoch 1")
+        log.log_worker("job-worker", "info", "epoch 1")
         await node.settled()
         assert out == ["info: link is up", "warning: disk is full", "[job-worker] epoch 1"]
-        said = [(topics.LOG.validate(decode(each.body).data, each.topic), each) for each in heard]
-        assert [(record.level, record.component, record.message) for record, _ in said] == [
+        logged = [(topics.LOG.validate(decode(each.body).data, each.topic), each) for each in heard]
+        assert [(record.level, record.component, record.message) for record, _ in logged] == [
             ("info", f"{EDGE}/agent/{EDGE}", "link is up"),
             ("warning", f"{EDGE}/agent/{EDGE}", "disk is full"),
             ("info", f"{EDGE}/worker/job-worker", "epoch 1"),
         ]
-        assert all(message.body[:1] == b"{" for _, message in said)  # for people, and foreign clients
+        assert all(message.body[:1] == b"{" for _, message in logged)  # for people, and foreign clients
 
     on_node(test)
 
@@ -47,7 +47,7 @@ def test_while_the_link_is_down_lines_only_go_out(on_node: Any) -> None:
         log.warn("link is down")
         node.cloud.bus.connect()
         await node.settled()
-        assert (out, heard, node.said) == (["warning: link is down"], [], [])
+        assert (out, heard, node.logged) == (["warning: link is down"], [], [])
 
     on_node(test)
 
@@ -58,10 +58,10 @@ def test_lines_that_come_faster_than_the_link_carries_are_dropped_and_counted(on
         out: list[str] = []
         heard = node.heard(node.cloud_broker, "log/#")
         log = await _log(node, out)
-        for number in range(MOST_UNDER_WAY + more):
-            log.worker_said("job-worker", "info", f"line {number}")
+        for number in range(MAX_UNDER_WAY + more):
+            log.log_worker("job-worker", "info", f"line {number}")
         await node.settled()
-        assert (len(heard), len(out)) == (MOST_UNDER_WAY, MOST_UNDER_WAY + more)
+        assert (len(heard), len(out)) == (MAX_UNDER_WAY, MAX_UNDER_WAY + more)
         log.info("after")
         log.info("and then")
         await node.settled()
@@ -75,8 +75,8 @@ def test_a_line_that_is_longer_than_a_record_may_be_is_cut(on_node: Any) -> None
     async def test(node: Any) -> None:
         heard = node.heard(node.cloud_broker, "log/#")
         log = await _log(node, [])
-        log.worker_said("job-worker", "info", "x" * (LONGEST + 1))
+        log.log_worker("job-worker", "info", "x" * (MAX_LENGTH + 1))
         await node.settled()
-        assert decode(heard[0].body).data["message"] == "x" * LONGEST
+        assert decode(heard[0].body).data["message"] == "x" * MAX_LENGTH
 
     on_node(test)

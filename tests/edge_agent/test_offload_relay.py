@@ -1,4 +1,4 @@
-"""Hard samples to the cloud's model and its answers back: at once, or an error at once; nothing is kept."""
+"""Hard samples to the cloud's model and its answers back: an answer or an error at once, nothing stored."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_sample_goes_up_with_the_address_of_its_answer(on_node: Any) -> None:
     _relaying(on_node, test)
 
 
-def test_an_answer_goes_to_who_asked_under_the_same_words(on_node: Any) -> None:
+def test_an_answer_goes_to_its_requester(on_node: Any) -> None:
     async def test(node: Any) -> None:
         answers = node.heard(node.broker, ANSWER.filter())
         node.cloud_broker.publish(ANSWERED, Message(ANSWERED, b"an answer"))
@@ -52,7 +52,7 @@ def test_an_answer_goes_to_who_asked_under_the_same_words(on_node: Any) -> None:
     _relaying(on_node, test)
 
 
-def test_where_no_deep_model_is_who_asked_hears_it_at_once(on_node: Any) -> None:
+def test_without_a_deep_model_the_requester_gets_an_error_at_once(on_node: Any) -> None:
     async def test(node: Any) -> None:
         answers = node.heard(node.broker, ANSWER.filter())
         node.cloud_broker.publish(ANSWERED, Message(ANSWERED, b"", headers={"Status": "503"}))
@@ -64,7 +64,7 @@ def test_where_no_deep_model_is_who_asked_hears_it_at_once(on_node: Any) -> None
     _relaying(on_node, test)
 
 
-def test_while_the_link_is_down_who_asked_hears_it_at_once_and_later_samples_go_up_again(on_node: Any) -> None:
+def test_without_a_link_the_requester_gets_an_error_at_once_and_later_samples_go_up_again(on_node: Any) -> None:
     async def test(node: Any) -> None:
         answers = node.heard(node.broker, ANSWER.filter())
         asked = node.heard(node.cloud_broker, BIG_MODEL.filter())
@@ -91,7 +91,7 @@ def test_a_sample_that_is_too_large_is_answered_with_the_reason(on_node: Any) ->
     _relaying(on_node, test)
 
 
-def test_an_answer_while_the_nodes_broker_is_away_is_nobodys_and_the_next_one_is_carried(on_node: Any) -> None:
+def test_an_answer_while_the_nodes_broker_is_away_is_dropped_and_the_next_one_is_relayed(on_node: Any) -> None:
     async def test(node: Any) -> None:
         answers = node.heard(node.broker, ANSWER.filter())
         node.node.bus.lost()

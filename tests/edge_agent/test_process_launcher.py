@@ -16,13 +16,13 @@ import uvloop
 from heliograph.bus.contract.payloads import Offer
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
-from heliograph.edge_agent.process_launcher import LONGEST_LINE, MODULES, Limits, ProcessLauncher
+from heliograph.edge_agent.process_launcher import MAX_LINE, MODULES, Limits, ProcessLauncher
 
 WORLD = World()
 
 
 def _running(script: str) -> World:
-    """A world in which a worker's process runs this script."""
+    """Return a world in which a worker's process runs this script."""
 
     async def spawn(
         argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None
@@ -61,8 +61,8 @@ async def test_the_agents_own_settings_are_not_inherited(tmp_path: Path, monkeyp
 
 
 async def test_a_line_that_is_too_long_is_cut(tmp_path: Path) -> None:
-    lines, _ = await _lines(f"print('x' * {LONGEST_LINE + 10}); print('y' * (2 << 20)); print('after')", tmp_path)
-    assert lines[0] == "x" * LONGEST_LINE
+    lines, _ = await _lines(f"print('x' * {MAX_LINE + 10}); print('y' * (2 << 20)); print('after')", tmp_path)
+    assert lines[0] == "x" * MAX_LINE
     assert "(a line too long to show)" in lines
     assert lines[-1] == "after"
 
@@ -78,7 +78,7 @@ async def test_its_limits(tmp_path: Path) -> None:
     assert lines == [f"512 {os.nice(0) + 3}"]
 
 
-async def test_it_is_asked_to_end_and_it_is_ended(tmp_path: Path) -> None:
+async def test_terminate_and_kill(tmp_path: Path) -> None:
     obeys = await ProcessLauncher(_running("print('up', flush=True); import time; time.sleep(600)"), tmp_path).launch(
         _request()
     )
@@ -106,7 +106,7 @@ os._exit(3)
 
 
 @pytest.mark.parametrize("own_session", [False, True])
-def test_its_end_is_noticed_though_what_it_has_left_behind_keeps_its_output_open(
+def test_its_end_is_noticed_though_a_child_keeps_its_output_open(
     tmp_path: Path, own_session: bool
 ) -> None:
     async def main() -> tuple[list[str], str]:
@@ -115,7 +115,7 @@ def test_its_end_is_noticed_though_what_it_has_left_behind_keeps_its_output_open
 
     (pid,), how = uvloop.run(main())  # as the agent runs; asyncio's own loop waits for the pipe until Python 3.12.4
     assert how == "exit code 3"
-    if own_session:  # it has said that it is a process of its own
+    if own_session:  # it has logged that it is a process of its own
         os.kill(int(pid), signal.SIGKILL)
     else:
         with pytest.raises(ProcessLookupError):
@@ -123,7 +123,7 @@ def test_its_end_is_noticed_though_what_it_has_left_behind_keeps_its_output_open
 
 
 def _wait_gone(pid: int) -> None:
-    """Raises ProcessLookupError once no such process runs; a zombie that nobody waits for is none."""
+    """Raise ProcessLookupError once no such process runs; a zombie does not count."""
     fd = os.pidfd_open(pid)
     try:
         os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
@@ -137,12 +137,12 @@ def _wait_gone(pid: int) -> None:
         os.close(fd)
 
 
-async def test_a_role_that_nothing_runs_for_is_no_launch(tmp_path: Path) -> None:
+async def test_an_unknown_role_is_not_launched(tmp_path: Path) -> None:
     with pytest.raises(LaunchFailed, match="role dream"):
         await ProcessLauncher(WORLD, tmp_path).launch(_request("dream"))
 
 
-async def test_a_disk_that_takes_no_directory_is_no_launch(tmp_path: Path) -> None:
+async def test_a_launch_fails_where_no_directory_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "workers").write_text("a file")
     launcher = ProcessLauncher(WORLD, tmp_path / "workers")
     with pytest.raises(LaunchFailed, match="workers"):
@@ -157,7 +157,7 @@ def test_every_role_has_a_module_that_is_there() -> None:
     assert all(find_spec(module) for module in MODULES.values())
 
 
-async def test_what_the_workers_offer(tmp_path: Path) -> None:
+async def test_the_workers_offers(tmp_path: Path) -> None:
     offer = Offer.model_validate_json(await ProcessLauncher(WORLD, tmp_path / "workers").offers())
     assert "FedAvg" in offer.algorithms
 
@@ -175,7 +175,7 @@ async def test_staged_weights_outlive_their_worker_until_they_are_uploaded(tmp_p
     assert await launcher.staged("job-worker", "d" * 64) is None
 
 
-def test_what_workers_had_fetched_goes_when_they_are_not_wanted_and_what_they_staged_stays(tmp_path: Path) -> None:
+def test_fetched_files_of_unwanted_workers_go_and_staged_files_stay(tmp_path: Path) -> None:
     launcher = ProcessLauncher(WORLD, tmp_path)
     for worker in ("wanted", "unwanted"):
         for folder in ("updates", "staged"):

@@ -1,4 +1,4 @@
-"""The agent's decision: what is missing is done, what is too much is stopped, and deciding again gives no more."""
+"""The agent's decision: missing workers are launched, obsolete ones stopped, and a second decision has no action."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_model_is_fetched_before_it_is_assigned(roots: Any) -> None:
     assert decide([task], ready, DATA, {BLOB.digest}, roots) == [Assign(task)]
 
 
-def test_what_is_not_wanted_is_stopped_once(roots: Any) -> None:
+def test_an_unwanted_worker_is_stopped_once(roots: Any) -> None:
     old = {"old": Running("old", "u", "ready")}
     assert decide([], old, DATA, set(), roots) == [Stop("old")]
     assert decide([], {"old": Running("old", "u", "stopping")}, DATA, set(), roots) == []
@@ -83,7 +83,7 @@ def test_another_job_of_the_same_name_gets_a_worker_of_its_own(roots: Any) -> No
         ({"dataset": "other"}, "data set other is not on this node", False),
     ],
 )
-def test_what_cannot_run_is_held_with_a_reason(roots: Any, changes: Any, reason: str, forbidden: bool) -> None:
+def test_a_task_that_cannot_run_has_a_reason(roots: Any, changes: Any, reason: str, forbidden: bool) -> None:
     (hold,) = decide([_task(**changes)], {}, DATA, set(), roots)
     assert isinstance(hold, Hold)
     assert reason in hold.reason
@@ -112,7 +112,7 @@ NEWER = WeightsRef(digest="b" * 64, size=10**6, bucket="models")
 OWN = WeightsRef(digest="c" * 64, size=10**6, bucket="models")
 
 
-def test_what_is_trained_and_what_comes_down_beside_it_are_fetched_first(roots: Any) -> None:
+def test_the_model_and_the_tensors_beside_it_are_fetched_first(roots: Any) -> None:
     ready = {"job-w": Running("job-w", "u", "ready")}
     task = _task(model=BLOB, down=NEWER)
     assert decide([task], ready, DATA, {BLOB.digest}, roots) == [Fetch(NEWER)]
@@ -123,7 +123,7 @@ def test_what_is_trained_and_what_comes_down_beside_it_are_fetched_first(roots: 
 
 
 @pytest.mark.parametrize("role", [InferTask, BigModelTask])
-def test_a_service_is_handed_a_new_rule_while_it_runs(roots: Any, role: type[InferTask | BigModelTask]) -> None:
+def test_a_running_service_is_assigned_a_new_rule(roots: Any, role: type[InferTask | BigModelTask]) -> None:
     before = _service(role)
     after = before.model_copy(update={"inference": InferenceSpec(rule="margin")})
     running = {"job-w": Running("job-w", "u", "ready", before, before)}
@@ -156,7 +156,7 @@ def test_a_service_that_is_started_again_goes_on_with_its_model_until_the_new_on
 
 @pytest.mark.parametrize("role", [InferTask, BigModelTask])
 @pytest.mark.parametrize(("file", "forbidden"), [("/etc/passwd", True), ("../up.py", True), ("absent.py", False)])
-def test_a_services_script_is_held_as_a_jobs_is(
+def test_a_services_script_is_checked_as_a_jobs_is(
     roots: Any, role: type[InferTask | BigModelTask], file: str, forbidden: bool
 ) -> None:
     (hold,) = decide([_service(role, script=ScriptSpec(boot_file=file))], {}, {}, set(), roots)

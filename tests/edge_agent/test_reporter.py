@@ -1,4 +1,4 @@
-"""The reported state: published when it has changed, not too often, and not in another agent's place."""
+"""The reported state: published when it has changed, not too often, and not over another agent's report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reporting:
         self.known = 0
         self.alone = Flag()
         self.alone.set()
-        self.reporter = Reporter(node.cloud, EDGE, self.alone, self._report, self._known, node.said.append)
+        self.reporter = Reporter(node.cloud, EDGE, self.alone, self._report, self._known, node.logged.append)
         self._heard = node.heard(node.cloud_broker, topics.REPORT.at(edge=EDGE))
 
     @property
@@ -78,7 +78,7 @@ def test_many_changes_are_one_report_and_the_last_is_among_them(on_node: Any) ->
     _reporting(on_node, test)
 
 
-def test_it_waits_for_the_link_and_then_says_what_is_true_then_or_soon_after(on_node: Any) -> None:
+def test_it_waits_for_the_link_and_then_publishes_the_present_state(on_node: Any) -> None:
     async def test(it: Reporting) -> None:
         it.node.cloud.bus.lost()
         it.change()

@@ -1,4 +1,4 @@
-"""A node's workers: started again with back-off, stopped with grace, whatever their launcher makes of them."""
+"""A node's workers: restarted with back-off, stopped with grace, with any launcher."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _task(**changes: Any) -> TrainTask:
 
 
 class Handle:
-    """A worker that ends when the test says so, or when it is asked to, unless it is stubborn."""
+    """A worker that ends when the test ends it, or on ``terminate``, unless it is stubborn."""
 
     def __init__(self, request: LaunchRequest, at: float, stubborn: bool, silent: bool) -> None:
         self.request = request
@@ -72,7 +72,7 @@ class Node:
     started: list[Handle] = field(default_factory=list)
     attempts: list[float] = field(default_factory=list)
     swept: list[set[str]] = field(default_factory=list)
-    said: list[tuple[str, str, str]] = field(default_factory=list)
+    logged: list[tuple[str, str, str]] = field(default_factory=list)
     changes: int = 0
     next_start: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -80,14 +80,14 @@ class Node:
         secrets = count(1)
         world = World(monotonic=self.loop.time, new_secret=lambda: next(secrets).to_bytes(32, "big"))
         self.supervisor = Supervisor(world, _Launcher(self), {"HELIOGRAPH_EDGE": "edge-1"}, Path("/models"),
-                                     self._changed, lambda *said: self.said.append(said))  # fmt: skip
+                                     self._changed, lambda *logged: self.logged.append(logged))  # fmt: skip
 
     @property
     def worker(self) -> Worker:
         return self.supervisor.workers[NAME]
 
     async def until_started(self, starts: int) -> Handle:
-        """The handle of that start."""
+        """Return the handle of that start."""
         while len(self.started) < starts:
             self.next_start.clear()
             await self.next_start.wait()
@@ -131,7 +131,7 @@ def _nothing(worker: Worker) -> None:
 
 
 def _waits(lasted: Sequence[float]) -> list[float]:
-    """Seconds between the end of each run and the next start, of runs that lasted so long."""
+    """Return the seconds between the end of each run and the next start, for runs that lasted so long."""
 
     async def test(node: Node) -> list[float]:
         node.supervisor.launch(_task())
@@ -208,7 +208,7 @@ def test_each_start_has_a_secret_of_its_own() -> None:
     _on_node(test)
 
 
-def test_how_it_ended_and_its_last_line_are_said() -> None:
+def test_its_end_and_its_last_line_are_logged() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(_task())
         handle = await node.until_started(1)
@@ -216,7 +216,7 @@ def test_how_it_ended_and_its_last_line_are_said() -> None:
         handle.lines.say("loading\nout of cheese\n ")
         handle.end("exit code 3")
         await node.until_started(2)
-        assert node.said == [
+        assert node.logged == [
             (NAME, "info", "loading"),
             (NAME, "info", "out of cheese"),
             (NAME, "info", " "),
@@ -240,13 +240,13 @@ def test_a_run_that_printed_nothing_is_not_blamed_for_the_lines_of_the_one_befor
     _on_node(test)
 
 
-def test_what_a_worker_said_of_its_failure_goes_before_its_last_line() -> None:
+def test_a_reported_failure_goes_before_the_last_line() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(_task())
         handle = await node.until_started(1)
         assert handle.lines is not None
-        node.supervisor.said(NAME, "hello", "")
-        node.supervisor.said(NAME, "failed", "ValueError: no data")
+        node.supervisor.take_state(NAME, "hello", "")
+        node.supervisor.take_state(NAME, "failed", "ValueError: no data")
         handle.lines.say("  at line 3")
         handle.end()
         await node.loop.wait_until_idle()
@@ -283,16 +283,16 @@ def test_a_launch_that_fails_is_tried_again_with_back_off() -> None:
     _on_node(test, failing="no space left")
 
 
-def test_a_hello_makes_it_ready_and_has_its_task_handed_to_it_again() -> None:
+def test_a_hello_makes_it_ready_and_lets_its_task_be_assigned_again() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(_task())
         await node.until_started(1)
         node.worker.assigned = _task()
         before = node.changes
-        node.supervisor.said(NAME, "hello", "")
-        node.supervisor.said("another", "hello", "")
+        node.supervisor.take_state(NAME, "hello", "")
+        node.supervisor.take_state("another", "hello", "")
         assert (node.worker.state, node.worker.assigned, node.changes) == ("ready", None, before + 1)
-        seen = node.worker.seen()
+        seen = node.worker.as_running()
         assert (seen.worker, seen.job_uid, seen.state, seen.task) == (NAME, "u", "ready", _task())
 
     _on_node(test)
@@ -303,7 +303,7 @@ def test_the_hello_of_a_process_that_has_ended_makes_nothing_ready() -> None:
         node.supervisor.launch(_task())
         (await node.until_started(1)).end()
         await node.loop.wait_until_idle()
-        node.supervisor.said(NAME, "hello", "")
+        node.supervisor.take_state(NAME, "hello", "")
         assert node.worker.state == "backing-off"
 
     _on_node(test)
@@ -320,7 +320,7 @@ def test_assignments_are_forgotten_for_all() -> None:
     _on_node(test)
 
 
-def test_services_are_those_whose_edge_workers_are_ready() -> None:
+def test_services_with_a_ready_edge_worker_are_served() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(InferTask(worker="a", job="street", job_uid="u", generation=1))
         node.supervisor.launch(InferTask(worker="b", job="park", job_uid="u", generation=1))
@@ -328,13 +328,13 @@ def test_services_are_those_whose_edge_workers_are_ready() -> None:
         node.supervisor.launch(_task(worker="d", role="train", job="job"))
         await node.until_started(4)
         for name in ("a", "c", "d"):
-            node.supervisor.said(name, "hello", "")
+            node.supervisor.take_state(name, "hello", "")
         assert node.supervisor.services() == {"street"}
 
     _on_node(test)
 
 
-def test_a_worker_that_finishes_when_it_is_told_is_not_asked_to_end() -> None:
+def test_a_worker_that_finishes_by_itself_is_not_terminated() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(_task())
         handle = await node.until_started(1)
@@ -357,7 +357,7 @@ def test_a_worker_that_finishes_when_it_is_told_is_not_asked_to_end() -> None:
 
 @pytest.mark.parametrize(("stubborn", "asked", "after"),
                          [(False, ["terminate"], GRACE), (True, ["terminate", "kill"], 2 * GRACE)])  # fmt: skip
-def test_a_worker_that_does_not_finish_is_asked_to_end_and_then_ended(
+def test_a_worker_that_does_not_finish_is_terminated_and_then_killed(
     stubborn: bool, asked: list[str], after: float
 ) -> None:
     async def test(node: Node) -> None:
@@ -408,7 +408,7 @@ def test_a_launch_that_hangs_is_given_up_when_its_worker_is_stopped() -> None:
     _on_node(test, takes=1e9)
 
 
-def test_stopping_twice_takes_nothing_from_who_bears_the_name_next() -> None:
+def test_stopping_twice_spares_the_next_worker_of_that_name() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(_task())
         await node.until_started(1)
@@ -425,13 +425,13 @@ def test_stopping_twice_takes_nothing_from_who_bears_the_name_next() -> None:
     _on_node(test)
 
 
-def test_a_worker_that_is_being_stopped_says_nothing_of_itself_any_more() -> None:
+def test_states_of_a_worker_that_is_being_stopped_are_ignored() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(_task())
         await node.until_started(1)
         stopping = asyncio.create_task(node.supervisor.stop(NAME, _nothing))
         await asyncio.sleep(1)
-        node.supervisor.said(NAME, "hello", "")
+        node.supervisor.take_state(NAME, "hello", "")
         assert node.worker.state == "stopping"
         await stopping
 

@@ -1,4 +1,4 @@
-"""A request that no worker of this node answers is answered: with the services that are."""
+"""A request for a service that this node does not serve is answered with the services that it does."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _responding(on_node: Any, test: Callable[[Responding], Any]) -> None:
 @pytest.mark.parametrize(("pack", "unpack"),
                          [(lambda tree: json.dumps(tree).encode(), json.loads), (msgpack.packb, msgpack.unpackb)],
                          ids=["json", "msgpack"])  # fmt: skip
-def test_the_sender_hears_in_its_own_form_which_services_there_are(on_node: Any, pack: Any, unpack: Any) -> None:
+def test_the_sender_gets_the_served_services_in_its_own_format(on_node: Any, pack: Any, unpack: Any) -> None:
     async def test(responding: Responding) -> None:
         responding.served |= {"street", "park"}
         await responding.ask("strete", pack({"x": [1], "reply_to": f"heliograph/{REPLY}"}))
@@ -91,7 +91,7 @@ def test_a_request_that_is_served_is_left_to_its_worker(on_node: Any) -> None:
         (b"{}", {"reply_to": "event/label/job"}),
     ],
 )
-def test_a_sender_that_cannot_be_told_is_shown_and_the_next_one_is_told(on_node: Any, body: bytes, more: Any) -> None:
+def test_a_request_without_a_reply_address_is_shown_and_the_next_answered(on_node: Any, body: bytes, more: Any) -> None:
     async def test(responding: Responding) -> None:
         await responding.ask("street", body, **more)
         assert ([error.code for error in responding.refused], responding.replies) == (["unknown-service"], [])

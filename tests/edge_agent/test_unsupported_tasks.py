@@ -1,4 +1,4 @@
-"""A task that an agent's version cannot run: it is reported by name, the others run."""
+"""A task that an agent's version cannot run is reported by name; the others run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DISTIL = KNOWN | {"worker": "job-distil", "role": "distil", "teacher": "big"}
 
 
 class NoWorkers(SharedDirectory):
-    """A launcher on a node that can run nothing."""
+    """A launcher that can launch no worker."""
 
     async def launch(self, request: LaunchRequest) -> RunningWorker:
         raise LaunchFailed("nothing runs here")
@@ -57,7 +57,7 @@ async def _write(bus: Bus, n: int, tasks: list[dict[str, Any]], **more: Any) -> 
 
 
 async def _reported(bus: Bus, holds: Callable[[Report], bool]) -> Report:
-    """The first report of which that holds."""
+    """Return the first report that satisfies ``holds``."""
     port = Port(bus, World(), "cloud/test/x")
     async with asyncio.timeout(20), bus.consume(topics.REPORT.filter(edge=EDGE), start=1) as messages:
         async for message in messages:
@@ -73,7 +73,7 @@ def _agent(broker: Broker, state: Path) -> Agent:
     return Agent(config, NoWorkers(state / "workers"), World(), lambda line: None)
 
 
-async def test_a_role_of_a_later_version_is_reported_and_the_others_are_seen_to(
+async def test_a_role_of_a_later_version_is_reported_and_the_others_run(
     cloud: tuple[Broker, Bus], tmp_path: Path
 ) -> None:
     broker, bus = cloud
@@ -95,7 +95,7 @@ async def test_a_role_of_a_later_version_is_reported_and_the_others_are_seen_to(
         await cancel_and_wait(running)
 
 
-async def test_a_document_that_was_set_aside_in_part_is_read_in_part_after_a_restart(
+async def test_a_document_with_an_unsupported_task_is_read_again_after_a_restart(
     cloud: tuple[Broker, Bus], tmp_path: Path
 ) -> None:
     broker, bus = cloud

@@ -1,4 +1,4 @@
-"""Weights go to the cloud before the event that names them, and an event that can not be carried ends nothing."""
+"""Weights go to the cloud before the event that names them; a bad event stops nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.core.errors import Refused, Unreachable
-from heliograph.edge_agent.journal import Kept
+from heliograph.edge_agent.journal import KeptEvent
 from heliograph.edge_agent.uploads import Uploads
 
 EDGE, WORKER = "edge-1", "job-worker"
@@ -24,7 +24,7 @@ LARGE = {"digest": DIGEST, "size": len(WEIGHTS), "bucket": upload_bucket(EDGE)}
 
 
 class Staged:
-    """The files of workers that lie where no agent sees them, until it asks for them."""
+    """Workers' files that the agent sees only once it asks for them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -47,10 +47,10 @@ class Staged:
         raise AssertionError
 
 
-def _kept(weights: Any, topic: str = UPDATE, **changes: Any) -> Kept:
+def _kept(weights: Any, topic: str = UPDATE, **changes: Any) -> KeptEvent:
     data = {"job": "job", "job_uid": "u", "round": 1, "edge": EDGE, "num_samples": 3, "weights": weights, **changes}
     event = Event("id", f"{EDGE}/{WORKER}/life", topics.MODEL_UPDATE.type, data, "", topic, sequence=1)
-    return Kept(1, topic, encode(event))
+    return KeptEvent(1, topic, encode(event))
 
 
 def _uploading(on_node: Any, tmp_path: Path, test: Callable[[Any, Staged, Uploads], Any]) -> None:
@@ -66,7 +66,7 @@ def _in_cloud(node: Any) -> dict[str, bytes]:
     return dict(node.cloud_broker.blobs.get(upload_bucket(EDGE), {}))
 
 
-def test_staged_weights_are_uploaded_and_then_dropped(on_node: Any, tmp_path: Path) -> None:
+def test_staged_weights_are_uploaded_and_then_deleted(on_node: Any, tmp_path: Path) -> None:
     async def test(node: Any, files: Staged, uploads: Uploads) -> None:
         kept = _kept(LARGE)
         assert uploads.may_name_weights(kept)
@@ -121,8 +121,8 @@ def test_weights_wait_for_the_link(on_node: Any, tmp_path: Path) -> None:
         (_kept(LARGE, num_samples="many"), "num_samples"),
     ],
 )
-def test_an_event_that_the_cloud_can_never_take_is_refused(
-    on_node: Any, tmp_path: Path, kept: Kept, field: str
+def test_an_event_that_the_cloud_can_never_accept_is_refused(
+    on_node: Any, tmp_path: Path, kept: KeptEvent, field: str
 ) -> None:
     async def test(node: Any, files: Staged, uploads: Uploads) -> None:
         with pytest.raises(Refused) as refused:

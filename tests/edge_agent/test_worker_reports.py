@@ -1,4 +1,4 @@
-"""What an agent reports of its workers."""
+"""An agent's reports of its workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _task(name: str = "job-worker", **changes: Any) -> WorkerTask:
     return TrainTask(**{"worker": name, "job": "job", "job_uid": "u", "round": 3, **changes})
 
 
-def test_who_they_are_and_how_far() -> None:
+def test_each_worker_is_reported_with_its_round() -> None:
     worker = Worker(_task(), bytes(32), "ready", restarts=2, detail="")
     (report,) = worker_reports({"job-worker": worker}, {}, {}, {})
     assert report.model_dump(exclude_defaults=True) == {
@@ -28,7 +28,7 @@ def test_who_they_are_and_how_far() -> None:
     }  # fmt: skip
 
 
-def test_a_service_has_got_as_far_as_its_generation() -> None:
+def test_a_services_round_is_its_generation() -> None:
     task = InferTask(worker="street-worker", job="street", job_uid="u", generation=7)
     (report,) = worker_reports({"street-worker": Worker(task, bytes(32))}, {}, {}, {})
     assert (report.role, report.round) == ("infer", 7)
@@ -56,7 +56,7 @@ def test_a_task_that_cannot_be_done_waits_or_is_refused_with_its_reason() -> Non
     ]
 
 
-def test_why_its_model_is_missing_is_told_unless_it_has_trouble_of_its_own() -> None:
+def test_a_missing_model_is_the_detail_unless_the_worker_has_its_own() -> None:
     wanted = {name: _task(name, model=MODEL) for name in "ab"}
     workers = {"a": Worker(_task("a"), bytes(32)), "b": Worker(_task("b"), bytes(32), detail="exit code 1: boom")}
     reports = worker_reports(workers, {}, wanted, {MODEL.digest: "model aaaa: not there yet"})

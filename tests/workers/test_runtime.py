@@ -131,7 +131,7 @@ def test_an_invalid_assignment_is_reported_and_skipped(on_node: Any) -> None:
         it.hub.publish(address, Message(address, b'{"not": "an event"}'))
         await it.assign(1)
         assert [each.number for each in it.taken] == [1]
-        assert any("an assignment was refused" in line for line in it.node.said)
+        assert any("an assignment was refused" in line for line in it.node.logged)
         await cancel_and_wait(following)
 
     _running(on_node, test)
@@ -189,7 +189,7 @@ def test_in_the_cloud_events_go_straight_into_their_stream_and_wait_for_the_link
         it.runtime.bus.connect()
         await sending
         assert [decode(each.body).sequence for each in heard] == [None]
-        assert len([line for line in it.node.said if "trying again" in line]) == 1
+        assert len([line for line in it.node.logged if "trying again" in line]) == 1
 
     _running(on_node, test, url="memory://cloud")
 

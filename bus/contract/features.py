@@ -70,7 +70,7 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         FederatedTask,
         (*CATALOG, "status", "stop"),
         (topics.MODEL_UPDATE, topics.AGGREGATION, topics.EVALUATION),
-        coordinator="heliograph.coordinator.features.federated.controller:Jobs",
+        coordinator="heliograph.coordinator.features.federated.controller:FederatedController",
         command_line="heliograph.cli.features.federated:JOBS",
         ended=ENDED,
     ),

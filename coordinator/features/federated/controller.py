@@ -1,4 +1,4 @@
-"""Federated tasks: closed rounds, evaluations and changes of the edges in; steps of their state machines out."""
+"""The controller of federated tasks: from closed rounds, evaluations and edges to steps of their state machines."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ _LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds"}
 
 
 @dataclass(frozen=True)
-class _Training:
-    """Cached training tasks of one job, with the inputs they were computed from: those that edges keep ready for in
-    every round, and on top of them those of the present round."""
+class _CachedTraining:
+    """Cached training tasks of one job, with the inputs they were computed from.
+
+    Attributes:
+        warm: the tasks between rounds, which keep workers ready; ``warm_of`` are their inputs.
+        tasks: ``warm`` with the tasks of the present round; ``tasks_of`` are their further inputs.
+    """
 
     warm_of: tuple[object, ...]
     warm: dict[str, list[WorkerTask]]
@@ -33,19 +37,19 @@ class _Training:
     tasks: dict[str, list[WorkerTask]] = field(default_factory=dict)
 
 
-class Jobs(Feature[FederatedTask]):
-    """The controller of federated tasks."""
+class FederatedController(Feature[FederatedTask]):
+    """Begins and steps federated tasks, registers their results, and writes their workers' tasks."""
 
     async def prepare(self) -> None:
-        """Find the close records, and where in their stream the evaluations begin that are still awaited."""
+        """Open the close records, and find the first evaluation in its stream that may still be awaited."""
         self._port = self.context.port
         self._world = self._port.world
         bus = self._port.bus
         self._rounds = await bus.kv(buckets.ROUNDS)
         self._results = Results(bus, self.context.store, self._rounds, self.context.versions)
-        self._training: dict[str, _Training] = {}
+        self._training: dict[str, _CachedTraining] = {}
         self._round_closed = self._world.telemetry.counter(ROUNDS_CLOSED)
-        newest = await self._last(topics.EVALUATION)
+        newest = await self._last_sequence(topics.EVALUATION)
         self._evaluations_from = min((task.status.evaluations_from for task in self._running()), default=newest + 1)
 
     def parts(self) -> Sequence[Part]:
@@ -53,14 +57,14 @@ class Jobs(Feature[FederatedTask]):
 
     @property
     def busy(self) -> bool:
-        """Whether a job waits or runs."""
+        """Whether a job is pending or runs."""
         return any(task.status.phase not in ENDED for task in self.resources())
 
     def validate(self, task: FederatedTask, topic: str) -> None:
         algorithm, place = task.spec.aggregation_worker.worker_spec, "spec.aggregationWorker.workerSpec"
-        named = NamedChoice("algorithm", algorithm.aggregation_algorithm, f"{place}.aggregationAlgorithm",
+        choice = NamedChoice("algorithm", algorithm.aggregation_algorithm, f"{place}.aggregationAlgorithm",
                       algorithm.parameters, f"{place}.parameters")  # fmt: skip
-        check_offered(named, self.context.view().algorithms(), topic)
+        check_offered(choice, self.context.view().algorithms(), topic)
 
     def may_change(self, known: FederatedTask, wanted: FederatedTask, topic: str) -> None:
         if known.status.phase == "Pending":
@@ -84,27 +88,28 @@ class Jobs(Feature[FederatedTask]):
     async def _follow_aggregations(self) -> None:
         async with self._port.subscribe(topics.AGGREGATION, lambda error: self.context.warn(str(error))) as received:
             async for each in received:
-                await self._closed(each.payload)
+                await self._close_round(each.payload)
 
     async def _follow_evaluations(self) -> None:
-        """Until cancelled: take evaluations, also those that came while nobody led, since they are not sent again."""
+        """Take evaluations until cancelled, also those that came while nobody led: they are not sent again."""
         async with self._port.bus.consume(topics.EVALUATION.filter(), start=self._evaluations_from) as messages:
             async for message in messages:
                 try:
-                    await self._evaluated(self._port.read(topics.EVALUATION, message).payload)
+                    await self._take_evaluation(self._port.read(topics.EVALUATION, message).payload)
                 except Refused as error:
                     self.context.warn(str(error))
                 self._evaluations_from = message.sequence + 1
 
     async def reconcile(self) -> None:
-        """Begin what waits, and act on what the edges' presence and reports mean for what runs."""
+        """Begin pending tasks, and step running ones after a change of presence or reports."""
         for task in self.resources():
             if task.status.phase in ENDED:
                 continue
             view, now = self.context.view(), self._world.timestamp()
             start = (0, 0)
             if task.status.phase == "Pending":
-                start = (await self._last(topics.MODEL_UPDATE) + 1, await self._last(topics.EVALUATION) + 1)
+                updates, evaluations = topics.MODEL_UPDATE, topics.EVALUATION
+                start = (await self._last_sequence(updates) + 1, await self._last_sequence(evaluations) + 1)
 
             def decide(
                 task: FederatedTask, view: View = view, now: str = now, start: tuple[int, int] = start
@@ -114,40 +119,40 @@ class Jobs(Feature[FederatedTask]):
             await self._step(task.name, decide)
 
     async def catch_up(self) -> None:
-        """Read the close record of each present round: the event that tells of it may have been lost."""
+        """Read the close record of each present round: its event may have been lost."""
         for task in self._running():
             entry = await self._rounds.get(close_record.key_of(task.metadata.uid, task.status.round))
             if entry is not None:
-                await self._closed(close_record.load(entry.value))
+                await self._close_round(close_record.load(entry.value))
 
     def desired(self, view: View) -> list[dict[str, list[WorkerTask]]]:
         tasks = self._running()
-        self._training = {task.name: self._trained(task, view) for task in tasks}
+        self._training = {task.name: self._training_of(task, view) for task in tasks}
         return [federated.desired_tasks(task, view, self._training[task.name].tasks) for task in tasks]
 
-    def _trained(self, task: FederatedTask, view: View) -> _Training:
-        """Compute what the edges train, anew only where an input has changed: they may be ten thousand."""
+    def _training_of(self, task: FederatedTask, view: View) -> _CachedTraining:
+        """Return the training tasks, computed anew only where an input has changed: there may be ten thousand edges."""
         status, algorithms = task.status, view.algorithms()
         warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets)
         tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal)
         known = self._training.get(task.name)
         if known is None or known.warm_of != warm_of:
-            known = _Training(warm_of, federated.warm_tasks(task, algorithms))
+            known = _CachedTraining(warm_of, federated.warm_tasks(task, algorithms))
         if known.tasks_of != tasks_of:
             known = replace(known, tasks_of=tasks_of, tasks=federated.training_tasks(task, known.warm))
         return known
 
     async def removed(self, task: FederatedTask) -> None:
-        """Delete its close records, and the edges' own models."""
+        """Delete the task's close records, and the edges' own models."""
         await self._results.free_personal(task)
         for entry in await self._rounds.entries(close_record.prefix_of(task.metadata.uid)):
             await self._rounds.delete(entry.key)
 
-    async def _evaluated(self, evaluation: Evaluation) -> None:
+    async def _take_evaluation(self, evaluation: Evaluation) -> None:
         now = self._world.timestamp()
         await self._advance(evaluation.job, lambda task: federated.evaluate(task, evaluation, now))
 
-    async def _closed(self, closed: Aggregation) -> None:
+    async def _close_round(self, closed: Aggregation) -> None:
         view, now = self.context.view(), self._world.timestamp()
         if await self._advance(closed.job, lambda task: federated.close(task, closed, view, now)):
             self._round_closed(1)
@@ -160,11 +165,11 @@ class Jobs(Feature[FederatedTask]):
 
     async def _step(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> bool:
         """Return whether the task changed."""
-        async def first(before: FederatedTask, after: FederatedTask) -> None:
-            if _ends(before, after):  # before the end is shown: who hears of it finds the model
+        async def register_result(before: FederatedTask, after: FederatedTask) -> None:
+            if _ends(before, after):  # before the end is shown, so that its model is there by then
                 await self._results.register(after)
 
-        step = await self.context.step(FederatedTask, name, decide, first)
+        step = await self.context.step(FederatedTask, name, decide, register_result)
         if step is not None and _ends(*step):
             self.context.out(f"job {name} {step[1].status.phase.lower()}")
             self.context.background.spawn(self._results.free_last_rounds(step[1]))
@@ -173,7 +178,7 @@ class Jobs(Feature[FederatedTask]):
     def _running(self) -> list[FederatedTask]:
         return [task for task in self.resources() if task.status.phase == "Running"]
 
-    async def _last(self, topic: Topic[Any]) -> int:
+    async def _last_sequence(self, topic: Topic[Any]) -> int:
         return await self._port.bus.last_sequence(topic.stream_name)
 
 

@@ -1,4 +1,4 @@
-"""What a task leaves: its result becomes a version of its model, and the blobs of its last rounds are freed."""
+"""The results of a task: register its model as a version, and free the blobs of its last rounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Results:
     """Registers results, and tidies up after tasks.
 
     Args:
-        rounds: the close records.
+        rounds: bucket of the close records.
     """
 
     def __init__(self, bus: Bus, store: ResourceStore, rounds: KeyValue, versions: ModelVersions) -> None:
@@ -37,8 +37,7 @@ class Results:
         await self._versions.add(task.spec.aggregation_worker.model.name, version)
 
     async def free_last_rounds(self, task: FederatedTask) -> None:
-        """Delete the blobs of an ended task's last rounds, but for its result: an aggregation worker that was killed
-        could not."""
+        """Delete the blobs of an ended task's last rounds, except its result: a killed aggregation worker could not."""
         keys = close_record.recent_keys(task.metadata.uid, task.status.round)
         records = [close_record.load(entry.value) for key in keys if (entry := await self._rounds.get(key)) is not None]
         counted = [closed for closed in records if closed.counted]
@@ -56,7 +55,7 @@ class Results:
                 await bucket.delete(digest)
 
     async def free_personal(self, task: FederatedTask) -> None:
-        """Delete the edges' own models: they are kept as long as the task that they are the result of."""
+        """Delete the edges' own models, when the task that made them is deleted."""
         models = await self._bus.blobs(MODELS)
         for _, ref in sorted((task.status.personal or {}).items()):
             await models.delete(ref.digest)

@@ -1,4 +1,4 @@
-"""Which edges a federated task runs on, and which of them take part in a round: pure decisions."""
+"""Select the edges of a federated task, and draw the participants of a round. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heliograph.core.world import seeded
 
 @dataclass(frozen=True)
 class Selection:
-    """Training worker to edge, and edge to the data set it trains on."""
+    """The placement of a task: ``assignments`` from training worker to edge, ``datasets`` from edge to data set."""
 
     assignments: dict[str, str]
     datasets: dict[str, str]
@@ -21,13 +21,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Missing:
-    """What a task waits for, a sentence each."""
+    """The reasons why a task waits, a sentence each."""
 
     what: list[str]
 
 
 def select(task: FederatedTask, view: View) -> Selection | Missing:
-    """Place every training worker, or say what is missing. Named nodes go first, the rest in the edges' order."""
+    """Place every training worker, or return what is missing. Named nodes go first, the rest in the edges' order."""
     spec = task.spec
     missing = [*_missing_cloud(task, view)]
     assignments: dict[str, str] = {}
@@ -55,7 +55,7 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
         candidates.remove(edge)
         assignments[worker.name], datasets[edge.name] = edge.name, dataset
     if free and not missing:
-        for edge, dataset in _repeats(task, free[-1], candidates, wanted, len(assignments)):
+        for edge, dataset in _repeated(task, free[-1], candidates, wanted, len(assignments)):
             assignments[join_labels(free[-1].name, edge.name)], datasets[edge.name] = edge.name, dataset
     count = spec.participants.count if spec.participants is not None else None
     if count is not None and count > len(assignments) and not missing:
@@ -64,13 +64,13 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
 
 
 def draw(task: FederatedTask, round: int, view: View) -> list[str]:
-    """The edges asked in a round: those that can be reached, or a seeded draw where fewer of them take part."""
+    """Return the participants of a round: the reachable edges, or a seeded draw where the task wants fewer."""
     uid = task.metadata.uid
     assigned = sorted(task.status.assignments.values())
     working = view.working(uid)
     pool = [edge for edge in assigned if edge in working] or assigned
     if round == 0:
-        return pool[:1]  # one edge's initial weights are everyone's start
+        return pool[:1]  # the first global model is one edge's initial weights
     participants = task.spec.participants
     number = participants.count if participants is not None else None
     if number is None or number >= len(pool):
@@ -122,9 +122,9 @@ def _place(worker: TrainingWorker, candidates: list[EdgeView], wanted: str | Non
 
 
 def _offered(worker: TrainingWorker, edge: EdgeView, wanted: str | None) -> str | None:
-    """The data set the worker would train on there: the one it names, else the task's, else the edge's first.
+    """Return the worker's data set on an edge: the one it names, else the task's, else the edge's first; None: none.
 
-    Where nothing in the task names one the script brings its own data, and the empty string will do.
+    Return an empty string where the task names no data set and the edge has none: the script brings its own data.
     """
     if worker.worker_spec.dataset is not None:
         name = worker.worker_spec.dataset.name
@@ -134,7 +134,7 @@ def _offered(worker: TrainingWorker, edge: EdgeView, wanted: str | None) -> str 
     return min(edge.datasets, default="" if wanted is None else None)
 
 
-def _repeats(
+def _repeated(
     task: FederatedTask, worker: TrainingWorker, candidates: list[EdgeView], wanted: str | None, placed: int
 ) -> Iterator[tuple[EdgeView, str]]:
     participants = task.spec.participants

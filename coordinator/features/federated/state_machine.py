@@ -1,7 +1,7 @@
 """The state machine of a federated task: select, initialise, train round by round, evaluate, done. Pure.
 
-Every function takes a task and what was observed, and returns the task as it shall be stored; the same object where
-nothing changed. ``desired_tasks`` says what each edge shall do at that point.
+Every function takes a task and an observation, and returns the task to store; the same object where nothing changed.
+``desired_tasks`` returns the tasks of each edge in that state.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.selection import Missing, draw, select
 from heliograph.core.names import join_labels
 
-FRUITLESS_ROUNDS = 3
-"""A task fails after so many successive rounds without a valid update."""
+ROUNDS_WITHOUT_UPDATE = 3
+"""Successive rounds without a valid update after which a task fails."""
 
 
 def begin(
     task: FederatedTask, view: View, now: str, updates_from: int, evaluations_from: int = 1
 ) -> FederatedTask:
-    """Start a pending task where all it names is there; otherwise add a condition that says what is missing."""
+    """Start a pending task if its edges, data sets and model are there; else add a condition with what is missing."""
     if task.status.phase != "Pending":
         return task
     found = select(task, view)
@@ -65,11 +65,11 @@ def begin(
         updates_from=updates_from,
         evaluations_from=evaluations_from,
     )
-    return _ask(started, 1 if weights is not None else 0, view)
+    return _begin_round(started, 1 if weights is not None else 0, view)
 
 
 def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> FederatedTask:
-    """Take a closed round. One that is not the present round changes nothing."""
+    """Return the task after a round has closed. A round other than the present one changes nothing."""
     status = task.status
     if status.phase != "Running" or closed.job_uid != task.metadata.uid or closed.round != status.round:
         return task
@@ -77,17 +77,17 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         return task
     refused = [UncountedRecord(edge=each.edge, round=each.round, reason=each.reason) for each in closed.refused]
     late = [UncountedRecord(edge=each.edge, round=each.round, reason=each.reason) for each in closed.late]
-    fruitless = 0 if closed.counted else status.fruitless + 1
+    without_update = 0 if closed.counted else status.fruitless + 1
     changes: dict[str, object] = {
         "refused": [*status.refused, *refused][-HISTORY:],
         "late": [*status.late, *late][-HISTORY:],
         "refused_count": status.refused_count + len(refused),
         "late_count": status.late_count + len(late),
         "duplicate_count": status.duplicate_count + closed.duplicates,
-        "fruitless": fruitless,
+        "fruitless": without_update,
         "updates_from": closed.next_sequence,
     }
-    if closed.model is None or fruitless >= FRUITLESS_ROUNDS:
+    if closed.model is None or without_update >= ROUNDS_WITHOUT_UPDATE:
         reason = refused[-1] if refused else None
         why = f"edge {reason.edge}: {reason.reason}" if reason else "no update came"
         failed = _with(task, **changes)
@@ -108,14 +108,14 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         task, model=closed.model, model_round=closed.round, down=closed.down, personal=closed.personal, **changes
     )
     if closed.round < task.spec.rounds:
-        return _ask(after, closed.round + 1, view)
+        return _begin_round(after, closed.round + 1, view)
     if task.spec.evaluation_worker is not None:
         return _with(after, step="evaluating", participants=[])
     return _succeed(after, now)
 
 
 def evaluate(task: FederatedTask, evaluation: Evaluation, now: str) -> FederatedTask:
-    """Take the evaluation of a global model; the last round's ends the task."""
+    """Return the task with the evaluation of a global model; the last round's ends the task."""
     status = task.status
     if evaluation.job_uid != task.metadata.uid or status.phase != "Running":
         return task
@@ -134,7 +134,7 @@ def evaluate(task: FederatedTask, evaluation: Evaluation, now: str) -> Federated
 
 
 def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
-    """What the edges' presence and reports mean for a running task."""
+    """Return a running task after a change of presence or reports."""
     status = task.status
     if status.phase != "Running":
         return task
@@ -161,12 +161,12 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     if status.step in ("initialising", "training") and (working := view.working(uid)).isdisjoint(status.participants):
         again = draw(task, status.round, view)
         if again != status.participants and not working.isdisjoint(again):
-            task = _with(task, participants=again)  # everyone asked has gone, others are there
+            task = _with(task, participants=again)  # every participant has gone, others are there
     return task
 
 
 def _progress(task: FederatedTask, view: View) -> Condition:
-    """Whether the round can go on, or which edges it waits for."""
+    """Return the condition that the round progresses, or names the edges that it waits for."""
     status = task.status
     needed = [*status.participants, task.spec.aggregation_worker.node_name]
     absent = [edge for edge in needed if not view.online(edge)]
@@ -185,7 +185,7 @@ def fail(task: FederatedTask, reason: str, message: str, now: str) -> FederatedT
 
 
 def stop(task: FederatedTask, now: str) -> FederatedTask:
-    """Stop the task, as its owner wants."""
+    """Stop the task, on request."""
     if task.status.phase in ENDED:
         return task
     stopped = Condition(type="Complete", status="False", reason="Stopped", message="stopped on request")
@@ -196,7 +196,7 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
 def desired_tasks(
     task: FederatedTask, view: View, training: Mapping[str, list[WorkerTask]] | None = None
 ) -> dict[str, list[WorkerTask]]:
-    """Return what each edge shall do for this task now. ``training``: what ``training_tasks`` returned, if known."""
+    """Return the tasks of each edge. ``training``: the result of ``training_tasks``, if known."""
     status = task.status
     if status.phase != "Running":
         return {}
@@ -213,8 +213,8 @@ def desired_tasks(
 
 
 def training_tasks(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) -> dict[str, list[WorkerTask]]:
-    """Return the tasks of each edge; edges that are not asked reuse their warm tasks, since nothing changes for them
-    between two rounds."""
+    """Return the training tasks of each edge; an edge that does not take part reuses its warm task, which stays the
+    same between rounds."""
     status = task.status
     found = dict(warm)
     if status.step in ("initialising", "training"):
@@ -227,7 +227,7 @@ def training_tasks(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) ->
 
 
 def warm_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[WorkerTask]]:
-    """Return the task that each edge keeps ready for while it is not asked."""
+    """Return the training task of each edge between rounds: it keeps the edge's worker ready."""
     status = task.status
     declared = {each.name: each.worker_spec for each in task.spec.training_workers}
     repeated = [each.worker_spec for each in task.spec.training_workers if not each.node_name][-1:]
@@ -235,13 +235,13 @@ def warm_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]])
     found: dict[str, list[WorkerTask]] = {}
     for worker, edge in sorted(status.assignments.items()):
         own = declared.get(worker) or repeated[0]
-        one = TrainTask.model_construct(  # of ten thousand edges, all from checked values
+        one = TrainTask.model_construct(  # without validation: all values are checked, for ten thousand edges
             worker=join_labels(task.name, worker),
             job=task.name,
             job_uid=task.metadata.uid,
             round=0,
             model=None,
-            script=_named(own) or script,
+            script=_own_script(own) or script,
             dataset=status.datasets.get(edge) or None,
             framework=own.framework_type,
             parameters=defaults | _values(own.parameters) if own.parameters else parameters,
@@ -285,7 +285,7 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
     status = task.status
     worker = task.spec.evaluation_worker
     assert worker is not None
-    every = _every(task, view)
+    every = _evaluation_interval(task, view)
     due = status.model_round > 0 and (status.model_round % every == 0 or status.step == "evaluating")
     return EvaluateTask(
         worker=join_labels(task.name, worker.name),
@@ -301,19 +301,19 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
 
 
 def _script(task: FederatedTask) -> ScriptSpec | None:
-    """The script of the first worker that names one."""
-    return next((found for each in task.spec.training_workers if (found := _named(each.worker_spec))), None)
+    """Return the script of the first worker that names one."""
+    return next((found for each in task.spec.training_workers if (found := _own_script(each.worker_spec))), None)
 
 
-def _named(spec: WorkerSpec) -> ScriptSpec | None:
-    """The script that a worker names itself."""
+def _own_script(spec: WorkerSpec) -> ScriptSpec | None:
+    """Return the script that a worker names itself."""
     if not spec.train_script_boot_file:
         return None
     return ScriptSpec(directory=spec.train_script_dir or "", boot_file=spec.train_script_boot_file)
 
 
 def _defaults(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
-    """The algorithm's defaults, then the task's values."""
+    """Return the algorithm's defaults, overridden by the task's values."""
     algorithm = task.spec.aggregation_worker.worker_spec
     schema = algorithms.get(algorithm.aggregation_algorithm, {}).get("properties", {})
     found: dict[str, Scalar] = {key: each["default"] for key, each in schema.items() if each.get("default") is not None}
@@ -321,7 +321,7 @@ def _defaults(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) 
 
 
 def _parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
-    """Parameters for workers that declare none: the defaults, then those of the first worker that declares some."""
+    """Return parameters for workers that declare none: the defaults, overridden by the first worker with parameters."""
     first = next((each.worker_spec for each in task.spec.training_workers if each.worker_spec.parameters), None)
     return _defaults(task, algorithms) | (_values(first.parameters) if first is not None else {})
 
@@ -330,12 +330,12 @@ def _values(parameters: Sequence[Parameter]) -> dict[str, Scalar]:
     return {each.key: each.value for each in parameters if each.value is not None}
 
 
-def _every(task: FederatedTask, view: View) -> int:
+def _evaluation_interval(task: FederatedTask, view: View) -> int:
     value = _parameters(task, view.algorithms()).get("rounds_between_validations", 1)
     return value if isinstance(value, int) and value > 0 else 1
 
 
-def _ask(task: FederatedTask, round: int, view: View) -> FederatedTask:
+def _begin_round(task: FederatedTask, round: int, view: View) -> FederatedTask:
     step = "training" if round else "initialising"
     return _with(task, step=step, round=round, participants=draw(task, round, view))
 

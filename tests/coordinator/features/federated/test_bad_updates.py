@@ -1,4 +1,4 @@
-"""An update that fails a check is quarantined with its reason and its edge's name; the round goes on without it."""
+"""An update that fails a check is refused with its reason and its edge's name; the round goes on without it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CLAIMS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 async def _check(cloud: Any, name: str, send: Callable[..., Any], reason: str, tmp_path: Path) -> dict[str, Any]:
-    """Runs a job of one round in which edge-1 behaves and edge-2 does not."""
+    """Run a job of one round in which edge-1 sends a valid update and edge-2 a bad one."""
     job = f"bad-{name}"
     await cloud.job(job, roundDeadlineSeconds=5)
     one, two = cloud.edges["edge-1"], cloud.edges["edge-2"]
@@ -162,7 +162,7 @@ async def test_the_deadline_closes_a_round(cloud: Any) -> None:
     assert status["rounds"][0]["edges"] == ["edge-1"]
 
 
-async def test_an_update_whose_weights_never_come_does_not_hold_the_round(cloud: Any) -> None:
+async def test_an_update_whose_weights_never_come_does_not_stop_the_round(cloud: Any) -> None:
     from heliograph.bus.contract.permissions import upload_bucket
     from heliograph.bus.contract.resources import WeightsRef
 

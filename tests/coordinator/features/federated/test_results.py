@@ -1,4 +1,4 @@
-"""What a task leaves behind: a version of its model, and nothing of its last rounds."""
+"""The results of a task: a version of its model, and no blob of its last rounds."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Desk:
         await self.rounds.put(close_record.key_of(task.metadata.uid, round), record.model_dump_json().encode())
 
     def weights(self) -> list[tuple[int, str, str]]:
-        """Number, digest and job of each version."""
+        """Return number, digest and job of each version."""
         model = self.store.get(Model, "m")
         return [(each.version, each.weights.digest, each.job) for each in model.status.versions] if model else []
 
@@ -111,7 +111,7 @@ async def test_without_success_or_model_there_is_no_version(desk: Any, status: d
     assert desk.weights() == []
 
 
-async def test_the_last_rounds_blobs_are_freed_but_for_the_result(desk: Any) -> None:
+async def test_the_last_rounds_blobs_are_freed_except_the_result(desk: Any) -> None:
     before, result = await desk.blob("models", b"round 1"), await desk.blob("models", b"round 2")
     upload, late = await desk.blob(upload_bucket("edge-1"), b"mine"), await desk.blob(upload_bucket("edge-2"), b"late")
     other = await desk.blob(upload_bucket("edge-1"), b"of another job")
@@ -136,7 +136,7 @@ async def test_each_edges_own_model_of_the_last_round_is_part_of_the_result(desk
     assert set(await (await desk.models()).digests()) == {result.digest, own.digest}
 
 
-async def test_what_a_running_task_or_a_declared_model_needs_stays(desk: Any) -> None:
+async def test_weights_of_a_running_task_or_a_declared_model_stay(desk: Any) -> None:
     trained, declared = await desk.blob("models", b"trained"), await desk.blob("models", b"declared")
     await desk.task("running", phase="Running", model=trained)
     await desk.store.create(Model.model_validate({"metadata": {"name": "d"}, "spec": {"weights": declared}}))

@@ -96,7 +96,7 @@ def _condition(task: FederatedTask, type: str) -> tuple[str, str, str]:
         (View({name: _edge(name) for name in EDGES}, ALL.models), "aggregation node cloud is unknown"),
     ],
 )  # fmt: skip
-def test_a_task_waits_for_what_is_missing_and_says_so(view: View, missing: str) -> None:
+def test_a_pending_task_names_what_is_missing(view: View, missing: str) -> None:
     task = federated.begin(_task(), view, NOW, 1)
     assert task.status.phase == "Pending"
     assert missing in _condition(task, "Ready")[2]
@@ -113,7 +113,7 @@ def test_round_0_asks_one_edge_for_the_initial_weights() -> None:
     assert [each.role for each in desired["cloud"]] == ["aggregate"]
 
 
-def test_an_edge_that_is_not_asked_keeps_the_very_task_that_it_had() -> None:
+def test_an_edge_that_does_not_take_part_keeps_the_very_same_task() -> None:
     task = federated.begin(_task(), ALL, NOW, 7)
     warm = federated.warm_tasks(task, ALL.algorithms())
     found = federated.training_tasks(task, warm)
@@ -159,12 +159,12 @@ def test_the_last_model_is_evaluated_before_the_task_ends() -> None:
 def test_rounds_without_a_valid_update_fail_the_task_with_the_reason() -> None:
     task = _running(rounds=9)
     refused = [UncountedUpdate(edge="edge-2", round=1, reason="NaN in w")]
-    for round in range(1, federated.FRUITLESS_ROUNDS + 1):
+    for round in range(1, federated.ROUNDS_WITHOUT_UPDATE + 1):
         assert task.status.phase == "Running"
         task = federated.close(task, _closed(round, refused=refused), ALL, NOW)
     assert task.status.phase == "Failed"
     assert "edge edge-2: NaN in w" in _condition(task, "Complete")[2]
-    assert task.status.refused_count == federated.FRUITLESS_ROUNDS
+    assert task.status.refused_count == federated.ROUNDS_WITHOUT_UPDATE
 
 
 def test_an_edge_whose_worker_fails_is_named_and_not_waited_for() -> None:
@@ -188,7 +188,7 @@ def test_an_aggregation_worker_that_fails_fails_the_task() -> None:
     assert _condition(federated.observe(_running(), view, NOW), "Complete")[1:] == ("AggregationFailed", "cloud: boom")
 
 
-def test_a_round_that_nobody_can_answer_says_whom_it_waits_for() -> None:
+def test_a_round_without_reachable_edges_names_those_it_waits_for() -> None:
     away = _view(*(_edge(name, online=False) for name in EDGES))
     task = federated.observe(_running(), away, NOW)
     assert _condition(task, "Progressing") == (
@@ -219,7 +219,7 @@ def test_the_draw_of_a_round_is_the_same_each_time_and_changes_with_the_round() 
     assert len({tuple(each) for each in drawn}) > 1
 
 
-def test_what_an_algorithm_sends_down_reaches_the_next_rounds_edges_and_each_its_own_model() -> None:
+def test_the_next_rounds_edges_get_the_algorithms_tensors_and_each_its_own_model() -> None:
     task = federated.begin(_task(), ALL, NOW, 1)
     task = federated.close(task, _closed(0, "edge-1"), ALL, NOW)
     down, own, older = _weights(7), _weights(8), _weights(9)

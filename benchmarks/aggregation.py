@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.declaration import Samples
 from heliograph.bus.contract import weights_file as tensors
-from heliograph.workers.aggregation.combine import Before, Input, aggregate
+from heliograph.workers.aggregation.combine import Input, RoundStart, aggregate
 from heliograph.workers.algorithms import choose
 
 UPDATES = 16
@@ -32,7 +32,7 @@ def run(laps: int = 5) -> Samples:
             array = np.random.default_rng(number).random(ELEMENTS, dtype=np.float32)
             ref = tensors.write({"w": array}, directory)
             inputs[f"edge-{number}"] = Input(directory / ref.digest, 10.0 + number)
-        base = Before(next(iter(inputs.values())).source)
+        base = RoundStart(next(iter(inputs.values())).source)
         source = np.ones(125_000_000, np.float64)
         target = np.zeros_like(source)
         for _ in range(laps):
@@ -40,7 +40,7 @@ def run(laps: int = 5) -> Samples:
             np.copyto(target, source)
             result["copy"].append(time.perf_counter() - began)
             began = time.perf_counter()
-            aggregate(inputs, algorithm, directory / "out", before=base)
+            aggregate(inputs, algorithm, directory / "out", start=base)
             result["aggregate"].append(time.perf_counter() - began)
     gigabytes = 4 * UPDATES * ELEMENTS / 1e9
     pairs = zip(result["aggregate"], result["copy"], strict=True)

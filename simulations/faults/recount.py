@@ -17,7 +17,7 @@ from heliograph.bus.contract.weights_file import TensorFile, dumps, origin
 from heliograph.simulations.faults.deterministic_training import Array, initial_model, train
 from heliograph.simulations.faults.evidence import Evidence
 from heliograph.simulations.faults.job_chain import size_of
-from heliograph.workers.aggregation.combine import Before, Input, Result, aggregate
+from heliograph.workers.aggregation.combine import Input, Result, RoundStart, aggregate
 from heliograph.workers.algorithms import Algorithm, FedAvg, choose
 
 Model = dict[str, Array]
@@ -53,7 +53,7 @@ class _Recounting:
         self._updates = updates
         self._samples = samples
         self._directory = directory
-        self._before = Before()
+        self._before = RoundStart()
 
     def run(self, rounds: list[Aggregation]) -> Iterator[str]:
         for closed in rounds:
@@ -87,7 +87,7 @@ class _Recounting:
 
     def _check_result(self, closed: Aggregation, inputs: Mapping[str, Input], base: Model | None) -> Iterator[str]:
         result = aggregate(
-            inputs, self._algorithm, self._directory, threads=1, before=self._before, round=closed.round,
+            inputs, self._algorithm, self._directory, threads=1, start=self._before, round=closed.round,
             asked=len(inputs), metadata=origin(closed.job_uid, closed.round),
         )  # fmt: skip
         for part, recorded, recounted in (
@@ -98,7 +98,7 @@ class _Recounting:
                 yield f"its {part} is {_digest(recorded)}, and the counted updates give {_digest(recounted)}"
                 return
         yield from self._check_mean(result, inputs, base)
-        self._before = Before(base=self._file(result.model), state=self._file(result.state))
+        self._before = RoundStart(base=self._file(result.model), state=self._file(result.state))
 
     def _check_mean(self, result: Result, inputs: Mapping[str, Input], base: Model | None) -> Iterator[str]:
         """Compare the model with a plain sum of whole arrays, if the algorithm is the mean."""

@@ -1,4 +1,4 @@
-"""Weights files read and written block by block: one block of each file is in memory, whatever the model's size.
+"""Read and write weights files block by block: one block of each file is in memory, for a model of any size.
 
 Blocks are read with ``pread`` rather than through the mapping, whose pages would count as the worker's own memory.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Block = np.ndarray[Any, Any]
 
 BLOCK = 131_072
-"""Elements of a block: half a megabyte of float32 stays in the processor's cache while it is summed."""
+"""Elements of a block: half a megabyte of float32 stays in the processor's cache during the sum."""
 Layout = Mapping[str, Tensor]
 
 
@@ -48,7 +48,7 @@ class Reader:
     """Reads blocks of one weights file into arrays of its own.
 
     Args:
-        tensors: what the file's header says, where it has been read.
+        tensors: the tensors in the file's header, if it has been read already.
     """
 
     def __init__(self, source: Path | bytes, tensors: Layout | None = None) -> None:
@@ -65,7 +65,7 @@ class Reader:
             self._fd = -1
 
     def read(self, tensor: Tensor, start: int, count: int) -> Block:
-        """``count`` elements of a tensor from element ``start``, as float32 or float64 where they are floats."""
+        """Return ``count`` elements of a tensor from element ``start``; F16 and BF16 widened to float32."""
         import numpy as np
 
         stored = np.dtype(NUMPY_TYPES[tensor.dtype])
@@ -87,9 +87,9 @@ class Writer:
     """Writes the blocks of one weights file, in any order and from any thread.
 
     Args:
-        name: of the file while it is written; one that was left by a crash is written over.
-        layout: name to dtype and shape, in the order in which the tensors will lie.
-        metadata: goes into the header; equal weights with another one are another file.
+        name: name of the unfinished file; one that a crash has left is overwritten.
+        layout: dtype and shape of each tensor, by name, in the order of the file.
+        metadata: metadata of the header; equal weights with other metadata are another file.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Writer:
         os.ftruncate(self._file.fileno(), self._size)
 
     def write(self, name: str, start: int, block: Block) -> None:
-        """Writes elements of a tensor from element ``start``, rounded to its dtype."""
+        """Write elements of a tensor from element ``start``, rounded to its dtype."""
         dtype = self._types[name]
         view = _narrowed(block, dtype).data.cast("B")
         place = self._places[name] + start * _width(dtype)
@@ -122,7 +122,7 @@ class Writer:
             at += os.pwritev(self._file.fileno(), [view[at:]], place + at)
 
     def finish(self, *, inline: bool) -> WeightsRef:
-        """Closes the file and names it by its digest; inline, and no file, where it is small and that is wanted."""
+        """Close the file and name it by its digest. With ``inline`` return small weights inside the reference."""
         self._file.close()
         digest = hash_file(self._fresh)
         if inline and self._size <= INLINE:
@@ -133,13 +133,13 @@ class Writer:
         return WeightsRef(digest=digest, size=self._size)
 
     def close(self) -> None:
-        """Drops what was not finished."""
+        """Delete an unfinished file."""
         self._file.close()
         self._fresh.unlink(missing_ok=True)
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

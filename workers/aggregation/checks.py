@@ -1,4 +1,4 @@
-"""What an update must satisfy before it is used. Each check says what was expected and what came."""
+"""Check an update before it is used. Each refusal names what was expected and what came."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Layout, Reader, spans
 
 MAX_SAMPLES = 100_000_000
-"""The bound of ``num_samples`` where nothing is known of the data set."""
+"""Bound of ``num_samples`` where the data set's size is unknown."""
 
 
 def check_claims(update: ModelUpdate, base: str | None, known_samples: int | None) -> None:
-    """What the update says of itself. Raises Refused."""
+    """Check an update's claims: ``num_samples`` and its base. Raise Refused."""
     samples = update.num_samples
     most = known_samples if known_samples else MAX_SAMPLES
     if isinstance(samples, float) or not 0 < samples <= most:
@@ -29,9 +29,9 @@ def check_claims(update: ModelUpdate, base: str | None, known_samples: int | Non
 
 
 def expected_layout(base: Layout, kinds: Sequence[str]) -> Layout:
-    """Return what an update holds: the base's tensors and, for each of floats, one of each kind beside it.
+    """Return the tensors of an update: the base's, and for each floating-point one a tensor of each kind beside it.
 
-    Raises Refused where the base has a tensor that is named like one of those.
+    Raise Refused where the base has a tensor with the name of one beside it.
     """
     found = dict(base)
     for kind in kinds:
@@ -45,12 +45,10 @@ def expected_layout(base: Layout, kinds: Sequence[str]) -> Layout:
 
 
 def check_weights(source: Path | bytes, base: Layout | None) -> Layout:
-    """The weights themselves: keys, shapes, dtypes as in the base, every value finite.
+    """Check weights: keys, shapes, dtypes as in the base, every value finite. Return the tensors in their header.
 
-    NumPy has no bfloat16, so a tensor that is BF16 in the base may come as F32; its values must be finite as BF16,
-    which is what they will be in the result (``blocks.aggregate``).
-
-    Returns what the header says. Raises Refused.
+    NumPy has no bfloat16, so a tensor that is BF16 in the base may come as F32; its values must be finite as BF16, the
+    dtype of the result (``combine.aggregate``). Raise Refused.
     """
     import numpy as np
 
@@ -69,7 +67,7 @@ def check_weights(source: Path | bytes, base: Layout | None) -> Layout:
 
 
 def distance(source: Path | bytes, base: Path | bytes) -> float:
-    """The L2 distance of an update from its base, over all floating-point values."""
+    """Return the L2 distance of an update from its base, over all floating-point values."""
     import numpy as np
 
     ours, theirs = Reader(source), Reader(base)
@@ -86,7 +84,7 @@ def distance(source: Path | bytes, base: Path | bytes) -> float:
 
 
 def check_norm(source: Path | bytes, base: Path | bytes | None, bound: float | None) -> None:
-    """Raises Refused where the update lies further from its base than the job allows."""
+    """Raise Refused where the update is further from its base than the job allows."""
     if bound is None or base is None:
         return
     norm = distance(source, base)
@@ -110,13 +108,13 @@ def _check_layout(tensors: Layout, base: Layout) -> None:
 
 
 def _check_finite(reader: Reader, tensor: Tensor, dtype: str) -> None:
-    """Raises Refused where a value is not finite in ``dtype``, that of the result."""
+    """Raise Refused where a value is not finite in ``dtype``, the dtype of the result."""
     import numpy as np
 
     end = bfloat16.END if dtype == "BF16" else math.inf
     for each in spans([tensor]):
         block = reader.read(tensor, each.start, each.count)
-        # one pass at memory speed; only a sum of squares that overflowed or met a NaN is looked at again
+        # one pass at memory speed; look closer only where the sum of squares overflows or is NaN
         if not math.isfinite(np.dot(block, block)):
             finite = np.abs(block) < end
             if not finite.all():

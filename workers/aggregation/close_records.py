@@ -1,4 +1,4 @@
-"""The close records of this worker's job: read, and written by compare-and-set. One that was written stands."""
+"""Read the close records of a job, and write them by compare-and-set: the first one written stands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heliograph.core.world import World
 
 
 class CloseRecords:
-    """Each call returns once the store could be reached."""
+    """The close records of a job. Each call retries until the store can be reached."""
 
     def __init__(self, bus: Bus, world: World) -> None:
         self._bus = bus
@@ -22,18 +22,18 @@ class CloseRecords:
 
     async def read(self, job_uid: str, round: int) -> Aggregation | None:
         """Return the record of a round; None while it is open."""
-        return await self._reach(close_record.key_of(job_uid, round))
+        return await self._read_reachable(close_record.key_of(job_uid, round))
 
     async def recent(self, job_uid: str, round: int) -> list[Aggregation]:
-        """Return the records up to ``round`` that may have left something to free, oldest first."""
-        found = [await self._reach(key) for key in close_record.recent_keys(job_uid, round)]
+        """Return the records up to ``round`` whose blobs may not be freed yet, oldest first."""
+        found = [await self._read_reachable(key) for key in close_record.recent_keys(job_uid, round)]
         return [each for each in found if each is not None]
 
     async def write(self, closed: Aggregation) -> Aggregation:
-        """Return the record that stands: this one, or one that was written before a crash, or whose answer was lost."""
+        """Write a record, and return the one that stands: this one, or one that was written before a crash."""
         return await retry_until_reachable(partial(self._write, closed), self._world, self._world.say)
 
-    async def _reach(self, key: str) -> Aggregation | None:
+    async def _read_reachable(self, key: str) -> Aggregation | None:
         return await retry_until_reachable(partial(self._read, key), self._world, self._world.say)
 
     async def _read(self, key: str) -> Aggregation | None:

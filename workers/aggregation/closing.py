@@ -1,4 +1,4 @@
-"""What the record of a closed round says, from the updates that were staged and what they became. Pure."""
+"""Compose the close record of a round from its staged updates and its result. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from heliograph.workers.aggregation.round import CloseReason, Collection, Staged
 
 
 def inputs_of(staged: Mapping[str, Staged]) -> dict[str, Input]:
+    """Return the staged updates as inputs of ``aggregate``, by edge."""
     return {
         edge: Input(each.source, float(each.num_samples), each.tensors, each.update.metrics)
         for edge, each in staged.items()
@@ -26,11 +27,11 @@ def close_record_of(
     duration_seconds: float,
     next_sequence: int,
 ) -> Aggregation:
-    """The record of a round.
+    """Return the record of a round.
 
     Args:
-        before: the record of the round before: what this round does not replace of the state, of what travels down and
-            of the edges' own models stays as that one left it.
+        before: the record of the round before. State, tensors that travel down and edges' own models that this round
+            does not replace are taken from it.
     """
     for edge, why in sorted(result.excluded.items()):
         update = collection.staged[edge].update
@@ -61,7 +62,7 @@ def close_record_of(
 
 
 def _mean_metrics(counted: Mapping[str, Staged]) -> dict[str, float]:
-    """The mean of the metrics that every participant reported, weighted by samples."""
+    """Return the mean of the metrics that every counted edge reported, weighted by samples."""
     if not counted:
         return {}
     names = set.intersection(*(set(each.update.metrics) for each in counted.values()))

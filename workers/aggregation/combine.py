@@ -1,7 +1,7 @@
-"""A round's updates become its result: the model, and what else the algorithm leaves.
+"""Combine a round's updates into its result: the model, and the algorithm's other results.
 
-The updates are taken in the order of their edges' names, and what is summed over blocks is summed in the blocks' order.
-So the result is the same bits whatever order the updates came in, and however many threads work on it.
+Updates are combined in the order of their edges' names, and sums over blocks follow the order of the blocks. So the
+result has the same bits in whatever order the updates came, with any number of threads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class Input:
-    """One update: where its bytes lie, and what its edge said of it; ``tensors`` as ``Reader`` takes them."""
+    """One update: the source of its weights, and its edge's claims; ``tensors`` as ``Reader`` takes them."""
 
     source: Path | bytes
     num_samples: float
@@ -38,13 +38,13 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Before:
-    """What a round begins with.
+class RoundStart:
+    """The base and the state of a round.
 
     Attributes:
-        base: the model that the updates were trained from; None where they are its initial weights.
-        layout: the base's tensors, where its header has been read.
-        state: the file of the algorithm's state after the round before.
+        base: the model that the updates were trained from; None where the updates are initial weights.
+        layout: the base's tensors, if its header has been read already.
+        state: file of the algorithm's state after the round before.
     """
 
     base: Path | bytes | None = None
@@ -54,7 +54,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Result:
-    """What a round leaves. ``model`` is None where the algorithm excluded every update, as ``excluded`` says."""
+    """The results of a round. ``model`` is None where the algorithm excluded every update; see ``excluded``."""
 
     model: WeightsRef | None = None
     state: WeightsRef | None = None
@@ -69,15 +69,15 @@ def aggregate(
     directory: Path,
     threads: int = THREADS,
     *,
-    before: Before = Before(),
+    start: RoundStart = RoundStart(),
     round: int = 0,
     asked: int = 0,
     metadata: Mapping[str, str] | None = None,
 ) -> Result:
-    """Combines the updates into files ``directory/<digest>``; the model is inline where it is small.
+    """Combine the updates into files ``directory/<digest>``, a small model inline. Return their references.
 
-    The model has the dtypes of the base; without one those of the first update. So a model in BF16 stays in BF16 also
-    where updates come widened to F32: their sum is taken in float32 and rounded once, to the nearest even.
+    The model has the dtypes of the base; without a base those of the first update. So a BF16 model stays in BF16 even
+    if updates come widened to F32: they are summed in float32, and the sum is rounded once, to the nearest even.
 
     Without a base the updates are a model's initial weights, and the model is their weighted mean.
 
@@ -86,12 +86,12 @@ def aggregate(
 
     Args:
         round, asked: as in ``RoundFacts``.
-        metadata: goes into the results' headers.
+        metadata: metadata of the results' headers.
     """
-    if before.base is None:
+    if start.base is None:
         algorithm = FedAvg(FedAvgParameters())
     with ExitStack() as opened, ThreadPoolExecutor(threads) as pool:
-        inputs = _Inputs(opened, updates, algorithm, before)
+        inputs = _Inputs(opened, updates, algorithm, start)
         measured = None
         if algorithm.measures:
             for each in pool.map(lambda span: algorithm.measure(inputs.piece(span)), inputs.float_spans()):
@@ -108,7 +108,7 @@ def aggregate(
                 state=inputs.whole_state(),
             )
         )
-        inputs.take(decision)
+        inputs.apply(decision)
         if not inputs.readers:
             return Result(excluded=decision.excluded)
         outputs = _Outputs(opened, inputs, algorithm, decision, directory, metadata or {})
@@ -118,10 +118,10 @@ def aggregate(
 
 
 class _Inputs:
-    """Everything a round is made of, opened: updates in the order of their edges, base, state."""
+    """The opened inputs of a round: updates in the order of their edges, base, state."""
 
     def __init__(
-        self, opened: ExitStack, updates: Mapping[str, Input], algorithm: Algorithm, before: Before
+        self, opened: ExitStack, updates: Mapping[str, Input], algorithm: Algorithm, start: RoundStart
     ) -> None:
         def reader(source: Path | bytes, tensors: Layout | None = None) -> Reader:
             return opened.enter_context(closing(Reader(source, tensors)))
@@ -130,12 +130,12 @@ class _Inputs:
         self._samples = {edge: updates[edge].num_samples for edge in self.readers}
         self.weights = self._shares()
         self._algorithm = algorithm
-        layout = before.layout
+        layout = start.layout
         if layout is None:
-            layout = _layout_of(before.base) if before.base is not None else next(iter(self.readers.values())).tensors
+            layout = _layout_of(start.base) if start.base is not None else next(iter(self.readers.values())).tensors
         self.order: Sequence[Tensor] = list(layout.values())
-        self._base = reader(before.base, layout) if algorithm.needs_base and before.base is not None else None
-        self._state = reader(before.state) if before.state is not None else None
+        self._base = reader(start.base, layout) if algorithm.needs_base and start.base is not None else None
+        self._state = reader(start.state) if start.state is not None else None
         if self._state is not None:
             _check_state(self._state.tensors, algorithm, self.order)
 
@@ -146,8 +146,8 @@ class _Inputs:
     def float_spans(self) -> list[Span]:
         return spans(tensor for tensor in self.order if tensor.is_float)
 
-    def take(self, decision: Decision) -> None:
-        """From now on without the edges that are excluded, and with the decision's weights."""
+    def apply(self, decision: Decision) -> None:
+        """Drop the excluded edges, and use the decision's weights."""
         if decision.excluded:
             self.readers = {edge: each for edge, each in self.readers.items() if edge not in decision.excluded}
             self.weights = self._shares() if self.readers else []
@@ -155,7 +155,7 @@ class _Inputs:
             self.weights = [weight for _, weight in zip(self.readers, decision.weights, strict=True)]
 
     def blocks(self, span: Span) -> list[Block]:
-        """The span in every update, which may hold its tensors in another order than the base."""
+        """Return the span of every update; an update's tensors may have another order than the base's."""
         name = span.tensor.name
         return [each.read(each.tensors[name], span.start, span.count) for each in self.readers.values()]
 
@@ -177,7 +177,7 @@ class _Inputs:
         )
 
     def whole_state(self) -> Mapping[str, Block]:
-        """The arrays of the state that belong to no tensor of the model."""
+        """Return the arrays of the state that belong to no tensor of the model."""
         reader = self._state
         if reader is None:
             return {}
@@ -198,7 +198,7 @@ class _Inputs:
 
 
 class _Outputs:
-    """The files of a round's result while they are written. What is not finished is dropped."""
+    """The files of a round's result while they are written; unfinished files are deleted."""
 
     def __init__(
         self, opened: ExitStack, inputs: _Inputs, algorithm: Algorithm, decision: Decision, directory: Path,
@@ -209,10 +209,10 @@ class _Outputs:
         def writer(name: str, layout: Mapping[str, tuple[str, tuple[int, ...]]], **more: str) -> Writer:
             return opened.enter_context(closing(Writer(directory, name, layout, {**metadata, **more})))
 
-        def kept(part: str, kinds: Sequence[str], whole: Mapping[str, Block]) -> Writer | None:
+        def writer_of_kinds(part: str, kinds: Sequence[str], whole: Mapping[str, Block]) -> Writer | None:
             layout = {beside(kind, each.name): (_wide(each), each.shape)
                       for kind in kinds for each in order if each.is_float}  # fmt: skip
-            arrays = {name: _plain(array) for name, array in whole.items()}
+            arrays = {name: _widened(array) for name, array in whole.items()}
             layout |= {name: (_DTYPES[array.dtype.kind], array.shape) for name, array in arrays.items()}
             if not layout:
                 return None
@@ -223,16 +223,16 @@ class _Outputs:
 
         model = {each.name: (each.dtype, each.shape) for each in order}
         self._model = writer("model", model)
-        self._state = kept("state", algorithm.state, decision.state)
-        self._down = kept("down", algorithm.down, decision.down)
+        self._state = writer_of_kinds("state", algorithm.state, decision.state)
+        self._down = writer_of_kinds("down", algorithm.down, decision.down)
         edges = inputs.readers if algorithm.personal else ()
         self._personal = {edge: writer(f"personal-{edge}", model, part="personal", edge=edge) for edge in edges}
 
     def write(self, span: Span, inputs: _Inputs, algorithm: Algorithm, plan: Any) -> None:
-        """Combines one block and writes what it becomes."""
+        """Combine one block and write the result."""
         name, start = span.tensor.name, span.start
         if not span.tensor.is_float:
-            counted = _counters(inputs.blocks(span), inputs.weights)
+            counted = _mean_of_counters(inputs.blocks(span), inputs.weights)
             for each in (self._model, *self._personal.values()):
                 each.write(name, start, counted)
             return
@@ -258,12 +258,12 @@ class _Outputs:
 
 
 _DTYPES = {"f": "F64", "i": "I64", "b": "BOOL"}
-"""How whole arrays are kept, by NumPy's kind: as wide as they can be."""
+"""The dtype of stored whole arrays, by NumPy's kind: the widest."""
 _WIDEST = ("F64", "I64", "F32", "BOOL")
-"""The format has no gaps: so sorted, every tensor lies where NumPy can view it."""
+"""Order of tensors in a file: the format has no gaps, and so every tensor is aligned for NumPy."""
 
 
-def _plain(array: Block) -> Block:
+def _widened(array: Block) -> Block:
     import numpy as np
 
     array = np.asarray(array)
@@ -285,8 +285,8 @@ def _wide(tensor: Tensor) -> str:
 
 
 def _check_state(tensors: Layout, algorithm: Algorithm, order: Sequence[Tensor]) -> None:
-    """Raises Refused where the state is not this algorithm's of this model."""
-    for kind, tensor in _wanted(algorithm, order):
+    """Raise Refused where the state belongs to another algorithm or model."""
+    for kind, tensor in _state_tensors(algorithm, order):
         name = beside(kind, tensor.name)
         found = tensors.get(name)
         expected, got = (_wide(tensor), tensor.shape), (found.dtype, found.shape) if found is not None else "none"
@@ -294,14 +294,14 @@ def _check_state(tensors: Layout, algorithm: Algorithm, order: Sequence[Tensor])
             raise Refused("state", field=f"state.{name}", expected=f"a tensor of {expected}", got=got)
 
 
-def _wanted(algorithm: Algorithm, order: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _state_tensors(algorithm: Algorithm, order: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
     for kind in algorithm.state:
         for tensor in order:
             if tensor.is_float:
                 yield kind, tensor
 
 
-def _counters(blocks: Sequence[Block], weights: Sequence[float]) -> Block:
+def _mean_of_counters(blocks: Sequence[Block], weights: Sequence[float]) -> Block:
     import numpy as np
 
     total = np.zeros(blocks[0].shape, np.float64)

@@ -1,4 +1,4 @@
-"""The updates of the open round: judged as they come, then fetched, checked and staged on this node's disk."""
+"""The intake of updates: judge each as it comes, then fetch, check and stage it on this node's disk."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from heliograph.workers.aggregation.model_files import ModelFiles
 from heliograph.workers.aggregation.round import Collection, Staged
 
 FETCHES = 4
-"""Updates fetched at the same time."""
+"""Updates fetched at the same time, at most."""
 Check = Callable[[Path | bytes], Mapping[str, Tensor]]
 
 
 class Intake:
-    """Takes updates for one round after the other; between two rounds they wait for the next one to judge them.
+    """Takes updates for one round after the other; between two rounds updates wait for the next one.
 
     Args:
-        directory: where updates are staged.
+        directory: directory of staged updates.
 
-    ``changed`` is set whenever the round may be due to close.
+    Attributes:
+        open: the open round; None between two rounds.
+        changed: set whenever the round may be due to close.
     """
 
     def __init__(self, port: Port, files: ModelFiles, directory: Path) -> None:
@@ -42,63 +44,64 @@ class Intake:
         self._check: Check | None = None
         self._ahead: list[tuple[Received[ModelUpdate], int]] = []
         self._uninvited: dict[str, tuple[Received[ModelUpdate], int]] = {}
-        """Updates of the open round from edges that are not asked now: a round's participants may change, and come
-        back, where all of them have gone."""
+        """Updates of the open round from edges that are no participants now; they may become participants again when
+        all others have gone."""
         self._position = 0
         self._fetching = asyncio.Semaphore(FETCHES)
         self._stages: dict[str, asyncio.Task[None]] = {}
-        """By edge: what fetches and checks its update of the open round."""
+        """By edge: the task that fetches and checks its update of the open round."""
         self.open: Collection | None = None
         self.changed = asyncio.Event()
 
     @property
     def next_sequence(self) -> int:
-        """Where in the stream of updates the next round begins."""
+        """Sequence in the stream of updates at which the next round begins."""
         return min((sequence for _, sequence in self._ahead), default=self._position + 1)
 
     async def follow(self, job: str, start: int) -> None:
-        """Reads the job's updates from that place in their stream, until cancelled."""
+        """Read the job's updates from a sequence of their stream, until cancelled."""
         async with self._port.bus.consume(MODEL_UPDATE.filter(job=job), start=start) as messages:
             async for message in messages:
                 self._position = message.sequence
-                self._receive(message)
+                self._read(message)
 
     def begin(self, collection: Collection, check: Check) -> None:
-        """A round opens; ``check`` returns what the header of an update's weights says, or raises Refused."""
+        """Open a round; ``check`` returns the tensors in the header of an update's weights, or raises Refused."""
         self.open, self._check = collection, check
         waiting, self._ahead = self._ahead, []
         for received, sequence in waiting:
-            self.take(received, sequence)
+            self.receive(received, sequence)
         self.changed.set()
 
-    def ask(self, spec: RoundSpec) -> None:
-        """The open round's participants have changed: what others sent may be an answer now."""
+    def change_participants(self, spec: RoundSpec) -> None:
+        """Change the open round's participants, and judge the updates of edges again that were none before."""
         if self.open is None:
             return
         self.open.spec = spec
         waiting, self._uninvited = self._uninvited, {}
         for received, sequence in waiting.values():
-            self.take(received, sequence)
+            self.receive(received, sequence)
         self.changed.set()
 
     def close(self) -> Collection:
-        """The open round closes: what is still on its way is late, and who was not asked is refused."""
+        """Close the open round: updates on their way are late, updates of edges that were not asked are refused."""
         assert self.open is not None
         collection, self.open = self.open, None
         for edge, (received, _) in sorted(self._uninvited.items()):
             why = f"edge {edge} was not asked in round {collection.round}"
             collection.refuse(edge, collection.round, why, blob_of(received.payload))
         self._uninvited.clear()
-        for edge in collection.give_up():
-            self._stages[edge].cancel()  # else it would ask for ever, in the place of another's fetch
+        for edge in collection.mark_staging_late():
+            self._stages[edge].cancel()  # else it would retry for ever, in the place of another fetch
         return collection
 
-    def end(self) -> None:
+    def cancel(self) -> None:
+        """Stop fetching and checking."""
         for task in self._stages.values():
             task.cancel()
 
-    def take(self, received: Received[ModelUpdate], sequence: int) -> None:
-        """An update came, from that place in the stream."""
+    def receive(self, received: Received[ModelUpdate], sequence: int) -> None:
+        """Judge an update from a sequence of the stream, and stage or note it."""
         collection = self.open
         if collection is None:
             self._ahead.append((received, sequence))
@@ -126,7 +129,7 @@ class Intake:
             self._stages[edge] = asyncio.create_task(self._stage(collection, update, edge))
         self.changed.set()
 
-    def _receive(self, message: Message) -> None:
+    def _read(self, message: Message) -> None:
         try:
             received = self._port.read(MODEL_UPDATE, message)
         except Refused as error:
@@ -136,10 +139,10 @@ class Intake:
                 self.changed.set()
             self._world.say(f"refused: {error}")
             return
-        self.take(received, message.sequence)
+        self.receive(received, message.sequence)
 
     async def _stage(self, collection: Collection, update: ModelUpdate, edge: str) -> None:
-        """Fetches an update's weights and checks them; what fails is quarantined with its reason."""
+        """Fetch an update's weights and check them; refuse a bad update with the reason."""
         check = self._check
         assert check is not None
         target = self._directory / update_name(edge, update.weights.digest)
@@ -174,5 +177,5 @@ class Intake:
 
 
 def blob_of(update: ModelUpdate) -> str:
-    """The digest of weights that lie in their edge's bucket; empty where they came inside the event."""
+    """Return the digest of weights in their edge's bucket; empty where they came inside the event."""
     return update.weights.digest if update.weights.inline is None else ""

@@ -1,7 +1,7 @@
-"""What closed rounds leave behind, in the buckets and on this node's disk, and its removal.
+"""Free the blobs of closed rounds, in the buckets and on this node's disk.
 
-Each close record names all that its round left. So another process can free it too, where the one that closed the round
-was killed before it did; and twice does no harm.
+Each close record names all blobs of its round. So a later process can free them if the one that closed the round was
+killed before; freeing twice does no harm.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from heliograph.core.world import World
 
 
 class Leftovers:
-    """Frees what closed rounds left, beside the next round: nobody waits for it.
+    """Frees the blobs of closed rounds while the next round runs.
 
     Args:
-        updates, models: directories of this node: updates are named by ``update_name``, models by their digest.
+        updates, models: directories of this node; ``update_name`` names updates, their digest names models.
     """
 
     def __init__(self, bus: Bus, world: World, updates: Path, models: Path) -> None:
@@ -36,21 +36,22 @@ class Leftovers:
         self._kept = KeptModels()
         self._closed: asyncio.Queue[Aggregation] = asyncio.Queue()
 
-    def free(self, closed: Aggregation) -> None:
-        """This round's leftovers are to go, soon."""
+    def free_soon(self, closed: Aggregation) -> None:
+        """Let ``run`` free a closed round's blobs."""
         self._closed.put_nowait(closed)
 
     async def run(self) -> None:
+        """Free until cancelled."""
         while True:
             await self._free(await self._closed.get())
             self._closed.task_done()
 
-    async def done(self) -> None:
-        """Returns when all that was to go has gone."""
+    async def wait_until_freed(self) -> None:
+        """Return once the blobs of all given rounds are freed."""
         await self._closed.join()
 
-    async def end(self) -> None:
-        """The job is over: its result stays."""
+    async def end_job(self) -> None:
+        """Free the job's remaining blobs, except its result, and its staged updates."""
         await self._drop_models(self._kept.end())
         await self._world.in_thread(partial(shutil.rmtree, self._updates, ignore_errors=True))
 
@@ -66,17 +67,17 @@ class Leftovers:
             await self._delete(MODELS, digest)
 
     async def _delete(self, bucket: str, digest: str) -> None:
-        """A failure only leaves it: uploads go with the age of their bucket."""
+        """Delete a blob. Ignore a failure: the bucket deletes uploads by age."""
         with contextlib.suppress(HeliographError):
             await (await self._bus.blobs(bucket)).delete(digest)
 
 
 def update_name(edge: str, digest: str) -> str:
-    """Return how the file of a staged update is called."""
+    """Return the file name of a staged update."""
     return f"{edge}-{digest}"
 
 
 def _remove(file: Path) -> None:
-    """In a thread: to free a hundred megabytes takes a file system milliseconds."""
-    for name in (file.name, f"{file.name}.part", f"{file.name}.place"):  # also of a transfer that was cut
+    """Delete a file. Call it in a thread: a file system takes milliseconds for a hundred megabytes."""
+    for name in (file.name, f"{file.name}.part", f"{file.name}.place"):  # also parts of an interrupted transfer
         file.with_name(name).unlink(missing_ok=True)

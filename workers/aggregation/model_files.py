@@ -1,4 +1,4 @@
-"""Weights between the object store and this node's disk; what cannot be reached is tried until it can."""
+"""Transfer weights between the object store and this node's disk; retry while the store cannot be reached."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class ModelFiles:
         self.directory = directory
 
     async def get(self, ref: WeightsRef) -> Path | bytes:
-        """Return a model as bytes or as a file of this node, fetched where it is not here."""
+        """Return a model as bytes or as a file of this node; fetch a missing file."""
         if ref.inline is not None:
             return ref.inline
         return await self.fetch(ref, self.directory / ref.digest)
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
-        """Fetches weights from their bucket into a file. Raises Refused where they are not what the digest says."""
+        """Fetch weights from their bucket into a file. Raise Refused where their digest differs."""
         return await retry_until_reachable(partial(self._fetch, ref, target), self._world, self._world.say)
 
     async def put(self, ref: WeightsRef) -> WeightsRef:
-        """Stores a model that lies in the directory, so that any node can fetch it; inline ones travel as they are."""
+        """Store a model of the directory, so that any node can fetch it; return an inline one unchanged."""
         if ref.inline is not None:
             return ref
         return await retry_until_reachable(partial(self._put, ref), self._world, self._world.say)

@@ -1,6 +1,6 @@
-"""One round's updates, as a pure state machine: what to do with each that comes, and when the round is due to close.
+"""One round's updates as a pure state machine: judge each update, and decide when the round closes.
 
-An update's identity is (job uid, round, edge). It counts exactly once, whatever is repeated, reordered or replayed.
+An update's identity is (job uid, round, edge). It counts exactly once, even if repeated, reordered or replayed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CloseReason = Literal["complete", "quorum", "deadline"]
 
 @dataclass(frozen=True)
 class Staged:
-    """An update that has passed every check: where its weights lie, and what their header says."""
+    """An update that has passed every check, with the source of its weights and the tensors in their header."""
 
     update: ModelUpdate
     num_samples: int
@@ -32,9 +32,9 @@ class Collection:
     """The updates of one round of one job.
 
     Attributes:
-        began: monotonic seconds at which the round was asked for.
-        staging: edges whose update is being fetched and checked.
-        answered: edges that need not be waited for: counted, refused, or being looked at.
+        began: monotonic seconds at which the round opened.
+        staging: updates that are being fetched and checked, by edge.
+        staged: updates that have passed every check, by edge.
     """
 
     job_uid: str
@@ -48,19 +48,19 @@ class Collection:
     refused: list[UncountedUpdate] = field(default_factory=list)
     late: list[UncountedUpdate] = field(default_factory=list)
     foreign: list[UncountedUpdate] = field(default_factory=list)
-    """What names another job of the same name, an earlier one's say: its edge has not answered by it."""
+    """Updates for another job of the same name, such as an earlier one: they are no answer of their edge."""
     duplicates: int = 0
     _asked: tuple[RoundSpec, frozenset[str]] | None = field(default=None, repr=False)
 
     @property
     def asked(self) -> frozenset[str]:
-        """The participants; looked up for each update of a thousand."""
+        """The participants; cached, since each of a thousand updates looks them up."""
         if self._asked is None or self._asked[0] is not self.spec:
             self._asked = self.spec, frozenset(self.spec.participants)
         return self._asked[1]
 
     def judge(self, update: ModelUpdate, edge: str) -> tuple[Judgement, str]:
-        """What to do with an update that came on ``edge``'s topic, and why where it is not used."""
+        """Return what to do with an update on ``edge``'s topic, and the reason where it is not used."""
         if update.edge != edge:
             return "refused", f"field edge: expected {edge}, whose topic it came on, got {update.edge}"
         if update.job_uid != self.job_uid:
@@ -83,20 +83,20 @@ class Collection:
         return "stage", ""
 
     def refuse(self, edge: str, round: int, reason: str, digest: str = "") -> None:
-        """Notes a refusal; its edge is not waited for any more, but for an earlier update of its that is staging."""
+        """Refuse an update. Stop waiting for this edge unless an earlier update of it is staging."""
         self.refused.append(UncountedUpdate(edge=edge, round=round, reason=reason[:1000], digest=digest))
 
     def close_reason(self, now: float) -> CloseReason | None:
-        """Why the round is to be closed now; None while it is not."""
+        """Return the reason to close the round now; None while it stays open."""
         counted = len(self.staged)
         enough = counted >= self.min_updates
-        if self.staging:  # waited for, but an update whose weights never come must not hold the others
+        if self.staging:  # wait for them, but not beyond the deadline: some weights never come
             return "deadline" if enough and now >= self.deadline else None
         if self.spec.quorum is not None and counted >= self.spec.quorum:
             return "quorum"
         if now < self.deadline and counted + len(self.refused) < min(len(self.spec.participants),
                                                                      len(self.spec.reachable) or 1 << 30):  # fmt: skip
-            return None  # of a thousand participants each update is looked at here
+            return None  # first, since this runs for each update of a thousand participants
         answered = self.staged.keys() | {each.edge for each in self.refused if each.round == self.round}
         if self.asked <= answered:
             return "complete"
@@ -104,16 +104,16 @@ class Collection:
             return "complete"
         return "deadline" if enough and now >= self.deadline else None
 
-    def due_in(self, now: float) -> float | None:
-        """Seconds from ``now`` until the deadline; None once it is past: only another update can close it then."""
+    def seconds_to_deadline(self, now: float) -> float | None:
+        """Return the seconds until the deadline; None once it has passed: only an update can close it then."""
         return self.deadline - now if now < self.deadline else None
 
-    def give_up(self) -> list[str]:
-        """The round closes now: what is still being looked at is late. Returns the edges it came from."""
+    def mark_staging_late(self) -> list[str]:
+        """Mark the updates that are still staging as late, since the round closes. Return their edges."""
         edges = sorted(self.staging)
         for edge in edges:
             reason = f"round {self.round}: its weights had not come when the round was closed"
-            digest = self.staging[edge].weights.digest  # only a blob is waited for
+            digest = self.staging[edge].weights.digest  # only a blob takes time to stage
             self.late.append(UncountedUpdate(edge=edge, round=self.round, reason=reason, digest=digest))
         self.staging.clear()
         return edges

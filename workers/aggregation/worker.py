@@ -1,8 +1,8 @@
-"""The aggregation worker: collects a round's updates, closes the round, and is alone in deciding what counted.
+"""The aggregation worker: collect a round's updates, close the round, and alone decide which updates count.
 
-Its close record in key-value is written by compare-and-set before the event that announces it; after a crash it reads
-the stream of updates again from the round's start. What an algorithm keeps between rounds is named by the close record
-too, so that any process goes on from the same bits. What a round left is freed by its close record.
+It writes the close record in key-value by compare-and-set before the event that announces it; after a crash it reads
+the stream of updates again from the round's start. The close record also names the algorithm's state, so that any
+process continues from the same bits, and all blobs of its round that are freed later.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from heliograph.core.world import World
 from heliograph.workers.aggregation.checks import check_norm, check_weights, expected_layout
 from heliograph.workers.aggregation.close_records import CloseRecords
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
-from heliograph.workers.aggregation.combine import Before, Result, aggregate
+from heliograph.workers.aggregation.combine import Result, RoundStart, aggregate
 from heliograph.workers.aggregation.intake import Intake
 from heliograph.workers.aggregation.leftovers import Leftovers
 from heliograph.workers.aggregation.model_files import ModelFiles
@@ -31,8 +31,8 @@ from heliograph.workers.aggregation.round import CloseReason, Collection
 from heliograph.workers.algorithms import Algorithm, choose
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, run
 
-AT_ONCE = 4_000_000
-"""Bytes of updates up to which they are combined in the event loop: to hand them to a thread takes longer."""
+IN_LOOP = 4_000_000
+"""Bytes of updates that are combined in the event loop, at most: a thread's start would take longer."""
 
 
 class Aggregator:
@@ -43,12 +43,12 @@ class Aggregator:
         self._world = runtime.world
         self._task: AggregateTask | None = None
         self._algorithm: Algorithm | None = None
-        self._before = Before()
-        """What the open round began with."""
+        self._start = RoundStart()
+        """The base model and the state of the open round."""
         self._newest: Aggregation | None = None
         """The newest closed round."""
         self._closing = asyncio.Lock()
-        """Held while a closed round is announced and tidied up: the job's end waits for it."""
+        """Locked while a closed round is announced: the job's end waits for it."""
         self._following: asyncio.Task[None] | None = None
         updates, models = runtime.environment.directory / "updates", runtime.environment.models
         self._records = CloseRecords(runtime.bus, self._world)
@@ -57,26 +57,26 @@ class Aggregator:
         self._leftovers = Leftovers(runtime.bus, self._world, updates, models)
 
     async def run(self) -> None:
-        """Until the job has ended."""
+        """Aggregate until the job has ended."""
         async with asyncio.TaskGroup() as group:
             closing = group.create_task(self._close_when_due())
             tidying = group.create_task(self._leftovers.run())
             await self._runtime.assignments(lambda each: self._assigned(each, group))
             async with self._closing:
                 closing.cancel()
-            await self._leftovers.done()
+            await self._leftovers.wait_until_freed()
             tidying.cancel()
-            self._intake.end()
+            self._intake.cancel()
             if self._following is not None:
                 self._following.cancel()
-        await self._leftovers.end()
+        await self._leftovers.end_job()
 
     async def _assigned(self, assignment: Assignment, group: asyncio.TaskGroup) -> None:
         task = assignment.task
         if assignment.ended or not isinstance(task, AggregateTask):
             return
         if self._task is not None and (self._task.job_uid, self._task.round) == (task.job_uid, task.round):
-            self._intake.ask(task.collect)
+            self._intake.change_participants(task.collect)
             return
         if self._task is None and await self._resume(task):
             return
@@ -85,12 +85,12 @@ class Aggregator:
             self._following = group.create_task(self._intake.follow(task.job, task.collect.start))
 
     async def _resume(self, task: AggregateTask) -> bool:
-        """This process's first round: an earlier one may have closed it, and left what closed rounds leave.
+        """Continue an earlier process's job: free what its closed rounds left, and announce this round if it is closed.
 
-        Returns whether it had closed it.
+        Return whether it is closed.
         """
         for each in await self._records.recent(task.job_uid, task.round):
-            self._leftovers.free(each)
+            self._leftovers.free_soon(each)
             self._newest = each
         if self._newest is None or self._newest.round != task.round:
             return False
@@ -99,9 +99,9 @@ class Aggregator:
 
     async def _begin(self, task: AggregateTask) -> None:
         algorithm = choose(task.algorithm, task.parameters)
-        before = await self._what_was_before(task)
-        expected = None if before.layout is None else expected_layout(before.layout, algorithm.beside)
-        self._task, self._algorithm, self._before = task, algorithm, before
+        start = await self._round_start(task)
+        expected = None if start.layout is None else expected_layout(start.layout, algorithm.beside)
+        self._task, self._algorithm, self._start = task, algorithm, start
         collection = Collection(
             job_uid=task.job_uid,
             round=task.round,
@@ -110,7 +110,7 @@ class Aggregator:
             min_updates=algorithm.parameters.min_node_number if task.round else 1,
             began=self._world.monotonic(),
         )
-        bound, base = algorithm.parameters.norm_bound, before.base
+        bound, base = algorithm.parameters.norm_bound, start.base
 
         def check(source: Path | bytes) -> Mapping[str, Tensor]:
             tensors = check_weights(source, expected)
@@ -119,16 +119,16 @@ class Aggregator:
 
         self._intake.begin(collection, check)
 
-    async def _what_was_before(self, task: AggregateTask) -> Before:
-        """The base model, and the state that the round before left."""
+    async def _round_start(self, task: AggregateTask) -> RoundStart:
+        """Return the base model, and the state from the round before."""
         if task.model is None:
-            return Before()
+            return RoundStart()
         base = await self._files.get(task.model)
         with TensorFile(base) as file:
             layout = dict(file.tensors)
         closed = self._round_before(task)
         state = closed.state if closed is not None else None
-        return Before(base, layout, await self._files.get(state) if state is not None else None)
+        return RoundStart(base, layout, await self._files.get(state) if state is not None else None)
 
     def _round_before(self, task: AggregateTask) -> Aggregation | None:
         newest = self._newest
@@ -142,11 +142,11 @@ class Aggregator:
             changed.clear()
             timeout = None
             if (collection := self._intake.open) is not None:
-                now = self._world.monotonic()  # one for both: between two the deadline may pass unseen
+                now = self._world.monotonic()  # read once: between two readings the deadline could pass unnoticed
                 if reason := collection.close_reason(now):
                     await self._close(reason)
                     continue
-                timeout = collection.due_in(now)
+                timeout = collection.seconds_to_deadline(now)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await changed.wait()
@@ -154,7 +154,7 @@ class Aggregator:
     async def _close(self, reason: CloseReason) -> None:
         assert self._task is not None
         task, collection = self._task, self._intake.close()
-        result = await self._stored(await self._combined(collection))
+        result = await self._store(await self._combine(collection))
         lasted = round(self._world.monotonic() - collection.began, 6)
         closed = await self._records.write(
             close_record_of(
@@ -164,9 +164,9 @@ class Aggregator:
         self._newest = closed
         async with self._closing:
             await self._announce(closed)
-            self._leftovers.free(closed)
+            self._leftovers.free_soon(closed)
 
-    async def _combined(self, collection: Collection) -> Result:
+    async def _combine(self, collection: Collection) -> Result:
         staged = collection.staged
         if not staged:
             return Result()
@@ -176,18 +176,18 @@ class Aggregator:
             inputs_of(staged),
             self._algorithm,
             self._files.directory,
-            before=self._before,
+            start=self._start,
             round=collection.round,
             asked=len(collection.asked),
             metadata=origin(collection.job_uid, collection.round),
         )
-        if sum(each.update.weights.size for each in staged.values()) < AT_ONCE:
+        if sum(each.update.weights.size for each in staged.values()) < IN_LOOP:
             return combine(threads=1)
         result: Result = await self._world.in_thread(combine)
         return result
 
-    async def _stored(self, result: Result) -> Result:
-        """The result where every node can fetch it."""
+    async def _store(self, result: Result) -> Result:
+        """Store the result's files where every node can fetch them. Return the result with their references."""
         put = self._files.put
         return replace(
             result,
@@ -198,7 +198,7 @@ class Aggregator:
         )
 
     async def _announce(self, closed: Aggregation) -> None:
-        """Publishes that a round is closed; with the same id each time, it is the same fact."""
+        """Publish that a round is closed; a repeated announcement has the same id."""
         publish = self._runtime.port.publish
         same = close_record.key_of(closed.job_uid, closed.round)
         await retry_until_reachable(
@@ -207,7 +207,7 @@ class Aggregator:
 
 
 async def main() -> None:
-    """Entry of the process."""
+    """Run the worker process."""
     async with Runtime(WorkerEnvironment.from_environment(), World()) as runtime:
         await Aggregator(runtime).run()
 

@@ -27,7 +27,7 @@ async def bus() -> AsyncIterator[Bus]:
 
 @pytest.fixture
 def closed() -> Callable[..., Aggregation]:
-    """``closed(round, model="a", …)``: the record of a round; blobs go by the letter of their digest."""
+    """Return ``closed(round, model="a", …)``, which makes a close record; a letter stands for a blob's digest."""
 
     def make(round: int, **fields: Any) -> Aggregation:
         refs = {part: _blob(fields.pop(part)) for part in ("model", "state", "down") if part in fields}

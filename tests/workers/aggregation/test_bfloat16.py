@@ -1,4 +1,4 @@
-"""bfloat16, which NumPy has not: a model in BF16 takes updates widened to F32, and stays a model in BF16."""
+"""bfloat16, which NumPy lacks: a BF16 model accepts updates widened to F32, and stays BF16."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliograph.bus.contract import weights_file as tensors
 from heliograph.bus.contract.weights_file import Tensor, TensorFile
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.checks import check_norm, check_weights
-from heliograph.workers.aggregation.combine import Before, Input, aggregate
+from heliograph.workers.aggregation.combine import Input, RoundStart, aggregate
 from heliograph.workers.algorithms import choose
 
 FEDAVG = choose("FedAvg", {})
@@ -21,7 +21,7 @@ LARGEST = np.uint32(0x7F7F0000).view(np.float32)
 
 
 def _bf16(**values: list[float]) -> bytes:
-    """A safetensors file of BF16 tensors; the values have to be bfloat16's own."""
+    """Return a safetensors file of BF16 tensors; every value must be a bfloat16."""
     raw = {name: (np.asarray(each, np.float32).view(np.uint32) >> 16).astype("<u2") for name, each in values.items()}
     layout = {name: ("BF16", each.shape, each.nbytes) for name, each in raw.items()}
     return tensors.header(layout) + b"".join(each.tobytes() for each in raw.values())
@@ -37,9 +37,9 @@ def _layout(file: bytes) -> dict[str, Tensor]:
 
 
 def _result(updates: dict[str, bytes], base: bytes | None, directory: Path) -> tuple[str, list[float]]:
-    """The dtype and the values of the tensor ``w`` that the updates, of equal weight, become."""
+    """Aggregate updates of equal weight; return dtype and values of the tensor ``w``."""
     inputs = {edge: Input(file, 1.0) for edge, file in updates.items()}
-    ref = aggregate(inputs, FEDAVG, directory, before=Before(base)).model
+    ref = aggregate(inputs, FEDAVG, directory, start=RoundStart(base)).model
     assert ref is not None and ref.inline is not None
     with TensorFile(ref.inline) as file:
         tensor, bits = file.tensors["w"], file.numpy("w")
@@ -51,7 +51,7 @@ BASE = _bf16(w=[1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("update", [_f32(w=[3.0, 0.0, 4.0]), _bf16(w=[3.0, 0.0, 4.0])], ids=["F32", "BF16"])
-def test_a_bf16_base_takes_both_as_the_same_values(update: bytes) -> None:
+def test_a_bf16_base_accepts_both_dtypes_as_the_same_values(update: bytes) -> None:
     assert check_weights(update, _layout(BASE))["w"].shape == (3,)
     check_norm(update, BASE, 3.0001)  # the distance is (2, -2, 1)
     with pytest.raises(Refused, match=r"L2 norm at most 2\.9"):
@@ -106,7 +106,7 @@ def test_the_sum_is_rounded_once_to_the_nearest_even(tmp_path: Path) -> None:
 def test_a_result_narrower_than_its_updates_is_laid_out_as_the_base(tmp_path: Path) -> None:
     base = _bf16(w=[1.0, 2.0, 3.0], a=[0.5])
     update = _f32(a=[0.25], w=[2.0, 4.0, 6.0])
-    ref = aggregate({"a": Input(update, 1.0)}, FEDAVG, tmp_path, before=Before(base)).model
+    ref = aggregate({"a": Input(update, 1.0)}, FEDAVG, tmp_path, start=RoundStart(base)).model
     assert ref is not None and ref.inline is not None
     assert _layout(ref.inline) == _layout(base)
     assert ref.inline == _bf16(w=[2.0, 4.0, 6.0], a=[0.25])

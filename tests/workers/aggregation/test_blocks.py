@@ -1,4 +1,4 @@
-"""Block-by-block aggregation: the same bits whatever the order, the right values whatever the dtype."""
+"""Block-by-block aggregation: the same bits in any order, the right values for any dtype."""
 
 from __future__ import annotations
 

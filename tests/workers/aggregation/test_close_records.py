@@ -1,4 +1,4 @@
-"""Close records: written once, and the one that was written stands."""
+"""Close records: the first one written stands."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_the_recent_ones_come_oldest_first(bus: Bus, closed: Closed) -> No
     assert await records.recent("other", 5) == []
 
 
-def test_a_record_holds_a_field_only_where_there_is_something(closed: Closed) -> None:
+def test_a_record_has_no_empty_fields(closed: Closed) -> None:
     plain = close_record.dump(closed(1, model="a"))
     for field in (b"state", b"down", b"personal", b"uploaded", b"null"):
         assert field not in plain

@@ -1,4 +1,4 @@
-"""What a close record says of the updates that were staged, and of what an algorithm leaves."""
+"""The close record of a round: its updates, and the algorithm's results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _record(collection: Collection, result: Result, before: Aggregation | None =
     return close_record_of(task, collection, "complete", result, before, 0.5, 7)
 
 
-def test_it_counts_what_was_combined() -> None:
+def test_it_counts_the_combined_updates() -> None:
     collection = _collection("edge-2", "edge-1")
     record = _record(collection, Result(MODEL))
     assert list(record.counted) == ["edge-1", "edge-2"]
@@ -54,7 +54,7 @@ def test_an_update_that_the_algorithm_excludes_is_refused_with_its_reason() -> N
     assert (record.num_samples, record.metrics["loss"]) == (10, 1.0)
 
 
-def test_a_round_that_counts_nobody_leaves_all_as_it_was(closed: Closed) -> None:
+def test_a_round_without_a_counted_update_changes_nothing(closed: Closed) -> None:
     before = closed(2, model="1", state="2", down="3", personal={"edge-1": "4"})
     for collection, excluded in ((_collection(), {}), (_collection("edge-1"), {"edge-1": "too far"})):
         record = _record(collection, Result(excluded=excluded), before)

@@ -1,4 +1,4 @@
-"""What becomes of updates while a round's participants change."""
+"""The intake of updates while a round's participants change."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -
     collection = Collection("u", 0, None, _asked("edge-1"), 1, began=0.0)
     intake.begin(collection, lambda source: check_weights(source, None))
     # edge-1 has gone, edge-2 is asked in its place; then what edge-1 had sent arrives
-    intake.ask(_asked("edge-2"))
-    intake.take(_update("edge-1", tmp_path), 1)
+    intake.change_participants(_asked("edge-2"))
+    intake.receive(_update("edge-1", tmp_path), 1)
     assert collection.close_reason(0) is None and not collection.refused
     # edge-2 has gone, too, and edge-1 is back: what it has sent is its answer
-    intake.ask(_asked("edge-1"))
+    intake.change_participants(_asked("edge-1"))
     async with asyncio.timeout(5):
         while not collection.staged:
             intake.changed.clear()
@@ -53,12 +53,12 @@ async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -
 async def test_updates_between_two_rounds_wait_for_the_next_one(tmp_path: Path) -> None:
     world, nobody = World(), cast(Any, None)
     intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
-    intake.take(_update("edge-1", tmp_path), 7)
+    intake.receive(_update("edge-1", tmp_path), 7)
     assert intake.next_sequence == 7
     collection = Collection("u", 0, None, _asked("edge-1", "edge-2"), 1, began=0.0)
     intake.begin(collection, lambda source: check_weights(source, None))
     assert set(collection.staging) == {"edge-1"}
-    intake.take(_update("edge-3", tmp_path), 8)
+    intake.receive(_update("edge-3", tmp_path), 8)
     assert intake.close() is collection
     assert [each.edge for each in collection.late] == ["edge-1"]
     assert [each.edge for each in collection.refused] == ["edge-3"]

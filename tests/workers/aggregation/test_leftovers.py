@@ -1,4 +1,4 @@
-"""What closed rounds leave is freed, in the buckets and on the disk, and never what is still of use."""
+"""Blobs of closed rounds are freed, in the buckets and on the disk, except those still in use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Closed = Callable[..., Aggregation]
 
 
 class _Node:
-    """The aggregation worker's directories, and the store that it shares."""
+    """The aggregation worker's directories, and the object store."""
 
     def __init__(self, bus: Bus, directory: Path) -> None:
         self.bus = bus
@@ -52,7 +52,7 @@ class _Node:
         await cancel_and_wait(running)
 
     async def kept(self) -> set[str]:
-        """The models that are left, on the disk as in the bucket."""
+        """Return the remaining models, the same on the disk and in the bucket."""
         found = set(await (await self.bus.blobs("models")).digests())
         assert found == {path.name for path in self.models.iterdir()}
         return found
@@ -67,13 +67,13 @@ async def test_a_rounds_updates_go_and_the_newest_models_stay(bus: Bus, tmp_path
             counted, late = await node.update("edge-1", f"{round}"), await node.update("edge-2", f"late {round}")
             note = UncountedUpdate(edge="edge-2", round=round, reason="late", digest=late)
             record = closed(round, counted={"edge-1": counted}, late=[note])
-            leftovers.free(record.model_copy(update={"model": model, "state": state}))
-        await leftovers.done()
+            leftovers.free_soon(record.model_copy(update={"model": model, "state": state}))
+        await leftovers.wait_until_freed()
         assert list(node.updates.iterdir()) == []
         for edge in ("edge-1", "edge-2"):
             assert await (await bus.blobs(upload_bucket(edge))).digests() == []
         assert await node.kept() == {each.digest for each in (*models[2:], *states[2:])}
-        await leftovers.end()
+        await leftovers.end_job()
         assert await node.kept() == {models[3].digest}
         assert not node.updates.exists()
 
@@ -85,24 +85,24 @@ async def test_another_process_frees_what_a_killed_one_left(bus: Bus, tmp_path: 
     record = closed(1, counted={"edge-1": digest}).model_copy(update={"model": model})
     for _ in range(2):  # twice does no harm
         async with node.leftovers() as leftovers:
-            leftovers.free(record)
-            await leftovers.done()
+            leftovers.free_soon(record)
+            await leftovers.wait_until_freed()
     assert await (await bus.blobs(upload_bucket("edge-1"))).digests() == []
     assert await node.kept() == {model.digest}
 
 
-async def test_what_a_transfer_left_goes_with_its_file(bus: Bus, tmp_path: Path, closed: Closed) -> None:
+async def test_parts_of_an_interrupted_transfer_go_with_their_file(bus: Bus, tmp_path: Path, closed: Closed) -> None:
     node = _Node(bus, tmp_path)
     late = UncountedUpdate(edge="edge-1", round=1, reason="its weights had not come", digest="e" * 64)
     for end in (".part", ".place"):
         (node.updates / f"{update_name('edge-1', late.digest)}{end}").write_bytes(b"half")
     async with node.leftovers() as leftovers:
-        leftovers.free(closed(1, late=[late]))
-        await leftovers.done()
+        leftovers.free_soon(closed(1, late=[late]))
+        await leftovers.wait_until_freed()
     assert list(node.updates.iterdir()) == []
 
 
-async def test_small_updates_are_looked_for_in_no_bucket_unless_the_record_says_so(closed: Closed) -> None:
+async def test_inline_updates_are_not_searched_in_buckets_unless_the_record_says_so(closed: Closed) -> None:
     inline = WeightsRef(digest="a" * 64, size=1, inline=b"x")
     record = closed(1).model_copy(update={"model": inline})
     assert record.uploads() == set()

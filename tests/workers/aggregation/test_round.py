@@ -1,4 +1,4 @@
-"""A round's updates: each edge counts exactly once, whatever is repeated or reordered."""
+"""A round's updates: each edge counts exactly once, even if updates are repeated or reordered."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_it_closes_when_every_reachable_participant_has_answered() -> None:
     assert collection.close_reason(0) == "complete"
 
 
-def test_an_update_being_looked_at_is_waited_for() -> None:
+def test_a_round_waits_for_an_update_that_is_staging() -> None:
     collection = _collection(_spec(participants=["edge-1"], reachable=["edge-1"]))
     collection.staging["edge-1"] = _update("edge-1")
     assert collection.close_reason(99) is None
@@ -91,13 +91,13 @@ def test_the_deadline_does_not_close_with_fewer_than_the_least() -> None:
     assert collection.close_reason(99) == "deadline"
 
 
-def test_an_update_whose_weights_never_come_holds_nobody_beyond_the_deadline() -> None:
+def test_a_round_does_not_wait_beyond_the_deadline_for_weights_that_never_come() -> None:
     collection = _collection()
     collection.staging["edge-2"] = _update("edge-2")
     _stage(collection, "edge-1")
     assert collection.close_reason(9.9) is None
     assert collection.close_reason(10.0) == "deadline"
-    assert collection.give_up() == ["edge-2"]
+    assert collection.mark_staging_late() == ["edge-2"]
     assert not collection.staging
     assert [(each.edge, each.round) for each in collection.late] == [("edge-2", 3)]
 
@@ -118,21 +118,21 @@ def test_all_refused_closes_with_nothing_counted() -> None:
 
 
 @given(st.floats(0, 20), st.integers(0, 3))
-def test_a_round_that_can_close_either_does_or_says_when(now: float, staged: int) -> None:
+def test_a_round_closes_or_knows_its_deadline(now: float, staged: int) -> None:
     collection = _collection(min_updates=1)
     for edge in EDGES[:staged]:
         _stage(collection, edge)
     if collection.close_reason(now) is None and staged:
-        due = collection.due_in(now)
+        due = collection.seconds_to_deadline(now)
         assert due is not None
         assert collection.close_reason(max(collection.deadline, now + due)) is not None
 
 
 def test_past_its_deadline_an_empty_round_waits_for_an_update() -> None:
     collection = _collection()
-    assert collection.due_in(9.5) == 0.5
+    assert collection.seconds_to_deadline(9.5) == 0.5
     assert collection.close_reason(10.0) is None
-    assert collection.due_in(10.0) is None
+    assert collection.seconds_to_deadline(10.0) is None
     _stage(collection, "edge-1")
     assert collection.close_reason(10.0) == "deadline"
 

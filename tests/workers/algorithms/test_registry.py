@@ -22,7 +22,7 @@ def test_a_parameter_without_a_value_takes_its_default() -> None:
     assert algorithm.parameters == FedAvgParameters(local_epochs=3)
 
 
-def test_what_is_wrong_is_refused_with_its_field() -> None:
+def test_a_bad_parameter_is_refused_with_its_field() -> None:
     with pytest.raises(Refused, match=r"field aggregationAlgorithm: expected one of FedAvg, got FedAvgg"):
         choose("FedAvgg", {})
     with pytest.raises(Refused, match="field local_epochs"):
@@ -43,12 +43,12 @@ def test_an_installed_package_offers_its_algorithms(installed_algorithms: Instal
     assert "near" in found["ToyClusters"]["properties"]
 
 
-def test_a_package_cannot_take_the_place_of_what_is_built_in(installed_algorithms: Installed) -> None:
+def test_a_package_cannot_replace_a_built_in_algorithm(installed_algorithms: Installed) -> None:
     installed_algorithms(FedAvg="toy_algorithms:Moments")
     assert type(choose("FedAvg", {})) is FedAvg
 
 
-def test_what_cannot_be_used_concerns_itself_alone(installed_algorithms: Installed) -> None:
+def test_an_unusable_algorithm_concerns_itself_alone(installed_algorithms: Installed) -> None:
     place = installed_algorithms(Gone="toy_algorithms.nowhere:Nothing", Odd="toy_algorithms:NOT_AN_ALGORITHM")
     assert choose("ToyMoments", {})
     for name in ("Gone", "Odd"):

@@ -1,4 +1,4 @@
-"""Two algorithms that are not ours: what they need, keep, send down and make for each edge."""
+"""Two algorithms of an outside package: their inputs, state, tensors sent down, and models of each edge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heliograph.bus.contract.weights_file import TensorFile, beside, dumps
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation import blocks
 from heliograph.workers.aggregation.checks import check_norm, check_weights, expected_layout
-from heliograph.workers.aggregation.combine import Before, Input, Result, aggregate
+from heliograph.workers.aggregation.combine import Input, Result, RoundStart, aggregate
 from heliograph.workers.algorithms import Algorithm, choose
 
 Arrays = dict[str, Any]
@@ -56,7 +56,7 @@ def _path(ref: WeightsRef | None, directory: Path) -> Path:
 
 
 def _moments(steps: int, directory: Path, threads: int = 1, reverse: bool = False) -> tuple[list[Result], Arrays]:
-    """Rounds of ToyMoments over the same changes; each result, and what plain NumPy makes of whole arrays."""
+    """Run rounds of ToyMoments over the same changes; yield each result, and plain NumPy's on whole arrays."""
     algorithm, found = choose("ToyMoments", {"server_rate": 0.25}), list[Result]()
     base = _weights(0)
     m = {name: np.zeros_like(base[name]) for name in ("w", "d")}
@@ -70,8 +70,8 @@ def _moments(steps: int, directory: Path, threads: int = 1, reverse: bool = Fals
         inputs = {edge: Input(dumps(arrays), 10.0) for edge, arrays in updates.items()}
         if reverse:
             inputs = dict(reversed(inputs.items()))
-        before = Before(dumps(base), state=state)
-        result = aggregate(inputs, algorithm, directory, threads, before=before, round=step, metadata={"step": "1"})
+        before = RoundStart(dumps(base), state=state)
+        result = aggregate(inputs, algorithm, directory, threads, start=before, round=step, metadata={"step": "1"})
         found.append(result)
         state = _path(result.state, directory)
         expected: Arrays = {}
@@ -105,7 +105,7 @@ def test_threads_and_order_change_no_bit_of_model_and_state(tmp_path_factory: An
     assert [(each.model, each.state) for each in one] == [(each.model, each.state) for each in other]
 
 
-def test_the_first_model_is_the_mean_whatever_the_algorithm(tmp_path: Path) -> None:
+def test_the_first_model_is_the_mean_for_every_algorithm(tmp_path: Path) -> None:
     inputs = {"a": Input(dumps({"w": np.zeros(3)}), 1.0), "b": Input(dumps({"w": np.ones(3)}), 1.0)}
     for name in ("ToyMoments", "ToyClusters"):
         result = aggregate(inputs, choose(name, {}), tmp_path)
@@ -116,15 +116,15 @@ def test_the_first_model_is_the_mean_whatever_the_algorithm(tmp_path: Path) -> N
 def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
     result = _moments(1, tmp_path)[0][0]
     other = dumps({"w": np.zeros(SIZE + 1, np.float32)})
-    before = Before(other, state=_path(result.state, tmp_path))
+    before = RoundStart(other, state=_path(result.state, tmp_path))
     with pytest.raises(Refused, match=r"field state\.m:w"):
-        aggregate({"a": Input(other, 1.0)}, choose("ToyMoments", {}), tmp_path, before=before, round=2)
+        aggregate({"a": Input(other, 1.0)}, choose("ToyMoments", {}), tmp_path, start=before, round=2)
 
 
 def _clustered(updates: Mapping[str, bytes], directory: Path, **parameters: float) -> Result:
     algorithm = choose("ToyClusters", parameters)
     inputs = {edge: Input(content, 10.0) for edge, content in updates.items()}
-    return aggregate(inputs, algorithm, directory, before=Before(dumps(_weights(0))), round=1, asked=len(inputs))
+    return aggregate(inputs, algorithm, directory, start=RoundStart(dumps(_weights(0))), round=1, asked=len(inputs))
 
 
 def test_each_edge_gets_the_mean_of_its_neighbours(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_each_edge_gets_the_mean_of_its_neighbours(tmp_path: Path) -> None:
     assert result.state is None
 
 
-def test_an_excluded_update_is_in_nothing(tmp_path: Path) -> None:
+def test_an_excluded_update_is_in_no_result(tmp_path: Path) -> None:
     near, far = _weights(1), _weights(2, 50.0)
     updates = {
         "edge-1": dumps(_with_control(near, 1.0)),
@@ -168,7 +168,7 @@ def test_an_excluded_update_is_in_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_what_travels_beside_the_weights_is_checked_as_they_are() -> None:
+def test_tensors_beside_the_weights_are_checked_as_the_weights_are() -> None:
     algorithm: Algorithm = choose("ToyClusters", {})
     base = dumps(_weights(0))
     with TensorFile(base) as file:

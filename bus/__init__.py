@@ -1,1 +1,1 @@
-"""The bus: topics, messages, resources and the transports that carry them. Imports nothing else of Heliograph."""
+"""The bus: topics, messages, resources and the transports that carry them. It imports only ``heliograph.core``."""

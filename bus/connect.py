@@ -1,4 +1,4 @@
-"""``connect(url)``: one interface over nats://, mqtt:// and memory://."""
+"""Open a bus by its URL: one interface over nats://, mqtt:// and memory://."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from heliograph.core.world import World
 def connect(
     url: str, *, root: str = DEFAULT_ROOT, world: World | None = None, name: str = "heliograph", inbox: str = ""
 ) -> Bus:
-    """The bus at ``url``; open it with ``async with``. Raises Refused where the URL is none.
+    """Return the bus at ``url``; open it with ``async with``. Raises Refused if the URL is invalid.
 
     Args:
         url: ``nats://[user:password@]host:port``, ``mqtt://…`` or ``memory://name``; with TLS ``tls://``, ``mqtts://``.
             See ``bus.connection_url``.
         root: first words of every topic, for several tenants on one broker.
-        name: a DNS label by which the broker knows the connection.
-        inbox: NATS only: prefix of the subjects that answers come on.
+        name: name of the connection at the broker, a DNS label.
+        inbox: NATS only: prefix of the subjects that receive answers.
     """
     world = world or World()
     if world.transport is not None:

@@ -1,11 +1,11 @@
-"""Connection URLs: where a broker is, who logs in there, and by which TLS files. Every client reads them here.
+"""Connection URLs: address of a broker, login and TLS files. Every client parses its URL here.
 
     scheme://[user[:password]@]host[:port][?ca=FILE&certificate=FILE&key=FILE]
 
-``tls``, ``wss`` and ``mqtts`` speak TLS or nothing; ``nats`` goes over to TLS where the server requires it. TLS files
-that the URL does not name come from the environment: ``HELIOGRAPH_TLS_CA``, ``…_CERTIFICATE``, ``…_KEY``. On NATS a
-user without a password is a token, as in the NATS tools. Special characters of a user or password are percent-encoded
-(RFC 3986); an IPv6 address stands in brackets.
+``tls``, ``wss`` and ``mqtts`` always speak TLS; ``nats`` switches to TLS if the server requires it. TLS files that the
+URL does not name come from the environment: ``HELIOGRAPH_TLS_CA``, ``…_CERTIFICATE``, ``…_KEY``. On NATS a user without
+a password is a token, as in the NATS tools. Percent-encode special characters of a user or password (RFC 3986), and put
+an IPv6 address in brackets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import ssl
 
 PORTS = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443, "mqtt": 1883, "mqtts": 8883, "memory": 0}
-"""The port of each scheme where the URL names none."""
+"""Default port of each scheme."""
 NATS = ("nats", "tls", "ws", "wss")
 MQTT = ("mqtt", "mqtts")
 SECURE = ("tls", "wss", "mqtts")
@@ -38,9 +38,9 @@ class TLS:
     """The PEM files of a TLS connection.
 
     Attributes:
-        ca: certificates of the authorities that are trusted; None: those of the system.
-        certificate: this client's certificate, for a broker that asks for one.
-        key: the private key of ``certificate``; None: it lies in the same file.
+        ca: certificates of the trusted authorities; None for those of the system.
+        certificate: this client's certificate, for a broker that requires one.
+        key: private key of ``certificate``; None if it is in the same file.
     """
 
     ca: Path | None = None
@@ -48,7 +48,7 @@ class TLS:
     key: Path | None = None
 
     def context(self) -> ssl.SSLContext:
-        """A context that verifies the broker's certificate and name. Raises Refused where a file is unusable."""
+        """Return a context that verifies the broker's certificate and name. Raises Refused if a file is unusable."""
         import ssl
 
         for name in _TLS_FILES:
@@ -61,7 +61,7 @@ class TLS:
             raise self._unusable("ca", error) from None
         if self.certificate is not None:
             try:
-                # an empty passphrase: an encrypted key is an error, and asks nobody at the terminal
+                # an empty passphrase makes an encrypted key an error instead of a prompt at the terminal
                 context.load_cert_chain(self.certificate, self.key, password=lambda: b"")
             except ssl.SSLError as error:
                 raise self._unusable("certificate", error) from None
@@ -74,7 +74,7 @@ class TLS:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who logs in. All empty: nobody does, the connection is anonymous."""
+    """The login of a connection; all fields are empty for an anonymous one."""
 
     user: str = ""
     password: str = field(default="", repr=False)
@@ -83,7 +83,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionUrl:
-    """A URL of a broker, taken apart. Neither ``repr`` nor ``shown`` holds a secret."""
+    """The parsed URL of a broker. Neither ``repr`` nor ``shown`` contains a secret."""
 
     scheme: str
     host: str
@@ -101,19 +101,19 @@ class ConnectionUrl:
         schemes: Sequence[str] = SCHEMES,
         environment: Mapping[str, str] = os.environ,
     ) -> ConnectionUrl:
-        """Takes ``url`` apart. Raises Refused naming ``field``, and no secret, where no broker can be there.
+        """Parse ``url``. Raises Refused naming ``field``, and no secret, if the URL is invalid.
 
         Args:
-            schemes: those that are accepted.
-            environment: says which TLS files are used where the URL does not.
+            schemes: the accepted schemes.
+            environment: names the TLS files that the URL does not name.
         """
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError:  # a port that is none, or brackets that do not close
+        except ValueError:  # an invalid port or an unclosed bracket
             raise _refused(url, field, schemes) from None
         scheme, host = parts.scheme, parts.hostname
-        behind = parts.path + parts.query + parts.fragment  # an '@' there: the login's own '/', '?' or '#' cut it off
+        behind = parts.path + parts.query + parts.fragment  # an '@' there: a '/', '?' or '#' in the login cut it off
         path = parts.path if scheme in ("ws", "wss") else ""
         if scheme not in schemes or not host or port == 0 or "@" in behind or parts.fragment:
             raise _refused(url, field, schemes)
@@ -130,17 +130,17 @@ class ConnectionUrl:
 
     @property
     def secure(self) -> bool:
-        """Whether the connection speaks TLS or does not come about."""
+        """Whether the connection requires TLS."""
         return self.scheme in SECURE
 
     @property
     def address(self) -> str:
-        """Host and port, as they stand in a URL."""
+        """Host and port, as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def shown(self) -> str:
-        """Fit for a log or an error: no credentials, no files."""
+        """The URL for a log or an error, without credentials and files."""
         return f"{self.scheme}://{self.address if self.port else self.host}{self.path}"
 
 
@@ -152,12 +152,12 @@ def _credentials(parts: SplitResult) -> Credentials:
 
 
 def _tls(parts: SplitResult, field: str, environment: Mapping[str, str]) -> TLS:
-    """The TLS files that the URL's query names, else those of the environment."""
+    """Return the TLS files named by the URL's query or else by the environment."""
     named = dict(parse_qsl(parts.query, keep_blank_values=True))
     takes_files = parts.scheme in SECURE or parts.scheme == "nats"
     for name, value in named.items():
         if name not in _TLS_FILES or not takes_files or not value:
-            takes = f"no parameters but {', '.join(_TLS_FILES)}, each a file, where the scheme speaks TLS"
+            takes = f"only the parameters {', '.join(_TLS_FILES)}, each a file, with a scheme that speaks TLS"
             raise Refused("invalid", field=field, expected=takes, got=name if name in _TLS_FILES else "another one")
     found = {name: named.get(name) or environment.get(f"HELIOGRAPH_TLS_{name.upper()}") for name in _TLS_FILES}
     return TLS(**{name: Path(value) for name, value in found.items() if value})
@@ -169,7 +169,7 @@ def _refused(url: str, field: str, schemes: Sequence[str]) -> Refused:
     login, at, place = url.rpartition("@")
     place = re.split(r"[?#]", place)[0] if at else url
     if not at and "[" not in place:
-        place = _NO_PORT.sub(":…", re.split(r"[?#]", place)[0])  # what stands there may be half of a login
+        place = _NO_PORT.sub(":…", re.split(r"[?#]", place)[0])  # it may be half of a login
     hint = ""
     if at and set("/?#") & set(login.partition("://")[2]):
         hint = "Write '/', '?' and '#' in a user or password as %2F, %3F and %23."

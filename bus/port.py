@@ -1,4 +1,4 @@
-"""Typed ends of topics on a bus: what is published is a payload model, what arrives has been validated."""
+"""Typed publish and subscribe: a port publishes payload models and yields validated payloads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ P = TypeVar("P", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[P]):
-    """A message with its event and its validated payload; ``params`` are the words of its address."""
+    """A message with its event and its validated payload; ``params`` are the parameters of its address."""
 
     message: Message
     event: Event
@@ -46,11 +46,11 @@ class Port:
         sequence: int | None = None,
         without: Mapping[str, Any] | None = None,
     ) -> Event:
-        """A new event of that topic.
+        """Return a new event of the topic.
 
         Args:
-            id: where the same fact must have the same identity each time it is told.
-            without: fields to leave out, as pydantic's ``exclude``: what its one reader does not know.
+            id: identity of the event, for a fact that must have the same one each time it is published.
+            without: fields to leave out because the reader does not know them, as pydantic's ``exclude``.
         """
         return Event(
             id=id or self.world.new_id(),
@@ -74,7 +74,7 @@ class Port:
         without: Mapping[str, Any] | None = None,
         **params: str,
     ) -> int:
-        """Publishes; see ``Bus.publish`` for what is returned and raised, and ``event`` for ``without``."""
+        """Publish an event; see ``Bus.publish`` for the result and the errors, ``event`` for ``id`` and ``without``."""
         address = topic.at(*rest, **params)
         if form == "json":
             data = payload.model_dump(mode="json", exclude_none=True, exclude=without)
@@ -84,7 +84,7 @@ class Port:
         return await self.bus.publish(address, encode(event, form), headers=headers, sure=sure)
 
     def read(self, topic: Topic[P], message: Message) -> Received[P]:
-        """What a message of that topic says. Raises Refused naming its topic and the wrong field."""
+        """Decode and validate a message of the topic. Raises Refused naming its topic and the wrong field."""
         params = topic.match(message.topic)
         if params is None:
             raise Refused("unknown-topic", topic=message.topic, expected=topic.pattern)
@@ -95,7 +95,8 @@ class Port:
     async def subscribe(
         self, topic: Topic[P], refused: Callable[[Refused], None], **params: str
     ) -> AsyncIterator[AsyncIterator[Received[P]]]:
-        """Validated messages from now on; what is no valid one goes to ``refused`` and is passed over."""
+        """Subscribe to a topic: iterate over the valid messages from now on, and pass the error of each other one to
+        ``refused``."""
         async with self.bus.subscribe(topic.filter(**params)) as messages:
             yield _Validated(self, topic, messages, refused)
 

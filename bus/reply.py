@@ -1,4 +1,4 @@
-"""Where an answer may be sent: below ``reply/`` and nowhere else, whatever a request names."""
+"""Check the addresses of replies: a request may only name one below ``reply/``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from heliograph.core.errors import Refused
 
 
 def reply_address(given: object, topic: str, root: str) -> str:
-    """The address below the root that a request's ``reply_to`` or response topic names. Raises Refused elsewhere."""
+    """Return the address below the root that a request names. Raises Refused unless it is a reply topic."""
     address = given.removeprefix(f"{root}/") if isinstance(given, str) else ""
     if REPLY.match(address) is None:
         raise Refused("bad-reply-topic", topic=topic, field="reply_to", expected=f"{root}/reply/<client>/<id>",
@@ -18,8 +18,10 @@ def reply_address(given: object, topic: str, root: str) -> str:
 
 
 def reply_of(message: Message, tree: object, root: str) -> str:
-    """The address that a message's response topic (MQTT 5) names, or else ``reply_to`` in what it holds. Raises Refused
-    where neither does, or it lies elsewhere."""
+    """Return the address named by a message's response topic (MQTT 5), or else by ``reply_to`` in its document.
+
+    Raises Refused if neither names one, or it is no reply topic.
+    """
     given: object = message.reply_to
     if given is None and isinstance(tree, dict):
         given = tree.get("reply_to")

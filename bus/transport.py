@@ -1,6 +1,6 @@
-"""What every transport offers: publish, subscribe, request, consume; the same over nats://, mqtt:// and memory://.
+"""The interface of every transport: publish, subscribe, request, consume; the same over nats://, mqtt:// and memory://.
 
-Topics here are addresses below the root; the root and the spelling of the transport are the transport's own business.
+Topics here are addresses below the root. Each transport adds the root and its own spelling.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from heliograph.core.telemetry import BYTES_PUBLISHED, EVENTS_PUBLISHED, Telemet
 
 @dataclass(slots=True)
 class Message:
-    """One message as it arrived.
+    """A message that has arrived.
 
     Attributes:
         topic: address below the root.
-        reply_to: address below the root, or the transport's own inbox, where an answer is wanted.
-        correlation: what an MQTT 5 requester wants to see again in the answer.
-        sequence: its place in its stream; 0 outside streams.
-        redelivered: a consumer has seen it before without acknowledging it.
+        reply_to: address for the answer, below the root or an inbox of the transport; None if the sender awaits none.
+        correlation: correlation data of an MQTT 5 request, for its answer.
+        sequence: sequence in its stream; 0 outside streams.
+        redelivered: True where its consumer received it before and did not acknowledge it.
+        retained: True where the broker kept it from before the subscription.
     """
 
     topic: str
@@ -43,13 +44,13 @@ class Message:
     acknowledge: Callable[[], Awaitable[None]] | None = None
 
     async def ack(self) -> None:
-        """Tells the broker that this message is dealt with; nothing where it was not consumed."""
+        """Acknowledge the message to the broker; does nothing unless it was consumed."""
         if self.acknowledge is not None:
             await self.acknowledge()
 
 
 def require_plain(topic: str) -> None:
-    """Raises Refused where a topic reads otherwise on MQTT than on NATS, or is a pattern."""
+    """Raise Refused if a topic means something else on NATS than on MQTT, or is a pattern."""
     words = topic.split("/")
     if not all(words) or set(topic) & set(".*>+#\0") or any(map(str.isspace, topic)):
         expected = "words without dots, spaces and wildcards"
@@ -58,7 +59,7 @@ def require_plain(topic: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One event to be published."""
+    """An event to publish."""
 
     topic: str
     body: bytes
@@ -66,19 +67,19 @@ class Outgoing:
 
 
 class Link:
-    """Whether the transport is connected, and who wants to know when that changes."""
+    """The state of a transport's connection, with listeners for its changes."""
 
     def __init__(self) -> None:
         self.up = False
         self.refused = ""
-        """The broker's words where it refuses the login; empty where it has not, or has accepted it since."""
+        """The broker's reason for refusing the login; empty unless the last attempt was refused."""
         self.last_error = ""
-        """The newest error of the connection, or of the broker."""
+        """The newest error of the connection or of the broker."""
         self._waiting: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[bool], None]] = []
 
     def listen(self, listener: Callable[[bool], None]) -> None:
-        """Calls ``listener(up)`` at each change, and now where the link is up already."""
+        """Call ``listener(up)`` at each change, and at once if the link is up."""
         self._listeners.append(listener)
         if self.up:
             listener(True)
@@ -100,7 +101,7 @@ class Link:
             listener(up)
 
     async def wait_up(self, timeout: float | None = None) -> None:
-        """Returns when connected. Raises Unreachable after ``timeout`` seconds, Forbidden where the broker refuses the
+        """Wait until connected. Raises Unreachable after ``timeout`` seconds, Forbidden if the broker refuses the
         login."""
         if self.up:
             return
@@ -127,16 +128,16 @@ class Link:
 
 
 PENDING_BYTES = 64 * 1024 * 1024
+"""Largest size in bytes of the messages that wait for one reader."""
 _MESSAGE = 512
-"""Bytes that a message takes in memory beside its body, roughly."""
+"""Approximate bytes that a message takes in memory besides its body."""
 
 
 class Arrivals(AsyncIterator[Message]):
-    """Messages as they arrive, through a bounded queue, for one reader. Unlike a generator it survives a wait that was
-    cancelled.
+    """A bounded queue of arriving messages for one reader. Unlike a generator it survives a cancelled wait.
 
-    Where the reader is so slow that ``PENDING_BYTES`` wait, what comes is dropped and counted: as from a broker whose
-    queue is full, and with the same cure, that what must not be lost is sent again until it is acknowledged.
+    When ``PENDING_BYTES`` wait for a slow reader, it drops and counts further messages, as a broker with a full queue
+    does. A sender of events that must not be lost repeats them until they are acknowledged.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -158,12 +159,12 @@ class Arrivals(AsyncIterator[Message]):
         self._wake()
 
     def fail(self, error: Refused) -> None:
-        """Nothing more comes: the reader is given what arrived, and then this error."""
+        """End the queue: the reader gets the messages that have arrived, then this error."""
         self._failure = error
         self._wake()
 
     def check(self) -> None:
-        """Raises the error where nothing more comes."""
+        """Raise the error of ``fail`` if it was called."""
         if self._failure is not None:
             raise self._failure
 
@@ -178,7 +179,7 @@ class Arrivals(AsyncIterator[Message]):
             await self._reader
         message = self._arrived.popleft()
         if not self._arrived:
-            self._arrived = None  # most subscriptions wait for most of the time, and an agent has many
+            self._arrived = None  # an agent has many subscriptions, and most are idle
         self._waiting -= len(message.body) + _MESSAGE
         return message
 
@@ -188,7 +189,7 @@ Subscription = AbstractAsyncContextManager[AsyncIterator[Message]]
 
 @dataclass(frozen=True, slots=True)
 class KeyValueEntry:
-    """A value in a key-value bucket; ``revision`` is what a compare-and-set must name."""
+    """A value in a key-value bucket, with the ``revision`` for a compare-and-set."""
 
     key: str
     value: bytes
@@ -200,14 +201,16 @@ class KeyValue(Protocol):
 
     async def get(self, key: str) -> KeyValueEntry | None: ...
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
-        """Stores and returns the new revision. With ``revision`` only where that is the present one (0: where there
-        is none); raises Conflict otherwise."""
+        """Store a value and return its new revision.
+
+        With ``revision``, raises Conflict unless it is the current one; 0 means that the key does not exist.
+        """
         ...
 
     async def delete(self, key: str) -> None: ...
     async def entries(self, prefix: str = "") -> list[KeyValueEntry]: ...
     def changes(self, key: str) -> AbstractAsyncContextManager[asyncio.Event]:
-        """An event that is set at each write of the key, and when the link has been away: a hint to read again."""
+        """Yield an event that is set at each write of the key and at each reconnect: a hint to read the key again."""
         ...
 
 
@@ -218,11 +221,11 @@ class BlobStore(Protocol):
 
     async def has(self, digest: str) -> bool: ...
     async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
-        """Uploads the file unless it is there, resuming after the last whole chunk; returns the ref with bucket."""
+        """Upload the file unless it is there, resuming after the last whole chunk; return the ref with its bucket."""
         ...
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
-        """Downloads to ``target``, resuming, verified by SHA-256 before it gets its name; returns ``target``."""
+        """Download to ``target`` and return it. Resumes a cut download, and verifies the SHA-256 before renaming."""
         ...
 
     async def delete(self, digest: str) -> None: ...
@@ -230,10 +233,10 @@ class BlobStore(Protocol):
 
 
 class Bus(ABC):
-    """A connection to one broker. Use it as an async context manager; it reconnects for ever by itself."""
+    """A connection to one broker. Use it as an async context manager; it reconnects by itself without end."""
 
     durable: bool
-    """Whether ``publish`` of an event returns only when the event is stored and synced."""
+    """Whether ``publish`` of an event returns only after the event is stored and synced."""
 
     def __init__(self, url: str, root: str, telemetry: Telemetry) -> None:
         transport = url.partition(":")[0]
@@ -243,21 +246,21 @@ class Bus(ABC):
         self.root = root
         self.link = Link()
         self.dropped = 0
-        """Messages that came faster than their reader took them, so many that no more could be held."""
+        """Number of messages dropped because the queue of a slow reader was full."""
 
     def count_published(self, size: int, events: int = 1) -> None:
-        """Called by the transport with what the broker has taken: ``size`` bytes of bodies."""
+        """Count events that the broker has accepted, with ``size`` bytes of bodies. The transport calls this."""
         self._events(events)
         self._bytes(size)
 
     @property
     def last_error(self) -> str:
-        """The newest error of the connection, or of the broker."""
+        """The newest error of the connection or of the broker."""
         return self.link.last_error
 
     @abstractmethod
     async def open(self) -> None:
-        """Starts connecting and returns at once; ``link`` tells when it is up."""
+        """Start connecting and return at once; see ``link`` for the state of the connection."""
 
     @abstractmethod
     async def close(self) -> None: ...
@@ -274,64 +277,66 @@ class Bus(ABC):
         correlation: bytes | None = None,
         sure: bool = True,
     ) -> int:
-        """Publishes; for an event on a durable bus, returns its sequence once it is stored.
+        """Publish a message. For an event on a durable bus, return its sequence after it is stored; otherwise 0.
 
-        ``sure=False``: the sender repeats by itself what gets lost; MQTT sends it at QoS 0.
+        Raises Unreachable if the link is down or the broker does not answer, Forbidden if the login may not publish
+        there, Refused if the topic is not declared or the body is larger than the topic allows.
 
-        Raises Unreachable where the link is down or the broker does not answer, Refused where the topic is not
-        declared or the body larger than the topic allows.
+        Args:
+            sure: False where the sender itself repeats a lost message; MQTT then uses QoS 0.
         """
 
     async def publish_all(self, events: Sequence[Outgoing]) -> None:
-        """Publishes events of one stream in their order; a durable bus stores all of them or none.
+        """Publish events of one stream in order; a durable bus stores all of them or none.
 
-        Raises as ``publish`` does, and Conflict where the stream has some of them already, by their message ids.
+        Raises as ``publish`` does, and Conflict if the stream already has some of them, by their message ids.
         """
         for each in events:
             await self.publish(each.topic, each.body, headers=each.headers)
 
     @abstractmethod
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:
-        """Messages from now on, across reconnects; what is published while the link is down is missed.
+        """Subscribe to messages from now on, across reconnects; messages published while the link is down are lost.
 
-        MQTT brokers send a message once for each pattern of a connection that matches it: let none overlap there.
+        Subscribers with the same ``queue`` share the messages; MQTT ignores it. Patterns must not overlap on MQTT: its
+        brokers send a message once for each pattern of a connection that matches it.
         """
 
     @abstractmethod
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
-        """Publishes and awaits one answer. Raises Unreachable after ``timeout`` seconds."""
+        """Publish a request and return its answer. Raises Unreachable after ``timeout`` seconds."""
 
     @abstractmethod
     def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
-        """A stream's messages in order, also those published before.
+        """Consume a stream's messages in order, also those published before.
 
-        With ``durable`` the broker keeps the place under that name and sends again what is not acknowledged.
-        Without, messages come from sequence ``start`` on and need no acknowledgement. At most ``window`` messages
-        are on their way.
+        With ``durable`` the broker keeps the position under that name, and redelivers messages that are not
+        acknowledged. Without it, messages start at sequence ``start`` and need no acknowledgement. At most ``window``
+        messages are under way.
         """
 
     async def last(self, topic: str) -> Message | None:
-        """The newest message of an address in a last-value stream."""
+        """Return the newest message of an address in a last-value stream; None if there is none."""
         raise NotImplementedError(f"{self.url.split(':')[0]} keeps no last values")
 
     def is_inbox(self, address: str) -> bool:
-        """Whether an address is the transport's own, where only the sender of a request listens."""
+        """Return whether an address is an inbox, to which only the sender of a request subscribes."""
         return False
 
     async def last_sequence(self, stream: str) -> int:
-        """The sequence of a declared stream's newest message; 0 while it is empty."""
+        """Return the sequence of a declared stream's newest message; 0 while it is empty."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no streams")
 
     async def kv(self, bucket: str) -> KeyValue:
-        """The key-value bucket of that name, made where it is missing."""
+        """Return the key-value bucket of that name; create it if it is missing."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no key-value buckets")
 
     async def blobs(self, bucket: str) -> BlobStore:
-        """The object store of that name, made where it is missing."""
+        """Return the object store of that name; create it if it is missing."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
 
     async def prepare(self) -> None:  # noqa: B027 - only some transports have streams
-        """Makes the streams that the registry declares. The coordinator's business."""
+        """Create or update the streams that the registry declares. The coordinator calls this at its start."""
 
     async def __aenter__(self) -> Self:
         await self.open()

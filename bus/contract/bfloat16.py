@@ -1,4 +1,4 @@
-"""bfloat16, which NumPy has not: the upper half of a float32, kept as ``uint16`` bits (safetensors' BF16)."""
+"""Convert bfloat16, which NumPy lacks: the upper half of a float32, stored as ``uint16`` bits (safetensors' BF16)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 END = 3.3961775e38
-"""The float32 from which on the nearest bfloat16 is infinite: half a step beyond the largest."""
+"""The smallest float32 that rounds to an infinite bfloat16: half a step above the largest finite one."""
 
 
 def widen(bits: Array) -> Array:

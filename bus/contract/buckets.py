@@ -1,14 +1,14 @@
-"""The names of the cloud's buckets; ``permissions.upload_bucket`` has those that the edges upload to."""
+"""Names of the cloud's buckets. ``permissions.upload_bucket`` names the buckets that edges upload to."""
 
 from __future__ import annotations
 
 MODELS = "models"
-"""Object store: global models, and what else an aggregation leaves for the next round."""
+"""Object store: global models, algorithm state and edges' personal models."""
 ROUNDS = "rounds"
-"""Key-value: the close records, see ``close_record``."""
+"""Key-value: close records of rounds, see ``close_record``."""
 RESOURCES = "resources"
-"""Key-value: every resource."""
+"""Key-value: the resources."""
 COORDINATOR = "coordinator"
-"""Key-value: the coordinators' lease and epoch."""
+"""Key-value: the coordinator's lease and epoch."""
 INFERENCE = "inference"
-"""Key-value: what the inference workers have counted."""
+"""Key-value: counts reported by inference workers."""

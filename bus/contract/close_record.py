@@ -1,6 +1,6 @@
 """The record of a closed round: the aggregation worker's decision, in the key-value bucket ``buckets.ROUNDS``.
 
-It is written once, by compare-and-set, before the event that announces it. Its key is ``<job uid>.<round>``.
+The worker writes it once, by compare-and-set, before it publishes the event. Its key is ``<job uid>.<round>``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.contract.resources.base import WeightsRef
 
 KEPT_ROUNDS = 2
-"""How many counted rounds keep their models: the newest, and the one that participants may still be fetching."""
+"""Counted rounds that keep their models: the newest, and the previous one, which participants may still be fetching."""
 LOOK_BACK = KEPT_ROUNDS + 1
-"""How many rounds back from a job's present one may have left something that has to be freed."""
+"""Rounds before a job's current one that may still have models to delete."""
 
 
 def key_of(job_uid: str, round: int) -> str:
@@ -19,12 +19,12 @@ def key_of(job_uid: str, round: int) -> str:
 
 
 def prefix_of(job_uid: str) -> str:
-    """Return what the keys of one job's records begin with."""
+    """Return the common prefix of the keys of one job's records."""
     return f"{job_uid}."
 
 
 def recent_keys(job_uid: str, round: int) -> list[str]:
-    """Return the keys of the rounds that may have left something, ``round`` itself last."""
+    """Return the keys of the rounds that may still have models to delete, oldest first, up to ``round``."""
     return [key_of(job_uid, each) for each in range(max(0, round - LOOK_BACK), round + 1)]
 
 
@@ -37,28 +37,27 @@ def dump(closed: Aggregation) -> bytes:
 
 
 def written(closed: Aggregation) -> frozenset[str]:
-    """Return the digests of all that the round leaves in the bucket of models."""
+    """Return the digests of all blobs that the round leaves in the bucket of models."""
     return _blobs(closed.model, closed.state, closed.down) | _personal(closed)
 
 
 def result(closed: Aggregation) -> frozenset[str]:
-    """Return the digests of what outlives the job: the global model, and each edge's own."""
+    """Return the digests of the blobs that outlive the job: the global model and the edges' personal models."""
     return _blobs(closed.model) | _personal(closed)
 
 
 class KeptModels:
-    """Which of a job's models stay, with the state and what travels down: those of its newest ``KEPT_ROUNDS`` counted
-    rounds, and in the end its result.
+    """The blobs of one job that stay: those of its newest ``KEPT_ROUNDS`` counted rounds, at its end only its result.
 
-    Records are added in the order of their rounds; one that is added again changes nothing. One that counted nobody
-    has nothing of its own: it names what the round before left, or a model that is not the job's.
+    Add close records in the order of their rounds; adding one twice changes nothing. A round that counted no update
+    owns no blob: its record names the model of an earlier round, or one that does not belong to the job.
     """
 
     def __init__(self) -> None:
         self._rounds: dict[int, Aggregation] = {}
 
     def add(self, closed: Aggregation) -> list[str]:
-        """Return the digests that this round makes superfluous."""
+        """Add a round's record; return the digests that it makes superfluous."""
         if closed.counted:
             self._rounds[closed.round] = closed
         newest = sorted(self._rounds)[-KEPT_ROUNDS:]
@@ -68,7 +67,7 @@ class KeptModels:
         return sorted(gone)
 
     def end(self) -> list[str]:
-        """The job has ended: return the digests of all but its result."""
+        """Return the digests to delete at the job's end: all but its result."""
         stays = result(self._rounds[max(self._rounds)]) if self._rounds else frozenset[str]()
         return sorted(self._all() - stays)
 

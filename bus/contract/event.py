@@ -1,8 +1,8 @@
-"""The envelope: a CloudEvents 1.0 event as JSON or MessagePack, told apart by its first byte.
+"""The envelope: a CloudEvents 1.0 event as JSON or MessagePack; its first byte says which.
 
 JSON follows the CloudEvents JSON format 1.0. The MessagePack form is the same map of attributes with native binary
 data. A signed event carries one more attribute, ``mac``, always the last of the MessagePack map: HMAC-SHA256 over
-every byte before it. The bytes made here travel unchanged over MQTT, NATS, journals and traces.
+every byte before it. The encoded bytes travel unchanged over MQTT, NATS, journals and traces.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Event:
     Attributes:
         id: unique within ``source``.
         source: ``<edge>/<component>/<incarnation>``; a restarted process is a new source.
-        type: what it is, ``heliograph.model-update.v1``.
+        type: kind of event, such as ``heliograph.model-update.v1``.
         data: a tree of None, bool, int, float, str, bytes, list and dict with string keys.
         time: RFC 3339, UTC.
-        subject: the topic it belongs to, below the root.
-        sequence: the producer's own number, counted from 1 without a gap, where it wants an acknowledgement.
+        subject: its topic, below the root.
+        sequence: the producer's own number, from 1 without a gap; set where the producer wants an acknowledgement.
         traceparent: W3C Trace Context.
-        replayed: it was recorded before, and is told again from a trace.
+        replayed: True where the event was replayed from a trace.
     """
 
     id: str
@@ -56,7 +56,7 @@ class Event:
 
 
 def encode(event: Event, form: Form = "msgpack", key: bytes | None = None) -> bytes:
-    """The event as bytes; with ``key`` (MessagePack only) signed."""
+    """Return the encoded event, signed where a ``key`` is given (MessagePack only)."""
     fields: dict[str, Any] = {"specversion": "1.0", "id": event.id, "source": event.source, "type": event.type}
     for name in ("time", "subject", "traceparent"):
         if value := getattr(event, name):
@@ -83,7 +83,7 @@ def encode(event: Event, form: Form = "msgpack", key: bytes | None = None) -> by
 
 
 def is_signed(body: bytes, key: bytes) -> bool:
-    """Whether the last field of the encoded event is the HMAC of all before it, made with ``key``."""
+    """Return whether the last field of the encoded event is the HMAC, made with ``key``, of the bytes before it."""
     cut = len(body) - len(_MAC_FIELD) - _MAC_SIZE
     if cut <= 0 or body[cut : cut + len(_MAC_FIELD)] != _MAC_FIELD:
         return False
@@ -91,7 +91,7 @@ def is_signed(body: bytes, key: bytes) -> bool:
 
 
 def decode(body: bytes | bytearray | memoryview, topic: str = "") -> Event:
-    """The event in ``body``. Raises Refused, naming ``topic``, where it is none."""
+    """Decode the event in ``body``. Raises Refused, naming ``topic``, if it is no event."""
     tree = parse(body, topic)
     if not is_event(tree):
         raise Refused("not-an-event", topic=topic, field="specversion", expected="a CloudEvents 1.0 event", got=tree)
@@ -99,7 +99,7 @@ def decode(body: bytes | bytearray | memoryview, topic: str = "") -> Event:
 
 
 def parse(body: bytes | bytearray | memoryview, topic: str = "") -> Any:
-    """The tree in ``body``, JSON or MessagePack. Raises Refused where it is neither."""
+    """Parse ``body``, JSON or MessagePack, into a tree. Raises Refused if it is neither."""
     if len(body) == 0:
         raise Refused("not-json", topic=topic, expected="JSON or MessagePack", got="an empty message")
     first = body[0]
@@ -108,19 +108,19 @@ def parse(body: bytes | bytearray | memoryview, topic: str = "") -> Any:
             return msgpack.unpackb(body, ext_hook=_no_extension, object_hook=_string_keys, timestamp=1)
         return json.loads(bytes(body), parse_constant=_no_constant)
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
-        # str() of a decode error may hold the document itself.
+        # str() of a decode error may contain the document itself
         what = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
         expected = f"JSON or MessagePack ({what})"
         raise Refused("not-json", topic=topic, expected=expected, got=bytes(body[:64])) from None
 
 
 def is_event(tree: object) -> bool:
-    """Whether a parsed tree says that it is a CloudEvents event, rather than a bare document."""
+    """Return whether a parsed tree is a CloudEvents event, not a bare document."""
     return isinstance(tree, dict) and "specversion" in tree
 
 
 def from_tree(tree: Mapping[str, Any], topic: str = "") -> Event:
-    """The event that a parsed tree holds. Raises Refused where an attribute is missing or of the wrong type."""
+    """Return the event of a parsed tree. Raises Refused if an attribute is missing or of the wrong type."""
     if tree["specversion"] != "1.0":
         raise Refused("invalid", topic=topic, field="specversion", expected='"1.0"', got=tree["specversion"])
     for name in ("id", "source", "type"):

@@ -1,4 +1,4 @@
-"""What a feature declares: a kind of resource, its request verbs and topics, and where its other parts are found."""
+"""Declarations of features: a kind of resource, its request verbs and topics, and where its other parts are."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ CATALOG = ("create", "list", "get", "update", "delete")
 
 @dataclass(frozen=True)
 class FeatureDeclaration:
-    """One kind of resource and all that comes with it. Every process reads it, so its module has to be light to import.
+    """One kind of resource and all that belongs to it. Every process loads it, so its module must be light to import.
 
     Attributes:
-        name: as messages call it; an outside feature's is its entry point's name.
-        kind: the resource; its ``plural`` names the requests, the status topics and the client's collection.
-        verbs: what can be asked of the resource. ``create``, ``list``, ``get``, ``update``, ``delete`` and ``status``
-            are answered for every feature; any other verb is the feature's own (``Feature.steer``).
-        topics: those that the feature adds. Permissions, streams and schemas follow from them.
+        name: the feature's name in messages; an outside feature uses the name of its entry point.
+        kind: class of the resource; its ``plural`` names the requests, the status topics and the client's collection.
+        verbs: request verbs of the resource. The coordinator answers ``create``, ``list``, ``get``, ``update``,
+            ``delete`` and ``status`` for every feature; the feature answers any other verb (``Feature.steer``).
+        topics: topics that the feature adds. Permissions, streams and schemas follow from them.
         coordinator: ``module:Class`` of its ``coordinator.feature.Feature``, imported by the coordinator alone.
         command_line: ``module:object`` of its ``cli.presentation.Presentation``, imported by the command line alone.
-        ended: phases of ``status`` after which nothing changes any more; whoever watches the resource stops there.
+        ended: final phases of ``status``; a watch of the resource stops there.
     """
 
     name: str
@@ -52,7 +52,7 @@ class FeatureDeclaration:
         return self.kind.plural
 
     def load(self, part: Literal["coordinator", "command_line"]) -> Any:
-        """Import what a part refers to; None where the feature has no such part. Raises Refused naming both."""
+        """Import a part; return None if the feature has none. Raises Refused naming feature and reference."""
         reference: str = getattr(self, part)
         if not reference:
             return None
@@ -88,4 +88,4 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
     FeatureDeclaration("algorithms", Algorithm, CATALOG, command_line="heliograph.cli.features.catalog:ALGORITHMS"),
     FeatureDeclaration("edges", Edge, ("list", "get"), command_line="heliograph.cli.features.catalog:EDGES"),
 )  # fmt: skip
-"""What Heliograph itself declares; an outside feature declares itself the same way."""
+"""Heliograph's own features; an outside feature declares itself the same way."""

@@ -1,6 +1,6 @@
-"""Lanes: how an event that was carried from a node to the cloud is known again, whatever is repeated.
+"""Lanes: the numbering that identifies an event on its way from a node to the cloud, however often it is repeated.
 
-A lane is (edge, journal uuid, priority); its agent numbers it upwards, in headers and never in the envelope's bytes.
+A lane is (edge, journal uuid, priority). Its agent numbers its events upwards, in headers, never in the envelope.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ LANE = "Heliograph-Lane"
 NUMBER = "Heliograph-Number"
 MESSAGE_ID = "Nats-Msg-Id"
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
-"""Compare-and-set: the place of the address' last message that the publisher knows of."""
+"""Compare-and-set: stream sequence of the address's last message, as the publisher knows it."""
 REPLAYED = "Heliograph-Replayed"
-"""On what is told again from a trace; an event says it in its envelope as well."""
+"""Marks a message replayed from a trace; an event is marked in its envelope as well."""
 
 
 def lane_name(edge: str, journal: str, priority: int) -> str:
-    """The name of a lane as its events bear it."""
+    """Return the name of a lane, as the header of its events gives it."""
     return f"{edge}.{journal}.{priority}"
 
 
 def headers_of(lane: str, number: int) -> dict[str, str]:
-    """What an event bears on its way to the cloud; the broker drops what it has seen in the last two minutes."""
+    """Return the headers of a forwarded event; the broker drops a message id seen in the last two minutes."""
     return {LANE: lane, NUMBER: str(number), MESSAGE_ID: f"{lane}.{number}"}
 
 
 def lane_and_number(headers: Mapping[str, str]) -> tuple[str, int] | None:
-    """Lane and number of a carried event; None where it was published in the cloud itself."""
+    """Return lane and number of an event that an agent forwarded; None for one published in the cloud itself."""
     lane, number = headers.get(LANE), headers.get(NUMBER, "")
     return (lane, int(number)) if lane and number.isdigit() and len(number) < 20 else None
 
 
 class HighWaterMarks:
-    """The highest number seen of each lane, per consumer: what does not lie above it was seen before.
+    """The highest number that one consumer has seen of each lane. An event not above its lane's mark is a repeat.
 
-    Marks hold per lane and never across: one mark over two lanes would throw events away.
+    Each lane has a mark of its own: one mark over two lanes would drop events that were never seen.
     """
 
     def __init__(self) -> None:
         self.marks: dict[str, int] = {}
 
     def is_new(self, headers: Mapping[str, str]) -> bool:
-        """Whether an event was not seen before; notes it. Give it a stream's messages in their order."""
+        """Return whether an event is new, and record it. Call it with a stream's messages in their order."""
         found = lane_and_number(headers)
         if found is None:
             return True

@@ -1,4 +1,4 @@
-"""Every model that travels, by name."""
+"""Collect the pydantic models that travel, by name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from heliograph.core.errors import Refused
 
 
 def models_of(roots: Iterable[type[BaseModel]]) -> dict[str, type[BaseModel]]:
-    """The roots and all that they are made of, by name, each before its parts. Raises Refused where two of them bear
-    one name: schemas are known by it."""
+    """Return the roots and the models of their fields, by name, each before its parts.
+
+    Raises Refused if two models have the same name: their schemas would collide.
+    """
     found: dict[str, type[BaseModel]] = {}
 
     def visit(annotation: Any) -> None:

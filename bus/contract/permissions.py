@@ -1,4 +1,4 @@
-"""Who may publish and subscribe where, generated from the registry. What is not named is forbidden."""
+"""Permissions of each role, generated from the registry. The broker forbids every subject that they do not name."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _UPLOADS = "up-"
 
 @dataclass(frozen=True)
 class Permissions:
-    """NATS subjects that a role may publish and subscribe."""
+    """NATS subjects that a role may publish and subscribe to."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     deny: tuple[str, ...] = ("$MQTT.>",)
-    """Never published: the broker's own MQTT subjects, which can forge retained messages. Subscribing cannot be
-    denied as well: the broker then refuses every QoS 1 subscription."""
+    """Subjects that nobody may publish: the broker's own MQTT subjects, which can forge retained messages. Denying
+    subscriptions too would make the broker refuse every QoS 1 subscription."""
 
 
 def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = "") -> Permissions:
-    """What a role may do on the cloud's broker or on a node's. An agent's are narrowed to its own ``edge``."""
+    """Return the permissions of a role on the cloud's broker or on a node's; an agent's cover only its own ``edge``."""
     root = root.replace("/", ".")
     if role == "coordinator" or (role == "agent" and place == "node"):
         return Permissions((">",), (">",))
@@ -39,9 +39,9 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
         publish = [subject for subject in publish if ".event." not in subject and ".offload." not in subject]
         subscribe = [subject for subject in subscribe if ".answer." not in subject]
     if role == "operator":
-        subscribe.append(f"{root}.>")  # watches, and records traces of, everything
+        subscribe.append(f"{root}.>")  # an operator watches and records every topic
     if any(subject.startswith(f"{root}.status.") for subject in subscribe):
-        subscribe += [f"{root}.status", f"{root}.status.>"]  # '#' matches its parent too, and SUBACK says 128 without
+        subscribe += [f"{root}.status", f"{root}.status.>"]  # '#' matches its parent too; without it SUBACK is 128
     if f"{root}.reply.*.*" in subscribe:
         subscribe.append(f"{root}.reply.>")
     if place == "cloud":
@@ -52,22 +52,22 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
 
 
 def inbox_of(edge: str) -> str:
-    """The inbox prefix of an edge's agent: no other edge may listen there."""
+    """Return the inbox prefix of an edge's agent; no other edge may subscribe there."""
     return f"_INBOX.{edge}"
 
 
 def upload_bucket(edge: str) -> str:
-    """The bucket that an edge's agent uploads to."""
+    """Return the name of the bucket that an edge's agent uploads to."""
     return f"{_UPLOADS}{edge}"
 
 
 def is_upload_bucket(bucket: str) -> bool:
-    """Whether some edge's agent uploads to it."""
+    """Return whether some edge's agent uploads to this bucket."""
     return bucket.startswith(_UPLOADS)
 
 
 def _carries(topic: Topic[Any], place: Place) -> bool:
-    """On the cloud's broker the cloud's agent and its workers use the node-only topics as well."""
+    """Return whether the place's broker carries a topic. The cloud's agent and its workers use node-only topics too."""
     of_node = topic.node_only or topic.bridged != "no" or "anonymous" in topic.publishers
     return place == "cloud" or of_node or topic.delivery in ("status", "request")
 
@@ -78,7 +78,7 @@ def _subject(root: str, topic: Topic[Any], params: dict[str, str]) -> str:
 
 
 def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
-    of_root = "" if root == DEFAULT_ROOT else root.replace(".", "-") + "-"  # streams and buckets bear it too
+    of_root = "" if root == DEFAULT_ROOT else root.replace(".", "-") + "-"  # names of streams and buckets start with it
     models = of_root + buckets.MODELS
     if role == "operator":
         return ["$JS.API.>", f"$O.{models}.>", "$JS.ACK.>"], ["_INBOX.>"]
@@ -97,14 +97,14 @@ def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
             f"$JS.API.DIRECT.GET.OBJ_{bucket}",
             f"$JS.API.DIRECT.GET.OBJ_{bucket}.>",
             f"$O.{bucket}.>",
-            f"{inbox_of(edge)}.>",  # answers another agent of its name
+            f"{inbox_of(edge)}.>",  # to answer another agent of the same name
         ]
         return api, [f"{inbox_of(edge)}.>"]
     return [], []
 
 
 def _own_last(root: str, of_root: str, edge: str) -> list[str]:
-    """What an agent has carried to the cloud it may ask for: the last of each address that bears its edge's name."""
+    """Return the subjects that read the last event the agent forwarded to each address with its edge's name."""
     return [
         f"$JS.API.DIRECT.GET.{of_root}{topic.stream.name}.{_subject(root, topic, {'edge': edge})}"
         for topic in declared().topics

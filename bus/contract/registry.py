@@ -1,7 +1,7 @@
 """The registry: every topic, resource kind and verb that the features declare, built-in ones and outside ones.
 
-Outside features come by the entry points of the group ``heliograph.features``. They are discovered once in a process,
-here, when the registry is asked for first.
+Outside features come from the entry points of the group ``heliograph.features``. Each process discovers them once, at
+the first call of ``declared``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from heliograph.core.names import LABEL_RULE, is_label
 
 
 class Registry:
-    """What a set of features declares.
+    """The topics, kinds and verbs that a set of features declares.
 
     Attributes:
-        features: in the order in which people see them.
-        topics: the core's, then each feature's.
+        features: by plural, in the order in which people see them.
+        topics: the core's, then those of each feature.
         kinds: resource classes by kind.
-        verbs: resources by plural, and what can be asked of them; each pair is a request topic and a client method.
+        verbs: request verbs by the resource's plural; each pair is a request topic and a client method.
     """
 
     def __init__(self, features: Iterable[FeatureDeclaration]) -> None:
@@ -41,13 +41,13 @@ class Registry:
         self.verbs: Mapping[str, tuple[str, ...]] = {plural: each.verbs for plural, each in self.features.items()}
         self._by_pattern = {topic.pattern: topic for topic in self.topics}
         self._by_head: dict[str, list[Topic[Any]]] = {}
-        """By their first word, or the first two where the second is fixed, too."""
+        """Topics by their first word, or by their first two where the second is fixed."""
         for topic in self.topics:
             head = "/".join(word for word in topic.words[:2] if word[0] not in "{#")
             self._by_head.setdefault(head, []).append(topic)
 
     def extended(self, feature: FeatureDeclaration) -> Registry:
-        """Return the registry with one more feature. Raises Refused where it is malformed, or collides."""
+        """Return a registry with one more feature. Raises Refused if it is malformed or collides with another."""
         _check_kind(feature, self)
         for number, topic in enumerate(feature.topics):
             _check_topic(topic, (*self.topics, *feature.topics[:number]))
@@ -56,7 +56,7 @@ class Registry:
         return found
 
     def lookup(self, address: str) -> tuple[Topic[Any] | None, dict[str, str]]:
-        """The declared topic of an address, and its parameters; None where there is none."""
+        """Return the declared topic of an address and its parameters; None if no topic matches."""
         first, _, rest = address.partition("/")
         for head in (f"{first}/{rest.partition('/')[0]}", first):
             for topic in self._by_head.get(head, ()):
@@ -66,39 +66,39 @@ class Registry:
         return None, {}
 
     def by_pattern(self, pattern: str) -> Topic[Any] | None:
-        """The topic that is declared with exactly this pattern."""
+        """Return the topic declared with exactly this pattern."""
         return self._by_pattern.get(pattern)
 
     def find_by_filter(self, pattern: str) -> Iterator[Topic[Any]]:
-        """Every topic with an address that may match the pattern."""
+        """Return the topics with an address that the pattern may match."""
         words = pattern.split("/")
         return (topic for topic in self.topics if _may_match(topic.words, words))
 
     def streams(self) -> list[Stream]:
-        """Every stream that the topics declare."""
+        """Return the streams that the topics declare."""
         return [topic.stream for topic in self.topics if topic.stream is not None]
 
 
 BUILT_IN = Registry(BUILT_IN_FEATURES)
-"""What Heliograph declares itself: ``topics.md`` lists this."""
+"""Heliograph's own features; ``topics.md`` lists them."""
 _lock = RLock()
 _declared: Registry | None = None
 
 
 def declared() -> Registry:
-    """The registry of this process: what is built in, and every outside feature that is installed and sound."""
+    """Return the registry of this process: the built-in features, and the installed outside features that load."""
     global _declared
     if _declared is None:
         with _lock:
             if _declared is None:
-                _declared = BUILT_IN  # what an outside feature sees that asks while it is imported
+                _declared = BUILT_IN  # for an outside feature that calls this while it is imported
                 _declared = _with_outside(BUILT_IN)
                 lookup.cache_clear()
     return _declared
 
 
 def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
-    """The declared topic of an address, and its parameters. Raises Refused where there is none."""
+    """Return the declared topic of an address and its parameters. Raises Refused if no topic matches."""
     topic, params = lookup(address)
     if topic is not None:
         return topic, dict(params)
@@ -112,14 +112,16 @@ def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
 
 @lru_cache(maxsize=4096)
 def lookup(address: str) -> tuple[Topic[Any] | None, tuple[tuple[str, str], ...]]:
-    """The same, with None where there is none. Cached: a node's events come on few addresses, and each is looked up
-    several times on its way."""
+    """Return the declared topic of an address and its parameters; None if no topic matches.
+
+    Cached: a node's events use few addresses, and each event is looked up several times on its way.
+    """
     topic, params = declared().lookup(address)
     return topic, tuple(params.items())
 
 
 def parse_resource(tree: object, topic: str = "", plural: str | None = None) -> Resource:
-    """The resource that a parsed document describes. Raises Refused naming ``topic`` and the first wrong field."""
+    """Return the resource of a parsed document. Raises Refused naming ``topic`` and the first wrong field."""
     kinds = declared().kinds
     if not isinstance(tree, Mapping):
         raise Refused("invalid", topic=topic, expected="a mapping with apiVersion, kind, metadata and spec", got=tree)
@@ -138,7 +140,7 @@ def parse_resource(tree: object, topic: str = "", plural: str | None = None) -> 
 
 
 def _with_outside(registry: Registry) -> Registry:
-    """Each outside feature is taken by itself: one that is broken is named in a warning, and the others serve."""
+    """Add the outside features one by one; a warning names a broken one, and the others work."""
     from importlib.metadata import entry_points
 
     seen = set()
@@ -152,10 +154,10 @@ def _with_outside(registry: Registry) -> Registry:
                 raise Refused("invalid", expected="a FeatureDeclaration", got=feature)
             registry = registry.extended(feature)
         except Exception as error:  # whatever a foreign module raises
-            said = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
             package = f" of package {entry.dist.name}" if entry.dist is not None else ""
             logging.getLogger("heliograph").warning(
-                "warning: feature %s (%s)%s is not used: %s", entry.name, entry.value, package, said
+                "warning: feature %s (%s)%s is not used: %s", entry.name, entry.value, package, reason
             )
     return registry
 
@@ -182,10 +184,10 @@ def _check_topic(topic: Topic[Any], others: Iterable[Topic[Any]]) -> None:
     words = topic.filter().split("/")
     for each in others:
         if each.name == topic.name or _may_match(each.words, words):
-            raise Refused("exists", field="topics", expected="a topic that no other one overlaps",
+            raise Refused("exists", field="topics", expected="a topic that overlaps no other",
                           got=f"{topic.pattern}, beside {each.pattern}")  # fmt: skip
         if topic.stream is not None and each.stream is not None and topic.stream.name == each.stream.name:
-            raise Refused("exists", field="topics", expected="a stream that no other topic has", got=topic.stream.name)
+            raise Refused("exists", field="topics", expected="a stream that no other topic uses", got=topic.stream.name)
 
 
 def _may_match(mine: tuple[str, ...], words: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Documents generated from the registry: the topic table for people, AsyncAPI 3 for tools."""
+"""Generate documents from the registry: ``topics.md`` for people, AsyncAPI 3 for tools."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ from heliograph.core.names import DIGEST_SCHEMA, LABEL_RULE, LABEL_SCHEMA
 COMMAND = "heliograph topics --markdown > topics.md"
 
 _DELIVERIES: dict[Delivery, str] = {
-    "request": "One request, one reply; at least once, idempotent.",
-    "status": "The last value, retained: who subscribes late hears it at once.",
-    "event": "At least once; journalled on the edge before it is acknowledged, stored in the cloud.",
-    "ack": "From the agent to a producer on its node: what is on disk need not be sent again.",
-    "inference": "At most once, low latency; the deadline is the guarantee.",
+    "request": "One request, one reply. At least once; idempotent by name and document.",
+    "status": "The newest value, retained: a new subscriber receives it at once.",
+    "event": "At least once. The agent journals an event before it acknowledges it; the cloud stores it in a stream.",
+    "ack": "From the agent to a producer on its node: the producer need not send these events again.",
+    "inference": "At most once, with low latency. Every request has a deadline.",
     "log": "May be dropped.",
 }
 _ROLES: dict[Role, str] = {
-    "anonymous": "any client, with no credentials",
+    "anonymous": "any client without credentials",
     "operator": "people and programs that administer the system",
     "coordinator": "the cloud's control plane",
-    "agent": "the one process of a node that holds both its broker and the cloud's",
-    "worker": "a process that an agent launched on its node",
-    "cloud-worker": "a process that the cloud's agent launched",
+    "agent": "the one process of a node that connects to its broker and to the cloud",
+    "worker": "a process that an agent launches on its node",
+    "cloud-worker": "a process that the cloud's agent launches",
 }
 
 
 def topics_markdown() -> str:
-    """The topic reference, ``topics.md``: what Heliograph declares itself."""
+    """Return the topic reference, ``topics.md``, of the built-in features."""
     parts = (*_introduction(), *_topic_tables(BUILT_IN), *_payload_tables(BUILT_IN), *_resource_tables(BUILT_IN))
     return "\n".join(parts) + "\n"
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3.0.0 document (asyncapi.com/docs/reference/specification/v3.0.0) of every topic and role, outside
-    features' too."""
+    """Return the AsyncAPI 3.0.0 document (asyncapi.com/docs/reference/specification/v3.0.0) of every topic and role,
+    including those of outside features."""
     registry = declared()
     return {
         "asyncapi": "3.0.0",
@@ -65,8 +65,8 @@ def asyncapi() -> dict[str, Any]:
         },
         "defaultContentType": "application/cloudevents+json",
         "servers": {
-            "nats": {"host": "localhost:4222", "protocol": "nats", "description": "The cloud, the wide-area link."},
-            "mqtt": {"host": "localhost:1883", "protocol": "mqtt", "description": "The node, the public door."},
+            "nats": {"host": "localhost:4222", "protocol": "nats", "description": "The cloud and the wide-area link."},
+            "mqtt": {"host": "localhost:1883", "protocol": "mqtt", "description": "The node, and the public door."},
         },
         "channels": {topic.name: _channel(topic, registry) for topic in registry.topics},
         "operations": dict(_operations(registry)),
@@ -83,7 +83,7 @@ def _channel(topic: Topic[Any], registry: Registry) -> dict[str, Any]:
         verbs = dict.fromkeys(verb for each in registry.verbs.values() for verb in each)
         words = {"resource": {"enum": list(registry.verbs)}, "verb": {"enum": list(verbs)}}
     if topic.words[-1] == "#":
-        words["rest"] = {"description": f"One word or more joined by '/', each {LABEL_RULE}."}
+        words["rest"] = {"description": f"One word or more, joined by '/'; each is {LABEL_RULE}."}
     return {
         "address": "/".join([DEFAULT_ROOT, *("{rest}" if word == "#" else word for word in topic.words)]),
         "title": topic.name,
@@ -127,8 +127,8 @@ def _message(topic: Topic[Any]) -> dict[str, Any]:
         "name": topic.type,
         "title": topic.name,
         "summary": topic.doc,
-        "description": "The body is the whole CloudEvents event, as JSON or MessagePack: the headers below are its "
-        "attributes, the payload its `data`.",
+        "description": "The body is the whole CloudEvents event, as JSON or MessagePack. The headers below are its "
+        "attributes, the payload is its `data`.",
         "contentType": "application/cloudevents+json",
         "headers": {
             "allOf": [{"$ref": SCHEMAS + "CloudEvent"}],
@@ -143,19 +143,20 @@ def _introduction() -> list[str]:
     return [
         "# Topics",
         "",
-        f"This page is generated from `bus/contract/topics.py` by `{COMMAND}`; change it there.",
+        f"`{COMMAND}` generates this page from `bus/contract/`; edit the texts there.",
         "",
-        f"All topics lie under `{DEFAULT_ROOT}/`. `a/b/c` on MQTT is `a.b.c` on NATS. `{{name}}` is one word, a",
-        f"closing `#` one or more; every word is {LABEL_RULE}.",
+        f"All topics lie under `{DEFAULT_ROOT}/`. `a/b/c` on MQTT is `a.b.c` on NATS. `{{name}}` stands for one word,",
+        f"a closing `#` for one or more. Every word is {LABEL_RULE}.",
         "",
-        "A message is a CloudEvents 1.0 event as JSON or MessagePack, its `data` the payload. The roles, to whom the",
-        "broker forbids what does not name them:",
+        "A message is a CloudEvents 1.0 event as JSON or MessagePack; its `data` is the payload. The broker lets a",
+        "role publish and subscribe only where the tables name it. The roles:",
         "",
         *(f"- **{role}**: {text}" for role, text in _ROLES.items()),
         "",
-        "*Bridged* says whether the agent carries a topic from its node to the cloud (up) or back (down); *lane*",
-        "with which priority, 0 first; *quota* what its journal does at its disk quota: `keep` refuses new events,",
-        "`drop-oldest` drops and counts.",
+        "*Bridged*: the agent forwards the topic from its node to the cloud (up) or back (down). *Lane*: its priority",
+        "on the way, 0 first. *Quota*: the journal's behaviour at its disk quota; `keep` refuses new events,",
+        "`drop-oldest` drops and counts the oldest. *Stream*: the JetStream stream that stores the events, with its",
+        "limits; `retained` where the broker keeps the newest message instead.",
         "",
     ]
 
@@ -186,7 +187,7 @@ def _topic_tables(registry: Registry) -> Iterator[str]:
 def _payload_tables(registry: Registry) -> Iterator[str]:
     yield "## Payloads"
     yield ""
-    yield "A receiver ignores a field that is not listed: its sender may be of another version. Times are RFC 3339,"
+    yield "A receiver ignores fields that are not listed: the sender may be of another version. Times are RFC 3339,"
     yield "digests SHA-256 in hexadecimal."
     yield ""
     for name in models(registry):
@@ -199,7 +200,7 @@ def _resource_tables(registry: Registry) -> Iterator[str]:
     yield ""
     yield f"A request goes to `{DEFAULT_ROOT}/request/<resource>/<verb>`. Every resource is a document with"
     yield f"`apiVersion: {API_VERSION}`, `kind`, `metadata`, `spec` and `status`."
-    yield "A field of `metadata` or `spec` that is not listed is refused by its name: a person typed it."
+    yield "The coordinator refuses a field of `metadata` or `spec` that is not listed, and names it in the reply."
     yield ""
     yield from _header("resource", "kinds", "verbs")
     for resource, verbs in registry.verbs.items():
@@ -233,7 +234,7 @@ def _type(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         return _link(schema["$ref"].removeprefix(SCHEMAS))
     if "anyOf" in schema or "oneOf" in schema:
-        # an optional field need not say that null stands for its absence
+        # null means the absence of an optional field, which the column says already
         parts = schema.get("anyOf") or schema["oneOf"]
         some = [each for each in parts if each.get("type") != "null" or "default" not in schema]
         return " or ".join(dict.fromkeys(_type(each) for each in some))

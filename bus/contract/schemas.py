@@ -1,4 +1,4 @@
-"""JSON schemas of everything that travels, described by the models' own docstrings."""
+"""JSON schemas of all payloads and resources, with descriptions from the models' docstrings."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from heliograph.bus.contract.models import models_of
 from heliograph.bus.contract.registry import Registry
 
 SCHEMAS = "#/components/schemas/"
-"""Where a schema's ``$ref`` points."""
+"""Prefix of a schema's ``$ref``."""
 
 
 @cache
 def models(registry: Registry) -> dict[str, type[BaseModel]]:
-    """Every model that travels, by name: payloads in the registry's order, then resources, each before its parts."""
+    """Return every model by name: payloads in the registry's order, then resources, each before its parts."""
     return models_of((*(topic.payload for topic in registry.topics), *registry.kinds.values()))
 
 
 @cache
 def schemas(registry: Registry) -> dict[str, dict[str, Any]]:
-    """Model name to JSON schema, described by the models' docstrings."""
+    """Return the JSON schema of each model, by name, with descriptions from the docstrings."""
     named = models(registry)
     wanted: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in named.values()]
     _, tree = models_json_schema(wanted, ref_template=SCHEMAS + "{model}")
@@ -43,13 +43,13 @@ def schemas(registry: Registry) -> dict[str, dict[str, Any]]:
 
 
 def cloud_event() -> dict[str, Any]:
-    """The JSON schema of an envelope's attributes; ``data`` is left to the topic."""
+    """Return the JSON schema of the envelope's attributes; the topic's payload describes ``data``."""
     attributes = {
         "id": "Unique within the source.",
         "source": "`<edge>/<component>/<incarnation>`; a restarted process is a new source.",
-        "type": "What it is, `heliograph.model-update.v1`.",
+        "type": "Kind of event, such as `heliograph.model-update.v1`.",
         "time": "RFC 3339, UTC.",
-        "subject": "The topic it belongs to, below the root.",
+        "subject": "Its topic, below the root.",
         "traceparent": "W3C Trace Context.",
     }
     return {
@@ -63,19 +63,19 @@ def cloud_event() -> dict[str, Any]:
             "sequence": {
                 "type": "integer",
                 "minimum": 1,
-                "description": "The producer's own number, counted from 1 without a gap, where it wants an "
+                "description": "The producer's own number, from 1 without a gap; set where the producer wants an "
                 "acknowledgement.",
             },
             "replayed": {
                 "type": "boolean",
-                "description": "It was recorded before, and is told again from a trace.",
+                "description": "True where the event was replayed from a trace.",
             },
         },
     }
 
 
 def _documentation(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
-    """A model's own docstring, and those of its fields: its ``Attributes:`` section and the strings after fields."""
+    """Return a model's description and those of its fields, from ``Attributes:`` and from the strings after fields."""
     text, _, attributes = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
     fields: dict[str, str] = {}
     for base in reversed(model.__mro__):
@@ -84,8 +84,8 @@ def _documentation(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
     for entry in re.split(r"\n(?=\S)", textwrap.dedent(attributes).strip()):
         names, colon, doc = entry.partition(": ")
         if colon:
-            fields |= dict.fromkeys(names.split(", "), one_line(doc))
-    return one_line(text), fields
+            fields |= dict.fromkeys(names.split(", "), _one_line(doc))
+    return _one_line(text), fields
 
 
 def _strings_after_fields(model: type[BaseModel]) -> dict[str, str]:
@@ -95,13 +95,13 @@ def _strings_after_fields(model: type[BaseModel]) -> dict[str, str]:
     for each in zip(definition.body, definition.body[1:], strict=False):
         match each:
             case ast.AnnAssign(target=ast.Name(id=field)), ast.Expr(value=ast.Constant(value=str(text))):
-                found[field] = one_line(text)
+                found[field] = _one_line(text)
     return found
 
 
 @cache
 def resource_models(registry: Registry) -> tuple[str, ...]:
-    """What only resources hold: the rest stands among the payloads."""
+    """Return the names of the models that occur in resources only, not in payloads."""
     carried: set[str] = set()
 
     def visit(name: str) -> None:
@@ -115,5 +115,6 @@ def resource_models(registry: Registry) -> tuple[str, ...]:
     return tuple(name for name in models(registry) if name not in carried)
 
 
-def one_line(text: str) -> str:
-    return " ".join(text.split()).replace("``", "`")
+def _one_line(text: str) -> str:
+    text = " ".join(text.split()).replace("``", "`")
+    return text[:1].upper() + text[1:]

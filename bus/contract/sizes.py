@@ -1,4 +1,4 @@
-"""The largest message of each topic."""
+"""The size limit of each topic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heliograph.core.errors import Refused
 
 
 def check_size(declared: topics.Topic[Any], topic: str, body: bytes) -> None:
-    """Raises Refused where the body is larger than its topic allows."""
+    """Raise Refused if the body is larger than its topic allows."""
     if len(body) > declared.max_size:
         expected = f"at most {declared.max_size} bytes"
         raise Refused("too-large", topic=topic, expected=expected, got=f"{len(body)} bytes")

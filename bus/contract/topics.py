@@ -1,7 +1,7 @@
-"""Every topic, declared once. Permissions, streams, validation, the topic table and AsyncAPI all come from here.
+"""Every topic, declared once. Permissions, streams, validation, ``topics.md`` and AsyncAPI are derived from it.
 
-An address is a topic below the root with its parameters filled in, ``event/task/edge-1``; a pattern may hold ``+``
-for one word and end in ``#`` for the rest.
+An address is a topic below the root with its parameters filled in, such as ``event/task/edge-1``. A pattern may
+contain ``+`` for one word and end in ``#`` for one word or more.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ KIB, MIB, DAY = 1024, 1024 * 1024, 86400
 
 @dataclass(frozen=True)
 class Stream:
-    """How a topic's events are kept in JetStream.
+    """The JetStream stream that stores a topic's events.
 
     Attributes:
-        last_value: keep only the newest message of each address, and answer for it directly.
-        max_age: seconds after which a message is dropped; 0 keeps it.
-        max_bytes: of the whole stream; the oldest go first.
+        last_value: keep only the newest message of each address.
+        max_age: seconds after which the stream drops a message; 0 keeps it.
+        max_bytes: size of the whole stream, beyond which it drops its oldest messages; -1 for no limit.
     """
 
     name: str
@@ -49,11 +49,12 @@ class Topic(Generic[P]):
 
     Attributes:
         pattern: words below the root; ``{name}`` is one word, a closing ``#`` one or more of them.
-        publishers, subscribers: roles; what is not named is forbidden at the broker.
-        bridged: whether the agent carries it from the node to the cloud (up), or back (down).
-        quota: what the journal does at its disk quota: ``keep`` refuses new ones, ``drop-oldest`` drops and counts.
-        max_size: bytes of one message.
-        node_only: never leaves the node's broker.
+        publishers, subscribers: roles that may; the broker refuses all others.
+        bridged: whether the agent forwards it from the node to the cloud (up) or back (down).
+        quota: behaviour of the journal at its disk quota: ``keep`` refuses new events, ``drop-oldest`` drops and
+            counts the oldest.
+        max_size: bytes of one message, at most.
+        node_only: True where its messages never leave the node's broker.
     """
 
     pattern: str
@@ -80,21 +81,21 @@ class Topic(Generic[P]):
 
     @property
     def name(self) -> str:
-        """The topic's own word: ``model-update`` of ``event/model-update/{job}/{edge}``."""
+        """The topic's own word, such as ``model-update`` in ``event/model-update/{job}/{edge}``."""
         if self.delivery == "inference":
             return f"inference-{self.words[2]}"
         return self.words[1] if self.delivery == "event" else self.words[0]
 
     @property
     def stream_name(self) -> str:
-        """The name of the stream that keeps its events. Raises ValueError where none does."""
+        """The name of the stream that stores its events. Raises ValueError if it has none."""
         if self.stream is None:
             raise ValueError(f"no stream keeps {self.pattern}")
         return self.stream.name
 
     @property
     def lane(self) -> int:
-        """Priority between node and cloud: task results pass what may be dropped. Order holds within a lane."""
+        """Priority between node and cloud: results overtake events that may be dropped. A lane keeps its order."""
         return BULK if self.quota == "drop-oldest" else RESULTS
 
     @property
@@ -103,8 +104,8 @@ class Topic(Generic[P]):
         return f"heliograph.{self.name}.v1"
 
     def at(self, *rest: str, **params: str) -> str:
-        """The address with these parameters; ``rest``, one word or more, fills a closing ``#``. Raises Refused where
-        a word is no label."""
+        """Return the address with these parameters; ``rest``, one word or more, fills a closing ``#``. Raises Refused
+        if a word is no label."""
         if bool(rest) != (self.words[-1] == "#"):
             raise Refused("invalid", field="topic", expected=self.pattern, got="/".join(rest) or "nothing for '#'")
         words = [
@@ -115,20 +116,20 @@ class Topic(Generic[P]):
         return "/".join([*words, *(require_label(word, "topic") for word in rest)])
 
     def filter(self, **params: str) -> str:
-        """The pattern that matches every address with these parameters, ``+`` for the others. Raises Refused where
-        one is no label: a wildcard would widen what a role may see."""
+        """Return the pattern of every address with these parameters, with ``+`` for the others. Raises Refused if a
+        value is no label: a wildcard would widen a role's permissions."""
         for name, value in params.items():
             require_label(value, name)
         return "/".join(params.get(word[1:-1], "+") if word.startswith("{") else word for word in self.words)
 
     @cached_property
     def _places(self) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]:
-        """Where a word is fixed, and where it is a parameter."""
+        """The positions of the fixed words, and those of the parameters."""
         fixed = tuple((at, word) for at, word in enumerate(self.words) if word[0] not in "{#")
         return fixed, tuple((at, word[1:-1]) for at, word in enumerate(self.words) if word[0] == "{")
 
     def match(self, address: str) -> dict[str, str] | None:
-        """The parameters of an address, or None where it is another topic's."""
+        """Return the parameters of an address, or None if it belongs to another topic."""
         words = address.split("/")
         tail = self.words[-1] == "#"
         if len(words) != len(self.words) and not (tail and len(words) >= len(self.words)):
@@ -147,8 +148,10 @@ class Topic(Generic[P]):
         return found
 
     def validate(self, data: Any, address: str) -> P:
-        """The payload that ``data`` is. What it makes of unknown fields holds at every depth: also of a part that is
-        strict in a resource. Raises Refused naming the address and the wrong field."""
+        """Return the validated payload. Raises Refused naming the address and the wrong field.
+
+        The payload's rule for unknown fields holds at every depth, also in a part that is strict in a resource.
+        """
         if not isinstance(data, dict):
             raise Refused("invalid", topic=address, expected=f"a {self.payload.__name__} mapping", got=data)
         try:
@@ -159,47 +162,47 @@ class Topic(Generic[P]):
 
 REQUEST = Topic(
     "request/{resource}/{verb}", payloads.Anything, "request", ("anonymous", "operator"), ("coordinator",),
-    "One request, one reply; at least once, idempotent by name and document. A bare JSON document is accepted.",
+    "A request to the coordinator, which sends one reply. The body is an event or a bare JSON document.",
     max_size=MIB,
 )  # fmt: skip
 REPLY = Topic(
     "reply/{client}/{id}", payloads.Reply, "request", ("coordinator", "worker"), ("anonymous", "operator"),
-    "The reply, for a client without a response topic of its own: the request names this topic in reply_to.",
+    "The reply to a client that has no response topic (MQTT 3.1.1): the request names this topic in reply_to.",
     max_size=MIB,
 )  # fmt: skip
 STATUS = Topic(
     "status/{resource}/{name}", payloads.Anything, "status", ("coordinator",), ("anonymous", "operator"),
-    "The last value of a resource, retained: a job's phase and round, an edge's presence.",
+    "The newest status of a resource, such as a job's phase and round or an edge's presence.",
     retained=True, max_size=256 * KIB,
 )  # fmt: skip
 TASK = Topic(
     "event/task/{edge}", payloads.Desired, "event", ("coordinator",), ("agent",),
-    "The whole desired document of that edge, with its generation.",
+    "The whole desired document of the edge, with its generation.",
     bridged="down", max_size=MIB, stream=Stream("TASKS", last_value=True),
 )  # fmt: skip
 REPORT = Topic(
     "event/report/{edge}", payloads.Report, "event", ("agent",), ("coordinator",),
-    "The reported document of that edge, with the generation it has reached.",
+    "The reported document of the edge, with the generation that it has reached.",
     max_size=256 * KIB, stream=Stream("REPORTS", last_value=True),
 )  # fmt: skip
 MODEL_UPDATE = Topic(
     "event/model-update/{job}/{edge}", payloads.ModelUpdate, "event", ("worker", "agent"), ("cloud-worker",),
-    "A participant's update of one round: base digest, weights by digest or inline, num_samples, metrics.",
+    "A participant's local update of one round: base digest, weights by digest or inline, num_samples, metrics.",
     bridged="up", max_size=512 * KIB, stream=Stream("UPDATES", max_age=7 * DAY),
 )  # fmt: skip
 AGGREGATION = Topic(
     "event/aggregation/{job}", payloads.Aggregation, "event", ("cloud-worker",), ("coordinator", "agent"),
-    "A round is closed: the global model, who counted, who was refused or late and why.",
+    "The close of a round: the global model, the updates that were counted, and those refused or late, with reasons.",
     bridged="down", max_size=MIB, stream=Stream("AGGREGATIONS", max_age=30 * DAY),
 )  # fmt: skip
 EVALUATION = Topic(
     "event/evaluation/{job}", payloads.Evaluation, "event", ("worker", "cloud-worker", "agent"), ("coordinator",),
-    "A global model measured on held-out data.",
+    "The metrics of a global model on held-out data.",
     bridged="up", stream=Stream("EVALUATIONS", max_age=30 * DAY),
 )  # fmt: skip
 HARD_SAMPLE = Topic(
     "event/hard-sample/{job}/{edge}", payloads.HardSample, "event", ("worker", "agent"), ("cloud-worker",),
-    "A sample that the edge's model was not sure of, with its scores.",
+    "A sample that the hard-sample rule found hard for the edge's model, with its scores.",
     bridged="up", quota="drop-oldest", max_size=512 * KIB,
     stream=Stream("SAMPLES", max_age=7 * DAY, max_bytes=4096 * MIB),
 )  # fmt: skip
@@ -209,57 +212,57 @@ LABEL = Topic(
 )  # fmt: skip
 TELEMETRY = Topic(
     "event/telemetry/{edge}/{device}", payloads.Anything, "event", ("anonymous", "agent"), ("operator",),
-    "An application's own events, journalled and replayed like ours. On a node's broker any device may publish them.",
+    "An application's own event. The agent journals and forwards it. On a node's broker any device may publish it.",
     bridged="up", quota="drop-oldest", max_size=256 * KIB,
     stream=Stream("TELEMETRY", max_age=7 * DAY, max_bytes=4096 * MIB),
 )  # fmt: skip
 ASSIGNMENT = Topic(
     "event/assignment/{worker}", payloads.Assignment, "event", ("agent",), ("worker", "cloud-worker"),
-    "What a worker shall do now, with its files on this node.", max_size=MIB, node_only=True,
+    "A worker's current task, with the paths of its files on the node.", max_size=MIB, node_only=True,
 )  # fmt: skip
 WORKER = Topic(
     "event/worker/{worker}", payloads.WorkerState, "event", ("worker", "cloud-worker"), ("agent",),
-    "A worker tells its agent what it is doing.", node_only=True,
+    "A worker's state, for its agent.", node_only=True,
 )  # fmt: skip
 ACK = Topic(
     "ack/{producer}", payloads.Ack, "ack", ("agent",), ("worker", "anonymous"),
-    "The highest of that producer's events that is on disk.", node_only=True,
+    "The highest sequence up to which the producer's events are in the agent's journal.", node_only=True,
 )  # fmt: skip
 CLAIM = Topic(
     "claim/{edge}", payloads.Claim, "request", ("agent",), ("agent",),
-    "An agent asks at each connect whether another of its name runs; one that does answers, and one of them ends.",
+    "An agent asks at each connect whether another agent of its name runs; if one answers, one of the two ends.",
 )  # fmt: skip
 INFERENCE_STATS = Topic(
     "event/inference-stats/{service}/{edge}/{worker}", payloads.InferenceStats, "event",
     ("worker", "cloud-worker", "agent"), ("coordinator",),
-    "What an inference worker has answered since it was started.",
+    "Counts and latencies of one inference worker since its start.",
     bridged="up", quota="drop-oldest", stream=Stream("INFERENCE", last_value=True, max_age=DAY),
 )  # fmt: skip
 INFERENCE_REQUEST = Topic(
     "inference/{service}/request", payloads.Anything, "inference", ("anonymous", "worker"), ("worker", "cloud-worker"),
-    "A device asks on its node's broker; the answer goes to its response topic, or to the reply_to in the document.",
+    "An inference request on the node's broker. The answer goes to its response topic, or to reply_to in the document.",
     max_size=8 * MIB,
 )  # fmt: skip
 OFFLOAD = Topic(
     "inference/{service}/offload/{client}/{id}", payloads.Anything, "inference", ("anonymous", "worker"), ("agent",),
-    "A hard sample on its way to the cloud's model, from whoever on the node runs the edge's.",
+    "A hard sample that a process on the node offloads to the deep model; the agent forwards it.",
     bridged="up", max_size=8 * MIB,
 )  # fmt: skip
 BIG_MODEL = Topic(
     "inference/{service}/big-model/{edge}", payloads.Anything, "inference", ("agent",), ("cloud-worker",),
-    "The same in the cloud: replicas of the deep model share it.", max_size=8 * MIB,
+    "An offloaded hard sample in the cloud. The replicas of the deep model share the requests.", max_size=8 * MIB,
 )  # fmt: skip
 ANSWER = Topic(
     "inference/{service}/answer/{edge}/{client}/{id}", payloads.Anything, "inference", ("cloud-worker", "agent"),
-    ("agent", "anonymous", "worker"), "The deep model's answer, to the agent and from it to who asked on the node.",
+    ("agent", "anonymous", "worker"), "The deep model's answer to an offloaded sample; the agent passes it on.",
     bridged="down", max_size=8 * MIB,
 )  # fmt: skip
 LOG = Topic(
     "log/{component}/#", payloads.LogRecord, "log", ("coordinator", "agent", "worker", "cloud-worker"), ("operator",),
-    "Logs and metrics; may be dropped.", bridged="up", quota="drop-oldest", max_size=128 * KIB,
+    "A line of a component's log.", bridged="up", quota="drop-oldest", max_size=128 * KIB,
 )  # fmt: skip
 
 CORE: tuple[Topic[Any], ...] = (
     REQUEST, REPLY, STATUS, TASK, REPORT, TELEMETRY, ASSIGNMENT, WORKER, ACK, CLAIM, LOG,
 )  # fmt: skip
-"""The topics of no feature; ``features.BUILT_IN`` names the others."""
+"""The topics that belong to no feature; ``features.BUILT_IN`` lists the others."""

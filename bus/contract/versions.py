@@ -1,7 +1,7 @@
-"""Fields carry the version that brought them, and each reader is written only the fields that its version knows.
+"""Versions of payload fields: a writer leaves out the fields that its reader's version does not know.
 
-Declare a new field of a payload by ``added``. The field is optional, and is written only where it differs from its
-default: a feature that nobody uses reaches no reader of an earlier version. Use ``left_out`` to write for one reader.
+Declare a new field of a payload by ``added``. The field is optional and is written only where it differs from its
+default, so that readers of an earlier version never see an unused feature. Use ``left_out`` to write for one reader.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pydantic.fields import FieldInfo
 
 Version = tuple[int, int]
 FLOOR: Version = (0, 1)
-"""The oldest version that is written for. Fields without a version of their own are as old."""
+"""The oldest version that may read. Fields without a version of their own are as old."""
 
 _NUMBERS = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})")
 SINCE = "x-since"
-"""Where a field's schema says which version brought it."""
+"""Key in a field's schema: the version that added the field."""
 
 
 def added(since: str, default: Any = None, *, default_factory: Callable[[], Any] | None = None) -> Any:
-    """Declare a field that version ``since`` brought, in a payload's class: ``bits: int = added("0.3", 32)``.
+    """Declare a field that version ``since`` added, in a payload's class: ``bits: int = added("0.3", 32)``.
 
     Args:
         default: the meaning of the field's absence, for as long as the field lives.
@@ -45,14 +45,14 @@ def parse_version(text: str) -> Version:
 
 
 def since_of(field: FieldInfo) -> Version:
-    """Return the version that brought a field."""
+    """Return the version that added a field."""
     extra = field.json_schema_extra
     return parse_version(str(extra[SINCE])) if isinstance(extra, dict) and SINCE in extra else FLOOR
 
 
 @cache
 def left_out(model: type[BaseModel], reader: Version) -> dict[str, Any] | None:
-    """Return the fields that a reader of that version does not know, as pydantic's ``exclude``; None: it knows all.
+    """Return the fields that a reader of that version does not know, as pydantic's ``exclude``; None if it knows all.
 
     Readers that know the same fields share one object.
     """
@@ -90,7 +90,7 @@ def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def _versions(annotation: Any, above: frozenset[type]) -> Iterator[Version]:
-    """Yield the versions that brought the fields of a model and of its parts."""
+    """Yield the versions that added the fields of a model and of its parts."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if annotation not in above:
             for field in annotation.model_fields.values():

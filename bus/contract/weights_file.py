@@ -1,7 +1,7 @@
-"""Tensors as safetensors files: written without a copy, read as views of a memory-mapped file, never unpickled.
+"""Read and write tensors as safetensors files: no copy, views of a memory-mapped file, no pickle.
 
 The format (huggingface/safetensors, "Format"): 8 bytes little-endian length of a JSON header, the header, the data.
-Files written here are read by the safetensors library, and the other way round.
+The safetensors library reads these files, and this module reads those of the library.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 INLINE = 256 * 1024
-"""Bytes up to which weights travel inside their event: an object-store round trip costs more."""
+"""Largest size in bytes of weights that travel inside their event; below it an object-store round trip costs more."""
 MAX_HEADER = 16 * 1024 * 1024
 MAX_TENSORS = 100_000
 
@@ -35,7 +35,7 @@ _NAMES = {numpy: name for name, numpy in NUMPY_TYPES.items() if name != "BF16"}
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where one tensor lies in its file. ``dtype`` is safetensors' name; BF16 is seen by NumPy as uint16."""
+    """The place of one tensor in its file. ``dtype`` is safetensors' name; NumPy sees BF16 as uint16."""
 
     name: str
     dtype: str
@@ -56,9 +56,9 @@ class Tensor:
 
 
 class TensorFile:
-    """A safetensors file, mapped; use it as a context manager. Views die with it.
+    """A memory-mapped safetensors file; use it as a context manager. Its views are valid until it is closed.
 
-    Raises Refused, naming the file, where the header is not what the format says; nothing is allocated by its claims.
+    Raises Refused, naming the file, if the header violates the format. No size is allocated from an unchecked header.
     """
 
     def __init__(self, source: Path | bytes, name: str = "") -> None:
@@ -90,11 +90,11 @@ class TensorFile:
         if self._map is not None:
             try:
                 self._map.close()
-            except BufferError:  # a view is still held; the mapping goes with it
+            except BufferError:  # a view is still in use; the mapping goes with it
                 self._map = None
 
     def numpy(self, name: str) -> np.ndarray[Any, Any]:
-        """A read-only view of one tensor, without a copy."""
+        """Return a read-only view of one tensor, without a copy."""
         import numpy as np
 
         tensor = self.tensors[name]
@@ -102,7 +102,7 @@ class TensorFile:
         return flat.reshape(tensor.shape)
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Views of all tensors."""
+        """Return read-only views of all tensors, by name."""
         return {name: self.numpy(name) for name in self.tensors}
 
     def _header(self) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -138,11 +138,11 @@ class TensorFile:
             raise self._refused(f"dtype, shape and data_offsets of tensor {name!r}", entry) from None
         if not isinstance(dtype, str) or dtype not in NUMPY_TYPES or not whole or len(shape) > 16:
             raise self._refused(f"a known dtype and whole numbers in tensor {name!r}", entry)
-        if math.prod(max(length, 1) for length in shape) >= 1 << 48:  # NumPy counts so, though one length be 0
+        if math.prod(max(length, 1) for length in shape) >= 1 << 48:  # NumPy counts so even where one length is 0
             raise self._refused(f"a shape that fits into memory in tensor {name!r}", entry)
         tensor = Tensor(name, dtype, tuple(shape), base + start, base + end)
-        import_size = int(NUMPY_TYPES[dtype][2:])
-        if tensor.count * import_size != end - start:
+        item_size = int(NUMPY_TYPES[dtype][2:])
+        if tensor.count * item_size != end - start:
             raise self._refused(f"tensor {name!r} to have as many bytes as its shape says", entry)
         return tensor
 
@@ -159,7 +159,7 @@ def _offset(item: tuple[str, Any]) -> tuple[int, int]:
 
 
 def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The head of a file: name to (dtype, shape, bytes), in the order in which the data will follow."""
+    """Return the header of a file. ``layout``: name to (dtype, shape, bytes), in the order of the data."""
     tree: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     place = 0
     for name, (dtype, shape, size) in layout.items():
@@ -171,28 +171,28 @@ def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Map
 
 
 def beside(kind: str, tensor: str) -> str:
-    """Return the name of the tensor of that kind that belongs to a tensor of the model, and lies beside it."""
+    """Return the name of an extra tensor of that kind, beside the model's tensor that it belongs to."""
     return f"{kind}:{tensor}"
 
 
 def origin(job_uid: str, round: int, edge: str = "") -> dict[str, str]:
-    """The metadata of a round's weights: the update of an edge, or, without one, the global model.
+    """Return the metadata of a round's weights: an edge's update or, without an edge, the global model.
 
-    Equal weights of two rounds or two jobs are two files with it. A digest then names one fact, and who drops a blob
-    that is done with takes it from nobody else.
+    It makes equal weights of two rounds or jobs different files. A digest then belongs to one round of one job, and its
+    owner can delete the blob without affecting others.
     """
     return {"job_uid": job_uid, "round": str(round)} | ({"edge": edge} if edge else {})
 
 
 def parts(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> Iterator[memoryview | bytes]:
-    """The bytes of a file piece by piece: the header, then each array without a copy where it is contiguous.
+    """Yield the bytes of a file piece by piece: the header, then each array, without a copy where it is contiguous.
 
-    Raises Refused where an array is of a dtype that has no safetensors name (object arrays would need pickle).
+    Raises Refused if an array's dtype has no safetensors name (object arrays would need pickle).
     """
     import numpy as np
 
     if "__metadata__" in arrays:
-        raise Refused("bad-weights", field="__metadata__", expected="another name: the format keeps this one")
+        raise Refused("bad-weights", field="__metadata__", expected="another name: the format reserves this one")
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # ascontiguousarray has no 0-dim
     layout = {}
     for name, array in whole.items():
@@ -203,7 +203,7 @@ def parts(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> Iterator
         if little != array.dtype:
             whole[name] = array.astype(little)
         layout[name] = (dtype, array.shape, array.nbytes)
-    # the format wants no gap; sorted by alignment, every tensor starts where NumPy can view it
+    # the format forbids gaps; sorted by alignment, every tensor starts where NumPy can view it
     order = sorted(layout, key=lambda name: -whole[name].dtype.itemsize)
     yield header({name: layout[name] for name in order}, metadata)
     for name in order:
@@ -212,12 +212,15 @@ def parts(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> Iterator
 
 
 def dumps(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> bytes:
-    """A small file in memory."""
+    """Return the bytes of a small file."""
     return b"".join(parts(arrays, metadata))
 
 
 def write(arrays: Arrays, directory: Path, metadata: Mapping[str, str] | None = None) -> WeightsRef:
-    """Writes ``directory/<digest>``, hashed once on the way; inline and no file where it is small."""
+    """Write ``directory/<digest>``, hashed once on the way, and return its reference.
+
+    Weights of at most ``INLINE`` bytes are inline in the reference, without a file.
+    """
     pieces = list(parts(arrays, metadata))
     size = sum(len(piece) for piece in pieces)
     hasher = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""What each topic carries, as typed models.
+"""The payloads of the topics, as typed models.
 
 Field names are snake_case on the wire; resources keep Kubernetes' camelCase.
 """

@@ -1,4 +1,4 @@
-"""What every payload is made of."""
+"""Base class and field types of all payloads."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ Metrics = Annotated[dict[Annotated[str, StringConstraints(max_length=128)], floa
 
 
 class Payload(BaseModel):
-    """Base of what topics carry: unknown fields are ignored, for a sender may be of another version; no NaN or infinity
-    in a number."""
+    """Base of all payloads. Validation ignores unknown fields, because a sender may be of another version, and refuses
+    NaN and infinity."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Self:
-        """Read a payload that was stored as JSON. Like in a message, unknown fields are ignored at every depth. Raises
-        pydantic's ValidationError."""
+        """Read a payload that was stored as JSON; ignore unknown fields at every depth, as in a message.
+
+        Raises pydantic's ValidationError.
+        """
         return cls.model_validate_json(text, extra="ignore")
 
 
 class Anything(BaseModel):
-    """A document whose shape is its application's own."""
+    """A mapping whose fields the application defines."""
 
     model_config = ConfigDict(extra="allow")

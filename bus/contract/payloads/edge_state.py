@@ -1,4 +1,4 @@
-"""The state of an edge: what the coordinator desires, and what its agent reports."""
+"""The state of an edge: desired by the coordinator, reported by its agent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heliograph.core.names import Digest, Label, is_label
 
 
 class Generation(Payload):
-    """A place in the order of desired documents: a new coordinator's epoch is above every earlier one."""
+    """The order of desired documents, by `epoch`, then `n`. Each new leading coordinator takes a higher epoch."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,11 +33,14 @@ class Generation(Payload):
 
 
 class Desired(Payload):
-    """The whole desired state of one edge. Reading sets aside each task or data set that this version does not support.
+    """The whole desired state of one edge. A reader sets aside each task or data set that its version does not support.
 
     Attributes:
+        generation: place of this document in the order of the edge's documents.
+        tasks: the workers that the edge runs; the agent stops every other worker.
+        datasets: data set name to its specification.
         unsupported: the tasks that were set aside.
-        unsupported_datasets: the data sets that were: their indexes say why.
+        unsupported_datasets: indexes of the data sets that were set aside, with the reason as their error.
     """
 
     edge: EdgeName
@@ -49,7 +52,7 @@ class Desired(Payload):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _set_aside_what_cannot_be_read(cls, given: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+    def _set_aside_unreadable_parts(cls, given: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(given, Mapping):
             given = {key: value for key, value in given.items() if not str(key).startswith("unsupported")}
         try:
@@ -79,7 +82,16 @@ def _readable(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class WorkerReport(Payload):
-    """What became of one worker, as its agent sees it."""
+    """The state of one worker, as its agent sees it.
+
+    Attributes:
+        role: role of the worker's task, such as ``train``.
+        job: the job or service that the worker belongs to.
+        job_uid: uid of that job or service.
+        round: round of the worker's task, or the generation of its service.
+        detail: reason of the state, for people.
+        restarts: how often the agent started the worker again after a failure.
+    """
 
     worker: Label
     role: str
@@ -91,24 +103,32 @@ class WorkerReport(Payload):
     restarts: int = 0
 
     def runs(self, task: type[WorkerTaskBase]) -> bool:
-        """Return whether the worker's role is of that class. A later version's role is of none."""
+        """Return whether the worker's role is of that class; a role of a later version is of no class."""
         role = ROLES.get(self.role)
         return role is not None and issubclass(role, task)
 
 
 class Offer(Payload):
-    """What an agent's workers can run."""
+    """The algorithms, rules and frameworks that an agent's workers can run."""
 
     algorithms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Algorithm name to the JSON schema of its parameters."""
     rules: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """The same of the hard-sample rules."""
+    """Hard-sample rule name to the JSON schema of its parameters."""
     frameworks: dict[str, str] = Field(default_factory=dict)
     """Framework name to installed version."""
 
 
 class Report(Payload):
-    """The reported state of one edge, with the generation it has reached."""
+    """The reported state of one edge.
+
+    Attributes:
+        observed: generation of the desired document that the agent has reached.
+        version: version of the agent.
+        datasets: the data sets that the edge offers.
+        labels: the edge's labels, as its agent was started with.
+        models: digests of the models on the edge's disk.
+    """
 
     edge: EdgeName
     observed: Generation
@@ -119,8 +139,8 @@ class Report(Payload):
     labels: dict[str, str] = Field(default_factory=dict)
     models: list[Digest] = Field(default_factory=list)
     waiting_events: int = 0
-    """Events in the journal that the cloud has not acknowledged yet."""
+    """Number of events in the journal that the cloud has not acknowledged yet."""
     dropped_events: int = 0
-    """Events that the journal's quota cost, ever, and that came faster than they could be taken, since the start."""
+    """Number of events dropped: by the journal's quota, ever, and by full queues since the agent's start."""
     refused_events: int = 0
-    """Messages on the node's broker that were refused since the agent's start: forged, or no valid events."""
+    """Number of messages on the node's broker refused since the agent's start: forged, or no valid events."""

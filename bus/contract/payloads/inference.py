@@ -1,4 +1,4 @@
-"""What joint inference counts and collects."""
+"""Payloads of joint inference: counts, hard samples and labels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from heliograph.core.names import Label
 
 
 class InferenceStats(Payload):
-    """What one inference worker answered since it was started; each message replaces the one before.
+    """Counts of one inference worker since its start; each message replaces the previous one.
 
     Attributes:
-        worker, incarnation: who counted; a restarted worker counts from zero again.
-        hard: requests that the rule found hard, each once. ``by_edge + by_cloud + errors`` is all that was answered.
-        compared, agreed: answers that both models gave, and those of them that were the same.
-        latencies: how many answers took up to 2^(n/4) × 100 µs, by n; empty buckets are left out.
+        incarnation: start of the worker that counts; a restarted worker counts from zero.
+        by_edge: requests with the edge model's answer.
+        by_cloud: requests with the deep model's answer.
+        hard: requests that the rule found hard. ``by_edge + by_cloud + errors`` is the number of all answers.
+        degraded: hard requests that the edge answered all the same.
+        errors: requests answered by an error.
+        compared: requests that both models answered.
+        agreed: compared requests with the same answer of both models.
+        bytes_offloaded: bytes of the requests sent to the cloud.
+        latencies: number of answers that took up to 2^(n/4) × 100 µs, by n; empty buckets are left out.
+        model: digest of the model that answers.
+        trouble: what keeps the worker from answering as it should, for people; empty if nothing does.
     """
 
     service: Label
@@ -38,8 +46,13 @@ class InferenceStats(Payload):
 
 
 class HardSample(Payload):
-    """A sample that the edge's model was not sure of, with its scores. ``data`` is a safetensors file of one array,
-    ``x``, where the sample is of at most 256 kB."""
+    """A sample that the hard-sample rule found hard, with the scores of the edge's model.
+
+    Attributes:
+        sample: id of the sample.
+        scores: the edge model's score of each class.
+        data: safetensors file with the sample as array ``x``; absent if it is larger than 256 kB.
+    """
 
     job: Label
     edge: EdgeName
@@ -49,7 +62,11 @@ class HardSample(Payload):
 
 
 class SampleLabel(Payload):
-    """A label for a sample."""
+    """A label for a sample.
+
+    Attributes:
+        sample: id of the sample, as in its hard sample.
+    """
 
     job: Label
     sample: Text

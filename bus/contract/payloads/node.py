@@ -1,4 +1,4 @@
-"""What agents, workers and people's programs say to each other beside a job's results."""
+"""Payloads between agents and workers on a node, log records, and replies to requests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from heliograph.core.names import Label
 
 
 class Assignment(Payload):
-    """A task as the agent hands it to the worker process: its weights are files on this node, or inline.
+    """A task as its agent assigns it to the worker process: its weights are files on this node, or inline.
 
     Attributes:
-        number: counts an agent's assignments: one that was overtaken by a newer one is passed over.
-        model_file: where the model lies that the worker loads.
-        down_file: where the task's ``down`` lies.
+        number: counts an agent's assignments; a worker skips one that is not its newest.
+        model_file: path of the model that the worker loads.
+        down_file: path of the task's ``down``.
+        dataset_file: path of the data set.
+        dataset_samples: number of samples in the data set.
     """
 
     number: int = 0
@@ -29,11 +31,11 @@ class Assignment(Payload):
     dataset_file: Text = ""
     dataset_samples: int = 0
     ended: bool = False
-    """The job is over: finish, there is no next round."""
+    """True where the job has ended: the worker finishes, no round follows."""
 
 
 class WorkerState(Payload):
-    """A worker to its agent: what it is doing. ``hello`` asks for the assignment again."""
+    """A worker's state, for its agent. ``hello`` requests the current assignment."""
 
     worker: Label
     state: Literal["hello", "failed"]
@@ -41,12 +43,14 @@ class WorkerState(Payload):
 
 
 class Claim(Payload):
-    """An agent of this name runs.
+    """An agent's claim to its edge's name.
 
     Attributes:
-        host, state: where it runs, for people.
-        settled: it has found no other agent of its name before.
-        answer: to another's claim; it is not answered again.
+        incarnation: this start of the agent.
+        host: name of the agent's host, for people.
+        state: path of the agent's state directory, for people.
+        settled: True where an earlier claim of this agent found no other agent of its name.
+        answer: True where this answers another agent's claim; nobody answers an answer.
     """
 
     edge: EdgeName
@@ -58,7 +62,7 @@ class Claim(Payload):
 
 
 class Ack(Payload):
-    """The highest of a producer's events that is on disk. ``incarnation`` tells its restarts apart."""
+    """The ``sequence`` up to which a producer's events are in the journal. ``incarnation`` is the producer's start."""
 
     incarnation: Text
     sequence: int
@@ -75,7 +79,7 @@ class LogRecord(Payload):
 
 
 class Reply(Payload):
-    """The answer to a request: ``ok`` with ``result``, or ``error``: code, topic, field, expected, got, message."""
+    """The reply to a request: ``ok`` with ``result``, or ``error`` with code, topic, field, expected, got, message."""
 
     ok: bool
     result: Any = None

@@ -1,4 +1,4 @@
-"""What a federated round leaves: local updates, the round's close, and what its model is worth."""
+"""Payloads of a federated round: local updates, the round's close, and the evaluation of its model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from heliograph.core.names import Digest, Label
 class ModelUpdate(Payload):
     """A local update: the whole weights of a participant after its local training in one round.
 
-    ``num_samples`` is not checked here: an absurd one must reach the aggregation worker to be refused with its
-    edge's name on it.
+    Attributes:
+        base: digest of the global model that the participant trained from; absent in round 0.
+        num_samples: number of samples that the participant trained on. Any number is valid here: the aggregation worker
+            refuses an implausible one, and names the edge.
+        metrics: metrics of the local training, by name.
     """
 
     job: Label
@@ -30,7 +33,7 @@ class ModelUpdate(Payload):
 
 
 class UncountedUpdate(Payload):
-    """An update that was not counted, and why; ``digest`` of its weights where they lie in the edge's bucket."""
+    """An update that was not counted, and the reason. ``digest`` is set where its weights are in the edge's bucket."""
 
     edge: str
     round: int
@@ -39,15 +42,22 @@ class UncountedUpdate(Payload):
 
 
 class Aggregation(Payload):
-    """A round is closed.
+    """The close of a round.
 
     Attributes:
-        model: the global model; where no update was counted the base, unchanged, or None where there was none.
+        model: the global model. If no update was counted it is the base, unchanged, or absent if there was none.
         counted: edge to the digest of its update that was combined.
-        state: what the algorithm keeps for the next round.
-        down: what travels down beside the model in the next round.
-        personal: each edge's own model, also of edges that an earlier round has made it for.
-        uploaded: True where updates that were counted lie in their edges' buckets though the model travels inline.
+        num_samples: number of samples behind all counted updates.
+        metrics: means of the counted updates' metrics, weighted by their samples.
+        refused: updates that failed a check.
+        late: updates that came after their round's close.
+        duplicates: number of repeated updates.
+        duration_seconds: seconds from the start of the round to its close.
+        reason: why the round closed: all participants answered, the quorum was reached, or the deadline passed.
+        state: the algorithm's state for the next round.
+        down: tensors that the next round sends down beside the model.
+        personal: edge to its personal model, also for edges that did not take part in this round.
+        uploaded: True where counted updates are in their edges' buckets although the model travels inline.
     """
 
     job: Label
@@ -63,16 +73,16 @@ class Aggregation(Payload):
     duration_seconds: float = 0.0
     reason: Literal["complete", "quorum", "deadline"]
     next_sequence: int = 0
-    """Where in the stream of updates the next round starts."""
+    """Sequence in the stream of updates at which the next round starts."""
     state: WeightsRef | None = added("0.2")
     down: WeightsRef | None = added("0.2")
     personal: dict[EdgeName, WeightsRef] | None = added("0.2")
     uploaded: bool | None = added("0.2")
 
     def uploads(self) -> set[tuple[str, str]]:
-        """Edge and digest of each update of this round that may lie in its edge's bucket: nobody needs it any more.
+        """Return edge and digest of each update of this round that may be in its edge's bucket and can be deleted.
 
-        Small updates travel inside their events, and where the model does they did, unless the record says otherwise.
+        Small updates travel inside their events: counted ones did if the model is inline and ``uploaded`` is not set.
         """
         large = self.uploaded or (self.model is not None and self.model.inline is None)
         counted = set(self.counted.items()) if large else set()
@@ -80,7 +90,13 @@ class Aggregation(Payload):
 
 
 class Evaluation(Payload):
-    """What a global model is worth on the held-out data set."""
+    """The evaluation of a global model on the held-out data set.
+
+    Attributes:
+        model: digest of the model.
+        metrics: metrics by name.
+        num_samples: number of samples in the held-out data set.
+    """
 
     job: Label
     job_uid: Text

@@ -16,10 +16,10 @@ from heliograph.core.names import is_label
 
 @dataclass(frozen=True)
 class UnsupportedTask:
-    """A task that this version cannot run, and those of its fields that could be read.
+    """A task that this version cannot run, with the fields of it that could be read.
 
     Attributes:
-        worker: the worker's name; ``task-3`` for the third task of a document, if its name cannot be read.
+        worker: the worker's name; if it cannot be read, ``task-3`` for the third task of the document.
         reason: names the field, what this version supports there, and what came.
     """
 
@@ -59,9 +59,9 @@ def _read_task(given: object) -> WorkerTask:
 
 
 def _unsupported(given: object, number: int, error: Refused) -> UnsupportedTask:
-    said = given if isinstance(given, Mapping) else {}
-    worker, revision = said.get("worker"), said.get("round")
-    texts = [said.get(name) for name in ("role", "job", "job_uid")]
+    tree = given if isinstance(given, Mapping) else {}
+    worker, revision = tree.get("worker"), tree.get("round")
+    texts = [tree.get(name) for name in ("role", "job", "job_uid")]
     role, job, uid = (text[:256] if isinstance(text, str) else "" for text in texts)
     return UnsupportedTask(
         worker=worker if isinstance(worker, str) and is_label(worker) else f"task-{number}",

@@ -1,7 +1,7 @@
 """The tasks of workers: one class for each role, with the fields that the role needs.
 
-A role's class attributes say how its workers are kept: nothing else compares the names of roles. On the wire each is a
-mapping with ``role``; a service's generation goes by ``round`` there, the name that agents of 0.1 read.
+A role's class attributes say how an agent runs its workers; no other code compares the names of roles. On the wire a
+task is a mapping with ``role``. A service's generation is ``round`` there, the name that agents of 0.1 read.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from heliograph.core.names import Label
 
 
 class ScriptSpec(Payload):
-    """The user's code, named; the agent runs it only where it lies under one of its ``--code`` roots."""
+    """The name of the user's code. The agent runs it only if it lies below one of its ``--code`` roots."""
 
     directory: Text = ""
     boot_file: Text
 
 
 class RoundSpec(Payload):
-    """One round, as the aggregation worker is asked to close it.
+    """One round, for the aggregation worker to close.
 
     Attributes:
-        participants: the edges that were asked.
-        reachable: those of them that the broker holds a connection of.
-        quorum: close as soon as so many updates have passed the checks.
-        samples: how many samples an edge's data set has, where known: the bound of its ``num_samples``.
-        start: where in the stream of updates this round's begin.
+        participants: the edges that take part.
+        reachable: the participants that are connected to the broker.
+        quorum: number of valid updates at which the round closes.
+        deadline_seconds: seconds after which the round closes with the updates that have arrived.
+        samples: number of samples in an edge's data set, where known; it bounds the edge's ``num_samples``.
+        start: sequence in the stream of updates at which the round starts.
     """
 
     participants: list[EdgeName]
@@ -44,7 +45,7 @@ class RoundSpec(Payload):
 
 
 class InferenceSpec(Payload):
-    """How an inference worker answers; the fields are those of JointInferenceServiceSpec."""
+    """How an inference worker answers. JointInferenceServiceSpec explains the fields."""
 
     rule: Text = "threshold"
     rule_parameters: dict[str, Scalar] = Field(default_factory=dict)
@@ -59,16 +60,23 @@ class InferenceSpec(Payload):
 
 
 class WorkerTaskBase(Payload):
-    """One worker that an edge shall run, and what it shall do now."""
+    """One worker of an edge, and its current task.
+
+    Attributes:
+        worker: name of the worker, unique on its edge.
+        job: the job or service that the worker belongs to.
+        job_uid: uid of that job or service.
+        model: the model that the worker starts from.
+    """
 
     since: ClassVar[Version] = FLOOR
-    """The version that brought the role."""
+    """The version that added the role."""
     starts_idle: ClassVar[bool] = False
-    """Launch the worker when it is first asked for something, not when its task first stands in the document."""
+    """True: launch the worker when it first has something to do, not when its task first appears in the document."""
     serves: ClassVar[bool] = False
-    """Let the old worker answer until its successor can begin."""
+    """True: let the old worker answer until its successor can begin."""
     reads_model_file: ClassVar[bool] = False
-    """Fetch the task's weights to the node's disk, where they do not travel inside the task."""
+    """True: fetch the task's weights to the node's disk unless they travel inside the task."""
 
     worker: Label
     role: str
@@ -79,7 +87,7 @@ class WorkerTaskBase(Payload):
     @property
     @abstractmethod
     def revision(self) -> int:
-        """Return how far the worker's job has got: its round, or the generation of its service."""
+        """Return the worker's round, or the generation of its service."""
 
     @property
     def is_due(self) -> bool:
@@ -88,24 +96,24 @@ class WorkerTaskBase(Payload):
 
     @property
     def loaded(self) -> WeightsRef | None:
-        """The model that the worker begins with."""
+        """The model that the worker loads."""
         return self.model
 
     @property
     def files(self) -> tuple[WeightsRef, ...]:
-        """The weights that the agent must have on its disk before the worker can do what is due."""
+        """The weights that must be on the node's disk before the worker can run its task."""
         if not self.reads_model_file or not self.is_due:
             return ()
         return tuple(ref for ref in (self.loaded, *self.besides) if ref is not None and ref.inline is None)
 
     @property
     def besides(self) -> tuple[WeightsRef | None, ...]:
-        """What the worker reads beside the model."""
+        """The weights that the worker reads beside the model."""
         return ()
 
 
 class ScriptTask(WorkerTaskBase):
-    """A worker that runs the user's script. Without one its agent refuses it."""
+    """A worker that runs the user's script. The agent refuses the task if it names none."""
 
     script: ScriptSpec | None = None
     parameters: dict[str, Scalar] = Field(default_factory=dict)
@@ -114,12 +122,12 @@ class ScriptTask(WorkerTaskBase):
 
 
 class DatasetTask(ScriptTask):
-    """A worker that runs the user's script over a data set, round by round. Without a model it makes the first one."""
+    """A worker that runs the user's script on a data set, round by round. Without a model it makes the first one."""
 
     round: Annotated[int, Field(ge=0)]
     dataset: Label | None = None
     active: bool = True
-    """False: keep the worker warm, there is nothing to do in this round."""
+    """False where the worker has nothing to do in this round; the agent keeps it running."""
 
     @property
     def revision(self) -> int:
@@ -131,11 +139,11 @@ class DatasetTask(ScriptTask):
 
 
 class TrainTask(DatasetTask):
-    """Train on the edge's data. Round 0 asks for a model's initial weights.
+    """Train on the edge's data. In round 0 the worker publishes the model's initial weights.
 
     Attributes:
-        down: what the job's algorithm sends down beside the model.
-        personal: this edge's own model, which is trained in the place of the global one.
+        down: tensors that the job's algorithm sends down beside the model.
+        personal: this edge's personal model; the worker trains it instead of the global one.
     """
 
     role: Literal["train"] = "train"
@@ -143,7 +151,7 @@ class TrainTask(DatasetTask):
     down: WeightsRef | None = added("0.2")
     personal: WeightsRef | None = added("0.2")
 
-    starts_idle = True  # of ten thousand edges a round may draw a hundred
+    starts_idle = True  # a round may select a hundred of ten thousand edges
 
     @property
     def loaded(self) -> WeightsRef | None:
@@ -161,7 +169,7 @@ class EvaluateTask(DatasetTask):
 
 
 class AggregateTask(WorkerTaskBase):
-    """Collect the updates of a round, and close it. Its worker keeps its own results: it fetches no model ahead."""
+    """Collect the updates of a round, and close it. The worker keeps its results: the agent fetches no model for it."""
 
     role: Literal["aggregate"] = "aggregate"
     round: Annotated[int, Field(ge=0)]
@@ -175,10 +183,10 @@ class AggregateTask(WorkerTaskBase):
 
 
 class ServingTask(ScriptTask):
-    """Answer requests of a service. Another generation runs another script; all else is handed to the running one.
+    """Answer requests of a service. A new generation starts a new worker; the running one takes every other change.
 
     Attributes:
-        generation: of the service's spec, when it last changed what the worker runs.
+        generation: generation of the service's spec that last changed what the worker runs.
     """
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
@@ -195,20 +203,20 @@ class ServingTask(ScriptTask):
 
 
 class InferTask(ServingTask):
-    """Answer on the edge, and ask the cloud about hard samples."""
+    """Answer requests on the edge, and offload hard samples to the cloud."""
 
     role: Literal["infer"] = "infer"
 
 
 class BigModelTask(ServingTask):
-    """Answer in the cloud what the edges were not sure of."""
+    """Answer offloaded hard samples in the cloud, with the deep model."""
 
     role: Literal["big-model"] = "big-model"
 
 
 _Role = TrainTask | EvaluateTask | AggregateTask | InferTask | BigModelTask
 WorkerTask = Annotated[_Role, Field(discriminator="role")]
-"""A task of any role."""
+"""The task of a worker of any role."""
 
 ROLES: dict[str, type[WorkerTaskBase]] = {each.model_fields["role"].default: each for each in get_args(_Role)}
 """The class of each role, by the role's name on the wire."""

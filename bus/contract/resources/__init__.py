@@ -1,4 +1,4 @@
-"""The resource language: documents in Kubernetes' shape, the same as a message, a file or a custom resource."""
+"""The resource language: documents in Kubernetes' shape, as a message, a file or a custom resource."""
 
 from __future__ import annotations
 
@@ -72,18 +72,18 @@ __all__ = [
 ]
 
 _BRANCH = re.compile(r"(constrained-)?(bool|int|float|str)|(literal|list)\[.*\]")
-"""What pydantic appends to a field's path for each of the types that the field may have."""
+"""Matches the part that pydantic appends to a field's path for each type that the field may have."""
 
 
 def refusal_of(error: ValidationError, topic: str = "") -> Refused:
-    """The first of pydantic's findings as a refusal; the hint counts the others."""
+    """Return the first of pydantic's findings as a refusal; its hint names the other wrong fields."""
     findings = error.errors(include_url=False, include_context=False)
     first = findings[0]
     kind = first["type"]
     place = first["loc"]
     beside = [each for each in findings if each["loc"][:-1] == place[:-1]]
     branches = [each for each in beside if _BRANCH.fullmatch(str(each["loc"][-1]))]
-    if len(branches) > 1 and first in branches:  # one field that may be several things is one finding for each
+    if len(branches) > 1 and first in branches:  # a field of several types has a finding for each type
         place = place[:-1]
     else:
         branches = [first]
@@ -100,12 +100,12 @@ def refusal_of(error: ValidationError, topic: str = "") -> Refused:
 
 
 def _path(place: tuple[int | str, ...]) -> str:
-    words = [part for part in place if isinstance(part, int) or "[" not in part]  # no field's name, but a branch's
+    words = [part for part in place if isinstance(part, int) or "[" not in part]  # '[' marks a type's name
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words).lstrip(".")
 
 
 def _is_alternative(place: tuple[int | str, ...], wrong: tuple[int | str, ...]) -> bool:
-    """Whether ``place`` is another type that what holds ``wrong`` may have."""
+    """Return whether ``place`` is a finding for another type of the part that contains ``wrong``."""
     return bool(place) and wrong[: len(place) - 1] == place[:-1] and _BRANCH.fullmatch(str(place[-1])) is not None
 
 
@@ -115,5 +115,5 @@ def _expected(finding: ErrorDetails) -> str:
 
 
 def dump(document: BaseModel) -> dict[str, Any]:
-    """A document as a tree for JSON, without what is unset."""
+    """Return a document as a tree for JSON, without unset fields."""
     return document.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,4 +1,4 @@
-"""Algorithm: how updates are aggregated, as the agents that offer it describe it."""
+"""Algorithm: a rule by which updates are aggregated, as described by the agents that offer it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ class AlgorithmSpec(Document):
 
 
 class AlgorithmStatus(Document):
+    """The edges, or the cloud, whose workers can run an algorithm."""
+
     edges: list[str] = Field(default_factory=list)
     conditions: list[Condition] = Field(default_factory=list)
 
 
 class Algorithm(Resource):
-    """``kind: Algorithm``; its name is the algorithm's in lower case."""
+    """``kind: Algorithm``. Its name is the algorithm's name in lower case."""
 
     plural: ClassVar[str] = "algorithms"
 

@@ -1,4 +1,4 @@
-"""What every resource has: Kubernetes' shape, conditions and references."""
+"""Base of all resources: Kubernetes' shape, conditions and references."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Scalar = bool | int | float | ShortText | None
 
 
 class Document(BaseModel):
-    """A part of a resource: camelCase on the wire, unknown fields refused."""
+    """Base of all parts of a resource. Field names are camelCase on the wire; validation refuses unknown fields."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -39,7 +39,7 @@ class Document(BaseModel):
 
 
 class Metadata(Document):
-    """Identity of a resource. ``uid`` tells two resources apart that bore the same name one after the other."""
+    """Identity of a resource. A resource that is deleted and created again has a new ``uid``."""
 
     name: Label
     uid: ShortText = ""
@@ -70,10 +70,10 @@ class Reference(Document):
 
 
 class Parameter(Document):
-    """A named setting. Without a value it takes the algorithm's default.
+    """A named setting. Without a value the default of the algorithm or rule applies.
 
-    A value is whatever scalar the algorithm's own schema asks for, so this is the one field of a resource that is a
-    union of types; a custom resource says ``x-kubernetes-preserve-unknown-fields`` for it.
+    The algorithm's own schema decides the type of the value: it is the only field of a resource with a union of types.
+    A custom resource declares ``x-kubernetes-preserve-unknown-fields`` for it.
     """
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -98,10 +98,13 @@ Binary = Annotated[
 
 
 class WeightsRef(BaseModel):
-    """Where weights lie: content-addressed by the SHA-256 of their safetensors file.
+    """A reference to weights by the SHA-256 of their safetensors file.
 
-    ``inline`` holds the file itself where it is at most 256 kB; otherwise ``bucket`` names the object store that has
-    a blob under ``digest``.
+    ``inline`` is the file itself if it has at most 256 kB; otherwise ``bucket`` names the object store with the blob.
+
+    Attributes:
+        digest: SHA-256 of the file; the name of the blob.
+        size: bytes of the file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -123,7 +126,7 @@ class Resource(Document):
     @field_validator("status", mode="before", check_fields=False)
     @classmethod
     def _status_of_any_version(cls, given: Any) -> Any:
-        """Programs write a status: unknown fields of another version's are ignored, at every depth."""
+        """Ignore unknown fields of a status at every depth: a program of another version may have written it."""
         kind: Any = cls.model_fields["status"].annotation
         return given if isinstance(given, kind) else kind.model_validate(given, extra="ignore")
 
@@ -133,8 +136,10 @@ class Resource(Document):
 
 
 def condition(conditions: list[Condition], new: Condition, now: str) -> list[Condition]:
-    """``conditions`` with ``new`` in the place of its type; the same list where that says nothing new. The transition
-    time moves only where the status did."""
+    """Return ``conditions`` with ``new`` in place of the one of its type; the same list if nothing changes.
+
+    The transition time changes only if the status does.
+    """
     old = next((each for each in conditions if each.type == new.type), None)
     if old is not None and (old.status, old.reason, old.message) == (new.status, new.reason, new.message):
         return conditions

@@ -1,4 +1,4 @@
-"""Dataset: a file on an edge, and what each edge found in it."""
+"""Dataset: a file on edges, and the index that each edge made of it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from heliograph.core.names import Label
 
 
 class DatasetSpec(Document):
-    """A file on an edge. ``url`` is a path below one of that agent's ``--data`` roots, with or without ``file://``.
+    """A file on an edge.
 
-    An edge also offers, without any such document, what its agent was started with (``--dataset NAME=FILE``).
+    An edge also offers the data sets that its agent was started with (``--dataset NAME=FILE``), without a document.
+
+    Attributes:
+        node_name: the edge with the file; without it every edge.
+        url: path of the file below one of the agent's ``--data`` roots, with or without ``file://``.
+        format: format of the file; without it the file's suffix decides.
     """
 
     node_name: Label | None = None
@@ -22,13 +27,14 @@ class DatasetSpec(Document):
 
 
 class DatasetIndex(Document):
-    """What an edge found in a data set: never a sample, only their number and shape.
+    """An edge's index of a data set: number and shape of the samples, never a sample itself.
 
     Attributes:
-        samples: rows of the csv, or length of the first axis of the npz's arrays.
-        columns: column or array name to dtype and shape, ``float32[64]``.
+        samples: number of rows of a csv, or length of the first axis of an npz's arrays.
+        columns: column or array name to dtype and shape, such as ``float32[64]``.
         digest: SHA-256 of the file.
-        error: why it could not be read; then the rest is empty.
+        size: bytes of the file.
+        error: reason why the file could not be read; the other fields are then empty.
     """
 
     name: Label
@@ -41,6 +47,8 @@ class DatasetIndex(Document):
 
 
 class DatasetStatus(Document):
+    """The index of the data set on each edge that has it."""
+
     edges: dict[str, DatasetIndex] = Field(default_factory=dict)
     conditions: list[Condition] = Field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Edge: a node with an agent, as the broker and its reports show it."""
+"""Edge: a node with an agent, as seen in the broker's connections and the agent's reports."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ from heliograph.bus.contract.resources.base import Condition, Document, Resource
 
 
 class EdgeSpec(Document):
+    """The labels of an edge, as its agent was started with."""
+
     labels: dict[ShortText, ShortText] = Field(default_factory=dict)
 
 
 class EdgeStatus(Document):
-    """What the coordinator knows of an edge; ``online`` comes from the broker, the rest from the agent's report."""
+    """The state of an edge. ``online`` comes from the broker, the other fields from the agent's report.
+
+    Attributes:
+        since: time of the last change of ``online``.
+        version: version of the agent.
+        observed_generation: generation of the desired document that the agent has reached.
+        waiting_events: number of events in the journal that the cloud has not acknowledged yet.
+        dropped_events: number of events dropped by the journal's quota and by full queues.
+        refused_events: number of messages on the node's broker that the agent refused.
+    """
 
     online: bool = False
     since: str = ""
@@ -30,7 +41,7 @@ class EdgeStatus(Document):
 
 
 class Edge(Resource):
-    """``kind: Edge``; made by the coordinator when an agent first appears."""
+    """``kind: Edge``. The coordinator creates it when its agent first connects."""
 
     plural: ClassVar[str] = "edges"
 

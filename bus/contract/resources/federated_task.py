@@ -21,15 +21,15 @@ from heliograph.core.names import CLOUD, Label
 Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]
 ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Stopped")
 HISTORY = 100
-"""How many closed rounds, refusals and late updates a status keeps; the stream of aggregations has them all."""
+"""Number of closed rounds, of refused and of late updates that a status keeps; the stream of aggregations has all."""
 NAMED = 16
-"""How many edges a round's record names; of a thousand participants a status cannot hold each."""
+"""Number of edges that a round's record names; a status has no room for a thousand participants."""
 
 _SCRIPT_FIELDS = ("trainScriptDir", "trainScriptBootFile", "frameworkType", "frameworkVersion")
 
 
 class WorkerSpec(Document):
-    """What a training worker runs. Script settings are accepted inside ``dataset`` too, as Sedna has them."""
+    """Script, data set and parameters of a training worker. Script settings may be in ``dataset``, as in Sedna."""
 
     dataset: Reference | None = None
     train_script_dir: ShortText | None = None
@@ -57,8 +57,8 @@ class WorkerSpec(Document):
 
 
 class TrainingWorker(Document):
-    """One participant. Without ``nodeName`` any edge that offers the data set will do, without a data set any edge
-    that offers one; what its ``workerSpec`` leaves out it takes from the first worker that says it."""
+    """One participant. Without ``nodeName`` it runs on any edge that offers its data set, or any data set if it names
+    none. A setting missing in its ``workerSpec`` comes from the first training worker that has it."""
 
     name: Label
     node_name: Label | None = None
@@ -66,14 +66,14 @@ class TrainingWorker(Document):
 
 
 class AggregationSpec(Document):
-    """How updates become the next global model."""
+    """The algorithm that combines updates into the next global model."""
 
     aggregation_algorithm: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "FedAvg"
     parameters: list[Parameter] = Field(default_factory=list, max_length=256)
 
 
 class AggregationWorker(Document):
-    """Where the updates are aggregated, and which model they are of."""
+    """The model to train, and the node that aggregates its updates."""
 
     name: Label = "aggregation-worker"
     node_name: Label = CLOUD
@@ -82,7 +82,7 @@ class AggregationWorker(Document):
 
 
 class EvaluationWorker(Document):
-    """Where, and on which held-out data set, each global model is measured."""
+    """The node and the held-out data set on which each global model is evaluated."""
 
     name: Label = "evaluation-worker"
     node_name: Label = CLOUD
@@ -92,8 +92,8 @@ class EvaluationWorker(Document):
 class Participants(Document):
     """How many edges take part in each round: ``{count: 3}``, or ``{all: true}``.
 
-    Fewer than there are training workers: that many are drawn anew for each round. More: the last worker without a
-    ``nodeName`` is repeated over further edges. ``3`` and ``all``, as release 0.1 had them, are read as well.
+    With a count below the number of training workers, each round selects that many anew. With a higher count, the last
+    worker without a ``nodeName`` runs on further edges too. ``3`` and ``all``, the forms of release 0.1, are valid too.
     """
 
     _FORMS: ClassVar[str] = "{count: N} or {all: true}"
@@ -120,14 +120,14 @@ class Participants(Document):
 
 
 class FederatedTaskSpec(Document):
-    """What to train, on whom, for how long.
+    """The model to train, the participants, and the length of the training.
 
     Attributes:
-        rounds: how many rounds to close.
-        quorum: close a round as soon as so many updates have passed the checks. Without it a round closes when every
-            participant that can be reached has answered.
-        round_deadline_seconds: close a round after so long with what has come.
-        participants: how many edges take part in each round. Without it every training worker does.
+        rounds: number of rounds.
+        quorum: number of valid updates at which a round closes. Without it a round closes when every participant that
+            can be reached has answered.
+        round_deadline_seconds: seconds after which a round closes with the updates that have arrived.
+        participants: number of edges that take part in each round. Without it every training worker takes part.
     """
 
     aggregation_worker: AggregationWorker
@@ -155,7 +155,7 @@ class FederatedTaskSpec(Document):
     def _consistent(self) -> FederatedTaskSpec:
         names = [worker.name for worker in self.training_workers]
         if len(set(names)) < len(names):
-            raise ValueError("two trainingWorkers bear the same name")
+            raise ValueError("two trainingWorkers have the same name")
         nodes = [worker.node_name for worker in self.training_workers if worker.node_name]
         if len(set(nodes)) < len(nodes):
             raise ValueError("two trainingWorkers name the same nodeName; one edge sends one update a round")
@@ -166,7 +166,7 @@ class FederatedTaskSpec(Document):
 
 
 class UncountedRecord(Document):
-    """An update that was not counted, and why."""
+    """An update that was not counted, and the reason."""
 
     edge: str
     round: int
@@ -174,7 +174,17 @@ class UncountedRecord(Document):
 
 
 class RoundRecord(Document):
-    """A closed round: how many updates were counted, and whose (the first few)."""
+    """A closed round.
+
+    Attributes:
+        counted: number of counted updates.
+        edges: the first few edges with a counted update.
+        model: digest of the global model.
+        num_samples: number of samples behind all counted updates.
+        reason: why the round closed: ``complete``, ``quorum`` or ``deadline``.
+        metrics: means of the counted updates' metrics, weighted by their samples.
+        evaluation: metrics of the model on held-out data.
+    """
 
     round: int
     counted: int
@@ -188,31 +198,31 @@ class RoundRecord(Document):
 
 
 class FederatedTaskStatus(Document):
-    """How far a task is. ``step`` and ``round`` are the state machine; the rest is for people."""
+    """The progress of a task. ``step`` and ``round`` are the state machine; the other fields are for people."""
 
     phase: Phase = "Pending"
     step: Literal["selecting", "initialising", "training", "evaluating", "done"] = "selecting"
     round: int = 0
     conditions: list[Condition] = Field(default_factory=list)
     assignments: dict[str, str] = Field(default_factory=dict)
-    """Which edge each training worker runs on."""
+    """Training worker to the edge that it runs on."""
     datasets: dict[str, str] = Field(default_factory=dict)
-    """Which data set each of those edges trains on."""
+    """Edge to the data set that it trains on."""
     participants: list[str] = Field(default_factory=list)
-    """The edges that were asked in this round."""
+    """The edges that take part in this round."""
     model: WeightsRef | None = None
     model_round: int = 0
-    """The round whose result ``model`` is."""
+    """The round that closed with ``model``."""
     down: WeightsRef | None = None
-    """What the algorithm sends down beside the model."""
+    """Tensors that the algorithm sends down beside the model."""
     personal: dict[str, WeightsRef] | None = None
-    """Each edge's own model, where the algorithm makes such."""
+    """Edge to its personal model, if the algorithm makes any."""
     updates_from: int = 1
-    """Where in the stream of updates the present round's begin."""
+    """Sequence in the stream of updates at which the current round starts."""
     evaluations_from: int = 1
-    """Where in the stream of evaluations this task's begin."""
+    """Sequence in the stream of evaluations at which this task starts."""
     fruitless: int = 0
-    """Rounds one after the other that closed without a valid update."""
+    """Number of consecutive rounds that closed without a valid update."""
     evaluation: dict[str, float] = Field(default_factory=dict)
     rounds: list[RoundRecord] = Field(default_factory=list)
     refused: list[UncountedRecord] = Field(default_factory=list)

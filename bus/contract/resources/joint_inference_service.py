@@ -1,4 +1,4 @@
-"""JointInferenceService: a shallow model on the edge answers what it is sure of, a deep one in the cloud the rest."""
+"""JointInferenceService: a shallow model on the edge answers easy samples, a deep model in the cloud the hard ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ServicePhase = Literal["Pending", "Running", "Stopped"]
 
 
 class InferenceScript(Document):
-    """What an inference worker runs: a script that makes its model and serves it (``JointInference.serve``)."""
+    """The script of an inference worker: it makes the model and serves it (``JointInference.serve``)."""
 
     model: Reference
     script_dir: ShortText | None = None
@@ -25,7 +25,7 @@ class InferenceScript(Document):
 
 
 class CloudInference(InferenceScript):
-    """The deep model: replicas share the requests, each answers them in batches."""
+    """The deep model. Its replicas share the requests; each answers them in batches."""
 
     node_name: Label = CLOUD
     replicas: Annotated[int, Field(ge=1, le=MOST_REPLICAS, strict=True)] = 1
@@ -34,25 +34,25 @@ class CloudInference(InferenceScript):
 
 
 class HardSampleRule(Document):
-    """Which answers of the edge's model are not good enough. The name is one that some agent's workers offer."""
+    """The rule that decides which samples are hard for the edge's model. Some agent's workers must offer it."""
 
     name: ShortText = "threshold"
     parameters: list[Parameter] = Field(default_factory=list, max_length=64)
     temperature: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """By which the edge's scores are calibrated before the rule sees them (Guo et al. 2017)."""
+    """Temperature that calibrates the edge's scores before the rule reads them (Guo et al. 2017)."""
 
 
 class OffloadBudget(Document):
-    """What an edge may send to the cloud; what is beyond it the edge answers itself, marked as degraded."""
+    """The most that an edge offloads to the cloud. Beyond it the edge answers itself, marked as degraded."""
 
     requests_per_second: Annotated[float, Field(gt=0, le=1e9)] | None = None
     bytes_per_second: Annotated[float, Field(gt=0, le=1e12)] | None = None
 
 
 class EdgeSelection(Document):
-    """The edges of a service: ``{names: [edge-1, edge-2]}``, or ``{all: true}``, also those that come later.
+    """The edges of a service: ``{names: [edge-1, edge-2]}``, or ``{all: true}`` with every edge that joins later.
 
-    A list of names and ``all``, as release 0.1 had them, are read as well.
+    A list of names and ``all``, the forms of release 0.1, are valid too.
     """
 
     _FORMS: ClassVar[str] = "{names: [EDGE, ...]} or {all: true}"
@@ -79,14 +79,14 @@ class EdgeSelection(Document):
 
 
 class JointInferenceServiceSpec(Document):
-    """What to serve, where, and when the cloud is asked.
+    """The models to serve, the edges, and when an edge offloads to the cloud.
 
     Attributes:
-        edges: where the edge's worker runs; without it on all edges.
-        deadline_seconds: of a request that brings none of its own.
-        fallback: what a request gets that the cloud did not answer in time: the edge's own answer, marked as
+        edges: edges that run the edge's worker; without it all edges.
+        deadline_seconds: deadline of a request that names none.
+        fallback: answer to a hard request that the cloud did not answer in time: the edge's own answer, marked as
             degraded, or an error.
-        hard_samples_to: the incremental job that gets the hard samples, each once, on ``event/hard-sample``.
+        hard_samples_to: incremental job that receives each hard sample once, on ``event/hard-sample``.
     """
 
     edge_worker: InferenceScript
@@ -100,14 +100,14 @@ class JointInferenceServiceSpec(Document):
 
 
 class ServiceNumbers(Document):
-    """What was asked of a service, on one edge or on all, since its workers were started.
+    """Counts of a service's requests since its workers' start, on one edge or on all.
 
     Attributes:
-        requests: answered ones; each is by the edge or by the cloud, or an error.
-        hard: requests that the rule found hard, each once.
-        degraded: hard ones that the edge answered all the same.
-        agreement: of the answers that both models gave, the share that were the same; None while there is none.
-        p50_seconds, p99_seconds: of the whole request, where it was asked.
+        requests: answered requests: by the edge, by the cloud, or by an error.
+        hard: requests that the rule found hard.
+        degraded: hard requests that the edge answered all the same.
+        agreement: share of equal answers among the requests that both models answered; absent while there is none.
+        p50_seconds, p99_seconds: percentiles of a request's whole latency, measured on the edge.
     """
 
     requests: int = 0
@@ -122,26 +122,26 @@ class ServiceNumbers(Document):
     p99_seconds: float | None = None
     bytes_offloaded: int = 0
     model: str = ""
-    """Digest of the model that answers; on all edges together, empty."""
+    """Digest of the model that answers; empty in the total of all edges."""
     trouble: str = ""
 
 
 class JointInferenceServiceStatus(Document):
-    """Where a service runs and what is asked of it."""
+    """The edges that a service runs on, and the counts of its requests."""
 
     phase: ServicePhase = "Pending"
     conditions: list[Condition] = Field(default_factory=list)
     edges: dict[str, ServiceNumbers] = Field(default_factory=dict)
-    """The edges it runs on, the first few hundred by name; ``total`` has all of them, also those that it left."""
+    """The edges that it runs on, the first few hundred by name. ``total`` counts all edges, also former ones."""
     total: ServiceNumbers = Field(default_factory=ServiceNumbers)
     cloud: ServiceNumbers = Field(default_factory=ServiceNumbers)
-    """What the deep model was asked, over its replicas."""
+    """The deep model's requests, over all replicas."""
     start_time: str = ""
     stopped: bool = False
     edge_generation: int = 1
-    """The generation of the spec that last changed what the edges' workers run; they are launched anew at each."""
+    """Generation of the spec that last changed what the edges' workers run; each such change launches them anew."""
     cloud_generation: int = 1
-    """The same of the deep model's workers."""
+    """Generation of the spec that last changed what the deep model's workers run."""
 
 
 class JointInferenceService(Resource):

@@ -1,4 +1,4 @@
-"""Model: the weights that jobs train and services run, version by version."""
+"""Model: weights that jobs train and services run, version by version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heliograph.bus.contract.resources.base import Condition, Document, Resource
 
 
 class ModelSpec(Document):
-    """A model. Without ``weights`` the first participant's initial weights are where training starts."""
+    """A model. Without ``weights``, training starts from the first participant's initial weights."""
 
     weights: WeightsRef | None = None
     framework: ShortText | None = None
@@ -18,8 +18,15 @@ class ModelSpec(Document):
 
 
 class ModelVersion(Document):
-    """Weights of a model, counted from 1; 0 is what it was declared with. ``job`` is the uid of the job that trained
-    them, ``round`` the round that closed with them."""
+    """One version of a model's weights.
+
+    Attributes:
+        version: number of the version, from 1; 0 for the declared weights.
+        job: uid of the job that trained the weights.
+        round: the round that closed with the weights.
+        metrics: metrics of the round.
+        time: time at which the job ended.
+    """
 
     version: int
     weights: WeightsRef
@@ -30,6 +37,8 @@ class ModelVersion(Document):
 
 
 class ModelStatus(Document):
+    """The trained versions of a model, oldest first."""
+
     versions: list[ModelVersion] = Field(default_factory=list)
     conditions: list[Condition] = Field(default_factory=list)
 

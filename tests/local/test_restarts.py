@@ -21,12 +21,12 @@ async def test_killed_processes_are_started_again(tmp_path: Path) -> None:
             "agent edge-1 was killed by signal 9; it starts again in 0.2 s",
             "broker edge-1 was killed by signal 9; it starts again in 0.2 s",
         }
-        await cluster.wait_reports("edge-1", "agent edge-1 is ready", times=2)
+        await cluster.wait_for_line("edge-1", "agent edge-1 is ready", times=2)
         await cluster.broker.kill()
         assert (await reports.get()).startswith("broker cloud was killed")
         await cluster.kill(COORDINATOR)
         assert (await reports.get()).startswith("coordinator was killed")
-        await cluster.wait_reports(COORDINATOR, "coordinator is ready", times=2)
+        await cluster.wait_for_line(COORDINATOR, "coordinator is ready", times=2)
         async with AsyncClient(cluster.server) as client:
             assert "edge-1" in {each["metadata"]["name"] for each in await client.edges.list()}
     assert reports.empty()  # processes that the cluster stops stay ended

@@ -1,1 +1,1 @@
-"""The in-memory transport: all clients of a hub in one process, for simulations and tests."""
+"""The in-memory transport: clients of a hub in one process, for simulations and tests."""

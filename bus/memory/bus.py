@@ -1,4 +1,4 @@
-"""The in-memory transport: all clients of a hub in one process, with streams, buckets and blobs as NATS has them."""
+"""The in-memory transport: clients of a hub in one process, with streams, buckets and blobs like those of NATS."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MemoryBus(Bus):
         self.drop()
 
     def drop(self) -> None:
-        """The connection is gone at once: nothing more reaches this client."""
+        """Cut the connection at once: nothing more reaches this client."""
         if self.link.up:
             self.hub.left(self.name)
         self.link.set(False)
@@ -68,7 +68,7 @@ class MemoryBus(Bus):
         await self.connection.up(len(body))
         if retain and body:
             self.hub.retain(topic, Message(topic, message.body, retained=True))
-        elif retain:  # as in MQTT: an empty one takes it back
+        elif retain:  # as in MQTT, an empty body removes it
             self.hub.retain(topic, None)
         self.count_published(len(body))
         if not stored:
@@ -137,7 +137,7 @@ class MemoryBus(Bus):
     async def _consume(self, pattern: str, durable: str, start: int) -> AsyncIterator[AsyncIterator[Message]]:
         declared = next((t.stream for t in registry.declared().find_by_filter(pattern) if t.stream is not None), None)
         if declared is None:
-            raise Refused("no-stream", topic=pattern, expected="a topic whose events are kept in a stream")
+            raise Refused("no-stream", topic=pattern, expected="a topic whose events a stream stores")
         await self.link.wait_up()
         name = f"{declared.name}/{durable}" if durable else ""
         yield MemoryConsumer(self.connection, self.hub.stream(declared), pattern, start, name)

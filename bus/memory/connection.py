@@ -1,4 +1,4 @@
-"""The way between a client and its hub."""
+"""The connection between a client and its hub."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from heliograph.core.errors import Unreachable
 
 
 class MemoryConnection:
-    """A perfect way: nothing is lost or late. Another one overrides ``up``, ``down`` and ``arrive``."""
+    """A perfect connection: nothing is lost or late. A simulated network overrides ``up``, ``down`` and ``arrive``."""
 
     def __init__(self, link: Link, hub: Hub) -> None:
         self.link = link
         self.hub = hub
 
     def check(self) -> None:
-        """Raises Unreachable where the link is down."""
+        """Raise Unreachable if the link is down."""
         if not self.link.up:
             raise Unreachable("the memory link is down")
 
     async def up(self, size: int) -> None:
-        """Carries ``size`` bytes to the hub; where it raises Unreachable nothing arrives there."""
+        """Carry ``size`` bytes to the hub. If it raises Unreachable, nothing has arrived there."""
 
     async def down(self, size: int = 0) -> None:
-        """Carries an answer of ``size`` bytes back; where it raises Unreachable only the answer is lost."""
+        """Carry an answer of ``size`` bytes back. If it raises Unreachable, only the answer is lost."""
 
     def arrive(self, arrivals: Arrivals, message: Message) -> None:
-        """Hands a message of the hub to its reader."""
+        """Deliver a message of the hub to its reader."""
         if self.link.up:
             arrivals.put(message)

@@ -1,4 +1,4 @@
-"""Consuming a stream of the hub."""
+"""Consume a stream of the hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heliograph.bus.transport import Message
 
 
 class MemoryConsumer(AsyncIterator[Message]):
-    """A stream's messages from a place on, waiting for more at its end."""
+    """A stream's messages from a sequence on; it waits for more at the stream's end."""
 
     def __init__(
         self, connection: MemoryConnection, stream: KeptStream, pattern: str, start: int, durable: str

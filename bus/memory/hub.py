@@ -1,7 +1,7 @@
-"""What a broker keeps, in memory: subscribers, streams, buckets and blobs, with the rules of JetStream that we rely on.
+"""A broker in memory: subscribers, streams, buckets and blobs, with the rules of JetStream that Heliograph relies on.
 
-A stream numbers its messages, keeps the last of each address where it is told to, drops what bears the id of a message
-of the last two minutes, and stores a batch whole or not at all.
+A stream numbers its messages, keeps only the last of each address if declared so, drops a message with the id of one of
+the last two minutes, and stores a batch whole or not at all.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from heliograph.core.errors import Conflict
 from heliograph.core.names import matches
 
 DUPLICATE_WINDOW = 120.0
-"""Seconds in which a stream knows a message id again, as JetStream does unless told otherwise."""
+"""Seconds for which a stream remembers a message id; JetStream's default."""
 Receive = Callable[[Message], None]
 
 
 class Hub:
-    """One broker. ``clock`` gives seconds, for what is forgotten after a time.
+    """One broker.
 
     Args:
-        most_bytes: of each stream's messages, at most; the oldest go first. 0: what the stream's declaration allows.
-        keeps_streams: False: a node's broker, that only passes on.
+        clock: returns seconds, for the ages of messages and message ids.
+        most_bytes: size limit of each stream, beyond which it drops its oldest messages; 0 for the declared limit.
+        keeps_streams: False for a node's broker, which stores no events.
     """
 
     def __init__(
@@ -41,25 +42,26 @@ class Hub:
         self._keeps_streams = keeps_streams
         self.receivers = Receivers()
         self.taps: list[Receive] = []
-        """Called with each message before anyone has it; no clients."""
+        """Called with each message before its subscribers; they do not count as clients."""
         self.streams: dict[str, KeptStream] = {}
         self.acknowledged: dict[str, set[int]] = {}
         self.delivered: dict[str, set[int]] = {}
         self._retained: dict[str, dict[str, Message]] = {}
-        """By the first word of their address, and their address."""
+        """Retained messages by the first word of their address, then by their address."""
         self.buckets: dict[str, dict[str, KeyValueEntry]] = {}
         self.revisions: dict[str, int] = {}
-        self.watching: dict[str, list[asyncio.Event]] = {}
+        self.watchers: dict[str, list[asyncio.Event]] = {}
+        """Events to set at a write, by bucket and key."""
         self.blobs: dict[str, dict[str, bytes]] = {}
         self.clients: dict[str, int] = {}
-        """How many connections bear a name."""
+        """Number of connections by client name."""
         self.on_clients: list[Callable[[str, bool], None]] = []
-        """Called with a name when the first connection of that name has come, or the last has gone."""
+        """Called with a client name and True at its first connection, False at the end of its last one."""
         self._turns: dict[str, int] = {}
 
     def publish(self, topic: str, message: Message) -> int:
-        """Keeps and delivers. Returns the message's place in its stream; raises Conflict where its headers expect
-        another last message of its address."""
+        """Store and deliver a message; return its sequence in its stream, 0 outside streams. Raises Conflict if its
+        headers expect another last message of its address."""
         declared = None if topic.startswith("_INBOX") else registry.lookup(topic)[0]
         if declared is not None and declared.stream is not None and self._keeps_streams:
             stream = self.stream(declared.stream)
@@ -70,7 +72,7 @@ class Hub:
         return message.sequence
 
     def publish_all(self, messages: Sequence[Message]) -> None:
-        """Messages of one stream, all of them or none. Raises Conflict where it has some of them already."""
+        """Publish all messages of one stream or none. Raises Conflict if the stream already has some of them."""
         for message in messages:
             declared, _ = registry.find(message.topic)
             if declared.stream is not None and self.stream(declared.stream).known(message, self.clock()):
@@ -79,13 +81,13 @@ class Hub:
             self.publish(message.topic, message)
 
     def repeat(self, declared: Stream, message: Message) -> None:
-        """Stores and delivers one of a stream's messages again: as a broker does that has forgotten its id."""
+        """Store and deliver a stream's message again, like a broker that has forgotten its id."""
         again = Message(message.topic, message.body, headers=message.headers)
         self.stream(declared).append(again, self.clock())
         self.deliver(again.topic, again)
 
     def deliver(self, topic: str, message: Message) -> None:
-        """To one of each queue, and to everyone else."""
+        """Deliver a message to one member of each queue, and to every subscriber without a queue."""
         for tap in self.taps:
             tap(message)
         queues: dict[str, list[Receive]] = {}
@@ -99,14 +101,14 @@ class Hub:
             members[turn % len(members)](message)
 
     def retain(self, topic: str, message: Message | None) -> None:
-        """Keeps an address' last value for whoever subscribes later; None takes it back."""
-        held = self._retained.setdefault(topic.partition("/")[0], {})
-        held.pop(topic, None)
+        """Keep an address's last value for later subscribers; None removes it."""
+        kept = self._retained.setdefault(topic.partition("/")[0], {})
+        kept.pop(topic, None)
         if message is not None:
-            held[topic] = message
+            kept[topic] = message
 
     def retained(self, *patterns: str) -> list[Message]:
-        """The kept values of the addresses that one of the patterns matches."""
+        """Return the retained messages whose address matches one of the patterns."""
         words = [pattern.partition("/")[0] for pattern in patterns]
         every = any(word in ("+", "#") for word in words)
         firsts = self._retained if every else dict.fromkeys(word for word in words if word in self._retained)
@@ -124,13 +126,14 @@ class Hub:
         return found
 
     def joined(self, client: str) -> None:
-        """A client of that name has connected."""
+        """Count a new connection of a client."""
         self.clients[client] = self.clients.get(client, 0) + 1
         if self.clients[client] == 1:
             for listener in list(self.on_clients):
                 listener(client, True)
 
     def left(self, client: str) -> None:
+        """Count the end of a client's connection."""
         self.clients[client] -= 1
         if not self.clients[client]:
             del self.clients[client]
@@ -139,22 +142,21 @@ class Hub:
 
 
 class Receivers:
-    """Who gets what is published. Patterns lie under the words before their first wildcard, so that a message meets
-    only the few that may match it."""
+    """The subscriptions, indexed by the words before a pattern's first wildcard: few are compared with a message."""
 
     def __init__(self) -> None:
         self._under: dict[str, list[_Receiver]] = {}
         self._order = 0
 
     def add(self, pattern: str, queue: str, receive: Receive) -> Callable[[], None]:
-        """Returns what takes it out again."""
+        """Add a subscription; return a function that removes it."""
         self._order += 1
         entry = (self._order, pattern, queue, receive)
         self._under.setdefault(_head(pattern), []).append(entry)
         return partial(self._remove, entry)
 
     def of(self, topic: str) -> list[tuple[str, Receive]]:
-        """Queue and receiver of each subscription that matches, in the order in which they came."""
+        """Return queue and receiver of each matching subscription, in the order in which they were added."""
         found: list[_Receiver] = []
         head, below = topic, True
         while below:
@@ -176,7 +178,7 @@ class Receivers:
 
 
 _Receiver = tuple[int, str, str, Receive]
-"""Its number, its pattern, its queue, and who receives."""
+"""Number, pattern, queue and receiver of a subscription."""
 _ORDER = itemgetter(0)
 
 
@@ -185,7 +187,7 @@ def _head(pattern: str) -> str:
 
 
 class KeptStream:
-    """A stream's messages in their order, and where each address' newest one lies."""
+    """A stream's messages in order, with the position of each address's newest one."""
 
     def __init__(self, declared: Stream, max_bytes: int) -> None:
         self._last_value = declared.last_value
@@ -193,9 +195,9 @@ class KeptStream:
         self._max_bytes = max_bytes
         self._kept: list[tuple[Message, float] | None] = []
         self._first = 1
-        """The sequence of what lies foremost."""
+        """Sequence of the first entry in ``_kept``."""
         self._gone = 0
-        """How many of the foremost are no longer kept."""
+        """Number of leading entries whose messages were dropped."""
         self._bytes = 0
         self._newest: dict[str, int] = {}
         self._ids: dict[str, tuple[int, float]] = {}
@@ -203,8 +205,10 @@ class KeptStream:
         self._grown: list[asyncio.Future[None]] = []
 
     def known(self, message: Message, now: float) -> int:
-        """The sequence of the message of the same id, or 0. Raises Conflict where the address' last is another than
-        the message expects."""
+        """Return the sequence of the message with the same id, or 0.
+
+        Raises Conflict if the message expects another last message of its address.
+        """
         expected = message.headers.get(EXPECTED_LAST)
         if expected is not None and int(expected) != self._newest.get(message.topic, 0):
             raise Conflict(f"{message.topic}: its last message is {self._newest.get(message.topic, 0)}, not {expected}")
@@ -228,45 +232,45 @@ class KeptStream:
                 each.set_result(None)
 
     def last(self, topic: str) -> Message | None:
-        """The newest message of an address, where it is still kept."""
+        """Return the newest message of an address, or None if it is no longer kept."""
         place = self._newest.get(topic, 0) - self._first
-        held = self._kept[place] if 0 <= place < len(self._kept) else None
-        return held[0] if held is not None else None
+        entry = self._kept[place] if 0 <= place < len(self._kept) else None
+        return entry[0] if entry is not None else None
 
     def following(self, sequence: int, pattern: str) -> Message | None:
-        """The first message behind a sequence whose address matches."""
+        """Return the first message after a sequence whose address matches."""
         for place in range(max(0, sequence + 1 - self._first), len(self._kept)):
-            held = self._kept[place]
-            if held is not None and matches(pattern, held[0].topic):
-                return held[0]
+            entry = self._kept[place]
+            if entry is not None and matches(pattern, entry[0].topic):
+                return entry[0]
         return None
 
     def topics(self) -> list[str]:
-        """The addresses of which something is kept, sorted."""
+        """Return the addresses whose newest message is kept, sorted."""
         return sorted(topic for topic in self._newest if self.last(topic) is not None)
 
     async def grown(self) -> None:
-        """Returns when something has been added."""
+        """Wait until a message is added."""
         waiting = asyncio.get_running_loop().create_future()
         self._grown.append(waiting)
         await waiting
 
     def _drop(self, place: int) -> None:
-        held = self._kept[place] if 0 <= place < len(self._kept) else None
-        if held is not None:
-            self._bytes -= len(held[0].body)
+        entry = self._kept[place] if 0 <= place < len(self._kept) else None
+        if entry is not None:
+            self._bytes -= len(entry[0].body)
             self._kept[place] = None
 
     def _trim(self, now: float) -> None:
         kept, gone = self._kept, self._gone
         while gone < len(kept) - 1:
-            held = kept[gone]
-            old = held is None or (self._max_age and held[1] < now - self._max_age)
+            entry = kept[gone]
+            old = entry is None or (self._max_age and entry[1] < now - self._max_age)
             if not old and not (0 < self._max_bytes < self._bytes):
                 break
             self._drop(gone)
             gone += 1
-        if gone > len(kept) // 2:  # not one by one: the rest moves up each time
+        if gone > len(kept) // 2:  # in batches: deleting moves all later entries
             del kept[:gone]
             self._first += gone
             gone = 0
@@ -277,5 +281,5 @@ _HUBS: WeakValueDictionary[str, Hub] = WeakValueDictionary()
 
 
 def hub_at(url: str) -> Hub:
-    """The hub of that name, one for all clients of this process while any of them lives."""
+    """Return the hub of that name; all clients of this process share it while any of them lives."""
     return _HUBS.setdefault(url, Hub())

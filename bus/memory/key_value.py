@@ -19,43 +19,43 @@ class MemoryKeyValue:
         self._connection = connection
         self._entries = hub.buckets.setdefault(bucket, {})
         self._revisions = hub.revisions
-        self._watching = hub.watching
+        self._watchers = hub.watchers
         self._bucket = bucket
 
     async def get(self, key: str) -> KeyValueEntry | None:
-        await self._asked()
+        await self._send()
         return self._entries.get(key)
 
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
-        await self._asked(len(value))
+        await self._send(len(value))
         present = self._entries.get(key)
         if revision is not None and revision != (present.revision if present else 0):
             raise Conflict(f"{key} is not at revision {revision} any more")
-        newest = self._revisions[self._bucket] = self._revisions.get(self._bucket, 0) + 1  # never one again
+        newest = self._revisions[self._bucket] = self._revisions.get(self._bucket, 0) + 1  # also after a delete
         self._entries[key] = KeyValueEntry(key, value, newest)
-        for changed in self._watching.get(f"{self._bucket}/{key}", ()):
+        for changed in self._watchers.get(f"{self._bucket}/{key}", ()):
             changed.set()
         await self._connection.down()
         return newest
 
     async def delete(self, key: str) -> None:
-        await self._asked()
+        await self._send()
         self._entries.pop(key, None)
 
     @asynccontextmanager
     async def changes(self, key: str) -> AsyncIterator[asyncio.Event]:
         changed = asyncio.Event()
-        watching = self._watching.setdefault(f"{self._bucket}/{key}", [])
-        watching.append(changed)
+        watchers = self._watchers.setdefault(f"{self._bucket}/{key}", [])
+        watchers.append(changed)
         try:
             yield changed
         finally:
-            watching.remove(changed)
+            watchers.remove(changed)
 
     async def entries(self, prefix: str = "") -> list[KeyValueEntry]:
-        await self._asked()
+        await self._send()
         return [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]
 
-    async def _asked(self, size: int = 0) -> None:
+    async def _send(self, size: int = 0) -> None:
         self._connection.check()
         await self._connection.up(size)

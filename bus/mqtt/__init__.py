@@ -1,1 +1,1 @@
-"""The MQTT transport: a node's broker, and the public door."""
+"""The MQTT transport: a node's broker and the public door."""

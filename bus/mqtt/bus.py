@@ -1,4 +1,4 @@
-"""The MQTT transport: a node's broker, and the public door."""
+"""The MQTT transport: a node's broker and the public door."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class MqttBus(Bus):
             arrivals.put(message)
 
     def _receivers(self, topic: str) -> list[Arrivals]:
-        """Who wants a topic's messages; remembered, for most come on few topics."""
+        """Return the readers of a topic's messages. Cached, because most messages come on few topics."""
         found = self._routes.get(topic)
         if found is None:
             if len(self._routes) >= _ROUTES:
@@ -93,7 +93,7 @@ class MqttBus(Bus):
             raise Refused("forbidden", topic=pattern, expected="permission to subscribe", got=f"SUBACK {code}")
 
     async def _subscribe_anew(self) -> None:
-        """After a reconnect: what the broker refuses now ends for its readers, and for nobody else."""
+        """Subscribe again after a reconnect. A subscription that the broker refuses now ends for its readers only."""
         for pattern in list(self._wanted):
             try:
                 await self._subscribe_at_broker(pattern)
@@ -119,7 +119,7 @@ class MqttBus(Bus):
         return await self._publish(topic, body, headers, retain, reply_to, correlation, at_once)
 
     async def publish_raw(self, topic: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Publishes to a topic that need not be declared. Raises Refused where it is a pattern."""
+        """Publish to a topic that need not be declared. Raises Refused if it is a pattern."""
         require_plain(topic)
         await self._publish(topic, body, headers, False, None, None, False)
 
@@ -165,7 +165,7 @@ class MqttBus(Bus):
                 with contextlib.suppress(Unreachable):  # the next reconnect subscribes
                     await self._subscribe_at_broker(pattern)
             yield arrivals
-        finally:  # also of what was refused: asked for again at a reconnect, it would be refused again
+        finally:  # also after a refusal: a reconnect would repeat the refused subscription
             for pattern in mine:
                 await self._forget(pattern, arrivals)
 
@@ -184,7 +184,7 @@ class MqttBus(Bus):
         check_size(declared, topic, body)
         await self.link.wait_up(timeout)
         replies = f"{self._own}/+"
-        if replies not in self._wanted:  # only who asks needs the right to read replies
+        if replies not in self._wanted:  # a login that sends no requests may lack the right to read replies
             await self._subscribe_at_broker(replies)
             self._wanted.setdefault(replies, [])
         reply_to = f"{self._own}/{self._world.new_id()}"
@@ -193,7 +193,7 @@ class MqttBus(Bus):
         try:
             if self.connection.speaks_mqtt5:
                 await self.publish(topic, body, reply_to=reply_to)
-            else:  # no response topic in MQTT 3.1.1: it stands in the document
+            else:  # MQTT 3.1.1 has no response topic: put it into the document
                 tree = parse(body or b"{}", topic)
                 if not isinstance(tree, dict):
                     raise Refused("invalid", topic=topic, expected="a mapping, to put reply_to into", got=tree)
@@ -212,9 +212,9 @@ class MqttBus(Bus):
 
     @asynccontextmanager
     async def _consume(self, pattern: str, durable: str) -> AsyncIterator[AsyncIterator[Message]]:
-        """A session of its own that the broker keeps, acknowledged by hand; QoS 1's guarantee and no more."""
+        """Consume by a persistent session of its own, acknowledged explicitly; the guarantee is that of QoS 1."""
         if not durable:
-            raise Refused("unsupported", topic=pattern, expected="a durable name: an MQTT broker keeps no past")
+            raise Refused("unsupported", topic=pattern, expected="a durable name: an MQTT broker stores no stream")
         await self.link.wait_up()
         arrivals = Arrivals(self)
 

@@ -1,6 +1,6 @@
-"""One connection to an MQTT broker: it reconnects for ever, and says what the broker refused.
+"""A connection to an MQTT broker: it reconnects without end, and reports what the broker refuses.
 
-MQTT 5 where the broker speaks it, otherwise 3.1.1. Only MQTT 5 says that a publish is refused: in the PUBACK (MQTT 5,
+It speaks MQTT 5 if the broker does, otherwise 3.1.1. Only MQTT 5 reports a refused publish: in the PUBACK (MQTT 5,
 3.4.2.1), or in the DISCONNECT that ends the connection (3.14.2.1).
 """
 
@@ -25,23 +25,23 @@ from heliograph.core.world import World
 
 KEEPALIVE = 5
 TIMEOUT = 5.0
-"""Seconds that the broker may take to acknowledge."""
+"""Seconds to wait for the broker's acknowledgement."""
 RECONNECT_WAIT = 0.1
 FAILED = (aiomqtt.MqttError, OSError, ValueError, asyncio.TimeoutError)
-"""What the client raises where the broker is away or does not answer."""
+"""Errors of the client library when the broker is away or does not answer."""
 FAILURE = 128
-"""A reason code from here on is a failure."""
+"""The smallest reason code of a failure."""
 _NOT_AUTHORIZED = (134, 135)
-"""Bad user name or password, not authorized; the client library says it so of MQTT 3.1.1 too."""
+"""Bad user name or password, and not authorized. The client library translates MQTT 3.1.1's codes to these."""
 
 
 class MqttConnection:
     """The connection of one bus.
 
     Args:
-        link: is set up and down as the connection is.
-        on_message: called with each message of the client library as it arrives.
-        on_connect: subscribes anew, before the link counts as up.
+        link: set up and down with the connection.
+        on_message: called with each arriving message of the client library.
+        on_connect: subscribes again; awaited at each connect before the link counts as up.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class MqttConnection:
         self._version: int | None = None
         self._running: asyncio.Task[None] | None = None
         self._unacknowledged: dict[int, asyncio.Future[int]] = {}
-        """Message ids on their way, and the reason code of each PUBACK."""
+        """Message id of each publish under way to the reason code of its PUBACK."""
 
     async def open(self) -> None:
-        """Starts connecting and returns at once. Raises Refused where the TLS files cannot be read."""
+        """Start connecting and return at once. Raises Refused if the TLS files cannot be read."""
         if self.url.secure:
             self._tls = self.url.tls.context()
         self._running = asyncio.create_task(self._run())
@@ -84,7 +84,7 @@ class MqttConnection:
         return self._version == 5
 
     def client(self, version: int, on_message: Callable[[Any], None], **more: Any) -> aiomqtt.Client:
-        """A client that hands each message on as it arrives, rather than through a queue and a task."""
+        """Return a client that passes on each message as it arrives, without a queue and a task."""
         login = self.url.credentials
         return aiomqtt.Client(
             self.url.host,
@@ -92,7 +92,7 @@ class MqttConnection:
             username=login.user or None,
             password=login.password or None,
             protocol=aiomqtt.ProtocolVersion(version),
-            queue_type=_handing_to(on_message),
+            queue_type=_queue_calling(on_message),
             keepalive=KEEPALIVE,
             timeout=TIMEOUT,
             max_inflight_messages=1000,
@@ -102,21 +102,21 @@ class MqttConnection:
         )
 
     def send(self, topic: str, body: bytes, retain: bool, properties: Properties | None) -> None:
-        """Publishes at QoS 0: handed to the socket at once, as fast as events come. Raises Unreachable."""
+        """Publish at QoS 0: write to the socket at once, without waiting. Raises Unreachable."""
         sent = self._connected()._client.publish(topic, body, 0, retain, properties)
         if sent.rc != MQTT_ERR_SUCCESS:
             raise Unreachable(f"{self.url.shown}: {error_string(sent.rc)}")
 
     async def publish(self, topic: str, body: bytes, retain: bool, properties: Properties | None) -> None:
-        """Publishes at QoS 1. Raises Forbidden where the broker says that the login may not, Refused where it does not
-        take the message, LinkDown where the connection breaks before the acknowledgement, Unreachable otherwise."""
+        """Publish at QoS 1. Raises Forbidden if the broker reports that the login may not, Refused if it refuses the
+        message, LinkDown if the connection breaks before the acknowledgement, Unreachable otherwise."""
         client = self._connected()._client
         acknowledged = asyncio.get_running_loop().create_future()
         client.on_publish = self._on_publish
         try:
             sent = client.publish(topic, body, 1, retain, properties)
         except ValueError as error:
-            raise Refused("invalid", topic=topic, expected="what MQTT can carry", got=str(error)) from None
+            raise Refused("invalid", topic=topic, expected="a message that MQTT can carry", got=str(error)) from None
         if sent.rc != MQTT_ERR_SUCCESS:
             raise Unreachable(f"{self.url.shown}: {error_string(sent.rc)}")
         self._unacknowledged[sent.mid] = acknowledged
@@ -127,13 +127,13 @@ class MqttConnection:
             raise Unreachable(f"{self.url.shown}: no acknowledgement in {TIMEOUT:g} s") from None
         finally:
             self._unacknowledged.pop(sent.mid, None)
-            if not self._unacknowledged:  # for QoS 0 too the client library would build an acknowledgement
+            if not self._unacknowledged:  # else the client library builds acknowledgements for QoS 0 too
                 client.on_publish = None
         if code >= FAILURE:
             self._raise_refused(topic, code)
 
     async def subscribe(self, pattern: str) -> int:
-        """Returns the reason code of the SUBACK, 128 or more where the broker refuses. Raises Unreachable."""
+        """Subscribe; return the SUBACK's reason code, 128 or more if the broker refuses. Raises Unreachable."""
         client = self._connected()
         try:
             codes = await keep_cancellation(client.subscribe(pattern, qos=1))
@@ -142,7 +142,7 @@ class MqttConnection:
         return max(map(_value, codes))
 
     async def unsubscribe(self, topic: str) -> None:
-        """Nothing where the link is down."""
+        """Unsubscribe; do nothing if the link is down."""
         if self._client is not None:
             with contextlib.suppress(*FAILED):
                 await self._client.unsubscribe(topic)
@@ -157,7 +157,7 @@ class MqttConnection:
     def _raise_refused(self, topic: str, code: int) -> NoReturn:
         if code in _NOT_AUTHORIZED:
             raise Forbidden(f"{self.url.shown}: this login may not publish to {topic}")
-        raise Refused("invalid", topic=topic, expected="a message that the broker takes", got=f"PUBACK {code}")
+        raise Refused("invalid", topic=topic, expected="a message that the broker accepts", got=f"PUBACK {code}")
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         acknowledged = self._unacknowledged.get(mid)
@@ -177,7 +177,7 @@ class MqttConnection:
             try:
                 await self._on_connect()
                 self.link.set(True)
-                async for _ in client.messages:  # never one: this ends when the connection does
+                async for _ in client.messages:  # it yields nothing, and ends with the connection
                     pass
             except (*FAILED, HeliographError) as error:
                 code = self._note(error)
@@ -190,7 +190,7 @@ class MqttConnection:
             await self._world.sleep(RECONNECT_WAIT)
 
     async def _connect_newest(self) -> aiomqtt.Client:
-        """A connected client of the newest version that the broker speaks."""
+        """Return a connected client of the newest version that the broker speaks."""
         for version in (self._version,) if self._version else (5, 4):
             client = self.client(version, self._on_message)
             try:
@@ -205,7 +205,7 @@ class MqttConnection:
         raise Unreachable(f"{self.url.shown} speaks neither MQTT 5 nor 3.1.1")
 
     def _note(self, error: Exception) -> int:
-        """Keeps what ended the connection. Returns its reason code, 0 where it has none."""
+        """Record the error that ended the connection; return its reason code if it is "not authorized", else 0."""
         self.link.last_error = str(error) or type(error).__name__
         cause = error if isinstance(error, aiomqtt.MqttCodeError) else error.__cause__  # the iterator's error has none
         code = _value(getattr(cause, "rc", 0))
@@ -215,7 +215,7 @@ class MqttConnection:
         return 0
 
     def _end_waiting(self, code: int) -> None:
-        """Acknowledgements cannot come any more; those that have arrived stay what they are."""
+        """Fail the publishes that still wait for an acknowledgement; none can arrive any more."""
         for acknowledged in self._unacknowledged.values():
             if not acknowledged.done():
                 if code:
@@ -224,16 +224,16 @@ class MqttConnection:
                     acknowledged.set_exception(LinkDown(f"{self.url.shown}: the link went down"))
 
 
-def _handing_to(receive: Callable[[Any], None]) -> Any:
-    class Handing(asyncio.Queue):  # type: ignore[type-arg]
+def _queue_calling(receive: Callable[[Any], None]) -> Any:
+    class CallingQueue(asyncio.Queue):  # type: ignore[type-arg]
         def put_nowait(self, item: Any) -> None:
             receive(item)
 
-    return Handing
+    return CallingQueue
 
 
 def _value(code: Any) -> int:
-    """The number of a reason code, however the client library gives it."""
+    """Return a reason code as a number; the client library returns several types."""
     value = getattr(code, "value", code)
     return value if isinstance(value, int) else 0
 

@@ -1,9 +1,9 @@
 """Blobs on JetStream's object store (NATS ADR-20), so that ``nats object ls`` lists them.
 
-A blob's object name is its SHA-256, and its chunks lie under a subject made of it: an upload that was cut goes on
-after the last whole chunk, a download after the last chunk that reached the disk. The content is hashed once, by
-whoever receives it; the digest in the object's metadata is the one its producer took. Each chunk bears its place: a
-broker that was killed may bring back some of what had been deleted.
+A blob's object name is its SHA-256, and its chunks have a subject made from it: a cut upload resumes after the last
+whole chunk, a cut download after the last chunk on disk. The receiver hashes the content once; the digest in the
+object's metadata comes from the producer. Each chunk carries its index, because a killed broker may restore chunks that
+had been deleted.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from heliograph.core.errors import HeliographError, Refused, Unreachable
 
 _HEADERS = 4096
 CHUNK = (1 << 20) - _HEADERS
-"""Bytes of a chunk: with its headers nats-server's default max_payload. At 128 KiB the synced writes take three times
-as long."""
+"""Bytes of a chunk; with its headers it fills nats-server's default max_payload. With 128 KiB, synced writes take three
+times as long."""
 _PLACE = "Heliograph-Chunk"
 WINDOW = 16
-"""Chunks on their way that the broker has not acknowledged."""
+"""Chunks under way that the broker has not acknowledged, at most."""
 
 
 IDLE = 1.2
-"""Seconds that a connection waits for the next transfer; soon after, the broker would miss its pongs."""
+"""Seconds for which an idle connection is kept for the next transfer; soon after, the broker would miss its pongs."""
 
 
 class NatsBlobs:
-    """One object store. Each transfer has a thread of its own, and a connection, which the next one goes on with.
+    """One object store. Each transfer has its own thread and connection; the next transfer reuses the connection.
 
     Args:
-        store: its name on the broker.
-        max_age: seconds after which a blob goes by itself; 0: never.
+        store: name of the object store on the broker.
+        max_age: seconds after which a blob expires; 0 for never.
     """
 
     def __init__(self, connection: NatsConnection, store: str, bucket: str, max_age: float = 0) -> None:
@@ -56,7 +56,7 @@ class NatsBlobs:
         self._closing: asyncio.TimerHandle | None = None
 
     async def prepare(self) -> None:
-        """Makes the bucket where it is missing."""
+        """Create the bucket if it is missing."""
         config = {
             "name": f"OBJ_{self._store}",
             "subjects": [f"$O.{self._store}.C.>", f"$O.{self._store}.M.>"],
@@ -80,7 +80,7 @@ class NatsBlobs:
         done = await self._whole_chunks(ref.digest)
         if done == chunks and await self._info(ref.digest) is not None:
             return stored
-        if done is None or done > chunks:  # left by something else; begin anew
+        if done is None or done > chunks:  # not this file's chunks; start again
             await self._purge(f"C.{ref.digest}")
             done = 0
         await self._cancellable(self._upload, path, ref, done)
@@ -89,7 +89,7 @@ class NatsBlobs:
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
         if target.exists():
             return target
-        if not ref.size and await self._info(ref.digest) is None:  # it has no chunk that could be missing
+        if not ref.size and await self._info(ref.digest) is None:  # an empty blob has no chunk whose absence would show
             raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
         await self._cancellable(self._download, ref, target)
         return target
@@ -106,13 +106,13 @@ class NatsBlobs:
         return sorted(base64.urlsafe_b64decode(name.rsplit(".", 1)[1]).decode() for name in names)
 
     async def close(self) -> None:
-        """Ends what waits for another transfer."""
+        """Close the idle connections."""
         if self._closing is not None:
             self._closing.cancel()
         self._close_idle()
 
     async def _cancellable(self, function: Callable[..., None], *args: Any) -> None:
-        """Runs a transfer in a thread, which ends at its next chunk where this is cancelled."""
+        """Run a transfer in a thread; on cancellation the thread ends at its next chunk."""
         stop = threading.Event()
         link = self._idle.pop() if self._idle else None
         running = asyncio.ensure_future(self._world.in_thread(self._transfer, link, function, *args, stop))
@@ -120,7 +120,7 @@ class NatsBlobs:
             self._idle.append(await asyncio.shield(running))
         except asyncio.CancelledError:
             stop.set()
-            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody waits for it
+            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody awaits it
             raise
         if self._closing is not None:
             self._closing.cancel()
@@ -151,7 +151,7 @@ class NatsBlobs:
         return None if info.get("deleted") else info
 
     async def _whole_chunks(self, digest: str) -> int | None:
-        """How many chunks are there, from the first one on; None where they are not in their places."""
+        """Return the number of stored chunks, from the first on; None if their indexes are not consecutive."""
         subject = f"$O.{self._store}.C.{digest}"
         answer = await self._connection.ask(f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": subject})
         count = int((answer.get("state", {}).get("subjects") or {}).get(subject, 0))
@@ -167,7 +167,7 @@ class NatsBlobs:
         await self._connection.ask(f"$JS.API.STREAM.PURGE.OBJ_{self._store}", {"filter": f"$O.{self._store}.{tail}"})
 
     def _described(self, ref: WeightsRef) -> bytes:
-        """The object's metadata, as ADR-20 has it."""
+        """Return the object's metadata, as defined by ADR-20."""
         info = {
             "name": ref.digest,
             "bucket": self._store,
@@ -198,7 +198,7 @@ class NatsBlobs:
                     waiting += 1
                     while waiting >= WINDOW:
                         waiting -= _acknowledged(link)
-            link.publish(meta, self._described(ref))  # behind the chunks, without waiting: who reads finds gaps himself
+            link.publish(meta, self._described(ref))  # without waiting for the chunks: readers detect gaps
             for _ in range(waiting + 1):
                 _acknowledged(link)
 
@@ -239,7 +239,7 @@ class NatsBlobs:
                         link.payload(delivery)
                         if status == "204":
                             break
-                        place.unlink(missing_ok=True)  # what is missing may have been stored anew, at its beginning
+                        place.unlink(missing_ok=True)  # missing chunks may be stored again from the first on
                         reason = "is not in bucket" if status == "404" else delivery.headers.get("Description")
                         raise Unreachable(f"blob {ref.digest[:12]} {reason} {self.bucket} yet")
                     if delivery.size > len(buffer):
@@ -251,21 +251,21 @@ class NatsBlobs:
                     sequence = int(delivery.headers["Nats-Sequence"])
                     wanted = str(at // CHUNK) if at < ref.size else ""
                     if delivery.headers.get(_PLACE, wanted) != wanted:
-                        continue  # one that had been deleted and came back
+                        continue  # a deleted chunk that the broker restored
                     if at + delivery.size > ref.size:
                         raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
                     file.write(chunk)
                     hasher.update(chunk)
                     at += delivery.size
                     file.flush()
-                    note.seek(0)  # not truncated: the file system would write it out each time
+                    note.seek(0)  # no truncation: the file system would write the file out each time
                     note.write(f"{sequence} {at}\n")
                     note.flush()
 
 
 @contextmanager
 def _mapped(file: Any, size: int) -> Iterator[memoryview]:
-    """The file's bytes without a copy; nothing can be mapped of an empty one."""
+    """Yield the file's bytes without a copy; an empty file cannot be mapped."""
     if not size:
         yield memoryview(b"")
         return
@@ -274,7 +274,7 @@ def _mapped(file: Any, size: int) -> Iterator[memoryview]:
 
 
 def _resume(file: Any, place: Path, hasher: Any, size: int) -> tuple[int, int]:
-    """Sequence and offset of the last chunk on disk, with what lies before it hashed."""
+    """Return sequence and end offset of the last chunk on disk, and hash the bytes before that offset."""
     try:
         sequence, at = (int(word) for word in place.read_text().split("\n")[0].split())
     except (OSError, ValueError):

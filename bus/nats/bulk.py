@@ -1,7 +1,7 @@
-"""A bulk connection to NATS: a transfer at a time, blocking sockets in a thread, no copy between socket and file.
+"""A bulk connection to NATS: one transfer at a time, blocking sockets in a thread, no copy between socket and file.
 
-The event-loop client copies every payload several times, which at 100 MB costs more than the network does. This
-speaks the few verbs of the NATS client protocol that a transfer needs (docs.nats.io, "Client Protocol").
+The event-loop client copies every payload several times, which at 100 MB costs more than the network does. A bulk
+link speaks the few verbs of the NATS client protocol that a transfer needs (docs.nats.io, "Client Protocol").
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ TIMEOUT = 5.0
 """Seconds without a byte after which the link counts as cut."""
 _RECEIVE = 1 << 18
 _LAST_WORDS = 0.2
-"""Seconds in which a closed connection may still give what the broker said before."""
+"""Seconds to wait for the broker's last lines on a closed connection."""
 
 
 @dataclass(slots=True)
 class Delivery:
-    """A message's header lines, and the size of its payload, which is still to be read with ``read_into``."""
+    """A message's headers, and the size in bytes of its payload, which ``read_into`` has yet to read."""
 
     headers: dict[str, str]
     size: int
@@ -33,16 +33,16 @@ class Delivery:
 
 
 class BulkLink:
-    """A connection for one transfer at a time, whose answers come to ``inbox``.
+    """A connection for one transfer at a time; ``inbox`` receives its answers.
 
-    Raises Forbidden where the broker refuses, also where it closes the connection then; Unreachable where it is cut.
+    Raises Forbidden if the broker refuses, even if it then closes the connection; Unreachable if the link is cut.
     """
 
     def __init__(self, url: ConnectionUrl, inbox: str) -> None:
         self.inbox = inbox
         self._closing = False
         if url.scheme not in ("nats", "tls"):
-            raise HeliographError(f"{url.shown}: blobs need nats:// or tls://, they do not travel over WebSocket")
+            raise HeliographError(f"{url.shown}: blobs need nats:// or tls://; they cannot travel over WebSocket")
         try:
             self._socket = socket.create_connection((url.host, url.port), TIMEOUT)
         except OSError as error:
@@ -82,18 +82,18 @@ class BulkLink:
 
     @property
     def alive(self) -> bool:
-        """Whether the broker has not closed the connection, as far as this end knows."""
+        """Whether the connection is open, as far as this end knows."""
         arrived = select.poll()
         arrived.register(self._socket, select.POLLIN)
         if not arrived.poll(0):
             return True
         try:
             return bool(self._socket.recv(1, socket.MSG_PEEK))
-        except (OSError, ValueError):  # TLS knows no such look
+        except (OSError, ValueError):  # TLS does not support MSG_PEEK
             return False
 
     def publish(self, subject: str, payload: memoryview | bytes, header: str = "") -> None:
-        """Publishes, with one header line where it is given; the stream's acknowledgement comes to the inbox."""
+        """Publish, with one header line if given; the inbox receives the stream's acknowledgement."""
         if header:
             head = f"NATS/1.0\r\n{header}\r\n\r\n"
             start = f"HPUB {subject} {self.inbox} {len(head)} {len(head) + len(payload)}\r\n{head}"
@@ -102,7 +102,7 @@ class BulkLink:
         self._send(start.encode(), payload, b"\r\n")
 
     def next(self) -> Delivery:
-        """The next message's headers; its payload must be read before the next call."""
+        """Wait for the next message and return its headers; read its payload before the next call."""
         while True:
             line = self._line()
             if line.startswith(b"MSG "):
@@ -119,7 +119,7 @@ class BulkLink:
                 raise _refusal(line)
 
     def read_into(self, target: memoryview) -> None:
-        """Fills ``target`` with the payload of the message just met."""
+        """Fill ``target`` with the payload of the message that ``next`` returned."""
         at = 0
         try:
             while at < len(target):
@@ -148,7 +148,7 @@ class BulkLink:
             raise Unreachable(f"bulk link: {error}") from None
 
     def _raise_refusal(self, error: OSError) -> None:
-        """Raises what the broker refused before it closed the connection, where that has arrived unread."""
+        """Raise Forbidden if the broker sent a refusal before it closed the connection, and it is still unread."""
         if self._closing or isinstance(error, TimeoutError):
             return
         self._closing = True
@@ -181,14 +181,14 @@ class BulkLink:
 
 
 def _refusal(line: bytes) -> HeliographError:
-    """What an ``-ERR`` line means for the transfer."""
-    said = line.decode(errors="replace").removeprefix("-ERR").strip()
-    lower = said.lower()
+    """Return the error for an ``-ERR`` line."""
+    reason = line.decode(errors="replace").removeprefix("-ERR").strip()
+    lower = reason.lower()
     if "permissions violation" in lower or "authorization violation" in lower:
-        return Forbidden(f"the broker refused the transfer: {said}")
+        return Forbidden(f"the broker refused the transfer: {reason}")
     if "stale connection" in lower or "timeout" in lower or "shutdown" in lower:
-        return Unreachable(f"bulk link: {said}")
-    return HeliographError(f"the broker refused the transfer: {said}")
+        return Unreachable(f"bulk link: {reason}")
+    return HeliographError(f"the broker refused the transfer: {reason}")
 
 
 def _headers(raw: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ _DUPLICATE_IN_BATCH = 10201
 
 
 class NatsBus(Bus):
-    """A client of a NATS server. ``connection`` asks the server itself, and JetStream."""
+    """A client of a NATS server. ``connection`` sends requests to the server itself and to JetStream."""
 
     durable = True
 
@@ -96,13 +96,13 @@ class NatsBus(Bus):
         return sequence
 
     async def publish_raw(self, topic: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Publishes to a topic that need not be declared. Raises Refused where no subject can be made of it."""
+        """Publish to a topic that need not be declared. Raises Refused if no subject can be made of it."""
         require_plain(topic)
         publishing = self.connection.client.publish(self.subjects.subject(topic), body, headers=dict(headers))
         await self.connection.guard(publishing)
 
     async def publish_all(self, events: Sequence[Outgoing]) -> None:
-        """Several at once are an atomic batch (NATS ADR-50)."""
+        """Publish several events as one atomic batch (NATS ADR-50)."""
         if len(events) == 1:
             await super().publish_all(events)
             return
@@ -157,9 +157,9 @@ class NatsBus(Bus):
                 subject = subjects.subject(pattern)
                 refusal = Refused("forbidden", topic=pattern, expected="permission to subscribe",
                                   got="a refusal by the broker")  # fmt: skip
-                stack.enter_context(connection.watching("subscription", subject, partial(arrivals.fail, refusal)))
-                asked = connection.client.subscribe(subject, queue=queue, cb=put, pending_bytes_limit=PENDING_BYTES)
-                stack.push_async_callback(connection.unsubscribe, await connection.guard(asked))
+                stack.enter_context(connection.on_refusal("subscription", subject, partial(arrivals.fail, refusal)))
+                made = connection.client.subscribe(subject, queue=queue, cb=put, pending_bytes_limit=PENDING_BYTES)
+                stack.push_async_callback(connection.unsubscribe, await connection.guard(made))
             with contextlib.suppress(*DOWN):
                 await connection.settle()
             arrivals.check()
@@ -190,7 +190,7 @@ class NatsBus(Bus):
     async def blobs(self, bucket: str) -> BlobStore:
         if bucket in self._stores:
             return self._stores[bucket]
-        # an upload is of no use without the event that names it: what nobody deleted goes when that has gone
+        # an upload is useless without the event that names it: it expires with that event if nobody deletes it
         uploads = topics.MODEL_UPDATE.stream if is_upload_bucket(bucket) else None
         max_age = uploads.max_age if uploads is not None else 0
         store = NatsBlobs(self.connection, self.subjects.stream_name(bucket), bucket, max_age)

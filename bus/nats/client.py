@@ -1,4 +1,4 @@
-"""The client library's client, with what this transport needs otherwise of it."""
+"""The client library's client, with the changes that this transport needs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _ENDS_NOTHING = "permissions violation"
 
 
 class HeliographClient(Client):
-    """Speaks TLS where the URL says so, and never closes for good because of what the broker said.
+    """A client that speaks TLS if the URL says so, and that no error of the broker closes for good.
 
     Args:
-        on_lost: called at the instant at which the connection counts as lost; the library's own call-back comes later.
+        on_lost: called as soon as the connection is lost; the library's own callback comes later.
     """
 
     def __init__(self, url: ConnectionUrl, on_lost: Callable[[], None]) -> None:
@@ -31,22 +31,22 @@ class HeliographClient(Client):
         self._context: ssl.SSLContext | None = None
 
     def check(self) -> None:
-        """Raises Refused where the URL names TLS files that cannot be read, or a transport that is not installed."""
+        """Raise Refused if the URL names TLS files that cannot be read, or a transport that is not installed."""
         if self._url.secure:
             self._context = self._url.tls.context()
         if self._url.scheme in ("ws", "wss") and importlib.util.find_spec("aiohttp") is None:
             raise Refused("unsupported", field="url", expected="nats:// or tls://", got=self._url.shown,
-                          hint="NATS over WebSocket needs aiohttp: 'pip install aiohttp' brings it.")  # fmt: skip
+                          hint="NATS over WebSocket needs aiohttp: run 'pip install aiohttp'.")  # fmt: skip
 
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """What the client runs. Its ``close`` cancels these once and gives up on one that would reconnect for ever."""
+        """Return the client's tasks. Its ``close`` cancels each once, and does not end a reconnecting one."""
         tasks = [self._reconnection_task, self._reading_task, self._ping_interval_task, self._flusher_task]
         tasks += [each._wait_for_msgs_task for each in self._subs.values()]
         return [task for task in tasks if task is not None]
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
-        """Made where it is first used: a broker may require TLS of a ``nats://`` client too."""
+        """The context, created at its first use: a broker may require TLS of a ``nats://`` client too."""
         if self._context is None:
             try:
                 self._context = self._url.tls.context()
@@ -55,13 +55,13 @@ class HeliographClient(Client):
         return self._context
 
     def _connect_command(self) -> bytes:
-        """The CONNECT line, which holds the login: not in clear text where the URL asks for TLS."""
+        """Return the CONNECT line. It contains the login: never send it in clear text if the URL asks for TLS."""
         if self._url.scheme == "tls" and not self._server_info.get("tls_required"):
             raise nats.errors.SecureConnWantedError
         return super()._connect_command()
 
     async def _process_err(self, err_msg: str) -> None:
-        """The library closes for good after most errors, and loses its subscriptions; this one reconnects."""
+        """Reconnect after an error; the library would close for good after most of them, and lose its subscriptions."""
         if _ENDS_NOTHING in err_msg:
             await super()._process_err(err_msg)
             return
@@ -76,7 +76,7 @@ class HeliographClient(Client):
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        """In a third of the time: the library looks at each character of each name by itself."""
+        """Parse header lines in a third of the library's time, which checks each character of each name."""
         found = {}
         for line in raw.split(b"\r\n"):
             name, colon, value = line.partition(b":")

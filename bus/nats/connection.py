@@ -1,4 +1,4 @@
-"""One connection to a NATS server: it reconnects for ever, turns the client's errors into ours, and asks JetStream."""
+"""A connection to a NATS server: it reconnects without end, translates the client's errors, calls JetStream's API."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ logging.getLogger("nats").addHandler(logging.NullHandler())  # this module repor
 
 T = TypeVar("T")
 RECONNECT_WAIT = 0.1
-"""Seconds between two attempts to reach the broker: replay starts at once when the link returns."""
+"""Seconds between two attempts to connect; short, so that replay starts as soon as the link returns."""
 REQUEST_TIMEOUT = 5.0
 DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
-"""What the client raises where the broker is away or does not answer."""
+"""Errors of the client library when the broker is away or does not answer."""
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 _LOGIN_REFUSED = re.compile(r"authorization violation|authentication (expired|revoked)", re.IGNORECASE)
 _STREAM_DIFFERS = 10058
 
 
 class NatsConnection:
-    """A connection that the rooms of this transport share.
+    """The connection that bus, consumers, buckets and blobs of this transport share.
 
     Args:
-        link: is set up and down as the connection is.
-        inbox: prefix of the subjects that answers come on.
-        on_slow: called where the client dropped a message because its reader is slow.
+        link: set up and down with the connection.
+        inbox: prefix of the subjects that receive answers.
+        on_slow: called when the client drops a message because its reader is slow.
     """
 
     def __init__(
@@ -62,21 +62,21 @@ class NatsConnection:
         self.world = world
         self.link = link
         self.inbox = inbox or "_INBOX"
-        self.unheard = 0
-        """Messages that the broker refused for want of a permission, whose publisher awaited no answer."""
+        self.unreported_refusals = 0
+        """Number of messages that the login may not publish, and whose publisher awaited no answer."""
         self._name = name
         self._on_slow = on_slow
         self._client = HeliographClient(url, self._lost)
         self._connecting: asyncio.Task[None] | None = None
         self._waiting: dict[asyncio.Timeout, str] = {}
-        """Calls under way, and the subject that each awaits an answer from."""
+        """Calls under way, with the subject of the request that each waits for."""
         self._refused: dict[asyncio.Timeout, str] = {}
-        """Calls that the broker refused, and why; whatever happens to the connection afterwards."""
+        """Calls that the broker refused, with the reason to report even if the connection goes down afterwards."""
         self._watching: dict[tuple[str, str], list[Callable[[], None]]] = {}
         self._no_answers = ""
 
     async def open(self) -> None:
-        """Starts connecting and returns at once. Raises Refused where the URL's scheme cannot be used."""
+        """Start connecting and return at once. Raises Refused if the URL's scheme or TLS files cannot be used."""
         self._client.check()
         self._connecting = asyncio.create_task(self._connect())
 
@@ -94,8 +94,7 @@ class NatsConnection:
 
     @property
     def client(self) -> Client:
-        """The connected client. Raises Forbidden where the broker refuses the login, Unreachable where the link is
-        down."""
+        """The connected client. Raises Forbidden if the broker refuses the login, Unreachable if the link is down."""
         if not self._client.is_connected:
             if self.link.refused:
                 raise Forbidden(f"{self.url.shown} refuses this login: {self.link.refused}")
@@ -103,12 +102,13 @@ class NatsConnection:
         return self._client
 
     async def guard(self, call: Awaitable[T], subject: str = "") -> T:
-        """Awaits a call of the client; its errors become ours.
+        """Await a call of the client, and translate its errors.
 
-        A refusal is reported as one even where the connection goes down right after it.
+        Raises Forbidden after a refusal, even if the connection goes down right after it; LinkDown, Unreachable,
+        NobodyAnswers or Refused otherwise.
 
         Args:
-            subject: where the call publishes what it awaits an answer to; empty: it awaits none.
+            subject: subject of the request, if the call waits for its answer.
         """
         waiting = asyncio.timeout(None)
         self._waiting[waiting] = subject
@@ -118,17 +118,17 @@ class NatsConnection:
         except (*DOWN, RuntimeError) as error:
             if (why := self._refused.pop(waiting, "")):
                 raise Forbidden(f"{self.url.shown}: {why}") from None
-            raise self._ours(error, waiting.expired()) from None
+            raise self._translated(error, waiting.expired()) from None
         finally:
             self._waiting.pop(waiting, None)
             self._refused.pop(waiting, None)
 
-    def _ours(self, error: Exception, expired: bool) -> Exception:
+    def _translated(self, error: Exception, expired: bool) -> Exception:
         if isinstance(error, nats.errors.NoRespondersError):
             return NobodyAnswers(f"{self.url.shown}: nobody answers; is the coordinator running?")
         if isinstance(error, nats.errors.MaxPayloadError):
             return Refused("too-large", expected=f"at most {self._client.max_payload} bytes, the broker's max_payload")
-        if isinstance(error, RuntimeError):  # uvloop's word for a socket that has closed under the client's hands
+        if isinstance(error, RuntimeError):  # uvloop's error for a socket that closed meanwhile
             return LinkDown(f"{self.url.shown}: the link went down") if "closed" in str(error) else error
         if expired or not self._client.is_connected:
             return LinkDown(f"{self.url.shown}: the link went down")
@@ -142,8 +142,10 @@ class NatsConnection:
         timeout: float = REQUEST_TIMEOUT,
         headers: Mapping[str, str] | None = None,
     ) -> Msg:
-        """One answer to a request, also from the server itself (``$JS.API.…``, ``$SYS.…``). Raises as ``guard`` does;
-        Forbidden also where the broker does not let this login receive answers."""
+        """Send a request, also to the server itself (``$JS.API.…``, ``$SYS.…``), and return its answer.
+
+        Raises as ``guard`` does, and Forbidden if this login may not receive answers.
+        """
         client = self.client
         if self._no_answers:
             raise Forbidden(f"{self.url.shown}: {self._no_answers}")
@@ -151,24 +153,24 @@ class NatsConnection:
         return await self.guard(client.request(subject, body, timeout=timeout, headers=sent), subject)
 
     async def ask(self, subject: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """A request to JetStream's API, as JSON."""
+        """Send a request to JetStream's API, and return its answer as a tree."""
         body = b"" if document is None else json.dumps(document).encode()
         answer = json.loads((await self.request(subject, body)).data)
         assert isinstance(answer, dict)
         return answer
 
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """Ends a subscription; nothing where the link is down, which has ended it."""
+        """End a subscription; do nothing if the link is down, which has ended it."""
         with contextlib.suppress(*DOWN):
             await subscription.unsubscribe()
 
     async def settle(self) -> None:
-        """Returns when the broker has dealt with all that was sent before."""
-        for _ in range(2):  # nats-py's first PING overtakes what it has still buffered
+        """Wait until the broker has processed everything sent before."""
+        for _ in range(2):  # nats-py's first PING overtakes its buffered messages
             await keep_cancellation(self._client.flush(timeout=2))
 
     async def ensure_stream(self, config: Mapping[str, Any]) -> None:
-        """Creates the stream, or updates it where it differs."""
+        """Create the stream, or update it if it differs."""
         answer = await self.ask(f"$JS.API.STREAM.CREATE.{config['name']}", config)
         if answer.get("error", {}).get("err_code") == _STREAM_DIFFERS:
             answer = await self.ask(f"$JS.API.STREAM.UPDATE.{config['name']}", config)
@@ -176,8 +178,8 @@ class NatsConnection:
             raise HeliographError(f"stream {config['name']}: {answer['error'].get('description')}")
 
     @contextmanager
-    def watching(self, verb: str, subject: str, refused: Callable[[], None]) -> Iterator[None]:
-        """Calls ``refused`` each time the broker refuses ``verb``, ``publish`` or ``subscription``, on a subject."""
+    def on_refusal(self, verb: str, subject: str, refused: Callable[[], None]) -> Iterator[None]:
+        """Call ``refused`` each time the broker refuses ``verb``, ``publish`` or ``subscription``, on a subject."""
         key = (verb, subject.lower())  # the client library lowers the case of all errors
         self._watching.setdefault(key, []).append(refused)
         try:
@@ -227,7 +229,7 @@ class NatsConnection:
             self._on_slow()
 
     def _on_violation(self, verb: str, subject: str) -> None:
-        """The broker refused a publish or a subscription: no answer to it will come."""
+        """Handle the broker's refusal of a publish or a subscription: end the calls that wait for an answer to it."""
         key = subject.lower()
         for refused in list(self._watching.get((verb, key), ())):
             refused()
@@ -235,8 +237,8 @@ class NatsConnection:
             reason = f"this login may not publish to {subject}"
             refused_calls = {each: awaited for each, awaited in self._waiting.items() if awaited.lower() == key}
             if not refused_calls and self._nobody_awaits(subject):
-                self.unheard += 1
-        elif key.startswith(self.inbox.lower() + ".") and key.endswith(".*"):  # the one that all answers come on
+                self.unreported_refusals += 1
+        elif key.startswith(self.inbox.lower() + ".") and key.endswith(".*"):  # it receives all answers
             reason = self._no_answers = f"this login may not receive answers on {subject}"
             refused_calls = {each: awaited for each, awaited in self._waiting.items() if awaited}
         else:
@@ -245,7 +247,7 @@ class NatsConnection:
         self._end(refused_calls)
 
     def _nobody_awaits(self, subject: str) -> bool:
-        """Whether what is published there is stored nowhere, so that its publisher awaits no answer."""
+        """Return whether no stream stores a subject's messages, so that their publisher awaits no answer."""
         if not self.subjects.is_ours(subject):
             return False
         declared, _ = registry.lookup(self.subjects.address(subject))
@@ -253,14 +255,14 @@ class NatsConnection:
 
     def _lost(self) -> None:
         ended, self._waiting = self._waiting, {}
-        self._end(ended)  # the answers are lost with the connection: to wait on would delay a replay
+        self._end(ended)  # the answers are lost with the connection: waiting on would delay a replay
         self.link.set(False)
 
     async def _on_down(self) -> None:
         self._lost()
 
     async def _on_up(self) -> None:
-        self._no_answers = ""  # the client subscribes anew
+        self._no_answers = ""  # the client has subscribed again
         self.link.set(True)
 
     def _end(self, calls: Iterable[asyncio.Timeout]) -> None:
@@ -270,7 +272,7 @@ class NatsConnection:
 
 
 def stored_at(answer: bytes, what: str) -> int:
-    """The sequence under which a stream stored a message. Raises Unreachable where it did not."""
+    """Return the sequence at which a stream stored a message. Raises Unreachable if it did not."""
     reply = json.loads(answer)
     if "error" in reply:
         raise Unreachable(f"{what} was not stored: {reply['error'].get('description')}")

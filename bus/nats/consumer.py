@@ -1,4 +1,4 @@
-"""Consuming a JetStream stream: a windowed pull that survives reconnects and a lost consumer."""
+"""Consume a JetStream stream by windowed pulls that survive reconnects and a lost consumer."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from heliograph.bus.transport import Message
 from heliograph.core.errors import Forbidden, HeliographError, Unreachable
 
 ACK_WAIT = 30.0
-"""Seconds after which an unacknowledged message of a durable consumer comes again."""
+"""Seconds after which the broker redelivers an unacknowledged message of a durable consumer."""
 PULL_EXPIRES = 20.0
+"""Seconds after which the broker ends a pull."""
 _INACTIVE = 5.0
-"""Seconds after which the broker forgets a consumer that nobody asks: its owner, back later, makes another."""
+"""Seconds after which the broker deletes a consumer without pulls; its owner makes another when it is back."""
 
 
 @asynccontextmanager
 async def consume(
     connection: NatsConnection, pattern: str, durable: str, start: int, window: int
 ) -> AsyncIterator[AsyncIterator[Message]]:
-    """See ``Bus.consume``."""
+    """Consume a stream; see ``Bus.consume``."""
     puller = Puller(connection, pattern, durable, start, window)
     try:
         await puller.begin()
@@ -38,7 +39,7 @@ async def consume(
 
 
 class Puller(AsyncIterator[Message]):
-    """Pulls from a consumer; ``max_bytes`` bounds what is on its way beside ``window``."""
+    """The messages of one consumer; ``max_bytes`` bounds the messages under way, besides ``window``."""
 
     def __init__(
         self, connection: NatsConnection, pattern: str, durable: str, start: int, window: int, max_bytes: int = 0
@@ -52,14 +53,14 @@ class Puller(AsyncIterator[Message]):
         self._consumer = ""
         self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
         self._subscription: Subscription | None = None
-        self._asked = 0
+        self._requested = 0
         self._max_bytes = max_bytes
         self._delivered = 0
         self._watches = ExitStack()
         connection.link.listen(self._on_link)
 
     async def begin(self) -> None:
-        """Makes the consumer and asks for the first messages. Raises Forbidden where the login may not."""
+        """Create the consumer and pull the first messages. Raises Forbidden if the login may not."""
         await self._connection.link.wait_up()
         await self._create()
         await self._renew()
@@ -70,10 +71,10 @@ class Puller(AsyncIterator[Message]):
         with contextlib.suppress(HeliographError, Exception):
             if self._subscription is not None:
                 await self._subscription.unsubscribe()
-            await self._forget()
+            await self._delete()
 
-    async def _forget(self) -> None:
-        """Leaves no consumer behind on the broker."""
+    async def _delete(self) -> None:
+        """Delete the consumer on the broker unless it is durable."""
         if not self._durable and self._consumer:
             await self._connection.request(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
 
@@ -82,7 +83,7 @@ class Puller(AsyncIterator[Message]):
             self._notice("link")
 
     def _notice(self, status: str) -> None:
-        """Lets the reader know, in its turn, of something that is no message."""
+        """Queue a status for the reader behind the messages that have arrived."""
         self._arrived.put_nowait(Msg(None, "", "", b"", {"Status": status}))  # type: ignore[arg-type]
 
     async def _create(self) -> None:
@@ -104,7 +105,7 @@ class Puller(AsyncIterator[Message]):
         self._consumer = answer["name"]
 
     async def _renew(self) -> None:
-        """A fresh inbox and a full window: what an old pull may still send is not waited for."""
+        """Pull a full window to a new inbox; messages of earlier pulls are ignored."""
         if self._subscription is not None:
             with contextlib.suppress(Exception):
                 await self._subscription.unsubscribe()
@@ -112,24 +113,24 @@ class Puller(AsyncIterator[Message]):
         self._next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
         self._watches.close()
         for verb, subject in (("publish", self._next_subject), ("subscription", self._inbox)):
-            self._watches.enter_context(self._connection.watching(verb, subject, partial(self._notice, "forbidden")))
+            self._watches.enter_context(self._connection.on_refusal(verb, subject, partial(self._notice, "forbidden")))
 
         async def put(message: Msg) -> None:
             self._arrived.put_nowait(message)
 
         self._subscription = await self._connection.guard(self._connection.client.subscribe(self._inbox, cb=put))
-        self._asked = 0
+        self._requested = 0
         await self._pull()
 
     async def _pull(self) -> None:
-        more = self._window - self._asked
-        if more <= self._window // 2 and self._asked:
+        more = self._window - self._requested
+        if more <= self._window // 2 and self._requested:
             return
         wanted = {"batch": more, "expires": int(PULL_EXPIRES * 1e9)}
         if self._max_bytes:
             wanted["max_bytes"] = self._max_bytes
         body = json.dumps(wanted).encode()
-        self._asked += more
+        self._requested += more
         with contextlib.suppress(Unreachable):
             client = self._connection.client
             await self._connection.guard(client.publish(self._next_subject, body, reply=self._inbox))
@@ -146,7 +147,7 @@ class Puller(AsyncIterator[Message]):
         )
 
     async def delivery(self) -> tuple[Msg, int, int]:
-        """The next message, its place in the stream, and when the broker stored it: nanoseconds since 1970."""
+        """Return the next message, its sequence in the stream, and when it was stored, in nanoseconds since 1970."""
         while True:
             if self._arrived.empty():
                 try:
@@ -160,23 +161,23 @@ class Puller(AsyncIterator[Message]):
             if message.headers and (status := message.headers.get("Status", "")):
                 await self._on_status(status, message)
                 continue
-            self._asked = max(0, self._asked - 1)
+            self._requested = max(0, self._requested - 1)
             fields = message.reply.split(".")
             sequence = int(fields[-4])
             self._delivered = int(fields[-3])
             if not self._durable and sequence < self._next:
-                continue  # a consumer made anew may repeat the last one
+                continue  # a new consumer may repeat the last message
             self._next = sequence + 1
             await self._pull()
             return message, sequence, int(fields[-2])
 
     async def _on_status(self, status: str, message: Msg) -> None:
-        """Deals with what is no message: a pull ended, the consumer is gone, the broker refused to be asked."""
+        """Handle a status: a pull has ended, the consumer is gone, the link is back, or the broker refuses the pull."""
         if status == "forbidden":
             raise Forbidden(f"{self._connection.url.shown}: this login may not read {self._filter} of {self._stream}")
-        if status in ("408", "409"):  # what the pull had not delivered is free again
+        if status in ("408", "409"):  # the messages that the pull did not deliver leave the window
             pending = (message.headers or {}).get("Nats-Pending-Messages")
-            self._asked = max(0, self._asked - int(pending)) if pending else 0
+            self._requested = max(0, self._requested - int(pending)) if pending else 0
             if "Deleted" in (message.headers or {}).get("Description", ""):
                 await self._recover()
             else:
@@ -185,7 +186,7 @@ class Puller(AsyncIterator[Message]):
             await self._recover()
 
     async def behind(self) -> int:
-        """How many of the messages that are stored by now have not been returned yet."""
+        """Return the number of stored messages that have not been returned yet."""
         subject = f"$JS.API.CONSUMER.INFO.{self._stream}.{self._consumer}"
         found = await self._connection.ask(subject)
         if "error" in found:
@@ -196,10 +197,10 @@ class Puller(AsyncIterator[Message]):
     async def _recover(self) -> None:
         await self._connection.link.wait_up()
         try:
-            await self._forget()
+            await self._delete()
             await self._create()
             await self._renew()
         except Forbidden:
             raise
         except (HeliographError, TimeoutError):
-            pass  # the next quiet spell or reconnect tries again
+            pass  # the next timeout or reconnect tries again

@@ -17,7 +17,7 @@ _WRONG_REVISION = 10071
 
 
 class NatsKeyValue:
-    """See ``KeyValue``. ``bucket`` is its name on the broker."""
+    """See ``KeyValue``. ``bucket`` is the bucket's name on the broker."""
 
     def __init__(self, connection: NatsConnection, bucket: str) -> None:
         self.bucket = bucket
@@ -26,7 +26,7 @@ class NatsKeyValue:
         self._prefix = f"$KV.{bucket}."
 
     async def prepare(self) -> None:
-        """Makes the bucket where it is missing."""
+        """Create the bucket if it is missing."""
         config = {
             "name": self._stream,
             "subjects": [self._prefix + ">"],
@@ -54,12 +54,12 @@ class NatsKeyValue:
         return stored_at(answer.data, key)
 
     async def delete(self, key: str) -> None:
-        # purged rather than marked as deleted, so that revision 0 makes it anew
+        # purge instead of a delete marker, so that revision 0 can create the key again
         await self._connection.ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": self._prefix + key})
 
     async def entries(self, prefix: str = "") -> list[KeyValueEntry]:
-        asked = {"subjects_filter": self._prefix + ">"}
-        answer = await self._connection.ask(f"$JS.API.STREAM.INFO.{self._stream}", asked)
+        document = {"subjects_filter": self._prefix + ">"}
+        answer = await self._connection.ask(f"$JS.API.STREAM.INFO.{self._stream}", document)
         subjects = sorted((answer.get("state", {}).get("subjects") or {}).keys())
         keys = [key for key in (subject.removeprefix(self._prefix) for subject in subjects) if key.startswith(prefix)]
         found = await asyncio.gather(*(self.get(key) for key in keys))

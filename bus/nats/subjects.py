@@ -1,4 +1,4 @@
-"""How topics below a root are spelled on NATS: subjects, and the names of streams and buckets."""
+"""Spell topics below a root on NATS: subjects, and the names of streams and buckets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from heliograph.core.errors import Refused
 
 
 class Subjects:
-    """The spelling under one root, which several tenants of a broker have each their own of."""
+    """The spelling under one root; each tenant of a broker has a root of its own."""
 
     def __init__(self, root: str) -> None:
         self._root = root.split("/")
@@ -15,20 +15,20 @@ class Subjects:
         self._prefix = "" if root == topics.DEFAULT_ROOT else "-".join(self._root) + "-"
 
     def subject(self, pattern: str) -> str:
-        """The NATS spelling of a topic or pattern below the root."""
+        """Return the NATS subject of a topic or pattern below the root."""
         words = [{"+": "*", "#": ">"}.get(word, word) for word in pattern.split("/")]
         return ".".join([*self._root, *words])
 
     def address(self, subject: str) -> str:
-        """The topic below the root of a NATS subject."""
+        """Return the topic below the root of a NATS subject."""
         return subject.removeprefix(self._dotted_root).replace(".", "/")
 
     def is_ours(self, subject: str) -> bool:
-        """Whether a subject lies below the root."""
+        """Return whether a subject lies below the root."""
         return subject.startswith(self._dotted_root)
 
     def is_inbox(self, subject: str) -> bool:
-        """Whether only the sender of a request listens there."""
+        """Return whether only the sender of a request subscribes to a subject."""
         return subject.startswith(("_INBOX.", f"{self._dotted_root}reply."))
 
     def reply_subject(self, address: str) -> str:
@@ -38,12 +38,12 @@ class Subjects:
         return subject if self.is_inbox(subject) else self.address(subject)
 
     def stream_name(self, name: str) -> str:
-        """The name of a stream or bucket on the broker."""
+        """Return the name of a stream or bucket on the broker."""
         return self._prefix + name
 
     def stream_of(self, pattern: str) -> str:
-        """The JetStream stream that keeps a pattern's messages. Raises Refused where none does."""
+        """Return the name of the stream that stores a pattern's messages. Raises Refused if none does."""
         for topic in registry.declared().find_by_filter(pattern):
             if topic.stream is not None:
                 return self.stream_name(topic.stream.name)
-        raise Refused("no-stream", topic=pattern, expected="a topic whose events are kept in a stream")
+        raise Refused("no-stream", topic=pattern, expected="a topic whose events a stream stores")

@@ -112,7 +112,7 @@ class Replayer:
 
     @property
     def _unheard(self) -> int:
-        return self._bus.connection.unheard if isinstance(self._bus, NatsBus) else 0
+        return self._bus.connection.unreported_refusals if isinstance(self._bus, NatsBus) else 0
 
     async def _flush(self) -> None:
         for kind, group in self._grouping.drain():

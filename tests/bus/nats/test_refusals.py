@@ -98,7 +98,7 @@ async def test_a_refusal_of_another_subject_is_not_this_ones() -> None:
         with pytest.raises(LinkDown):
             async with asyncio.timeout(PATIENCE):
                 await bus.publish(EVENT, b"{}")
-        assert bus.connection.unheard == 1
+        assert bus.connection.unreported_refusals == 1
 
 
 async def test_a_login_that_may_not_receive_answers_is_told_so_at_once_and_again_until_it_reconnects() -> None:
@@ -254,6 +254,6 @@ async def test_a_replay_says_that_the_broker_refuses_though_the_link_goes_down_e
             writer.write(Recorded(EVENT, encode(event, "json"), number, 1))
     async with client(Refusing()) as bus, asyncio.timeout(PATIENCE):
         with TraceReader(tmp_path / "a.mcap") as reader:
-            told = await Replayer(bus, World(), speed=0).run(reader, Span(0, reader.info.end))
-    assert (told.asked, told.published) == (10, 0)
-    assert told.refused == {"event/telemetry/{edge}/{device}: this login may not publish there": 10}
+            outcome = await Replayer(bus, World(), speed=0).run(reader, Span(0, reader.info.end))
+    assert (outcome.selected, outcome.published) == (10, 0)
+    assert outcome.refused == {"event/telemetry/{edge}/{device}: this login may not publish there": 10}

@@ -18,6 +18,7 @@ from heliograph.bus.contract.topics import AGGREGATION, EVALUATION, MODEL_UPDATE
 from heliograph.coordinator.edges.reported import edge_of
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.federated import state_machine
+from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
@@ -71,7 +72,7 @@ async def test_a_job_that_was_running_goes_on_from_its_step() -> None:
     report = _payload(topics.REPORT, "report", "msgpack")
     view = View({name: EdgeView(name, True, report) for name in ("edge-1", "edge-2", "cloud")})
     task = job.model_copy(update={"status": running})
-    wanted = state_machine.desired_tasks(task, view)
+    wanted = desired_tasks(task, view)
     assert [type(each) for each in wanted["edge-1"]] == [TrainTask]
     assert [type(each) for each in wanted["cloud"]] == [AggregateTask, EvaluateTask]
     closed = _payload(AGGREGATION, "aggregation", "msgpack")

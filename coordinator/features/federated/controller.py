@@ -14,6 +14,7 @@ from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.federated import state_machine as federated
+from heliograph.coordinator.features.federated.desired_tasks import desired_tasks, training_tasks, warm_tasks
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.core.errors import Refused
 from heliograph.core.telemetry import ROUNDS_CLOSED
@@ -128,7 +129,7 @@ class FederatedController(Feature[FederatedTask]):
     def desired(self, view: View) -> list[dict[str, list[WorkerTask]]]:
         tasks = self._running()
         self._training = {task.name: self._training_of(task, view) for task in tasks}
-        return [federated.desired_tasks(task, view, self._training[task.name].tasks) for task in tasks]
+        return [desired_tasks(task, view, self._training[task.name].tasks) for task in tasks]
 
     def _training_of(self, task: FederatedTask, view: View) -> _CachedTraining:
         """Return the training tasks, computed anew only where an input has changed: there may be ten thousand edges."""
@@ -137,9 +138,9 @@ class FederatedController(Feature[FederatedTask]):
         tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal)
         known = self._training.get(task.name)
         if known is None or known.warm_of != warm_of:
-            known = _CachedTraining(warm_of, federated.warm_tasks(task, algorithms))
+            known = _CachedTraining(warm_of, warm_tasks(task, algorithms))
         if known.tasks_of != tasks_of:
-            known = replace(known, tasks_of=tasks_of, tasks=federated.training_tasks(task, known.warm))
+            known = replace(known, tasks_of=tasks_of, tasks=training_tasks(task, known.warm))
         return known
 
     async def removed(self, task: FederatedTask) -> None:

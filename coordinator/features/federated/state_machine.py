@@ -1,24 +1,12 @@
 """The state machine of a federated task: select, initialise, train round by round, evaluate, done. Pure.
 
 Every function takes a task and an observation, and returns the task to store; the same object where nothing changed.
-``desired_tasks`` returns the tasks of each edge in that state.
+The file ``desired_tasks`` gives the tasks of each edge in that state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from heliograph.bus.contract.payloads import (
-    AggregateTask,
-    Aggregation,
-    EvaluateTask,
-    Evaluation,
-    RoundSpec,
-    ScriptSpec,
-    TrainTask,
-    WorkerTask,
-)
+from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Evaluation
 from heliograph.bus.contract.resources import (
     ENDED,
     HISTORY,
@@ -31,11 +19,8 @@ from heliograph.bus.contract.resources import (
     condition,
     resolve,
 )
-from heliograph.bus.contract.resources.base import Parameter, Scalar
-from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.selection import Missing, draw, select
-from heliograph.core.names import join_labels
 
 ROUNDS_WITHOUT_UPDATE = 3
 """Successive rounds without a valid update after which a task fails."""
@@ -191,148 +176,6 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
     stopped = Condition(type="Complete", status="False", reason="Stopped", message="stopped on request")
     return _with(task, phase="Stopped", step="done", completion_time=now,
                  conditions=condition(task.status.conditions, stopped, now))  # fmt: skip
-
-
-def desired_tasks(
-    task: FederatedTask, view: View, training: Mapping[str, list[WorkerTask]] | None = None
-) -> dict[str, list[WorkerTask]]:
-    """Return the tasks of each edge. ``training``: the result of ``training_tasks``, if known."""
-    status = task.status
-    if status.phase != "Running":
-        return {}
-    found = training_tasks(task, warm_tasks(task, view.algorithms())) if training is None else dict(training)
-
-    def add(node: str, one: WorkerTask) -> None:
-        found[node] = [*found.get(node, ()), one]
-
-    if status.step in ("initialising", "training"):
-        add(task.spec.aggregation_worker.node_name, _aggregation(task, view))
-    if task.spec.evaluation_worker is not None:
-        add(task.spec.evaluation_worker.node_name, _evaluation(task, view))
-    return found
-
-
-def training_tasks(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) -> dict[str, list[WorkerTask]]:
-    """Return the training tasks of each edge; an edge that does not take part reuses its warm task, which stays the
-    same between rounds."""
-    status = task.status
-    found = dict(warm)
-    if status.step in ("initialising", "training"):
-        personal = status.personal or {}
-        for edge in status.participants:
-            now = {"round": status.round, "model": status.model, "active": True, "down": status.down,
-                   "personal": personal.get(edge)}  # fmt: skip
-            found[edge] = [each.model_copy(update=now) for each in warm[edge]]
-    return found
-
-
-def warm_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[WorkerTask]]:
-    """Return the training task of each edge between rounds: it keeps the edge's worker ready."""
-    status = task.status
-    declared = {each.name: each.worker_spec for each in task.spec.training_workers}
-    repeated = [each.worker_spec for each in task.spec.training_workers if not each.node_name][-1:]
-    script, parameters, defaults = _script(task), _parameters(task, algorithms), _defaults(task, algorithms)
-    found: dict[str, list[WorkerTask]] = {}
-    for worker, edge in sorted(status.assignments.items()):
-        own = declared.get(worker) or repeated[0]
-        one = TrainTask.model_construct(  # without validation: all values are checked, for ten thousand edges
-            worker=join_labels(task.name, worker),
-            job=task.name,
-            job_uid=task.metadata.uid,
-            round=0,
-            model=None,
-            script=_own_script(own) or script,
-            dataset=status.datasets.get(edge) or None,
-            framework=own.framework_type,
-            parameters=defaults | _values(own.parameters) if own.parameters else parameters,
-            active=False,
-        )
-        found.setdefault(edge, []).append(one)
-    return found
-
-
-def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
-    status, spec = task.status, task.spec
-    uid = task.metadata.uid
-    working = view.working(uid)
-    sizes = {
-        edge: index.samples
-        for edge in status.participants
-        if edge in view.edges and (index := view.edges[edge].dataset(status.datasets.get(edge, ""))) is not None
-    }
-    collect = RoundSpec(
-        participants=status.participants,
-        reachable=[edge for edge in status.participants if edge in working],
-        quorum=spec.quorum if status.round else None,
-        deadline_seconds=spec.round_deadline_seconds,
-        samples=sizes,
-        start=max(1, status.updates_from),
-    )
-    algorithm = spec.aggregation_worker.worker_spec
-    return AggregateTask(
-        worker=join_labels(task.name, "aggregate"),
-        job=task.name,
-        job_uid=uid,
-        round=status.round,
-        model=status.model,
-        parameters=_values(algorithm.parameters),
-        algorithm=algorithm.aggregation_algorithm,
-        collect=collect,
-    )
-
-
-def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
-    status = task.status
-    worker = task.spec.evaluation_worker
-    assert worker is not None
-    every = _evaluation_interval(task, view)
-    due = status.model_round > 0 and (status.model_round % every == 0 or status.step == "evaluating")
-    return EvaluateTask(
-        worker=join_labels(task.name, worker.name),
-        job=task.name,
-        job_uid=task.metadata.uid,
-        round=status.model_round,
-        model=status.model if due else None,
-        script=_script(task),
-        dataset=worker.dataset.name,
-        parameters=_parameters(task, view.algorithms()),
-        active=due,
-    )
-
-
-def _script(task: FederatedTask) -> ScriptSpec | None:
-    """Return the script of the first worker that names one."""
-    return next((found for each in task.spec.training_workers if (found := _own_script(each.worker_spec))), None)
-
-
-def _own_script(spec: WorkerSpec) -> ScriptSpec | None:
-    """Return the script that a worker names itself."""
-    if not spec.train_script_boot_file:
-        return None
-    return ScriptSpec(directory=spec.train_script_dir or "", boot_file=spec.train_script_boot_file)
-
-
-def _defaults(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
-    """Return the algorithm's defaults, overridden by the task's values."""
-    algorithm = task.spec.aggregation_worker.worker_spec
-    schema = algorithms.get(algorithm.aggregation_algorithm, {}).get("properties", {})
-    found: dict[str, Scalar] = {key: each["default"] for key, each in schema.items() if each.get("default") is not None}
-    return found | _values(algorithm.parameters)
-
-
-def _parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
-    """Return parameters for workers that declare none: the defaults, overridden by the first worker with parameters."""
-    first = next((each.worker_spec for each in task.spec.training_workers if each.worker_spec.parameters), None)
-    return _defaults(task, algorithms) | (_values(first.parameters) if first is not None else {})
-
-
-def _values(parameters: Sequence[Parameter]) -> dict[str, Scalar]:
-    return {each.key: each.value for each in parameters if each.value is not None}
-
-
-def _evaluation_interval(task: FederatedTask, view: View) -> int:
-    value = _parameters(task, view.algorithms()).get("rounds_between_validations", 1)
-    return value if isinstance(value, int) and value > 0 else 1
 
 
 def _begin_round(task: FederatedTask, round: int, view: View) -> FederatedTask:

@@ -21,6 +21,7 @@ from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import DatasetIndex, FederatedTask, Metadata, Model, WeightsRef
 from heliograph.coordinator.edges.view import GIVE_UP_AFTER, EdgeView, View
 from heliograph.coordinator.features.federated import state_machine as federated
+from heliograph.coordinator.features.federated.desired_tasks import desired_tasks, training_tasks, warm_tasks
 from heliograph.coordinator.features.federated.selection import draw
 
 NOW = "2026-01-01T00:00:00.000000Z"
@@ -108,15 +109,15 @@ def test_round_0_asks_one_edge_for_the_initial_weights() -> None:
     task = federated.begin(_task(), ALL, NOW, 7)
     assert (task.status.step, task.status.round, task.status.participants) == ("initialising", 0, ["edge-1"])
     assert task.status.updates_from == 7
-    desired = federated.desired_tasks(task, ALL)
+    desired = desired_tasks(task, ALL)
     assert [each.active for name in EDGES for each in desired[name]] == [True, False, False]  # others are warmed up
     assert [each.role for each in desired["cloud"]] == ["aggregate"]
 
 
 def test_an_edge_that_does_not_take_part_keeps_the_very_same_task() -> None:
     task = federated.begin(_task(), ALL, NOW, 7)
-    warm = federated.warm_tasks(task, ALL.algorithms())
-    found = federated.training_tasks(task, warm)
+    warm = warm_tasks(task, ALL.algorithms())
+    found = training_tasks(task, warm)
     assert [found[name] is warm[name] for name in EDGES] == [False, True, True]
     assert [(each.round, each.active) for name in EDGES for each in warm[name]] == [(0, False)] * 3
 
@@ -130,7 +131,7 @@ def test_rounds_follow_each_other_until_the_last() -> None:
     task = federated.close(task, _closed(2, "edge-1", model=2), ALL, NOW)
     assert (task.status.phase, task.status.step) == ("Succeeded", "done")
     assert [each.counted for each in task.status.rounds] == [3, 1]
-    assert federated.desired_tasks(task, ALL) == {}
+    assert desired_tasks(task, ALL) == {}
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["uid", "other"])), max_size=12))
@@ -148,7 +149,7 @@ def test_the_last_model_is_evaluated_before_the_task_ends() -> None:
     task = _running(rounds=1, evaluationWorker={"dataset": {"name": "test"}})
     task = federated.close(task, _closed(1, *EDGES), ALL, NOW)
     assert (task.status.phase, task.status.step) == ("Running", "evaluating")
-    assert [each.role for each in federated.desired_tasks(task, ALL)["cloud"]] == ["evaluate"]
+    assert [each.role for each in desired_tasks(task, ALL)["cloud"]] == ["evaluate"]
     other = Evaluation(job="j", job_uid="uid", round=1, model=f"{5:064x}", metrics={"accuracy": 1.0})
     assert federated.evaluate(task, other, NOW) is task
     right = other.model_copy(update={"model": f"{1:064x}", "metrics": {"accuracy": 0.5}})
@@ -171,7 +172,7 @@ def test_an_edge_whose_worker_fails_is_named_and_not_waited_for() -> None:
     view = _view(_edge("edge-1", train=FAILS), _edge("edge-2"), _edge("edge-3"))
     task = federated.observe(_running(), view, NOW)
     assert _condition(task, "WorkersHealthy") == ("False", "WorkerFails", "edge-1: boom")
-    collect = federated.desired_tasks(task, view)["cloud"][0].collect
+    collect = desired_tasks(task, view)["cloud"][0].collect
     assert collect is not None
     assert (collect.participants, collect.reachable) == ([*EDGES], ["edge-2", "edge-3"])
     assert draw(task, 2, view) == ["edge-2", "edge-3"]
@@ -201,7 +202,7 @@ def test_a_round_without_reachable_edges_names_those_it_waits_for() -> None:
 def test_a_stopped_task_asks_for_nothing_and_stays_stopped() -> None:
     task = federated.stop(_running(), NOW)
     assert task.status.phase == "Stopped"
-    assert federated.desired_tasks(task, ALL) == {}
+    assert desired_tasks(task, ALL) == {}
     assert federated.close(task, _closed(1, *EDGES), ALL, NOW) is task
     assert federated.stop(task, "later") is task
 
@@ -225,7 +226,7 @@ def test_the_next_rounds_edges_get_the_algorithms_tensors_and_each_its_own_model
     down, own, older = _weights(7), _weights(8), _weights(9)
     personal = {"edge-1": own, "edge-9": older}
     task = federated.close(task, _closed(1, *EDGES, model=2, down=down, personal=personal), ALL, NOW)
-    desired = federated.desired_tasks(task, ALL)
+    desired = desired_tasks(task, ALL)
     [one], [two] = desired["edge-1"], desired["edge-2"]
     assert (one.down, one.personal, one.loaded) == (down, own, own)
     assert (two.down, two.personal, two.loaded) == (down, None, _weights(2))

@@ -89,7 +89,8 @@ class NatsConnection:
         running = self._client.tasks()
         with contextlib.suppress(*DOWN):
             await self._client.close()
-        await cancel_and_wait(*running)
+        # a connection lost at this very moment starts another reconnection
+        await cancel_and_wait(*{*running, *self._client.tasks()})
         self.link.set(False)
 
     @property

@@ -19,9 +19,8 @@ import pytest_asyncio
 from heliograph.cli.main import main
 from heliograph.core.child_process import die_with_parent
 from heliograph.local.cluster import LocalCluster
+from tests.patience import HANGS
 
-HANGS = 300.0
-"""Seconds after which a command counts as hung: on a loaded machine its start takes half a minute."""
 SCRIPTS = {
     "train.py": """
 import numpy as np

@@ -1,23 +1,26 @@
-"""Leadership: one coordinator at a time, by its own clock, even where wall clocks jump and messages are lost."""
+"""Who leads: one at a time, by each one's own clock, whatever the clocks do and whichever message is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from itertools import count
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.bus.connect import connect
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.memory.bus import MemoryBus
+from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import KeyValueEntry
-from heliograph.coordinator import leadership as lease
-from heliograph.coordinator.leadership import KEY, TAKEN_AFTER, Lease, ObservedLease
+from heliograph.coordinator.leadership import KEY, RENEW_EVERY, STOPS_AFTER, TAKEN_AFTER, Lease, ObservedLease
 from heliograph.core.errors import Unreachable
 from heliograph.core.world import World
+from heliograph.simulations.virtual.loop import VirtualLoop, run
 
 
 def entry(revision: int, incarnation: str = "one") -> KeyValueEntry:
@@ -27,7 +30,7 @@ def entry(revision: int, incarnation: str = "one") -> KeyValueEntry:
 def test_a_lease_that_was_never_taken_or_was_given_back_is_free_at_once() -> None:
     assert ObservedLease().observe(None, 5.0).seconds_until_free("me", 5.0) == 0
     assert ObservedLease().observe(entry(3, ""), 5.0).seconds_until_free("me", 5.0) == 0
-    assert ObservedLease().observe(entry(3, "me"), 5.0).seconds_until_free("me", 5.0) == 0  # the answer was lost
+    assert ObservedLease().observe(entry(3, "me"), 5.0).seconds_until_free("me", 5.0) == 0  # our own write, whose answer was lost
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.booleans()), min_size=1))
@@ -48,21 +51,16 @@ def test_an_unreadable_lease_belongs_to_another_program() -> None:
 
 
 def test_a_leader_stops_before_another_takes_the_lease() -> None:
-    assert lease.RENEW_EVERY < lease.STOPS_AFTER < lease.TAKEN_AFTER < 5
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RENEW_EVERY", "STOPS_AFTER", "TAKEN_AFTER"):
-        monkeypatch.setattr(lease, name, getattr(lease, name) / 15)
+    assert RENEW_EVERY < STOPS_AFTER < TAKEN_AFTER < 5
 
 
 class Candidate:
-    """A coordinator that only leads."""
+    """A coordinator that does nothing but lead."""
 
     def __init__(self, kv: Any, name: str, world: World) -> None:
         self.name = name
         self.leads = asyncio.Event()
+        self.stops = asyncio.Event()
         self.stands_by_for: list[str] = []
         self.lease = Lease(kv, world, name, world.new_id(), self.stands_by_for.append, print)
         self.running: asyncio.Task[None] | None = None
@@ -80,6 +78,7 @@ class Candidate:
             await asyncio.Event().wait()
         finally:
             self.leads.clear()
+            self.stops.set()
 
     async def stop(self) -> None:
         assert self.running is not None
@@ -116,75 +115,92 @@ class Cut:
         return await call
 
 
-@pytest.fixture
-def candidate() -> Callable[..., Any]:
-    world = World()
-    url = f"memory://lease-{world.new_id()}"
-    buses = []
+class Candidates:
+    """Coordinators of one cloud, in virtual time."""
 
-    async def make(name: str, world: World = world) -> tuple[Candidate, Cut]:
-        bus = connect(url, world=world)
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.loop = loop
+        self._hub = Hub(loop.time)
+        self._ids = count(1)
+
+    async def start(self, name: str, now: Callable[[], float] | None = None) -> tuple[Candidate, Cut]:
+        """One more; ``now`` is its wall clock."""
+        world = World(monotonic=self.loop.time, now=now or self.loop.time, new_id=lambda: f"{next(self._ids):032x}")
+        bus = MemoryBus("memory://cloud", DEFAULT_ROOT, world, name, self._hub)
         await bus.open()
-        buses.append(bus)  # the hub lives as long as one of its buses
         kv = Cut(await bus.kv("coordinator"))
         made = Candidate(kv, name, world)
         made.start()
+        await self.loop.settled()
         return made, kv
 
-    return make
+
+def virtually(test: Callable[[Candidates], Coroutine[Any, Any, None]]) -> None:
+    run(lambda loop: test(Candidates(loop)))
 
 
-async def test_the_second_stands_by_and_leads_when_the_first_gives_back(quick: None, candidate: Any) -> None:
-    first, _ = await candidate("first")
-    async with asyncio.timeout(0.1):  # the lease is free: nothing to wait for
-        await first.leads.wait()
-    second, _ = await candidate("second")
-    await asyncio.sleep(2 * lease.TAKEN_AFTER)
-    assert (second.stands_by_for, second.leads.is_set(), first.leads.is_set()) == (["first"], False, True)
-    await first.stop()
-    async with asyncio.timeout(0.1):
+def test_the_second_stands_by_and_leads_when_the_first_gives_back() -> None:
+    async def test(candidates: Candidates) -> None:
+        first, _ = await candidates.start("first")
+        assert (first.leads.is_set(), candidates.loop.time()) == (True, 0)  # nobody had it: nothing to wait for
+        second, _ = await candidates.start("second")
+        await asyncio.sleep(100 * TAKEN_AFTER)
+        assert (second.stands_by_for, second.leads.is_set(), first.leads.is_set()) == (["first"], False, True)
+        at = candidates.loop.time()
+        await first.stop()
+        await candidates.loop.settled()
+        assert (second.leads.is_set(), candidates.loop.time()) == (True, at)
+        await second.stop()
+
+    virtually(test)
+
+
+def test_a_holder_that_cannot_renew_stops_before_another_leads_and_stands_by() -> None:
+    async def test(candidates: Candidates) -> None:
+        first, kv = await candidates.start("first")
+        second, _ = await candidates.start("second")
+        await asyncio.sleep(10 * TAKEN_AFTER)
+        kv.down = True
+        cut = candidates.loop.time()
+        await first.stops.wait()
+        stopped = candidates.loop.time()
+        assert not second.leads.is_set()
+        assert stopped - cut <= STOPS_AFTER
         await second.leads.wait()
-    await second.stop()
+        assert candidates.loop.time() - cut <= TAKEN_AFTER  # from the last renewal that it has seen
+        assert not first.leads.is_set()
+        kv.down = False
+        await asyncio.sleep(1)
+        assert first.stands_by_for == ["second"]
+        await second.stop()
+        await candidates.loop.settled()
+        assert first.leads.is_set()
+        await first.stop()
+
+    virtually(test)
 
 
-async def test_a_leader_that_cannot_renew_stops_before_another_leads_and_stands_by(
-    quick: None, candidate: Any
-) -> None:
-    first, kv = await candidate("first")
-    await first.leads.wait()
-    second, _ = await candidate("second")
-    kv.down = True
-    async with asyncio.timeout(5):
-        await second.leads.wait()
-    assert not first.leads.is_set()
-    kv.down = False
-    async with asyncio.timeout(5):
-        while first.stands_by_for != ["second"]:
-            await asyncio.sleep(0.01)
-    await second.stop()
-    async with asyncio.timeout(1):
-        await first.leads.wait()
-    await first.stop()
+def test_a_renewal_whose_answer_is_lost_is_still_ones_own() -> None:
+    async def test(candidates: Candidates) -> None:
+        first, kv = await candidates.start("first")
+        kv.loses_answers = True
+        await asyncio.sleep(2 * STOPS_AFTER)
+        assert not kv.loses_answers
+        assert first.leads.is_set()
+        assert not first.stops.is_set()
+        await first.stop()
+
+    virtually(test)
 
 
-async def test_a_renewal_whose_answer_is_lost_is_still_ones_own(quick: None, candidate: Any) -> None:
-    first, kv = await candidate("first")
-    await first.leads.wait()
-    kv.loses_answers = True
-    await asyncio.sleep(2 * lease.STOPS_AFTER)
-    assert not kv.loses_answers
-    assert first.leads.is_set()
-    await first.stop()
+def test_a_wall_clock_that_jumps_changes_nothing() -> None:
+    async def test(candidates: Candidates) -> None:
+        jumps = count()
+        first, _ = await candidates.start("first", lambda: (-1) ** next(jumps) * 1e9)
+        second, _ = await candidates.start("second", lambda: (-1) ** next(jumps) * 1e9)
+        await asyncio.sleep(20 * TAKEN_AFTER)
+        assert (first.leads.is_set(), first.stops.is_set(), second.leads.is_set()) == (True, False, False)
+        await second.stop()
+        await first.stop()
 
-
-async def test_a_wall_clock_that_jumps_changes_nothing(quick: None, candidate: Any) -> None:
-    jumps = iter(range(10**9))
-    world = World(now=lambda: (-1) ** next(jumps) * 1e9)
-    first, _ = await candidate("first", world)
-    await first.leads.wait()
-    second, _ = await candidate("second", world)
-    await asyncio.sleep(2 * lease.TAKEN_AFTER)
-    assert first.leads.is_set()
-    assert not second.leads.is_set()
-    await second.stop()
-    await first.stop()
+    virtually(test)

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.lanes import HighWaterMarks
+from heliograph.bus.contract.lanes import MESSAGE_ID, HighWaterMarks
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.bus.transport import Bus, Message, Outgoing
@@ -25,6 +26,7 @@ from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.journal import Journal, KeptEvent, NewEvent
 from heliograph.local.nats_server import Broker
 from heliograph.local.relay import Relay
+from tests.patience import HANGS
 
 EDGE = "edge-1"
 TELEMETRY = topics.TELEMETRY.at(edge=EDGE, device="meter")
@@ -69,7 +71,7 @@ class Cloud:
     async def received(self, pattern: str, until: bytes) -> list[Message]:
         """Return a stream's messages up to the one with that body."""
         found: list[Message] = []
-        async with asyncio.timeout(20), self.watcher.consume(pattern) as messages:
+        async with asyncio.timeout(HANGS), self.watcher.consume(pattern) as messages:
             async for message in messages:
                 found.append(message)
                 if message.body == until:
@@ -83,7 +85,7 @@ async def cloud(broker: Callable[..., Awaitable[Broker]], tmp_path: Path) -> Asy
     relay = Relay(started.host, started.port, World())
     await relay.start()
     async with connect(started.url("coordinator"), name="watcher") as watcher:
-        await watcher.link.wait_up(10)
+        await watcher.link.wait_up(HANGS)
         await watcher.prepare()
         yield Cloud(started, watcher, relay, tmp_path)
     await relay.stop()
@@ -99,15 +101,25 @@ def _numbers(messages: Sequence[Message]) -> list[int]:
     return [int(each.body) for each in messages]
 
 
-async def test_waiting_events_are_replayed_in_order_and_then_deleted(cloud: Cloud) -> None:
+async def test_waiting_events_are_replayed_in_order_and_then_deleted(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = cloud.journal()
+    forgotten = asyncio.Event()
+    forget = journal.forget
+
+    async def noted(lane: int, through: int) -> None:
+        await forget(lane, through)
+        if not journal.read(BULK, 0, 1, 1).events:
+            forgotten.set()
+
+    monkeypatch.setattr(journal, "forget", noted)
     await _fill(journal, 1, 5000)
     async with cloud.forwarding(journal):
         messages = await cloud.received(TELEMETRY, b"5000")
         assert _numbers(messages) == list(range(1, 5001))
-        async with asyncio.timeout(5):
-            while journal.read(BULK, 0, 1, 1).events:
-                await asyncio.sleep(0.01)
+        async with asyncio.timeout(HANGS):
+            await forgotten.wait()
         assert journal.waiting == 0
     journal.close()
 
@@ -127,10 +139,10 @@ async def test_a_link_cut_again_and_again_loses_and_repeats_nothing(cloud: Cloud
     async with cloud.forwarding(journal) as bus:
         for start in range(1, 20001, 2500):
             await _fill(journal, start, start + 2499)
-            await bus.link.wait_up(10)
+            await bus.link.wait_up(HANGS)
             before = cloud.relay.bytes_up
             while cloud.relay.bytes_up < before + 30_000:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
             cloud.relay.cut("reset")
             await bus.link.wait_down()
             cloud.relay.restore()
@@ -172,10 +184,18 @@ async def test_an_acknowledgement_that_was_lost_hours_ago_repeats_nothing(cloud:
     config = info["config"] | {"duplicate_window": 100_000_000}
     await cloud.watcher.connection.ensure_stream(config)  # type: ignore[attr-defined]
 
-    async def wait() -> None:
-        await asyncio.sleep(0.5)  # five times as long as the broker remembers
+    marks = count()
 
-    await _lose_acknowledgements(cloud, wait)
+    async def until_forgotten() -> None:
+        """An id that was stored after the lost batch is new to the broker again: so are the batch's."""
+        headers = {MESSAGE_ID: f"mark-{next(marks)}"}
+        mark = topics.TELEMETRY.at(edge="edge-9", device="mark")
+        first = await cloud.watcher.publish(mark, b"", headers=headers)
+        async with asyncio.timeout(HANGS):
+            while await cloud.watcher.publish(mark, b"", headers=headers) == first:
+                pass
+
+    await _lose_acknowledgements(cloud, until_forgotten)
 
 
 async def _lose_acknowledgements(cloud: Cloud, then: Callable[[], Awaitable[None]]) -> None:
@@ -251,8 +271,8 @@ async def test_an_event_that_the_cloud_can_never_accept_is_dropped_alone_and_log
 
 async def test_an_edge_may_not_read_another_edges_events(cloud: Cloud) -> None:
     async with cloud.forwarding(cloud.journal()) as bus:
-        await bus.link.wait_up(10)
+        await bus.link.wait_up(HANGS)
         assert await bus.last(TELEMETRY) is None
         with pytest.raises((Unreachable, Refused)):
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(HANGS):
                 await bus.last(topics.TELEMETRY.at(edge="edge-2", device="meter"))

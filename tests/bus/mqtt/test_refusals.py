@@ -14,8 +14,9 @@ from heliograph.bus.transport import Bus
 from heliograph.core.errors import Forbidden, LinkDown, Refused
 from heliograph.local.mosquitto import Mosquitto
 from tests.bus.mqtt.scripted import DISCONNECT, NOT_AUTHORIZED, ScriptedBroker
+from tests.patience import HANGS
 
-PATIENCE = 20.0
+PATIENCE = HANGS
 EVENT = "event/telemetry/edge-1/camera"
 
 

@@ -26,8 +26,9 @@ from heliograph.bus.transport import Outgoing
 from heliograph.core.errors import Forbidden, LinkDown, Refused, Unreachable
 from heliograph.core.world import World
 from tests.bus.nats.scripted import Answer, ScriptedServer, violation
+from tests.patience import HANGS
 
-PATIENCE = 20.0
+PATIENCE = HANGS
 EVENT = "event/telemetry/edge-1/camera"
 SUBJECT = "heliograph.event.telemetry.edge-1.camera"
 STALE = b"-ERR 'Stale Connection'\r\n"

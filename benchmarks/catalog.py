@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks import aggregation, echo, fleet, inference_calls, node_rates, simulated, startup, traces
+from benchmarks import (
+    aggregation,
+    echo,
+    fleet,
+    inference_calls,
+    node_rates,
+    simulated,
+    startup,
+    traces,
+    unplugged_edges,
+)
 from benchmarks.declaration import Benchmark, Metric
 from benchmarks.peers.frameworks import SIZES, contestants, round_metrics
 
@@ -43,6 +53,10 @@ _ALL = [
     Benchmark("node-blobs", "node", node_rates.blobs, repeats=5, metrics=(
         Metric("put", "blob of 100 MB to the cloud", "MB/s", 100, "higher"),
         Metric("fetch", "blob of 100 MB from the cloud", "MB/s", 100, "higher"),
+    )),
+    Benchmark("presence", "presence", unplugged_edges.seen, repeats=3, metrics=(
+        Metric("offline", "unplugged edge seen offline, slowest", "s", 3, statistic="max"),
+        Metric("back", "unplugged edge seen back, slowest", "s", 1, statistic="max"),
     )),
     Benchmark("inference", "inference", inference_calls.calls, metrics=(
         Metric("application", "inference, application, p50", "ms", 2, statistic="p50", name="application p50"),

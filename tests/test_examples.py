@@ -17,6 +17,7 @@ from heliograph.bus.contract.topics import LOG
 from heliograph.cli.documents import read_documents
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import LocalCluster
+from tests.patience import HANGS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -36,7 +37,7 @@ def test_a_script_learns_on_its_own(script: str, needs: str, framework: Callable
 
 async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path, ["edge-1"], code=(EXAMPLES,))
-    async with cluster, AsyncClient(cluster.server) as client, asyncio.timeout(120):
+    async with cluster, AsyncClient(cluster.server) as client, asyncio.timeout(HANGS):
         async with client.bus.subscribe(LOG.filter()) as lines:
             for document in read_documents(str(EXAMPLES / "joint-inference-service.yaml")):
                 await client.resources(document.resource.plural).apply(document.tree)

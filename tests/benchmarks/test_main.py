@@ -16,6 +16,7 @@ from benchmarks.__main__ import main
 from benchmarks.catalog import BENCHMARKS
 from benchmarks.declaration import Benchmark, Metric, Samples
 from benchmarks.processes import tree
+from tests.patience import HANGS
 
 
 def test_a_run_is_reported_and_kept(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ sys.exit(single_run.main("tiny", "{seconds}"))
 ])  # fmt: skip
 def test_one_run_leaves_no_process(then: str, seconds: float, code: int, last_line: str) -> None:
     script = ORPHANS.replace("{then}", then).replace("{seconds}", str(seconds))
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANGS)
     assert ran.returncode == code, ran.stderr
     assert ran.stdout.splitlines()[-1] == last_line
     left = int(ran.stderr.splitlines()[0])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from heliograph.bus.connect import connect
+from tests.patience import HANGS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -19,7 +20,7 @@ LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3}  edge-1/worker/chatty-w +hello from th
 async def _interrupted(process: asyncio.subprocess.Process) -> tuple[int, str]:
     """Send Ctrl-C; return the exit code and the rest of stderr."""
     process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS):
         _, err = await process.communicate()
     return process.returncode or 0, err.decode()
 
@@ -35,7 +36,7 @@ async def test_a_workers_line_is_shown_as_it_is_printed(cli: Any, job: Any, clus
     for process in (everything, of_the_job):
         assert LINE.fullmatch(await read_until(process.stdout, "hello"))
     async with connect(cluster.door) as anyone:
-        await anyone.link.wait_up(5)
+        await anyone.link.wait_up(HANGS)
         await anyone.publish("request/jobs/create", b"{")  # refused without a reply topic, so it is logged
     error = await read_until(errors.stdout, "")  # the first line, since the script's lines are no errors
     assert re.fullmatch(

@@ -17,6 +17,7 @@ from heliograph.cli.cells import latency, percent
 from heliograph.cli.features.inference import numbers_line
 from heliograph.cli.presentation import table
 from heliograph.core.world import World
+from tests.patience import HANGS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -40,7 +41,7 @@ async def _count(cluster: Any, document: dict[str, Any], **counts: Any) -> None:
     bus = connect(cluster.broker.url("agent-edge-1"), name="played", inbox=inbox_of("edge-1"))
     worker = f"{name}-infer"
     async with bus:
-        await bus.link.wait_up(5)
+        await bus.link.wait_up(HANGS)
         stats = InferenceStats(
             service=name, service_uid=document["metadata"]["uid"], edge="edge-1", worker=worker, incarnation="a",
             **counts,

@@ -20,6 +20,7 @@ from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.local.nats_server import Broker
+from tests.patience import HANGS
 
 METER = "event/telemetry/edge-1/meter"
 SECOND = 1_000_000_000
@@ -54,7 +55,7 @@ def read(path: Path) -> list[Recorded]:
 async def cloud(broker: Callable[..., Awaitable[Broker]]) -> Broker:
     started = await broker()
     async with connect(started.url("coordinator")) as bus:
-        await bus.link.wait_up(10)
+        await bus.link.wait_up(HANGS)
         await bus.prepare()
     return started
 
@@ -68,7 +69,7 @@ async def test_a_recording_ends_at_ctrl_c_with_a_complete_file(
     line = await read_until(process.stdout, "recording")
     assert line == f"recording heliograph/ event/# of {cloud.url()} into {out} until Ctrl-C"
     async with connect(cloud.url("coordinator")) as bus:
-        await bus.link.wait_up(10)
+        await bus.link.wait_up(HANGS)
         for n in range(5):
             await bus.publish(METER, event(n))
     process.send_signal(signal.SIGINT)
@@ -109,8 +110,8 @@ async def test_replaying_reports_counts(alone: Any, cloud: Broker, trace: Path) 
     assert part.code == 0
     assert part.out.startswith("replayed 3 of 3 messages")
     async with connect(cloud.url("coordinator")) as bus:
-        await bus.link.wait_up(10)
-        async with bus.consume("event/telemetry/edge-9/#") as messages, asyncio.timeout(10):
+        await bus.link.wait_up(HANGS)
+        async with bus.consume("event/telemetry/edge-9/#") as messages, asyncio.timeout(HANGS):
             found = [json.loads((await anext(messages)).body) for _ in range(3)]
     assert [(each["data"]["n"], each["source"], each["replayed"]) for each in found] == [
         (n, "edge-9/meter/life", True) for n in (2, 3, 4)
@@ -119,8 +120,8 @@ async def test_replaying_reports_counts(alone: Any, cloud: Broker, trace: Path) 
 
 async def test_a_loop_goes_on_until_ctrl_c(alone: Any, cloud: Broker, trace: Path) -> None:
     async with connect(cloud.url("coordinator")) as bus:
-        await bus.link.wait_up(10)
-        async with bus.subscribe("event/telemetry/#") as messages, asyncio.timeout(20):
+        await bus.link.wait_up(HANGS)
+        async with bus.subscribe("event/telemetry/#") as messages, asyncio.timeout(HANGS):
             words = ("trace", "replay", trace, "--speed", "max", "--loop")
             process = await alone.start(*words, "--to", cloud.url("coordinator"))
             for _ in range(25):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from heliograph.bus.contract.weights_file import TensorFile
+from tests.patience import HANGS
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -48,7 +49,7 @@ async def _started(
 
 
 async def _done(environment: dict[str, str], *words: str, cwd: Path = ROOT) -> tuple[int, str, str]:
-    async with asyncio.timeout(60), _started(environment, *words, cwd=cwd) as process:
+    async with asyncio.timeout(HANGS), _started(environment, *words, cwd=cwd) as process:
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
@@ -64,7 +65,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 async def test_the_lines_that_up_prints_work_as_printed(
     tmp_path: Path, environment: dict[str, str], mosquitto: object
 ) -> None:
-    async with asyncio.timeout(90), _started(environment, "up", "--edges", "2") as process:
+    async with asyncio.timeout(HANGS), _started(environment, "up", "--edges", "2") as process:
         assert process.stdout is not None
         printed = []
         while not printed or not printed[-1].startswith("Ctrl-C"):

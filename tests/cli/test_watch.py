@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from tests.patience import HANGS
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def _end(process: asyncio.subprocess.Process) -> tuple[int, list[str]]:
     """Return the exit code and the remaining lines."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS):
         out, err = await process.communicate()
     assert err == b"", err
     return process.returncode or 0, out.decode().splitlines()

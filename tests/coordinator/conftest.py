@@ -22,6 +22,7 @@ from heliograph.bus.transport import Bus
 from heliograph.client import AsyncClient
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
+from tests.patience import HANGS
 
 EDGES = ("edge-1", "edge-2", "edge-3")
 SAMPLES = 100
@@ -44,7 +45,7 @@ class PlayedEdge:
 
     async def task(self, job: str, round: int) -> DatasetTask:
         """Return this edge's task of a round once the coordinator asks for it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANGS):
             while True:
                 desired = await self.tasks.get()
                 for task in desired.tasks:
@@ -107,7 +108,7 @@ class Cloud:
     async def ended(self, name: str) -> dict[str, Any]:
         """Return the job's status once it has ended."""
         document: dict[str, Any] = {}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANGS):
             async for document in self.client.jobs.watch(name):  # noqa: B007 the last one counts
                 pass
         status: dict[str, Any] = document["status"]
@@ -130,13 +131,13 @@ async def cloud(tmp_path_factory: Any) -> AsyncIterator[Cloud]:
             bus = connect(cluster.broker.url(f"agent-{name}"), name=f"agent-{name}", inbox=inbox_of(name))
             buses.append(bus)
             await bus.open()
-            await bus.link.wait_up(5)
+            await bus.link.wait_up(HANGS)
             edge = PlayedEdge(name, Port(bus, world, f"{name}/agent/{world.new_id()}"))
             edge.following = asyncio.create_task(edge.follow())
             await edge.report()
             edges[name] = edge
         async with AsyncClient(cluster.server) as client:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANGS):
                 for name in EDGES:
                     await _until_online(client, name)
                 async with client.bus.subscribe(topics.STATUS.filter(resource="algorithms")) as changes:

@@ -30,7 +30,7 @@ def entry(revision: int, incarnation: str = "one") -> KeyValueEntry:
 def test_a_lease_that_was_never_taken_or_was_given_back_is_free_at_once() -> None:
     assert ObservedLease().observe(None, 5.0).seconds_until_free("me", 5.0) == 0
     assert ObservedLease().observe(entry(3, ""), 5.0).seconds_until_free("me", 5.0) == 0
-    assert ObservedLease().observe(entry(3, "me"), 5.0).seconds_until_free("me", 5.0) == 0  # our own write, whose answer was lost
+    assert ObservedLease().observe(entry(3, "me"), 5.0).seconds_until_free("me", 5.0) == 0  # our own lost write
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.booleans()), min_size=1))

@@ -9,6 +9,7 @@ import pytest
 
 from heliograph.core import tasks as tasks_module
 from heliograph.core.tasks import Background, Flag, cancel_and_wait, keep_cancellation
+from tests.patience import HANGS
 
 
 async def stubborn(swallows: int, began: asyncio.Event) -> None:
@@ -29,7 +30,7 @@ async def test_a_task_that_swallows_cancellations_is_ended(monkeypatch: pytest.M
     tasks = [asyncio.create_task(stubborn(swallows, event)) for swallows, event in enumerate(began)]
     for event in began:
         await event.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANGS):
         await cancel_and_wait(*tasks)
     assert all(task.cancelled() for task in tasks)
 
@@ -75,7 +76,7 @@ async def test_a_cancellation_swallowed_by_a_library_still_ends_a_task_group() -
 
     running = asyncio.create_task(parts())
     await began.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANGS):
         await cancel_and_wait(running)
     assert running.cancelled()
 

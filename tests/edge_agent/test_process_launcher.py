@@ -17,6 +17,7 @@ from heliograph.bus.contract.payloads import Offer
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
 from heliograph.edge_agent.process_launcher import MAX_LINE, MODULES, Limits, ProcessLauncher
+from tests.patience import HANGS
 
 WORLD = World()
 
@@ -110,7 +111,7 @@ def test_its_end_is_noticed_though_a_child_keeps_its_output_open(
     tmp_path: Path, own_session: bool
 ) -> None:
     async def main() -> tuple[list[str], str]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANGS):
             return await _lines(_LEAVES_BEHIND.replace("OWN_SESSION", str(own_session)), tmp_path)
 
     (pid,), how = uvloop.run(main())  # as the agent runs; asyncio's own loop waits for the pipe until Python 3.12.4

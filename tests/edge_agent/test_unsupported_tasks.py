@@ -23,6 +23,7 @@ from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest, RunningW
 from heliograph.edge_agent.shared_directory import SharedDirectory
 from heliograph.local.nats_server import Broker
 from heliograph.simulations.check.comparable import comparable
+from tests.patience import HANGS
 
 EDGE = "edge-1"
 KNOWN = {"worker": "job-train", "role": "train", "job": "job", "job_uid": "u", "round": 1,
@@ -45,7 +46,7 @@ async def cloud(broker: Callable[..., Awaitable[Broker]]) -> AsyncIterator[tuple
     """The cloud's broker, and a coordinator's connection to it."""
     started = await broker()
     async with connect(started.url("coordinator"), name="coordinator") as bus:
-        await bus.link.wait_up(10)
+        await bus.link.wait_up(HANGS)
         await bus.prepare()
         yield started, bus
 
@@ -59,7 +60,7 @@ async def _write(bus: Bus, n: int, tasks: list[dict[str, Any]], **more: Any) -> 
 async def _reported(bus: Bus, holds: Callable[[Report], bool]) -> Report:
     """Return the first report that satisfies ``holds``."""
     port = Port(bus, World(), "cloud/test/x")
-    async with asyncio.timeout(20), bus.consume(topics.REPORT.filter(edge=EDGE), start=1) as messages:
+    async with asyncio.timeout(HANGS), bus.consume(topics.REPORT.filter(edge=EDGE), start=1) as messages:
         async for message in messages:
             report = port.read(topics.REPORT, message).payload
             if holds(report):

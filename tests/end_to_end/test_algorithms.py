@@ -16,6 +16,7 @@ from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import COORDINATOR, LocalCluster
+from tests.patience import HANGS
 
 CODE = Path(__file__).parent.parent / "data" / "code"
 ROUNDS = 4
@@ -36,7 +37,7 @@ def _task(algorithm: str, script: str, edges: tuple[str, ...], **spec: Any) -> d
 
 
 async def _started(client: AsyncClient, task: dict[str, Any]) -> None:
-    async with asyncio.timeout(20), client.bus.subscribe(topics.STATUS.filter(resource="algorithms")) as changes:
+    async with asyncio.timeout(HANGS), client.bus.subscribe(topics.STATUS.filter(resource="algorithms")) as changes:
         wanted = task["spec"]["aggregationWorker"]["workerSpec"]["aggregationAlgorithm"].lower()
         while all(each["metadata"]["name"] != wanted for each in await client.algorithms.list()):
             await anext(changes)
@@ -46,7 +47,7 @@ async def _started(client: AsyncClient, task: dict[str, Any]) -> None:
 
 async def _ended(client: AsyncClient) -> dict[str, Any]:
     document: dict[str, Any] = {}
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(HANGS):
         async for document in client.jobs.watch("job"):  # noqa: B007 the last one counts
             pass
     return dict(document["status"])
@@ -54,7 +55,7 @@ async def _ended(client: AsyncClient) -> dict[str, Any]:
 
 async def _aggregator(local: LocalCluster) -> int:
     agent = local.pid("cloud")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS):
         while True:
             for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
                 if "workers.aggregation" in Path(f"/proc/{pid}/cmdline").read_text():
@@ -136,8 +137,8 @@ async def test_each_edge_trains_the_model_that_was_made_for_it(tmp_path: Path, i
 async def _only_this_is_left(local: LocalCluster, wanted: set[str]) -> None:
     """Of all that the rounds have stored, in the bucket of models."""
     async with connect(local.broker.url(COORDINATOR)) as bus:
-        await bus.link.wait_up(5)
+        await bus.link.wait_up(HANGS)
         models = await bus.blobs(MODELS)
-        async with asyncio.timeout(20):  # nothing announces that the last of it is gone
+        async with asyncio.timeout(HANGS):  # nothing announces that the last of it is gone
             while set(await models.digests()) != wanted:
                 await asyncio.sleep(0.05)

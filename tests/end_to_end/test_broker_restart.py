@@ -20,14 +20,10 @@ from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError, Unreachable
 from heliograph.local.cluster import COORDINATOR, LocalCluster
 from heliograph.local.nats_server import SYSTEM_USER
+from tests.patience import HANGS
 
 EDGES = ["edge-1", "edge-2"]
-WITHIN = 2.0
-LEADS_WITHIN = 10.0
-AWAY = 0.5
-"""Seconds that a killed broker is away: long enough that everyone has noticed."""
-LONG_AWAY = 3.5
-"""Long enough that the coordinator has lost its lease."""
+LOST = "the lease was not renewed in time"
 
 
 async def start_job(client: AsyncClient) -> None:
@@ -50,7 +46,7 @@ async def answers(client: AsyncClient) -> bool:
 
 
 async def check_ended(client: AsyncClient) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS):
         async for document in client.jobs.watch("gated"):
             status = document["status"]
     assert status["phase"] == "Succeeded", status
@@ -65,7 +61,7 @@ async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Pat
         connect(cluster.broker.url(SYSTEM_USER), name="watching") as system,
         connect(cluster.broker.url(COORDINATOR), name="watching") as bus,
     ):
-        await bus.link.wait_up(5)
+        await bus.link.wait_up(HANGS)
         await start_job(client)
         script.open("edge-1-initial")
         for round in (1, 2):
@@ -79,17 +75,19 @@ async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Pat
             publishing = asyncio.create_task(publish_for_ever(bus, round))
             await acknowledged(10 * round)
             await cluster.broker.kill()
-            await asyncio.sleep(AWAY if round == 1 else LONG_AWAY)
+            await bus.link.wait_down()
+            if round == 2:  # until the coordinator has lost its lease
+                await cluster.wait_for_line(COORDINATOR, LOST)
             await cluster.broker.start()
-            async with asyncio.timeout(WITHIN):
+            async with asyncio.timeout(HANGS):
                 while (await connections(system)) != before:
-                    await asyncio.sleep(0.02)
-            async with asyncio.timeout(WITHIN):
+                    pass
+            async with asyncio.timeout(HANGS):
                 while (await consumers_of(bus)).total() != consumers.total():
-                    await asyncio.sleep(0.02)
-            async with asyncio.timeout(LEADS_WITHIN):
+                    pass
+            async with asyncio.timeout(HANGS):
                 while not await answers(client):
-                    await asyncio.sleep(0.02)
+                    pass
             publishing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await publishing
@@ -111,9 +109,9 @@ ACKNOWLEDGED: set[bytes] = set()
 
 
 async def acknowledged(number: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS):
         while len(ACKNOWLEDGED) < number:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
 
 
 async def publish_for_ever(bus: Any, round: int) -> None:
@@ -164,8 +162,10 @@ async def test_worker_and_agent_are_back_after_their_nodes_broker_was_killed(
     external = {"edge-1": (await mosquitto())} if kind == "mosquitto" else {}
     urls = {edge: broker.url() for edge, broker in external.items()}
     cluster = LocalCluster(tmp_path / "cluster", EDGES, code=(script.code,), edge_brokers=urls)
-    async with cluster, AsyncClient(cluster.server) as client:
+    async with contextlib.AsyncExitStack() as stack, cluster, AsyncClient(cluster.server) as client:
         node: Any = external.get("edge-1") or cluster.nodes["edge-1"].broker
+        device = await stack.enter_async_context(connect(node.url(scheme="mqtt")))
+        await device.link.wait_up(HANGS)
         await start_job(client)
         script.open("edge-1-initial")
         for round in (1, 2):
@@ -178,8 +178,9 @@ async def test_worker_and_agent_are_back_after_their_nodes_broker_was_killed(
                 await node.kill()
                 if round == 2:  # it is sent while nobody is there
                     script.open(*gated)
-                    await asyncio.sleep(AWAY)
+                    await device.link.wait_down()
                 await node.start()
-                async with asyncio.timeout(WITHIN):
+                await device.link.wait_up(HANGS)
+                async with asyncio.timeout(HANGS):
                     await anext(updates)
         await check_ended(client)

@@ -22,6 +22,7 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient, Client
 from heliograph.local.cluster import LocalCluster
+from tests.patience import HANGS
 
 DATA = Path(__file__).parent.parent / "data"
 SEED = DATA / "federated-task.seed.yaml"
@@ -31,7 +32,7 @@ MODEL = {"kind": "Model", "metadata": {"name": "line"}}
 
 async def _ended(client: AsyncClient, name: str) -> dict[str, Any]:
     document: dict[str, Any] = {}
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(HANGS):
         async for document in client.jobs.watch(name):  # noqa: B007 the last one counts
             pass
     return document["status"]
@@ -39,7 +40,7 @@ async def _ended(client: AsyncClient, name: str) -> dict[str, Any]:
 
 async def _until(client: AsyncClient, resource: str, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
     """Waits, on status changes, until what is listed is as wanted."""
-    async with asyncio.timeout(20), client.bus.subscribe(topics.STATUS.filter(resource=resource)) as changes:
+    async with asyncio.timeout(HANGS), client.bus.subscribe(topics.STATUS.filter(resource=resource)) as changes:
         while not holds(await client.resources(resource).list()):
             await anext(changes)
 
@@ -153,7 +154,7 @@ async def test_weights_too_large_for_an_event_travel_as_blobs(tmp_path: Path) ->
             # the aggregation worker deletes what it has summed after it has told so, and has done it when it is gone
             await _until(client, "edges", lambda edges: not any(each["status"]["workers"] for each in edges))
             async with connect(cluster.broker.url("coordinator")) as bus:
-                await bus.link.wait_up(5)
+                await bus.link.wait_up(HANGS)
                 for name in ("edge-1", "edge-2"):  # nothing is left of updates that were summed
                     assert await (await bus.blobs(f"up-{name}")).digests() == []
 
@@ -242,7 +243,7 @@ async def test_mosquitto_as_an_edges_broker_and_as_the_door(
             "mosquitto_sub", *where, "-t", "heliograph/status/jobs/by-mosquitto", "-F", "%p", stdout=-1
         )
         assert reading.stdout is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANGS):
             async for line in reading.stdout:
                 if decode(line.strip()).data["status"]["phase"] == "Succeeded":
                     break
@@ -265,7 +266,7 @@ async def _ask_with_mqtt5(port: int) -> Any:
     client.on_message = lambda _, __, message: loop.call_soon_threadsafe(answered.set_result, message)
     client.connect("127.0.0.1", port)
     client.loop_start()
-    message = await asyncio.wait_for(answered, 10)
+    message = await asyncio.wait_for(answered, HANGS)
     client.disconnect()
     client.loop_stop()
     assert message.properties.CorrelationData == b"42"
@@ -281,14 +282,14 @@ async def test_the_node_takes_only_what_its_own_workers_signed(tmp_path: Path, r
         async with client.bus.subscribe(topics.LOG.filter(component="agent")) as logs:
             # a process that has the node's worker login, but not the launch's secret
             async with connect(broker.url("worker", "mqtt")) as node:
-                await node.link.wait_up(5)
+                await node.link.wait_up(HANGS)
                 from heliograph.bus.contract.event import Event, encode
 
                 for source, key in (("edge-1/signed-edge-1/x1", b"guess"), ("edge-1/nobody/x1", b"guess")):
                     event = Event("1", source, topics.MODEL_UPDATE.type, {"evil": True}, sequence=1)
                     await node.publish("event/model-update/signed/edge-1", encode(event, key=key))
             refusals = []
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANGS):
                 async for message in logs:
                     record = decode(message.body).data
                     if "refused on the node's broker" in record["message"]:

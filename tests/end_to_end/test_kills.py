@@ -18,6 +18,7 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import COORDINATOR, LocalCluster
+from tests.patience import HANGS
 
 EDGES = ("edge-1", "edge-2")
 ROUNDS = 3
@@ -52,7 +53,7 @@ async def at_gates(cluster: LocalCluster, round: int) -> list[str]:
 
 async def until(client: AsyncClient, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The job's status, once it is as wanted."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANGS):
         async for document in client.jobs.watch("gated"):
             if holds(document["status"]):
                 return dict(document["status"])
@@ -84,7 +85,7 @@ async def test_a_coordinator_that_is_killed_at_every_step_goes_on(
         await local.wait_ready()
 
     async def struck() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANGS):
             await local.wait_ended(COORDINATOR)
         assert faults.struck()
         await again()
@@ -183,14 +184,14 @@ async def test_the_clouds_agent_that_is_killed_at_every_step_goes_on(
 
 async def nothing_is_left(local: LocalCluster, client: AsyncClient) -> None:
     """No update and no model but the result, in the buckets and on the cloud's disk."""
-    async with asyncio.timeout(20), client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
+    async with asyncio.timeout(HANGS), client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
         while any(each["status"]["workers"] for each in await client.edges.list()):
             await anext(changes)  # the workers tidy up before they end
     async with connect(local.broker.url(COORDINATOR)) as bus:
-        await bus.link.wait_up(5)
+        await bus.link.wait_up(HANGS)
         uploads = [await bus.blobs(f"up-{edge}") for edge in EDGES]
         models = await bus.blobs("models")
-        async with asyncio.timeout(5):  # the last of them go after the job's end is told, and nobody is told of that
+        async with asyncio.timeout(HANGS):  # the last of them go after the job has ended, and no message says so
             while any([await each.digests() for each in uploads]) or len(await models.digests()) > 1:
                 await asyncio.sleep(0.05)
         assert len(await models.digests()) == 1
@@ -200,7 +201,7 @@ async def nothing_is_left(local: LocalCluster, client: AsyncClient) -> None:
 async def worker_of(local: LocalCluster, module: str) -> int:
     """Return the pid of the cloud's worker that runs ``heliograph.workers.<module>``, once it has started again."""
     agent = local.pid("cloud")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS):
         while True:
             for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
                 if f"workers.{module}" in Path(f"/proc/{pid}/cmdline").read_text():

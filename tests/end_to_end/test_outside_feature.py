@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from heliograph.client import AsyncClient
+from tests.patience import HANGS
 
 DATA = Path(__file__).parent.parent / "data"
 ROOT = Path(__file__).parents[2]
@@ -80,7 +81,7 @@ async def _started(environment: dict[str, str], *words: str) -> AsyncIterator[as
 
 
 async def _ran(environment: dict[str, str], *words: str, stdin: str = "") -> tuple[int, str, str]:
-    async with asyncio.timeout(60), _started(environment, *words) as process:
+    async with asyncio.timeout(HANGS), _started(environment, *words) as process:
         out, err = await process.communicate(stdin.encode())
     return process.returncode or 0, out.decode(), err.decode()
 
@@ -88,7 +89,7 @@ async def _ran(environment: dict[str, str], *words: str, stdin: str = "") -> tup
 async def _until(process: asyncio.subprocess.Process, words: str) -> list[str]:
     assert process.stdout is not None
     lines: list[str] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGS):
         while not lines or words not in lines[-1]:
             raw = await process.stdout.readline()
             assert raw, lines
@@ -126,7 +127,7 @@ async def test_a_feature_is_a_package_with_an_entry_point(environment: dict[str,
             assert code == 0, err
             assert out.splitlines() == ["stored 2", "operator True", "anonymous False", "worker False", "agent False"]
             assert await _until(watching, "Succeeded") == ["beacon/north Succeeded"]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(HANGS):
                 assert await watching.wait() == 0
         code, out, _ = await _ran(environment, *heliograph, "get", "beacons")
         assert [line.split() for line in out.splitlines()] == [["NAME", "PHASE", "SEEN"], ["north", "Succeeded", "2/2"]]

@@ -21,6 +21,7 @@ from heliograph.bus.traces.writing import TraceWriter
 from heliograph.client import AsyncClient
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
+from tests.patience import HANGS
 
 EDGES = ("edge-1", "edge-2")
 ROUNDS = 3
@@ -69,7 +70,7 @@ async def test_a_trace_replayed_into_its_own_job_changes_nothing(tmp_path: Path,
 async def recording(cluster: LocalCluster, path: Path) -> AsyncIterator[None]:
     world = World()
     async with connect(cluster.server, world=world, name="trace") as bus:
-        await bus.link.wait_up(10)
+        await bus.link.wait_up(HANGS)
         with TraceWriter(path) as writer:
             recorder = Recorder(bus, writer, world)
             running = asyncio.create_task(recorder.run())
@@ -82,7 +83,7 @@ async def recording(cluster: LocalCluster, path: Path) -> AsyncIterator[None]:
 async def replay(cluster: LocalCluster, path: Path, *patterns: str) -> ReplayOutcome:
     world = World()
     async with connect(cluster.broker.url("coordinator"), world=world, name="replay") as bus:
-        await bus.link.wait_up(10)
+        await bus.link.wait_up(HANGS)
         with TraceReader(path) as reader:
             replayer = Replayer(bus, world, choice=Choice(patterns), speed=0)
             return await replayer.run(reader, Span(0, reader.info.end))
@@ -108,8 +109,8 @@ async def updates_of(path: Path) -> int:
 async def until_recorded(cluster: LocalCluster, address: str, round: int) -> None:
     """Waits for the update of that round in the cloud's stream."""
     async with connect(cluster.server, name="waiting") as bus:
-        await bus.link.wait_up(10)
-        async with bus.consume(address) as messages, asyncio.timeout(20):
+        await bus.link.wait_up(HANGS)
+        async with bus.consume(address) as messages, asyncio.timeout(HANGS):
             async for message in messages:
                 event = decode(message.body)
                 if event.data["round"] == round and not event.replayed:
@@ -118,7 +119,7 @@ async def until_recorded(cluster: LocalCluster, address: str, round: int) -> Non
 
 async def ended(client: AsyncClient) -> dict[str, Any]:
     document: dict[str, Any] = {}
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(HANGS):
         async for document in client.jobs.watch("gated"):  # noqa: B007 the last one counts
             pass
     return dict(document["status"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from heliograph.client import AsyncClient
 from heliograph.core.child_process import die_with_parent
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.nats_server import free_ports
+from tests.patience import HANGS
 
 
 @asynccontextmanager
@@ -40,7 +40,7 @@ async def test_the_one_that_comes_second_is_refused_with_one_line(tmp_path: Path
     datasets = {"edge-1": {"data": regression("one")}}
     async with LocalCluster(tmp_path / "cluster", ["edge-1"], datasets=datasets) as cluster:
         async with another(cluster, tmp_path / "other") as second:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANGS):
                 _, err = await second.communicate()
             assert second.returncode == 1
             assert err.decode().startswith("error: another agent named edge-1 runs on ")
@@ -52,11 +52,9 @@ async def test_the_one_that_comes_second_is_refused_with_one_line(tmp_path: Path
             assert edge["status"]["datasets"] == ["data"]
 
         await cluster.kill("edge-1")  # its own dead predecessor is nobody
-        began = time.monotonic()
         await cluster.start_agent("edge-1")
         await cluster.wait_ready()
         assert cluster.exit_code("edge-1") is None
-        assert time.monotonic() - began < 5
 
 
 async def test_of_two_that_met_when_a_link_came_back_one_ends(tmp_path: Path) -> None:
@@ -72,9 +70,10 @@ async def test_of_two_that_met_when_a_link_came_back_one_ends(tmp_path: Path) ->
             assert second.returncode is None
             relay.restore()
             ends = [asyncio.create_task(each) for each in (second.wait(), cluster.wait_ended("edge-1"))]
-            async with asyncio.timeout(10):
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                done, left = await asyncio.wait(ends, timeout=1)
+            async with asyncio.timeout(HANGS):
+                done, left = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                async with AsyncClient(cluster.server) as client:  # the other one goes on: it answers as the edge
+                    await client.edges.get("edge-1")
             assert (len(done), len(left)) == (1, 1)
             for each in left:
                 each.cancel()

@@ -15,6 +15,7 @@ import pytest
 from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import LocalCluster
+from tests.patience import HANGS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WEIGHTS = {"torch": ("1.weight", (64, 64)), "keras": ("sequential/dense/kernel", (64, 64))}
@@ -51,7 +52,7 @@ def task(name: str, script: str, rounds: int) -> dict[str, Any]:
 
 async def ended(client: AsyncClient, name: str) -> dict[str, Any]:
     document: dict[str, Any] = {}
-    async with asyncio.timeout(180):  # three processes import a framework at once
+    async with asyncio.timeout(HANGS):  # three processes import a framework at once
         async for document in client.jobs.watch(name):  # noqa: B007 the last one counts
             pass
     return document["status"]

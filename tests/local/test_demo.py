@@ -17,6 +17,7 @@ from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.local.demo import digits
 from heliograph.local.demo.demo import describe_updates
 from heliograph.local.demo.tally import Tally
+from tests.patience import HANGS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "federated-task.json"
 
@@ -48,7 +49,7 @@ async def test_the_demo_with_mosquitto_on_the_edge_that_loses_its_link(
 ) -> None:
     node = await mosquitto()
     process = await _demo(tmp_path, "--edge-broker", f"edge-2={node.url()}")
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(HANGS):
         output, _ = await process.communicate()
     text = output.decode()
     assert process.returncode == 0, text
@@ -67,7 +68,7 @@ async def test_the_demo_with_mosquitto_on_the_edge_that_loses_its_link(
 
 async def test_too_few_rounds_fail_with_the_reason(tmp_path: Path) -> None:
     process = await _demo(tmp_path, "--rounds", "1", "--edges", "6", "--seed", "3", "--no-outage")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGS):
         output, _ = await process.communicate()
     assert process.returncode == 1
     last = output.decode().splitlines()[-1]
@@ -79,7 +80,7 @@ async def test_too_few_rounds_fail_with_the_reason(tmp_path: Path) -> None:
 async def test_a_signal_stops_all_processes(tmp_path: Path, name: str) -> None:
     process = await _demo(tmp_path, "--no-outage", "--edges", "2")
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGS):
         async for line in process.stdout:
             if line.startswith(b"round"):
                 break

@@ -23,6 +23,7 @@ from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
 from heliograph.core.names import CLOUD
 from heliograph.local.cluster import COORDINATOR, LocalCluster
+from tests.patience import HANGS
 
 pytestmark = pytest.mark.mixed
 
@@ -32,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 CODE = ROOT / "tests" / "data" / "code"
 ANSWER = np.array([1.0, -2.0, 0.5], np.float32)
 EDGES = ["edge-1", "edge-2"]
-ENDED_WITHIN = 90
+ENDED_WITHIN = HANGS
 LOG = "log.txt"
 Words = Callable[[str], Sequence[str]]
 
@@ -142,7 +143,7 @@ async def _train(client: AsyncClient, name: str, rounds: int, directory: Path, w
 
 async def _reported(client: AsyncClient, versions: dict[str, str]) -> None:
     """Returns once the agents have reported these versions."""
-    async with asyncio.timeout(60), client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
+    async with asyncio.timeout(HANGS), client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
         while True:
             edges = await client.edges.list()
             if {each["metadata"]["name"]: each["status"].get("version") for each in edges} == versions:

@@ -14,6 +14,7 @@ import pytest
 
 from heliograph.bus.contract.payloads import Assignment, ScriptSpec, TrainTask
 from heliograph.workers.script import run_script, run_with_host
+from tests.patience import HANGS
 
 
 class Recorded:
@@ -130,5 +131,5 @@ async def serve(ready):
     raise HeliographError("this login may not subscribe")
 run_with_host(serve)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGS)
     assert (done.returncode, done.stdout) == (1, "error: this login may not subscribe\n")

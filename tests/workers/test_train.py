@@ -15,6 +15,7 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import dumps
 from heliograph.workers.runtime import Runtime
 from heliograph.workers.train import WorkerSession
+from tests.patience import HANGS
 
 
 def _assignment(round: int, file: Path) -> Assignment:
@@ -33,7 +34,7 @@ async def test_a_model_that_was_dropped_before_it_was_opened_costs_no_restart(tm
     session = WorkerSession(runtime, asyncio.get_running_loop())
     session.put(_assignment(1, tmp_path / "dropped"))  # the round went on while this worker was busy
     waiting: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(None, session.next_work)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS):
         while not reported:
             await asyncio.sleep(0.01)
         present = tmp_path / "present"

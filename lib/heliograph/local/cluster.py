@@ -23,7 +23,7 @@ from heliograph.local.restarts import Supervision
 
 COORDINATOR = "coordinator"
 """Name of the first coordinator."""
-READY_TIMEOUT = 30.0
+READY_TIMEOUT = 120.0
 STOP_GRACE = 6.0
 
 

@@ -13,7 +13,7 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.world import Process, World
 from heliograph.local.nats_server import free_ports
 
-START_TIMEOUT = 10.0
+START_TIMEOUT = 60.0
 
 
 def find_mosquitto() -> Path:

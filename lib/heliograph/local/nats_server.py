@@ -17,7 +17,7 @@ from heliograph.core.child_process import die_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import Process, World
 
-READY_TIMEOUT = 10.0
+READY_TIMEOUT = 60.0
 ATTEMPTS = 3
 RETRY_SECONDS = 0.2
 """Seconds between two attempts to start: a port that another process used may be free by then."""

@@ -22,9 +22,10 @@ from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import matches
 from heliograph.local.nats_server import Broker
+from tests.patience import HANGS
 
 Start = Callable[..., Awaitable[Broker]]
-PATIENCE = 10.0
+PATIENCE = HANGS
 MARKER = "request/jobs/list"
 """Whoever has heard this has heard all that the same connection was allowed to publish before."""
 

@@ -11,6 +11,7 @@ from heliograph.bus.contract.event import Event, decode, encode
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.core.world import World
 from heliograph.local.nats_server import Broker
+from tests.patience import HANGS
 
 SMALL = 1024
 
@@ -20,7 +21,7 @@ async def test_an_earlier_stream_is_updated_and_keeps_its_messages(
 ) -> None:
     cloud = await broker()
     async with NatsBus(cloud.url("coordinator"), "heliograph", World(), "coordinator", "") as bus:
-        await bus.link.wait_up(10)
+        await bus.link.wait_up(HANGS)
         name = bus.subjects.stream_name("TASKS")
         await bus.connection.ask(f"$JS.API.STREAM.CREATE.{name}", _earlier(bus))
         await bus.publish(*_document("edge-1", "old", 10))

@@ -30,6 +30,7 @@ from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
 from heliograph.local.nats_server import Broker
+from tests.patience import HANGS
 
 METER = "event/telemetry/edge-1/meter"
 SECOND = 1_000_000_000
@@ -43,7 +44,7 @@ def event(number: int, source: str = "edge-1/meter/life", address: str = METER, 
 @asynccontextmanager
 async def opened(url: str, **options: Any) -> AsyncIterator[Bus]:
     async with connect(url, **options) as bus:
-        await bus.link.wait_up(10)
+        await bus.link.wait_up(HANGS)
         yield bus
 
 
@@ -61,7 +62,7 @@ async def recorded(bus: Bus, path: Path, *patterns: str, most: int = 0) -> Async
         yield recorder.outcome
         if not most:
             recorder.stop()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(HANGS):
             await running
 
 
@@ -118,7 +119,7 @@ class TestRecording:
                 await cloud.kill()
                 await asyncio.gather(bus.link.wait_down(), seeing.link.wait_down())
                 await cloud.start()
-                await asyncio.gather(bus.link.wait_up(10), seeing.link.wait_up(10))
+                await asyncio.gather(bus.link.wait_up(HANGS), seeing.link.wait_up(HANGS))
                 for n in range(5, 10):
                     await bus.publish(METER, event(n))
         assert [decode(each.body).data["n"] for each in read(tmp_path / "a.mcap")] == list(range(10))
@@ -191,7 +192,7 @@ class TestRecording:
         monkeypatch.setattr(TraceWriter, "flush", noticed)
         async with opened(cloud.url("coordinator")) as bus, recorded(bus, tmp_path / "a.mcap"):
             await bus.publish(METER, event(1))
-            await asyncio.wait_for(flushed.wait(), 10)
+            await asyncio.wait_for(flushed.wait(), HANGS)
             with TraceReader(tmp_path / "a.mcap.part") as reader:
                 assert [each.body for each in reader] == [event(1)]
                 assert reader.problems
@@ -319,7 +320,7 @@ class TestReplaying:
             assert dict(outcome.unknown) == {"foo/bar": 1, "foo/b.r": 1, "a/#": 1}
             async with opened(url, name="two") as seeing, seeing.subscribe("foo/#") as arrived:
                 outcome = await self.replayed(bus, path, choice=Choice(raw=True))
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(HANGS):
                     assert (await anext(arrived)).body == b"\x00raw"
         assert (outcome.selected, outcome.published, sum(outcome.refused.values())) == (3, 1, 2)
 
@@ -365,14 +366,14 @@ class TestReplaying:
         url = cloud.url("coordinator", "mqtt")
         async with opened(url, name="one") as bus, opened(url, name="two") as later:
             assert (await self.replayed(bus, path, choice=Choice(("status/#",)))).complete
-            async with later.subscribe("status/#") as values, asyncio.timeout(10):
+            async with later.subscribe("status/#") as values, asyncio.timeout(HANGS):
                 found = await anext(values)
         assert found.retained and decode(found.body).replayed
 
 
 async def first_messages(bus: Bus, pattern: str, count: int) -> list[Message]:
     """Return the first ``count`` messages of a stream."""
-    async with bus.consume(pattern) as messages, asyncio.timeout(10):
+    async with bus.consume(pattern) as messages, asyncio.timeout(HANGS):
         return [await anext(messages) for _ in range(count)]
 
 

@@ -14,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from heliograph.bus.contract import topics
 from heliograph.core.errors import Refused
+from tests.patience import HANGS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -45,14 +46,14 @@ class ForeignClient:
         self.client.loop_start()
 
     async def ready(self) -> None:
-        await asyncio.wait_for(self._ready.wait(), 5)
+        await asyncio.wait_for(self._ready.wait(), HANGS)
 
     async def ask(self, topic: str, body: bytes | dict[str, Any]) -> Any:
         """Publish, with a reply topic where the body is a document, and return the reply."""
         if isinstance(body, dict):
             body = json.dumps(body | {"reply_to": "heliograph/reply/foreign/1"}).encode()
         self.client.publish(f"heliograph/{topic}", body, qos=1)
-        return await asyncio.wait_for(self._replies.get(), 5)
+        return await asyncio.wait_for(self._replies.get(), HANGS)
 
     def close(self) -> None:
         self.client.disconnect()
@@ -150,7 +151,7 @@ async def test_a_body_that_is_no_document_is_answered_with_an_error(cloud: Any, 
 async def test_a_bad_body_of_an_unknown_sender_goes_to_the_error_log(cloud: Any, foreign: ForeignClient) -> None:
     async with cloud.client.bus.subscribe(topics.LOG.filter(component="error")) as errors:
         foreign.client.publish("heliograph/request/jobs/create", b"\x00" * 900_000, qos=1)
-        record = json.loads((await asyncio.wait_for(anext(errors), 5)).body)
+        record = json.loads((await asyncio.wait_for(anext(errors), HANGS)).body)
     assert record["fields"]["topic"] == "heliograph/request/jobs/create"
     assert "JSON or MessagePack" in record["message"]
     assert len(record["message"]) < 1000
@@ -161,7 +162,7 @@ async def test_a_reply_topic_outside_reply_is_refused(cloud: Any, foreign: Forei
     async with cloud.client.bus.subscribe("log/error/#") as errors:
         body = json.dumps({"reply_to": reply_to}).encode()
         foreign.client.publish("heliograph/request/jobs/list", body, qos=1)
-        record = json.loads((await asyncio.wait_for(anext(errors), 5)).body)
+        record = json.loads((await asyncio.wait_for(anext(errors), HANGS)).body)
     assert record["fields"]["field"] == "reply_to"
     assert record["fields"]["code"] == "bad-reply-topic"
 
@@ -170,7 +171,7 @@ async def test_a_nats_reply_subject_outside_reply_is_refused(cloud: Any) -> None
     bus = cloud.client.bus
     async with bus.subscribe("log/error/#") as errors, bus.subscribe("event/task/edge-1") as tasks:
         await bus.connection.client.publish("heliograph.request.jobs.list", b"{}", reply="heliograph.event.task.edge-1")
-        record = json.loads((await asyncio.wait_for(anext(errors), 5)).body)
+        record = json.loads((await asyncio.wait_for(anext(errors), HANGS)).body)
         assert record["fields"]["field"] == "reply_to"
         waiting = asyncio.ensure_future(anext(tasks))
         await cloud.client.jobs.list()  # one full round trip later nothing has come
@@ -226,7 +227,7 @@ async def test_status_is_retained_at_the_door(cloud: Any, foreign: ForeignClient
     late.on_message = received
     late.connect("127.0.0.1", cloud.cluster.broker.mqtt_port)
     late.loop_start()
-    event = await asyncio.wait_for(seen, 5)
+    event = await asyncio.wait_for(seen, HANGS)
     assert event["specversion"] == "1.0"
     assert event["data"]["status"]["phase"] == "Pending"
     late.disconnect()

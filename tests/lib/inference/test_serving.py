@@ -19,6 +19,7 @@ from heliograph.bus.transport import Message
 from heliograph.core.world import World
 from heliograph.inference.inputs import pack_request
 from heliograph.inference.serving import MAX_WAITING, NewModel, PendingRequest, Serving
+from tests.patience import HANGS
 
 TOPIC = "inference/line/big-model/edge-1"
 
@@ -47,7 +48,7 @@ class Served:
         return str(self._asked)
 
     async def answer(self, asked: str) -> dict[str, Any]:
-        async with asyncio.timeout(10), self.came:
+        async with asyncio.timeout(HANGS), self.came:
             await self.came.wait_for(lambda: asked in self.answers)
             return self.answers[asked]
 
@@ -96,7 +97,7 @@ async def test_requests_that_wait_together_form_one_batch(monkeypatch: pytest.Mo
     model.free.clear()
     async with serving_script("cloud", BigModel("line", model).serve, monkeypatch, max_batch=4) as served:
         first = served.ask(0)
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, HANGS)
         others = [served.ask(n) for n in range(1, 8)]
         model.free.set()
         answers = [await served.answer(each) for each in (first, *others)]
@@ -109,7 +110,7 @@ async def test_samples_of_two_shapes_form_two_batches(monkeypatch: pytest.Monkey
     model.free.clear()
     async with serving_script("cloud", BigModel("line", model).serve, monkeypatch) as served:
         first = served.ask(0)
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, HANGS)
         others = [served.ask(n, shape=(2 + n % 2,)) for n in range(1, 5)]
         model.free.set()
         for each in (first, *others):
@@ -123,7 +124,7 @@ async def test_only_the_sample_that_the_model_fails_on_gets_the_error(monkeypatc
     big = BigModel("line", model)
     async with serving_script("cloud", big.serve, monkeypatch) as served:
         first = served.ask(0)
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, HANGS)
         good, bad, better = served.ask(1), served.ask(13), served.ask(2)
         model.free.set()
         assert (await served.answer(good))["scores"][0] == 1
@@ -139,7 +140,7 @@ async def test_requests_that_cannot_meet_their_deadline_are_refused(monkeypatch:
     model.free.clear()
     async with serving_script("cloud", BigModel("line", model).serve, monkeypatch, max_batch=1) as served:
         first = served.ask(0)
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, HANGS)
         late = served.ask(1, deadline=0.05)
         await asyncio.sleep(0.1)  # its deadline passes while the model is busy
         model.free.set()
@@ -156,7 +157,7 @@ async def test_requests_beyond_the_queues_limit_are_refused(monkeypatch: pytest.
     model.free.clear()
     async with serving_script("cloud", BigModel("line", model).serve, monkeypatch, max_batch=4096) as served:
         served.ask(0)
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, HANGS)
         asked = [served.ask(1) for _ in range(MAX_WAITING + 5)]
         for each in asked[MAX_WAITING:]:
             assert (await served.answer(each))["error"]["code"] == "overloaded"
@@ -218,7 +219,7 @@ async def test_edge_requests_that_wait_together_are_scored_together(monkeypatch:
     service = JointInference("line", edge=model, rule="never", micro_batch=8)
     async with serving_script("edge", service.serve, monkeypatch, rule="never") as served:
         first = served.ask(0)
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, HANGS)
         others = [served.ask(n) for n in (1, 13, 2)]
         model.free.set()
         answers = [await served.answer(each) for each in (first, *others)]

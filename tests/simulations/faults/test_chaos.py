@@ -11,6 +11,7 @@ from heliograph.core.world import World
 from heliograph.simulations.faults import chaos
 from heliograph.simulations.faults.fault_plan import Fault
 from heliograph.simulations.faults.skewed import Clock
+from tests.patience import HANGS
 
 FAULTS = (
     Fault("black-hole", "edge-2", at=0.5, duration=3.0),
@@ -28,7 +29,7 @@ FAULTS = (
 
 
 async def test_acknowledged_events_and_counted_updates_survive_the_faults(tmp_path: Path) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(HANGS):
         outcome = await chaos.run(FAULTS, 6.0, "directed", tmp_path, World())
     assert not outcome.violations, [*outcome.violations, *outcome.timeline.lines]
     evidence = outcome.evidence

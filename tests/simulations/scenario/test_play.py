@@ -9,7 +9,6 @@ import pytest
 
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.core.errors import Refused
-from heliograph.core.world import World
 from heliograph.simulations.scenario import play, real_stage
 from heliograph.simulations.scenario.document import Scenario
 from heliograph.simulations.scenario.observer import Observer
@@ -103,10 +102,8 @@ async def test_real_processes_play_the_same_scenario() -> None:
     faults = [{"kind": "byzantine", "targets": ["edge-2"], "behaviour": "huge-num-samples"},
               {"kind": "partition", "targets": ["edge-1"], "at": 0.5, "for": 1}]  # fmt: skip
     scenario = _scenario(edges=[{"number": 2}], faults=faults)
-    began = World().monotonic()
     outcome = await play.play_real(play.RunRequest(scenario, 1))
     job = outcome.jobs["one"].values()
     assert (job["phase"], job["rounds"], job["refused"]) == ("Succeeded", 3, 3)
     assert (job["lost"], job["counted_twice"]) == (0, 0)
     assert outcome.edges["edge-2"].counted == 0
-    assert World().monotonic() - began < 60

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -21,9 +20,7 @@ def test_a_year_passes_at_once_and_timers_fire_in_their_order() -> None:
         await asyncio.gather(sleeper("year", 31_536_000), sleeper("second", 1), sleeper("also", 1))
         return seen
 
-    began = time.perf_counter()
     assert run(main) == [(1.0, "second"), (1.0, "also"), (31_536_000.0, "year")]
-    assert time.perf_counter() - began < 5
 
 
 def test_a_timeout_counts_virtual_time() -> None:

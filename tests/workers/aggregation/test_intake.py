@@ -18,6 +18,7 @@ from heliograph.workers.aggregation.checks import check_weights
 from heliograph.workers.aggregation.intake import Intake
 from heliograph.workers.aggregation.model_files import ModelFiles
 from heliograph.workers.aggregation.round import Collection
+from tests.patience import HANGS
 
 
 def _asked(*participants: str) -> RoundSpec:
@@ -42,7 +43,7 @@ async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -
     assert collection.close_reason(0) is None and not collection.refused
     # edge-2 has gone, too, and edge-1 is back: what it has sent is its answer
     intake.change_participants(_asked("edge-1"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANGS):
         while not collection.staged:
             intake.changed.clear()
             await intake.changed.wait()

@@ -14,6 +14,7 @@ from heliograph.bus.contract import weights_file as tensors
 from heliograph.bus.contract.payloads import Desired, InferenceStats, WorkerTask
 from heliograph.core.errors import Refused
 from heliograph.local.cluster import COORDINATOR
+from tests.patience import HANGS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -57,7 +58,7 @@ async def _tasks(cloud: Any, edge: str, job: str) -> list[WorkerTask]:
 
 async def _until(cloud: Any, name: str, holds: Any) -> dict[str, Any]:
     """Return the service's status once ``holds(status)``."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS):
         async for document in cloud.client.services.watch(name):
             if holds(document["status"]):
                 return dict(document["status"])

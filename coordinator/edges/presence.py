@@ -6,12 +6,10 @@ An agent's connection is named ``agent-<edge>``; where the broker authenticates,
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable, Collection
 from typing import Any, cast
 
-import nats.errors
 from nats.aio.msg import Msg
 
 from heliograph.bus.memory.bus import MemoryBus
@@ -76,11 +74,7 @@ class Presence:
                 await self._system.link.wait_down()
             finally:  # else the client subscribes them again at its reconnect, beside the new ones
                 for subscription in subscriptions:
-                    if self._system.link.up:
-                        with contextlib.suppress(nats.errors.Error):
-                            await subscription.unsubscribe()
-                    else:
-                        client._remove_sub(subscription._id)
+                    await connection.unsubscribe(subscription)
 
     async def refresh(self) -> None:
         """List all connections, apply events that came meanwhile, and report the changes."""

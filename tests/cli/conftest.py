@@ -78,12 +78,14 @@ class CommandLine:
             out, err = await process.communicate(stdin.encode())
         return Ran(process.returncode or 0, out.decode(), err.decode())
 
-    async def start(self, *words: str | Path, **environment: str) -> asyncio.subprocess.Process:
-        """Start a command that goes on; its output is read as it comes."""
+    async def start(
+        self, *words: str | Path, stdout: int = asyncio.subprocess.PIPE, **environment: str
+    ) -> asyncio.subprocess.Process:
+        """A command that goes on: its output is read as it comes."""
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "heliograph.cli.main", *words),
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             env=self._environment | environment,
             preexec_fn=_as_at_a_terminal,

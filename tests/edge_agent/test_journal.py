@@ -109,8 +109,22 @@ async def test_many_events_share_one_sync(journal_at: Open) -> None:
     futures = {journal.append(NewEvent(TELEMETRY, b"x", BULK)) for _ in range(1000)}
     assert len(futures) <= 2
     await asyncio.gather(*futures)
-    assert journal._write.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert journal._write.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_what_is_committed_is_synced(tmp_path: Path) -> None:
+    connections: list[sqlite3.Connection] = []
+
+    def noted(path: Path) -> sqlite3.Connection:
+        connections.append(World().database(path))
+        return connections[-1]
+
+    journal = Journal(tmp_path / "journal.db", "edge-1", World(database=noted))
+    writer = connections[0]  # opened first; the other one reads
+    assert writer.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    journal.close()
+    with pytest.raises(sqlite3.ProgrammingError):  # it was this journal's
+        writer.execute("PRAGMA synchronous")
 
 
 async def test_documents_outlive_the_process(journal_at: Open) -> None:

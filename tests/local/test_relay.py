@@ -172,9 +172,8 @@ async def test_one_direction_may_end_before_the_other(
 async def test_sets_no_delay_on_both_sides(server: Server, connect: Callable[[int], Awaitable[Client]]) -> None:
     async with relaying(server.port) as relay:
         await echo(await connect(relay.port), b"x")
-        (connection,) = relay._connections
-        assert connection.target is not None
-        for each in (connection.client, connection.target):
+        assert len(relay.sockets) == 2
+        for each in relay.sockets:
             assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
@@ -194,8 +193,7 @@ async def test_memory_is_bounded_while_the_target_does_not_read(server: Server, 
                 quiet += 1
                 await let_run_past(server)
             assert sent < WINDOW + (48 << 20)
-        (connection,) = relay._connections
-        assert connection.flows[0]._size <= WINDOW + (1 << 20)
+        assert relay.in_flight <= WINDOW + (1 << 20)
         sender.close()
         server.may_read.set()
 
@@ -324,7 +322,7 @@ async def test_a_missing_target_resets_the_connection(connect: Callable[[int], A
         port = listener.getsockname()[1]
     async with relaying(port) as relay:
         assert await read_end(await connect(relay.port)) == "reset"
-        assert not relay._connections
+        assert not relay.sockets
 
 
 async def test_a_reset_of_one_side_is_passed_on(server: Server) -> None:

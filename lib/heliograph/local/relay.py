@@ -113,6 +113,16 @@ class Relay:
             self.bytes_down += sent
 
     @property
+    def sockets(self) -> list[socket.socket]:
+        """Sockets of all open connections: of each its client's, and its target's once that is there."""
+        return [each for connection in self._connections for each in (connection.client, connection.target) if each]
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes read from one side and not yet passed on to the other."""
+        return sum(flow.size for connection in self._connections for flow in connection.flows)
+
+    @property
     def limits(self) -> tuple[int, int]:
         """Bytes that one direction of one connection may read at once, and have in flight."""
         if self.bandwidth is None:
@@ -214,7 +224,7 @@ class _Flow:
         self._buffer = memoryview(bytearray(READ))
         self._rest = self._buffer[:0]
         self._in_flight: deque[tuple[float, bytes]] = deque()
-        self._size = 0  # bytes in flight
+        self.size = 0  # bytes in flight
         self._delivery: asyncio.Task[None] | None = None
 
     def read(self, on: bool = True) -> None:
@@ -248,8 +258,8 @@ class _Flow:
             self.read(False)
         if not self.relay.ideal or self._delivery is not None:
             self._in_flight.append((self.relay.due(count, self.up), bytes(self._buffer[:count])))
-            self._size += count
-            self.read(self._size < window)
+            self.size += count
+            self.read(self.size < window)
             self._delivery = self._delivery or self.relay.spawn(self._deliver())
         elif count == 0:
             self._end()
@@ -293,8 +303,8 @@ class _Flow:
                 return
             self.relay.count(len(part), self.up)
             self._in_flight.popleft()
-            self._size -= len(part)
-            self.read(self._size < self.relay.limits[1])
+            self.size -= len(part)
+            self.read(self.size < self.relay.limits[1])
         self._delivery = None
 
     def _end(self) -> None:

@@ -8,10 +8,18 @@ MINUTES ?= 1.5
 SEEDS ?= 300
 FROM ?= 1
 
-.PHONY: traces demo test test-mixed test-frameworks quality check bench chaos fuzz topics format clean
+.PHONY: traces demo test test-fast test-mixed test-frameworks quality check bench chaos fuzz topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
+
+# the inner loop; tests that start processes are left out by their fixtures (tests/conftest.py)
+UNIT := $(addprefix tests/,core bus/contract bus/test_connection_url.py bus/traces compat coordinator edge_agent workers \
+    lib/inference lib/test_federated.py lib/test_frameworks.py local/test_split.py simulations/virtual/test_loop.py \
+    simulations/virtual/test_network.py)
+
+test-fast: .venv/.dev  ## the unit tests, in less than a minute: no brokers, no processes
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile=fast -m "not process and not quality and not mixed" $(UNIT) $(ARGS)
 
 test: .venv/.dev  ## set up and pass the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not quality and not mixed" $(ARGS)

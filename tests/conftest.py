@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 
 from heliograph.bus.contract.permissions import Place
@@ -50,6 +51,22 @@ def installed_algorithms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         return place
 
     return install
+
+
+# no example has a deadline, and none is called slow: on a loaded machine either says nothing about the code
+hypothesis.settings.register_profile("usual", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("fast", hypothesis.settings.get_profile("usual"), max_examples=20)
+"""For ``make test-fast``: as often as finds what has just been broken."""
+hypothesis.settings.load_profile("usual")
+STARTS_PROCESSES = ("broker", "mosquitto", "cluster", "meeting", "alone", "cloud")
+"""Fixtures that start processes: who asks for one of them is no unit test."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks with ``process`` what ``make test-fast`` leaves out."""
+    for item in items:
+        if not set(STARTS_PROCESSES).isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("process")
 
 
 @pytest.fixture

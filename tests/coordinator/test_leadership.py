@@ -131,7 +131,7 @@ class Candidates:
         kv = Cut(await bus.kv("coordinator"))
         made = Candidate(kv, name, world)
         made.start()
-        await self.loop.settled()
+        await self.loop.wait_until_idle()
         return made, kv
 
 
@@ -148,7 +148,7 @@ def test_the_second_stands_by_and_leads_when_the_first_gives_back() -> None:
         assert (second.stands_by_for, second.leads.is_set(), first.leads.is_set()) == (["first"], False, True)
         at = candidates.loop.time()
         await first.stop()
-        await candidates.loop.settled()
+        await candidates.loop.wait_until_idle()
         assert (second.leads.is_set(), candidates.loop.time()) == (True, at)
         await second.stop()
 
@@ -173,7 +173,7 @@ def test_a_holder_that_cannot_renew_stops_before_another_leads_and_stands_by() -
         await asyncio.sleep(1)
         assert first.stands_by_for == ["second"]
         await second.stop()
-        await candidates.loop.settled()
+        await candidates.loop.wait_until_idle()
         assert first.leads.is_set()
         await first.stop()
 

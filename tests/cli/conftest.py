@@ -81,7 +81,7 @@ class CommandLine:
     async def start(
         self, *words: str | Path, stdout: int = asyncio.subprocess.PIPE, **environment: str
     ) -> asyncio.subprocess.Process:
-        """A command that goes on: its output is read as it comes."""
+        """Start a command that goes on; its output is read as it comes."""
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "heliograph.cli.main", *words),
             stdin=asyncio.subprocess.PIPE,

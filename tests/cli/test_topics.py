@@ -94,7 +94,7 @@ def test_unknown_options_are_refused(typed: Any, option: list[str], message: str
     assert message in ran.error
 
 
-async def test_a_reader_that_goes_away_leaves_no_traceback(alone: Any) -> None:
+async def test_a_closed_pipe_leaves_no_traceback(alone: Any) -> None:
     reader, writer = os.pipe()
     process = await alone.start("topics", "--asyncapi", stdout=writer)
     os.close(writer)

@@ -269,7 +269,8 @@ class NatsConnection:
     def _end(self, calls: Iterable[asyncio.Timeout]) -> None:
         now = asyncio.get_running_loop().time()
         for each in calls:
-            each.reschedule(now)
+            if not each.expired():  # one that is just ending would raise here, and end the client's reading task
+                each.reschedule(now)
 
 
 def stored_at(answer: bytes, what: str) -> int:

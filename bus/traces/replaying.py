@@ -18,6 +18,8 @@ from heliograph.core.world import World
 
 WAIT_FOR_LINK = 10.0
 """Seconds without the broker after which the remaining messages are given up."""
+TRIES = 5
+"""Attempts for a message whose answer was lost with the link, on an address that the broker has refused before."""
 
 
 @dataclass
@@ -75,6 +77,8 @@ class Replayer:
         self._progress = progress
         self._grouping = Grouping()
         self._down = ""
+        self._forbidden: set[str] = set()
+        """Addresses that the broker has refused to this login: nothing published there is stored."""
 
     async def run(self, reader: TraceReader, span: Span) -> ReplayOutcome:
         """Replay a span of the trace once; further calls add to the same outcome.
@@ -138,6 +142,8 @@ class Replayer:
             if not isinstance(error, (Forbidden, NobodyAnswers)) and "was not stored" not in str(error):
                 self._failed(f"{error}: they may or may not be stored", len(messages))
                 return
+            if isinstance(error, Forbidden):
+                self._forbidden.add(messages[-1].topic)  # a batch is refused by its last message
             for each in messages:  # each waits for the link if it went down after the refusal
                 if not self._bus.link.up:
                     await self._wait_up()
@@ -148,26 +154,37 @@ class Replayer:
         else:
             self.outcome.published += len(messages)
 
-    async def _publish(self, message: ReplayedMessage) -> None:
+    async def _publish(self, message: ReplayedMessage, tries: int = TRIES) -> None:
         try:
-            if message.known:
-                await self._bus.publish(message.topic, message.body, headers=HEADERS, retain=message.retain)
-            elif isinstance(self._bus, (NatsBus, MqttBus)):
-                await self._bus.publish_raw(message.topic, message.body, HEADERS)
-            else:
-                raise Refused("unsupported", expected="nats:// or mqtt:// for undeclared topics")
+            await self._send(message)
         except NobodyAnswers:
             self._failed(f"{_topic_of(message.topic)}: the broker has no stream for them; is the coordinator running?")
         except Forbidden:
+            self._forbidden.add(message.topic)
             self._failed(f"{_topic_of(message.topic)}: this login may not publish there")
         except LinkDown as error:
-            self._failed(f"{error}: it may or may not be stored")
+            if message.topic not in self._forbidden or tries <= 1:
+                self._failed(f"{error}: it may or may not be stored")
+                return
+            await self._wait_up()
+            if self._down:
+                self._failed(self._down)
+            else:
+                await self._publish(message, tries - 1)  # cannot be stored twice: the broker refuses it
         except Refused as error:
             self._failed(f"{_topic_of(message.topic)}: expected {error.expected}, got {error.got}")
         except Unreachable as error:
             self._failed(str(error))
         else:
             self.outcome.published += 1
+
+    async def _send(self, message: ReplayedMessage) -> None:
+        if message.known:
+            await self._bus.publish(message.topic, message.body, headers=HEADERS, retain=message.retain)
+        elif isinstance(self._bus, (NatsBus, MqttBus)):
+            await self._bus.publish_raw(message.topic, message.body, HEADERS)
+        else:
+            raise Refused("unsupported", expected="nats:// or mqtt:// for undeclared topics")
 
     def _failed(self, why: str, count: int = 1) -> None:
         self.outcome.refused[why] += count

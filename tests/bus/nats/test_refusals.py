@@ -93,6 +93,28 @@ async def test_each_of_several_publishes_to_a_subject_is_forbidden() -> None:
     assert [type(each) for each in found] == [Forbidden] * 5
 
 
+async def test_refusals_that_come_while_a_call_is_ending_leave_the_connection_alive() -> None:
+    """An error of its call-back would end the client's reading task, and unread pongs the link."""
+
+    class Repeating(ScriptedServer):
+        async def answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
+            if line.startswith(publishes(SUBJECT)):
+                for _ in range(200):
+                    writer.write(violation("Publish", SUBJECT))
+                    await writer.drain()
+                    await asyncio.sleep(0)
+            return await super().answer(line, writer)
+
+    server = Repeating(Answer("PUB heliograph.log.a.b", b"MSG heliograph.log.a.b 1 2\r\n{}\r\n"))
+    async with client(server) as bus, asyncio.timeout(PATIENCE), bus.subscribe("log/#") as messages:
+        for _ in range(5):
+            found = await asyncio.gather(*(bus.publish(EVENT, b"{}") for _ in range(20)), return_exceptions=True)
+            assert [type(each) for each in found] == [Forbidden] * 20
+        await bus.publish("log/a/b", b"{}")
+        assert (await anext(messages)).body == b"{}"
+        assert server.connections == 1
+
+
 async def test_a_refusal_of_another_subject_is_not_this_ones() -> None:
     script = Answer(f"PUB {SUBJECT} ", violation("Publish", "heliograph.log.a.b") + STALE, "end")
     async with client(ScriptedServer(script)) as bus:
@@ -235,26 +257,53 @@ async def test_a_refused_login_of_a_transfer_is_forbidden() -> None:
             await asyncio.to_thread(BulkLink, ConnectionUrl.parse(server.url), "_INBOX.one")
 
 
-async def test_a_replay_says_that_the_broker_refuses_though_the_link_goes_down_each_time(tmp_path: Path) -> None:
-    class Refusing(ScriptedServer):
-        """Refuses every event, and cuts after each third."""
+class Refusing(ScriptedServer):
+    """Refuses every event, and cuts after some.
 
-        refused = 0
+    Args:
+        cuts: whether it cuts after the event of that number.
+        silent: whether it cuts before it has said that it refuses.
+    """
 
-        async def answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
-            if not line.startswith(publishes(SUBJECT)):
-                return await super().answer(line, writer)
-            self.refused += 1
-            writer.write(violation("Publish", SUBJECT) + STALE)
+    def __init__(self, cuts: Callable[[int], bool], silent: bool) -> None:
+        super().__init__()
+        self._cuts = cuts
+        self._silent = silent
+        self._events = 0
+
+    async def answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
+        if not line.startswith(publishes(SUBJECT)):
+            return await super().answer(line, writer)
+        self._events += 1
+        cut = self._cuts(self._events)
+        if not (cut and self._silent):
+            writer.write(violation("Publish", SUBJECT) + (STALE if cut else b""))
             await writer.drain()
-            return self.refused % 3 != 0
+        return not cut
 
+
+MAY_NOT = "event/telemetry/{edge}/{device}: this login may not publish there"
+
+
+@pytest.mark.parametrize(
+    ("cuts", "silent", "refused"),
+    [
+        (lambda number: number % 3 == 0, False, MAY_NOT),
+        (lambda number: number > 1 and number % 2 == 0, True, MAY_NOT),  # the first refusal stands for its topic
+        (lambda number: True, False, MAY_NOT),
+        (lambda number: True, True, "the link went down: they may or may not be stored"),
+    ],
+    ids=["after-each-third", "silently-after-each-second", "after-each", "silently-after-each"],
+)
+async def test_a_replay_says_that_the_broker_refuses_though_the_link_goes_down(
+    tmp_path: Path, cuts: Callable[[int], bool], silent: bool, refused: str
+) -> None:
     with TraceWriter(tmp_path / "a.mcap") as writer:
         for number in range(10):
             event = Event(f"id-{number}", "edge-1/camera/life", "heliograph.telemetry.v1", {"n": number})
             writer.write(Recorded(EVENT, encode(event, "json"), number, 1))
-    async with client(Refusing()) as bus, asyncio.timeout(PATIENCE):
+    async with client(Refusing(cuts, silent)) as bus, asyncio.timeout(PATIENCE):
         with TraceReader(tmp_path / "a.mcap") as reader:
             outcome = await Replayer(bus, World(), speed=0).run(reader, Span(0, reader.info.end))
     assert (outcome.selected, outcome.published) == (10, 0)
-    assert outcome.refused == {"event/telemetry/{edge}/{device}: this login may not publish there": 10}
+    assert [(why.endswith(refused), count) for why, count in outcome.refused.items()] == [(True, 10)]

@@ -74,6 +74,12 @@ class HeliographClient(Client):
         if not self.is_connected:
             self._on_lost()
 
+    async def _process_pong(self) -> None:
+        """Pass over the answer to a flush that was cancelled or timed out; the library would end its reading task."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         """Parse header lines in a third of the library's time, which checks each character of each name."""

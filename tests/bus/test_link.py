@@ -141,3 +141,22 @@ async def test_what_waits_for_an_answer_is_told_at_once_when_the_link_goes_down(
         finally:
             os.kill(meeting.server.process.pid, signal.SIGCONT)
         assert [type(each) for each in found] == [LinkDown, LinkDown]
+
+
+@on_nats
+async def test_a_wait_for_the_broker_that_is_given_up_leaves_the_connection_up(meeting: Meeting) -> None:
+    """The answer to a cancelled wait comes all the same: it belongs to nobody, and must end nothing."""
+    assert meeting.server is not None and meeting.server.process is not None
+    async with meeting.clients() as (one,), answering(one):
+        assert isinstance(one, NatsBus)
+        changes: list[bool] = []
+        one.link.listen(changes.append)
+        await frozen(meeting.server.process)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):  # a broker that is stopped answers nothing
+                await one.connection.settle()
+        os.kill(meeting.server.process.pid, signal.SIGCONT)
+        await one.connection.settle()  # its answer comes behind the one that nobody awaits
+        answer = await one.request("request/jobs/get", b'{"n": 1}', PATIENCE)
+        assert json.loads(answer.body)["n"] == 1
+        assert changes == [True]  # as it was when the listener came

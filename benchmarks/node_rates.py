@@ -32,7 +32,8 @@ from heliograph.bus.port import Port
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.edge_agent.forwarder import Forwarder
-from heliograph.edge_agent.journal import Journal, NewEvent
+from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.local.nats_server import Broker, User
 from heliograph.workers.outbox import Outbox
 

@@ -18,7 +18,8 @@ from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import is_label
 from heliograph.core.tasks import Background
-from heliograph.edge_agent.journal import Journal, NewEvent
+from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.supervisor import Worker
 
 ACK_EVERY = 0.005

@@ -15,19 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from heliograph.bus.contract.topics import BULK, LANES
+from heliograph.bus.contract.topics import LANES
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import Flag
 from heliograph.core.telemetry import JOURNAL_COMMITS, JOURNAL_EVENTS
 from heliograph.core.world import World
-from heliograph.edge_agent.journal_file import (
-    checksum,
-    count_opening,
-    event_id,
-    first_number,
-    open_file,
-    parts_of_id,
-)
+from heliograph.edge_agent.journal_file import checksum, event_id, open_file, parts_of_id
+from heliograph.edge_agent.journal_writer import DROPPED, JournalWriter, NewEvent
 
 T = TypeVar("T")
 QUOTA = 1 << 30
@@ -38,23 +32,6 @@ GROUP_BYTES = 8 << 20
 ROOM = 16 * GROUP
 ROOM_BYTES = 4 * GROUP_BYTES
 """Events, and bytes, that may wait in memory for their commit."""
-OVERHEAD = 64
-"""Bytes of the file that an event needs besides its topic and body."""
-DROP = 0.05
-"""Share of the quota that is freed together when the quota is reached, since each search for room costs time."""
-_DROPPED = "dropped"
-
-
-@dataclass(frozen=True, slots=True)
-class NewEvent:
-    """An event to append. ``producer``, ``incarnation`` and ``sequence`` are set if it is acknowledged."""
-
-    topic: str
-    body: bytes
-    lane: int
-    producer: str = ""
-    incarnation: str = ""
-    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +66,6 @@ class _Group:
     size: int = 0
 
 
-class JournalFull(HeliographError):
-    """The quota is full of events that must not be dropped; new ones are accepted once the cloud has stored some."""
-
-
 class Journal:
     """One node's journal. Raises HeliographError where the file belongs to another edge or a newer version.
 
@@ -108,19 +81,17 @@ class Journal:
         self._path = path
         self._quota = quota
         self._warn = warn
-        self._write, found = open_file(path, edge, world, warn)
-        first = first_number(count_opening(self._write, found))
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        connection, found = open_file(path, edge, world, warn)
+        self._writer = JournalWriter(path, connection, found, quota)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._read = world.database(path)
         self.uuid = found.meta["uuid"]
-        self._next = {lane: max(first, found.heads.get(lane, 0) + 1) for lane in LANES}
         self._producers: dict[str, tuple[str, int]] = {
-            row[0]: (row[1], row[2]) for row in self._write.execute("SELECT * FROM producers")
+            row[0]: (row[1], row[2]) for row in self._read.execute("SELECT * FROM producers")
         }
         self._claimed = dict(self._producers)
         self.waiting = found.count
-        self._size = found.size + found.count * OVERHEAD
-        self.dropped = int(found.meta.get(_DROPPED, 0))
+        self.dropped = int(found.meta.get(DROPPED, 0))
         """Events dropped because of the quota, since the journal was created."""
         self.damaged = 0
         """Events that were skipped because they are damaged on the disk."""
@@ -132,14 +103,12 @@ class Journal:
         self._in_memory = [0, 0]
         self._room = Flag()
         self._committing: asyncio.Task[None] | None = None
-        self._under_way = dict.fromkeys(LANES, 0)
-        """The highest number read of each lane: events on their way to the cloud are not dropped."""
         self._grown = {lane: Flag() for lane in LANES}
 
     def close(self) -> None:
         """Wait for the commit under way, then close the file."""
-        self._writer.shutdown(wait=True)
-        self._write.close()
+        self._thread.shutdown(wait=True)
+        self._writer.close()
         self._read.close()
         self.failed.cancel()
 
@@ -160,7 +129,7 @@ class Journal:
             self._groups.append(_Group(asyncio.get_running_loop().create_future()))
         group = self._groups[-1]
         group.entries.append(entry)
-        size = _size_of(entry)
+        size = entry.size
         group.size += size
         self._in_memory[0] += 1
         self._in_memory[1] += size
@@ -199,7 +168,8 @@ class Journal:
             else:
                 last = scanned < most
             rows.close()
-            self._under_way[lane] = max(self._under_way[lane], through)
+            under_way = self._writer.under_way
+            under_way[lane] = max(under_way[lane], through)
         except sqlite3.Error as error:
             raise self._failure(error) from None
         return Window(found, through, last)
@@ -210,7 +180,7 @@ class Journal:
 
     async def forget(self, lane: int, through: int) -> None:
         """Delete the events of a lane up to a number: the cloud has stored them."""
-        await self._on_writer(self._forget, lane, through)
+        await self._on_thread(self._writer.forget, lane, through)
 
     async def wait_for_events(self, lane: int) -> None:
         """Return once an event has been added to the lane since the last call."""
@@ -224,11 +194,11 @@ class Journal:
 
     async def save(self, key: str, value: bytes) -> None:
         """Save a document, synced."""
-        await self._on_writer(self._save, f"doc:{key}", value)
+        await self._on_thread(self._writer.save, f"doc:{key}", value)
 
-    async def _on_writer(self, function: Callable[..., T], *args: object) -> T:
+    async def _on_thread(self, function: Callable[..., T], *args: object) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._writer, function, *args)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
         except sqlite3.Error as error:
             raise self._failure(error) from None
 
@@ -245,7 +215,7 @@ class Journal:
             group = self._groups.popleft()
             heads = {each.producer: (each.incarnation, each.sequence) for each in group.entries if each.producer}
             try:
-                dropped = await self._on_writer(self._commit, group, heads)
+                dropped = await self._on_thread(self._writer.commit, group.entries, group.size, heads, self.dropped)
             except HeliographError as error:
                 self._fail_groups(group, error)
                 continue
@@ -277,76 +247,3 @@ class Journal:
         self._in_memory[0] -= len(group.entries)
         self._in_memory[1] -= group.size
         self._room.set()
-
-    def _commit(self, group: _Group, heads: dict[str, tuple[str, int]]) -> int:
-        """Commit a group. Return the number of waiting events that were dropped to make room."""
-        write, following = self._write, dict(self._next)
-        rows = []
-        for entry in group.entries:
-            n = following[entry.lane]
-            following[entry.lane] = n + 1
-            rows.append((event_id(entry.lane, n), entry.topic, entry.body, checksum(entry.topic, entry.body)))
-        write.execute("BEGIN IMMEDIATE")
-        try:
-            freed, dropped = 0, 0  # bytes, events
-            if self._size + group.size > self._quota:
-                freed, dropped = self._make_room(group.size)
-            write.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
-            if heads:
-                write.executemany(
-                    "INSERT OR REPLACE INTO producers VALUES (?, ?, ?)",
-                    [(producer, *head) for producer, head in heads.items()],
-                )
-            write.execute("COMMIT")
-        except BaseException:
-            if write.in_transaction:
-                write.execute("ROLLBACK")
-            raise
-        self._next = following
-        self._size += group.size - freed
-        return dropped
-
-    def _make_room(self, wanted: int) -> tuple[int, int]:
-        """Drop the oldest bulk events that are not on their way. Return the bytes freed and the number of events."""
-        to_free = self._size + wanted - int(self._quota * (1 - DROP))
-        first = event_id(BULK, self._under_way[BULK])
-        last, freed, dropped = first, 0, 0
-        for id, size in self._write.execute(
-            "SELECT id, length(body) + length(topic) FROM events WHERE id > ? AND id < ? ORDER BY id",
-            (first, event_id(BULK + 1, 0)),
-        ):
-            if freed >= to_free:
-                break
-            last, freed, dropped = id, freed + size + OVERHEAD, dropped + 1
-        if self._size - freed + wanted > self._quota:
-            raise JournalFull(
-                f"journal {self._path}: the quota of {self._quota} bytes is full of events that wait for the cloud "
-                "and must not be dropped; it accepts new ones once the cloud has stored some, or with more --journal-mb"
-            )
-        self._write.execute("DELETE FROM events WHERE id > ? AND id <= ?", (first, last))
-        if dropped:
-            self._save(_DROPPED, str(self.dropped + dropped))
-        return freed, dropped
-
-    def _forget(self, lane: int, through: int) -> None:
-        bounds = (event_id(lane, 0), event_id(lane, through))
-        write = self._write
-        write.execute("BEGIN IMMEDIATE")
-        try:
-            count, size = write.execute(
-                "SELECT count(*), sum(length(body) + length(topic)) FROM events WHERE id > ? AND id <= ?", bounds
-            ).fetchone()
-            write.execute("DELETE FROM events WHERE id > ? AND id <= ?", bounds)
-            write.execute("COMMIT")
-        except BaseException:
-            if write.in_transaction:
-                write.execute("ROLLBACK")
-            raise
-        self._size -= (size or 0) + count * OVERHEAD
-
-    def _save(self, key: str, value: str | bytes) -> None:
-        self._write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-
-def _size_of(entry: NewEvent) -> int:
-    return len(entry.body) + len(entry.topic) + OVERHEAD

@@ -123,10 +123,10 @@ def test_an_agent_without_a_link_asks_when_it_has_one(on_node: Any) -> None:
 def test_its_own_claim_and_invalid_ones_end_nothing(on_node: Any) -> None:
     async def test(node: Any) -> None:
         address = topics.CLAIM.at(edge="edge-1")
-        logged = node.heard(node.cloud_broker, address)
+        claims = node.heard(node.cloud_broker, address)
         _, running, bus = await Agents(node).start("a")
         await node.settled()
-        await bus.publish(address, logged[-1].body)
+        await bus.publish(address, claims[-1].body)
         node.cloud_broker.publish(address, Message(address, b"no event"))
         await asyncio.sleep(5)
         assert not running.done()

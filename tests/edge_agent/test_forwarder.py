@@ -23,7 +23,8 @@ from heliograph.core.errors import Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.edge_agent.forwarder import Forwarder
-from heliograph.edge_agent.journal import Journal, KeptEvent, NewEvent
+from heliograph.edge_agent.journal import Journal, KeptEvent
+from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.local.nats_server import Broker
 from heliograph.local.relay import Relay
 from tests.patience import HANGS

@@ -60,7 +60,7 @@ class Gated:
         self.node.publish(topic, encode(event, key=key))
 
     async def done(self) -> None:
-        """Returns when what was logged has been dealt with, acknowledgements included."""
+        """Wait until the published events have been dealt with, acknowledgements included."""
         await asyncio.sleep(1)
 
     def kept(self, lane: int = RESULTS) -> list[Event]:
@@ -121,7 +121,7 @@ def test_any_order_and_repetition_gives_each_event_once_and_in_order(
             kept = [(each.source.rpartition("-")[2], each.sequence) for each in gated.kept()]
             assert kept == [(str(life), n) for life, most in got.items() for n in range(1, most + 1)]
             assert gated.on_disk[-1] == (EVENTS, EVENTS)
-            assert all(logged <= on_disk for logged, on_disk in gated.on_disk)
+            assert all(acknowledged <= on_disk for acknowledged, on_disk in gated.on_disk)
             assert gated.refused == []
 
     on_node(main)

@@ -18,7 +18,8 @@ from heliograph.bus.contract.registry import BUILT_IN
 from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
-from heliograph.edge_agent.journal import OVERHEAD, Journal, NewEvent
+from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.journal_writer import OVERHEAD, NewEvent
 from heliograph.edge_agent.state_migration import FORMAT
 
 LABEL, TELEMETRY = "event/label/j", "event/telemetry/edge-1/d"
@@ -298,9 +299,9 @@ def test_a_directory_that_can_not_be_written_is_named(file_is_there: bool) -> No
             asyncio.run(_begin(path))
         for each in (*Path(directory).iterdir(), Path(directory)):
             each.chmod(0o555 if each.is_dir() else 0o444)
-        logged = _as_nobody(lambda: asyncio.run(_begin(path)))
-    assert logged.startswith(f"journal {path}: ")
-    assert "needs room and the right to write in its --state directory" in logged
+        error = _as_nobody(lambda: asyncio.run(_begin(path)))
+    assert error.startswith(f"journal {path}: ")
+    assert "needs room and the right to write in its --state directory" in error
 
 
 async def test_a_file_that_can_not_be_opened_is_named(journal_at: Open, tmp_path: Path) -> None:
@@ -356,8 +357,8 @@ def _as_nobody(action: Callable[[], None]) -> str:
             os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
-    with os.fdopen(reading) as logged:
-        return logged.read()
+    with os.fdopen(reading) as pipe:
+        return pipe.read()
 
 
 def _change(directory: Path, statement: str, *values: str) -> None:

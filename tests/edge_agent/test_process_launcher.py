@@ -116,7 +116,7 @@ def test_its_end_is_noticed_though_a_child_keeps_its_output_open(
 
     (pid,), how = uvloop.run(main())  # as the agent runs; asyncio's own loop waits for the pipe until Python 3.12.4
     assert how == "exit code 3"
-    if own_session:  # it has logged that it is a process of its own
+    if own_session:  # nobody but itself ends it
         os.kill(int(pid), signal.SIGKILL)
     else:
         with pytest.raises(ProcessLookupError):

@@ -1,0 +1,141 @@
+"""Write to the journal's file: commit events, make room for them at the quota, and delete stored ones."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from heliograph.bus.contract.topics import BULK, LANES
+from heliograph.core.errors import HeliographError
+from heliograph.edge_agent.journal_file import Found, checksum, count_opening, event_id, first_number
+
+OVERHEAD = 64
+"""Bytes of the file that an event needs besides its topic and body."""
+DROP = 0.05
+"""Share of the quota that is freed together when the quota is reached, since each search for room costs time."""
+DROPPED = "dropped"
+"""Key of the number of events that were dropped because of the quota."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to append. ``producer``, ``incarnation`` and ``sequence`` are set if it is acknowledged."""
+
+    topic: str
+    body: bytes
+    lane: int
+    producer: str = ""
+    incarnation: str = ""
+    sequence: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that the event needs."""
+        return len(self.body) + len(self.topic) + OVERHEAD
+
+
+class JournalFull(HeliographError):
+    """The quota is full of events that must not be dropped; new ones are accepted once the cloud has stored some."""
+
+
+class JournalWriter:
+    """The journal's writing connection. One thread calls its methods, one after the other.
+
+    Args:
+        found: the file's content when it was opened.
+        quota: bytes of events that may wait.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, found: Found, quota: int) -> None:
+        self._path = path
+        self._connection = connection
+        self._quota = quota
+        first = first_number(count_opening(connection, found))
+        self._next = {lane: max(first, found.heads.get(lane, 0) + 1) for lane in LANES}
+        self._size = found.size + found.count * OVERHEAD
+        self.under_way = dict.fromkeys(LANES, 0)
+        """The highest number read of each lane, set by the reader: events on their way to the cloud are not dropped."""
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def commit(
+        self, entries: Collection[NewEvent], size: int, heads: Mapping[str, tuple[str, int]], dropped_before: int
+    ) -> int:
+        """Commit events together, synced. Return the number of waiting events that were dropped to make room.
+
+        Args:
+            size: bytes of the file that the events need.
+            heads: incarnation and highest number of each producer.
+            dropped_before: events that earlier commits dropped.
+        """
+        following = dict(self._next)
+        rows = []
+        for entry in entries:
+            n = following[entry.lane]
+            following[entry.lane] = n + 1
+            rows.append((event_id(entry.lane, n), entry.topic, entry.body, checksum(entry.topic, entry.body)))
+        freed, dropped = 0, 0  # bytes, events
+        with self._transaction() as write:
+            if self._size + size > self._quota:
+                freed, dropped = self._make_room(size)
+            if dropped:
+                self.save(DROPPED, str(dropped_before + dropped))
+            write.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+            if heads:
+                write.executemany(
+                    "INSERT OR REPLACE INTO producers VALUES (?, ?, ?)",
+                    [(producer, *head) for producer, head in heads.items()],
+                )
+        self._next = following
+        self._size += size - freed
+        return dropped
+
+    def forget(self, lane: int, through: int) -> None:
+        """Delete the events of a lane up to a number."""
+        bounds = (event_id(lane, 0), event_id(lane, through))
+        with self._transaction() as write:
+            count, size = write.execute(
+                "SELECT count(*), sum(length(body) + length(topic)) FROM events WHERE id > ? AND id <= ?", bounds
+            ).fetchone()
+            write.execute("DELETE FROM events WHERE id > ? AND id <= ?", bounds)
+        self._size -= (size or 0) + count * OVERHEAD
+
+    def save(self, key: str, value: str | bytes) -> None:
+        """Save a property or a document, synced."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        write = self._connection
+        write.execute("BEGIN IMMEDIATE")
+        try:
+            yield write
+            write.execute("COMMIT")
+        except BaseException:
+            if write.in_transaction:
+                write.execute("ROLLBACK")
+            raise
+
+    def _make_room(self, wanted: int) -> tuple[int, int]:
+        """Drop the oldest bulk events that are not on their way. Return the bytes freed and the number of events."""
+        to_free = self._size + wanted - int(self._quota * (1 - DROP))
+        first = event_id(BULK, self.under_way[BULK])
+        last, freed, dropped = first, 0, 0
+        for id, size in self._connection.execute(
+            "SELECT id, length(body) + length(topic) FROM events WHERE id > ? AND id < ? ORDER BY id",
+            (first, event_id(BULK + 1, 0)),
+        ):
+            if freed >= to_free:
+                break
+            last, freed, dropped = id, freed + size + OVERHEAD, dropped + 1
+        if self._size - freed + wanted > self._quota:
+            raise JournalFull(
+                f"journal {self._path}: the quota of {self._quota} bytes is full of events that wait for the cloud "
+                "and must not be dropped; it accepts new ones once the cloud has stored some, or with more --journal-mb"
+            )
+        self._connection.execute("DELETE FROM events WHERE id > ? AND id <= ?", (first, last))
+        return freed, dropped

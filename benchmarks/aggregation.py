@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.declaration import Samples
 from heliograph.bus.contract import weights_file as tensors
-from heliograph.workers.aggregation.combine import Input, RoundStart, aggregate
+from heliograph.workers.aggregation.combine import aggregate
+from heliograph.workers.aggregation.round_inputs import Input, RoundStart
 from heliograph.workers.algorithms import choose
 
 UPDATES = 16

@@ -17,7 +17,9 @@ from heliograph.bus.contract.weights_file import TensorFile, dumps, origin
 from heliograph.simulations.faults.deterministic_training import Array, initial_model, train
 from heliograph.simulations.faults.evidence import Evidence
 from heliograph.simulations.faults.job_chain import size_of
-from heliograph.workers.aggregation.combine import Input, Result, RoundStart, aggregate
+from heliograph.workers.aggregation.combine import aggregate
+from heliograph.workers.aggregation.result_files import Result
+from heliograph.workers.aggregation.round_inputs import Input, RoundStart
 from heliograph.workers.algorithms import Algorithm, FedAvg, choose
 
 Model = dict[str, Array]

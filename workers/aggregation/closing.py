@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation
-from heliograph.workers.aggregation.combine import Input, Result
 from heliograph.workers.aggregation.intake import blob_of
+from heliograph.workers.aggregation.result_files import Result
 from heliograph.workers.aggregation.round import CloseReason, Collection, Staged
+from heliograph.workers.aggregation.round_inputs import Input
 
 
 def inputs_of(staged: Mapping[str, Staged]) -> dict[str, Input]:

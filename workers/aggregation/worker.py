@@ -23,11 +23,13 @@ from heliograph.core.world import World
 from heliograph.workers.aggregation.checks import check_norm, check_weights, expected_layout
 from heliograph.workers.aggregation.close_records import CloseRecords
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
-from heliograph.workers.aggregation.combine import Result, RoundStart, aggregate
+from heliograph.workers.aggregation.combine import aggregate
 from heliograph.workers.aggregation.intake import Intake
 from heliograph.workers.aggregation.leftovers import Leftovers
 from heliograph.workers.aggregation.model_files import ModelFiles
+from heliograph.workers.aggregation.result_files import Result
 from heliograph.workers.aggregation.round import CloseReason, Collection
+from heliograph.workers.aggregation.round_inputs import INITIAL, RoundStart
 from heliograph.workers.algorithms import Algorithm, choose
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, run
 
@@ -122,7 +124,7 @@ class Aggregator:
     async def _round_start(self, task: AggregateTask) -> RoundStart:
         """Return the base model, and the state from the round before."""
         if task.model is None:
-            return RoundStart()
+            return INITIAL
         base = await self._files.get(task.model)
         with TensorFile(base) as file:
             layout = dict(file.tensors)

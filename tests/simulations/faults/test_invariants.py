@@ -22,7 +22,8 @@ from heliograph.simulations.faults.evidence import Arrival, Evidence
 from heliograph.simulations.faults.invariants import check, drop_repeats
 from heliograph.simulations.faults.keeping_device import Life, reading
 from heliograph.simulations.faults.recount import arrays_of
-from heliograph.workers.aggregation.combine import Input, aggregate
+from heliograph.workers.aggregation.combine import aggregate
+from heliograph.workers.aggregation.round_inputs import Input
 from heliograph.workers.algorithms import choose
 
 EDGES = ("edge-1", "edge-2", "edge-3")

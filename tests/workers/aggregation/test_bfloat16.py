@@ -12,7 +12,8 @@ from heliograph.bus.contract import weights_file as tensors
 from heliograph.bus.contract.weights_file import Tensor, TensorFile
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.checks import check_norm, check_weights
-from heliograph.workers.aggregation.combine import Input, RoundStart, aggregate
+from heliograph.workers.aggregation.combine import aggregate
+from heliograph.workers.aggregation.round_inputs import Input, RoundStart
 from heliograph.workers.algorithms import choose
 
 FEDAVG = choose("FedAvg", {})

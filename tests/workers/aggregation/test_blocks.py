@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from heliograph.bus.contract import weights_file as tensors
 from heliograph.workers.aggregation import blocks
-from heliograph.workers.aggregation.combine import Input, aggregate
+from heliograph.workers.aggregation.combine import aggregate
+from heliograph.workers.aggregation.round_inputs import Input
 from heliograph.workers.algorithms import choose
 
 FEDAVG = choose("FedAvg", {})

@@ -8,7 +8,7 @@ from typing import Any
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, ModelUpdate, RoundSpec
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
-from heliograph.workers.aggregation.combine import Result
+from heliograph.workers.aggregation.result_files import Result
 from heliograph.workers.aggregation.round import Collection, Staged
 
 EDGES = ("edge-1", "edge-2")

@@ -17,7 +17,9 @@ from heliograph.bus.contract.weights_file import TensorFile, beside, dumps
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation import blocks
 from heliograph.workers.aggregation.checks import check_norm, check_weights, expected_layout
-from heliograph.workers.aggregation.combine import Input, Result, RoundStart, aggregate
+from heliograph.workers.aggregation.combine import aggregate
+from heliograph.workers.aggregation.result_files import Result
+from heliograph.workers.aggregation.round_inputs import Input, RoundStart
 from heliograph.workers.algorithms import Algorithm, choose
 
 Arrays = dict[str, Any]

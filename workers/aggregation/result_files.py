@@ -1,0 +1,116 @@
+"""The results of a round's aggregation, written block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_file import beside
+from heliograph.workers.aggregation.blocks import Span, Writer
+from heliograph.workers.aggregation.round_inputs import RoundInputs, wide_dtype
+from heliograph.workers.algorithms import Algorithm, Decision
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Block = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The results of a round. ``model`` is None where the algorithm excluded every update; see ``excluded``."""
+
+    model: WeightsRef | None = None
+    state: WeightsRef | None = None
+    down: WeightsRef | None = None
+    personal: Mapping[str, WeightsRef] = field(default_factory=dict)
+    excluded: Mapping[str, str] = field(default_factory=dict)
+
+
+class ResultFiles:
+    """The files of a round's result while they are written; unfinished files are deleted."""
+
+    def __init__(
+        self, opened: ExitStack, inputs: RoundInputs, algorithm: Algorithm, decision: Decision, directory: Path,
+        metadata: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        order = inputs.order
+
+        def writer(name: str, layout: Mapping[str, tuple[str, tuple[int, ...]]], **more: str) -> Writer:
+            return opened.enter_context(closing(Writer(directory, name, layout, {**metadata, **more})))
+
+        def writer_of_kinds(part: str, kinds: Sequence[str], whole: Mapping[str, Block]) -> Writer | None:
+            layout = {beside(kind, each.name): (wide_dtype(each), each.shape)
+                      for kind in kinds for each in order if each.is_float}  # fmt: skip
+            arrays = {name: _widened(array) for name, array in whole.items()}
+            layout |= {name: (_DTYPES[array.dtype.kind], array.shape) for name, array in arrays.items()}
+            if not layout:
+                return None
+            made = writer(part, dict(sorted(layout.items(), key=lambda item: _WIDEST.index(item[1][0]))), part=part)
+            for name, array in arrays.items():
+                made.write(name, 0, array.reshape(-1))
+            return made
+
+        model = {each.name: (each.dtype, each.shape) for each in order}
+        self._model = writer("model", model)
+        self._state = writer_of_kinds("state", algorithm.state, decision.state)
+        self._down = writer_of_kinds("down", algorithm.down, decision.down)
+        edges = inputs.readers if algorithm.personal else ()
+        self._personal = {edge: writer(f"personal-{edge}", model, part="personal", edge=edge) for edge in edges}
+
+    def write(self, span: Span, inputs: RoundInputs, algorithm: Algorithm, plan: Any) -> None:
+        """Combine one block and write the result."""
+        name, start = span.tensor.name, span.start
+        if not span.tensor.is_float:
+            counted = _mean_of_counters(inputs.blocks(span), inputs.weights)
+            for each in (self._model, *self._personal.values()):
+                each.write(name, start, counted)
+            return
+        combined = algorithm.combine(inputs.piece(span, plan))
+        self._model.write(name, start, combined.model)
+        for kind in algorithm.state:
+            assert self._state is not None
+            self._state.write(beside(kind, name), start, combined.state[kind])
+        for kind in algorithm.down:
+            assert self._down is not None
+            self._down.write(beside(kind, name), start, combined.down[kind])
+        for each, block in zip(self._personal.values(), combined.personal, strict=True):
+            each.write(name, start, block)
+
+    def finish(self, decision: Decision) -> Result:
+        return Result(
+            model=self._model.finish(inline=True),
+            state=self._state.finish(inline=False) if self._state is not None else None,
+            down=self._down.finish(inline=False) if self._down is not None else None,
+            personal={edge: each.finish(inline=False) for edge, each in self._personal.items()},
+            excluded=decision.excluded,
+        )
+
+
+_DTYPES = {"f": "F64", "i": "I64", "b": "BOOL"}
+"""The dtype of stored whole arrays, by NumPy's kind: the widest."""
+_WIDEST = ("F64", "I64", "F32", "BOOL")
+"""Order of tensors in a file: the format has no gaps, and so every tensor is aligned for NumPy."""
+
+
+def _widened(array: Block) -> Block:
+    import numpy as np
+
+    array = np.asarray(array)
+    wide = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.bool_}[array.dtype.kind]
+    return array.astype(wide)
+
+
+def _mean_of_counters(blocks: Sequence[Block], weights: Sequence[float]) -> Block:
+    import numpy as np
+
+    total = np.zeros(blocks[0].shape, np.float64)
+    for block, weight in zip(blocks, weights, strict=True):
+        total += block.astype(np.float64) * weight
+    if blocks[0].dtype == np.bool_:
+        return total > 0.5
+    return np.rint(total).astype(blocks[0].dtype)

@@ -1,0 +1,155 @@
+"""The inputs of a round's aggregation, read block by block: the updates, the base model and the algorithm's state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliograph.bus.contract.weights_file import Tensor, TensorFile, beside
+from heliograph.core.errors import Refused
+from heliograph.workers.aggregation.blocks import Layout, Reader, Span, spans
+from heliograph.workers.algorithms import Algorithm, Decision, Piece
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Block = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One update: the source of its weights, and its edge's claims; ``tensors`` as ``Reader`` takes them."""
+
+    source: Path | bytes
+    num_samples: float
+    tensors: Layout | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RoundStart:
+    """The base and the state of a round.
+
+    Attributes:
+        base: the model that the updates were trained from; None where the updates are initial weights.
+        layout: the base's tensors, if its header has been read already.
+        state: file of the algorithm's state after the round before.
+    """
+
+    base: Path | bytes | None = None
+    layout: Layout | None = None
+    state: Path | bytes | None = None
+
+
+INITIAL = RoundStart()
+"""The start of a round whose updates are a model's initial weights."""
+
+
+class RoundInputs:
+    """The opened inputs of a round: updates in the order of their edges, base, state."""
+
+    def __init__(
+        self, opened: ExitStack, updates: Mapping[str, Input], algorithm: Algorithm, start: RoundStart
+    ) -> None:
+        def reader(source: Path | bytes, tensors: Layout | None = None) -> Reader:
+            return opened.enter_context(closing(Reader(source, tensors)))
+
+        self.readers = {edge: reader(updates[edge].source, updates[edge].tensors) for edge in sorted(updates)}
+        self._samples = {edge: updates[edge].num_samples for edge in self.readers}
+        self.weights = self._shares()
+        self._algorithm = algorithm
+        layout = start.layout
+        if layout is None:
+            layout = _layout_of(start.base) if start.base is not None else next(iter(self.readers.values())).tensors
+        self.order: Sequence[Tensor] = list(layout.values())
+        self._base = reader(start.base, layout) if algorithm.needs_base and start.base is not None else None
+        self._state = reader(start.state) if start.state is not None else None
+        if self._state is not None:
+            _check_state(self._state.tensors, algorithm, self.order)
+
+    def _shares(self) -> list[float]:
+        total = sum(self._samples[edge] for edge in self.readers)
+        return [self._samples[edge] / total for edge in self.readers]
+
+    def float_spans(self) -> list[Span]:
+        return spans(tensor for tensor in self.order if tensor.is_float)
+
+    def apply(self, decision: Decision) -> None:
+        """Drop the excluded edges, and use the decision's weights."""
+        if decision.excluded:
+            self.readers = {edge: each for edge, each in self.readers.items() if edge not in decision.excluded}
+            self.weights = self._shares() if self.readers else []
+        if decision.weights is not None:
+            self.weights = [weight for _, weight in zip(self.readers, decision.weights, strict=True)]
+
+    def blocks(self, span: Span) -> list[Block]:
+        """Return the span of every update; an update's tensors may have another order than the base's."""
+        name = span.tensor.name
+        return [each.read(each.tensors[name], span.start, span.count) for each in self.readers.values()]
+
+    def piece(self, span: Span, plan: Any = None) -> Piece:
+        algorithm, tensor = self._algorithm, span.tensor
+        beside_it = {
+            kind: [_read(each, beside(kind, tensor.name), span) for each in self.readers.values()]
+            for kind in algorithm.beside
+        }
+        return Piece(
+            tensor=tensor.name,
+            edges=tuple(self.readers),
+            updates=self.blocks(span),
+            weights=self.weights,
+            base=_read(self._base, tensor.name, span) if self._base is not None else None,
+            beside=beside_it,
+            state={kind: self._state_of(kind, span) for kind in algorithm.state},
+            plan=plan,
+        )
+
+    def whole_state(self) -> Mapping[str, Block]:
+        """Return the arrays of the state that belong to no tensor of the model."""
+        reader = self._state
+        if reader is None:
+            return {}
+        kinds = tuple(beside(kind, "") for kind in self._algorithm.state)
+        return {
+            name: reader.read(tensor, 0, tensor.count).reshape(tensor.shape)
+            for name, tensor in reader.tensors.items()
+            if not (kinds and name.startswith(kinds))
+        }
+
+    def _state_of(self, kind: str, span: Span) -> Block:
+        import numpy as np
+
+        if self._state is not None:
+            return _read(self._state, beside(kind, span.tensor.name), span)
+        dtype = np.float64 if wide_dtype(span.tensor) == "F64" else np.float32
+        return np.full(span.count, self._algorithm.initial(kind), dtype)
+
+
+def wide_dtype(tensor: Tensor) -> str:
+    """Return the dtype of the state of a floating-point tensor, and of what travels down beside it."""
+    return "F64" if tensor.dtype == "F64" else "F32"
+
+
+def _layout_of(source: Path | bytes) -> Layout:
+    with TensorFile(source) as file:
+        return dict(file.tensors)
+
+
+def _read(reader: Reader, name: str, span: Span) -> Block:
+    return reader.read(reader.tensors[name], span.start, span.count)
+
+
+def _check_state(tensors: Layout, algorithm: Algorithm, order: Sequence[Tensor]) -> None:
+    """Raise Refused where the state belongs to another algorithm or model."""
+    for kind in algorithm.state:
+        for tensor in order:
+            if not tensor.is_float:
+                continue
+            name = beside(kind, tensor.name)
+            found = tensors.get(name)
+            expected, got = (wide_dtype(tensor), tensor.shape), (found.dtype, found.shape) if found else "none"
+            if expected != got:
+                raise Refused("state", field=f"state.{name}", expected=f"a tensor of {expected}", got=got)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heliograph.bus.contract.payloads import AggregateTask, Aggregation
+from heliograph.bus.contract.payloads import AggregateTask, Aggregation, UncountedUpdate
 from heliograph.workers.aggregation.intake import blob_of
 from heliograph.workers.aggregation.result_files import Result
 from heliograph.workers.aggregation.round import CloseReason, Collection, Staged
@@ -34,9 +34,12 @@ def close_record_of(
         before: the record of the round before. State, tensors that travel down and edges' own models that this round
             does not replace are taken from it.
     """
-    for edge, why in sorted(result.excluded.items()):
-        update = collection.staged[edge].update
-        collection.refuse(edge, collection.round, why, blob_of(update))
+    excluded = [
+        UncountedUpdate(
+            edge=edge, round=collection.round, reason=why[:1000], digest=blob_of(collection.staged[edge].update)
+        )
+        for edge, why in sorted(result.excluded.items())
+    ]
     counted = {edge: collection.staged[edge] for edge in sorted(collection.staged) if edge not in result.excluded}
     replaced = result.model is not None
     inline = result.model is not None and result.model.inline is not None
@@ -49,7 +52,7 @@ def close_record_of(
         counted={edge: each.update.weights.digest for edge, each in counted.items()},
         num_samples=sum(each.num_samples for each in counted.values()),
         metrics=_mean_metrics(counted),
-        refused=[*collection.refused, *collection.foreign][:1000],
+        refused=[*collection.refused, *excluded, *collection.foreign][:1000],
         late=collection.late[:1000],
         duplicates=collection.duplicates,
         duration_seconds=duration_seconds,

@@ -46,7 +46,9 @@ def test_it_counts_the_combined_updates() -> None:
 
 
 def test_an_update_that_the_algorithm_excludes_is_refused_with_its_reason() -> None:
-    record = _record(_collection(*EDGES, large=True), Result(MODEL, excluded={"edge-2": "too far"}))
+    collection = _collection(*EDGES, large=True)
+    record = _record(collection, Result(MODEL, excluded={"edge-2": "too far"}))
+    assert _record(collection, Result(MODEL, excluded={"edge-2": "too far"})) == record  # composing changes no input
     assert set(record.counted) == {"edge-1"}
     assert [(each.edge, each.round, each.reason) for each in record.refused] == [("edge-2", 3, "too far")]
     assert record.uploaded is True

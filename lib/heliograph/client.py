@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from pathlib import Path
@@ -27,7 +26,6 @@ Document = dict[str, Any]
 TIMEOUT = 10.0
 CHECK_EVERY = 0.1
 """Seconds after which a client that is not connected checks the reason."""
-_NOT_LET_IN = re.compile("authori[sz]|password", re.IGNORECASE)
 
 
 class Resources:
@@ -239,11 +237,11 @@ class AsyncClient:
             try:
                 return await self.bus.link.wait_up(max(0.0, min(CHECK_EVERY, left)))
             except Unreachable:
-                reason = getattr(self.bus, "last_error", "") or "no answer"
-            not_let_in = _NOT_LET_IN.search(reason)
-            if not_let_in or left <= CHECK_EVERY:
-                hint = "Check the user and the password." if not_let_in else "Is it running?"
-                raise Unreachable(f"cannot reach {self.server.shown}: {reason}. {hint}")
+                refused = self.bus.link.refused
+                if refused or left <= CHECK_EVERY:
+                    reason = refused or self.bus.last_error or "no answer"
+                    hint = "Check the user and the password." if refused else "Is it running?"
+                    raise Unreachable(f"cannot reach {self.server.shown}: {reason}. {hint}") from None
 
     async def __aexit__(self, *_: object) -> None:
         await self.bus.close()

@@ -201,23 +201,21 @@ async def serve(ready: Callable[[InferenceHost], None]) -> None:
     """Connect, wait for the first assignment, hand the host to ``ready``, then serve until the service ends."""
     async with Runtime(WorkerEnvironment.from_environment(), World()) as runtime:
         assignments: asyncio.Queue[Assignment] = asyncio.Queue()
-        following = asyncio.create_task(runtime.assignments(assignments.put))
-        first = await assignments.get()
-        host = InferenceHost(runtime, first)
-        await host.assign(first)
-        ready(host)
+        async with asyncio.TaskGroup() as group:  # a part that fails ends the others, and the wait for an assignment
+            following = group.create_task(runtime.assignments(assignments.put))
+            first = await assignments.get()
+            host = InferenceHost(runtime, first)
+            await host.assign(first)
+            ready(host)
 
-        async def follow_assignments() -> None:
-            while True:
-                await host.assign(await assignments.get())
+            async def follow_assignments() -> None:
+                while True:
+                    await host.assign(await assignments.get())
 
-        parts = [asyncio.create_task(part()) for part in
-                 (host.follow, host.publish_counts, follow_assignments, host.until_finished)]  # fmt: skip
-        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-        await cancel_and_wait(following, *(part for part in parts if part not in done))
+            parts = [group.create_task(part()) for part in (host.follow, host.publish_counts, follow_assignments)]
+            await host.until_finished()
+            await cancel_and_wait(following, *parts)
         await host.offloader.close()
-        for part in done:
-            part.result()
 
 
 def main() -> int:

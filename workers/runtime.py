@@ -24,7 +24,7 @@ from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Topic
 from heliograph.bus.port import Port
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.errors import HeliographError, Refused, first_error
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
 from heliograph.workers.outbox import Outbox
@@ -178,11 +178,12 @@ def run(main: Callable[[], Awaitable[None]]) -> int:
         runner = asyncio.run  # type: ignore[assignment]
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    code = 0
     try:
         runner(main())  # type: ignore[arg-type]
-    except HeliographError as error:
-        log(f"error: {error}")
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    except* HeliographError as errors:  # alone, or in the group that a task group raises
+        log(f"error: {first_error(errors)}")
+        code = 1
+    except* KeyboardInterrupt:
+        code = 130
+    return code

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.event import decode, encode
+from heliograph.bus.contract.event import decode, encode, is_signed
 from heliograph.bus.contract.payloads import Assignment, SampleLabel, TrainTask, WorkerState
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
@@ -174,6 +174,7 @@ def test_on_the_edge_events_are_numbered_and_signed_for_its_agent(on_node: Any) 
         await it.runtime.send(topics.LABEL, SampleLabel(job="job", sample="s", label="a"), job="job")
         event = decode(heard[0].body)
         assert (event.source, event.sequence) == (f"edge-1/{WORKER}/{it.runtime.incarnation}", 1)
+        assert is_signed(heard[0].body, b"k" * 32)
 
     _running(on_node, test)
 
@@ -252,18 +253,51 @@ def test_an_expected_error_ends_a_worker_with_one_line(capsys: pytest.CaptureFix
     async def fails() -> None:
         raise HeliographError("the broker is gone")
 
+    async def fails_in_a_group() -> None:
+        async with asyncio.TaskGroup(), asyncio.TaskGroup():
+            raise HeliographError("its task is unknown")
+
     async def succeeds() -> None:
         return None
 
     codes: list[int] = []
 
     def in_a_thread() -> None:  # as with a script: only the main thread may set signal handlers
-        codes.extend((workers_runtime.run(fails), workers_runtime.run(succeeds)))
+        codes.extend(workers_runtime.run(main) for main in (fails, fails_in_a_group, succeeds))
 
     thread = threading.Thread(target=in_a_thread)
     thread.start()
     thread.join()
-    assert (codes, capsys.readouterr().out) == ([1, 0], "error: the broker is gone\n")
+    assert codes == [1, 1, 0]
+    assert capsys.readouterr().out == "error: the broker is gone\nerror: its task is unknown\n"
+
+
+def test_a_defect_keeps_its_traceback_even_beside_an_expected_error(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fails() -> None:
+        raise HeliographError("the broker is gone")
+
+    async def divides() -> None:
+        raise ZeroDivisionError
+
+    async def defective() -> None:
+        async with asyncio.TaskGroup() as group:  # both tasks start before the first failure ends the group
+            group.create_task(fails())
+            group.create_task(divides())
+
+    caught: list[BaseException] = []
+
+    def in_a_thread() -> None:
+        try:
+            workers_runtime.run(defective)
+        except BaseException as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=in_a_thread)
+    thread.start()
+    thread.join()
+    assert isinstance(caught[0], ExceptionGroup)
+    assert [type(each) for each in caught[0].exceptions] == [ZeroDivisionError]
+    assert capsys.readouterr().out == "error: the broker is gone\n"
 
 
 def _staged(directory: Path) -> Path:

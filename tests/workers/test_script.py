@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from heliograph.bus.contract.payloads import Assignment, ScriptSpec, TrainTask
+from heliograph.core.errors import Refused
+from heliograph.workers import infer, runtime, train
+from heliograph.workers.runtime import Runtime
 from heliograph.workers.script import run_script, run_with_host
 from tests.patience import HANGS
 
@@ -121,6 +124,26 @@ def test_the_loop_ends_when_the_script_has_ended(tmp_path: Path) -> None:
 
     assert run_with_host(serve) == 5
     assert beside == [True]
+
+
+@pytest.mark.parametrize("program", [train, infer])
+def test_a_refused_subscription_ends_a_worker_that_waits_for_its_first_assignment(
+    program: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refused(runtime: Runtime, handle: object) -> None:
+        raise Refused("forbidden", topic="assignment/w", expected="permission to subscribe")
+
+    monkeypatch.setattr(Runtime, "assignments", refused)
+    for name in ("EDGE", "WORKER", "DIRECTORY", "MODELS"):
+        monkeypatch.setenv(f"HELIOGRAPH_{name}", "w")
+    monkeypatch.setenv("HELIOGRAPH_BUS", "memory://refusing")
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(runtime.run(lambda: program.serve(lambda host: None))))
+    thread.daemon = True
+    thread.start()
+    thread.join(HANGS)
+    assert codes == [1]
+    assert capsys.readouterr().out == "error: assignment/w: expected permission to subscribe\n"
 
 
 def test_where_the_bus_is_gone_for_good_the_script_does_not_wait_for_ever() -> None:

@@ -32,10 +32,9 @@ def _run(words: Sequence[str]) -> int:
 
 def _expected(error: BaseException) -> str | None:
     """Return the line for an expected error; None for a defect, which needs its traceback."""
-    from heliograph.core.errors import HeliographError
+    from heliograph.core.errors import HeliographError, first_error
 
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = first_error(error)
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
     return str(error) if isinstance(error, HeliographError) else None

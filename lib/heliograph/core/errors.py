@@ -77,6 +77,13 @@ def error_body(error: HeliographError) -> dict[str, Any]:
     return error.as_dict() if isinstance(error, Refused) else {"code": "unreachable", "message": str(error)}
 
 
+def first_error(error: BaseException) -> BaseException:
+    """Return an error itself; of an exception group, which a task group raises, the first error in it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def shorten(value: object, limit: int = 120) -> str:
     """Return at most ``limit`` characters of ``value``, so that a hostile document cannot flood a log."""
     if isinstance(value, str):

@@ -17,6 +17,7 @@ HEAVY = {"numpy", "scipy", "safetensors", "sklearn", "torch", "tensorflow", "ker
         "heliograph.edge_agent.agent",
         "heliograph.coordinator.coordinator",
         "heliograph.cli.main",
+        "heliograph.blocking_client",
         "heliograph.client",
         "heliograph.federated",
         "heliograph.local.cluster",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
-    from heliograph.client import AsyncClient, Client
+    from heliograph.blocking_client import Client
+    from heliograph.client import AsyncClient
     from heliograph.federated import FederatedLearning, dataset, parameters
     from heliograph.inference.cloud import BigModel
     from heliograph.inference.edge import JointInference
@@ -26,7 +27,7 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "heliograph.client",
     "BigModel": "heliograph.inference.cloud",
-    "Client": "heliograph.client",
+    "Client": "heliograph.blocking_client",
     "FederatedLearning": "heliograph.federated",
     "JointInference": "heliograph.inference.edge",
     "dataset": "heliograph.federated",

@@ -1,14 +1,13 @@
-"""Clients of the coordinator for applications, over NATS or MQTT, for asyncio and for ordinary code."""
+"""The asyncio client of the coordinator, over NATS or MQTT; ``blocking_client`` is the one for ordinary code."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.buckets import MODELS
@@ -21,7 +20,6 @@ from heliograph.core.errors import HeliographError, LinkDown, Refused, Unreachab
 from heliograph.core.world import World
 from heliograph.server import locate
 
-T = TypeVar("T")
 Document = dict[str, Any]
 TIMEOUT = 10.0
 CHECK_EVERY = 0.1
@@ -247,104 +245,5 @@ class AsyncClient:
         await self.bus.close()
 
 
-class Client:
-    """``AsyncClient`` for ordinary code: every call blocks until the answer comes. A context manager.
-
-    Arguments, attributes and errors are those of ``AsyncClient``; the constructor connects.
-    """
-
-    jobs: BlockingResources
-    services: BlockingResources
-    models: BlockingResources
-    datasets: BlockingResources
-    algorithms: BlockingResources
-    edges: BlockingResources
-
-    def __init__(self, server: str | None = None, *, root: str = DEFAULT_ROOT, timeout: float = TIMEOUT) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="heliograph-client", daemon=True)
-        self._thread.start()
-        self._client = self._run(_make(server, root, timeout))
-        try:
-            self._run(self._client.__aenter__())
-        except BaseException:
-            self._stop()
-            raise
-        for plural in declared().features:
-            if not hasattr(type(self), plural):
-                setattr(self, plural, self.resources(plural))
-
-    def resources(self, plural: str) -> BlockingResources:
-        """Return the resources with a plural name. Raise Refused if the name is unknown."""
-        return BlockingResources(self._client.resources(plural), self)
-
-    def download(self, model: str, target: Path) -> Path:
-        """See ``AsyncClient.download``."""
-        return self._run(self._client.download(model, target))
-
-    def close(self) -> None:
-        self._run(self._client.__aexit__())
-        self._stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        with contextlib.suppress(RuntimeError):
-            self._loop.close()
-
-
-class BlockingResources:
-    """``Resources`` for ordinary code: the same methods, blocking."""
-
-    def __init__(self, resources: Resources, client: Client) -> None:
-        self._resources = resources
-        self._client = client
-
-    def create(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
-        return self._client._run(self._resources.create(document, dry_run=dry_run))
-
-    def update(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
-        return self._client._run(self._resources.update(document, dry_run=dry_run))
-
-    def apply(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
-        return self._client._run(self._resources.apply(document, dry_run=dry_run))
-
-    def get(self, name: str) -> Document:
-        return self._client._run(self._resources.get(name))
-
-    def list(self) -> list[Document]:
-        return self._client._run(self._resources.list())
-
-    def delete(self, name: str) -> Document:
-        return self._client._run(self._resources.delete(name))
-
-    def stop(self, name: str) -> Document:
-        return self._client._run(self._resources.stop(name))
-
-    def start(self, name: str) -> Document:
-        return self._client._run(self._resources.start(name))
-
-    def watch(self, name: str) -> Iterator[Document]:
-        stream = self._resources.watch(name)
-        while True:
-            try:
-                yield self._client._run(anext(stream))  # type: ignore[arg-type]
-            except StopAsyncIteration:
-                return
-
-
 def _trial(document: Mapping[str, Any]) -> Document:
     return {**document, "dry_run": True}
-
-
-async def _make(server: str | None, root: str, timeout: float) -> AsyncClient:
-    return AsyncClient(server, root=root, timeout=timeout)

@@ -16,11 +16,12 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 
+from heliograph.blocking_client import Client
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.weights_file import TensorFile
-from heliograph.client import AsyncClient, Client
+from heliograph.client import AsyncClient
 from heliograph.local.cluster import LocalCluster
 from tests.patience import HANGS
 

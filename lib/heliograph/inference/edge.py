@@ -20,9 +20,9 @@ from heliograph.bus.contract.payloads import InferenceSpec
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.core.errors import HeliographError, Refused, Unreachable
+from heliograph.core.loop_thread import LoopThread
 from heliograph.core.names import require_label
 from heliograph.core.world import World
-from heliograph.inference.background import LoopThread
 from heliograph.inference.inputs import array_in
 from heliograph.inference.scoring import best_class, scorer_for
 from heliograph.inference.shallow import Answer, Judged, Shallow

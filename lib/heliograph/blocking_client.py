@@ -1,0 +1,99 @@
+"""The client of the coordinator for ordinary code: ``AsyncClient`` in an event loop of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from heliograph.bus.contract.registry import declared
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.client import TIMEOUT, AsyncClient, Document, Resources
+from heliograph.core.loop_thread import LoopThread
+
+
+class Client:
+    """``AsyncClient`` for ordinary code: every call blocks until the answer comes. A context manager.
+
+    Arguments, attributes and errors are those of ``AsyncClient``; the constructor connects.
+    """
+
+    jobs: BlockingResources
+    services: BlockingResources
+    models: BlockingResources
+    datasets: BlockingResources
+    algorithms: BlockingResources
+    edges: BlockingResources
+
+    def __init__(self, server: str | None = None, *, root: str = DEFAULT_ROOT, timeout: float = TIMEOUT) -> None:
+        self._thread = LoopThread("heliograph-client")
+        try:
+            self._client = self._thread.run(_connected(server, root, timeout))
+        except BaseException:
+            self._thread.close()
+            raise
+        for plural in declared().features:
+            if not hasattr(type(self), plural):
+                setattr(self, plural, self.resources(plural))
+
+    def resources(self, plural: str) -> BlockingResources:
+        """Return the resources with a plural name. Raise Refused if the name is unknown."""
+        return BlockingResources(self._client.resources(plural), self._thread)
+
+    def download(self, model: str, target: Path) -> Path:
+        """See ``AsyncClient.download``."""
+        return self._thread.run(self._client.download(model, target))
+
+    def close(self) -> None:
+        self._thread.run(self._client.__aexit__())
+        self._thread.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class BlockingResources:
+    """``Resources`` for ordinary code: the same methods, blocking."""
+
+    def __init__(self, resources: Resources, thread: LoopThread) -> None:
+        self._resources = resources
+        self._run = thread.run
+
+    def create(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
+        return self._run(self._resources.create(document, dry_run=dry_run))
+
+    def update(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
+        return self._run(self._resources.update(document, dry_run=dry_run))
+
+    def apply(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
+        return self._run(self._resources.apply(document, dry_run=dry_run))
+
+    def get(self, name: str) -> Document:
+        return self._run(self._resources.get(name))
+
+    def list(self) -> list[Document]:
+        return self._run(self._resources.list())
+
+    def delete(self, name: str) -> Document:
+        return self._run(self._resources.delete(name))
+
+    def stop(self, name: str) -> Document:
+        return self._run(self._resources.stop(name))
+
+    def start(self, name: str) -> Document:
+        return self._run(self._resources.start(name))
+
+    def watch(self, name: str) -> Iterator[Document]:
+        stream = self._resources.watch(name)
+        while True:
+            try:
+                yield self._run(anext(stream))  # type: ignore[arg-type]
+            except StopAsyncIteration:
+                return
+
+
+async def _connected(server: str | None, root: str, timeout: float) -> AsyncClient:
+    return await AsyncClient(server, root=root, timeout=timeout).__aenter__()

@@ -167,7 +167,7 @@ def tune(
 ) -> None:
     from pathlib import Path
 
-    from heliograph.cli.tune import Wish, tuner
+    from heliograph.cli.tune import TuneOptions, tuner
 
     plural, one = _target(resource, name, verb="update")
     if plural != "services":
@@ -176,8 +176,7 @@ def tune(
         got = "neither" if max_offload is None else "both"
         raise misused("--target-accuracy", expected="this option or --max-offload", got=got)
     page = None if plot is None else Path(plot)
-    wish = Wish(Path(data), target_accuracy, max_offload, rule, page, dry_run)
-    run = tuner(one, wish)
+    run = tuner(one, TuneOptions(Path(data), target_accuracy, max_offload, rule, page, dry_run))
     with _about(plural, one):
         _ask(server, run)
 

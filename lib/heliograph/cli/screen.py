@@ -32,6 +32,10 @@ _SIGNS: dict[State, tuple[str, str]] = {
 class Lines:
     """A display that prints each event as a line."""
 
+    def __init__(self) -> None:
+        self._progress: JobProgress | None = None
+        self._links: dict[str, str] = {}
+
     def __enter__(self) -> Self:
         return self
 
@@ -45,17 +49,17 @@ class Lines:
         say(f"{title}: {counts}" if counts else title)
 
     def document(self, document: Mapping[str, Any]) -> None:
-        progress = self.__dict__.setdefault("_progress", JobProgress("job", document["metadata"]["name"], ENDED))
-        for line in progress.lines(document):
+        if self._progress is None:
+            self._progress = JobProgress("job", document["metadata"]["name"], ENDED)
+        for line in self._progress.lines(document):
             say(line)
 
     def uploaded(self, edge: str, round: int, size: int) -> None: ...
 
     def link(self, edge: str, state: Literal["up", "offline", "cut"], waiting: int = 0) -> None:
-        before = self.__dict__.setdefault("_links", {})
-        if state != before.get(edge, "up") and "cut" not in (state, before.get(edge)):
+        before, self._links[edge] = self._links.get(edge, "up"), state
+        if state != before and "cut" not in (state, before):
             say(f"{edge} is {'online again' if state == 'up' else 'offline'}")
-        before[edge] = state
 
     def note(self, line: str, good: bool = True) -> None:
         say(paint(f"{'✓' if good else '✂'} {printable(line)}", "green" if good else "yellow"))

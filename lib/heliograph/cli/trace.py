@@ -65,8 +65,8 @@ def record(
 ) -> int:
     from heliograph.cli.trace_live import Recording, record
 
-    wish = Recording(out, tuple(topics or ("#",)), seconds, messages, with_blobs, blob_limit << 20, past, root)
-    return record(server, wish)
+    options = Recording(out, tuple(topics or ("#",)), seconds, messages, with_blobs, blob_limit << 20, past, root)
+    return record(server, options)
 
 
 @app.command(help=_REPLAY)
@@ -84,8 +84,8 @@ def replay(
 ) -> int:
     from heliograph.cli.trace_live import Replay, replay
 
-    wish = Replay(trace, tuple(topics or ()), tuple(rename or ()), speed, since, until, loop, raw, root)
-    return replay(to, wish)
+    options = Replay(trace, tuple(topics or ()), tuple(rename or ()), speed, since, until, loop, raw, root)
+    return replay(to, options)
 
 
 @app.command(help=_CHECK)

@@ -66,48 +66,48 @@ class Replay:
     root: str
 
 
-def record(server: str | None, wish: Recording) -> int:
-    for each in wish.patterns:
+def record(server: str | None, options: Recording) -> int:
+    for each in options.patterns:
         check_pattern(each)
     url = locate(server).url
-    if wish.with_blobs and ConnectionUrl.parse(url).scheme in MQTT:
+    if options.with_blobs and ConnectionUrl.parse(url).scheme in MQTT:
         raise misused("--with-blobs", expected="a nats:// server, whose object store has the weights", got=_shown(url))
-    return _run(lambda: _record(url, wish))
+    return _run(lambda: _record(url, options))
 
 
-async def _record(url: str, wish: Recording) -> int:
+async def _record(url: str, options: Recording) -> int:
     world = World()
-    async with connect(url, root=wish.root, world=world, name="trace") as bus:
+    async with connect(url, root=options.root, world=world, name="trace") as bus:
         await _connected(bus)
-        metadata = {"recorded": world.timestamp(), "from": _shown(url), "topics": " ".join(wish.patterns)}
-        with TraceWriter(wish.out, root=wish.root, metadata=metadata) as writer:
+        metadata = {"recorded": world.timestamp(), "from": _shown(url), "topics": " ".join(options.patterns)}
+        with TraceWriter(options.out, root=options.root, metadata=metadata) as writer:
             blobs = None
-            if wish.with_blobs and isinstance(bus, NatsBus):
-                blobs = BlobCollector(bus, writer, world, wish.blob_limit)
-            recorder = Recorder(bus, writer, world, wish.patterns, wish.messages, blobs, wish.past)
+            if options.with_blobs and isinstance(bus, NatsBus):
+                blobs = BlobCollector(bus, writer, world, options.blob_limit)
+            recorder = Recorder(bus, writer, world, options.patterns, options.messages, blobs, options.past)
             with _on_signal(recorder.stop):
-                announcing = asyncio.ensure_future(_announce(recorder, world, wish, url))
+                announcing = asyncio.ensure_future(_announce(recorder, world, options, url))
                 try:
                     outcome = await recorder.run()
                 finally:
                     await cancel_and_wait(announcing)
             writer.add_end_metadata(_end_metadata(outcome, world))
-    size = wish.out.stat().st_size
-    say(f"{wish.out}: {outcome.messages} messages, {len(writer.attached)} blobs, {size:,} bytes; "
+    size = options.out.stat().st_size
+    say(f"{options.out}: {outcome.messages} messages, {len(writer.attached)} blobs, {size:,} bytes; "
         f"dropped {outcome.dropped}")  # fmt: skip
     if outcome.complete:
         return 0
-    raise HeliographError(f"{wish.out}: {'; '.join(_missing(outcome))}")
+    raise HeliographError(f"{options.out}: {'; '.join(_missing(outcome))}")
 
 
-async def _announce(recorder: Recorder, world: World, wish: Recording, url: str) -> None:
+async def _announce(recorder: Recorder, world: World, options: Recording, url: str) -> None:
     await recorder.ready.wait()
-    until = f"for {wish.seconds:g} s" if wish.seconds else "until Ctrl-C"
-    say(f"recording {wish.root}/ {' '.join(wish.patterns)} of {_shown(url)} into {wish.out} {until}")
+    until = f"for {options.seconds:g} s" if options.seconds else "until Ctrl-C"
+    say(f"recording {options.root}/ {' '.join(options.patterns)} of {_shown(url)} into {options.out} {until}")
     for pattern in recorder.outcome.unstored:
         say(f"this broker has no stream for {pattern}: its events are recorded as they pass")
-    if wish.seconds:
-        await world.sleep(wish.seconds)
+    if options.seconds:
+        await world.sleep(options.seconds)
         recorder.stop()
 
 
@@ -132,29 +132,29 @@ def _missing(outcome: Outcome) -> list[str]:
     return found + ([outcome.cut] if outcome.cut else [])
 
 
-def replay(server: str | None, wish: Replay) -> int:
-    patterns = tuple(check_pattern(each) for each in wish.patterns)
-    names = Names.parse(list(wish.rename))
-    speed = _speed(wish.speed)
+def replay(server: str | None, options: Replay) -> int:
+    patterns = tuple(check_pattern(each) for each in options.patterns)
+    names = Names.parse(list(options.rename))
+    speed = _speed(options.speed)
     if server is not None:
         check_url(server, "--to")
-    with TraceReader(wish.trace) as reader:
+    with TraceReader(options.trace) as reader:
         info = reader.info
-        span = Span.parse(wish.since, wish.until, first_live(reader), info.end)
+        span = Span.parse(options.since, options.until, first_live(reader), info.end)
         url = locate(server).url
-        choice = Choice(patterns, wish.raw)
+        choice = Choice(patterns, options.raw)
         wanted = choice.selector()
         total = sum(count for (topic, _), count in info.messages.items() if wanted(topic))
-        return _run(lambda: _replay(url, wish, reader, span, choice, names, speed, total))
+        return _run(lambda: _replay(url, options, reader, span, choice, names, speed, total))
 
 
 async def _replay(
-    url: str, wish: Replay, reader: TraceReader, span: Span, choice: Choice, names: Names, speed: float, total: int
+    url: str, options: Replay, reader: TraceReader, span: Span, choice: Choice, names: Names, speed: float, total: int
 ) -> int:
     world = World()
-    async with connect(url, root=wish.root or reader.info.root, world=world, name="trace") as bus:
+    async with connect(url, root=options.root or reader.info.root, world=world, name="trace") as bus:
         await _connected(bus)
-        with _progress(total, wish.loop) as progress:
+        with _progress(total, options.loop) as progress:
             replayer = Replayer(bus, world, choice=choice, names=names, speed=speed, progress=progress)
             task = asyncio.current_task()
             assert task is not None
@@ -163,7 +163,7 @@ async def _replay(
                 try:
                     while True:
                         await replayer.run(reader, span)
-                        if not wish.loop or not replayer.outcome.complete or not replayer.outcome.selected:
+                        if not options.loop or not replayer.outcome.complete or not replayer.outcome.selected:
                             break
                 except asyncio.CancelledError:
                     task.uncancel()
@@ -171,7 +171,7 @@ async def _replay(
     outcome = replayer.outcome
     _say_skipped(outcome)
     where = _shown(url)
-    if interrupted and not wish.loop:
+    if interrupted and not options.loop:
         count = max(total, outcome.selected)
         raise HeliographError(f"interrupted: replayed {outcome.published} of {count} messages to {where}")
     # "sent": an MQTT broker acknowledges a message even if it refuses it

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wish:
+class TuneOptions:
     """The options of ``tune``, with either a target accuracy or a largest offload.
 
     Attributes:
@@ -33,26 +33,26 @@ class Wish:
     dry_run: bool = False
 
 
-def tuner(service: str, wish: Wish) -> Callable[[AsyncClient], Awaitable[None]]:
+def tuner(service: str, options: TuneOptions) -> Callable[[AsyncClient], Awaitable[None]]:
     """Read the labelled set, and return the function that tunes the service with a client.
 
     Raise HeliographError if the set cannot be read, before the cluster is contacted.
     """
-    data = _labelled(wish.data)
+    data = _labelled(options.data)
 
     async def run(client: AsyncClient) -> None:
         services = client.resources("services")
         document = await services.get(service)
         before = HardSampleRule.model_validate(document["spec"].get("hardSampleRule", {}))
-        tuned = _tuned(data, before, wish)
-        _show(service, tuned, wish)
+        tuned = _tuned(data, before, options)
+        _show(service, tuned, options)
         if not tuned.choice.reached:
             raise HeliographError(f"{tuned.choice.sentence()}. service/{service} is unchanged")
         after = _rule(before, tuned)
         document["spec"]["hardSampleRule"] = after.model_dump(mode="json", exclude_none=True)
         if after != before:
-            await services.update({key: document[key] for key in _APPLIED if key in document}, dry_run=wish.dry_run)
-        _say_changes(service, before, after, wish.dry_run)
+            await services.update({key: document[key] for key in _APPLIED if key in document}, dry_run=options.dry_run)
+        _say_changes(service, before, after, options.dry_run)
 
     return run
 
@@ -71,20 +71,20 @@ def _labelled(file: Path) -> LabelledSet:
     return read_labelled(file)
 
 
-def _tuned(data: LabelledSet, before: HardSampleRule, wish: Wish) -> Tuned:
+def _tuned(data: LabelledSet, before: HardSampleRule, options: TuneOptions) -> Tuned:
     """Tune the rule; keep the temperature of a rule that reads no probabilities, since nothing calibrates it."""
     from heliograph.inference.tuning import tune
     from heliograph.inference.tuning.tune import PROBABILISTIC
 
-    name = wish.rule or before.name
+    name = options.rule or before.name
     try:
         return tune(
             data, name, _parameters(before) if name == before.name else {},
-            target_accuracy=wish.target_accuracy, max_offload=wish.max_offload,
+            target_accuracy=options.target_accuracy, max_offload=options.max_offload,
             temperature=None if name in PROBABILISTIC else before.temperature,
         )  # fmt: skip
     except Refused as error:
-        topic = str(wish.data) if error.field.startswith("edge_scores") else error.topic
+        topic = str(options.data) if error.field.startswith("edge_scores") else error.topic
         hint = "Choose one with --rule." if error.code == "not-tunable" else error.hint
         raise Refused(error.code, topic=topic, field=error.field, expected=error.expected, got=error.got,
                       hint=hint) from None  # fmt: skip
@@ -102,7 +102,7 @@ def _rule(before: HardSampleRule, tuned: Tuned) -> HardSampleRule:
     return HardSampleRule.model_validate({"name": name, "parameters": parameters, "temperature": tuned.temperature})
 
 
-def _show(service: str, tuned: Tuned, wish: Wish) -> None:
+def _show(service: str, tuned: Tuned, options: TuneOptions) -> None:
     from heliograph.inference.tuning import page, plot
 
     curve, found = tuned.curve, tuned.calibration
@@ -114,9 +114,9 @@ def _show(service: str, tuned: Tuned, wish: Wish) -> None:
         say(f"calibration error {better} at temperature {found.temperature:.4g}")
     if shown is not None:
         say(f"{curve.parameter} {shown.point.value:.6g}: {shown.sentence()}")
-    if wish.plot is not None:
-        wish.plot.write_text(page(curve, shown, f"{service}: accuracy and offload"), encoding="utf-8")
-        say(f"plot in {wish.plot}")
+    if options.plot is not None:
+        options.plot.write_text(page(curve, shown, f"{service}: accuracy and offload"), encoding="utf-8")
+        say(f"plot in {options.plot}")
 
 
 def _say_changes(service: str, before: HardSampleRule, after: HardSampleRule, dry_run: bool) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.topics import MODEL_UPDATE, STATUS
 from heliograph.bus.port import Port
 from heliograph.client import AsyncClient
@@ -62,15 +62,6 @@ def failure(document: Mapping[str, Any]) -> str:
     return "; ".join(each.get("message") or each["reason"] for each in found) or f"the job is {status.get('phase')}"
 
 
-@contextmanager
-def expected_errors(display: Display) -> Iterator[None]:
-    """Show errors beside the job as notes, so that they do not end it."""
-    try:
-        yield
-    except HeliographError as error:
-        display.note(str(error), good=False)
-
-
 async def _follow_updates(client: AsyncClient, name: str, display: Display) -> None:
     port = Port(client.bus, World(), "cloud/display/1")
 
@@ -83,15 +74,15 @@ async def _follow_updates(client: AsyncClient, name: str, display: Display) -> N
 
 
 async def _follow_edges(client: AsyncClient, display: Display) -> None:
-    with expected_errors(display):
+    try:
         async with client.bus.subscribe(STATUS.filter(resource="edges")) as changes:
             for edge in await client.edges.list():
                 _show_link(edge, display)
             async for message in changes:
-                from heliograph.bus.contract.event import decode
-
                 if message.body:
                     _show_link(decode(message.body, message.topic).data, display)
+    except HeliographError as error:  # an error beside the job does not end it
+        display.note(str(error), good=False)
 
 
 def _show_link(edge: Mapping[str, Any], display: Display) -> None:

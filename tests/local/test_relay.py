@@ -16,6 +16,7 @@ from heliograph.core.world import World
 from heliograph.local.relay import WINDOW, Relay
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[int], Awaitable[Client]]
 
 
 class Server:
@@ -91,7 +92,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Callable[[int], Awaitable[Client]]]:
+async def connect() -> AsyncIterator[Connect]:
     writers = []
 
     async def connect(port: int) -> Client:
@@ -112,6 +113,32 @@ async def relaying(port: int, world: World | None = None) -> AsyncIterator[Relay
         yield relay
     finally:
         await relay.stop()
+
+
+@pytest.fixture
+async def relay(server: Server) -> AsyncIterator[Relay]:
+    async with relaying(server.port) as relay:
+        yield relay
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def slow(server: Server, clock: FakeClock) -> AsyncIterator[Relay]:
+    """Return a relay on a link that the test makes slow; its bytes move on with ``clock``."""
+    async with relaying(server.port, clock.world) as relay:
+        yield relay
+
+
+@pytest.fixture
+async def client(relay: Relay, connect: Connect) -> Client:
+    """Return a connection through the relay that has worked."""
+    client = await connect(relay.port)
+    assert await echo(client, b"before") == b"before"
+    return client
 
 
 async def echo(client: Client, data: bytes) -> bytes:
@@ -136,66 +163,57 @@ async def read_end(client: Client) -> str:
         return "reset"
 
 
-async def test_relays_and_counts(server: Server, connect: Callable[[int], Awaitable[Client]]) -> None:
-    async with relaying(server.port) as relay:
-        first, second = await connect(relay.port), await connect(relay.port)
-        assert await echo(first, b"hello") == b"hello"
-        assert await echo(second, b"you") == b"you"
-        assert (relay.bytes_up, relay.bytes_down) == (8, 8)
+async def test_relays_and_counts(relay: Relay, connect: Connect) -> None:
+    first, second = await connect(relay.port), await connect(relay.port)
+    assert await echo(first, b"hello") == b"hello"
+    assert await echo(second, b"you") == b"you"
+    assert (relay.bytes_up, relay.bytes_down) == (8, 8)
 
 
 @pytest.mark.parametrize("latency", [0.0, 0.001])
-async def test_large_data_arrives_whole(
-    server: Server, connect: Callable[[int], Awaitable[Client]], latency: float
-) -> None:
+async def test_large_data_arrives_whole(relay: Relay, connect: Connect, latency: float) -> None:
     data = os.urandom(1 << 20) * 24
-    async with relaying(server.port) as relay:
-        relay.latency = latency
-        reader, writer = await connect(relay.port)
-        writer.write(data)
-        writer.write_eof()
-        assert hashlib.sha256(await reader.read()).digest() == hashlib.sha256(data).digest()
-        assert (relay.bytes_up, relay.bytes_down) == (len(data), len(data))
+    relay.latency = latency
+    reader, writer = await connect(relay.port)
+    writer.write(data)
+    writer.write_eof()
+    assert hashlib.sha256(await reader.read()).digest() == hashlib.sha256(data).digest()
+    assert (relay.bytes_up, relay.bytes_down) == (len(data), len(data))
 
 
-async def test_one_direction_may_end_before_the_other(
-    server: Server, connect: Callable[[int], Awaitable[Client]]
-) -> None:
-    async with relaying(server.port) as relay:
-        reader, writer = await connect(relay.port)
-        writer.write(b"last words")
-        writer.write_eof()
-        assert await reader.read() == b"last words"
-        assert await server.ended.get() == "end"
+async def test_one_direction_may_end_before_the_other(server: Server, relay: Relay, connect: Connect) -> None:
+    reader, writer = await connect(relay.port)
+    writer.write(b"last words")
+    writer.write_eof()
+    assert await reader.read() == b"last words"
+    assert await server.ended.get() == "end"
 
 
-async def test_sets_no_delay_on_both_sides(server: Server, connect: Callable[[int], Awaitable[Client]]) -> None:
-    async with relaying(server.port) as relay:
-        await echo(await connect(relay.port), b"x")
-        assert len(relay.sockets) == 2
-        for each in relay.sockets:
-            assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+async def test_sets_no_delay_on_both_sides(relay: Relay, connect: Connect) -> None:
+    await echo(await connect(relay.port), b"x")
+    assert len(relay.sockets) == 2
+    for each in relay.sockets:
+        assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("latency", [0.0, 60.0])
-async def test_memory_is_bounded_while_the_target_does_not_read(server: Server, latency: float) -> None:
+async def test_memory_is_bounded_while_the_target_does_not_read(server: Server, relay: Relay, latency: float) -> None:
     server.may_read.clear()
-    async with relaying(server.port) as relay:
-        relay.latency = latency
-        sender = socket.create_connection(("127.0.0.1", relay.port))
-        sender.setblocking(False)
-        part, sent, quiet = bytes(1 << 20), 0, 0
-        while quiet < 3:
-            try:
-                sent += sender.send(part)
-                quiet = 0
-            except BlockingIOError:
-                quiet += 1
-                await let_run_past(server)
-            assert sent < WINDOW + (48 << 20)
-        assert relay.in_flight <= WINDOW + (1 << 20)
-        sender.close()
-        server.may_read.set()
+    relay.latency = latency
+    sender = socket.create_connection(("127.0.0.1", relay.port))
+    sender.setblocking(False)
+    part, sent, quiet = bytes(1 << 20), 0, 0
+    while quiet < 3:
+        try:
+            sent += sender.send(part)
+            quiet = 0
+        except BlockingIOError:
+            quiet += 1
+            await let_run_past(server)
+        assert sent < WINDOW + (48 << 20)
+    assert relay.in_flight <= WINDOW + (1 << 20)
+    sender.close()
+    server.may_read.set()
 
 
 async def let_run_past(server: Server) -> None:
@@ -207,41 +225,31 @@ async def let_run_past(server: Server) -> None:
 
 class TestCut:
     async def test_a_black_hole_passes_nothing_and_stays_unnoticed(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]]
+        self, server: Server, relay: Relay, connect: Connect, client: Client
     ) -> None:
-        async with relaying(server.port) as relay:
-            client = await connect(relay.port)
-            await echo(client, b"before")
-            far = await server.accepted.get()
-            relay.cut()
-            client[1].write(b"up")
-            far.write(b"down")
-            late = await connect(relay.port)
-            late[1].write(b"late")
-            pending = [asyncio.ensure_future(each[0].read(1)) for each in (client, late)]
-            await let_run(server)
-            assert server.received == len(b"before")
-            assert not any(each.done() for each in pending)
-            assert server.accepted.qsize() == 1  # the connection of let_run: the relay did not pass on the late one
-            assert (relay.bytes_up, relay.bytes_down) == (6, 6)
-            assert server.ended.empty()
-            for each in pending:
-                each.cancel()
+        far = await server.accepted.get()
+        relay.cut()
+        client[1].write(b"up")
+        far.write(b"down")
+        late = await connect(relay.port)
+        late[1].write(b"late")
+        pending = [asyncio.ensure_future(each[0].read(1)) for each in (client, late)]
+        await let_run(server)
+        assert server.received == len(b"before")
+        assert not any(each.done() for each in pending)
+        assert server.accepted.qsize() == 1  # the connection of let_run: the relay did not pass on the late one
+        assert (relay.bytes_up, relay.bytes_down) == (6, 6)
+        assert server.ended.empty()
+        for each in pending:
+            each.cancel()
 
-    async def test_a_black_hole_hides_that_a_side_has_ended(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]]
-    ) -> None:
-        async with relaying(server.port) as relay:
-            client = await connect(relay.port)
-            await echo(client, b"before")
-            relay.cut()
-            client[1].close()
-            await let_run(server)
-            assert server.ended.empty()
+    async def test_a_black_hole_hides_that_a_side_has_ended(self, server: Server, relay: Relay, client: Client) -> None:
+        relay.cut()
+        client[1].close()
+        await let_run(server)
+        assert server.ended.empty()
 
-    async def test_a_black_hole_drops_bytes_in_flight(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]]
-    ) -> None:
+    async def test_a_black_hole_drops_bytes_in_flight(self, server: Server, connect: Connect) -> None:
         target = socket.create_server(("127.0.0.1", 0))
         target.setblocking(False)
         async with relaying(target.getsockname()[1]) as relay:
@@ -261,63 +269,49 @@ class TestCut:
         target.close()
 
     async def test_restoring_resets_old_connections_and_serves_new_ones(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]]
+        self, server: Server, relay: Relay, connect: Connect, client: Client
     ) -> None:
-        async with relaying(server.port) as relay:
-            old = await connect(relay.port)
-            await echo(old, b"before")
-            relay.cut()
-            late = await connect(relay.port)
-            await let_run(server)
-            relay.restore()
-            assert await read_end(old) == "reset"
-            assert await read_end(late) == "reset"
-            assert await server.ended.get() == "reset"
-            assert await echo(await connect(relay.port), b"after") == b"after"
+        relay.cut()
+        late = await connect(relay.port)
+        await let_run(server)
+        relay.restore()
+        assert await read_end(client) == "reset"
+        assert await read_end(late) == "reset"
+        assert await server.ended.get() == "reset"
+        assert await echo(await connect(relay.port), b"after") == b"after"
 
     async def test_a_reset_reaches_both_sides_and_new_connections_until_restored(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]]
+        self, server: Server, relay: Relay, connect: Connect, client: Client
     ) -> None:
-        async with relaying(server.port) as relay:
-            client = await connect(relay.port)
-            await echo(client, b"before")
-            relay.cut("reset")
-            assert await read_end(client) == "reset"
-            assert await server.ended.get() == "reset"
-            assert await read_end(await connect(relay.port)) == "reset"
-            relay.restore()
-            assert await echo(await connect(relay.port), b"after") == b"after"
+        relay.cut("reset")
+        assert await read_end(client) == "reset"
+        assert await server.ended.get() == "reset"
+        assert await read_end(await connect(relay.port)) == "reset"
+        relay.restore()
+        assert await echo(await connect(relay.port), b"after") == b"after"
 
     async def test_from_black_hole_to_reset_and_back(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]]
+        self, server: Server, relay: Relay, connect: Connect, client: Client
     ) -> None:
-        async with relaying(server.port) as relay:
-            client = await connect(relay.port)
-            await echo(client, b"before")
-            relay.cut()
-            relay.cut("reset")
-            assert await read_end(client) == "reset"
-            assert await server.ended.get() == "reset"
-            relay.cut()
-            waiting = await connect(relay.port)
-            await let_run(server)
-            assert not waiting[0].at_eof()
-            relay.restore()
-            relay.restore()
-            assert await read_end(waiting) == "reset"
-            assert await echo(await connect(relay.port), b"after") == b"after"
+        relay.cut()
+        relay.cut("reset")
+        assert await read_end(client) == "reset"
+        assert await server.ended.get() == "reset"
+        relay.cut()
+        waiting = await connect(relay.port)
+        await let_run(server)
+        assert not waiting[0].at_eof()
+        relay.restore()
+        relay.restore()
+        assert await read_end(waiting) == "reset"
+        assert await echo(await connect(relay.port), b"after") == b"after"
 
-    async def test_restoring_a_working_link_changes_nothing(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]]
-    ) -> None:
-        async with relaying(server.port) as relay:
-            client = await connect(relay.port)
-            await echo(client, b"x")
-            relay.restore()
-            assert await echo(client, b"y") == b"y"
+    async def test_restoring_a_working_link_changes_nothing(self, relay: Relay, client: Client) -> None:
+        relay.restore()
+        assert await echo(client, b"y") == b"y"
 
 
-async def test_a_missing_target_resets_the_connection(connect: Callable[[int], Awaitable[Client]]) -> None:
+async def test_a_missing_target_resets_the_connection(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     async with relaying(port) as relay:
@@ -325,16 +319,15 @@ async def test_a_missing_target_resets_the_connection(connect: Callable[[int], A
         assert not relay.sockets
 
 
-async def test_a_reset_of_one_side_is_passed_on(server: Server) -> None:
-    async with relaying(server.port) as relay:
-        client = socket.create_connection(("127.0.0.1", relay.port))
-        await server.accepted.get()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        client.close()
-        assert await server.ended.get() == "reset"
+async def test_a_reset_of_one_side_is_passed_on(server: Server, relay: Relay) -> None:
+    client = socket.create_connection(("127.0.0.1", relay.port))
+    await server.accepted.get()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    assert await server.ended.get() == "reset"
 
 
-async def test_stop_leaves_nothing(server: Server, connect: Callable[[int], Awaitable[Client]]) -> None:
+async def test_stop_leaves_nothing(server: Server, connect: Connect) -> None:
     before = len(asyncio.all_tasks())
     relay = Relay("127.0.0.1", server.port, World())
     await relay.start()
@@ -353,75 +346,67 @@ async def test_stop_leaves_nothing(server: Server, connect: Callable[[int], Awai
 
 class TestSlow:
     async def test_latency_delays_each_direction(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]]
+        self, server: Server, clock: FakeClock, slow: Relay, connect: Connect
     ) -> None:
-        clock = FakeClock()
-        async with relaying(server.port, clock.world) as relay:
-            relay.latency = 3.0
-            reader, writer = await connect(relay.port)
-            writer.write(b"ping")
-            await clock.asked.wait()
-            clock.advance(2.9)
-            await let_run(server)
-            assert server.received == 0
-            clock.advance(0.2)
-            await clock.asked.wait()  # the answer is in flight
-            assert server.received == 4
-            answer = asyncio.ensure_future(reader.readexactly(4))
-            await let_run(server)
-            assert not answer.done()
-            clock.advance(3.0)
-            assert await answer == b"ping"
+        slow.latency = 3.0
+        reader, writer = await connect(slow.port)
+        writer.write(b"ping")
+        await clock.asked.wait()
+        clock.advance(2.9)
+        await let_run(server)
+        assert server.received == 0
+        clock.advance(0.2)
+        await clock.asked.wait()  # the answer is in flight
+        assert server.received == 4
+        answer = asyncio.ensure_future(reader.readexactly(4))
+        await let_run(server)
+        assert not answer.done()
+        clock.advance(3.0)
+        assert await answer == b"ping"
 
     async def test_a_cut_loses_bytes_in_flight(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]]
+        self, server: Server, clock: FakeClock, slow: Relay, connect: Connect
     ) -> None:
-        clock = FakeClock()
-        async with relaying(server.port, clock.world) as relay:
-            relay.latency = 3.0
-            _, writer = await connect(relay.port)
-            writer.write(b"ping")
-            await clock.asked.wait()
-            relay.cut()
-            clock.advance(10.0)
-            await let_run(server)
-            assert server.received == relay.bytes_up == 0
+        slow.latency = 3.0
+        _, writer = await connect(slow.port)
+        writer.write(b"ping")
+        await clock.asked.wait()
+        slow.cut()
+        clock.advance(10.0)
+        await let_run(server)
+        assert server.received == slow.bytes_up == 0
 
     async def test_order_is_kept_when_latency_falls(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]]
+        self, server: Server, clock: FakeClock, slow: Relay, connect: Connect
     ) -> None:
-        clock = FakeClock()
-        async with relaying(server.port, clock.world) as relay:
-            relay.latency = 3.0
-            reader, writer = await connect(relay.port)
-            writer.write(b"first ")
-            await clock.asked.wait()
-            relay.latency = 0.0
-            writer.write(b"second")
-            await let_run(server)
-            assert server.received == 0
-            clock.advance(3.0)
-            assert await reader.readexactly(12) == b"first second"
+        slow.latency = 3.0
+        reader, writer = await connect(slow.port)
+        writer.write(b"first ")
+        await clock.asked.wait()
+        slow.latency = 0.0
+        writer.write(b"second")
+        await let_run(server)
+        assert server.received == 0
+        clock.advance(3.0)
+        assert await reader.readexactly(12) == b"first second"
 
     @pytest.mark.parametrize("connections", [1, 3])
     async def test_bandwidth_is_shared_by_all(
-        self, server: Server, connect: Callable[[int], Awaitable[Client]], connections: int
+        self, server: Server, clock: FakeClock, slow: Relay, connect: Connect, connections: int
     ) -> None:
-        clock = FakeClock()
-        async with relaying(server.port, clock.world) as relay:
-            relay.bandwidth = 1e6
-            size = 600_000 // connections
-            start = clock.time
-            clients = [await connect(relay.port) for _ in range(connections)]
-            for _, writer in clients:
-                writer.write(bytes(size))
-            answers = asyncio.gather(*(reader.readexactly(size) for reader, _ in clients))
-            while not answers.done():
-                asked = asyncio.ensure_future(clock.asked.wait())
-                await asyncio.wait([asked, answers], return_when=asyncio.FIRST_COMPLETED)
-                if asked.done() and not answers.done():
-                    await let_run(server)  # the relay queues the sockets' bytes before the clock moves on
-                    clock.advance_to_next()
-                asked.cancel()
-            # the answers follow the requests closely: a full link in each direction, and a few parts
-            assert 0.6 <= clock.time - start < 0.75
+        slow.bandwidth = 1e6
+        size = 600_000 // connections
+        start = clock.time
+        clients = [await connect(slow.port) for _ in range(connections)]
+        for _, writer in clients:
+            writer.write(bytes(size))
+        answers = asyncio.gather(*(reader.readexactly(size) for reader, _ in clients))
+        while not answers.done():
+            asked = asyncio.ensure_future(clock.asked.wait())
+            await asyncio.wait([asked, answers], return_when=asyncio.FIRST_COMPLETED)
+            if asked.done() and not answers.done():
+                await let_run(server)  # the relay queues the sockets' bytes before the clock moves on
+                clock.advance_to_next()
+            asked.cancel()
+        # the answers follow the requests closely: a full link in each direction, and a few parts
+        assert 0.6 <= clock.time - start < 0.75

@@ -1,4 +1,4 @@
-"""What the command line shows of a kind whose feature says nothing of it: columns and progress that suit any."""
+"""The default presentation of a kind on the command line, and the presentations of the built-in kinds."""
 
 from __future__ import annotations
 

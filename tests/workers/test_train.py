@@ -25,23 +25,22 @@ def _assignment(round: int, file: Path) -> Assignment:
 
 
 async def test_a_model_that_was_dropped_before_it_was_opened_costs_no_restart(tmp_path: Path) -> None:
-    reported: list[str] = []
+    reported: asyncio.Queue[str] = asyncio.Queue()
 
     async def report_state(state: str) -> None:
-        reported.append(state)
+        reported.put_nowait(state)
 
     runtime = cast(Runtime, SimpleNamespace(environment=SimpleNamespace(edge="edge-1"), report_state=report_state))
     session = WorkerSession(runtime, asyncio.get_running_loop())
     session.put(_assignment(1, tmp_path / "dropped"))  # the round went on while this worker was busy
     waiting: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(None, session.next_work)
     async with asyncio.timeout(HANGS):
-        while not reported:
-            await asyncio.sleep(0.01)
+        assert await reported.get() == "hello"
         present = tmp_path / "present"
         present.write_bytes(dumps({"w": np.ones(3, np.float32)}))
         session.put(_assignment(2, present))
         work = await waiting
-    assert reported == ["hello"]
+    assert reported.empty()
     assert work.round == 2
     with work.weights as file:
         np.testing.assert_array_equal(file.numpy("w"), np.ones(3, np.float32))

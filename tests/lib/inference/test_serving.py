@@ -70,7 +70,7 @@ async def serving_script(
         yield served
     finally:
         serving.enqueue(None)
-        await asyncio.to_thread(thread.join, 10)
+        await asyncio.to_thread(thread.join, HANGS)
         assert not thread.is_alive()
 
 

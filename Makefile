@@ -13,13 +13,13 @@ FROM ?= 1
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
 
-# the inner loop; tests that start processes are left out by their fixtures (tests/conftest.py)
+# the inner loop; tests that start processes or import a framework are left out by their fixtures (tests/conftest.py)
 UNIT := $(addprefix tests/,core bus/contract bus/test_connection_url.py bus/traces compat coordinator edge_agent workers \
     lib/inference lib/test_federated.py lib/test_frameworks.py local/test_split.py simulations/virtual/test_loop.py \
     simulations/virtual/test_network.py)
 
-test-fast: .venv/.dev  ## the unit tests, in less than a minute: no brokers, no processes
-	$(BIN)/python -m pytest -n 2 --hypothesis-profile=fast -m "not process and not quality and not mixed" $(UNIT) $(ARGS)
+test-fast: .venv/.dev  ## the unit tests, in less than a minute: no brokers, no processes, no frameworks
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile=fast -m "not process and not framework and not quality and not mixed" $(UNIT) $(ARGS)
 
 test: .venv/.dev  ## set up and pass the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not quality and not mixed" $(ARGS)

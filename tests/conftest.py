@@ -58,15 +58,16 @@ hypothesis.settings.register_profile("usual", deadline=None, suppress_health_che
 hypothesis.settings.register_profile("fast", hypothesis.settings.get_profile("usual"), max_examples=20)
 """For ``make test-fast``: as often as finds what has just been broken."""
 hypothesis.settings.load_profile("usual")
-STARTS_PROCESSES = ("broker", "mosquitto", "cluster", "meeting", "alone", "cloud")
-"""Fixtures that start processes: who asks for one of them is no unit test."""
+LEFT_OUT = {"process": {"broker", "mosquitto", "cluster", "meeting", "alone", "cloud"}, "framework": {"framework"}}
+"""Markers of tests that are no unit tests, each with its fixtures: they start processes, or import a framework."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks with ``process`` what ``make test-fast`` leaves out."""
+    """Mark the tests that ``make test-fast`` leaves out."""
     for item in items:
-        if not set(STARTS_PROCESSES).isdisjoint(getattr(item, "fixturenames", ())):
-            item.add_marker("process")
+        for marker, fixtures in LEFT_OUT.items():
+            if not fixtures.isdisjoint(getattr(item, "fixturenames", ())):
+                item.add_marker(marker)
 
 
 @pytest.fixture

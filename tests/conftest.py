@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.core.errors import HeliographError
 from heliograph.local.mosquitto import Mosquitto, find_mosquitto
 from heliograph.local.nats_server import Broker, User, find_nats_server
+from tests.outside_package import install as install_package
 from tests.virtual_node import on_node as on_node  # a fixture
 
 USERS = (
@@ -40,12 +40,8 @@ def installed_algorithms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
     def install(**more: str) -> Path:
         place = tmp_path / "installed"
-        shutil.copytree(Path(__file__).parent / "data" / "algorithms", place)
-        info = place / "toy_algorithms-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-algorithms\nVersion: 1.0\n")
-        lines = [f"{name} = {where}" for name, where in (TOYS | more).items()]
-        (info / "entry_points.txt").write_text("\n".join(["[heliograph.algorithms]", *lines, ""]))
+        entries = [f"{name} = {where}" for name, where in (TOYS | more).items()]
+        install_package(place, "algorithms", "heliograph.algorithms", entries)
         monkeypatch.syspath_prepend(str(place))
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH", "")])))
         return place

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -17,17 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.bus.contract.features import ENTRY_POINTS
 from heliograph.client import AsyncClient
+from tests.outside_package import install
 from tests.patience import HANGS
 
-DATA = Path(__file__).parent.parent / "data"
 ROOT = Path(__file__).parents[2]
-ENTRY_POINTS = """
-[heliograph.features]
-beacons = beacons:DECLARATION
-beacons-again = beacons:DECLARATION
-broken = beacons.nowhere:NOTHING
-"""
+ENTRIES = ["beacons = beacons:DECLARATION", "beacons-again = beacons:DECLARATION", "broken = beacons.nowhere:NOTHING"]
 BEACON = {"kind": "Beacon", "metadata": {"name": "north"}, "spec": {"flashes": 2}}
 FLASHES = """
 import asyncio
@@ -56,11 +51,7 @@ asyncio.run(main())
 def environment(tmp_path: Path) -> dict[str, str]:
     """A user of one's own who has installed the feature, and two that cannot be used."""
     installed = tmp_path / "installed"
-    shutil.copytree(DATA / "features", installed)
-    info = installed / "beacons-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: beacons\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    install(installed, "features", ENTRY_POINTS, ENTRIES)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
     state = {"XDG_STATE_HOME": str(tmp_path / "state"), "NO_COLOR": "1"}
     return kept | state | {"PYTHONPATH": str(installed), "PYTHONUNBUFFERED": "1"}
@@ -106,9 +97,10 @@ async def test_a_feature_is_a_package_with_an_entry_point(environment: dict[str,
         code, out, err = await _ran(environment, *heliograph, "get", "beacons")
         assert (code, out) == (0, "")
         broken, again, nothing = sorted(err.splitlines(), key=lambda line: "broken" not in line)
-        assert broken.startswith("warning: feature broken (beacons.nowhere:NOTHING) of package beacons is not used: ")
+        package = "of package outside-features is not used: "
+        assert broken.startswith(f"warning: feature broken (beacons.nowhere:NOTHING) {package}")
         assert "ModuleNotFoundError" in broken
-        assert again.startswith("warning: feature beacons-again (beacons:DECLARATION) of package beacons is not used: ")
+        assert again.startswith(f"warning: feature beacons-again (beacons:DECLARATION) {package}")
         assert again.endswith("field kind: expected a kind that no other feature declares, got Beacon")
         assert nothing == "there are no beacons"
 

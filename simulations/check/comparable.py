@@ -4,11 +4,12 @@ another version."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.payloads import Payload
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import dump
@@ -51,12 +52,20 @@ def comparable(topic: Topic[Any], data: Any, job: str = "") -> Any:
 
 
 def concerns(topic: Topic[Any], params: dict[str, str], job: str) -> bool:
-    """Return whether an address concerns a job or service; all addresses do if ``job`` is empty."""
+    """Return whether an address concerns a resource that a feature runs, such as a job or a service; all addresses do
+    if ``job`` is empty. A topic names the resource by its kind's singular: ``{job}``."""
     if not job:
         return True
     if topic is topics.STATUS:
-        return params["resource"] in ("jobs", "services") and params["name"] == job
-    return all(params[name] == job for name in ("job", "service") if name in params)
+        return params["resource"] in _run_by_features() and params["name"] == job
+    return all(params[name] == job for name in _run_by_features().values() if name in params)
+
+
+@cache
+def _run_by_features() -> dict[str, str]:
+    """Return plural and singular of the kinds that a feature of the coordinator runs; the others are only stored."""
+    features = registry.declared().features
+    return {plural: plural.removesuffix("s") for plural, each in features.items() if each.coordinator}
 
 
 def _as_received(topic: Topic[Any], data: Any) -> Any:

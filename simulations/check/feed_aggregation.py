@@ -14,7 +14,7 @@ from heliograph.bus.contract import close_record, topics
 from heliograph.bus.contract.buckets import MODELS, ROUNDS
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.payloads import Aggregation
-from heliograph.bus.transport import KeyValueEntry, Message
+from heliograph.bus.transport import Message
 from heliograph.core.errors import Refused
 from heliograph.simulations.check.compare import TimedMessage
 from heliograph.simulations.check.findings import ReplayRun, compare_messages, nothing_to_feed, recorded_of
@@ -100,7 +100,8 @@ async def _play(
             for ref in references(each.data):
                 if ref.digest in trace.weights:
                     stage.hub.blobs.setdefault(ref.bucket or MODELS, {})[ref.digest] = trace.weights[ref.digest]
-        stage.hub.buckets[ROUNDS] = {each.key: each for each in _records_before(worker, trace)}
+        for closed in _closed_before(worker, trace):
+            stage.store(ROUNDS, close_record.key_of(closed.job_uid, closed.round), close_record.dump(closed))
         agent = _PlayedAgent(stage, worker, Path(directory), _offset(worker, trace))
         actions = [Action(at, number, partial(agent.start)) for at, number in worker.starts]
         actions += [Action(at, number, partial(agent.assign, task)) for at, number, task in worker.tasks]
@@ -110,15 +111,8 @@ async def _play(
         return stage.outcome()
 
 
-def _records_before(worker: _Worker, trace: LoadedTrace) -> list[KeyValueEntry]:
-    """Return the close records of rounds before the first assigned one; they name the state of an algorithm."""
-    return [
-        KeyValueEntry(close_record.key_of(each.job_uid, each.round), close_record.dump(each), number)
-        for number, each in enumerate(_closed_before(worker, trace), 1)
-    ]
-
-
 def _closed_before(worker: _Worker, trace: LoadedTrace) -> Iterator[Aggregation]:
+    """Return the rounds closed before the first assigned one; their records name the state of an algorithm."""
     first: dict[str, int] = {}
     for _, _, task in worker.tasks:
         if task is not None:

@@ -9,11 +9,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from heliograph.bus.contract import registry, topics
-from heliograph.bus.contract.buckets import MODELS
+from heliograph.bus.contract import close_record, registry, topics
+from heliograph.bus.contract.buckets import COORDINATOR, MODELS, RESOURCES, ROUNDS
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import Resource
-from heliograph.bus.transport import KeyValueEntry
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
 from heliograph.coordinator.edges.presence import PREFIX
 from heliograph.core.errors import Refused
@@ -72,7 +71,7 @@ async def _play(
 
     def restart() -> None:
         loop.kill(running.pop())
-        stage.hub.buckets.get("coordinator", {}).pop("leader", None)  # the lease has expired
+        stage.hub.buckets.get(COORDINATOR, {}).pop("leader", None)  # the lease has expired
         start()
 
     actions = [Action(0.0, -1, start)]
@@ -127,13 +126,10 @@ def _resources(trace: LoadedTrace) -> Iterator[tuple[str, str]]:
 
 def _publish_close(stage: ReplayStage, message: RecordedMessage) -> None:
     """Publish a round's close, after storing its close record."""
-    closed = message.data
-    bucket = stage.hub.buckets.setdefault("rounds", {})
-    key = f"{closed['job_uid']}.{closed['round']}"
-    if key not in bucket:
-        revision = stage.hub.revisions["rounds"] = stage.hub.revisions.get("rounds", 0) + 1
-        record = topics.AGGREGATION.validate(closed, message.address).model_dump_json().encode()
-        bucket[key] = KeyValueEntry(key, record, revision)
+    closed = topics.AGGREGATION.validate(message.data, message.address)
+    key = close_record.key_of(closed.job_uid, closed.round)
+    if key not in stage.hub.buckets.get(ROUNDS, {}):
+        stage.store(ROUNDS, key, close_record.dump(closed))
     stage.publish(message)
 
 
@@ -145,10 +141,8 @@ def _restore_resources(stage: ReplayStage, trace: LoadedTrace) -> None:
         resource = _restored(each.data, each.address, trace)
         if resource is None:
             continue
-        key = f"{resource.plural}.{resource.name}"
-        revision = stage.hub.revisions["resources"] = stage.hub.revisions.get("resources", 0) + 1
         body = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
-        stage.hub.buckets.setdefault("resources", {})[key] = KeyValueEntry(key, body, revision)
+        stage.store(RESOURCES, f"{resource.plural}.{resource.name}", body)
     for digest, data in trace.weights.items():
         stage.hub.blobs.setdefault(MODELS, {})[digest] = data
 

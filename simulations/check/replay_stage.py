@@ -11,7 +11,7 @@ from heliograph.bus.contract import registry
 from heliograph.bus.contract.event import is_event, parse
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
-from heliograph.bus.transport import Bus, Message
+from heliograph.bus.transport import Bus, KeyValueEntry, Message
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import World
 from heliograph.simulations.check.comparable import comparable
@@ -76,6 +76,11 @@ class ReplayStage:
         """Publish a recorded message, optionally with another body."""
         content = recorded.body if body is None else body
         self.hub.publish(recorded.address, Message(recorded.address, content, headers=dict(recorded.headers)))
+
+    def store(self, bucket: str, key: str, value: bytes) -> None:
+        """Store a key-value entry that another component wrote."""
+        revision = self.hub.revisions[bucket] = self.hub.revisions.get(bucket, 0) + 1
+        self.hub.buckets.setdefault(bucket, {})[key] = KeyValueEntry(key, value, revision)
 
     async def play(self, actions: list[Action], end: float) -> None:
         """Play the actions, and return a little after ``end``. The effects of an action at its time come before the

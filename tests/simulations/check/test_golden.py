@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.bus.contract import registry, topics
+from heliograph.simulations.check.loaded_trace import LoadedTrace
 from heliograph.testing import TraceUnderTest
 
 Trace = Callable[[str], TraceUnderTest]
+TRACES = Path(__file__).parents[2] / "traces"
 PLAYED = [
     *((kind, component) for kind in ("flaky", "federated") for component in ("coordinator", "aggregation", "agent")),
     ("joint", "coordinator"),
@@ -26,11 +29,18 @@ async def test_a_component_publishes_what_was_recorded(trace: Trace, kind: str, 
 
 
 def test_every_trace_is_small_and_checked() -> None:
-    traces = sorted((Path(__file__).parents[2] / "traces").glob("*.mcap"))
+    traces = sorted(TRACES.glob("*.mcap"))
     assert {each.stem for each in traces} == {kind for kind, _ in PLAYED}
     sizes = [each.stat().st_size for each in traces]
     assert max(sizes) < 300_000
     assert sum(sizes) < 1_000_000
+
+
+def test_every_feature_that_the_coordinator_runs_has_a_golden_trace() -> None:
+    run = {plural for plural, each in registry.BUILT_IN.features.items() if each.coordinator}
+    traces = map(LoadedTrace.read, TRACES.glob("*.mcap"))
+    recorded = {each.params["resource"] for trace in traces for each in trace.of(topics.STATUS)}
+    assert run - recorded == set(), "record one in simulations/check/golden.py"
 
 
 def test_a_replay_is_the_same_each_time(trace: Trace) -> None:

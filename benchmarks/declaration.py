@@ -57,7 +57,7 @@ class Benchmark:
 
     Attributes:
         name: name on the command line and in the history.
-        group: benchmarks of a group statistic turns; also a name on the command line.
+        group: benchmarks of a group take turns; also a name on the command line.
         measure: function that measures once and returns samples. It runs in a process of its own, in the folder of
             ``make bench``. An exception is reported as a failure; processes left behind are ended.
         repeats: number of runs, each in a fresh process.

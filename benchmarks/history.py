@@ -23,7 +23,7 @@ class HistoryError(Exception):
 
 
 class Kept(BaseModel):
-    """A figure of an earlier_values run."""
+    """A figure of an earlier run."""
 
     value: float = Field(allow_inf_nan=False)
     low: float = Field(allow_inf_nan=False)

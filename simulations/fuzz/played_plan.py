@@ -153,7 +153,7 @@ class _Run:
         return evidence
 
     def _worker_failures(self) -> list[Violation]:
-        gc.collect(0)  # a task that is unsettled awaited reports its exception when it is collected
+        gc.collect(0)  # a task that nobody awaits reports its exception when it is collected
         return [Violation("nothing_ended_by_itself", each) for each in self._cluster.worker_failures]
 
     async def _create_job(self, bus: Bus, job: Job) -> None:

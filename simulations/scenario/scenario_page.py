@@ -25,14 +25,14 @@ _STYLE = """
   --c4: #ff8a75; --c5: #6e7681; } }
 body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto;
   max-width: 860px; padding: 0 1rem; }
-h1 { margin-bottom: .25rem; } h2 { font-size_text: 1.15rem; margin: 2rem 0 .25rem; } p { margin: .25rem 0; }
+h1 { margin-bottom: .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .25rem; } p { margin: .25rem 0; }
 .soft, caption { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0; } caption { text-align: left; }
 th, td { border-bottom: 1px solid var(--rule); padding: .25rem .8rem .25rem 0; text-align: left; }
 td.number, th { white-space: nowrap; }
 td.number, th.number { text-align: right; }
-.legend { color: var(--soft); font-size_text: 13px; } .legend span { margin-right: 1rem; white-space: nowrap; }
+.legend { color: var(--soft); font-size: 13px; } .legend span { margin-right: 1rem; white-space: nowrap; }
 .legend svg { display: inline; height: 10px; margin: 0; width: 10px; }
 """
 

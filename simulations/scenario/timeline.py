@@ -17,7 +17,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class EdgePlan:
-    """An edge draw_from by the seed; see ``document`` for the units."""
+    """An edge drawn by the seed; see ``document`` for the units."""
 
     name: str
     speed: float

@@ -32,6 +32,13 @@ def test_the_page_has_every_section(played: Callable[..., Any]) -> None:
         assert ET.fromstring(chart).find("title") is not None
 
 
+def test_every_property_of_the_style_is_one_of_css(played: Callable[..., Any]) -> None:
+    style = page("x", "", outcome_of(played().messages)).split("<style>")[1].split("</style>")[0]
+    names = re.findall(r"[{;]\s*([\w-]+)\s*:", style)
+    assert {"font-size", "color", "--ink"} <= set(names)
+    assert [name for name in names if "_" in name] == []
+
+
 def test_the_page_loads_nothing(played: Callable[..., Any]) -> None:
     text = page("x", "", outcome_of(played().messages))
     assert not re.search(r"https?:|src=|href=|url\(|@import|<script", text)

@@ -16,6 +16,7 @@ from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import COORDINATOR, LocalCluster
+from tests.end_to_end.cloud_worker import worker_of
 from tests.patience import HANGS
 
 CODE = Path(__file__).parent.parent / "data" / "code"
@@ -53,16 +54,6 @@ async def _ended(client: AsyncClient) -> dict[str, Any]:
     return dict(document["status"])
 
 
-async def _aggregator(local: LocalCluster) -> int:
-    agent = local.pid("cloud")
-    async with asyncio.timeout(HANGS):
-        while True:
-            for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
-                if "workers.aggregation" in Path(f"/proc/{pid}/cmdline").read_text():
-                    return int(pid)
-            await asyncio.sleep(0.05)
-
-
 def _by_moments(rounds: int, size: int) -> Any:
     """What the toy algorithm makes of rounds in which every update adds one to its base."""
     base, m, v = np.zeros(size, np.float32), np.zeros(size, np.float32), np.full(size, 1e-6, np.float32)
@@ -96,7 +87,7 @@ async def test_what_a_server_keeps_outlives_its_process(
         await _started(client, _task("ToyMoments", "gated.py", edges, parameters=parameters))
         script.open("edge-1-initial", *at(1))
         await trained(local, 2)
-        os.kill(await _aggregator(local), signal.SIGKILL)  # between two rounds
+        os.kill(await worker_of(local, client, "aggregation"), signal.SIGKILL)  # between two rounds
         faults.kill("aggregate", "before-put-rounds.2")  # its files are stored, its close record is not
         script.open(*at(2))
         await trained(local, 3)

@@ -20,6 +20,7 @@ from heliograph.client import AsyncClient
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
+from tests.patience import HANGS
 
 SCRIPT = """
 import os, pathlib, time
@@ -32,7 +33,6 @@ for _ in FederatedLearning(model, num_samples=1).rounds():
         time.sleep(0.01)
     model["w"] += 1
 """
-PATIENCE = 40
 
 
 def _cluster(tmp_path: Path, edges: list[str], size: int = 3) -> LocalCluster:
@@ -56,7 +56,7 @@ async def _create(client: AsyncClient, edges: list[str], rounds: int) -> None:
 
 async def _ended(client: AsyncClient) -> dict[str, Any]:
     document: dict[str, Any] = {}
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(HANGS):
         async for document in client.jobs.watch("job"):  # noqa: B007 the last one counts
             pass
     return document["status"]
@@ -78,7 +78,7 @@ async def _on_node(cluster: LocalCluster, edge: str, topic: Any) -> AsyncIterato
 
 
 async def _update_of(received: AsyncIterator[Received[ModelUpdate]], round: int) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(HANGS):
         async for each in received:
             if each.payload.round == round:
                 return
@@ -87,7 +87,7 @@ async def _update_of(received: AsyncIterator[Received[ModelUpdate]], round: int)
 async def _due_on_disk(cluster: LocalCluster, edge: str, round: int) -> None:
     """Waits until the edge's desired document of that round lies on its disk: nothing tells when it does."""
     path = cluster.nodes[edge].directory / "state" / "journal.db"
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(HANGS):
         while True:
             with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
                 found = journal.execute("SELECT value FROM meta WHERE key = 'doc:desired'").fetchone()
@@ -108,7 +108,7 @@ async def test_an_edge_rebooted_without_a_link_trains_what_is_due_and_delivers_i
         assert relay is not None
         gate.touch()
         await _create(client, ["edge-1"], 4)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(HANGS):
             async for assigned in assignments:
                 if assigned.payload.task.revision == 1:
                     break
@@ -145,7 +145,7 @@ async def test_generations_that_passed_while_offline_are_skipped(tmp_path: Path)
         gate.touch()  # a round or two later the job waits for edge-1, and for the other when it is back
         relay.restore()
         seen: list[int] = []
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(HANGS):
             async for each in assignments:
                 payload: Assignment = each.payload
                 if payload.task.is_due and payload.task.revision not in seen:
@@ -172,7 +172,7 @@ async def test_a_full_disk_is_reported_and_the_worker_goes_on_when_there_is_room
     ):
         async with client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
             await _create(client, ["edge-1"], 3)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(HANGS):
                 await anext(workers)  # the worker runs, and is not concerned
                 pid = cluster.pid("edge-1")
                 before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))

@@ -55,6 +55,7 @@ async def check_ended(client: AsyncClient) -> None:
 
 async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Path, gates: Any) -> None:
     script = gates()
+    acknowledged = Acknowledged()
     async with (
         LocalCluster(tmp_path / "cluster", EDGES, code=(script.code,), log=tmp_path / "log.txt") as cluster,
         AsyncClient(cluster.server) as client,
@@ -72,8 +73,8 @@ async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Pat
             agents = {f"agent-{name}" for name in cluster.nodes}
             assert {COORDINATOR, "presence", "gated-aggregate", *agents} <= set(before)
             consumers = await consumers_of(bus)
-            publishing = asyncio.create_task(publish_for_ever(bus, round))
-            await acknowledged(10 * round)
+            publishing = asyncio.create_task(publish_for_ever(bus, round, acknowledged))
+            await acknowledged.reach(10 * round)
             await cluster.broker.kill()
             await bus.link.wait_down()
             if round == 2:  # until the coordinator has lost its lease
@@ -100,28 +101,37 @@ async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Pat
                 kept.add(message.body)
                 if message.sequence == newest:
                     break
-        assert ACKNOWLEDGED
-        assert kept >= ACKNOWLEDGED
+        assert kept >= acknowledged.bodies
         assert "is offline" not in (tmp_path / "log.txt").read_text()  # no round was closed without an edge
 
 
-ACKNOWLEDGED: set[bytes] = set()
+class Acknowledged:
+    """The bodies of the events that the broker has acknowledged."""
+
+    def __init__(self) -> None:
+        self.bodies: set[bytes] = set()
+        self._added = asyncio.Event()
+
+    def add(self, body: bytes) -> None:
+        self.bodies.add(body)
+        self._added.set()
+
+    async def reach(self, number: int) -> None:
+        """Wait until so many events are acknowledged."""
+        async with asyncio.timeout(HANGS):
+            while len(self.bodies) < number:
+                self._added.clear()
+                await self._added.wait()
 
 
-async def acknowledged(number: int) -> None:
-    async with asyncio.timeout(HANGS):
-        while len(ACKNOWLEDGED) < number:
-            await asyncio.sleep(0)
-
-
-async def publish_for_ever(bus: Any, round: int) -> None:
+async def publish_for_ever(bus: Any, round: int, acknowledged: Acknowledged) -> None:
     """Ten at a time; what is acknowledged counts."""
 
     async def one(number: int) -> None:
         body = json.dumps({"round": round, "number": number}).encode()
         with contextlib.suppress(HeliographError):
             await bus.publish(topics.TELEMETRY.at(edge="edge-1", device="d"), body)
-            ACKNOWLEDGED.add(body)
+            acknowledged.add(body)
 
     number = 0
     while True:

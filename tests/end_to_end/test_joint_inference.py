@@ -55,10 +55,6 @@ from heliograph import BigModel
 BigModel("line", Line(lambda x: np.array([0.8, 0.2]))).serve()
 """
 EASY, HARD, BAD = 0.0, 1.0, 13.0
-
-
-STALL = 2.0
-"""Seconds for which a busy machine may let a process wait, now and then."""
 _CLOUD = {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"}
 
 

@@ -18,6 +18,7 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import COORDINATOR, LocalCluster
+from tests.end_to_end.cloud_worker import worker_of
 from tests.patience import HANGS
 
 EDGES = ("edge-1", "edge-2")
@@ -139,7 +140,7 @@ async def test_an_aggregation_worker_that_is_killed_at_every_step_goes_on(
         async with client.bus.subscribe(topics.MODEL_UPDATE.filter(job="gated")) as updates:
             script.open(one)
             await anext(updates)
-        os.kill(await worker_of(local, "aggregation"), signal.SIGKILL)  # while it collects
+        os.kill(await worker_of(local, client, "aggregation"), signal.SIGKILL)  # while it collects
         faults.kill("aggregate", "before-put-rounds.1")  # it has summed, and has not written it
         script.open(two)
 
@@ -196,14 +197,3 @@ async def nothing_is_left(local: LocalCluster, client: AsyncClient) -> None:
                 await asyncio.sleep(0.05)
         assert len(await models.digests()) == 1
     assert list((local.nodes["cloud"].directory / "state" / "workers").glob("*/updates")) == []
-
-
-async def worker_of(local: LocalCluster, module: str) -> int:
-    """Return the pid of the cloud's worker that runs ``heliograph.workers.<module>``, once it has started again."""
-    agent = local.pid("cloud")
-    async with asyncio.timeout(HANGS):
-        while True:
-            for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
-                if f"workers.{module}" in Path(f"/proc/{pid}/cmdline").read_text():
-                    return int(pid)
-            await asyncio.sleep(0.05)

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode
 from heliograph.client import AsyncClient
 from heliograph.core.child_process import die_with_parent
 from heliograph.local.cluster import LocalCluster
@@ -58,22 +60,25 @@ async def test_the_one_that_comes_second_is_refused_with_one_line(tmp_path: Path
 
 
 async def test_of_two_that_met_when_a_link_came_back_one_ends(tmp_path: Path) -> None:
-    async with LocalCluster(tmp_path / "cluster", ["edge-1"], relayed=("edge-1",)) as cluster:
+    async with (
+        LocalCluster(tmp_path / "cluster", ["edge-1"], relayed=("edge-1",)) as cluster,
+        AsyncClient(cluster.server) as client,
+        client.bus.consume(topics.REPORT.at(edge="edge-1")) as reports,
+    ):
         relay = cluster.nodes["edge-1"].relay
         assert relay is not None
+        first = decode((await anext(reports)).body).source
         relay.cut()
         async with another(cluster, tmp_path / "other") as second:
-            assert second.stdout is not None
-            while b"is up" not in await second.stdout.readline():
-                pass
-            await asyncio.sleep(0.7)  # it has asked, and heard nothing: the first cannot answer
+            async with asyncio.timeout(HANGS):  # it reports once it has asked, and the first cannot answer
+                while decode((await anext(reports)).body).source == first:
+                    pass
             assert second.returncode is None
             relay.restore()
             ends = [asyncio.create_task(each) for each in (second.wait(), cluster.wait_ended("edge-1"))]
             async with asyncio.timeout(HANGS):
                 done, left = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                async with AsyncClient(cluster.server) as client:  # the other one goes on: it answers as the edge
-                    await client.edges.get("edge-1")
+                await client.edges.get("edge-1")  # the other one goes on: it answers as the edge
             assert (len(done), len(left)) == (1, 1)
             for each in left:
                 each.cancel()

@@ -1,4 +1,4 @@
-"""Check the algorithm or rule that a document names, and its parameters, against the schemas that agents report."""
+"""The parameters of a document: check them against the schemas that agents report, and hand their values to workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heliograph.bus.contract.resources.base import Parameter
+from heliograph.bus.contract.resources.base import Parameter, Scalar
 from heliograph.core.errors import Refused
 
 Schemas = Mapping[str, Mapping[str, Any]]
@@ -51,6 +51,11 @@ def check_offered(choice: NamedChoice, offered: Schemas, topic: str) -> None:
             raise Refused("unknown-parameter", topic=topic, field=f"{choice.place}[{number}].key", expected=expected,
                           got=parameter.key)  # fmt: skip
         _check_value(parameter.value, known[parameter.key], f"{choice.place}[{number}].value", topic)
+
+
+def values_of(parameters: Sequence[Parameter]) -> dict[str, Scalar]:
+    """Return the parameters with a value; the others take their defaults."""
+    return {each.key: each.value for each in parameters if each.value is not None}
 
 
 def _check_value(value: object, schema: dict[str, Any], field: str, topic: str) -> None:

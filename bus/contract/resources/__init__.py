@@ -32,7 +32,7 @@ from heliograph.bus.contract.resources.joint_inference_service import (
     JointInferenceServiceStatus,
     ServiceNumbers,
 )
-from heliograph.bus.contract.resources.model import Model, ModelSpec, ModelVersion, resolve
+from heliograph.bus.contract.resources.model import Model, ModelSpec, ModelVersion, resolve, resolve_all
 from heliograph.core.errors import Refused, shorten
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "dump",
     "refusal_of",
     "resolve",
+    "resolve_all",
 ]
 
 _BRANCH = re.compile(r"(constrained-)?(bool|int|float|str)|(literal|list)\[.*\]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -54,11 +55,17 @@ class Model(Resource):
 
 
 def resolve(model: Model, edge: str = "") -> ModelVersion | None:
-    """Return the version of a model that is deployed on an edge; without an edge, the one that jobs start from.
+    """Return the version of a model that is deployed on an edge; without an edge, the one that jobs start from."""
+    return resolve_all(model, [edge])[edge]
+
+
+def resolve_all(model: Model, edges: Iterable[str]) -> dict[str, ModelVersion | None]:
+    """Return the version of a model that is deployed on each of these edges; there may be ten thousand.
 
     The newest version is deployed everywhere. A model that no job has trained yet has its declared weights as version
     0; without any, the result is None.
     """
-    if model.status.versions:
-        return model.status.versions[-1]
-    return ModelVersion(version=0, weights=model.spec.weights) if model.spec.weights is not None else None
+    newest = model.status.versions[-1] if model.status.versions else None
+    if newest is None and model.spec.weights is not None:
+        newest = ModelVersion(version=0, weights=model.spec.weights)
+    return dict.fromkeys(edges, newest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from heliograph.bus.contract.payloads import (
@@ -14,8 +14,9 @@ from heliograph.bus.contract.payloads import (
     WorkerTask,
 )
 from heliograph.bus.contract.resources import FederatedTask
-from heliograph.bus.contract.resources.base import Parameter, Scalar
+from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.resources.federated_task import WorkerSpec
+from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.edges.view import View
 from heliograph.core.names import join_labels
 
@@ -71,7 +72,7 @@ def warm_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]])
             script=_own_script(own) or script,
             dataset=status.datasets.get(edge) or None,
             framework=own.framework_type,
-            parameters=defaults | _values(own.parameters) if own.parameters else parameters,
+            parameters=defaults | values_of(own.parameters) if own.parameters else parameters,
             active=False,
         )
         found.setdefault(edge, []).append(one)
@@ -102,7 +103,7 @@ def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
         job_uid=uid,
         round=status.round,
         model=status.model,
-        parameters=_values(algorithm.parameters),
+        parameters=values_of(algorithm.parameters),
         algorithm=algorithm.aggregation_algorithm,
         collect=collect,
     )
@@ -144,17 +145,13 @@ def _defaults(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) 
     algorithm = task.spec.aggregation_worker.worker_spec
     schema = algorithms.get(algorithm.aggregation_algorithm, {}).get("properties", {})
     found: dict[str, Scalar] = {key: each["default"] for key, each in schema.items() if each.get("default") is not None}
-    return found | _values(algorithm.parameters)
+    return found | values_of(algorithm.parameters)
 
 
 def _parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
     """Return parameters for workers that declare none: the defaults, overridden by the first worker with parameters."""
     first = next((each.worker_spec for each in task.spec.training_workers if each.worker_spec.parameters), None)
-    return _defaults(task, algorithms) | (_values(first.parameters) if first is not None else {})
-
-
-def _values(parameters: Sequence[Parameter]) -> dict[str, Scalar]:
-    return {each.key: each.value for each in parameters if each.value is not None}
+    return _defaults(task, algorithms) | (values_of(first.parameters) if first is not None else {})
 
 
 def _evaluation_interval(task: FederatedTask, view: View) -> int:

@@ -28,9 +28,9 @@ from heliograph.bus.contract.resources import (
     ServiceNumbers,
     WeightsRef,
     condition,
-    resolve,
+    resolve_all,
 )
-from heliograph.bus.contract.resources.base import Parameter, Scalar
+from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.inference.totals import Totals
 from heliograph.core.names import CLOUD, join_labels
@@ -48,10 +48,10 @@ def observe(service: JointInferenceService, view: View, totals: Totals, now: str
     if status.stopped:
         stopped = Condition(type="Ready", status="False", reason="Stopped", message="stopped on request")
         return _with(service, phase="Stopped", edges={}, conditions=condition(ready, stopped, now))
-    if missing := list(_missing(service, view)):
+    placed = placement(service, view)
+    if missing := list(_missing(service, view, placed)):
         waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(missing)[:2000])
         return _with(service, phase="Pending", edges={}, conditions=condition(ready, waiting, now))
-    placed = placement(service, view)
     node = service.spec.cloud_worker.node_name
     troubles = {edge: _trouble(service, edge, InferTask, status.edges.get(edge), totals.edges.get(edge), view)
                 for edge in placed}  # fmt: skip
@@ -96,23 +96,25 @@ def start(service: JointInferenceService) -> JointInferenceService:
 
 def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[WorkerTask]]:
     """Return the tasks of each edge for this service."""
-    if service.status.phase != "Running" or any(_missing(service, view)):
+    if service.status.phase != "Running":
+        return {}
+    placed = placement(service, view)
+    if any(_missing(service, view, placed)):
         return {}
     spec, status = service.spec, service.status
     infer = _task(service, InferTask, spec.edge_worker, join_labels(service.name, "infer"), status.edge_generation)
     of_digest: dict[str, list[WorkerTask]] = {}  # edges with the same weights share one list: there may be ten thousand
     found: dict[str, list[WorkerTask]] = {}
-    for edge in placement(service, view):
-        weights = deployed(spec.edge_worker.model.name, edge, view)
+    for edge, weights in deployed(spec.edge_worker.model.name, placed, view).items():
         digest = weights.digest if weights is not None else ""
         if digest not in of_digest:
             of_digest[digest] = [infer.model_copy(update={"model": _by_reference(weights)})]
         found[edge] = of_digest[digest]
     node = spec.cloud_worker.node_name
-    weights = _by_reference(deployed(spec.cloud_worker.model.name, node, view))
+    deep = _by_reference(deployed(spec.cloud_worker.model.name, [node], view)[node])
     big_models = [
         _task(service, BigModelTask, spec.cloud_worker, name, status.cloud_generation).model_copy(
-            update={"model": weights}
+            update={"model": deep}
         )
         for name in replicas(service)[: spec.cloud_worker.replicas]
     ]
@@ -138,20 +140,20 @@ def models(service: JointInferenceService) -> list[str]:
     return [service.spec.edge_worker.model.name, service.spec.cloud_worker.model.name]
 
 
-def deployed(model: str, edge: str, view: View) -> WeightsRef | None:
-    """Return the weights of a model that an edge serves; None where the model has no version."""
-    version = resolve(view.models[model], edge) if model in view.models else None
-    return version.weights if version is not None else None
+def deployed(model: str, edges: Sequence[str], view: View) -> dict[str, WeightsRef | None]:
+    """Return the weights of a known model that each edge serves; None where the model has no version."""
+    versions = resolve_all(view.models[model], edges)
+    return {edge: version.weights if version is not None else None for edge, version in versions.items()}
 
 
-def _missing(service: JointInferenceService, view: View) -> Iterator[str]:
+def _missing(service: JointInferenceService, view: View, placed: Sequence[str]) -> Iterator[str]:
     for name in dict.fromkeys(models(service)):
         if name not in view.models:
             yield f"model {name} does not exist"
     node = service.spec.cloud_worker.node_name
     if node not in view.edges:
         yield f"node {node} of cloudWorker is unknown"
-    if not placement(service, view):
+    if not placed:
         names = service.spec.edges.names
         yield "no edge is known" if names is None else f"none of its edges is known: {', '.join(names[:NAMED])}"
 
@@ -170,7 +172,7 @@ def _task(
         generation=generation,
         script=ScriptSpec(directory=script.script_dir or "", boot_file=script.script_boot_file),
         framework=script.framework_type,
-        parameters=_values(script.parameters),
+        parameters=values_of(script.parameters),
         inference=_inference(service),
     )
 
@@ -186,7 +188,7 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
     spec = service.spec
     return InferenceSpec(
         rule=spec.hard_sample_rule.name,
-        rule_parameters=_values(spec.hard_sample_rule.parameters),
+        rule_parameters=values_of(spec.hard_sample_rule.parameters),
         temperature=spec.hard_sample_rule.temperature,
         deadline_seconds=spec.deadline_seconds,
         requests_per_second=spec.offload_budget.requests_per_second,
@@ -196,11 +198,6 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
         max_wait_seconds=spec.cloud_worker.max_wait_seconds,
         hard_samples_to=spec.hard_samples_to,
     )
-
-
-def _values(parameters: Sequence[Parameter]) -> dict[str, Scalar]:
-    """Return the parameters with a value; the others take their defaults."""
-    return {each.key: each.value for each in parameters if each.value is not None}
 
 
 def _launch_inputs(script: InferenceScript) -> tuple[object, ...]:

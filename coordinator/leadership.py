@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from heliograph.bus.transport import KeyValue, KeyValueEntry
 from heliograph.core.errors import Conflict, HeliographError, Unreachable
-from heliograph.core.tasks import cancel_and_wait, retry_until_reachable
+from heliograph.core.tasks import cancel_and_wait, retry_until_reachable, wait_for
 from heliograph.core.world import World
 
 KEY = "leader"
@@ -125,9 +125,7 @@ class Lease:
                 if announced != seen.incarnation:
                     announced = seen.incarnation
                     self._on_standby(seen.holder)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait):
-                        await changed.wait()
+                await wait_for(changed, wait)
 
     async def _renew(self) -> bool:
         """Return whether the lease is still ours; False also where the answer did not come in time."""

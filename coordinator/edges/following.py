@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from heliograph.bus.contract import topics
@@ -15,6 +14,7 @@ from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.edges.presence import MemoryPresence, Presence, presence_of
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
+from heliograph.core.tasks import wait_for
 
 PRESENCE_TIMEOUT = 2.0
 """Seconds to wait at most for the broker's list of connections."""
@@ -86,6 +86,4 @@ class EdgeFollower:
 async def wait_until_known(presence: Presence | MemoryPresence) -> None:
     """Wait until the connected edges are known: the first decision would otherwise wait for none of them. Continue
     after ``PRESENCE_TIMEOUT`` seconds where the broker does not answer."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PRESENCE_TIMEOUT):
-            await presence.known.wait()
+    await wait_for(presence.known, PRESENCE_TIMEOUT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 
 from heliograph.bus.contract import buckets
@@ -16,6 +15,7 @@ from heliograph.coordinator.features.inference import state_machine as joint_inf
 from heliograph.coordinator.features.inference.statistics import Statistics
 from heliograph.coordinator.features.inference.totals import Totals
 from heliograph.core.errors import Refused
+from heliograph.core.tasks import wait_for
 
 SHOW_EVERY = 1.0
 """Seconds between two writes of a status where only the totals have changed."""
@@ -43,9 +43,7 @@ class InferenceController(Feature[JointInferenceService]):
     async def begin(self) -> None:
         """Wait until the statistics are known: the first reconcile would show a service without them. Give up after
         ``STATISTICS_TIMEOUT``: a stream that has expired its last message, after an idle day, never reaches it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STATISTICS_TIMEOUT):
-                await self._statistics.counts_read.wait()
+        await wait_for(self._statistics.counts_read, STATISTICS_TIMEOUT)
         self._recount()
         self._begun.set()
 

@@ -174,7 +174,7 @@ class FederatedController(Feature[FederatedTask]):
         if step is not None and _ends(*step):
             self.context.out(f"job {name} {step[1].status.phase.lower()}")
             self.context.background.spawn(self._results.free_last_rounds(step[1]))
-        return step is not None
+        return step is not None and step[1] is not step[0]
 
     def _running(self) -> list[FederatedTask]:
         return [task for task in self.resources() if task.status.phase == "Running"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -40,20 +40,18 @@ class EdgeView:
         return [each for each in found if each.job_uid == job_uid and each.runs(task)]
 
     @cached_property
-    def failing(self) -> list[WorkerReport]:
-        """The edge's workers that cannot work, over all jobs."""
-        return [
-            each
-            for each in (self.report.workers if self.report is not None else ())
-            if each.state == "refused" or (each.state == "backing-off" and each.restarts >= GIVE_UP_AFTER)
-        ]
+    def stalled(self) -> list[WorkerReport]:
+        """The edge's workers that do not work, over all jobs: they fail, or wait for a script or data set."""
+        workers = self.report.workers if self.report is not None else ()
+        return [each for each in workers if each.state == "waiting" or _fails(each)]
 
     def trouble(self, job_uid: str, task: type[WorkerTaskBase] = DatasetTask) -> str:
         """Return why this edge's worker of a job, for tasks of that class, cannot work; empty while it can."""
-        for worker in self.failing:
-            if worker.job_uid == job_uid and worker.runs(task):
-                return worker.detail or worker.state
-        return ""
+        return _reason(filter(_fails, self.stalled), job_uid, task)
+
+    def missing(self, job_uid: str) -> str:
+        """Return which script or data set this edge's worker of a job waits for; empty where it waits for none."""
+        return _reason((each for each in self.stalled if each.state == "waiting"), job_uid, DatasetTask)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,11 @@ class View:
 
     def troubles(self, job_uid: str) -> dict[str, str]:
         """Return each edge with a failing worker of the job, mapped to the reason."""
-        return {name: why for name, edge in self.edges.items() if edge.failing and (why := edge.trouble(job_uid))}
+        return {name: why for name, edge in self._stalled.items() if (why := edge.trouble(job_uid))}
+
+    def missing(self, job_uid: str) -> dict[str, str]:
+        """Return each edge with a worker of the job that waits, mapped to the script or data set that it waits for."""
+        return {name: what for name, edge in self._stalled.items() if (what := edge.missing(job_uid))}
 
     def working(self, job_uid: str) -> Set[str]:
         """Return the edges that can send an update: online, without a failing worker of the job."""
@@ -88,5 +90,21 @@ class View:
         """Return every hard-sample rule that an agent offers, mapped to the schema of its parameters."""
         return {name: schema for offer in self._offers() for name, schema in offer.rules.items()}
 
+    @cached_property
+    def _stalled(self) -> dict[str, EdgeView]:
+        """The edges with a worker that does not work: few, where there may be ten thousand."""
+        return {name: edge for name, edge in self.edges.items() if edge.stalled}
+
     def _offers(self) -> list[Offer]:
         return [edge.report.offers for edge in self.edges.values() if edge.report is not None]
+
+
+def _fails(worker: WorkerReport) -> bool:
+    return worker.state == "refused" or (worker.state == "backing-off" and worker.restarts >= GIVE_UP_AFTER)
+
+
+def _reason(workers: Iterable[WorkerReport], job_uid: str, task: type[WorkerTaskBase]) -> str:
+    for worker in workers:
+        if worker.job_uid == job_uid and worker.runs(task):
+            return worker.detail or worker.state
+    return ""

@@ -6,6 +6,8 @@ The file ``desired_tasks`` gives the tasks of each edge in that state.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Evaluation
 from heliograph.bus.contract.resources import (
     ENDED,
@@ -138,9 +140,7 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     aggregation = task.spec.aggregation_worker.node_name
     if aggregation in view.edges and (why := view.edges[aggregation].trouble(uid, AggregateTask)):
         return fail(task, "AggregationFailed", f"{aggregation}: {why}", now)
-    text = "; ".join(f"{edge}: {why}" for edge, why in sorted(failing.items()))
-    healthy = Condition(type="WorkersHealthy", status="False" if failing else "True",
-                        reason="WorkerFails" if failing else "AllWork", message=text[:2000])  # fmt: skip
+    healthy = _workers_healthy(failing, view.missing(uid))
     task = _with(task, conditions=condition(task.status.conditions, healthy, now))
     task = _with(task, conditions=condition(task.status.conditions, _progress(task, view), now))
     if status.step in ("initialising", "training") and (working := view.working(uid)).isdisjoint(status.participants):
@@ -148,6 +148,15 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
         if again != status.participants and not working.isdisjoint(again):
             task = _with(task, participants=again)  # every participant has gone, others are there
     return task
+
+
+def _workers_healthy(failing: Mapping[str, str], missing: Mapping[str, str]) -> Condition:
+    """Return the condition that names the edges whose worker fails, or waits for a script or data set."""
+    if not failing and not missing:
+        return Condition(type="WorkersHealthy", status="True", reason="AllWork")
+    message = "; ".join(f"{edge}: {why}" for edge, why in sorted({**missing, **failing}.items()))[:2000]
+    return Condition(type="WorkersHealthy", status="False", reason="WorkerFails" if failing else "WorkerWaits",
+                     message=message)  # fmt: skip
 
 
 def _progress(task: FederatedTask, view: View) -> Condition:

@@ -179,6 +179,28 @@ def test_an_edge_whose_worker_fails_is_named_and_not_waited_for() -> None:
     assert federated.observe(task, view, NOW) is task
 
 
+def test_a_worker_without_its_script_is_named_and_its_round_waits() -> None:
+    waits = {"state": "waiting", "detail": "script train.py is not on this node"}
+    nowhere = _view(*(_edge(name, train=waits) for name in EDGES))
+    task = federated.observe(_running(), nowhere, NOW)
+    expected = "; ".join(f"{name}: {waits['detail']}" for name in EDGES)
+    assert _condition(task, "WorkersHealthy") == ("False", "WorkerWaits", expected)
+    assert (task.status.phase, task.status.round, task.status.participants) == ("Running", 1, [*EDGES])
+    collect = desired_tasks(task, nowhere)["cloud"][0].collect
+    assert collect is not None
+    assert collect.reachable == [*EDGES]  # the script may still come
+    mixed = federated.observe(task, _view(_edge("edge-1", train=FAILS), _edge("edge-2", train=waits)), NOW)
+    assert _condition(mixed, "WorkersHealthy") == ("False", "WorkerFails", f"edge-1: boom; edge-2: {waits['detail']}")
+    assert _condition(federated.observe(mixed, ALL, NOW), "WorkersHealthy")[:2] == ("True", "AllWork")
+
+
+def test_an_evaluation_without_its_data_set_is_named() -> None:
+    waits = {"state": "waiting", "detail": "data set test is not on this node"}
+    view = View({**ALL.edges, "cloud": _edge("cloud", evaluate=waits)}, ALL.models)
+    task = federated.observe(_running(evaluationWorker={"dataset": {"name": "test"}}), view, NOW)
+    assert _condition(task, "WorkersHealthy") == ("False", "WorkerWaits", f"cloud: {waits['detail']}")
+
+
 def test_workers_that_fail_everywhere_fail_the_task() -> None:
     everywhere = _view(*(_edge(name, train=FAILS) for name in EDGES))
     assert _condition(federated.observe(_running(), everywhere, NOW), "Complete")[1] == "WorkersFailed"

@@ -85,6 +85,16 @@ async def test_a_pending_job_names_what_it_waits_for_and_then_runs(cli: Any, job
     assert lines[-1] == "job/patient Succeeded: 2 rounds"
 
 
+async def test_a_job_whose_script_lies_on_no_node_names_it(cli: Any, job: Any, read_until: Any) -> None:
+    assert (await cli("apply", "-f", "-", stdin=job("lost", "absent.py"))).code == 0
+    watching = await cli.start("watch", "jobs/lost")
+    waits = "edge-1: script absent.py is not on this node"
+    assert await read_until(watching.stdout, "WorkersHealthy") == f"WorkersHealthy=False WorkerWaits: {waits}"
+    assert waits in (await cli("get", "jobs/lost")).out
+    assert (await cli("delete", "jobs/lost")).code == 0
+    assert await _end(watching) == (3, ["job/lost deleted"])
+
+
 async def test_a_watch_survives_a_coordinator_restart(cli: Any, job: Any, cluster: Any, read_until: Any) -> None:
     assert (await cli("apply", "-f", "-", stdin=job("through", "endless.py"))).code == 0
     watching = await cli.start("watch", "jobs/through")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from heliograph.bus.link import Link
 from heliograph.bus.memory.hub import Hub
-from heliograph.bus.transport import Arrivals, Link, Message
+from heliograph.bus.transport import Arrivals, Message
 from heliograph.core.errors import Unreachable
 
 

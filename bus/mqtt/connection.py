@@ -18,7 +18,7 @@ from paho.mqtt.client import MQTT_ERR_SUCCESS, error_string
 from paho.mqtt.properties import Properties
 
 from heliograph.bus.connection_url import ConnectionUrl
-from heliograph.bus.transport import Link
+from heliograph.bus.link import Link
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait, keep_cancellation
 from heliograph.core.world import World
@@ -74,10 +74,6 @@ class MqttConnection:
         if self._running is not None:
             await cancel_and_wait(self._running)
         self.link.set(False)
-
-    @property
-    def connected(self) -> bool:
-        return self._client is not None
 
     @property
     def speaks_mqtt5(self) -> bool:

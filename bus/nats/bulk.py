@@ -29,7 +29,6 @@ class Delivery:
 
     headers: dict[str, str]
     size: int
-    reply: bytes
 
 
 class BulkLink:
@@ -106,13 +105,12 @@ class BulkLink:
         while True:
             line = self._line()
             if line.startswith(b"MSG "):
-                fields = line.split()
-                return Delivery({}, int(fields[-1]), fields[3] if len(fields) == 5 else b"")
+                return Delivery({}, int(line.split()[-1]))
             if line.startswith(b"HMSG "):
                 fields = line.split()
                 head = int(fields[-2])
                 raw = self._exactly(head).decode("utf-8", "replace")
-                return Delivery(_headers(raw), int(fields[-1]) - head, fields[3] if len(fields) == 6 else b"")
+                return Delivery(_headers(raw), int(fields[-1]) - head)
             if line.startswith(b"PING"):
                 self._send(b"PONG\r\n")
             elif line.startswith(b"-ERR"):

@@ -18,9 +18,9 @@ from nats.aio.subscription import Subscription
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import registry
+from heliograph.bus.link import Link
 from heliograph.bus.nats.client import HeliographClient
 from heliograph.bus.nats.subjects import Subjects
-from heliograph.bus.transport import Link
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait, keep_cancellation
 from heliograph.core.world import World
@@ -35,7 +35,8 @@ DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
 """Errors of the client library when the broker is away or does not answer."""
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 _LOGIN_REFUSED = re.compile(r"authorization violation|authentication (expired|revoked)", re.IGNORECASE)
-_STREAM_DIFFERS = 10058
+STREAM_DIFFERS = 10058
+"""JetStream's error code for a stream that exists with another configuration."""
 
 
 class NatsConnection:
@@ -117,7 +118,7 @@ class NatsConnection:
             async with waiting:
                 return await keep_cancellation(call)
         except (*DOWN, RuntimeError) as error:
-            if (why := self._refused.pop(waiting, "")):
+            if why := self._refused.get(waiting):
                 raise Forbidden(f"{self.url.shown}: {why}") from None
             raise self._translated(error, waiting.expired()) from None
         finally:
@@ -173,7 +174,7 @@ class NatsConnection:
     async def ensure_stream(self, config: Mapping[str, Any]) -> None:
         """Create the stream, or update it if it differs."""
         answer = await self.ask(f"$JS.API.STREAM.CREATE.{config['name']}", config)
-        if answer.get("error", {}).get("err_code") == _STREAM_DIFFERS:
+        if answer.get("error", {}).get("err_code") == STREAM_DIFFERS:
             answer = await self.ask(f"$JS.API.STREAM.UPDATE.{config['name']}", config)
         if "error" in answer:
             raise HeliographError(f"stream {config['name']}: {answer['error'].get('description')}")

@@ -68,7 +68,7 @@ class Puller(AsyncIterator[Message]):
     async def end(self) -> None:
         self._connection.link.forget(self._on_link)
         self._watches.close()
-        with contextlib.suppress(HeliographError, Exception):
+        with contextlib.suppress(Exception):
             if self._subscription is not None:
                 await self._subscription.unsubscribe()
             await self._delete()

@@ -125,10 +125,6 @@ class TraceWriter:
         """Add metadata known only at the end, for example the number of dropped messages."""
         self._writer.add_metadata(layout.END_METADATA, dict(metadata))
 
-    @property
-    def unflushed(self) -> bool:
-        return self._waiting > 0
-
     def flush(self) -> None:
         """Close the chunk and write it to the operating system, so that it survives this process."""
         self._waiting = 0

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from heliograph.bus import link as bus_link
 from heliograph.bus import transport
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.connection import MemoryConnection
@@ -213,7 +214,7 @@ class LinkedBus(MemoryBus):
 class _LinkedConnection(MemoryConnection):
     """A connection to a hub over a link."""
 
-    def __init__(self, link: transport.Link, hub: Hub, wire: Link) -> None:
+    def __init__(self, link: bus_link.Link, hub: Hub, wire: Link) -> None:
         super().__init__(link, hub)
         self._wire = wire
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from heliograph.bus.contract.resources import WeightsRef
-from heliograph.bus.nats.blobs import CHUNK
+from heliograph.bus.nats.blob_transfers import CHUNK
 from heliograph.bus.transport import BlobStore
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from tests.bus.meeting import (

@@ -14,7 +14,7 @@ import pytest
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import Event, encode
-from heliograph.bus.nats.blobs import CHUNK
+from heliograph.bus.nats.blob_transfers import CHUNK
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.traces.reading import TraceReader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Protocol
 import pytest
 
 from heliograph.bus.connect import connect
+from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import Unreachable
@@ -120,3 +122,10 @@ async def frozen(process: Running | None) -> None:
     threads = Path(f"/proc/{process.pid}/task")
     while any((each / "stat").read_text().rpartition(")")[2].split()[0] != "T" for each in threads.iterdir()):
         await asyncio.sleep(0)
+
+
+def blob(path: Path, size: int) -> WeightsRef:
+    """A file whose every chunk differs, and the reference to it."""
+    content = b"".join(number.to_bytes(8, "little") for number in range(-(-size // 8)))[:size]
+    path.write_bytes(content)
+    return WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=size)

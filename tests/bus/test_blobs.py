@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,10 @@ from heliograph.core.errors import HeliographError, Refused, Unreachable
 from tests.bus.meeting import (
     NATS,
     Meeting,
+    blob,
     on_nats,
     where_events_are_stored,
 )
-
-
-def blob(path: Path, size: int) -> WeightsRef:
-    """A file whose every chunk differs, and the reference to it."""
-    content = b"".join(number.to_bytes(8, "little") for number in range(-(-size // 8)))[:size]
-    path.write_bytes(content)
-    return WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=size)
 
 
 @where_events_are_stored

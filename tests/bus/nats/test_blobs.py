@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -20,15 +19,9 @@ from heliograph.core.errors import Unreachable
 from tests.bus.meeting import (
     Meeting,
     Server,
+    blob,
     on_nats,
 )
-
-
-def blob(path: Path, size: int) -> WeightsRef:
-    """A file whose every chunk differs, and the reference to it."""
-    content = b"".join(number.to_bytes(8, "little") for number in range(-(-size // 8)))[:size]
-    path.write_bytes(content)
-    return WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=size)
 
 
 class Counting:
@@ -68,8 +61,8 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> Counting:
 async def messages_of(bus: Bus, bucket: str) -> int:
     """How many messages a bucket ever took: chunks and descriptions."""
     assert isinstance(bus, NatsBus)
-    answer = await bus.connection.request(f"$JS.API.STREAM.INFO.OBJ_{bucket}")
-    return int(json.loads(answer.data)["state"]["last_seq"])
+    answer = await bus.connection.ask(f"$JS.API.STREAM.INFO.OBJ_{bucket}")
+    return int(answer["state"]["last_seq"])
 
 
 @on_nats

@@ -1,7 +1,6 @@
 """The format of state that outlives the program that wrote it, on a disk or in a bucket.
 
-An earlier format is migrated, one step for each number. A later one is refused: what a newer version has written may
-mean what this one would get wrong.
+An earlier format is migrated, one step for each number. A later one is refused, because this version could misread it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ class StateFormat:
 
     Attributes:
         number: counts the formats of one kind of state.
-        written_by: the version of heliograph that wrote it last; empty where it noted none (0.1).
+        written_by: version of heliograph that wrote it last; empty for 0.1, which notes none.
     """
 
     number: int
@@ -27,12 +26,15 @@ class StateFormat:
 
     @classmethod
     def parse(cls, text: bytes | str, place: str) -> StateFormat:
-        """Read a note. Raises HeliographError naming the place where the text is no note."""
+        """Read a note. Raises HeliographError naming the place if the text is no note."""
         try:
             noted = json.loads(text)
             return cls(int(noted["format"]), str(noted["written_by"]))
         except (ValueError, KeyError, TypeError):
-            raise HeliographError(f"{place}: its format is noted as {text!r}, which is none") from None
+            raise HeliographError(
+                f"{place}: its format is noted as {text[:120]!r}, which is none. Restore the state from a copy, or "
+                "start with other, empty state."
+            ) from None
 
     def dump(self) -> bytes:
         return json.dumps({"format": self.number, "written_by": self.written_by}).encode()
@@ -44,9 +46,9 @@ def present(number: int) -> StateFormat:
 
 
 def steps(found: StateFormat, known: int, place: str) -> range:
-    """Return the formats to migrate from, in order; none where the state is of format ``known`` already.
+    """Return the formats to migrate from, in order; none if the state has format ``known`` already.
 
-    Raises HeliographError where the state is of a later format.
+    Raises HeliographError if the state is of a later format.
     """
     if found.number > known:
         by = f"heliograph {found.written_by}" if found.written_by else "a newer heliograph"

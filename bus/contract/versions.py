@@ -7,7 +7,7 @@ default, so that readers of an earlier version never see an unused feature. Use 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any, get_args
 
@@ -23,18 +23,14 @@ SINCE = "x-since"
 """Key in a field's schema: the version that added the field."""
 
 
-def added(since: str, default: Any = None, *, default_factory: Callable[[], Any] | None = None) -> Any:
+def added(since: str, default: Any = None) -> Any:
     """Declare a field that version ``since`` added, in a payload's class: ``bits: int = added("0.3", 32)``.
 
     Args:
-        default: the meaning of the field's absence, for as long as the field lives.
-        default_factory: makes the default, where it is a list or a mapping.
+        default: the meaning of the field's absence, for as long as the field lives. Each payload gets a copy of a list
+            or a mapping.
     """
-    extra: dict[str, Any] = {SINCE: since}
-    if default_factory is not None:
-        make = default_factory
-        return Field(default_factory=make, exclude_if=lambda value: value == make(), json_schema_extra=extra)
-    return Field(default, exclude_if=lambda value: value == default, json_schema_extra=extra)
+    return Field(default, exclude_if=lambda value: value == default, json_schema_extra={SINCE: since})
 
 
 @lru_cache(maxsize=1024)

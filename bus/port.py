@@ -44,19 +44,21 @@ class Port:
         *,
         id: str = "",
         sequence: int | None = None,
+        form: Form = "msgpack",
         without: Mapping[str, Any] | None = None,
     ) -> Event:
         """Return a new event of the topic.
 
         Args:
             id: identity of the event, for a fact that must have the same one each time it is published.
+            form: encoding that the event's data are for; JSON has no bytes.
             without: fields to leave out because the reader does not know them, as pydantic's ``exclude``.
         """
         return Event(
             id=id or self.world.new_id(),
             source=self.source,
             type=topic.type,
-            data=payload.model_dump(mode="python", exclude_none=True, exclude=without),
+            data=payload.model_dump(mode="json" if form == "json" else "python", exclude_none=True, exclude=without),
             time=self.world.timestamp(),
             subject=address,
             sequence=sequence,
@@ -76,11 +78,7 @@ class Port:
     ) -> int:
         """Publish an event; see ``Bus.publish`` for the result and the errors, ``event`` for ``id`` and ``without``."""
         address = topic.at(*rest, **params)
-        if form == "json":
-            data = payload.model_dump(mode="json", exclude_none=True, exclude=without)
-            event = Event(id or self.world.new_id(), self.source, topic.type, data, self.world.timestamp(), address)
-        else:
-            event = self.event(topic, payload, address, id=id, without=without)
+        event = self.event(topic, payload, address, id=id, form=form, without=without)
         return await self.bus.publish(address, encode(event, form), headers=headers, sure=sure)
 
     def read(self, topic: Topic[P], message: Message) -> Received[P]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -14,6 +15,7 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -78,6 +80,40 @@ class Parameter(Document):
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     value: Scalar = None
+
+
+class PartOrAll(Document):
+    """Base of a choice between some and all: a subclass adds the field for some.
+
+    Exactly one of the two is given. The forms of release 0.1, the field's value by itself and the word ``all``, are
+    valid too.
+    """
+
+    part: ClassVar[str]
+    """Name of the subclass's field."""
+    part_type: ClassVar[type]
+    """Type of its value."""
+    forms: ClassVar[str]
+    """Both forms, for errors."""
+
+    all: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_0_1_wrote_it(cls, given: Any) -> Any:
+        if type(given) is cls.part_type:
+            return {cls.part: given}
+        if given == "all":
+            return {"all": True}
+        if not isinstance(given, (Mapping, cls)):
+            raise ValueError(f"expected {cls.forms}")
+        return given
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (getattr(self, self.part) is None) != bool(self.all):
+            raise ValueError(f"expected either {self.forms}")
+        return self
 
 
 def _bytes_of(value: Any) -> Any:

@@ -11,6 +11,7 @@ from heliograph.bus.contract.resources.base import (
     Condition,
     Document,
     Parameter,
+    PartOrAll,
     Reference,
     Resource,
     ShortText,
@@ -89,34 +90,18 @@ class EvaluationWorker(Document):
     dataset: Reference
 
 
-class Participants(Document):
+class Participants(PartOrAll):
     """How many edges take part in each round: ``{count: 3}``, or ``{all: true}``.
 
     With a count below the number of training workers, each round selects that many anew. With a higher count, the last
     worker without a ``nodeName`` runs on further edges too. ``3`` and ``all``, the forms of release 0.1, are valid too.
     """
 
-    _FORMS: ClassVar[str] = "{count: N} or {all: true}"
+    part: ClassVar[str] = "count"
+    part_type: ClassVar[type] = int
+    forms: ClassVar[str] = "{count: N} or {all: true}"
 
     count: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
-    all: bool | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_0_1_wrote_it(cls, given: Any) -> Any:
-        if isinstance(given, int) and not isinstance(given, bool):
-            return {"count": given}
-        if given == "all":
-            return {"all": True}
-        if not isinstance(given, (Mapping, cls)):
-            raise ValueError(f"expected {cls._FORMS}")
-        return given
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Participants:
-        if (self.count is None) != bool(self.all):
-            raise ValueError(f"expected either {self._FORMS}")
-        return self
 
 
 class FederatedTaskSpec(Document):

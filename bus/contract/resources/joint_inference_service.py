@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from heliograph.bus.contract.resources.base import Condition, Document, Parameter, Reference, Resource, ShortText
+from heliograph.bus.contract.resources.base import (
+    Condition,
+    Document,
+    Parameter,
+    PartOrAll,
+    Reference,
+    Resource,
+    ShortText,
+)
 from heliograph.core.names import CLOUD, Label
 
 MOST_REPLICAS = 64
@@ -49,33 +56,17 @@ class OffloadBudget(Document):
     bytes_per_second: Annotated[float, Field(gt=0, le=1e12)] | None = None
 
 
-class EdgeSelection(Document):
+class EdgeSelection(PartOrAll):
     """The edges of a service: ``{names: [edge-1, edge-2]}``, or ``{all: true}`` with every edge that joins later.
 
     A list of names and ``all``, the forms of release 0.1, are valid too.
     """
 
-    _FORMS: ClassVar[str] = "{names: [EDGE, ...]} or {all: true}"
+    part: ClassVar[str] = "names"
+    part_type: ClassVar[type] = list
+    forms: ClassVar[str] = "{names: [EDGE, ...]} or {all: true}"
 
     names: Annotated[list[Label], Field(min_length=1, max_length=10_000)] | None = None
-    all: bool | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_0_1_wrote_it(cls, given: Any) -> Any:
-        if isinstance(given, list):
-            return {"names": given}
-        if given == "all":
-            return {"all": True}
-        if not isinstance(given, (Mapping, cls)):
-            raise ValueError(f"expected {cls._FORMS}")
-        return given
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> EdgeSelection:
-        if (self.names is None) != bool(self.all):
-            raise ValueError(f"expected either {self._FORMS}")
-        return self
 
 
 class JointInferenceServiceSpec(Document):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.registry import declared
+from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.contract.topics import DEFAULT_ROOT, TASK, Role, Topic
 
 Place = Literal["cloud", "node"]
@@ -26,26 +27,27 @@ class Permissions:
 
 def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = "") -> Permissions:
     """Return the permissions of a role on the cloud's broker or on a node's; an agent's cover only its own ``edge``."""
-    root = root.replace("/", ".")
+    subjects = Subjects(root)
     if role == "coordinator" or (role == "agent" and place == "node"):
         return Permissions((">",), (">",))
     params = {"edge": edge} if role == "agent" and edge else {}
     carried = [topic for topic in declared().topics if _carries(topic, place)]
-    publish = [_subject(root, topic, params) for topic in carried if role in topic.publishers]
-    subscribe = [_subject(root, topic, params) for topic in carried if role in topic.subscribers]
+    publish = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.publishers]
+    subscribe = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.subscribers]
     if role == "anonymous" and place == "node":
         publish = [subject for subject in publish if ".request." not in subject]
     if role == "anonymous" and place == "cloud":
         publish = [subject for subject in publish if ".event." not in subject and ".offload." not in subject]
         subscribe = [subject for subject in subscribe if ".answer." not in subject]
     if role == "operator":
-        subscribe.append(f"{root}.>")  # an operator watches and records every topic
-    if any(subject.startswith(f"{root}.status.") for subject in subscribe):
-        subscribe += [f"{root}.status", f"{root}.status.>"]  # '#' matches its parent too; without it SUBACK is 128
-    if f"{root}.reply.*.*" in subscribe:
-        subscribe.append(f"{root}.reply.>")
+        subscribe.append(subjects.subject("#"))  # an operator watches and records every topic
+    if any(subject.startswith(subjects.subject("status") + ".") for subject in subscribe):
+        # '#' matches its parent too; without it SUBACK is 128
+        subscribe += [subjects.subject("status"), subjects.subject("status/#")]
+    if subjects.subject("reply/+/+") in subscribe:
+        subscribe.append(subjects.subject("reply/#"))
     if place == "cloud":
-        more_publish, more_subscribe = _jetstream(role, root, edge)
+        more_publish, more_subscribe = _jetstream(role, subjects, edge)
         publish += more_publish
         subscribe += more_subscribe
     return Permissions(tuple(publish), tuple(subscribe))
@@ -72,23 +74,18 @@ def _carries(topic: Topic[Any], place: Place) -> bool:
     return place == "cloud" or of_node or topic.delivery in ("status", "request")
 
 
-def _subject(root: str, topic: Topic[Any], params: dict[str, str]) -> str:
-    words = topic.filter(**params).split("/")
-    return ".".join([root, *({"+": "*", "#": ">"}.get(word, word) for word in words)])
-
-
-def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
-    of_root = "" if root == DEFAULT_ROOT else root.replace(".", "-") + "-"  # names of streams and buckets start with it
-    models = of_root + buckets.MODELS
+def _jetstream(role: Role, subjects: Subjects, edge: str) -> tuple[list[str], list[str]]:
+    models = subjects.stream_name(buckets.MODELS)
     if role == "operator":
         return ["$JS.API.>", f"$O.{models}.>", "$JS.ACK.>"], ["_INBOX.>"]
     if role == "cloud-worker":
-        return ["$JS.API.>", "$JS.ACK.>", f"$KV.{of_root}{buckets.ROUNDS}.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
+        rounds = subjects.stream_name(buckets.ROUNDS)
+        return ["$JS.API.>", "$JS.ACK.>", f"$KV.{rounds}.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
     if role == "agent":
-        bucket = of_root + upload_bucket(edge)
+        bucket = subjects.stream_name(upload_bucket(edge))
         api = [
-            f"$JS.API.DIRECT.GET.{of_root}{TASK.stream_name}.{root}.event.task.{edge}",
-            *_own_last(root, of_root, edge),
+            _last_event(subjects, TASK, edge),
+            *(_last_event(subjects, topic, edge) for topic in declared().topics if _is_forwarded(topic)),
             f"$JS.API.DIRECT.GET.OBJ_{models}",
             f"$JS.API.DIRECT.GET.OBJ_{models}.>",
             f"$JS.API.STREAM.INFO.OBJ_{models}",
@@ -103,10 +100,12 @@ def _jetstream(role: Role, root: str, edge: str) -> tuple[list[str], list[str]]:
     return [], []
 
 
-def _own_last(root: str, of_root: str, edge: str) -> list[str]:
-    """Return the subjects that read the last event the agent forwarded to each address with its edge's name."""
-    return [
-        f"$JS.API.DIRECT.GET.{of_root}{topic.stream.name}.{_subject(root, topic, {'edge': edge})}"
-        for topic in declared().topics
-        if topic.stream is not None and topic.bridged == "up" and "edge" in topic.params
-    ]
+def _is_forwarded(topic: Topic[Any]) -> bool:
+    """Return whether the agent forwards the topic's events from addresses with its edge's name."""
+    return topic.stream is not None and topic.bridged == "up" and "edge" in topic.params
+
+
+def _last_event(subjects: Subjects, topic: Topic[Any], edge: str) -> str:
+    """Return the subject that reads the last event of each address with the edge's name."""
+    stream = subjects.stream_name(topic.stream_name)
+    return f"$JS.API.DIRECT.GET.{stream}.{subjects.subject(topic.filter(edge=edge))}"

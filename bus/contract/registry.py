@@ -78,6 +78,13 @@ class Registry:
         """Return the streams that the topics declare."""
         return [topic.stream for topic in self.topics if topic.stream is not None]
 
+    def stream_of(self, pattern: str) -> Stream:
+        """Return the stream that stores a pattern's events. Raises Refused if none does."""
+        for topic in self.find_by_filter(pattern):
+            if topic.stream is not None:
+                return topic.stream
+        raise Refused("no-stream", topic=pattern, expected="a topic whose events a stream stores")
+
 
 BUILT_IN = Registry(BUILT_IN_FEATURES)
 """Heliograph's own features; ``topics.md`` lists them."""

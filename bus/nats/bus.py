@@ -14,11 +14,11 @@ from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.permissions import is_upload_bucket
 from heliograph.bus.contract.sizes import check_size
+from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.nats.blobs import NatsBlobs
 from heliograph.bus.nats.connection import DOWN, NatsConnection, stored_at
 from heliograph.bus.nats.consumer import consume
 from heliograph.bus.nats.key_value import NatsKeyValue
-from heliograph.bus.nats.subjects import Subjects
 from heliograph.bus.transport import (
     PENDING_BYTES,
     Arrivals,

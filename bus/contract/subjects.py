@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from heliograph.bus.contract import registry, topics
-from heliograph.core.errors import Refused
 
 
 class Subjects:
@@ -43,7 +42,4 @@ class Subjects:
 
     def stream_of(self, pattern: str) -> str:
         """Return the name of the stream that stores a pattern's messages. Raises Refused if none does."""
-        for topic in registry.declared().find_by_filter(pattern):
-            if topic.stream is not None:
-                return self.stream_name(topic.stream.name)
-        raise Refused("no-stream", topic=pattern, expected="a topic whose events a stream stores")
+        return self.stream_name(registry.declared().stream_of(pattern).name)

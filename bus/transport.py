@@ -12,9 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
+from heliograph.bus.contract import registry
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.sizes import check_size
+from heliograph.bus.contract.topics import Topic
 from heliograph.bus.link import Link
 from heliograph.core.errors import Refused
 from heliograph.core.telemetry import BYTES_PUBLISHED, EVENTS_PUBLISHED, Telemetry
@@ -55,6 +58,14 @@ def require_plain(topic: str) -> None:
     if not all(words) or set(topic) & set(".*>+#\0") or any(map(str.isspace, topic)):
         expected = "words without dots, spaces and wildcards"
         raise Refused("invalid", topic=topic, expected=expected, got=topic)
+
+
+def require_declared(topic: str, body: bytes) -> Topic[Any]:
+    """Return the declared topic of a message. Raises Refused if there is none, or if the body is larger than it
+    allows."""
+    declared, _ = registry.find(topic)
+    check_size(declared, topic, body)
+    return declared
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,18 +19,18 @@ class MemoryBlobs:
         self._content = connection.hub.blobs.setdefault(bucket, {})
 
     async def has(self, digest: str) -> bool:
-        await self._send()
+        await self._connection.send()
         return digest in self._content
 
     async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
         content = path.read_bytes()
-        await self._send(0 if ref.digest in self._content else len(content))
+        await self._connection.send(0 if ref.digest in self._content else len(content))
         self._content[ref.digest] = content
         await self._connection.down()
         return ref.model_copy(update={"bucket": self.bucket, "inline": None})
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
-        await self._send()
+        await self._connection.send()
         if ref.digest not in self._content:
             raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
         content = self._content[ref.digest]
@@ -42,13 +42,9 @@ class MemoryBlobs:
         return target
 
     async def delete(self, digest: str) -> None:
-        await self._send()
+        await self._connection.send()
         self._content.pop(digest, None)
 
     async def digests(self) -> list[str]:
-        await self._send()
+        await self._connection.send()
         return sorted(self._content)
-
-    async def _send(self, size: int = 0) -> None:
-        self._connection.check()
-        await self._connection.up(size)

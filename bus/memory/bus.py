@@ -7,14 +7,22 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from heliograph.bus.contract import registry
-from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.memory.blobs import MemoryBlobs
 from heliograph.bus.memory.connection import MemoryConnection
 from heliograph.bus.memory.consumer import MemoryConsumer
 from heliograph.bus.memory.hub import Hub, hub_at
 from heliograph.bus.memory.key_value import MemoryKeyValue
-from heliograph.bus.transport import Arrivals, BlobStore, Bus, KeyValue, Message, Outgoing, Subscription
-from heliograph.core.errors import NobodyAnswers, Refused, Unreachable
+from heliograph.bus.transport import (
+    Arrivals,
+    BlobStore,
+    Bus,
+    KeyValue,
+    Message,
+    Outgoing,
+    Subscription,
+    require_declared,
+)
+from heliograph.core.errors import NobodyAnswers, Unreachable
 from heliograph.core.world import World
 
 
@@ -61,9 +69,7 @@ class MemoryBus(Bus):
         self.connection.check()
         stored = False
         if not self.is_inbox(topic):
-            declared, _ = registry.find(topic)
-            check_size(declared, topic, body)
-            stored = declared.stream is not None
+            stored = require_declared(topic, body).stream is not None
         message = Message(topic, bytes(body), reply_to, headers or {}, correlation)
         await self.connection.up(len(body))
         if retain and body:
@@ -85,7 +91,7 @@ class MemoryBus(Bus):
             return
         self.connection.check()
         for each in events:
-            check_size(registry.find(each.topic)[0], each.topic, each.body)
+            require_declared(each.topic, each.body)
         size = sum(len(each.body) for each in events)
         await self.connection.up(size)
         self.count_published(size, len(events))
@@ -118,7 +124,7 @@ class MemoryBus(Bus):
                     remove()
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
-        check_size(registry.find(topic)[0], topic, body)
+        require_declared(topic, body)
         inbox = f"_INBOX.{self._world.new_id()}"
         async with self.subscribe(inbox) as answers:
             if not self.hub.receivers.of(topic):
@@ -135,9 +141,7 @@ class MemoryBus(Bus):
 
     @asynccontextmanager
     async def _consume(self, pattern: str, durable: str, start: int) -> AsyncIterator[AsyncIterator[Message]]:
-        declared = next((t.stream for t in registry.declared().find_by_filter(pattern) if t.stream is not None), None)
-        if declared is None:
-            raise Refused("no-stream", topic=pattern, expected="a topic whose events a stream stores")
+        declared = registry.declared().stream_of(pattern)
         await self.link.wait_up()
         name = f"{declared.name}/{durable}" if durable else ""
         yield MemoryConsumer(self.connection, self.hub.stream(declared), pattern, start, name)

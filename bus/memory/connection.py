@@ -20,6 +20,11 @@ class MemoryConnection:
         if not self.link.up:
             raise Unreachable("the memory link is down")
 
+    async def send(self, size: int = 0) -> None:
+        """Carry ``size`` bytes to the hub, unless the link is down. Raises Unreachable."""
+        self.check()
+        await self.up(size)
+
     async def up(self, size: int) -> None:
         """Carry ``size`` bytes to the hub. If it raises Unreachable, nothing has arrived there."""
 

@@ -23,11 +23,11 @@ class MemoryKeyValue:
         self._bucket = bucket
 
     async def get(self, key: str) -> KeyValueEntry | None:
-        await self._send()
+        await self._connection.send()
         return self._entries.get(key)
 
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
-        await self._send(len(value))
+        await self._connection.send(len(value))
         present = self._entries.get(key)
         if revision is not None and revision != (present.revision if present else 0):
             raise Conflict(f"{key} is not at revision {revision} any more")
@@ -39,7 +39,7 @@ class MemoryKeyValue:
         return newest
 
     async def delete(self, key: str) -> None:
-        await self._send()
+        await self._connection.send()
         self._entries.pop(key, None)
 
     @asynccontextmanager
@@ -53,9 +53,5 @@ class MemoryKeyValue:
             watchers.remove(changed)
 
     async def entries(self, prefix: str = "") -> list[KeyValueEntry]:
-        await self._send()
+        await self._connection.send()
         return [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]
-
-    async def _send(self, size: int = 0) -> None:
-        self._connection.check()
-        await self._connection.up(size)

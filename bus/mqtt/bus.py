@@ -14,11 +14,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from heliograph.bus.connection_url import ConnectionUrl
-from heliograph.bus.contract import registry
 from heliograph.bus.contract.event import parse
-from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.mqtt.connection import FAILURE, MqttConnection
-from heliograph.bus.transport import Arrivals, Bus, Message, Subscription, require_plain
+from heliograph.bus.transport import Arrivals, Bus, Message, Subscription, require_declared, require_plain
 from heliograph.core.errors import Refused, Unreachable
 from heliograph.core.names import matches
 from heliograph.core.world import World
@@ -113,8 +111,7 @@ class MqttBus(Bus):
         correlation: bytes | None = None,
         sure: bool = True,
     ) -> int:
-        declared, _ = registry.find(topic)
-        check_size(declared, topic, body)
+        declared = require_declared(topic, body)
         at_once = not sure or declared.node_only or declared.delivery in _BEST_EFFORT
         return await self._publish(topic, body, headers, retain, reply_to, correlation, at_once)
 
@@ -180,8 +177,7 @@ class MqttBus(Bus):
             await self.connection.unsubscribe(self.full(pattern))
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
-        declared, _ = registry.find(topic)
-        check_size(declared, topic, body)
+        require_declared(topic, body)
         await self.link.wait_up(timeout)
         replies = f"{self._own}/+"
         if replies not in self._wanted:  # a login that sends no requests may lack the right to read replies

@@ -13,7 +13,6 @@ from nats.aio.msg import Msg
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.permissions import is_upload_bucket
-from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.nats.blobs import NatsBlobs
 from heliograph.bus.nats.connection import DOWN, NatsConnection, stored_at
@@ -28,6 +27,7 @@ from heliograph.bus.transport import (
     Message,
     Outgoing,
     Subscription,
+    require_declared,
     require_plain,
 )
 from heliograph.core.errors import Conflict, Refused
@@ -81,8 +81,7 @@ class NatsBus(Bus):
         if self.is_inbox(topic):
             await connection.guard(connection.client.publish(topic, body))
             return 0
-        declared, _ = registry.find(topic)
-        check_size(declared, topic, body)
+        declared = require_declared(topic, body)
         subject = self.subjects.subject(topic)
         if declared.stream is None or declared.node_only:
             reply = self.subjects.reply_subject(reply_to) if reply_to else ""
@@ -108,7 +107,7 @@ class NatsBus(Bus):
             return
         batch = self._world.new_id()
         for each in events:
-            check_size(registry.find(each.topic)[0], each.topic, each.body)
+            require_declared(each.topic, each.body)
         await self.connection.guard(self._publish_batch(batch, events), self.subjects.subject(events[-1].topic))
         self.count_published(sum(len(each.body) for each in events), len(events))
 
@@ -127,8 +126,7 @@ class NatsBus(Bus):
             stored_at(answer.data, each.topic)
 
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
-        declared, _ = registry.find(topic)
-        check_size(declared, topic, body)
+        require_declared(topic, body)
         answer = await self.connection.request(self.subjects.subject(topic), body, timeout)
         return Message(self.subjects.address(answer.subject), answer.data)
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from nats.aio.msg import Msg
 
+from heliograph.bus.contract.lanes import EXPECTED_LAST
 from heliograph.bus.nats.connection import NatsConnection, stored_at
 from heliograph.bus.transport import KeyValueEntry
 from heliograph.core.errors import Conflict
@@ -47,7 +48,7 @@ class NatsKeyValue:
         return KeyValueEntry(key, answer.data, int(headers["Nats-Sequence"]))
 
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
-        headers = None if revision is None else {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        headers = None if revision is None else {EXPECTED_LAST: str(revision)}
         answer = await self._connection.request(self._prefix + key, value, headers=headers)
         if json.loads(answer.data).get("error", {}).get("err_code") == _WRONG_REVISION:
             raise Conflict(f"{key} is not at revision {revision} any more")

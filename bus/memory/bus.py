@@ -76,14 +76,16 @@ class MemoryBus(Bus):
             self.hub.retain(topic, Message(topic, message.body, retained=True))
         elif retain:  # as in MQTT, an empty body removes it
             self.hub.retain(topic, None)
-        self.count_published(len(body))
         if not stored:
             self.hub.publish(topic, message)
+            self.count_published(len(body))
             return 0
         try:
-            return self.hub.publish(topic, message)
+            sequence = self.hub.publish(topic, message)
         finally:
             await self.connection.down()
+        self.count_published(len(body))
+        return sequence
 
     async def publish_all(self, events: Sequence[Outgoing]) -> None:
         if len(events) == 1:
@@ -94,11 +96,11 @@ class MemoryBus(Bus):
             require_declared(each.topic, each.body)
         size = sum(len(each.body) for each in events)
         await self.connection.up(size)
-        self.count_published(size, len(events))
         try:
             self.hub.publish_all([Message(each.topic, bytes(each.body), headers=each.headers) for each in events])
         finally:
             await self.connection.down()
+        self.count_published(size, len(events))
 
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:
         return self._subscribe(patterns, queue)

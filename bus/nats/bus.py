@@ -80,6 +80,7 @@ class NatsBus(Bus):
         connection = self.connection
         if self.is_inbox(topic):
             await connection.guard(connection.client.publish(topic, body))
+            self.count_published(len(body))
             return 0
         declared = require_declared(topic, body)
         subject = self.subjects.subject(topic)
@@ -99,6 +100,7 @@ class NatsBus(Bus):
         require_plain(topic)
         publishing = self.connection.client.publish(self.subjects.subject(topic), body, headers=dict(headers))
         await self.connection.guard(publishing)
+        self.count_published(len(body))
 
     async def publish_all(self, events: Sequence[Outgoing]) -> None:
         """Publish several events as one atomic batch (NATS ADR-50)."""
@@ -128,6 +130,7 @@ class NatsBus(Bus):
     async def request(self, topic: str, body: bytes, timeout: float = 5.0) -> Message:
         require_declared(topic, body)
         answer = await self.connection.request(self.subjects.subject(topic), body, timeout)
+        self.count_published(len(body))
         return Message(self.subjects.address(answer.subject), answer.data)
 
     def subscribe(self, *patterns: str, queue: str = "") -> Subscription:

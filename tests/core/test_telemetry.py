@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from heliograph.bus.connect import connect
+from heliograph.bus.contract.lanes import EXPECTED_LAST
 from heliograph.bus.contract.topics import ANSWER
 from heliograph.bus.transport import Outgoing
 from heliograph.core import telemetry
-from heliograph.core.errors import Unreachable
+from heliograph.core.errors import Conflict, Unreachable
 from heliograph.core.telemetry import Add, Counter, Histogram, Span, Telemetry
 from heliograph.core.world import World
 from heliograph.inference.offload import Offloader
@@ -81,6 +82,8 @@ async def test_a_bus_counts_what_it_published() -> None:
         await bus.publish(EVENT, b"12345")
         await bus.publish("log/a/b", b"")
         await bus.publish_all([Outgoing(EVENT, b"1"), Outgoing(EVENT, b"23")])
+        with pytest.raises(Conflict):
+            await bus.publish(EVENT, b"not stored", headers={EXPECTED_LAST: "7"})
     with pytest.raises(Unreachable):
         await bus.publish(EVENT, b"lost")
     assert recording.sums == {"heliograph.bus.events": 4, "heliograph.bus.bytes": 8}

@@ -11,6 +11,7 @@ import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.core.errors import Unreachable
+from heliograph.core.telemetry import EVENTS_PUBLISHED, Add, Counter, Telemetry
 from heliograph.core.world import World
 from heliograph.local.nats_server import Broker
 from tests.bus.meeting import (
@@ -32,6 +33,35 @@ async def test_each_request_gets_its_own_answer(meeting: Meeting) -> None:
     assert [json.loads(answer.body) for answer in answers] == [
         {"topic": f"request/jobs/{verb}", "n": n} for n, verb in enumerate(["list", "get", "create", "list", "delete"])
     ]
+
+
+class Counting(Telemetry):
+    """Counts the messages that buses published."""
+
+    def __init__(self) -> None:
+        self.published = 0
+
+    def counter(self, instrument: Counter, **labels: str) -> Add:
+        def add(amount: float) -> None:
+            self.published += int(amount) if instrument == EVENTS_PUBLISHED else 0
+
+        return add
+
+
+@everywhere
+async def test_a_request_and_its_answer_count_as_published(meeting: Meeting) -> None:
+    asked, answered = Counting(), Counting()
+    async with (
+        connect(meeting.url, name="asking", world=World(telemetry=asked)) as one,
+        connect(meeting.url, name="answering", world=World(telemetry=answered)) as other,
+        answering(other),
+    ):
+        await one.link.wait_up(PATIENCE)
+        await one.request("request/jobs/list", b'{"n": 1}', PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            while not answered.published:  # the answer may arrive before its sender has counted it
+                await asyncio.sleep(0)
+    assert (asked.published, answered.published) == (1, 1)
 
 
 @everywhere

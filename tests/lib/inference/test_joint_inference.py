@@ -94,8 +94,12 @@ async def test_concurrent_calls_share_one_connection(monkeypatch: pytest.MonkeyP
         made.append(words)
         return connect(*words, **more)
 
+    async def unanswered(offloader: Offloader, body: bytes, seconds: float) -> Any:
+        raise Unreachable("nobody answers")
+
     monkeypatch.setattr("heliograph.bus.connect.connect", counting)
-    with JointInference("digits", edge=shallow, node="mqtt://127.0.0.1:1", deadline=0.05) as service:
+    monkeypatch.setattr(Offloader, "ask", unanswered)
+    with JointInference("digits", edge=shallow, node="mqtt://127.0.0.1:1", deadline=HANGS) as service:
         await asyncio.gather(*(service.ainfer(HARD) for _ in range(3)))
     assert len(made) == 1
 

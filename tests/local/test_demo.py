@@ -67,7 +67,7 @@ async def test_the_demo_with_mosquitto_on_the_edge_that_loses_its_link(
 
 
 async def test_too_few_rounds_fail_with_the_reason(tmp_path: Path) -> None:
-    process = await _demo(tmp_path, "--rounds", "1", "--edges", "6", "--seed", "3", "--no-outage")
+    process = await _demo(tmp_path, "--rounds", "1", "--edges", "2", "--seed", "3", "--no-outage")
     async with asyncio.timeout(HANGS):
         output, _ = await process.communicate()
     assert process.returncode == 1

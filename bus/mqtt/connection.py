@@ -19,6 +19,7 @@ from paho.mqtt.properties import Properties
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.link import Link
+from heliograph.bus.mqtt.client import HeliographClient
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait, keep_cancellation
 from heliograph.core.world import World
@@ -82,7 +83,7 @@ class MqttConnection:
     def client(self, version: int, on_message: Callable[[Any], None], **more: Any) -> aiomqtt.Client:
         """Return a client that passes on each message as it arrives, without a queue and a task."""
         login = self.url.credentials
-        return aiomqtt.Client(
+        return HeliographClient(
             self.url.host,
             self.url.port,
             username=login.user or None,

@@ -5,16 +5,45 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
+from nats.aio.transport import TcpTransport
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.core.errors import HeliographError, Refused
 
 _ENDS_NOTHING = "permissions violation"
+
+
+class ConnectionClosed(ConnectionResetError, RuntimeError):
+    """A use of a closed connection: an OSError as the library expects it, where uvloop raises a RuntimeError."""
+
+
+class Connection(TcpTransport):
+    """A TCP connection whose errors the library handles, and that is closed at once."""
+
+    def write(self, payload: bytes) -> None:
+        try:
+            super().write(payload)
+        except RuntimeError as error:
+            raise ConnectionClosed(str(error)) from None
+
+    def writelines(self, payload: Sequence[bytes]) -> None:
+        try:
+            super().writelines(payload)
+        except RuntimeError as error:
+            raise ConnectionClosed(str(error)) from None
+
+    def close(self) -> None:
+        """Close without sending the rest: to a peer that has gone, that takes until the kernel gives up."""
+        if self._io_writer is not None:
+            self._io_writer.transport.abort()
+
+    def __bool__(self) -> bool:
+        return True  # the library would replace one that is not connected by its own
 
 
 class HeliographClient(Client):
@@ -59,6 +88,23 @@ class HeliographClient(Client):
         if self._url.scheme == "tls" and not self._server_info.get("tls_required"):
             raise nats.errors.SecureConnWantedError
         return super()._connect_command()
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if self._transport is None and self._url.scheme in ("nats", "tls"):
+            self._transport = Connection()
+        await super()._connect_to_server(s)
+
+    async def _process_connect_init(self) -> None:
+        """Introduce the client. Raise an error that the library answers by another attempt; others end its attempts."""
+        try:
+            await super()._process_connect_init()
+        except (ValueError, AssertionError) as error:
+            raise nats.errors.Error(f"no NATS server answers: {error}") from None
+        if not self.is_connected:  # the connection ended before the server's answer
+            for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+                if task is not None:
+                    task.cancel()
+            raise nats.errors.UnexpectedEOF
 
     async def _process_err(self, err_msg: str) -> None:
         """Reconnect after an error; the library would close for good after most of them, and lose its subscriptions."""

@@ -117,7 +117,7 @@ class NatsConnection:
         try:
             async with waiting:
                 return await keep_cancellation(call)
-        except (*DOWN, RuntimeError) as error:
+        except DOWN as error:
             if why := self._refused.get(waiting):
                 raise Forbidden(f"{self.url.shown}: {why}") from None
             raise self._translated(error, waiting.expired()) from None
@@ -130,8 +130,6 @@ class NatsConnection:
             return NobodyAnswers(f"{self.url.shown}: nobody answers; is the coordinator running?")
         if isinstance(error, nats.errors.MaxPayloadError):
             return Refused("too-large", expected=f"at most {self._client.max_payload} bytes, the broker's max_payload")
-        if isinstance(error, RuntimeError):  # uvloop's error for a socket that closed meanwhile
-            return LinkDown(f"{self.url.shown}: the link went down") if "closed" in str(error) else error
         if expired or not self._client.is_connected:
             return LinkDown(f"{self.url.shown}: the link went down")
         what = "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)

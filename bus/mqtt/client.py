@@ -1,0 +1,68 @@
+"""The client library's client, with the changes that this transport needs."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import Any, Self
+
+import aiomqtt
+
+
+class HeliographClient(aiomqtt.Client):
+    """A client that notices each end of its connection, and that never touches another connection's socket.
+
+    The library registers its sockets with the event loop later, by their number. A socket that has been closed by then
+    leaves its number to another one.
+    """
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raise MqttError also if the connection ended at once, which the library forgets."""
+        await super().__aenter__()
+        if not self._client.is_connected():
+            raise aiomqtt.MqttError("the connection ended at once")
+        return self
+
+    def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._loop.call_soon_threadsafe(self._start, sock)
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._loop.call_soon_threadsafe(self._watch_for_room, sock)
+
+    def _on_disconnect(self, *arguments: Any) -> None:
+        super()._on_disconnect(*arguments)
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            self._disconnected.exception()  # nobody may wait for it yet
+        self._loop.call_soon_threadsafe(self._end_connecting)  # the library would wait until its time is up
+
+    def _end_connecting(self) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttError("the connection ended before the broker answered"))
+            self._connected.exception()  # nobody may wait for it any more
+
+    def _start(self, sock: Any) -> None:
+        if self._client.socket() is sock:
+            self._errors = select.poll()
+            self._errors.register(sock, 0)
+            self._loop.add_reader(sock.fileno(), self._run, self._read)
+            self._misc_task = self._loop.create_task(self._misc_loop())
+
+    def _watch_for_room(self, sock: Any) -> None:
+        if self._client.socket() is sock and self._client.want_write():
+            self._loop.add_writer(sock.fileno(), self._run, self._client.loop_write)
+
+    def _read(self) -> None:
+        client = self._client
+        client.loop_read()
+        while (pending := getattr(client.socket(), "pending", None)) and pending():  # read from the socket, decrypted
+            client.loop_read()
+        # uvloop reports a reset once, and never again what arrived before it
+        while client.socket() is not None and self._errors.poll(0):
+            client.loop_read()
+
+    def _run(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the connection is broken
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)

@@ -1,0 +1,131 @@
+"""Connections that end at the worst moment: the client always comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.transport import Bus
+from heliograph.core.errors import HeliographError
+from heliograph.core.world import World
+from heliograph.local.nats_server import Broker, User
+from heliograph.local.relay import Relay
+from tests.bus.bad_connections import LOOPS, badly_served, reset, run
+from tests.bus.meeting import EVENT
+from tests.patience import HANGS
+
+INFO = b'INFO {"server_id":"N","version":"2.10.0","headers":true,"max_payload":1048576}\r\n'
+
+
+def reset_at_once(client: socket.socket) -> None:
+    """Send the server's greeting and a reset, so that the client finds both together."""
+
+    def greet_and_reset() -> None:
+        client.sendall(INFO)
+        reset(client)
+
+    asyncio.get_running_loop().call_later(0.01, greet_and_reset)  # by then the client has seen that it is connected
+
+
+def end_at_once(client: socket.socket) -> None:
+    """Send the server's greeting and the connection's end."""
+    client.sendall(INFO)
+    client.shutdown(socket.SHUT_WR)
+
+
+def speak_another_protocol(client: socket.socket) -> None:
+    """Answer like no NATS server does, in one line beyond the client's limit."""
+    client.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        client.send(b"x" * 1_000_000)
+
+
+def greet_without_content(client: socket.socket) -> None:
+    client.sendall(b"INFO\r\n")
+
+
+ENDS = [reset_at_once, end_at_once, speak_another_protocol, greet_without_content]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_client_comes_back_after_connections_that_end_during_the_handshake(
+    loop: str, end: Callable[[socket.socket], None], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with reachable(tmp_path) as relay, connect(f"nats://coordinator:x@127.0.0.1:{relay.port}") as bus:
+            await bus.link.wait_up(HANGS)
+            await answers(bus)
+            await relay.stop()
+            async with badly_served(relay.port, end) as several:
+                await several
+            await relay.start()
+            await answers(bus)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_client_connects_after_first_connections_that_end_during_the_handshake(
+    loop: str, end: Callable[[socket.socket], None], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with reachable(tmp_path) as relay:
+            await relay.stop()
+            async with connect(f"nats://coordinator:x@127.0.0.1:{relay.port}") as bus:
+                async with badly_served(relay.port, end) as several:
+                    await several
+                await relay.start()
+                await answers(bus)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_connection_that_the_network_has_forgotten_is_replaced(loop: str, tmp_path: Path) -> None:
+    """No reset ever comes, as from a router that has lost its state, and bytes wait to be sent on the connection."""
+
+    async def main() -> None:
+        async with reachable(tmp_path) as relay, connect(f"nats://coordinator:x@127.0.0.1:{relay.port}") as bus:
+            await bus.link.wait_up(HANGS)
+            relay.cut("blackhole")
+            lost = [asyncio.create_task(bus.publish(EVENT, b"0" * 1_000_000)) for _ in range(40)]
+            await bus.link.wait_down()
+            relay.state = "up"  # for new connections only
+            await answers(bus)
+            assert all(isinstance(each, HeliographError) for each in await asyncio.gather(*lost, return_exceptions=True))
+
+    run(loop, main())
+
+
+async def answers(bus: Bus) -> None:
+    """Wait until the broker answers on a bus."""
+    async with asyncio.timeout(HANGS):
+        while True:
+            await bus.link.wait_up()
+            with contextlib.suppress(HeliographError):  # the old connection, whose end is not known yet
+                await bus.last_sequence("telemetry")
+                return
+
+
+@asynccontextmanager
+async def reachable(directory: Path) -> AsyncIterator[Relay]:
+    """Start a broker and a relay before it."""
+    world = World()
+    broker = Broker(directory / "broker", "cloud", (User("coordinator", "x", "coordinator"),), world=world)
+    await broker.start()
+    relay = Relay(broker.host, broker.port, world)
+    try:
+        await relay.start()
+        yield relay
+    finally:
+        await relay.stop()
+        await broker.kill()

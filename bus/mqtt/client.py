@@ -41,15 +41,18 @@ class HeliographClient(aiomqtt.Client):
             self._connected.exception()  # nobody may wait for it any more
 
     def _start(self, sock: Any) -> None:
-        if self._client.socket() is sock:
+        if self._is_open(sock):
             self._errors = select.poll()
             self._errors.register(sock, 0)
             self._loop.add_reader(sock.fileno(), self._run, self._read)
             self._misc_task = self._loop.create_task(self._misc_loop())
 
     def _watch_for_room(self, sock: Any) -> None:
-        if self._client.socket() is sock and self._client.want_write():
+        if self._is_open(sock) and self._client.want_write():
             self._loop.add_writer(sock.fileno(), self._run, self._client.loop_write)
+
+    def _is_open(self, sock: Any) -> bool:
+        return self._client.socket() is sock
 
     def _read(self) -> None:
         client = self._client
@@ -63,6 +66,6 @@ class HeliographClient(aiomqtt.Client):
     def _run(self, step: Callable[[], object]) -> None:
         try:
             step()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the connection is broken
+        except Exception as error:  # whatever it is, the connection is broken
             if not self._disconnected.done():
                 self._disconnected.set_exception(error)

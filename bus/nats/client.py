@@ -27,13 +27,13 @@ class Connection(TcpTransport):
 
     def write(self, payload: bytes) -> None:
         try:
-            super().write(payload)
+            super().write(payload)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise ConnectionClosed(str(error)) from None
 
     def writelines(self, payload: Sequence[bytes]) -> None:
         try:
-            super().writelines(payload)
+            super().writelines(payload)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise ConnectionClosed(str(error)) from None
 
@@ -91,7 +91,7 @@ class HeliographClient(Client):
 
     async def _connect_to_server(self, s: Srv) -> None:
         if self._transport is None and self._url.scheme in ("nats", "tls"):
-            self._transport = Connection()
+            self._transport = Connection()  # type: ignore[no-untyped-call]
         await super()._connect_to_server(s)
 
     async def _process_connect_init(self) -> None:

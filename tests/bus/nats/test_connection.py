@@ -101,7 +101,8 @@ def test_a_connection_that_the_network_has_forgotten_is_replaced(loop: str, tmp_
             await bus.link.wait_down()
             relay.state = "up"  # for new connections only
             await answers(bus)
-            assert all(isinstance(each, HeliographError) for each in await asyncio.gather(*lost, return_exceptions=True))
+            found = await asyncio.gather(*lost, return_exceptions=True)
+            assert all(isinstance(each, HeliographError) for each in found)
 
     run(loop, main())
 

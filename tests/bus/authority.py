@@ -9,7 +9,7 @@ _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
 class Authority:
-    """``ca`` is its certificate; ``certificate(name, san)`` gives the certificate and the key of somebody."""
+    """A certificate authority; ``ca`` is the path of its certificate."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ class Authority:
                  *extensions)  # fmt: skip
 
     def certificate(self, name: str, san: str) -> tuple[Path, Path]:
-        """Args: ``san`` is what the certificate is good for, ``DNS:localhost`` say."""
+        """Return the paths of a new certificate and its key; ``san`` names its host, for example ``DNS:localhost``."""
         certificate, key, request = (self.directory / f"{name}.{kind}" for kind in ("pem", "key", "csr"))
         extensions = self.directory / f"{name}.ext"
         extensions.write_text(f"subjectAltName={san}\n")

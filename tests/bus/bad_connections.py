@@ -15,7 +15,7 @@ from tests.patience import HANGS
 
 RESET = struct.pack("ii", 1, 0)
 SEVERAL = 3
-"""Connections that end badly before a good one."""
+"""Number of connections that end badly before a good one."""
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
@@ -23,7 +23,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 
 def run(loop: str, main: Coroutine[Any, Any, None]) -> None:
-    """Run on an event loop of its own: an agent's is uvloop's, which reports a closed connection in another way."""
+    """Run on the named event loop; uvloop, the agents' loop, reports closed connections differently."""
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(main)
 
@@ -36,7 +36,7 @@ def reset(client: socket.socket) -> None:
 
 @asynccontextmanager
 async def badly_served(port: int, end: Callable[[socket.socket], None]) -> AsyncIterator[Awaitable[None]]:
-    """Serve a port badly; yield what ends with several connections."""
+    """Serve a port badly; yield an awaitable that ends after several connections."""
     loop = asyncio.get_running_loop()
     several = loop.create_future()
     opened: list[socket.socket] = []

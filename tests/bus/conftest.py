@@ -1,4 +1,4 @@
-"""The meeting of a test's clients, on the kind of transport that the test is run with."""
+"""The meeting point of a test's clients, on each transport that the test names."""
 
 from __future__ import annotations
 

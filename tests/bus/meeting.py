@@ -1,4 +1,4 @@
-"""Where the clients of one test meet: a broker of some kind, or a hub in memory."""
+"""The meeting point of a test's clients: a broker of some kind, or a hub in memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Server(Protocol):
 
 @dataclass
 class Meeting:
-    """Where the clients of one test meet. ``server`` is None in memory: there, the links are cut instead."""
+    """The meeting point of a test's clients. ``server`` is None in memory, where the links are cut instead."""
 
     url: str
     server: Server | None
@@ -60,7 +60,7 @@ class Meeting:
             yield buses
 
     async def cut(self, *buses: Bus) -> None:
-        """Ends the broker as a power failure would; returns when every client knows."""
+        """Kill the broker like a power failure; return when every client has noticed."""
         if self.server is None:
             for bus in buses:
                 bus.link.set(False)
@@ -88,24 +88,24 @@ on_nats = pytest.mark.parametrize("kind", [NATS])
 
 
 async def following(messages: AsyncIterator[Message]) -> Message:
-    """The next message; fails the test where none comes."""
+    """Return the next message; fail the test if none comes."""
     async with asyncio.timeout(PATIENCE):
         return await anext(messages)
 
 
 def answer_address(message: Message) -> str:
-    """Where the answer goes: MQTT 3.1.1 has no place for it outside the document."""
+    """Return the reply address of a request; MQTT 3.1.1 carries it only inside the document."""
     return message.reply_to or json.loads(message.body)["reply_to"].removeprefix(f"{DEFAULT_ROOT}/")
 
 
 @asynccontextmanager
 async def answering(bus: Bus, pattern: str = "request/+/+") -> AsyncIterator[None]:
-    """Answers each request with its topic and its number."""
+    """Answer each request with its topic and its number."""
 
     async def answer(requests: AsyncIterator[Message]) -> None:
         async for request in requests:
             body = json.dumps({"topic": request.topic, "n": json.loads(request.body)["n"]}).encode()
-            # the answer may have arrived, and the broker be gone before it acknowledged that
+            # the broker may be gone after it delivered the answer and before it acknowledged it
             with contextlib.suppress(Unreachable):
                 await bus.publish(answer_address(request), body, correlation=request.correlation)
 
@@ -116,7 +116,7 @@ async def answering(bus: Bus, pattern: str = "request/+/+") -> AsyncIterator[Non
 
 
 async def frozen(process: Running | None) -> None:
-    """Stops a process as if the cable had been pulled; returns when none of its threads runs any more."""
+    """Stop a process, so that it looks unplugged; return when all its threads have stopped."""
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)
     threads = Path(f"/proc/{process.pid}/task")
@@ -125,7 +125,7 @@ async def frozen(process: Running | None) -> None:
 
 
 def blob(path: Path, size: int) -> WeightsRef:
-    """A file whose every chunk differs, and the reference to it."""
+    """Write a file whose chunks all differ; return the reference to it."""
     content = b"".join(number.to_bytes(8, "little") for number in range(-(-size // 8)))[:size]
     path.write_bytes(content)
     return WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=size)

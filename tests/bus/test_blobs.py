@@ -45,7 +45,7 @@ async def test_a_blob_comes_back_as_it_was(meeting: Meeting, tmp_path: Path, siz
 
 
 @where_events_are_stored
-async def test_a_damaged_blob_is_not_taken(meeting: Meeting, tmp_path: Path) -> None:
+async def test_a_damaged_blob_is_refused(meeting: Meeting, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     wrong = WeightsRef(digest="0" * 64, size=blob(source, CHUNK + 3).size)
     async with meeting.clients() as (bus,):
@@ -58,7 +58,7 @@ async def test_a_damaged_blob_is_not_taken(meeting: Meeting, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", [NATS])
-async def test_a_file_that_is_not_what_its_reference_says_is_refused(meeting: Meeting, tmp_path: Path) -> None:
+async def test_a_file_that_differs_from_its_reference_is_refused(meeting: Meeting, tmp_path: Path) -> None:
     ref = blob(tmp_path / "source", 100)
     async with meeting.clients() as (bus,):
         store = await bus.blobs("models")

@@ -1,4 +1,4 @@
-"""URLs of brokers: what is read from them, what is refused, and that no secret is ever shown."""
+"""URLs of brokers: their parts, the refusal of invalid ones, and secrets that are never shown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_scheme_has_its_port(scheme: str) -> None:
         ("memory://hub", "hub", 0, "memory://hub"),
     ],
 )
-def test_where_a_broker_is(url: str, host: str, port: int, shown: str) -> None:
+def test_the_address_of_a_broker(url: str, host: str, port: int, shown: str) -> None:
     found = parse(url)
     assert (found.host, found.port, found.shown) == (host, port, shown)
 
@@ -89,21 +89,21 @@ def test_on_mqtt_a_user_may_have_no_password() -> None:
         "mqtts://me:secret@host?token=secret",
     ],
 )
-def test_what_is_no_url_is_refused_with_the_field_and_without_the_secret(url: str) -> None:
+def test_an_invalid_url_is_refused_with_the_field_and_without_the_secret(url: str) -> None:
     with pytest.raises(Refused) as refused:
         ConnectionUrl.parse(url, "--server", environment={})
     assert refused.value.field == "--server"
     assert refused.value.expected
-    if url != "secret":  # a word by itself may be anything
+    if url != "secret":  # a bare word has no login, so it may be shown
         assert "secret" not in str(refused.value.as_dict())
 
 
-def test_a_login_that_needs_encoding_is_said_to() -> None:
+def test_the_error_for_an_unencoded_login_asks_for_encoding() -> None:
     with pytest.raises(Refused, match="%2F"):
         parse("nats://me:a/b@host:1")
 
 
-def test_only_what_is_accepted_is_named() -> None:
+def test_only_accepted_schemes_are_named() -> None:
     with pytest.raises(Refused, match="expected mqtt://HOST:PORT, got nats://host:1"):
         ConnectionUrl.parse("nats://host:1", "--door", schemes=("mqtt", "mqtts"))
 

@@ -63,7 +63,7 @@ async def test_a_deleted_key_is_made_anew_and_its_revisions_are_not(meeting: Mee
 
 
 @where_events_are_stored
-async def test_entries_are_those_under_a_prefix_in_order(meeting: Meeting) -> None:
+async def test_entries_returns_the_keys_under_a_prefix_in_order(meeting: Meeting) -> None:
     async with meeting.clients() as (bus,):
         state, other = await bus.kv("state"), await bus.kv("other")
         assert await state.entries() == []

@@ -43,7 +43,7 @@ async def test_a_subscription_outlives_the_broker(meeting: Meeting) -> None:
             with pytest.raises(Unreachable):
                 await one.publish("log/a/b", b"lost")
             await meeting.mend(one, other)
-            # on one connection a broker takes the subscription before what is published after it
+            # a broker handles one connection's subscription before its later publish
             await other.publish("log/a/b", round)
             assert (await following(messages)).body == round
             await one.publish("log/a/b", round)
@@ -77,7 +77,7 @@ async def test_a_publish_does_not_wait_for_an_acknowledgement_that_can_not_come(
         await frozen(meeting.server.process)
         publishing = asyncio.create_task(bus.publish(EVENT, b"on its way"))
         await meeting.cut(bus)
-        with pytest.raises(LinkDown):  # not that the time is up
+        with pytest.raises(LinkDown):  # rather than a timeout
             await publishing
 
 
@@ -120,12 +120,12 @@ async def test_a_client_whose_broker_has_gone_is_closed_for_good(meeting: Meetin
     async with meeting.clients() as (bus,):
         assert meeting.server is not None
         await bus.publish("log/a/b", b"{}")
-        await meeting.server.kill()  # what is to be flushed finds no connection
+        await meeting.server.kill()  # the flush on closing finds no connection
     assert asyncio.all_tasks() <= before
 
 
 @on_nats
-async def test_what_waits_for_an_answer_is_told_at_once_when_the_link_goes_down(
+async def test_calls_that_wait_for_an_answer_fail_at_once_when_the_link_goes_down(
     meeting: Meeting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nats_bus, "PUBLISH_TIMEOUT", 10 * PATIENCE)
@@ -145,7 +145,7 @@ async def test_what_waits_for_an_answer_is_told_at_once_when_the_link_goes_down(
 
 @on_nats
 async def test_a_wait_for_the_broker_that_is_given_up_leaves_the_connection_up(meeting: Meeting) -> None:
-    """The answer to a cancelled wait comes all the same: it belongs to nobody, and must end nothing."""
+    """The late answer to a cancelled wait must not end the connection."""
     assert meeting.server is not None and meeting.server.process is not None
     async with meeting.clients() as (one,), answering(one):
         assert isinstance(one, NatsBus)
@@ -153,10 +153,10 @@ async def test_a_wait_for_the_broker_that_is_given_up_leaves_the_connection_up(m
         one.link.listen(changes.append)
         await frozen(meeting.server.process)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):  # a broker that is stopped answers nothing
+            async with asyncio.timeout(0.1):  # a stopped broker answers nothing
                 await one.connection.settle()
         os.kill(meeting.server.process.pid, signal.SIGCONT)
-        await one.connection.settle()  # its answer comes behind the one that nobody awaits
+        await one.connection.settle()  # its answer follows the one that nobody awaits
         answer = await one.request("request/jobs/get", b'{"n": 1}', PATIENCE)
         assert json.loads(answer.body)["n"] == 1
-        assert changes == [True]  # as it was when the listener came
+        assert changes == [True]  # the state at the time of listen()

@@ -1,4 +1,4 @@
-"""Roles, on a real broker: what a role is not named for it can not do, and the broker's log says who tried."""
+"""Roles on a real broker: a role can do only what its topics permit, and the broker's log names violators."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.bus.meeting import PATIENCE, following
 
 Start = Callable[..., Awaitable[Broker]]
 MARKER = "request/jobs/list"
-"""Whoever has heard this has heard all that the same connection was allowed to publish before."""
+"""Topic of a last message; its receiver has received everything permitted that the connection published earlier."""
 
 
 @asynccontextmanager
@@ -48,7 +48,7 @@ def agent(server: Broker, edge: str, root: str = DEFAULT_ROOT) -> AbstractAsyncC
 
 
 async def try_to_publish(bus: Bus, topic: str, body: bytes = b"forged", retain: bool = False) -> None:
-    """Publishes without awaiting that a stream has stored it: a broker answers nothing to what it forbids."""
+    """Publish without waiting for an acknowledgement: a broker does not answer a forbidden message."""
     if isinstance(bus, NatsBus):
         await bus.connection.client.publish(bus.subjects.subject(topic), body)
     else:
@@ -56,7 +56,7 @@ async def try_to_publish(bus: Bus, topic: str, body: bytes = b"forged", retain: 
 
 
 def violations(server: Broker, *words: str) -> list[str]:
-    """The lines of the broker's log that report a violation and hold all of ``words``."""
+    """Return the lines of the broker's log that report a violation and contain all of ``words``."""
     lines = (server.directory / "nats.log").read_text().splitlines()
     return [line for line in lines if "Violation" in line and all(word in line for word in words)]
 

@@ -23,7 +23,7 @@ from tests.bus.meeting import (
 
 
 @everywhere
-async def test_what_is_published_arrives_as_it_was(meeting: Meeting) -> None:
+async def test_a_published_message_arrives_unchanged(meeting: Meeting) -> None:
     body = bytes(range(256))
     async with meeting.clients(2) as (one, other), other.subscribe("event/telemetry/edge-1/+") as messages:
         await one.publish("event/telemetry/edge-2/camera", b"of another edge")
@@ -77,7 +77,7 @@ async def test_overlapping_subscriptions_each_hear_a_message_once(meeting: Meeti
 
 
 @everywhere
-async def test_a_closed_subscription_takes_nothing_from_another(meeting: Meeting) -> None:
+async def test_a_closed_subscription_takes_no_message_from_another(meeting: Meeting) -> None:
     async with meeting.clients(2) as (one, other), other.subscribe("log/#") as staying:
         async with other.subscribe("log/#") as leaving:
             await one.publish("log/a/b", b"1")
@@ -142,7 +142,7 @@ async def test_a_queue_shares_the_work(meeting: Meeting) -> None:
             await following(everything)
         async with asyncio.timeout(PATIENCE):
             shared = [(await heard.get()).body for _ in range(20)]
-        # what a broker sends on a connection it sends in order: this comes after the members' share
+        # a connection delivers in order, so this message comes after the members' share
         for member in (two, three):
             async with member.subscribe("status/#") as marker:
                 await member.publish("status/jobs/marker", b"")

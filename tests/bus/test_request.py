@@ -36,7 +36,7 @@ async def test_each_request_gets_its_own_answer(meeting: Meeting) -> None:
 
 
 class Counting(Telemetry):
-    """Counts the messages that buses published."""
+    """A count of the messages that buses published."""
 
     def __init__(self) -> None:
         self.published = 0
@@ -73,7 +73,7 @@ async def test_a_request_that_nobody_answers_is_unreachable(meeting: Meeting) ->
 
 @pytest.mark.mosquitto
 async def test_mosquittos_own_client_gets_an_answer(mosquitto: Callable[[], Awaitable[Any]]) -> None:
-    """MQTT 5's request and response, as any client in any language has it."""
+    """Any MQTT 5 client can use the protocol's own request and response."""
     server = await mosquitto()
     async with connect(server.url()) as bus:
         await bus.link.wait_up(PATIENCE)
@@ -104,7 +104,7 @@ async def test_headers_reply_topic_and_correlation_travel_over_mqtt_5(
 
 
 async def test_the_worlds_ids_name_the_inboxes(broker: Callable[..., Awaitable[Broker]]) -> None:
-    """Two clients of the same name share no reply address."""
+    """Two clients of the same name have different reply addresses."""
     server = await broker()
     url = server.url("coordinator", "mqtt")
     async with connect(url, name="same") as one, connect(url, name="same") as two, connect(url) as other:

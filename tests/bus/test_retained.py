@@ -10,7 +10,7 @@ from tests.bus.meeting import (
 
 
 @where_values_are_retained
-async def test_a_retained_value_is_there_for_who_comes_late(meeting: Meeting) -> None:
+async def test_a_late_subscriber_gets_the_retained_value(meeting: Meeting) -> None:
     async with meeting.clients(2) as (one, other), other.subscribe("status/#") as early:
         await one.publish("status/jobs/a", b"old", retain=True)
         await one.publish("status/jobs/a", b"new", retain=True)
@@ -26,7 +26,7 @@ async def test_a_retained_value_is_there_for_who_comes_late(meeting: Meeting) ->
 
 
 @where_values_are_retained
-async def test_an_empty_value_takes_the_retained_one_back(meeting: Meeting) -> None:
+async def test_an_empty_value_removes_the_retained_one(meeting: Meeting) -> None:
     async with meeting.clients(2) as (one, other):
         async with other.subscribe("status/#") as early:
             await one.publish("status/jobs/a", b"old", retain=True)

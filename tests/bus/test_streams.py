@@ -1,4 +1,4 @@
-"""Streams: what is stored, consumed and kept as the last value."""
+"""Streams: storing events, consuming them, and reading the last value."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_consuming_more_than_a_window(meeting: Meeting) -> None:
 
 
 @where_events_are_stored
-async def test_what_is_not_acknowledged_comes_again(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unacknowledged_event_comes_again(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nats_consume, "ACK_WAIT", 0.2)
     async with meeting.clients(2) as (one, other):
         for number in range(1, 4):
@@ -98,7 +98,7 @@ async def test_consuming_goes_on_after_the_broker_was_killed(meeting: Meeting, d
                 message = await following(messages)
                 assert message.body == b"%d" % message.sequence
                 await message.ack()
-                # what a killed broker had not yet noted as acknowledged comes again; nothing else may
+                # only acknowledgements that the killed broker had not noted may cause repeats
                 if message.sequence >= start or not durable:
                     fresh.append(message.sequence)
             assert fresh == [start, start + 1, start + 2]
@@ -116,12 +116,12 @@ async def test_last_is_the_newest_of_its_address(meeting: Meeting) -> None:
         message = await other.last(TASK.at(edge="edge-1"))
         assert message is not None
         assert (message.topic, message.body, message.sequence) == (TASK.at(edge="edge-1"), b"new", 3)
-        async with other.consume(TASK.filter()) as messages:  # a last-value stream keeps no other
+        async with other.consume(TASK.filter()) as messages:  # a last-value stream keeps only the last
             assert [(await following(messages)).body for _ in range(2)] == [b"of another edge", b"new"]
 
 
 @pytest.mark.parametrize("kind", [NATS])
-async def test_what_is_stored_outlives_a_kill(meeting: Meeting) -> None:
+async def test_stored_events_outlive_a_kill(meeting: Meeting) -> None:
     async with meeting.clients() as (bus,):
         await bus.publish(TASK.at(edge="edge-1"), b"desired")
         revision = await (await bus.kv("state")).put("a", b"1")

@@ -1,4 +1,4 @@
-"""TLS to real brokers: every client verifies who answers, and none speaks in clear text where TLS is asked for."""
+"""TLS to real brokers: every client verifies the broker, and none sends clear text where TLS is required."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NATS_ONLY = pytest.mark.parametrize("kind", ["nats"])
 
 @dataclass
 class TlsBroker(Broker):
-    """The embedded broker, which speaks TLS on both its ports; with ``verify`` it asks for certificates."""
+    """The embedded broker with TLS on both ports; with ``verify`` it requires client certificates."""
 
     ca: Path = Path()
     certificate: Path = Path()
@@ -62,10 +62,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 async def secured(
     kind: str, tmp_path: Path, authority: Authority, mosquitto: Callable[..., Awaitable[Mosquitto]]
 ) -> AsyncIterator[Secured]:
-    """``await secured(verify=False)``: the URL of a broker of that kind whose certificate is good for ``localhost``."""
+    """Return ``await secured(verify=False)``, which starts a broker certified for ``localhost`` and returns its URL."""
     started: list[Broker] = []
     certificate, key = authority.certificate("server", "DNS:localhost")
-    for each in (authority.ca, certificate, key):  # mosquitto gives up its rights before it reads them
+    for each in (authority.ca, certificate, key):  # mosquitto drops its privileges before it reads the files
         each.chmod(0o644)
 
     async def start(verify: bool = False) -> str:
@@ -93,7 +93,7 @@ async def client(url: str) -> AsyncIterator[Bus]:
 
 
 async def refusal(url: str) -> str:
-    """Why no connection comes about, in the client's words."""
+    """Return the client's reason for a failed connection."""
     async with connect(url) as bus, asyncio.timeout(PATIENCE):
         while not bus.last_error:
             await asyncio.sleep(0.01)
@@ -133,12 +133,12 @@ async def test_the_authority_may_come_from_the_environment(
 
 
 @kinds
-async def test_a_broker_that_nobody_vouches_for_is_not_talked_to(secured: Secured) -> None:
+async def test_a_broker_without_a_trusted_authority_is_refused(secured: Secured) -> None:
     assert "certificate verify failed" in await refusal(await secured())
 
 
 @kinds
-async def test_a_certificate_for_another_name_is_not_taken(secured: Secured, authority: Authority) -> None:
+async def test_a_certificate_for_another_name_is_refused(secured: Secured, authority: Authority) -> None:
     url = (await secured()).replace("localhost", "127.0.0.1")
     assert "IP address mismatch" in await refusal(f"{url}?ca={authority.ca}")
 
@@ -169,7 +169,7 @@ async def test_a_transfer_verifies_the_broker_too(secured: Secured) -> None:
 
 
 @NATS_ONLY
-async def test_a_client_without_a_wish_follows_a_broker_that_requires_tls(
+async def test_a_client_without_a_tls_setting_follows_a_broker_that_requires_tls(
     secured: Secured, authority: Authority, tmp_path: Path
 ) -> None:
     url = f"{await secured()}?ca={authority.ca}".replace("tls://", "nats://")
@@ -177,7 +177,7 @@ async def test_a_client_without_a_wish_follows_a_broker_that_requires_tls(
     await carries_blobs(url, tmp_path)
 
 
-async def test_no_login_is_sent_in_clear_text_where_tls_is_asked_for() -> None:
+async def test_no_login_is_sent_in_clear_text_where_the_url_requires_tls() -> None:
     server = ScriptedServer()
     async with server.listening():
         url = server.url.replace("nats://", "tls://")
@@ -188,12 +188,12 @@ async def test_no_login_is_sent_in_clear_text_where_tls_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["tls", "mqtts"])
-async def test_a_file_that_is_not_there_is_said_before_anything_connects(scheme: str) -> None:
+async def test_a_missing_file_is_reported_before_anything_connects(scheme: str) -> None:
     with pytest.raises(Refused, match="TLS ca: expected a readable PEM file, got /nowhere"):
         await connect(f"{scheme}://localhost:1?ca=/nowhere").open()
 
 
-async def test_a_started_process_inherits_where_the_files_lie(
+async def test_a_started_process_inherits_the_paths_of_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HELIOGRAPH_TLS_CA", "/the/ca")

@@ -1,4 +1,4 @@
-"""The envelope: what is encoded is decoded, whatever else arrives is refused, and a signature finds every change."""
+"""The envelope: events round-trip, any other bytes are refused, and a signature detects every change."""
 
 from __future__ import annotations
 
@@ -157,8 +157,8 @@ def test_deep_nesting_is_refused_and_nothing_else(depth: int) -> None:
     [msgpack.ExtType(5, b"x"), {b"bytes": 1}, {7: 1}, [{"deep": {b"bytes": 1}}]],
     ids=["extension", "bytes-key", "int-key", "deep-key"],
 )
-def test_what_has_no_json_form_is_refused(data: object) -> None:
-    """Data is a tree that can be written as JSON too: its readers index it by strings."""
+def test_data_without_a_json_form_is_refused(data: object) -> None:
+    """Readers index data by strings, so it must be writable as JSON."""
     with pytest.raises(Refused):
         decode(msgpack.packb(attribute("data", data)))
 
@@ -168,7 +168,7 @@ def test_only_numbers_that_json_has_are_written_as_json() -> None:
         encode(Event("1", "s", "t", float("nan")), "json")
 
 
-def test_a_bare_document_is_told_from_an_event() -> None:
+def test_a_bare_document_is_distinguished_from_an_event() -> None:
     assert not is_event(parse(b'{"kind":"FederatedTask"}'))
     assert not is_event(parse(b"[]"))
     assert is_event(parse(encode(Event("1", "s", "t", None))))
@@ -178,7 +178,7 @@ def test_a_bare_document_is_told_from_an_event() -> None:
 
 
 @given(msgpack_events, st.binary(min_size=1, max_size=64))
-def test_a_signed_event_reads_as_one_that_is_not(event: Event, key: bytes) -> None:
+def test_a_signed_event_reads_like_an_unsigned_one(event: Event, key: bytes) -> None:
     body = encode(event, key=key)
     assert is_signed(body, key)
     assert not is_signed(body, key + b"x")

@@ -1,4 +1,4 @@
-"""What a feature may declare: a sound declaration extends the registry, any other is refused with a sentence."""
+"""Feature declarations: a sound one extends the registry, any other is refused with a reason."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_sound_declaration_extends_the_registry_and_leaves_the_built_in_one_al
         (replace(LAMPS, topics=(_with_payload("Report"),)), "Report", ".Report and "),
     ],
 )
-def test_what_collides_or_is_malformed_is_refused(declaration: Any, field: str, got: str) -> None:
+def test_a_colliding_or_malformed_declaration_is_refused(declaration: Any, field: str, got: str) -> None:
     with pytest.raises(Refused) as refused:
         BUILT_IN.extended(declaration)
     assert refused.value.field == field

@@ -1,4 +1,4 @@
-"""The permissions that follow from the registry, without a broker; ``tests/bus/test_permissions.py`` has one."""
+"""Permissions derived from the registry; ``tests/bus/test_permissions.py`` tests them on a broker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLACES: tuple[Place, ...] = ("cloud", "node")
 
 
 def covers(subjects: tuple[str, ...], topic: Topic[Any]) -> bool:
-    """Whether any of the subjects lets some address of the topic pass."""
+    """Return whether any of the subjects allows an address of the topic."""
     address = topic.at(*(["rest"] if topic.words[-1] == "#" else []), **dict.fromkeys(topic.params, "edge-1"))
     patterns = [subject.translate(str.maketrans(".*>", "/+#")) for subject in subjects]
     return any(matches(pattern, f"{DEFAULT_ROOT}/{address}") for pattern in patterns)
@@ -27,7 +27,7 @@ def covers(subjects: tuple[str, ...], topic: Topic[Any]) -> bool:
     ("role", "place"),
     [(role, place) for role in ROLES for place in PLACES if (role, place) != ("agent", "node")],  # it owns its broker
 )
-def test_what_a_role_is_not_named_for_is_forbidden(role: Role, place: Place) -> None:
+def test_a_topic_that_does_not_name_a_role_is_forbidden_to_it(role: Role, place: Place) -> None:
     allowed = permissions(role, place, edge="edge-1" if role == "agent" else "")
     for topic in BUILT_IN.topics:
         if role not in topic.publishers:
@@ -38,7 +38,7 @@ def test_what_a_role_is_not_named_for_is_forbidden(role: Role, place: Place) -> 
     assert "$MQTT.>" in allowed.deny
 
 
-def test_what_anyone_may_do_is_exactly_this() -> None:
+def test_an_anonymous_login_has_exactly_these_permissions() -> None:
     cloud, node = permissions("anonymous", "cloud"), permissions("anonymous", "node")
     asking = "heliograph.inference.*.request"
     assert set(cloud.publish) == {"heliograph.request.*.*", asking}

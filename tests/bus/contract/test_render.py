@@ -1,4 +1,4 @@
-"""What is generated from the registry: ``topics.md`` is up to date, and the AsyncAPI document holds together."""
+"""Documents generated from the registry: ``topics.md`` is up to date, and the AsyncAPI document is consistent."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_payload_lists_its_fields() -> None:
         expected = [
             (field.alias or name, "yes" if field.is_required() else "no")
             for name, field in topic.payload.model_fields.items()
-            if not field.exclude  # it never travels
+            if not field.exclude  # the field never travels
         ]
         assert listed == expected, topic.payload.__name__
 
@@ -138,7 +138,7 @@ def test_a_payloads_schema_has_the_rules_of_its_model() -> None:
 
 
 def test_the_documents_are_the_same_in_another_process() -> None:
-    """Hash seeds differ between processes: an order taken from a set would, too."""
+    """Hash seeds differ between processes, and with them the order of sets."""
     script = (
         "import json; from heliograph.bus.contract.render import asyncapi, topics_markdown;"
         "print(json.dumps([asyncapi(), topics_markdown()]))"
@@ -149,7 +149,7 @@ def test_the_documents_are_the_same_in_another_process() -> None:
     assert there.stdout == json.dumps([asyncapi(), topics_markdown()]) + "\n"
 
 
-def test_what_is_done_to_one_document_does_not_show_in_the_next() -> None:
+def test_a_change_of_one_document_does_not_show_in_the_next() -> None:
     first = asyncapi()
     first["components"]["schemas"]["TrainTask"].clear()
     assert asyncapi()["components"]["schemas"]["TrainTask"]

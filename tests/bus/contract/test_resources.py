@@ -1,4 +1,4 @@
-"""Resource documents: the same in every spelling that is accepted, and what is refused names its field."""
+"""Resource documents: each accepted spelling gives the same document, and each refusal names its field."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_kind_has_a_document_here() -> None:
 
 
 def holds(tree: Any, part: Any) -> bool:
-    """Whether all that ``part`` says stands in ``tree`` too, which may say more: defaults."""
+    """Return whether ``tree`` has everything in ``part``; it may have defaults besides."""
     if isinstance(part, dict):
         return all(name in tree and holds(tree[name], value) for name, value in part.items())
     if isinstance(part, list):
@@ -158,7 +158,7 @@ def test_a_script_setting_in_both_places(setting: str) -> None:
 
 
 def change(path: str, value: object) -> Callable[[Tree], None]:
-    """Sets the field at ``path``; "nothing" takes it away."""
+    """Return a function that sets the field at ``path``; "nothing" removes it."""
 
     def apply(tree: Any) -> None:
         *parents, last = [int(part) if part.isdigit() else part for part in path.split("/")]
@@ -225,7 +225,7 @@ def change(path: str, value: object) -> Callable[[Tree], None]:
         ("Edge", "spec/labels", {"site": 5}, "invalid", "spec.labels.site", "string", "5"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_refused_with_field_expected_and_got(
+def test_a_wrong_value_is_refused_with_field_expected_and_got(
     kind: str, path: str, value: object, code: str, field: str, expected: str, got: str
 ) -> None:
     tree = document(kind)
@@ -242,7 +242,7 @@ def test_what_is_wrong_is_refused_with_field_expected_and_got(
 
 
 @pytest.mark.parametrize("tree", [None, [], "FederatedTask", 5, b"{}"])
-def test_what_is_no_mapping_is_refused(tree: object) -> None:
+def test_a_document_that_is_no_mapping_is_refused(tree: object) -> None:
     with pytest.raises(Refused) as refused:
         parse_resource(tree, "job.yaml")
     assert refused.value.topic == "job.yaml"
@@ -279,7 +279,7 @@ def test_a_hostile_document_does_not_flood_the_reply() -> None:
         assert len(str(refused.value)) < 500
 
 
-def test_what_the_parser_is_given_stays_as_it_was() -> None:
+def test_the_parser_does_not_change_its_input() -> None:
     tree = seed()
     parse_resource(tree)
     assert tree == seed()

@@ -1,4 +1,4 @@
-"""Shapes that a Kubernetes structural schema can say; the forms that release 0.1 had instead are still read."""
+"""Shapes that a Kubernetes structural schema can express. The forms of release 0.1 are still read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliograph.bus.contract.resources import dump
 from heliograph.core.errors import Refused
 
 ANY_SCALAR = ("Parameter", "value")
-"""The one union of types that stays; its docstring says why."""
+"""The only union of types; the docstring of ``Parameter`` gives the reason."""
 
 
 def _job(**spec: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def _service(**spec: Any) -> dict[str, Any]:
 
 
 def _unions(schema: Any, model: str, field: str = "") -> Iterator[tuple[str, str]]:
-    """(model, field) of each place where a schema leaves the type open."""
+    """Yield (model, field) wherever a schema leaves the type open."""
     if isinstance(schema, list):
         for each in schema:
             yield from _unions(each, model, field)
@@ -91,7 +91,7 @@ def test_an_older_form_is_the_same_document_and_is_written_as_the_newer(older: A
         (_service(edges=["Bad_Name"]), "spec.edges.names[0]", "a DNS label"),
     ],
 )
-def test_what_is_neither_form_is_refused_with_both_named(document: Any, field: str, expected: str) -> None:
+def test_a_value_of_neither_form_is_refused_with_both_named(document: Any, field: str, expected: str) -> None:
     with pytest.raises(Refused) as refused:
         parse_resource(document, "request/jobs/create")
     assert (refused.value.field, refused.value.topic) == (field, "request/jobs/create")

@@ -1,4 +1,4 @@
-"""Addresses: what ``at`` makes ``find`` finds, and no word is anything but a DNS label."""
+"""Addresses: ``find`` finds each address that ``at`` makes, and every word is a DNS label."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def addresses(draw: st.DrawFn) -> tuple[Topic[Any], tuple[str, ...], dict[str, s
 
 
 @given(addresses())
-def test_find_finds_what_at_makes(made: tuple[Topic[Any], tuple[str, ...], dict[str, str]]) -> None:
+def test_find_finds_each_address_that_at_makes(made: tuple[Topic[Any], tuple[str, ...], dict[str, str]]) -> None:
     topic, rest, params = made
     address = topic.at(*rest, **params)
     assert registry.find(address) == (topic, params)
@@ -43,7 +43,7 @@ def test_find_finds_what_at_makes(made: tuple[Topic[Any], tuple[str, ...], dict[
 
 
 @given(addresses(), st.data())
-def test_filter_matches_what_at_makes(
+def test_filter_matches_each_address_that_at_makes(
     made: tuple[Topic[Any], tuple[str, ...], dict[str, str]], data: st.DataObject
 ) -> None:
     topic, rest, params = made
@@ -93,7 +93,7 @@ def test_a_slash_smuggles_no_word_in() -> None:
 
 
 def test_a_closing_hash_is_one_word_or_more() -> None:
-    """NATS matches no fewer: an address without any would reach MQTT's subscribers and not NATS's."""
+    """An address without such a word would reach MQTT's subscribers, but not those of NATS."""
     address = LOG.at("a", "b", component="x")
     assert LOG.match(address) is not None
     assert LOG.match(address.removesuffix("/a/b")) is None
@@ -127,7 +127,7 @@ def test_find_finds_a_declared_topic_or_refuses(address: str) -> None:
         ("request/jobs", "request/{resource}/{verb}"),
     ],
 )
-def test_what_is_not_declared_is_refused_with_what_is(address: str, expected: str) -> None:
+def test_an_undeclared_address_is_refused_with_the_declared_ones(address: str, expected: str) -> None:
     with pytest.raises(Refused) as refused:
         registry.find(address)
     assert refused.value.code == "unknown-topic"

@@ -1,5 +1,5 @@
-"""Versions of the contract: what a newer one says beside the known takes part in nothing, and an older one is not sent
-what it does not know."""
+"""Versions of the contract: unknown fields of a newer version are ignored, and an older version gets no field that it
+does not know."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(UNKNOWN, inner, max_size=3))
 OPEN = {"parameters", "counted", "metrics", "columns", "labels", "algorithms", "rules", "frameworks", "samples",
         "datasets", "rule_parameters"}  # fmt: skip
-"""Mappings whose keys are the users': there is no unknown one."""
+"""Mappings with keys chosen by users; no key of them is unknown."""
 
 
 @cache
@@ -47,7 +47,7 @@ def _recorded(name: str) -> Any:
 
 
 def _with_more(draw: st.DrawFn, tree: Any) -> Any:
-    """The tree with unknown fields at every depth at which a receiver has a say."""
+    """Return the tree with unknown fields at every depth that the contract defines."""
     if isinstance(tree, list):
         return [_with_more(draw, each) for each in tree]
     if not isinstance(tree, dict):
@@ -99,7 +99,7 @@ def test_a_document_with_unreadable_tasks_gives_the_others_and_names_them(tasks:
     assert topics.TASK.validate(desired.model_dump(exclude_none=True), "again").tasks == desired.tasks
 
 
-def test_a_document_says_what_it_set_aside_and_why() -> None:
+def test_a_document_names_its_unsupported_parts_with_their_reasons() -> None:
     tasks = [TASK, TASK | {"role": "distil", "worker": "new"}, TASK | {"worker": "Bad"},
              TASK | {"role": "infer", "worker": "i", "inference": {"fallback": "retry"}}]  # fmt: skip
     datasets = {"data": {"url": "a.csv"}, "columns": {"format": "parquet"}}
@@ -119,7 +119,7 @@ def test_a_document_says_what_it_set_aside_and_why() -> None:
     assert (aside.name, aside.error) == ("columns", "field format: expected 'npz' or 'csv', got parquet")
 
 
-def test_what_is_no_document_is_refused_as_a_whole() -> None:
+def test_an_invalid_document_is_refused_as_a_whole() -> None:
     for tree in ({"edge": "e"}, {"edge": "E", "generation": {}}, {"edge": "e", "generation": {}, "tasks": 3}):
         with pytest.raises(Refused):
             topics.TASK.validate(tree, "t")
@@ -148,7 +148,7 @@ def _stored_job() -> str:
     return stored
 
 
-# what a version is not sent
+# fields left out for older versions
 
 
 class _Spec(Payload):
@@ -180,7 +180,7 @@ def _written_for(version: str) -> dict[str, Any]:
     return FULL.model_dump(exclude_none=True, exclude=left_out(_Document, parse_version(version)))
 
 
-def test_a_reader_is_written_what_its_version_knows() -> None:
+def test_a_reader_gets_the_fields_that_its_version_knows() -> None:
     oldest = {"tasks": [{"role": "train", "spec": {"size": 1}}, {"role": "rest"}], "named": {"x": {"size": 2}}}
     assert _written_for("0.1.7") == _written_for("") == _written_for("no version") == oldest
     with_tags = {"role": "train", "spec": {"size": 1}, "tags": {"a": 1}}
@@ -189,20 +189,20 @@ def test_a_reader_is_written_what_its_version_knows() -> None:
     assert _written_for("0.4.1") == _written_for("12.0") == FULL.model_dump()
 
 
-def test_versions_that_read_the_same_share_what_is_left_out() -> None:
+def test_versions_that_read_the_same_fields_share_the_excluded_ones() -> None:
     assert left_out(_Document, (0, 2)) is left_out(_Document, parse_version("0.2.9"))
     assert left_out(_Document, (0, 4)) is None
     assert left_out(_Rest, FLOOR) is None
 
 
 def test_an_unused_field_is_not_written_to_anybody() -> None:
-    _Train().tags["a"] = 1  # its own: the next one has the default
+    _Train().tags["a"] = 1  # changes this instance only, not the default
     assert _Document(tasks=[_Train(spec=_Spec(size=1))]).model_dump(exclude_none=True) == {
         "tasks": [{"role": "train", "spec": {"size": 1}}], "named": {}
     }  # fmt: skip
 
 
-# what was promised of 0.1's payloads
+# compatibility with the payloads of 0.1
 
 
 def _models() -> dict[str, type[BaseModel]]:
@@ -210,12 +210,12 @@ def _models() -> dict[str, type[BaseModel]]:
 
 
 RENAMED = {"Refused": "UncountedUpdate"}
-"""Classes bear other names now; none travels."""
+"""New names of classes, by their names in 0.1; class names never travel."""
 
 
 @pytest.mark.parametrize("name", sorted(FIELDS_OF_0_1))
 def test_no_field_is_new_without_a_version_and_a_default(name: str) -> None:
-    """A payload is read by earlier versions: whatever it says beside what they know is declared by ``added``."""
+    """Earlier versions read the payloads, so each new field is declared with ``added``."""
     before = FIELDS_OF_0_1[name]
     for model in ROLES.values() if name == "Task" else [_models()[RENAMED.get(name, name)]]:
         for field, info in model.model_fields.items():

@@ -1,4 +1,4 @@
-"""Weights files: what is written is read, by the safetensors library too, and a damaged file is refused."""
+"""Weights files: they round-trip, also through the safetensors library, and a damaged file is refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ text_maps = st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3
 def assert_same(found: Array, expected: Array) -> None:
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype.newbyteorder("<")
-    assert found.tobytes() == expected.astype(found.dtype).tobytes()  # bits: NaN has to come back as well
+    assert found.tobytes() == expected.astype(found.dtype).tobytes()  # compare bits, because NaN equals nothing
 
 
 @given(many_arrays, text_maps)
@@ -58,16 +58,16 @@ def test_round_trip(arrays: dict[str, Array], metadata: dict[str, str]) -> None:
 
 
 @given(many_arrays, text_maps)
-def test_the_library_reads_what_is_written_here(arrays: dict[str, Array], metadata: dict[str, str]) -> None:
+def test_the_library_reads_our_files(arrays: dict[str, Array], metadata: dict[str, str]) -> None:
     found = safetensors.numpy.load(tensors.dumps(arrays, metadata))
     assert set(found) == set(arrays)
     for name, expected in arrays.items():
         assert_same(found[name], expected)
 
 
-# at least one array: of none and metadata the library writes a header that it can not read itself
+# at least one array: with metadata alone the library writes a header that it cannot read itself
 @given(st.dictionaries(names, array.filter(lambda each: each.dtype.isnative), min_size=1, max_size=6), text_maps)
-def test_what_the_library_writes_is_read_here(arrays: dict[str, Array], metadata: dict[str, str]) -> None:
+def test_files_of_the_library_are_read(arrays: dict[str, Array], metadata: dict[str, str]) -> None:
     with TensorFile(safetensors.numpy.save(arrays, metadata)) as file:
         assert file.metadata == metadata
         assert set(file.tensors) == set(arrays)
@@ -146,7 +146,7 @@ def test_a_view_outlives_its_file(tmp_path: Path) -> None:
     ],
     ids=lambda each: str(each.dtype.kind),
 )
-def test_what_would_need_pickle_is_refused(wrong: Array, tmp_path: Path) -> None:
+def test_an_array_that_would_need_pickle_is_refused(wrong: Array, tmp_path: Path) -> None:
     with pytest.raises(Refused) as refused:
         tensors.write({"good": np.ones(2), "wrong": wrong}, tmp_path / "weights")
     assert refused.value.field == "wrong"

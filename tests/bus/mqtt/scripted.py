@@ -1,4 +1,4 @@
-"""An MQTT 5 broker that follows a script over a real socket: what it says, and when it cuts, is the test's choice."""
+"""An MQTT 5 broker that follows a script over a real socket: the test chooses its answers and its cuts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import asynccontextmanager
 CONNECT, PUBLISH, SUBSCRIBE, PINGREQ = 1, 3, 8, 12
 NOT_AUTHORIZED = 135
 DISCONNECT = bytes((0xE0, 1, NOT_AUTHORIZED))
-"""The broker's last words: not authorized (MQTT 5, 3.14.2.1)."""
+"""The broker's DISCONNECT with the reason "not authorized" (MQTT 5, 3.14.2.1)."""
 
 
 class ScriptedBroker:
-    """Accepts what it is not set to refuse.
+    """A broker that accepts everything unless its attributes refuse it.
 
     Attributes:
         connack, puback, suback: reason codes of the answers, 128 or more to refuse; ``puback`` None: no answer.
-        after: written behind each PUBACK.
+        after: bytes that follow each PUBACK.
         cut: whether the connection is closed after a PUBLISH.
         heard: the topics of all SUBSCRIBEs.
     """

@@ -30,7 +30,7 @@ def accept_and_reset(client: socket.socket) -> None:
         client.sendall(ACCEPTED)
         reset(client)
 
-    asyncio.get_running_loop().call_later(0.01, accept)  # by then the client has sent its login
+    asyncio.get_running_loop().call_later(0.01, accept)  # the client has sent its login by now
 
 
 def accept_and_end(client: socket.socket) -> None:
@@ -75,7 +75,7 @@ def test_a_client_comes_back_after_connections_that_end_with_the_broker_s_answer
 def test_a_reset_behind_the_last_message_is_noticed_at_once(
     loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No ping is sent that would notice it: the message and the reset arrive together."""
+    """The message and the reset arrive together, and no ping runs that would notice the reset."""
     monkeypatch.setattr(connection, "KEEPALIVE", 60_000)
     ended: list[socket.socket] = []
 
@@ -100,7 +100,7 @@ def test_a_reset_behind_the_last_message_is_noticed_at_once(
 
 @asynccontextmanager
 async def reachable(directory: Path) -> AsyncIterator[Relay]:
-    """Start mosquitto and a relay before it."""
+    """Start mosquitto and a relay in front of it."""
     world = World()
     broker = Mosquitto(directory / "mosquitto", world=world)
     await broker.start()

@@ -1,4 +1,4 @@
-"""What an MQTT broker refuses is reported as refused, whatever happens to the connection afterwards."""
+"""A refusal by an MQTT broker is reported as one, whatever happens to the connection afterwards."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_refused_publish_is_forbidden_though_the_connection_goes_down(
     assert "secret" not in str(error.value)
 
 
-async def test_a_disconnect_that_says_why_refuses_all_that_was_not_acknowledged() -> None:
+async def test_a_disconnect_with_a_reason_refuses_every_unacknowledged_message() -> None:
     broker = ScriptedBroker()
     broker.puback, broker.after, broker.cut = None, DISCONNECT, True
     async with client(broker) as bus:
@@ -96,10 +96,10 @@ async def test_a_subscription_that_is_refused_after_a_reconnect_ends_alone() -> 
             await anext(messages)
         broker.cut, broker.puback = False, 0
         await bus.link.wait_up()
-        await bus.publish(EVENT, b"{}")  # the others go on
+        await bus.publish(EVENT, b"{}")  # the other subscriptions go on
 
 
-async def test_who_may_not_receive_replies_is_refused_each_time_and_stays_connected() -> None:
+async def test_a_login_that_may_not_receive_replies_is_refused_each_time_and_stays_connected() -> None:
     broker = ScriptedBroker()
     broker.suback = NOT_AUTHORIZED
     async with client(broker) as bus:
@@ -111,7 +111,7 @@ async def test_who_may_not_receive_replies_is_refused_each_time_and_stays_connec
 
 
 @pytest.mark.mosquitto
-async def test_a_real_broker_says_what_its_access_list_forbids(
+async def test_a_real_broker_reports_a_refusal_by_its_access_list(
     tmp_path: Path, mosquitto: Callable[..., Awaitable[Mosquitto]]
 ) -> None:
     access = tmp_path / "access"

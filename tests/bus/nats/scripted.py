@@ -1,4 +1,4 @@
-"""A NATS server that follows a script over a real socket: what it says, and when it cuts, is the test's choice."""
+"""A NATS server that follows a script over a real socket: the test chooses its answers and its cuts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ _SIZE = re.compile(rb"H?PUB .* (\d+)\r\n")
 
 
 def violation(verb: str, subject: str) -> bytes:
-    """What nats-server says where a login may not: ``Publish`` or ``Subscription``."""
+    """Return the error line of nats-server for a missing permission; ``verb`` is ``Publish`` or ``Subscription``."""
     return f"-ERR 'Permissions Violation for {verb} to \"{subject}\"'\r\n".encode()
 
 
 @dataclass
 class Answer:
-    """What the server writes once it has read a line that begins with ``line``, and whether it cuts the connection
-    then: ``end`` as a server that closes, ``reset`` as one that has not read all."""
+    """The server's answer to the first line that begins with ``line``.
+
+    ``cut`` ends the connection after it: ``end`` like a server that closes, ``reset`` like one with unread bytes.
+    """
 
     line: str
     says: bytes = b""
@@ -32,10 +34,10 @@ class Answer:
 
 
 class ScriptedServer:
-    """Greets, answers pings, and gives each answer of the script once.
+    """A server that greets, answers pings, and gives each answer of the script once.
 
     Attributes:
-        login: written instead of the first PONG, where it is set: the login is refused with it.
+        login: error line that refuses the login in place of the first PONG; empty to accept it.
         seen: the protocol lines of all connections.
     """
 
@@ -70,7 +72,7 @@ class ScriptedServer:
             writer.close()
 
     async def answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
-        """Whether the connection goes on."""
+        """Answer a line; return whether the connection goes on."""
         self.seen.append(line)
         if line == "PING":
             writer.write(self.login or b"PONG\r\n")

@@ -1,4 +1,4 @@
-"""Blobs on NATS go on where they were cut, and survive what a killed broker brings back."""
+"""Transfers of blobs on NATS continue after a cut, and tolerate stale chunks after a broker's restart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.bus.meeting import (
 
 
 class Counting:
-    """Counts the chunks that blobs send and take, and calls ``at_chunk`` with each."""
+    """A count of the chunks that blobs send and take; it calls ``at_chunk`` with each number."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sent = 0
@@ -59,7 +59,7 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> Counting:
 
 
 async def messages_of(bus: Bus, bucket: str) -> int:
-    """How many messages a bucket ever took: chunks and descriptions."""
+    """Return how many messages a bucket has ever stored, chunks and descriptions together."""
     assert isinstance(bus, NatsBus)
     answer = await bus.connection.ask(f"$JS.API.STREAM.INFO.OBJ_{bucket}")
     return int(answer["state"]["last_seq"])
@@ -87,7 +87,7 @@ async def test_an_upload_goes_on_after_the_last_chunk(meeting: Meeting, tmp_path
         with source.open("rb") as file:
             for place in range(3):
                 await _chunk(bus, ref, place, file.read(CHUNK))
-        assert not await store.has(ref.digest)  # without its description it is not there yet
+        assert not await store.has(ref.digest)  # a blob exists once its description is stored
         await store.put(source, ref)
         assert chunks.sent == 2
         await store.fetch(ref, tmp_path / "target")
@@ -100,7 +100,7 @@ async def _chunk(bus: NatsBus, ref: WeightsRef, place: int, content: bytes) -> N
 
 @on_nats
 @pytest.mark.parametrize("left", [[1], [1, 1], [0, 2], [2, 0, 1]])
-async def test_what_a_killed_broker_brings_back_of_a_deleted_blob_does_no_harm(
+async def test_chunks_of_a_deleted_blob_that_a_killed_broker_brings_back_do_no_harm(
     meeting: Meeting, tmp_path: Path, chunks: Counting, left: list[int]
 ) -> None:
     source = tmp_path / "source"
@@ -131,7 +131,7 @@ async def test_chunks_that_come_back_before_a_download_are_passed_over(meeting: 
 
 
 @on_nats
-async def test_chunks_of_something_longer_are_thrown_away(meeting: Meeting, tmp_path: Path, chunks: Counting) -> None:
+async def test_chunks_of_a_longer_blob_are_discarded(meeting: Meeting, tmp_path: Path, chunks: Counting) -> None:
     source = tmp_path / "source"
     ref = blob(source, CHUNK)
     async with meeting.clients() as (bus,):
@@ -146,7 +146,7 @@ async def test_chunks_of_something_longer_are_thrown_away(meeting: Meeting, tmp_
 
 
 @on_nats
-async def test_a_small_blob_whose_upload_ended_before_its_description_is_whole_after_the_next(
+async def test_a_small_blob_whose_upload_ended_before_its_description_is_complete_after_the_next(
     meeting: Meeting, tmp_path: Path, chunks: Counting
 ) -> None:
     source = tmp_path / "source"
@@ -165,7 +165,7 @@ TOTAL = WINDOW + 4
 
 
 def killing(server: Server | None, at: int) -> Callable[[int], None]:
-    """SIGKILL for the broker at that chunk, from the transfer's own thread: nothing more is acknowledged."""
+    """Return a function that kills the broker at that chunk, in the transfer's thread: no acknowledgement follows."""
     assert server is not None
     assert server.process is not None
     pid = server.process.pid
@@ -193,7 +193,7 @@ async def test_an_upload_goes_on_after_the_broker_was_killed(
         assert not await store.has(ref.digest)
         chunks.reset()
         await store.put(source, ref)
-        # all but a window of those that were sent had been acknowledged, and so are on disk
+        # all chunks sent before the last window had been acknowledged, so they are on disk
         assert 0 < chunks.sent <= TOTAL - (TOTAL - 1 - WINDOW)
         chunks.reset()
         await store.fetch(ref, tmp_path / "target")
@@ -229,7 +229,7 @@ async def test_a_download_goes_on_after_the_broker_was_killed_twice(
             await store.fetch(ref, target)
         chunks.reset()
         await store.fetch(ref, target)
-        assert chunks.taken <= TOTAL - taken + 1  # the last one taken may not have been noted
+        assert chunks.taken <= TOTAL - taken + 1  # the last chunk may not have been noted
         assert hashlib.sha256(target.read_bytes()).hexdigest() == ref.digest
         assert sorted(each.name for each in tmp_path.glob("target*")) == ["target"]
 

@@ -31,7 +31,7 @@ def reset_at_once(client: socket.socket) -> None:
         client.sendall(INFO)
         reset(client)
 
-    asyncio.get_running_loop().call_later(0.01, greet_and_reset)  # by then the client has seen that it is connected
+    asyncio.get_running_loop().call_later(0.01, greet_and_reset)  # the client has noticed the connection by now
 
 
 def end_at_once(client: socket.socket) -> None:
@@ -41,7 +41,7 @@ def end_at_once(client: socket.socket) -> None:
 
 
 def speak_another_protocol(client: socket.socket) -> None:
-    """Answer like no NATS server does, in one line beyond the client's limit."""
+    """Answer with one line beyond the client's limit, as no NATS server does."""
     client.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         client.send(b"x" * 1_000_000)
@@ -91,7 +91,7 @@ def test_a_client_connects_after_first_connections_that_end_during_the_handshake
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_connection_that_the_network_has_forgotten_is_replaced(loop: str, tmp_path: Path) -> None:
-    """No reset ever comes, as from a router that has lost its state, and bytes wait to be sent on the connection."""
+    """Bytes wait on a connection that never resets, as behind a router that has lost its state."""
 
     async def main() -> None:
         async with reachable(tmp_path) as relay, connect(f"nats://coordinator:x@127.0.0.1:{relay.port}") as bus:
@@ -99,7 +99,7 @@ def test_a_connection_that_the_network_has_forgotten_is_replaced(loop: str, tmp_
             relay.cut("blackhole")
             lost = [asyncio.create_task(bus.publish(EVENT, b"0" * 1_000_000)) for _ in range(40)]
             await bus.link.wait_down()
-            relay.state = "up"  # for new connections only
+            relay.state = "up"  # applies to new connections only
             await answers(bus)
             found = await asyncio.gather(*lost, return_exceptions=True)
             assert all(isinstance(each, HeliographError) for each in found)
@@ -112,14 +112,14 @@ async def answers(bus: Bus) -> None:
     async with asyncio.timeout(HANGS):
         while True:
             await bus.link.wait_up()
-            with contextlib.suppress(HeliographError):  # the old connection, whose end is not known yet
+            with contextlib.suppress(HeliographError):  # this is the old connection; its end is not known yet
                 await bus.last_sequence("telemetry")
                 return
 
 
 @asynccontextmanager
 async def reachable(directory: Path) -> AsyncIterator[Relay]:
-    """Start a broker and a relay before it."""
+    """Start a broker and a relay in front of it."""
     world = World()
     broker = Broker(directory / "broker", "cloud", (User("coordinator", "x", "coordinator"),), world=world)
     await broker.start()

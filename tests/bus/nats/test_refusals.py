@@ -55,7 +55,7 @@ async def client(server: ScriptedServer) -> AsyncIterator[NatsBus]:
 
 
 def publishes(subject: str) -> tuple[str, str]:
-    """The beginnings of a line that publishes there, without headers and with them."""
+    """Return the beginnings of a line that publishes on a subject, without and with headers."""
     return f"PUB {subject} ", f"HPUB {subject} "
 
 
@@ -94,7 +94,7 @@ async def test_each_of_several_publishes_to_a_subject_is_forbidden() -> None:
 
 
 async def test_refusals_that_come_while_a_call_is_ending_leave_the_connection_alive() -> None:
-    """An error of its call-back would end the client's reading task, and unread pongs the link."""
+    """An error in the client's callback would end its reading task, and unread pongs would end the link."""
 
     class Repeating(ScriptedServer):
         async def answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
@@ -115,7 +115,7 @@ async def test_refusals_that_come_while_a_call_is_ending_leave_the_connection_al
         assert server.connections == 1
 
 
-async def test_a_refusal_of_another_subject_is_not_this_ones() -> None:
+async def test_a_refusal_of_another_subject_does_not_refuse_this_one() -> None:
     script = Answer(f"PUB {SUBJECT} ", violation("Publish", "heliograph.log.a.b") + STALE, "end")
     async with client(ScriptedServer(script)) as bus:
         with pytest.raises(LinkDown):
@@ -124,7 +124,7 @@ async def test_a_refusal_of_another_subject_is_not_this_ones() -> None:
         assert bus.connection.unreported_refusals == 1
 
 
-async def test_a_login_that_may_not_receive_answers_is_told_so_at_once_and_again_until_it_reconnects() -> None:
+async def test_a_login_that_may_not_receive_answers_is_refused_at_once_and_again_until_it_reconnects() -> None:
     def inbox(seen: list[str]) -> str:
         return next(line.split()[1] for line in seen if line.startswith("SUB _INBOX."))
 
@@ -178,7 +178,7 @@ async def test_a_refused_login_is_forbidden_and_not_a_link_that_is_down() -> Non
         assert not bus.link.refused
 
 
-async def test_what_the_broker_says_when_it_closes_does_not_end_the_client_for_good() -> None:
+async def test_an_error_line_of_a_closing_broker_does_not_end_the_client_for_good() -> None:
     script = [Answer("PUB heliograph.log.a.b", b"-ERR 'User Authentication Expired'\r\n", "end"),
               Answer("PUB heliograph.log.a.b", b"MSG heliograph.log.a.b 1 2\r\n{}\r\n")]  # fmt: skip
     server = ScriptedServer(*script)
@@ -191,7 +191,7 @@ async def test_what_the_broker_says_when_it_closes_does_not_end_the_client_for_g
         server.login = b""
         await bus.link.wait_up()
         await bus.publish("log/a/b", b"")
-        assert (await anext(messages)).body == b"{}"  # the subscription has come back too
+        assert (await anext(messages)).body == b"{}"  # the subscription is back too
 
 
 CREATED = b'{"name": "one"}'
@@ -199,7 +199,7 @@ CREATED = b'{"name": "one"}'
 
 async def test_a_consumer_that_may_not_pull_is_forbidden() -> None:
     class Creating(ScriptedServer):
-        """Answers the request that makes the consumer, and refuses the one that pulls."""
+        """A server that creates the consumer and refuses to let it pull."""
 
         async def answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
             words = line.split()
@@ -225,7 +225,7 @@ async def test_a_refused_upload_is_forbidden_though_the_connection_is_cut(cut: s
         def upload() -> None:
             link = BulkLink(ConnectionUrl.parse(server.url), "_INBOX.one")
             try:
-                for _ in range(64):  # more than the sockets hold
+                for _ in range(64):  # more than the sockets buffer
                     link.publish(subject, bytes(CHUNK), "Heliograph-Chunk: 0")
                 link.next()
             finally:
@@ -258,11 +258,11 @@ async def test_a_refused_login_of_a_transfer_is_forbidden() -> None:
 
 
 class Refusing(ScriptedServer):
-    """Refuses every event, and cuts after some.
+    """A server that refuses every event and cuts the connection after some.
 
     Args:
-        cuts: whether it cuts after the event of that number.
-        silent: whether it cuts before it has said that it refuses.
+        cuts: returns whether the event of that number is followed by a cut.
+        silent: whether the cut comes before the refusal is sent.
     """
 
     def __init__(self, cuts: Callable[[int], bool], silent: bool) -> None:
@@ -289,7 +289,7 @@ MAY_NOT = "event/telemetry/{edge}/{device}: this login may not publish there"
     ("cuts", "silent", "refused"),
     [
         (lambda number: number % 3 == 0, False, MAY_NOT),
-        (lambda number: number > 1 and number % 2 == 0, True, MAY_NOT),  # the first refusal stands for its topic
+        (lambda number: number > 1 and number % 2 == 0, True, MAY_NOT),  # the first refusal names the topic for all
         (lambda number: True, False, MAY_NOT),
         (lambda number: True, True, "the link went down: they may or may not be stored"),
     ],

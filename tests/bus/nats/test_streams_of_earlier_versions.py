@@ -1,5 +1,4 @@
-"""Streams that an earlier version made: a coordinator that begins to lead gives them today's configuration, and what
-they hold stays."""
+"""Streams of an earlier version: a new leader updates their configuration, and their messages stay."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ async def test_an_earlier_stream_is_updated_and_keeps_its_messages(
         await bus.connection.ask(f"$JS.API.STREAM.CREATE.{name}", _earlier(bus))
         await bus.publish(*_document("edge-1", "old", 10))
         await bus.prepare()
-        await bus.prepare()  # the second time there is nothing to do
+        await bus.prepare()  # the second call changes nothing
         await bus.publish(*_document("edge-1", "new", 4 * SMALL))
         kept = await bus.last(topics.TASK.at(edge="edge-1"))
         assert kept is not None and decode(kept.body).id == "new"

@@ -150,7 +150,7 @@ def test_a_lane_keeps_its_numbers(tmp_path: Path) -> None:
         file.seek(0)
         summary = make_reader(file).get_summary()
     assert found == [number & 0xFFFFFFFF for number in numbers]
-    assert summary is not None and len(summary.channels) == 4  # two encodings, and three values of the high 32 bits
+    assert summary is not None and len(summary.channels) == 4  # two encodings times three values of the high 32 bits
 
 
 def test_only_wanted_messages_are_read(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ class TestForeign:
         assert [json.loads(each.body)["a"] for each in found] == list(range(10))
 
     @pytest.mark.parametrize("content", [b"", b"{}\n", b"\x89MCAP", b"SQLite format 3\0" * 10])
-    def test_what_is_no_mcap_file_is_refused(self, tmp_path: Path, content: bytes) -> None:
+    def test_a_file_of_another_format_is_refused(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "a.mcap").write_bytes(content)
         with pytest.raises(Refused, match="expected an MCAP file"):
             TraceReader(tmp_path / "a.mcap")

@@ -155,7 +155,7 @@ class TestRecording:
         self, kind: str, broker: Any, mosquitto: Any, tmp_path: Path
     ) -> None:
         url = (await broker()).url("coordinator", "mqtt") if kind == "nats" else (await mosquitto()).url()
-        patterns = ("status/#", "event/#", "+/telemetry/#")  # they overlap, and each message is recorded once
+        patterns = ("status/#", "event/#", "+/telemetry/#")  # the patterns overlap, and each message is recorded once
         async with opened(url, name="writer") as bus, opened(url, name="reader") as seeing:
             await bus.publish("status/jobs/j", event(0, address="status/jobs/j"), retain=True)
             async with recorded(seeing, tmp_path / "a.mcap", *patterns, most=3):
@@ -255,7 +255,7 @@ class TestReplaying:
             assert LANE not in each.headers and "Nats-Msg-Id" not in each.headers
 
     async def test_intervals_are_divided_by_the_speed(self, cloud: Broker, tmp_path: Path) -> None:
-        retained = Recorded(METER, event(9), 5, 5, retained=True)  # replayed at once, though long before
+        retained = Recorded(METER, event(9), 5, 5, retained=True)  # an old event is replayed at once
         messages = [retained, *(Recorded(METER, event(n), (1000 + n) * SECOND, 0) for n in (0, 4, 5))]
         slept: list[float] = []
         now = 0.0

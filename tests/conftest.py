@@ -1,4 +1,4 @@
-"""Brokers to test against: the embedded one and mosquitto, each on free ports, each ended with its test."""
+"""Brokers for tests, the embedded one and mosquitto: each runs on free ports and ends with its test."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ TOYS = {"ToyMoments": "toy_algorithms:Moments", "ToyClusters": "toy_algorithms:C
 
 @pytest.fixture
 def installed_algorithms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """``installed_algorithms(Name="module:Class")``: a package of ``tests/data/algorithms`` is installed, here and in
-    processes that are started from now on; returns where."""
+    """Return ``installed_algorithms(Name="module:Class")``, which installs a copy of ``tests/data/algorithms``.
+
+    It returns the directory of the copy. This process and every process started later find the package.
+    """
 
     def install(**more: str) -> Path:
         place = tmp_path / "installed"
@@ -49,13 +51,13 @@ def installed_algorithms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     return install
 
 
-# no example has a deadline, and none is called slow: on a loaded machine either says nothing about the code
+# no deadline and no slowness check: on a loaded machine neither says anything about the code
 hypothesis.settings.register_profile("usual", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("fast", hypothesis.settings.get_profile("usual"), max_examples=20)
-"""For ``make test-fast``: as often as finds what has just been broken."""
+"""The profile of ``make test-fast``: enough examples to find a recent mistake."""
 hypothesis.settings.load_profile("usual")
 LEFT_OUT = {"process": {"broker", "mosquitto", "cluster", "meeting", "alone", "cloud"}, "framework": {"framework"}}
-"""Markers of tests that are no unit tests, each with its fixtures: they start processes, or import a framework."""
+"""Markers of tests that start processes or import a framework, with the fixtures that give a test the marker."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -68,7 +70,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Broker]]]:
-    """``await broker(place="cloud", users=..., root=...)``: a started embedded broker with ``USERS``."""
+    """Return ``await broker(place="cloud", users=..., root=...)``, which starts an embedded broker with ``USERS``."""
     find_nats_server()
     started: list[Broker] = []
 
@@ -84,18 +86,18 @@ async def broker(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Broker
 
 
 def _need_mosquitto() -> None:
-    """Skips the test where there is no mosquitto, fails it where there has to be one."""
+    """Skip the test if mosquitto is not installed; fail it if the environment requires mosquitto."""
     try:
         find_mosquitto()
     except HeliographError as error:
         if os.environ.get("HELIOGRAPH_REQUIRE_MOSQUITTO") == "1":
-            pytest.fail(f"{error}; HELIOGRAPH_REQUIRE_MOSQUITTO=1 says that it must be")
+            pytest.fail(f"{error}; HELIOGRAPH_REQUIRE_MOSQUITTO=1 requires it")
         pytest.skip(str(error))
 
 
 @pytest.fixture
 def framework() -> Callable[[str], ModuleType]:
-    """``framework("torch")``: the module; skips the test where it is not installed, fails it where it has to be."""
+    """Return ``framework("torch")``, which imports the framework; it skips or fails the test if that is impossible."""
 
     def find(name: str) -> ModuleType:
         try:
@@ -105,7 +107,7 @@ def framework() -> Callable[[str], ModuleType]:
                 raise
         reason = f"{name} is not installed"
         if os.environ.get("HELIOGRAPH_REQUIRE_FRAMEWORKS") == "1":
-            pytest.fail(f"{reason}, and HELIOGRAPH_REQUIRE_FRAMEWORKS=1 says that it must be")
+            pytest.fail(f"{reason}, but HELIOGRAPH_REQUIRE_FRAMEWORKS=1 requires it")
         pytest.skip(f"{reason}; make test-frameworks installs it and runs this test")
 
     return find
@@ -113,8 +115,7 @@ def framework() -> Callable[[str], ModuleType]:
 
 @pytest.fixture
 async def mosquitto(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Mosquitto]]]:
-    """``await mosquitto(*settings)``: a started mosquitto that lets anyone in; skips where mosquitto is not
-    installed."""
+    """Return ``await mosquitto(*settings)``, which starts a mosquitto open to everyone, or skips the test."""
     started: list[Mosquitto] = []
 
     async def start(*settings: str) -> Mosquitto:

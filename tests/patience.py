@@ -1,7 +1,7 @@
-"""How long a test waits before it calls something hung."""
+"""The longest time that a test waits before it fails."""
 
 from __future__ import annotations
 
 HANGS = 300.0
-"""Seconds. On a machine with ten times the load that it has cores for, a process takes half a minute to start; nothing
-is measured by it, and a test that passes never waits so long."""
+"""Seconds. On a machine with ten runnable processes for each core, a process takes half a minute to start. No test
+measures this time, and a passing test never waits so long."""

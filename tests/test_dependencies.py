@@ -1,4 +1,4 @@
-"""Every imported distribution is declared, where it is needed, and bounded where its next major is known to break."""
+"""Every imported distribution is declared by the base or an extra, and bounded unless a reason is given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"heliograph", "benchmarks", "tests"}
 HOMES = packages_distributions()
 UNINSTALLED = {"PIL": "pillow", "torch": "torch", "keras": "keras", "tensorflow": "tensorflow"}
-"""Distributions of modules that a development environment need not have."""
+"""Distributions, by module, that a development environment may lack."""
 
 NEEDS = {
     "bus/contract/bfloat16.py": "train",
@@ -40,7 +40,7 @@ NEEDS = {
     "testing": "dev",
     "workers": "train",
 }
-"""Parts of the package that need more than the base, and the extras that bring it. The nearest entry holds."""
+"""Extras that parts of the package need. A module's nearest entry applies to it."""
 
 UNBOUNDED = {
     "hypothesis": "a tool of ours; constraints.txt pins it",
@@ -59,11 +59,11 @@ UNBOUNDED = {
     "types-pyyaml": "stubs; constraints.txt pins them",
     "uvloop": "a loop of asyncio's own interface, optional where it is imported",
 }
-"""Dependencies without an upper bound, each with the reason why it needs none."""
+"""Dependencies without an upper bound, each with the reason."""
 
 
 def declared(extras: str = "") -> set[str]:
-    """Names of the distributions that come with the base and with extras, and with what those refer to."""
+    """Return the names of the distributions of the base and of extras, including extras that these refer to."""
     found = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
     for line in [line for extra in filter(None, extras.split(",")) for line in PROJECT["optional-dependencies"][extra]]:
         each = Requirement(line)
@@ -81,7 +81,7 @@ def modules_of(folder: Path) -> Iterator[Path]:
 
 
 def imported(module: Path) -> Iterator[tuple[int, str]]:
-    """Line and name of each distribution that a module imports, also inside its functions."""
+    """Yield line and name of each distribution that a module imports, also inside its functions."""
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -96,11 +96,11 @@ def imported(module: Path) -> Iterator[tuple[int, str]]:
 
 
 def extra_of(module: Path) -> str:
-    """The extras that a module of the package may count on: those of its nearest entry in NEEDS."""
+    """Return the extras that a module of the package may import, from its nearest entry in NEEDS."""
     return next((NEEDS[place.as_posix()] for place in (module, *module.parents) if place.as_posix() in NEEDS), "")
 
 
-def test_what_the_package_imports_is_declared_where_it_is_needed() -> None:
+def test_each_import_of_the_package_is_declared_by_the_base_or_its_extra() -> None:
     package = ROOT / "lib" / "heliograph"
     modules = sorted(modules_of(package))
     assert len(modules) > 200
@@ -117,7 +117,7 @@ def test_what_the_package_imports_is_declared_where_it_is_needed() -> None:
 @pytest.mark.parametrize(("folder", "extras"), [
     ("benchmarks", ["dev"]), ("tests", ["dev", "torch", "tensorflow"]), ("examples", ["demo", "torch", "tensorflow"]),
 ])  # fmt: skip
-def test_what_stands_beside_the_package_imports_what_an_extra_brings(folder: str, extras: list[str]) -> None:
+def test_folders_beside_the_package_import_only_distributions_of_their_extras(folder: str, extras: list[str]) -> None:
     known = set().union(*map(declared, extras))
     local = {f"unknown: {path.stem}" for path in (ROOT / folder).rglob("*")}
     missing = [
@@ -129,7 +129,7 @@ def test_what_stands_beside_the_package_imports_what_an_extra_brings(folder: str
     assert missing == []
 
 
-def test_each_entry_names_a_part_that_there_is_and_needs_its_extra() -> None:
+def test_each_entry_names_an_existing_part_that_needs_its_extra() -> None:
     package = ROOT / "lib" / "heliograph"
     for place, extra in NEEDS.items():
         part = package / place
@@ -148,7 +148,7 @@ def test_each_dependency_has_an_upper_bound_or_a_reason_to_have_none() -> None:
     assert {name for name, bound in bounded.items() if not bound} == set(UNBOUNDED)
 
 
-def test_what_is_pinned_lies_within_the_declared_bounds() -> None:
+def test_pinned_versions_lie_within_the_declared_bounds() -> None:
     pins = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
     )

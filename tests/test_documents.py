@@ -1,4 +1,4 @@
-"""What the documents say of files, modules and commands is so, and a hook runs what ``make check`` runs."""
+"""The documents name only existing files, modules and commands, and the hooks run the checks of ``make check``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "examples" / "README.md"])
 FOLDERS = "benchmarks|bus|coordinator|docs|edge_agent|examples|lib|simulations|tests|workers"
 GROUPS = {ENTRY_POINTS, GROUP}
-"""Names of entry-point groups look like modules."""
+"""Names of entry-point groups, which look like modules."""
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 MOVED = re.compile(r"^\s*\|.*\|.*\|$", re.MULTILINE)
 
 
 def names_of(page: Path) -> Iterator[str]:
-    """What a page writes in code style; a changelog's tables name what was before."""
+    """Yield the code spans of a page, but not those of the changelog's tables, which list former names."""
     text = page.read_text()
     if page.name == "CHANGELOG.md":
         text = MOVED.sub("", text)
@@ -35,7 +35,7 @@ def names_of(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_each_file_and_module_that_a_page_names_is_there(page: Path) -> None:
+def test_each_file_and_module_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text()
     missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
     for name in names_of(page):
@@ -60,7 +60,7 @@ def test_the_index_names_each_page() -> None:
 
 
 def commands() -> list[tuple[str, str]]:
-    """Each command line of the pages' code blocks, with its page."""
+    """Return each command line of the pages' code blocks, with its page."""
     line = re.compile(r"^ {4,}(?:[A-Z_]+=\S+ +)*heliograph +([a-z].*)$", re.MULTILINE)
     return [
         (page.name, " ".join(words))
@@ -100,13 +100,13 @@ def test_each_target_that_a_page_names_is_one_of_the_makefile() -> None:
             assert named <= targets, page.name
 
 
-def test_the_scenario_of_the_page_is_one() -> None:
+def test_the_scenario_of_the_page_is_valid() -> None:
     text = (ROOT / "docs" / "simulations.md").read_text()
     block = text.split("## The file\n")[1].split("\n|")[0]
     assert parse_scenario(yaml.safe_load(block)).name == "flaky"
 
 
-def test_the_hooks_run_what_make_check_runs_and_download_nothing() -> None:
+def test_the_hooks_run_the_checks_of_make_check_and_download_nothing() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     assert [each["repo"] for each in config["repos"]] == ["local"]
     hooks = config["repos"][0]["hooks"]

@@ -1,4 +1,4 @@
-"""The examples as they stand: each training script learns on its own, and every file of the folder is explained."""
+"""The examples: each training script learns on its own, and the README explains every file of the folder."""
 
 from __future__ import annotations
 

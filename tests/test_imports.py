@@ -1,4 +1,4 @@
-"""What importing a part of Heliograph loads, and what it does not."""
+"""Modules that importing a part of Heliograph must not load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others get: the built wheel and sdist, looked into."""
+"""The content of the built wheel and sdist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEAVY = {"numpy", "scipy", "scikit-learn", "safetensors", "torch", "tensorflow",
 
 
 def build(what: str, source: Path, target: Path) -> Path:
-    """Calls the project's build backend as pip does, with what is installed here: no network."""
+    """Call the project's build backend as pip does, with the installed packages and no network."""
     code = "import sys; from setuptools import build_meta; getattr(build_meta, f'build_{sys.argv[1]}')(sys.argv[2])"
     target.mkdir()
     done = subprocess.run([sys.executable, "-c", code, what, target], cwd=source, capture_output=True, text=True)
@@ -41,7 +41,7 @@ def files(wheel: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project without what work in it leaves behind."""
+    """Return a copy of the project without build results and caches."""
     copy = tmp_path_factory.mktemp("source") / "heliograph"
     leftovers = shutil.ignore_patterns(".*", "build", "dist", "__pycache__", "*.egg-info")
     shutil.copytree(ROOT, copy, symlinks=True, ignore=leftovers)
@@ -55,7 +55,7 @@ def sdist(tree: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tree: Path, sdist: Path) -> dict[str, bytes]:
-    """The files of the wheel that is built from the tree."""
+    """Return the files of the wheel built from the tree."""
     return files(build("wheel", tree, tree.parent / "wheel"))
 
 
@@ -66,7 +66,7 @@ def metadata(wheel: dict[str, bytes]) -> Message:
 
 
 def requirements(metadata: Message, extra: str = "") -> set[str]:
-    """Names of the distributions that are required, always or with an extra."""
+    """Return the names of the distributions that are required always, or with an extra."""
     all_of_them = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
     return {
         canonicalize_name(each.name)
@@ -77,7 +77,7 @@ def requirements(metadata: Message, extra: str = "") -> set[str]:
 
 
 def in_packages(tree: Path) -> set[str]:
-    """What the wheel has to hold: each file of the packages, by its place in it."""
+    """Return the path in the wheel of each file of the packages."""
     package = tree / "lib" / "heliograph"
     found = set()
     for folder, folders, names in os.walk(package, followlinks=True):
@@ -95,12 +95,12 @@ def test_everything_is_under_one_name(wheel: dict[str, bytes]) -> None:
 
 
 def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(tree: Path, wheel: dict[str, bytes]) -> None:
-    held = {name for name in wheel if name.startswith("heliograph/")}
+    packed = {name for name in wheel if name.startswith("heliograph/")}
     expected = in_packages(tree)
-    assert expected - held == set(), "data files are named in pyproject.toml under tool.setuptools.package-data"
-    assert held - expected == set()
-    assert "heliograph/py.typed" in held
-    for name in held:
+    assert expected - packed == set(), "add the data files to tool.setuptools.package-data in pyproject.toml"
+    assert packed - expected == set()
+    assert "heliograph/py.typed" in packed
+    for name in packed:
         assert wheel[name] == (tree / "lib" / name).read_bytes(), name
 
 
@@ -128,8 +128,8 @@ def test_the_sdist_gives_the_same_wheel(sdist: Path, wheel: dict[str, bytes], tm
 def test_both_hold_the_licence(sdist: Path, wheel: dict[str, bytes]) -> None:
     text = (ROOT / "LICENSE").read_bytes()
     assert b"Apache License" in text
-    [held] = [content for name, content in wheel.items() if name.endswith(".dist-info/licenses/LICENSE")]
-    assert held == text
+    [packed] = [content for name, content in wheel.items() if name.endswith(".dist-info/licenses/LICENSE")]
+    assert packed == text
     with tarfile.open(sdist) as archive:
         opened = archive.extractfile(f"{sdist.name.removesuffix('.tar.gz')}/LICENSE")
         assert opened is not None and opened.read() == text
@@ -139,12 +139,12 @@ def test_benchmarks_examples_and_docs_go_into_the_sdist_and_not_into_the_wheel(
     sdist: Path, wheel: dict[str, bytes]
 ) -> None:
     with tarfile.open(sdist) as archive:
-        held = {name.partition("/")[2] for name in archive.getnames()}
+        packed = {name.partition("/")[2] for name in archive.getnames()}
     for folder in ("benchmarks", "docs", "examples"):
         files_of = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*") if path.is_file()}
-        assert {name for name in files_of if "__pycache__" not in name} - held == set()
+        assert {name for name in files_of if "__pycache__" not in name} - packed == set()
         assert not [name for name in wheel if name.startswith(f"{folder}/")]
-    assert {"CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "constraints.txt", "topics.md"} <= held
+    assert {"CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "constraints.txt", "topics.md"} <= packed
 
 
 def test_the_metadata(metadata: Message, wheel: dict[str, bytes]) -> None:

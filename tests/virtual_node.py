@@ -1,4 +1,4 @@
-"""A node in memory and in virtual time, around the part of an agent or a worker that is tested."""
+"""A node in memory and in virtual time, for tests of a part of an agent or a worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NODE, CLOUD = "memory://node", "memory://cloud"
 
 
 class Node:
-    """The node's broker and the cloud's, a connection to each, and the agent's log lines."""
+    """A node's broker and the cloud's, a connection to each, and the log lines."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.loop = loop
@@ -48,7 +48,7 @@ class Node:
         self.background = Background(self.logged.append)
 
     def port(self, url: str, name: str, source: str = f"{EDGE}/agent/life") -> Port:
-        """A connection of its own to one of the brokers; ``bus.lost()`` and ``bus.connect()`` break and mend it."""
+        """Return a new connection to one of the brokers; ``bus.lost()`` and ``bus.connect()`` break and mend it."""
         return Port(connect(url, world=self.world, name=name), self.world, source)
 
     async def open(self) -> None:
@@ -56,18 +56,18 @@ class Node:
         await self.cloud.bus.open()
 
     def publish(self, topic: str, body: bytes, **more: Any) -> None:
-        """What another client of the node's broker publishes."""
+        """Publish a message as another client of the node's broker."""
         self.broker.publish(topic, Message(topic, body, **more))
 
     @staticmethod
     def heard(hub: Hub, pattern: str) -> list[Message]:
-        """From now on the messages of that pattern, as they come."""
+        """Return a list that receives every later message of that pattern."""
         found: list[Message] = []
         hub.receivers.add(pattern, "", found.append)
         return found
 
     async def settled(self) -> None:
-        """Returns when nothing is left to do at this moment."""
+        """Wait until nothing is left to do at this moment."""
         await self.loop.wait_until_idle()
 
     def start(self, part: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -80,7 +80,7 @@ class Node:
 
 @pytest.fixture(scope="session")
 def on_node() -> Callable[[Callable[[Node], Coroutine[Any, Any, Any]]], Any]:
-    """``on_node(test)``: what ``test(node)`` returns, run in virtual time on a node whose connections are open."""
+    """Return ``on_node(test)``, which returns the result of ``test(node)`` in virtual time on a connected node."""
 
     def run_test(test: Callable[[Node], Coroutine[Any, Any, Any]]) -> Any:
         async def main(loop: VirtualLoop) -> Any:

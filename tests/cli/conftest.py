@@ -1,4 +1,4 @@
-"""The command line in this process or in its own, and a cluster of one edge."""
+"""Runs of the command line, in this process or in a new one, and a cluster of one edge."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class CommandLine:
     """Runs of ``heliograph`` with only the environment that the test gives.
 
     Args:
-        state: where it looks for the cluster that ``heliograph up`` started.
-        server: HELIOGRAPH_SERVER, where it is set.
+        state: directory of the file that ``heliograph up`` writes.
+        server: value of HELIOGRAPH_SERVER; empty to leave it unset.
     """
 
     def __init__(self, state: Path, server: str = "") -> None:
@@ -81,7 +81,7 @@ class CommandLine:
     async def start(
         self, *words: str | Path, stdout: int = asyncio.subprocess.PIPE, **environment: str
     ) -> asyncio.subprocess.Process:
-        """Start a command that goes on; its output is read as it comes."""
+        """Start a command and return its running process."""
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "heliograph.cli.main", *words),
             stdin=asyncio.subprocess.PIPE,
@@ -93,7 +93,7 @@ class CommandLine:
 
 
 def _as_at_a_terminal() -> None:
-    """Restore the handler of Ctrl-C: a shell starts background processes, and so the tests, with SIGINT ignored."""
+    """Restore the handler of Ctrl-C, because a shell starts background processes with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     die_with_parent()
 
@@ -112,13 +112,13 @@ async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:
 
 @pytest.fixture
 def read_until() -> Callable[..., Any]:
-    """Return the function of ``await read_until(process.stdout, words)``."""
+    """Return ``await read_until(process.stdout, words)``, which returns the first line that contains ``words``."""
     return line_with
 
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Return ``typed(*words, stdin="")``, which runs one command at a time within this process: it is faster."""
+    """Return ``typed(*words, stdin="")``, which runs a command within this process, because that is faster."""
 
     def run(*words: str | Path, stdin: str = "") -> Ran:
         monkeypatch.setattr(sys, "argv", ["heliograph", *map(str, words)])

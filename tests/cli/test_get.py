@@ -29,7 +29,7 @@ DATASET = "kind: Dataset\nmetadata: {name: digits}\nspec: {nodeName: edge-9, url
 
 
 async def test_empty_lists_are_empty_in_each_form(cli: Any) -> None:
-    for plural in ("jobs", "services", "models", "datasets"):  # before the tests below create some
+    for plural in ("jobs", "services", "models", "datasets"):  # runs before the tests below create resources
         table = await cli("get", plural)
         as_json, as_yaml = await cli("get", plural, "-o", "json"), await cli("get", plural, "-o", "yaml")
         assert (table.code, table.out, table.err) == (0, "", f"there are no {plural}\n")

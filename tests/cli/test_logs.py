@@ -1,4 +1,4 @@
-"""``logs``: the records of every component, as they come, until Ctrl-C."""
+"""``logs``: the records of every component, printed live until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_workers_line_is_shown_as_it_is_printed(cli: Any, job: Any, clus
     async with connect(cluster.door) as anyone:
         await anyone.link.wait_up(HANGS)
         await anyone.publish("request/jobs/create", b"{")  # refused without a reply topic, so it is logged
-    error = await read_until(errors.stdout, "")  # the first line, since the script's lines are no errors
+    error = await read_until(errors.stdout, "")  # reads the first line: the script's lines are no errors
     assert re.fullmatch(
         r"[\d:.]{12}  door +error: heliograph/request/jobs/create: expected JSON or MessagePack.*", error
     )

@@ -52,7 +52,7 @@ async def test_the_option_comes_before_the_variable_and_both_before_the_file(alo
     assert f"cannot reach {nobody}: " in by_option.error
     assert by_option.error.endswith("Is it running?")
     assert (await alone("get", "edges", "--server", cluster.server, HELIOGRAPH_SERVER=nobody)).code == 0
-    assert (await alone("get", "edges", HELIOGRAPH_SERVER="")).code == 0  # as if it were not set
+    assert (await alone("get", "edges", HELIOGRAPH_SERVER="")).code == 0  # an empty variable counts as unset
 
 
 def test_without_a_cluster_the_error_says_how_to_start_or_name_one(typed: Any, where: Path) -> None:
@@ -104,7 +104,7 @@ async def test_a_wrong_login_is_reported_as_one(alone: Any, cluster: Any) -> Non
 
 @pytest.fixture
 def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the directory in which this process looks for the file of ``up``."""
+    """Return the directory of the file that ``up`` writes."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("HELIOGRAPH_SERVER", raising=False)
     return tmp_path

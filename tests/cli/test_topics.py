@@ -120,6 +120,6 @@ def _read_all(terminal: int) -> str:
     while True:
         try:
             found += os.read(terminal, 65536)
-        except OSError:  # the last process that could write has ended
+        except OSError:  # the terminal's last writer has ended
             os.close(terminal)
             return found.decode().replace("\r\n", "\n")

@@ -1,4 +1,4 @@
-"""``tune``: the rule of a service is tuned on a labelled set, or stays and the error gives the reason."""
+"""``tune``: it tunes a service's rule on a labelled set, or leaves the rule and gives the reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def shown(cli: Any, name: str) -> Any:
     return json.loads((await cli("get", f"services/{name}", "-o", "json")).out)
 
 
-async def test_a_target_sets_threshold_and_temperature_that_keep_what_was_said(cli: Any, tmp_path: Path) -> None:
+async def test_a_target_sets_threshold_and_temperature_that_reach_the_printed_figures(cli: Any, tmp_path: Path) -> None:
     await serve(cli, "first")
     file = labelled(tmp_path / "set.npz")
     ran = await cli("tune", "service", "first", "--data", file, "--target-accuracy", "0.85")

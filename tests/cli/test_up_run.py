@@ -114,7 +114,7 @@ async def test_run_federates_a_script_over_parts_of_a_file(tmp_path: Path, envir
     code, out, err = await _done(environment, *words, "--test", "0.25", cwd=tmp_path)
     assert code == 0, out + err
     assert "job/my-script Succeeded: 2 rounds" in out
-    assert re.search(r"round 2.* error=", out)  # on the round's own line, or on a later one
+    assert re.search(r"round 2.* error=", out)  # the mean stands on the round's own line, or on a later one
     with TensorFile(tmp_path / "My Script.safetensors") as model:
         trained = float(model.numpy("mean")[0])
     with np.load(tmp_path / "data.npz") as data:

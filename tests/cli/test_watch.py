@@ -71,7 +71,7 @@ async def test_watching_a_deleted_job_is_exit_code_3(cli: Any, job: Any, read_un
     assert (await cli("delete", "model/of-deleted")).out == "model/of-deleted deleted\n"
 
 
-async def test_a_pending_job_names_what_it_waits_for_and_then_runs(cli: Any, job: Any, read_until: Any) -> None:
+async def test_a_pending_job_names_its_missing_resources_and_then_runs(cli: Any, job: Any, read_until: Any) -> None:
     _, task = json.loads(job("patient"))
     assert (await cli("apply", "-f", "-", stdin=json.dumps(task))).code == 0
     watching = await cli.start("watch", "jobs/patient")

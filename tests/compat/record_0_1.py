@@ -1,9 +1,9 @@
-"""Records what heliograph 0.1 leaves: run it in a checkout of 0.1 with the interpreter of its environment.
+"""Record the stored data of heliograph 0.1. Run it in a checkout of 0.1 with the interpreter of its environment.
 
     python record_0_1.py CHECKOUT DIRECTORY
 
-A cluster of two edges trains one job. Kept are the resources and close records as they lie in key-value, one event of
-each kind in both encodings, and the state directory of an agent with an update that waits for its upload.
+A cluster of two edges trains one job. The files are the resources and close records from key-value, one event of each
+kind in both encodings, and the state directory of an agent with an update that waits for its upload.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def job() -> dict[str, Any]:
 
 
 async def follow(messages: AsyncIterator[Any], desired: dict[str, bytes]) -> None:
-    """The last document of each node in which a round is trained or aggregated."""
+    """Keep the last desired document of each node that trains or aggregates a round."""
     async for message in messages:
         tasks = decode(message.body).data["tasks"]
         if any(each["active"] and each["round"] and each["role"] != "evaluate" for each in tasks):
@@ -106,7 +106,7 @@ async def keep_events(bus: Bus, desired: dict[str, bytes], directory: Path) -> N
 
 
 async def keep_state(work: Path, target: Path, desired: bytes) -> None:
-    """The state of an agent whose link went down before it could upload an update."""
+    """Write the state of an agent that lost its link before it could upload an update."""
     state = target / "state"
     shutil.rmtree(state, ignore_errors=True)
     weights = bytes(1000)

@@ -1,4 +1,4 @@
-"""What heliograph 0.1 left is read for ever, and leads to the same decisions. ``record_0_1.py`` has recorded it."""
+"""Data of heliograph 0.1, recorded by ``record_0_1.py``, is still read and leads to the same decisions."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_every_close_record_is_read() -> None:
 
 
 @FORMS
-def test_an_agent_launches_and_assigns_what_a_document_asks(form: str, tmp_path: Path) -> None:
+def test_an_agent_launches_and_assigns_the_documents_tasks(form: str, tmp_path: Path) -> None:
     desired: Desired = _payload(topics.TASK, "task-edge", form)
     assert (desired.edge, desired.unsupported) == ("edge-1", ())
     (task,) = desired.tasks
@@ -133,14 +133,14 @@ def test_both_encodings_say_the_same(name: str) -> None:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """The state directory of an agent of 0.1, with an update that waits for its upload."""
+    """Return the state directory of an agent of 0.1, with an update that waits for its upload."""
     copy = tmp_path / "state"
     shutil.copytree(RECORDED / "state", copy)
     return copy
 
 
 async def test_an_agents_state_is_migrated_and_loses_nothing(state: Path) -> None:
-    for _ in range(2):  # the second start finds nothing left to do
+    for _ in range(2):  # the second start migrates nothing
         journal = Journal(state / "journal.db", "edge-1", World())
         (kept,) = journal.read(0, 0, 10, 10**6).events
         update = MODEL_UPDATE.validate(decode(kept.body).data, kept.topic)
@@ -180,7 +180,7 @@ async def test_the_state_of_a_later_version_is_refused(state: Path) -> None:
     ("name", "component"),
     [("federated", "coordinator"), ("federated", "aggregation"), ("federated", "agent"), ("joint", "agent")],
 )
-async def test_a_component_says_what_0_1_said(name: str, component: Component) -> None:
+async def test_a_component_publishes_the_same_as_0_1(name: str, component: Component) -> None:
     run = await trace(RECORDED / f"{name}.mcap").replay(component)
     assert run.published == run.recorded
     assert run.equal and run.recorded

@@ -1,4 +1,4 @@
-"""The installed features: each kind has one, also a kind that is only stored, and one that cannot be imported."""
+"""The installed features: every kind has one, even if it is only stored or cannot be imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who leads: one at a time, by each one's own clock, whatever the clocks do and whichever message is lost."""
+"""Leadership: one coordinator leads at a time by its own clock, despite jumping clocks and lost messages."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def entry(revision: int, incarnation: str = "one") -> KeyValueEntry:
 def test_a_lease_that_was_never_taken_or_was_given_back_is_free_at_once() -> None:
     assert ObservedLease().observe(None, 5.0).seconds_until_free("me", 5.0) == 0
     assert ObservedLease().observe(entry(3, ""), 5.0).seconds_until_free("me", 5.0) == 0
-    assert ObservedLease().observe(entry(3, "me"), 5.0).seconds_until_free("me", 5.0) == 0  # our own lost write
+    assert ObservedLease().observe(entry(3, "me"), 5.0).seconds_until_free("me", 5.0) == 0  # its own lost write
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.booleans()), min_size=1))
-def test_it_is_free_when_its_revision_has_stood_still_for_long_enough(looks: list[tuple[float, bool]]) -> None:
+def test_a_lease_is_free_when_its_revision_has_stood_still_for_long_enough(looks: list[tuple[float, bool]]) -> None:
     seen, now, revision, moved = ObservedLease(), 0.0, 1, 0.0
     seen = seen.observe(entry(revision), now)
     for wait, renewed in looks:
@@ -55,7 +55,7 @@ def test_a_leader_stops_before_another_takes_the_lease() -> None:
 
 
 class Candidate:
-    """A coordinator that does nothing but lead."""
+    """A coordinator that only leads."""
 
     def __init__(self, kv: Any, name: str, world: World) -> None:
         self.name = name
@@ -124,7 +124,7 @@ class Candidates:
         self._ids = count(1)
 
     async def start(self, name: str, now: Callable[[], float] | None = None) -> tuple[Candidate, Cut]:
-        """One more; ``now`` is its wall clock."""
+        """Start another coordinator; ``now`` is its wall clock."""
         world = World(monotonic=self.loop.time, now=now or self.loop.time, new_id=lambda: f"{next(self._ids):032x}")
         bus = MemoryBus("memory://cloud", DEFAULT_ROOT, world, name, self._hub)
         await bus.open()
@@ -142,7 +142,7 @@ def virtually(test: Callable[[Candidates], Coroutine[Any, Any, None]]) -> None:
 def test_the_second_stands_by_and_leads_when_the_first_gives_back() -> None:
     async def test(candidates: Candidates) -> None:
         first, _ = await candidates.start("first")
-        assert (first.leads.is_set(), candidates.loop.time()) == (True, 0)  # nobody had it: nothing to wait for
+        assert (first.leads.is_set(), candidates.loop.time()) == (True, 0)  # the lease was free, so nobody waited
         second, _ = await candidates.start("second")
         await asyncio.sleep(100 * TAKEN_AFTER)
         assert (second.stands_by_for, second.leads.is_set(), first.leads.is_set()) == (["first"], False, True)
@@ -167,7 +167,7 @@ def test_a_holder_that_cannot_renew_stops_before_another_leads_and_stands_by() -
         assert not second.leads.is_set()
         assert stopped - cut <= STOPS_AFTER
         await second.leads.wait()
-        assert candidates.loop.time() - cut <= TAKEN_AFTER  # from the last renewal that it has seen
+        assert candidates.loop.time() - cut <= TAKEN_AFTER  # counted from the last renewal that the second has seen
         assert not first.leads.is_set()
         kv.down = False
         await asyncio.sleep(1)
@@ -180,7 +180,7 @@ def test_a_holder_that_cannot_renew_stops_before_another_leads_and_stands_by() -
     virtually(test)
 
 
-def test_a_renewal_whose_answer_is_lost_is_still_ones_own() -> None:
+def test_a_leader_keeps_the_lease_if_the_answer_to_a_renewal_is_lost() -> None:
     async def test(candidates: Candidates) -> None:
         first, kv = await candidates.start("first")
         kv.loses_answers = True

@@ -14,7 +14,7 @@ from heliograph.core.world import World
 
 
 class Forgetful:
-    """A bucket that stores every value, and does not answer while ``silent``."""
+    """A bucket that stores every value, but does not answer while ``silent``."""
 
     def __init__(self, bucket: Any) -> None:
         self._bucket = bucket
@@ -42,7 +42,7 @@ async def test_a_write_whose_answer_was_lost_is_shown_when_a_conflict_finds_it()
     with pytest.raises(Unreachable):
         await store.put(changed)
     bucket.silent = False
-    assert store.get(Model, "m") == model  # as far as anybody knows
+    assert store.get(Model, "m") == model  # the store does not know of the write yet
     with pytest.raises(Conflict):
         await store.put(changed)
     assert store.get(Model, "m") == changed

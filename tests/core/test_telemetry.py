@@ -1,4 +1,4 @@
-"""A recording implementation sees what is measured; without one nothing is."""
+"""Telemetry: a recording implementation receives every measurement; without one nothing is measured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EVENT = "event/telemetry/edge-1/camera"
 
 
 class Recording(Telemetry):
-    """Keeps sums, values, and how each span ended."""
+    """A telemetry that keeps sums, values and the outcome of each span."""
 
     def __init__(self) -> None:
         self.sums: Tally[str] = Tally()
@@ -71,12 +71,12 @@ def test_by_default_nothing_is_taken() -> None:
     taken = World().telemetry
     add = taken.counter(telemetry.ROUNDS_CLOSED)
     add(1)
-    assert add is taken.histogram(telemetry.JOURNAL_EVENTS)  # nothing is made for each instrument
+    assert add is taken.histogram(telemetry.JOURNAL_EVENTS)  # all instruments share one object
     with taken.span(telemetry.OFFLOAD)():
         pass
 
 
-async def test_a_bus_counts_what_it_published() -> None:
+async def test_a_bus_counts_its_published_messages() -> None:
     recording = Recording()
     async with connect("memory://telemetry", world=World(telemetry=recording)) as bus:
         await bus.publish(EVENT, b"12345")
@@ -90,7 +90,7 @@ async def test_a_bus_counts_what_it_published() -> None:
     assert recording.labels["heliograph.bus.events"] == {"memory"}
 
 
-async def test_an_offload_is_a_span_that_says_how_it_ended() -> None:
+async def test_an_offload_is_a_span_with_its_outcome() -> None:
     recording = Recording()
     address = ANSWER.at(service="digits", edge="edge-1", client="app", id="1")
     async with connect("memory://offload") as cloud, cloud.subscribe("inference/#") as asked:

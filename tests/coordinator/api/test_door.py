@@ -30,7 +30,7 @@ TASK: dict[str, Any] = {
 
 
 class ForeignClient:
-    """A paho client that publishes bytes and reads replies, as a program in any language would."""
+    """A paho client that publishes bytes and reads replies, like a program in any language."""
 
     def __init__(self, port: int) -> None:
         self._loop = asyncio.get_running_loop()
@@ -49,7 +49,7 @@ class ForeignClient:
         await asyncio.wait_for(self._ready.wait(), HANGS)
 
     async def ask(self, topic: str, body: bytes | dict[str, Any]) -> Any:
-        """Publish, with a reply topic where the body is a document, and return the reply."""
+        """Publish a request and return the reply; a document gets a reply topic."""
         if isinstance(body, dict):
             body = json.dumps(body | {"reply_to": "heliograph/reply/foreign/1"}).encode()
         self.client.publish(f"heliograph/{topic}", body, qos=1)
@@ -174,7 +174,7 @@ async def test_a_nats_reply_subject_outside_reply_is_refused(cloud: Any) -> None
         record = json.loads((await asyncio.wait_for(anext(errors), HANGS)).body)
         assert record["fields"]["field"] == "reply_to"
         waiting = asyncio.ensure_future(anext(tasks))
-        await cloud.client.jobs.list()  # one full round trip later nothing has come
+        await cloud.client.jobs.list()  # nothing has arrived after a full round trip
         assert not waiting.done()
         waiting.cancel()
 
@@ -202,7 +202,7 @@ async def test_the_same_request_again_changes_nothing(cloud: Any, foreign: Forei
         await cloud.client.jobs.get("same")
 
 
-async def test_a_pending_job_says_what_is_missing(cloud: Any, foreign: ForeignClient) -> None:
+async def test_a_pending_job_names_its_missing_resources(cloud: Any, foreign: ForeignClient) -> None:
     answer = await foreign.ask("request/jobs/create", _task(metadata__name="waits", spec__trainingWorkers=[
         {"name": "w", "nodeName": "edge-9", "workerSpec": {"dataset": {"name": "nowhere"}}}]))  # fmt: skip
     status = answer["result"]["status"]

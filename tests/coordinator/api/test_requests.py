@@ -1,4 +1,4 @@
-"""Requests on the resource store: dry runs, stops, and changes that meet a step of the state machine."""
+"""Requests on the resource store: dry runs, stops, and changes during a step of the state machine."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_labels_and_annotations_are_a_change(desk: Any) -> None:
         await desk.ask("models", "update", labelled)
     stored = desk.store.get(Model, "one").metadata
     assert (stored.labels, stored.annotations, stored.generation) == ({"a": "b"}, {"c": "d"}, 3)
-    assert (await desk.ask("models", "create", labelled))["metadata"]["generation"] == 3  # the same again
+    assert (await desk.ask("models", "create", labelled))["metadata"]["generation"] == 3  # the same request again
 
 
 async def test_a_stop_is_dated_when_it_was_asked_for(desk: Any) -> None:

@@ -81,7 +81,7 @@ def test_a_status_is_an_event_retained_on_every_door() -> None:
     _on_doors(test)
 
 
-def test_a_value_that_a_newer_one_has_replaced_is_not_sent() -> None:
+def test_a_replaced_value_is_not_sent() -> None:
     async def test(doors: Doors) -> None:
         await doors.buses[0].open()
         for phase in ("Pending", "Running", "Succeeded"):
@@ -110,7 +110,7 @@ def test_a_door_that_was_away_gets_the_newest_of_each_and_the_other_does_not_wai
     _on_doors(test)
 
 
-def test_a_broker_that_lost_what_it_retained_gets_all_of_it_again() -> None:
+def test_a_broker_that_lost_its_retained_values_gets_them_again() -> None:
     async def test(doors: Doors) -> None:
         await doors.buses[0].open()
         doors.board.show(_job("Running"))

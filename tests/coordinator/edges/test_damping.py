@@ -11,7 +11,7 @@ waits = st.lists(st.floats(0.01, 20), max_size=40)
 
 
 def flapped(times: int, every: float = 1.0) -> tuple[Damped, float]:
-    """Return an edge that was cut and has returned so many times, and the time of the last return."""
+    """Return an edge after so many cuts and returns, and the time of its last return."""
     damped, now = Damped(), 0.0
     for _ in range(times):
         now += every
@@ -34,7 +34,7 @@ def test_an_edge_that_returns_again_and_again_is_shown_online_once_it_is_steady(
     assert damped.next_change_in(now) == STEADY
     assert not damped.shown_online(now + STEADY - 0.01)
     assert damped.shown_online(now + STEADY)
-    assert damped.flaps(now + STEADY)  # shown online, yet flapping until the window has passed
+    assert damped.flaps(now + STEADY)  # it is shown online, but counts as flapping until the window has passed
     calm = damped.next_change_in(now + STEADY)
     assert calm is not None
     assert not damped.flaps(now + STEADY + calm)

@@ -99,7 +99,7 @@ async def test_a_role_is_left_out_where_the_agent_would_refuse_the_whole_documen
     cloud.versions = {"oldest": "0.1.0", "old": "0.2.0"}
     await cloud.write([TASK, LATER], "oldest", "old")
     assert [each["worker"] for each in (await cloud.written("oldest"))["tasks"]] == ["w"]
-    assert [each["worker"] for each in (await cloud.written("old"))["tasks"]] == ["w", "d"]  # it reports it
+    assert [each["worker"] for each in (await cloud.written("old"))["tasks"]] == ["w", "d"]  # reported there
     (line,) = cloud.warned
     assert line == (
         "edge oldest: task d is left out: its role train came with heliograph 0.9, the agent has version 0.1.0. "

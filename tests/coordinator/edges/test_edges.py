@@ -23,7 +23,7 @@ EARLY = 1.5 * STEP
 
 @dataclass
 class Clock:
-    """A clock that moves with every reading; a sleep ends a little early, as timers of coarse loops do."""
+    """A clock that moves with every reading; a sleep ends a little early, like the timers of coarse loops."""
 
     at: float = 1000.0
     sleeps: list[float] = field(default_factory=list)
@@ -70,10 +70,10 @@ async def test_a_flapping_edge_is_shown_online_when_it_is_steady_though_the_time
         edges.connection_changed("e", True)
         back = clock.at
         while not (saved and saved[-1].status.online):
-            assert clock.at < back + STEADY + 1, "it is not shown online, though it is steady"
+            assert clock.at < back + STEADY + 1, "the steady edge is not shown online"
             await asyncio.sleep(0)
         assert saved[-1].status.conditions[0].status == "False"
         while saved[-1].status.conditions[0].status == "False":
-            assert clock.at < back + WINDOW + 1, "it is said to flap, though it is calm"
+            assert clock.at < back + WINDOW + 1, "the calm edge is still reported as flapping"
             await asyncio.sleep(0)
         assert len(clock.sleeps) < 10

@@ -1,4 +1,4 @@
-"""Presence from the broker's list and its events, in whatever order the two arrive."""
+"""Presence from the broker's list and its events, which may arrive in either order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def event(edge: str, connection: int) -> Msg:
 
 
 class Broker:
-    """A broker whose list shows the connections before ``meanwhile`` happened."""
+    """A broker that lists the connections from before the call of ``meanwhile``."""
 
     def __init__(self, *connections: tuple[str, int]) -> None:
         self.connections = connections

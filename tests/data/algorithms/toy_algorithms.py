@@ -1,5 +1,5 @@
-"""Two algorithms of somebody else's package, offered by entry points: moments that the server keeps, and a model for
-each edge."""
+"""Two algorithms of an outside package, offered by entry points: one keeps moments on the server, the other makes a
+model for each edge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MomentsParameters(AlgorithmParameters):
 
 
 class Moments(Algorithm):
-    """As FedAdam: the mean change is a gradient, of which the server keeps two moments and counts the steps."""
+    """An algorithm like FedAdam: the mean change is a gradient; the server keeps its two moments and a step count."""
 
     Parameters = MomentsParameters
     needs_base = True
@@ -43,14 +43,16 @@ class Moments(Algorithm):
 
 class ClustersParameters(AlgorithmParameters):
     near: float = Field(default=1.0, gt=0)
-    """Two updates whose L2 distance is less belong together."""
+    """L2 distance below which two updates belong together."""
     far: float = Field(default=1e6, gt=0)
-    """An update that lies further from every other one is not counted."""
+    """Distance from every other update beyond which an update is not counted."""
 
 
 class Clusters(Algorithm):
-    """Each edge's own model is the mean of the updates near its own. Control variates travel beside the weights, and
-    their mean travels down."""
+    """An algorithm with a model for each edge: the mean of the updates near its own.
+
+    Control variates travel up beside the weights, and their mean travels down.
+    """
 
     Parameters = ClustersParameters
     measures = True
@@ -60,7 +62,7 @@ class Clusters(Algorithm):
     parameters: ClustersParameters
 
     def measure(self, piece: Piece) -> np.ndarray[Any, Any]:
-        """The squared distances between all pairs of updates."""
+        """Return the squared distances between all pairs of updates."""
         rows = [each.astype(np.float64) for each in piece.updates]
         return np.array([[np.dot(one - other, one - other) for other in rows] for one in rows])
 

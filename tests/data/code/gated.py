@@ -1,4 +1,4 @@
-"""A training script that halts at gates, which are files beside it; its model counts the rounds."""
+"""A training script that waits at gates until files of their names appear beside it; its model counts the rounds."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ def halt_at(gate):
 
 
 class Counter:
-    """The model: arrays that are handed out only when their gate is open."""
+    """A model that returns its arrays only when their gate is open."""
 
     def __init__(self):
         self.w = np.zeros(SIZE, np.float32)  # noqa: F821

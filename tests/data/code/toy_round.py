@@ -1,4 +1,4 @@
-"""A training script for the toy algorithms: each edge adds its own step, and says what it began with."""
+"""A training script for the toy algorithms: each edge adds its own step and prints the values that it began with."""
 
 import numpy as np
 

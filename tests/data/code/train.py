@@ -1,4 +1,4 @@
-"""A training script as small as one can be: least squares by gradient descent."""
+"""A minimal training script: least squares by gradient descent."""
 
 import numpy as np
 

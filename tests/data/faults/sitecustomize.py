@@ -1,12 +1,13 @@
-"""Kills the process that imports it, at a point that a test has named: a crash at exactly that instant.
+"""Kill the process that imports this module at a point named by a test: a crash at exactly that instant.
 
-A file ``<process>.<point>`` in FAULTS holds at which passing of the point, from then on, the process is killed; it is
-gone then, so that the next process lives. ``<process>`` is ``coordinator`` or ``aggregate``. Points:
+A file ``<process>.<point>`` in FAULTS contains the number of the passing, counted from then on, at which the process
+is killed. The file is deleted first, so that the next process lives. ``<process>`` is ``coordinator`` or
+``aggregate``. Points:
 
-    before-put-<bucket>.<key>    after-put-<bucket>.<key>      a write to key-value; of <key> only the last word
+    before-put-<bucket>.<key>    after-put-<bucket>.<key>      a write to key-value; <key> is the key's last word
     before-publish-<topic>       after-publish-<topic>         the topic's second word
 
-With a file ``hasty`` a lease runs out four times as fast.
+With a file ``hasty`` a lease expires four times as fast.
 """
 
 import importlib.abc

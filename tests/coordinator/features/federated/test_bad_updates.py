@@ -63,7 +63,7 @@ async def _check(cloud: Any, name: str, send: Callable[..., Any], reason: str, t
     assert reason in status["refused"][0]["reason"]
     assert status["rounds"][0]["edges"] == ["edge-1"]
     path = await cloud.client.download(f"model-{job}", tmp_path / "model.safetensors")
-    with TensorFile(path) as model:  # the good update alone, bit for bit
+    with TensorFile(path) as model:  # equals the good update, bit for bit
         for key, array in GOOD.items():
             np.testing.assert_array_equal(model.numpy(key), array)
     return status
@@ -128,7 +128,7 @@ async def test_an_update_sent_twice_counts_once(cloud: Any, tmp_path: Path) -> N
         np.testing.assert_allclose(model.numpy("b"), np.full(3, 1.5), rtol=1e-6)  # (30·1 + 10·3) / 40
 
 
-async def test_an_edge_that_was_not_asked_is_refused(cloud: Any) -> None:
+async def test_an_update_of_an_edge_that_does_not_take_part_is_refused(cloud: Any) -> None:
     await cloud.job("uninvited")
     one, two, three = (cloud.edges[name] for name in ("edge-1", "edge-2", "edge-3"))
     first, second = await one.task("uninvited", 1), await two.task("uninvited", 1)

@@ -1,4 +1,4 @@
-"""The results of a task: a version of its model, and no blob of its last rounds."""
+"""The results of a task: a version of its model remains, and the blobs of its last rounds are freed."""
 
 from __future__ import annotations
 

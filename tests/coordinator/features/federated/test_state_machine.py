@@ -97,11 +97,11 @@ def _condition(task: FederatedTask, type: str) -> tuple[str, str, str]:
         (View({name: _edge(name) for name in EDGES}, ALL.models), "aggregation node cloud is unknown"),
     ],
 )  # fmt: skip
-def test_a_pending_task_names_what_is_missing(view: View, missing: str) -> None:
+def test_a_pending_task_names_its_missing_resources(view: View, missing: str) -> None:
     task = federated.begin(_task(), view, NOW, 1)
     assert task.status.phase == "Pending"
     assert missing in _condition(task, "Ready")[2]
-    assert federated.begin(task, view, "later", 1) is task  # nothing new, nothing to store
+    assert federated.begin(task, view, "later", 1) is task  # without news there is nothing to store
     assert federated.begin(task, ALL, NOW, 1).status.phase == "Running"
 
 
@@ -211,7 +211,7 @@ def test_an_aggregation_worker_that_fails_fails_the_task() -> None:
     assert _condition(federated.observe(_running(), view, NOW), "Complete")[1:] == ("AggregationFailed", "cloud: boom")
 
 
-def test_a_round_without_reachable_edges_names_those_it_waits_for() -> None:
+def test_a_round_without_reachable_edges_names_the_edges_that_it_waits_for() -> None:
     away = _view(*(_edge(name, online=False) for name in EDGES))
     task = federated.observe(_running(), away, NOW)
     assert _condition(task, "Progressing") == (
@@ -252,6 +252,6 @@ def test_the_next_rounds_edges_get_the_algorithms_tensors_and_each_its_own_model
     [one], [two] = desired["edge-1"], desired["edge-2"]
     assert (one.down, one.personal, one.loaded) == (down, own, own)
     assert (two.down, two.personal, two.loaded) == (down, None, _weights(2))
-    assert one.model == _weights(2)  # the base that its update names
+    assert one.model == _weights(2)  # its update names this base
     task = federated.close(task, _closed(2, *EDGES, model=3), ALL, NOW)
     assert (task.status.down, task.status.personal) == (None, None)

@@ -217,7 +217,7 @@ async def _count(cloud: Any, service: dict[str, Any], edge: str, incarnation: st
 async def test_the_status_keeps_counts_over_restarts_of_worker_and_coordinator(cloud: Any) -> None:
     await _models(cloud)
     made = await cloud.client.services.create(_service("counted"))
-    stale = made | {"metadata": made["metadata"] | {"uid": "another"}}  # from an earlier service of that name
+    stale = made | {"metadata": made["metadata"] | {"uid": "another"}}  # counts of an earlier service of that name
     await _count(cloud, stale, "edge-2", "d", by_edge=100)
     await _count(cloud, made, "edge-1", "a", by_edge=6, by_cloud=2, hard=2, compared=2, agreed=1, latencies={"8": 8})
     await _count(cloud, made, "edge-2", "b", by_edge=2, trouble="model x does not load")

@@ -70,7 +70,7 @@ def _running(view: View = ALL, **spec: Any) -> JointInferenceService:
 
 
 def _changed(known: JointInferenceService, **spec: Any) -> JointInferenceService:
-    """Return ``known`` with another spec, as an update request leaves it."""
+    """Return ``known`` with another spec, as after an update request."""
     wanted = _service(known.metadata.generation + 1, **spec)
     return joint_inference.update(known, wanted.model_copy(update={"status": known.status}))
 
@@ -96,12 +96,12 @@ def _tasks(service: JointInferenceService, view: View = ALL) -> dict[tuple[str, 
         (_view(_edge("edge-1")), {}, "node cloud of cloudWorker is unknown"),
     ],
 )  # fmt: skip
-def test_a_pending_service_names_what_is_missing(view: View, spec: dict[str, Any], missing: str) -> None:
+def test_a_pending_service_names_its_missing_resources(view: View, spec: dict[str, Any], missing: str) -> None:
     service = joint_inference.observe(_service(**spec), view, NONE, NOW)
     assert service.status.phase == "Pending"
     assert _condition(service, "Ready") == ("False", "Missing", missing)
     assert joint_inference.desired_tasks(service, view) == {}
-    assert joint_inference.observe(service, view, NONE, "later") is service  # nothing new, nothing to store
+    assert joint_inference.observe(service, view, NONE, "later") is service  # without news there is nothing to store
     everywhere = _view(*ALL.edges.values(), _edge("edge-8"))
     assert joint_inference.observe(service, everywhere, NONE, NOW).status.phase == "Running"
 

@@ -1,4 +1,4 @@
-"""Totals of services: every count is added once, whatever the order, repeats and restarts of its messages."""
+"""Totals of services: every count is added once, despite reordered or repeated messages and restarts."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_counts_of_a_worker_that_restarts_for_ever_stay_right_and_bounded(re
     workers = _recorded(messages)
     assert len(workers["edge-1", "s-infer"].incarnations) <= INCARNATIONS_KEPT
     assert add_up(workers, []).total.requests == 2 * restarts
-    text = workers["edge-1", "s-infer"].model_dump_json()  # as the bucket stores it
+    text = workers["edge-1", "s-infer"].model_dump_json()  # the JSON that the bucket stores
     assert WorkerCounts.model_validate_json(text) == workers["edge-1", "s-infer"]
 
 

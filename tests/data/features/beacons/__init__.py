@@ -1,4 +1,4 @@
-"""A feature outside Heliograph: a beacon counts the flashes that are sent to it, and ends when it has seen enough."""
+"""A feature outside Heliograph: a beacon counts the flashes sent to it, and ends at the declared number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a beacon does in the coordinator."""
+"""The coordinator's part of the beacons feature."""
 
 from beacons import FLASH, Beacon
 from heliograph.coordinator.feature import Feature

@@ -1,4 +1,4 @@
-"""How the command line shows a beacon."""
+"""The command line's table of beacons."""
 
 from heliograph.cli.cells import name_of, status_of
 from heliograph.cli.presentation import Presentation

@@ -1,4 +1,4 @@
-"""A supervisor in virtual time, with a launcher that starts nothing: for the tests of the supervisor."""
+"""A supervisor in virtual time with a launcher that starts no process, for the supervisor's tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def train_task(**changes: Any) -> TrainTask:
 
 
 class Handle:
-    """A worker that ends when the test ends it, or on ``terminate``, unless it is stubborn."""
+    """A worker that ends when the test ends it, and on ``terminate`` unless it is stubborn."""
 
     def __init__(self, request: LaunchRequest, at: float, stubborn: bool, silent: bool) -> None:
         self.request = request
@@ -57,7 +57,7 @@ class Handle:
 
 @dataclass
 class Node:
-    """A supervisor in virtual time, with a launcher that starts nothing."""
+    """A supervisor in virtual time with a launcher that starts no process."""
 
     loop: VirtualLoop
     stubborn: bool = False
@@ -83,7 +83,7 @@ class Node:
         return self.supervisor.workers[NAME]
 
     async def until_started(self, starts: int) -> Handle:
-        """Return the handle of that start."""
+        """Wait for a start, counted from 1; return its handle."""
         while len(self.started) < starts:
             self.next_start.clear()
             await self.next_start.wait()
@@ -116,7 +116,7 @@ class _Launcher(SharedDirectory):
         return node.started[-1]
 
     async def offers(self) -> bytes:
-        raise AssertionError("a supervisor does not ask")
+        raise AssertionError("a supervisor does not ask for offers")
 
     def sweep(self, wanted: Collection[str]) -> None:
         self._node.swept.append(set(wanted))

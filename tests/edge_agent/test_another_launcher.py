@@ -1,4 +1,4 @@
-"""A launcher without processes: its workers have no pipe, no process id, and share no directory with their agent.
+"""A launcher whose workers have no pipe and no process id, and share no directory with their agent.
 A federated job runs on it to its end."""
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from heliograph.simulations.virtual.worlds import Child, Worlds
 
 EDGES = ("edge-1", "edge-2")
 ELEMENTS = 100_000
-"""Weights of 400 kB: too large to travel inside an event."""
+"""Number of weights: 400 kB, too large for an event."""
 ROUNDS = 3
 
 
 @dataclass
 class Pod:
-    """A worker that runs elsewhere: its log is collected there, and it may be evicted."""
+    """A worker on another machine, which collects its log and may evict it."""
 
     child: Child
     evicted: bool = False
@@ -54,7 +54,7 @@ class Pod:
 
 
 class PodLauncher:
-    """Workers with a disk of their own: assigned files are copied to it, staged files are copied back."""
+    """A launcher of workers with their own disk: it copies assigned files to it, and staged files back."""
 
     def __init__(self, worlds: Worlds, parent: Process, inbox: Path, pods: Path) -> None:
         self._worlds = worlds

@@ -32,7 +32,7 @@ def test_the_newcomer_gives_up() -> None:
 
 
 class Agents:
-    """Agents of one name, each with a connection of its own."""
+    """Agents of one name, each with its own connection."""
 
     def __init__(self, node: Any) -> None:
         self.node = node

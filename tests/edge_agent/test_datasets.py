@@ -35,7 +35,7 @@ def npy(header: str, data: bytes = b"", version: int = 1) -> bytes:
 
 
 def error(path: Path, format: str | None = None) -> str:
-    """Return the error of an index that must have nothing else."""
+    """Return the error of an index; fail if the index has anything else."""
     found = index("d", path, format)
     assert found.error.startswith(str(path))
     assert (found.samples, found.columns, found.digest, found.format, found.size) == (0, {}, "", "", 0)
@@ -55,7 +55,7 @@ class TestNpz:
         swapped=st.booleans(),
     )
     @settings(max_examples=150, deadline=None)
-    def test_describes_what_numpy_wrote(
+    def test_describes_files_written_by_numpy(
         self, tmp_path_factory: Any, shapes: Any, samples: int, compressed: bool, swapped: bool
     ) -> None:
         path = tmp_path_factory.getbasetemp() / "any.npz"
@@ -97,7 +97,7 @@ class TestNpz:
         path = npz(tmp_path / "x.npz", {"x": npy(header, bytes(12), version)})
         assert index("d", path).columns == {"x": "{é: float32}"}
 
-    def test_goes_by_content_where_the_name_says_nothing(self, tmp_path: Path) -> None:
+    def test_an_unknown_suffix_is_recognised_by_content(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "x.npz", x=np.ones(3))
         path = (tmp_path / "x.npz").rename(tmp_path / "data")
         assert index("d", path).samples == 3
@@ -195,7 +195,7 @@ class TestNpz:
     def test_a_hostile_header_is_an_error_and_nothing_else(self, tmp_path: Path, body: bytes) -> None:
         assert "'x'" in error(npz(tmp_path / "x.npz", {"x": body}))
 
-    def test_refuses_what_numpy_could_not_read(self, tmp_path: Path) -> None:
+    def test_refuses_files_that_numpy_could_not_read(self, tmp_path: Path) -> None:
         good = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", bytes(4))
         assert "compression" in error(npz(tmp_path / "x.npz", {"x": good}, zipfile.ZIP_LZMA))
         locked = bytearray(npz(tmp_path / "y.npz", {"x": good}).read_bytes())
@@ -222,7 +222,7 @@ class TestCsv:
         ending=st.sampled_from(["\r\n", "\n"]),
     )
     @settings(max_examples=200, deadline=None)
-    def test_counts_what_the_csv_module_wrote(
+    def test_counts_rows_written_by_the_csv_module(
         self, tmp_path_factory: Any, header: list[str], rows: list[list[str]], ending: str
     ) -> None:
         path = tmp_path_factory.getbasetemp() / "any.csv"
@@ -278,7 +278,7 @@ class TestCsv:
 
 
 class TestAnyFile:
-    def test_says_what_is_wrong_with_the_path(self, tmp_path: Path) -> None:
+    def test_names_the_fault_of_the_path(self, tmp_path: Path) -> None:
         assert "does not exist" in error(tmp_path / "none.npz")
         (tmp_path / "file").write_text("a,b\n1,2\n")
         assert "does not exist" in error(tmp_path / "file" / "x.npz")
@@ -290,14 +290,14 @@ class TestAnyFile:
         assert "regular" in error(tmp_path / "pipe.npz")
         assert "path" in index("d", Path("a\0b")).error
 
-    def test_says_that_it_may_not_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def denied(*_: Any) -> int:  # root, as in a container, may read every file
+    def test_names_a_missing_permission(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def denied(*_: Any) -> int:  # simulated, because root may read every file
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(datasets.os, "open", denied)
         assert "permission" in error(tmp_path / "x.csv")
 
-    def test_says_that_the_format_is_another(self, tmp_path: Path) -> None:
+    def test_names_the_actual_format(self, tmp_path: Path) -> None:
         (tmp_path / "x.npz").write_text("a,b\n1,2\n")
         assert "no zip" in error(tmp_path / "x.npz")
         assert index("d", tmp_path / "x.npz", "csv").samples == 1
@@ -346,7 +346,7 @@ class TestResolve:
         (tmp_path / "database" / "x.npz").touch()
         return tmp_path / "data"
 
-    def test_finds_what_lies_below_a_root(self, data: Path) -> None:
+    def test_finds_files_below_a_root(self, data: Path) -> None:
         want = data / "x y.npz"
         for url in (f"file://{data}/x%20y.npz", f"file://localhost{want}", str(want), "x y.npz", "inner/../x y.npz"):
             assert resolve(url, [data]) == want
@@ -369,7 +369,7 @@ class TestResolve:
          "file:///%2e%2e/secret.npz", "file://host/data/x.npz", "file:x.npz", "http://host/x.npz", "https:///x.npz",
          "a\0b", "a%00b://", "file:///%00", "file://[x", "x" * 4000],
     )  # fmt: skip
-    def test_refuses_all_else(self, data: Path, url: str) -> None:
+    def test_refuses_every_other_url(self, data: Path, url: str) -> None:
         with pytest.raises(Refused) as caught:
             resolve(url, [data])
         assert caught.value.field == "spec.url"

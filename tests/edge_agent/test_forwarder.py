@@ -38,7 +38,7 @@ SAMPLE = topics.HARD_SAMPLE.at(job="job", edge=EDGE)
 
 @dataclass
 class Cloud:
-    """A broker with its streams, a relay before it, and an edge's journal and forwarder."""
+    """A broker with its streams, a relay in front of it, and an edge's journal and forwarder."""
 
     broker: Broker
     watcher: Bus
@@ -70,7 +70,7 @@ class Cloud:
                 await cancel_and_wait(running)
 
     async def received(self, pattern: str, until: bytes) -> list[Message]:
-        """Return a stream's messages up to the one with that body."""
+        """Return a stream's messages up to the one with the body ``until``."""
         found: list[Message] = []
         async with asyncio.timeout(HANGS), self.watcher.consume(pattern) as messages:
             async for message in messages:
@@ -136,7 +136,7 @@ async def test_a_new_event_follows_at_once(cloud: Cloud) -> None:
 
 async def test_a_link_cut_again_and_again_loses_and_repeats_nothing(cloud: Cloud) -> None:
     journal = cloud.journal()
-    cloud.relay.bandwidth = 2e6  # so that each cut comes in the middle
+    cloud.relay.bandwidth = 2e6  # makes each cut come in the middle
     async with cloud.forwarding(journal) as bus:
         for start in range(1, 20001, 2500):
             await _fill(journal, start, start + 2499)
@@ -171,14 +171,14 @@ class LostAcknowledgements:
         return getattr(self._bus, name)
 
 
-async def test_an_acknowledgement_that_was_lost_repeats_nothing(cloud: Cloud) -> None:
+async def test_a_lost_acknowledgement_repeats_nothing(cloud: Cloud) -> None:
     async def nothing() -> None:
         return None
 
     await _lose_acknowledgements(cloud, nothing)
 
 
-async def test_an_acknowledgement_that_was_lost_hours_ago_repeats_nothing(cloud: Cloud) -> None:
+async def test_an_acknowledgement_lost_hours_ago_repeats_nothing(cloud: Cloud) -> None:
     """The broker forgets message ids after a while; the lane's stream still has the event."""
     name = "TELEMETRY"
     info = json.loads((await cloud.watcher.connection.request(f"$JS.API.STREAM.INFO.{name}")).data)  # type: ignore[attr-defined]
@@ -188,7 +188,7 @@ async def test_an_acknowledgement_that_was_lost_hours_ago_repeats_nothing(cloud:
     marks = count()
 
     async def until_forgotten() -> None:
-        """An id that was stored after the lost batch is new to the broker again: so are the batch's."""
+        """Wait until the broker has forgotten an id that is newer than the lost batch, and so the batch too."""
         headers = {MESSAGE_ID: f"mark-{next(marks)}"}
         mark = topics.TELEMETRY.at(edge="edge-9", device="mark")
         first = await cloud.watcher.publish(mark, b"", headers=headers)
@@ -215,14 +215,14 @@ async def _lose_acknowledgements(cloud: Cloud, then: Callable[[], Awaitable[None
     journal.close()
 
 
-async def test_an_agent_killed_before_it_could_forget_repeats_nothing(cloud: Cloud) -> None:
+async def test_an_agent_killed_before_it_deleted_sent_events_repeats_nothing(cloud: Cloud) -> None:
     journal = cloud.journal()
     await _fill(journal, 1, 1500)
     before = (cloud.directory / "journal.db").read_bytes(), (cloud.directory / "journal.db-wal").read_bytes()
     async with cloud.forwarding(journal):
         await cloud.received(TELEMETRY, b"1500")
     journal.close()
-    (cloud.directory / "journal.db").write_bytes(before[0])  # as if it had been killed with all of them still there
+    (cloud.directory / "journal.db").write_bytes(before[0])  # the agent was killed before it deleted any event
     (cloud.directory / "journal.db-wal").write_bytes(before[1])
     journal = cloud.journal()
     assert journal.waiting == 1500

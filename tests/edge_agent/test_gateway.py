@@ -1,4 +1,4 @@
-"""The gateway: each event once and in order, acknowledged when it is on disk, and only from its rightful producer."""
+"""The gateway accepts each event once, in order and only from its producer, and acknowledges it from disk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Gated:
         self.gateway = Gateway(node.node, EDGE, self.journal, self.workers, node.background,
                                lambda topic, error: self.refused.append((topic, error)))  # fmt: skip
         self.on_disk: list[tuple[int, int]] = []
-        """For each acknowledgement: its number, and how many of the producer's events were on disk then."""
+        """Each acknowledgement's number, with the number of the producer's events on disk at that time."""
         node.broker.receivers.add("ack/#", "", self._acknowledged)
 
     @asynccontextmanager
@@ -60,7 +60,7 @@ class Gated:
         self.node.publish(topic, encode(event, key=key))
 
     async def done(self) -> None:
-        """Wait until the published events have been dealt with, acknowledgements included."""
+        """Wait until the published events are handled and acknowledged."""
         await asyncio.sleep(1)
 
     def kept(self, lane: int = RESULTS) -> list[Event]:
@@ -114,7 +114,7 @@ def test_any_order_and_repetition_gives_each_event_once_and_in_order(
                     if each == got[life] + 1:
                         got[life] += 1
             await gated.done()
-            for number in range(1, EVENTS + 1):  # its producer sends again what it has not heard of
+            for number in range(1, EVENTS + 1):  # the producer sends unacknowledged events again
                 gated.say(number, incarnation=f"life-{life}")
             await gated.done()
             got[life] = EVENTS

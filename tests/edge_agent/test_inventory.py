@@ -1,4 +1,4 @@
-"""A node's inventory: its own data sets, the document's, and its workers' offers."""
+"""A node's inventory: its own data sets, those of the desired document, and its workers' offers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_documents_data_sets_come_and_go_with_it(on_node: Any, data: Path) -
         assert {name: each.samples for name, each in kept.inventory.datasets.items()} == {"a": 2, "b": 2}
         before = kept.changes
         await kept.follow(a=_spec(data / "one.csv"), b=_spec(data / "two.csv"))
-        assert kept.changes == before  # nothing new, nothing is read
+        assert kept.changes == before  # an unchanged document reads no file
         await kept.follow(b=_spec(data / "two.csv"))
         assert list(kept.inventory.datasets) == ["b"]
         await kept.follow()

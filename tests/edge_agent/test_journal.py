@@ -33,7 +33,7 @@ def logged() -> list[str]:
 
 @pytest.fixture
 def journal_at(tmp_path: Path, logged: list[str]) -> Iterator[Open]:
-    """Return ``journal_at(edge=..., quota=...)``, which opens the one journal of this test as an agent's start does."""
+    """Return ``journal_at(edge=..., quota=...)``, which closes the test's journal and opens it again like an agent."""
     opened: list[Journal] = []
 
     def open_one(edge: str = "edge-1", **more: int) -> Journal:
@@ -80,7 +80,7 @@ async def test_a_window_ends_at_its_bytes_but_is_never_empty(journal_at: Open) -
 
 async def test_a_number_is_never_used_twice(journal_at: Open) -> None:
     numbers: list[int] = []
-    for _ in range(3):  # even where all is forgotten, or the disk has lost what bore the highest
+    for _ in range(3):  # even if every event has been deleted
         journal = journal_at()
         await journal.append(NewEvent(LABEL, b"x", RESULTS))
         numbers.append(journal.read(RESULTS, 0, 10, 100).through)
@@ -89,7 +89,7 @@ async def test_a_number_is_never_used_twice(journal_at: Open) -> None:
     assert numbers == sorted(set(numbers))
 
 
-async def test_a_producers_next_number_is_taken_once(journal_at: Open) -> None:
+async def test_a_producers_next_number_is_accepted_once(journal_at: Open) -> None:
     journal = journal_at()
     first = NewEvent(LABEL, b"1", 0, "worker", "life-1", 1)
     assert journal.accepts(first)
@@ -112,7 +112,7 @@ async def test_many_events_share_one_sync(journal_at: Open) -> None:
     await asyncio.gather(*futures)
 
 
-async def test_what_is_committed_is_synced(tmp_path: Path) -> None:
+async def test_committed_events_are_synced(tmp_path: Path) -> None:
     connections: list[sqlite3.Connection] = []
 
     def noted(path: Path) -> sqlite3.Connection:
@@ -120,11 +120,11 @@ async def test_what_is_committed_is_synced(tmp_path: Path) -> None:
         return connections[-1]
 
     journal = Journal(tmp_path / "journal.db", "edge-1", World(database=noted))
-    writer = connections[0]  # opened first; the other one reads
+    writer = connections[0]  # the first connection writes, the second reads
     assert writer.execute("PRAGMA synchronous").fetchone() == (2,)
     assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     journal.close()
-    with pytest.raises(sqlite3.ProgrammingError):  # it was this journal's
+    with pytest.raises(sqlite3.ProgrammingError):  # the journal has closed it
         writer.execute("PRAGMA synchronous")
 
 
@@ -198,7 +198,7 @@ async def test_results_are_refused_rather_than_dropped_and_accepted_when_there_i
         await journal.append(entry)
     with pytest.raises(HeliographError, match="full of events that wait for the cloud and must not be dropped"):
         await journal.append(events[10])
-    assert journal.accepts(events[10])  # it was not kept: the producer sends it again
+    assert journal.accepts(events[10])  # the refused event stays acceptable, so the producer can send it again
     assert len(_bodies(journal, RESULTS)) == 10
     await journal.forget(RESULTS, journal.read(RESULTS, 0, 1, 1).through)
     await journal.append(events[10])
@@ -229,7 +229,7 @@ async def test_a_flipped_bit_costs_only_its_event(journal_at: Open, tmp_path: Pa
     journal = journal_at()
     for n in range(50):
         await journal.append(NewEvent(TELEMETRY, b"<event %02d>" % n, BULK))
-    journal_at()  # the write-ahead log is emptied into the file
+    journal_at()  # reopening moves the write-ahead log into the file
     _flip(tmp_path / "journal.db", b"<event 17>", 3)
     journal = journal_at()
     assert [int(body[7:9]) for body in _bodies(journal, BULK)] == [n for n in range(50) if n != 17]
@@ -293,7 +293,7 @@ async def test_damage_while_it_runs_ends_the_agent_and_the_next_start_mends_it(
 
 @pytest.mark.parametrize("file_is_there", [True, False])
 def test_a_directory_that_can_not_be_written_is_named(file_is_there: bool) -> None:
-    with TemporaryDirectory() as directory:  # not below pytest's, which only its user may enter
+    with TemporaryDirectory() as directory:  # outside pytest's directory, which other users may not enter
         path = Path(directory) / "journal.db"
         if file_is_there:
             asyncio.run(_begin(path))
@@ -344,7 +344,7 @@ async def _begin(path: Path) -> None:
 
 
 def _as_nobody(action: Callable[[], None]) -> str:
-    """Return the error of an action in a process without special rights: root may write everywhere."""
+    """Return the error of an action in a process without root's rights, because root may write everywhere."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
@@ -374,7 +374,7 @@ def _flip(path: Path, where: bytes, bit: int) -> None:
 
 
 class _full_disk:
-    """Let no file of this process grow, as on a full disk."""
+    """A limit on this process's files, which cannot grow within it, as on a full disk."""
 
     def __init__(self, directory: Path) -> None:
         largest = max(each.stat().st_size for each in directory.iterdir() if each.is_file())

@@ -1,4 +1,4 @@
-"""Models fetched ahead: for the jobs of this node, and as long as it works for them."""
+"""Models fetched ahead for the jobs of this node, while it works for them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _prefetching(on_node: Any, test: Callable[[Prefetching], Any]) -> None:
 def test_the_result_of_a_round_is_fetched_when_it_is_closed(on_node: Any) -> None:
     async def test(it: Prefetching) -> None:
         await it.follow(_task())
-        await it.follow(_task())  # followed once
+        await it.follow(_task())  # each job is followed once
         await it.closed(_model("a"))
         assert (it.fetched, it.prefetcher.expected) == (["a"], {"a" * 64})
         await it.closed(_model("b"))

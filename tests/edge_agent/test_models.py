@@ -35,7 +35,7 @@ class Stored:
         self.store = ModelStore(directory, node.cloud.bus, node.world, self._changed, self.logged.append)
 
     def lay(self, digest: str, content: bytes | None = None, bucket: str = "models") -> None:
-        """Put a blob into the cloud."""
+        """Store a blob in the cloud."""
         found = MODELS[digest] if content is None else content
         self.node.cloud_broker.blobs.setdefault(bucket, {})[digest] = found
 
@@ -161,7 +161,7 @@ def test_a_model_that_is_no_longer_named_is_deleted_with_its_partial_files(on_no
     async def test(stored: Stored) -> None:
         stored.lay(ONE)
         stored.store.fetch(_ref(ONE))
-        stored.store.fetch(_ref(OTHERS[0]))  # is not in the cloud yet
+        stored.store.fetch(_ref(OTHERS[0]))  # not in the cloud yet
         stored.store.keep_only({ONE, OTHERS[0]})
         await stored.node.settled()
         (tmp_path / f"{OTHERS[0]}.part").touch()

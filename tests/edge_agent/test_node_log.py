@@ -33,7 +33,7 @@ def test_lines_go_to_the_output_and_to_the_cloud_with_their_source(on_node: Any)
             ("warning", f"{EDGE}/agent/{EDGE}", "disk is full"),
             ("info", f"{EDGE}/worker/job-worker", "epoch 1"),
         ]
-        assert all(message.body[:1] == b"{" for _, message in logged)  # for people, and foreign clients
+        assert all(message.body[:1] == b"{" for _, message in logged)  # JSON, for people and foreign clients
 
     on_node(test)
 

@@ -44,12 +44,12 @@ async def _lines(script: str, directory: Path, limits: Limits | None = None) -> 
     return found, await worker.wait()
 
 
-async def test_what_it_prints_on_both_outputs_and_how_it_ended(tmp_path: Path) -> None:
+async def test_lines_of_both_outputs_and_the_exit_code_are_returned(tmp_path: Path) -> None:
     script = "import sys; print('one'); print('two', file=sys.stderr); print('three', end=''); sys.exit(3)"
     assert await _lines(script, tmp_path) == (["one", "two", "three"], "exit code 3")
 
 
-async def test_its_environment_and_its_directory(tmp_path: Path) -> None:
+async def test_a_worker_gets_its_environment_and_directory(tmp_path: Path) -> None:
     script = "import os; print(os.getcwd(), *(os.environ['HELIOGRAPH_' + n] for n in ('EDGE', 'WORKER', 'MODELS')))"
     directory = tmp_path / "job-worker"
     assert (await _lines(script, tmp_path))[0] == [f"{directory} edge-1 job-worker /models"]
@@ -68,12 +68,12 @@ async def test_a_line_that_is_too_long_is_cut(tmp_path: Path) -> None:
     assert lines[-1] == "after"
 
 
-async def test_bytes_that_are_no_text_are_shown_as_such(tmp_path: Path) -> None:
+async def test_bytes_that_are_no_text_are_shown_as_replacement_characters(tmp_path: Path) -> None:
     script = "import sys; sys.stdout.buffer.write(b'\\xff\\r\\n')"
     assert (await _lines(script, tmp_path))[0] == ["\N{REPLACEMENT CHARACTER}"]
 
 
-async def test_its_limits(tmp_path: Path) -> None:
+async def test_a_worker_has_the_configured_limits(tmp_path: Path) -> None:
     script = "import os, resource; print(resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20, os.nice(0))"
     lines, _ = await _lines(script, tmp_path, Limits(memory_mb=512, nice=3))
     assert lines == [f"512 {os.nice(0) + 3}"]
@@ -94,7 +94,7 @@ async def test_terminate_and_kill(tmp_path: Path) -> None:
         if worker is ignores:
             await worker.kill()
         assert await worker.wait() == how
-        await worker.terminate()  # it has ended: nothing
+        await worker.terminate()  # has no effect after the end
         await worker.kill()
 
 
@@ -114,9 +114,9 @@ def test_its_end_is_noticed_though_a_child_keeps_its_output_open(
         async with asyncio.timeout(HANGS):
             return await _lines(_LEAVES_BEHIND.replace("OWN_SESSION", str(own_session)), tmp_path)
 
-    (pid,), how = uvloop.run(main())  # as the agent runs; asyncio's own loop waits for the pipe until Python 3.12.4
+    (pid,), how = uvloop.run(main())  # the agents' loop; asyncio's waits for the pipe until Python 3.12.4
     assert how == "exit code 3"
-    if own_session:  # nobody but itself ends it
+    if own_session:  # such a child outlives its worker
         os.kill(int(pid), signal.SIGKILL)
     else:
         with pytest.raises(ProcessLookupError):
@@ -124,7 +124,7 @@ def test_its_end_is_noticed_though_a_child_keeps_its_output_open(
 
 
 def _wait_gone(pid: int) -> None:
-    """Raise ProcessLookupError once no such process runs; a zombie does not count."""
+    """Wait until a process that is no child of this one has ended; raise ProcessLookupError then."""
     fd = os.pidfd_open(pid)
     try:
         os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)

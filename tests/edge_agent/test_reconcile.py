@@ -1,4 +1,4 @@
-"""The agent's decision: missing workers are launched, obsolete ones stopped, and a second decision has no action."""
+"""The agent's decision: it launches missing workers and stops obsolete ones; repeated, it has no action."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_model_and_the_tensors_beside_it_are_fetched_first(roots: Any) -> No
     task = _task(model=BLOB, down=NEWER)
     assert decide([task], ready, DATA, {BLOB.digest}, roots) == [Fetch(NEWER)]
     assert decide([task], ready, DATA, {BLOB.digest, NEWER.digest}, roots) == [Assign(task)]
-    own = _task(model=BLOB, down=NEWER, personal=OWN)  # the edge's own model is trained in the other's place
+    own = _task(model=BLOB, down=NEWER, personal=OWN)  # the edge trains its own model instead of the global one
     assert decide([own], ready, DATA, set(), roots) == [Fetch(OWN), Fetch(NEWER)]
     assert decide([own], ready, DATA, {OWN.digest, NEWER.digest}, roots) == [Assign(own)]
 
@@ -134,7 +134,7 @@ def test_a_service_with_another_script_is_launched_anew_once_it_can_run(roots: A
     before = _service(model=BLOB)
     after = _service(model=NEWER, generation=2)
     running = {"job-w": Running("job-w", "u", "ready", before, before)}
-    assert decide([after], running, {}, {BLOB.digest}, roots) == [Fetch(NEWER)]  # the old one goes on
+    assert decide([after], running, {}, {BLOB.digest}, roots) == [Fetch(NEWER)]  # the old script goes on
     assert decide([after], running, {}, {NEWER.digest}, roots) == [Stop("job-w")]
     stopping = {"job-w": Running("job-w", "u", "stopping", before, before)}
     assert decide([after], stopping, {}, {NEWER.digest}, roots) == []
@@ -156,7 +156,7 @@ def test_a_service_that_is_started_again_goes_on_with_its_model_until_the_new_on
 
 @pytest.mark.parametrize("role", [InferTask, BigModelTask])
 @pytest.mark.parametrize(("file", "forbidden"), [("/etc/passwd", True), ("../up.py", True), ("absent.py", False)])
-def test_a_services_script_is_checked_as_a_jobs_is(
+def test_a_services_script_is_checked_like_a_jobs(
     roots: Any, role: type[InferTask | BigModelTask], file: str, forbidden: bool
 ) -> None:
     (hold,) = decide([_service(role, script=ScriptSpec(boot_file=file))], {}, {}, set(), roots)

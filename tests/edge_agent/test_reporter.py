@@ -1,4 +1,4 @@
-"""The reported state: published when it has changed, not too often, and not over another agent's report."""
+"""The reported state is published when it has changed, not too often, and not over another agent's report."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_another_agents_report_is_not_overwritten(on_node: Any) -> None:
 
 def test_a_report_that_cannot_be_published_is_tried_again(on_node: Any) -> None:
     async def test(it: Reporting) -> None:
-        it.node.links["memory://cloud"].reset()  # while it is on its way
+        it.node.links["memory://cloud"].reset()  # while the first report is on its way
         it.change()
         await asyncio.sleep(30)
         assert it.published[-1] == 1

@@ -1,4 +1,4 @@
-"""A node's workers: started, restarted with back-off, and the states that they report, with any launcher."""
+"""A node's workers with any launcher: starts, restarts with back-off, and reported states."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.edge_agent.supervised_node import NAME, Node, run_on_node, train_task
 
 
 def _waits(lasted: Sequence[float]) -> list[float]:
-    """Return the seconds between the end of each run and the next start, for runs that lasted so long."""
+    """Return the seconds between the end of each run and the next start, for runs of these durations."""
 
     async def test(node: Node) -> list[float]:
         node.supervisor.launch(train_task())
@@ -33,7 +33,7 @@ def _waits(lasted: Sequence[float]) -> list[float]:
     return run_on_node(test)
 
 
-def test_a_worker_is_launched_with_what_it_needs_to_find_its_broker() -> None:
+def test_a_worker_is_launched_with_the_settings_to_find_its_broker() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(InferTask(worker=NAME, job="job", job_uid="u", generation=1))
         handle = await node.until_started(1)
@@ -66,7 +66,7 @@ def test_a_run_that_was_steady_begins_the_back_off_anew(lasted: list[float]) -> 
     assert _waits(lasted) == pytest.approx(expected)
 
 
-def test_a_worker_that_got_to_a_further_round_begins_the_back_off_anew() -> None:
+def test_a_worker_that_reached_a_later_round_begins_the_back_off_anew() -> None:
     async def test(node: Node) -> None:
         node.supervisor.launch(train_task())
         for number in (1, 2, 3):

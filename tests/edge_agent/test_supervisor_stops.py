@@ -1,4 +1,4 @@
-"""Stopping a node's workers: with grace for their work, and all at once, with any launcher."""
+"""Stopping a node's workers with any launcher: with grace for their work, or all at once."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_stopping_twice_spares_the_next_worker_of_that_name() -> None:
         await node.until_started(1)
         stopping = asyncio.create_task(node.supervisor.stop(NAME, _nothing))
         await asyncio.sleep(1)
-        await node.supervisor.stop(NAME, _nothing)  # returns at once: it is being stopped
+        await node.supervisor.stop(NAME, _nothing)  # returns at once, because the worker is stopping
         assert node.worker.state == "stopping"
         await stopping
         node.supervisor.launch(train_task(job_uid="v"))

@@ -1,4 +1,4 @@
-"""A request for a service that this node does not serve is answered with the services that it does."""
+"""A request for a service that this node does not serve is answered with the names of the served ones."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_request_that_is_served_is_left_to_its_worker(on_node: Any) -> None:
         responding.served.add("street")
         await responding.ask("street", b"{}", reply_to=REPLY)
         assert responding.replies == []
-        responding.served.clear()  # its worker ended
+        responding.served.clear()  # the worker has ended
         await responding.ask("street", b"{}", reply_to=REPLY)
         assert len(responding.replies) == 1
 

@@ -83,7 +83,7 @@ async def test_a_role_of_a_later_version_is_reported_and_the_others_run(
     try:
         report = await _reported(bus, lambda report: len(report.workers) == 2)
         known, distil = sorted(report.workers, key=lambda each: each.worker, reverse=True)
-        assert (known.worker, known.state) == ("job-train", "refused")  # for a reason of its own
+        assert (known.worker, known.state) == ("job-train", "refused")  # waits for another reason
         assert "--code root" in known.detail
         assert (distil.worker, distil.role, distil.job_uid, distil.state) == ("job-distil", "distil", "u", "refused")
         for words in (__version__, "field role", "train or evaluate or aggregate", "distil"):

@@ -24,7 +24,7 @@ LARGE = {"digest": DIGEST, "size": len(WEIGHTS), "bucket": upload_bucket(EDGE)}
 
 
 class Staged:
-    """Workers' files that the agent sees only once it asks for them."""
+    """A store of staged files that appear in the directory only when the agent asks for them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -72,7 +72,7 @@ def test_staged_weights_are_uploaded_and_then_deleted(on_node: Any, tmp_path: Pa
         assert uploads.may_name_weights(kept)
         await uploads.upload(kept)
         assert (_in_cloud(node), files.content) == ({DIGEST: WEIGHTS}, {})
-        await uploads.upload(kept)  # the event was not stored, and is tried again: its weights are there
+        await uploads.upload(kept)  # a second try finds the weights in the cloud
         assert _in_cloud(node) == {DIGEST: WEIGHTS}
 
     _uploading(on_node, tmp_path, test)

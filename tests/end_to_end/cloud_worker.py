@@ -1,4 +1,4 @@
-"""The process of a worker that the cloud's agent has launched."""
+"""The process of a worker of the cloud's agent."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ async def worker_of(local: LocalCluster, client: AsyncClient, module: str) -> in
             for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
                 if f"workers.{module}" in Path(f"/proc/{pid}/cmdline").read_text():
                     return int(pid)
-            await anext(changes)  # a worker that starts is reported
+            await anext(changes)  # the agent reports each started worker

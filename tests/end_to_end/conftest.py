@@ -17,7 +17,7 @@ ANSWER = np.array([1.0, -2.0, 0.5], np.float32)
 
 @pytest.fixture
 def regression(tmp_path: Path) -> Callable[..., Path]:
-    """``regression(name, samples)``: an npz of x, y = x·ANSWER."""
+    """Return ``regression(name, samples)``, which writes an npz of x and y = x·ANSWER."""
 
     def make(name: str, samples: int = 50, seed: int = 0) -> Path:
         x = np.random.default_rng(seed).normal(size=(samples, 3)).astype(np.float32)
@@ -30,7 +30,7 @@ def regression(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def task() -> Callable[..., dict[str, Any]]:
-    """``task(name, edges, **spec)``: a FederatedTask of the script in tests/data/code."""
+    """Return ``task(name, edges, **spec)``, which makes a FederatedTask of the script in tests/data/code."""
 
     def make(name: str, edges: list[str], **spec: Any) -> dict[str, Any]:
         worker = {"dataset": {"name": "data"}, "trainScriptBootFile": "train.py"}
@@ -51,26 +51,26 @@ def task() -> Callable[..., dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Faults:
-    """Kills processes at exact instants; see tests/data/faults."""
+    """A control that kills processes at exact instants; see tests/data/faults."""
 
     directory: Path
 
     def kill(self, process: str, point: str, passing: int = 1) -> None:
-        """The next process of that kind to pass the point for the so-manieth time dies there."""
+        """Kill the next process of that kind when it passes the point for the ``passing``-th time."""
         (self.directory / f"{process}.{point}").write_text(str(passing))
 
     def struck(self) -> bool:
-        """Whether every process that was to die has."""
+        """Return whether every planned kill has happened."""
         return not list(self.directory.glob("*.*"))
 
     def hurry(self) -> None:
-        """Leases run out four times as fast, to spend the test's time on something else."""
+        """Make leases expire four times as fast, which shortens the test."""
         (self.directory / "hasty").touch()
 
 
 @pytest.fixture
 def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """For the processes that are started from now on."""
+    """Return the faults of all processes started later."""
     (tmp_path / "faults").mkdir()
     monkeypatch.setenv("FAULTS", str(tmp_path / "faults"))
     path = [str(CODE.parent / "faults"), os.environ.get("PYTHONPATH", "")]
@@ -80,7 +80,7 @@ def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
 
 @dataclass(frozen=True)
 class Gates:
-    """A script that halts at gates until they are opened: ``edge-1-initial``, ``edge-1-2``, ``cloud-evaluate``, …"""
+    """A script that waits at its gates: ``edge-1-initial``, ``edge-1-2``, ``cloud-evaluate``, …"""
 
     code: Path
 
@@ -91,7 +91,7 @@ class Gates:
 
 @pytest.fixture
 def gates(tmp_path: Path) -> Callable[..., Gates]:
-    """``gates(size)``: each update adds one to ``size`` numbers."""
+    """Return ``gates(size)``, which writes a script whose updates add one to ``size`` numbers."""
 
     def make(size: int = 3) -> Gates:
         code = tmp_path / "gated"

@@ -55,7 +55,7 @@ async def _ended(client: AsyncClient) -> dict[str, Any]:
 
 
 def _by_moments(rounds: int, size: int) -> Any:
-    """What the toy algorithm makes of rounds in which every update adds one to its base."""
+    """Return the model that ToyMoments makes of rounds in which every update adds one to its base."""
     base, m, v = np.zeros(size, np.float32), np.zeros(size, np.float32), np.full(size, 1e-6, np.float32)
     half = np.float32(0.5)
     for step in range(1, rounds + 1):
@@ -67,7 +67,7 @@ def _by_moments(rounds: int, size: int) -> Any:
     return base
 
 
-async def test_what_a_server_keeps_outlives_its_process(
+async def test_an_algorithms_state_outlives_its_process(
     tmp_path: Path, gates: Any, faults: Any, installed_algorithms: Any
 ) -> None:
     installed_algorithms()
@@ -88,11 +88,11 @@ async def test_what_a_server_keeps_outlives_its_process(
         script.open("edge-1-initial", *at(1))
         await trained(local, 2)
         os.kill(await worker_of(local, client, "aggregation"), signal.SIGKILL)  # between two rounds
-        faults.kill("aggregate", "before-put-rounds.2")  # its files are stored, its close record is not
+        faults.kill("aggregate", "before-put-rounds.2")  # its files are stored, but not its close record
         script.open(*at(2))
         await trained(local, 3)
         assert faults.struck()
-        faults.kill("aggregate", "after-put-rounds.3")  # its close record is written, and nobody has heard of it
+        faults.kill("aggregate", "after-put-rounds.3")  # its close record is written, but not announced
         script.open(*at(3), *at(4))
         status = await _ended(client)
         assert status["phase"] == "Succeeded", status
@@ -106,7 +106,7 @@ async def test_what_a_server_keeps_outlives_its_process(
 async def test_each_edge_trains_the_model_that_was_made_for_it(tmp_path: Path, installed_algorithms: Any) -> None:
     installed_algorithms()
     edges = ("edge-1", "edge-2", "edge-3")
-    parameters = [{"key": "near", "value": 5.0}]  # edge-1 and edge-2 are, edge-3 is not
+    parameters = [{"key": "near", "value": 5.0}]  # edge-1 and edge-2 are near, edge-3 is not
     cluster = LocalCluster(tmp_path / "cluster", list(edges), code=(CODE,))
     async with cluster as local, AsyncClient(local.server) as client:
         await _started(client, _task("ToyClusters", "toy_round.py", edges, parameters=parameters))
@@ -126,10 +126,10 @@ async def test_each_edge_trains_the_model_that_was_made_for_it(tmp_path: Path, i
 
 
 async def _only_this_is_left(local: LocalCluster, wanted: set[str]) -> None:
-    """Of all that the rounds have stored, in the bucket of models."""
+    """Wait until the bucket of models contains only these digests."""
     async with connect(local.broker.url(COORDINATOR)) as bus:
         await bus.link.wait_up(HANGS)
         models = await bus.blobs(MODELS)
-        async with asyncio.timeout(HANGS):  # nothing announces that the last of it is gone
+        async with asyncio.timeout(HANGS):  # no message announces the last deletion
             while set(await models.digests()) != wanted:
                 await asyncio.sleep(0.05)

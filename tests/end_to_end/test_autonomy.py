@@ -1,4 +1,4 @@
-"""An edge on its own: what it does with no link, after a reboot without one, and with a full disk."""
+"""An edge on its own: without a link, after a reboot without one, and with a full disk."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def _ended(client: AsyncClient) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _on_node(cluster: LocalCluster, edge: str, topic: Any) -> AsyncIterator[AsyncIterator[Received[Any]]]:
-    """What is published on an edge's own broker."""
+    """Yield the messages of a topic on an edge's own broker."""
     broker = cluster.nodes[edge].broker
     assert broker is not None
 
@@ -85,7 +85,7 @@ async def _update_of(received: AsyncIterator[Received[ModelUpdate]], round: int)
 
 
 async def _due_on_disk(cluster: LocalCluster, edge: str, round: int) -> None:
-    """Waits until the edge's desired document of that round lies on its disk: nothing tells when it does."""
+    """Wait until the edge's disk has the desired document of that round; no message announces it."""
     path = cluster.nodes[edge].directory / "state" / "journal.db"
     async with asyncio.timeout(HANGS):
         while True:
@@ -96,7 +96,7 @@ async def _due_on_disk(cluster: LocalCluster, edge: str, round: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_an_edge_rebooted_without_a_link_trains_what_is_due_and_delivers_it_later(tmp_path: Path) -> None:
+async def test_an_edge_rebooted_without_a_link_trains_its_due_round_and_delivers_it_later(tmp_path: Path) -> None:
     gate = tmp_path / "code" / "closed-edge-1"
     async with (
         _cluster(tmp_path, ["edge-1"]) as cluster,
@@ -114,13 +114,13 @@ async def test_an_edge_rebooted_without_a_link_trains_what_is_due_and_delivers_i
                     break
         await _due_on_disk(cluster, "edge-1", 1)
         relay.cut("blackhole")
-        await cluster.kill("edge-1")  # and with it its worker
+        await cluster.kill("edge-1")  # its worker ends with it
         await cluster.start_agent("edge-1")
         gate.unlink()
-        await _update_of(updates, 1)  # trained from what lies on the disk
+        await _update_of(updates, 1)  # trained from the document on disk
         await cluster.kill("edge-1")
         await cluster.start_agent("edge-1")
-        await _update_of(updates, 1)  # again, for all that its worker knows
+        await _update_of(updates, 1)  # the new worker trains the round again
         relay.restore()
         status = await _ended(client)
     assert status["phase"] == "Succeeded", status
@@ -142,7 +142,7 @@ async def test_generations_that_passed_while_offline_are_skipped(tmp_path: Path)
         await _update_of(far_updates, 1)
         relay.cut("reset")
         await _update_of(updates, 5)
-        gate.touch()  # a round or two later the job waits for edge-1, and for the other when it is back
+        gate.touch()  # a round or two later the job waits for edge-1, and for the other edge after its return
         relay.restore()
         seen: list[int] = []
         async with asyncio.timeout(HANGS):
@@ -152,7 +152,7 @@ async def test_generations_that_passed_while_offline_are_skipped(tmp_path: Path)
                     seen.append(payload.task.revision)
                 if payload.task.revision >= 5:
                     break
-                if seen and not payload.task.is_due:  # back, and not of the round that is on
+                if seen and not payload.task.is_due:  # it is back, but not in the current round
                     break
         gate.unlink()
         status = await _ended(client)
@@ -173,7 +173,7 @@ async def test_a_full_disk_is_reported_and_the_worker_goes_on_when_there_is_room
         async with client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
             await _create(client, ["edge-1"], 3)
             async with asyncio.timeout(HANGS):
-                await anext(workers)  # the worker runs, and is not concerned
+                await anext(workers)  # the worker runs; the limit below applies to its agent alone
                 pid = cluster.pid("edge-1")
                 before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
                 said = ""

@@ -1,5 +1,5 @@
-"""Brokers killed -9 and started again under a running job: what was acknowledged is kept, everyone is back, nothing is
-left behind."""
+"""Brokers killed and restarted under a running job: acknowledged events survive, every client reconnects, and no
+consumer is left behind."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Pat
             await acknowledged.reach(10 * round)
             await cluster.broker.kill()
             await bus.link.wait_down()
-            if round == 2:  # until the coordinator has lost its lease
+            if round == 2:  # wait until the coordinator has lost its lease
                 await cluster.wait_for_line(COORDINATOR, LOST)
             await cluster.broker.start()
             async with asyncio.timeout(HANGS):
@@ -117,7 +117,7 @@ class Acknowledged:
         self._added.set()
 
     async def reach(self, number: int) -> None:
-        """Wait until so many events are acknowledged."""
+        """Wait until ``number`` events are acknowledged."""
         async with asyncio.timeout(HANGS):
             while len(self.bodies) < number:
                 self._added.clear()
@@ -125,7 +125,7 @@ class Acknowledged:
 
 
 async def publish_for_ever(bus: Any, round: int, acknowledged: Acknowledged) -> None:
-    """Ten at a time; what is acknowledged counts."""
+    """Publish events, ten at a time, and note the acknowledged ones."""
 
     async def one(number: int) -> None:
         body = json.dumps({"round": round, "number": number}).encode()
@@ -141,7 +141,7 @@ async def publish_for_ever(bus: Any, round: int, acknowledged: Acknowledged) -> 
 
 
 async def connections(system: Any) -> Counter[str]:
-    """Who is connected to the cloud's broker, by name; MQTT connections have none."""
+    """Return the number of connections to the cloud's broker by name, or by login for MQTT."""
     await system.link.wait_up()
     try:
         answer = await system.connection.request("$SYS.REQ.SERVER.PING.CONNZ", json.dumps({"auth": True}).encode())
@@ -152,7 +152,7 @@ async def connections(system: Any) -> Counter[str]:
 
 
 async def consumers_of(bus: Any) -> Counter[str]:
-    """How many consumers each stream of ours has; the broker's MQTT side has some of its own."""
+    """Return the number of consumers of each stream except those of the broker's MQTT side."""
     await bus.link.wait_up()
     found: Counter[str] = Counter()
     with contextlib.suppress(HeliographError):
@@ -183,10 +183,10 @@ async def test_worker_and_agent_are_back_after_their_nodes_broker_was_killed(
             for edge, gate in zip(EDGES, gated, strict=True):
                 await cluster.wait_for_line(edge, f"at gate {gate}")
             async with client.bus.subscribe(topics.MODEL_UPDATE.at(job="gated", edge="edge-1")) as updates:
-                if round == 1:  # the update may be on its way just now
+                if round == 1:  # the broker may end while the update is on its way
                     script.open(*gated)
                 await node.kill()
-                if round == 2:  # it is sent while nobody is there
+                if round == 2:  # the update is sent while the broker is away
                     script.open(*gated)
                     await device.link.wait_down()
                 await node.start()

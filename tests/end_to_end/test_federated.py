@@ -40,7 +40,7 @@ async def _ended(client: AsyncClient, name: str) -> dict[str, Any]:
 
 
 async def _until(client: AsyncClient, resource: str, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
-    """Waits, on status changes, until what is listed is as wanted."""
+    """Wait until the listed resources satisfy ``holds``; list them again after each status change."""
     async with asyncio.timeout(HANGS), client.bus.subscribe(topics.STATUS.filter(resource=resource)) as changes:
         while not holds(await client.resources(resource).list()):
             await anext(changes)
@@ -71,7 +71,7 @@ async def test_a_task_trains_evaluates_and_leaves_its_model(tmp_path: Path, regr
         status = await _ended(client, "train")
         assert status["phase"] == "Succeeded", status
         assert [each["counted"] for each in status["rounds"]] == [2, 2, 2]
-        assert status["rounds"][0]["numSamples"] == 200  # from the data sets' indexes
+        assert status["rounds"][0]["numSamples"] == 200  # taken from the data sets' indexes
         assert status["evaluation"]["error"] < 1e-3
         path = await client.download("line", tmp_path / "model.safetensors")
         with TensorFile(path) as file:
@@ -88,7 +88,7 @@ async def test_a_task_trains_evaluates_and_leaves_its_model(tmp_path: Path, regr
         assert datasets["data"]["status"]["edges"]["edge-2"]["samples"] == 150
 
 
-async def test_the_founding_document_runs_once_all_it_names_is_there(tmp_path: Path, regression: Any) -> None:
+async def test_the_founding_document_runs_once_all_its_resources_exist(tmp_path: Path, regression: Any) -> None:
     code = tmp_path / "code"
     code.mkdir()
     (code / "main.py").write_text((DATA / "code" / "train.py").read_text())
@@ -152,15 +152,15 @@ async def test_weights_too_large_for_an_event_travel_as_blobs(tmp_path: Path) ->
             path = await client.download("line", tmp_path / "model.safetensors")
             with TensorFile(path) as file:
                 np.testing.assert_array_equal(file.numpy("w"), np.full(1_000_003, 4, np.float32))
-            # the aggregation worker deletes what it has summed after it has told so, and has done it when it is gone
+            # the aggregation worker deletes summed updates after it publishes the result and before it ends
             await _until(client, "edges", lambda edges: not any(each["status"]["workers"] for each in edges))
             async with connect(cluster.broker.url("coordinator")) as bus:
                 await bus.link.wait_up(HANGS)
-                for name in ("edge-1", "edge-2"):  # nothing is left of updates that were summed
+                for name in ("edge-1", "edge-2"):  # summed updates are deleted
                     assert await (await bus.blobs(f"up-{name}")).digests() == []
 
 
-async def test_weights_that_stay_the_same_are_not_dropped_with_those_of_another_round(tmp_path: Path) -> None:
+async def test_unchanged_weights_are_not_deleted_with_the_weights_of_another_round(tmp_path: Path) -> None:
     script = tmp_path / "code" / "same.py"
     script.parent.mkdir()
     script.write_text(
@@ -179,7 +179,7 @@ async def test_weights_that_stay_the_same_are_not_dropped_with_those_of_another_
                 "participants": "all",
                 "rounds": 12,
             }
-            for name in ("first", "second"):  # the second begins with what the first has left
+            for name in ("first", "second"):  # the second job begins with the first one's model
                 await client.jobs.create({"kind": "FederatedTask", "metadata": {"name": name}, "spec": spec})
                 status = await _ended(client, name)
                 assert [each["counted"] for each in status["rounds"]] == [2] * 12, status
@@ -255,7 +255,7 @@ async def test_mosquitto_as_an_edges_broker_and_as_the_door(
 
 
 async def _ask_with_mqtt5(port: int) -> Any:
-    """A request with MQTT 5's own response topic and correlation data."""
+    """Send a request with MQTT 5's own response topic and correlation data; return the answer."""
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[Any] = loop.create_future()
     wanted = properties.Properties(PacketTypes.PUBLISH)
@@ -274,14 +274,14 @@ async def _ask_with_mqtt5(port: int) -> Any:
     return json.loads(message.payload)
 
 
-async def test_the_node_takes_only_what_its_own_workers_signed(tmp_path: Path, regression: Any, task: Any) -> None:
+async def test_the_node_accepts_only_events_of_its_own_workers(tmp_path: Path, regression: Any, task: Any) -> None:
     async with _two_edges(tmp_path, regression) as cluster, AsyncClient(cluster.server) as client:
         await client.models.create(MODEL)
         await client.jobs.create(task("signed", ["edge-1", "edge-2"], rounds=1))
         broker = cluster.nodes["edge-1"].broker
         assert broker is not None
         async with client.bus.subscribe(topics.LOG.filter(component="agent")) as logs:
-            # a process that has the node's worker login, but not the launch's secret
+            # this process has the node's worker login, but not the launch's secret
             async with connect(broker.url("worker", "mqtt")) as node:
                 await node.link.wait_up(HANGS)
                 from heliograph.bus.contract.event import Event, encode

@@ -1,4 +1,4 @@
-"""A joint inference service over real processes: devices ask, edge and cloud answer, whatever is cut or changed."""
+"""A joint inference service over real processes: edge and cloud answer devices despite cuts and changes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _service(**spec: Any) -> dict[str, Any]:
 
 
 class Device:
-    """Asks on a node's broker, as any MQTT 3.1.1 client can."""
+    """A client of a node's broker, like any MQTT 3.1.1 client."""
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client = client
@@ -98,7 +98,7 @@ class Device:
         return found
 
     async def ask_elsewhere(self, service: str, tree: dict[str, Any]) -> dict[str, Any]:
-        """Of another service, in JSON."""
+        """Ask another service, in JSON."""
         reply = "heliograph/reply/device/elsewhere"
         self._waiting[reply] = asyncio.get_running_loop().create_future()
         body = json.dumps(tree | {"reply_to": reply})
@@ -108,7 +108,7 @@ class Device:
         return found
 
     async def answered(self, value: float) -> dict[str, Any]:
-        """The answer; empty where nobody is there yet who could give one."""
+        """Return the answer; empty if none comes within a second."""
         try:
             async with asyncio.timeout(1):
                 return await self.of(value)
@@ -152,7 +152,7 @@ async def _served(tmp_path: Path, **more: Any) -> AsyncIterator[tuple[LocalClust
 
 
 async def _until_joint(device: Device) -> None:
-    """Returns once the cloud answers a hard sample."""
+    """Wait until the cloud answers a hard sample."""
     async with asyncio.timeout(HANGS):
         while (await device.answered(HARD)).get("by") != "cloud":
             pass
@@ -200,7 +200,7 @@ async def test_devices_are_answered_by_edge_or_cloud_and_each_bad_request_by_its
         status = await _status(client, lambda status: status["total"].get("errors", 0) >= 9)
         total = status["total"]
         assert total["requests"] == total["byEdge"] + total["byCloud"] + total["errors"]
-        assert total["hard"] == total["byCloud"] + total["degraded"]  # a hard sample is one request
+        assert total["hard"] == total["byCloud"] + total["degraded"]  # a hard sample counts as one request
         example = await asyncio.create_subprocess_exec(
             *(sys.executable, str(Path(__file__).parents[2] / "examples" / "device_inference.py"), "127.0.0.1"),
             *(str(cluster.nodes["edge-1"].broker.mqtt_port), "line"),  # type: ignore[union-attr]
@@ -302,7 +302,7 @@ async def test_a_rule_and_weights_change_while_it_serves(tmp_path: Path) -> None
         await client.models.update({"kind": "Model", "metadata": {"name": "shallow"}, "spec": {"weights": ref}})
         status = await _status(client, lambda status: status["edges"]["edge-1"].get("trouble"))
         assert "expected w of shape (2,)" in status["edges"]["edge-1"]["trouble"]
-        assert (await device.of(EASY))["result"] == 0  # the weights before keep serving
+        assert (await device.of(EASY))["result"] == 0  # the earlier weights keep serving
         assert status["edges"]["edge-1"]["model"] == weights.digest
 
 

@@ -1,4 +1,4 @@
-"""Processes killed at every step of a job, and in the middle of a write: the job ends as if they had not been."""
+"""Processes killed at every step of a job and in the middle of a write: the job ends with the same result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROUNDS = 3
 
 @pytest.fixture
 def cluster(tmp_path: Path, regression: Any) -> Callable[[Any], LocalCluster]:
-    """``cluster(gates)``: two edges that run the gated script."""
+    """Return ``cluster(gates)``, which makes a cluster of two edges that run the gated script."""
     datasets = {"cloud": {"held-out": regression("held-out")}}
     return lambda gates: LocalCluster(tmp_path / "cluster", list(EDGES), datasets=datasets, code=(gates.code,))
 
@@ -45,7 +45,7 @@ async def start_job(client: AsyncClient) -> None:
 
 
 async def at_gates(cluster: LocalCluster, round: int) -> list[str]:
-    """Waits until both edges have trained; their gates."""
+    """Wait until both edges have trained; return their gates."""
     gates = [f"{edge}-{round}" for edge in EDGES]
     for edge, gate in zip(EDGES, gates, strict=True):
         await cluster.wait_for_line(edge, f"at gate {gate}")
@@ -53,7 +53,7 @@ async def at_gates(cluster: LocalCluster, round: int) -> list[str]:
 
 
 async def until(client: AsyncClient, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The job's status, once it is as wanted."""
+    """Wait until the job's status satisfies ``holds``; return it."""
     async with asyncio.timeout(HANGS):
         async for document in client.jobs.watch("gated"):
             if holds(document["status"]):
@@ -62,7 +62,7 @@ async def until(client: AsyncClient, holds: Callable[[dict[str, Any]], bool]) ->
 
 
 async def check_result(client: AsyncClient, tmp_path: Path, size: int) -> None:
-    """The job has its result, and each update was counted once."""
+    """Check that the job has its result and counted each update once."""
     status = await until(client, lambda status: status["phase"] != "Running")
     assert status["phase"] == "Succeeded", status
     assert [(each["round"], each["counted"], each["numSamples"]) for each in status["rounds"]] == [
@@ -95,30 +95,30 @@ async def test_a_coordinator_that_is_killed_at_every_step_goes_on(
         await start_job(client)
         await local.wait_for_line("edge-1", "at gate edge-1-initial")
         await local.kill(COORDINATOR)
-        script.open("edge-1-initial")  # the round is closed while nobody is told
+        script.open("edge-1-initial")  # the round closes without a coordinator
         await again()
 
         one, two = await at_gates(local, 1)
         await local.kill(COORDINATOR)
-        script.open(one)  # an update comes, with nobody there
+        script.open(one)  # an update arrives without a coordinator
         await again()
         faults.kill(COORDINATOR, "before-put-resources.gated")
-        script.open(two)  # it has heard that the round is closed, and has not stored it
+        script.open(two)  # it has received the close, but not stored it
         await struck()
 
         both = await at_gates(local, 2)
         faults.kill(COORDINATOR, "after-put-resources.gated")
-        script.open(*both)  # it has stored that the next round begins, and has told nobody
+        script.open(*both)  # it has stored the start of the next round, but not published it
         await struck()
 
         script.open(*await at_gates(local, 3))
         await until(client, lambda status: status["step"] == "evaluating")
         await local.kill(COORDINATOR)
         async with client.bus.subscribe(topics.EVALUATION.at(job="gated")) as evaluations:
-            script.open("cloud-evaluate")  # the evaluation comes, with nobody there
+            script.open("cloud-evaluate")  # the evaluation arrives without a coordinator
             while decode((await anext(evaluations)).body).data["round"] != ROUNDS:
                 pass
-        faults.kill(COORDINATOR, "after-put-resources.count")  # the model has its version, the job has not ended
+        faults.kill(COORDINATOR, "after-put-resources.count")  # the model has its version, but the job has not ended
         await local.start_coordinator()
         await struck()
         await check_result(client, tmp_path, 3)
@@ -127,12 +127,12 @@ async def test_a_coordinator_that_is_killed_at_every_step_goes_on(
 async def test_an_aggregation_worker_that_is_killed_at_every_step_goes_on(
     tmp_path: Path, cluster: Any, gates: Any, faults: Any
 ) -> None:
-    size = 100_003  # too large for an event: what is left over would be seen
+    size = 100_003  # too large for an event, so leftovers would lie in buckets
     script = gates(size)
     script.open("cloud-evaluate")
     async with cluster(script) as local, AsyncClient(local.server) as client:
         await start_job(client)
-        faults.kill("aggregate", "after-put-rounds.0")  # its close record is written, and nobody is told
+        faults.kill("aggregate", "after-put-rounds.0")  # its close record is written, but not announced
         script.open("edge-1-initial")
 
         one, two = await at_gates(local, 1)
@@ -140,13 +140,13 @@ async def test_an_aggregation_worker_that_is_killed_at_every_step_goes_on(
         async with client.bus.subscribe(topics.MODEL_UPDATE.filter(job="gated")) as updates:
             script.open(one)
             await anext(updates)
-        os.kill(await worker_of(local, client, "aggregation"), signal.SIGKILL)  # while it collects
-        faults.kill("aggregate", "before-put-rounds.1")  # it has summed, and has not written it
+        os.kill(await worker_of(local, client, "aggregation"), signal.SIGKILL)  # while it collects updates
+        faults.kill("aggregate", "before-put-rounds.1")  # it has summed the updates, but not written the close record
         script.open(two)
 
         both = await at_gates(local, 2)
         assert faults.struck()
-        faults.kill("aggregate", "after-publish-aggregation")  # it has told, and has not tidied up
+        faults.kill("aggregate", "after-publish-aggregation")  # it has announced the close, but not deleted the updates
         script.open(*both)
 
         script.open(*await at_gates(local, 3))
@@ -184,15 +184,15 @@ async def test_the_clouds_agent_that_is_killed_at_every_step_goes_on(
 
 
 async def nothing_is_left(local: LocalCluster, client: AsyncClient) -> None:
-    """No update and no model but the result, in the buckets and on the cloud's disk."""
+    """Check that buckets and the cloud's disk have no update, and no model except the result."""
     async with asyncio.timeout(HANGS), client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
         while any(each["status"]["workers"] for each in await client.edges.list()):
-            await anext(changes)  # the workers tidy up before they end
+            await anext(changes)  # the workers delete their files before they end
     async with connect(local.broker.url(COORDINATOR)) as bus:
         await bus.link.wait_up(HANGS)
         uploads = [await bus.blobs(f"up-{edge}") for edge in EDGES]
         models = await bus.blobs("models")
-        async with asyncio.timeout(HANGS):  # the last of them go after the job has ended, and no message says so
+        async with asyncio.timeout(HANGS):  # the last deletions follow the job's end without a message
             while any([await each.digests() for each in uploads]) or len(await models.digests()) > 1:
                 await asyncio.sleep(0.05)
         assert len(await models.digests()) == 1

@@ -49,7 +49,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A user of one's own who has installed the feature, and two that cannot be used."""
+    """Return the environment of a fresh user who has installed the feature and two unusable ones."""
     installed = tmp_path / "installed"
     install(installed, "features", ENTRY_POINTS, ENTRIES)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
@@ -110,7 +110,7 @@ async def test_a_feature_is_a_package_with_an_entry_point(environment: dict[str,
         code, _, err = await _ran(environment, *heliograph, "apply", "-f", "-", stdin=json.dumps(none))
         assert code == 1
         assert "field spec.flashes: expected greater than or equal to 1, got 0" in err
-        async with AsyncClient(door) as client:  # this process has never heard of beacons
+        async with AsyncClient(door) as client:  # this process does not know beacons
             assert (await client.request("beacons", "status", {"name": "north"})) == {"phase": "Running", "seen": 0}
 
         async with _started(environment, *heliograph, "watch", "beacons/north") as watching:

@@ -1,4 +1,4 @@
-"""Who is online, on real links: unplugged, back, and flapping. ``make bench`` measures how soon it is seen."""
+"""Presence on real links: unplugged, reconnected and flapping edges. ``make bench`` measures the delays."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ async def test_flapping_is_damped_in_the_status_and_never_in_the_replay(tmp_path
             for number in range(5):
                 relay.cut("reset")
                 await cluster.wait_for_line("edge-1", "link to the cloud is down", times=number + 1)
-                if number <= 2:  # the third return is not shown, nor what comes after it
+                if number <= 2:  # the third return and later ones are not shown
                     await _until(statuses, lambda edge: not edge["online"])
                 await device.publish(telemetry, json.dumps({"number": number}).encode())
                 relay.restore()
                 async with asyncio.timeout(HANGS):
                     assert decode((await anext(replayed)).body).data["number"] == number
-                if number < 2:  # with its first connection that is three times
+                if number < 2:  # the edge has connected three times, its first connection included
                     await _until(statuses, lambda edge: edge["online"])
                 else:
                     flapping = await _until(statuses, lambda edge: edge["conditions"])

@@ -1,4 +1,4 @@
-"""A job's trace replayed into the cluster that runs the job, or has run it: nothing counts twice."""
+"""A job's trace, replayed into its own cluster during and after the job, counts nothing twice."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ async def test_a_trace_replayed_into_its_own_job_changes_nothing(tmp_path: Path,
                 script.open("cloud-evaluate", *(f"{edge}-{gate}" for edge in EDGES for gate in ("initial", 1)))
                 for edge in EDGES:
                     await cluster.wait_for_line(edge, f"at gate {edge}-2")
-            told = await replay(cluster, tmp_path / "running.mcap", *FACTS)  # round 2 is open, round 1 is closed
-            assert told.complete and told.published >= 3, told
+            outcome = await replay(cluster, tmp_path / "running.mcap", *FACTS)  # round 1 is closed, round 2 is open
+            assert outcome.complete and outcome.published >= 3, outcome
             assert await updates_of(tmp_path / "running.mcap") >= 2
             async with recording(cluster, tmp_path / "rest.mcap"):
                 script.open("edge-1-2")
                 await until_recorded(cluster, "event/model-update/gated/edge-1", 2)
-                # edge-1 has answered round 2, edge-2 has not: told again, edge-1's update is no second one
+                # edge-1 has answered round 2, edge-2 has not; the replay repeats edge-1's update
             assert (await replay(cluster, tmp_path / "rest.mcap", *FACTS)).complete
             script.open("edge-2-2", *(f"{edge}-3" for edge in EDGES))
             before = await ended(client)
@@ -59,7 +59,7 @@ async def test_a_trace_replayed_into_its_own_job_changes_nothing(tmp_path: Path,
 
             for trace in ("running.mcap", "rest.mcap"):
                 assert (await replay(cluster, tmp_path / trace, *FACTS)).complete
-            await client.models.create({"kind": "Model", "metadata": {"name": "after"}})  # what came before is through
+            await client.models.create({"kind": "Model", "metadata": {"name": "after"}})  # follows the replayed events
             after = (await client.jobs.get("gated"))["status"]
             for name in ("phase", "rounds", "evaluation", "round"):
                 assert after[name] == before[name]
@@ -107,7 +107,7 @@ async def updates_of(path: Path) -> int:
 
 
 async def until_recorded(cluster: LocalCluster, address: str, round: int) -> None:
-    """Waits for the update of that round in the cloud's stream."""
+    """Wait for the update of that round in the cloud's stream."""
     async with connect(cluster.server, name="waiting") as bus:
         await bus.link.wait_up(HANGS)
         async with bus.consume(address) as messages, asyncio.timeout(HANGS):

@@ -1,4 +1,4 @@
-"""Two agents of the same name, as processes: it is noticed and said, and one of them ends."""
+"""Two agent processes of the same name: one of them reports it and ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.patience import HANGS
 
 @asynccontextmanager
 async def another(cluster: LocalCluster, state: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """An agent that bears the name of edge-1, on a node of its own."""
+    """Start another agent named edge-1, on its own node."""
     environment = {
         "HELIOGRAPH_CLOUD": cluster.broker.url("agent-edge-1"),
         "HELIOGRAPH_NODE": f"mqtt://127.0.0.1:{free_ports(1)[0]}",
@@ -49,11 +49,11 @@ async def test_the_one_that_comes_second_is_refused_with_one_line(tmp_path: Path
             assert err.decode().endswith("give one of the two another --name\n")
             assert err.count(b"\n") == 1
         assert cluster.exit_code("edge-1") is None
-        async with AsyncClient(cluster.server) as client:  # nor has the second one's report taken the first one's place
+        async with AsyncClient(cluster.server) as client:  # the second agent's report has not replaced the first one's
             edge = await client.edges.get("edge-1")
             assert edge["status"]["datasets"] == ["data"]
 
-        await cluster.kill("edge-1")  # its own dead predecessor is nobody
+        await cluster.kill("edge-1")  # an agent's own dead predecessor is no rival
         await cluster.start_agent("edge-1")
         await cluster.wait_ready()
         assert cluster.exit_code("edge-1") is None
@@ -70,7 +70,7 @@ async def test_of_two_that_met_when_a_link_came_back_one_ends(tmp_path: Path) ->
         first = decode((await anext(reports)).body).source
         relay.cut()
         async with another(cluster, tmp_path / "other") as second:
-            async with asyncio.timeout(HANGS):  # it reports once it has asked, and the first cannot answer
+            async with asyncio.timeout(HANGS):  # it reports, because the first cannot answer its question
                 while decode((await anext(reports)).body).source == first:
                     pass
             assert second.returncode is None
@@ -78,7 +78,7 @@ async def test_of_two_that_met_when_a_link_came_back_one_ends(tmp_path: Path) ->
             ends = [asyncio.create_task(each) for each in (second.wait(), cluster.wait_ended("edge-1"))]
             async with asyncio.timeout(HANGS):
                 done, left = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                await client.edges.get("edge-1")  # the other one goes on: it answers as the edge
+                await client.edges.get("edge-1")  # the other agent goes on and answers as the edge
             assert (len(done), len(left)) == (1, 1)
             for each in left:
                 each.cancel()

@@ -33,16 +33,16 @@ async def test_the_one_that_stands_by_finishes_the_job(tmp_path: Path, gates: An
                 "rounds": 3,
             }
             await client.jobs.create({"kind": "FederatedTask", "metadata": {"name": "gated"}, "spec": spec})
-            told = asyncio.create_task(_generations(client))
+            following = asyncio.create_task(_generations(client))
             script.open("edge-1-initial")
 
-            # killed, while both edges train; their updates come while nobody leads
+            # the leader is killed while both edges train, and their updates come while nobody leads
             both = await _at_gates(cluster, 1)
             await cluster.kill(COORDINATOR)
             script.open(*both)
             await cluster.wait_for_line("second", "coordinator is ready", WITHIN)
 
-            # the next one hangs, and comes to itself when another leads: it stands by, and has undone nothing
+            # the next leader hangs and resumes when another leads: it stands by, and has undone nothing
             await cluster.start_coordinator("third")
             await cluster.wait_for_line("third", "stands by; second leads")
             both = await _at_gates(cluster, 2)
@@ -53,7 +53,7 @@ async def test_the_one_that_stands_by_finishes_the_job(tmp_path: Path, gates: An
             os.kill(cluster.pid("second"), signal.SIGCONT)
             await cluster.wait_for_line("second", "stands by; third leads", WITHIN)
 
-            # ended by SIGTERM: nobody waits
+            # SIGTERM ends the leader, and the next one leads at once
             os.kill(cluster.pid("third"), signal.SIGTERM)
             await cluster.wait_for_line("second", "coordinator is ready", HANGS, times=2)
             script.open(*both)
@@ -63,8 +63,8 @@ async def test_the_one_that_stands_by_finishes_the_job(tmp_path: Path, gates: An
             assert status["phase"] == "Succeeded", status
             assert [each["counted"] for each in status["rounds"]] == [2, 2, 2]
             assert len((await client.models.get("count"))["status"]["versions"]) == 1
-            assert not told.done()
-            told.cancel()
+            assert not following.done()
+            following.cancel()
 
 
 async def _at_gates(cluster: LocalCluster, round: int) -> list[str]:
@@ -74,7 +74,7 @@ async def _at_gates(cluster: LocalCluster, round: int) -> list[str]:
 
 
 async def _generations(client: AsyncClient) -> None:
-    """What edges are told to do only ever moves on, whoever leads."""
+    """Check that the generation of each edge's desired document only grows, whoever leads."""
     newest: dict[str, tuple[int, int]] = {}
     port = Port(client.bus, World(), "cloud/test/1")
     async with port.subscribe(topics.TASK, lambda error: None) as received:

@@ -1,5 +1,7 @@
-"""The examples' PyTorch and Keras scripts, trained over real edges: ``make test-frameworks`` runs both, and asserts how
-good their models are; ``make quality`` does where they are installed."""
+"""The examples' PyTorch and Keras scripts, trained over real edges to the required accuracy.
+
+``make test-frameworks`` runs both; ``make quality`` runs those with an installed framework.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,12 @@ from tests.patience import HANGS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WEIGHTS = {"torch": ("1.weight", (64, 64)), "keras": ("sequential/dense/kernel", (64, 64))}
-"""Of each script's model, the first layer's weights."""
+"""Name and shape of the first layer's weights in each script's model."""
 
 
 @pytest.fixture
 def digits(tmp_path: Path) -> dict[str, dict[str, Path]]:
-    """scikit-learn's digits in three parts: one for each edge, and one that only the cloud measures on."""
+    """Return scikit-learn's digits in three parts: one for each edge, and one for the cloud's evaluation."""
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -68,7 +70,7 @@ async def test_an_example_learns_over_two_edges_and_goes_on_from_its_model(
     async with cluster, AsyncClient(cluster.server) as client:
         await client.models.create({"kind": "Model", "metadata": {"name": "digits"}})
         accuracy = []
-        for job, rounds in (("first", 1), ("second", 3)):  # the second starts from what the first has left
+        for job, rounds in (("first", 1), ("second", 3)):  # the second job starts from the first one's model
             await client.jobs.create(task(job, f"{name}_digits.py", rounds))
             status = await ended(client, job)
             assert status["phase"] == "Succeeded", status

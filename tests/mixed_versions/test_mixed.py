@@ -1,7 +1,7 @@
-"""The release before and this one in one cluster: a coordinator of one, agents and workers of the other, each way.
+"""The previous release and this one in one cluster: a coordinator of one, agents and workers of the other, each way.
 
-The release before is built from its revision in this repository's history and run from its unpacked wheel, with the
-packages that this environment has. ``make test-mixed`` runs this; a shallow clone has no such history, and fails.
+The previous release is built from its revision in this repository's history and run from its unpacked wheel, with the
+packages of this environment. ``make test-mixed`` runs this test; it fails in a shallow clone, which lacks the history.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.patience import HANGS
 pytestmark = pytest.mark.mixed
 
 REVISION, RELEASE = "832f9d6", "0.1.0"
-"""The last revision of the release before, and its version."""
+"""The last revision of the previous release, and its version."""
 ROOT = Path(__file__).parents[2]
 CODE = ROOT / "tests" / "data" / "code"
 ANSWER = np.array([1.0, -2.0, 0.5], np.float32)
@@ -40,12 +40,12 @@ Words = Callable[[str], Sequence[str]]
 
 @pytest.fixture(scope="session")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unpacked wheel of the release before."""
+    """Build the previous release; return its unpacked wheel."""
     work = tmp_path_factory.mktemp("before")
     archive = subprocess.run(["git", "archive", REVISION], cwd=ROOT, capture_output=True, check=False)
     if archive.returncode:
         pytest.fail(
-            f"revision {REVISION}, from which the release before is built, is not in this clone's history: "
+            f"revision {REVISION}, from which the previous release is built, is not in this clone's history: "
             f"{archive.stderr.decode().strip()}. Fetch all of it: git fetch --unshallow"
         )
     (work / "source").mkdir()
@@ -62,7 +62,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _words(before: Path, old: Callable[[str], bool]) -> Words:
-    """For a node's name or ``coordinator`` the command there: the release before where ``old`` says so."""
+    """Return a function from a node's name or ``coordinator`` to its command; ``old`` selects the previous release."""
     own = (sys.executable, "-m", "heliograph.cli.main")
     return lambda name: ("env", f"PYTHONPATH={before}", *own) if old(name) else own
 
@@ -106,7 +106,7 @@ async def test_a_cluster_is_upgraded_in_place_a_part_at_a_time(tmp_path: Path, b
         assert [each["status"]["phase"] for each in await client.jobs.list()] == ["Succeeded"] * 3
 
 
-def test_the_release_before_refuses_an_agents_state_of_this_one(tmp_path: Path, before: Path) -> None:
+def test_the_previous_release_refuses_an_agents_state_of_this_one(tmp_path: Path, before: Path) -> None:
     state = tmp_path / "state"
     open_journal = (
         "import asyncio, sys; from pathlib import Path; from heliograph.edge_agent.journal import Journal; "
@@ -129,7 +129,7 @@ def _cluster(directory: Path, program: Words) -> LocalCluster:
 
 
 async def _train(client: AsyncClient, name: str, rounds: int, directory: Path, what: str) -> dict[str, Any]:
-    """The status of a job that both edges were counted in, in each of its rounds."""
+    """Run a job; check that each round counts both edges; return its status."""
     await client.jobs.create(_job(name, rounds))
     status: dict[str, Any] = {}
     async with asyncio.timeout(ENDED_WITHIN):
@@ -142,7 +142,7 @@ async def _train(client: AsyncClient, name: str, rounds: int, directory: Path, w
 
 
 async def _reported(client: AsyncClient, versions: dict[str, str]) -> None:
-    """Returns once the agents have reported these versions."""
+    """Wait until the agents have reported these versions."""
     async with asyncio.timeout(HANGS), client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
         while True:
             edges = await client.edges.list()

@@ -106,5 +106,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no process behind when somebody ends this one
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no process behind when this one is ended
     sys.exit(main())

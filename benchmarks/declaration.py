@@ -77,5 +77,5 @@ class Benchmark:
 
     @property
     def peer(self) -> bool:
-        """Whether it measures another project. A peer neither fails nor regresses here."""
+        """Return whether it measures another project. A peer neither fails nor regresses here."""
         return self.by != OURS

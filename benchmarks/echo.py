@@ -52,7 +52,7 @@ async def _rounds(edges: int, size: int, rounds: int) -> Samples:
             servers = [broker.pid, cluster.pid(COORDINATOR), cluster.pid("cloud")]
             with MemoryWatch(servers, "heliograph.workers.aggregation.worker") as watch:
                 async with port.subscribe(topics.AGGREGATION, lambda error: None) as closed:
-                    # a task of its own, because rounds close before the reply is here and are timed as they close
+                    # a separate task, because rounds may close before the reply arrives and are timed as they close
                     creating = asyncio.create_task(client.jobs.create(_job(names, size, rounds + WARM_UP)))
                     while len(times) < rounds + WARM_UP + 1:
                         event = await asyncio.wait_for(anext(closed), 120)

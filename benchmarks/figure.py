@@ -25,12 +25,12 @@ class Figure:
 
     @property
     def id(self) -> str:
-        """Name in the history."""
+        """Return the name in the history."""
         return f"{self.benchmark}/{self.metric.label}"
 
     @property
     def missed(self) -> bool:
-        """Whether the figure misses its target; False without a target."""
+        """Return whether the figure misses its target; False without a target."""
         target = self.metric.target
         if target is None:
             return False

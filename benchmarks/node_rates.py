@@ -47,7 +47,7 @@ TELEMETRY = topics.TELEMETRY.at(edge=EDGE, device="meter")
 def append() -> Samples:
     """Return ``rate``, small events per second into the journal, and ``more``, the process's growth in MB while a
     million events are queued."""
-    return uvloop.run(_append())  # agents run on uvloop too
+    return uvloop.run(_append())  # uvloop is the agents' loop
 
 
 def worker(events: int = 20_000) -> Samples:

@@ -22,7 +22,7 @@ class Row:
 
     @property
     def worse(self) -> bool:
-        """Whether the figure is a regression of ours; a peer's figures never are."""
+        """Return whether the figure is a regression of ours; a peer's figures never are."""
         return self.judgement.verdict == "worse" and self.figure.by == OURS
 
 

@@ -11,7 +11,7 @@ from heliograph.simulations.scenario.play import RunRequest, play_virtual
 from heliograph.simulations.scenario.scenario_files import find_scenario, read_scenario
 
 SAMPLED = 10
-"""One edge in this many takes part in a round of the curve."""
+"""Number of edges of the curve for each participant of a round."""
 
 
 def shipped(name: str) -> dict[str, list[float]]:

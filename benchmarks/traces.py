@@ -137,7 +137,7 @@ async def publish(kind: str, url: str) -> dict[str, float]:
         writer.write(b"".join(frames))
         writer.write(b"PING\r\n")
         wanted = b"PONG" if address else b"MSG"
-        while not (line := await reader.readline()).startswith(wanted):  # the broker has received or stored them all
+        while not (line := await reader.readline()).startswith(wanted):  # all received or stored
             if line.startswith(b"PING"):
                 writer.write(b"PONG\r\n")
             assert line
@@ -203,7 +203,7 @@ def _main() -> None:
         "record": record, "stored": stored, "passing": passing, "read": read, "replay": replay,
         "publish-stored": lambda url: publish("stored", url), "publish-passing": lambda url: publish("passing", url),
     }  # fmt: skip
-    import uvloop  # the shipped components run on it too
+    import uvloop  # the loop of the shipped components
 
     print(json.dumps(uvloop.run(parts[sys.argv[1]](*sys.argv[2:]))))
 

@@ -23,7 +23,7 @@ from heliograph.local.nats_server import SYSTEM_USER, Broker, User
 from heliograph.local.relay import Relay
 
 PHASE = 0.1
-"""Seconds between two edges' connections: each lies in another phase of the broker's pings."""
+"""Seconds between two edges' connections, which puts each into another phase of the broker's pings."""
 TALKS_EVERY = 0.05
 
 
@@ -31,7 +31,7 @@ TALKS_EVERY = 0.05
 async def pluggable(
     server: Broker, edges: Sequence[str], changed: Callable[[str, bool], None]
 ) -> AsyncIterator[list[Relay]]:
-    """Connected edges, each through a relay, of which half talk all the time, and a presence that follows them."""
+    """Connect edges through relays and follow their presence; yield the relays. Half of the edges talk all the time."""
     world = World()
     async with AsyncExitStack() as stack:
         system = cast(NatsBus, await stack.enter_async_context(connect(server.url(SYSTEM_USER))))
@@ -59,7 +59,7 @@ async def pluggable(
 
 
 async def _talk(bus: Bus, edge: str, world: World) -> None:
-    """Publish as an edge does that has something to say: what it sends puts off the broker's pings."""
+    """Publish like an edge with traffic, which postpones the broker's pings."""
     while True:
         with contextlib.suppress(HeliographError):
             await bus.publish(topics.LOG.at(edge, component="agent"), b"{}")

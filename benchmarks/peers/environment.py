@@ -69,7 +69,7 @@ class PeerRun:
 
     @property
     def out(self) -> Path:
-        """File in which the peer's code writes, as JSON, the times at which rounds closed (seconds), or an error."""
+        """Return the file for the peer's result: as JSON, the times at which rounds closed (seconds), or an error."""
         return self.folder / "closed.json"
 
     def start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:

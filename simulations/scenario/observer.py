@@ -22,8 +22,8 @@ from heliograph.simulations.scenario.timeline import Timeline
 
 SECOND = 1_000_000_000
 SETTLED = 2
-"""Number of rounds closed after an update's arrival, one of which must mention it: the open round, or the next one if
-the update arrived during the close."""
+"""Number of rounds that must close after an update's arrival before it counts as lost: the open round and the next one,
+which mentions updates that arrived during the close."""
 REASONS = 20
 """Number of different reasons for refusals kept for a job."""
 

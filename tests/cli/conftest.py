@@ -50,7 +50,7 @@ class Ran:
 
     @property
     def error(self) -> str:
-        """The error line, without its prefix."""
+        """Return the only error line, without its prefix."""
         lines = self.err.splitlines()
         assert len(lines) == 1, self.err
         assert lines[0].startswith("error: "), self.err

@@ -99,7 +99,7 @@ class PodLauncher:
 
 
 async def _create(bus: Bus, plural: str, kind: str, name: str, spec: dict[str, Any]) -> None:
-    """Repeat a request until a coordinator answers."""
+    """Create a resource; repeat the request until a coordinator answers."""
     body = json.dumps({"kind": kind, "metadata": {"name": name}, "spec": spec}).encode()
     while True:
         try:

@@ -43,7 +43,7 @@ class NoWorkers(SharedDirectory):
 
 @pytest.fixture
 async def cloud(broker: Callable[..., Awaitable[Broker]]) -> AsyncIterator[tuple[Broker, Bus]]:
-    """The cloud's broker, and a coordinator's connection to it."""
+    """Yield the cloud's broker and a coordinator's connection to it."""
     started = await broker()
     async with connect(started.url("coordinator"), name="coordinator") as bus:
         await bus.link.wait_up(HANGS)

@@ -1,6 +1,6 @@
 """A feature outside Heliograph, added by an entry point: ``tests/data/features/beacons`` beside a real cluster.
 
-Everything that uses it is a process of its own, since a process discovers features once.
+Each use runs in its own process, since a process discovers features once.
 """
 
 from __future__ import annotations

@@ -173,14 +173,14 @@ def test_an_invalid_num_samples_is_refused_at_once(count: Any) -> None:
         FederatedLearning(model(), num_samples=count)
 
 
-def test_the_error_for_a_missing_num_samples_says_what_to_add() -> None:
+def test_the_error_for_a_missing_num_samples_names_the_missing_argument() -> None:
     fake = in_job(Work("train", "digits", 1))
     fake.dataset_samples = 0
     with pytest.raises(Refused, match=r"num_samples=len\(data\)"):
         list(FederatedLearning(model()).rounds())
 
 
-def test_the_error_for_a_missing_evaluate_says_what_to_add() -> None:
+def test_the_error_for_a_missing_evaluate_names_the_missing_argument() -> None:
     fake = in_job(Work("evaluate", "digits", 1))
     with pytest.raises(HeliographError, match="evaluate=accuracy"):
         list(FederatedLearning(model()).rounds())
@@ -257,7 +257,7 @@ def test_an_example_takes_part_in_a_job(name: str, framework: Callable[[str], Mo
     assert samples == len(y)
 
 
-def test_what_comes_down_beside_the_model_is_read_and_what_is_attached_is_sent(tmp_path: Path) -> None:
+def test_arrays_beside_the_model_are_read_and_attached_ones_are_sent(tmp_path: Path) -> None:
     (tmp_path / "down").write_bytes(tensors.dumps({"control:w": np.full(3, 2, np.float32), "step": np.array(4)}))
     first = Work("train", "digits", 1, file(tmp_path, **model()))
     second = Work("train", "digits", 2, file(tmp_path, **model()), down=TensorFile(tmp_path / "down"))

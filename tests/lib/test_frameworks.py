@@ -48,7 +48,7 @@ def assert_sets_in_place_and_copies(adapter: ModelAdapter) -> Arrays:
 
 
 def assert_refuses(adapter: ModelAdapter, name: str) -> None:
-    """Check that a missing, an unknown and a misshapen array and a wrong kind are refused and change nothing."""
+    """Check that a missing, unknown or misshapen array and a wrong kind are refused and change nothing."""
     own = adapter.get()
     wrong = {
         "missing": {key: array for key, array in plus_one(own).items() if key != name},
@@ -127,7 +127,7 @@ class TestSklearn:
                 model.partial_fit(self.x, self.y % classes, classes=np.arange(classes))
                 wanted = assert_sets_in_place_and_copies(adapter_for(model))
                 model.partial_fit(self.x, self.y % classes)
-                for name, array in adapter_for(model).get().items():  # so small a rate hardly moves the weights
+                for name, array in adapter_for(model).get().items():  # such a small rate hardly moves the weights
                     np.testing.assert_allclose(array, wanted[name], atol=1e-5)
                 assert_refuses(adapter_for(model), "coef_")
 
@@ -157,7 +157,7 @@ class TestSklearn:
         assert_sets_in_place_and_copies(adapter_for(model))
         assert model.intercept_ == 1.0
 
-    def test_the_error_for_an_unfitted_estimator_says_what_to_call(self) -> None:
+    def test_the_error_for_an_unfitted_estimator_names_the_call_to_make(self) -> None:
         from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 
         with pytest.raises(Refused, match=r"partial_fit\(x\[:1\], y\[:1\], classes=\.\.\.\) once"):
@@ -243,7 +243,7 @@ class TestTorch:
         model = torch.nn.Linear(3, 2)
         assert adapter_for(torch.compile(model)).get().keys() == {"weight", "bias"}
 
-    def test_the_error_for_a_lazy_module_says_what_to_do(self) -> None:
+    def test_the_error_for_a_lazy_module_names_the_remedy(self) -> None:
         import torch
 
         with pytest.raises(Refused, match="Run one batch"):

@@ -19,7 +19,7 @@ ROW = r"^\W+{}\W+([\d.]+)\D+([\d.]+)%\D+(\d+) µs\D+(\d+) µs\D+(\d+) B"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: accuracy, percent of requests sent to the cloud, and bytes sent to it for each request."""
+    """A row of the table: accuracy, offloaded percentage of requests, and bytes sent to the cloud for each request."""
 
     accuracy: float
     offload: float

@@ -128,14 +128,14 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def slow(server: Server, clock: FakeClock) -> AsyncIterator[Relay]:
-    """Return a relay on a link that the test makes slow; its bytes move on with ``clock``."""
+    """Return a relay on a link that the test makes slow; its bytes advance with ``clock``."""
     async with relaying(server.port, clock.world) as relay:
         yield relay
 
 
 @pytest.fixture
 async def client(relay: Relay, connect: Connect) -> Client:
-    """Return a connection through the relay that has worked."""
+    """Return a connection through the relay that has echoed bytes."""
     client = await connect(relay.port)
     assert await echo(client, b"before") == b"before"
     return client
@@ -147,7 +147,7 @@ async def echo(client: Client, data: bytes) -> bytes:
 
 
 async def let_run(server: Server) -> None:
-    """Make round trips past the relay, so that it gets its turns on this loop."""
+    """Make round trips that bypass the relay, so that it gets turns on this loop."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     for _ in range(50):
         await echo((reader, writer), b"x")
@@ -237,7 +237,7 @@ class TestCut:
         await let_run(server)
         assert server.received == len(b"before")
         assert not any(each.done() for each in pending)
-        assert server.accepted.qsize() == 1  # the connection of let_run: the relay did not pass on the late one
+        assert server.accepted.qsize() == 1  # let_run's; the relay did not pass on the late one
         assert (relay.bytes_up, relay.bytes_down) == (6, 6)
         assert server.ended.empty()
         for each in pending:

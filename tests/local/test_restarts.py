@@ -1,4 +1,4 @@
-"""Broker, coordinator and agents that end by themselves are started again, each with a line about it."""
+"""A broker, coordinator or agent that ends by itself is started again and reported in a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An inference worker: requests and their answers, new weights and settings between two requests, published counts."""
+"""An inference worker: requests and answers, new weights and settings between two requests, published counts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Serving:
         return asked[0]
 
     def stats(self) -> list[dict[str, Any]]:
-        """Return the published counts, each once: without an agent they are sent again."""
+        """Return the published counts without repeats, which the worker sends while no agent acknowledges."""
         return list({event.sequence: event.data for event in (decode(each.body) for each in self._stats)}.values())
 
 

@@ -1,4 +1,4 @@
-"""A worker's outbox: each event stays and is sent again until the agent has it on disk, in order, once."""
+"""A worker's outbox keeps each event and sends it again until the agent has it on disk, once and in order."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _sending(on_node: Any, test: Callable[[Sending], Any]) -> None:
         it = Sending(node)
         await it.port.bus.open()
         await it.outbox.open()
-        await asyncio.sleep(RESEND_SOON_FOR)  # its connection is no new one
+        await asyncio.sleep(RESEND_SOON_FOR)  # the connection no longer counts as new
         await test(it)
         await it.outbox.close()
 
@@ -73,7 +73,7 @@ def test_events_are_numbered_signed_and_kept_until_they_are_acknowledged(on_node
         assert all(is_signed(each.body, KEY) for each in it.heard)
         await it.acknowledge(2)
         assert it.outbox.acknowledged == 2
-        await it.acknowledge(1)  # an earlier one that comes late
+        await it.acknowledge(1)  # an earlier acknowledgement that comes late
         assert it.outbox.acknowledged == 2
         await it.acknowledge(3)
         assert (it.outbox.sent, it.outbox.acknowledged) == (3, 3)
@@ -197,7 +197,7 @@ def test_despite_losses_and_repeats_the_agent_has_each_event_once_and_in_order(
         left, kept = list(fates), [0]
 
         def arrive(message: Message) -> None:
-            """Take only the next number, and acknowledge each time, as the gateway does."""
+            """Accept only the next number, but acknowledge every message, like the gateway."""
             fate = left.pop(0) if left else "through"
             if fate == "lost":
                 return

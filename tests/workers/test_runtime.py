@@ -1,4 +1,4 @@
-"""A worker's runtime: requests for an assignment, new assignments, and the way of events and weights to the cloud."""
+"""A worker's runtime: requests for an assignment, new assignments, and the path of events and weights to the cloud."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_an_expected_error_ends_a_worker_with_one_line(capsys: pytest.CaptureFix
 
     codes: list[int] = []
 
-    def in_a_thread() -> None:  # as with a script: only the main thread may set signal handlers
+    def in_a_thread() -> None:  # a thread, like a script's, because only the main thread may set signal handlers
         codes.extend(workers_runtime.run(main) for main in (fails, fails_in_a_group, succeeds))
 
     thread = threading.Thread(target=in_a_thread)

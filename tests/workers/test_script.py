@@ -1,4 +1,4 @@
-"""The user's script in a worker: how it runs, and the reports of its errors."""
+"""The user's script in a worker: its environment, its exit, and the reports of its errors."""
 
 from __future__ import annotations
 

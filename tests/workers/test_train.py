@@ -32,7 +32,7 @@ async def test_a_model_that_was_dropped_before_it_was_opened_costs_no_restart(tm
 
     runtime = cast(Runtime, SimpleNamespace(environment=SimpleNamespace(edge="edge-1"), report_state=report_state))
     session = WorkerSession(runtime, asyncio.get_running_loop())
-    session.put(_assignment(1, tmp_path / "dropped"))  # the round went on while this worker was busy
+    session.put(_assignment(1, tmp_path / "dropped"))  # the model was deleted while this worker was busy
     waiting: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(None, session.next_work)
     async with asyncio.timeout(HANGS):
         assert await reported.get() == "hello"

@@ -17,7 +17,7 @@ def test_the_breaker_opens_after_three_failures_and_closes_after_a_successful_pr
     assert breaker.open
     assert not breaker.allows(PROBE_AFTER / 2)
     assert breaker.allows(PROBE_AFTER)
-    assert not breaker.allows(PROBE_AFTER)  # a single probe
+    assert not breaker.allows(PROBE_AFTER)  # only a single probe
     breaker.succeeded()
     assert breaker.allows(PROBE_AFTER)
     assert not breaker.open

@@ -88,9 +88,9 @@ def test_a_parameter_decides_on_an_image_without_boxes() -> None:
 def test_one_class() -> None:
     assert choose("threshold", {"value": 0.5})([0.4])
     assert not choose("threshold", {"value": 0.5})([0.5])
-    assert choose("margin", {"value": 0.5})([0.4])  # the second is 0
+    assert choose("margin", {"value": 0.5})([0.4])  # the missing second score counts as 0
     assert not choose("margin", {"value": 0.5})([0.5])
-    assert not choose("entropy", {"limit": 0.0})([0.1])  # nothing to be unsure between
+    assert not choose("entropy", {"limit": 0.0})([0.1])  # a single class leaves nothing to be unsure about
     assert choose("energy", {"value": 2.0, "temperature": 7.0})([1.9])
     assert not choose("energy", {"value": 2.0, "temperature": 7.0})([2.0])
     assert not choose("router", {})([1.0])
@@ -149,7 +149,7 @@ def test_energy_equals_the_papers_formula(logits: list[float], temperature: floa
 def test_ibt_equals_sednas_rule(boxes: list[float], box: float, image: float) -> None:
     unsure = Fraction(sum(each <= box for each in boxes), len(boxes))
     rule = choose("ibt", {"threshold_box": box, "threshold_img": image})
-    if abs(unsure - (1 - Fraction(image))) > 1e-9:  # at the limit the two round differently
+    if abs(unsure - (1 - Fraction(image))) > 1e-9:  # the two may round differently at the limit
         assert rule(boxes) == (unsure >= 1 - Fraction(image))
 
 

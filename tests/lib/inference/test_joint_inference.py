@@ -83,7 +83,7 @@ def test_without_a_cloud_the_edge_gives_degraded_answers_within_the_deadline(mon
         answers = [service.infer(HARD) for _ in range(20)]
     assert all((each.by, each.degraded, each.result) == ("edge", True, 0) for each in answers)
     assert all(0 < each < 0.051 for each in waits)
-    assert len(waits) == 3  # then the breaker is open, and the edge answers at once
+    assert len(waits) == 3  # the breaker is open by now, and the edge answers at once
     assert (service.counts.degraded, service.counts.hard) == (20, 20)
 
 

@@ -122,7 +122,7 @@ class TestObjectives:
 
     @settings(deadline=None)
     @given(st.data(), st.sampled_from(["recall", "precision"]), st.floats(0, 1))
-    def test_each_threshold_is_the_best_there_is(self, data: st.DataObject, objective: str, wanted: float) -> None:
+    def test_each_threshold_is_the_best_possible(self, data: st.DataObject, objective: str, wanted: float) -> None:
         shares = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
         scores = np.array(data.draw(st.lists(st.tuples(shares, shares), min_size=1, max_size=15)))
         labels = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(scores), max_size=len(scores))))
@@ -139,7 +139,7 @@ class TestObjectives:
                 continue
             enough = [one for one in all_of_them if one[objective == "precision"] >= wanted - 1e-12]
             assert found.reached == bool(enough)
-            if objective == "recall":  # the lowest score reaches every recall
+            if objective == "recall":  # a threshold at the lowest score reaches every recall
                 assert found.value == max(value for *_, value in enough)
             elif enough:
                 assert found.value == min(value for *_, value in enough)
@@ -178,7 +178,7 @@ class TestNearest:
     @settings(deadline=None)
     @given(st.data(), st.integers(0, 12), st.sampled_from([1, 2, 7, 100_000]))
     def test_every_block_size_equals_brute_force(self, data: st.DataObject, count: int, block: int) -> None:
-        """Whole numbers sum exactly in any order, so ties stay ties."""
+        """Whole numbers add up exactly in any order, so ties stay ties."""
         wide = data.draw(st.integers(1, 3))
         own = data.draw(arrays.arrays(np.float32, (data.draw(st.integers(1, 4)), wide), elements=self.whole))
         public = data.draw(arrays.arrays(np.int64, (data.draw(st.integers(0, 10)), wide), elements=self.whole))

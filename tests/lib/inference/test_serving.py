@@ -209,7 +209,7 @@ async def test_invalid_settings_leave_the_previous_ones(monkeypatch: pytest.Monk
         assert (await served.answer(served.ask(0)))["degraded"] is False
         assert "nonsense" in served.serving.trouble
         served.serving.enqueue(InferenceSpec(rule="always"))
-        assert (await served.answer(served.ask(0)))["degraded"] is True  # hard, and there is no cloud
+        assert (await served.answer(served.ask(0)))["degraded"] is True  # hard, but without a cloud
         assert served.serving.trouble == ""
 
 

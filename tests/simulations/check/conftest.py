@@ -15,13 +15,13 @@ from heliograph.bus.traces.writing import TraceWriter
 from heliograph.testing import TraceUnderTest
 
 Edit = Callable[[str, int, Any], Any]
-"""Called with a message's address, its number at the address from 1, and its payload, which it may change in place; it
-returns False to leave the message out."""
+"""A function of a message's address, its number at the address from 1, and its payload, which it may change in place.
+It returns False to leave the message out."""
 
 
 @pytest.fixture
 def edited(tmp_path: Path) -> Callable[..., TraceUnderTest]:
-    """A function ``edited(trace, edit, attach=…)`` that returns the trace with changed payloads."""
+    """Return ``edited(trace, edit, attach=…)``, which returns the trace with changed payloads."""
 
     def write(source: TraceUnderTest, edit: Edit, attach: dict[str, bytes] | None = None) -> TraceUnderTest:
         path = tmp_path / "edited.mcap"

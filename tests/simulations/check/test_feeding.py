@@ -22,7 +22,7 @@ UPDATE = "event/model-update/line/"
 
 @pytest.fixture
 def with_blobs(trace: Trace, edited: Edited) -> Callable[[bool], TraceUnderTest]:
-    """A function that returns a trace whose updates name blobs, attached to it or not."""
+    """Return a function that makes a trace whose updates name blobs, attached or not."""
 
     def make(attached: bool) -> TraceUnderTest:
         blobs: dict[str, bytes] = {}

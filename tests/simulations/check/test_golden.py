@@ -21,7 +21,7 @@ PLAYED = [
 
 
 @pytest.mark.parametrize(("kind", "component"), PLAYED)
-async def test_a_component_publishes_what_was_recorded(trace: Trace, kind: str, component: str) -> None:
+async def test_a_component_publishes_the_recorded_messages(trace: Trace, kind: str, component: str) -> None:
     run = await trace(f"{kind}.mcap").replay(component)  # type: ignore[arg-type]
     assert run.published == run.recorded
     assert (run.differences, run.missing, run.fed) == ([], [], run.inputs)

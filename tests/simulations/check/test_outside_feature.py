@@ -57,7 +57,7 @@ print(json.dumps([statuses(), statuses("north")]))
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """An environment in which the feature is installed."""
+    """Return an environment with the feature installed."""
     installed = tmp_path / "installed"
     install(installed, "features", ENTRY_POINTS, ["beacons = beacons:DECLARATION"])
     path = [str(installed), os.environ.get("PYTHONPATH", "")]

@@ -60,7 +60,7 @@ def _close(evidence: Evidence, round: int, base: dict[str, Array] | None, edges:
 
 @pytest.fixture
 def sound(tmp_path: Path) -> Evidence:
-    """The evidence of a sound run in which a device and a job survived a crash."""
+    """Return the evidence of a sound run in which a device and a job survived a crash."""
     rng = np.random.default_rng(1)
     samples = {edge: rng.normal(size=(30 + n, 16)).astype(np.float32) for n, edge in enumerate(EDGES)}
     evidence = Evidence(samples=samples)
@@ -98,7 +98,7 @@ def _lose_the_last(evidence: Evidence) -> None:
     evidence.telemetry.pop()
 
 
-def _double(evidence: Evidence) -> None:  # under a number of its own, so that no consumer notices
+def _double(evidence: Evidence) -> None:  # under a new number, so that no consumer notices
     evidence.telemetry.append(_arrival(SECOND, 4, 99))
 
 
@@ -111,7 +111,7 @@ def _mix(evidence: Evidence) -> None:
     evidence.telemetry.append(_arrival(FIRST, 6, 99))
 
 
-def _number_backwards(evidence: Evidence) -> None:  # behind a higher number of its lane: dropped as a repeat
+def _number_backwards(evidence: Evidence) -> None:  # behind a higher number of its lane, so it is dropped as a repeat
     evidence.telemetry[3], evidence.telemetry[4] = evidence.telemetry[4], evidence.telemetry[3]
     del evidence.telemetry[5:8]
     evidence.lives["edge-1"][0] = Life(FIRST, sent=6, acknowledged=5)

@@ -22,7 +22,7 @@ Ended = Callable[..., tuple[int, str, Path]]
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Ended:
-    """A function ``ended(*violations)`` that returns exit code, output and directory of a run with these violations."""
+    """Return ``ended(*violations)``, which gives exit code, output and directory of a run with these violations."""
 
     def run(*violations: str) -> tuple[int, str, Path]:
         directory = tmp_path / "run"

@@ -22,12 +22,12 @@ CAUGHT = {
     "acknowledged-before-commit": ("acknowledged_is_on_disk", ("3", "5")),
     "generation-ignored": ("generations_never_go_back", ("3", "11")),
 }
-"""The invariant and the seeds that catch each mutant; fixed, so that a blind fuzzer is noticed."""
+"""The invariant and the seeds that catch each mutant; they are fixed, so that a blind fuzzer fails."""
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the package for planting bugs."""
+    """Return a copy of the package for planting bugs."""
     ignore = shutil.ignore_patterns("__pycache__")
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
@@ -44,7 +44,7 @@ def _fuzz(place: Path, seed: str) -> tuple[int, str]:
 
 
 def _plant(place: Path, patch: Path) -> None:
-    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(place.parent)}  # ignore any repository above
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(place.parent)}  # ignore any enclosing repository
     argv = ["git", "apply", "-C1", str(patch)]
     done = subprocess.run(argv, cwd=place, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -76,7 +76,7 @@ def tape() -> Tape:
 
 @pytest.fixture
 def played() -> Callable[..., Tape]:
-    """A function that returns a plausible run in which one edge is offline for some rounds."""
+    """Return a function that makes a plausible run in which one edge is offline for some rounds."""
 
     def play(edges: int = 8, rounds: int = 12, jobs: Sequence[str] = ("digits",)) -> Tape:
         tape, names = Tape(), [f"edge-{number + 1}" for number in range(edges)]

@@ -1,4 +1,4 @@
-"""Training of a scenario's edges: it learns, is deterministic, and is disturbed like a byzantine edge's."""
+"""Training of a scenario's edges learns, is deterministic, and models byzantine edges."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_a_plain_run(played: Callable[..., Any]) -> None:
 
 def test_rounds_have_their_participants_and_evaluation_times(tape: Any) -> None:
     tape.asked(1, "a", 1, ["x", "y", "z"])
-    tape.asked(2, "a", 1, ["y", "w"])  # all participants went offline, and others were asked
+    tape.asked(2, "a", 1, ["y", "w"])  # all participants went offline, so other edges were asked
     tape.closed(5, "a", 1, ["y"], reason="deadline")
     tape.asked(6, "a", 1, ["y", "w"])  # published again after the close
     tape.measured(7, "a", 1, 0.5)
@@ -48,7 +48,7 @@ def test_an_update_that_no_round_mentions_is_lost(tape: Any) -> None:
     observer = Observer()
     for each in tape.messages:
         observer.observe(each)
-    assert observer.outcome().jobs["a"].lost == 0  # the next round may still mention it
+    assert observer.outcome().jobs["a"].lost == 0  # the next round may still mention the update
     later = type(tape)()
     later.closed(4, "a", 2, ["x"])
     observer.observe(later.messages[0])

@@ -29,7 +29,7 @@ def _played(scenario: Scenario, seed: int = 1) -> Outcome:
 
 @pytest.fixture
 def bodies(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The hash of all messages of the following runs."""
+    """Return the hash of all messages of the following runs."""
     seen = hashlib.sha256()
     observe = Observer.observe
 

@@ -94,7 +94,7 @@ def test_a_number_and_a_share_of_edges_are_drawn() -> None:
 
 
 def test_the_timeline_of_a_week_never_changes() -> None:
-    """A timeline is the same on every machine and in every version, so that a recorded failure can be played again."""
+    """A timeline is equal on every machine and in every version, so that a recorded failure can be played again."""
     found = draw_timeline(read_scenario(find_scenario("factory-week")))
     assert [(each.at, each.action, each.target) for each in found.changes[:3]] == WEEK
 

@@ -16,7 +16,7 @@ def rows(disk: Disk) -> list[tuple[int]]:
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> list[Disk]:
-    """Three disks with a file each, of which only one has a connection at a time."""
+    """Return three disks with a file each; only one of the files has a connection at a time."""
     monkeypatch.setattr(disks, "MOST_OPEN", 1)
     open_files = OpenFiles()
     found = [Disk(open_files) for _ in range(3)]

@@ -58,7 +58,7 @@ def test_a_killed_process_takes_no_further_step_not_even_its_finally(steps: int)
         process.context.run(loop.create_task, work())
         await asyncio.sleep(60)
         assert process.dead
-        return list(did)  # a copy, because the end of the loop closes the remaining coroutines
+        return list(did)  # copied, because the end of the loop closes the remaining coroutines
 
     did = run(main)
     assert "finally" not in did

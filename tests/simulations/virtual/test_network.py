@@ -38,7 +38,7 @@ def play(scene: Play, **link: float) -> None:
 def test_latency_and_bandwidth() -> None:
     async def scene(loop: VirtualLoop, link: Link, far: LinkedBus, near: Bus) -> None:
         assert await far.publish(ADDRESS, b"x" * 1000) == 1
-        assert loop.time() == pytest.approx(0.1 + 0.5 + 0.1)  # the message, and the acknowledgement back
+        assert loop.time() == pytest.approx(0.1 + 0.5 + 0.1)  # the message and its acknowledgement
         assert (link.carried_up, link.carried_down) == (1000, 0)
 
     play(scene, latency=0.1, bandwidth=2000)

@@ -77,7 +77,7 @@ def test_a_value_that_would_be_infinite_in_bf16_is_refused() -> None:
     within, beyond = np.float32(3.396e38), np.float32(3.3961776e38)
     assert np.isfinite(beyond)
     check_weights(_f32(w=[0.0, within, 0.0]), _layout(BASE))
-    check_weights(_f32(w=[0.0, beyond, 0.0]), _layout(_f32(w=[0.0, 0.0, 0.0])))  # a float32 may be as large
+    check_weights(_f32(w=[0.0, beyond, 0.0]), _layout(_f32(w=[0.0, 0.0, 0.0])))  # the value fits into float32
     for value in (beyond, -beyond, np.float32("nan"), np.float32("inf")):
         with pytest.raises(Refused, match=r"weights\.w: expected values that are finite in BF16.* at element 1"):
             check_weights(_f32(w=[0.0, value, 0.0]), _layout(BASE))
@@ -95,7 +95,7 @@ def test_the_result_has_the_dtype_of_the_base(tmp_path: Path) -> None:
 
 def test_the_sum_is_rounded_once_to_the_nearest_even(tmp_path: Path) -> None:
     step = 2.0**-7  # between 1 and 2
-    # rounded each, the first two would be 1 and 1 + step, and their mean a tie, 1
+    # rounded one by one, the first two would be 1 and 1 + step, with their mean a tie rounded to 1
     rounded = _result(
         {"a": _f32(w=[1.0, 1.0, 1.0]), "b": _f32(w=[1 + 1.1 * step, 1 + step, 1 + 3 * step])}, BASE, tmp_path
     )

@@ -1,4 +1,4 @@
-"""Close records: the first one written stands."""
+"""Close records: the first record written for a round decides."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _LostAnswers:
         return stored
 
 
-async def test_a_record_is_read_as_it_was_written(bus: Bus, closed: Closed) -> None:
+async def test_a_record_round_trips(bus: Bus, closed: Closed) -> None:
     records = CloseRecords(bus, World())
     written = closed(3, model="a", state="b", personal={"edge-1": "c"})
     assert await records.read("uid", 3) is None
@@ -48,7 +48,7 @@ async def test_a_record_is_read_as_it_was_written(bus: Bus, closed: Closed) -> N
     assert await records.read("other", 3) is None
 
 
-async def test_of_two_that_close_a_round_the_first_one_decides(bus: Bus, closed: Closed) -> None:
+async def test_the_first_of_two_close_records_decides(bus: Bus, closed: Closed) -> None:
     first, second = closed(1, model="a", state="b"), closed(1, model="c", state="d")
     assert await CloseRecords(bus, World()).write(first) == first
     assert await CloseRecords(bus, World()).write(second) == first
@@ -86,9 +86,9 @@ def test_the_two_newest_rounds_keep_their_models_and_states(closed: Closed) -> N
     kept = KeptModels()
     assert kept.add(closed(1, model="a", state="b")) == []
     assert kept.add(closed(2, model="c", state="d")) == []
-    assert kept.add(closed(2, model="c", state="d")) == []  # announced again
+    assert kept.add(closed(2, model="c", state="d")) == []  # the record is announced again
     assert kept.add(closed(3, model="e", state="f")) == [A, B]
-    assert kept.end() == [C, D, "f" * 64]  # the state is of no use to anybody
+    assert kept.end() == [C, D, "f" * 64]  # no later round uses the last state
 
 
 def test_a_model_that_no_update_has_changed_is_not_the_jobs_to_delete(closed: Closed) -> None:
@@ -104,7 +104,7 @@ def test_a_model_that_no_update_has_changed_is_not_the_jobs_to_delete(closed: Cl
 def test_an_edges_own_model_stays_until_it_has_a_newer_one(closed: Closed) -> None:
     kept = KeptModels()
     kept.add(closed(1, model="1", personal={"edge-1": "a", "edge-2": "b"}))
-    for round in (2, 3, 4):  # edge-2 is away: the records name what it had
+    for round in (2, 3, 4):  # edge-2 is away, so the records repeat its earlier model
         gone = kept.add(closed(round, model=str(round), personal={"edge-1": "c", "edge-2": "b"}))
         assert B not in gone
     assert kept.end() == ["3" * 64]

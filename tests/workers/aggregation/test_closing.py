@@ -70,4 +70,4 @@ def test_an_edge_that_was_away_keeps_its_own_model(closed: Closed) -> None:
     record = _record(_collection("edge-1"), Result(MODEL, personal={"edge-1": MODEL}), before)
     assert before.personal is not None
     assert record.personal == {"edge-1": MODEL, "edge-9": before.personal["edge-9"]}
-    assert (record.state, record.down) == (None, None)  # what this round leaves, and nothing older
+    assert (record.state, record.down) == (None, None)  # the result of this round, and nothing older

@@ -37,11 +37,11 @@ async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -
     intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
     collection = Collection("u", 0, None, _asked("edge-1"), 1, began=0.0)
     intake.begin(collection, lambda source: check_weights(source, None))
-    # edge-1 has gone, edge-2 is asked in its place; then what edge-1 had sent arrives
+    # edge-1 is gone, and edge-2 is asked instead; then edge-1's earlier update arrives
     intake.change_participants(_asked("edge-2"))
     intake.receive(_update("edge-1", tmp_path), 1)
     assert collection.close_reason(0) is None and not collection.refused
-    # edge-2 has gone, too, and edge-1 is back: what it has sent is its answer
+    # edge-2 is gone too, and edge-1 is back: its earlier update is its answer
     intake.change_participants(_asked("edge-1"))
     async with asyncio.timeout(HANGS):
         while not collection.staged:

@@ -78,12 +78,12 @@ async def test_a_rounds_updates_go_and_the_newest_models_stay(bus: Bus, tmp_path
         assert not node.updates.exists()
 
 
-async def test_another_process_frees_what_a_killed_one_left(bus: Bus, tmp_path: Path, closed: Closed) -> None:
+async def test_another_process_frees_the_blobs_of_a_killed_one(bus: Bus, tmp_path: Path, closed: Closed) -> None:
     node = _Node(bus, tmp_path)
     digest = await node.update("edge-1", "an update")
     model = await node.model("a model")
     record = closed(1, counted={"edge-1": digest}).model_copy(update={"model": model})
-    for _ in range(2):  # twice does no harm
+    for _ in range(2):  # freeing twice does no harm
         async with node.leftovers() as leftovers:
             leftovers.free_soon(record)
             await leftovers.wait_until_freed()

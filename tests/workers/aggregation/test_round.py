@@ -146,7 +146,7 @@ def test_a_refused_second_update_leaves_the_first_one_staging() -> None:
     assert judgement == "refused"
     collection.refuse("edge-1", 3, reason)
     assert collection.staging == {"edge-1": first}
-    assert collection.close_reason(11.0) is None  # not before it is known whether the first one counts
+    assert collection.close_reason(11.0) is None  # waits until the first update is known to count or not
 
 
 def test_an_update_of_an_earlier_job_of_that_name_answers_for_nobody() -> None:

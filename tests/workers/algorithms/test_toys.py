@@ -58,7 +58,7 @@ def _path(ref: WeightsRef | None, directory: Path) -> Path:
 
 
 def _moments(steps: int, directory: Path, threads: int = 1, reverse: bool = False) -> tuple[list[Result], Arrays]:
-    """Run rounds of ToyMoments over the same changes; yield each result, and plain NumPy's on whole arrays."""
+    """Run rounds of ToyMoments over the same changes; yield each result with that of plain NumPy on whole arrays."""
     algorithm, found = choose("ToyMoments", {"server_rate": 0.25}), list[Result]()
     base = _weights(0)
     m = {name: np.zeros_like(base[name]) for name in ("w", "d")}
@@ -144,8 +144,8 @@ def test_each_edge_gets_the_mean_of_its_neighbours(tmp_path: Path) -> None:
     np.testing.assert_array_equal(own["edge-1"]["w"], own["edge-3"]["w"])
     np.testing.assert_array_equal(own["edge-2"]["w"], far["w"])
     np.testing.assert_array_equal(own["edge-2"]["d"], far["d"])
-    assert own["edge-2"]["batches"] == _read(result.model, tmp_path)["batches"]  # counters are everybody's
-    assert len({ref.digest for ref in result.personal.values()}) == 3  # equal weights, and each edge its own file
+    assert own["edge-2"]["batches"] == _read(result.model, tmp_path)["batches"]  # counters are the same for every edge
+    assert len({ref.digest for ref in result.personal.values()}) == 3  # equal weights, but a file for each edge
     down = _read(result.down, tmp_path)
     np.testing.assert_allclose(down["control:w"], np.full(SIZE, 3.0), rtol=1e-6)
     assert down["counted"] == 3
@@ -177,7 +177,7 @@ def test_tensors_beside_the_weights_are_checked_as_the_weights_are() -> None:
         layout = expected_layout(file.tensors, algorithm.beside)
     good = dumps(_with_control(_weights(1), 1e6))
     check_weights(good, layout)
-    check_norm(good, base, 100.0)  # of the weights alone
+    check_norm(good, base, 100.0)  # applies to the weights alone
     for arrays, reason in (
         (_weights(1), "expected key 'control:d', got none"),
         (_with_control(_weights(1), np.nan), "expected finite values"),

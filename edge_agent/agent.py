@@ -26,7 +26,7 @@ from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.journal import QUOTA, Journal, KeptEvent
 from heliograph.edge_agent.launcher import Launcher
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
-from heliograph.edge_agent.models import ModelStore
+from heliograph.edge_agent.model_store import ModelStore
 from heliograph.edge_agent.node_log import NodeLog
 from heliograph.edge_agent.offload_relay import OffloadRelay
 from heliograph.edge_agent.reconcile import CodeRoot

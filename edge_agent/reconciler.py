@@ -15,7 +15,7 @@ from heliograph.core.tasks import Background
 from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.launcher import WorkerFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
-from heliograph.edge_agent.models import ModelStore
+from heliograph.edge_agent.model_store import ModelStore
 from heliograph.edge_agent.reconcile import Assign, CodeRoot, Fetch, Hold, Launch, Stop, decide, script_under_roots
 from heliograph.edge_agent.supervisor import Supervisor, Worker
 

@@ -71,7 +71,7 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         (*CATALOG, "status", "stop"),
         (topics.MODEL_UPDATE, topics.AGGREGATION, topics.EVALUATION),
         coordinator="heliograph.coordinator.features.federated.controller:FederatedController",
-        command_line="heliograph.cli.features.federated:JOBS",
+        command_line="heliograph.cli.features.job_columns:JOBS",
         ended=ENDED,
     ),
     FeatureDeclaration(
@@ -81,11 +81,13 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         (topics.HARD_SAMPLE, topics.LABEL, topics.INFERENCE_STATS, topics.INFERENCE_REQUEST, topics.OFFLOAD,
          topics.BIG_MODEL, topics.ANSWER),
         coordinator="heliograph.coordinator.features.inference.controller:InferenceController",
-        command_line="heliograph.cli.features.inference:SERVICES",
+        command_line="heliograph.cli.features.service_columns:SERVICES",
     ),
-    FeatureDeclaration("models", Model, CATALOG, command_line="heliograph.cli.features.catalog:MODELS"),
-    FeatureDeclaration("datasets", Dataset, CATALOG, command_line="heliograph.cli.features.catalog:DATASETS"),
-    FeatureDeclaration("algorithms", Algorithm, CATALOG, command_line="heliograph.cli.features.catalog:ALGORITHMS"),
-    FeatureDeclaration("edges", Edge, ("list", "get"), command_line="heliograph.cli.features.catalog:EDGES"),
+    FeatureDeclaration("models", Model, CATALOG, command_line="heliograph.cli.features.catalog_columns:MODELS"),
+    FeatureDeclaration("datasets", Dataset, CATALOG, command_line="heliograph.cli.features.catalog_columns:DATASETS"),
+    FeatureDeclaration(
+        "algorithms", Algorithm, CATALOG, command_line="heliograph.cli.features.catalog_columns:ALGORITHMS"
+    ),
+    FeatureDeclaration("edges", Edge, ("list", "get"), command_line="heliograph.cli.features.catalog_columns:EDGES"),
 )  # fmt: skip
 """Heliograph's own features; an outside feature declares itself the same way."""

@@ -19,7 +19,7 @@ from paho.mqtt.properties import Properties
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.link import Link
-from heliograph.bus.mqtt.client import HeliographClient
+from heliograph.bus.mqtt.library_client import HeliographClient
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait, keep_cancellation
 from heliograph.core.world import World

@@ -20,7 +20,7 @@ from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.link import Link
-from heliograph.bus.nats.client import HeliographClient
+from heliograph.bus.nats.library_client import HeliographClient
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait, keep_cancellation
 from heliograph.core.world import World

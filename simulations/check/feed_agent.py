@@ -16,7 +16,7 @@ from typing import Any
 import msgpack
 
 from heliograph.bus.contract import registry, topics
-from heliograph.bus.contract.payloads.tasks import ROLES
+from heliograph.bus.contract.payloads.worker_tasks import ROLES
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub

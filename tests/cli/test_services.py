@@ -14,7 +14,7 @@ from heliograph.bus.contract.payloads import InferenceStats
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.port import Port
 from heliograph.cli.cells import latency, percent
-from heliograph.cli.features.inference import numbers_line
+from heliograph.cli.features.service_columns import numbers_line
 from heliograph.cli.presentation import table
 from heliograph.core.world import World
 from tests.patience import HANGS

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.core.errors import Refused
-from heliograph.workers.algorithms.algorithm import (
+from heliograph.workers.algorithms.base import (
     Algorithm,
     AlgorithmParameters,
     Combined,

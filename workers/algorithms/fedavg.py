@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from heliograph.workers.algorithms.algorithm import Algorithm, AlgorithmParameters, Combined, Piece
+from heliograph.workers.algorithms.base import Algorithm, AlgorithmParameters, Combined, Piece
 
 if TYPE_CHECKING:
     import numpy as np

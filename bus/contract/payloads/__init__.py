@@ -41,7 +41,7 @@ from heliograph.bus.contract.payloads.rounds import (
     UncountedUpdate,
 )
 from heliograph.bus.contract.payloads.task_reading import UnsupportedTask
-from heliograph.bus.contract.payloads.tasks import (
+from heliograph.bus.contract.payloads.worker_tasks import (
     AggregateTask,
     BigModelTask,
     DatasetTask,

@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
 from heliograph.bus.contract.payloads.task_reading import UnsupportedTask, read_tasks
-from heliograph.bus.contract.payloads.tasks import ROLES, WorkerTask, WorkerTaskBase
+from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTask, WorkerTaskBase
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
 from heliograph.core.names import Digest, Label, is_label

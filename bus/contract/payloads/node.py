@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
-from heliograph.bus.contract.payloads.tasks import WorkerTask
+from heliograph.bus.contract.payloads.worker_tasks import WorkerTask
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import Label
 

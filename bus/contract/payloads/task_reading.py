@@ -8,7 +8,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from heliograph.bus.contract.payloads.tasks import ROLES, WorkerTask, WorkerTaskBase
+from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTask, WorkerTaskBase
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_label

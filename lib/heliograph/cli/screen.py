@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from heliograph.bus.contract.resources import ENDED
 from heliograph.cli.cells import size
-from heliograph.cli.features.federated import JobProgress
+from heliograph.cli.features.job_columns import JobProgress
 from heliograph.cli.output import coloured, paint, printable, say
 from heliograph.local.display import State
 

@@ -74,7 +74,7 @@ def _labelled(file: Path) -> LabelledSet:
 def _tuned(data: LabelledSet, before: HardSampleRule, options: TuneOptions) -> Tuned:
     """Tune the rule; keep the temperature of a rule that reads no probabilities, since nothing calibrates it."""
     from heliograph.inference.tuning import tune
-    from heliograph.inference.tuning.tune import PROBABILISTIC
+    from heliograph.inference.tuning.search import PROBABILISTIC
 
     name = options.rule or before.name
     try:

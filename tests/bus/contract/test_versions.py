@@ -17,7 +17,7 @@ from heliograph.bus.contract import payloads, topics
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.models import models_of
 from heliograph.bus.contract.payloads import Desired, InferenceSpec, Payload, WorkerTaskBase
-from heliograph.bus.contract.payloads.tasks import ROLES
+from heliograph.bus.contract.payloads.worker_tasks import ROLES
 from heliograph.bus.contract.registry import BUILT_IN, parse_resource
 from heliograph.bus.contract.resources import FederatedTask, Metadata
 from heliograph.bus.contract.versions import FLOOR, added, left_out, parse_version, since_of

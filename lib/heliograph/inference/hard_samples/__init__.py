@@ -5,7 +5,7 @@ their JSON schema. A rule returns a decision for every input; its docstring stat
 zeros, for NaN and for no scores. Each rule is one file and needs no NumPy.
 """
 
-from heliograph.inference.hard_samples.registry import Dial, Rule, choose, dial, full_parameters, rules
+from heliograph.inference.hard_samples.rules import Dial, Rule, choose, dial, full_parameters, rules
 from heliograph.inference.hard_samples.scores import Scores
 
 __all__ = ["Dial", "Rule", "Scores", "choose", "dial", "full_parameters", "rules"]

@@ -3,8 +3,8 @@
 from heliograph.inference.tuning.curve import Choice, Curve, Point, curve
 from heliograph.inference.tuning.labelled import LabelledSet, from_arrays, read_labelled
 from heliograph.inference.tuning.page import page
+from heliograph.inference.tuning.search import Tuned, tune
 from heliograph.inference.tuning.terminal import plot
-from heliograph.inference.tuning.tune import Tuned, tune
 
 __all__ = [
     "Choice",

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.edge_agent.models import RETRY, RETRY_DISK, ModelStore
+from heliograph.edge_agent.model_store import RETRY, RETRY_DISK, ModelStore
 
 CONTENT = {f"model {number}".encode() * 100 for number in range(4)}
 MODELS = {hashlib.sha256(content).hexdigest(): content for content in sorted(CONTENT)}

@@ -48,6 +48,7 @@ class Broker:
         directory: directory of its configuration, log and store; kept over restarts, as are its ports.
         place: ``cloud`` or ``node``; it decides the permissions of each role.
         users: logins beside ``anonymous``, which needs none.
+        ping_interval: time between two pings to a client, in nats-server's notation.
     """
 
     directory: Path
@@ -61,6 +62,7 @@ class Broker:
     mqtt_port: int = 0
     websocket_port: int = 0
     system_password: str = ""
+    ping_interval: str = PING_INTERVAL
     process: Process | None = None
 
     async def start(self) -> None:
@@ -124,7 +126,7 @@ class Broker:
             "logfile_size_limit": 10_000_000,
             "logfile_max_num": 3,
             "max_payload": MAX_PAYLOAD,
-            "ping_interval": PING_INTERVAL,
+            "ping_interval": self.ping_interval,
             "ping_max": 2,
             "jetstream": {"store_dir": str(self.directory / "store"), "sync_interval": "always"},
             "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096},

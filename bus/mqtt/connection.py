@@ -142,7 +142,7 @@ class MqttConnection:
         """Unsubscribe; do nothing if the link is down."""
         if self._client is not None:
             with contextlib.suppress(*FAILED):
-                await self._client.unsubscribe(topic)
+                await keep_cancellation(self._client.unsubscribe(topic))
 
     def _connected(self) -> aiomqtt.Client:
         if self._client is None:

@@ -58,17 +58,21 @@ async def test_closing_background_cancels_its_tasks() -> None:
     await background.close()
 
 
-async def test_a_cancellation_swallowed_by_a_library_still_ends_a_task_group() -> None:
+@pytest.mark.parametrize("error", [None, ConnectionError("nobody answers")])
+async def test_a_cancellation_swallowed_by_a_library_still_ends_a_task_group(error: Exception | None) -> None:
     began = asyncio.Event()
 
     async def swallows() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             began.set()
             await asyncio.Event().wait()
+        if error is not None:
+            raise error
 
     async def part() -> None:
         while True:
-            await keep_cancellation(swallows())
+            with contextlib.suppress(ConnectionError):
+                await keep_cancellation(swallows())
 
     async def parts() -> None:
         async with asyncio.TaskGroup() as group:

@@ -67,15 +67,17 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
 async def keep_cancellation(call: Awaitable[T]) -> T:
     """Await a client library's call, and raise CancelledError even where the library swallowed the cancellation.
 
-    Otherwise the cancelled task would run for ever and its task group would wait for it (see ``cancel_and_wait``).
+    The library swallows it where it arrives together with the call's result or error. The cancelled task would then run
+    for ever, and its task group would wait for it (see ``cancel_and_wait``).
     """
     task = asyncio.current_task()
     assert task is not None
     before = task.cancelling()
-    result = await call
-    if task.cancelling() > before:
-        raise asyncio.CancelledError
-    return result
+    try:
+        return await call
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 class Flag:

@@ -319,7 +319,8 @@ async def _stop(child: Child) -> None:
     if child.process.returncode is None:
         child.process.terminate()
         try:
-            await asyncio.wait_for(child.process.wait(), STOP_GRACE)
+            async with asyncio.timeout(STOP_GRACE):
+                await child.process.wait()
         except TimeoutError:
             os.killpg(child.process.pid, signal.SIGKILL)
             await child.process.wait()

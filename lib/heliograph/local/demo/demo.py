@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT, REPLY, REQUEST, TELEMET
 from heliograph.client import AsyncClient
 from heliograph.core.child_process import die_with_parent
 from heliograph.core.errors import HeliographError
+from heliograph.core.tasks import wait_for
 from heliograph.core.world import World
 from heliograph.edge_agent.journal_file import events_in
 from heliograph.local.cluster import LocalCluster
@@ -156,8 +156,7 @@ class Outage:
         began = self._world.monotonic()
         while not self._restored.is_set():
             self._display.link(self._edge, "cut", events_in(self._journal, TELEMETRY.lane))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._restored.wait(), SHOW_EVERY)
+            await wait_for(self._restored, SHOW_EVERY)
         restored = self._world.monotonic()
         waiting, before = events_in(self._journal, TELEMETRY.lane), self._tally.received
         outage = restored - began

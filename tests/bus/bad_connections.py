@@ -11,6 +11,10 @@ from typing import Any
 
 import uvloop
 
+from heliograph.core.world import World
+from heliograph.local.mosquitto import Mosquitto
+from heliograph.local.nats_server import Broker
+from heliograph.local.relay import Relay
 from tests.patience import HANGS
 
 RESET = struct.pack("ii", 1, 0)
@@ -32,6 +36,19 @@ def reset(client: socket.socket) -> None:
     """Reset a connection."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     client.close()
+
+
+@asynccontextmanager
+async def relayed(broker: Broker | Mosquitto) -> AsyncIterator[Relay]:
+    """Start a broker and a relay before it."""
+    await broker.start()
+    relay = Relay("127.0.0.1", broker.port, World())
+    try:
+        await relay.start()
+        yield relay
+    finally:
+        await relay.stop()
+        await broker.kill()
 
 
 @asynccontextmanager

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ from heliograph.bus.connect import connect
 from heliograph.bus.mqtt import connection
 from heliograph.core.world import World
 from heliograph.local.mosquitto import Mosquitto
-from heliograph.local.relay import Relay
-from tests.bus.bad_connections import LOOPS, badly_served, reset, run
+from tests.bus.bad_connections import LOOPS, badly_served, relayed, reset, run
 from tests.bus.meeting import EVENT, following
 from tests.patience import HANGS
 
@@ -56,7 +54,8 @@ def test_a_client_comes_back_after_connections_that_end_with_the_broker_s_answer
     monkeypatch.setattr(connection, "KEEPALIVE", 60_000)
 
     async def main() -> None:
-        async with reachable(tmp_path) as relay, connect(f"mqtt://127.0.0.1:{relay.port}") as bus:
+        broker = Mosquitto(tmp_path / "mosquitto", world=World())
+        async with relayed(broker) as relay, connect(f"mqtt://127.0.0.1:{relay.port}") as bus:
             await bus.link.wait_up(HANGS)
             async with bus.subscribe("event/#") as messages:
                 await relay.stop()
@@ -84,7 +83,7 @@ def test_a_reset_behind_the_last_message_is_noticed_at_once(
         ended.append(client)
 
     async def main() -> None:
-        async with reachable(tmp_path) as relay:
+        async with relayed(Mosquitto(tmp_path / "mosquitto", world=World())) as relay:
             await relay.stop()
             async with connect(f"mqtt://127.0.0.1:{relay.port}") as bus:
                 async with badly_served(relay.port, accept_and_reset_later):
@@ -96,18 +95,3 @@ def test_a_reset_behind_the_last_message_is_noticed_at_once(
                 await bus.link.wait_up(HANGS)
 
     run(loop, main())
-
-
-@asynccontextmanager
-async def reachable(directory: Path) -> AsyncIterator[Relay]:
-    """Start mosquitto and a relay in front of it."""
-    world = World()
-    broker = Mosquitto(directory / "mosquitto", world=world)
-    await broker.start()
-    relay = Relay("127.0.0.1", broker.port, world)
-    try:
-        await relay.start()
-        yield relay
-    finally:
-        await relay.stop()
-        await broker.kill()

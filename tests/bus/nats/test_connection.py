@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,8 @@ import pytest
 from heliograph.bus.connect import connect
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError
-from heliograph.core.world import World
 from heliograph.local.nats_server import Broker, User
-from heliograph.local.relay import Relay
-from tests.bus.bad_connections import LOOPS, badly_served, reset, run
+from tests.bus.bad_connections import LOOPS, badly_served, relayed, reset, run
 from tests.bus.meeting import EVENT
 from tests.patience import HANGS
 
@@ -54,33 +51,20 @@ def greet_without_content(client: socket.socket) -> None:
 ENDS = [reset_at_once, end_at_once, speak_another_protocol, greet_without_content]
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["connected before", "first connections"])
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_client_comes_back_after_connections_that_end_during_the_handshake(
-    loop: str, end: Callable[[socket.socket], None], tmp_path: Path
+def test_a_client_connects_after_connections_that_end_during_the_handshake(
+    loop: str, end: Callable[[socket.socket], None], before: bool, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        async with reachable(tmp_path) as relay, connect(f"nats://coordinator:x@127.0.0.1:{relay.port}") as bus:
-            await bus.link.wait_up(HANGS)
-            await answers(bus)
-            await relay.stop()
-            async with badly_served(relay.port, end) as several:
-                await several
-            await relay.start()
-            await answers(bus)
-
-    run(loop, main())
-
-
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_client_connects_after_first_connections_that_end_during_the_handshake(
-    loop: str, end: Callable[[socket.socket], None], tmp_path: Path
-) -> None:
-    async def main() -> None:
-        async with reachable(tmp_path) as relay:
-            await relay.stop()
+        async with relayed(broker_in(tmp_path)) as relay:
+            if not before:
+                await relay.stop()
             async with connect(f"nats://coordinator:x@127.0.0.1:{relay.port}") as bus:
+                if before:
+                    await answers(bus)
+                    await relay.stop()
                 async with badly_served(relay.port, end) as several:
                     await several
                 await relay.start()
@@ -94,7 +78,8 @@ def test_a_connection_that_the_network_has_forgotten_is_replaced(loop: str, tmp_
     """Bytes wait on a connection that never resets, as behind a router that has lost its state."""
 
     async def main() -> None:
-        async with reachable(tmp_path) as relay, connect(f"nats://coordinator:x@127.0.0.1:{relay.port}") as bus:
+        broker = broker_in(tmp_path)
+        async with relayed(broker) as relay, connect(f"nats://coordinator:x@127.0.0.1:{relay.port}") as bus:
             await bus.link.wait_up(HANGS)
             relay.cut("blackhole")
             lost = [asyncio.create_task(bus.publish(EVENT, b"0" * 1_000_000)) for _ in range(40)]
@@ -117,16 +102,5 @@ async def answers(bus: Bus) -> None:
                 return
 
 
-@asynccontextmanager
-async def reachable(directory: Path) -> AsyncIterator[Relay]:
-    """Start a broker and a relay in front of it."""
-    world = World()
-    broker = Broker(directory / "broker", "cloud", (User("coordinator", "x", "coordinator"),), world=world)
-    await broker.start()
-    relay = Relay(broker.host, broker.port, world)
-    try:
-        await relay.start()
-        yield relay
-    finally:
-        await relay.stop()
-        await broker.kill()
+def broker_in(directory: Path) -> Broker:
+    return Broker(directory / "broker", "cloud", (User("coordinator", "x", "coordinator"),))

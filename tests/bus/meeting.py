@@ -119,9 +119,8 @@ async def frozen(process: Running | None) -> None:
     """Stop a process, so that it looks unplugged; return when all its threads have stopped."""
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)
-    threads = Path(f"/proc/{process.pid}/task")
-    while any((each / "stat").read_text().rpartition(")")[2].split()[0] != "T" for each in threads.iterdir()):
-        await asyncio.sleep(0)
+    # the kernel reports a child as stopped once its last thread is; WNOWAIT leaves its end to asyncio
+    await asyncio.to_thread(os.waitid, os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
 
 def blob(path: Path, size: int) -> WeightsRef:

@@ -19,6 +19,7 @@ from heliograph.core.names import require_label
 from heliograph.core.tasks import Background, Flag, keep_running
 from heliograph.core.world import World
 from heliograph.edge_agent.claim import NameClaim
+from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway
@@ -29,7 +30,6 @@ from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
 from heliograph.edge_agent.node_log import NodeLog
 from heliograph.edge_agent.offload_relay import OffloadRelay
-from heliograph.edge_agent.reconcile import CodeRoot
 from heliograph.edge_agent.reconciler import Reconciler
 from heliograph.edge_agent.reporter import Reporter
 from heliograph.edge_agent.supervisor import Supervisor
@@ -98,7 +98,8 @@ class Agent:
         }
         models = config.state / "models"
         self._launcher = launcher
-        self._supervisor = Supervisor(world, launcher, environment, models, self._wake, self._log.log_worker)
+        code = [root.directory for root in config.code]
+        self._supervisor = Supervisor(world, launcher, environment, models, code, self._wake, self._log.log_worker)
         self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
         self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
         self._inventory = Inventory(

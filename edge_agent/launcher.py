@@ -1,17 +1,23 @@
 """The launcher interface: a node's worker may be a process, a pod or a task of a simulation.
 
-Its users see no pipes, process ids, signals or shared directories: a launcher hands over the lines that a worker
-prints, its exit, and the files that it has staged.
+A launcher hands a worker its secret as a file, or directly where the worker is a task of this process; the secret is in
+no environment variable. Its users see no pipes, process ids, signals or shared directories: a launcher hands over the
+lines that a worker prints, its exit, and the files that it has staged.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+import json
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from heliograph.core.errors import HeliographError
+
+SECRET_FILE = "HELIOGRAPH_SECRET_FILE"
+"""The environment variable with the path at which a worker reads its secret once, as hexadecimal digits: a pipe that it
+inherits, or a file that is mounted into its pod."""
 
 
 class LaunchFailed(HeliographError):
@@ -28,6 +34,7 @@ class LaunchRequest:
         secret: key that signs the worker's events; another one at each start.
         environment: variables by which the worker finds its node's broker.
         models: the node's models by digest, as the agent sees them.
+        code: directories below which the worker's code lies, as the agent sees them; the worker runs no other code.
     """
 
     worker: str
@@ -35,20 +42,22 @@ class LaunchRequest:
     secret: bytes
     environment: Mapping[str, str]
     models: Path
+    code: tuple[Path, ...] = ()
 
-    def variables(self, directory: str, models: str) -> dict[str, str]:
-        """Return the worker's environment variables.
+    def variables(self, directory: str, models: str, code: Iterable[str]) -> dict[str, str]:
+        """Return the worker's environment variables, without its secret.
 
         Args:
             directory: the worker's own directory, as the worker sees it; it stages files under ``staged``.
             models: directory of the node's models, as the worker sees it.
+            code: the request's ``code``, as the worker sees it.
         """
         return {
             **self.environment,
             "HELIOGRAPH_WORKER": self.worker,
-            "HELIOGRAPH_SECRET": self.secret.hex(),
             "HELIOGRAPH_DIRECTORY": directory,
             "HELIOGRAPH_MODELS": models,
+            "HELIOGRAPH_CODE": json.dumps(list(code)),
         }
 
 

@@ -9,14 +9,14 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.core.child_process import die_with_parent
+from heliograph.core.child_process import SAFE_PATH, die_with_parent
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
-from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest, RunningWorker
+from heliograph.edge_agent.launcher import SECRET_FILE, LaunchFailed, LaunchRequest, RunningWorker
 from heliograph.edge_agent.shared_directory import SharedDirectory
 
 MODULES = {
@@ -54,8 +54,10 @@ class ProcessLauncher(SharedDirectory):
         if module is None:
             raise LaunchFailed(f"no worker runs for role {request.role}")
         directory = self.of(request.worker)
-        variables = request.variables(str(directory), str(request.models)) | {"PYTHONUNBUFFERED": "1"}
-        return _RunningProcess(await self._spawn(module, variables, directory, self._child_setup()))
+        variables = request.variables(str(directory), str(request.models), map(str, request.code))
+        with _pipe_with(request.secret.hex().encode()) as secret:
+            variables |= {SECRET_FILE: f"/dev/fd/{secret}", "PYTHONUNBUFFERED": "1"}
+            return _RunningProcess(await self._spawn(module, variables, directory, self._child_setup(), (secret,)))
 
     async def offers(self) -> bytes:
         process = await self._spawn(OFFERS, {}, self.directory, die_with_parent)
@@ -65,12 +67,14 @@ class ProcessLauncher(SharedDirectory):
         return text
 
     async def _spawn(
-        self, module: str, variables: dict[str, str], directory: Path, before: Callable[[], None]
-    ) -> Process:
+        self, module: str, variables: dict[str, str], directory: Path, before: Callable[[], None],
+        inherited: Sequence[int] = (),
+    ) -> Process:  # fmt: skip
         try:
             directory.mkdir(parents=True, exist_ok=True)
             return await self._world.spawn(
-                [sys.executable, "-m", module], env=variables, cwd=str(directory), before=before
+                [sys.executable, *SAFE_PATH, "-m", module], env=variables, cwd=str(directory), before=before,
+                inherited=inherited,
             )
         except OSError as error:
             raise LaunchFailed(str(error)) from None
@@ -129,6 +133,18 @@ class _RunningProcess:
         await self._process.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _pipe_with(content: bytes) -> Iterator[int]:
+    """Yield the reading end of a pipe that has the content, at most a few kB, and then ends."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, content)
+        os.close(writing)
+        yield reading
+    finally:
+        os.close(reading)
 
 
 async def _next_line(stream: asyncio.StreamReader) -> str | None:

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from heliograph.bus.contract.payloads import DatasetTask, ScriptTask, WorkerTask
 from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.edge_agent.code_roots import CodeRoot, locate
 
 State = Literal["starting", "ready", "backing-off", "stopping"]
-
-
-@dataclass(frozen=True)
-class CodeRoot:
-    """A directory for scripts, resolved, and the absolute path by which tasks name it."""
-
-    prefix: Path
-    directory: Path
-
-    @classmethod
-    def parse(cls, text: str) -> CodeRoot:
-        """Parse ``DIR`` or ``/code=DIR``; with the latter a task's ``/code/main.py`` is ``DIR/main.py`` here."""
-        prefix, equals, directory = text.rpartition("=")
-        resolved = Path(directory).resolve()
-        return cls(Path(prefix) if equals else resolved, resolved)
 
 
 @dataclass(frozen=True)
@@ -115,20 +100,6 @@ def decide(
     return actions
 
 
-def script_under_roots(boot_file: str, code_roots: Collection[CodeRoot]) -> Path | None:
-    """Return the script's path, links resolved, where it lies under one of the roots; otherwise None."""
-    for root in code_roots:
-        named = Path(boot_file)
-        if named.is_absolute():
-            if not named.is_relative_to(root.prefix):
-                continue
-            named = named.relative_to(root.prefix)
-        resolved = (root.directory / named).resolve()
-        if resolved.is_relative_to(root.directory):
-            return resolved
-    return None
-
-
 def _is_obsolete(present: Running, task: WorkerTask | None) -> bool:
     return task is None or task.job_uid != present.job_uid
 
@@ -156,16 +127,19 @@ def _hold(
     if isinstance(task, ScriptTask) and not runs:
         if task.script is None:
             return Hold(task, "the task names no script (trainScriptBootFile)", forbidden=True)
-        script = script_under_roots(task.script.boot_file, code_roots)
-        if script is None:
+        named = task.script
+        code = locate(named, code_roots)
+        if code is None:
             roots = ", ".join(str(root.prefix) for root in code_roots) or "none"
-            return Hold(
-                task,
-                f"script {task.script.boot_file} does not lie under a --code root of this agent ({roots})",
-                forbidden=True,
-            )
-        if not script.is_file():
-            return Hold(task, f"script {task.script.boot_file} is not on this node")
+            reason = f"script {named.boot_file} does not lie under a --code root of this agent ({roots})"
+            return Hold(task, reason, forbidden=True)
+        if code.directory is None:
+            reason = f"directory {named.directory} does not lie under the --code root of script {named.boot_file}"
+            return Hold(task, reason, forbidden=True)
+        if not code.boot_file.is_file():
+            return Hold(task, f"script {named.boot_file} is not on this node")
+        if not code.directory.is_dir():
+            return Hold(task, f"directory {named.directory} is not on this node")
     if isinstance(task, DatasetTask) and task.dataset is not None:
         index = datasets.get(task.dataset)
         if index is None:

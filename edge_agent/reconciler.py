@@ -7,16 +7,25 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import Assignment, DatasetTask, Desired, ScriptTask, TrainTask, WorkerTask
+from heliograph.bus.contract.payloads import (
+    Assignment,
+    DatasetTask,
+    Desired,
+    ScriptSpec,
+    ScriptTask,
+    TrainTask,
+    WorkerTask,
+)
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import Background
+from heliograph.edge_agent.code_roots import CodeRoot, locate
 from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.launcher import WorkerFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
-from heliograph.edge_agent.reconcile import Assign, CodeRoot, Fetch, Hold, Launch, Stop, decide, script_under_roots
+from heliograph.edge_agent.reconcile import Assign, Fetch, Hold, Launch, Stop, decide
 from heliograph.edge_agent.supervisor import Supervisor, Worker
 
 ASSIGN_RETRY = 1.0
@@ -86,10 +95,8 @@ class Reconciler:
         worker.assigned = task
         worker.task = task
         path_for, datasets = partial(self._files.path_for, task.worker), self._inventory
-        if isinstance(task, ScriptTask) and (script := task.script) is not None:
-            path = script_under_roots(script.boot_file, self._code)
-            boot_file = path_for(path) if path is not None else script.boot_file
-            task = task.model_copy(update={"script": script.model_copy(update={"boot_file": boot_file})})
+        if isinstance(task, ScriptTask) and task.script is not None:
+            task = task.model_copy(update={"script": self._script_for(worker, task.script)})
         places = {ref.digest: path_for(self._models.path(ref)) for ref in task.files}
 
         def place(ref: WeightsRef | None) -> str:
@@ -107,6 +114,15 @@ class Reconciler:
             ended=ended,
         )
         self._background.spawn(self._send(worker, assignment))
+
+    def _script_for(self, worker: Worker, named: ScriptSpec) -> ScriptSpec | None:
+        """Return a script with the paths at which the worker finds it; None where it no longer lies below a root."""
+        code = locate(named, self._code)
+        if code is None or code.directory is None:
+            return None
+        path_for = partial(self._files.path_for, worker.task.worker)
+        directory = path_for(code.directory) if named.directory else ""
+        return named.model_copy(update={"boot_file": path_for(code.boot_file), "directory": directory})
 
     async def _send(self, worker: Worker, assignment: Assignment) -> None:
         name = worker.task.worker

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -52,6 +52,7 @@ class Supervisor:
     Args:
         environment: variables by which each worker finds its node's broker.
         models: directory of the node's models, named by digest.
+        code: directories below which the workers' code lies.
         changed: called when a worker's state has changed.
         logged: called with (worker, level, line) for each line that a worker prints, and when it ends by itself.
     """
@@ -62,6 +63,7 @@ class Supervisor:
         launcher: Launcher,
         environment: Mapping[str, str],
         models: Path,
+        code: Sequence[Path],
         changed: Callable[[], None],
         logged: Callable[[str, Literal["info", "warning"], str], None],
     ) -> None:
@@ -69,6 +71,7 @@ class Supervisor:
         self._launcher = launcher
         self._environment = environment
         self._models = models
+        self._code = tuple(code)
         self._changed = changed
         self._logged = logged
         self.workers: dict[str, Worker] = {}
@@ -176,7 +179,7 @@ class Supervisor:
         """Start the worker once and follow it to its end. Return a description of the end."""
         worker.tail.clear()
         task = worker.task
-        request = LaunchRequest(task.worker, task.role, worker.secret, self._environment, self._models)
+        request = LaunchRequest(task.worker, task.role, worker.secret, self._environment, self._models, self._code)
         try:
             handle = worker.handle = await self._launcher.launch(request)
         except LaunchFailed as error:

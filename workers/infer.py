@@ -47,6 +47,7 @@ class InferenceHost:
         self._side: Literal["edge", "cloud"] = "edge" if isinstance(first.task, InferTask) else "cloud"
         self._spec = _task_of(first).inference
         self._model = ""
+        self.code = runtime.environment.code
         self.offloader = Offloader(
             runtime.bus, first.task.job, runtime.environment.worker, runtime.world.telemetry
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -32,6 +33,7 @@ from heliograph.workers.outbox import Outbox
 P = TypeVar("P", bound=BaseModel)
 HELLO_EVERY = 2.0
 """Seconds between two requests for an assignment while none has come."""
+MAX_SECRET = 4096
 _NOT_COMPARED: dict[str, Any] = {"number": True, "task": {"model": {"inline"}}}
 """Fields in which a repeated assignment may differ: its number, and bytes that their digest identifies."""
 
@@ -49,23 +51,32 @@ class WorkerEnvironment:
     """This worker's own directory; the agent uploads files from ``staged`` in it."""
     models: Path
     """Directory of the node's models, each named by its digest; shared with the agent."""
+    code: tuple[Path, ...] = ()
+    """Directories below which the user's code lies; the worker runs no other code."""
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> WorkerEnvironment:
-        """Read the settings. Raise Refused with the name of a missing variable: only agents launch workers."""
+        """Read the settings, and the secret from its file, once. Raise Refused with the name of a missing variable:
+        only agents launch workers."""
         try:
-            return cls(
-                bus=environment["HELIOGRAPH_BUS"],
-                root=environment.get("HELIOGRAPH_ROOT", DEFAULT_ROOT),
-                edge=environment["HELIOGRAPH_EDGE"],
-                worker=environment["HELIOGRAPH_WORKER"],
-                secret=bytes.fromhex(environment.pop("HELIOGRAPH_SECRET", "")),
-                directory=Path(environment["HELIOGRAPH_DIRECTORY"]),
-                models=Path(environment["HELIOGRAPH_MODELS"]),
-            )
+            return cls.of(environment, _read_once(environment.pop("HELIOGRAPH_SECRET_FILE")))
         except KeyError as missing:
             raise Refused("invalid", field=str(missing.args[0]), expected="the environment of an agent's launch",
                           hint="Workers are launched by 'heliograph agent', not by hand.") from None  # fmt: skip
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], secret: bytes) -> WorkerEnvironment:
+        """Return the settings of a launch's variables and secret. Raise KeyError where a variable is missing."""
+        return cls(
+            bus=environment["HELIOGRAPH_BUS"],
+            root=environment.get("HELIOGRAPH_ROOT", DEFAULT_ROOT),
+            edge=environment["HELIOGRAPH_EDGE"],
+            worker=environment["HELIOGRAPH_WORKER"],
+            secret=secret,
+            directory=Path(environment["HELIOGRAPH_DIRECTORY"]),
+            models=Path(environment["HELIOGRAPH_MODELS"]),
+            code=tuple(map(Path, json.loads(environment["HELIOGRAPH_CODE"]))),
+        )
 
 
 class Runtime:
@@ -161,6 +172,18 @@ class Runtime:
 
     def _refused(self, error: Refused) -> None:
         self.world.say(f"an assignment was refused: {error}")
+
+
+def _read_once(path: str) -> bytes:
+    """Read the secret. Close an inherited pipe, so that no child process inherits it too. Raise Refused where the file
+    cannot be read."""
+    number = path.removeprefix("/dev/fd/")
+    try:
+        with os.fdopen(int(number)) if number.isdigit() else Path(path).open() as file:
+            return bytes.fromhex(file.read(MAX_SECRET))
+    except (OSError, ValueError):
+        expected = "a file with the secret in hexadecimal digits"
+        raise Refused("invalid", field="HELIOGRAPH_SECRET_FILE", expected=expected, got=path) from None
 
 
 def log(line: str) -> None:

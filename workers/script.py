@@ -11,18 +11,24 @@ import runpy
 import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TypeVar
+from zipimport import zipimporter
 
-from heliograph.bus.contract.payloads import Assignment, ScriptTask
-from heliograph.core.errors import HeliographError
+from heliograph.bus.contract.payloads import Assignment, ScriptSpec, ScriptTask
+from heliograph.core.errors import HeliographError, Refused
 from heliograph.workers.runtime import log, run
 
 
 class Host(Protocol):
     """The link between a script and the bus. The script's thread calls its methods."""
+
+    @property
+    def code(self) -> Sequence[Path]:
+        """The directories below which the user's code lies."""
+        ...
 
     def begin(self) -> Assignment:
         """Wait for the assignment that names the script, and become the script's session."""
@@ -68,8 +74,13 @@ def run_script(host: Host) -> int:
     if not isinstance(task, ScriptTask) or task.script is None:
         log("error: the task names no script")
         return 1
-    script = Path(task.script.boot_file)
-    sys.path.insert(0, task.script.directory or str(script.parent))
+    try:
+        script, directory = _code_of(task.script, host.code)
+    except Refused as error:  # whoever reaches the node's broker may publish an assignment
+        log(f"error: {error}")
+        host.failed(f"error: {error}")
+        return 1
+    _import_from(directory)
     sys.argv = [str(script)]
     try:
         runpy.run_path(str(script), run_name="__main__")
@@ -88,6 +99,28 @@ def run_script(host: Host) -> int:
         host.failed(f"{type(error).__name__}: {error}")
         return 1
     return 0
+
+
+def _code_of(named: ScriptSpec, roots: Sequence[Path]) -> tuple[Path, Path]:
+    """Return the script and the directory that it imports from. Raise Refused where a root has not both below it."""
+    script = Path(named.boot_file)
+    directory = Path(named.directory) if named.directory else script.parent
+    resolved = script.resolve(), directory.resolve()
+    if not any(all(path.is_relative_to(root) for path in resolved) for root in roots):
+        allowed = f"paths below {' or '.join(map(str, roots))}" if roots else "none: this worker runs no script"
+        raise Refused("not-allowed", field="script", expected=allowed, got=f"{script}, directory {directory}")
+    return script, directory
+
+
+def _import_from(directory: Path) -> None:
+    """Let the script import from its directory and from the installed packages, and from nowhere else.
+
+    A worker's own directory holds files that messages brought, and so may a zip file anywhere.
+    """
+    working = Path.cwd()
+    rest = [entry for entry in sys.path if entry and Path(entry).resolve() != working]
+    sys.path[:] = [str(directory), *rest]
+    sys.path_hooks[:] = [hook for hook in sys.path_hooks if hook is not zipimporter]
 
 
 def _from_script(frames: TracebackType | None, script: Path) -> TracebackType | None:

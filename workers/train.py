@@ -41,6 +41,7 @@ class WorkerSession:
         self._first: Assignment | None = None
         self.finished = asyncio.Event()
         self.edge = runtime.environment.edge
+        self.code = runtime.environment.code
         self.job = ""
         self.dataset: Path | None = None
         self.dataset_samples = 0

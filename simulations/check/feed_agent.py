@@ -38,6 +38,7 @@ from heliograph.simulations.virtual.loop import run as run_virtually
 from heliograph.simulations.virtual.network import NOTICED_AFTER, RECONNECTED_AFTER, Link, LinkedBus
 from heliograph.simulations.virtual.virtual_launcher import VirtualLauncher
 from heliograph.simulations.virtual.worlds import Program
+from heliograph.workers.runtime import WorkerEnvironment
 
 FORWARDED = tuple(each for each in registry.declared().topics if each.delivery == "event" and each.bridged == "up")
 
@@ -184,8 +185,8 @@ class _PlayedNode:
         return found[1]
 
     def _programs(self) -> dict[str, Program]:
-        async def work(environment: dict[str, str], world: World) -> int:
-            return await play_worker(environment, world, self._pending, self.stage.wait_until, self._loop.time)
+        async def work(launch: WorkerEnvironment, world: World) -> int:
+            return await play_worker(launch, world, self._pending, self.stage.wait_until, self._loop.time)
 
         return dict.fromkeys(ROLES, work)
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.resources import DatasetIndex
-from heliograph.edge_agent.reconcile import CodeRoot
+from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.simulations.check.loaded_trace import LoadedTrace, RecordedMessage
 
 SOON = 0.05
 """Seconds by which a report is later than the state it describes."""
 _EXIT = re.compile(r"exit code (-?\d+): (.*)", re.DOTALL)
 _OUTSIDE = re.compile(r"does not lie under a --code root of this agent \((.*)\)")
-_NOT_HERE = re.compile(r"script (\S+) is not on this node")
+_NOT_HERE = re.compile(r"(?:script|directory) (\S+) is not on this node")
 
 
 @dataclass(frozen=True)
@@ -111,22 +111,27 @@ class RecordedNode:
         absent = {found[1] for text in details if (found := _NOT_HERE.search(text))}
         outside = next((found[1] for text in details if (found := _OUTSIDE.search(text))), None)
         root = directory.resolve()
-        for script in sorted({each for each in self._scripts() if each not in absent}):
+        for script in sorted({each for each in self._script_fields("boot_file") if each not in absent}):
             path = (root / script.lstrip("/")).resolve()
             if path.is_relative_to(root):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
+        for name in sorted({each for each in self._script_fields("directory") if each not in absent}):
+            path = (root / name.lstrip("/")).resolve()
+            if path.is_relative_to(root):
+                path.mkdir(parents=True, exist_ok=True)
         if outside is None:
             return (CodeRoot(Path("/"), root),)
         names = [] if outside == "none" else outside.split(", ")
         return tuple(CodeRoot(Path(name), (root / name.lstrip("/")).resolve()) for name in names)
 
-    def _scripts(self) -> Iterator[str]:
+    def _script_fields(self, field: str) -> Iterator[str]:
+        """Yield the paths in one field of the tasks' scripts."""
         for each in self.tasks:
             for task in _listed(each, "tasks"):
-                script = (task.get("script") or {}).get("boot_file", "")
-                if script and ".." not in PurePosixPath(script).parts:
-                    yield script
+                named = (task.get("script") or {}).get(field) or ""
+                if named and ".." not in PurePosixPath(named).parts:
+                    yield named
 
     def _arrivals(self) -> dict[str, float]:
         needed: dict[tuple[Any, ...], str] = {}

@@ -55,10 +55,9 @@ class PendingEvents:
 
 
 async def play_worker(
-    environment: dict[str, str], world: World, pending: PendingEvents, wait_until: WaitUntil, now: Callable[[], float]
+    launch: WorkerEnvironment, world: World, pending: PendingEvents, wait_until: WaitUntil, now: Callable[[], float]
 ) -> int:
     """Play one process of a worker, and return its exit code."""
-    launch = WorkerEnvironment.from_environment(environment)
     begun = now()
     states = pending.node.worker_states(launch.worker, pending.begun)
     crash = await _wait_for_start(states, begun, wait_until)

@@ -13,6 +13,7 @@ from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest, RunningW
 from heliograph.edge_agent.shared_directory import SharedDirectory
 from heliograph.simulations.virtual.worker_output import Lines
 from heliograph.simulations.virtual.worlds import Program
+from heliograph.workers.runtime import WorkerEnvironment
 
 
 class TaskLauncher(SharedDirectory):
@@ -27,9 +28,10 @@ class TaskLauncher(SharedDirectory):
         program = self._programs.get(request.role)
         if program is None:
             raise LaunchFailed(f"no program for role {request.role}")
-        variables = request.variables(str(self.of(request.worker)), str(request.models))
+        variables = request.variables(str(self.of(request.worker)), str(request.models), map(str, request.code))
         lines = Lines()
-        return _RunningTask(program(variables, replace(self._world, say=lines.say)), lines)
+        launch = WorkerEnvironment.of(variables, request.secret)
+        return _RunningTask(program(launch, replace(self._world, say=lines.say)), lines)
 
     async def offers(self) -> bytes:
         return b"{}"

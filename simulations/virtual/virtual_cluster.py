@@ -25,8 +25,8 @@ from heliograph.core.names import CLOUD, require_label
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent, AgentConfig
+from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.launcher import Launcher
-from heliograph.edge_agent.reconcile import CodeRoot
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.network import Link, LinkedBus
 from heliograph.simulations.virtual.virtual_launcher import Offers, VirtualLauncher

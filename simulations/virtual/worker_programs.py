@@ -29,14 +29,13 @@ def worker_programs(workload: Workload, speed: Callable[[str], float]) -> dict[s
 
     models = Models()
 
-    async def train(environment: dict[str, str], world: World) -> int:
-        launch = WorkerEnvironment.from_environment(environment)
+    async def train(launch: WorkerEnvironment, world: World) -> int:
         async with Runtime(launch, world) as runtime:
             await Trainer(runtime, workload, speed(launch.edge), models).run()
         return 0
 
-    async def aggregate(environment: dict[str, str], world: World) -> int:
-        async with Runtime(WorkerEnvironment.from_environment(environment), world) as runtime:
+    async def aggregate(launch: WorkerEnvironment, world: World) -> int:
+        async with Runtime(launch, world) as runtime:
             await Aggregator(runtime).run()
         return 0
 

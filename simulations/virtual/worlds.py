@@ -18,11 +18,12 @@ from heliograph.simulations.virtual.disk import Disk, OpenFiles
 from heliograph.simulations.virtual.draws import Draws
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.worker_output import Lines
+from heliograph.workers.runtime import WorkerEnvironment
 
 EPOCH = 1_767_225_600.0
 """Start of every simulation, 2026-01-01T00:00:00Z, in seconds since 1970."""
-Program = Callable[[dict[str, str], World], Awaitable[int]]
-"""A worker's program, called with its environment and world; it returns the exit code."""
+Program = Callable[[WorkerEnvironment, World], Awaitable[int]]
+"""A worker's program, called with its settings and world; it returns the exit code."""
 
 
 class Worlds:
@@ -96,8 +97,9 @@ class Worlds:
             del self.children[child]
             parent.on_death.remove(child.end)
 
-        variables = request.variables(str(directory), str(request.models))
-        child.begin(program(variables, self.world(process, child.lines.say)), on_end)
+        variables = request.variables(str(directory), str(request.models), map(str, request.code))
+        launch = WorkerEnvironment.of(variables, request.secret)
+        child.begin(program(launch, self.world(process, child.lines.say)), on_end)
         return child
 
 

@@ -22,8 +22,9 @@ from heliograph.coordinator.features.federated.desired_tasks import desired_task
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
+from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.journal import Journal
-from heliograph.edge_agent.reconcile import Assign, CodeRoot, Launch, Running, decide
+from heliograph.edge_agent.reconcile import Assign, Launch, Running, decide
 from heliograph.edge_agent.shared_directory import SharedDirectory
 from heliograph.edge_agent.state_migration import FORMAT
 from heliograph.simulations.check.component_check import Component

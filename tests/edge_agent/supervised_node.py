@@ -75,8 +75,10 @@ class Node:
     def __post_init__(self) -> None:
         secrets = count(1)
         world = World(monotonic=self.loop.time, new_secret=lambda: next(secrets).to_bytes(32, "big"))
-        self.supervisor = Supervisor(world, _Launcher(self), {"HELIOGRAPH_EDGE": "edge-1"}, Path("/models"),
-                                     self._changed, lambda *logged: self.logged.append(logged))  # fmt: skip
+        self.supervisor = Supervisor(
+            world, _Launcher(self), {"HELIOGRAPH_EDGE": "edge-1"}, Path("/models"), [Path("/code")], self._changed,
+            lambda *logged: self.logged.append(logged),
+        )  # fmt: skip
 
     @property
     def worker(self) -> Worker:

@@ -26,9 +26,12 @@ def _running(script: str) -> World:
     """Return a world in which a worker's process runs this script."""
 
     async def spawn(
-        argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None
-    ) -> Process:
-        return await WORLD.spawn([sys.executable, "-c", script], env=env, cwd=cwd, before=before)
+        argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None,
+        inherited: Sequence[int] = (),
+    ) -> Process:  # fmt: skip
+        options = argv[1 : argv.index("-m")]
+        command = [sys.executable, *options, "-c", script]
+        return await WORLD.spawn(command, env=env, cwd=cwd, before=before, inherited=inherited)
 
     return replace(WORLD, spawn=spawn)
 
@@ -53,6 +56,31 @@ async def test_a_worker_gets_its_environment_and_directory(tmp_path: Path) -> No
     script = "import os; print(os.getcwd(), *(os.environ['HELIOGRAPH_' + n] for n in ('EDGE', 'WORKER', 'MODELS')))"
     directory = tmp_path / "job-worker"
     assert (await _lines(script, tmp_path))[0] == [f"{directory} edge-1 job-worker /models"]
+
+
+async def test_a_worker_reads_its_secret_once_and_its_environment_never_had_it(tmp_path: Path) -> None:
+    script = """
+import subprocess, sys
+from heliograph.workers.runtime import WorkerEnvironment
+secret = WorkerEnvironment.from_environment().secret.hex()
+environments = [open("/proc/self/environ").read()] + [subprocess.check_output(["env"], text=True)]
+child = subprocess.run([sys.executable, "-c", "import os; print(os.listdir('/proc/self/fd'))"], close_fds=False)
+print(secret, *(secret in each for each in environments))
+"""
+    environment = {"HELIOGRAPH_BUS": "memory://node", "HELIOGRAPH_EDGE": "edge-1"}
+    request = replace(_request(**environment), secret=b"k" * 32)
+    worker = await ProcessLauncher(_running(script), tmp_path).launch(request)
+    assert worker.lines is not None
+    lines = [line async for line in worker.lines]
+    # the child lists 0 to 2 and the directory itself: the pipe is closed
+    assert lines == ["['0', '1', '2', '3']", f"{'6b' * 32} False False"]
+
+
+async def test_files_in_a_workers_own_directory_are_no_modules(tmp_path: Path) -> None:
+    (tmp_path / "job-worker").mkdir()
+    (tmp_path / "job-worker" / "planted.py").write_text("print('planted')")
+    script = "import importlib.util; print(importlib.util.find_spec('planted'))"
+    assert (await _lines(script, tmp_path))[0] == ["None"]
 
 
 async def test_the_agents_own_settings_are_not_inherited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,14 +39,14 @@ def test_a_worker_is_launched_with_the_settings_to_find_its_broker() -> None:
         handle = await node.until_started(1)
         request = handle.request
         assert (request.worker, request.role, request.secret) == (NAME, "infer", node.worker.secret)
-        assert request.variables("/mine", "/theirs") == {
+        assert request.variables("/mine", "/theirs", ["/its code"]) == {
             "HELIOGRAPH_EDGE": "edge-1",
             "HELIOGRAPH_WORKER": NAME,
-            "HELIOGRAPH_SECRET": node.worker.secret.hex(),
             "HELIOGRAPH_DIRECTORY": "/mine",
             "HELIOGRAPH_MODELS": "/theirs",
+            "HELIOGRAPH_CODE": '["/its code"]',
         }
-        assert request.models == Path("/models")
+        assert (request.models, request.code) == (Path("/models"), (Path("/code"),))
         assert node.worker.state == "starting"
 
     run_on_node(test)

@@ -27,25 +27,40 @@ VARIABLES = {
     "HELIOGRAPH_BUS": "memory://node",
     "HELIOGRAPH_EDGE": "edge-1",
     "HELIOGRAPH_WORKER": WORKER,
-    "HELIOGRAPH_SECRET": "6b" * 32,
     "HELIOGRAPH_DIRECTORY": "/here",
     "HELIOGRAPH_MODELS": "/models",
+    "HELIOGRAPH_CODE": '["/code"]',
 }
+SECRET = b"k" * 32
 WEIGHTS = b"weights" * 1000
 REF = WeightsRef(digest=hashlib.sha256(WEIGHTS).hexdigest(), size=len(WEIGHTS))
 
 
-def test_the_environment_is_read_and_the_secret_removed_from_it() -> None:
-    environment = dict(VARIABLES)
+def test_the_environment_is_read_and_the_secret_from_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET.hex())
+    environment = {**VARIABLES, "HELIOGRAPH_SECRET_FILE": str(file)}
     found = WorkerEnvironment.from_environment(environment)
-    assert (found.edge, found.worker, found.secret, found.root) == ("edge-1", WORKER, b"k" * 32, "heliograph")
-    assert (found.directory, found.models) == (Path("/here"), Path("/models"))
-    assert "HELIOGRAPH_SECRET" not in environment
+    assert (found.edge, found.worker, found.secret, found.root) == ("edge-1", WORKER, SECRET, "heliograph")
+    assert (found.directory, found.models, found.code) == (Path("/here"), Path("/models"), (Path("/code"),))
+    assert environment == VARIABLES
 
 
-@pytest.mark.parametrize("missing", ["HELIOGRAPH_BUS", "HELIOGRAPH_EDGE", "HELIOGRAPH_WORKER", "HELIOGRAPH_MODELS"])
-def test_started_by_hand_it_names_the_missing_variable(missing: str) -> None:
-    environment = {key: value for key, value in VARIABLES.items() if key != missing}
+@pytest.mark.parametrize("content", [None, "no digits"])
+def test_a_secret_that_cannot_be_read_is_refused(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(Refused, match="HELIOGRAPH_SECRET_FILE"):
+        WorkerEnvironment.from_environment({**VARIABLES, "HELIOGRAPH_SECRET_FILE": str(file)})
+
+
+@pytest.mark.parametrize("missing", sorted([*VARIABLES, "HELIOGRAPH_SECRET_FILE"]))
+def test_started_by_hand_it_names_the_missing_variable(missing: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET.hex())
+    every = {**VARIABLES, "HELIOGRAPH_SECRET_FILE": str(file)}
+    environment = {key: value for key, value in every.items() if key != missing}
     with pytest.raises(Refused, match=missing) as refused:
         WorkerEnvironment.from_environment(environment)
     assert "launched by 'heliograph agent'" in refused.value.hint
@@ -56,9 +71,8 @@ class Running:
 
     def __init__(self, node: Any, url: str = "memory://node", directory: Path = Path("/here")) -> None:
         self.node = node
-        launch = WorkerEnvironment.from_environment(
-            {**VARIABLES, "HELIOGRAPH_BUS": url, "HELIOGRAPH_DIRECTORY": str(directory)}
-        )
+        variables = {**VARIABLES, "HELIOGRAPH_BUS": url, "HELIOGRAPH_DIRECTORY": str(directory)}
+        launch = WorkerEnvironment.of(variables, SECRET)
         self.runtime = Runtime(launch, node.world)
         self.hub = node.broker if url == "memory://node" else node.cloud_broker
         self.states: list[WorkerState] = []

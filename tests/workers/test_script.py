@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Recorded:
     def __init__(self, script: ScriptSpec | None) -> None:
         task = TrainTask(worker="w", job="job", job_uid="u", round=1, script=script)
         self._assignment = Assignment(task=task, edge="edge-1")
+        self.code = (Path("/"),)
         self.failures: list[str] = []
         self.finished = threading.Event()
 
@@ -43,6 +45,7 @@ class Recorded:
 def own_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restore the path and arguments that a script changes."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path_hooks", list(sys.path_hooks))
     monkeypatch.setattr(sys, "argv", list(sys.argv))
 
 
@@ -73,6 +76,52 @@ def test_its_directory_is_where_it_imports_from(run: Any, tmp_path: Path, capsys
     (tmp_path / "package" / "module_of_the_directory.py").write_text("NAME = 'there'")
     assert run("import module_of_the_directory as m; print(m.NAME)", tmp_path / "package") == (0, [])
     assert capsys.readouterr().out == "there\n"
+
+
+def test_code_outside_the_roots_never_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "script.py").write_text("print('ran')")
+    (tmp_path / "planted.py").write_text("print('ran')")
+    (tmp_path / "code" / "link.py").symlink_to(tmp_path / "planted.py")
+    for named in (
+        ScriptSpec(boot_file=str(tmp_path / "planted.py")),
+        ScriptSpec(boot_file=str(tmp_path / "code" / "link.py")),
+        ScriptSpec(boot_file=str(tmp_path / "code" / "script.py"), directory=str(tmp_path)),
+        ScriptSpec(boot_file=str(tmp_path / "code" / "script.py"), directory=str(tmp_path / "code" / "..")),
+    ):
+        recorded = Recorded(named)
+        recorded.code = (tmp_path / "code",)
+        assert run_script(recorded) == 1
+        (failure,) = recorded.failures
+        assert "expected paths below" in failure and str(tmp_path / "code") in failure
+    assert "ran" not in capsys.readouterr().out.splitlines()
+
+
+def test_a_zip_file_is_neither_script_nor_directory_nor_module(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "weights", "w") as archive:
+        archive.writestr("module_of_a_zip.py", "print('ran')")
+        archive.writestr("__main__.py", "print('ran')")
+    text = f"import sys; sys.path.insert(0, {str(tmp_path / 'weights')!r}); import module_of_a_zip"
+    code, (failure,) = run(text, tmp_path / "weights")
+    assert (code, failure) == (1, "ModuleNotFoundError: No module named 'module_of_a_zip'")
+    recorded = Recorded(ScriptSpec(boot_file=str(tmp_path / "weights")))
+    assert run_script(recorded) == 1
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_nothing_is_imported_from_the_workers_own_directory(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working = tmp_path / "worker"
+    working.mkdir()
+    (working / "module_of_the_worker.py").write_text("")
+    monkeypatch.chdir(working)
+    for entry in ("", str(working), str(working / ".")):
+        sys.path.insert(0, entry)
+    code, (failure,) = run("import module_of_the_worker")
+    assert (code, failure) == (1, "ModuleNotFoundError: No module named 'module_of_the_worker'")
 
 
 @pytest.mark.parametrize(("leaving", "code"), [("", 0), ("None", 0), ("0", 0), ("7", 7), ("True", 1)])
@@ -128,12 +177,15 @@ def test_the_loop_ends_when_the_script_has_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", [train, infer])
 def test_a_refused_subscription_ends_a_worker_that_waits_for_its_first_assignment(
-    program: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def refused(runtime: Runtime, handle: object) -> None:
         raise Refused("forbidden", topic="assignment/w", expected="permission to subscribe")
 
     monkeypatch.setattr(Runtime, "assignments", refused)
+    (tmp_path / "secret").write_text("")
+    monkeypatch.setenv("HELIOGRAPH_SECRET_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("HELIOGRAPH_CODE", "[]")
     for name in ("EDGE", "WORKER", "DIRECTORY", "MODELS"):
         monkeypatch.setenv(f"HELIOGRAPH_{name}", "w")
     monkeypatch.setenv("HELIOGRAPH_BUS", "memory://refusing")

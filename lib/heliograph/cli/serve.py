@@ -44,8 +44,8 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.world import World
     from heliograph.edge_agent.agent import Agent, AgentConfig
+    from heliograph.edge_agent.code_roots import CodeRoot
     from heliograph.edge_agent.process_launcher import Limits, ProcessLauncher
-    from heliograph.edge_agent.reconcile import CodeRoot
     from heliograph.server import Server, check_url, state_home
 
     if not is_label(given.name):

@@ -1,8 +1,12 @@
-"""Preparation of a child process, run between fork and exec."""
+"""Preparation of a child process: its options, and what runs between fork and exec."""
 
 from __future__ import annotations
 
 import sys
+
+SAFE_PATH = ("-P",)
+"""Option of a Python process of ours: its working directory holds files that messages brought, so it is no place to
+import from."""
 
 
 def die_with_parent() -> None:

@@ -45,8 +45,9 @@ async def _in_thread(function: Callable[..., T], *args: Any) -> T:
 
 
 async def _spawn(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None
-) -> Process:
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None,
+    inherited: Sequence[int] = (),
+) -> Process:  # fmt: skip
     return await asyncio.create_subprocess_exec(
         *argv,
         env={key: value for key, value in os.environ.items() if _inherited(key)} | dict(env),
@@ -55,6 +56,7 @@ async def _spawn(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         preexec_fn=before,
+        pass_fds=inherited,
         start_new_session=True,
         limit=1 << 20,
     )
@@ -106,8 +108,9 @@ class World:
     in_thread: Callable[..., Awaitable[Any]] = _in_thread
     """Run a blocking function in a thread: ``await in_thread(function, *args)``."""
     spawn: Callable[..., Awaitable[Process]] = _spawn
-    """Start a process: ``await spawn(argv, env=..., cwd=..., before=...)``. It inherits the environment without the
-    variables ``HELIOGRAPH_…``, except ``HELIOGRAPH_TLS_…``; ``env`` is added."""
+    """Start a process: ``await spawn(argv, env=..., cwd=..., before=..., inherited=...)``. It inherits the environment
+    without the variables ``HELIOGRAPH_…``, except ``HELIOGRAPH_TLS_…``; ``env`` is added. It inherits the file
+    descriptors ``inherited``."""
 
     transport: Callable[..., Any] | None = None
     """In a simulation, the function ``transport(url, root, world, name, inbox)`` that makes a ``Bus``. None means that

@@ -1,0 +1,76 @@
+"""The user's code on a node: the roots of scripts, and the script and import directory that a document names below
+one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from heliograph.bus.contract.payloads import ScriptSpec
+
+
+@dataclass(frozen=True)
+class CodeRoot:
+    """A directory for scripts, resolved, and the absolute path by which tasks name it."""
+
+    prefix: Path
+    directory: Path
+
+    @classmethod
+    def parse(cls, text: str) -> CodeRoot:
+        """Parse ``DIR`` or ``/code=DIR``; with the latter a task's ``/code/main.py`` is ``DIR/main.py`` here."""
+        prefix, equals, directory = text.rpartition("=")
+        resolved = Path(directory).resolve()
+        return cls(Path(prefix) if equals else resolved, resolved)
+
+    def below(self, name: str) -> Path | None:
+        """Return the path that a document names, links resolved, where it lies below this root; otherwise None.
+
+        A name is relative to the root, or absolute below the root's prefix. ``..`` is refused even where it stays
+        below the root.
+        """
+        named = Path(name)
+        if "\0" in name or ".." in named.parts:
+            return None
+        if named.is_absolute():
+            if not named.is_relative_to(self.prefix):
+                return None
+            named = named.relative_to(self.prefix)
+        try:
+            resolved = (self.directory / named).resolve()
+            resolved.exists()  # raises for a name that is too long
+        except (OSError, ValueError, RuntimeError):  # also a circle of links; text that is no file name
+            return None
+        return resolved if resolved.is_relative_to(self.directory) else None
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code of a task on this node, links resolved; it need not exist.
+
+    Attributes:
+        boot_file: the script.
+        directory: the directory that the script imports from; None where the document names one outside the root of
+            the script.
+    """
+
+    boot_file: Path
+    directory: Path | None
+
+
+def locate(script: ScriptSpec, roots: Iterable[CodeRoot]) -> Code | None:
+    """Return the code that a document names; None where its script lies below none of the roots.
+
+    Script and directory lie below the same root. Without a directory the script imports from its own.
+    """
+    found = None
+    for root in roots:
+        boot_file = root.below(script.boot_file)
+        if boot_file is None:
+            continue
+        directory = root.below(script.directory) if script.directory else boot_file.parent
+        if directory is not None:
+            return Code(boot_file, directory)
+        found = found or Code(boot_file, None)
+    return found

@@ -108,7 +108,7 @@ class Agent:
         self._gateway = Gateway(
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event
         )
-        uploads = Uploads(launcher, self._cloud.bus, self._edge)
+        uploads = Uploads(launcher, self._cloud.bus, self._edge, world)
         self._forwarder = Forwarder(
             self._journal, self._cloud.bus, self._edge, world, uploads.may_name_weights, uploads.upload,
             self._on_dropped_event, self._log.warn,

@@ -1,5 +1,5 @@
-"""The node's models: files named by their digest, fetched as soon as a task or a closed round names them, and deleted
-once neither does."""
+"""The node's models: files named by their digest, fetched as soon as a task or a closed round names them, proven to be
+safetensors, and deleted once neither names them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.transport import Bus
-from heliograph.core.errors import HeliographError
+from heliograph.bus.weights_transfer import LEFTOVERS, fetch_weights
+from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import is_digest
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
@@ -40,6 +40,8 @@ class ModelStore:
         self._failed = failed
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._named = {path.name.split(".")[0] for path in directory.iterdir()}
+        self._refused: dict[str, WeightsRef] = {}
+        """References whose blobs are no such weights, by digest: another attempt would bring the same bytes."""
         self.failures: dict[str, str] = {}
         """The reason why a model is not here yet, by its digest."""
 
@@ -51,8 +53,10 @@ class ModelStore:
         return is_digest(digest) and (self.directory / str(digest)).exists()
 
     def fetch(self, ref: WeightsRef) -> None:
-        """Start fetching a model, unless it is here or on its way."""
-        if ref.digest not in self._fetching and not self.path(ref).exists():
+        """Start fetching a model, unless it is here, on its way, or refused."""
+        if ref.digest in self._fetching or self._refused.get(ref.digest) == ref:
+            return
+        if not self.path(ref).exists():
             self._fetching[ref.digest] = asyncio.create_task(self._fetch(ref))
 
     def keep_only(self, digests: Collection[str]) -> None:
@@ -62,7 +66,8 @@ class ModelStore:
             if running := self._fetching.pop(digest, None):
                 running.cancel()
             self.failures.pop(digest, None)
-            for end_of_name in ("", ".part", ".place"):
+            self._refused.pop(digest, None)
+            for end_of_name in LEFTOVERS:
                 (self.directory / f"{digest}{end_of_name}").unlink(missing_ok=True)
         self._named = set(digests)
 
@@ -73,16 +78,24 @@ class ModelStore:
         while True:
             await self._bus.link.wait_up()
             try:
-                await (await self._bus.blobs(ref.bucket or MODELS)).fetch(ref, self.path(ref))
+                await fetch_weights(self._bus, ref, self.path(ref), self._world)
+            except Refused as error:
+                self._refused[ref.digest] = ref
+                self._fetching.pop(ref.digest, None)
+                self._note(ref, f"model {ref.digest[:12]}: {error}")
+                return
             except (HeliographError, OSError) as error:
-                line = f"model {ref.digest[:12]}: {error}; trying again"
-                if self.failures.get(ref.digest) != line:
-                    self.failures[ref.digest] = line
-                    self._failed(line)
-                    self._changed()
+                self._note(ref, f"model {ref.digest[:12]}: {error}; trying again")
                 await self._world.sleep(RETRY_DISK if isinstance(error, OSError) else RETRY)
             else:
                 break
         self._fetching.pop(ref.digest, None)
         self.failures.pop(ref.digest, None)
         self._changed()
+
+    def _note(self, ref: WeightsRef, line: str) -> None:
+        """Show why a model is not here, and log it once."""
+        if self.failures.get(ref.digest) != line:
+            self.failures[ref.digest] = line
+            self._failed(line)
+            self._changed()

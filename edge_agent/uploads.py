@@ -8,7 +8,9 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.topics import MODEL_UPDATE
 from heliograph.bus.transport import Bus
+from heliograph.bus.weights_transfer import store_weights
 from heliograph.core.errors import Refused
+from heliograph.core.world import World
 from heliograph.edge_agent.journal import KeptEvent
 from heliograph.edge_agent.launcher import WorkerFiles
 
@@ -20,9 +22,10 @@ class Uploads:
         cloud: connection to the cloud.
     """
 
-    def __init__(self, files: WorkerFiles, cloud: Bus, edge: str) -> None:
+    def __init__(self, files: WorkerFiles, cloud: Bus, edge: str, world: World) -> None:
         self._files = files
         self._cloud = cloud
+        self._world = world
         self._bucket = upload_bucket(edge)
 
     @staticmethod
@@ -33,8 +36,8 @@ class Uploads:
     async def upload(self, kept: KeptEvent) -> None:
         """Upload the weights that an update names, unless they travel inside it or are in the cloud already.
 
-        Raise Refused where the event is no update, names another bucket, or its weights are neither here nor there;
-        raise Unreachable where the link is down.
+        Raise Refused where the event is no update, names another bucket, or its weights are neither here nor there or
+        are no safetensors file of that digest; raise Unreachable where the link is down.
         """
         if not self.may_name_weights(kept):
             return
@@ -48,7 +51,7 @@ class Uploads:
         worker = event.source.split("/")[1]
         file = await self._files.staged(worker, ref.digest)
         if file is not None:
-            await store.put(file, ref)
+            await store_weights(self._cloud, file, ref, self._bucket, self._world, hashed=False)
             await self._files.discard(worker, ref.digest)
         elif not await store.has(ref.digest):
             raise Refused("missing", topic=kept.topic, field="weights.digest",

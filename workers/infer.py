@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -47,7 +47,6 @@ class InferenceHost:
         self._side: Literal["edge", "cloud"] = "edge" if isinstance(first.task, InferTask) else "cloud"
         self._spec = _task_of(first).inference
         self._model = ""
-        self.code = runtime.environment.code
         self.offloader = Offloader(
             runtime.bus, first.task.job, runtime.environment.worker, runtime.world.telemetry
         )
@@ -57,6 +56,10 @@ class InferenceHost:
         self._samples_under_way = 0
         self._overrun_logged = False
         self.finished = asyncio.Event()
+
+    @property
+    def code(self) -> Sequence[Path]:
+        return self._runtime.environment.code
 
     def begin(self) -> Assignment:
         session.inference[self._side] = self.serving

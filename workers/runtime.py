@@ -25,6 +25,7 @@ from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Topic
 from heliograph.bus.port import Port
+from heliograph.bus.weights_transfer import store_weights
 from heliograph.core.errors import HeliographError, Refused, first_error
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
@@ -153,7 +154,7 @@ class Runtime:
         return placed
 
     async def _upload(self, file: Path, placed: WeightsRef) -> None:
-        await (await self.bus.blobs(upload_bucket(self.environment.edge))).put(file, placed)
+        await store_weights(self.bus, file, placed, upload_bucket(self.environment.edge), self.world, hashed=True)
 
     async def report_state(self, state: Literal["hello", "failed"], detail: str = "") -> None:
         """Publish this worker's state for its agent."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -41,11 +41,14 @@ class WorkerSession:
         self._first: Assignment | None = None
         self.finished = asyncio.Event()
         self.edge = runtime.environment.edge
-        self.code = runtime.environment.code
         self.job = ""
         self.dataset: Path | None = None
         self.dataset_samples = 0
         self.parameters: dict[str, Scalar] = {}
+
+    @property
+    def code(self) -> Sequence[Path]:
+        return self._runtime.environment.code
 
     def put(self, assignment: Assignment) -> None:
         """Hand over a new assignment; called in the event loop's thread."""

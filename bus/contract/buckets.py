@@ -4,6 +4,10 @@ from __future__ import annotations
 
 MODELS = "models"
 """Object store: global models, algorithm state and edges' personal models."""
+UPLOADS_MAX = 16 << 30
+"""Largest size in bytes of the bucket that one edge uploads to: one edge cannot fill the cloud's disk."""
+OTHERS_MAX = 1 << 40
+"""Largest size in bytes of every other object store."""
 ROUNDS = "rounds"
 """Key-value: close records of rounds, see ``close_record``."""
 RESOURCES = "resources"

@@ -188,7 +188,7 @@ REPORT = Topic(
 MODEL_UPDATE = Topic(
     "event/model-update/{job}/{edge}", payloads.ModelUpdate, "event", ("worker", "agent"), ("cloud-worker",),
     "A participant's local update of one round: base digest, weights by digest or inline, num_samples, metrics.",
-    bridged="up", max_size=512 * KIB, stream=Stream("UPDATES", max_age=7 * DAY),
+    bridged="up", max_size=512 * KIB, stream=Stream("UPDATES", max_age=7 * DAY, max_bytes=2048 * MIB),
 )  # fmt: skip
 AGGREGATION = Topic(
     "event/aggregation/{job}", payloads.Aggregation, "event", ("cloud-worker",), ("coordinator", "agent"),

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import mmap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_header import NUMPY_TYPES, read_header, refused
 from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
@@ -25,34 +24,7 @@ if TYPE_CHECKING:
 
 INLINE = 256 * 1024
 """Largest size in bytes of weights that travel inside their event; below it an object-store round trip costs more."""
-MAX_HEADER = 16 * 1024 * 1024
-MAX_TENSORS = 100_000
-
-NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
-          "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1", "BF16": "<u2"}  # fmt: skip
 _NAMES = {numpy: name for name, numpy in NUMPY_TYPES.items() if name != "BF16"}
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """The place of one tensor in its file. ``dtype`` is safetensors' name; NumPy sees BF16 as uint16."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-    @property
-    def count(self) -> int:
-        count = 1
-        for length in self.shape:
-            count *= length
-        return count
-
-    @property
-    def is_float(self) -> bool:
-        return self.dtype in ("F64", "F32", "F16", "BF16")
 
 
 class TensorFile:
@@ -69,12 +41,12 @@ class TensorFile:
                 try:
                     self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
                 except ValueError:
-                    raise self._refused("a safetensors file", "an empty file") from None
+                    raise refused(self.name, "a safetensors file", "an empty file") from None
             self.data = memoryview(self._map)
         else:
             self.data = memoryview(source)
         try:
-            self.tensors, self.metadata = self._header()
+            self.tensors, self.metadata = read_header(self.data, self.name)
         except BaseException:
             self.close()
             raise
@@ -104,58 +76,6 @@ class TensorFile:
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return read-only views of all tensors, by name."""
         return {name: self.numpy(name) for name in self.tensors}
-
-    def _header(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        size = len(self.data)
-        length = int.from_bytes(self.data[:8], "little") if size >= 8 else 0
-        if not 2 <= length <= min(MAX_HEADER, size - 8):
-            raise self._refused("a safetensors header within the file", f"a header of {length} in {size} bytes")
-        try:
-            tree = json.loads(bytes(self.data[8 : 8 + length]))
-        except (ValueError, RecursionError):
-            raise self._refused("a JSON header", "something else") from None
-        if not isinstance(tree, dict) or len(tree) > MAX_TENSORS:
-            raise self._refused(f"a header of at most {MAX_TENSORS} tensors", tree)
-        metadata = tree.pop("__metadata__", {})
-        base = 8 + length
-        found = {}
-        place = 0
-        for name, entry in sorted(tree.items(), key=_offset):
-            tensor = self._tensor(name, entry, base)
-            if tensor.start != base + place or tensor.end > size:
-                raise self._refused(f"tensor {name!r} at offset {place}, within the file", entry)
-            place = tensor.end - base
-            found[name] = tensor
-        if base + place != size:
-            raise self._refused(f"{base + place} bytes, as the header says", f"{size} bytes")
-        return found, metadata if isinstance(metadata, dict) else {}
-
-    def _tensor(self, name: str, entry: Any, base: int) -> Tensor:
-        try:
-            dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-            whole = all(type(number) is int and 0 <= number < 1 << 48 for number in (*shape, start, end))
-        except (TypeError, ValueError, KeyError):
-            raise self._refused(f"dtype, shape and data_offsets of tensor {name!r}", entry) from None
-        if not isinstance(dtype, str) or dtype not in NUMPY_TYPES or not whole or len(shape) > 16:
-            raise self._refused(f"a known dtype and whole numbers in tensor {name!r}", entry)
-        if math.prod(max(length, 1) for length in shape) >= 1 << 48:  # NumPy counts so even where one length is 0
-            raise self._refused(f"a shape that fits into memory in tensor {name!r}", entry)
-        tensor = Tensor(name, dtype, tuple(shape), base + start, base + end)
-        item_size = int(NUMPY_TYPES[dtype][2:])
-        if tensor.count * item_size != end - start:
-            raise self._refused(f"tensor {name!r} to have as many bytes as its shape says", entry)
-        return tensor
-
-    def _refused(self, expected: str, got: object) -> Refused:
-        return Refused("bad-weights", topic=self.name, expected=expected, got=got)
-
-
-def _offset(item: tuple[str, Any]) -> tuple[int, int]:
-    try:
-        start, end = item[1]["data_offsets"]
-        return (int(start), int(end))
-    except (TypeError, ValueError, KeyError, OverflowError):
-        return (0, 0)
 
 
 def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -21,8 +21,9 @@ from heliograph.bus.nats.bulk import BulkLink
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.world import World
 
-_HEADERS = 4096
-CHUNK = (1 << 20) - _HEADERS
+HEADERS = 4096
+"""Bytes of a chunk's headers, at most."""
+CHUNK = (1 << 20) - HEADERS
 """Bytes of a chunk; with its headers it fills nats-server's default max_payload. With 128 KiB, synced writes take three
 times as long."""
 PLACE = "Heliograph-Chunk"
@@ -50,8 +51,8 @@ class BlobTransfers:
             size = os.fstat(file.fileno()).st_size
             if size != ref.size:
                 raise Refused("invalid", topic=str(path), expected=f"{ref.size} bytes", got=f"{size} bytes")
-            if link.max_payload < CHUNK + _HEADERS:
-                raise HeliographError(f"the broker's max_payload is {link.max_payload}; blobs need {CHUNK + _HEADERS}")
+            if link.max_payload < CHUNK + HEADERS:
+                raise HeliographError(f"the broker's max_payload is {link.max_payload}; blobs need {CHUNK + HEADERS}")
             chunks, meta = f"$O.{self._store}.C.{ref.digest}", f"$O.{self._store}.M.{encoded_name(ref.digest)}"
             with _mapped(file, size) as view:
                 waiting = 0

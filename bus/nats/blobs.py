@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.nats.blob_transfers import CHUNK, PLACE, BlobTransfers, encoded_name
+from heliograph.bus.nats.blob_transfers import CHUNK, HEADERS, PLACE, BlobTransfers, encoded_name
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.connection import STREAM_DIFFERS, NatsConnection
-from heliograph.core.errors import HeliographError, Unreachable
+from heliograph.core.errors import Forbidden, HeliographError, Unreachable
 
 IDLE = 1.2
 """Seconds for which an idle connection is kept for the next transfer; soon after, the broker would miss its pongs."""
@@ -31,11 +31,13 @@ class NatsBlobs:
 
     Args:
         store: name of the object store on the broker.
+        max_bytes: bytes of all its blobs, at most.
         max_age: seconds after which a blob expires; 0 for never.
     """
 
-    def __init__(self, connection: NatsConnection, store: str, bucket: str, max_age: float = 0) -> None:
+    def __init__(self, connection: NatsConnection, store: str, bucket: str, max_bytes: int, max_age: float = 0) -> None:
         self.bucket = bucket
+        self._max_bytes = max_bytes
         self._max_age = max_age
         self._connection = connection
         self._store = store
@@ -45,19 +47,27 @@ class NatsBlobs:
         self._closing: asyncio.TimerHandle | None = None
 
     async def prepare(self) -> None:
-        """Create the bucket if it is missing."""
+        """Create the bucket if it is missing. Set its limits again if this login may: an edge makes its own bucket."""
         config = {
             "name": f"OBJ_{self._store}",
             "subjects": [f"$O.{self._store}.C.>", f"$O.{self._store}.M.>"],
             "storage": "file",
             "discard": "new",
             "max_age": int(self._max_age * 1e9),
+            # a bound on its bytes that reserves none: nats-server sets max_bytes of each stream aside on its disk
+            "max_msgs": self._max_bytes // CHUNK,
+            "max_msg_size": CHUNK + HEADERS,
             "allow_rollup_hdrs": True,
             "allow_direct": True,
             "num_replicas": 1,
         }
         answer = await self._connection.ask(f"$JS.API.STREAM.CREATE.OBJ_{self._store}", config)
-        if "error" in answer and answer["error"].get("err_code") != STREAM_DIFFERS:
+        if answer.get("error", {}).get("err_code") == STREAM_DIFFERS:
+            try:
+                answer = await self._connection.ask(f"$JS.API.STREAM.UPDATE.OBJ_{self._store}", config)
+            except Forbidden:  # an edge's login, for which the cloud decides
+                return
+        if "error" in answer:
             raise HeliographError(f"bucket {self.bucket}: {answer['error'].get('description')}")
 
     async def has(self, digest: str) -> bool:

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import registry, topics
+from heliograph.bus.contract.buckets import OTHERS_MAX, UPLOADS_MAX
 from heliograph.bus.contract.permissions import is_upload_bucket
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.nats.blobs import NatsBlobs
@@ -193,8 +194,8 @@ class NatsBus(Bus):
             return self._stores[bucket]
         # an upload is useless without the event that names it: it expires with that event if nobody deletes it
         uploads = topics.MODEL_UPDATE.stream if is_upload_bucket(bucket) else None
-        max_age = uploads.max_age if uploads is not None else 0
-        store = NatsBlobs(self.connection, self.subjects.stream_name(bucket), bucket, max_age)
+        max_age, most = (uploads.max_age, UPLOADS_MAX) if uploads is not None else (0, OTHERS_MAX)
+        store = NatsBlobs(self.connection, self.subjects.stream_name(bucket), bucket, most, max_age)
         await store.prepare()
         self._stores[bucket] = store
         return store

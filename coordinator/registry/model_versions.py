@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.resources import Metadata, Model, ModelVersion, WeightsRef
+from heliograph.bus.contract.weights_header import check_inline
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.resource_store import ResourceStore
 
@@ -47,9 +48,13 @@ class ModelVersions:
             await self._save(known.model_copy(update={"status": status}))
 
     async def in_bucket(self, weights: WeightsRef) -> WeightsRef:
-        """Put weights that travel inline into the object store, and return the reference to them."""
+        """Put weights that travel inline into the object store, and return the reference to them.
+
+        Raise Refused where they are no safetensors file of their digest.
+        """
         if weights.inline is None:
             return weights
+        check_inline(weights)
         with TemporaryDirectory() as directory:
             file = Path(directory) / weights.digest
             file.write_bytes(weights.inline)

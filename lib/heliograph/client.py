@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Model, resolve
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS
 from heliograph.bus.transport import Message
+from heliograph.bus.weights_transfer import fetch_weights
 from heliograph.core.errors import HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.world import World
 from heliograph.server import locate
@@ -215,7 +215,7 @@ class AsyncClient:
             raise HeliographError(f"model {model} has no version yet; a job that trains it makes the first")
         ref = version.weights
         partial = target.with_name(f"{target.name}.{ref.digest[:12]}")
-        await (await self.bus.blobs(ref.bucket or MODELS)).fetch(ref, partial)
+        await fetch_weights(self.bus, ref, partial, self._world)
         return partial.replace(target)
 
     async def __aenter__(self) -> Self:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_file import dumps
 from heliograph.edge_agent.model_store import RETRY, RETRY_DISK, ModelStore
 
-CONTENT = {f"model {number}".encode() * 100 for number in range(4)}
+CONTENT = {dumps({"w": np.full(100, number)}) for number in range(4)}
 MODELS = {hashlib.sha256(content).hexdigest(): content for content in sorted(CONTENT)}
 ONE, *OTHERS = MODELS
 
@@ -118,6 +122,59 @@ def test_weights_of_another_digest_never_become_the_model(on_node: Any, tmp_path
         assert stored.store.path(_ref(ONE)).read_bytes() == MODELS[ONE]
 
     _storing(on_node, tmp_path, test)
+
+
+def test_a_blob_that_is_no_weights_file_never_lies_on_the_nodes_disk(on_node: Any, tmp_path: Path) -> None:
+    content = _zip()
+    ref = WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=len(content))
+
+    async def test(stored: Stored) -> None:
+        stored.lay(ref.digest, content)
+        stored.store.keep_only({ref.digest})
+        stored.store.fetch(ref)
+        await asyncio.sleep(10 * RETRY)
+        stored.store.fetch(ref)  # at the next decision the task still names it
+        await stored.node.settled()
+        assert stored.files() == set()
+        (line,) = stored.logged
+        assert "expected a safetensors header" in line
+        assert (stored.store.failures, stored.changes) == ({ref.digest: line}, 1)
+        stored.store.keep_only(set())
+        assert stored.store.failures == {}
+
+    _storing(on_node, tmp_path, test)
+
+
+def test_a_reference_with_a_wrong_size_does_not_stand_in_the_way_of_the_right_one(on_node: Any, tmp_path: Path) -> None:
+    async def test(stored: Stored) -> None:
+        stored.lay(ONE)
+        stored.store.fetch(_ref(ONE).model_copy(update={"size": 7}))
+        await stored.node.settled()
+        assert "as declared" in stored.store.failures[ONE]
+        stored.store.fetch(_ref(ONE))
+        await stored.node.settled()
+        assert (ONE in stored.store, stored.store.failures) == (True, {})
+
+    _storing(on_node, tmp_path, test)
+
+
+def test_a_size_beyond_the_disk_is_refused_before_anything_is_fetched(on_node: Any, tmp_path: Path) -> None:
+    async def test(stored: Stored) -> None:
+        stored.lay(ONE)
+        stored.store.fetch(_ref(ONE).model_copy(update={"size": 1 << 40}))
+        await asyncio.sleep(1)
+        assert f"declare {1 << 40} bytes" in stored.store.failures[ONE]
+        assert stored.files() == set()
+
+    _storing(on_node, tmp_path, test)
+
+
+def _zip() -> bytes:
+    """A zip file with a module, large enough to travel as a blob."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("planted.py", "print('ran')" + "#" * 300_000)
+    return file.getvalue()
 
 
 def test_nothing_is_tried_while_the_link_is_down(on_node: Any, tmp_path: Path) -> None:

@@ -7,18 +7,20 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.permissions import upload_bucket
+from heliograph.bus.contract.weights_file import dumps
 from heliograph.core.errors import Refused, Unreachable
 from heliograph.edge_agent.journal import KeptEvent
 from heliograph.edge_agent.uploads import Uploads
 
 EDGE, WORKER = "edge-1", "job-worker"
 UPDATE = topics.MODEL_UPDATE.at(job="job", edge=EDGE)
-WEIGHTS = b"weights" * 1000
+WEIGHTS = dumps({"w": np.arange(1000)})
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
 LARGE = {"digest": DIGEST, "size": len(WEIGHTS), "bucket": upload_bucket(EDGE)}
 
@@ -57,7 +59,7 @@ def _uploading(on_node: Any, tmp_path: Path, test: Callable[[Any, Staged, Upload
     async def main(node: Any) -> None:
         files = Staged(tmp_path)
         files.content[WORKER, DIGEST] = WEIGHTS
-        await test(node, files, Uploads(files, node.cloud.bus, EDGE))
+        await test(node, files, Uploads(files, node.cloud.bus, EDGE, node.world))
 
     on_node(main)
 
@@ -91,6 +93,20 @@ def test_other_events_name_no_weights(on_node: Any, tmp_path: Path) -> None:
         kept = _kept(LARGE, topics.TELEMETRY.at(edge=EDGE, device="meter"))
         assert not uploads.may_name_weights(kept)
         await uploads.upload(kept)
+        assert _in_cloud(node) == {}
+
+    _uploading(on_node, tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "planted", [b"PK\x03\x04" + bytes(len(WEIGHTS) - 4), WEIGHTS[:-1] + b"\xff"], ids=["zip", "other"]
+)
+def test_a_staged_file_that_is_not_those_weights_is_not_stored(on_node: Any, tmp_path: Path, planted: bytes) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        digest = hashlib.sha256(planted).hexdigest() if planted.startswith(b"PK") else DIGEST
+        files.content[WORKER, digest] = planted
+        with pytest.raises(Refused, match="safetensors|SHA-256"):
+            await uploads.upload(_kept({**LARGE, "digest": digest}))
         assert _in_cloud(node) == {}
 
     _uploading(on_node, tmp_path, test)

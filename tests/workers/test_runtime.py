@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from heliograph.bus.contract import topics
@@ -16,6 +17,7 @@ from heliograph.bus.contract.event import decode, encode, is_signed
 from heliograph.bus.contract.payloads import Assignment, SampleLabel, TrainTask, WorkerState
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_file import dumps
 from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import cancel_and_wait
@@ -32,7 +34,7 @@ VARIABLES = {
     "HELIOGRAPH_CODE": '["/code"]',
 }
 SECRET = b"k" * 32
-WEIGHTS = b"weights" * 1000
+WEIGHTS = dumps({"w": np.arange(1000)})
 REF = WeightsRef(digest=hashlib.sha256(WEIGHTS).hexdigest(), size=len(WEIGHTS))
 
 

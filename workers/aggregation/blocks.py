@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.weights_file import INLINE, NUMPY_TYPES, Tensor, TensorFile, header
+from heliograph.bus.contract.weights_file import INLINE, TensorFile, header
+from heliograph.bus.contract.weights_header import NUMPY_TYPES, Tensor
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.payloads import ModelUpdate
-from heliograph.bus.contract.weights_file import Tensor, beside
+from heliograph.bus.contract.weights_file import beside, header
+from heliograph.bus.contract.weights_header import NUMPY_TYPES, Tensor
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Layout, Reader, spans
 
+OTHER_METADATA = 64 * 1024
+"""Bytes of metadata that another writer may put into a header."""
 MAX_SAMPLES = 100_000_000
 """Bound of ``num_samples`` where the data set's size is unknown."""
 
@@ -42,6 +45,24 @@ def expected_layout(base: Layout, kinds: Sequence[str]) -> Layout:
                                   "algorithm calls so what travels beside the weights", got="one")  # fmt: skip
                 found[beside(kind, name)] = tensor
     return found
+
+
+def largest_size(layout: Layout) -> int:
+    """Return the most bytes that a file with the tensors of ``layout`` may have, by any writer of the format.
+
+    A BF16 tensor may come as F32 (``check_weights``); another writer's header has spaces, escapes and metadata.
+    """
+    wide = {name: "F32" if each.dtype == "BF16" else each.dtype for name, each in layout.items()}
+    sizes = {name: each.count * int(NUMPY_TYPES[wide[name]][2:]) for name, each in layout.items()}
+    head = len(header({name: (wide[name], each.shape, sizes[name]) for name, each in layout.items()}))
+    return sum(sizes.values()) + 2 * head + OTHER_METADATA
+
+
+def check_size(size: int, most: int | None) -> None:
+    """Raise Refused where an update declares more bytes than the base model's tensors have; None sets no bound."""
+    if most is not None and size > most:
+        raise Refused("size", field="weights.size", expected=f"at most {most} bytes, as the base model's tensors have",
+                      got=f"{size} bytes")  # fmt: skip
 
 
 def check_weights(source: Path | bytes, base: Layout | None) -> Layout:

@@ -11,11 +11,11 @@ from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec, UncountedUp
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import MODEL_UPDATE
-from heliograph.bus.contract.weights_file import Tensor
+from heliograph.bus.contract.weights_header import Tensor
 from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.workers.aggregation.checks import check_claims
+from heliograph.workers.aggregation.checks import check_claims, check_size
 from heliograph.workers.aggregation.leftovers import update_name
 from heliograph.workers.aggregation.model_files import ModelFiles
 from heliograph.workers.aggregation.round import Collection, Staged
@@ -42,6 +42,7 @@ class Intake:
         self._files = files
         self._directory = directory
         self._check: Check | None = None
+        self._most: int | None = None
         self._ahead: list[tuple[Received[ModelUpdate], int]] = []
         self._uninvited: dict[str, tuple[Received[ModelUpdate], int]] = {}
         """Updates of the open round from edges that are no participants now; they may become participants again when
@@ -65,9 +66,14 @@ class Intake:
                 self._position = message.sequence
                 self._read(message)
 
-    def begin(self, collection: Collection, check: Check) -> None:
-        """Open a round; ``check`` returns the tensors in the header of an update's weights, or raises Refused."""
-        self.open, self._check = collection, check
+    def begin(self, collection: Collection, check: Check, most: int | None = None) -> None:
+        """Open a round.
+
+        Args:
+            check: returns the tensors in the header of an update's weights, or raises Refused.
+            most: bytes of an update's weights, at most; None where there is no base model yet.
+        """
+        self.open, self._check, self._most = collection, check, most
         waiting, self._ahead = self._ahead, []
         for received, sequence in waiting:
             self.receive(received, sequence)
@@ -143,11 +149,12 @@ class Intake:
 
     async def _stage(self, collection: Collection, update: ModelUpdate, edge: str) -> None:
         """Fetch an update's weights and check them; refuse a bad update with the reason."""
-        check = self._check
+        check, most = self._check, self._most
         assert check is not None
         target = self._directory / update_name(edge, update.weights.digest)
         try:
             check_claims(update, collection.base, collection.spec.samples.get(edge))
+            check_size(update.weights.size, most)
             source = await self._source(update.weights, edge, target)
             if isinstance(source, bytes):
                 tensors = check(source)

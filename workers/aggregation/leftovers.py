@@ -17,6 +17,7 @@ from heliograph.bus.contract.close_record import KeptModels
 from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.transport import Bus
+from heliograph.bus.weights_transfer import LEFTOVERS
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
 
@@ -79,5 +80,5 @@ def update_name(edge: str, digest: str) -> str:
 
 def _remove(file: Path) -> None:
     """Delete a file. Call it in a thread: a file system takes milliseconds for a hundred megabytes."""
-    for name in (file.name, f"{file.name}.part", f"{file.name}.place"):  # also parts of an interrupted transfer
+    for name in [file.name + end for end in LEFTOVERS]:  # also parts of an interrupted transfer
         file.with_name(name).unlink(missing_ok=True)

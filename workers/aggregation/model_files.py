@@ -8,6 +8,7 @@ from pathlib import Path
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.transport import Bus
+from heliograph.bus.weights_transfer import fetch_weights, store_weights
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
 
@@ -27,7 +28,7 @@ class ModelFiles:
         return await self.fetch(ref, self.directory / ref.digest)
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
-        """Fetch weights from their bucket into a file. Raise Refused where their digest differs."""
+        """Fetch weights from their bucket into a file. Raise Refused where they are no safetensors file."""
         return await retry_until_reachable(partial(self._fetch, ref, target), self._world, self._world.say)
 
     async def put(self, ref: WeightsRef) -> WeightsRef:
@@ -37,7 +38,8 @@ class ModelFiles:
         return await retry_until_reachable(partial(self._put, ref), self._world, self._world.say)
 
     async def _fetch(self, ref: WeightsRef, target: Path) -> Path:
-        return await (await self._bus.blobs(ref.bucket or MODELS)).fetch(ref, target)
+        return await fetch_weights(self._bus, ref, target, self._world)
 
     async def _put(self, ref: WeightsRef) -> WeightsRef:
-        return await (await self._bus.blobs(MODELS)).put(self.directory / ref.digest, ref)
+        file = self.directory / ref.digest
+        return await store_weights(self._bus, file, ref, MODELS, self._world, hashed=True)

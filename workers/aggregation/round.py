@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec, UncountedUpdate
-from heliograph.bus.contract.weights_file import Tensor
+from heliograph.bus.contract.weights_header import Tensor
 
 Judgement = Literal["stage", "duplicate", "late", "ahead", "uninvited", "refused", "foreign"]
 CloseReason = Literal["complete", "quorum", "deadline"]

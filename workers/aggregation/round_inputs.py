@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heliograph.bus.contract.weights_file import Tensor, TensorFile, beside
+from heliograph.bus.contract.weights_file import TensorFile, beside
+from heliograph.bus.contract.weights_header import Tensor
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Layout, Reader, Span, spans
 from heliograph.workers.algorithms import Algorithm, Decision, Piece

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from heliograph.bus.contract import close_record, topics
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Assignment
-from heliograph.bus.contract.weights_file import Tensor, TensorFile, origin
+from heliograph.bus.contract.weights_file import TensorFile, origin
+from heliograph.bus.contract.weights_header import Tensor
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
-from heliograph.workers.aggregation.checks import check_norm, check_weights, expected_layout
+from heliograph.workers.aggregation.checks import check_norm, check_weights, expected_layout, largest_size
 from heliograph.workers.aggregation.close_records import CloseRecords
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
 from heliograph.workers.aggregation.combine import aggregate
@@ -119,7 +120,7 @@ class Aggregator:
             check_norm(source, base, bound)
             return tensors
 
-        self._intake.begin(collection, check)
+        self._intake.begin(collection, check, largest_size(expected) if expected is not None else None)
 
     async def _round_start(self, task: AggregateTask) -> RoundStart:
         """Return the base model, and the state from the round before."""

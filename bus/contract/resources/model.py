@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from heliograph.bus.contract.resources.base import Condition, Document, Resource, ShortText, WeightsRef
+from heliograph.core.errors import Refused
 
 
 class ModelSpec(Document):
@@ -16,6 +17,19 @@ class ModelSpec(Document):
     weights: WeightsRef | None = None
     framework: ShortText | None = None
     description: ShortText = ""
+
+    @field_validator("weights")
+    @classmethod
+    def _inline_weights_are_a_safetensors_file(cls, given: WeightsRef | None) -> WeightsRef | None:
+        """Check declared weights before anything stores them: nodes lay them on their disks."""
+        from heliograph.bus.contract.weights_header import check_inline  # it imports the resources' base
+
+        if given is not None:
+            try:
+                check_inline(given)
+            except Refused as error:
+                raise ValueError(str(error)) from None
+        return given
 
 
 class ModelVersion(Document):

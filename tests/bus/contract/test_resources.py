@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import json
+import zipfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from heliograph.bus.contract.registry import BUILT_IN, parse_resource
 from heliograph.bus.contract.resources import Condition, FederatedTask, condition, dump
+from heliograph.bus.contract.weights_file import dumps
 from heliograph.core.errors import Refused
 
 Tree = dict[str, Any]
 SEED = Path(__file__).parents[2] / "data" / "federated-task.seed.yaml"
 DIGEST = "0123456789abcdef" * 4
+SMALL = dumps({"w": np.zeros(2)})
+INLINE = base64.b64encode(SMALL).decode()
 SPECS: dict[str, Tree] = {
     "FederatedTask": {
         "aggregationWorker": {"model": {"name": "resnet50"}},
         "trainingWorkers": [{"name": "work0"}],
     },
     "Dataset": {"nodeName": "edge0", "url": "file:///data/a.npz", "format": "npz"},
-    "Model": {"weights": {"digest": DIGEST, "size": 3, "inline": "AAEC"}, "framework": "torch"},
+    "Model": {
+        "weights": {"digest": sha256(SMALL).hexdigest(), "size": len(SMALL), "inline": INLINE},
+        "framework": "torch",
+    },
     "Algorithm": {"description": "robust mean", "parameters": {"type": "object"}},
     "Edge": {"labels": {"site": "roof"}},
 }
@@ -79,8 +90,37 @@ def test_a_spec_may_be_left_out_where_nothing_in_it_is_required(kind: str) -> No
 
 def test_weights_travel_as_base64_in_json_and_as_bytes_inside() -> None:
     model = parse_resource(document("Model"))
-    assert model.spec.weights.inline == b"\x00\x01\x02"  # type: ignore[attr-defined]
-    assert dump(model)["spec"]["weights"]["inline"] == "AAEC"
+    assert model.spec.weights.inline == SMALL  # type: ignore[attr-defined]
+    assert dump(model)["spec"]["weights"]["inline"] == INLINE
+
+
+def _zip() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("planted.py", "print('ran')")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "expected"),
+    [
+        (_zip(), {}, "a safetensors header within the file"),
+        (b"", {}, "a safetensors header within the file"),
+        (SMALL[:-1], {}, "tensor 'w' at offset 0, within the file"),
+        (SMALL, {"digest": DIGEST}, f"{sha256(SMALL).hexdigest()}, the SHA-256 of the file"),
+        (SMALL, {"size": 1 << 40}, f"{len(SMALL)}, the bytes of inline"),
+    ],
+    ids=["zip", "empty", "cut", "digest", "size"],
+)
+def test_inline_weights_that_are_no_such_file_are_refused_with_the_reason(
+    content: bytes, changes: Tree, expected: str
+) -> None:
+    inline = base64.b64encode(content).decode()
+    weights = {"digest": sha256(content).hexdigest(), "size": len(content), "inline": inline}
+    with pytest.raises(Refused) as refused:
+        parse_resource(document("Model", weights=weights | changes), "request/models/create")
+    assert (refused.value.topic, refused.value.field) == ("request/models/create", "spec.weights")
+    assert expected in refused.value.expected
 
 
 def test_the_seed_is_accepted() -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import parse_resource
-from heliograph.bus.contract.resources import Dataset, FederatedTask, Metadata, Model, Resource, WeightsRef
+from heliograph.bus.contract.resources import Dataset, FederatedTask, Metadata, Model, Resource
 from heliograph.bus.contract.topics import DEFAULT_ROOT, STATUS
+from heliograph.bus.contract.weights_file import write
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import Message
@@ -22,7 +25,7 @@ from heliograph.core.world import World
 from heliograph.simulations.virtual.loop import VirtualLoop, run
 
 SOURCE = "cloud/coordinator/1"
-SMALL = WeightsRef(digest="0" * 64, size=4, inline=b"safe")
+SMALL = write({"w": np.zeros(2)}, Path("/nonexistent"))
 
 
 class Doors:
@@ -178,4 +181,4 @@ def test_people_see_weights_by_digest_and_never_their_bytes(resource: Resource) 
     assert "inline" not in str(shown)
     assert shown["metadata"]["name"] == resource.name
     if isinstance(resource, Model):
-        assert shown["spec"]["weights"] == {"digest": "0" * 64, "size": 4}
+        assert shown["spec"]["weights"] == {"digest": SMALL.digest, "size": SMALL.size}

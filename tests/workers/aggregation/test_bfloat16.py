@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from heliograph.bus.contract import weights_file as tensors
-from heliograph.bus.contract.weights_file import Tensor, TensorFile
+from heliograph.bus.contract.weights_file import TensorFile
+from heliograph.bus.contract.weights_header import Tensor
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.checks import check_norm, check_weights
 from heliograph.workers.aggregation.combine import aggregate

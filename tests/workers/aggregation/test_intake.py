@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from heliograph.bus.contract.event import Event
 from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec
-from heliograph.bus.contract.weights_file import write
+from heliograph.bus.contract.permissions import upload_bucket
+from heliograph.bus.contract.resources import WeightsRef
+from heliograph.bus.contract.weights_file import TensorFile, dumps, write
+from heliograph.bus.contract.weights_header import Tensor
 from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import Message
 from heliograph.core.world import World
-from heliograph.workers.aggregation.checks import check_weights
+from heliograph.workers.aggregation.checks import check_weights, largest_size
 from heliograph.workers.aggregation.intake import Intake
 from heliograph.workers.aggregation.model_files import ModelFiles
 from heliograph.workers.aggregation.round import Collection
@@ -63,3 +70,33 @@ async def test_updates_between_two_rounds_wait_for_the_next_one(tmp_path: Path) 
     assert intake.close() is collection
     assert [each.edge for each in collection.late] == ["edge-1"]
     assert [each.edge for each in collection.refused] == ["edge-3"]
+
+
+async def test_an_update_that_declares_more_than_the_base_model_has_is_refused_unfetched(tmp_path: Path) -> None:
+    world, nobody = World(), cast(Any, None)  # there is no store: a fetch would fail in another way
+    intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
+    collection = Collection("u", 0, None, _asked("edge-1"), 1, began=0.0)
+    layout = {"w": Tensor("w", "F32", (3,), 0, 12)}
+    intake.begin(collection, lambda source: check_weights(source, layout), largest_size(layout))
+    received = _update("edge-1", tmp_path)
+    huge = WeightsRef(digest="e" * 64, size=largest_size(layout) + 1, bucket=upload_bucket("edge-1"))
+    received.payload.weights = huge
+    intake.receive(received, 1)
+    async with asyncio.timeout(HANGS):
+        while not collection.refused:
+            intake.changed.clear()
+            await intake.changed.wait()
+    assert "field weights.size" in collection.refused[0].reason
+
+
+@given(
+    hnp.arrays(st.sampled_from([np.float32, np.float64, np.int64, np.bool_]), hnp.array_shapes(min_side=0)),
+    st.text(max_size=20).filter(lambda name: name != "__metadata__"),
+    st.dictionaries(st.text(max_size=20), st.text(max_size=200), max_size=8),
+)
+def test_a_file_of_any_writer_fits_the_largest_size(array: Any, name: str, metadata: dict[str, str]) -> None:
+    ours = dumps({name: array})
+    with TensorFile(ours) as file:
+        layout = file.tensors
+    theirs = safetensors.numpy.save({name: array}, metadata)
+    assert max(len(ours), len(theirs)) <= largest_size(layout)

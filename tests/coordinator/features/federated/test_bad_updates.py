@@ -102,6 +102,18 @@ async def test_weights_that_are_no_safetensors_are_refused(cloud: Any, tmp_path:
     )
 
 
+async def test_weights_larger_than_the_base_model_are_refused_before_they_are_fetched(
+    cloud: Any, tmp_path: Path
+) -> None:
+    from heliograph.bus.contract.permissions import upload_bucket
+    from heliograph.bus.contract.resources import WeightsRef
+
+    ref = WeightsRef(digest="e" * 64, size=1 << 40, bucket=upload_bucket("edge-2"))  # nobody has uploaded it
+    await _check(
+        cloud, "huge", lambda edge, task: edge.send(edge.update(task, weights=ref)), "field weights.size", tmp_path
+    )
+
+
 async def test_weights_of_another_digest_are_refused(cloud: Any, tmp_path: Path) -> None:
     async def send(edge: Any, task: Any) -> None:
         update = edge.update(task, GOOD)
@@ -168,7 +180,7 @@ async def test_an_update_whose_weights_never_come_does_not_stop_the_round(cloud:
 
     await cloud.job("never", rounds=2, roundDeadlineSeconds=0.5)
     one, two = cloud.edges["edge-1"], cloud.edges["edge-2"]
-    nowhere = WeightsRef(digest="e" * 64, size=10**6, bucket=upload_bucket("edge-2"))
+    nowhere = WeightsRef(digest="e" * 64, size=1000, bucket=upload_bucket("edge-2"))
     await two.send(two.update(await two.task("never", 1), weights=nowhere))
     await one.send(one.update(await one.task("never", 1), GOOD))
     first, second = await one.task("never", 2), await two.task("never", 2)

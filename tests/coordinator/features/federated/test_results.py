@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from heliograph.bus.connect import connect
@@ -16,13 +17,14 @@ from heliograph.bus.contract.payloads import Aggregation, UncountedUpdate
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import FederatedTask, Model, WeightsRef, resolve
+from heliograph.bus.contract.weights_file import write
 from heliograph.bus.transport import BlobStore, Bus, KeyValue
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.world import World
 
-SMALL = WeightsRef(digest=sha256(b"small").hexdigest(), size=5, inline=b"small")
+SMALL = write({"w": np.zeros(2)}, Path("/nonexistent"))
 
 
 @dataclass

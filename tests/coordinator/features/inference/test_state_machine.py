@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from heliograph.bus.contract.payloads import Generation, Report, WorkerReport, WorkerTask
@@ -17,6 +19,7 @@ from heliograph.bus.contract.resources import (
     WeightsRef,
 )
 from heliograph.bus.contract.resources.model import ModelSpec
+from heliograph.bus.contract.weights_file import write
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.inference import state_machine as joint_inference
 from heliograph.coordinator.features.inference.totals import Totals
@@ -159,10 +162,12 @@ def test_a_new_version_of_the_model_reaches_the_running_workers() -> None:
 
 def test_inline_weights_are_fetched_as_large_ones_are() -> None:
     """64 copies, one per replica, would exceed the size of a desired document."""
-    weights = WeightsRef(digest=f"{7:064x}", size=4, inline=b"safe")
+    weights = write({"w": np.zeros(2)}, Path("/nonexistent"))
     small = Model(metadata=Metadata(name="small"), spec=ModelSpec(weights=weights))
     view = _view(*ALL.edges.values(), models=(small, _model("deep")))
-    assert _tasks(_running(view), view)["edge-1", "s-infer"].model == _weights(7)
+    assert _tasks(_running(view), view)["edge-1", "s-infer"].model == weights.model_copy(
+        update={"inline": None, "bucket": "models"}
+    )
 
 
 def test_another_script_is_a_launch_of_its_own_workers_only() -> None:

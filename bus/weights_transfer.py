@@ -1,0 +1,54 @@
+"""Weights between a bucket and this node's disk. Only proven safetensors files pass, in either direction."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+from heliograph.bus.contract.buckets import MODELS
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_header import check_file
+from heliograph.bus.transport import Bus
+from heliograph.core.errors import Refused
+from heliograph.core.world import World
+
+_ARRIVING = ".arriving"
+LEFTOVERS = ("", _ARRIVING, f"{_ARRIVING}.part", f"{_ARRIVING}.place", ".part", ".place")
+"""Ends of the names of the files that a fetch makes, also an interrupted one; release 0.1 made the last two."""
+
+
+async def fetch_weights(bus: Bus, ref: WeightsRef, target: Path, world: World) -> Path:
+    """Fetch weights from their bucket into the file ``target``, which appears when they are proven. Return ``target``.
+
+    An interrupted fetch is resumed. Raise Refused where the blob is no safetensors file of the declared size,
+    Unreachable where it cannot be had now, OSError where the disk has no room for it.
+    """
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(target.parent).free
+    if ref.size > free:
+        reason = f"weights {ref.digest[:12]} declare {ref.size} bytes; {free} are free"
+        raise OSError(errno.ENOSPC, reason, str(target.parent))
+    arriving = await (await bus.blobs(ref.bucket or MODELS)).fetch(ref, target.with_name(target.name + _ARRIVING))
+    try:
+        await world.in_thread(check_file, arriving, ref)
+    except Refused:
+        arriving.unlink(missing_ok=True)
+        raise
+    return arriving.replace(target)
+
+
+async def store_weights(
+    bus: Bus, file: Path, ref: WeightsRef, bucket: str, world: World, *, hashed: bool
+) -> WeightsRef:
+    """Store a weights file in a bucket. Return the reference to the blob.
+
+    Args:
+        hashed: whether this process has written the file, and so knows its digest; otherwise it is computed.
+
+    Raise Refused where the file is no safetensors file of the declared size and digest, and as ``BlobStore.put`` does.
+    """
+    await world.in_thread(check_file, file, ref, not hashed)
+    return await (await bus.blobs(bucket)).put(file, ref)

@@ -36,6 +36,10 @@ MAX_BODY = 16 * MIB
 """Largest size of a message in bytes; topics allow 8 MiB at most."""
 MAX_CHUNK = 128 * MIB
 """Largest size of an uncompressed chunk that a reader allocates, in bytes."""
+UNPACKED_FREE = 32 * MIB
+UNPACKED_TIMES = 256
+"""A file's chunks may unpack to ``UNPACKED_FREE`` bytes, and to ``UNPACKED_TIMES`` its own size more. Recordings unpack
+to 5 to 50 times their size; a file of a few kB that unpacks to gigabytes keeps its reader busy for minutes."""
 MAX_RECORD = 16 * MIB
 """Largest size of a schema, channel or metadata record in bytes."""
 MAX_SUMMARY = 256 * MIB

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from heliograph.bus.contract.event import parse
@@ -19,8 +21,12 @@ from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.core.errors import HeliographError, Refused
 
-MAX_LINE = 2 * layout.MAX_ATTACHMENT
-"""Largest size of a line in bytes."""
+MAX_LINE = 4 * layout.MAX_BODY
+"""Largest size of a line in bytes. A longer attachment is decoded block by block as it is read."""
+MAX_VALUES = 2_000_000
+"""Commas and opening brackets of a line, at most: each may become a Python object of 60 bytes and more."""
+_BLOCK = 1024 * 1024
+_ATTACHMENT = re.compile(rb'\{"attachment": ?"([0-9a-f]{64})", ?"data": ?"')
 _MESSAGE_KEYS = {"topic", "log_time", "publish_time", "headers", "retained", "body", "message"}
 
 
@@ -71,17 +77,25 @@ def parse_first_line(line: bytes, name: str) -> dict[str, str] | None:
     return found
 
 
-def write_line(line: bytes, name: str, number: int, writer: TraceWriter) -> None:
+@dataclass(frozen=True)
+class LongAttachment:
+    """A line that is an attachment of more than ``MAX_LINE`` bytes."""
+
+    digest: str
+    data: bytes
+
+
+def write_line(line: bytes | LongAttachment, name: str, number: int, writer: TraceWriter) -> None:
     """Write a line's message or attachment to a trace. Raise Refused naming the line and the bad field."""
+    if isinstance(line, LongAttachment):
+        _attach(line.digest, line.data, name, number, writer)
+        return
     tree = _tree(line, name, number)
     if "attachment" in tree:
         data = _decoded(tree.get("data"), name, number, "data")
-        try:
-            writer.attach(str(tree["attachment"]), data)
-        except Refused as error:
-            raise _refusal(name, number, "attachment", error.expected, error.got) from None
-        return
-    writer.write(message_of(tree, name, number))
+        _attach(str(tree["attachment"]), data, name, number, writer)
+    else:
+        writer.write(message_of(tree, name, number))
 
 
 def message_of(tree: Mapping[str, Any], name: str, number: int) -> Recorded:
@@ -112,18 +126,60 @@ def message_of(tree: Mapping[str, Any], name: str, number: int) -> Recorded:
     return Recorded(topic, body, log_time, publish_time, headers, retained)
 
 
-def lines_of(file: BinaryIO, name: str) -> Iterable[tuple[int, bytes]]:
-    """Yield each line that is not empty, with its number. Raise Refused if one is longer than ``MAX_LINE``."""
+def lines_of(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | LongAttachment]]:
+    """Yield each line that is not empty, with its number. Raise Refused if one is longer than ``MAX_LINE`` and is no
+    attachment as ``attachment_line`` writes it."""
     number = 0
     while line := file.readline(MAX_LINE + 1):
         number += 1
-        if len(line) > MAX_LINE:
-            raise Refused("too-large", topic=f"{name} line {number}", expected=f"at most {MAX_LINE} bytes")
-        if line.strip():
-            yield number, line
+        if len(line) <= MAX_LINE:
+            if line.strip():
+                yield number, line
+            continue
+        head = _ATTACHMENT.match(line)
+        if head is None:
+            raise Refused("too-large", topic=f"{name} line {number}", expected=f"at most {MAX_LINE} bytes",
+                          got="more", hint="Only an attachment may be longer, as 'export' writes it.")  # fmt: skip
+        digest = head[1].decode()
+        start = line[head.end() :]
+        del line, head  # the decoded bytes need the room
+        yield number, LongAttachment(digest, _decoded_rest(start, file, name, number))
+
+
+def _decoded_rest(text: bytes, file: BinaryIO, name: str, number: int) -> bytes:
+    """Decode an attachment's base64 up to its end, reading the line's rest block by block."""
+    found = bytearray()
+    while (end := text.find(b'"')) < 0:
+        whole = len(text) - len(text) % 4
+        found += _decoded(text[:whole], name, number, "data")
+        if len(found) > layout.MAX_ATTACHMENT:
+            raise Refused("too-large", topic=f"{name} line {number}", field="data",
+                          expected=f"at most {layout.MAX_ATTACHMENT} bytes", got="more")  # fmt: skip
+        more = file.readline(_BLOCK)
+        if not more.strip():
+            raise _refusal(name, number, "data", "base64 and a closing quote", "the end of the line")
+        text = text[whole:] + more
+    found += _decoded(text[:end], name, number, "data")
+    rest = text[end + 1 :]
+    if not rest.endswith(b"\n"):
+        rest += file.readline(_BLOCK)
+    if rest.strip() != b"}":
+        raise _refusal(name, number, "data", "nothing behind it", "another field")
+    return bytes(found)
+
+
+def _attach(digest: str, data: bytes, name: str, number: int, writer: TraceWriter) -> None:
+    try:
+        writer.attach(digest, data)
+    except Refused as error:
+        raise _refusal(name, number, "attachment", error.expected, error.got) from None
 
 
 def _tree(line: bytes, name: str, number: int) -> dict[str, Any]:
+    values = sum(map(line.count, (b",", b"[", b"{")))
+    if values > MAX_VALUES:
+        raise Refused("too-large", topic=f"{name} line {number}", expected=f"at most {MAX_VALUES} values",
+                      got=f"{values} or fewer")  # fmt: skip
     try:
         tree = json.loads(line)
     except (ValueError, RecursionError):

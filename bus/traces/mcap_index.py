@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from heliograph.bus.traces import layout
 from heliograph.bus.traces.chunks import Chunk, Damaged, messages_of, records_of, unpacked
+from heliograph.core.errors import Refused
 
 MAGIC = bytes((137, 77, 67, 65, 80, 48, 13, 10))
 _RECORD = struct.Struct("<BQ")
@@ -55,6 +56,7 @@ class FileIndex:
         chunks: the chunks in the file's order.
         whole: True if the file has an intact summary.
         problems: sentences about unreadable parts.
+        unpacked: bytes that the chunks claim to unpack to.
     """
 
     size: int
@@ -64,17 +66,23 @@ class FileIndex:
     attachments: list[Attached] = field(default_factory=list)
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     whole: bool = True
+    unpacked: int = 0
     problems: list[str] = field(default_factory=list)
 
 
-def read_index(file: BinaryIO) -> FileIndex:
-    """Read the index of an MCAP file, whatever the file's position; the position changes."""
+def read_index(file: BinaryIO, name: str) -> FileIndex:
+    """Read the index of an MCAP file, whatever the file's position; the position changes.
+
+    Raise Refused, naming the file, if its chunks unpack to more than ``layout.UNPACKED_FREE`` allows; nothing beyond
+    that is unpacked.
+    """
     size = file.seek(0, 2)
     try:
         found = _from_summary(file, size)
+        _check_unpacked(found, name)
     except (Damaged, *_UNREADABLE) as error:
         reason = str(error) if isinstance(error, Damaged) else "its index is damaged"
-        found = _from_start(file, size)
+        found = _from_start(file, size, name)
         found.whole = False
         found.problems.insert(0, f"{reason}; it was read from its start")
     return found
@@ -130,7 +138,33 @@ def _from_summary(file: BinaryIO, size: int) -> FileIndex:
             raise Damaged("its index is damaged")
         _add_metadata(found, record[_RECORD.size :])
     found.chunks.sort(key=lambda chunk: chunk.offset)
+    chunks = [(each.offset, each.length) for each in found.chunks]
+    _check_apart([*parts, *chunks, *((each.offset, each.length) for each in found.attachments)])
+    found.unpacked = sum(map(_unpacked_size, found.chunks))
     return found
+
+
+def _check_apart(places: list[tuple[int, int]]) -> None:
+    """Raise Damaged where two entries of the index name the same bytes: each would be read, and unpacked, once more."""
+    end = 0
+    for offset, length in sorted(places):
+        if offset < end:
+            raise Damaged("its index names bytes twice")
+        end = offset + length
+
+
+def _check_unpacked(found: FileIndex, name: str) -> None:
+    most = layout.UNPACKED_FREE + layout.UNPACKED_TIMES * found.size
+    if found.unpacked > most:
+        raise Refused(
+            "too-large", topic=name, expected=f"chunks that unpack to at most {most} bytes, for a file of {found.size}",
+            got=f"{found.unpacked} bytes or more", hint="If you trust it, unpack it first: 'mcap decompress'.",
+        )  # fmt: skip
+
+
+def _unpacked_size(chunk: Chunk) -> int:
+    """Return the bytes that a chunk claims to unpack to; 0 for a chunk that is never unpacked."""
+    return chunk.size if chunk.compression and chunk.size <= layout.MAX_CHUNK else 0
 
 
 def _bounded(attached: Attached, end: int) -> Attached:
@@ -151,13 +185,13 @@ def _chunk_of_index(part: bytes, end: int) -> Chunk:
     )  # fmt: skip
 
 
-def _from_start(file: BinaryIO, size: int) -> FileIndex:
+def _from_start(file: BinaryIO, size: int, name: str) -> FileIndex:
     """Scan every record; decompress each chunk for its channels and messages, and name damaged chunks."""
     found = FileIndex(size)
     for code, offset, length in _file_records(file, size, found):
         end = offset + length
         if code == _CHUNK:
-            _scan_chunk(file, found, offset, length)
+            _scan_chunk(file, found, offset, length, name)
         elif code == _MESSAGE:
             _scan_message(file, found, offset, length)
         elif code in (_SCHEMA, _CHANNEL, _METADATA):
@@ -202,7 +236,7 @@ def _file_records(file: BinaryIO, size: int, found: FileIndex) -> Iterator[tuple
         offset += whole
 
 
-def _scan_chunk(file: BinaryIO, found: FileIndex, offset: int, length: int) -> None:
+def _scan_chunk(file: BinaryIO, found: FileIndex, offset: int, length: int, name: str) -> None:
     cut = offset + length > found.size
     file.seek(offset + _RECORD.size)
     head = file.read(_CHUNK_HEAD.size)
@@ -214,6 +248,8 @@ def _scan_chunk(file: BinaryIO, found: FileIndex, offset: int, length: int) -> N
     compression = file.read(min(name_length, 16)).decode("latin-1")
     (packed,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
     chunk = Chunk(offset, end - offset, start_time, end_time, unpacked_size, compression, packed=packed, cut=cut)
+    found.unpacked += _unpacked_size(chunk)
+    _check_unpacked(found, name)
     try:
         data = unpacked(file, chunk)
         times: list[int] = []

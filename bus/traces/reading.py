@@ -74,7 +74,7 @@ class TraceReader:
     messages and attachments are read.
 
     Raises:
-        Refused: if the file is no MCAP file, or a trace of a newer version.
+        Refused: if the file is no MCAP file, a trace of a newer version, or unpacks to far more than its size.
         OSError: if the file cannot be opened.
         HeliographError: if the MCAP library is missing.
     """
@@ -89,7 +89,7 @@ class TraceReader:
                     "not-a-trace", topic=str(path), expected="an MCAP file", got="an empty file or another format",
                     hint="Make one with 'heliograph trace record', or from JSON lines with 'heliograph trace import'.",
                 )  # fmt: skip
-            self._index = read_index(self._file)
+            self._index = read_index(self._file, str(path))
             self.problems = list(self._index.problems)
             self.unread = 0
             foreign = layout.START_METADATA not in self._index.metadata

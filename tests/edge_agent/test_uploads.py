@@ -105,7 +105,7 @@ def test_a_staged_file_that_is_not_those_weights_is_not_stored(on_node: Any, tmp
     async def test(node: Any, files: Staged, uploads: Uploads) -> None:
         digest = hashlib.sha256(planted).hexdigest() if planted.startswith(b"PK") else DIGEST
         files.content[WORKER, digest] = planted
-        with pytest.raises(Refused, match="safetensors|SHA-256"):
+        with pytest.raises(Refused, match=r"safetensors|SHA-256"):
             await uploads.upload(_kept({**LARGE, "digest": digest}))
         assert _in_cloud(node) == {}
 

@@ -84,7 +84,7 @@ def import_lines(path: Path, out: Path) -> None:
     with _reading(path) as file:
         numbered = iter(lines.lines_of(file, name))
         first = next(numbered, None)
-        start = lines.parse_first_line(first[1], name) if first is not None else {}
+        start = lines.parse_first_line(first[1], name) if first and isinstance(first[1], bytes) else None
         metadata = dict(start or {})
         with _deleted_on_error(out), TraceWriter(
             out, root=metadata.pop("root", DEFAULT_ROOT), metadata=metadata

@@ -19,7 +19,7 @@ from mcap.writer import CompressionType, Writer
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED, headers_of
 from heliograph.bus.contract.registry import BUILT_IN
-from heliograph.bus.traces import layout, lines
+from heliograph.bus.traces import layout, lines, mcap_index
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.schema import topic_schema, wrapped_schema
@@ -106,6 +106,62 @@ def test_json_lines_round_trip(messages: list[Recorded]) -> None:
     for each in messages:
         for decoded in (False, True):
             assert lines.message_of(json.loads(lines.line_of(each, decoded)), "x", 1) == each
+
+
+def _imported(text: bytes, path: Path) -> Path:
+    with TraceWriter(path) as writer:
+        for number, line in lines.lines_of(BytesIO(text), "in.jsonl"):
+            lines.write_line(line, "in.jsonl", number, writer)
+    return path
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 1000, 3_000_001])
+def test_an_attachment_of_any_length_is_imported(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE", 900)
+    blob = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    digest = sha256(blob).hexdigest()
+    text = f"{lines.attachment_line(digest, blob)}\n{lines.line_of(message(1))}\n".encode()
+    with TraceReader(_imported(text, tmp_path / "a.mcap")) as reader:
+        assert list(reader.attachments()) == [(digest, blob)]
+        assert list(reader) == [message(1)]
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (b"", "a closing quote"), (b"\n", "a closing quote"), (b'", "more": 1}\n', "nothing behind it"),
+        (b'"', "nothing behind it"), (b'!!!!"}', "base64"),
+    ],
+)  # fmt: skip
+def test_a_long_attachment_that_is_damaged_names_its_line(
+    tmp_path: Path, end: bytes, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE", 900)
+    text = b'\n{"attachment": "' + b"0" * 64 + b'", "data": "' + b"AAAA" * 1000 + end
+    with pytest.raises(Refused, match=expected) as refused:
+        _imported(text, tmp_path / "a.mcap")
+    assert refused.value.topic == "in.jsonl line 2"
+
+
+def test_a_long_line_is_refused_before_it_is_in_memory(tmp_path: Path) -> None:
+    class Endless(BytesIO):
+        """A line without an end."""
+
+        def readline(self, size: int | None = -1) -> bytes:
+            assert size is not None and 0 < size <= lines.MAX_LINE + 1
+            return b"x" * size
+
+    with pytest.raises(Refused, match=f"line 1: expected at most {lines.MAX_LINE} bytes"):
+        list(lines.lines_of(Endless(), "in.jsonl"))
+
+
+def test_a_line_of_too_many_values_is_refused_before_it_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MAX_VALUES", 1000)
+    for text in (b"[" * 2000, b"[" + b"[]," * 2000, b'{"topic":[' + b"1," * 2000):
+        with pytest.raises(Refused, match="line 1: expected at most 1000 values"):
+            _imported(text, tmp_path / "a.mcap")
 
 
 def test_other_programs_read_a_trace_with_its_schemas(tmp_path: Path) -> None:
@@ -274,6 +330,41 @@ class TestDamaged:
         found, problems = read(path)
         assert found == []
         assert any("claims" in each or "unpacks to" in each for each in problems)
+
+    @pytest.mark.parametrize("chunks", [3, 200])
+    def test_a_small_file_that_unpacks_to_gigabytes_is_refused(
+        self, tmp_path: Path, chunks: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = struct.pack("<BQHIQQ", 5, 22, 1, 0, SECOND, SECOND) * 500_000  # messages without a body
+        bomb = zstandard.compress(data)
+        head = struct.pack("<QQQII", SECOND, SECOND, len(data), 0, 4) + b"zstd" + struct.pack("<Q", len(bomb))
+        chunk = struct.pack("<BQ", 6, len(head) + len(bomb)) + head + bomb
+        path = tmp_path / "a.mcap"
+        path.write_bytes(_mcap_start() + chunk * chunks)
+        unpacked: list[object] = []
+        unpack = mcap_index.unpacked
+        monkeypatch.setattr(mcap_index, "unpacked", lambda *given: unpacked.append(given) or unpack(*given))
+        with pytest.raises(Refused, match="expected chunks that unpack to at most") as refused:
+            TraceReader(path)
+        assert refused.value.topic == str(path)
+        assert len(unpacked) * len(data) <= layout.UNPACKED_FREE + layout.UNPACKED_TIMES * path.stat().st_size
+
+    @pytest.mark.parametrize("code", [8, 10, 13], ids=["chunk", "attachment", "metadata"])
+    def test_an_index_that_names_bytes_many_times_is_not_followed(self, path: Path, code: int) -> None:
+        before, problems = read(path)
+        assert problems == []
+        data = path.read_bytes()
+        start = struct.unpack("<Q", data[-28:-20])[0]
+        at, entry = start, b""
+        while not entry:
+            kind, length = struct.unpack("<BQ", data[at : at + 9])
+            entry = data[at : at + 9 + length] if kind == code else b""
+            at += 9 + length
+        footer = struct.pack("<BQQQI", 2, 20, start, 0, 0)
+        path.write_bytes(data[:start] + entry * 1000 + data[start : -8 - 29] + footer + data[-8:])
+        after, problems = read(path)
+        assert after == before
+        assert problems == ["its index names bytes twice; it was read from its start"]
 
     def test_records_that_claim_enormous_sizes_are_named(self, tmp_path: Path) -> None:
         path = tmp_path / "a.mcap"

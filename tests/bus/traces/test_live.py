@@ -139,7 +139,7 @@ class TestRecording:
                     await bus.publish(METER, event(n))
                 assert (await running).complete
         with (tmp_path / "a.mcap").open("rb") as file:
-            starts = [each.start for each in read_index(file).chunks]
+            starts = [each.start for each in read_index(file, "a.mcap").chunks]
             assert starts == sorted(starts), "the file has the messages in their recorded order"
         with TraceReader(tmp_path / "a.mcap") as reader:
             assert [decode(each.body).data["n"] for each in reader] == list(range(22))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,23 @@ async def test_both_name_their_servers_wait_for_them_and_end_with_sigterm(
         process.send_signal(signal.SIGTERM)
         _, err = await process.communicate()
         assert (process.returncode, err) == (0, b"")
+
+
+async def test_an_agents_files_are_its_users_alone(alone: Any, tmp_path: Path, read_until: Any) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)  # as an earlier release made it
+    before = os.umask(0o022)
+    try:
+        agent = await alone.start(*AGENT, "--state", state)
+    finally:
+        os.umask(before)
+    await read_until(agent.stdout, "agent e1 connects")
+    agent.send_signal(signal.SIGTERM)
+    assert await agent.wait() == 0
+    assert (state / "journal.db").exists()
+    assert {str(path): oct(path.stat().st_mode & 0o077) for path in (state, *state.rglob("*"))} == dict.fromkeys(
+        map(str, (state, *state.rglob("*"))), "0o0"
+    )
 
 
 async def test_a_second_agent_on_the_same_state_is_refused(alone: Any, tmp_path: Path, read_until: Any) -> None:

@@ -107,6 +107,25 @@ async def test_the_lines_that_up_prints_work_as_printed(
     assert "no cluster found" in err
 
 
+async def test_files_of_up_are_its_users_alone(tmp_path: Path, environment: dict[str, str]) -> None:
+    kept = tmp_path / "kept"
+    (kept / "data").mkdir(parents=True)  # as an earlier release made it
+    before = os.umask(0o022)
+    try:
+        async with asyncio.timeout(HANGS), _started(environment, "up", "--edges", "1", "--state", str(kept)) as process:
+            assert process.stdout is not None
+            while not (await process.stdout.readline()).startswith(b"Ctrl-C"):
+                assert not process.stdout.at_eof()
+    finally:
+        os.umask(before)
+    top = {path.name: path for path in kept.iterdir()}
+    assert {"broker", "cloud", "edge-1", "data", "log.txt"} <= top.keys()
+    assert [name for name, path in sorted(top.items()) if path.stat().st_mode & 0o077] == []
+    made = [*kept.rglob("journal.db"), *kept.rglob("nats.conf"), *kept.rglob("*.npz"), *kept.rglob("nats.log")]
+    assert len(made) >= 6
+    assert [str(path) for path in made if path.stat().st_mode & 0o077] == []
+
+
 async def test_run_federates_a_script_over_parts_of_a_file(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "My Script.py").write_text(SCRIPT)
     np.savez(tmp_path / "data.npz", x=np.arange(40, dtype=np.float32), y=np.arange(40) % 4)

@@ -44,13 +44,14 @@ def demo(
 ) -> None:
     from heliograph.cli.output import say
     from heliograph.core.errors import HeliographError
+    from heliograph.core.private_files import private_files
     from heliograph.core.world import World
     from heliograph.local.demo import demo as local_demo
 
     _need_framework(framework)
     brokers = _brokers(edge_broker, edges)
-    out.mkdir(parents=True, exist_ok=True)
-    with _scratch() as directory:
+    with private_files(), _scratch() as directory:
+        out.mkdir(parents=True, exist_ok=True)
         options = local_demo.Options(directory, framework, edges, rounds, outage, seed, brokers)
         with _screen(plain) as screen:
             outcome = until_signalled(lambda: local_demo.run(options, screen, World()))
@@ -79,10 +80,11 @@ def up(
     data: Annotated[list[Path] | None, typer.Option(help="Root of files that data sets may name; repeatable.")] = None,
 ) -> None:
     from heliograph.cli.up import serve
+    from heliograph.core.private_files import private_files
     from heliograph.core.world import World
 
     brokers = _brokers(edge_broker, edges)
-    with _scratch(state) as directory:
+    with private_files(), _scratch(state) as directory:
         until_signalled(lambda: serve(directory, edges, seed, brokers, tuple(code or ()), tuple(data or ()), World()))
 
 
@@ -101,12 +103,13 @@ def run(
     from heliograph.cli.output import printable, say
     from heliograph.cli.screen import curves
     from heliograph.core.errors import HeliographError
+    from heliograph.core.private_files import private_files
     from heliograph.core.world import World
     from heliograph.local import run_script as script_run
     from heliograph.local.split import Split
 
     target = out or Path(f"{script.stem}.safetensors")
-    with _scratch() as directory:
+    with private_files(), _scratch() as directory:
         options = script_run.Options(
             script, directory, edges, rounds, data, Split.parse(split), label, _test(test), seed
         )
@@ -180,6 +183,7 @@ def _keep(file: Path | None, target: Path) -> Path | None:
     if file is None or not file.exists():
         return None
     shutil.copyfile(file, target)
+    target.chmod(0o600)  # also where an earlier release has left one
     return target
 
 

@@ -159,6 +159,7 @@ def _run(make: Callable[[], _Component], greeting: str) -> None:
     import signal
 
     from heliograph.cli.output import say
+    from heliograph.core.private_files import private_files
 
     try:
         import uvloop
@@ -178,5 +179,5 @@ def _run(make: Callable[[], _Component], greeting: str) -> None:
         except asyncio.CancelledError:
             return
 
-    with runner:
+    with private_files(), runner:
         runner.run(until_signalled())

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 from heliograph.core.errors import HeliographError
+from heliograph.core.private_files import make_private
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ def _inherited(variable: str) -> bool:
 
 
 def _lock_directory(state: Path) -> IO[str]:
-    """Lock a state directory for this process. Raise HeliographError if another process has locked it."""
-    state.mkdir(parents=True, exist_ok=True)
-    lock = (state / "lock").open("w")
+    """Lock a state directory for this process, and make it private. Raise HeliographError if another process has locked
+    it."""
+    lock = (make_private(state) / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

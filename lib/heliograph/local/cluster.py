@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TextIO
 
-from heliograph.core.child_process import die_with_parent
+from heliograph.core.child_process import SAFE_PATH, die_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD, require_label
+from heliograph.core.private_files import make_private
 from heliograph.core.world import Process, World
 from heliograph.local.nats_server import SYSTEM_USER, Broker, User
 from heliograph.local.relay import Relay
@@ -28,7 +29,7 @@ STOP_GRACE = 6.0
 
 
 def _heliograph(name: str) -> Sequence[str]:
-    return sys.executable, "-m", "heliograph.cli.main"
+    return sys.executable, *SAFE_PATH, "-m", "heliograph.cli.main"
 
 
 @dataclass
@@ -143,7 +144,11 @@ class LocalCluster:
         """
         if self._log_path is not None and self._log is None:
             self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._log_path.touch(mode=0o600)
+            self._log_path.chmod(0o600)  # one that an earlier release has left
             self._log = self._log_path.open("w", buffering=1)
+        for node in self.nodes.values():
+            make_private(node.directory)
         await asyncio.gather(self.broker.start(), *(node.broker.start() for node in self.nodes.values() if node.broker))
         for name in self._relayed:
             relay = self.nodes[name].relay = Relay(self.broker.host, self.broker.port, self.world)

@@ -15,6 +15,7 @@ from heliograph.bus.contract.permissions import Permissions, Place, permissions
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
 from heliograph.core.child_process import die_with_parent
 from heliograph.core.errors import HeliographError
+from heliograph.core.private_files import make_private
 from heliograph.core.world import Process, World
 
 READY_TIMEOUT = 60.0
@@ -67,7 +68,7 @@ class Broker:
 
     async def start(self) -> None:
         """Start the server and return when it answers. Raise HeliographError with its last log lines if it does not."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_private(self.directory)
         self.system_password = self.system_password or self.world.new_id()
         chosen = not self.port  # keep given and earlier ports: clients know them
         for attempt in range(ATTEMPTS):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.private_files import make_private
 from heliograph.local.split import Split, train_and_test
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def split_file(
     train, kept = train_and_test(samples, test, seed) if test else (np.arange(samples), np.arange(0))
     ending = source.suffix or ".npz"
     parts = Parts(test=directory / f"test{ending}" if test else None)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_private(directory)
     if parts.test is not None:
         write(parts.test, kept)
     for edge, places in zip(edges, split.parts(classes[train], len(edges), seed), strict=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD
+from heliograph.core.private_files import make_private
 from heliograph.local.split import Split
 from heliograph.local.split_file import Parts, split_file
 
@@ -27,7 +28,7 @@ def write_digits(directory: Path, edges: list[str], seed: int) -> Parts:
         raise HeliographError(f"{error.name} is missing; install it with pip install 'heliograph[demo]'") from None
 
     x, y = load_digits(return_X_y=True)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_private(directory)
     whole = directory / "digits.npz"
     np.savez(whole, x=(x / 16).astype(np.float32), y=y)
     return split_file(whole, directory, edges, SPLIT, seed=seed, test=TEST_SHARE)

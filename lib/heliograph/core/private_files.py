@@ -1,0 +1,29 @@
+"""Files that their user alone may read: journals, models, data, and configuration with passwords."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def private_files() -> Iterator[None]:
+    """Let files that this process and its children create be readable by their user alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def make_private(directory: Path) -> Path:
+    """Make a directory that its user alone may enter, so that files of an earlier release in it are private too.
+
+    Return the directory. Leave the permissions of a directory that belongs to another user: a volume of a pod, say.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError):
+        directory.chmod(0o700)
+    return directory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from heliograph import __version__
@@ -98,8 +98,9 @@ class Agent:
         }
         models = config.state / "models"
         self._launcher = launcher
-        code = [root.directory for root in config.code]
-        self._supervisor = Supervisor(world, launcher, environment, models, code, self._wake, self._log.log_worker)
+        code = [replace(root, state=config.state.resolve()) for root in config.code]
+        roots = [root.directory for root in code]
+        self._supervisor = Supervisor(world, launcher, environment, models, roots, self._wake, self._log.log_worker)
         self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
         self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
         self._inventory = Inventory(
@@ -124,7 +125,7 @@ class Agent:
         )
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
-            config.code, self._background, self._log.warn,
+            code, self._background, self._log.warn,
         )  # fmt: skip
         self._reporter = Reporter(
             self._cloud, self._edge, self._claim.settled, self._report,

@@ -12,10 +12,16 @@ from heliograph.bus.contract.payloads import ScriptSpec
 
 @dataclass(frozen=True)
 class CodeRoot:
-    """A directory for scripts, resolved, and the absolute path by which tasks name it."""
+    """A directory for scripts, resolved, and the absolute path by which tasks name it.
+
+    Attributes:
+        state: the agent's state directory, resolved, which holds what messages brought: no code lies below it, although
+            it may lie below the root.
+    """
 
     prefix: Path
     directory: Path
+    state: Path | None = None
 
     @classmethod
     def parse(cls, text: str) -> CodeRoot:
@@ -42,7 +48,9 @@ class CodeRoot:
             resolved.exists()  # raises for a name that is too long
         except (OSError, ValueError, RuntimeError):  # also a circle of links; text that is no file name
             return None
-        return resolved if resolved.is_relative_to(self.directory) else None
+        if not resolved.is_relative_to(self.directory):
+            return None
+        return None if self.state is not None and resolved.is_relative_to(self.state) else resolved
 
 
 @dataclass(frozen=True)

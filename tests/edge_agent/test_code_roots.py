@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ def test_a_root_may_be_called_by_another_path(code: Path) -> None:
     assert locate(_named("/code/main.py", "/code/package"), roots) == Code(code / "main.py", code / "package")
     assert locate(_named("/code/../main.py"), roots) is None
     assert locate(_named(str(code / "main.py")), roots) is None
+
+
+def test_the_agents_state_is_no_code_although_it_lies_below_a_root(code: Path) -> None:
+    root = replace(CodeRoot.parse(str(code)), state=code / "package")
+    assert root.below("main.py") == code / "main.py"
+    assert root.below("package") is None
+    assert root.below("package/models/planted") is None
+    assert root.below("packages") == code / "packages"
 
 
 def test_script_and_directory_lie_below_the_same_root(code: Path, tmp_path: Path) -> None:

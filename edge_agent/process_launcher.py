@@ -55,9 +55,12 @@ class ProcessLauncher(SharedDirectory):
             raise LaunchFailed(f"no worker runs for role {request.role}")
         directory = self.of(request.worker)
         variables = request.variables(str(directory), str(request.models), map(str, request.code))
-        with _pipe_with(request.secret.hex().encode()) as secret:
-            variables |= {SECRET_FILE: f"/dev/fd/{secret}", "PYTHONUNBUFFERED": "1"}
-            return _RunningProcess(await self._spawn(module, variables, directory, self._child_setup(), (secret,)))
+        try:
+            with _pipe_with(request.secret.hex().encode()) as secret:
+                variables |= {SECRET_FILE: f"/dev/fd/{secret}", "PYTHONUNBUFFERED": "1"}
+                return _RunningProcess(await self._spawn(module, variables, directory, self._child_setup(), (secret,)))
+        except OSError as error:  # no file descriptor is left for the pipe
+            raise LaunchFailed(str(error)) from None
 
     async def offers(self) -> bytes:
         process = await self._spawn(OFFERS, {}, self.directory, die_with_parent)
@@ -140,8 +143,8 @@ def _pipe_with(content: bytes) -> Iterator[int]:
     """Yield the reading end of a pipe that has the content, at most a few kB, and then ends."""
     reading, writing = os.pipe()
     try:
-        os.write(writing, content)
-        os.close(writing)
+        with os.fdopen(writing, "wb") as end:
+            end.write(content)
         yield reading
     finally:
         os.close(reading)

@@ -35,6 +35,7 @@ P = TypeVar("P", bound=BaseModel)
 HELLO_EVERY = 2.0
 """Seconds between two requests for an assignment while none has come."""
 MAX_SECRET = 4096
+"""Characters of the secret's file that are read, at most."""
 _NOT_COMPARED: dict[str, Any] = {"number": True, "task": {"model": {"inline"}}}
 """Fields in which a repeated assignment may differ: its number, and bytes that their digest identifies."""
 

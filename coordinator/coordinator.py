@@ -12,8 +12,13 @@ from heliograph.bus.transport import Bus
 from heliograph.coordinator.cloud_format import check_format
 from heliograph.coordinator.leadership import Lease
 from heliograph.coordinator.term import Connections, Term
+from heliograph.core.failures import sentence_of
 from heliograph.core.tasks import retry_until_reachable
+from heliograph.core.text import never_raising
 from heliograph.core.world import World
+
+STEP_ASIDE = 5.0
+"""Seconds before a coordinator that could not lead tries again; multiplied by the lease's ``patience``."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Coordinator:
     def __init__(self, config: CoordinatorConfig, world: World, out: Callable[[str], None] = print) -> None:
         self._config = config
         self._world = world
-        self._out = out
+        self._out = never_raising(out)
         self._source = f"cloud/coordinator/{world.new_id()}"
 
         def connection(url: str, name: str) -> Bus:
@@ -68,8 +73,14 @@ class Coordinator:
             lease = Lease(state, self._world, self._config.name, self._source.rpartition("/")[2], self._on_standby,
                           self._out, self._config.patience)  # fmt: skip
             while True:
-                await lease.lead(self._lead)
-                self._out("warning: the lease was not renewed in time; another coordinator may lead now")
+                try:
+                    await lease.lead(self._lead)
+                except Exception as error:  # the lease has been given back
+                    self._out(f"warning: this coordinator cannot lead; another one may: {sentence_of(error, 'term')}")
+                    await retry_until_reachable(lambda: check_format(state), self._world, self._out)
+                    await self._world.sleep(STEP_ASIDE * self._config.patience)
+                else:
+                    self._out("warning: the lease was not renewed in time; another coordinator may lead now")
         finally:
             for bus in buses:
                 await bus.close()

@@ -15,6 +15,7 @@ from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Conflict, Refused
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background
 
 R = TypeVar("R", bound=Resource)
@@ -33,6 +34,7 @@ class ControllerContext:
         show: sets a resource's retained status.
         write_desired: writes the edges' desired documents where they have changed.
         out, warn: print a line, and a warning that also goes to the log topic.
+        failures: contains what goes wrong with one message or resource.
     """
 
     port: Port
@@ -45,6 +47,7 @@ class ControllerContext:
     write_desired: Callable[[], Awaitable[None]]
     out: Callable[[str], None]
     warn: Callable[[str], None]
+    failures: Failures
 
     async def step(
         self,

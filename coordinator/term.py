@@ -7,9 +7,9 @@ term reads the stored state anew, since another coordinator may have changed it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from heliograph.bus.contract import buckets, topics
 from heliograph.bus.contract.payloads import LogRecord, WorkerTask
@@ -25,17 +25,23 @@ from heliograph.coordinator.edges.desired import DesiredWriter, datasets_of
 from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.edges.following import EdgeFollower, wait_until_known
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.feature import ControllerContext, InstalledFeatures, Part
+from heliograph.coordinator.feature import ControllerContext, Feature, InstalledFeatures, Part
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import HeliographError
+from heliograph.core.failures import Failures
 from heliograph.core.names import CLOUD
 from heliograph.core.tasks import Background, keep_running, retry_until_reachable, wait_for
+from heliograph.core.text import encodable
 from heliograph.core.world import World
 
 R = TypeVar("R", bound=Resource)
+PREPARE_TIMEOUT = 60.0
+"""Seconds until a coordinator that is not ready gives the lease back."""
+MAX_LINE = 65536
+"""Characters of a line of the log, at most."""
 RESYNC = 3.0
 """Seconds between two resyncs."""
 RESYNC_CALM = 60.0
@@ -70,38 +76,52 @@ class Term:
         self._world = world
         self._out = out
         self._port = Port(connections.cloud, world, source)
-        self._board = StatusBoard([*connections.status, *connections.doors], world, source)
+        self._board = StatusBoard([*connections.status, *connections.doors], world, source, self._warn)
         self._background = Background(out)
+        self._failures = Failures(self._warn)
+        self._desired_before: dict[str, list[Mapping[str, list[WorkerTask]]]] = {}
+        """By plural: the tasks of each feature at its last success. A defect of one stops no running worker."""
         self._locks: dict[str, asyncio.Lock] = {}
         self._resync_due = asyncio.Event()
         """Set when a request has changed something, or a document could not be written."""
 
     async def run(self) -> None:
-        """Run all parts until cancelled: the lease is lost then."""
+        """Run all parts until cancelled: the lease is lost then. Raise HeliographError where this coordinator is not
+        ready within ``PREPARE_TIMEOUT``: another one may be."""
         try:
-            await retry_until_reachable(self._prepare, self._world, self._out)
-            async with asyncio.TaskGroup() as group:
-
-                def start(*parts: Part) -> None:
-                    for part in parts:
-                        group.create_task(keep_running(part, self._world, self._warn))
-
-                start(self._board.run, self._follower.follow_reports, self._edges.run, self._reconciling.run)
-                for feature in self._features:
-                    start(*feature.parts())
-                await self._follower.reports_read.wait()
-                for feature in self._features:
-                    await feature.begin()
-                if (presence := self._follower.presence()) is not None:
-                    start(presence.run)
-                    await wait_until_known(presence)
-                door = Door([self._port.bus, *self._connections.doors], self._port.bus, self._world,
-                            self._requests.handle)  # fmt: skip
-                start(self._resync, door.run)
-                await door.listening.wait()
-                self._out("coordinator is ready")
+            async with asyncio.timeout(PREPARE_TIMEOUT) as limit:
+                await self._lead(limit)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise HeliographError(f"not ready to lead within {PREPARE_TIMEOUT:g} s") from None
         finally:
             await self._background.close()
+
+    async def _lead(self, limit: asyncio.Timeout) -> None:
+        await retry_until_reachable(self._prepare, self._world, self._out)
+        async with asyncio.TaskGroup() as group:
+
+            def start(*parts: Part) -> None:
+                for part in parts:
+                    group.create_task(keep_running(part, self._world, self._warn))
+
+            start(self._board.run, self._follower.follow_reports, self._edges.run, self._reconciling.run)
+            for feature in self._features:
+                start(*feature.parts())
+            await self._follower.reports_read.wait()
+            for feature in self._features:
+                with self._failures.contain(f"the start of {feature.kind.plural}"):
+                    await feature.begin()
+            if (presence := self._follower.presence()) is not None:
+                start(presence.run)
+                await wait_until_known(presence)
+            door = Door([self._port.bus, *self._connections.doors], self._port.bus, self._world,
+                        self._requests.handle, self._failures)  # fmt: skip
+            start(self._resync, door.run)
+            await door.listening.wait()
+            limit.reschedule(None)
+            self._out("coordinator is ready")
 
     def view(self) -> View:
         """Return the edges and models as they are known now, for decisions."""
@@ -114,17 +134,20 @@ class Term:
         await migrate_format(own)
         await bus.prepare()
         await bus.blobs(buckets.MODELS)
-        self._store = ResourceStore(await bus.kv(buckets.RESOURCES), self._world, self._board.show)
+        self._store = ResourceStore(
+            await bus.kv(buckets.RESOURCES), self._world, self._board.show, self._board.clear
+        )
         for line in await self._store.load():
             self._warn(line)
-        self._edges = Edges(self._store, self._world, self._save, self._reconcile_soon, self._background)
+        self._edges = Edges(self._store, self._world, self._save, self._reconcile_soon, self._background,
+                            self._failures)  # fmt: skip
         self._follower = EdgeFollower(self._port, self._connections.system, self._store, self._edges, self._out,
-                                      self._warn)  # fmt: skip
+                                      self._warn, self._failures)  # fmt: skip
         self._reconciling = ReconcileScheduler(self._reconcile, self._world, lambda: len(self._edges))
         versions = ModelVersions(bus, self._store, self._lock, self._save)
         context = ControllerContext(
             self._port, self._store, versions, self._background, self.view, self._lock, self._board.show,
-            self._write_desired, self._out, self._warn,
+            self._write_desired, self._out, self._warn, self._failures,
         )  # fmt: skip
         self._features = InstalledFeatures(context)
         self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed)
@@ -142,7 +165,8 @@ class Term:
         while True:
             self._resync_due.clear()
             for feature in self._features:
-                await feature.catch_up()
+                with self._failures.contain(f"catching up with {feature.kind.plural}"):
+                    await feature.catch_up()
             self._edges.recheck_presence()
             await self._reconciling.request_and_wait()
             if self._features.busy or self._desired.unpublished:
@@ -154,7 +178,8 @@ class Term:
         if not self._follower.reports_read.is_set():
             return  # the resync asks for the first one
         for feature in self._features:
-            await feature.reconcile()
+            with self._failures.contain(f"reconciling {feature.kind.plural}"):
+                await feature.reconcile()
         # always: a change of presence alone changes the edges that an aggregation worker waits for
         await self._write_desired()
 
@@ -169,12 +194,18 @@ class Term:
         idle: list[WorkerTask] = []
         wanted = dict.fromkeys(view.edges, idle)
         for feature in self._features:
-            for found in feature.desired(view):
+            for found in self._desired_of(feature, view):
                 for edge, tasks in found.items():  # most edges run one job: its list is used without a copy
                     wanted[edge] = [*before, *tasks] if (before := wanted.get(edge)) else tasks
         await self._desired.write(_with_datasets(wanted, self._store.all(Dataset)))
         if self._desired.unpublished:
             self._resync_due.set()  # retry before RESYNC_CALM has passed
+
+    def _desired_of(self, feature: Feature[Any], view: View) -> list[Mapping[str, list[WorkerTask]]]:
+        plural = feature.kind.plural
+        with self._failures.contain(f"the desired tasks of {plural}"):
+            self._desired_before[plural] = list(feature.desired(view))
+        return self._desired_before.get(plural, [])
 
     async def _changed(self, resource: Resource) -> None:
         """Show a resource that a request created or changed, and act on it."""
@@ -204,7 +235,8 @@ class Term:
             self._background.spawn(self._log("warning", line))
 
     async def _log(self, level: Literal["info", "warning"], line: str) -> None:
-        record = LogRecord(level=level, component="coordinator", message=line, time=self._world.timestamp())
+        record = LogRecord(level=level, component="coordinator", message=encodable(line)[:MAX_LINE],
+                           time=self._world.timestamp())  # fmt: skip
         try:
             await self._port.publish(topics.LOG, record, CLOUD, form="json", component="coordinator")
         except HeliographError:

@@ -15,8 +15,10 @@ from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.port import Port
 from heliograph.core.errors import Refused
+from heliograph.core.failures import Failures
 from heliograph.core.names import require_label
 from heliograph.core.tasks import Background, Flag, keep_running
+from heliograph.core.text import never_raising
 from heliograph.core.world import World
 from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.code_roots import CodeRoot
@@ -75,7 +77,7 @@ class Agent:
         self.config = config
         self._edge = require_label(config.name, "name")
         self._world = world
-        self._out = out
+        self._out = out = never_raising(out)
         self._lock = world.lock_directory(config.state)
         self._background = Background(self._out)
         source = f"{self._edge}/agent/{world.new_id()}"
@@ -87,6 +89,8 @@ class Agent:
             source,
         )
         self._log = NodeLog(self._cloud, self._edge, self._background, out)
+        self._failures = Failures(self._log.warn)
+        self._refusals = Failures(lambda line: self._log.warn(f"refused on the node's broker: {line}"))
         self._journal = Journal(config.state / "journal.db", self._edge, world, config.quota, self._log.warn)
         self._node = self._cloud
         if config.node != config.cloud:
@@ -114,18 +118,17 @@ class Agent:
             self._journal, self._cloud.bus, self._edge, world, uploads.may_name_weights, uploads.upload,
             self._on_dropped_event, self._log.warn,
         )  # fmt: skip
-        self._offload = OffloadRelay(self._node, self._cloud, self._edge)
-        self._unserved = UnservedResponder(
-            self._node, self._supervisor.services, lambda error: self._on_refused_event("", error)
-        )
+        self._offload = OffloadRelay(self._node, self._cloud, self._edge, self._failures)
+        self._unserved = UnservedResponder(self._node, self._supervisor.services, self._on_refused_event)
         place = f"{config.state.name}, journal {self._journal.uuid}"
-        self._claim = NameClaim(self._cloud, self._edge, place, self._background)
+        self._claim = NameClaim(self._cloud, self._edge, place, self._background, self._failures)
         self._desired = DesiredDocument(
-            self._cloud, self._edge, self._journal, self._background, self._wake, self._resynced, self._log.warn
-        )
+            self._cloud, self._edge, self._journal, self._background, self._wake, self._resynced, self._log.warn,
+            self._failures,
+        )  # fmt: skip
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
-            code, self._background, self._log.warn,
+            code, self._background, self._log.warn, self._failures,
         )  # fmt: skip
         self._reporter = Reporter(
             self._cloud, self._edge, self._claim.settled, self._report,
@@ -174,7 +177,9 @@ class Agent:
     async def _reconcile(self) -> None:
         while True:
             self._changed.clear()
-            self._reconciler.reconcile(self._desired.newest)
+            desired = self._desired.newest
+            with self._failures.contain(f"desired document {desired.generation}"):
+                self._reconciler.reconcile(desired)
             self._reporter.due()
             await self._changed.wait()
 
@@ -185,10 +190,11 @@ class Agent:
         return bool(self._reconciler.holds)
 
     async def _follow_workers(self) -> None:
-        async with self._node.subscribe(topics.WORKER, lambda error: self._log.warn(str(error))) as received:
+        async with self._node.subscribe(topics.WORKER, self._on_refused_state) as received:
             async for each in received:
                 state = each.payload
-                self._supervisor.take_state(state.worker, state.state, state.detail)
+                with self._failures.contain(each.message.topic):
+                    self._supervisor.take_state(state.worker, state.state, state.detail)
 
     async def _announce_ready(self) -> None:
         """Print that the agent is ready: the cloud knows this node, and the gateway takes its events."""
@@ -230,9 +236,12 @@ class Agent:
             self._supervisor.forget_assignments()
             self._wake()
 
-    def _on_refused_event(self, topic: str, error: Refused) -> None:
+    def _on_refused_event(self, topic: str, error: Exception) -> None:
         self._reporter.due()
-        self._log.warn(f"refused on the node's broker: {error}")
+        self._refusals.add(topic, error)
+
+    def _on_refused_state(self, error: Refused) -> None:
+        self._refusals.add(error.topic, error)
 
     def _on_dropped_event(self, kept: KeptEvent, error: Refused) -> None:
         self._log.warn(f"event {kept.n} was dropped, the cloud can never accept it: {error}")

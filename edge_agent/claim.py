@@ -14,6 +14,7 @@ from heliograph.bus.contract.event import decode, encode
 from heliograph.bus.contract.payloads import Claim
 from heliograph.bus.port import Port, Received
 from heliograph.core.errors import HeliographError, NobodyAnswers, Unreachable
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background, Flag
 
 ANSWER_TIMEOUT = 0.5
@@ -33,9 +34,10 @@ class NameClaim:
         place: names this agent's state directory and journal, for people.
     """
 
-    def __init__(self, port: Port, edge: str, place: str, background: Background) -> None:
+    def __init__(self, port: Port, edge: str, place: str, background: Background, failures: Failures) -> None:
         self._port = port
         self._background = background
+        self._failures = failures
         self._address = topics.CLAIM.at(edge=edge)
         incarnation = port.source.rpartition("/")[2]
         self._claim = Claim(edge=edge, incarnation=incarnation, host=platform.node(), state=place)
@@ -54,6 +56,9 @@ class NameClaim:
             except NameTaken:
                 raise
             except HeliographError:
+                await self._port.world.sleep(RETRY_AFTER)
+            except Exception as error:
+                self._failures.add(self._address, error)
                 await self._port.world.sleep(RETRY_AFTER)
 
     async def _find_other(self) -> None:

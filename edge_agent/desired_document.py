@@ -9,6 +9,7 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.payloads import Desired, Generation
 from heliograph.bus.port import Port, Received
 from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background, Flag, wait_for
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.worker_reports import refusals
@@ -36,6 +37,7 @@ class DesiredDocument:
         changed: Callable[[], None],
         resynced: Callable[[], bool],
         warn: Callable[[str], None],
+        failures: Failures,
     ) -> None:
         self._cloud = cloud
         self._edge = edge
@@ -44,6 +46,8 @@ class DesiredDocument:
         self._changed = changed
         self._resynced = resynced
         self._warn = warn
+        self._failures = failures
+        self._refusals = Failures(lambda line: warn(f"desired document refused, the last one holds: {line}"))
         self.newest = Desired(edge=edge, generation=Generation())
         self._read_at = 0
         """Stream sequence of the last document that was read."""
@@ -53,11 +57,13 @@ class DesiredDocument:
 
     def load(self) -> None:
         """Read the document from disk, at the agent's start."""
-        if body := self._journal.load("desired"):
-            try:
-                self.newest = topics.TASK.validate(decode(body, "the desired state on disk").data, "on disk")
-            except Refused as error:
-                self._warn(f"{error}; waiting for the cloud")
+        place = "the desired document on disk"
+        with self._failures.contain(place):
+            if body := self._journal.load("desired"):
+                try:
+                    self.newest = topics.TASK.validate(decode(body, place).data, place)
+                except Refused as error:
+                    self._warn(f"{error}; waiting for the cloud")
 
     async def follow(self) -> None:
         """Take each published document, until cancelled."""
@@ -65,7 +71,8 @@ class DesiredDocument:
             self._follows = True
             await self.read()
             async for each in received:
-                self._accept(each)
+                with self._failures.contain(each.message.topic):
+                    self._accept(each)
 
     async def resync(self) -> None:
         """Re-read the newest document until cancelled, backing off while nothing changes."""
@@ -89,6 +96,8 @@ class DesiredDocument:
             self._refused(error)
         except HeliographError:
             return
+        except Exception as error:
+            self._failures.add(f"desired document of edge {self._edge}", error)
 
     def link_is_up(self) -> None:
         """Re-read the document after the link's return: messages published meanwhile are lost."""
@@ -108,4 +117,4 @@ class DesiredDocument:
         self._background.spawn(self._journal.save("desired", received.message.body))
 
     def _refused(self, error: Refused) -> None:
-        self._warn(f"desired document refused, the last one holds: {error}")
+        self._refusals.add(error.topic, error)

@@ -11,6 +11,7 @@ from heliograph.bus.contract.lanes import headers_of, lane_and_number, lane_name
 from heliograph.bus.contract.topics import LANES
 from heliograph.bus.transport import Bus, Outgoing
 from heliograph.core.errors import Conflict, HeliographError, Refused
+from heliograph.core.failures import sentence_of
 from heliograph.core.world import World
 from heliograph.edge_agent.journal import Journal, KeptEvent
 
@@ -119,7 +120,7 @@ class Forwarder:
         Only this agent publishes on an address with its edge's name, and in order: the last message there decides.
         """
         mine = lane_name(self._edge, self._journal.uuid, lane)
-        own = sorted({each.topic for each in batch if "edge" in registry.find(each.topic)[1]})
+        own = sorted({each.topic for each in batch if "edge" in dict(registry.lookup(each.topic)[1])})
         highest = 0
         for message in await asyncio.gather(*(self._bus.last(topic) for topic in own)):
             found = lane_and_number(message.headers) if message is not None else None
@@ -134,6 +135,12 @@ class Forwarder:
                     await self._upload(kept)
                 except Refused as error:
                     self._refused(kept, error)
+                    batch = [each for each in batch if each is not kept]
+                except (HeliographError, OSError):
+                    raise
+                except Exception as error:
+                    self._refused(kept, Refused("defect", topic=kept.topic, expected="an event that this agent can "
+                                                "upload", got=sentence_of(error)))  # fmt: skip
                     batch = [each for each in batch if each is not kept]
         if not batch:
             return
@@ -164,6 +171,6 @@ def _batches(
             break
     streams: dict[str, list[KeptEvent]] = {}
     for kept in events:
-        stream = registry.find(kept.topic)[0].stream
-        streams.setdefault(stream.name if stream is not None else "", []).append(kept)
+        topic, _ = registry.lookup(kept.topic)  # None: its feature is not installed any more
+        streams.setdefault(topic.stream.name if topic is not None and topic.stream is not None else "", []).append(kept)
     return list(streams.values()), through

@@ -41,7 +41,7 @@ class Gateway:
         journal: Journal,
         workers: Mapping[str, Worker],
         background: Background,
-        refused: Callable[[str, Refused], None],
+        refused: Callable[[str, Exception], None],
     ) -> None:
         self._port = port
         self._edge = edge
@@ -67,7 +67,7 @@ class Gateway:
             async for message in messages:
                 try:
                     self._receive(message)
-                except Refused as error:
+                except Exception as error:  # the message's own, whatever it is: the next one is taken all the same
                     self.refusals += 1
                     self._refused(message.topic, error)
                 del message  # free its memory while the next one is awaited

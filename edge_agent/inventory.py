@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from heliograph.bus.contract.payloads import Offer
 from heliograph.bus.contract.resources import DatasetIndex, DatasetSpec
 from heliograph.core.errors import Refused
+from heliograph.core.failures import sentence_of
 from heliograph.core.tasks import Background
+from heliograph.core.text import encodable
 from heliograph.core.world import World
 from heliograph.edge_agent.datasets import index, resolve
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed
@@ -52,8 +54,7 @@ class Inventory:
         """Index the data sets that the agent was started with."""
         for name, path in sorted(self._own.items()):
             self.files[name] = path
-            self.datasets[name] = await self._world.in_thread(index, name, path)
-            self._changed()
+            await self._index_file(name, path, None)
 
     def follow(self, wanted: Mapping[str, DatasetSpec]) -> None:
         """Index the data sets of the desired document in the background if they have changed."""
@@ -85,7 +86,17 @@ class Inventory:
                 continue
             try:
                 self.files[name] = resolve(spec.url, self._roots)
-                self.datasets[name] = await self._world.in_thread(index, name, self.files[name], spec.format)
             except Refused as error:
                 self.datasets[name] = DatasetIndex(name=name, error=str(error))
-            self._changed()
+                self._changed()
+            else:
+                await self._index_file(name, self.files[name], spec.format)
+
+    async def _index_file(self, name: str, path: Path, format: str | None) -> None:
+        try:
+            self.datasets[name] = await self._world.in_thread(index, name, path, format)
+        except Exception as error:  # a file that defeats its reader is one more unreadable file
+            why = sentence_of(error, f"file {path}")
+            self.datasets[name] = DatasetIndex(name=name, error=encodable(why)[:1000])
+            self._warn(f"data set {name}: {why}")
+        self._changed()

@@ -155,12 +155,13 @@ class Journal:
                 (event_id(lane, after), event_id(lane + 1, 0), most),
             )
             for id, topic, body, crc in rows:
-                size += len(body)
+                whole = isinstance(topic, str) and isinstance(body, bytes) and checksum(topic, body) == crc
+                size += len(body) if whole else 0
                 if found and size > most_bytes:
                     break
                 scanned += 1
                 _, through = parts_of_id(id)
-                if checksum(topic, body) == crc:
+                if whole:
                     found.append(KeptEvent(through, topic, body))
                 else:
                     self.damaged += 1

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heliograph.core.errors import HeliographError
+from heliograph.core.errors import HeliographError, shorten
+from heliograph.core.names import is_label
 from heliograph.core.state_format import StateFormat, present, steps
+from heliograph.core.text import decode_leniently
 from heliograph.core.world import World
 from heliograph.edge_agent.state_migration import FORMAT, migrate
 
@@ -28,6 +30,7 @@ CREATE TABLE IF NOT EXISTS producers (
 """
 """An event's id is made of its lane and its number: a lane's events are stored in order."""
 _OPENING = "opening"
+_NUMBERS = (_OPENING, "version", "dropped")
 
 
 def event_id(lane: int, n: int) -> int:
@@ -100,7 +103,7 @@ def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) 
         "SELECT max(id), count(*), sum(length(body) + length(topic)) FROM events GROUP BY id >> ?", (LANE_SHIFT,)
     ).fetchall()
     heads = dict(parts_of_id(last) for last, _, _ in lanes)
-    return connection, Found(meta, heads, sum(count for _, count, _ in lanes), sum(size for _, _, size in lanes))
+    return connection, Found(meta, heads, sum(count for _, count, _ in lanes), sum(size or 0 for _, _, size in lanes))
 
 
 def count_opening(connection: sqlite3.Connection, found: Found) -> int:
@@ -161,13 +164,36 @@ def _damage(connection: sqlite3.Connection) -> str:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and "meta" not in tables:
         return "it is no journal"
+    return _damaged_texts(connection) if {"meta", "producers"} <= tables else ""
+
+
+def _damaged_texts(connection: sqlite3.Connection) -> str:
+    """Return the damage of the properties and producers, which SQLite does not find; empty where there is none.
+
+    Each event has a checksum of its own.
+    """
+    for key, value in connection.execute("SELECT key, value FROM meta"):
+        if not _is_whole_property(key, value):
+            return f"property {shorten(key, 60)} is {shorten(value, 60)}"
+    for producer, incarnation, sequence in connection.execute("SELECT * FROM producers"):
+        if not (is_label(producer) and is_label(incarnation) and isinstance(sequence, int)):
+            return f"producer {shorten(producer, 60)} is damaged"
     return ""
+
+
+def _is_whole_property(key: object, value: object) -> bool:
+    if not isinstance(key, str) or "\ufffd" in key:
+        return False
+    if key in _NUMBERS:
+        return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19
+    return isinstance(value, bytes) if key.startswith("doc:") else isinstance(value, str) and "\ufffd" not in value
 
 
 def _recover(path: Path, edge: str, world: World, damage: str, warn: Callable[[str], None]) -> sqlite3.Connection:
     """Set the file aside under another name, and start a new one with its readable events."""
     with closing(_connect_leniently(path)) as old:
-        meta = dict(_readable(old, "SELECT key, value FROM meta ORDER BY key"))
+        found = _readable(old, "SELECT key, value FROM meta ORDER BY key")
+        meta = {key: value for key, value in found if _is_whole_property(key, value)}
     if meta.get("edge", edge) != edge:
         raise HeliographError(
             f"journal {path}: damaged ({damage[:200]}), and of edge {str(meta['edge'])[:63]}, not {edge}. "
@@ -196,6 +222,7 @@ def _recover(path: Path, edge: str, world: World, damage: str, warn: Callable[[s
 
 def _connect_leniently(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
+    connection.text_factory = decode_leniently
     with suppress(sqlite3.Error):  # without it SQLite reads no row of a truncated file
         connection.execute("PRAGMA writable_schema = ON")
     return connection

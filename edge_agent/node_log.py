@@ -11,6 +11,7 @@ from heliograph.bus.contract.payloads import LogRecord
 from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import Background
+from heliograph.core.text import encodable
 
 Level = Literal["info", "warning"]
 MAX_UNDER_WAY = 200
@@ -54,7 +55,7 @@ class NodeLog:
         record = LogRecord(
             level=level,
             component=f"{self._edge}/{component}/{name}",
-            message=line[:MAX_LENGTH],
+            message=encodable(line[:MAX_LENGTH])[:MAX_LENGTH],
             time=self._port.world.timestamp(),
             fields={"dropped_before": self._dropped} if self._dropped else {},
         )

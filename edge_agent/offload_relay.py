@@ -11,29 +11,26 @@ import msgpack
 
 from heliograph.bus.contract.topics import ANSWER, BIG_MODEL, OFFLOAD
 from heliograph.bus.port import Port
+from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, Unreachable, error_body
+from heliograph.core.failures import Failures
 
 
 class OffloadRelay:
     """Relays between the node's broker and the cloud's."""
 
-    def __init__(self, node: Port, cloud: Port, edge: str) -> None:
+    def __init__(self, node: Port, cloud: Port, edge: str, failures: Failures) -> None:
         self._node = node
         self._cloud = cloud
         self._edge = edge
+        self._failures = failures
 
     async def carry_up(self) -> None:
         """Relay samples until cancelled. Each carries the address of its answer, so that the relay keeps no state."""
         async with self._node.bus.subscribe(OFFLOAD.filter()) as messages:
             async for message in messages:
-                if (params := OFFLOAD.match(message.topic)) is None:
-                    continue
-                answer_to = ANSWER.at(edge=self._edge, **params)
-                topic = BIG_MODEL.at(service=params["service"], edge=self._edge)
-                try:
-                    await self._cloud.bus.publish(topic, message.body, reply_to=answer_to, sure=False)
-                except HeliographError as error:
-                    await self._answer(answer_to, _error_body(error))
+                with self._failures.contain(message.topic):
+                    await self._carry_up(message)
 
     async def carry_down(self) -> None:
         """Relay answers to their requesters until cancelled."""
@@ -42,7 +39,18 @@ class OffloadRelay:
                 body = message.body
                 if message.headers.get("Status") == "503":  # NATS answers so where nobody listens
                     body = _error_body(Unreachable("no worker of the service's deep model is there"))
-                await self._answer(message.topic, body)
+                with self._failures.contain(message.topic):
+                    await self._answer(message.topic, body)
+
+    async def _carry_up(self, message: Message) -> None:
+        if (params := OFFLOAD.match(message.topic)) is None:
+            return
+        answer_to = ANSWER.at(edge=self._edge, **params)
+        topic = BIG_MODEL.at(service=params["service"], edge=self._edge)
+        try:
+            await self._cloud.bus.publish(topic, message.body, reply_to=answer_to, sure=False)
+        except HeliographError as error:
+            await self._answer(answer_to, _error_body(error))
 
     async def _answer(self, topic: str, body: bytes) -> None:
         with contextlib.suppress(HeliographError):  # the node's broker is away, and the requester with it

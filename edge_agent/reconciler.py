@@ -19,6 +19,7 @@ from heliograph.bus.contract.payloads import (
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background
 from heliograph.edge_agent.code_roots import CodeRoot, locate
 from heliograph.edge_agent.inventory import Inventory
@@ -54,6 +55,7 @@ class Reconciler:
         code: Collection[CodeRoot],
         background: Background,
         warn: Callable[[str], None],
+        failures: Failures,
     ) -> None:
         self._node = node
         self._edge = edge
@@ -65,6 +67,7 @@ class Reconciler:
         self._code = code
         self._background = background
         self._warn = warn
+        self._failures = failures
         self.holds: dict[str, Hold] = {}
         """Tasks that cannot run here, with the reason, by the worker's name."""
         self._assignments = itertools.count(1)
@@ -78,18 +81,23 @@ class Reconciler:
         for action in decide(desired.tasks, running, self._inventory.datasets, self._models, self._code):
             if isinstance(action, Hold):
                 holds[action.task.worker] = action
-            elif isinstance(action, Fetch):
-                self._models.fetch(action.model)
-            elif isinstance(action, Launch):
-                self._supervisor.launch(action.task)
-            elif isinstance(action, Assign):
-                self._assign(self._supervisor.workers[action.task.worker], action.task)
-            elif isinstance(action, Stop):
-                self._background.spawn(self._supervisor.stop(action.worker, self._assign_end))
+            else:
+                with self._failures.contain(_about(action)):
+                    self._carry_out(action)
         self.holds = holds
         used = [*desired.tasks, *(worker.task for worker in self._supervisor.workers.values())]
         needed = {ref.digest for task in used for ref in task.files}
         self._models.keep_only(needed | self._prefetcher.expected)
+
+    def _carry_out(self, action: Fetch | Launch | Assign | Stop) -> None:
+        if isinstance(action, Fetch):
+            self._models.fetch(action.model)
+        elif isinstance(action, Launch):
+            self._supervisor.launch(action.task)
+        elif isinstance(action, Assign):
+            self._assign(self._supervisor.workers[action.task.worker], action.task)
+        else:
+            self._background.spawn(self._supervisor.stop(action.worker, self._assign_end))
 
     def _assign(self, worker: Worker, task: WorkerTask, *, ended: bool = False) -> None:
         worker.assigned = task
@@ -140,3 +148,9 @@ class Reconciler:
 
     def _assign_end(self, worker: Worker) -> None:
         self._assign(worker, worker.task, ended=True)
+
+
+def _about(action: Fetch | Launch | Assign | Stop) -> str:
+    if isinstance(action, Fetch):
+        return f"model {action.model.digest[:12]}"
+    return f"worker {action.worker if isinstance(action, Stop) else action.task.worker}"

@@ -8,6 +8,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Report
 from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import Flag
 
 REPORT_EVERY = 0.2
@@ -39,6 +40,7 @@ class Reporter:
         self._report = report
         self._known = known
         self._warn = warn
+        self._failures = Failures(warn)
         self._due = Flag()
 
     def due(self) -> None:
@@ -51,16 +53,18 @@ class Reporter:
         while True:
             await self._due.wait()
             self._due.clear()
-            report = self._report()
-            if report != published:
-                try:
+            try:
+                report = self._report()
+                if report != published:
                     await self._cloud.bus.link.wait_up()
                     await self._alone.wait()
                     await self._cloud.publish(topics.REPORT, report, edge=self._edge)
                     if published is None:
                         self._known()
                     published = report
-                except HeliographError as error:
-                    self._warn(f"report: {error}")
-                    self._due.set()
+            except HeliographError as error:
+                self._warn(f"report: {error}")
+                self._due.set()
+            except Exception as error:  # the next change of the state may mend it
+                self._failures.add(f"report of edge {self._edge}", error)
             await self._cloud.world.sleep(REPORT_EVERY)

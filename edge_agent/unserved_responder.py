@@ -21,10 +21,10 @@ class UnservedResponder:
 
     Args:
         served: returns the services whose workers on this node are ready.
-        refused: called with the error where the sender has no reply address.
+        refused: called with (topic, error) where the sender has no reply address, or its message was not handled.
     """
 
-    def __init__(self, node: Port, served: Callable[[], set[str]], refused: Callable[[Refused], None]) -> None:
+    def __init__(self, node: Port, served: Callable[[], set[str]], refused: Callable[[str, Exception], None]) -> None:
         self._node = node
         self._served = served
         self._refused = refused
@@ -33,9 +33,12 @@ class UnservedResponder:
         """Answer until cancelled."""
         async with self._node.bus.subscribe(INFERENCE_REQUEST.filter()) as messages:
             async for message in messages:
-                params = INFERENCE_REQUEST.match(message.topic)
-                if params is not None and params["service"] not in self._served():
-                    await self._answer(message, params["service"])
+                try:
+                    params = INFERENCE_REQUEST.match(message.topic)
+                    if params is not None and params["service"] not in self._served():
+                        await self._answer(message, params["service"])
+                except Exception as error:
+                    self._refused(message.topic, error)
 
     async def _answer(self, message: Message, service: str) -> None:
         served = ", ".join(sorted(self._served())) or "none"
@@ -45,7 +48,7 @@ class UnservedResponder:
             tree = None if message.reply_to is not None else parse(message.body, message.topic)
             address = reply_of(message, tree, self._node.bus.root)
         except Refused:
-            self._refused(error)
+            self._refused(message.topic, error)
             return
         answer = {"error": error_body(error)}
         body = json.dumps(answer).encode() if message.body[:1] == b"{" else msgpack.packb(answer)

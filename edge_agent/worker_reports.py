@@ -10,6 +10,8 @@ from heliograph.bus.contract.payloads import UnsupportedTask, WorkerReport, Work
 from heliograph.edge_agent.reconcile import Hold
 from heliograph.edge_agent.supervisor import Worker
 
+MAX_DETAIL = 4096
+"""Characters of a reason, at most."""
 _STATES: dict[str, Literal["starting", "running", "backing-off", "finished"]] = {
     "starting": "starting",
     "ready": "running",
@@ -38,7 +40,7 @@ def worker_reports(
             job_uid=worker.task.job_uid,
             round=worker.task.revision,
             state=_STATES[worker.state],
-            detail=worker.detail or _missing_model(wanted.get(name), failures),
+            detail=(worker.detail or _missing_model(wanted.get(name), failures))[:MAX_DETAIL],
             restarts=worker.restarts,
         )
         for name, worker in sorted(workers.items())
@@ -51,7 +53,7 @@ def worker_reports(
             job_uid=hold.task.job_uid,
             round=hold.task.revision,
             state="refused" if hold.forbidden else "waiting",
-            detail=hold.reason,
+            detail=hold.reason[:MAX_DETAIL],
         )
         for name, hold in sorted(holds.items())
     ]
@@ -68,7 +70,7 @@ def refusals(unsupported: Iterable[UnsupportedTask]) -> list[WorkerReport]:
             job_uid=each.job_uid,
             round=each.revision,
             state="refused",
-            detail=f"this agent (heliograph {__version__}) cannot run the task: {each.reason}",
+            detail=f"this agent (heliograph {__version__}) cannot run the task: {each.reason}"[:MAX_DETAIL],
         )
         for each in unsupported
     ]

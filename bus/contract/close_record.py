@@ -5,7 +5,11 @@ The worker writes it once, by compare-and-set, before it publishes the event. It
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
+from heliograph.bus.contract.buckets import ROUNDS
 from heliograph.bus.contract.payloads import Aggregation
+from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.base import WeightsRef
 
 KEPT_ROUNDS = 2
@@ -29,7 +33,11 @@ def recent_keys(job_uid: str, round: int) -> list[str]:
 
 
 def load(value: bytes) -> Aggregation:
-    return Aggregation.from_json(value)
+    """Read a record. Raises Refused if it is none."""
+    try:
+        return Aggregation.from_json(value)
+    except ValidationError as error:
+        raise refusal_of(error, f"a close record in bucket {ROUNDS}") from None
 
 
 def dump(closed: Aggregation) -> bytes:

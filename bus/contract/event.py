@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import msgpack
 
+from heliograph.core.document_bounds import MAX_CONTAINERS, MAX_DEPTH, MAX_KEYS, check_shape, check_values
 from heliograph.core.errors import Refused
 
 Form = Literal["json", "msgpack"]
@@ -26,6 +27,12 @@ _MAC_FIELD = b"\xa3mac\xc4\x20"
 _MAC_SIZE = 32
 _STRING = frozenset((str,))
 _NUMBER = re.compile("[0-9]{1,18}")
+_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+
+
+class _TooMany(ValueError):
+    """A document has more mappings and lists than ``MAX_CONTAINERS``."""
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +106,62 @@ def decode(body: bytes | bytearray | memoryview, topic: str = "") -> Event:
 
 
 def parse(body: bytes | bytearray | memoryview, topic: str = "") -> Any:
-    """Parse ``body``, JSON or MessagePack, into a tree. Raises Refused if it is neither."""
+    """Parse ``body``, JSON or MessagePack, into a tree. Raises Refused if it is neither, or exceeds the bounds of
+    ``core.document_bounds``: every reader can handle, store and send on a tree that this function has returned."""
     if len(body) == 0:
         raise Refused("not-json", topic=topic, expected="JSON or MessagePack", got="an empty message")
     first = body[0]
     try:
         if 0x80 <= first <= 0x8F or first in (0xDE, 0xDF):
-            return msgpack.unpackb(body, ext_hook=_no_extension, object_hook=_string_keys, timestamp=1)
-        return json.loads(bytes(body), parse_constant=_no_constant)
+            tree = _unpack(body)
+            check_shape(tree, topic)
+            return tree
+        raw = bytes(body)
+        text = raw.decode(json.detect_encoding(raw))  # json.loads would let surrogates pass
+        containers = text.count("{") + text.count("[")
+        if containers > MAX_CONTAINERS:
+            containers = _count_containers(text)
+        tree = _JSON.decode(text)
+        if containers > MAX_DEPTH or len(text) > 4 * MAX_KEYS:  # a key takes at least four characters
+            check_shape(tree, topic)
+        check_values(tree, topic)
+        return tree
+    except _TooMany:
+        raise Refused("too-large", topic=topic, expected=f"at most {MAX_CONTAINERS} mappings and lists",
+                      got="more") from None  # fmt: skip
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
         # str() of a decode error may contain the document itself
         what = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
         expected = f"JSON or MessagePack ({what})"
         raise Refused("not-json", topic=topic, expected=expected, got=bytes(body[:64])) from None
+
+
+def _unpack(body: bytes | bytearray | memoryview) -> Any:
+    if len(body) <= MAX_CONTAINERS:  # a container takes at least one byte
+        return msgpack.unpackb(body, ext_hook=_no_extension, object_hook=_string_keys, timestamp=1)
+    made = 0
+
+    def count(container: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made > MAX_CONTAINERS:
+            raise _TooMany
+        return container
+
+    def mapping(tree: dict[Any, Any]) -> dict[str, Any]:
+        count(tree)
+        return _string_keys(tree)
+
+    return msgpack.unpackb(body, ext_hook=_no_extension, object_hook=mapping, list_hook=count, timestamp=1)
+
+
+def _count_containers(text: str) -> int:
+    """Return the number of mappings and lists in a JSON text. Raises ValueError if there are too many."""
+    without_texts = _TEXT.sub("", text)
+    containers = without_texts.count("{") + without_texts.count("[")
+    if containers > MAX_CONTAINERS:
+        raise _TooMany
+    return containers
 
 
 def is_event(tree: object) -> bool:
@@ -176,3 +226,6 @@ def _no_extension(code: int, _: bytes) -> object:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_constant)

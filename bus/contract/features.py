@@ -15,6 +15,7 @@ from heliograph.bus.contract.resources import (
     FederatedTask,
     JointInferenceService,
     Model,
+    Quarantine,
     Resource,
 )
 from heliograph.core.errors import Refused
@@ -89,5 +90,9 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         "algorithms", Algorithm, CATALOG, command_line="heliograph.cli.features.catalog_columns:ALGORITHMS"
     ),
     FeatureDeclaration("edges", Edge, ("list", "get"), command_line="heliograph.cli.features.catalog_columns:EDGES"),
+    FeatureDeclaration(
+        "quarantine", Quarantine, ("list", "get", "delete"),
+        command_line="heliograph.cli.features.catalog_columns:QUARANTINES",
+    ),
 )  # fmt: skip
 """Heliograph's own features; an outside feature declares itself the same way."""

@@ -19,7 +19,8 @@ from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import LOG, REQUEST
 from heliograph.bus.reply import reply_address
 from heliograph.bus.transport import Bus, Message
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.errors import HeliographError, Refused, Unreachable
+from heliograph.core.failures import Failures, sentence_of
 from heliograph.core.world import World
 
 MAX_CONCURRENT = 64
@@ -32,11 +33,14 @@ Handler = Callable[[str, str, Any, str], Awaitable[Any]]
 class Door:
     """Takes requests from every bus and answers each."""
 
-    def __init__(self, buses: Sequence[Bus], log: Bus, world: World, handler: Handler) -> None:
+    def __init__(
+        self, buses: Sequence[Bus], log: Bus, world: World, handler: Handler, failures: Failures
+    ) -> None:
         self._buses = buses
         self._log = log
         self._world = world
         self._handler = handler
+        self._failures = failures
         self._working = asyncio.Semaphore(MAX_CONCURRENT)
         self._tasks: set[asyncio.Task[None]] = set()
         self.listening = asyncio.Event()
@@ -85,12 +89,25 @@ class Door:
             answer = {"ok": False, "error": error.as_dict()}
         except HeliographError as error:
             answer = {"ok": False, "error": {"code": "unavailable", "topic": topic, "message": str(error)}}
-        with contextlib.suppress(HeliographError):
+        except Exception as error:
+            self._failures.add(topic, error)
+            answer = {"ok": False, "error": {"code": "defect", "topic": topic, "message": sentence_of(error, topic)}}
+        with contextlib.suppress(Unreachable), self._failures.contain(topic):
             if reply_to is not None:
-                body = json.dumps(answer).encode()
-                await bus.publish(reply_to, body, correlation=message.correlation)
+                await self._reply(bus, message, reply_to, answer)
             elif not answer["ok"]:
                 await self._log_error(answer["error"])
+
+    async def _reply(self, bus: Bus, message: Message, reply_to: str, answer: dict[str, Any]) -> None:
+        try:
+            body = json.dumps(answer, allow_nan=False).encode()
+            await bus.publish(reply_to, body, correlation=message.correlation)
+        except (Refused, ValueError) as error:  # the answer itself cannot be sent: it is too large, for example
+            topic = f"{bus.root}/{message.topic}"
+            self._failures.add(topic, error)
+            text = sentence_of(error, topic)
+            body = json.dumps({"ok": False, "error": {"code": "no-answer", "topic": topic, "message": text}}).encode()
+            await bus.publish(reply_to, body, correlation=message.correlation)
 
     async def _log_error(self, error: dict[str, Any]) -> None:
         """Publish an error as a log record: its sender gave no reply address."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from heliograph.bus.contract.resources import Resource, dump
 from heliograph.bus.contract.topics import STATUS
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError
+from heliograph.core.failures import Failures
 from heliograph.core.world import World
 
 RETRY_AFTER = 0.2
@@ -27,10 +28,11 @@ SWEEP_EVERY = 0.05
 class StatusBoard:
     """Publishes changed resources to every door, and skips values that a newer one has replaced."""
 
-    def __init__(self, doors: Sequence[Bus], world: World, source: str) -> None:
+    def __init__(self, doors: Sequence[Bus], world: World, source: str, warn: Callable[[str], None]) -> None:
         self._doors = doors
         self._world = world
         self._source = source
+        self._failures = Failures(warn)
         self._values: dict[str, Resource | None] = {}
         self._due: list[dict[str, None]] = [{} for _ in doors]
         self._wake = [asyncio.Event() for _ in doors]
@@ -82,6 +84,8 @@ class StatusBoard:
                 except HeliographError:
                     due.setdefault(address)
                     await self._world.sleep(RETRY_AFTER)
+                except Exception as error:
+                    self._failures.add(address, error)
             await self._world.sleep(SWEEP_EVERY)
 
     def _body(self, address: str) -> bytes:

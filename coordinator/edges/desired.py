@@ -18,6 +18,7 @@ from heliograph.bus.contract.resources import Dataset, DatasetSpec
 from heliograph.bus.port import Port
 from heliograph.coordinator.edges.readers import Reader, reader_of
 from heliograph.core.errors import Conflict, HeliographError, Refused
+from heliograph.core.failures import Failures
 from heliograph.core.names import CLOUD
 
 
@@ -40,6 +41,7 @@ class DesiredWriter:
         self._epoch = epoch
         self._version = version
         self._warn = warn
+        self._failures = Failures(warn)
         self._n = 0
         self._written: dict[str, Desired] = {}
         self._readers: dict[str, Reader] = {}
@@ -84,6 +86,9 @@ class DesiredWriter:
                 )  # fmt: skip
             except HeliographError:
                 self.unpublished.add(edge)  # the next resync retries
+            except Exception as error:  # also tried again, with the next coordinator's code at the latest
+                self.unpublished.add(edge)
+                self._failures.add(f"desired document of edge {edge}", error)
 
     def _for_agent(self, desired: Desired) -> Desired:
         """Return the document without tasks whose role would make its agent refuse all of it."""

@@ -18,6 +18,7 @@ from heliograph.coordinator.edges.reported import algorithms_of, datasets_of, ed
 from heliograph.coordinator.edges.view import EdgeView
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Conflict, HeliographError
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background
 from heliograph.core.world import World
 
@@ -40,12 +41,14 @@ class Edges:
         save: Callable[[Resource], Awaitable[None]],
         changed: Callable[[], None],
         background: Background,
+        failures: Failures,
     ) -> None:
         self._store = store
         self._world = world
         self._save = save
         self._changed = changed
         self._background = background
+        self._failures = failures
         self._reports: dict[str, Report] = {}
         self._connected: dict[str, damping.Damped] = {}
         self._views: dict[str, EdgeView] = {}
@@ -108,8 +111,9 @@ class Edges:
                 for edge in batch:
                     del self._due[edge]
                 try:
-                    await asyncio.gather(*(self._retry_on_conflict(partial(self._write, edge)) for edge in batch))
-                    await self._retry_on_conflict(partial(self._write_shared, batch))
+                    await asyncio.gather(*(self._write_contained(edge) for edge in batch))
+                    with self._failures.contain("data sets and algorithms of reports"):
+                        await self._retry_on_conflict(partial(self._write_shared, batch))
                 except HeliographError:
                     self._due |= dict.fromkeys(batch)
                     self._wake.set()
@@ -146,6 +150,10 @@ class Edges:
         except Conflict:
             await write()
 
+    async def _write_contained(self, edge: str) -> None:
+        with self._failures.contain(f"edge {edge}"):
+            await self._retry_on_conflict(partial(self._write, edge))
+
     async def _write(self, name: str) -> None:
         before = self._store.get(Edge, name)
         seen = self._views[name]
@@ -158,9 +166,11 @@ class Edges:
     async def _write_shared(self, edges: list[str]) -> None:
         reports = {edge: report for edge in edges if (report := self._reports.get(edge)) is not None}
         for dataset in datasets_of(self._store, reports):
-            await self._save(dataset)
-        for algorithm in algorithms_of(self._store, reports):
-            await self._save(algorithm)
+            with self._failures.contain(f"data set {dataset.name}"):
+                await self._save(dataset)
+        for algorithm in algorithms_of(self._store, reports, self._failures):
+            with self._failures.contain(f"algorithm {algorithm.name}"):
+                await self._save(algorithm)
 
 
 def _decision_inputs(report: Report) -> object:

@@ -14,6 +14,7 @@ from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.edges.presence import MemoryPresence, Presence, presence_of
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import wait_for
 
 PRESENCE_TIMEOUT = 2.0
@@ -35,6 +36,7 @@ class EdgeFollower:
         edges: Edges,
         out: Callable[[str], None],
         warn: Callable[[str], None],
+        failures: Failures,
     ) -> None:
         self._port = port
         self._system = system
@@ -42,6 +44,7 @@ class EdgeFollower:
         self._edges = edges
         self._out = out
         self._warn = warn
+        self._failures = failures
         self.reports_read = asyncio.Event()
         """Set once the newest report of every edge has been read, including edges that appeared while nobody led."""
 
@@ -52,10 +55,8 @@ class EdgeFollower:
             self.reports_read.set()
         async with self._port.bus.consume(topics.REPORT.filter(), start=1) as messages:
             async for message in messages:
-                try:
+                with self._failures.contain(message.topic):
                     self._reported(self._port.read(topics.REPORT, message))
-                except Refused as error:
-                    self._warn(str(error))
                 if message.sequence >= newest:
                     self.reports_read.set()
 
@@ -72,8 +73,7 @@ class EdgeFollower:
     def _reported(self, received: Received[Report]) -> None:
         edge, report = received.params["edge"], received.payload
         if report.edge != edge:
-            self._warn(f"report on {received.message.topic}: expected edge {edge}, got {report.edge}")
-            return
+            raise Refused("invalid", topic=received.message.topic, field="edge", expected=edge, got=report.edge)
         if self._system is None:
             self._edges.assume_online(edge)
         self._edges.reported(edge, report)

@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from heliograph.bus.contract.payloads import Report
-from heliograph.bus.contract.resources import Algorithm, Condition, Dataset, DatasetIndex, Edge, Metadata, condition
+from heliograph.bus.contract.resources import (
+    Algorithm,
+    Condition,
+    Dataset,
+    DatasetIndex,
+    Edge,
+    Metadata,
+    condition,
+    refusal_of,
+)
+from heliograph.bus.contract.resources.algorithm import AlgorithmSpec
 from heliograph.coordinator.edges.damping import STEADY, WINDOW
 from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.errors import shorten
+from heliograph.core.failures import Failures
+from heliograph.core.names import require_label
 
 
 def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: str) -> Edge:
@@ -67,22 +82,29 @@ def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator
             yield dataset.model_copy(update={"status": dataset.status.model_copy(update={"edges": edges})})
 
 
-def algorithms_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator[Algorithm]:
-    """Yield the algorithms that are new in these reports, or offered on further edges."""
+def algorithms_of(store: ResourceStore, reports: Mapping[str, Report], failures: Failures) -> Iterator[Algorithm]:
+    """Yield the algorithms that are new in these reports, or offered on further edges. Pass over one that makes no
+    valid resource."""
     offering: dict[str, dict[str, dict[str, Any]]] = {}
     for edge, report in reports.items():
         for offered, schema in report.offers.algorithms.items():
             offering.setdefault(offered.lower(), {})[edge] = schema
     for name, schemas in sorted(offering.items()):
-        known = store.get(Algorithm, name) or Algorithm(metadata=Metadata(name=name))
-        if schemas.keys() <= set(known.status.edges) and known.spec.parameters:
-            continue
-        edges = sorted({*known.status.edges, *schemas})
-        schema = next(iter(schemas.values()))
-        spec = known.spec.model_copy(
-            update={
-                "parameters": schema.get("properties", {}),
-                "description": " ".join(str(schema.get("description", "")).split())[:1000],
-            }
-        )
-        yield known.model_copy(update={"spec": spec, "status": known.status.model_copy(update={"edges": edges})})
+        with failures.contain(f"algorithm {shorten(name)} in the report of edge {min(schemas)}"):
+            require_label(name, "offers.algorithms")
+            known = store.get(Algorithm, name) or Algorithm(metadata=Metadata(name=name))
+            if schemas.keys() <= set(known.status.edges) and known.spec.parameters:
+                continue
+            edges = sorted({*known.status.edges, *schemas})
+            schema = next(iter(schemas.values()))
+            spec = _spec_of(schema)
+            yield known.model_copy(update={"spec": spec, "status": known.status.model_copy(update={"edges": edges})})
+
+
+def _spec_of(schema: Mapping[str, Any]) -> AlgorithmSpec:
+    """Return the algorithm's part of a resource. Raise Refused where it could not be read again."""
+    description = " ".join(str(schema.get("description", "")).split())[:1000]
+    try:
+        return AlgorithmSpec(parameters=schema.get("properties", {}), description=description)
+    except ValidationError as error:
+        raise refusal_of(error) from None

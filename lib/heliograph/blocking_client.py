@@ -24,6 +24,7 @@ class Client:
     datasets: BlockingResources
     algorithms: BlockingResources
     edges: BlockingResources
+    quarantines: BlockingResources
 
     def __init__(self, server: str | None = None, *, root: str = DEFAULT_ROOT, timeout: float = TIMEOUT) -> None:
         self._thread = LoopThread("heliograph-client")

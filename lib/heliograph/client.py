@@ -148,6 +148,7 @@ class AsyncClient:
     datasets: Resources
     algorithms: Resources
     edges: Resources
+    quarantines: Resources
 
     def __init__(
         self,

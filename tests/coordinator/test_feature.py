@@ -16,6 +16,7 @@ from heliograph.coordinator.feature import ControllerContext, InstalledFeatures
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background
 from heliograph.core.world import World
 
@@ -38,7 +39,8 @@ async def context(warnings: list[str]) -> ControllerContext:
 
     versions = ModelVersions(bus, store, pytest.fail, nothing)
     return ControllerContext(Port(bus, world, "cloud/coordinator/1"), store, versions, Background(print), View,
-                             pytest.fail, print, nothing, print, warnings.append)  # fmt: skip
+                             pytest.fail, print, nothing, print, warnings.append,
+                             Failures(warnings.append))  # fmt: skip
 
 
 async def test_every_kind_has_a_feature_in_the_order_of_the_declarations(context: Any, warnings: list[str]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Claim
 from heliograph.bus.transport import Message
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.edge_agent.claim import NameClaim, NameTaken, gives_up
 
@@ -41,7 +42,7 @@ class Agents:
         port = self.node.port("memory://cloud", f"agent-{incarnation}",
                               f"edge-1/agent/{incarnation}")  # fmt: skip
         await port.bus.open()
-        claim = NameClaim(port, "edge-1", f"state-{incarnation}", self.node.background)
+        claim = NameClaim(port, "edge-1", f"state-{incarnation}", self.node.background, Failures(pytest.fail))
         return claim, self.node.start(claim.run()), port.bus
 
 

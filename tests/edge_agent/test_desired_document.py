@@ -14,6 +14,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import encode
 from heliograph.bus.contract.payloads import Desired, Generation
 from heliograph.bus.transport import Message
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.edge_agent.desired_document import RESYNC, RESYNC_CALM, DesiredDocument
 from heliograph.edge_agent.journal import Journal
@@ -37,7 +38,7 @@ class Followed:
     def opened(self) -> DesiredDocument:
         """Start anew, as a restarted agent does."""
         return DesiredDocument(self.node.cloud, EDGE, self.journal, self.node.background, self._changed,
-                               self._resynced, self.node.logged.append)  # fmt: skip
+                               self._resynced, self.node.logged.append, Failures(self.node.logged.append))  # fmt: skip
 
     @property
     def generation(self) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import msgpack
 
 from heliograph.bus.contract.topics import ANSWER, BIG_MODEL, OFFLOAD
 from heliograph.bus.transport import Message
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.edge_agent.offload_relay import OffloadRelay
 
@@ -19,7 +20,7 @@ ASKED, ANSWERED = OFFLOAD.at(**WHO), ANSWER.at(edge=EDGE, **WHO)
 
 def _relaying(on_node: Any, test: Callable[[Any], Any]) -> None:
     async def main(node: Any) -> None:
-        relay = OffloadRelay(node.node, node.cloud, EDGE)
+        relay = OffloadRelay(node.node, node.cloud, EDGE, Failures(node.logged.append))
         running = [node.start(relay.carry_up()), node.start(relay.carry_down())]
         await node.settled()
         await test(node)

@@ -21,7 +21,7 @@ class Responding:
     def __init__(self, node: Any) -> None:
         self.node = node
         self.served: set[str] = set()
-        self.refused: list[Refused] = []
+        self.refused: list[tuple[str, Refused]] = []
         self.replies = node.heard(node.broker, "reply/#")
 
     async def ask(self, service: str, body: bytes, **more: Any) -> None:
@@ -32,7 +32,8 @@ class Responding:
 def _responding(on_node: Any, test: Callable[[Responding], Any]) -> None:
     async def main(node: Any) -> None:
         responding = Responding(node)
-        responder = UnservedResponder(node.node, lambda: responding.served, responding.refused.append)
+        responder = UnservedResponder(node.node, lambda: responding.served,
+                                     lambda *refusal: responding.refused.append(refusal))
         running = node.start(responder.run())
         await node.settled()
         await test(responding)
@@ -94,7 +95,7 @@ def test_a_request_that_is_served_is_left_to_its_worker(on_node: Any) -> None:
 def test_a_request_without_a_reply_address_is_shown_and_the_next_answered(on_node: Any, body: bytes, more: Any) -> None:
     async def test(responding: Responding) -> None:
         await responding.ask("street", body, **more)
-        assert ([error.code for error in responding.refused], responding.replies) == (["unknown-service"], [])
+        assert ([error.code for _, error in responding.refused], responding.replies) == (["unknown-service"], [])
         await responding.ask("street", b"{}", reply_to=REPLY)
         assert len(responding.replies) == 1
 

@@ -6,6 +6,7 @@ Field names are snake_case on the wire; resources keep Kubernetes' camelCase.
 from __future__ import annotations
 
 from heliograph.bus.contract.payloads.base import (
+    MAX_COUNT,
     Anything,
     Bucket,
     Count,
@@ -58,6 +59,7 @@ from heliograph.bus.contract.payloads.worker_tasks import (
 )
 
 __all__ = [
+    "MAX_COUNT",
     "Ack",
     "AggregateTask",
     "Aggregation",

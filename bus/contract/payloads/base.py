@@ -10,7 +10,9 @@ from heliograph.core.names import Label
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
 EdgeName = Label
-Count = Annotated[int, Field(ge=0)]
+MAX_COUNT = (1 << 53) - 1
+"""The largest count: also programs that read numbers as floats see it exactly, and a sum of a thousand has 64 bits."""
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Bucket = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}$")]
 Metrics = Annotated[dict[Annotated[str, StringConstraints(max_length=128)], float], Field(max_length=64)]
 

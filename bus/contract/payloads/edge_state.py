@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
 from heliograph.bus.contract.payloads.task_reading import UnsupportedTask, read_tasks
 from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTask, WorkerTaskBase
 from heliograph.bus.contract.resources import refusal_of
+from heliograph.bus.contract.resources.base import ShortText
 from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
+from heliograph.core.document_bounds import json_tree
 from heliograph.core.names import Digest, Label, is_label
 
 
@@ -108,12 +110,32 @@ class WorkerReport(Payload):
         return role is not None and issubclass(role, task)
 
 
+def _check_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema. Raise ValueError unless the parts by which parameters are checked have their types."""
+    properties = json_tree(schema).get("properties", {})
+    if not isinstance(properties, dict) or not all(isinstance(each, dict) for each in properties.values()):
+        raise ValueError("expected properties as a mapping of mappings")
+    for name, found in properties.items():
+        options = found.get("anyOf", [found])
+        for option in options if isinstance(options, list) else [None]:
+            if not isinstance(option, dict) or not isinstance(option.get("type", ""), str):
+                raise ValueError(f"expected a type, or types under anyOf, for parameter {name[:64]}")
+            for bound in _BOUNDS & option.keys():
+                if not isinstance(option[bound], (int, float)):
+                    raise ValueError(f"expected a number as {bound} of parameter {name[:64]}")
+    return schema
+
+
+_BOUNDS = frozenset(("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"))
+Schema = Annotated[dict[str, Any], AfterValidator(_check_schema)]
+
+
 class Offer(Payload):
     """The algorithms, rules and frameworks that an agent's workers can run."""
 
-    algorithms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    algorithms: dict[str, Schema] = Field(default_factory=dict)
     """Algorithm name to the JSON schema of its parameters."""
-    rules: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    rules: dict[str, Schema] = Field(default_factory=dict)
     """Hard-sample rule name to the JSON schema of its parameters."""
     frameworks: dict[str, str] = Field(default_factory=dict)
     """Framework name to installed version."""
@@ -136,7 +158,7 @@ class Report(Payload):
     workers: list[WorkerReport] = Field(default_factory=list)
     datasets: list[DatasetIndex] = Field(default_factory=list)
     offers: Offer = Field(default_factory=Offer)
-    labels: dict[str, str] = Field(default_factory=dict)
+    labels: dict[ShortText, ShortText] = Field(default_factory=dict)
     models: list[Digest] = Field(default_factory=list)
     waiting_events: int = 0
     """Number of events in the journal that the cloud has not acknowledged yet."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
 from heliograph.bus.contract.payloads.worker_tasks import WorkerTask
 from heliograph.bus.contract.versions import added
+from heliograph.core.document_bounds import json_tree
 from heliograph.core.names import Label
 
 
@@ -75,7 +76,7 @@ class LogRecord(Payload):
     component: Text
     message: Annotated[str, StringConstraints(max_length=65536)]
     time: Text = ""
-    fields: dict[str, Any] = Field(default_factory=dict)
+    fields: Annotated[dict[str, Any], AfterValidator(json_tree)] = Field(default_factory=dict)
 
 
 class Reply(Payload):

@@ -33,6 +33,7 @@ from heliograph.bus.contract.resources.joint_inference_service import (
     ServiceNumbers,
 )
 from heliograph.bus.contract.resources.model import Model, ModelSpec, ModelVersion, resolve, resolve_all
+from heliograph.bus.contract.resources.quarantine import Quarantine, QuarantineSpec, QuarantineStatus
 from heliograph.core.errors import Refused, shorten
 
 __all__ = [
@@ -59,6 +60,9 @@ __all__ = [
     "ModelSpec",
     "ModelVersion",
     "Participants",
+    "Quarantine",
+    "QuarantineSpec",
+    "QuarantineStatus",
     "UncountedRecord",
     "Resource",
     "RoundRecord",

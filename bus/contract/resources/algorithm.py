@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from heliograph.bus.contract.resources.base import Condition, Document, Resource, ShortText
+from heliograph.core.document_bounds import json_tree
 
 
 class AlgorithmSpec(Document):
     """An algorithm and the JSON schema of its parameters."""
 
     description: ShortText = ""
-    parameters: dict[str, Any] = Field(default_factory=dict, max_length=64)
+    parameters: Annotated[dict[str, Any], Field(max_length=64), AfterValidator(json_tree)] = Field(default_factory=dict)
 
 
 class AlgorithmStatus(Document):

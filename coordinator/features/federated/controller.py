@@ -89,16 +89,15 @@ class FederatedController(Feature[FederatedTask]):
     async def _follow_aggregations(self) -> None:
         async with self._port.subscribe(topics.AGGREGATION, lambda error: self.context.warn(str(error))) as received:
             async for each in received:
-                await self._close_round(each.payload)
+                with self.context.failures.contain(each.message.topic):
+                    await self._close_round(each.payload)
 
     async def _follow_evaluations(self) -> None:
         """Take evaluations until cancelled, also those that came while nobody led: they are not sent again."""
         async with self._port.bus.consume(topics.EVALUATION.filter(), start=self._evaluations_from) as messages:
             async for message in messages:
-                try:
+                with self.context.failures.contain(message.topic):
                     await self._take_evaluation(self._port.read(topics.EVALUATION, message).payload)
-                except Refused as error:
-                    self.context.warn(str(error))
                 self._evaluations_from = message.sequence + 1
 
     async def reconcile(self) -> None:
@@ -117,19 +116,27 @@ class FederatedController(Feature[FederatedTask]):
             ) -> FederatedTask:
                 return federated.observe(federated.begin(task, view, now, *start), view, now)
 
-            await self._step(task.name, decide)
+            with self.context.failures.contain(f"job {task.name}"):
+                await self._step(task.name, decide)
 
     async def catch_up(self) -> None:
         """Read the close record of each present round: its event may have been lost."""
         for task in self._running():
             entry = await self._rounds.get(close_record.key_of(task.metadata.uid, task.status.round))
             if entry is not None:
-                await self._close_round(close_record.load(entry.value))
+                with self.context.failures.contain(f"job {task.name}, close record {entry.key}"):
+                    await self._close_round(close_record.load(entry.value))
 
     def desired(self, view: View) -> list[dict[str, list[WorkerTask]]]:
         tasks = self._running()
-        self._training = {task.name: self._training_of(task, view) for task in tasks}
-        return [desired_tasks(task, view, self._training[task.name].tasks) for task in tasks]
+        training: dict[str, _CachedTraining] = {}
+        found = []
+        for task in tasks:
+            with self.context.failures.contain(f"job {task.name}"):
+                training[task.name] = self._training_of(task, view)
+                found.append(desired_tasks(task, view, training[task.name].tasks))
+        self._training = training
+        return found
 
     def _training_of(self, task: FederatedTask, view: View) -> _CachedTraining:
         """Return the training tasks, computed anew only where an input has changed: there may be ten thousand edges."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from heliograph.bus.contract import close_record
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.permissions import upload_bucket
@@ -9,6 +11,7 @@ from heliograph.bus.contract.resources import FederatedTask, ModelVersion
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.errors import Refused
 
 
 class Results:
@@ -39,7 +42,12 @@ class Results:
     async def free_last_rounds(self, task: FederatedTask) -> None:
         """Delete the blobs of an ended task's last rounds, except its result: a killed aggregation worker could not."""
         keys = close_record.recent_keys(task.metadata.uid, task.status.round)
-        records = [close_record.load(entry.value) for key in keys if (entry := await self._rounds.get(key)) is not None]
+        records = []
+        for key in keys:
+            entry = await self._rounds.get(key)
+            with suppress(Refused):  # the step that needed the record has reported it
+                if entry is not None:
+                    records.append(close_record.load(entry.value))
         counted = [closed for closed in records if closed.counted]
         result = close_record.result(counted[-1]) if counted and task.status.phase == "Succeeded" else frozenset[str]()
         models = await self._bus.blobs(MODELS)

@@ -78,7 +78,7 @@ class InferenceController(Feature[JointInferenceService]):
             found = self._recount()
             await self._statistics.save()  # store before showing: shown totals survive a restart
             for service in found:
-                await self._observe(service)
+                await self._observe_contained(service)
             await self._world.sleep(SHOW_EVERY)
             await self._statistics.wait()
 
@@ -86,10 +86,14 @@ class InferenceController(Feature[JointInferenceService]):
         """Step each service after a change of presence, reports or models."""
         if self._begun.is_set():
             for service in self.resources():
-                await self._observe(service)
+                await self._observe_contained(service)
 
     def desired(self, view: View) -> list[dict[str, list[WorkerTask]]]:
-        return [joint_inference.desired_tasks(service, view) for service in self.resources()]
+        found = []
+        for service in self.resources():
+            with self.context.failures.contain(f"service {service.name}"):
+                found.append(joint_inference.desired_tasks(service, view))
+        return found
 
     async def removed(self, service: JointInferenceService) -> None:
         """Delete the service's counts."""
@@ -104,6 +108,10 @@ class InferenceController(Feature[JointInferenceService]):
             uid = each.metadata.uid
             self._totals[uid] = self._statistics.totals(uid, joint_inference.replicas(each))
         return found
+
+    async def _observe_contained(self, service: JointInferenceService) -> None:
+        with self.context.failures.contain(f"service {service.name}"):
+            await self._observe(service)
 
     async def _observe(self, service: JointInferenceService) -> None:
         view, now = self.context.view(), self._world.timestamp()

@@ -15,7 +15,7 @@ from heliograph.bus.contract.payloads import InferenceStats
 from heliograph.bus.contract.resources import JointInferenceService
 from heliograph.bus.contract.topics import INFERENCE_STATS
 from heliograph.bus.port import Received
-from heliograph.bus.transport import KeyValue
+from heliograph.bus.transport import KeyValue, KeyValueEntry
 from heliograph.coordinator.feature import ControllerContext
 from heliograph.coordinator.features.inference.totals import Totals, WorkerCounts, add_up, record
 from heliograph.core.errors import Refused
@@ -49,17 +49,22 @@ class Statistics:
         """Read the stored counts; delete those of deleted services."""
         present = {each.metadata.uid for each in self._context.store.all(JointInferenceService)}
         for entry in await self._kept.entries():
-            uid, edge, worker = entry.key.split(".")
-            if uid not in present:
-                await self._kept.delete(entry.key)
-                continue
-            try:
-                counts = WorkerCounts.from_json(entry.value)
-            except ValidationError as error:
-                self._context.warn(f"counts {entry.key} are unreadable ({error.error_count()} errors), start at zero")
-                continue
-            self._counts.setdefault(uid, {})[edge, worker] = counts
-            self._changed_services[uid] = None
+            with self._context.failures.contain(f"counts {entry.key}"):
+                await self._load(entry, present)
+
+    async def _load(self, entry: KeyValueEntry, present: Collection[str]) -> None:
+        uid, _, place = entry.key.partition(".")
+        edge, _, worker = place.partition(".")
+        if uid not in present:
+            await self._kept.delete(entry.key)
+            return
+        try:
+            counts = WorkerCounts.from_json(entry.value)
+        except ValidationError as error:
+            self._context.warn(f"counts {entry.key} are unreadable ({error.error_count()} errors), start at zero")
+            return
+        self._counts.setdefault(uid, {})[edge, worker] = counts
+        self._changed_services[uid] = None
 
     async def follow(self) -> None:
         """Record every worker's newest message, then each that comes, until cancelled."""
@@ -69,10 +74,8 @@ class Statistics:
             self.counts_read.set()
         async with bus.consume(INFERENCE_STATS.filter(), start=1) as messages:
             async for message in messages:
-                try:
+                with self._context.failures.contain(message.topic):
                     self._record(self._context.port.read(INFERENCE_STATS, message))
-                except Refused as error:
-                    self._context.warn(str(error))
                 if message.sequence >= newest:
                     self.counts_read.set()
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from heliograph.bus.contract.payloads import InferenceStats, Payload
+from heliograph.bus.contract.payloads import MAX_COUNT, InferenceStats, Payload
 from heliograph.bus.contract.resources import ServiceNumbers
 
 INCARNATIONS_KEPT = 8
@@ -121,8 +121,10 @@ def _sums(stats: Iterable[InferenceStats]) -> dict[str, Any]:
     latencies: Counter[str] = Counter()
     for each in every:
         latencies.update(each.latencies)
-    counted: dict[str, Any] = {name: sum(getattr(each, name) for each in every) for name in _COUNTED}
-    return counted | {"latencies": dict(latencies)}
+    counted: dict[str, Any] = {
+        name: min(sum(getattr(each, name) for each in every), MAX_COUNT) for name in _COUNTED
+    }
+    return counted | {"latencies": {bucket: min(count, MAX_COUNT) for bucket, count in latencies.items()}}
 
 
 def _counted_events(stats: InferenceStats) -> int:

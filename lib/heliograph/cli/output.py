@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from heliograph.core.text import print_line
+
 STYLES = {
     "Running": "cyan",
     "Succeeded": "green",
@@ -33,7 +35,7 @@ def paint(text: str, style: str) -> str:
 
 def say(line: str) -> None:
     """Print a line on stdout and flush it, so that a reader of a pipe sees it at once."""
-    print(line, flush=True)
+    print_line(line)
 
 
 class Passing(str):

@@ -23,7 +23,7 @@ _WATCH = """Follow a job until it ends, or a service until Ctrl-C.
 A feature's resource is followed until it ends or is deleted.
 
 Exit code: 0 succeeded, 1 failed (or the cluster is unreachable), 2 stopped, 3 deleted."""
-KINDS = "jobs, services, edges, models, datasets, algorithms, or a feature's resources"
+KINDS = "jobs, services, edges, models, datasets, algorithms, quarantines, or a feature's resources"
 """The kinds in help texts, which are built before the registry is loaded."""
 _TUNE = """Tune a service's hard-sample rule on labelled samples. Calibrate its scores.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from heliograph.core.text import encodable
+
 
 class HeliographError(Exception):
     """Base of all errors that Heliograph raises on purpose."""
@@ -45,11 +47,11 @@ class Refused(HeliographError):
         self, code: str, *, topic: str = "", field: str = "", expected: str = "", got: object = "", hint: str = ""
     ) -> None:
         self.code = code
-        self.topic = topic
-        self.field = field
-        self.expected = expected
-        self.got = shorten(got)
-        self.hint = hint
+        self.topic = encodable(topic)
+        self.field = encodable(field)
+        self.expected = encodable(expected)
+        self.got = encodable(shorten(got))
+        self.hint = encodable(hint)
         super().__init__(self.sentence())
 
     def sentence(self) -> str:

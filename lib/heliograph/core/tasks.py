@@ -6,32 +6,39 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from heliograph.core.errors import HeliographError, Unreachable
+from heliograph.core.errors import HeliographError, Unreachable, first_error
+from heliograph.core.failures import sentence_of
 from heliograph.core.world import World
 
 T = TypeVar("T")
 
 RETRY_SECONDS = 0.2
 """Pause before another attempt after an expected error."""
+MAX_PAUSE = 10.0
+"""Longest pause before another attempt after a defect."""
 CANCEL_RETRY_SECONDS = 2.0
 """Pause before a task that is still running is cancelled again."""
 
 
 async def keep_running(part: Callable[[], Awaitable[None]], world: World, warn: Callable[[str], None]) -> None:
-    """Run ``part`` until it returns, again after each expected error (no broker, a denied permission).
+    """Run ``part`` until it returns, again after each error, expected (no broker, a denied permission) or not.
 
-    Repeats of the same error are warned of once.
+    Repeats of the same error are warned of once. After a defect the pauses grow.
     """
-    warned = ""
+    warned, pause = "", RETRY_SECONDS
     while True:
         try:
             await part()
             return
-        except HeliographError as error:
-            if str(error) != warned:
-                warned = str(error)
-                warn(warned)
-            await world.sleep(RETRY_SECONDS)
+        except Exception as error:
+            if isinstance(first_error(error), HeliographError):
+                pause, line = RETRY_SECONDS, sentence_of(error)
+            else:
+                pause, line = min(2 * pause, MAX_PAUSE), sentence_of(error, name_of(part))
+            if line != warned:
+                warned = line
+                warn(line)
+            await world.sleep(pause)
 
 
 async def retry_until_reachable(call: Callable[[], Awaitable[T]], world: World, warn: Callable[[str], None]) -> T:
@@ -125,22 +132,29 @@ async def wait_for(event: asyncio.Event | Flag, seconds: float) -> bool:
 
 
 class Background:
-    """Tasks that nobody awaits: referenced while they run, their expected errors warned of, cancelled by ``close``."""
+    """Tasks that nobody awaits: referenced while they run, their errors warned of, cancelled by ``close``."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._run(coroutine))
+        task = asyncio.create_task(self._run(coroutine, name_of(coroutine)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         await cancel_and_wait(*self._tasks)
 
-    async def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         try:
             await coroutine
         except HeliographError as error:
             self._warn(str(error))
+        except Exception as error:
+            self._warn(sentence_of(error, name))
+
+
+def name_of(part: object) -> str:
+    """Return the name of a coroutine or of its function, for people."""
+    return str(getattr(getattr(part, "func", part), "__qualname__", part))

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from heliograph.core.document_bounds import MAX_DEPTH, check_values
 from heliograph.core.errors import HeliographError, Refused
 
-MAX_DEPTH = 100
 MAX_VALUES = 1_000_000
 _STEP = re.compile(r"\[(\d+)\]|[^.\[\]]+")
 
@@ -82,6 +82,10 @@ def parse(text: str, name: str) -> Iterator[tuple[Any, yaml.Node]]:
                 node = loader.get_node()
                 _count_values(node, name, {})
                 document = tree if tree is not None else loader.construct_document(node)
+                try:
+                    check_values(document, name)
+                except Refused as error:
+                    raise refusal_at_line(error, name, node) from None
                 if isinstance(document, list) and isinstance(node, yaml.SequenceNode):  # as ``get -o json`` shows them
                     yield from zip(document, node.value, strict=True)
                 elif document is not None:

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 from heliograph.core.errors import HeliographError
 from heliograph.core.private_files import make_private
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
+from heliograph.core.text import decode_leniently, print_line
 
 if TYPE_CHECKING:
     import sqlite3
@@ -83,11 +84,9 @@ def _lock_directory(state: Path) -> IO[str]:
 def _database(path: Path) -> sqlite3.Connection:
     import sqlite3
 
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.text_factory = decode_leniently
+    return connection
 
 
 @dataclass(frozen=True)
@@ -119,10 +118,10 @@ class World:
     lock_directory: Callable[[Path], Any] = _lock_directory
     """Lock a state directory for this process until the result is closed."""
     database: Callable[[Path], sqlite3.Connection] = _database
-    """Open an SQLite file in autocommit mode."""
+    """Open an SQLite file in autocommit mode. A text that is damaged on the disk reads with U+FFFD in it."""
     telemetry: Telemetry = NO_TELEMETRY
     """The recorder of measurements; the default records none. See ``core.telemetry``."""
-    say: Callable[[str], None] = _say
+    say: Callable[[str], None] = print_line
     """Print a line of a worker's log."""
 
     def new_uid(self, key: str) -> str:

@@ -17,6 +17,7 @@ from heliograph.coordinator.feature import ControllerContext, InstalledFeatures
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background
 from heliograph.core.world import World, rfc3339
 
@@ -38,7 +39,7 @@ class Desk:
         self.locks: dict[str, asyncio.Lock] = {}
         context = ControllerContext(
             Port(bus, world, "cloud/coordinator/1"), store, ModelVersions(bus, store, self.lock, self._changed),
-            Background(print), View, self.lock, lambda resource: None, self._written, print, print,
+            Background(print), View, self.lock, lambda resource: None, self._written, print, print, Failures(print),
         )  # fmt: skip
         self._requests = Requests(store, InstalledFeatures(context), self.lock, self._changed, self._removed)
 

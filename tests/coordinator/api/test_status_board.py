@@ -37,7 +37,7 @@ class Doors:
         self.world = World(monotonic=loop.time, now=loop.time, new_id=lambda: f"{next(ids):032x}")
         self.hubs = [Hub(loop.time), Hub(loop.time)]
         self.buses = [MemoryBus("memory://door", DEFAULT_ROOT, self.world, "status", hub) for hub in self.hubs]
-        self.board = StatusBoard(self.buses, self.world, SOURCE)
+        self.board = StatusBoard(self.buses, self.world, SOURCE, print)
         self.received: list[list[Message]] = [[], []]
         for hub, received in zip(self.hubs, self.received, strict=True):
             hub.receivers.add("status/#", "", received.append)

@@ -14,6 +14,7 @@ from heliograph.bus.contract.resources import Edge, Resource
 from heliograph.coordinator.edges.damping import MAX_RETURNS, STEADY, WINDOW
 from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background, keep_running
 from heliograph.core.world import World
 
@@ -51,7 +52,7 @@ async def edges_of(world: World, saved: list[Edge]) -> AsyncIterator[Edges]:
         saved.append(resource)
 
     background = Background(pytest.fail)
-    edges = Edges(store, world, save, lambda: None, background)
+    edges = Edges(store, world, save, lambda: None, background, Failures(pytest.fail))
     running = asyncio.create_task(keep_running(edges.run, world, pytest.fail))
     try:
         yield edges

@@ -1,4 +1,4 @@
-"""Columns of the resources that jobs and services name: edges, models, data sets and algorithms."""
+"""Columns of the resources that jobs and services name: edges, models, data sets and algorithms; and of quarantines."""
 
 from __future__ import annotations
 
@@ -65,7 +65,19 @@ def _algorithm_row(document: Document, now: float) -> list[Cell]:
     ]
 
 
+def _quarantine_row(document: Document, now: float) -> list[Cell]:
+    spec = document.get("spec", {})
+    return [
+        name_of(document),
+        spec.get("key", ""),
+        size(spec.get("size", 0)).replace(" ", ""),
+        age(status_of(document).get("since", ""), now),
+        spec.get("reason", ""),
+    ]
+
+
 EDGES = Presentation("NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS", _edge_row)
 MODELS = Presentation("NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION", _model_row)
 DATASETS = Presentation("NAME EDGES SAMPLES FORMAT COLUMNS NOTE", _dataset_row)
 ALGORITHMS = Presentation("NAME EDGES PARAMETERS DESCRIPTION", _algorithm_row)
+QUARANTINES = Presentation("NAME DOCUMENT SIZE SINCE REASON", _quarantine_row)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from heliograph.bus.contract.topics import REPLY
 from heliograph.bus.transport import Message
 from heliograph.core.errors import Refused
@@ -26,3 +28,21 @@ def reply_of(message: Message, tree: object, root: str) -> str:
     if given is None and isinstance(tree, dict):
         given = tree.get("reply_to")
     return reply_address(given, message.topic, root)
+
+
+def reply_in_unreadable(body: bytes, root: str) -> str | None:
+    """Return the reply address that the bytes of an unreadable document name; None if they name none.
+
+    The address decides only where the refusal goes, so that its sender learns of it.
+    """
+    for found in _REPLY_TO.finditer(body):
+        address = (found[1] or found[2]).decode("latin-1").removeprefix(f"{root}/")
+        if REPLY.match(address) is not None:
+            return address
+    return None
+
+
+_REPLY_TO = re.compile(
+    rb'"reply_to"\s*:\s*"([-a-zA-Z0-9_./]{1,512})"'  # JSON
+    rb"|\xa8reply_to(?:[\xa0-\xbf]|\xd9[\0-\xff])([-a-zA-Z0-9_./]{1,512})"  # MessagePack
+)

@@ -17,7 +17,7 @@ from heliograph.bus.contract.payloads import LogRecord
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import LOG, REQUEST
-from heliograph.bus.reply import reply_address
+from heliograph.bus.reply import reply_address, reply_in_unreadable
 from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.failures import Failures, sentence_of
@@ -73,8 +73,12 @@ class Door:
             if reply_to is not None and not bus.is_inbox(reply_to):
                 bad, reply_to = reply_to, None
                 reply_to = reply_address(bad, topic, bus.root)
-            check_size(REQUEST, topic, message.body)
-            tree = parse(message.body, topic) if message.body.strip() else {}
+            try:
+                check_size(REQUEST, topic, message.body)
+                tree = parse(message.body, topic) if message.body.strip() else {}
+            except Refused:
+                reply_to = reply_to or reply_in_unreadable(message.body, bus.root)
+                raise
             if isinstance(tree, dict) and "reply_to" in tree:
                 address = reply_address(tree.pop("reply_to"), topic, bus.root)
                 reply_to = reply_to or address

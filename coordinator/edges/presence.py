@@ -189,7 +189,7 @@ def _client_of(message: Msg) -> tuple[str, int]:
     try:
         client: dict[str, Any] = json.loads(message.data)["client"]
         return _edge_of(client.get("name", ""), client.get("user", "")), int(client["id"])
-    except (ValueError, KeyError, TypeError, HeliographError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, HeliographError):
         return "", 0
 
 

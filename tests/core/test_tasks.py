@@ -8,7 +8,8 @@ import contextlib
 import pytest
 
 from heliograph.core import tasks as tasks_module
-from heliograph.core.tasks import Background, Flag, cancel_and_wait, keep_cancellation
+from heliograph.core.tasks import Background, Flag, cancel_and_wait, keep_cancellation, keep_running
+from heliograph.core.world import World
 from tests.patience import HANGS
 
 
@@ -113,3 +114,43 @@ async def test_a_flag_wakes_all_waiters_though_it_is_cleared_before_they_run() -
     assert not flag.is_set()
     flag.set()
     await flag.wait()
+
+
+async def test_a_part_with_a_defect_is_run_again_and_its_defect_said_once() -> None:
+    pauses: list[float] = []
+    warned: list[str] = []
+    runs = 0
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def part() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 5:
+            raise ExceptionGroup("tasks", [KeyError("x")])
+
+    await keep_running(part, World(sleep=sleep), warned.append)
+    assert runs == 5
+    assert pauses == sorted(set(pauses))  # each is longer than the one before
+    assert len(warned) == 1
+    assert "part: not handled, by a defect of this program: KeyError" in warned[0]
+
+
+async def test_a_defect_of_a_background_task_is_said() -> None:
+    said = asyncio.Event()
+    warned: list[str] = []
+
+    def warn(line: str) -> None:
+        warned.append(line)
+        said.set()
+
+    async def fails() -> None:
+        raise KeyError("x")
+
+    background = Background(warn)
+    background.spawn(fails())
+    async with asyncio.timeout(HANGS):
+        await said.wait()
+    assert "fails: not handled, by a defect of this program: KeyError" in warned[0]
+    await background.close()

@@ -21,6 +21,7 @@ from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.core.errors import Refused
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.supervisor import Worker
 
 EDGE, WORKER, SECRET = "edge-1", "job-worker", b"s" * 32
@@ -289,3 +290,49 @@ def test_events_without_room_are_refused_and_later_accepted(on_node: Any) -> Non
         assert gated.on_disk[-1] == (2, 2)
 
     _gated(on_node, test, quota=5000)
+
+
+HOSTILE = [
+    b'{"n":18446744073709551616}',
+    rb'{"s":"\ud83d"}',
+    b'{"a":' * 300 + b"1" + b"}" * 300,
+    b"\x81\xa1a" * 300 + b"\xc0",
+    b'{"n":1e999}',
+]
+
+
+@pytest.mark.parametrize("body", HOSTILE, ids=["integer", "surrogate", "levels", "levels-msgpack", "infinity"])
+def test_a_hostile_message_is_refused_and_the_next_one_kept(on_node: Any, body: bytes) -> None:
+    async def test(gated: Gated) -> None:
+        topic = topics.TELEMETRY.at(edge=EDGE, device="sensor")
+        gated.node.publish(topic, body)
+        gated.node.publish(topic, b'{"n":1}')
+        await gated.done()
+        assert [each.data for each in gated.kept(BULK)] == [{"n": 1}]
+        assert len(gated.refused) == 1
+        assert gated.gateway.refusals == 1
+
+    _gated(on_node, test)
+
+
+def test_a_defect_in_handling_one_message_costs_only_that_message(
+    on_node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = Journal.append
+
+    def defective(journal: Journal, entry: NewEvent) -> Any:
+        if b"bad" in entry.body:
+            raise ZeroDivisionError
+        return append(journal, entry)
+
+    monkeypatch.setattr(Journal, "append", defective)
+
+    async def test(gated: Gated) -> None:
+        topic = topics.TELEMETRY.at(edge=EDGE, device="sensor")
+        gated.node.publish(topic, b'{"n":"bad"}')
+        gated.node.publish(topic, b'{"n":1}')
+        await gated.done()
+        assert [each.data for each in gated.kept(BULK)] == [{"n": 1}]
+        assert [type(error) for _, error in gated.refused] == [ZeroDivisionError]
+
+    _gated(on_node, test)

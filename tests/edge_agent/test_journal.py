@@ -272,6 +272,56 @@ async def test_a_damaged_file_is_set_aside_and_its_readable_events_saved(
     assert journal.uuid != uuid or journal.read(BULK, 0, 10**6, 10**9).through > highest
 
 
+DAMAGED = "CAST(x'ff6d656574c3' AS TEXT)"
+"""An SQL expression: a text that is no UTF-8."""
+
+
+async def test_an_event_with_a_damaged_topic_is_skipped_and_the_others_are_read(
+    journal_at: Open, tmp_path: Path, logged: list[str]
+) -> None:
+    journal = journal_at()
+    for n in range(5):
+        await journal.append(NewEvent(TELEMETRY, b"%d" % n, BULK))
+    journal_at().close()
+    _execute(tmp_path / "journal.db", f"UPDATE events SET topic = {DAMAGED} WHERE CAST(body AS TEXT) = '2'")
+    journal = journal_at()
+    assert _bodies(journal, BULK) == [b"0", b"1", b"3", b"4"]
+    assert journal.damaged == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        f"UPDATE meta SET value = {DAMAGED} WHERE key = 'edge'",
+        f"UPDATE meta SET value = {DAMAGED} WHERE key = 'uuid'",
+        "UPDATE meta SET value = 'many' WHERE key = 'opening'",
+        "UPDATE meta SET value = 'two' WHERE key = 'version'",
+        f"INSERT INTO meta VALUES ({DAMAGED}, 'x')",
+        f"INSERT INTO producers VALUES ('worker', {DAMAGED}, 7)",
+        f"INSERT INTO producers VALUES ({DAMAGED}, 'a1', 7)",
+    ],
+)
+async def test_a_damaged_text_is_set_aside_and_the_events_are_saved(
+    journal_at: Open, tmp_path: Path, logged: list[str], damage: str
+) -> None:
+    journal = journal_at()
+    for n in range(5):
+        await journal.append(NewEvent(TELEMETRY, b"%d" % n, BULK))
+    journal_at().close()
+    _execute(tmp_path / "journal.db", damage)
+    journal = journal_at()
+    assert _bodies(journal, BULK) == [b"0", b"1", b"2", b"3", b"4"]
+    assert "5 events were saved" in logged[-1]
+    await journal.append(NewEvent(TELEMETRY, b"new", BULK))
+
+
+def _execute(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        assert connection.execute(statement).rowcount == 1
+    connection.close()
+
+
 async def test_damage_while_it_runs_ends_the_agent_and_the_next_start_mends_it(
     journal_at: Open, tmp_path: Path, logged: list[str]
 ) -> None:

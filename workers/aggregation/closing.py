@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, UncountedUpdate
 from heliograph.workers.aggregation.intake import blob_of
 from heliograph.workers.aggregation.result_files import Result
-from heliograph.workers.aggregation.round import CloseReason, Collection, Staged
+from heliograph.workers.aggregation.round import NOTED, CloseReason, Collection, Staged
 from heliograph.workers.aggregation.round_inputs import Input
+
+WITH_LONG_REASONS = 50
+"""Refused updates, and late ones, of a close record with reasons of more than 100 characters, at most."""
 
 
 def inputs_of(staged: Mapping[str, Staged]) -> dict[str, Input]:
@@ -52,8 +56,8 @@ def close_record_of(
         counted={edge: each.update.weights.digest for edge, each in counted.items()},
         num_samples=sum(each.num_samples for each in counted.values()),
         metrics=_mean_metrics(counted),
-        refused=[*collection.refused, *excluded, *collection.foreign][:1000],
-        late=collection.late[:1000],
+        refused=_noted([*collection.refused, *excluded, *collection.foreign]),
+        late=_noted(collection.late),
         duplicates=collection.duplicates,
         duration_seconds=duration_seconds,
         reason=reason,
@@ -71,7 +75,14 @@ def _mean_metrics(counted: Mapping[str, Staged]) -> dict[str, float]:
         return {}
     names = set.intersection(*(set(each.update.metrics) for each in counted.values()))
     total = sum(each.num_samples for each in counted.values())
-    return {
+    means = {
         name: sum(each.update.metrics[name] * each.num_samples for each in counted.values()) / total
         for name in sorted(names)
     }
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}  # a sum of huge ones overflows
+
+
+def _noted(updates: Sequence[UncountedUpdate]) -> list[UncountedUpdate]:
+    """Return at most ``NOTED`` updates, the later ones with short reasons: the record has to fit into one event."""
+    late = [each.model_copy(update={"reason": each.reason[:100]}) for each in updates[WITH_LONG_REASONS:NOTED]]
+    return [*updates[:WITH_LONG_REASONS], *late]

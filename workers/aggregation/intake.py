@@ -18,7 +18,7 @@ from heliograph.core.errors import HeliographError, Refused
 from heliograph.workers.aggregation.checks import check_claims, check_size
 from heliograph.workers.aggregation.leftovers import update_name
 from heliograph.workers.aggregation.model_files import ModelFiles
-from heliograph.workers.aggregation.round import Collection, Staged
+from heliograph.workers.aggregation.round import NOTED, Collection, Staged
 
 FETCHES = 4
 """Updates fetched at the same time, at most."""
@@ -125,7 +125,8 @@ class Intake:
         elif judgement == "uninvited":
             self._uninvited.setdefault(edge, (received, sequence))
         elif judgement == "foreign":
-            collection.foreign.append(UncountedUpdate(edge=edge, round=update.round, reason=reason[:1000]))
+            if len(collection.foreign) < NOTED:
+                collection.foreign.append(UncountedUpdate(edge=edge, round=update.round, reason=reason[:1000]))
             self._world.say(f"refused: {edge}: {reason}")
         elif judgement == "refused":
             collection.refuse(edge, update.round, reason, blob_of(update))

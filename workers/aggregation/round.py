@@ -15,6 +15,8 @@ from heliograph.bus.contract.weights_header import Tensor
 
 Judgement = Literal["stage", "duplicate", "late", "ahead", "uninvited", "refused", "foreign"]
 CloseReason = Literal["complete", "quorum", "deadline"]
+NOTED = 1000
+"""Refused updates, and late ones, that a close record notes at most."""
 
 
 @dataclass(frozen=True)

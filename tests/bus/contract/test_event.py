@@ -36,7 +36,8 @@ def events(data: st.SearchStrategy[Any]) -> st.SearchStrategy[Event]:
     )
 
 
-finite = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+integers = st.integers(-(2**63), 2**64 - 1)
+finite = st.none() | st.booleans() | integers | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 json_events = events(trees(finite) | st.binary())
 msgpack_events = events(trees(scalars | st.binary()))
 
@@ -201,3 +202,75 @@ def test_a_signature_finds_every_flipped_byte() -> None:
         assert not is_signed(body[:at], KEY), f"cut at {at}"
     assert not is_signed(body + b"\x00", KEY)
     assert not is_signed(b"\x00" + body, KEY)
+
+
+# bounds
+
+
+def _nested(levels: int) -> bytes:
+    return b'{"a":' * levels + b"1" + b"}" * levels
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field", "expected"),
+    [
+        (b'{"n":18446744073709551616}', "invalid", "n", "64 bits"),
+        (b'{"a":[{"n":-9223372036854775809}]}', "invalid", "a[0].n", "64 bits"),
+        (b'{"n":1%s}' % (b"0" * 30), "invalid", "n", "64 bits"),
+        (b'{"n":1%s}' % (b"0" * 5000), "not-json", "", "JSON"),
+        (rb'{"s":"\ud83d"}', "invalid", "s", "surrogates"),
+        (rb'{"a":{"\ud83d":1}}', "invalid", "a", "surrogates"),
+        (b'{"s":"\xed\xa0\xbd"}', "not-json", "", "JSON"),
+        (b'{"x":[1e999]}', "invalid", "x[0]", "finite"),
+        (_nested(101), "too-deep", "", "100 levels"),
+        (_nested(300), "too-deep", "", "100 levels"),
+        (b"\x81\xa1a" * 101 + b"\xc0", "too-deep", "", "100 levels"),
+        (b"\x81\xa1a" + b"\x91" * 300 + b"\xc0", "too-deep", "", "100 levels"),
+        (b"[" * 100_000, "not-json", "", "JSON"),
+        (b'{"a":[%s0]}' % (b"[]," * 140_000), "too-large", "", "mappings and lists"),
+        (msgpack.packb({"a": [[]] * 140_000}), "too-large", "", "mappings and lists"),
+        (msgpack.packb({"a": [{}] * 140_000}), "too-large", "", "mappings and lists"),
+        (b"{%s}" % b",".join(b'"%d":0' % n for n in range(70_000)), "too-large", "", "keys in one mapping"),
+        (msgpack.packb({str(n): 0 for n in range(70_000)}), "too-large", "", "keys in one mapping"),
+        (b"\xdf\xff\xff\xff\xff\xa1a\x01", "not-json", "", "JSON"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)}",
+)
+def test_a_document_beyond_a_bound_is_refused_with_its_field(body: bytes, code: str, field: str, expected: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse(body, "some/topic")
+    assert (refused.value.code, refused.value.field) == (code, field)
+    assert expected in refused.value.expected
+    assert "some/topic" in str(refused.value).encode().decode()  # the refusal itself can be sent and printed
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"n": 2**64 - 1, "m": -(2**63)},
+        {"s": "\U0001f600", "k\u00e9": 1.7e308},
+        {"braces": "{[" * 200_000},
+        json.loads(_nested(100)),
+        {str(n): {"counted": n} for n in range(10_000)},
+        {"x": [0.5] * 200_000},
+    ],
+    ids=["integers", "text", "braces", "depth", "edges", "numbers"],
+)
+def test_a_document_within_the_bounds_is_read_in_both_forms(tree: dict[str, Any]) -> None:
+    assert parse(json.dumps(tree).encode()) == tree
+    assert parse(json.dumps(tree, ensure_ascii=False).encode()) == tree
+    assert parse(msgpack.packb(tree)) == tree
+
+
+hostile = st.integers() | st.floats() | st.text(st.characters(exclude_categories=()))
+
+
+@given(trees(hostile).map(lambda tree: json.dumps({"a": tree}).encode()))
+def test_whatever_is_read_can_be_sent_on_in_both_forms(body: bytes) -> None:
+    try:
+        tree = parse(body)
+    except Refused as error:
+        str(error).encode()
+        return
+    for form in ("json", "msgpack"):
+        assert decode(encode(Event("1", "s", "t", tree), form)).data == tree  # type: ignore[arg-type]

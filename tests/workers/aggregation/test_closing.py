@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, ModelUpdate, RoundSpec
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.topics import AGGREGATION
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
 from heliograph.workers.aggregation.result_files import Result
-from heliograph.workers.aggregation.round import Collection, Staged
+from heliograph.workers.aggregation.round import NOTED, Collection, Staged
 
 EDGES = ("edge-1", "edge-2")
 SPEC = RoundSpec(participants=[*EDGES], reachable=[*EDGES], deadline_seconds=1)
@@ -71,3 +73,24 @@ def test_an_edge_that_was_away_keeps_its_own_model(closed: Closed) -> None:
     assert before.personal is not None
     assert record.personal == {"edge-1": MODEL, "edge-9": before.personal["edge-9"]}
     assert (record.state, record.down) == (None, None)  # the result of this round, and nothing older
+
+
+def test_a_metric_whose_mean_is_no_finite_number_is_left_out() -> None:
+    collection = _collection(*EDGES)
+    for each in collection.staged.values():
+        each.update.metrics["huge"] = 1.7e308
+    record = _record(collection, Result(MODEL))
+    assert record.metrics == {"loss": (10 * 1.0 + 20 * 2.0) / 30}
+
+
+def test_the_record_of_a_flood_of_refused_and_late_updates_fits_into_one_event() -> None:
+    collection = _collection(*EDGES)
+    for _ in range(2000):
+        collection.refuse("e" * 63, 3, "x" * 1000, "d" * 64)
+    collection.late += collection.refused
+    collection.foreign += collection.refused
+    record = _record(collection, Result(MODEL))
+    assert (len(record.refused), len(record.late)) == (NOTED, NOTED)
+    assert len(record.refused[0].reason) == 1000
+    size = len(encode(Event("1", "cloud/w/1", AGGREGATION.type, record.model_dump(exclude_none=True))))
+    assert size < AGGREGATION.max_size - 256 * 1024  # a model may travel inside

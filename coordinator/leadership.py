@@ -51,7 +51,8 @@ class ObservedLease:
         try:
             content = json.loads(entry.value)
             return ObservedLease(entry.revision, str(content["holder"]), str(content["incarnation"]), now)
-        except (ValueError, KeyError, TypeError, RecursionError):  # another program wrote it: wait until it stops renewing
+        except (ValueError, KeyError, TypeError, RecursionError):
+            # another program wrote it: wait until it stops renewing
             return ObservedLease(entry.revision, "an unknown program", "unknown", now)
 
     def seconds_until_free(self, incarnation: str, now: float, patience: float = 1.0) -> float:

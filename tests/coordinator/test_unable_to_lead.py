@@ -50,7 +50,7 @@ def test_the_one_that_stands_by_takes_over_from_a_leader_with_poisoned_state(
                 if name == "second" and line == "coordinator is ready":
                     second_leads.set()
 
-            config = CoordinatorConfig(nats="memory://poisoned", name=name)
+            config = CoordinatorConfig(nats=f"memory://poisoned-{fail.__name__}", name=name)
             return asyncio.create_task(Coordinator(config, worlds[name], out).run())
 
         first = start("first")

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 import msgpack
 
-from heliograph.core.document_bounds import MAX_CONTAINERS, MAX_DEPTH, MAX_KEYS, check_shape, check_values
+from heliograph.core.document_bounds import MAX_CONTAINERS, MAX_DEPTH, MAX_KEYS, check_shape
+from heliograph.core.document_values import check_values
 from heliograph.core.errors import Refused
 
 Form = Literal["json", "msgpack"]

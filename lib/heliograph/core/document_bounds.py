@@ -10,8 +10,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import msgpack
-
 from heliograph.core.errors import Refused
 
 MAX_DEPTH = 100
@@ -26,7 +24,6 @@ MAX_INTEGER = (1 << 64) - 1
 
 _CONTAINERS = frozenset((dict, list))
 _JSON = json.JSONEncoder(allow_nan=False, check_circular=False)
-_INFINITIES = (b"\xcb\x7f\xf0\0\0\0\0\0\0", b"\xcb\xff\xf0\0\0\0\0\0\0")
 
 
 def check_shape(tree: Any, topic: str) -> None:
@@ -51,21 +48,7 @@ def check_shape(tree: Any, topic: str) -> None:
     raise Refused("too-deep", topic=topic, expected=f"at most {MAX_DEPTH} levels of mappings and lists", got="more")
 
 
-def check_values(tree: Any, topic: str) -> None:
-    """Raise Refused, naming the topic and the field, for an integer of more than 64 bits, a lone surrogate in a key or
-    text, or an infinite number. The tree is a parsed JSON or YAML document of a bounded shape."""
-    try:
-        packed = msgpack.packb(tree)  # the whole check at the speed of C
-    except (OverflowError, ValueError, TypeError):
-        pass
-    else:
-        if not any(each in packed for each in _INFINITIES):
-            return
-    for field, problem, value in _problems(tree):
-        raise Refused("invalid", topic=topic, field=field, expected=problem, got=value)
-
-
-def _problems(tree: Any) -> Iterator[tuple[str, str, object]]:
+def problems_in(tree: Any) -> Iterator[tuple[str, str, object]]:
     """Yield path, expectation and value of each value that a document cannot carry."""
     waiting: list[tuple[str, Any]] = [("", tree)]
     while waiting:
@@ -98,7 +81,7 @@ def json_tree(tree: dict[str, Any]) -> dict[str, Any]:
         return tree
     except (ValueError, TypeError, RecursionError):
         pass
-    for field, problem, _ in _problems(tree):
+    for field, problem, _ in problems_in(tree):
         raise ValueError(f"expected {problem}{f' at {field[:200]}' if field else ''}")
     raise ValueError(f"expected at most {MAX_DEPTH} levels of mappings and lists")
 

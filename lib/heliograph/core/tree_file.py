@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from heliograph.core.document_bounds import MAX_DEPTH, check_values
+from heliograph.core.document_bounds import MAX_DEPTH
+from heliograph.core.document_values import check_values
 from heliograph.core.errors import HeliographError, Refused
 
 MAX_VALUES = 1_000_000

@@ -62,7 +62,7 @@ def _check(trace: LoadedTrace, edge: str, job: str) -> ReplayRun:
     tasks = trace.of(topics.TASK, edge=edge)
     pending = PendingEvents(RecordedNode(trace, edge), [each for each in events if each.topic is not topics.TELEMETRY],
                     trace.weights)  # fmt: skip
-    published, ended = run_virtually(lambda loop: _play(loop, trace, edge, pending, events, job))
+    published, failures = run_virtually(lambda loop: _play(loop, trace, edge, pending, events, job))
     recorded = recorded_of([*trace.of(topics.REPORT, edge=edge), *events], job)
     found = compare_messages("agent", recorded, published, trace.end)
     found.inputs = len(tasks) + len(events)
@@ -70,7 +70,7 @@ def _check(trace: LoadedTrace, edge: str, job: str) -> ReplayRun:
     if pending.unsent:
         found.missing.append(f"{pending.unsent} events of edge {edge} belong to rounds that its agent assigned to no "
                              "worker")  # fmt: skip
-    found.missing += ended
+    found.missing += failures
     return found
 
 
@@ -165,7 +165,7 @@ class _PlayedNode:
         launcher = VirtualLauncher(self.stage.worlds, process, config.state / "workers", self._offering)
 
         async def run() -> None:
-            await Agent(config, launcher, world, lambda line: None).run()
+            await Agent(config, launcher, world, self.stage.observe_output).run()
 
         self.stage.run(process, run())
 

@@ -82,11 +82,11 @@ def _check(trace: LoadedTrace, worker: _Worker) -> ReplayRun:
     missing += _missing_updates(recorded, updates, worker.job)
     missing += _missing_bases(worker, closed, trace)
     missing += _missing_state(worker, trace)
-    published, ended = run_virtually(lambda loop: _play(loop, trace, worker, fetchable))
+    published, failures = run_virtually(lambda loop: _play(loop, trace, worker, fetchable))
     found = compare_messages("aggregation", recorded_of(recorded), published, trace.end)
     found.inputs = len(worker.tasks) + len(updates)
     found.fed = len(worker.tasks) + len(fetchable)
-    found.missing += missing + ended
+    found.missing += missing + failures
     return found
 
 

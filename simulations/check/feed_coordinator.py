@@ -44,10 +44,10 @@ def check_coordinator(trace: LoadedTrace, job: str = "") -> ReplayRun:
     if job and not any(each.topic is topics.STATUS for each in recorded):
         raise Refused("unknown-job", topic=str(trace.path), field="job", expected="a job or service of the trace",
                       got=job)  # fmt: skip
-    published, ended = run_virtually(lambda loop: _play(loop, trace, inputs, job))
+    published, failures = run_virtually(lambda loop: _play(loop, trace, inputs, job))
     found = compare_messages("coordinator", recorded_of(recorded, job), published, trace.end)
     found.inputs = found.fed = len(inputs)
-    found.missing += [*_never_created(trace), *ended]
+    found.missing += [*_never_created(trace), *failures]
     return found
 
 
@@ -65,7 +65,7 @@ async def _play(
         running.append(process)
         world = replace(stage.worlds.world(process), uid=uids.next)
         coordinator = process.context.run(
-            Coordinator, CoordinatorConfig(CLOUD_URL, CLOUD_URL, CLOUD_URL), world, lambda line: None
+            Coordinator, CoordinatorConfig(CLOUD_URL, CLOUD_URL, CLOUD_URL), world, stage.observe_output
         )
         stage.run(process, coordinator.run())
 

@@ -13,6 +13,7 @@ from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import Bus, KeyValueEntry, Message
 from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.failures import DEFECT
 from heliograph.core.world import World
 from heliograph.simulations.check.comparable import comparable
 from heliograph.simulations.check.compare import TimedMessage
@@ -54,8 +55,8 @@ class ReplayStage:
         self.hub = Hub(loop.time, STREAM_BYTES)
         self.worlds = Worlds(loop, "check", programs or {}, connect or self.connect)
         self.published: list[TimedMessage] = []
-        self.ended: list[str] = []
-        """Descriptions of components that ended by themselves, which they should not."""
+        self.failures: list[str] = []
+        """Descriptions of components that ended by themselves, which they should not, and their lines about defects."""
         self._job = job
 
     def connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
@@ -66,6 +67,11 @@ class ReplayStage:
     def run(self, process: Process, component: Coroutine[Any, Any, object]) -> None:
         """Start a component in its process."""
         process.context.run(self.loop.create_task, self._watched(process, component))
+
+    def observe_output(self, line: str) -> None:
+        """Check a line printed by a component."""
+        if DEFECT in line:
+            self.failures.append(line)
 
     def record(self, *patterns: str) -> None:
         """Record the messages on these topics from now on."""
@@ -94,8 +100,8 @@ class ReplayStage:
         await self.wait_until(end + AFTER)
 
     def outcome(self, wanted: Callable[[str], bool] = lambda address: True) -> tuple[list[TimedMessage], list[str]]:
-        """Return copies of the messages on these addresses and of ``ended``; the loop's end kills all components."""
-        return [each for each in self.published if wanted(each.topic)], list(self.ended)
+        """Return copies of the messages on these addresses and of ``failures``; the loop's end kills all components."""
+        return [each for each in self.published if wanted(each.topic)], list(self.failures)
 
     async def wait_until(self, at: float) -> None:
         if at > self.loop.time():
@@ -107,7 +113,7 @@ class ReplayStage:
         try:
             await component
         except* Exception as errors:
-            self.ended += [f"{process.name} ended: {_error_text(each)}" for each in _flat(errors)]
+            self.failures += [f"{process.name} ended: {_error_text(each)}" for each in _flat(errors)]
         finally:
             self.loop.kill(process)
 

@@ -10,6 +10,7 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.payloads import Desired, Report
 from heliograph.bus.contract.topics import ACK, REPORT, TASK, Topic
 from heliograph.bus.transport import Message
+from heliograph.core.failures import DEFECT
 from heliograph.core.names import CLOUD
 from heliograph.simulations.faults.invariants import Violation
 from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
@@ -32,6 +33,8 @@ class Watcher:
         """Check a line printed by a process."""
         if line.startswith(("ended:", "failed:")):
             self.violations.append(Violation("nothing_ended_by_itself", f"{process} {line}"))
+        elif DEFECT in line:
+            self.violations.append(Violation("no_message_meets_a_defect", f"{process}: {line}"))
 
     def observe_exception(self, context: dict[str, object]) -> None:
         """Note an unhandled exception of the event loop."""

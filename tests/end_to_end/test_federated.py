@@ -289,14 +289,11 @@ async def test_the_node_accepts_only_events_of_its_own_workers(tmp_path: Path, r
                 for source, key in (("edge-1/signed-edge-1/x1", b"guess"), ("edge-1/nobody/x1", b"guess")):
                     event = Event("1", source, topics.MODEL_UPDATE.type, {"evil": True}, sequence=1)
                     await node.publish("event/model-update/signed/edge-1", encode(event, key=key))
-            refusals = []
             async with asyncio.timeout(HANGS):
                 async for message in logs:
-                    record = decode(message.body).data
-                    if "refused on the node's broker" in record["message"]:
-                        refusals.append(record["message"])
-                        if len(refusals) == 2:
-                            break
-        assert any("a worker that this agent launched" in line for line in refusals)
+                    line = decode(message.body).data["message"]
+                    if "refused on the node's broker" in line:  # said once for both: a flood is one line
+                        break
+            assert "a worker that this agent launched" in line
         await _until(client, "edges", lambda edges: 2 in [each["status"].get("refusedEvents") for each in edges])
         assert (await _ended(client, "signed"))["phase"] == "Succeeded"

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from heliograph.core.errors import HeliographError, Refused, first_error
 
+DEFECT = "not handled, by a defect of this program"
+"""Words in each line about an error that nobody expected. Simulations look for them."""
 MAX_KINDS = 1024
 """Kinds of failures whose numbers are remembered."""
 
@@ -24,7 +26,7 @@ def sentence_of(error: BaseException, about: str = "") -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {'/'.join(frames[-1].filename.split('/')[-3:])}:{frames[-1].lineno}" if frames else ""
     text = f" ({str(error)[:300]})" if str(error) else ""
-    return f"{head}not handled, by a defect of this program: {type(error).__name__}{text}{place}"
+    return f"{head}{DEFECT}: {type(error).__name__}{text}{place}"
 
 
 class Failures:

@@ -18,7 +18,7 @@ def connect(
             See ``bus.connection_url``.
         root: first words of every topic, for several tenants on one broker.
         name: name of the connection at the broker, a DNS label.
-        inbox: NATS only: prefix of the subjects that receive answers.
+        inbox: NATS only: prefix of the subjects that receive answers; by default that of the URL's login.
     """
     world = world or World()
     if world.transport is not None:

@@ -15,7 +15,8 @@ def reply_address(given: object, topic: str, root: str) -> str:
     if REPLY.match(address) is None:
         raise Refused("bad-reply-topic", topic=topic, field="reply_to", expected=f"{root}/reply/<client>/<id>",
                       got="nothing" if given is None else given,
-                      hint=f"A reply can only be sent below {root}/reply/.")  # fmt: skip
+                      hint=f"A reply can only be sent below {root}/reply/. A user reads {root}/reply/<user>/ "
+                           "alone: <client> is the name of your login.")  # fmt: skip
     return address
 
 

@@ -22,12 +22,14 @@ from tests.virtual_node import on_node as on_node  # a fixture
 USERS = (
     User("coordinator", "of-coordinator", "coordinator"),
     User("operator", "of-operator", "operator"),
+    User("alice", "of-alice", "user"),
+    User("bob", "of-bob", "user"),
     User("agent-edge-1", "of-edge-1", "agent", "edge-1"),
     User("agent-edge-2", "of-edge-2", "agent", "edge-2"),
     User("worker", "of-worker", "worker"),
     User("cloud-worker", "of-cloud-worker", "cloud-worker"),
 )
-"""A login for each role, and an agent for each of two edges."""
+"""A login for each role, an agent for each of two edges, and two users."""
 
 
 TOYS = {"ToyMoments": "toy_algorithms:Moments", "ToyClusters": "toy_algorithms:Clusters"}

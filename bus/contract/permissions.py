@@ -9,6 +9,7 @@ from heliograph.bus.contract import buckets
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.contract.topics import DEFAULT_ROOT, TASK, Role, Topic
+from heliograph.core.names import is_label, require_label
 
 Place = Literal["cloud", "node"]
 _UPLOADS = "up-"
@@ -16,7 +17,7 @@ _UPLOADS = "up-"
 
 @dataclass(frozen=True)
 class Permissions:
-    """NATS subjects that a role may publish and subscribe to."""
+    """NATS subjects that a role may publish and subscribe to. Without any subject to publish, all are denied."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
@@ -25,20 +26,30 @@ class Permissions:
     subscriptions too would make the broker refuse every QoS 1 subscription."""
 
 
-def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = "") -> Permissions:
-    """Return the permissions of a role on the cloud's broker or on a node's; an agent's cover only its own ``edge``."""
+def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = "", login: str = "") -> Permissions:
+    """Return the permissions of a role on the cloud's broker or on a node's.
+
+    Args:
+        edge: the edge of an agent, whose permissions cover nothing else.
+        login: the name by which a user or an operator logs in; a user reads only the replies to that name.
+
+    Raises:
+        Refused: if a name is no DNS label: a wildcard would widen the permissions.
+    """
     subjects = Subjects(root)
     if role == "coordinator" or (role == "agent" and place == "node"):
         return Permissions((">",), (">",))
     params = {"edge": edge} if role == "agent" and edge else {}
+    if role == "user":
+        params["client"] = login
     carried = [topic for topic in declared().topics if _carries(topic, place)]
     publish = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.publishers]
     subscribe = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.subscribers]
-    if role == "anonymous" and place == "node":
-        publish = [subject for subject in publish if ".request." not in subject]
-    if role == "anonymous" and place == "cloud":
-        publish = [subject for subject in publish if ".event." not in subject and ".offload." not in subject]
-        subscribe = [subject for subject in subscribe if ".answer." not in subject]
+    if role == "anonymous" and place == "cloud":  # devices are anonymous on their node; in the cloud nobody asks unnamed
+        publish = []
+        subscribe = [subject for subject in subscribe if subject.startswith(subjects.subject("status"))]
+    if role == "user" and place == "node":  # nobody takes requests there
+        publish = [subject for subject in publish if not subject.startswith(subjects.subject("request"))]
     if role == "operator":
         subscribe.append(subjects.subject("#"))  # an operator watches and records every topic
     if any(subject.startswith(subjects.subject("status") + ".") for subject in subscribe):
@@ -47,15 +58,22 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if subjects.subject("reply/+/+") in subscribe:
         subscribe.append(subjects.subject("reply/#"))
     if place == "cloud":
+        if role in ("user", "operator"):
+            subscribe.append(f"{inbox_of(require_label(login, 'login'))}.>")
         more_publish, more_subscribe = _jetstream(role, subjects, edge)
         publish += more_publish
         subscribe += more_subscribe
-    return Permissions(tuple(publish), tuple(subscribe))
+    return Permissions(tuple(publish), tuple(subscribe), ("$MQTT.>",) if publish else (">",))
 
 
-def inbox_of(edge: str) -> str:
-    """Return the inbox prefix of an edge's agent; no other edge may subscribe there."""
-    return f"_INBOX.{edge}"
+def inbox_of(name: str) -> str:
+    """Return the inbox prefix of an edge's agent, by the edge's name, or of a login; nobody else may subscribe there."""
+    return f"_INBOX.{name}"
+
+
+def inbox_of_login(user: str) -> str:
+    """Return the inbox prefix of a connection with this login; that of everybody where no prefix can be made of it."""
+    return inbox_of(user) if is_label(user) else "_INBOX"
 
 
 def upload_bucket(edge: str) -> str:
@@ -77,7 +95,7 @@ def _carries(topic: Topic[Any], place: Place) -> bool:
 def _jetstream(role: Role, subjects: Subjects, edge: str) -> tuple[list[str], list[str]]:
     models = subjects.stream_name(buckets.MODELS)
     if role == "operator":
-        return ["$JS.API.>", f"$O.{models}.>", "$JS.ACK.>"], ["_INBOX.>"]
+        return ["$JS.API.>", f"$O.{models}.>", "$JS.ACK.>"], []
     if role == "cloud-worker":
         rounds = subjects.stream_name(buckets.ROUNDS)
         return ["$JS.API.>", "$JS.ACK.>", f"$KV.{rounds}.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]

@@ -35,7 +35,8 @@ _DELIVERIES: dict[Delivery, str] = {
     "log": "May be dropped.",
 }
 _ROLES: dict[Role, str] = {
-    "anonymous": "any client without credentials",
+    "anonymous": "any client without credentials; in the cloud it reads status and nothing else",
+    "user": "a person or program with a login, for requests to the cloud",
     "operator": "people and programs that administer the system",
     "coordinator": "the cloud's control plane",
     "agent": "the one process of a node that connects to its broker and to the cloud",

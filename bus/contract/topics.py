@@ -19,7 +19,7 @@ from heliograph.core.names import is_label, require_label
 
 P = TypeVar("P", bound=BaseModel)
 Delivery = Literal["request", "status", "event", "ack", "inference", "log"]
-Role = Literal["anonymous", "operator", "coordinator", "agent", "worker", "cloud-worker"]
+Role = Literal["anonymous", "user", "operator", "coordinator", "agent", "worker", "cloud-worker"]
 Bridged = Literal["up", "down", "no"]
 
 DEFAULT_ROOT = "heliograph"
@@ -161,17 +161,18 @@ class Topic(Generic[P]):
 
 
 REQUEST = Topic(
-    "request/{resource}/{verb}", payloads.Anything, "request", ("anonymous", "operator"), ("coordinator",),
+    "request/{resource}/{verb}", payloads.Anything, "request", ("user", "operator"), ("coordinator",),
     "A request to the coordinator, which sends one reply. The body is an event or a bare JSON document.",
     max_size=MIB,
 )  # fmt: skip
 REPLY = Topic(
-    "reply/{client}/{id}", payloads.Reply, "request", ("coordinator", "worker"), ("anonymous", "operator"),
-    "The reply to a client that has no response topic (MQTT 3.1.1): the request names this topic in reply_to.",
+    "reply/{client}/{id}", payloads.Reply, "request", ("coordinator", "worker"), ("anonymous", "user", "operator"),
+    "The reply to a client that has no response topic (MQTT 3.1.1): the request names this topic in reply_to. In the "
+    "cloud a user reads only replies whose client is the user's own name; on a node's broker any device reads them.",
     max_size=MIB,
 )  # fmt: skip
 STATUS = Topic(
-    "status/{resource}/{name}", payloads.Anything, "status", ("coordinator",), ("anonymous", "operator"),
+    "status/{resource}/{name}", payloads.Anything, "status", ("coordinator",), ("anonymous", "user", "operator"),
     "The newest status of a resource, such as a job's phase and round or an edge's presence.",
     retained=True, max_size=256 * KIB,
 )  # fmt: skip
@@ -239,7 +240,8 @@ INFERENCE_STATS = Topic(
     bridged="up", quota="drop-oldest", stream=Stream("INFERENCE", last_value=True, max_age=DAY),
 )  # fmt: skip
 INFERENCE_REQUEST = Topic(
-    "inference/{service}/request", payloads.Anything, "inference", ("anonymous", "worker"), ("worker", "cloud-worker"),
+    "inference/{service}/request", payloads.Anything, "inference", ("anonymous", "user", "worker"),
+    ("worker", "cloud-worker"),
     "An inference request on the node's broker. The answer goes to its response topic, or to reply_to in the document.",
     max_size=8 * MIB,
 )  # fmt: skip

@@ -18,7 +18,7 @@ from heliograph.bus.contract.event import parse
 from heliograph.bus.mqtt.connection import FAILURE, MqttConnection
 from heliograph.bus.transport import Arrivals, Bus, Message, Subscription, require_declared, require_plain
 from heliograph.core.errors import Refused, Unreachable
-from heliograph.core.names import matches
+from heliograph.core.names import is_label, matches
 from heliograph.core.world import World
 
 _ROUTES = 1024
@@ -32,14 +32,14 @@ class MqttBus(Bus):
 
     def __init__(self, url: str, root: str, world: World, name: str) -> None:
         super().__init__(url, root, world.telemetry)
-        self.connection = MqttConnection(
-            ConnectionUrl.parse(url), world, self.link, self._arrived, self._subscribe_anew
-        )
+        parsed = ConnectionUrl.parse(url)
+        self.connection = MqttConnection(parsed, world, self.link, self._arrived, self._subscribe_anew)
         self._world = world
         self._wanted: dict[str, list[Arrivals]] = {}
         self._routes: dict[str, list[Arrivals]] = {}
         self._asked: dict[str, asyncio.Future[Message]] = {}
-        self._own = f"reply/{name}-{world.new_id()[:12]}"
+        user = parsed.credentials.user  # a user reads only replies to that name
+        self._own = f"reply/{user if is_label(user) else f'{name}-{world.new_id()[:12]}'}"
 
     async def open(self) -> None:
         await self.connection.open()
@@ -67,9 +67,9 @@ class MqttBus(Bus):
 
     def _arrived(self, arrived: Any) -> None:
         message = self.as_message(arrived)
-        if message.topic.startswith(self._own):
-            waiting = self._asked.get(message.topic)
-            if waiting is not None and not waiting.done():
+        waiting = self._asked.get(message.topic)
+        if waiting is not None:
+            if not waiting.done():
                 waiting.set_result(message)
             return
         for arrivals in self._receivers(message.topic):

@@ -18,6 +18,7 @@ from nats.aio.subscription import Subscription
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import registry
+from heliograph.bus.contract.permissions import inbox_of_login
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.link import Link
 from heliograph.bus.nats.library_client import HeliographClient
@@ -44,7 +45,7 @@ class NatsConnection:
 
     Args:
         link: set up and down with the connection.
-        inbox: prefix of the subjects that receive answers.
+        inbox: prefix of the subjects that receive answers; by default that of the URL's login.
         on_slow: called when the client drops a message because its reader is slow.
     """
 
@@ -62,7 +63,7 @@ class NatsConnection:
         self.subjects = subjects
         self.world = world
         self.link = link
-        self.inbox = inbox or "_INBOX"
+        self.inbox = inbox or inbox_of_login(url.credentials.user)
         self.unreported_refusals = 0
         """Number of messages that the login may not publish, and whose publisher awaited no answer."""
         self._name = name

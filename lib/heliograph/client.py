@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from heliograph.bus.connect import connect
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Model, resolve
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS
 from heliograph.bus.transport import Message
 from heliograph.bus.weights_transfer import fetch_weights
-from heliograph.core.errors import HeliographError, LinkDown, Refused, Unreachable
+from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.world import World
 from heliograph.server import locate
 
@@ -131,7 +132,7 @@ class AsyncClient:
     Each kind of resource is an attribute named by its plural, those of installed outside features too.
 
     Args:
-        server: ``nats://…`` or ``mqtt://…``; by default ``HELIOGRAPH_SERVER``, or the cluster of ``heliograph up``.
+        server: ``nats://USER:TOKEN@…`` or ``mqtt://…``, or a user's ``cluster.json``; by default ``HELIOGRAPH_SERVER``, or the cluster of ``heliograph up``.
         root: first words of every topic.
         timeout: longest wait for an answer, in seconds.
         connect_timeout: longest wait for the connection, in seconds; by default ``timeout``.
@@ -160,12 +161,11 @@ class AsyncClient:
     ) -> None:
         self.server = locate(server)
         self.timeout = timeout
+        login = ConnectionUrl.parse(self.server.url).credentials
+        self._logged_in = bool(login.user or login.token)
         self._connect_timeout = timeout if connect_timeout is None else connect_timeout
         self._world = world = World()
-        name = f"client-{world.new_id()[:12]}"
-        # answers come below the topic that anonymous clients may read
-        inbox = f"{root.replace('/', '.')}.reply.{name}"
-        self.bus = connect(self.server.url, root=root, world=world, name=name, inbox=inbox)
+        self.bus = connect(self.server.url, root=root, world=world, name=f"client-{world.new_id()[:12]}")
         for plural in declared().features:
             if not hasattr(type(self), plural):  # "resources", for one, is reached by the method alone
                 setattr(self, plural, Resources(self, plural))
@@ -200,6 +200,11 @@ class AsyncClient:
                         return await self.bus.request(topic, body, self.timeout)
         except TimeoutError:
             raise Unreachable(f"{self.server.shown}: no answer within {self.timeout:g} s") from None
+        except (Forbidden, Refused) as error:
+            if self._logged_in or (isinstance(error, Refused) and error.code != "forbidden"):
+                raise
+            raise Forbidden(f"{self.server.shown}: only a login may send requests; anonymous clients read status. "
+                            "'heliograph up' writes a login for each --user, see its output") from None  # fmt: skip
 
     async def download(self, model: str, target: Path) -> Path:
         """Write the deployed version of a model to the safetensors file ``target``, verified by its SHA-256.

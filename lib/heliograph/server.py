@@ -1,4 +1,4 @@
-"""Finding the cluster: a given URL, ``HELIOGRAPH_SERVER``, or the cluster that ``heliograph up`` started."""
+"""Finding the cluster: a given URL or file, ``HELIOGRAPH_SERVER``, or the cluster that ``heliograph up`` started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heliograph.bus.connection_url import SCHEMES, ConnectionUrl
-from heliograph.core.errors import HeliographError
+from heliograph.core.errors import HeliographError, Refused
 
 VARIABLE = "HELIOGRAPH_SERVER"
 
@@ -33,29 +33,67 @@ def state_home() -> Path:
 
 
 def cluster_file() -> Path:
-    """Return the file in which ``heliograph up`` writes its cluster's URL, readable by its user alone."""
+    """Return the file in which ``heliograph up`` writes its cluster's URLs with the operator's login, readable by its
+    user alone."""
     return state_home() / "cluster.json"
+
+
+def users_directory() -> Path:
+    """Return the directory in which ``heliograph up`` makes one for each user, readable by its user alone."""
+    return state_home() / "users"
 
 
 def locate(given: str | None = None) -> Server:
     """Find the cluster.
 
+    Args:
+        given: its URL, or a ``cluster.json`` that ``heliograph up`` has written for a user; the variable may name
+            either, too. A file keeps the token out of arguments.
+
     Raise Refused if the URL found is no server's, HeliographError that says how to name or start a cluster if none is
     found.
     """
     if given is not None:  # an empty URL is a mistake and must not select another cluster
-        return Server(check_url(given, "server"))
-    if url := os.environ.get(VARIABLE):
-        return Server(check_url(url, VARIABLE), VARIABLE)
+        return _named(given, "server")
+    if text := os.environ.get(VARIABLE):
+        return _named(text, VARIABLE, VARIABLE)
     file = cluster_file()
     try:
         tree = json.loads(file.read_text())
-        os.kill(int(tree["pid"]), 0)
-        return Server(check_url(str(tree["server"]), str(file)), str(file))
+        if _runs(int(tree["pid"])):
+            return Server(check_url(str(tree["server"]), str(file)), str(file))
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        raise HeliographError(
-            f"no cluster found. Start one with 'heliograph up', or name one: --server nats://HOST:PORT, or {VARIABLE}."
-        ) from None
+        pass
+    raise _not_found()
+
+
+def _not_found() -> HeliographError:
+    return HeliographError(
+        f"no cluster found. Start one with 'heliograph up', or name one: --server nats://HOST:PORT, or {VARIABLE}."
+    )
+
+
+def _named(text: str, field: str, source: str = "") -> Server:
+    """Return the server of a URL, or of the file that the text names."""
+    if "://" in text or not text or not os.path.isfile(text):
+        return Server(check_url(text, field), source)
+    try:
+        url = str(json.loads(Path(text).read_text())["server"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused("invalid", field=field, expected="a cluster.json that 'heliograph up' has written",
+                      got=f"{text} ({type(error).__name__})") from None  # fmt: skip
+    return Server(check_url(url, field), text)
+
+
+def _runs(pid: int) -> bool:
+    """Return whether a process runs, of whichever user."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def check_url(url: str, field: str, *schemes: str) -> str:

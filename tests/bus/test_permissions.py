@@ -77,16 +77,34 @@ FORBIDDEN = [
     "ack/w",
     "log/coordinator/error",
 ]
+"""Topics of which neither users nor anonymous clients may publish any."""
+ASKING = ["request/jobs/create", "request/jobs/list", "request/edges/delete", "inference/detector/request"]
 
 
 @pytest.mark.parametrize("scheme", ["mqtt", "nats"])
-async def test_anonymous_publishes_no_event_status_or_reply(broker: Start, scheme: str) -> None:
+async def test_anonymous_publishes_nothing_in_the_cloud(broker: Start, scheme: str) -> None:
     server = await broker()
     async with coordinator(server) as cloud, connected(server, scheme=scheme) as stranger:
         async with cloud.subscribe("#") as messages:
-            for topic in FORBIDDEN:
+            for topic in (*FORBIDDEN, *ASKING):
                 await try_to_publish(stranger, topic)
-            await try_to_publish(stranger, MARKER, b"{}")
+            async with stranger.subscribe("status/#"):  # the broker has handled everything sent before
+                pass
+            await cloud.publish(MARKER, b"{}")
+            assert (await following(messages)).topic == MARKER
+        for topic in (*FORBIDDEN, *ASKING):
+            assert violations(server, "Publish Violation", f'"{cloud.subjects.subject(topic)}"'), topic
+        assert await cloud.last(TASK.at(edge="edge-1")) is None
+
+
+@pytest.mark.parametrize("scheme", ["mqtt", "nats"])
+async def test_a_user_publishes_no_event_status_or_reply(broker: Start, scheme: str) -> None:
+    server = await broker()
+    async with coordinator(server) as cloud, connected(server, "alice", scheme) as alice:
+        async with cloud.subscribe("#") as messages:
+            for topic in FORBIDDEN:
+                await try_to_publish(alice, topic)
+            await try_to_publish(alice, MARKER, b"{}")
             assert (await following(messages)).topic == MARKER
         for topic in FORBIDDEN:
             assert violations(server, "Publish Violation", f'"{cloud.subjects.subject(topic)}"'), topic
@@ -94,20 +112,19 @@ async def test_anonymous_publishes_no_event_status_or_reply(broker: Start, schem
         assert await cloud.last(TASK.at(edge="edge-1")) is None
 
 
-async def test_anonymous_forges_no_retained_status(broker: Start) -> None:
+@pytest.mark.parametrize("user", ["", "alice"])
+async def test_nobody_forges_a_retained_status(broker: Start, user: str) -> None:
     server = await broker()
-    async with coordinator(server) as cloud, connected(server, "coordinator", "mqtt") as door:
-        async with cloud.subscribe("request/#") as requests, connected(server, scheme="mqtt") as stranger:
+    async with coordinator(server), connected(server, "coordinator", "mqtt") as door:
+        async with connected(server, user, "mqtt") as stranger:
             await door.publish("status/jobs/one", b"true", retain=True)
             await try_to_publish(stranger, "status/jobs/one", retain=True)
             await try_to_publish(stranger, "status/jobs/two", retain=True)
-            await try_to_publish(stranger, MARKER, b"{}")
-            await following(requests)
-        async with connected(server, scheme="mqtt") as reader, reader.subscribe("status/#") as statuses:
-            kept = await following(statuses)
-            assert (kept.topic, kept.body, kept.retained) == ("status/jobs/one", b"true", True)
-            await door.publish("status/jobs/last", b"")
-            assert (await following(statuses)).topic == "status/jobs/last"
+            async with stranger.subscribe("status/#") as statuses:  # the broker has handled everything sent before
+                kept = await following(statuses)
+                assert (kept.topic, kept.body, kept.retained) == ("status/jobs/one", b"true", True)
+                await door.publish("status/jobs/last", b"")
+                assert (await following(statuses)).topic == "status/jobs/last"
     assert len(violations(server, "heliograph.status.jobs.")) == 2
 
 
@@ -122,38 +139,84 @@ async def test_nobody_reaches_the_brokers_own_retained_messages(broker: Start) -
             assert violations(server, user or "anonymous", f'Publish Violation - Subject "{subject}"')
 
 
-async def test_anonymous_asks_and_reads_status_and_its_reply(broker: Start) -> None:
+async def test_a_user_asks_and_reads_status_and_its_reply(broker: Start) -> None:
     server = await broker()
     async with (
         coordinator(server) as cloud,
         connected(server, "coordinator", "mqtt") as door,
-        connected(server, scheme="mqtt") as stranger,
+        connected(server, "alice", "mqtt") as alice,
         cloud.subscribe("request/#", "inference/#") as requests,
     ):
-        asking = asyncio.create_task(stranger.request("request/jobs/get", b'{"metadata": {"name": "one"}}', PATIENCE))
+        asking = asyncio.create_task(alice.request("request/jobs/get", b'{"metadata": {"name": "one"}}', PATIENCE))
         request = await following(requests)
         assert request.topic == "request/jobs/get"
         reply_to = json.loads(request.body)["reply_to"].removeprefix("heliograph/")
+        assert reply_to.startswith("reply/alice/")
         await cloud.publish(reply_to, b'{"ok": true}')
         assert (await asking).body == b'{"ok": true}'
-        async with stranger.subscribe("status/#") as statuses:
+        async with alice.subscribe("status/#") as statuses:
             await door.publish("status/jobs/one", b"Running", retain=True)
             assert (await following(statuses)).body == b"Running"
-        await stranger.publish("inference/detector/request", b"image")
+        await alice.publish("inference/detector/request", b"image")
         assert (await following(requests)).topic == "inference/detector/request"
     assert violations(server) == []
 
 
-@pytest.mark.parametrize("scheme", ["mqtt", "nats"])
-async def test_anonymous_reads_nothing_else(broker: Start, scheme: str) -> None:
+async def test_a_user_over_nats_hears_the_answers_to_its_own_requests(broker: Start) -> None:
     server = await broker()
-    patterns = ["#", "event/#", "event/task/edge-1", "request/#", "log/#", "+/jobs/+"]
-    async with connected(server, scheme=scheme) as stranger:
+    async with coordinator(server) as cloud, connected(server, "alice") as alice:
+        async with cloud.subscribe("request/#") as requests:
+            asking = asyncio.create_task(alice.request("request/jobs/list", b"{}", PATIENCE))
+            request = await following(requests)
+            assert request.reply_to is not None
+            assert request.reply_to.startswith(f"{inbox_of('alice')}.")
+            await cloud.publish(request.reply_to, b'{"ok": true}')
+            assert (await asking).body == b'{"ok": true}'
+    assert violations(server) == []
+
+
+@pytest.mark.parametrize("scheme", ["mqtt", "nats"])
+async def test_a_user_reads_no_other_users_replies(broker: Start, scheme: str) -> None:
+    server = await broker()
+    async with connected(server, "bob", scheme) as bob:
+        for pattern in ("reply/alice/+", "reply/+/+", "reply/#", "reply/alice/1"):
+            with pytest.raises(Refused):
+                async with bob.subscribe(pattern):
+                    pass
+            subject = pattern.replace("/", ".").replace("+", "*").replace("#", ">")
+            assert violations(server, "Subscription Violation", f'"heliograph.{subject}"'), pattern
+        if isinstance(bob, NatsBus):
+            for inbox in (f"{inbox_of('alice')}.>", "_INBOX.>", "_INBOX.*", f"{inbox_of('edge-1')}.>"):
+                await bob.connection.client.subscribe(inbox)
+                await bob.connection.settle()
+                assert violations(server, "bob", f'Subscription Violation - Subject "{inbox}"'), inbox
+
+
+async def test_an_operator_uses_jetstream_by_an_inbox_of_its_own(broker: Start) -> None:
+    server = await broker()
+    async with coordinator(server) as cloud, connected(server, "operator") as operator:
+        await cloud.publish(TASK.at(edge="edge-1"), b"of one")
+        async with operator.consume(TASK.filter()) as tasks:
+            assert (await following(tasks)).body == b"of one"
+        assert isinstance(operator, NatsBus)
+        await operator.connection.client.subscribe(f"{inbox_of('alice')}.>")
+        await operator.connection.settle()
+    assert len(violations(server)) == len(violations(server, f'"{inbox_of("alice")}.>"')) == 1
+
+
+@pytest.mark.parametrize("scheme", ["mqtt", "nats"])
+async def test_anonymous_reads_status_and_nothing_else(broker: Start, scheme: str) -> None:
+    server = await broker()
+    patterns = ["#", "event/#", "event/task/edge-1", "request/#", "log/#", "+/jobs/+", "reply/me/+", "reply/#"]
+    async with connected(server, scheme=scheme) as stranger, connected(server, "coordinator", "mqtt") as door:
         for pattern in patterns:
             with pytest.raises(Refused) as refused:
                 async with stranger.subscribe(pattern):
                     pass
             assert (refused.value.code, refused.value.topic) == ("forbidden", pattern)
+        async with stranger.subscribe("status/#") as statuses:
+            await door.publish("status/jobs/one", b"Running", retain=True)
+            assert (await following(statuses)).body == b"Running"
     assert len(violations(server, "Subscription Violation")) >= len(patterns)
 
 
@@ -326,8 +389,8 @@ async def test_another_root_has_the_same_rights(broker: Start, root: str, tmp_pa
         await (await cloud.blobs("models")).put(source, ref)
         await (await edge.blobs("models")).fetch(ref, tmp_path / "target")
         await (await edge.blobs(upload_bucket("edge-1"))).put(source, ref)
-        async with connected(server, scheme="mqtt", root=root) as stranger, cloud.subscribe("request/#") as requests:
-            await stranger.publish(MARKER, b"{}")
+        async with connected(server, "alice", "mqtt", root=root) as alice, cloud.subscribe("request/#") as requests:
+            await alice.publish(MARKER, b"{}")
             assert (await following(requests)).topic == MARKER
     assert violations(server) == []
 

@@ -32,7 +32,12 @@ def _nobody() -> str:
 async def test_option_variable_and_file_each_name_the_cluster(alone: Any, cluster: Any) -> None:
     get = ("get", "edges/edge-1")
     assert (await alone(*get, "--server", cluster.server)).code == 0
-    assert (await alone(*get, "--server", cluster.door)).code == 0  # MQTT, without credentials
+    assert (await alone(*get, "--server", cluster.door)).code == 0  # MQTT
+    own = alone.state / "own.json"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text(json.dumps({"server": cluster.server}))
+    assert (await alone(*get, "--server", own)).code == 0
+    assert (await alone(*get, HELIOGRAPH_SERVER=str(own))).code == 0
     assert (await alone(*get, HELIOGRAPH_SERVER=cluster.server)).code == 0
     assert (await alone(*get)).code == 1
     _announce(alone.state, cluster.server, os.getpid())
@@ -83,6 +88,24 @@ def test_an_invalid_url_is_refused_at_once(typed: Any, where: Path, url: str) ->
     ran = typed("get", "jobs", "--server", url)
     assert ran.code == 1
     assert ran.error == f"field server: expected nats://HOST:PORT or mqtt://HOST:PORT, got {url or 'nothing'}"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "no json"])
+def test_a_file_that_names_no_server_is_refused_at_once(typed: Any, where: Path, content: str) -> None:
+    file = where / "own.json"
+    file.write_text(content)
+    ran = typed("get", "jobs", "--server", str(file))
+    assert ran.code == 1
+    assert ran.error.startswith(f"field server: expected a cluster.json that 'heliograph up' has written, got {file} (")
+
+
+@with_cluster
+async def test_without_a_login_the_error_says_where_one_is(alone: Any, cluster: Any) -> None:
+    for scheme in ("nats", "mqtt"):
+        ran = await alone("get", "jobs", "--server", cluster.broker.url(scheme=scheme))
+        assert ran.code == 1
+        assert "only a login may send requests; anonymous clients read status" in ran.error
+        assert "--user" in ran.error
 
 
 def test_an_error_shows_no_password(typed: Any, where: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.weights_file import TensorFile
+from tests.local.websocket_handshake import handshake
 from tests.patience import HANGS
 
 ROOT = Path(__file__).parents[2]
@@ -65,24 +67,26 @@ def environment(tmp_path: Path) -> dict[str, str]:
 async def test_the_lines_that_up_prints_work_as_printed(
     tmp_path: Path, environment: dict[str, str], mosquitto: object
 ) -> None:
-    async with asyncio.timeout(HANGS), _started(environment, "up", "--edges", "2") as process:
+    async with asyncio.timeout(HANGS), _started(environment, "up", "--edges", "2", "--user", "alice") as process:
         assert process.stdout is not None
         printed = []
         while not printed or not printed[-1].startswith("Ctrl-C"):
             line = await process.stdout.readline()
             assert line, printed
             printed.append(line.decode().strip())
-        publish, subscribe = (
-            next(line for line in printed if line.startswith(f"mosquitto_{what}")) for what in ("pub", "sub")
-        )
-        cluster = tmp_path / "state" / "heliograph" / "cluster.json"
-        assert stat.S_IMODE(cluster.stat().st_mode) == 0o600
-        assert json.loads(cluster.read_text())["server"].partition("@")[0] not in "\n".join(
-            printed
-        )  # without passwords
+        publish, subscribe = (next(line for line in printed if f" mosquitto_{what} " in line) for what in ("pub", "sub"))
+        home = tmp_path / "state" / "heliograph"
+        cluster = home / "cluster.json"
+        urls = [json.loads(file.read_text())["server"] for file in (cluster, *home.glob("users/*/cluster.json"))]
+        assert len(set(urls)) == 2
+        assert not [url for url in urls if ConnectionUrl.parse(url).credentials.password in "\n".join(printed)]
+        files = [path for path in home.rglob("*") if path.is_file()]
+        assert len(files) == 9
+        assert [str(path) for path in files if stat.S_IMODE(path.stat().st_mode) != 0o600] == []
+        assert stat.S_IMODE((home / "users" / "alice").stat().st_mode) == 0o700
 
-        listening = await asyncio.create_subprocess_exec(*shlex.split(subscribe), stdout=asyncio.subprocess.PIPE)
-        assert await (await asyncio.create_subprocess_exec(*shlex.split(publish), cwd=ROOT)).wait() == 0
+        listening = await asyncio.create_subprocess_shell(f"exec env {subscribe}", stdout=asyncio.subprocess.PIPE)
+        assert await (await asyncio.create_subprocess_shell(publish, cwd=ROOT)).wait() == 0
         assert listening.stdout is not None
         while True:
             topic, _, body = (await listening.stdout.readline()).decode().partition(" ")
@@ -96,12 +100,25 @@ async def test_the_lines_that_up_prints_work_as_printed(
         assert code == 0
         assert json.loads(out)["status"]["versions"][0]["metrics"].keys() >= {"accuracy"}
 
+        alice = home / "users" / "alice"
+        code, out, _ = await _done(environment | {"HELIOGRAPH_SERVER": str(alice / "cluster.json")}, "get", "jobs")
+        assert code == 0
+        assert "digits" in out
+        request = shlex.join(["mosquitto_rr", "-q", "1", "-t", "heliograph/request/models/get",
+                              "-e", "heliograph/reply/alice/1", "-W", "30",
+                              "-m", '{"name": "digits", "reply_to": "heliograph/reply/alice/1"}'])  # fmt: skip
+        asking = await asyncio.create_subprocess_shell(
+            f"XDG_CONFIG_HOME={shlex.quote(str(alice))} {request}", stdout=asyncio.subprocess.PIPE
+        )
+        assert json.loads((await asking.communicate())[0])["result"]["metadata"]["name"] == "digits"
+
         code, _, err = await _done(environment, "up")
         assert code == 1
         assert err.startswith("error: a cluster is up already")
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 130
     assert not cluster.exists()
+    assert not (home / "users").exists()
     code, _, err = await _done(environment, "get", "jobs")
     assert code == 1
     assert "no cluster found" in err
@@ -119,11 +136,44 @@ async def test_files_of_up_are_its_users_alone(tmp_path: Path, environment: dict
     finally:
         os.umask(before)
     top = {path.name: path for path in kept.iterdir()}
-    assert {"broker", "cloud", "edge-1", "data", "log.txt"} <= top.keys()
+    assert {"broker", "cloud", "edge-1", "data", "log.txt", "logins.json"} <= top.keys()
     assert [name for name, path in sorted(top.items()) if path.stat().st_mode & 0o077] == []
     made = [*kept.rglob("journal.db"), *kept.rglob("nats.conf"), *kept.rglob("*.npz"), *kept.rglob("nats.log")]
     assert len(made) >= 6
     assert [str(path) for path in made if path.stat().st_mode & 0o077] == []
+
+
+async def test_tokens_and_ports_survive_a_restart_and_a_removed_user_gets_another(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    found = []
+    for users in (["alice", "bob"], ["alice"], ["bob", "alice"]):
+        words = ["up", "--edges", "1", "--state", str(tmp_path / "kept"), *(f"--user={name}" for name in users)]
+        async with asyncio.timeout(HANGS), _started(environment, *words) as process:
+            assert process.stdout is not None
+            while not (await process.stdout.readline()).startswith(b"Ctrl-C"):
+                assert not process.stdout.at_eof()
+            home = tmp_path / "state" / "heliograph" / "users"
+            assert sorted(path.name for path in home.iterdir()) == sorted(["operator", *users])
+            found.append({path.name: json.loads((path / "cluster.json").read_text()) for path in home.iterdir()})
+    first, second, third = ({name: (each["server"], each["mqtt"]) for name, each in one.items()} for one in found)
+    assert first["operator"] == second["operator"] == third["operator"]
+    assert first["alice"] == second["alice"] == third["alice"]
+    assert first["bob"] != third["bob"]
+
+
+async def test_up_listens_for_websockets_where_it_is_asked_to(tmp_path: Path, environment: dict[str, str]) -> None:
+    words = ("up", "--edges", "1", "--websocket", "--websocket-origin", "https://app.example")
+    async with asyncio.timeout(HANGS), _started(environment, *words) as process:
+        assert process.stdout is not None
+        line = b""
+        while not line.startswith(b"WebSocket"):
+            line = await process.stdout.readline()
+            assert line
+        found = re.search(r"ws://127\.0\.0\.1:(\d+), .*; pages of https://app\.example$", line.decode().rstrip())
+        assert found is not None
+        assert await handshake(int(found[1]), "https://app.example") == 101
+        assert await handshake(int(found[1]), "https://evil.example") == 403
 
 
 async def test_run_federates_a_script_over_parts_of_a_file(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -163,6 +213,13 @@ async def test_run_shows_the_lines_of_a_script_that_fails(tmp_path: Path, enviro
         (("demo", "--edges", "0"), "--edges"),
         (("demo", "--framework", "jax"), "--framework"),
         (("up", "--edges", "many"), "--edges"),
+        (("up", "--user", "edge-1"), "field user: expected a name that no component and no edge has, got edge-1"),
+        (("up", "--user", "agent-x"), "field user: expected a name that no component and no edge has, got agent-x"),
+        (("up", "--user", "coordinator"), "field user: expected a name that no component and no edge has"),
+        (("up", "--user", "a.*"), "field user: expected a DNS label"),
+        (("up", "--websocket-origin", "https://a.example"), "--websocket-origin: expected --websocket with it"),
+        (("up", "--websocket", "--websocket-origin", "a.example"), "--websocket-origin: expected http://HOST"),
+        (("up", "--websocket", "--websocket-origin", "https://a.example/x"), "--websocket-origin: expected http://"),
     ],
 )
 async def test_errors_of_up_and_run_are_one_line(

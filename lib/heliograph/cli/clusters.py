@@ -78,14 +78,25 @@ def up(
     state: Annotated[Path | None, typer.Option(help="Directory that keeps the cluster's state.")] = None,
     code: Annotated[list[Path] | None, typer.Option(help="Root of scripts that tasks may name; repeatable.")] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Root of files that data sets may name; repeatable.")] = None,
+    user: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A user who gets a login, beside yours; repeatable.")
+    ] = None,
+    websocket: Annotated[bool, typer.Option("--websocket", help="Listen for NATS and MQTT over WebSocket.")] = False,
+    websocket_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="https://HOST", help="Origin whose web pages may connect by WebSocket; repeatable."),
+    ] = None,
 ) -> None:
-    from heliograph.cli.up import serve
+    from heliograph.cli.up import Options, serve
     from heliograph.core.private_files import private_files
     from heliograph.core.world import World
 
-    brokers = _brokers(edge_broker, edges)
+    options = Options(
+        edges, seed, _brokers(edge_broker, edges), tuple(code or ()), tuple(data or ()), tuple(user or ()),
+        websocket, _origins(websocket_origin, websocket),
+    )  # fmt: skip
     with private_files(), _scratch(state) as directory:
-        until_signalled(lambda: serve(directory, edges, seed, brokers, tuple(code or ()), tuple(data or ()), World()))
+        until_signalled(lambda: serve(directory, options, World()))
 
 
 def run(
@@ -148,6 +159,20 @@ def _brokers(given: list[str] | None, edges: int) -> dict[str, str]:
                           expected=f"NAME=mqtt://HOST:PORT with NAME of {', '.join(names)[:200]}")  # fmt: skip
         found[name] = url
     return found
+
+
+def _origins(given: list[str] | None, websocket: bool) -> tuple[str, ...]:
+    from urllib.parse import urlsplit
+
+    from heliograph.cli.usage import misused
+
+    for text in given or ():
+        parts = urlsplit(text)
+        if not websocket:
+            raise misused("--websocket-origin", expected="--websocket with it", got=text)
+        if parts.scheme not in ("http", "https") or not parts.hostname or text != f"{parts.scheme}://{parts.netloc}":
+            raise misused("--websocket-origin", expected="http://HOST[:PORT] or https://HOST[:PORT]", got=text)
+    return tuple(given or ())
 
 
 def _test(text: str) -> Path | float | None:

@@ -136,12 +136,11 @@ def replay(server: str | None, options: Replay) -> int:
     patterns = tuple(check_pattern(each) for each in options.patterns)
     names = Names.parse(list(options.rename))
     speed = _speed(options.speed)
-    if server is not None:
-        check_url(server, "--to")
+    url = locate(server).url if server is not None else ""
     with TraceReader(options.trace) as reader:
         info = reader.info
         span = Span.parse(options.since, options.until, first_live(reader), info.end)
-        url = locate(server).url
+        url = url or locate().url
         choice = Choice(patterns, options.raw)
         wanted = choice.selector()
         total = sum(count for (topic, _), count in info.messages.items() if wanted(topic))

@@ -5,54 +5,85 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.cli.output import paint, say
 from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError
+from heliograph.core.names import CLOUD
+from heliograph.core.private_files import write_private
 from heliograph.core.world import World
-from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster import OPERATOR, LocalCluster, check_user
 from heliograph.local.demo import digits
 from heliograph.local.follow_job import wait_for_offers
-from heliograph.server import cluster_file
+from heliograph.local.logins import Logins, cluster_document, remove_user_files, write_user_files
+from heliograph.server import cluster_file, users_directory
 
 EXAMPLE = Path("examples/federated-task.json")
 
 
-async def serve(
-    directory: Path,
-    edges: int,
-    seed: int,
-    edge_brokers: Mapping[str, str],
-    code: tuple[Path, ...],
-    data: tuple[Path, ...],
-    world: World,
-) -> None:
+@dataclass(frozen=True)
+class Options:
+    """The options of ``up``, as typed.
+
+    Attributes:
+        users: names of users who get a login beside the operator.
+        websocket, websocket_origins: see ``Broker``.
+    """
+
+    edges: int
+    seed: int
+    edge_brokers: Mapping[str, str]
+    code: tuple[Path, ...] = ()
+    data: tuple[Path, ...] = ()
+    users: tuple[str, ...] = ()
+    websocket: bool = False
+    websocket_origins: tuple[str, ...] = ()
+
+
+async def serve(directory: Path, options: Options, world: World) -> None:
     """Run a cluster until cancelled. Raise HeliographError if a cluster of this user is already up."""
-    file = cluster_file()
+    file, home = cluster_file(), users_directory()
     _refuse_second(file)
+    edges = options.edges
     names = [f"edge-{number + 1}" for number in range(edges)]
+    for name in options.users:
+        check_user(name, (*names, CLOUD))
+    users = tuple(dict.fromkeys((OPERATOR, *options.users)))
+    logins = Logins(directory, users, world)
     began = world.monotonic()
     say(f"starting broker, coordinator and {edges + 1} agents …")
-    sample = await _sample_data(directory, names, seed, world)
+    sample = await _sample_data(directory, names, options.seed, world)
     script = digits.SCRIPTS["numpy"]
     cluster = LocalCluster(
-        directory, names, datasets=sample, code=(script.parent, *code), data=data, edge_brokers=edge_brokers,
-        world=world, log=directory / "log.txt", supervise=lambda line: say(paint(line, "yellow")),
+        directory, names, datasets=sample, code=(script.parent, *options.code), data=options.data,
+        edge_brokers=options.edge_brokers, logins=logins.tokens, websocket=options.websocket,
+        websocket_origins=options.websocket_origins, world=world, log=directory / "log.txt", supervise=lambda line: say(paint(line, "yellow")),
     )  # fmt: skip
+    logins.choose_ports(cluster.broker)
     async with cluster:
+        logins.save(cluster.broker)
         async with AsyncClient(cluster.server) as client:
             await wait_for_offers(client, sample)
             if sample:
                 await client.models.apply(digits.model())
-        _write_cluster_file(file, cluster.server)
         try:
-            _say_addresses(cluster, directory, bool(sample), world.monotonic() - began)
+            directories = write_user_files(home, cluster.broker, users)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_private(file, cluster_document(cluster.broker, OPERATOR))
+            _say_addresses(cluster, world.monotonic() - began)
+            _say_logins(directories, file)
+            if sample:
+                _say_example(directory, directories[OPERATOR])
+            say("")
+            say("Ctrl-C stops the cluster.")
             await asyncio.Event().wait()
         finally:
             file.unlink(missing_ok=True)
+            remove_user_files(home)
             say("stopping …")
 
 
@@ -76,34 +107,39 @@ def _refuse_second(file: Path) -> None:
     raise HeliographError(f"a cluster is up already, process {pid}; stop it with Ctrl-C or 'kill {pid}' first")
 
 
-def _write_cluster_file(file: Path, server: str) -> None:
-    """Write the file by which the command line finds the cluster, readable by this user alone: it has a password."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
-    partial.touch(mode=0o600)
-    partial.write_text(json.dumps({"pid": os.getpid(), "server": server}))
-    partial.replace(file)
-
-
-def _say_addresses(cluster: LocalCluster, directory: Path, sample: bool, seconds: float) -> None:
-    door = ConnectionUrl.parse(cluster.door)
-    where = f"-h {door.host} -p {door.port}"
-    task = EXAMPLE
-    if sample and not EXAMPLE.exists():
-        task = directory / EXAMPLE.name
-        task.write_text(json.dumps(digits.task(), indent=2) + "\n")
+def _say_addresses(cluster: LocalCluster, seconds: float) -> None:
     say(paint(f"up in {seconds:.1f} s: {', '.join(cluster.edges)}", "bold"))
-    say(f"MQTT  {cluster.door}")
-    say(f"NATS  {cluster.broker.url()}")
+    broker = cluster.broker
+    say(f"MQTT  {broker.url(scheme='mqtt')}")
+    say(f"NATS  {broker.url()}")
+    if broker.websocket:
+        allowed = " and ".join(broker.websocket_origins) or "its own origin alone"
+        say(f"WebSocket  ws://{broker.host}:{broker.websocket_port}, for MQTT with the path /mqtt; pages of {allowed}")
     for name, node in cluster.nodes.items():
         if name in cluster.edges:
-            broker = node.broker.url(scheme="mqtt") if node.broker is not None else node.external_broker
-            say(f"MQTT  {broker} on {name}, for its devices")
-    if sample:
-        say("")
-        say("publish a task and watch it:")
-        say(f"    mosquitto_pub {where} -q 1 -t heliograph/request/jobs/create -f {task}")
-        say(f"    mosquitto_sub {where} -t 'heliograph/status/#' -v")
-        say("    heliograph watch jobs/digits")
+            url = node.broker.url(scheme="mqtt") if node.broker is not None else node.external_broker
+            say(f"MQTT  {url} on {name}, for its devices")
+
+
+def _say_logins(directories: Mapping[str, Path], file: Path) -> None:
+    """Say where each login is; the tokens stay in their files."""
     say("")
-    say("Ctrl-C stops the cluster.")
+    say(f"Whoever asks for anything logs in. Your login is in {file}, where this command line finds it,")
+    say(f"and in {directories[OPERATOR]}, for MQTT clients.")
+    for name, directory in directories.items():
+        if name != OPERATOR:
+            say(f"user {name}: {directory}")
+
+
+def _say_example(directory: Path, login: Path) -> None:
+    """Say how to publish a task and to watch it, in lines that work as they stand."""
+    task = EXAMPLE
+    if not EXAMPLE.exists():
+        task = directory / EXAMPLE.name
+        task.write_text(json.dumps(digits.task(), indent=2) + "\n")
+    with_login = f"XDG_CONFIG_HOME={shlex.quote(str(login))}"
+    say("")
+    say("publish a task and watch it:")
+    say(f"    {with_login} mosquitto_pub -q 1 -t heliograph/request/jobs/create -f {shlex.quote(str(task))}")
+    say(f"    {with_login} mosquitto_sub -t 'heliograph/status/#' -v")
+    say("    heliograph watch jobs/digits")

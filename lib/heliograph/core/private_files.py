@@ -18,6 +18,15 @@ def private_files() -> Iterator[None]:
         os.umask(before)
 
 
+def write_private(file: Path, text: str) -> None:
+    """Write a file that its user alone may read, whatever the umask, all of it or nothing."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
+        target.write(text)
+    partial.replace(file)
+
+
 def make_private(directory: Path) -> Path:
     """Make a directory that its user alone may enter, so that files of an earlier release in it are private too.
 

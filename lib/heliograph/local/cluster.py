@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from heliograph.core.child_process import SAFE_PATH, die_with_parent
-from heliograph.core.errors import HeliographError
+from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
 from heliograph.core.world import Process, World
@@ -24,6 +24,9 @@ from heliograph.local.restarts import Supervision
 
 COORDINATOR = "coordinator"
 """Name of the first coordinator."""
+OPERATOR = "operator"
+"""Login of whoever runs the cluster."""
+_RESERVED = ("anonymous", COORDINATOR, SYSTEM_USER, "worker-cloud")
 READY_TIMEOUT = 120.0
 STOP_GRACE = 6.0
 
@@ -78,6 +81,8 @@ class LocalCluster:
         relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
         guests: names of edges whose agents run elsewhere; they connect to ``agent_url``.
         doors: URLs of external MQTT brokers in front of the coordinator.
+        logins: tokens by name: those of users who may log in beside ``operator``, and the operator's if it is given.
+        websocket, websocket_origins: see ``Broker``; for the cloud's broker alone.
         log: file for the lines that the processes print, each preceded by time and component.
         supervise: called with a line about each process that ends by itself and is started again; without it such a
             process stays ended.
@@ -96,6 +101,9 @@ class LocalCluster:
         relayed: tuple[str, ...] = (),
         guests: Sequence[str] = (),
         doors: tuple[str, ...] = (),
+        logins: Mapping[str, str] | None = None,
+        websocket: bool = False,
+        websocket_origins: tuple[str, ...] = (),
         world: World | None = None,
         log: Path | None = None,
         supervise: Callable[[str], None] | None = None,
@@ -111,10 +119,17 @@ class LocalCluster:
         self._relayed = relayed
         self._program = program
         names = [CLOUD, *(require_label(name, "edge") for name in edges)]
-        users = [User("coordinator", self._secret(), "coordinator"), User("operator", self._secret(), "operator"),
+        tokens = {OPERATOR: self._secret(), **(logins or {})}
+        for name in tokens:
+            check_user(name, (*names, *guests))
+        users = [User("coordinator", self._secret(), "coordinator"), User(OPERATOR, tokens.pop(OPERATOR), "operator"),
                  User("worker-cloud", self._secret(), "cloud-worker")]  # fmt: skip
+        users += [User(name, token, "user") for name, token in tokens.items()]
         users += [User(f"agent-{name}", self._secret(), "agent", name) for name in (*names, *guests)]
-        self.broker = Broker(self.directory / "broker", "cloud", tuple(users), name="cloud", world=self.world)
+        self.broker = Broker(
+            self.directory / "broker", "cloud", tuple(users), name="cloud", world=self.world, websocket=websocket,
+            websocket_origins=websocket_origins,
+        )  # fmt: skip
         self.nodes = {name: self._node(name, dict(datasets or {}), dict(edge_brokers or {})) for name in names}
         self._coordinators: dict[str, Child] = {}
         self._supervision = Supervision(self.world, supervise) if supervise is not None else None
@@ -122,12 +137,12 @@ class LocalCluster:
     @property
     def server(self) -> str:
         """The NATS URL with the operator's credentials."""
-        return self.broker.url("operator")
+        return self.broker.url(OPERATOR)
 
     @property
     def door(self) -> str:
-        """The URL of the MQTT door, which needs no credentials."""
-        return self.broker.url(scheme="mqtt")
+        """The URL of the MQTT door with the operator's credentials."""
+        return self.broker.url(OPERATOR, "mqtt")
 
     def agent_url(self, edge: str) -> str:
         """Return the NATS URL with the credentials of an edge's agent."""
@@ -311,6 +326,14 @@ class LocalCluster:
 
     def _secret(self) -> str:
         return self.world.new_secret().hex()[:32]
+
+
+def check_user(name: str, edges: Sequence[str] = ()) -> None:
+    """Raise Refused where a user's name is no label, or another login or an edge has it: replies to one would reach
+    the other."""
+    require_label(name, "user")
+    if name in _RESERVED or name in edges or name.startswith("agent-"):
+        raise Refused("invalid", field="user", expected="a name that no component and no edge has", got=name)
 
 
 def _process_of(started: Child | Broker) -> Process:

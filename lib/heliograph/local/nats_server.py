@@ -1,4 +1,4 @@
-"""The embedded broker: nats-server from its wheel, with JetStream, MQTT, WebSocket and roles from the registry."""
+"""The embedded broker: nats-server from its wheel, with JetStream, MQTT and roles from the registry."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ SYSTEM_USER = "system"
 MAX_PAYLOAD = 8 * 1024 * 1024 + 4096
 """Largest message in bytes: enough for a camera's frame offloaded to the cloud's model. nats-server advises against
 more."""
+MAX_CONNECTIONS = 20_000
+"""Connections of one broker: those of ten thousand edges and their transfers, twice over."""
+MAX_SUBSCRIPTIONS = 4096
+"""Subscriptions of one connection. A coordinator has some dozens, an agent about twenty."""
+MAX_PENDING = 64 * 1024 * 1024
+"""Bytes that wait for one slow connection before the broker ends it."""
 PING_INTERVAL = "700ms"
 """Time between pings. With two outstanding, the broker notices an unplugged client after 2 to 4 of them: after 4 if the
 client has just sent something, since the broker then postpones a ping."""
@@ -33,7 +39,7 @@ client has just sent something, since the broker then postpones a ping."""
 
 @dataclass(frozen=True)
 class User:
-    """A broker login. An agent's ``name`` is ``agent-<edge>``, from which the coordinator reads presence."""
+    """A broker login. An agent's ``name`` is ``agent-<edge>``: the coordinator reads presence from it."""
 
     name: str
     password: str
@@ -49,6 +55,9 @@ class Broker:
         directory: directory of its configuration, log and store; kept over restarts, as are its ports.
         place: ``cloud`` or ``node``; it decides the permissions of each role.
         users: logins beside ``anonymous``, which needs none.
+        websocket: whether to listen for NATS and MQTT over WebSocket, as browsers speak it.
+        websocket_origins: origins whose pages may connect, ``https://HOST`` for example; without any only pages of the
+            listener's own origin. Clients that are no browsers send no origin, and may connect.
         ping_interval: time between two pings to a client, in nats-server's notation.
     """
 
@@ -61,6 +70,8 @@ class Broker:
     world: World = field(default_factory=World)
     port: int = 0
     mqtt_port: int = 0
+    websocket: bool = False
+    websocket_origins: tuple[str, ...] = ()
     websocket_port: int = 0
     system_password: str = ""
     ping_interval: str = PING_INTERVAL
@@ -77,6 +88,8 @@ class Broker:
                 await self.world.sleep(RETRY_SECONDS)
             if chosen:
                 self.port, self.mqtt_port, self.websocket_port = free_ports(3, self.host)
+            elif self.websocket and not self.websocket_port:
+                (self.websocket_port,) = free_ports(1, self.host)
             config = self.directory / "nats.conf"
             config.touch(mode=0o600)
             config.write_text(self.config())
@@ -105,13 +118,14 @@ class Broker:
 
     def url(self, user: str = "", scheme: str = "nats") -> str:
         """Return the URL with a user's credentials."""
-        login = ""
-        if user:
-            password = {each.name: each.password for each in self.users}.get(user) or (
-                self.system_password if user == SYSTEM_USER else ""
-            )
-            login = f"{user}:{password}@"
+        login = f"{user}:{self.password(user)}@" if user else ""
         return f"{scheme}://{login}{self.host}:{self.port if scheme == 'nats' else self.mqtt_port}"
+
+    def password(self, user: str) -> str:
+        """Return a user's password; an empty one if there is no such user."""
+        if user == SYSTEM_USER:
+            return self.system_password
+        return {each.name: each.password for each in self.users}.get(user, "")
 
     def config(self) -> str:
         """Return nats-server's configuration (JSON is a subset of its language)."""
@@ -129,9 +143,11 @@ class Broker:
             "max_payload": MAX_PAYLOAD,
             "ping_interval": self.ping_interval,
             "ping_max": 2,
+            "max_connections": MAX_CONNECTIONS,
+            "max_subscriptions": MAX_SUBSCRIPTIONS,
+            "max_pending": MAX_PENDING,
             "jetstream": {"store_dir": str(self.directory / "store"), "sync_interval": "always"},
             "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096},
-            "websocket": {"host": self.host, "port": self.websocket_port, "no_tls": True},
             "accounts": {
                 "HELIOGRAPH": {"jetstream": "enabled", "users": users},
                 "SYS": {"users": [{"user": SYSTEM_USER, "password": self.system_password}]},
@@ -139,16 +155,21 @@ class Broker:
             "system_account": "SYS",
             "no_auth_user": "anonymous",
         }
+        if self.websocket:
+            origins = {"allowed_origins": list(self.websocket_origins)} if self.websocket_origins else {}
+            tree["websocket"] = {"host": self.host, "port": self.websocket_port, "no_tls": True, **origins,
+                                 "same_origin": not origins}  # fmt: skip
         return json.dumps(tree, indent=1)
 
     def _allowed(self, user: User) -> Permissions:
-        return permissions(user.role, self.place, self.root, user.edge)
+        return permissions(user.role, self.place, self.root, user.edge, user.name)
 
     async def _ready(self) -> bool:
         assert self.process is not None
         began = self.world.monotonic()
         while self.process.returncode is None and self.world.monotonic() - began < READY_TIMEOUT:
-            if all(_listens(self.host, port) for port in (self.port, self.mqtt_port)):
+            ports = (self.port, self.mqtt_port, *([self.websocket_port] if self.websocket else []))
+            if all(_listens(self.host, port) for port in ports):
                 return True
             await self.world.sleep(0.01)
         return False
@@ -184,7 +205,5 @@ def _listens(host: str, port: int) -> bool:
 
 
 def _as_config(allowed: Permissions) -> Mapping[str, object]:
-    return {
-        "publish": {"allow": list(allowed.publish), "deny": list(allowed.deny)},
-        "subscribe": {"allow": list(allowed.subscribe)},
-    }
+    publish = {"deny": list(allowed.deny)} | ({"allow": list(allowed.publish)} if allowed.publish else {})
+    return {"publish": publish, "subscribe": {"allow": list(allowed.subscribe)}}

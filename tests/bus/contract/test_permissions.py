@@ -12,7 +12,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT, Role, Topic
 from heliograph.core.errors import Refused
 from heliograph.core.names import matches
 
-ROLES: tuple[Role, ...] = ("anonymous", "operator", "worker", "cloud-worker", "agent")
+ROLES: tuple[Role, ...] = ("anonymous", "user", "operator", "worker", "cloud-worker", "agent")
 PLACES: tuple[Place, ...] = ("cloud", "node")
 
 
@@ -28,25 +28,43 @@ def covers(subjects: tuple[str, ...], topic: Topic[Any]) -> bool:
     [(role, place) for role in ROLES for place in PLACES if (role, place) != ("agent", "node")],  # it owns its broker
 )
 def test_a_topic_that_does_not_name_a_role_is_forbidden_to_it(role: Role, place: Place) -> None:
-    allowed = permissions(role, place, edge="edge-1" if role == "agent" else "")
+    allowed = permissions(role, place, edge="edge-1" if role == "agent" else "", login="edge-1")
     for topic in BUILT_IN.topics:
         if role not in topic.publishers:
             assert not covers(allowed.publish, topic), topic.name
         if role not in topic.subscribers and role != "operator":  # operators watch everything
             assert not covers(allowed.subscribe, topic), topic.name
     assert ">" not in allowed.publish + allowed.subscribe
-    assert "$MQTT.>" in allowed.deny
+    assert set(allowed.deny) & {"$MQTT.>", ">"}
 
 
 def test_an_anonymous_login_has_exactly_these_permissions() -> None:
     cloud, node = permissions("anonymous", "cloud"), permissions("anonymous", "node")
+    assert (cloud.publish, cloud.deny) == ((), (">",))
+    assert {subject.split(".")[1] for subject in cloud.subscribe} == {"status"}
+    telemetry, asking = "heliograph.event.telemetry.*.*", "heliograph.inference.*.request"
+    assert set(node.publish) == {telemetry, asking, "heliograph.inference.*.offload.*.*"}
+    assert {subject.split(".")[1] for subject in node.subscribe} == {"status", "reply", "ack", "inference"}
+    assert "heliograph.inference.*.answer.*.*.*" in node.subscribe
+
+
+def test_a_user_asks_and_reads_status_and_its_own_replies() -> None:
+    cloud, node = permissions("user", "cloud", login="alice"), permissions("user", "node", login="alice")
     asking = "heliograph.inference.*.request"
     assert set(cloud.publish) == {"heliograph.request.*.*", asking}
-    assert set(node.publish) == {"heliograph.event.telemetry.*.*", asking, "heliograph.inference.*.offload.*.*"}
-    for allowed in (cloud, node):
-        words = {subject.split(".")[1] for subject in allowed.subscribe}
-        assert words <= {"status", "reply", "ack"} | ({"inference"} if allowed is node else set())
-    assert "heliograph.inference.*.answer.*.*.*" in node.subscribe
+    assert set(node.publish) == {asking}
+    assert [each for each in cloud.subscribe if ".status" not in each] == ["heliograph.reply.alice.*", "_INBOX.alice.>"]
+
+
+def test_an_operator_has_an_inbox_of_its_own() -> None:
+    inboxes = [each for each in permissions("operator", "cloud", login="boss").subscribe if each.startswith("_INBOX")]
+    assert inboxes == ["_INBOX.boss.>"]
+
+
+@pytest.mark.parametrize("login", ["", "*", ">", "a.b", "a/b"])
+def test_a_users_name_widens_nothing(login: str) -> None:
+    with pytest.raises(Refused):
+        permissions("user", "cloud", login=login)
 
 
 @pytest.mark.parametrize("edge", ["*", ">", "a.b", "a.>", "A", "edge 1"])

@@ -12,8 +12,10 @@ import pytest
 import pytest_asyncio
 from paho.mqtt.enums import CallbackAPIVersion
 
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import topics
-from heliograph.core.errors import Refused
+from heliograph.client import AsyncClient
+from heliograph.core.errors import Forbidden, Refused
 from tests.patience import HANGS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -30,9 +32,10 @@ TASK: dict[str, Any] = {
 
 
 class ForeignClient:
-    """A paho client that publishes bytes and reads replies, like a program in any language."""
+    """A paho client that logs in, publishes bytes and reads replies, like a program in any language."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, url: str) -> None:
+        door = ConnectionUrl.parse(url)
         self._loop = asyncio.get_running_loop()
         self._replies: asyncio.Queue[Any] = asyncio.Queue()
         self._ready = asyncio.Event()
@@ -42,7 +45,8 @@ class ForeignClient:
         self.client.on_message = lambda _, __, message: self._loop.call_soon_threadsafe(
             self._replies.put_nowait, json.loads(message.payload)
         )
-        self.client.connect("127.0.0.1", port)
+        self.client.username_pw_set(door.credentials.user, door.credentials.password)
+        self.client.connect(door.host, door.port)
         self.client.loop_start()
 
     async def ready(self) -> None:
@@ -62,7 +66,7 @@ class ForeignClient:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def foreign(cloud: Any) -> AsyncIterator[ForeignClient]:
-    client = ForeignClient(cloud.cluster.broker.mqtt_port)
+    client = ForeignClient(cloud.cluster.broker.url("foreign", "mqtt"))
     await client.ready()
     yield client
     client.close()
@@ -165,6 +169,7 @@ async def test_a_reply_topic_outside_reply_is_refused(cloud: Any, foreign: Forei
         record = json.loads((await asyncio.wait_for(anext(errors), HANGS)).body)
     assert record["fields"]["field"] == "reply_to"
     assert record["fields"]["code"] == "bad-reply-topic"
+    assert "<client> is the name of your login" in record["fields"]["hint"]
 
 
 async def test_a_nats_reply_subject_outside_reply_is_refused(cloud: Any) -> None:
@@ -235,7 +240,7 @@ async def test_status_is_retained_at_the_door(cloud: Any, foreign: ForeignClient
     await cloud.client.jobs.delete("seen")
 
 
-async def test_an_anonymous_client_cannot_publish_events(cloud: Any, foreign: ForeignClient) -> None:
+async def test_a_user_cannot_publish_events(cloud: Any, foreign: ForeignClient) -> None:
     """The broker refuses the event and logs it; nothing arrives."""
     bus = cloud.client.bus
     async with bus.subscribe("event/#") as events:
@@ -247,3 +252,31 @@ async def test_an_anonymous_client_cannot_publish_events(cloud: Any, foreign: Fo
         assert "heliograph.event.aggregation.door" in log.read_text()
         assert not waiting.done()
         waiting.cancel()
+
+
+async def test_anonymous_clients_read_status_and_ask_nothing(cloud: Any, foreign: ForeignClient) -> None:
+    for scheme in ("mqtt", "nats"):
+        async with AsyncClient(cloud.cluster.broker.url(scheme=scheme), timeout=HANGS) as stranger:
+            with pytest.raises(Forbidden, match="only a login may send requests; anonymous clients read status"):
+                await stranger.models.create({"kind": "Model", "metadata": {"name": "unasked"}})
+            async with stranger.bus.subscribe("status/#") as statuses:
+                await foreign.ask("request/models/create", {"kind": "Model", "metadata": {"name": f"by-{scheme}"}})
+                async with asyncio.timeout(HANGS):
+                    while (await anext(statuses)).topic != f"status/models/by-{scheme}":
+                        pass
+        await cloud.client.models.delete(f"by-{scheme}")
+    with pytest.raises(Refused, match="unasked"):
+        await cloud.client.models.get("unasked")
+
+
+@pytest.mark.parametrize("scheme", ["mqtt", "nats"])
+async def test_a_users_client_asks_and_watches(cloud: Any, scheme: str) -> None:
+    async with AsyncClient(cloud.cluster.broker.url("another", scheme), timeout=HANGS) as client:
+        model = {"kind": "Model", "metadata": {"name": "of-another"}}
+        made = await client.models.create(model)
+        assert await client.models.get("of-another") == made
+        watching = client.models.watch("of-another")
+        assert await anext(watching) == made
+        await client.models.delete("of-another")
+        with pytest.raises(StopAsyncIteration):
+            await anext(watching)

@@ -201,7 +201,7 @@ async def _device(cluster: LocalCluster, edge: str, world: World) -> AsyncIterat
 
 
 def publish_task(door: str, task: Mapping[str, Any], world: World) -> None:
-    """Publish a task at the MQTT door as any MQTT 3.1.1 client can: plain JSON with a reply topic.
+    """Publish a task at the MQTT door as any MQTT 3.1.1 client can: with a login, plain JSON and a reply topic.
 
     Raise HeliographError with the coordinator's message if it refuses the task, or if no reply comes.
     """
@@ -213,8 +213,10 @@ def publish_task(door: str, task: Mapping[str, Any], world: World) -> None:
 
     url = ConnectionUrl.parse(door)
     answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    reply_to = f"{DEFAULT_ROOT}/{REPLY.at(client='demo', id=world.new_id()[:12])}"
+    login = url.credentials
+    reply_to = f"{DEFAULT_ROOT}/{REPLY.at(client=login.user, id=world.new_id()[:12])}"
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.username_pw_set(login.user, login.password)
     subscribed = threading.Event()
     client.on_subscribe = lambda *_: subscribed.set()
     client.on_message = lambda _, __, message: answers.put(bytes(message.payload))

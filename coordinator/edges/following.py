@@ -68,7 +68,7 @@ class EdgeFollower:
             return None
         before = [edge.name for edge in self._store.all(Edge) if edge.status.online]
         self._edges.assume_online(*before)
-        return presence_of(self._system, self._port.world, self._presence_changed, before)
+        return presence_of(self._system, self._port.world, self._presence_changed, before, self._warn)
 
     def _reported(self, received: Received[Report]) -> None:
         edge, report = received.params["edge"], received.payload

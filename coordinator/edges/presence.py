@@ -1,6 +1,7 @@
 """Which edges are connected, from the broker's own connection events (system account): a fact of the transport.
 
-An agent's connection is named ``agent-<edge>``; where the broker authenticates, its user must have the same name.
+A connection counts as an edge's if the broker has let it in as the user ``agent-<edge>``; any client may bear that
+name. Where the broker asks for no user at all, the name counts, and a warning says so.
 """
 
 from __future__ import annotations
@@ -33,14 +34,22 @@ class Presence:
 
     Args:
         before: edges that were online when a coordinator last led.
+        warn: called with a line, once, if the broker has let a client in without a user.
     """
 
     def __init__(
-        self, system: NatsBus, world: World, changed: Callable[[str, bool], None], before: Collection[str] = ()
+        self,
+        system: NatsBus,
+        world: World,
+        changed: Callable[[str, bool], None],
+        before: Collection[str] = (),
+        warn: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._system = system
         self._world = world
         self._changed = changed
+        self._warn = warn
+        self._warned = False
         self._connections: dict[str, set[int]] = {edge: {_EARLIER} for edge in before}
         self.known = asyncio.Event()
         """Set once the broker has listed the connected edges."""
@@ -103,7 +112,9 @@ class Presence:
             answer = json.loads((await self._system.connection.request("$SYS.REQ.SERVER.PING.CONNZ", body)).data)
             connections = (answer.get("data") or {}).get("connections") or []
             for each in connections:
-                edge = _edge_of(each.get("name", ""), each.get("authorized_user", ""))
+                if each.get("account", ACCOUNT) != ACCOUNT:  # another tenant's client
+                    continue
+                edge = self._edge_of(each.get("name"), each.get("authorized_user"))
                 if edge:
                     found.setdefault(edge, set()).add(int(each["cid"]))
             offset += len(connections)
@@ -112,7 +123,7 @@ class Presence:
 
     async def on_connect(self, message: Msg) -> None:
         """Take the broker's event that a client has connected."""
-        edge, connection = _client_of(message)
+        edge, connection = self._client_of(message)
         if edge:
             if self._changed_meanwhile is not None:
                 self._changed_meanwhile[connection] = edge
@@ -123,7 +134,7 @@ class Presence:
 
     async def on_disconnect(self, message: Msg) -> None:
         """Take the broker's event that a client has gone."""
-        edge, connection = _client_of(message)
+        edge, connection = self._client_of(message)
         if self._changed_meanwhile is not None:
             self._changed_meanwhile[connection] = ""
         connections = self._connections.get(edge)
@@ -132,9 +143,27 @@ class Presence:
             if not connections:
                 self._changed(edge, False)
 
+    def _client_of(self, message: Msg) -> tuple[str, int]:
+        try:
+            client: dict[str, Any] = json.loads(message.data)["client"]
+            return self._edge_of(client.get("name"), client.get("user")), int(client["id"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, HeliographError):
+            return "", 0
+
+    def _edge_of(self, name: object, user: object) -> str:
+        """Return the edge of a connection; empty if it is no agent's."""
+        if user:
+            return _edge_named(user)
+        edge = _edge_named(name)
+        if edge and not self._warned:
+            self._warned = True
+            self._warn("the broker lets clients in without a user: whoever names a connection agent-EDGE counts as that "
+                       "edge. Give each agent a login of that name.")  # fmt: skip
+        return edge
+
 
 class MemoryPresence:
-    """Follows the clients of a hub in memory, for simulations and tests."""
+    """Follows the clients of a hub in memory by their names, for simulations and tests."""
 
     def __init__(self, system: MemoryBus, world: World, changed: Callable[[str, bool], None],
                  before: Collection[str] = ()) -> None:  # fmt: skip
@@ -154,7 +183,7 @@ class MemoryPresence:
 
         hub.on_clients.append(on_client)
         try:
-            online = {edge for client in hub.clients if (edge := _edge_of(client, ""))}
+            online = {edge for client in hub.clients if (edge := _edge_named(client))}
             absent = sorted(set(self._before) - online)
             for edge in sorted(online.difference(self._before)):
                 self._changed(edge, True)
@@ -168,7 +197,7 @@ class MemoryPresence:
             self.known.set()
             while True:
                 client, connected = await changes.get()
-                edge = _edge_of(client, "")
+                edge = _edge_named(client)
                 if edge and connected != (edge in online) and connected == (client in hub.clients):
                     (online.add if connected else online.discard)(edge)
                     self._changed(edge, connected)
@@ -177,24 +206,21 @@ class MemoryPresence:
 
 
 def presence_of(
-    system: Bus, world: World, changed: Callable[[str, bool], None], before: Collection[str] = ()
+    system: Bus,
+    world: World,
+    changed: Callable[[str, bool], None],
+    before: Collection[str] = (),
+    warn: Callable[[str], None] = lambda line: None,
 ) -> Presence | MemoryPresence:
     """Return a presence follower that fits the transport of ``system``."""
     if isinstance(system, MemoryBus):
         return MemoryPresence(system, world, changed, before)
-    return Presence(cast(NatsBus, system), world, changed, before)
+    return Presence(cast(NatsBus, system), world, changed, before, warn)
 
 
-def _client_of(message: Msg) -> tuple[str, int]:
-    try:
-        client: dict[str, Any] = json.loads(message.data)["client"]
-        return _edge_of(client.get("name", ""), client.get("user", "")), int(client["id"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, HeliographError):
-        return "", 0
-
-
-def _edge_of(name: str, user: str) -> str:
-    edge = name.removeprefix(PREFIX)
-    if not name.startswith(PREFIX) or not is_label(edge):
+def _edge_named(name: object) -> str:
+    """Return the edge of the agent with that name; empty if it is no agent's name."""
+    if not isinstance(name, str) or not name.startswith(PREFIX):
         return ""
-    return edge if user in ("", "anonymous", name) else ""
+    edge = name.removeprefix(PREFIX)
+    return edge if is_label(edge) else ""

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from nats.aio.msg import Msg
 
+from heliograph.bus.connect import connect
+from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.coordinator.edges.presence import Presence
+from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
+from heliograph.local.nats_server import SYSTEM_USER
+from heliograph.local.nats_server import Broker as RealBroker
+from tests.patience import HANGS
 
 
 def event(edge: str, connection: int) -> Msg:
     client = {"name": f"agent-{edge}", "user": f"agent-{edge}", "id": connection}
+    return named(**client)
+
+
+def named(**client: object) -> Msg:
     return cast(Msg, SimpleNamespace(data=json.dumps({"client": client}).encode()))
 
 
@@ -87,3 +99,52 @@ async def test_the_list_alone_shows_changes(changes: list[tuple[str, bool]]) -> 
     await found.refresh()
     assert found.edges() == ["edge-2"]
     assert changes == [("edge-1", True), ("edge-2", True), ("edge-1", False)]
+
+
+async def test_where_the_broker_asks_for_no_user_the_name_counts_and_one_warning_says_so(
+    changes: list[tuple[str, bool]],
+) -> None:
+    warnings: list[str] = []
+    found = Presence(cast(NatsBus, Broker()), World(), lambda edge, online: changes.append((edge, online)),
+                     warn=warnings.append)  # fmt: skip
+    for number, edge in enumerate(("edge-1", "edge-2")):
+        await found.on_connect(named(name=f"agent-{edge}", id=number))
+    await found.on_connect(named(name="agent-edge-3", user="anonymous", id=9))
+    assert found.edges() == ["edge-1", "edge-2"]
+    assert len(warnings) == 1
+    assert "Give each agent a login" in warnings[0]
+
+
+async def test_a_client_counts_by_its_user_on_a_real_broker(
+    broker: Callable[..., Awaitable[RealBroker]], changes: list[tuple[str, bool]]
+) -> None:
+    """By the broker's list, and by its events."""
+    server = await broker()
+    warnings: list[str] = []
+
+    async def connect_liars(stack: AsyncExitStack) -> None:
+        for scheme in ("nats", "mqtt"):
+            for user in ("", "alice", "operator", "agent-edge-2"):
+                bus = connect(server.url(user, scheme), name="agent-edge-1")
+                await stack.enter_async_context(bus)
+                await bus.link.wait_up(HANGS)
+
+    async with AsyncExitStack() as stack:
+        system = await stack.enter_async_context(connect(server.url(SYSTEM_USER), name="presence"))
+        await system.link.wait_up(HANGS)
+        await connect_liars(stack)
+        found = Presence(cast(NatsBus, system), World(), lambda edge, online: changes.append((edge, online)),
+                         warn=warnings.append)  # fmt: skip
+        following = asyncio.create_task(found.run())
+        stack.push_async_callback(cancel_and_wait, following)
+        async with asyncio.timeout(HANGS):
+            await found.known.wait()
+        assert found.edges() == ["edge-2"]
+        await connect_liars(stack)
+        agent = connect(server.url("agent-edge-1"), name="renamed", inbox=inbox_of("edge-1"))
+        await stack.enter_async_context(agent)
+        async with asyncio.timeout(HANGS):
+            while not found.online("edge-1"):
+                await asyncio.sleep(0)
+        assert changes == [("edge-2", True), ("edge-1", True)]
+    assert warnings == []

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract.event import Event, Form, decode, encode
 from heliograph.bus.contract.topics import Topic
-from heliograph.bus.transport import Bus, Message
+from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
 
@@ -82,7 +82,10 @@ class Port:
         return await self.bus.publish(address, encode(event, form), headers=headers, sure=sure)
 
     def read(self, topic: Topic[P], message: Message) -> Received[P]:
-        """Decode and validate a message of the topic. Raises Refused naming its topic and the wrong field."""
+        """Decode and validate a message of the topic. Raises Refused naming its topic and the wrong field; also where
+        the message is retained and the topic is not."""
+        if message.retained and not topic.retained:
+            require_live(message)
         params = topic.match(message.topic)
         if params is None:
             raise Refused("unknown-topic", topic=message.topic, expected=topic.pattern)

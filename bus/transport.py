@@ -60,6 +60,16 @@ def require_plain(topic: str) -> None:
         raise Refused("invalid", topic=topic, expected=expected, got=topic)
 
 
+def require_live(message: Message) -> None:
+    """Raises Refused if the broker kept a message from before the subscription.
+
+    What it asks for was asked then; a receiver that took it would do it again at each of its starts.
+    """
+    if message.retained:
+        raise Refused("retained", topic=message.topic, expected="a message of now",
+                      got="one that the broker has kept", hint="Publish without the retain flag.")  # fmt: skip
+
+
 def require_declared(topic: str, body: bytes) -> Topic[Any]:
     """Return the declared topic of a message. Raises Refused if there is none, or if the body is larger than it
     allows."""
@@ -284,6 +294,13 @@ class Bus(ABC):
     async def blobs(self, bucket: str) -> BlobStore:
         """Return the object store of that name; create it if it is missing."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
+
+    async def drop_retained(self) -> int:
+        """Bound what the broker stores for MQTT clients, and delete retained messages on topics that are not retained.
+
+        Return the number deleted. A bus whose broker stores nothing for MQTT clients does nothing.
+        """
+        return 0
 
     async def prepare(self) -> None:  # noqa: B027 - only some transports have streams
         """Create or update the streams that the registry declares. The coordinator calls this at its start."""

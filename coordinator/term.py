@@ -19,6 +19,7 @@ from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.door import Door
 from heliograph.coordinator.api.requests import Requests
+from heliograph.coordinator.api.retained_sweep import RetainedSweep
 from heliograph.coordinator.api.status_board import StatusBoard
 from heliograph.coordinator.cloud_format import migrate_format
 from heliograph.coordinator.edges.desired import DesiredWriter, datasets_of
@@ -119,6 +120,8 @@ class Term:
             door = Door([self._port.bus, *self._connections.doors], self._port.bus, self._world,
                         self._requests.handle, self._failures)  # fmt: skip
             start(self._resync, door.run)
+            if self._connections.status:  # this broker has an MQTT listener
+                start(RetainedSweep(self._port.bus, self._world, self._failures).run)
             await door.listening.wait()
             limit.reschedule(None)
             self._out("coordinator is ready")

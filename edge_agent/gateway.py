@@ -14,7 +14,7 @@ from heliograph.bus.contract.event import Event, decode, encode, from_tree, is_e
 from heliograph.bus.contract.payloads import Ack, ServingTask
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
-from heliograph.bus.transport import Message
+from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import is_label
 from heliograph.core.tasks import Background
@@ -74,6 +74,7 @@ class Gateway:
                 await self._journal.wait_for_room()
 
     def _receive(self, message: Message) -> None:
+        require_live(message)
         topic, params = registry.find(message.topic)
         if len(message.body) > topic.max_size:
             raise Refused("too-large", topic=message.topic, expected=f"at most {topic.max_size} bytes",

@@ -11,7 +11,7 @@ import msgpack
 
 from heliograph.bus.contract.topics import ANSWER, BIG_MODEL, OFFLOAD
 from heliograph.bus.port import Port
-from heliograph.bus.transport import Message
+from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import HeliographError, Unreachable, error_body
 from heliograph.core.failures import Failures
 
@@ -43,6 +43,7 @@ class OffloadRelay:
                     await self._answer(message.topic, body)
 
     async def _carry_up(self, message: Message) -> None:
+        require_live(message)
         if (params := OFFLOAD.match(message.topic)) is None:
             return
         answer_to = ANSWER.at(edge=self._edge, **params)

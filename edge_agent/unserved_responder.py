@@ -12,7 +12,7 @@ from heliograph.bus.contract.event import parse
 from heliograph.bus.contract.topics import INFERENCE_REQUEST
 from heliograph.bus.port import Port
 from heliograph.bus.reply import reply_of
-from heliograph.bus.transport import Message
+from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import HeliographError, Refused, error_body
 
 
@@ -34,6 +34,7 @@ class UnservedResponder:
         async with self._node.bus.subscribe(INFERENCE_REQUEST.filter()) as messages:
             async for message in messages:
                 try:
+                    require_live(message)
                     params = INFERENCE_REQUEST.match(message.topic)
                     if params is not None and params["service"] not in self._served():
                         await self._answer(message, params["service"])

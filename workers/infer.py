@@ -19,7 +19,7 @@ from heliograph.bus.contract.payloads import Assignment, HardSample, InferenceSt
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import INLINE, TensorFile, dumps
 from heliograph.bus.reply import reply_of
-from heliograph.bus.transport import Message
+from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
@@ -116,6 +116,7 @@ class InferenceHost:
         except Refused as error:
             tree = error  # the requester gets the refusal, where it has a reply address
         try:
+            require_live(message)
             root = self._runtime.environment.root
             reply_to = message.reply_to if self._side == "cloud" else reply_of(message, tree, root)
         except Refused as error:

@@ -19,6 +19,7 @@ from heliograph.bus.nats.blobs import NatsBlobs
 from heliograph.bus.nats.connection import DOWN, NatsConnection, stored_at
 from heliograph.bus.nats.consumer import consume
 from heliograph.bus.nats.key_value import NatsKeyValue
+from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams, purge_retained
 from heliograph.bus.transport import (
     PENDING_BYTES,
     Arrivals,
@@ -50,6 +51,7 @@ class NatsBus(Bus):
             ConnectionUrl.parse(url), self.subjects, world, self.link, name, inbox, self._on_slow
         )
         self._world = world
+        self._bounded = False
         self._kvs: dict[str, KeyValue] = {}
         self._stores: dict[str, NatsBlobs] = {}
 
@@ -199,6 +201,11 @@ class NatsBus(Bus):
         await store.prepare()
         self._stores[bucket] = store
         return store
+
+    async def drop_retained(self) -> int:
+        if not self._bounded:
+            self._bounded = await bound_mqtt_streams(self.connection)
+        return await purge_retained(self.connection, self.subjects) if self._bounded else 0
 
     async def prepare(self) -> None:
         for topic in registry.declared().topics:

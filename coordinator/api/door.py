@@ -18,7 +18,7 @@ from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import LOG, REQUEST
 from heliograph.bus.reply import reply_address, reply_in_unreadable
-from heliograph.bus.transport import Bus, Message
+from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.failures import Failures, sentence_of
 from heliograph.core.world import World
@@ -57,6 +57,10 @@ class Door:
             if bus is self._buses[0]:
                 self.listening.set()
             async for message in messages:
+                if message.retained:  # asked before this coordinator led, and perhaps carried out
+                    with self._failures.contain(message.topic):
+                        require_live(message)
+                    continue
                 await self._working.acquire()
                 task = asyncio.create_task(self._answer(bus, message))
                 self._tasks.add(task)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TextIO
 
+from heliograph.bus.connect import connect
 from heliograph.core.child_process import SAFE_PATH, die_with_parent
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import CLOUD, require_label
@@ -171,6 +172,7 @@ class LocalCluster:
         await self.start_coordinator()
         await asyncio.gather(*(self.start_agent(name) for name in self.nodes))
         await self.wait_ready()
+        await asyncio.gather(*(self._bound(node.broker) for node in self.nodes.values() if node.broker))
         if self._supervision is not None:
             for broker in (self.broker, *(node.broker for node in self.nodes.values())):
                 if broker is not None:
@@ -178,6 +180,12 @@ class LocalCluster:
             for child in (*self._coordinators.values(), *(node.child for node in self.nodes.values())):
                 if child is not None:
                     self._supervision.watch(child.name, partial(_process_of, child), partial(self._spawn, child))
+
+    async def _bound(self, broker: Broker) -> None:
+        """Bound what devices can make a node's broker keep; it has made its streams for its agent."""
+        async with connect(broker.url("agent"), world=self.world, name="bounds") as bus:
+            await bus.link.wait_up(READY_TIMEOUT)
+            await bus.drop_retained()
 
     async def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
         """Wait until a coordinator leads and all agents report that they are ready."""

@@ -295,6 +295,14 @@ class Bus(ABC):
         """Return the object store of that name; create it if it is missing."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
 
+    async def forget(self, topic: str) -> None:
+        """Delete every message of an address from its stream."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} has no streams")
+
+    async def delete_blobs(self, bucket: str) -> None:
+        """Delete the object store of that name with all its blobs; do nothing if there is none."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
+
     async def drop_retained(self) -> int:
         """Bound what the broker stores for MQTT clients, and delete retained messages on topics that are not retained.
 

@@ -13,8 +13,9 @@ from typing import Any, Literal, TypeVar
 
 from heliograph.bus.contract import buckets, topics
 from heliograph.bus.contract.payloads import LogRecord, WorkerTask
+from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import Dataset, DatasetSpec, Model, Resource
+from heliograph.bus.contract.resources import Dataset, DatasetSpec, Edge, Model, Resource
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.door import Door
@@ -199,7 +200,8 @@ class Term:
         for feature in self._features:
             for found in self._desired_of(feature, view):
                 for edge, tasks in found.items():  # most edges run one job: its list is used without a copy
-                    wanted[edge] = [*before, *tasks] if (before := wanted.get(edge)) else tasks
+                    if (before := wanted.get(edge)) is not None:  # a job may name an edge that has been deleted
+                        wanted[edge] = [*before, *tasks] if before else tasks
         await self._desired.write(_with_datasets(wanted, self._store.all(Dataset)))
         if self._desired.unpublished:
             self._resync_due.set()  # retry before RESYNC_CALM has passed
@@ -218,8 +220,19 @@ class Term:
 
     async def _removed(self, resource: Resource) -> None:
         self._board.clear(resource)
+        if isinstance(resource, Edge):
+            await self._forget_edge(resource.name)
         await self._features.of(resource.plural).removed(resource)
         await self._write_desired()
+
+    async def _forget_edge(self, edge: str) -> None:
+        """Delete what is stored about an edge: its report, its desired document and its uploads."""
+        bus = self._port.bus
+        await bus.forget(topics.REPORT.at(edge=edge))
+        await self._edges.forget(edge)
+        self._desired.forget(edge)
+        await bus.forget(topics.TASK.at(edge=edge))
+        await bus.delete_blobs(upload_bucket(edge))
 
     async def _save(self, resource: R) -> None:
         if self._store.get(type(resource), resource.name) is None:

@@ -89,7 +89,11 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
     FeatureDeclaration(
         "algorithms", Algorithm, CATALOG, command_line="heliograph.cli.features.catalog_columns:ALGORITHMS"
     ),
-    FeatureDeclaration("edges", Edge, ("list", "get"), command_line="heliograph.cli.features.catalog_columns:EDGES"),
+    FeatureDeclaration(
+        "edges", Edge, ("list", "get", "delete"),
+        coordinator="heliograph.coordinator.edges.feature:EdgeFeature",
+        command_line="heliograph.cli.features.catalog_columns:EDGES",
+    ),
     FeatureDeclaration(
         "quarantine", Quarantine, ("list", "get", "delete"),
         command_line="heliograph.cli.features.catalog_columns:QUARANTINES",

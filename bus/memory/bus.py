@@ -165,6 +165,14 @@ class MemoryBus(Bus):
         found = self.hub.streams.get(stream)
         return found.last_sequence if found is not None else 0
 
+    async def forget(self, topic: str) -> None:
+        await self.connection.send()
+        self.hub.stream(registry.declared().stream_of(topic)).forget(topic)
+
+    async def delete_blobs(self, bucket: str) -> None:
+        await self.connection.send()
+        self.hub.blobs.pop(bucket, None)
+
     async def kv(self, bucket: str) -> KeyValue:
         return MemoryKeyValue(self.connection, bucket)
 

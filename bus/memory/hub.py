@@ -237,6 +237,13 @@ class KeptStream:
         entry = self._kept[place] if 0 <= place < len(self._kept) else None
         return entry[0] if entry is not None else None
 
+    def forget(self, topic: str) -> None:
+        """Drop every message of an address."""
+        self._newest.pop(topic, None)
+        for place, entry in enumerate(self._kept):
+            if entry is not None and entry[0].topic == topic:
+                self._drop(place)
+
     def following(self, sequence: int, pattern: str) -> Message | None:
         """Return the first message after a sequence whose address matches."""
         for place in range(max(0, sequence + 1 - self._first), len(self._kept)):

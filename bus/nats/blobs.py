@@ -22,6 +22,7 @@ from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.connection import STREAM_DIFFERS, NatsConnection
 from heliograph.core.errors import Forbidden, HeliographError, Unreachable
 
+_NO_STREAM = 10059
 IDLE = 1.2
 """Seconds for which an idle connection is kept for the next transfer; soon after, the broker would miss its pongs."""
 
@@ -153,6 +154,9 @@ class NatsBlobs:
         """Return the number of stored chunks, from the first on; None if their indexes are not consecutive."""
         subject = f"$O.{self._store}.C.{digest}"
         answer = await self._connection.ask(f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": subject})
+        if answer.get("error", {}).get("err_code") == _NO_STREAM:  # deleted meanwhile, with its edge
+            await self.prepare()
+            return 0
         count = int((answer.get("state", {}).get("subjects") or {}).get(subject, 0))
         if not count:
             return 0

@@ -202,6 +202,15 @@ class NatsBus(Bus):
         self._stores[bucket] = store
         return store
 
+    async def forget(self, topic: str) -> None:
+        stream, subject = self.subjects.stream_of(topic), self.subjects.subject(topic)
+        await self.connection.ask(f"$JS.API.STREAM.PURGE.{stream}", {"filter": subject})
+
+    async def delete_blobs(self, bucket: str) -> None:
+        await self.connection.ask(f"$JS.API.STREAM.DELETE.OBJ_{self.subjects.stream_name(bucket)}")
+        if store := self._stores.pop(bucket, None):
+            await store.close()
+
     async def drop_retained(self) -> int:
         if not self._bounded:
             self._bounded = await bound_mqtt_streams(self.connection)

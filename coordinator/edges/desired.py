@@ -71,11 +71,17 @@ class DesiredWriter:
             fresh.append(desired)
         await asyncio.gather(*(self._publish(desired) for desired in fresh))
 
+    def forget(self, edge: str) -> None:
+        """Forget a deleted edge's document; if it returns, it is written a new one."""
+        for known in (self._written, self._readers, self._sequences, self._locks):
+            known.pop(edge, None)
+        self.unpublished.discard(edge)
+
     async def _publish(self, desired: Desired) -> None:
         edge = desired.edge
         async with self._locks[edge]:
-            if self._written[edge] is not desired:
-                return  # a newer one waits for the lock
+            if self._written.get(edge) is not desired:
+                return  # a newer one waits for the lock, or the edge is deleted
             try:
                 expected = self._sequences.pop(edge, None)
                 if expected is None:
@@ -85,10 +91,14 @@ class DesiredWriter:
                     without=self._readers[edge].without, edge=edge,
                 )  # fmt: skip
             except HeliographError:
-                self.unpublished.add(edge)  # the next resync retries
+                self._retry(desired)  # the next resync retries
             except Exception as error:  # also tried again, with the next coordinator's code at the latest
-                self.unpublished.add(edge)
+                self._retry(desired)
                 self._failures.add(f"desired document of edge {edge}", error)
+
+    def _retry(self, desired: Desired) -> None:
+        if desired.edge in self._written:  # else the edge has been deleted
+            self.unpublished.add(desired.edge)
 
     def _for_agent(self, desired: Desired) -> Desired:
         """Return the document without tasks whose role would make its agent refuse all of it."""

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import islice
 
-from heliograph.bus.contract.payloads import Report
+from heliograph.bus.contract.payloads import Generation, Report
 from heliograph.bus.contract.resources import Edge, Metadata, Resource
 from heliograph.coordinator.edges import damping
-from heliograph.coordinator.edges.reported import algorithms_of, datasets_of, edge_of
+from heliograph.coordinator.edges.reported import algorithms_of, algorithms_without, datasets_of, edge_of
 from heliograph.coordinator.edges.view import EdgeView
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Conflict, HeliographError
@@ -71,6 +71,17 @@ class Edges:
         present = self._connected[edge] = before.after(online, self._world.monotonic())
         self._background.spawn(self._show_presence(edge, present))
 
+    async def forget(self, edge: str) -> None:
+        """Forget a deleted edge, also as a holder of data sets and algorithms."""
+        for known in (self._reports, self._connected, self._views, self._due):
+            known.pop(edge, None)
+        nothing = Report(edge=edge, observed=Generation())
+        for dataset in datasets_of(self._store, {edge: nothing}):
+            await self._save(dataset)
+        for algorithm in algorithms_without(self._store, edge):
+            await self._save(algorithm)
+        self._changed()
+
     def assume_online(self, *edges: str) -> None:
         """Assume these edges online until the broker answers."""
         for edge in edges:
@@ -121,7 +132,7 @@ class Edges:
 
     async def _show_presence(self, edge: str, present: damping.Damped) -> None:
         """Show the presence now, and again when damping ends; stop once it has changed."""
-        while self._connected[edge] is present:
+        while self._connected.get(edge) is present:
             now = self._world.monotonic()  # read first: a timer may end early; a change due just after counts as due
             self._presence_changed(edge)
             wait = present.next_change_in(now)
@@ -156,7 +167,9 @@ class Edges:
 
     async def _write(self, name: str) -> None:
         before = self._store.get(Edge, name)
-        seen = self._views[name]
+        seen = self._views.get(name)
+        if seen is None:  # deleted meanwhile
+            return
         flaps = self._connected[name].flaps(self._world.monotonic()) if name in self._connected else 0
         edge = edge_of(before or Edge(metadata=Metadata(name=name)), seen.report, seen.online, flaps,
                        self._world.timestamp())  # fmt: skip

@@ -101,6 +101,14 @@ def algorithms_of(store: ResourceStore, reports: Mapping[str, Report], failures:
             yield known.model_copy(update={"spec": spec, "status": known.status.model_copy(update={"edges": edges})})
 
 
+def algorithms_without(store: ResourceStore, edge: str) -> Iterator[Algorithm]:
+    """Yield the algorithms that a deleted edge offered, without it."""
+    for known in store.all(Algorithm):
+        if edge in known.status.edges:
+            edges = [each for each in known.status.edges if each != edge]
+            yield known.model_copy(update={"status": known.status.model_copy(update={"edges": edges})})
+
+
 def _spec_of(schema: Mapping[str, Any]) -> AlgorithmSpec:
     """Return the algorithm's part of a resource. Raise Refused where it could not be read again."""
     description = " ".join(str(schema.get("description", "")).split())[:1000]

@@ -168,6 +168,8 @@ def _progress(task: FederatedTask, view: View) -> Condition:
     if not asked or (needed[-1] not in absent and len(absent) < len(status.participants)):
         return Condition(type="Progressing", status="True", reason="Working")
     message = f"round {status.round} waits for {', '.join(absent[:NAMED])}: offline"
+    if unknown := [edge for edge in absent if edge not in view.edges]:
+        message += f"; unknown: {', '.join(unknown[:NAMED])}"
     return Condition(type="Progressing", status="False", reason="Offline", message=message)
 
 

@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
     app.command(help="Follow the logs of all components until Ctrl-C.")(logs)
     app.command(help="Stop a job, keeping its training so far, or a service.")(stop)
     app.command(help="Start a stopped service again.")(start)
-    app.command(help="Delete a job, service, model, dataset or algorithm.")(delete)
+    app.command(help="Delete a job, service, model, dataset, algorithm or offline edge.")(delete)
     app.command(help=_TUNE)(tune)
 
 

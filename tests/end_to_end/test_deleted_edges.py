@@ -1,0 +1,187 @@
+"""An edge that is deleted leaves nothing behind, and is made anew when its agent returns."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.payloads import Generation, Report
+from heliograph.bus.contract.permissions import inbox_of, upload_bucket
+from heliograph.bus.contract.resources import DatasetIndex
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.nats.bus import NatsBus
+from heliograph.bus.port import Port
+from heliograph.client import AsyncClient
+from heliograph.core.errors import Refused
+from heliograph.local.cluster import COORDINATOR, LocalCluster
+from tests.patience import HANGS
+
+GHOST = "ghost"
+STATUS = topics.STATUS.at(resource="edges", name=GHOST)
+REPORT, TASK = topics.REPORT.at(edge=GHOST), topics.TASK.at(edge=GHOST)
+JOB = {
+    "kind": "FederatedTask",
+    "metadata": {"name": "on-ghost"},
+    "spec": {"aggregationWorker": {"model": {"name": "m"}}, "trainingWorkers": [{"name": "w", "nodeName": GHOST}]},
+}
+SERVICE = {
+    "kind": "JointInferenceService",
+    "metadata": {"name": "on-ghost"},
+    "spec": {
+        "edgeWorker": {"model": {"name": "m"}, "scriptBootFile": "a.py"},
+        "cloudWorker": {"model": {"name": "m"}, "scriptBootFile": "a.py"},
+        "edges": {"names": [GHOST]},
+    },
+}
+
+
+@asynccontextmanager
+async def agent(cluster: LocalCluster) -> AsyncIterator[Port]:
+    """Play the ghost's agent."""
+    login = f"agent-{GHOST}"
+    async with connect(cluster.agent_url(GHOST), name=login, inbox=inbox_of(GHOST)) as bus:
+        await bus.link.wait_up(HANGS)
+        yield Port(bus, cluster.world, f"{GHOST}/agent/{cluster.world.new_id()}")
+
+
+async def report(port: Port) -> None:
+    index = DatasetIndex(name="rare", samples=5, columns={"x": "float32[3]"}, digest="0" * 64, format="npz")
+    await port.publish(topics.REPORT, Report(edge=GHOST, observed=Generation(), datasets=[index]), edge=GHOST)
+
+
+async def upload(port: Port, file: Path) -> None:
+    file.write_bytes(b"weights")
+    ref = WeightsRef(digest=hashlib.sha256(b"weights").hexdigest(), size=7)
+    await (await port.bus.blobs(upload_bucket(GHOST))).put(file, ref)
+
+
+async def until(client: AsyncClient, **wanted: Any) -> dict[str, Any]:
+    """Return the edge's status once it has these values."""
+    async with client.bus.subscribe(STATUS) as changes, asyncio.timeout(HANGS):
+        while True:
+            found = [each for each in await client.edges.list() if each["metadata"]["name"] == GHOST]
+            if found and all(found[0]["status"].get(key) == value for key, value in wanted.items()):
+                status: dict[str, Any] = found[0]["status"]
+                return status
+            await anext(changes)
+
+
+async def heliograph(*words: str, server: str) -> tuple[int, str]:
+    argv = (sys.executable, "-m", "heliograph.cli.main", *words, "--server", server)
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode().strip()
+
+
+async def test_a_deleted_edge_is_gone_and_returns_anew(tmp_path: Path) -> None:
+    async with (
+        LocalCluster(tmp_path / "cluster", ["edge-1"], guests=[GHOST]) as cluster,
+        AsyncClient(cluster.server, timeout=HANGS) as client,
+        connect(cluster.broker.url(COORDINATOR), name="looking") as cloud,
+    ):
+        await cloud.link.wait_up(HANGS)
+        assert isinstance(cloud, NatsBus)
+        await client.models.create({"kind": "Model", "metadata": {"name": "m"}})
+        async with agent(cluster) as port:
+            await report(port)
+            await upload(port, tmp_path / "weights")
+            await until(client, online=True, datasets=["rare"])
+            assert GHOST in (await client.datasets.get("rare"))["status"]["edges"]
+            before = decode((await cloud.last(TASK)).body).data["generation"]  # type: ignore[union-attr]
+            with pytest.raises(Refused, match=r"expected an edge that is offline, got ghost\. Stop its agent first"):
+                await client.edges.delete(GHOST)
+        await until(client, online=False)
+
+        async with connect(cluster.door, name="watching") as door, door.subscribe(STATUS) as statuses:
+            async with asyncio.timeout(HANGS):
+                assert (await anext(statuses)).body
+                said = await heliograph("delete", f"edges/{GHOST}", server=cluster.server)
+                assert said == (0, f"edge/{GHOST} deleted")
+                while (await anext(statuses)).body:
+                    pass
+
+        async def check_gone() -> None:
+            with pytest.raises(Refused, match="expected one of cloud, edge-1, got ghost"):
+                await client.edges.get(GHOST)
+            assert await cloud.last(REPORT) is None
+            assert await cloud.last(TASK) is None
+            assert GHOST not in (await client.datasets.get("rare"))["status"].get("edges", {})
+            bucket = await cloud.connection.ask(f"$JS.API.STREAM.INFO.OBJ_{upload_bucket(GHOST)}")
+            assert bucket["error"]["description"] == "stream not found"
+
+        await check_gone()
+        job, service = await client.jobs.create(JOB), await client.services.create(SERVICE)
+        assert "node ghost of training worker w is unknown" in job["status"]["conditions"][0]["message"]
+        assert "none of its edges is known: ghost" in json.dumps(service["status"]["conditions"])
+        await cluster.kill(COORDINATOR)
+        await cluster.start_coordinator()
+        await cluster.wait_ready(HANGS)
+        await check_gone()
+
+        async with agent(cluster) as port:
+            await report(port)
+            await until(client, online=True, datasets=["rare"])
+            after = decode((await port.bus.last(TASK)).body).data["generation"]  # type: ignore[union-attr]
+            assert (after["epoch"], after["n"]) > (before["epoch"], before["n"])
+            await upload(port, tmp_path / "weights")
+            assert GHOST in (await client.datasets.get("rare"))["status"]["edges"]
+
+
+async def test_an_agent_that_was_cut_off_while_its_edge_was_deleted_takes_part_again(tmp_path: Path) -> None:
+    async with (
+        LocalCluster(tmp_path / "cluster", [GHOST], relayed=(GHOST,)) as cluster,
+        AsyncClient(cluster.server, timeout=HANGS) as client,
+    ):
+        relay = cluster.nodes[GHOST].relay
+        assert relay is not None
+        version = (await until(client, online=True))["version"]
+        assert version
+        relay.cut()
+        await until(client, online=False)
+        await client.edges.delete(GHOST)
+        relay.restore()
+        await until(client, online=True, version=version)  # the report comes again
+
+
+async def test_a_running_job_says_that_its_edge_is_unknown(tmp_path: Path, gates: Any, regression: Any) -> None:
+    code = gates().code
+    datasets = {GHOST: {"data": regression(GHOST)}}
+    async with (
+        LocalCluster(tmp_path / "cluster", [GHOST], datasets=datasets, code=(code,)) as cluster,
+        AsyncClient(cluster.server, timeout=HANGS) as client,
+    ):
+        await until(client, online=True, datasets=["data"])
+        await client.models.create({"kind": "Model", "metadata": {"name": "m"}})
+        spec = {
+            "aggregationWorker": {"model": {"name": "m"}},
+            "trainingWorkers": [
+                {"name": "w", "nodeName": GHOST,
+                 "workerSpec": {"dataset": {"name": "data"}, "trainScriptBootFile": "gated.py"}}
+            ],
+        }  # fmt: skip
+        await client.jobs.create({**JOB, "spec": spec})
+        async with asyncio.timeout(HANGS):
+            async for job in client.jobs.watch("on-ghost"):
+                if job["status"]["phase"] == "Running":
+                    break
+        await cluster.kill(GHOST)
+        await until(client, online=False)
+        await client.edges.delete(GHOST)
+        async with asyncio.timeout(HANGS):
+            async for job in client.jobs.watch("on-ghost"):
+                if f"unknown: {GHOST}" in json.dumps(job["status"]["conditions"]):
+                    break
+        async with connect(cluster.broker.url(COORDINATOR), name="looking") as cloud:
+            await cloud.link.wait_up(HANGS)
+            assert await cloud.last(TASK) is None

@@ -75,3 +75,15 @@ async def test_a_bucket_is_made_once_and_reached_by_all(meeting: Meeting, tmp_pa
         assert {store.bucket for store in stores} == {"models"}
         with pytest.raises(HeliographError):
             await buses[0].blobs("not a name")
+
+
+@on_nats
+async def test_an_upload_makes_a_deleted_bucket_anew(meeting: Meeting, tmp_path: Path) -> None:
+    ref = blob(tmp_path / "source", 100)
+    async with meeting.clients(2) as (edge, cloud):
+        store = await edge.blobs("uploads")
+        await store.put(tmp_path / "source", ref)
+        await cloud.delete_blobs("uploads")
+        await cloud.delete_blobs("uploads")  # there is none any more
+        await store.put(tmp_path / "source", ref)
+        assert await (await cloud.blobs("uploads")).has(ref.digest)

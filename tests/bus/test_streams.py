@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from heliograph.bus.contract.lanes import EXPECTED_LAST
 from heliograph.bus.contract.topics import TASK, TELEMETRY
 from heliograph.bus.nats import consumer as nats_consume
 from heliograph.core.errors import Refused
@@ -133,3 +134,19 @@ async def test_stored_events_outlive_a_kill(meeting: Meeting) -> None:
         entry = await (await bus.kv("state")).get("a")
         assert entry is not None
         assert (entry.value, entry.revision) == (b"1", revision)
+
+
+@where_events_are_stored
+async def test_a_forgotten_address_has_no_message_and_takes_new_ones(meeting: Meeting) -> None:
+    one, two = TASK.at(edge="edge-1"), TASK.at(edge="edge-2")
+    async with meeting.clients() as (bus,):
+        await bus.publish(one, b"of one")
+        await bus.publish(two, b"of two")
+        await bus.forget(one)
+        assert await bus.last(one) is None
+        kept = await bus.last(two)
+        assert kept is not None
+        assert kept.body == b"of two"
+        await bus.publish(one, b"anew", headers={EXPECTED_LAST: "0"})
+        async with bus.consume(TASK.filter()) as messages:
+            assert [(await following(messages)).body for _ in range(2)] == [b"of two", b"anew"]

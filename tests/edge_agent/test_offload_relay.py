@@ -104,3 +104,14 @@ def test_an_answer_while_the_nodes_broker_is_away_is_dropped_and_the_next_one_is
         assert [each.body for each in answers] == [b"carried"]
 
     _relaying(on_node, test)
+
+
+def test_a_retained_sample_goes_nowhere(on_node: Any) -> None:
+    async def test(node: Any) -> None:
+        asked = node.heard(node.cloud_broker, BIG_MODEL.filter())
+        node.publish(ASKED, b"a sample", retained=True)
+        await node.settled()
+        assert asked == []
+        assert "expected a message of now" in node.logged[0]
+
+    _relaying(on_node, test)

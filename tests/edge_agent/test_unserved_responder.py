@@ -100,3 +100,13 @@ def test_a_request_without_a_reply_address_is_shown_and_the_next_answered(on_nod
         assert len(responding.replies) == 1
 
     _responding(on_node, test)
+
+
+def test_a_retained_request_gets_no_answer(on_node: Any) -> None:
+    async def test(responding: Responding) -> None:
+        await responding.ask("street", json.dumps({"reply_to": f"heliograph/{REPLY}"}).encode(), retained=True)
+        assert responding.replies == []
+        ((topic, error),) = responding.refused
+        assert (topic, error.code) == (INFERENCE_REQUEST.at(service="street"), "retained")
+
+    _responding(on_node, test)

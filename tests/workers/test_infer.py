@@ -266,3 +266,14 @@ def _changes(it: Serving) -> tuple[dict[str, Any], list[InferenceSpec]]:
     it.host.serving.enqueue(None)
     assert it.host.serving.next_request(model, configured.append) is None
     return model, configured
+
+
+def test_a_retained_request_is_not_served(on_node: Any) -> None:
+    async def test(it: Serving) -> None:
+        await it.ask({"input": [[1]], "reply_to": f"heliograph/{REPLY}"}, retained=True)
+        assert it.host.serving.counts.errors == 1
+        await it.ask({"input": [[2]], "reply_to": f"heliograph/{REPLY}"})
+        assert (await it.next()).tree["input"] == [[2]]
+        assert it.replies == []
+
+    _serving(on_node, test)

@@ -45,7 +45,7 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     carried = [topic for topic in declared().topics if _carries(topic, place)]
     publish = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.publishers]
     subscribe = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.subscribers]
-    if role == "anonymous" and place == "cloud":  # devices are anonymous on their node; in the cloud nobody asks unnamed
+    if role == "anonymous" and place == "cloud":  # only on their node may devices ask without a login
         publish = []
         subscribe = [subject for subject in subscribe if subject.startswith(subjects.subject("status"))]
     if role == "user" and place == "node":  # nobody takes requests there
@@ -67,7 +67,7 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
 
 
 def inbox_of(name: str) -> str:
-    """Return the inbox prefix of an edge's agent, by the edge's name, or of a login; nobody else may subscribe there."""
+    """Return the inbox prefix of an edge's agent, by its edge, or of a login; nobody else may subscribe there."""
     return f"_INBOX.{name}"
 
 

@@ -157,8 +157,8 @@ class Presence:
         edge = _edge_named(name)
         if edge and not self._warned:
             self._warned = True
-            self._warn("the broker lets clients in without a user: whoever names a connection agent-EDGE counts as that "
-                       "edge. Give each agent a login of that name.")  # fmt: skip
+            self._warn("the broker lets clients in without a user: whoever names a connection agent-EDGE counts as "
+                       "that edge. Give each agent a login of that name.")  # fmt: skip
         return edge
 
 

@@ -132,7 +132,8 @@ class AsyncClient:
     Each kind of resource is an attribute named by its plural, those of installed outside features too.
 
     Args:
-        server: ``nats://USER:TOKEN@…`` or ``mqtt://…``, or a user's ``cluster.json``; by default ``HELIOGRAPH_SERVER``, or the cluster of ``heliograph up``.
+        server: ``nats://USER:TOKEN@…``, ``mqtt://…``, or a user's ``cluster.json``; by default ``HELIOGRAPH_SERVER``,
+            or the cluster of ``heliograph up``.
         root: first words of every topic.
         timeout: longest wait for an answer, in seconds.
         connect_timeout: longest wait for the connection, in seconds; by default ``timeout``.

@@ -43,18 +43,19 @@ def users_directory() -> Path:
     return state_home() / "users"
 
 
-def locate(given: str | None = None) -> Server:
+def locate(given: str | None = None, field: str = "server") -> Server:
     """Find the cluster.
 
     Args:
         given: its URL, or a ``cluster.json`` that ``heliograph up`` has written for a user; the variable may name
             either, too. A file keeps the token out of arguments.
+        field: name of the argument, for errors.
 
     Raise Refused if the URL found is no server's, HeliographError that says how to name or start a cluster if none is
     found.
     """
     if given is not None:  # an empty URL is a mistake and must not select another cluster
-        return _named(given, "server")
+        return _named(given, field)
     if text := os.environ.get(VARIABLE):
         return _named(text, VARIABLE, VARIABLE)
     file = cluster_file()
@@ -75,7 +76,7 @@ def _not_found() -> HeliographError:
 
 def _named(text: str, field: str, source: str = "") -> Server:
     """Return the server of a URL, or of the file that the text names."""
-    if "://" in text or not text or not os.path.isfile(text):
+    if "://" in text or not _is_file(text):
         return Server(check_url(text, field), source)
     try:
         url = str(json.loads(Path(text).read_text())["server"])
@@ -83,6 +84,13 @@ def _named(text: str, field: str, source: str = "") -> Server:
         raise Refused("invalid", field=field, expected="a cluster.json that 'heliograph up' has written",
                       got=f"{text} ({type(error).__name__})") from None  # fmt: skip
     return Server(check_url(url, field), text)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, for example
+        return False
 
 
 def _runs(pid: int) -> bool:

@@ -74,7 +74,9 @@ async def test_the_lines_that_up_prints_work_as_printed(
             line = await process.stdout.readline()
             assert line, printed
             printed.append(line.decode().strip())
-        publish, subscribe = (next(line for line in printed if f" mosquitto_{what} " in line) for what in ("pub", "sub"))
+        publish, subscribe = (
+            next(line for line in printed if f" mosquitto_{what} " in line) for what in ("pub", "sub")
+        )
         home = tmp_path / "state" / "heliograph"
         cluster = home / "cluster.json"
         urls = [json.loads(file.read_text())["server"] for file in (cluster, *home.glob("users/*/cluster.json"))]

@@ -79,7 +79,9 @@ async def until(client: AsyncClient, **wanted: Any) -> dict[str, Any]:
 
 async def heliograph(*words: str, server: str) -> tuple[int, str]:
     argv = (sys.executable, "-m", "heliograph.cli.main", *words, "--server", server)
-    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode().strip()
 

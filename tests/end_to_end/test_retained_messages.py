@@ -46,7 +46,7 @@ async def test_a_retained_deletion_at_an_external_door_is_done_once(
                 await cluster.wait_for_line(COORDINATOR, "request/models/delete: expected a message of now", HANGS)
                 async with foreign.subscribe("status/models/kept") as statuses, asyncio.timeout(HANGS):
                     assert decode((await anext(statuses)).body).data["metadata"]["name"] == "kept"
-                async with AsyncClient(door.url(), timeout=HANGS) as at_door:  # its requests come after the retained one
+                async with AsyncClient(door.url(), timeout=HANGS) as at_door:  # asks after the retained request
                     assert (await at_door.models.get("kept"))["metadata"]["name"] == "kept"
 
 

@@ -31,7 +31,10 @@ FILE.npz has edge_scores (samples x classes, probabilities; logits for the rule 
 cloud_scores (samples x classes) or cloud_labels (samples)."""
 _ORDER = ("apiVersion", "kind", "metadata", "spec", "status")
 
-_SERVER = "nats:// or mqtt:// URL of the cluster, or a user's cluster.json. Default: HELIOGRAPH_SERVER, or the cluster of 'heliograph up'."
+_SERVER = (
+    "nats:// or mqtt:// URL of the cluster, or a user's cluster.json. "
+    "Default: HELIOGRAPH_SERVER, or the cluster of 'heliograph up'."
+)
 ServerOption = Annotated[str | None, typer.Option(metavar="URL", help=_SERVER)]
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="The name, unless given as KIND/NAME.")]
 OutputOption = Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Output format.")]

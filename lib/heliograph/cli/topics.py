@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from heliograph.cli.usage import misused
 
+if TYPE_CHECKING:
+    from heliograph.bus.contract.permissions import Place
+    from heliograph.bus.contract.topics import Role
+
 WIDEST = 120
+_LOGINS: Mapping[Place, Mapping[str, Role]] = {
+    "cloud": {"user": "user", "operator": "operator", "coordinator": "coordinator"},
+    "node": {"user": "user", "agent": "agent", "worker": "worker"},
+}
+"""The roles that log in at a broker of each place."""
 
 
 def register(app: typer.Typer) -> None:
@@ -19,10 +29,24 @@ def register(app: typer.Typer) -> None:
 def topics(
     asyncapi: Annotated[bool, typer.Option("--asyncapi", help="Print the AsyncAPI 3 document as JSON.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference of payloads: topics.md.")] = False,
+    mosquitto_acl: Annotated[
+        Literal["cloud", "node"] | None,
+        typer.Option("--mosquitto-acl", help="Print mosquitto's access rules for a door or a node's broker."),
+    ] = None,
+    login: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=ROLE", help="A login in these rules: user, operator, coordinator, agent, worker."),
+    ] = None,
 ) -> None:
-    if asyncapi and markdown:
-        raise misused("--asyncapi", expected="one form", got="--asyncapi and --markdown")
-    if asyncapi:
+    if asyncapi + markdown + (mosquitto_acl is not None) > 1:
+        raise misused("topics", expected="one form", got="several of --asyncapi, --markdown and --mosquitto-acl")
+    if login and mosquitto_acl is None:
+        raise misused("--login", expected="--mosquitto-acl with it", got=login[0])
+    if mosquitto_acl is not None:
+        from heliograph.bus.contract.mosquitto_acl import mosquitto_acl as rules
+
+        text = rules(mosquitto_acl, _logins(login or (), mosquitto_acl))
+    elif asyncapi:
         import json
 
         from heliograph.bus.contract import render
@@ -40,6 +64,17 @@ def topics(
         return _show_table()
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _logins(given: Iterable[str], place: Place) -> dict[str, Role]:
+    roles = _LOGINS[place]
+    found: dict[str, Role] = {}
+    for text in given:
+        name, _, role = text.partition("=")
+        if not name or role not in roles or set(name) & set("#+ \t\r\n"):
+            raise misused("--login", expected=f"NAME=ROLE with ROLE of {', '.join(roles)}", got=text)
+        found[name] = roles[role]
+    return found
 
 
 def _for_people(width: int) -> str:

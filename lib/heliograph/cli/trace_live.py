@@ -30,7 +30,7 @@ from heliograph.cli.usage import misused
 from heliograph.core.errors import Forbidden, HeliographError, Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
-from heliograph.server import check_url, locate
+from heliograph.server import locate
 
 CONNECT_TIMEOUT = 5.0
 _MAX_REASONS = 6
@@ -136,7 +136,7 @@ def replay(server: str | None, options: Replay) -> int:
     patterns = tuple(check_pattern(each) for each in options.patterns)
     names = Names.parse(list(options.rename))
     speed = _speed(options.speed)
-    url = locate(server).url if server is not None else ""
+    url = locate(server, "--to").url if server is not None else ""
     with TraceReader(options.trace) as reader:
         info = reader.info
         span = Span.parse(options.since, options.until, first_live(reader), info.end)

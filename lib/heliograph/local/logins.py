@@ -36,9 +36,8 @@ class Logins:
 
     def __init__(self, directory: Path, users: Iterable[str], world: World) -> None:
         self._file = directory / FILE
-        kept = self._read()
-        self.tokens = {name: kept["tokens"].get(name) or world.new_secret()[:_TOKEN_BYTES].hex() for name in users}
-        self._ports = kept["ports"]
+        tokens, self._ports = self._read()
+        self.tokens = {name: tokens.get(name) or world.new_secret()[:_TOKEN_BYTES].hex() for name in users}
 
     def choose_ports(self, broker: Broker) -> None:
         """Let a broker that has not started listen where it did before, so that its clients reconnect, if it can."""
@@ -52,7 +51,8 @@ class Logins:
         ports = {name: getattr(broker, name) for name in _PORTS}
         write_private(self._file, json.dumps({"tokens": self.tokens, "ports": ports}))
 
-    def _read(self) -> dict[str, dict[str, object]]:
+    def _read(self) -> tuple[dict[str, str], dict[str, int]]:
+        """Return the kept tokens and ports."""
         try:
             tree = json.loads(self._file.read_text())
             tokens, ports = dict(tree["tokens"]), dict(tree["ports"])
@@ -61,10 +61,10 @@ class Logins:
             if not all(isinstance(port, int) and 0 <= port < 1 << 16 for port in ports.values()):
                 raise ValueError
         except FileNotFoundError:
-            return {"tokens": {}, "ports": {}}
+            return {}, {}
         except (OSError, ValueError, KeyError, TypeError):
             raise HeliographError(f"{self._file} cannot be read; delete it to give every user a new token") from None
-        return {"tokens": tokens, "ports": ports}
+        return tokens, ports
 
 
 def write_user_files(home: Path, broker: Broker, users: Iterable[str]) -> Mapping[str, Path]:
@@ -96,7 +96,7 @@ def _mosquitto_options(broker: Broker, user: str) -> str:
     return f"-h {broker.host}\n-p {broker.mqtt_port}\n-u {user}\n-P {password}\n-V 311\n"
 
 
-def _is_free(host: str, port: object) -> bool:
+def _is_free(host: str, port: int) -> bool:
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -285,11 +285,12 @@ async def test_a_users_client_asks_and_watches(cloud: Any, scheme: str) -> None:
 async def test_a_retained_request_at_the_embedded_door_is_done_once_and_not_kept(
     cloud: Any, foreign: ForeignClient
 ) -> None:
+    said = b"the MQTT door: expected requests and events without the retain flag"
     async with cloud.client.bus.subscribe(topics.LOG.filter(component="coordinator")) as lines:
         body = json.dumps({"reply_to": "heliograph/reply/foreign/1"})
         foreign.client.publish("heliograph/request/models/list", body, qos=1, retain=True)
         async with asyncio.timeout(HANGS):
-            while b"the MQTT door: expected requests and events without the retain flag" not in (await anext(lines)).body:
+            while said not in (await anext(lines)).body:
                 pass
     stream = await cloud.client.bus.connection.ask("$JS.API.STREAM.INFO.$MQTT_rmsgs", {"subjects_filter": ">"})
     subjects = stream["state"]["subjects"]

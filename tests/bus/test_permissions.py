@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.permissions import inbox_of, upload_bucket
@@ -126,6 +129,28 @@ async def test_nobody_forges_a_retained_status(broker: Start, user: str) -> None
                 await door.publish("status/jobs/last", b"")
                 assert (await following(statuses)).topic == "status/jobs/last"
     assert len(violations(server, "heliograph.status.jobs.")) == 2
+
+
+@pytest.mark.parametrize("user", ["", "alice"])
+async def test_a_will_has_no_more_rights_than_its_client(broker: Start, user: str) -> None:
+    """The broker publishes a client's will once its connection breaks."""
+    server = await broker()
+    async with coordinator(server) as cloud, cloud.subscribe("#") as messages:
+        topics = ["status/jobs/one", "event/task/edge-1", "reply/bob/1"] + ([] if user else ["request/jobs/delete"])
+        for topic in topics:
+            client = paho.Client(CallbackAPIVersion.VERSION2)
+            if user:
+                client.username_pw_set(user, f"of-{user}")
+            client.will_set(f"heliograph/{topic}", b"forged", qos=1, retain=True)
+            await asyncio.to_thread(client.connect, "127.0.0.1", server.mqtt_port)
+            while not client.is_connected():
+                client.loop_read()
+            client.socket().shutdown(socket.SHUT_RDWR)
+            async with asyncio.timeout(PATIENCE):
+                while not violations(server, "Publish Violation", f'"{cloud.subjects.subject(topic)}"'):
+                    await asyncio.sleep(0.01)  # nothing but the broker's log tells of it
+        await cloud.publish(MARKER, b"{}")
+        assert (await following(messages)).topic == MARKER
 
 
 async def test_nobody_reaches_the_brokers_own_retained_messages(broker: Start) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
+from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import COORDINATOR, LocalCluster
@@ -57,6 +58,10 @@ async def test_retained_telemetry_is_journalled_when_it_is_published_and_never_a
     async with LocalCluster(tmp_path / "cluster", ["edge-1", "edge-2"], edge_brokers={"edge-2": node.url()}) as cluster:
         embedded = cluster.nodes["edge-1"].broker
         assert embedded is not None
+        async with connected(embedded.url("agent"), "looking") as bus:
+            assert isinstance(bus, NatsBus)
+            stream = await bus.connection.ask("$JS.API.STREAM.INFO.$MQTT_rmsgs")
+            assert 0 < stream["config"]["max_bytes"] <= 1 << 28
         urls = {"edge-1": embedded.url(scheme="mqtt"), "edge-2": node.url()}
         async with AsyncClient(cluster.server, timeout=HANGS) as client:
             for edge, url in urls.items():

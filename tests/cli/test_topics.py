@@ -123,3 +123,20 @@ def _read_all(terminal: int) -> str:
         except OSError:  # the terminal's last writer has ended
             os.close(terminal)
             return found.decode().replace("\r\n", "\n")
+
+
+def test_access_rules_for_mosquitto_name_each_login(typed: Any) -> None:
+    ran = typed("topics", "--mosquitto-acl", "cloud", "--login", "coordinator=coordinator", "--login", "alice=user")
+    assert (ran.code, ran.err) == (0, "")
+    everybody, coordinator, alice = ran.out.split("\nuser ")
+    assert "topic read heliograph/status/#" in everybody
+    assert "write" not in everybody
+    assert coordinator.splitlines()[:2] == ["coordinator", "topic write heliograph/#"]
+    assert {"topic write heliograph/request/+/+", "topic read heliograph/reply/alice/+"} <= set(alice.splitlines())
+
+
+@pytest.mark.parametrize("login", ["alice", "alice=king", "=user", "a b=user", "#=agent"])
+def test_a_login_of_no_role_is_refused(typed: Any, login: str) -> None:
+    ran = typed("topics", "--mosquitto-acl", "cloud", "--login", login)
+    assert ran.code == 2
+    assert "--login: expected NAME=ROLE with ROLE of user, operator, coordinator" in ran.error

@@ -38,8 +38,9 @@ def topics(
         typer.Option(metavar="NAME=ROLE", help="A login in these rules: user, operator, coordinator, agent, worker."),
     ] = None,
 ) -> None:
-    if asyncapi + markdown + (mosquitto_acl is not None) > 1:
-        raise misused("topics", expected="one form", got="several of --asyncapi, --markdown and --mosquitto-acl")
+    forms = {"--asyncapi": asyncapi, "--markdown": markdown, "--mosquitto-acl": mosquitto_acl}
+    if len(given := [name for name, value in forms.items() if value]) > 1:
+        raise misused(given[0], expected="one form", got=" and ".join(given))
     if login and mosquitto_acl is None:
         raise misused("--login", expected="--mosquitto-acl with it", got=login[0])
     if mosquitto_acl is not None:

@@ -303,11 +303,11 @@ class Bus(ABC):
         """Delete the object store of that name with all its blobs; do nothing if there is none."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
 
-    async def drop_retained(self) -> int:
-        """Bound what the broker stores for MQTT clients, and delete retained messages on topics that are not retained.
+    async def bound_mqtt(self) -> None:  # noqa: B027 - only one broker stores anything for MQTT clients
+        """Bound what the broker stores for MQTT clients, if it stores anything."""
 
-        Return the number deleted. A bus whose broker stores nothing for MQTT clients does nothing.
-        """
+    async def drop_retained(self) -> int:
+        """Delete the messages that MQTT clients made the broker retain on topics that are not; return their number."""
         return 0
 
     async def prepare(self) -> None:  # noqa: B027 - only some transports have streams

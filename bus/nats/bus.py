@@ -211,10 +211,12 @@ class NatsBus(Bus):
         if store := self._stores.pop(bucket, None):
             await store.close()
 
-    async def drop_retained(self) -> int:
+    async def bound_mqtt(self) -> None:
         if not self._bounded:
             self._bounded = await bound_mqtt_streams(self.connection)
-        return await purge_retained(self.connection, self.subjects) if self._bounded else 0
+
+    async def drop_retained(self) -> int:
+        return await purge_retained(self.connection, self.subjects)
 
     async def prepare(self) -> None:
         for topic in registry.declared().topics:

@@ -13,10 +13,10 @@ from heliograph.core.errors import HeliographError
 
 MIB = 1024 * 1024
 RETAINED = "$MQTT_rmsgs"
-BOUNDS = {RETAINED: 128 * MIB, "$MQTT_msgs": 512 * MIB, "$MQTT_sess": 32 * MIB, "$MQTT_out": 32 * MIB,
-          "$MQTT_qos2in": 32 * MIB}  # fmt: skip
+BOUNDS = {RETAINED: 64 * MIB, "$MQTT_msgs": 256 * MIB, "$MQTT_sess": 16 * MIB, "$MQTT_out": 16 * MIB,
+          "$MQTT_qos2in": 16 * MIB}  # fmt: skip
 """Bytes of each stream, beyond which it drops its oldest messages: retained ones, ones under way at QoS 1, sessions,
-and acknowledgements at QoS 2. The status of ten thousand edges takes 30 MiB."""
+and acknowledgements at QoS 2. The status of ten thousand edges takes 30 MiB; the broker sets all of it aside."""
 _NO_STREAM = 10059
 
 
@@ -37,7 +37,7 @@ async def bound_mqtt_streams(connection: NatsConnection) -> bool:
 async def purge_retained(connection: NatsConnection, subjects: Subjects) -> int:
     """Delete the retained messages below the root that are on no retained topic; return their number."""
     kept = {topic.words[0] for topic in declared().topics if topic.retained}
-    deleted = 0
+    deleted = 0  # also while the stream is missing: before the broker's first MQTT client
     for word in sorted({topic.words[0] for topic in declared().topics} - kept):
         below = {"filter": f"$MQTT.rmsgs.{subjects.subject(f'{word}/#')}"}
         answer = await connection.ask(f"$JS.API.STREAM.PURGE.{RETAINED}", below)

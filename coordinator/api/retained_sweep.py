@@ -1,9 +1,9 @@
-"""Remove what MQTT clients make the embedded broker retain: it would keep each request for ever."""
+"""Bound what MQTT clients make the embedded broker keep, and remove what they retain: it would keep it for ever."""
 
 from __future__ import annotations
 
 from heliograph.bus.transport import Bus
-from heliograph.core.errors import Refused
+from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.failures import Failures
 from heliograph.core.world import World
 
@@ -22,6 +22,12 @@ class RetainedSweep:
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
+            try:
+                await self._bus.bound_mqtt()
+            except Unreachable:
+                raise
+            except HeliographError as error:  # the broker's disk has no room for the bounds; the sweep works without
+                self._failures.add("bounds of what MQTT clients make the broker keep", error)
             if deleted := await self._bus.drop_retained():
                 self._failures.add("the MQTT door", Refused("retained", topic="the MQTT door",
                                    expected="requests and events without the retain flag",

@@ -185,7 +185,7 @@ class LocalCluster:
         """Bound what devices can make a node's broker keep; it has made its streams for its agent."""
         async with connect(broker.url("agent"), world=self.world, name="bounds") as bus:
             await bus.link.wait_up(READY_TIMEOUT)
-            await bus.drop_retained()
+            await bus.bound_mqtt()
 
     async def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
         """Wait until a coordinator leads and all agents report that they are ready."""

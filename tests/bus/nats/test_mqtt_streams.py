@@ -33,6 +33,7 @@ async def retained(bus: Bus) -> tuple[int, int]:
 
 async def test_before_the_first_mqtt_client_there_is_nothing_to_bound(broker: Start) -> None:
     async with connected(await broker(), "coordinator") as cloud:
+        await cloud.bound_mqtt()
         assert await cloud.drop_retained() == 0
 
 
@@ -54,7 +55,7 @@ async def test_retained_messages_of_users_are_removed_and_statuses_stay(broker: 
             assert (await following(messages)).topic == "request/jobs/list"  # no retained one before it
 
 
-async def test_the_bounds_hold_between_sweeps_and_over_a_restart(
+async def test_the_bounds_hold_between_sweeps_and_over_a_restart_of_the_broker(
     broker: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = 1024 * 1024
@@ -63,7 +64,7 @@ async def test_the_bounds_hold_between_sweeps_and_over_a_restart(
     async with connected(server, "coordinator") as cloud:
         for _ in range(2):
             async with connected(server, "alice", "mqtt") as alice:
-                await cloud.drop_retained()
+                await cloud.bound_mqtt()
                 for number in range(30):
                     await alice.publish(f"request/jobs/verb-{number}", bytes(100_000), retain=True)
             messages, size = await retained(cloud)
@@ -77,7 +78,7 @@ async def test_the_bounds_hold_between_sweeps_and_over_a_restart(
 async def test_every_stream_of_the_brokers_mqtt_is_bounded(broker: Start) -> None:
     server = await broker()
     async with connected(server, "coordinator") as cloud, connected(server, "alice", "mqtt"):
-        await cloud.drop_retained()
+        await cloud.bound_mqtt()
         assert isinstance(cloud, NatsBus)
         streams = (await cloud.connection.ask("$JS.API.STREAM.LIST"))["streams"]
         found = {each["config"]["name"]: each["config"]["max_bytes"] for each in streams}

@@ -51,7 +51,8 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if role == "user" and place == "node":  # nobody takes requests there
         publish = [subject for subject in publish if not subject.startswith(subjects.subject("request"))]
     if role == "operator":
-        subscribe.append(subjects.subject("#"))  # an operator watches and records every topic
+        everything = subjects.subject("#")  # an operator watches and records every topic; on MQTT '#' matches the root
+        subscribe += [everything, everything.removesuffix(".>")]
     if any(subject.startswith(subjects.subject("status") + ".") for subject in subscribe):
         # '#' matches its parent too; without it SUBACK is 128
         subscribe += [subjects.subject("status"), subjects.subject("status/#")]

@@ -229,6 +229,17 @@ async def test_an_operator_uses_jetstream_by_an_inbox_of_its_own(broker: Start) 
     assert len(violations(server)) == len(violations(server, f'"{inbox_of("alice")}.>"')) == 1
 
 
+@pytest.mark.parametrize("root", [DEFAULT_ROOT, "tenants/a"])
+@pytest.mark.parametrize("scheme", ["mqtt", "nats"])
+async def test_an_operator_records_every_topic(broker: Start, scheme: str, root: str) -> None:
+    server = await broker(root=root)
+    async with coordinator(server, root) as cloud, connected(server, "operator", scheme, root=root) as operator:
+        async with operator.subscribe("#") as messages:
+            await cloud.publish("log/coordinator/info", b"{}")
+            assert (await following(messages)).topic == "log/coordinator/info"
+    assert violations(server) == []
+
+
 @pytest.mark.parametrize("scheme", ["mqtt", "nats"])
 async def test_anonymous_reads_status_and_nothing_else(broker: Start, scheme: str) -> None:
     server = await broker()

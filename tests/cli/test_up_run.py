@@ -87,6 +87,14 @@ async def test_the_lines_that_up_prints_work_as_printed(
         assert [str(path) for path in files if stat.S_IMODE(path.stat().st_mode) != 0o600] == []
         assert stat.S_IMODE((home / "users" / "alice").stat().st_mode) == 0o700
 
+        refused = await asyncio.create_subprocess_exec(
+            *(sys.executable, "examples/publish_task.py", str(home / "users" / "alice" / "cluster.json"), "/dev/stdin"),
+            cwd=ROOT, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, why = await refused.communicate(b'{"kind": "FederatedTask", "metadata": {"name": "digits"}}')
+        assert refused.returncode == 1
+        assert why.startswith(b"refused: heliograph/request/jobs/create field spec"), why
+
         listening = await asyncio.create_subprocess_shell(f"exec env {subscribe}", stdout=asyncio.subprocess.PIPE)
         assert await (await asyncio.create_subprocess_shell(publish, cwd=ROOT)).wait() == 0
         assert listening.stdout is not None
@@ -96,6 +104,13 @@ async def test_the_lines_that_up_prints_work_as_printed(
                 break
         listening.terminate()
         await listening.wait()
+        again = await asyncio.create_subprocess_exec(  # the same task again: it follows the one that runs
+            *(sys.executable, "examples/publish_task.py", str(home / "users" / "alice" / "cluster.json")),
+            "examples/federated-task.json", cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await again.communicate()
+        assert again.returncode == 0
+        assert out.splitlines()[-1].startswith(b"digits Succeeded: round ")
         watching = await _done(environment, "watch", "jobs/digits")
         assert watching[0] == 0, watching
         code, out, _ = await _done(environment, "get", "models", "digits", "-o", "json")

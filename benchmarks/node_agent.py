@@ -28,7 +28,7 @@ async def serve(directory: str, url: str) -> None:
     workers = {"w": Worker(task, bytes(32))}
     async with connect(url, world=world, name="agent") as bus:
         gateway = Gateway(Port(bus, world, f"{EDGE}/agent/life"), EDGE, journal, workers, background,
-                          lambda topic, error: print(error, file=sys.stderr))  # fmt: skip
+                          lambda topic, error: print(error, file=sys.stderr), print)  # fmt: skip
         running = asyncio.create_task(gateway.run())
         await gateway.listening.wait()
         print("listening", flush=True)

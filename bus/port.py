@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from heliograph.bus.contract.event import Event, Form, decode, encode
+from heliograph.bus.contract.event import Event, Form, decode, encode, is_signed
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.core.errors import Refused
@@ -26,6 +26,23 @@ class Received(Generic[P]):
     event: Event
     payload: P
     params: dict[str, str]
+
+    def check_signed(self, key: bytes, by: str) -> None:
+        """Raise Refused unless the event was signed with ``key``, for the address that it came on.
+
+        Args:
+            by: who has the key, for the error.
+        """
+        check_signed(self.event, self.message, key, by)
+
+
+def check_signed(event: Event, message: Message, key: bytes, by: str) -> None:
+    """See ``Received.check_signed``. Whoever reaches a node's broker can publish a signed event again, on any topic."""
+    if not is_signed(message.body, key):
+        raise Refused("forged", topic=message.topic, field="mac", expected=f"the signature of {by}",
+                      got="another or none")  # fmt: skip
+    if event.subject != message.topic:
+        raise Refused("forged", topic=message.topic, field="subject", expected=message.topic, got=event.subject)
 
 
 class Port:
@@ -74,12 +91,14 @@ class Port:
         headers: Mapping[str, str] | None = None,
         sure: bool = True,
         without: Mapping[str, Any] | None = None,
+        key: bytes | None = None,
         **params: str,
     ) -> int:
-        """Publish an event; see ``Bus.publish`` for the result and the errors, ``event`` for ``id`` and ``without``."""
+        """Publish an event; see ``Bus.publish`` for the result and the errors, ``event`` for ``id`` and ``without``,
+        ``encode`` for ``key``."""
         address = topic.at(*rest, **params)
         event = self.event(topic, payload, address, id=id, form=form, without=without)
-        return await self.bus.publish(address, encode(event, form), headers=headers, sure=sure)
+        return await self.bus.publish(address, encode(event, form, key), headers=headers, sure=sure)
 
     def read(self, topic: Topic[P], message: Message) -> Received[P]:
         """Decode and validate a message of the topic. Raises Refused naming its topic and the wrong field; also where

@@ -24,7 +24,7 @@ from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.forwarder import Forwarder
-from heliograph.edge_agent.gateway import Gateway
+from heliograph.edge_agent.gateway import Gateway, launched
 from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.journal import QUOTA, Journal, KeptEvent
 from heliograph.edge_agent.launcher import Launcher
@@ -111,8 +111,9 @@ class Agent:
             config.datasets, config.data, launcher, world, self._background, self._wake, self._log.warn
         )
         self._gateway = Gateway(
-            self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event
-        )
+            self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,
+            self._on_anomaly,
+        )  # fmt: skip
         uploads = Uploads(launcher, self._cloud.bus, self._edge, world)
         self._forwarder = Forwarder(
             self._journal, self._cloud.bus, self._edge, world, uploads.may_name_weights, uploads.upload,
@@ -193,8 +194,10 @@ class Agent:
         async with self._node.subscribe(topics.WORKER, self._on_refused_state) as received:
             async for each in received:
                 state = each.payload
-                with self._failures.contain(each.message.topic):
-                    self._supervisor.take_state(state.worker, state.state, state.detail)
+                with self._refusals.contain(each.message.topic):
+                    worker = launched(self._supervisor.workers, each.params["worker"], each.message.topic)
+                    each.check_signed(worker.secret, f"{worker.task.worker}'s launch")
+                    self._supervisor.take_state(worker.task.worker, state.state, state.detail)
 
     async def _announce_ready(self) -> None:
         """Print that the agent is ready: the cloud knows this node, and the gateway takes its events."""
@@ -222,6 +225,7 @@ class Agent:
             waiting_events=self._journal.waiting,
             dropped_events=self._journal.dropped + self._node.bus.dropped,
             refused_events=self._gateway.refusals,
+            anomalous_events=self._gateway.anomalies,
         )
 
     def _on_cloud_link(self, up: bool) -> None:
@@ -239,6 +243,10 @@ class Agent:
     def _on_refused_event(self, topic: str, error: Exception) -> None:
         self._reporter.due()
         self._refusals.add(topic, error)
+
+    def _on_anomaly(self, line: str) -> None:
+        self._reporter.due()
+        self._log.warn(line)
 
     def _on_refused_state(self, error: Refused) -> None:
         self._refusals.add(error.topic, error)

@@ -10,16 +10,17 @@ from functools import lru_cache
 from typing import Any
 
 from heliograph.bus.contract import registry, topics
-from heliograph.bus.contract.event import Event, decode, encode, from_tree, is_event, is_signed, parse
+from heliograph.bus.contract.event import Event, decode, encode, from_tree, is_event, parse
 from heliograph.bus.contract.payloads import Ack, ServingTask
 from heliograph.bus.contract.topics import Topic
-from heliograph.bus.port import Port
+from heliograph.bus.port import Port, check_signed
 from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import is_label
 from heliograph.core.tasks import Background
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
+from heliograph.edge_agent.producers import DEVICE, WORKER, ProducerWatch, key_of, split_key
 from heliograph.edge_agent.supervisor import Worker
 
 ACK_EVERY = 0.005
@@ -32,6 +33,7 @@ class Gateway:
     Args:
         workers: the workers that the agent launched, by name; only they may publish results.
         refused: called with (topic, error) for each refused message.
+        say: called with a line about an anomaly of a producer.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Gateway:
         workers: Mapping[str, Worker],
         background: Background,
         refused: Callable[[str, Exception], None],
+        say: Callable[[str], None],
     ) -> None:
         self._port = port
         self._edge = edge
@@ -52,8 +55,14 @@ class Gateway:
         self.listening = asyncio.Event()
         """Set once the gateway has subscribed on the node's broker."""
         self.refusals = 0
+        self._watch = ProducerWatch(say)
         self._heads: dict[asyncio.Future[None], dict[str, tuple[str, int]]] = {}
         self._to_acknowledge: dict[str, Ack] = {}
+
+    @property
+    def anomalies(self) -> int:
+        """Events since the agent's start by which a producer broke its numbering, or used another's incarnation."""
+        return self._watch.count
 
     async def run(self) -> None:
         """Take events until cancelled."""
@@ -79,16 +88,18 @@ class Gateway:
         if len(message.body) > topic.max_size:
             raise Refused("too-large", topic=message.topic, expected=f"at most {topic.max_size} bytes",
                           got=f"{len(message.body)} bytes")  # fmt: skip
-        if "anonymous" in topic.publishers:
+        kind = DEVICE if "anonymous" in topic.publishers else WORKER
+        if kind == DEVICE:
             event, body = self._from_device(topic, params, message)
         else:
             event, body = self._from_worker(topic, params, message), message.body
         if event.sequence is None:
             entry = NewEvent(message.topic, body, topic.lane)
         else:
-            _, producer, incarnation = _source(event, message.topic)
+            _, name, incarnation = _source(event, message.topic)
+            producer = key_of(kind, name)
             entry = NewEvent(message.topic, body, topic.lane, producer, incarnation, event.sequence)
-            if not self._journal.accepts(entry):  # a repeated event, or one behind a gap: acknowledge what is on disk
+            if not self._is_next(entry, event):  # a repeated event, or one behind a gap: acknowledge what is on disk
                 self._acknowledge(producer, incarnation, self._journal.committed(producer, incarnation))
                 return
         kept = self._journal.append(entry)
@@ -97,6 +108,17 @@ class Gateway:
             kept.add_done_callback(self._committed)
         if entry.producer:
             self._heads[kept][entry.producer] = (entry.incarnation, entry.sequence)
+
+    def _is_next(self, entry: NewEvent, event: Event) -> bool:
+        """Return whether this is the producer's next event. Take note of anomalies."""
+        if not self._journal.accepts(entry):
+            known = self._journal.newest(entry.producer)
+            self._watch.out_of_order(entry.producer, entry.incarnation, entry.sequence, known, event.id)
+            return False
+        if entry.sequence > 1:
+            return True
+        known, _ = self._journal.newest(entry.producer)
+        return self._watch.may_begin(entry.producer, entry.incarnation, known, event.id)
 
     def _committed(self, kept: asyncio.Future[None]) -> None:
         """Acknowledge a commit's events, once to each producer; report a commit that failed."""
@@ -120,19 +142,20 @@ class Gateway:
         acks, self._to_acknowledge = self._to_acknowledge, {}
         for producer, ack in acks.items():
             with contextlib.suppress(HeliographError):  # the producer sends again, and gets another acknowledgement
-                await self._port.publish(topics.ACK, ack, sure=False, producer=producer)
+                await self._publish_ack(*split_key(producer), ack)
+
+    async def _publish_ack(self, kind: str, name: str, ack: Ack) -> None:
+        if kind == DEVICE:
+            await self._port.publish(topics.ACK, ack, sure=False, producer=name)
+        elif (worker := self._workers.get(name)) is not None:
+            await self._port.publish(topics.WORKER_ACK, ack, sure=False, key=worker.secret, worker=name)
 
     def _from_worker(self, topic: Topic[Any], params: dict[str, str], message: Message) -> Event:
         """Return a worker's event. Raise Refused unless this agent launched the worker with the signing secret."""
         event = decode(message.body, message.topic)
         edge, name, _ = _source(event, message.topic)
-        worker = self._workers.get(name)
-        if edge != self._edge or worker is None:
-            raise Refused("unknown-worker", topic=message.topic, field="source",
-                          expected="a worker that this agent launched", got=event.source)  # fmt: skip
-        if not is_signed(message.body, worker.secret):
-            raise Refused("forged", topic=message.topic, field="mac",
-                          expected=f"the signature of {name}'s launch", got="another or none")  # fmt: skip
+        worker = launched(self._workers, name if edge == self._edge else "", message.topic, event.source)
+        check_signed(event, message, worker.secret, f"{name}'s launch")
         job = worker.task.job
         bound = worker.task.inference.hard_samples_to if isinstance(worker.task, ServingTask) else None
         for field, own in (("job", (job, bound)), ("service", (job,)), ("worker", (name,))):
@@ -148,13 +171,9 @@ class Gateway:
             event = from_tree(tree, message.topic)
             topic.validate(event.data, message.topic)
             device = params.get("device", "device")
-            if event.sequence is not None:
-                if _source(event, message.topic)[:2] != (self._edge, device):
-                    raise Refused("invalid", topic=message.topic, field="source",
-                                  expected=f"{self._edge}/{device}/<incarnation>", got=event.source)  # fmt: skip
-                if device in self._workers:  # its numbers would continue the worker's
-                    raise Refused("invalid", topic=message.topic, field="source", got=event.source,
-                                  expected="a device whose name no worker of this node has")  # fmt: skip
+            if event.sequence is not None and _source(event, message.topic)[:2] != (self._edge, device):
+                raise Refused("invalid", topic=message.topic, field="source",
+                              expected=f"{self._edge}/{device}/<incarnation>", got=event.source)  # fmt: skip
             return event, message.body
         topic.validate(tree, message.topic)
         world = self._port.world
@@ -167,6 +186,15 @@ class Gateway:
             subject=message.topic,
         )
         return event, encode(event)
+
+
+def launched(workers: Mapping[str, Worker], name: str, topic: str, source: str = "") -> Worker:
+    """Return the worker of that name. Raise Refused, naming ``topic``, unless this agent launched it."""
+    worker = workers.get(name)
+    if worker is None:
+        raise Refused("unknown-worker", topic=topic, field="source", expected="a worker that this agent launched",
+                      got=source or name)  # fmt: skip
+    return worker
 
 
 def _source(event: Event, topic: str) -> tuple[str, str, str]:

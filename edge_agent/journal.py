@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from heliograph.core.telemetry import JOURNAL_COMMITS, JOURNAL_EVENTS
 from heliograph.core.world import World
 from heliograph.edge_agent.journal_file import checksum, event_id, open_file, parts_of_id
 from heliograph.edge_agent.journal_writer import DROPPED, JournalWriter, NewEvent
+from heliograph.edge_agent.producers import DEVICE, split_key
 
 T = TypeVar("T")
 QUOTA = 1 << 30
@@ -32,6 +33,9 @@ GROUP_BYTES = 8 << 20
 ROOM = 16 * GROUP
 ROOM_BYTES = 4 * GROUP_BYTES
 """Events, and bytes, that may wait in memory for their commit."""
+
+MAX_PRODUCERS = 10_000
+"""Producers whose numbers are kept. Any device can take any number of names; one that is forgotten begins again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,12 @@ class Journal:
 
     def accepts(self, entry: NewEvent) -> bool:
         """Return whether this is the producer's next event, rather than a repeated one or one after a gap."""
-        incarnation, sequence = self._claimed.get(entry.producer, ("", 0))
+        incarnation, sequence = self.newest(entry.producer)
         return entry.sequence == (sequence + 1 if incarnation == entry.incarnation else 1)
+
+    def newest(self, producer: str) -> tuple[str, int]:
+        """Return the incarnation and the highest number of a producer, also where its commit is under way."""
+        return self._claimed.get(producer, ("", 0))
 
     def committed(self, producer: str, incarnation: str) -> int:
         """Return the highest number of a producer's incarnation that is on disk."""
@@ -215,12 +223,15 @@ class Journal:
         while self._groups:
             group = self._groups.popleft()
             heads = {each.producer: (each.incarnation, each.sequence) for each in group.entries if each.producer}
+            forgotten = self._oldest_beyond_bound(heads)
             try:
-                dropped = await self._on_thread(self._writer.commit, group.entries, group.size, heads, self.dropped)
+                dropped = await self._on_thread(
+                    self._writer.commit, group.entries, group.size, heads, forgotten, self.dropped
+                )
             except HeliographError as error:
                 self._fail_groups(group, error)
                 continue
-            self._producers |= heads
+            self._note_producers(heads, forgotten)
             self.waiting += len(group.entries) - dropped
             if dropped:
                 if not self.dropped:
@@ -233,6 +244,24 @@ class Journal:
             for lane in {each.lane: None for each in group.entries}:
                 self._grown[lane].set()
         self._committing = None
+
+    def _oldest_beyond_bound(self, heads: Mapping[str, tuple[str, int]]) -> list[str]:
+        """Return the producers to forget when these are noted: devices before workers, which devices cannot bring."""
+        surplus = len(self._producers) + sum(each not in self._producers for each in heads) - MAX_PRODUCERS
+        if surplus <= 0:
+            return []
+        others = [producer for producer in self._producers if producer not in heads]
+        others.sort(key=lambda producer: split_key(producer)[0] != DEVICE)  # stable: oldest first
+        return others[: surplus + MAX_PRODUCERS // 20]  # some more, because each search costs time
+
+    def _note_producers(self, heads: Mapping[str, tuple[str, int]], forgotten: Iterable[str]) -> None:
+        for producer, head in heads.items():
+            self._producers.pop(producer, None)  # the newest is last
+            self._producers[producer] = head
+        for producer in forgotten:
+            head = self._producers.pop(producer)
+            if self._claimed.get(producer) == head:  # else more of its events wait for their commit
+                del self._claimed[producer]
 
     def _fail_groups(self, group: _Group, error: HeliographError) -> None:
         """Fail a group and those behind it: producers resend unacknowledged events."""

@@ -141,8 +141,8 @@ def _migrate(connection: sqlite3.Connection, path: Path, found: StateFormat) -> 
     mine = present(FORMAT)
     for format in steps(found, FORMAT, f"the agent's state in {path.parent}"):
         try:
-            migrate(path.parent, format)
-        except OSError as error:
+            migrate(path.parent, connection, format)
+        except (OSError, sqlite3.Error) as error:
             raise HeliographError(f"the agent's state in {path.parent} could not be migrated: {error}") from None
     if found != mine:
         noted = (("version", str(mine.number)), ("written_by", mine.written_by))
@@ -176,7 +176,9 @@ def _damaged_texts(connection: sqlite3.Connection) -> str:
         if not _is_whole_property(key, value):
             return f"property {shorten(key, 60)} is {shorten(value, 60)}"
     for producer, incarnation, sequence in connection.execute("SELECT * FROM producers"):
-        if not (is_label(producer) and is_label(incarnation) and isinstance(sequence, int)):
+        # before format 3 a producer's name alone
+        named = isinstance(producer, str) and is_label(producer.removeprefix("worker/").removeprefix("device/"))
+        if not (named and is_label(incarnation) and isinstance(sequence, int)):
             return f"producer {shorten(producer, 60)} is damaged"
     return ""
 

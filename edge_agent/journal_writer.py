@@ -22,7 +22,8 @@ DROPPED = "dropped"
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event to append. ``producer``, ``incarnation`` and ``sequence`` are set if it is acknowledged."""
+    """An event to append. ``producer`` (``producers.key_of``), ``incarnation`` and ``sequence`` are set if it is
+    acknowledged."""
 
     topic: str
     body: bytes
@@ -63,13 +64,19 @@ class JournalWriter:
         self._connection.close()
 
     def commit(
-        self, entries: Collection[NewEvent], size: int, heads: Mapping[str, tuple[str, int]], dropped_before: int
+        self,
+        entries: Collection[NewEvent],
+        size: int,
+        heads: Mapping[str, tuple[str, int]],
+        forgotten: Collection[str],
+        dropped_before: int,
     ) -> int:
         """Commit events together, synced. Return the number of waiting events that were dropped to make room.
 
         Args:
             size: bytes of the file that the events need.
             heads: incarnation and highest number of each producer.
+            forgotten: producers whose numbers are deleted.
             dropped_before: events that earlier commits dropped.
         """
         following = dict(self._next)
@@ -90,6 +97,8 @@ class JournalWriter:
                     "INSERT OR REPLACE INTO producers VALUES (?, ?, ?)",
                     [(producer, *head) for producer, head in heads.items()],
                 )
+            if forgotten:
+                write.executemany("DELETE FROM producers WHERE producer = ?", [(producer,) for producer in forgotten])
         self._next = following
         self._size += size - freed
         return dropped

@@ -136,7 +136,7 @@ class Reconciler:
         name = worker.task.worker
         while True:
             try:
-                await self._node.publish(topics.ASSIGNMENT, assignment, worker=name)
+                await self._node.publish(topics.ASSIGNMENT, assignment, key=worker.secret, worker=name)
                 return
             except Refused as error:
                 self._warn(f"worker {name}: {error}")

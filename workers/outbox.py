@@ -14,10 +14,12 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import encode
+from heliograph.bus.contract.payloads import Ack
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import Topic
-from heliograph.bus.port import Port
-from heliograph.core.errors import HeliographError
+from heliograph.bus.port import Port, Received
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait, keep_running
 
 P = TypeVar("P", bound=BaseModel)
@@ -33,7 +35,12 @@ RESEND_SOON_FOR = 2.0
 
 
 class Outbox:
-    """Numbers and keeps the events of one incarnation, and signs them where it has a key."""
+    """Numbers and keeps the events of one incarnation.
+
+    Args:
+        key: secret of a worker's launch: it signs the events, and the agent's acknowledgements must be signed with it.
+            A device has none.
+    """
 
     def __init__(self, port: Port, producer: str, incarnation: str, key: bytes | None) -> None:
         self._port = port
@@ -47,6 +54,7 @@ class Outbox:
         self._timer: asyncio.TimerHandle | None = None
         self._following: asyncio.Task[None] | None = None
         self._resending: asyncio.Task[None] | None = None
+        self._failures = Failures(lambda line: port.world.say(f"an acknowledgement was refused: {line}"))
 
     async def open(self) -> None:
         """Start to follow the agent's acknowledgements."""
@@ -105,15 +113,33 @@ class Outbox:
             return  # the event stays, and is sent again when the node's broker is back
 
     async def _follow_acks(self) -> None:
-        async with self._port.subscribe(topics.ACK, lambda error: None, producer=self._producer) as acks:
+        producer = {"producer": self._producer} if self._key is None else {"worker": self._producer}
+        topic = topics.ACK if self._key is None else topics.WORKER_ACK
+        async with self._port.subscribe(topic, self._refused, **producer) as acks:
             async for ack in acks:
                 if ack.payload.incarnation != self._incarnation:
+                    continue
+                try:
+                    self._check(ack)
+                except Refused as error:
+                    self._refused(error)
                     continue
                 while self._waiting and next(iter(self._waiting)) <= ack.payload.sequence:
                     self._waiting.popitem(last=False)
                 self._acknowledged.set()
                 if not self._waiting:
                     self._stop_timer()
+
+    def _check(self, ack: Received[Ack]) -> None:
+        """Raise Refused for an acknowledgement that the agent did not send: these events would be lost."""
+        if self._key is not None:
+            ack.check_signed(self._key, f"the agent, for {self._producer}'s launch")
+        if ack.payload.sequence > self._sequence:
+            raise Refused("invalid", topic=ack.message.topic, field="sequence", expected="the number of a sent event",
+                          got=ack.payload.sequence)  # fmt: skip
+
+    def _refused(self, error: Refused) -> None:
+        self._failures.add(error.topic, error)
 
     def _on_link(self, up: bool) -> None:
         if up:

@@ -27,6 +27,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT, Topic
 from heliograph.bus.port import Port
 from heliograph.bus.weights_transfer import store_weights
 from heliograph.core.errors import HeliographError, Refused, first_error
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
 from heliograph.workers.outbox import Outbox
@@ -90,6 +91,7 @@ class Runtime:
         self.bus = connect(environment.bus, root=environment.root, world=world, name=environment.worker)
         self.incarnation = world.new_id()
         self.port = Port(self.bus, world, f"{environment.edge}/{environment.worker}/{self.incarnation}")
+        self._failures = Failures(lambda line: world.say(f"an assignment was refused: {line}"))
         self._outbox: Outbox | None = None
         if not self.bus.durable:
             self._outbox = Outbox(self.port, environment.worker, self.incarnation, environment.secret)
@@ -117,6 +119,11 @@ class Runtime:
             self.bus.link.listen(self._on_link)
             try:
                 async for each in received:
+                    try:
+                        each.check_signed(self.environment.secret, f"the agent, for {self.environment.worker}'s launch")
+                    except Refused as error:
+                        self._refused(error)
+                        continue
                     asking.cancel()
                     new = each.payload
                     if new.number < newest:
@@ -161,7 +168,8 @@ class Runtime:
         """Publish this worker's state for its agent."""
         with contextlib.suppress(HeliographError):
             payload = WorkerState(worker=self.environment.worker, state=state, detail=detail[:4000])
-            await self.port.publish(topics.WORKER, payload, sure=False, worker=self.environment.worker)
+            key, worker = self.environment.secret, self.environment.worker
+            await self.port.publish(topics.WORKER, payload, sure=False, key=key, worker=worker)
 
     def _on_link(self, up: bool) -> None:
         if up:  # assignments published while the link was down were missed
@@ -173,7 +181,7 @@ class Runtime:
             await self.world.sleep(HELLO_EVERY)
 
     def _refused(self, error: Refused) -> None:
-        self.world.say(f"an assignment was refused: {error}")
+        self._failures.add(error.topic, error)
 
 
 def _read_once(path: str) -> bytes:

@@ -55,6 +55,7 @@ class Topic(Generic[P]):
             counts the oldest.
         max_size: bytes of one message, at most.
         node_only: True where its messages never leave the node's broker.
+        own_name: its name where its own word names another topic too.
     """
 
     pattern: str
@@ -69,6 +70,7 @@ class Topic(Generic[P]):
     retained: bool = False
     stream: Stream | None = None
     node_only: bool = False
+    own_name: str = ""
     params: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +83,9 @@ class Topic(Generic[P]):
 
     @property
     def name(self) -> str:
-        """The topic's own word, such as ``model-update`` in ``event/model-update/{job}/{edge}``."""
+        """Its name, unique in a registry: its own word, ``model-update`` in ``event/model-update/{job}/{edge}``."""
+        if self.own_name:
+            return self.own_name
         if self.delivery == "inference":
             return f"inference-{self.words[2]}"
         return self.words[1] if self.delivery == "event" else self.words[0]
@@ -219,15 +223,21 @@ TELEMETRY = Topic(
 )  # fmt: skip
 ASSIGNMENT = Topic(
     "event/assignment/{worker}", payloads.Assignment, "event", ("agent",), ("worker", "cloud-worker"),
-    "A worker's current task, with the paths of its files on the node.", max_size=MIB, node_only=True,
+    "A worker's current task, with the paths of its files on the node; signed with the secret of its launch.",
+    max_size=MIB, node_only=True,
 )  # fmt: skip
 WORKER = Topic(
     "event/worker/{worker}", payloads.WorkerState, "event", ("worker", "cloud-worker"), ("agent",),
-    "A worker's state, for its agent.", node_only=True,
+    "A worker's state, for its agent; signed with the secret of its launch.", node_only=True,
 )  # fmt: skip
 ACK = Topic(
-    "ack/{producer}", payloads.Ack, "ack", ("agent",), ("worker", "anonymous"),
-    "The highest sequence up to which the producer's events are in the agent's journal.", node_only=True,
+    "ack/{producer}", payloads.Ack, "ack", ("agent",), ("anonymous",),
+    "The highest sequence up to which a device's events are in the agent's journal.", node_only=True,
+)  # fmt: skip
+WORKER_ACK = Topic(
+    "ack/worker/{worker}", payloads.Ack, "ack", ("agent",), ("worker",),
+    "The same for a worker's events, signed with the secret of the worker's launch.", node_only=True,
+    own_name="worker-ack",
 )  # fmt: skip
 CLAIM = Topic(
     "claim/{edge}", payloads.Claim, "request", ("agent",), ("agent",),
@@ -265,6 +275,7 @@ LOG = Topic(
 )  # fmt: skip
 
 CORE: tuple[Topic[Any], ...] = (
-    REQUEST, REPLY, STATUS, TASK, REPORT, TELEMETRY, ASSIGNMENT, WORKER, ACK, CLAIM, LOG,
+    REQUEST, REPLY, STATUS, TASK, REPORT, TELEMETRY, ASSIGNMENT, WORKER, ACK, WORKER_ACK, CLAIM,
+    LOG,
 )  # fmt: skip
 """The topics that belong to no feature; ``features.BUILT_IN`` lists the others."""

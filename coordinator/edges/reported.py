@@ -48,6 +48,7 @@ def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: st
             "waiting_events": report.waiting_events,
             "dropped_events": report.dropped_events,
             "refused_events": report.refused_events,
+            "anomalous_events": report.anomalous_events,
         }
         if report.labels != spec.labels:
             spec = spec.model_copy(update={"labels": dict(report.labels)})

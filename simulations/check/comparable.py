@@ -23,7 +23,9 @@ _PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom")
 _DURATIONS = frozenset(("duration_seconds", "durationSeconds"))
 _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
-    topics.REPORT.pattern: frozenset(("version", "waiting_events", "dropped_events", "refused_events")),
+    topics.REPORT.pattern: frozenset(
+        ("version", "waiting_events", "dropped_events", "refused_events", "anomalous_events")
+    ),
 }
 """Counts that only the node's broker knows, or that were right only at the moment of the report."""
 

@@ -29,6 +29,7 @@ Round = tuple[str, int]
 """Job uid and round."""
 CLOSED_WITHIN = 1.0
 POLL_EVERY = 0.002
+SECRET = b"played"
 HINT = "begin recording before the job is created, or record with --past"
 
 
@@ -144,7 +145,7 @@ class _PlayedAgent:
             self._stage.loop.kill(self._process)
         process = self._process = Process(f"agent-{self._worker.node}/{self._worker.name}")
         world = self._stage.worlds.world(process)
-        launch = WorkerEnvironment(CLOUD_URL, topics.DEFAULT_ROOT, self._worker.node, self._worker.name, b"",
+        launch = WorkerEnvironment(CLOUD_URL, topics.DEFAULT_ROOT, self._worker.node, self._worker.name, SECRET,
                         self._directory / "worker", self._directory / "models")  # fmt: skip
 
         async def aggregate() -> None:
@@ -192,7 +193,7 @@ class _PlayedAgent:
             return
         event = Event(self._world.new_id(), f"{self._worker.node}/agent/played", topics.ASSIGNMENT.type, self._newest,
                       self._world.timestamp(), self._address)  # fmt: skip
-        self._stage.hub.publish(self._address, Message(self._address, encode(event)))
+        self._stage.hub.publish(self._address, Message(self._address, encode(event, key=SECRET)))
 
 
 def _workers(trace: LoadedTrace) -> list[_Worker]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.payloads import Desired, Report
-from heliograph.bus.contract.topics import ACK, REPORT, TASK, Topic
+from heliograph.bus.contract.topics import ACK, REPORT, TASK, WORKER_ACK, Topic
 from heliograph.bus.transport import Message
 from heliograph.core.failures import DEFECT
 from heliograph.core.names import CLOUD
+from heliograph.edge_agent.producers import DEVICE, WORKER, key_of
 from heliograph.simulations.faults.invariants import Violation
 from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
 
@@ -27,7 +28,8 @@ class Watcher:
         self.violations: list[Violation] = []
         cluster.hub.receivers.add(REPORT.filter(), "", self._reported)
         for edge in cluster.edges:
-            cluster.node(edge).receivers.add(ACK.filter(), "", self._at(edge))
+            for topic in (ACK, WORKER_ACK):
+                cluster.node(edge).receivers.add(topic.filter(), "", self._at(edge))
 
     def observe_output(self, process: str, line: str) -> None:
         """Check a line printed by a process."""
@@ -49,7 +51,10 @@ class Watcher:
         ack = ACK.validate(decode(message.body, message.topic).data, message.topic)
         if not ack.sequence:
             return
-        producer = (ACK.match(message.topic) or {})["producer"]
+        of_worker = WORKER_ACK.match(message.topic)
+        producer = key_of(WORKER, of_worker["worker"]) if of_worker else key_of(
+            DEVICE, (ACK.match(message.topic) or {})["producer"]
+        )  # fmt: skip
         journal = self._cluster.journal(edge)
         row = journal.execute(PRODUCER, (producer, ack.incarnation)).fetchone() if journal is not None else None
         kept = row[0] if row is not None else 0

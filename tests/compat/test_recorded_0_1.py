@@ -24,6 +24,7 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.reconcile import Assign, Launch, Running, decide
 from heliograph.edge_agent.shared_directory import SharedDirectory
 from heliograph.edge_agent.state_migration import FORMAT
@@ -151,6 +152,20 @@ async def test_an_agents_state_is_migrated_and_loses_nothing(state: Path) -> Non
         assert [each.worker for each in desired.tasks] == ["line-edge-1"]
         journal.close()
     assert not list(state.glob("workers/*/outbox"))
+
+
+async def test_a_producer_of_0_1_goes_on_from_its_number_as_a_worker_and_as_a_device(state: Path) -> None:
+    import sqlite3
+
+    with sqlite3.connect(state / "journal.db") as connection:
+        connection.execute("INSERT OR REPLACE INTO producers VALUES ('meter', 'life', 7)")
+    for _ in range(2):
+        journal = Journal(state / "journal.db", "edge-1", World())
+        assert [journal.committed(f"{kind}/meter", "life") for kind in ("worker", "device")] == [7, 7]
+        assert journal.accepts(NewEvent("event/label/job", b"x", 0, "device/meter", "life", 8))
+        journal.close()
+    with sqlite3.connect(state / "journal.db") as connection:
+        assert not connection.execute("SELECT * FROM producers WHERE instr(producer, '/') = 0").fetchall()
 
 
 async def test_a_migration_that_was_cut_off_is_finished_at_the_next_start(state: Path) -> None:

@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.event import Event, decode, encode
+from heliograph.bus.contract.event import Event, decode, encode, is_signed
 from heliograph.bus.contract.payloads import HardSample, InferenceSpec, InferTask, TrainTask, WorkerTask
 from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.core.errors import Refused
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
+from heliograph.edge_agent.producers import SAID, WATCHED
 from heliograph.edge_agent.supervisor import Worker
 
 EDGE, WORKER, SECRET = "edge-1", "job-worker", b"s" * 32
@@ -38,8 +39,9 @@ class Gated:
         self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, quota, node.logged.append)
         self.workers = {WORKER: Worker(_train(), SECRET)}
         self.refused: list[tuple[str, Refused]] = []
+        self.said: list[str] = []
         self.gateway = Gateway(node.node, EDGE, self.journal, self.workers, node.background,
-                               lambda topic, error: self.refused.append((topic, error)))  # fmt: skip
+                               lambda topic, error: self.refused.append((topic, error)), self.said.append)  # fmt: skip
         self.on_disk: list[tuple[int, int]] = []
         """Each acknowledgement's number, with the number of the producer's events on disk at that time."""
         node.broker.receivers.add("ack/#", "", self._acknowledged)
@@ -54,11 +56,19 @@ class Gated:
         self.journal.close()
 
     def say(self, sequence: int | None, *, incarnation: str = "life", key: bytes | None = SECRET, edge: str = EDGE,
-            worker: str = WORKER, topic: str = UPDATE, data: Any = None) -> None:  # fmt: skip
+            worker: str = WORKER, topic: str = UPDATE, data: Any = None, subject: str = "") -> None:  # fmt: skip
         """Publish a worker's event."""
-        event = Event(f"id-{sequence}", f"{edge}/{worker}/{incarnation}", topics.MODEL_UPDATE.type,
-                      data or {"number": sequence}, self.node.world.timestamp(), topic, sequence=sequence)  # fmt: skip
+        source, data = f"{edge}/{worker}/{incarnation}", data or {"number": sequence}
+        event = Event(f"id-{sequence}", source, topics.MODEL_UPDATE.type, data, self.node.world.timestamp(),
+                      subject or topic, sequence=sequence)  # fmt: skip
         self.node.publish(topic, encode(event, key=key))
+
+    def measure(self, sequence: int, *, device: str = "meter", incarnation: str = "life", id: str = "") -> None:
+        """Publish a numbered event of a device."""
+        topic = topics.TELEMETRY.at(edge=EDGE, device=device)
+        event = Event(id or f"id-{sequence}", f"{EDGE}/{device}/{incarnation}", topics.TELEMETRY.type,
+                      {"number": sequence}, "", topic, sequence=sequence)  # fmt: skip
+        self.node.publish(topic, encode(event))
 
     async def done(self) -> None:
         """Wait until the published events are handled and acknowledged."""
@@ -73,7 +83,10 @@ class Gated:
 
     def _acknowledged(self, message: Any) -> None:
         ack = decode(message.body).data
-        producer = message.topic.removeprefix("ack/")
+        name = message.topic.removeprefix("ack/")
+        if name.startswith("worker/"):
+            assert is_signed(message.body, self.workers[name.removeprefix("worker/")].secret)
+        producer = name if name.startswith("worker/") else f"device/{name}"
         self.on_disk.append((ack["sequence"], self.journal.committed(producer, ack["incarnation"])))
 
 
@@ -162,6 +175,7 @@ def test_events_that_come_together_are_acknowledged_together(on_node: Any) -> No
         ({"edge": "edge-2"}, "unknown-worker source"),
         ({"incarnation": "No_Label"}, "invalid source"),
         ({"topic": topics.MODEL_UPDATE.at(job="other", edge=EDGE)}, "wrong-job job"),
+        ({"topic": topics.LABEL.at(job="job"), "subject": UPDATE}, "forged subject"),
     ],
 )
 def test_a_result_is_taken_only_from_a_worker_that_this_agent_launched(on_node: Any, how: Any, code: str) -> None:
@@ -235,17 +249,72 @@ def test_a_devices_event_is_kept_as_it_was_written_and_acknowledged_where_it_is_
     _gated(on_node, test)
 
 
-def test_a_device_cannot_continue_a_workers_numbers(on_node: Any) -> None:
+def test_a_device_with_a_workers_name_and_incarnation_is_another_producer(on_node: Any) -> None:
     async def test(gated: Gated) -> None:
+        acks = gated.node.heard(gated.node.broker, "ack/#")
         gated.say(1)
         await gated.done()
-        topic = topics.TELEMETRY.at(edge=EDGE, device=WORKER)
-        event = Event("a", f"{EDGE}/{WORKER}/forged", topics.TELEMETRY.type, {}, "", topic, sequence=1)
-        gated.node.publish(topic, encode(event))
+        for number in range(1, 9):  # with the worker's incarnation, as its acknowledgements show it
+            gated.measure(number, device=WORKER)
         gated.say(2)
+        gated.say(3)
         await gated.done()
-        assert gated.codes == ["invalid source"]
-        assert [each.sequence for each in gated.kept()] == [1, 2]
+        assert gated.codes == []
+        assert [each.sequence for each in gated.kept()] == [1, 2, 3]
+        assert [each.sequence for each in gated.kept(BULK)] == [*range(1, 9)]
+        newest = {each.topic: decode(each.body).data["sequence"] for each in acks}
+        assert newest == {topics.WORKER_ACK.at(worker=WORKER): 3, topics.ACK.at(producer=WORKER): 8}
+        assert gated.said == [f"device {WORKER} on this node's broker: it uses incarnation life of worker {WORKER}"]
+
+    _gated(on_node, test)
+
+
+def test_an_incarnation_that_was_replaced_does_not_take_over_again(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        for number in (1, 2):
+            gated.measure(number, incarnation="one")
+        gated.measure(1, incarnation="two")
+        await gated.done()
+        for number in (1, 2, 3):  # delivered late, or a second device of the same name
+            gated.measure(number, incarnation="one")
+        gated.measure(2, incarnation="two")
+        await gated.done()
+        kept = [(each.source.rpartition("/")[2], each.sequence) for each in gated.kept(BULK)]
+        assert kept == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
+        (line,) = gated.said
+        assert "device meter" in line and "two processes use one name" in line
+        assert gated.gateway.anomalies == 3
+
+    _gated(on_node, test)
+
+
+def test_a_device_that_counts_from_one_again_and_one_that_skips_numbers_are_named_once_each(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        for number in (1, 2):
+            gated.measure(number)
+        for number in (1, 2):
+            gated.measure(number)  # the same events once more: nothing wrong
+        await gated.done()
+        assert (gated.said, gated.gateway.anomalies) == ([], 0)
+        for again in range(3):
+            gated.measure(1, id=f"another-{again}")  # its program has started again and kept its incarnation
+            gated.measure(7)
+        await gated.done()
+        assert len(gated.said) == 2 and gated.gateway.anomalies == 6
+        assert any("numbers begin again at 1" in line for line in gated.said)
+        assert any("event 7 came, and not all before it" in line for line in gated.said)
+
+    _gated(on_node, test)
+
+
+def test_lines_about_producers_have_an_end(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        for number in range(2 * WATCHED):
+            gated.measure(5, device=f"meter-{number}")
+        await gated.done()
+        assert gated.gateway.anomalies == 2 * WATCHED
+        assert len(gated.said) == SAID + 1
+        assert gated.said[-1].endswith("only counted")
 
     _gated(on_node, test)
 

@@ -18,6 +18,7 @@ from heliograph.bus.contract.registry import BUILT_IN
 from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
+from heliograph.edge_agent import journal as journals
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import OVERHEAD, NewEvent
 from heliograph.edge_agent.state_migration import FORMAT
@@ -103,6 +104,21 @@ async def test_a_producers_next_number_is_accepted_once(journal_at: Open) -> Non
     assert not journal.accepts(first)
     assert journal.accepts(NewEvent(LABEL, b"2", 0, "worker", "life-1", 2))
     assert journal.accepts(NewEvent(LABEL, b"1", 0, "worker", "life-2", 1))
+
+
+async def test_a_flood_of_devices_drives_out_the_oldest_devices_and_no_worker(
+    journal_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "MAX_PRODUCERS", 8)
+    journal = journal_at()
+    await journal.append(NewEvent(LABEL, b"1", 0, "worker/w", "life", 1))
+    for number in range(40):
+        await journal.append(NewEvent(TELEMETRY, b"1", BULK, f"device/{number}", "life", 1))
+    for again in (journal, journal_at()):
+        known = [number for number in range(40) if again.committed(f"device/{number}", "life")]
+        assert known == [*range(33, 40)]
+        assert again.committed("worker/w", "life") == 1
+        assert again.accepts(NewEvent(TELEMETRY, b"1", BULK, "device/0", "life", 1))
 
 
 async def test_many_events_share_one_sync(journal_at: Open) -> None:
@@ -297,8 +313,9 @@ async def test_an_event_with_a_damaged_topic_is_skipped_and_the_others_are_read(
         "UPDATE meta SET value = 'many' WHERE key = 'opening'",
         "UPDATE meta SET value = 'two' WHERE key = 'version'",
         f"INSERT INTO meta VALUES ({DAMAGED}, 'x')",
-        f"INSERT INTO producers VALUES ('worker', {DAMAGED}, 7)",
+        f"INSERT INTO producers VALUES ('worker/w', {DAMAGED}, 7)",
         f"INSERT INTO producers VALUES ({DAMAGED}, 'a1', 7)",
+        "INSERT INTO producers VALUES ('other/w', 'a1', 7)",
     ],
 )
 async def test_a_damaged_text_is_set_aside_and_the_events_are_saved(

@@ -118,7 +118,7 @@ def test_the_previous_release_refuses_an_agents_state_of_this_one(tmp_path: Path
     words = ["env", f"PYTHONPATH={before}", sys.executable, "-c", open_journal.format(".bus"), str(state)]
     refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    assert "of version 2, this agent reads up to 1. Install the newer heliograph again." in refused.stderr
+    assert "of version 3, this agent reads up to 1. Install the newer heliograph again." in refused.stderr
 
 
 def _cluster(directory: Path, program: Words) -> LocalCluster:

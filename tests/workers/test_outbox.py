@@ -19,7 +19,7 @@ from heliograph.core.tasks import cancel_and_wait
 from heliograph.workers.outbox import RESEND_AFTER, RESEND_SOON, RESEND_SOON_FOR, WINDOW, Outbox
 
 WORKER, LIFE, KEY = "job-worker", "life", b"k" * 32
-ACK = topics.ACK.at(producer=WORKER)
+ACK = topics.WORKER_ACK.at(worker=WORKER)
 
 
 class Sending:
@@ -44,13 +44,12 @@ class Sending:
         for label in labels:
             await self.outbox.send(topics.LABEL, SampleLabel(job="job", sample="s", label=label), job="job")
 
-    async def acknowledge(self, sequence: int, incarnation: str = LIFE) -> None:
-        self.node.publish(ACK, self._ack(sequence, incarnation))
+    async def acknowledge(
+        self, sequence: int, incarnation: str = LIFE, key: bytes | None = KEY, topic: str = ACK, about: str = ACK
+    ) -> None:
+        event = self.node.node.event(topics.WORKER_ACK, Ack(incarnation=incarnation, sequence=sequence), about)
+        self.node.publish(topic, encode(event, key=key))
         await self.node.settled()
-
-    def _ack(self, sequence: int, incarnation: str) -> bytes:
-        event = self.node.node.event(topics.ACK, Ack(incarnation=incarnation, sequence=sequence), ACK)
-        return encode(event)
 
 
 def _sending(on_node: Any, test: Callable[[Sending], Any]) -> None:
@@ -87,6 +86,29 @@ def test_an_acknowledgement_of_an_earlier_incarnation_is_ignored(on_node: Any) -
         await it.send("a", "b")
         await it.acknowledge(2, "earlier")
         assert it.outbox.acknowledged == 0
+
+    _sending(on_node, test)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"key": None},
+        {"key": b"x" * 32},
+        {"topic": topics.ACK.at(producer=WORKER)},
+        {"about": topics.WORKER_ACK.at(worker="another")},
+        {"sequence": 3},
+    ],
+    ids=["unsigned", "another-key", "a-devices-topic", "another-workers", "not-sent-yet"],
+)
+def test_an_acknowledgement_that_the_agent_did_not_send_is_ignored(on_node: Any, how: Any) -> None:
+    async def test(it: Sending) -> None:
+        await it.send("a", "b")
+        await it.acknowledge(**{"sequence": 2, **how})
+        assert it.outbox.acknowledged == 0
+        assert "topic" in how or any("an acknowledgement was refused" in line for line in it.node.logged)
+        await it.acknowledge(2)
+        assert it.outbox.acknowledged == 2
 
     _sending(on_node, test)
 

@@ -85,16 +85,18 @@ class Running:
         self.taken.append(assignment)
 
     async def assign(
-        self, number: int, *, ended: bool = False, model: WeightsRef | None = None, round: int = 1
-    ) -> None:
+        self, number: int, *, ended: bool = False, model: WeightsRef | None = None, round: int = 1,
+        key: bytes | None = SECRET, worker: str = WORKER,
+    ) -> None:  # fmt: skip
         task = TrainTask(worker=WORKER, job="job", job_uid="u", round=round, model=model)
         address = topics.ASSIGNMENT.at(worker=WORKER)
         assignment = Assignment(number=number, task=task, edge="edge-1", ended=ended)
-        event = self.node.node.event(topics.ASSIGNMENT, assignment, address)
-        self.hub.publish(address, Message(address, encode(event)))
+        event = self.node.node.event(topics.ASSIGNMENT, assignment, topics.ASSIGNMENT.at(worker=worker))
+        self.hub.publish(address, Message(address, encode(event, key=key)))
         await self.node.settled()
 
     def _state(self, message: Message) -> None:
+        assert is_signed(message.body, SECRET)
         self.states.append(topics.WORKER.validate(decode(message.body).data, message.topic))
 
 
@@ -145,6 +147,20 @@ def test_an_invalid_assignment_is_reported_and_skipped(on_node: Any) -> None:
         await it.node.settled()
         address = topics.ASSIGNMENT.at(worker=WORKER)
         it.hub.publish(address, Message(address, b'{"not": "an event"}'))
+        await it.assign(1)
+        assert [each.number for each in it.taken] == [1]
+        assert any("an assignment was refused" in line for line in it.node.logged)
+        await cancel_and_wait(following)
+
+    _running(on_node, test)
+
+
+@pytest.mark.parametrize("how", [{"key": None}, {"key": b"x" * 32}, {"worker": "another"}])
+def test_an_assignment_that_its_agent_did_not_send_is_refused(on_node: Any, how: Any) -> None:
+    async def test(it: Running) -> None:
+        following = it.node.start(it.runtime.assignments(it.take))
+        await it.node.settled()
+        await it.assign(9, **how)
         await it.assign(1)
         assert [each.number for each in it.taken] == [1]
         assert any("an assignment was refused" in line for line in it.node.logged)

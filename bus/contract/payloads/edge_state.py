@@ -14,6 +14,7 @@ from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTask, Wor
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.base import ShortText
 from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
+from heliograph.bus.contract.versions import added
 from heliograph.core.document_bounds import json_tree
 from heliograph.core.names import Digest, Label, is_label
 
@@ -166,3 +167,6 @@ class Report(Payload):
     """Number of events dropped: by the journal's quota, ever, and by full queues since the agent's start."""
     refused_events: int = 0
     """Number of messages on the node's broker refused since the agent's start: forged, or no valid events."""
+    anomalous_events: int = added("0.2", 0)
+    """Number of events since the agent's start by which a producer broke its numbering, or used another's
+    incarnation."""

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from heliograph.bus.contract.resources.base import Condition, Document, Resource, ShortText
+from heliograph.bus.contract.versions import added
 
 
 class EdgeSpec(Document):
@@ -25,6 +26,7 @@ class EdgeStatus(Document):
         waiting_events: number of events in the journal that the cloud has not acknowledged yet.
         dropped_events: number of events dropped by the journal's quota and by full queues.
         refused_events: number of messages on the node's broker that the agent refused.
+        anomalous_events: number of events by which a producer broke its numbering, or used another's incarnation.
     """
 
     online: bool = False
@@ -37,6 +39,7 @@ class EdgeStatus(Document):
     waiting_events: int = 0
     dropped_events: int = 0
     refused_events: int = 0
+    anomalous_events: int = added("0.2", 0)
     conditions: list[Condition] = Field(default_factory=list)
 
 

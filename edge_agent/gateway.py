@@ -117,8 +117,8 @@ class Gateway:
             return False
         if entry.sequence > 1:
             return True
-        known, _ = self._journal.newest(entry.producer)
-        return self._watch.may_begin(entry.producer, entry.incarnation, known, event.id)
+        before, _ = self._journal.newest(entry.producer)
+        return self._watch.may_begin(entry.producer, entry.incarnation, before, event.id)
 
     def _committed(self, kept: asyncio.Future[None]) -> None:
         """Acknowledge a commit's events, once to each producer; report a commit that failed."""

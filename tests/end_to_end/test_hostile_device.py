@@ -25,7 +25,7 @@ EDGE, OTHER, ROUNDS = "edge-1", "edge-2", 5
 
 
 class _Liar:
-    """A device that reads everything on the broker. For each message of a worker or its agent it publishes forgeries."""
+    """A device that reads everything on the broker, and publishes forgeries of what a worker or its agent says."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus

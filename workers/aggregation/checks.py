@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.payloads import ModelUpdate
@@ -13,10 +15,27 @@ from heliograph.bus.contract.weights_header import NUMPY_TYPES, Tensor
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Layout, Reader, spans
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    Block = np.ndarray[Any, Any]
+
 OTHER_METADATA = 64 * 1024
 """Bytes of metadata that another writer may put into a header."""
 MAX_SAMPLES = 100_000_000
 """Bound of ``num_samples`` where the data set's size is unknown."""
+
+
+class CheckedWeights(NamedTuple):
+    """Weights that have passed the checks.
+
+    Attributes:
+        tensors: the tensors in their header.
+        distance: L2 distance from the base, over all floating-point values; None where it was not measured.
+    """
+
+    tensors: Layout
+    distance: float | None = None
 
 
 def check_claims(update: ModelUpdate, base: str | None, known_samples: int | None) -> None:
@@ -65,52 +84,41 @@ def check_size(size: int, most: int | None) -> None:
                       got=f"{size} bytes")  # fmt: skip
 
 
-def check_weights(source: Path | bytes, base: Layout | None) -> Layout:
-    """Check weights: keys, shapes, dtypes as in the base, every value finite. Return the tensors in their header.
+def check_weights(source: Path | bytes, layout: Layout | None, base: Path | bytes | None = None) -> CheckedWeights:
+    """Check weights: keys, shapes, dtypes as in ``layout``, every value finite.
 
-    NumPy has no bfloat16, so a tensor that is BF16 in the base may come as F32; its values must be finite as BF16, the
-    dtype of the result (``combine.aggregate``). Raise Refused.
+    NumPy has no bfloat16, so a tensor that is BF16 in the layout may come as F32; its values must be finite as BF16,
+    the dtype of the result (``combine.aggregate``). Raise Refused.
+
+    Args:
+        base: the model from which to measure the distance, if that is wanted.
     """
     import numpy as np
 
-    reader = Reader(source)
-    tensors = reader.tensors
-    try:
-        if base is not None:
-            _check_layout(tensors, base)
+    squares = 0.0
+    with ExitStack() as opened:
+        reader = opened.enter_context(closing(Reader(source)))
+        start = opened.enter_context(closing(Reader(base))) if base is not None else None
+        tensors = reader.tensors
+        if layout is not None:
+            _check_layout(tensors, layout)
         with np.errstate(over="ignore", invalid="ignore"):
-            for tensor in tensors.values():
-                if tensor.is_float:
-                    _check_finite(reader, tensor, (base or tensors)[tensor.name].dtype)
-    finally:
-        reader.close()
-    return tensors
+            for tensor in filter(lambda each: each.is_float, tensors.values()):
+                squares += _check_values(reader, tensor, (layout or tensors)[tensor.name].dtype, start)
+    return CheckedWeights(tensors, math.sqrt(squares) if base is not None else None)
 
 
-def distance(source: Path | bytes, base: Path | bytes) -> float:
-    """Return the L2 distance of an update from its base, over all floating-point values."""
-    import numpy as np
-
-    ours, theirs = Reader(source), Reader(base)
-    try:
-        total = 0.0
-        for each in spans(tensor for tensor in theirs.tensors.values() if tensor.is_float):
-            mine = ours.tensors[each.tensor.name]
-            gap = ours.read(mine, each.start, each.count) - theirs.read(each.tensor, each.start, each.count)
-            total += float(np.dot(gap.astype(np.float64), gap.astype(np.float64)))
-        return math.sqrt(total)
-    finally:
-        ours.close()
-        theirs.close()
+def norm_of(source: Path | bytes) -> float:
+    """Return the L2 norm of a model, over all floating-point values."""
+    with closing(Reader(source)) as reader:
+        tensors = [tensor for tensor in reader.tensors.values() if tensor.is_float]
+        return math.sqrt(sum(_squares(reader.read(each.tensor, each.start, each.count)) for each in spans(tensors)))
 
 
-def check_norm(source: Path | bytes, base: Path | bytes | None, bound: float | None) -> None:
+def check_norm(distance: float | None, bound: float | None) -> None:
     """Raise Refused where the update is further from its base than the job allows."""
-    if bound is None or base is None:
-        return
-    norm = distance(source, base)
-    if norm > bound:
-        raise Refused("norm", field="weights", expected=f"an update of L2 norm at most {bound:g}", got=f"{norm:g}")
+    if bound is not None and distance is not None and distance > bound:
+        raise Refused("norm", field="weights", expected=f"an update of L2 norm at most {bound:g}", got=f"{distance:g}")
 
 
 def _check_layout(tensors: Layout, base: Layout) -> None:
@@ -128,11 +136,16 @@ def _check_layout(tensors: Layout, base: Layout) -> None:
             raise Refused("dtype", field=f"weights.{name}", expected=" or ".join(allowed), got=tensor.dtype)
 
 
-def _check_finite(reader: Reader, tensor: Tensor, dtype: str) -> None:
-    """Raise Refused where a value is not finite in ``dtype``, the dtype of the result."""
+def _check_values(reader: Reader, tensor: Tensor, dtype: str, start: Reader | None) -> float:
+    """Return the squared distance from the tensor in ``start``, 0 where it has none of that name; read once for both.
+
+    Raise Refused where a value is not finite in ``dtype``, the dtype of the result.
+    """
     import numpy as np
 
     end = bfloat16.END if dtype == "BF16" else math.inf
+    before = start.tensors.get(tensor.name) if start is not None else None
+    squares = 0.0
     for each in spans([tensor]):
         block = reader.read(tensor, each.start, each.count)
         # one pass at memory speed; look closer only where the sum of squares overflows or is NaN
@@ -143,6 +156,22 @@ def _check_finite(reader: Reader, tensor: Tensor, dtype: str) -> None:
                 expected = "finite values" if dtype != "BF16" else "values that are finite in BF16"
                 raise Refused("not-finite", field=f"weights.{tensor.name}", expected=expected,
                               got=f"{block[at - each.start]} at element {at}")  # fmt: skip
+        if start is not None and before is not None:
+            squares += _squares(block, start.read(before, each.start, each.count))
+    return squares
+
+
+def _squares(block: Block, base: Block | None = None) -> float:
+    """Return the sum of squares of a block, or of its difference from another; in float64 where it would overflow."""
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        gap = block if base is None else block - base
+        found = float(np.dot(gap, gap))
+        if not math.isfinite(found):
+            wide = block.astype(np.float64) if base is None else block.astype(np.float64) - base
+            found = float(np.dot(wide, wide))
+    return found
 
 
 def _short(digest: str | None) -> str:

@@ -10,6 +10,7 @@ from heliograph.workers.aggregation.intake import blob_of
 from heliograph.workers.aggregation.result_files import Result
 from heliograph.workers.aggregation.round import NOTED, CloseReason, Collection, Staged
 from heliograph.workers.aggregation.round_inputs import Input
+from heliograph.workers.aggregation.shares import capped_samples
 
 WITH_LONG_REASONS = 50
 """Refused updates, and late ones, of a close record with reasons of more than 100 characters, at most."""
@@ -31,12 +32,14 @@ def close_record_of(
     before: Aggregation | None,
     duration_seconds: float,
     next_sequence: int,
+    max_share: float | None = None,
 ) -> Aggregation:
     """Return the record of a round.
 
     Args:
         before: the record of the round before. State, tensors that travel down and edges' own models that this round
             does not replace are taken from it.
+        max_share: as in ``AlgorithmParameters``.
     """
     excluded = [
         UncountedUpdate(
@@ -45,6 +48,8 @@ def close_record_of(
         for edge, why in sorted(result.excluded.items())
     ]
     counted = {edge: collection.staged[edge] for edge in sorted(collection.staged) if edge not in result.excluded}
+    claimed = {edge: each.num_samples for edge, each in counted.items()}
+    samples = capped_samples(claimed, max_share)
     replaced = result.model is not None
     inline = result.model is not None and result.model.inline is not None
     personal = {**((before.personal if before is not None else None) or {}), **result.personal}
@@ -54,8 +59,9 @@ def close_record_of(
         round=collection.round,
         model=result.model if replaced else task.model,
         counted={edge: each.update.weights.digest for edge, each in counted.items()},
-        num_samples=sum(each.num_samples for each in counted.values()),
-        metrics=_mean_metrics(counted),
+        num_samples=sum(claimed.values()),
+        capped=[edge for edge in counted if samples[edge] < claimed[edge]] or None,
+        metrics=_mean_metrics({edge: each.update.metrics for edge, each in counted.items()}, samples),
         refused=_noted([*collection.refused, *excluded, *collection.foreign]),
         late=_noted(collection.late),
         duplicates=collection.duplicates,
@@ -69,17 +75,22 @@ def close_record_of(
     )
 
 
-def _mean_metrics(counted: Mapping[str, Staged]) -> dict[str, float]:
-    """Return the mean of the metrics that every counted edge reported, weighted by samples."""
-    if not counted:
+def _mean_metrics(metrics: Mapping[str, Mapping[str, float]], samples: Mapping[str, float]) -> dict[str, float]:
+    """Return the mean of the metrics that every counted edge reported, weighted by the samples."""
+    if not metrics:
         return {}
-    names = set.intersection(*(set(each.update.metrics) for each in counted.values()))
-    total = sum(each.num_samples for each in counted.values())
-    means = {
-        name: sum(each.update.metrics[name] * each.num_samples for each in counted.values()) / total
-        for name in sorted(names)
-    }
-    return {name: mean for name, mean in means.items() if math.isfinite(mean)}  # a sum of huge ones overflows
+    names = set.intersection(*(set(each) for each in metrics.values()))
+    total = sum(samples.values())
+    return {name: _mean([(metrics[edge][name], samples[edge]) for edge in metrics], total) for name in sorted(names)}
+
+
+def _mean(values: Sequence[tuple[float, float]], total: float) -> float:
+    """Return the mean of finite values with weights that sum to ``total``; it is finite too."""
+    if math.isfinite(mean := sum(value * weight for value, weight in values) / total):
+        return mean
+    lowest, highest = min(value for value, _ in values), max(value for value, _ in values)
+    mean = math.fsum(value / 2 * (weight / total) for value, weight in values)  # a half cannot overflow
+    return min(max(2 * mean, lowest), highest)
 
 
 def _noted(updates: Sequence[UncountedUpdate]) -> list[UncountedUpdate]:

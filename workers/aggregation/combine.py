@@ -52,13 +52,14 @@ def aggregate(
         if algorithm.measures:
             for each in pool.map(lambda span: algorithm.measure(inputs.piece(span)), inputs.float_spans()):
                 measured = each if measured is None else measured + each
-        edges = tuple(inputs.readers)
+        samples = inputs.samples
+        edges = tuple(samples)
         decision = algorithm.decide(
             RoundFacts(
                 round=round,
                 asked=asked,
                 edges=edges,
-                num_samples=tuple(updates[edge].num_samples for edge in edges),
+                num_samples=tuple(samples.values()),
                 metrics=tuple(updates[edge].metrics for edge in edges),
                 measured=measured,
                 state=inputs.whole_state(),

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec, UncountedUpdate
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import MODEL_UPDATE
-from heliograph.bus.contract.weights_header import Tensor
 from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.workers.aggregation.checks import check_claims, check_size
+from heliograph.workers.aggregation.checks import CheckedWeights, check_claims, check_size
 from heliograph.workers.aggregation.leftovers import update_name
 from heliograph.workers.aggregation.model_files import ModelFiles
 from heliograph.workers.aggregation.round import NOTED, Collection, Staged
 
 FETCHES = 4
 """Updates fetched at the same time, at most."""
-Check = Callable[[Path | bytes], Mapping[str, Tensor]]
+Check = Callable[[Path | bytes], CheckedWeights]
 
 
 class Intake:
@@ -70,7 +69,7 @@ class Intake:
         """Open a round.
 
         Args:
-            check: returns the tensors in the header of an update's weights, or raises Refused.
+            check: checks an update's weights; raises Refused.
             most: bytes of an update's weights, at most; None where there is no base model yet.
         """
         self.open, self._check, self._most = collection, check, most
@@ -158,9 +157,9 @@ class Intake:
             check_size(update.weights.size, most)
             source = await self._source(update.weights, edge, target)
             if isinstance(source, bytes):
-                tensors = check(source)
+                checked = check(source)
             else:
-                tensors = await self._world.in_thread(check, source)
+                checked = await self._world.in_thread(check, source)
         except (HeliographError, OSError) as error:
             collection.staging.pop(edge, None)
             collection.refuse(edge, update.round, str(error), blob_of(update))
@@ -168,7 +167,7 @@ class Intake:
             self._world.say(f"refused: {edge}: {error}")
         else:
             if collection.staging.pop(edge, None) is not None:
-                collection.staged[edge] = Staged(update, int(update.num_samples), source, tensors)
+                collection.staged[edge] = Staged(update, int(update.num_samples), source, *checked)
         self.changed.set()
 
     async def _source(self, ref: WeightsRef, edge: str, target: Path) -> Path | bytes:

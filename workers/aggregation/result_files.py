@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import beside
+from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Span, Writer
 from heliograph.workers.aggregation.round_inputs import RoundInputs, wide_dtype
 from heliograph.workers.algorithms import Algorithm, Decision
@@ -63,7 +66,7 @@ class ResultFiles:
         self._personal = {edge: writer(f"personal-{edge}", model, part="personal", edge=edge) for edge in edges}
 
     def write(self, span: Span, inputs: RoundInputs, algorithm: Algorithm, plan: Any) -> None:
-        """Combine one block and write the result."""
+        """Combine one block and write the result. Raise Refused, ``not-finite``, where a value of a model is not."""
         name, start = span.tensor.name, span.start
         if not span.tensor.is_float:
             counted = _mean_of_counters(inputs.blocks(span), inputs.weights)
@@ -71,14 +74,17 @@ class ResultFiles:
                 each.write(name, start, counted)
             return
         combined = algorithm.combine(inputs.piece(span, plan))
+        _check_finite(combined.model, span, "weights")
         self._model.write(name, start, combined.model)
         for kind in algorithm.state:
             assert self._state is not None
             self._state.write(beside(kind, name), start, combined.state[kind])
         for kind in algorithm.down:
             assert self._down is not None
+            _check_finite(combined.down[kind], span, f"down.{kind}", wide_dtype(span.tensor))
             self._down.write(beside(kind, name), start, combined.down[kind])
-        for each, block in zip(self._personal.values(), combined.personal, strict=True):
+        for (edge, each), block in zip(self._personal.items(), combined.personal, strict=True):
+            _check_finite(block, span, f"personal.{edge}")
             each.write(name, start, block)
 
     def finish(self, decision: Decision) -> Result:
@@ -95,6 +101,26 @@ _DTYPES = {"f": "F64", "i": "I64", "b": "BOOL"}
 """The dtype of stored whole arrays, by NumPy's kind: the widest."""
 _WIDEST = ("F64", "I64", "F32", "BOOL")
 """Order of tensors in a file: the format has no gaps, and so every tensor is aligned for NumPy."""
+
+
+_END = {"F32": 3.4028235677973366e38, "F16": 65520.0, "BF16": bfloat16.END}
+"""The smallest number that each dtype rounds to infinity."""
+
+
+def _check_finite(block: Block, span: Span, part: str, dtype: str = "") -> None:
+    """Raise Refused where a value of a result is not finite in the dtype in which it is stored."""
+    import numpy as np
+
+    end = _END.get(dtype or span.tensor.dtype, math.inf)
+    flat = np.asarray(block).reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if float(np.dot(flat, flat)) < end * end:  # one pass at memory speed; look closer only where it says nothing
+            return
+        finite = np.abs(flat) < end
+    if not finite.all():
+        at = int(np.flatnonzero(~finite)[0])
+        raise Refused("not-finite", field=f"{part}.{span.tensor.name}", expected="finite values in the algorithm's "
+                      "result", got=f"{flat[at]} at element {span.start + at}")  # fmt: skip
 
 
 def _widened(array: Block) -> Block:

@@ -21,12 +21,14 @@ NOTED = 1000
 
 @dataclass(frozen=True)
 class Staged:
-    """An update that has passed every check, with the source of its weights and the tensors in their header."""
+    """An update that has passed every check, with the source of its weights, the tensors in their header and their
+    distance from the base, where it was measured."""
 
     update: ModelUpdate
     num_samples: int
     source: Path | bytes
     tensors: Mapping[str, Tensor]
+    distance: float | None = None
 
 
 @dataclass

@@ -12,6 +12,7 @@ from heliograph.bus.contract.weights_file import TensorFile, beside
 from heliograph.bus.contract.weights_header import Tensor
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Layout, Reader, Span, spans
+from heliograph.workers.aggregation.shares import capped_samples
 from heliograph.workers.algorithms import Algorithm, Decision, Piece
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ class RoundInputs:
             return opened.enter_context(closing(Reader(source, tensors)))
 
         self.readers = {edge: reader(updates[edge].source, updates[edge].tensors) for edge in sorted(updates)}
-        self._samples = {edge: updates[edge].num_samples for edge in self.readers}
-        self.weights = self._shares()
+        self._claimed = {edge: updates[edge].num_samples for edge in self.readers}
         self._algorithm = algorithm
+        self.weights = self._shares()
         layout = start.layout
         if layout is None:
             layout = _layout_of(start.base) if start.base is not None else next(iter(self.readers.values())).tensors
@@ -72,8 +73,14 @@ class RoundInputs:
             _check_state(self._state.tensors, algorithm, self.order)
 
     def _shares(self) -> list[float]:
-        total = sum(self._samples[edge] for edge in self.readers)
-        return [self._samples[edge] / total for edge in self.readers]
+        total = sum(self.samples.values())
+        return [number / total for number in self.samples.values()]
+
+    @property
+    def samples(self) -> dict[str, float]:
+        """The samples by which each edge counts, in the order of the edges."""
+        claimed = {edge: self._claimed[edge] for edge in self.readers}
+        return capped_samples(claimed, self._algorithm.parameters.max_share)
 
     def float_spans(self) -> list[Span]:
         return spans(tensor for tensor in self.order if tensor.is_float)

@@ -18,16 +18,25 @@ from pathlib import Path
 from heliograph.bus.contract import close_record, topics
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Assignment
 from heliograph.bus.contract.weights_file import TensorFile, origin
-from heliograph.bus.contract.weights_header import Tensor
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.failures import sentence_of
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
-from heliograph.workers.aggregation.checks import check_norm, check_weights, expected_layout, largest_size
+from heliograph.workers.aggregation.checks import (
+    CheckedWeights,
+    check_norm,
+    check_weights,
+    expected_layout,
+    largest_size,
+    norm_of,
+)
 from heliograph.workers.aggregation.close_records import CloseRecords
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
 from heliograph.workers.aggregation.combine import aggregate
 from heliograph.workers.aggregation.intake import Intake
 from heliograph.workers.aggregation.leftovers import Leftovers
 from heliograph.workers.aggregation.model_files import ModelFiles
+from heliograph.workers.aggregation.outliers import ENOUGH, far_updates
 from heliograph.workers.aggregation.result_files import Result
 from heliograph.workers.aggregation.round import CloseReason, Collection
 from heliograph.workers.aggregation.round_inputs import INITIAL, RoundStart
@@ -113,12 +122,14 @@ class Aggregator:
             min_updates=algorithm.parameters.min_node_number if task.round else 1,
             began=self._world.monotonic(),
         )
-        bound, base = algorithm.parameters.norm_bound, start.base
+        bound, factor = algorithm.parameters.norm_bound, algorithm.parameters.norm_factor
+        measured = bound is not None or (factor and len(task.collect.participants) >= ENOUGH)
+        base = start.base if measured else None
 
-        def check(source: Path | bytes) -> Mapping[str, Tensor]:
-            tensors = check_weights(source, expected)
-            check_norm(source, base, bound)
-            return tensors
+        def check(source: Path | bytes) -> CheckedWeights:
+            checked = check_weights(source, expected, base)
+            check_norm(checked.distance, bound)
+            return checked
 
         self._intake.begin(collection, check, largest_size(expected) if expected is not None else None)
 
@@ -156,24 +167,43 @@ class Aggregator:
 
     async def _close(self, reason: CloseReason) -> None:
         assert self._task is not None
+        assert self._algorithm is not None
         task, collection = self._task, self._intake.close()
-        result = await self._store(await self._combine(collection))
+        far = await self._far_updates(collection)
+        result = await self._store(await self._combine(collection, far))
+        result = replace(result, excluded={**far, **result.excluded})
         lasted = round(self._world.monotonic() - collection.began, 6)
         closed = await self._records.write(
             close_record_of(
-                task, collection, reason, result, self._round_before(task), lasted, self._intake.next_sequence
+                task, collection, reason, result, self._round_before(task), lasted, self._intake.next_sequence,
+                self._algorithm.parameters.max_share,
             )
-        )
+        )  # fmt: skip
         self._newest = closed
         async with self._closing:
             await self._announce(closed)
             self._leftovers.free_soon(closed)
 
-    async def _combine(self, collection: Collection) -> Result:
-        staged = collection.staged
+    async def _far_updates(self, collection: Collection) -> dict[str, str]:
+        """Return the edges whose update is far from the base by the measure of the round, with the reason."""
+        assert self._algorithm is not None
+        base, factor = self._start.base, self._algorithm.parameters.norm_factor
+        distances = {
+            edge: each.distance for edge, each in collection.staged.items() if each.distance is not None
+        }  # fmt: skip
+        if base is None or not distances:
+            return {}
+        found = partial(far_updates, distances, factor, lambda: norm_of(base))
+        far: dict[str, str] = found() if isinstance(base, bytes) else await self._world.in_thread(found)
+        for edge, why in far.items():
+            self._world.say(f"refused: {edge}: {why}")
+        return far
+
+    async def _combine(self, collection: Collection, far: Mapping[str, str]) -> Result:
+        staged = {edge: each for edge, each in collection.staged.items() if edge not in far}
         if not staged:
             return Result()
-        assert self._algorithm is not None
+        assert self._task is not None and self._algorithm is not None
         combine = partial(
             aggregate,
             inputs_of(staged),
@@ -184,10 +214,17 @@ class Aggregator:
             asked=len(collection.asked),
             metadata=origin(collection.job_uid, collection.round),
         )
-        if sum(each.update.weights.size for each in staged.values()) < IN_LOOP:
-            return combine(threads=1)
-        result: Result = await self._world.in_thread(combine)
-        return result
+        try:
+            if sum(each.update.weights.size for each in staged.values()) < IN_LOOP:
+                return combine(threads=1)
+            result: Result = await self._world.in_thread(combine)
+            return result
+        except Exception as error:  # the algorithm may be code of another package
+            if not _is_of_algorithm(error):
+                raise
+            why = f"no update counts, because of algorithm {self._task.algorithm}: {sentence_of(error)}"
+            self._world.say(f"round {collection.round}: {why}")
+            return Result(excluded=dict.fromkeys(staged, why))
 
     async def _store(self, result: Result) -> Result:
         """Store the result's files where every node can fetch them. Return the result with their references."""
@@ -207,6 +244,13 @@ class Aggregator:
         await retry_until_reachable(
             lambda: publish(topics.AGGREGATION, closed, id=same, job=closed.job), self._world, self._world.say
         )
+
+
+def _is_of_algorithm(error: Exception) -> bool:
+    """Return whether an error came from the algorithm or its result: another attempt would end in it again."""
+    if isinstance(error, Refused):
+        return error.code == "not-finite"
+    return not isinstance(error, (HeliographError, OSError, MemoryError))
 
 
 async def main() -> None:

@@ -30,6 +30,11 @@ class AlgorithmParameters(BaseModel):
         min_node_number: updates that a round needs to close, at least.
         rounds_between_validations: rounds from one evaluation of the global model to the next.
         norm_bound: largest L2 distance of an update from its base model.
+        norm_factor: largest L2 distance of an update from its base model, in multiples of the median of its round;
+            0 for none. It refuses no update that moved less than a tenth of the base's norm, and none of fewer than
+            three updates.
+        max_share: largest share of one participant in the weight of a round, by the number of its samples. Without it
+            1.5 / √n among n counted updates; 1 for no bound.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -37,6 +42,8 @@ class AlgorithmParameters(BaseModel):
     min_node_number: Annotated[int, Field(ge=1)] = 1
     rounds_between_validations: Annotated[int, Field(ge=1)] = 1
     norm_bound: Annotated[float, Field(gt=0)] | None = None
+    norm_factor: Annotated[float, Field(ge=0)] = 10.0
+    max_share: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,8 @@ class RoundFacts:
     Attributes:
         round: its number, from 1.
         asked: how many edges were asked for an update.
-        num_samples, metrics: as each edge reported them with its update.
+        num_samples: as each edge reported it with its update, at most its largest share (``max_share``).
+        metrics: as each edge reported them with its update.
         measured: sum of ``measure`` over all pieces; None where the algorithm does not measure.
         state: whole arrays from the ``Decision`` of the round before; empty at first.
     """

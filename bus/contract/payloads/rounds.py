@@ -57,6 +57,7 @@ class Aggregation(Payload):
         state: the algorithm's state for the next round.
         down: tensors that the next round sends down beside the model.
         personal: edge to its personal model, also for edges that did not take part in this round.
+        capped: counted edges that weigh less than by their samples, because of the largest share of one participant.
         uploaded: True where counted updates are in their edges' buckets although the model travels inline.
     """
 
@@ -78,6 +79,7 @@ class Aggregation(Payload):
     down: WeightsRef | None = added("0.2")
     personal: dict[EdgeName, WeightsRef] | None = added("0.2")
     uploaded: bool | None = added("0.2")
+    capped: list[EdgeName] | None = added("0.2")
 
     def uploads(self) -> set[tuple[str, str]]:
         """Return edge and digest of each update of this round that may be in its edge's bucket and can be deleted.

@@ -169,6 +169,7 @@ class RoundRecord(Document):
         reason: why the round closed: ``complete``, ``quorum`` or ``deadline``.
         metrics: means of the counted updates' metrics, weighted by their samples.
         evaluation: metrics of the model on held-out data.
+        capped: the first few edges that weigh less than by their samples (``max_share``).
     """
 
     round: int
@@ -180,6 +181,7 @@ class RoundRecord(Document):
     reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
     evaluation: dict[str, float] | None = None
+    capped: list[str] | None = None
 
 
 class FederatedTaskStatus(Document):

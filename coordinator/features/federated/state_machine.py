@@ -89,6 +89,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
             duration_seconds=closed.duration_seconds,
             reason=closed.reason,
             metrics=closed.metrics,
+            capped=closed.capped[:NAMED] if closed.capped else None,
         )
         changes["rounds"] = [*status.rounds, record][-HISTORY:]
     after = _with(

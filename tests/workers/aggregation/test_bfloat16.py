@@ -54,10 +54,10 @@ BASE = _bf16(w=[1.0, 2.0, 3.0])
 
 @pytest.mark.parametrize("update", [_f32(w=[3.0, 0.0, 4.0]), _bf16(w=[3.0, 0.0, 4.0])], ids=["F32", "BF16"])
 def test_a_bf16_base_accepts_both_dtypes_as_the_same_values(update: bytes) -> None:
-    assert check_weights(update, _layout(BASE))["w"].shape == (3,)
-    check_norm(update, BASE, 3.0001)  # the distance is (2, -2, 1)
+    assert check_weights(update, _layout(BASE)).tensors["w"].shape == (3,)
+    check_norm(check_weights(update, _layout(BASE), BASE).distance, 3.0001)  # the distance is (2, -2, 1)
     with pytest.raises(Refused, match=r"L2 norm at most 2\.9"):
-        check_norm(update, BASE, 2.9)
+        check_norm(check_weights(update, _layout(BASE), BASE).distance, 2.9)
 
 
 def test_no_other_dtype_stands_for_another() -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.bus.contract import close_record
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, ModelUpdate, RoundSpec
+from heliograph.bus.contract.payloads.base import MAX_METRIC
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import AGGREGATION
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
@@ -75,12 +82,32 @@ def test_an_edge_that_was_away_keeps_its_own_model(closed: Closed) -> None:
     assert (record.state, record.down) == (None, None)  # the result of this round, and nothing older
 
 
-def test_a_metric_whose_mean_is_no_finite_number_is_left_out() -> None:
-    collection = _collection(*EDGES)
-    for each in collection.staged.values():
-        each.update.metrics["huge"] = 1.7e308
+@given(
+    st.lists(st.tuples(st.floats(-MAX_METRIC, MAX_METRIC), st.integers(1, 2**53)), min_size=1, max_size=8)
+)
+def test_the_mean_of_finite_metrics_is_finite_and_between_them(reported: list[tuple[float, int]]) -> None:
+    collection = _collection(*(f"edge-{number}" for number in range(len(reported))))
+    for each, (value, samples) in zip(collection.staged, reported, strict=True):
+        staged = collection.staged[each]
+        staged.update.metrics["loss"] = value
+        collection.staged[each] = replace(staged, num_samples=samples)
     record = _record(collection, Result(MODEL))
-    assert record.metrics == {"loss": (10 * 1.0 + 20 * 2.0) / 30}
+    values = [value for value, _ in reported]
+    slack = 1e-12 * max(map(abs, values))
+    assert min(values) - slack <= record.metrics["loss"] <= max(values) + slack
+    assert close_record.load(close_record.dump(record)) == record  # JSON has no infinity
+
+
+def test_an_edge_that_claims_most_of_the_samples_counts_by_its_largest_share() -> None:
+    collection = _collection("edge-1", "edge-2", "edge-3", "edge-4")
+    for edge, staged in collection.staged.items():
+        staged.update.metrics["loss"] = 1.0 if edge == "edge-4" else 0.0
+        collection.staged[edge] = replace(staged, num_samples=90_000_000 if edge == "edge-4" else 100)
+    record = _record(collection, Result(MODEL))
+    assert record.capped == ["edge-4"]
+    assert record.num_samples == 90_000_300  # as they were claimed
+    assert record.metrics["loss"] == pytest.approx(0.75)
+    assert _record(_collection(*EDGES), Result(MODEL)).capped is None
 
 
 def test_the_record_of_a_flood_of_refused_and_late_updates_fits_into_one_event() -> None:

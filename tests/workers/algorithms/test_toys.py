@@ -176,8 +176,7 @@ def test_tensors_beside_the_weights_are_checked_as_the_weights_are() -> None:
     with TensorFile(base) as file:
         layout = expected_layout(file.tensors, algorithm.beside)
     good = dumps(_with_control(_weights(1), 1e6))
-    check_weights(good, layout)
-    check_norm(good, base, 100.0)  # applies to the weights alone
+    check_norm(check_weights(good, layout, base).distance, 100.0)  # applies to the weights alone
     for arrays, reason in (
         (_weights(1), "expected key 'control:d', got none"),
         (_with_control(_weights(1), np.nan), "expected finite values"),

@@ -8,6 +8,10 @@ UPLOADS_MAX = 16 << 30
 """Largest size in bytes of the bucket that one edge uploads to: one edge cannot fill the cloud's disk."""
 OTHERS_MAX = 1 << 40
 """Largest size in bytes of every other object store."""
+KEYS_MAX = 1_000_000
+"""Keys of a key-value bucket, at most: a job of a million rounds has as many close records."""
+VALUE_MAX = 8 * 1024 * 1024 + 4096
+"""Bytes of a value with its headers, at most."""
 ROUNDS = "rounds"
 """Key-value: close records of rounds, see ``close_record``."""
 RESOURCES = "resources"

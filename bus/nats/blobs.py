@@ -19,7 +19,7 @@ from typing import Any
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.blob_transfers import CHUNK, HEADERS, PLACE, BlobTransfers, encoded_name
 from heliograph.bus.nats.bulk import BulkLink
-from heliograph.bus.nats.connection import STREAM_DIFFERS, NatsConnection
+from heliograph.bus.nats.connection import STREAM_DIFFERS, NatsConnection, has_no_room
 from heliograph.core.errors import Forbidden, HeliographError, Unreachable
 
 _NO_STREAM = 10059
@@ -49,7 +49,7 @@ class NatsBlobs:
 
     async def prepare(self) -> None:
         """Create the bucket if it is missing. Set its limits again if this login may: an edge makes its own bucket."""
-        config = {
+        config: dict[str, Any] = {
             "name": f"OBJ_{self._store}",
             "subjects": [f"$O.{self._store}.C.>", f"$O.{self._store}.M.>"],
             "storage": "file",
@@ -68,6 +68,8 @@ class NatsBlobs:
                 answer = await self._connection.ask(f"$JS.API.STREAM.UPDATE.OBJ_{self._store}", config)
             except Forbidden:  # an edge's login, for which the cloud decides
                 return
+        if has_no_room(answer) and await self._connection.stream_config(config["name"]) is not None:
+            return  # it stays as it is
         if "error" in answer:
             raise HeliographError(f"bucket {self.bucket}: {answer['error'].get('description')}")
 

@@ -11,7 +11,7 @@ from functools import partial
 from nats.aio.msg import Msg
 
 from heliograph.bus.connection_url import ConnectionUrl
-from heliograph.bus.contract import registry, topics
+from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import OTHERS_MAX, UPLOADS_MAX
 from heliograph.bus.contract.permissions import is_upload_bucket
 from heliograph.bus.contract.subjects import Subjects
@@ -20,6 +20,7 @@ from heliograph.bus.nats.connection import DOWN, NatsConnection, stored_at
 from heliograph.bus.nats.consumer import consume
 from heliograph.bus.nats.key_value import NatsKeyValue
 from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams, purge_retained
+from heliograph.bus.nats.streams import prepare_streams
 from heliograph.bus.transport import (
     PENDING_BYTES,
     Arrivals,
@@ -219,22 +220,4 @@ class NatsBus(Bus):
         return await purge_retained(self.connection, self.subjects)
 
     async def prepare(self) -> None:
-        for topic in registry.declared().topics:
-            if topic.stream is None:
-                continue
-            stream = topic.stream
-            config = {
-                "name": self.subjects.stream_name(stream.name),
-                "subjects": [self.subjects.subject(topic.filter())],
-                "storage": "file",
-                "retention": "limits",
-                "discard": "old",
-                "max_msgs_per_subject": 1 if stream.last_value else -1,
-                "max_bytes": stream.max_bytes,
-                "max_age": int(stream.max_age * 1e9),
-                "allow_direct": True,
-                "allow_atomic": True,
-                "num_replicas": 1,
-                "max_msg_size": topic.max_size + 4096,
-            }
-            await self.connection.ensure_stream(config)
+        await prepare_streams(self.connection, self._world)

@@ -39,6 +39,18 @@ _LOGIN_REFUSED = re.compile(r"authorization violation|authentication (expired|re
 STREAM_DIFFERS = 10058
 """JetStream's error code for a stream that exists with another configuration."""
 
+_NO_ROOM = (10023, 10047)
+"""JetStream's codes for too few resources."""
+
+
+class NoRoom(HeliographError):
+    """The broker's disk has no room for what a new stream reserves."""
+
+
+def has_no_room(answer: Mapping[str, Any]) -> bool:
+    """Return whether JetStream's answer says that the disk has no room."""
+    return answer.get("error", {}).get("err_code") in _NO_ROOM
+
 
 class NatsConnection:
     """The connection that bus, consumers, buckets and blobs of this transport share.
@@ -170,13 +182,29 @@ class NatsConnection:
         for _ in range(2):  # nats-py's first PING overtakes its buffered messages
             await keep_cancellation(self._client.flush(timeout=2))
 
-    async def ensure_stream(self, config: Mapping[str, Any]) -> None:
-        """Create the stream, or update it if it differs."""
+    async def ensure_stream(self, config: Mapping[str, Any]) -> bool:
+        """Create the stream, or update it if it differs. Return False where it is there, and stays as it is because the
+        broker has no room: then it refuses every creation and change, also an empty one.
+
+        Raise NoRoom where it is missing.
+        """
         answer = await self.ask(f"$JS.API.STREAM.CREATE.{config['name']}", config)
         if answer.get("error", {}).get("err_code") == STREAM_DIFFERS:
             answer = await self.ask(f"$JS.API.STREAM.UPDATE.{config['name']}", config)
-        if "error" in answer:
-            raise HeliographError(f"stream {config['name']}: {answer['error'].get('description')}")
+        if "error" not in answer:
+            return True
+        what = f"stream {config['name']}: {answer['error'].get('description')}"
+        if not has_no_room(answer):
+            raise HeliographError(what)
+        if await self.stream_config(config["name"]) is None:
+            raise NoRoom(what)
+        return False
+
+    async def stream_config(self, name: str) -> dict[str, Any] | None:
+        """Return the configuration of a stream; None where there is none of that name."""
+        answer = await self.ask(f"$JS.API.STREAM.INFO.{name}")
+        found: dict[str, Any] | None = answer.get("config")
+        return found
 
     @contextmanager
     def on_refusal(self, verb: str, subject: str, refused: Callable[[], None]) -> Iterator[None]:

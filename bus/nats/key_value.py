@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from nats.aio.msg import Msg
 
+from heliograph.bus.contract.buckets import KEYS_MAX, VALUE_MAX
 from heliograph.bus.contract.lanes import EXPECTED_LAST
 from heliograph.bus.nats.connection import NatsConnection, stored_at
 from heliograph.bus.transport import KeyValueEntry
@@ -34,6 +35,9 @@ class NatsKeyValue:
             "storage": "file",
             "max_msgs_per_subject": 1,
             "discard": "new",
+            # bounds that reserve nothing on the broker's disk; max_bytes would
+            "max_msgs": KEYS_MAX,
+            "max_msg_size": VALUE_MAX,
             "allow_rollup_hdrs": True,
             "allow_direct": True,
             "num_replicas": 1,

@@ -1,0 +1,93 @@
+"""Create and update the streams that the registry declares, with bounds that the broker's disk has room for.
+
+nats-server sets the ``max_bytes`` of every stream aside, 75 % of the free disk at most. Once too much is set aside, it
+neither creates nor changes any stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heliograph.bus.contract import registry
+from heliograph.bus.contract.topics import Stream
+from heliograph.bus.nats.connection import NatsConnection, NoRoom
+from heliograph.core.world import World
+
+SHRINKS = tuple(1 << power for power in range(11))
+"""Divisors of the bounds in bytes; the first that the disk has room for is taken."""
+SPARE = 1 << 20
+"""Bytes that are left for streams and buckets that reserve none."""
+_PROBE = "ROOM"
+
+
+async def prepare_streams(connection: NatsConnection, world: World) -> None:
+    """Create missing streams and update those that differ. On a small disk all bounds in bytes are smaller.
+
+    Raise NoRoom where a stream is missing and the disk has no room for it.
+    """
+    streams = registry.declared().streams()
+    present = {stream.name: found for stream in streams if (found := await _present(connection, stream)) is not None}
+    shrink = await _affordable(connection, streams, present)
+    if shrink > 1:
+        world.say(f"warning: the broker's disk has no room for the streams' bounds in bytes; 1/{shrink} of them apply")
+    kept = [
+        stream.name for stream in streams
+        if not await connection.ensure_stream(_config(connection, stream, _bound(stream, shrink, present)))
+    ]  # fmt: skip
+    if kept:
+        world.say(f"warning: the broker's disk has no room; streams stay as they are: {', '.join(kept)}. Free it, "
+                  "and start the broker again.")  # fmt: skip
+
+
+async def _affordable(connection: NatsConnection, streams: list[Stream], present: Mapping[str, int]) -> int:
+    """Return the first divisor whose bounds the broker can set aside."""
+    name = connection.subjects.stream_name(_PROBE)
+    for shrink in SHRINKS:
+        more = sum(
+            max(0, _bound(stream, shrink, present) - max(0, present.get(stream.name, 0)))
+            for stream in streams if stream.max_bytes > 0
+        )  # fmt: skip
+        if not more:
+            return shrink
+        await connection.ask(f"$JS.API.STREAM.DELETE.{name}")  # an attempt that was cut off
+        try:
+            await connection.ensure_stream({"name": name, "storage": "file", "max_bytes": more + SPARE})
+        except NoRoom:
+            continue
+        await connection.ask(f"$JS.API.STREAM.DELETE.{name}")
+        return shrink
+    return SHRINKS[-1]
+
+
+async def _present(connection: NatsConnection, stream: Stream) -> int | None:
+    """Return the present bound in bytes; None where there is no such stream."""
+    config = await connection.stream_config(connection.subjects.stream_name(stream.name))
+    return int(config.get("max_bytes", -1)) if config is not None else None
+
+
+def _bound(stream: Stream, shrink: int, present: Mapping[str, int]) -> int:
+    """Return the bound in bytes: a smaller one only where the stream is not there yet, or has more than is declared."""
+    if stream.max_bytes <= 0:
+        return -1
+    return max(stream.max_bytes // shrink, min(stream.max_bytes, present.get(stream.name, -1)))
+
+
+def _config(connection: NatsConnection, stream: Stream, max_bytes: int) -> dict[str, Any]:
+    subjects = connection.subjects
+    stored = [topic for topic in registry.declared().topics if topic.stream == stream]
+    return {
+        "name": subjects.stream_name(stream.name),
+        "subjects": [subjects.subject(topic.filter()) for topic in stored],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "max_msgs_per_subject": 1 if stream.last_value else -1,
+        "max_bytes": max_bytes,
+        "max_msgs": stream.max_messages,
+        "max_age": int(stream.max_age * 1e9),
+        "allow_direct": True,
+        "allow_atomic": True,
+        "num_replicas": 1,
+        "max_msg_size": max(topic.max_size for topic in stored) + 4096,
+    }

@@ -118,7 +118,7 @@ class InferenceHost:
         try:
             require_live(message)
             root = self._runtime.environment.root
-            reply_to = message.reply_to if self._side == "cloud" else reply_of(message, tree, root)
+            reply_to = _answer_address(message) if self._side == "cloud" else reply_of(message, tree, root)
         except Refused as error:
             self.serving.counts.errors += 1
             log(f"refused: {error}")
@@ -200,6 +200,21 @@ def _inline(data: bytes) -> WeightsRef:
 def _arrays_of(source: Path | bytes, name: str) -> dict[str, Any]:
     with TensorFile(source, name) if isinstance(source, bytes) else TensorFile(source) as file:
         return {key: file.numpy(key).copy() for key in file.tensors}
+
+
+def _answer_address(message: Message) -> str | None:
+    """Return the address for the deep model's answer: one of the edge and service that the request came from.
+
+    The broker checks no reply address. Raise Refused for another one: this worker may publish where an edge may not.
+    """
+    address = message.reply_to
+    if address is None:
+        return None
+    asked, answered = topics.BIG_MODEL.match(message.topic) or {}, topics.ANSWER.match(address) or {}
+    if any(answered.get(name) != value for name, value in asked.items()):
+        raise Refused("bad-reply-topic", topic=message.topic, field="reply", got=address,
+                      expected=topics.ANSWER.filter(**asked))  # fmt: skip
+    return address
 
 
 async def serve(ready: Callable[[InferenceHost], None]) -> None:

@@ -115,12 +115,15 @@ class WorkerSession:
     def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None:
         assert self._current is not None
         task = _task_of(self._current)
-        assert task.model is not None
+        assert task.model is not None and isinstance(task, EvaluateTask)
         evaluation = Evaluation(
             job=task.job, job_uid=task.job_uid, round=task.round, model=task.model.digest, metrics=metrics,
             num_samples=num_samples,
         )  # fmt: skip
-        self._call(self._runtime.send(topics.EVALUATION, evaluation, job=task.job))
+        if task.names_edge:
+            self._call(self._runtime.send(topics.EVALUATION, evaluation, job=task.job, edge=self.edge))
+        else:
+            self._call(self._runtime.send(topics.EVALUATION_0_1, evaluation, job=task.job))
 
     def _work(self, assignment: Assignment) -> Work:
         task = _task_of(assignment)

@@ -70,7 +70,7 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         "federated-learning",
         FederatedTask,
         (*CATALOG, "status", "stop"),
-        (topics.MODEL_UPDATE, topics.AGGREGATION, topics.EVALUATION),
+        (topics.MODEL_UPDATE, topics.AGGREGATION, topics.EVALUATION, topics.EVALUATION_0_1),
         coordinator="heliograph.coordinator.features.federated.controller:FederatedController",
         command_line="heliograph.cli.features.job_columns:JOBS",
         ended=ENDED,

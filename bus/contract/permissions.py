@@ -9,7 +9,7 @@ from heliograph.bus.contract import buckets
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.contract.topics import DEFAULT_ROOT, TASK, Role, Topic
-from heliograph.core.names import is_label, require_label
+from heliograph.core.names import CLOUD, is_label, require_label
 
 Place = Literal["cloud", "node"]
 _UPLOADS = "up-"
@@ -43,6 +43,8 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if role == "user":
         params["client"] = login
     carried = [topic for topic in declared().topics if _carries(topic, place)]
+    if role == "agent" and edge != CLOUD:  # the cloud's broker is the node's broker of the agent ``cloud`` alone
+        carried = [topic for topic in carried if not topic.node_only]
     publish = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.publishers]
     subscribe = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.subscribers]
     if role == "anonymous" and place == "cloud":  # only on their node may devices ask without a login

@@ -76,7 +76,7 @@ class Registry:
 
     def streams(self) -> list[Stream]:
         """Return the streams that the topics declare."""
-        return [topic.stream for topic in self.topics if topic.stream is not None]
+        return list({topic.stream.name: topic.stream for topic in self.topics if topic.stream is not None}.values())
 
     def stream_of(self, pattern: str) -> Stream:
         """Return the stream that stores a pattern's events. Raises Refused if none does."""

@@ -278,7 +278,8 @@ def _stream(stream: Stream | None) -> str:
         return ""
     age = f", {stream.max_age / DAY:g} days" if stream.max_age else ""
     size = f", {_size(stream.max_bytes)}" if stream.max_bytes > 0 else ""
-    return f"`{stream.name}`{', last value' if stream.last_value else ''}{age}{size}"
+    number = f", {stream.max_messages:,} messages" if stream.max_messages > 0 else ""
+    return f"`{stream.name}`{', last value' if stream.last_value else ''}{age}{size}{number}"
 
 
 def _size(size: int) -> str:

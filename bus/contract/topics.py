@@ -35,12 +35,15 @@ class Stream:
         last_value: keep only the newest message of each address.
         max_age: seconds after which the stream drops a message; 0 keeps it.
         max_bytes: size of the whole stream, beyond which it drops its oldest messages; -1 for no limit.
+            nats-server sets as much of its disk aside.
+        max_messages: number of messages, likewise; it reserves nothing.
     """
 
     name: str
     last_value: bool = False
     max_age: float = 0
     max_bytes: int = -1
+    max_messages: int = -1
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,10 @@ class Topic(Generic[P]):
     @property
     def name(self) -> str:
         """Its name, unique in a registry: its own word, ``model-update`` in ``event/model-update/{job}/{edge}``."""
-        if self.own_name:
-            return self.own_name
+        return self.own_name or self._own_word
+
+    @property
+    def _own_word(self) -> str:
         if self.delivery == "inference":
             return f"inference-{self.words[2]}"
         return self.words[1] if self.delivery == "event" else self.words[0]
@@ -105,7 +110,7 @@ class Topic(Generic[P]):
     @property
     def type(self) -> str:
         """The CloudEvents type of its events."""
-        return f"heliograph.{self.name}.v1"
+        return f"heliograph.{self._own_word}.v1"
 
     def at(self, *rest: str, **params: str) -> str:
         """Return the address with these parameters; ``rest``, one word or more, fills a closing ``#``. Raises Refused
@@ -164,6 +169,8 @@ class Topic(Generic[P]):
             raise refusal_of(error, address) from None
 
 
+_EVALUATIONS = Stream("EVALUATIONS", max_age=30 * DAY, max_messages=16_384)
+
 REQUEST = Topic(
     "request/{resource}/{verb}", payloads.Anything, "request", ("user", "operator"), ("coordinator",),
     "A request to the coordinator, which sends one reply. The body is an event or a bare JSON document.",
@@ -183,12 +190,12 @@ STATUS = Topic(
 TASK = Topic(
     "event/task/{edge}", payloads.Desired, "event", ("coordinator",), ("agent",),
     "The whole desired document of the edge, with its generation.",
-    bridged="down", max_size=MIB, stream=Stream("TASKS", last_value=True),
+    bridged="down", max_size=MIB, stream=Stream("TASKS", last_value=True, max_messages=100_000),
 )  # fmt: skip
 REPORT = Topic(
     "event/report/{edge}", payloads.Report, "event", ("agent",), ("coordinator",),
     "The reported document of the edge, with the generation that it has reached.",
-    max_size=256 * KIB, stream=Stream("REPORTS", last_value=True),
+    max_size=256 * KIB, stream=Stream("REPORTS", last_value=True, max_messages=100_000),
 )  # fmt: skip
 MODEL_UPDATE = Topic(
     "event/model-update/{job}/{edge}", payloads.ModelUpdate, "event", ("worker", "agent"), ("cloud-worker",),
@@ -198,12 +205,18 @@ MODEL_UPDATE = Topic(
 AGGREGATION = Topic(
     "event/aggregation/{job}", payloads.Aggregation, "event", ("cloud-worker",), ("coordinator", "agent"),
     "The close of a round: the global model, the updates that were counted, and those refused or late, with reasons.",
-    bridged="down", max_size=MIB, stream=Stream("AGGREGATIONS", max_age=30 * DAY),
+    bridged="down", max_size=MIB, stream=Stream("AGGREGATIONS", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
 EVALUATION = Topic(
+    "event/evaluation/{job}/{edge}", payloads.Evaluation, "event", ("worker", "cloud-worker", "agent"),
+    ("coordinator",),
+    "The metrics of a global model on held-out data. The coordinator takes them from the node of the job's evaluation "
+    "worker alone.", bridged="up", stream=_EVALUATIONS,
+)  # fmt: skip
+EVALUATION_0_1 = Topic(
     "event/evaluation/{job}", payloads.Evaluation, "event", ("worker", "cloud-worker", "agent"), ("coordinator",),
-    "The metrics of a global model on held-out data.",
-    bridged="up", stream=Stream("EVALUATIONS", max_age=30 * DAY),
+    "The same as workers of 0.1 publish it. The coordinator takes it only while the node of the job's evaluation "
+    "worker reports a version before 0.2.", bridged="up", stream=_EVALUATIONS, own_name="evaluation-0-1",
 )  # fmt: skip
 HARD_SAMPLE = Topic(
     "event/hard-sample/{job}/{edge}", payloads.HardSample, "event", ("worker", "agent"), ("cloud-worker",),
@@ -213,7 +226,8 @@ HARD_SAMPLE = Topic(
 )  # fmt: skip
 LABEL = Topic(
     "event/label/{job}", payloads.SampleLabel, "event", ("worker", "cloud-worker", "operator", "agent"),
-    ("cloud-worker",), "A label for a sample.", bridged="up", stream=Stream("LABELS", max_age=30 * DAY),
+    ("cloud-worker",), "A label for a sample.", bridged="up",
+    stream=Stream("LABELS", max_age=30 * DAY, max_messages=131_072),
 )  # fmt: skip
 TELEMETRY = Topic(
     "event/telemetry/{edge}/{device}", payloads.Anything, "event", ("anonymous", "agent"), ("operator",),
@@ -247,7 +261,7 @@ INFERENCE_STATS = Topic(
     "event/inference-stats/{service}/{edge}/{worker}", payloads.InferenceStats, "event",
     ("worker", "cloud-worker", "agent"), ("coordinator",),
     "Counts and latencies of one inference worker since its start.",
-    bridged="up", quota="drop-oldest", stream=Stream("INFERENCE", last_value=True, max_age=DAY),
+    bridged="up", quota="drop-oldest", stream=Stream("INFERENCE", last_value=True, max_age=DAY, max_messages=50_000),
 )  # fmt: skip
 INFERENCE_REQUEST = Topic(
     "inference/{service}/request", payloads.Anything, "inference", ("anonymous", "user", "worker"),

@@ -38,7 +38,11 @@ class NamedChoice:
 
 
 def check_offered(choice: NamedChoice, offered: Schemas, topic: str) -> None:
-    """Raise Refused for a name or a parameter that no agent offers. Accept all while no agent has reported any."""
+    """Raise Refused for a name or a parameter that the node does not offer. Accept all while it has reported none.
+
+    Args:
+        offered: the offers of the node that decides: the one that aggregates, or serves the deep model.
+    """
     if not offered:
         return
     if choice.name not in offered:

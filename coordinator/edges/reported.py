@@ -23,7 +23,7 @@ from heliograph.coordinator.edges.damping import STEADY, WINDOW
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import shorten
 from heliograph.core.failures import Failures
-from heliograph.core.names import require_label
+from heliograph.core.names import CLOUD, require_label
 
 
 def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: str) -> Edge:
@@ -85,7 +85,11 @@ def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator
 
 def algorithms_of(store: ResourceStore, reports: Mapping[str, Report], failures: Failures) -> Iterator[Algorithm]:
     """Yield the algorithms that are new in these reports, or offered on further edges. Pass over one that makes no
-    valid resource."""
+    valid resource.
+
+    What the agent ``cloud`` reports describes an algorithm; until it has, the first edge that offers it does. No other
+    edge changes the description.
+    """
     offering: dict[str, dict[str, dict[str, Any]]] = {}
     for edge, report in reports.items():
         for offered, schema in report.offers.algorithms.items():
@@ -94,11 +98,14 @@ def algorithms_of(store: ResourceStore, reports: Mapping[str, Report], failures:
         with failures.contain(f"algorithm {shorten(name)} in the report of edge {min(schemas)}"):
             require_label(name, "offers.algorithms")
             known = store.get(Algorithm, name) or Algorithm(metadata=Metadata(name=name))
-            if schemas.keys() <= set(known.status.edges) and known.spec.parameters:
-                continue
+            spec = known.spec
+            if CLOUD in schemas:
+                spec = _spec_of(schemas[CLOUD])
+            elif not known.spec.parameters and CLOUD not in known.status.edges:
+                spec = _spec_of(schemas[min(schemas)])
             edges = sorted({*known.status.edges, *schemas})
-            schema = next(iter(schemas.values()))
-            spec = _spec_of(schema)
+            if spec == known.spec and edges == known.status.edges:
+                continue
             yield known.model_copy(update={"spec": spec, "status": known.status.model_copy(update={"edges": edges})})
 
 

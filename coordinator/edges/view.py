@@ -78,25 +78,23 @@ class View:
         troubles = self.troubles(job_uid)
         return {name for name, edge in self.edges.items() if edge.online and name not in troubles}
 
-    def algorithms(self) -> dict[str, dict[str, Any]]:
-        """Return every algorithm that an agent offers, mapped to the schema of its parameters."""
-        return self._algorithms
+    def algorithms(self, node: str) -> dict[str, dict[str, Any]]:
+        """Return the algorithms that a node's agent offers, mapped to the schema of their parameters; empty while it
+        has reported none. What one edge reports concerns that edge alone."""
+        return self._offer(node).algorithms
 
-    @cached_property
-    def _algorithms(self) -> dict[str, dict[str, Any]]:
-        return {name: schema for offer in self._offers() for name, schema in offer.algorithms.items()}
-
-    def rules(self) -> dict[str, dict[str, Any]]:
-        """Return every hard-sample rule that an agent offers, mapped to the schema of its parameters."""
-        return {name: schema for offer in self._offers() for name, schema in offer.rules.items()}
+    def rules(self, node: str) -> dict[str, dict[str, Any]]:
+        """Return the hard-sample rules that a node's agent offers, likewise."""
+        return self._offer(node).rules
 
     @cached_property
     def _stalled(self) -> dict[str, EdgeView]:
         """The edges with a worker that does not work: few, where there may be ten thousand."""
         return {name: edge for name, edge in self.edges.items() if edge.stalled}
 
-    def _offers(self) -> list[Offer]:
-        return [edge.report.offers for edge in self.edges.values() if edge.report is not None]
+    def _offer(self, node: str) -> Offer:
+        report = self.edges[node].report if node in self.edges else None
+        return report.offers if report is not None else Offer()
 
 
 def _fails(worker: WorkerReport) -> bool:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from heliograph.simulations.scenario.neural_network import Array, Arrays
 
 HUGE = 10**18
-"""Number of samples claimed by ``huge-num-samples``; the edge would outweigh all others together."""
+"""Number of samples claimed by ``huge-num-samples``: more than any edge has."""
+PLAUSIBLE = 90_000_000
+"""Number of samples claimed by ``outweigh``: an edge may have as many, and would outweigh all others together."""
 
 
 def flip_labels(labels: Array, classes: int) -> Array:
@@ -22,7 +24,8 @@ def flip_labels(labels: Array, classes: int) -> Array:
 
 
 def corrupt(behaviour: Behaviour, amount: float, base: Arrays, update: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the update that a byzantine edge sends; ``label-flip`` and ``huge-num-samples`` keep the weights.
+    """Return the update that a byzantine edge sends; ``label-flip``, ``outweigh`` and
+    ``huge-num-samples`` keep the weights.
 
     ``scale`` multiplies the update's difference from the base by ``amount``, ``sign-flip`` by minus ``amount``.
     """

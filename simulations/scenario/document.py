@@ -19,7 +19,7 @@ HELD_OUT = 360
 SAMPLES_EACH = 32
 """Default number of synthetic samples per edge."""
 
-Behaviour = Literal["nan", "wrong-shape", "sign-flip", "scale", "huge-num-samples", "label-flip"]
+Behaviour = Literal["nan", "wrong-shape", "sign-flip", "scale", "huge-num-samples", "label-flip", "outweigh"]
 Kind = Literal[
     "crash-agent", "crash-worker", "crash-coordinator", "full-disk", "wrong-clock", "slow-link", "partition",
     "byzantine", "straggler",

@@ -74,7 +74,7 @@ class Learning:
         behaviour, amount = self._behaviours.get(edge, (None, 0.0))
         x, y = self._samples.of(edge)
         number = len(y)
-        if behaviour == "label-flip":
+        if behaviour in ("label-flip", "outweigh"):
             y = byzantine.flip_labels(y, CLASSES)
         update, loss = network.train(
             weights, x, y, epochs=setting.local_epochs, batch=setting.batch_size, rate=setting.learning_rate,
@@ -85,7 +85,7 @@ class Learning:
             seconds *= PAGED
         if behaviour is not None:
             update = byzantine.corrupt(behaviour, amount, weights, update)
-        claimed = byzantine.HUGE if behaviour == "huge-num-samples" else number
+        claimed = {"huge-num-samples": byzantine.HUGE, "outweigh": byzantine.PLAUSIBLE}.get(behaviour or "", number)
         return Computed(update, claimed, {"loss": min(loss, 1e6)}, seconds * self._slowdowns.get(edge, 1.0))
 
     def evaluate(self, weights: Arrays, parameters: Mapping[str, Scalar]) -> Computed:

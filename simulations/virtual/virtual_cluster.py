@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from heliograph.bus.contract.event import with_blank_signature
 from heliograph.bus.contract.lanes import LANE, NUMBER
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.memory.bus import MemoryBus
@@ -260,7 +261,7 @@ class VirtualCluster:
         headers: Mapping[str, str] = {key: value for key, value in message.headers.items() if key in (LANE, NUMBER)}
         body = message.body
         if message.topic.startswith(_NAMING_FILES):
-            body = body.replace(*self._directory_names)
+            body = with_blank_signature(body.replace(*self._directory_names))  # the signature covers the directory
         self._tap(Recorded(message.topic, body, now, now, headers))
 
 

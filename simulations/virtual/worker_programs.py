@@ -100,7 +100,7 @@ class Trainer:
         if isinstance(task, EvaluateTask):
             evaluation = Evaluation(job=task.job, job_uid=task.job_uid, round=task.round, model=base or "",
                                     metrics=dict(computed.metrics), num_samples=computed.num_samples)  # fmt: skip
-            await runtime.send(topics.EVALUATION, evaluation, job=task.job)
+            await runtime.send(topics.EVALUATION, evaluation, job=task.job, edge=assignment.edge)
             return
         mine = origin(task.job_uid, task.round, assignment.edge)
         weights = await runtime.stage_upload(write(computed.arrays, runtime.environment.directory / "staged", mine))

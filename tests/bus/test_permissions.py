@@ -360,13 +360,18 @@ async def test_an_agent_reports_only_for_itself(broker: Start) -> None:
         "event/report/edge-2",
         "event/model-update/job-1/edge-2",
         "event/hard-sample/job-1/edge-2",
+        "event/evaluation/job-1/edge-2",
         "event/telemetry/edge-2/camera",
+        "event/assignment/job-1-aggregate",  # of the cloud's agent alone
+        "event/worker/job-1-aggregate",
+        "ack/worker/job-1-aggregate",
         "event/task/edge-1",
         "event/aggregation/job-1",
         "status/edges/edge-1",
         "request/jobs/delete",
     ]
-    allowed = ["event/report/edge-1", "event/model-update/job-1/edge-1", "event/telemetry/edge-1/camera"]
+    allowed = ["event/report/edge-1", "event/model-update/job-1/edge-1", "event/evaluation/job-1/edge-1",
+               "event/evaluation/job-1", "event/telemetry/edge-1/camera"]
     async with coordinator(server) as cloud, agent(server, "edge-1") as edge, cloud.subscribe("#") as messages:
         for topic in (*forbidden, *allowed):
             await try_to_publish(edge, topic)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,9 @@ class PlayedEdge:
     tasks: asyncio.Queue[Desired] = field(default_factory=asyncio.Queue)
     following: asyncio.Task[None] | None = None
 
-    async def report(self) -> None:
-        index = DatasetIndex(name="data", samples=SAMPLES, columns={"x": "float32[3]"}, digest="0" * 64, format="npz")
-        report = Report(edge=self.name, observed=Generation(), datasets=[index])
+    async def report(self, samples: int = SAMPLES, **fields: Any) -> None:
+        index = DatasetIndex(name="data", samples=samples, columns={"x": "float32[3]"}, digest="0" * 64, format="npz")
+        report = Report(edge=self.name, observed=Generation(), datasets=[index], **fields)
         await self.port.publish(topics.REPORT, report, edge=self.name)
 
     async def task(self, job: str, round: int) -> DatasetTask:
@@ -83,6 +84,7 @@ class Cloud:
     cluster: LocalCluster
     client: AsyncClient
     edges: dict[str, PlayedEdge]
+    reports: Iterator[int] = field(default_factory=lambda: count(1))
 
     async def job(self, name: str, edges: tuple[str, ...] = EDGES[:2], **spec: Any) -> dict[str, Any]:
         """Create a model with ``BASE`` as its weights, and a task on those edges."""
@@ -106,6 +108,15 @@ class Cloud:
             | spec,
         }
         return await self.client.jobs.create(task)
+
+    async def reported(self, name: str, **fields: Any) -> None:
+        """Report an edge's state anew, and wait until the coordinator acts on it."""
+        version = f"0.2.{next(self.reports)}"
+        async with self.client.bus.subscribe(topics.STATUS.at(resource="edges", name=name)) as changes:
+            await self.edges[name].report(**fields, version=version)
+            async with asyncio.timeout(HANGS):
+                while (await self.client.edges.get(name))["status"].get("version") != version:
+                    await anext(changes)
 
     async def ended(self, name: str) -> dict[str, Any]:
         """Return the job's status once it has ended."""

@@ -35,6 +35,7 @@ def _assignment(side: str = "edge", file: Path | None = None, **changes: Any) ->
     fields = {"worker": WORKER, "job": SERVICE, "job_uid": "u", "generation": 1, **changes}
     task = InferTask(**fields) if side == "edge" else BigModelTask(**fields)
     return Assignment(task=task, edge="edge-1", model_file=str(file) if file else "")
+ANSWER = topics.ANSWER.at(service=SERVICE, edge="edge-1", client="camera", id="1")
 
 
 class Serving:
@@ -129,9 +130,29 @@ def test_in_the_cloud_replicas_share_the_edges_requests(on_node: Any) -> None:
             topic = topics.BIG_MODEL.at(service=SERVICE, edge="edge-1")
             for _ in range(2):
                 body = json.dumps({"x": [1.0]}).encode()
-                it.node.cloud_broker.publish(topic, Message(topic, body, "event/answer/edge-1"))
-            assert (await it.next()).reply_to == "event/answer/edge-1"
+                it.node.cloud_broker.publish(topic, Message(topic, body, ANSWER))
+            assert (await it.next()).reply_to == ANSWER
             assert (await anext(others)).topic == topic
+
+    _serving(on_node, test, _assignment("cloud"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        topics.ANSWER.at(service=SERVICE, edge="edge-2", client="camera", id="1"),
+        topics.ANSWER.at(service="another", edge="edge-1", client="camera", id="1"),
+        "event/aggregation/job",
+        "$KV/rounds/uid/1",
+    ],
+)
+def test_the_deep_model_answers_an_edge_on_its_own_topics_alone(on_node: Any, address: str) -> None:
+    async def test(it: Serving) -> None:
+        topic, body = topics.BIG_MODEL.at(service=SERVICE, edge="edge-1"), json.dumps({"x": [1.0]}).encode()
+        it.node.cloud_broker.publish(topic, Message(topic, body, address))
+        it.node.cloud_broker.publish(topic, Message(topic, body, ANSWER))
+        assert (await it.next()).reply_to == ANSWER
+        assert it.host.serving.counts.errors == 1
 
     _serving(on_node, test, _assignment("cloud"))
 

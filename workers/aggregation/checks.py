@@ -157,21 +157,21 @@ def _check_values(reader: Reader, tensor: Tensor, dtype: str, start: Reader | No
                 raise Refused("not-finite", field=f"weights.{tensor.name}", expected=expected,
                               got=f"{block[at - each.start]} at element {at}")  # fmt: skip
         if start is not None and before is not None:
-            squares += _squares(block, start.read(before, each.start, each.count))
+            gap = start.read(before, each.start, each.count)
+            np.subtract(block, gap, out=gap)
+            found = float(np.dot(gap, gap))
+            if not math.isfinite(found):
+                found = _squares(block.astype(np.float64) - start.read(before, each.start, each.count))
+            squares += found
     return squares
 
 
-def _squares(block: Block, base: Block | None = None) -> float:
-    """Return the sum of squares of a block, or of its difference from another; in float64 where it would overflow."""
+def _squares(block: Block) -> float:
+    """Return the sum of squares of a block, in float64: it does not overflow where the values are of float32."""
     import numpy as np
 
-    with np.errstate(over="ignore", invalid="ignore"):
-        gap = block if base is None else block - base
-        found = float(np.dot(gap, gap))
-        if not math.isfinite(found):
-            wide = block.astype(np.float64) if base is None else block.astype(np.float64) - base
-            found = float(np.dot(wide, wide))
-    return found
+    wide = block.astype(np.float64)
+    return float(np.dot(wide, wide))
 
 
 def _short(digest: str | None) -> str:

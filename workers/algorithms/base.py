@@ -34,7 +34,7 @@ class AlgorithmParameters(BaseModel):
             0 for none. It refuses no update that moved less than a tenth of the base's norm, and none of fewer than
             three updates.
         max_share: largest share of one participant in the weight of a round, by the number of its samples. Without it
-            1.5 / √n among n counted updates; 1 for no bound.
+            1.25 / √n among n ≥ 3 counted updates, and not below a quarter; 1 for no bound.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)

@@ -195,6 +195,8 @@ class FederatedTaskStatus(Document):
     """Training worker to the edge that it runs on."""
     datasets: dict[str, str] = Field(default_factory=dict)
     """Edge to the data set that it trains on."""
+    pinned_samples: dict[str, int] | None = None
+    """Edge to the number of samples in its data set when the task began; it bounds what the edge may claim."""
     participants: list[str] = Field(default_factory=list)
     """The edges that take part in this round."""
     model: WeightsRef | None = None

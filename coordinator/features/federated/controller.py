@@ -7,14 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heliograph.bus.contract import buckets, close_record, topics
-from heliograph.bus.contract.payloads import Aggregation, Evaluation, WorkerTask
+from heliograph.bus.contract.payloads import Aggregation, WorkerTask
 from heliograph.bus.contract.resources import ENDED, FederatedTask
 from heliograph.bus.contract.topics import Topic
+from heliograph.bus.transport import Message
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks, training_tasks, warm_tasks
+from heliograph.coordinator.features.federated.evaluations import check_sender
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.core.errors import Refused
 from heliograph.core.telemetry import ROUNDS_CLOSED
@@ -65,7 +67,7 @@ class FederatedController(Feature[FederatedTask]):
         algorithm, place = task.spec.aggregation_worker.worker_spec, "spec.aggregationWorker.workerSpec"
         choice = NamedChoice("algorithm", algorithm.aggregation_algorithm, f"{place}.aggregationAlgorithm",
                       algorithm.parameters, f"{place}.parameters")  # fmt: skip
-        check_offered(choice, self.context.view().algorithms(), topic)
+        check_offered(choice, self.context.view().algorithms(task.spec.aggregation_worker.node_name), topic)
 
     def may_change(self, known: FederatedTask, wanted: FederatedTask, topic: str) -> None:
         if known.status.phase == "Pending":
@@ -90,14 +92,15 @@ class FederatedController(Feature[FederatedTask]):
         async with self._port.subscribe(topics.AGGREGATION, lambda error: self.context.warn(str(error))) as received:
             async for each in received:
                 with self.context.failures.contain(each.message.topic):
+                    _check_job(each.payload.job, each.params["job"], each.message.topic)
                     await self._close_round(each.payload)
 
     async def _follow_evaluations(self) -> None:
         """Take evaluations until cancelled, also those that came while nobody led: they are not sent again."""
-        async with self._port.bus.consume(topics.EVALUATION.filter(), start=self._evaluations_from) as messages:
+        async with self._port.bus.consume("event/evaluation/#", start=self._evaluations_from) as messages:
             async for message in messages:
                 with self.context.failures.contain(message.topic):
-                    await self._take_evaluation(self._port.read(topics.EVALUATION, message).payload)
+                    await self._take_evaluation(message)
                 self._evaluations_from = message.sequence + 1
 
     async def reconcile(self) -> None:
@@ -140,7 +143,7 @@ class FederatedController(Feature[FederatedTask]):
 
     def _training_of(self, task: FederatedTask, view: View) -> _CachedTraining:
         """Return the training tasks, computed anew only where an input has changed: there may be ten thousand edges."""
-        status, algorithms = task.status, view.algorithms()
+        status, algorithms = task.status, view.algorithms(task.spec.aggregation_worker.node_name)
         warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets)
         tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal)
         known = self._training.get(task.name)
@@ -156,9 +159,18 @@ class FederatedController(Feature[FederatedTask]):
         for entry in await self._rounds.entries(close_record.prefix_of(task.metadata.uid)):
             await self._rounds.delete(entry.key)
 
-    async def _take_evaluation(self, evaluation: Evaluation) -> None:
+    async def _take_evaluation(self, message: Message) -> None:
+        """Take an evaluation from the node of the job's evaluation worker. Raise Refused for any other."""
+        names_edge = topics.EVALUATION.match(message.topic) is not None
+        received = self._port.read(topics.EVALUATION if names_edge else topics.EVALUATION_0_1, message)
+        evaluation, name = received.payload, received.params["job"]
+        _check_job(evaluation.job, name, message.topic)
+        task = self.context.store.get(FederatedTask, name)
+        if task is None:
+            return  # the job was deleted
+        check_sender(task, received.params.get("edge"), self.context.view(), message.topic)
         now = self._world.timestamp()
-        await self._advance(evaluation.job, lambda task: federated.evaluate(task, evaluation, now))
+        await self._advance(name, lambda task: federated.evaluate(task, evaluation, now))
 
     async def _close_round(self, closed: Aggregation) -> None:
         view, now = self.context.view(), self._world.timestamp()
@@ -188,6 +200,12 @@ class FederatedController(Feature[FederatedTask]):
 
     async def _last_sequence(self, topic: Topic[Any]) -> int:
         return await self._port.bus.last_sequence(topic.stream_name)
+
+
+def _check_job(name: str, expected: str, topic: str) -> None:
+    """Raise Refused for a payload that names another job than its topic."""
+    if name != expected:
+        raise Refused("invalid", topic=topic, field="job", expected=expected, got=name)
 
 
 def _ends(before: FederatedTask, after: FederatedTask) -> bool:

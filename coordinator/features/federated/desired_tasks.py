@@ -20,6 +20,9 @@ from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.edges.view import View
 from heliograph.core.names import join_labels
 
+GROWTH = 2
+"""Times the samples at the job's begin that an edge's data set may grow to while the job runs."""
+
 
 def desired_tasks(
     task: FederatedTask, view: View, training: Mapping[str, list[WorkerTask]] | None = None
@@ -28,7 +31,7 @@ def desired_tasks(
     status = task.status
     if status.phase != "Running":
         return {}
-    found = training_tasks(task, warm_tasks(task, view.algorithms())) if training is None else dict(training)
+    found = dict(training) if training is not None else training_tasks(task, warm_tasks(task, _offered(task, view)))
 
     def add(node: str, one: WorkerTask) -> None:
         found[node] = [*found.get(node, ()), one]
@@ -83,17 +86,12 @@ def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
     status, spec = task.status, task.spec
     uid = task.metadata.uid
     working = view.working(uid)
-    sizes = {
-        edge: index.samples
-        for edge in status.participants
-        if edge in view.edges and (index := view.edges[edge].dataset(status.datasets.get(edge, ""))) is not None
-    }
     collect = RoundSpec(
         participants=status.participants,
         reachable=[edge for edge in status.participants if edge in working],
         quorum=spec.quorum if status.round else None,
         deadline_seconds=spec.round_deadline_seconds,
-        samples=sizes,
+        samples=_samples(task, view),
         start=max(1, status.updates_from),
     )
     algorithm = spec.aggregation_worker.worker_spec
@@ -107,6 +105,29 @@ def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
         algorithm=algorithm.aggregation_algorithm,
         collect=collect,
     )
+
+
+def _samples(task: FederatedTask, view: View) -> dict[str, int]:
+    """Return the most samples that each participant may claim: as many as its data set had when the job began.
+
+    A data set that has grown since may count up to ``GROWTH`` times that. Jobs that began before 0.2 have no such
+    record: as many as the edge reports now.
+    """
+    pinned = task.status.pinned_samples
+    found: dict[str, int] = {}
+    for edge in task.status.participants:
+        index = view.edges[edge].dataset(task.status.datasets.get(edge, "")) if edge in view.edges else None
+        known = pinned.get(edge) if pinned is not None else None
+        if index is not None and (pinned is None or known is not None):
+            found[edge] = index.samples if known is None else min(index.samples, GROWTH * known)
+        elif known is not None:
+            found[edge] = known
+    return found
+
+
+def _offered(task: FederatedTask, view: View) -> dict[str, dict[str, Any]]:
+    """Return the algorithms of the node that aggregates: no other edge's report sets this job's defaults."""
+    return view.algorithms(task.spec.aggregation_worker.node_name)
 
 
 def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
@@ -123,8 +144,9 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
         model=status.model if due else None,
         script=_script(task),
         dataset=worker.dataset.name,
-        parameters=_parameters(task, view.algorithms()),
+        parameters=_parameters(task, _offered(task, view)),
         active=due,
+        names_edge=True,
     )
 
 
@@ -155,5 +177,5 @@ def _parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]
 
 
 def _evaluation_interval(task: FederatedTask, view: View) -> int:
-    value = _parameters(task, view.algorithms()).get("rounds_between_validations", 1)
+    value = _parameters(task, _offered(task, view)).get("rounds_between_validations", 1)
     return value if isinstance(value, int) and value > 0 else 1

@@ -46,6 +46,7 @@ def begin(
         phase="Running",
         assignments=found.assignments,
         datasets=found.datasets,
+        pinned_samples=_samples_now(found.datasets, view),
         conditions=condition(task.status.conditions, ready, now),
         start_time=now,
         model=weights,
@@ -53,6 +54,12 @@ def begin(
         evaluations_from=evaluations_from,
     )
     return _begin_round(started, 1 if weights is not None else 0, view)
+
+
+def _samples_now(datasets: Mapping[str, str], view: View) -> dict[str, int]:
+    """Return the number of samples in each edge's data set, where it has one."""
+    indexes = {edge: view.edges[edge].dataset(name) for edge, name in datasets.items()}
+    return {edge: index.samples for edge, index in indexes.items() if index is not None}
 
 
 def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> FederatedTask:

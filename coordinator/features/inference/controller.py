@@ -50,7 +50,7 @@ class InferenceController(Feature[JointInferenceService]):
     def validate(self, service: JointInferenceService, topic: str) -> None:
         rule, place = service.spec.hard_sample_rule, "spec.hardSampleRule"
         choice = NamedChoice("rule", rule.name, f"{place}.name", rule.parameters, f"{place}.parameters")
-        check_offered(choice, self.context.view().rules(), topic)
+        check_offered(choice, self.context.view().rules(service.spec.cloud_worker.node_name), topic)
 
     def changed(self, known: JointInferenceService, changed: JointInferenceService) -> JointInferenceService:
         return joint_inference.update(known, changed)

@@ -21,6 +21,8 @@ from heliograph.coordinator.features.inference.totals import Totals, WorkerCount
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import wait_for
 
+MAX_WORKERS = 256
+"""Workers of one service on one edge whose counts are kept, former ones too."""
 SAVE_EVERY = 30.0
 """Seconds until new counts are written to the bucket."""
 Key = tuple[str, str, str]
@@ -126,6 +128,9 @@ class Statistics:
         uid, place = stats.service_uid, (stats.edge, stats.worker)
         workers = self._counts.setdefault(uid, {})
         known = workers.get(place)
+        if known is None and sum(edge == stats.edge for edge, _ in workers) >= MAX_WORKERS:
+            raise Refused("too-many", topic=received.message.topic, field="worker", expected=f"at most {MAX_WORKERS} "
+                          "workers of one service on one edge", got=stats.worker)  # fmt: skip
         counts = record(known, stats)
         if counts is known:
             return

@@ -1,5 +1,5 @@
-"""Two algorithms of an outside package, offered by entry points: one keeps moments on the server, the other makes a
-model for each edge."""
+"""Algorithms of an outside package, offered by entry points: one keeps moments on the server, another makes a model
+for each edge, and two go wrong."""
 
 from __future__ import annotations
 
@@ -86,6 +86,31 @@ class Clusters(Algorithm):
         together = [np.mean([piece.updates[at] for at in np.flatnonzero(row)], axis=0) for row in piece.plan]
         control = mean(piece.beside["control"], piece.weights)
         return Combined(mean(piece.updates, piece.weights), down={"control": control}, personal=together)
+
+
+class Diverging(Algorithm):
+    """An algorithm whose third global model is not finite, in one value of its last piece."""
+
+    def decide(self, facts: RoundFacts) -> Decision:
+        return Decision(plan=facts.round)
+
+    def combine(self, piece: Piece) -> Combined:
+        model = mean(piece.updates, piece.weights)
+        if piece.plan >= 3:
+            model[-1] = np.nan
+        return Combined(model)
+
+
+class Failing(Algorithm):
+    """An algorithm with a defect that shows in its second round."""
+
+    def combine(self, piece: Piece) -> Combined:
+        return Combined(mean(piece.updates, piece.weights))
+
+    def decide(self, facts: RoundFacts) -> Decision:
+        if facts.round >= 2:
+            raise ZeroDivisionError("no edge left")
+        return Decision()
 
 
 NOT_AN_ALGORITHM = mean

@@ -106,7 +106,7 @@ def test_an_edge_that_claims_most_of_the_samples_counts_by_its_largest_share() -
     record = _record(collection, Result(MODEL))
     assert record.capped == ["edge-4"]
     assert record.num_samples == 90_000_300  # as they were claimed
-    assert record.metrics["loss"] == pytest.approx(0.75)
+    assert record.metrics["loss"] == pytest.approx(0.625)
     assert _record(_collection(*EDGES), Result(MODEL)).capped is None
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from heliograph.bus.contract.weights_file import TensorFile, dumps
+from heliograph.workers.aggregation.checks import check_weights, norm_of
 from heliograph.workers.aggregation.outliers import far_updates
 
 
@@ -34,3 +37,18 @@ def test_the_bound_can_be_turned_off_and_the_base_is_not_read_in_vain() -> None:
     assert _far(1, 1, 1000, factor=0) == set()
     distances = {"a": 1.0, "b": 1.0, "c": 2.0}
     assert far_updates(distances, 10, lambda: pytest.fail("nothing is far")) == {}
+
+
+def test_the_distance_is_measured_with_the_check_and_does_not_overflow() -> None:
+    base = {"w": np.arange(300_000, dtype=np.float32), "n": np.array(3), "h": np.zeros(4, np.float16)}
+    update = {**base, "w": base["w"] + np.float32(2), "n": np.array(9), "h": np.ones(4, np.float16)}
+    with TensorFile(dumps(base)) as file:
+        layout = dict(file.tensors)
+    checked = check_weights(dumps(update), layout, dumps(base))
+    assert checked.distance == pytest.approx((4 * 300_000 + 4) ** 0.5)  # over the floating-point values alone
+    assert check_weights(dumps(update), layout).distance is None
+    huge = {"w": np.full(4, 3e38, np.float32)}
+    with TensorFile(dumps(huge)) as file:
+        far = check_weights(dumps({"w": -huge["w"]}), file.tensors, dumps(huge)).distance
+    assert far == pytest.approx(1.2e39)
+    assert norm_of(dumps(huge)) == pytest.approx(6e38)

@@ -116,7 +116,7 @@ def test_round_0_asks_one_edge_for_the_initial_weights() -> None:
 
 def test_an_edge_that_does_not_take_part_keeps_the_very_same_task() -> None:
     task = federated.begin(_task(), ALL, NOW, 7)
-    warm = warm_tasks(task, ALL.algorithms())
+    warm = warm_tasks(task, ALL.algorithms("cloud"))
     found = training_tasks(task, warm)
     assert [found[name] is warm[name] for name in EDGES] == [False, True, True]
     assert [(each.round, each.active) for name in EDGES for each in warm[name]] == [(0, False)] * 3

@@ -43,7 +43,7 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if role == "user":
         params["client"] = login
     carried = [topic for topic in declared().topics if _carries(topic, place)]
-    if role == "agent" and edge not in ("", CLOUD):  # the cloud's broker is the node's broker of the agent ``cloud`` alone
+    if role == "agent" and edge not in ("", CLOUD):  # the cloud's broker is the node's of the agent ``cloud`` alone
         carried = [topic for topic in carried if not topic.node_only]
     publish = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.publishers]
     subscribe = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.subscribers]

@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import parse
 from heliograph.bus.mqtt.connection import FAILURE, MqttConnection
+from heliograph.bus.mqtt.library_client import Arrived
 from heliograph.bus.transport import Arrivals, Bus, Message, Subscription, require_declared, require_plain
 from heliograph.core.errors import Refused, Unreachable
 from heliograph.core.names import is_label, matches
@@ -53,11 +54,11 @@ class MqttBus(Bus):
     def below(self, topic: str) -> str:
         return topic.removeprefix(self.root + "/")
 
-    def as_message(self, arrived: Any) -> Message:
+    def as_message(self, arrived: Arrived) -> Message:
         properties = arrived.properties
         response = getattr(properties, "ResponseTopic", None)
         return Message(
-            self.below(str(arrived.topic)),
+            self.below(arrived.topic),
             arrived.payload if isinstance(arrived.payload, bytes) else b"",
             reply_to=self.below(response) if response else None,
             headers=dict(getattr(properties, "UserProperty", ())),
@@ -65,7 +66,7 @@ class MqttBus(Bus):
             retained=arrived.retain,
         )
 
-    def _arrived(self, arrived: Any) -> None:
+    def _arrived(self, arrived: Arrived) -> None:
         message = self.as_message(arrived)
         waiting = self._asked.get(message.topic)
         if waiting is not None:
@@ -214,7 +215,7 @@ class MqttBus(Bus):
         await self.link.wait_up()
         arrivals = Arrivals(self)
 
-        def receive(raw: Any) -> None:
+        def receive(raw: Arrived) -> None:
             message = self.as_message(raw)
 
             async def acknowledge() -> None:

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 
 import aiomqtt
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message as it came; ``topic`` has U+FFFD for bytes that are no UTF-8."""
+
+    topic: str
+    payload: Any
+    retain: bool
+    mid: int
+    properties: Any
 
 
 class HeliographClient(aiomqtt.Client):
@@ -22,6 +34,16 @@ class HeliographClient(aiomqtt.Client):
         if not self._client.is_connected():
             raise aiomqtt.MqttError("the connection ended at once")
         return self
+
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+        """Hand over a message whatever its topic is. The library raises where it is no UTF-8 or has a wildcard, which a
+        broker passes on that speaks other protocols too; the connection would end, and again with a retained one."""
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = message._topic.decode(errors="replace")
+        properties = getattr(message, "properties", None)
+        self._queue.put_nowait(Arrived(topic, message.payload, message.retain, message.mid, properties))  # type: ignore[arg-type]
 
     def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
         self._loop.call_soon_threadsafe(self._start, sock)

@@ -19,8 +19,9 @@ from typing import Any
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.blob_transfers import CHUNK, HEADERS, PLACE, BlobTransfers, encoded_name
 from heliograph.bus.nats.bulk import BulkLink
-from heliograph.bus.nats.connection import STREAM_DIFFERS, NatsConnection, has_no_room
-from heliograph.core.errors import Forbidden, HeliographError, Unreachable
+from heliograph.bus.nats.connection import STREAM_DIFFERS, NatsConnection, has_no_room, is_missing
+from heliograph.core.errors import Forbidden, HeliographError, Refused, Unreachable
+from heliograph.core.names import is_digest
 
 _NO_STREAM = 10059
 IDLE = 1.2
@@ -105,7 +106,7 @@ class NatsBlobs:
             f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": f"$O.{self._store}.M.>"}
         )
         names = (answer.get("state", {}).get("subjects") or {}).keys()
-        return sorted(base64.urlsafe_b64decode(name.rsplit(".", 1)[1]).decode() for name in names)
+        return sorted(filter(is_digest, map(_decoded_name, names)))
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -147,9 +148,15 @@ class NatsBlobs:
     async def _info(self, digest: str) -> dict[str, Any] | None:
         subject = f"$JS.API.DIRECT.GET.OBJ_{self._store}.$O.{self._store}.M.{encoded_name(digest)}"
         answer = await self._connection.request(subject)
-        if (answer.headers or {}).get("Status") == "404":
+        if is_missing(answer):
             return None
-        info = json.loads(answer.data)
+        try:
+            info = json.loads(answer.data)
+        except (ValueError, RecursionError):
+            info = None
+        if not isinstance(info, dict):  # an edge writes into its own bucket what it likes
+            raise Refused("invalid", topic=self.bucket, field=digest[:12], expected="the metadata of a blob",
+                          got=answer.data)  # fmt: skip
         return None if info.get("deleted") else info
 
     async def _whole_chunks(self, digest: str) -> int | None:
@@ -170,3 +177,11 @@ class NatsBlobs:
 
     async def _purge(self, tail: str) -> None:
         await self._connection.ask(f"$JS.API.STREAM.PURGE.OBJ_{self._store}", {"filter": f"$O.{self._store}.{tail}"})
+
+
+def _decoded_name(subject: str) -> str:
+    """Return the blob's name of a metadata subject; empty where it is none, since an edge may write any."""
+    try:
+        return base64.urlsafe_b64decode(subject.rsplit(".", 1)[1]).decode()
+    except ValueError:
+        return ""

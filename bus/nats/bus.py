@@ -16,7 +16,7 @@ from heliograph.bus.contract.buckets import OTHERS_MAX, UPLOADS_MAX
 from heliograph.bus.contract.permissions import is_upload_bucket
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.nats.blobs import NatsBlobs
-from heliograph.bus.nats.connection import DOWN, NatsConnection, stored_at
+from heliograph.bus.nats.connection import DOWN, SEQUENCE, NatsConnection, is_missing, stored_at
 from heliograph.bus.nats.consumer import consume
 from heliograph.bus.nats.key_value import NatsKeyValue
 from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams, purge_retained
@@ -176,10 +176,10 @@ class NatsBus(Bus):
     async def last(self, topic: str) -> Message | None:
         stream, subject = self.subjects.stream_of(topic), self.subjects.subject(topic)
         answer = await self.connection.request(f"$JS.API.DIRECT.GET.{stream}.{subject}")
-        headers = answer.headers or {}
-        if headers.get("Status") == "404":
+        if is_missing(answer):
             return None
-        return Message(topic, answer.data, headers=headers, sequence=int(headers.get("Nats-Sequence", 0)))
+        headers = answer.headers or {}
+        return Message(topic, answer.data, headers=headers, sequence=int(headers.get(SEQUENCE, 0)))
 
     async def last_sequence(self, stream: str) -> int:
         answer = await self.connection.ask(f"$JS.API.STREAM.INFO.{self.subjects.stream_name(stream)}")

@@ -36,6 +36,8 @@ DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
 """Errors of the client library when the broker is away or does not answer."""
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 _LOGIN_REFUSED = re.compile(r"authorization violation|authentication (expired|revoked)", re.IGNORECASE)
+SEQUENCE = "Nats-Sequence"
+"""Header of a message that the broker returns from a stream."""
 STREAM_DIFFERS = 10058
 """JetStream's error code for a stream that exists with another configuration."""
 
@@ -299,6 +301,12 @@ class NatsConnection:
         for each in calls:
             if not each.expired():  # one that is just ending would raise here, and end the client's reading task
                 each.reschedule(now)
+
+
+def is_missing(answer: Msg) -> bool:
+    """Return whether a direct get found no message. A publisher may give a stored message a header ``Status`` too."""
+    headers = answer.headers or {}
+    return headers.get("Status") == "404" and SEQUENCE not in headers
 
 
 def stored_at(answer: bytes, what: str) -> int:

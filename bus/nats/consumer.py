@@ -21,6 +21,8 @@ ACK_WAIT = 30.0
 """Seconds after which the broker redelivers an unacknowledged message of a durable consumer."""
 PULL_EXPIRES = 20.0
 """Seconds after which the broker ends a pull."""
+_DELIVERED = "$JS.ACK."
+"""Beginning of the reply subject of each message that a consumer delivers; the broker's notices have none."""
 _INACTIVE = 5.0
 """Seconds after which the broker deletes a consumer without pulls; its owner makes another when it is back."""
 
@@ -158,8 +160,8 @@ class Puller(AsyncIterator[Message]):
                     continue
             else:
                 message = self._arrived.get_nowait()
-            if message.headers and (status := message.headers.get("Status", "")):
-                await self._on_status(status, message)
+            if not message.reply.startswith(_DELIVERED):  # a publisher may give its message a header "Status" too
+                await self._on_status((message.headers or {}).get("Status", ""), message)
                 continue
             self._requested = max(0, self._requested - 1)
             fields = message.reply.split(".")

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 
 from heliograph.bus.contract.buckets import KEYS_MAX, VALUE_MAX
 from heliograph.bus.contract.lanes import EXPECTED_LAST
-from heliograph.bus.nats.connection import NatsConnection, stored_at
+from heliograph.bus.nats.connection import SEQUENCE, NatsConnection, is_missing, stored_at
 from heliograph.bus.transport import KeyValueEntry
 from heliograph.core.errors import Conflict
 
@@ -46,10 +46,9 @@ class NatsKeyValue:
 
     async def get(self, key: str) -> KeyValueEntry | None:
         answer = await self._connection.request(f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{key}")
-        headers = answer.headers or {}
-        if headers.get("Status") == "404":
+        if is_missing(answer):
             return None
-        return KeyValueEntry(key, answer.data, int(headers["Nats-Sequence"]))
+        return KeyValueEntry(key, answer.data, int((answer.headers or {})[SEQUENCE]))
 
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
         headers = None if revision is None else {EXPECTED_LAST: str(revision)}

@@ -13,6 +13,7 @@ from nats.aio.client import Client, Srv
 from nats.aio.transport import TcpTransport
 
 from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.nats.control_lines import ControlLineParser
 from heliograph.core.errors import HeliographError, Refused
 
 _ENDS_NOTHING = "permissions violation"
@@ -58,6 +59,7 @@ class HeliographClient(Client):
         self._on_lost = on_lost
         self._url = url
         self._context: ssl.SSLContext | None = None
+        self._ps = ControlLineParser(self)
 
     def check(self) -> None:
         """Raise Refused if the URL names TLS files that cannot be read, or a transport that is not installed."""
@@ -120,6 +122,18 @@ class HeliographClient(Client):
         if not self.is_connected:
             self._on_lost()
 
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        """Hand over a message. No message may end the reading task: the connection would be deaf until it is given up.
+
+        Bytes of a subject that are no UTF-8 become U+FFFD: its reader refuses the topic, and says so.
+        """
+        try:
+            await super()._process_msg(sid, _as_text(subject), _as_text(reply), data, headers)  # type: ignore[arg-type]
+        except Exception as error:  # its headers, for example: a publisher may write any bytes into them
+            await self._error_cb(error)
+
     async def _process_pong(self) -> None:
         """Pass over the answer to a flush that was cancelled or timed out; the library would end its reading task."""
         if self._pongs and self._pongs[0].done():
@@ -136,3 +150,7 @@ class HeliographClient(Client):
             if colon and name.isascii() and len(name.split()) < 2:
                 found[name.decode()] = value.strip().decode("utf-8", "replace")
         return found
+
+
+def _as_text(subject: bytes) -> bytes:
+    return subject if subject.isascii() else subject.decode(errors="replace").encode()

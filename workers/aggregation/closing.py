@@ -53,6 +53,8 @@ def close_record_of(
     replaced = result.model is not None
     inline = result.model is not None and result.model.inline is not None
     personal = {**((before.personal if before is not None else None) or {}), **result.personal}
+    refused = [*collection.refused, *excluded, *collection.foreign]
+    unnoted = collection.unnoted + max(0, len(refused) - NOTED) + max(0, len(collection.late) - NOTED)
     return Aggregation(
         job=task.job,
         job_uid=collection.job_uid,
@@ -62,7 +64,7 @@ def close_record_of(
         num_samples=sum(claimed.values()),
         capped=[edge for edge in counted if samples[edge] < claimed[edge]] or None,
         metrics=_mean_metrics({edge: each.update.metrics for edge, each in counted.items()}, samples),
-        refused=_noted([*collection.refused, *excluded, *collection.foreign]),
+        refused=_noted(refused),
         late=_noted(collection.late),
         duplicates=collection.duplicates,
         duration_seconds=duration_seconds,
@@ -72,6 +74,7 @@ def close_record_of(
         down=result.down if replaced or before is None else before.down,
         personal=personal or None,
         uploaded=True if counted and inline and any(blob_of(each.update) for each in counted.values()) else None,
+        unnoted=unnoted or None,
     )
 
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec, UncountedUpdate
+from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import MODEL_UPDATE
 from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.failures import Failures, sentence_of
 from heliograph.workers.aggregation.checks import CheckedWeights, check_claims, check_size
 from heliograph.workers.aggregation.leftovers import update_name
 from heliograph.workers.aggregation.model_files import ModelFiles
-from heliograph.workers.aggregation.round import NOTED, Collection, Staged
+from heliograph.workers.aggregation.round import Collection, Staged
 
 FETCHES = 4
 """Updates fetched at the same time, at most."""
+MAX_AHEAD = 8
+"""Updates of one edge that wait for the next round, at most; further ones are counted as duplicates."""
+SAID = 10
+"""Lines about one edge's updates in a round, at most; then only the 100th, 1000th, …"""
 Check = Callable[[Path | bytes], CheckedWeights]
 
 
@@ -43,6 +50,10 @@ class Intake:
         self._check: Check | None = None
         self._most: int | None = None
         self._ahead: list[tuple[Received[ModelUpdate], int]] = []
+        self._ahead_of: Counter[str] = Counter()
+        """By edge: how many of its updates wait for the next round."""
+        self._said: Counter[str] = Counter()
+        self._failures = Failures(self._world.say)
         self._uninvited: dict[str, tuple[Received[ModelUpdate], int]] = {}
         """Updates of the open round from edges that are no participants now; they may become participants again when
         all others have gone."""
@@ -63,7 +74,8 @@ class Intake:
         async with self._port.bus.consume(MODEL_UPDATE.filter(job=job), start=start) as messages:
             async for message in messages:
                 self._position = message.sequence
-                self._read(message)
+                with self._failures.contain(message.topic):
+                    self._read(message)
 
     def begin(self, collection: Collection, check: Check, most: int | None = None) -> None:
         """Open a round.
@@ -74,8 +86,11 @@ class Intake:
         """
         self.open, self._check, self._most = collection, check, most
         waiting, self._ahead = self._ahead, []
+        self._ahead_of.clear()
+        self._said.clear()
         for received, sequence in waiting:
-            self.receive(received, sequence)
+            with self._failures.contain(received.message.topic):
+                self.receive(received, sequence)
         self.changed.set()
 
     def change_participants(self, spec: RoundSpec) -> None:
@@ -108,28 +123,26 @@ class Intake:
     def receive(self, received: Received[ModelUpdate], sequence: int) -> None:
         """Judge an update from a sequence of the stream, and stage or note it."""
         collection = self.open
-        if collection is None:
-            self._ahead.append((received, sequence))
-            return
         update, edge = received.payload, received.params["edge"]
-        judgement, reason = collection.judge(update, edge)
-        if judgement == "ahead":
+        judgement, reason = collection.judge(update, edge) if collection is not None else ("ahead", "")
+        if judgement == "ahead" and self._ahead_of[edge] < MAX_AHEAD:
+            self._ahead_of[edge] += 1
             self._ahead.append((received, sequence))
-        elif judgement == "duplicate":
+        if collection is None or judgement == "ahead":
+            return
+        if judgement == "duplicate":
             collection.duplicates += 1
         elif judgement == "late":
-            note = UncountedUpdate(edge=edge, round=update.round, reason=reason, digest=blob_of(update))
-            collection.late.append(note)
-            self._world.say(f"late: {edge}: {reason}")
+            collection.note_late(edge, update.round, reason, blob_of(update))
+            self._say(edge, f"late: {edge}: {reason}")
         elif judgement == "uninvited":
             self._uninvited.setdefault(edge, (received, sequence))
         elif judgement == "foreign":
-            if len(collection.foreign) < NOTED:
-                collection.foreign.append(UncountedUpdate(edge=edge, round=update.round, reason=reason[:1000]))
-            self._world.say(f"refused: {edge}: {reason}")
+            collection.note_foreign(edge, update.round, reason)
+            self._say(edge, f"refused: {edge}: {reason}")
         elif judgement == "refused":
             collection.refuse(edge, update.round, reason, blob_of(update))
-            self._world.say(f"refused: {edge}: {reason}")
+            self._say(edge, f"refused: {edge}: {reason}")
         else:
             collection.staging[edge] = update
             self._stages[edge] = asyncio.create_task(self._stage(collection, update, edge))
@@ -143,7 +156,7 @@ class Intake:
             if self.open is not None and params is not None:
                 self.open.refuse(params["edge"], self.open.round, str(error))
                 self.changed.set()
-            self._world.say(f"refused: {error}")
+            self._say(params["edge"] if params is not None else "", f"refused: {error}")
             return
         self.receive(received, message.sequence)
 
@@ -160,15 +173,23 @@ class Intake:
                 checked = check(source)
             else:
                 checked = await self._world.in_thread(check, source)
-        except (HeliographError, OSError) as error:
+        except Exception as error:  # whatever the bytes make a reader raise: the other updates are fine
+            reason = str(error) if isinstance(error, (HeliographError, OSError)) else sentence_of(error, "its weights")
             collection.staging.pop(edge, None)
-            collection.refuse(edge, update.round, str(error), blob_of(update))
-            target.unlink(missing_ok=True)
-            self._world.say(f"refused: {edge}: {error}")
+            collection.refuse(edge, update.round, reason, blob_of(update))
+            with contextlib.suppress(OSError):
+                target.unlink(missing_ok=True)
+            self._say(edge, f"refused: {edge}: {reason}")
         else:
             if collection.staging.pop(edge, None) is not None:
                 collection.staged[edge] = Staged(update, int(update.num_samples), source, *checked)
         self.changed.set()
+
+    def _say(self, edge: str, line: str) -> None:
+        """Say a line about an edge's update, at most ``SAID`` of an edge and round, then ever fewer."""
+        number = self._said[edge] = self._said[edge] + 1
+        if number <= SAID or str(number).rstrip("0") == "1":
+            self._world.say(line if number <= SAID else f"{line} ({number} updates of {edge} in this round)")
 
     async def _source(self, ref: WeightsRef, edge: str, target: Path) -> Path | bytes:
         if ref.inline is not None:
@@ -179,8 +200,7 @@ class Intake:
         if ref.bucket != upload_bucket(edge):
             expected = f"inline, or in {upload_bucket(edge)}"
             raise Refused("invalid", field="weights.bucket", expected=expected, got=ref.bucket)
-        async with self._fetching:
-            return await self._files.fetch(ref, target)
+        return await self._files.fetch(ref, target, self._fetching)
 
 
 def blob_of(update: ModelUpdate) -> str:

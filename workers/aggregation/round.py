@@ -5,6 +5,7 @@ An update's identity is (job uid, round, edge). It counts exactly once, even if 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Literal
 
 from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec, UncountedUpdate
 from heliograph.bus.contract.weights_header import Tensor
+from heliograph.core.text import encodable
 
 Judgement = Literal["stage", "duplicate", "late", "ahead", "uninvited", "refused", "foreign"]
 CloseReason = Literal["complete", "quorum", "deadline"]
 NOTED = 1000
-"""Refused updates, and late ones, that a close record notes at most."""
+"""Refused updates, late ones, and foreign ones that a close record notes at most."""
+NOTED_OF_EDGE = 20
+"""Of them one edge's, at most: a flood of one edge takes no place from the others' reasons. The rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class Collection:
     foreign: list[UncountedUpdate] = field(default_factory=list)
     """Updates for another job of the same name, such as an earlier one: they are no answer of their edge."""
     duplicates: int = 0
+    unnoted: int = 0
+    """Updates that were not counted and have no place in these lists."""
+    _refused_edges: set[str] = field(default_factory=set, repr=False)
+    """Edges with a refused update of this round."""
+    _notes: Counter[tuple[str, str]] = field(default_factory=Counter, repr=False)
     _asked: tuple[RoundSpec, frozenset[str]] | None = field(default=None, repr=False)
 
     @property
@@ -80,7 +89,7 @@ class Collection:
             if known.weights.digest == update.weights.digest:
                 return "duplicate", ""
             return "refused", f"round {self.round}: a second update with other weights; the first one counts"
-        if any(each.edge == edge and each.round == self.round for each in self.refused):
+        if edge in self._refused_edges:
             return "duplicate", ""
         if edge not in self.asked:
             return "uninvited", f"edge {edge} was not asked in round {self.round}"
@@ -88,7 +97,17 @@ class Collection:
 
     def refuse(self, edge: str, round: int, reason: str, digest: str = "") -> None:
         """Refuse an update. Stop waiting for this edge unless an earlier update of it is staging."""
-        self.refused.append(UncountedUpdate(edge=edge, round=round, reason=reason[:1000], digest=digest))
+        if round == self.round:
+            self._refused_edges.add(edge)
+        self._note("refused", self.refused, edge, round, reason, digest)
+
+    def note_late(self, edge: str, round: int, reason: str, digest: str = "") -> None:
+        """Note an update that came after its round's close."""
+        self._note("late", self.late, edge, round, reason, digest)
+
+    def note_foreign(self, edge: str, round: int, reason: str) -> None:
+        """Note an update for another job of this name."""
+        self._note("foreign", self.foreign, edge, round, reason, "")
 
     def close_reason(self, now: float) -> CloseReason | None:
         """Return the reason to close the round now; None while it stays open."""
@@ -98,10 +117,10 @@ class Collection:
             return "deadline" if enough and now >= self.deadline else None
         if self.spec.quorum is not None and counted >= self.spec.quorum:
             return "quorum"
-        if now < self.deadline and counted + len(self.refused) < min(len(self.spec.participants),
+        if now < self.deadline and counted + len(self._refused_edges) < min(len(self.spec.participants),
                                                                      len(self.spec.reachable) or 1 << 30):  # fmt: skip
             return None  # first, since this runs for each update of a thousand participants
-        answered = self.staged.keys() | {each.edge for each in self.refused if each.round == self.round}
+        answered = self.staged.keys() | self._refused_edges
         if self.asked <= answered:
             return "complete"
         if enough and self.spec.reachable and set(self.spec.reachable) <= answered:
@@ -118,9 +137,18 @@ class Collection:
         for edge in edges:
             reason = f"round {self.round}: its weights had not come when the round was closed"
             digest = self.staging[edge].weights.digest  # only a blob takes time to stage
-            self.late.append(UncountedUpdate(edge=edge, round=self.round, reason=reason, digest=digest))
+            self.note_late(edge, self.round, reason, digest)
         self.staging.clear()
         return edges
+
+    def _note(
+        self, kind: str, notes: list[UncountedUpdate], edge: str, round: int, reason: str, digest: str
+    ) -> None:
+        self._notes[kind, edge] += 1
+        if self._notes[kind, edge] > NOTED_OF_EDGE or len(notes) >= NOTED:
+            self.unnoted += 1
+        else:
+            notes.append(UncountedUpdate(edge=edge, round=round, reason=encodable(reason)[:1000], digest=digest))
 
     @property
     def deadline(self) -> float:

@@ -59,6 +59,7 @@ class Aggregation(Payload):
         personal: edge to its personal model, also for edges that did not take part in this round.
         capped: counted edges that weigh less than by their samples, because of the largest share of one participant.
         uploaded: True where counted updates are in their edges' buckets although the model travels inline.
+        unnoted: number of further updates that were not counted and that ``refused`` and ``late`` have no room for.
     """
 
     job: Label
@@ -80,6 +81,7 @@ class Aggregation(Payload):
     personal: dict[EdgeName, WeightsRef] | None = added("0.2")
     uploaded: bool | None = added("0.2")
     capped: list[EdgeName] | None = added("0.2")
+    unnoted: int | None = added("0.2")
 
     def uploads(self) -> set[tuple[str, str]]:
         """Return edge and digest of each update of this round that may be in its edge's bucket and can be deleted.

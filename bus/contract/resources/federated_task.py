@@ -219,6 +219,8 @@ class FederatedTaskStatus(Document):
     refused_count: int = 0
     late_count: int = 0
     duplicate_count: int = 0
+    unnoted_count: int = 0
+    """Number of further updates that were not counted: a flood, of which the close records note only the beginning."""
     start_time: str = ""
     completion_time: str = ""
 

@@ -18,7 +18,7 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import AGGREGATION
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
 from heliograph.workers.aggregation.result_files import Result
-from heliograph.workers.aggregation.round import NOTED, Collection, Staged
+from heliograph.workers.aggregation.round import NOTED, NOTED_OF_EDGE, Collection, Staged
 
 EDGES = ("edge-1", "edge-2")
 SPEC = RoundSpec(participants=[*EDGES], reachable=[*EDGES], deadline_seconds=1)
@@ -112,12 +112,26 @@ def test_an_edge_that_claims_most_of_the_samples_counts_by_its_largest_share() -
 
 def test_the_record_of_a_flood_of_refused_and_late_updates_fits_into_one_event() -> None:
     collection = _collection(*EDGES)
-    for _ in range(2000):
-        collection.refuse("e" * 63, 3, "x" * 1000, "d" * 64)
-    collection.late += collection.refused
-    collection.foreign += collection.refused
+    for number in range(2000):
+        edge = f"{'e' * 59}-{number // 2}"
+        collection.refuse(edge, 3, "x" * 1000, "d" * 64)
+        collection.note_late(edge, 2, "x" * 1000, "d" * 64)
+        collection.note_foreign(edge, 3, "x" * 1000)
     record = _record(collection, Result(MODEL))
     assert (len(record.refused), len(record.late)) == (NOTED, NOTED)
+    assert record.unnoted == 4000
     assert len(record.refused[0].reason) == 1000
     size = len(encode(Event("1", "cloud/w/1", AGGREGATION.type, record.model_dump(exclude_none=True))))
     assert size < AGGREGATION.max_size - 256 * 1024  # a model may travel inside
+
+
+def test_a_flood_of_one_edge_takes_no_place_from_the_others() -> None:
+    collection = _collection(*EDGES)
+    for _ in range(1100):
+        collection.refuse("edge-1", 3, "a flood")
+        collection.note_foreign("edge-1", 3, "a flood")
+    collection.refuse("edge-2", 3, "a reason")
+    record = _record(collection, Result(MODEL))
+    assert [each.reason for each in record.refused if each.edge == "edge-2"] == ["a reason"]
+    assert len(record.refused) == 2 * NOTED_OF_EDGE + 1
+    assert record.unnoted == 2 * (1100 - NOTED_OF_EDGE)

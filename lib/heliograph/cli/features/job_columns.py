@@ -65,6 +65,8 @@ class JobProgress(Progress):
         complete = [each for each in status.get("conditions", ()) if each["type"] == "Complete"]
         why = "".join(f": {each['message']}" for each in complete if each.get("message"))
         lost = "".join(f", {count} {kind}" for kind, count in self._counts.items() if count)
+        if unnoted := status.get("unnotedCount"):
+            lost += f", {unnoted} further not counted"
         return paint(printable(f"{self.title} {self.phase}{why}{lost}"), style)
 
 

@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 SEED ?= 1
+SECONDS ?= 120
 MINUTES ?= 1.5
 SEEDS ?= 300
 FROM ?= 1
 
-.PHONY: traces demo test test-fast test-mixed test-frameworks quality check bench chaos fuzz topics format clean
+.PHONY: traces demo test test-fast test-mixed test-frameworks quality check bench chaos fuzz fuzz-input topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -49,6 +50,9 @@ traces: .venv/.dev  ## record the golden traces again
 
 fuzz: .venv/.dev  ## inject random faults in virtual time for SEEDS seeds; shrink failures
 	$(BIN)/python -m heliograph.simulations.fuzz --seeds $(SEEDS) --from $(FROM) $(ARGS)
+
+fuzz-input: .venv/.dev  ## give hostile inputs to every reader and to a live cluster for SECONDS; minimise failures
+	$(BIN)/python -m heliograph.simulations.input_fuzz --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 topics: .venv/.dev  ## write topics.md again
 	$(BIN)/heliograph topics --markdown > topics.md

@@ -26,6 +26,7 @@ STOPS_AFTER = 2.2
 TAKEN_AFTER = 3.0
 RETRY_AFTER = 0.1
 GIVE_BACK_TIMEOUT = 1.0
+MAX_EPOCH = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,19 @@ async def next_epoch(kv: KeyValue) -> int:
     """Store an epoch above every earlier coordinator's in the lease's bucket, and return it."""
     while True:
         entry = await kv.get(EPOCH)
-        epoch = int(entry.value) + 1 if entry is not None else 1
+        epoch = epoch_in(entry) + 1 if entry is not None else 1
         try:
             await kv.put(EPOCH, str(epoch).encode(), entry.revision if entry is not None else 0)
         except Conflict:
             continue
         return epoch
+
+
+def epoch_in(entry: KeyValueEntry) -> int:
+    """Return the epoch that an entry stores. Where it is unreadable, return the entry's revision: each epoch took a
+    write to the bucket, so that no earlier one is above it."""
+    try:
+        epoch = int(entry.value)
+    except ValueError:
+        return entry.revision
+    return epoch if 0 <= epoch <= MAX_EPOCH else entry.revision

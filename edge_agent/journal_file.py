@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,23 +159,27 @@ def _damage(connection: sqlite3.Connection) -> str:
         if isinstance(error, sqlite3.OperationalError):  # no room or no permission: the file itself is fine
             raise
         return str(error)
+    except UnicodeDecodeError:  # SQLite's report quotes the damage
+        return "its schema is damaged"
     if found != "ok":
         return str(found)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and "meta" not in tables:
         return "it is no journal"
-    return _damaged_texts(connection) if {"meta", "producers"} <= tables else ""
+    return _damaged_texts(connection, tables)
 
 
-def _damaged_texts(connection: sqlite3.Connection) -> str:
+def _damaged_texts(connection: sqlite3.Connection, tables: Collection[str]) -> str:
     """Return the damage of the properties and producers, which SQLite does not find; empty where there is none.
 
     Each event has a checksum of its own.
     """
-    for key, value in connection.execute("SELECT key, value FROM meta"):
+    for key, value in connection.execute("SELECT key, value FROM meta") if "meta" in tables else ():
         if not _is_whole_property(key, value):
             return f"property {shorten(key, 60)} is {shorten(value, 60)}"
-    for producer, incarnation, sequence in connection.execute("SELECT * FROM producers"):
+    for producer, incarnation, sequence in (
+        connection.execute("SELECT producer, incarnation, sequence FROM producers") if "producers" in tables else ()
+    ):
         # before format 3 a producer's name alone
         named = isinstance(producer, str) and is_label(producer.removeprefix("worker/").removeprefix("device/"))
         if not (named and is_label(incarnation) and isinstance(sequence, int)):

@@ -21,6 +21,7 @@ from heliograph.bus.contract.weights_file import INLINE, TensorFile, dumps
 from heliograph.bus.reply import reply_of
 from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.inference.offload import Offloader
@@ -53,6 +54,7 @@ class InferenceHost:
         offload = self.offloader.ask if self._side == "edge" else None
         self.serving = Serving(first.task.job, self._spec, self._loop, runtime.world, self._send_answers, offload, log,
                                self._send_hard_sample)  # fmt: skip
+        self._failures = Failures(log)
         self._samples_under_way = 0
         self._overrun_logged = False
         self.finished = asyncio.Event()
@@ -92,7 +94,8 @@ class InferenceHost:
         async with subscribed as messages:
             log(f"serves {service}")
             async for message in messages:
-                self._receive(message)
+                with self._failures.contain(message.topic):
+                    self._receive(message)
 
     async def until_finished(self) -> None:
         """Return when the script has ended."""
@@ -159,7 +162,7 @@ class InferenceHost:
         source = task.model.inline if task.model.inline is not None else Path(model_file)
         try:
             arrays = await self._runtime.world.in_thread(_arrays_of, source, f"model {task.model.digest[:12]}")
-        except (HeliographError, OSError) as error:
+        except Exception as error:  # whatever is wrong with the file
             self.serving.trouble = f"model {task.model.digest[:12]}: {error}"
             log(f"the previous model keeps serving: {self.serving.trouble}")
         else:
@@ -222,7 +225,14 @@ async def serve(ready: Callable[[InferenceHost], None]) -> None:
     async with Runtime(WorkerEnvironment.from_environment(), World()) as runtime:
         assignments: asyncio.Queue[Assignment] = asyncio.Queue()
         async with asyncio.TaskGroup() as group:  # a part that fails ends the others, and the wait for an assignment
-            following = group.create_task(runtime.assignments(assignments.put))
+
+            async def take(assignment: Assignment) -> None:
+                if isinstance(assignment.task, ServingTask):  # else its own agent has not sent it
+                    await assignments.put(assignment)
+                else:
+                    log(f"an assignment was refused: expected a task to serve, got {assignment.task.role}")
+
+            following = group.create_task(runtime.assignments(take))
             first = await assignments.get()
             host = InferenceHost(runtime, first)
             await host.assign(first)

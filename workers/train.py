@@ -164,7 +164,10 @@ async def serve(ready: Callable[[WorkerSession], None]) -> None:
         ready(worker_session)
 
         async def take(assignment: Assignment) -> None:
-            worker_session.put(assignment)
+            if isinstance(assignment.task, DatasetTask):  # else its own agent has not sent it
+                worker_session.put(assignment)
+            else:
+                log(f"an assignment was refused: expected a task to train or evaluate, got {assignment.task.role}")
 
         following = asyncio.create_task(runtime.assignments(take))
         finished = asyncio.create_task(worker_session.finished.wait())

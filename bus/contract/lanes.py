@@ -29,7 +29,8 @@ def headers_of(lane: str, number: int) -> dict[str, str]:
 def lane_and_number(headers: Mapping[str, str]) -> tuple[str, int] | None:
     """Return lane and number of an event that an agent forwarded; None for one published in the cloud itself."""
     lane, number = headers.get(LANE), headers.get(NUMBER, "")
-    return (lane, int(number)) if lane and number.isdigit() and len(number) < 20 else None
+    whole = number.isascii() and number.isdigit() and len(number) < 20
+    return (lane, int(number)) if lane and whole else None
 
 
 class HighWaterMarks:

@@ -7,7 +7,6 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 import msgpack
 from paho.mqtt.packettypes import PacketTypes

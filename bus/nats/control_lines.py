@@ -1,5 +1,4 @@
-"""Read the NATS protocol (https://docs.nats.io/reference/reference-protocols/nats-protocol) with the separators that the
-broker uses.
+"""Read the NATS client protocol with the separators that the broker uses.
 
 The broker lets a subject be any bytes but spaces, tabs and line ends. The library's parser splits at every white space:
 a vertical tab in a subject gave its message to another subscription, or ended the connection.

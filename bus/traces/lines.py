@@ -71,7 +71,7 @@ def parse_first_line(line: bytes, name: str) -> dict[str, str] | None:
     if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
         raise _refusal(name, 1, "trace", "a mapping of strings", found)
     version = str(found.pop("version", layout.VERSION))
-    if not version.isdigit() or not 0 < int(version[:9]) <= layout.VERSION:
+    if not (version.isascii() and version.isdigit()) or not 0 < int(version[:9]) <= layout.VERSION:
         raise Refused("newer", topic=f"{name} line 1", field="version", expected=f"at most {layout.VERSION}",
                       got=version, hint="pip install -U heliograph")  # fmt: skip
     return found

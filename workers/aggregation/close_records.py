@@ -8,7 +8,7 @@ from heliograph.bus.contract import close_record
 from heliograph.bus.contract.buckets import ROUNDS
 from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.transport import Bus
-from heliograph.core.errors import Conflict
+from heliograph.core.errors import Conflict, Refused
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
 
@@ -26,7 +26,12 @@ class CloseRecords:
 
     async def recent(self, job_uid: str, round: int) -> list[Aggregation]:
         """Return the records up to ``round`` whose blobs may not be freed yet, oldest first."""
-        found = [await self._read_reachable(key) for key in close_record.recent_keys(job_uid, round)]
+        found = []
+        for key in close_record.recent_keys(job_uid, round):
+            try:
+                found.append(await self._read_reachable(key))
+            except Refused as error:  # nobody can follow it: its round is open
+                self._world.say(str(error))
         return [each for each in found if each is not None]
 
     async def write(self, closed: Aggregation) -> Aggregation:
@@ -42,8 +47,14 @@ class CloseRecords:
 
     async def _write(self, closed: Aggregation) -> Aggregation:
         key = close_record.key_of(closed.job_uid, closed.round)
+        bucket = await self._bus.kv(ROUNDS)
         try:
-            await (await self._bus.kv(ROUNDS)).put(key, close_record.dump(closed), 0)
+            await bucket.put(key, close_record.dump(closed), 0)
         except Conflict:
-            return await self._read(key) or closed
+            entry = await bucket.get(key)
+            try:
+                return close_record.load(entry.value) if entry is not None else closed
+            except Refused as error:  # nobody can follow the one that is there
+                self._world.say(f"{error}; it is replaced")
+                await bucket.put(key, close_record.dump(closed), entry.revision if entry is not None else 0)
         return closed

@@ -19,6 +19,7 @@ from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.transport import Bus
 from heliograph.bus.weights_transfer import LEFTOVERS
 from heliograph.core.errors import HeliographError
+from heliograph.core.failures import Failures
 from heliograph.core.world import World
 
 
@@ -36,6 +37,7 @@ class Leftovers:
         self._models = models
         self._kept = KeptModels()
         self._closed: asyncio.Queue[Aggregation] = asyncio.Queue()
+        self._failures = Failures(world.say)
 
     def free_soon(self, closed: Aggregation) -> None:
         """Let ``run`` free a closed round's blobs."""
@@ -44,7 +46,9 @@ class Leftovers:
     async def run(self) -> None:
         """Free until cancelled."""
         while True:
-            await self._free(await self._closed.get())
+            closed = await self._closed.get()
+            with self._failures.contain(f"the blobs of job {closed.job}, round {closed.round}"):
+                await self._free(closed)
             self._closed.task_done()
 
     async def wait_until_freed(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections.abc import Collection as AnyOf
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,6 @@ from heliograph.bus.contract import close_record, topics
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Assignment
 from heliograph.bus.contract.weights_file import TensorFile, origin
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.core.failures import sentence_of
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
 from heliograph.workers.aggregation.checks import (
@@ -33,6 +33,7 @@ from heliograph.workers.aggregation.checks import (
 from heliograph.workers.aggregation.close_records import CloseRecords
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
 from heliograph.workers.aggregation.combine import aggregate
+from heliograph.workers.aggregation.culprits import combine_without_culprits
 from heliograph.workers.aggregation.intake import Intake
 from heliograph.workers.aggregation.leftovers import Leftovers
 from heliograph.workers.aggregation.model_files import ModelFiles
@@ -170,8 +171,12 @@ class Aggregator:
         assert self._algorithm is not None
         task, collection = self._task, self._intake.close()
         far = await self._far_updates(collection)
-        result = await self._store(await self._combine(collection, far))
-        result = replace(result, excluded={**far, **result.excluded})
+        combined, left_out = await combine_without_culprits(
+            [edge for edge in collection.staged if edge not in far], lambda edges: self._combine(collection, edges)
+        )
+        for edge, why in left_out.items():
+            self._world.say(f"refused: {edge}: {why}")
+        result = replace(await self._store(combined), excluded={**far, **left_out, **combined.excluded})
         lasted = round(self._world.monotonic() - collection.began, 6)
         closed = await self._records.write(
             close_record_of(
@@ -199,8 +204,8 @@ class Aggregator:
             self._world.say(f"refused: {edge}: {why}")
         return far
 
-    async def _combine(self, collection: Collection, far: Mapping[str, str]) -> Result:
-        staged = {edge: each for edge, each in collection.staged.items() if edge not in far}
+    async def _combine(self, collection: Collection, edges: AnyOf[str]) -> Result:
+        staged = {edge: each for edge, each in collection.staged.items() if edge in edges}
         if not staged:
             return Result()
         assert self._task is not None and self._algorithm is not None
@@ -214,17 +219,10 @@ class Aggregator:
             asked=len(collection.asked),
             metadata=origin(collection.job_uid, collection.round),
         )
-        try:
-            if sum(each.update.weights.size for each in staged.values()) < IN_LOOP:
-                return combine(threads=1)
-            result: Result = await self._world.in_thread(combine)
-            return result
-        except Exception as error:  # the algorithm may be code of another package
-            if not _is_of_algorithm(error):
-                raise
-            why = f"no update counts, because of algorithm {self._task.algorithm}: {sentence_of(error)}"
-            self._world.say(f"round {collection.round}: {why}")
-            return Result(excluded=dict.fromkeys(staged, why))
+        if sum(each.update.weights.size for each in staged.values()) < IN_LOOP:
+            return combine(threads=1)
+        result: Result = await self._world.in_thread(combine)
+        return result
 
     async def _store(self, result: Result) -> Result:
         """Store the result's files where every node can fetch them. Return the result with their references."""
@@ -244,13 +242,6 @@ class Aggregator:
         await retry_until_reachable(
             lambda: publish(topics.AGGREGATION, closed, id=same, job=closed.job), self._world, self._world.say
         )
-
-
-def _is_of_algorithm(error: Exception) -> bool:
-    """Return whether an error came from the algorithm or its result: another attempt would end in it again."""
-    if isinstance(error, Refused):
-        return error.code == "not-finite"
-    return not isinstance(error, (HeliographError, OSError, MemoryError))
 
 
 async def main() -> None:

@@ -87,7 +87,7 @@ def refusal_of(error: ValidationError, topic: str = "") -> Refused:
     kind = first["type"]
     place = first["loc"]
     beside = [each for each in findings if each["loc"][:-1] == place[:-1]]
-    branches = [each for each in beside if _BRANCH.fullmatch(str(each["loc"][-1]))]
+    branches = [each for each in beside if _is_branch(each["loc"])]
     if len(branches) > 1 and first in branches:  # a field of several types has a finding for each type
         place = place[:-1]
     else:
@@ -111,7 +111,12 @@ def _path(place: tuple[int | str, ...]) -> str:
 
 def _is_alternative(place: tuple[int | str, ...], wrong: tuple[int | str, ...]) -> bool:
     """Return whether ``place`` is a finding for another type of the part that contains ``wrong``."""
-    return bool(place) and wrong[: len(place) - 1] == place[:-1] and _BRANCH.fullmatch(str(place[-1])) is not None
+    return wrong[: len(place) - 1] == place[:-1] and _is_branch(place)
+
+
+def _is_branch(place: tuple[int | str, ...]) -> bool:
+    """Return whether a finding is about one of a field's types; one about the whole document has no place."""
+    return bool(place) and _BRANCH.fullmatch(str(place[-1])) is not None
 
 
 def _expected(finding: ErrorDetails) -> str:

@@ -219,7 +219,7 @@ class FederatedTaskStatus(Document):
     refused_count: int = 0
     late_count: int = 0
     duplicate_count: int = 0
-    unnoted_count: int = 0
+    unnoted_count: int | None = None
     """Number of further updates that were not counted: a flood, of which the close records note only the beginning."""
     start_time: str = ""
     completion_time: str = ""

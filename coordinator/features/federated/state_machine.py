@@ -78,7 +78,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         "refused_count": status.refused_count + len(refused),
         "late_count": status.late_count + len(late),
         "duplicate_count": status.duplicate_count + closed.duplicates,
-        "unnoted_count": status.unnoted_count + (closed.unnoted or 0),
+        "unnoted_count": (status.unnoted_count or 0) + (closed.unnoted or 0) or None,
         "fruitless": without_update,
         "updates_from": closed.next_sequence,
     }

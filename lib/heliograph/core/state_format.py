@@ -30,7 +30,7 @@ class StateFormat:
         try:
             noted = json.loads(text)
             return cls(int(noted["format"]), str(noted["written_by"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise HeliographError(
                 f"{place}: its format is noted as {text[:120]!r}, which is none. Restore the state from a copy, or "
                 "start with other, empty state."

@@ -24,6 +24,8 @@ DTYPES = (
     *("uint64", "uint32", "uint16", "uint8", "bool"),
 )
 MAX_DIMENSIONS = 16
+MAX_PIXELS = 64 * 1024 * 1024
+"""Pixels of an image, at most; each takes up to four bytes."""
 
 
 def pack_request(x: Array, deadline: float) -> bytes:
@@ -109,8 +111,10 @@ def _image(given: Any, topic: str) -> Array:
                       got="no Pillow", hint="Send dtype, shape and data instead.") from None  # fmt: skip
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if math.prod(image.size) > MAX_PIXELS:  # before the bytes of one are allocated
+                raise ValueError(f"{image.width} by {image.height} pixels; at most {MAX_PIXELS} are decoded")
             return np.asarray(image)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # the library's readers raise many: EOFError, SyntaxError, struct.error, …
         raise Refused("invalid", topic=topic, field="input.image", expected="an image that can be decoded",
                       got=str(error)) from None  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""The targets, one module a kind of reader. ``catalog`` has all of them."""

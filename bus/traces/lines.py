@@ -68,7 +68,7 @@ def parse_first_line(line: bytes, name: str) -> dict[str, str] | None:
     if "trace" not in tree:
         return None
     found = tree["trace"]
-    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+    if not isinstance(found, dict) or not all(map(_is_text, (*found, *found.values()))):
         raise _refusal(name, 1, "trace", "a mapping of strings", found)
     version = str(found.pop("version", layout.VERSION))
     if not (version.isascii() and version.isdigit()) or not 0 < int(version[:9]) <= layout.VERSION:
@@ -200,6 +200,10 @@ def _decoded(value: Any, name: str, number: int, field: str) -> bytes:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError, TypeError):
         raise _refusal(name, number, field, "base64", value) from None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not _has_lone_surrogate(value)
 
 
 def _has_lone_surrogate(text: str) -> bool:

@@ -16,6 +16,7 @@ from heliograph.bus.contract.event import Event, decode
 from heliograph.bus.contract.payloads import Aggregation, ModelUpdate
 from heliograph.bus.contract.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Topic
 from heliograph.bus.transport import Bus, Message
+from heliograph.core.errors import Refused
 from heliograph.simulations.faults.deterministic_training import Array
 from heliograph.simulations.faults.keeping_device import Life
 
@@ -27,6 +28,7 @@ class Arrival:
     """One message of the telemetry stream."""
 
     edge: str
+    device: str
     event: Event
     headers: Mapping[str, str]
     sequence: int
@@ -65,8 +67,9 @@ async def collect(bus: Bus, lives: dict[str, list[Life]], samples: Mapping[str, 
     wanted = {(each.source, each.acknowledged) for known in lives.values() for each in known if each.acknowledged}
 
     def arrived(message: Message) -> bool:
-        event = decode(message.body, message.topic)
-        found.telemetry.append(Arrival(message.topic.split("/")[2], event, message.headers, message.sequence))
+        params = TELEMETRY.match(message.topic) or {"edge": "", "device": ""}
+        event = _event_in(message)
+        found.telemetry.append(Arrival(params["edge"], params["device"], event, message.headers, message.sequence))
         wanted.discard((event.source, event.sequence or 0))
         return not wanted
 
@@ -119,9 +122,18 @@ async def _payloads(bus: Bus, topic: Topic[P]) -> AsyncIterator[P]:
     found: list[P] = []
 
     def take(message: Message) -> bool:
-        found.append(topic.validate(decode(message.body, message.topic).data, message.topic))
+        with contextlib.suppress(Refused):  # a hostile edge's
+            found.append(topic.validate(decode(message.body, message.topic).data, message.topic))
         return True
 
     await _read(bus, topic, take)
     for each in found:
         yield each
+
+
+def _event_in(message: Message) -> Event:
+    """Return a message's event; a hostile edge's may be none."""
+    try:
+        return decode(message.body, message.topic)
+    except Refused:
+        return Event("", "", "", message.body)

@@ -10,10 +10,11 @@ from heliograph.bus.contract.event import Event
 from heliograph.bus.contract.lanes import HighWaterMarks
 from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.contract.resources import NAMED
-from heliograph.simulations.faults.evidence import Evidence
-from heliograph.simulations.faults.keeping_device import Life, reading
+from heliograph.simulations.faults.evidence import Arrival, Evidence
+from heliograph.simulations.faults.keeping_device import NAME, Life, reading
 from heliograph.simulations.faults.recount import recount
 
+NOT_ASKED = "was not asked in round"
 MOST = 20
 """Largest number of reported violations of one invariant."""
 
@@ -37,6 +38,7 @@ def check(evidence: Evidence) -> list[Violation]:
         a_consumer_sees_the_stream,
         every_job_succeeded,
         every_update_counts_once,
+        nobody_honest_is_refused,
         recount,
     )
     found: list[Violation] = []
@@ -58,7 +60,7 @@ def every_acknowledged_event_arrived_once(evidence: Evidence) -> Iterator[str]:
     """Check that each device's events are in the cloud once, in order and unchanged, at least all acknowledged ones."""
     first, _ = drop_repeats(evidence)
     for edge, lives in evidence.lives.items():
-        events = [event for at, event in first if at == edge]
+        events = [each.event for each in first if (each.edge, each.device) == (edge, NAME)]
         blocks = [(source, list(block)) for source, block in groupby(events, key=lambda event: event.source)]
         order = [source for source, _ in blocks]
         known = [life.source for life in lives]
@@ -81,10 +83,10 @@ def a_consumer_sees_the_stream(evidence: Evidence) -> Iterator[str]:
                f"number {at + 1}")  # fmt: skip
 
 
-def drop_repeats(evidence: Evidence) -> tuple[list[tuple[str, Event]], int]:
+def drop_repeats(evidence: Evidence) -> tuple[list[Arrival], int]:
     """Return the telemetry without repeats, by the highest number of each lane, and the number of repeats."""
     marks = HighWaterMarks()
-    first = [(each.edge, each.event) for each in evidence.telemetry if marks.is_new(each.headers)]
+    first = [each for each in evidence.telemetry if marks.is_new(each.headers)]
     return first, len(evidence.telemetry) - len(first)
 
 
@@ -141,6 +143,14 @@ def every_update_counts_once(evidence: Evidence) -> Iterator[str]:
                 yield f"job {name}, round {each['round']}: is in its status, and has no close record"
             elif _as_listed(closed) != (each["counted"], each["edges"], each["model"], each["numSamples"]):
                 yield f"job {name}, round {each['round']}: its status differs from its close record"
+
+
+def nobody_honest_is_refused(evidence: Evidence) -> Iterator[str]:
+    """Check that no update of an edge with samples was refused, but for one that was not asked for any more."""
+    for record in evidence.records:
+        for each in record.refused:
+            if each.edge in evidence.samples and NOT_ASKED not in each.reason:
+                yield f"{_name(record)}: an update of {each.edge} was refused: {each.reason}"
 
 
 def _as_listed(closed: Aggregation) -> tuple[int, list[str], str, int]:

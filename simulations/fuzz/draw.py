@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import random  # noqa: TID251 only its type: the generator is seeded
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from heliograph.bus.contract.topics import MODEL_UPDATE
 from heliograph.core.names import CLOUD
 from heliograph.core.world import seeded
-from heliograph.simulations.fuzz.plan import COORDINATOR, REPEATED, Edge, Fault, Job, Kind, Plan
+from heliograph.simulations.fuzz.plan import (
+    BY_DEVICES,
+    BY_ROGUES,
+    COORDINATOR,
+    DOOR,
+    REPEATED,
+    Edge,
+    Fault,
+    Hostile,
+    HostileKind,
+    Job,
+    Kind,
+    Plan,
+)
 
 FAULT_WINDOW = 20.0
 """Seconds in which faults begin."""
@@ -48,7 +62,7 @@ _SHAPES: dict[Kind, _Shape] = {
 
 
 def draw(seed: int | str) -> Plan:
-    """Draw a cluster of 2 to 5 edges, one or two jobs, and up to twenty faults."""
+    """Draw a cluster of 2 to 5 edges, one or two jobs, up to twenty faults, and up to six hostile acts."""
     rng = seeded(f"fuzz/{seed}")
     edges = tuple(
         Edge(name=f"edge-{number}", speed=round(rng.uniform(0.5, 3.0), 2), latency=round(rng.uniform(0.001, 0.1), 3),
@@ -56,8 +70,33 @@ def draw(seed: int | str) -> Plan:
         for number in range(1, rng.randint(2, 5) + 1)
     )  # fmt: skip
     jobs = tuple(_job(rng, number, len(edges)) for number in range(1, rng.randint(1, 2) + 1))
-    return Plan(seed=str(seed), edges=edges, jobs=jobs, faults=_faults(rng, edges),
-                disk_seconds=rng.choice((0.0, 0.001, 0.01, 0.03)))  # fmt: skip
+    faults, disk_seconds = _faults(rng, edges), rng.choice((0.0, 0.001, 0.01, 0.03))
+    # drawn apart, so that hostile acts change nothing else of a seed's plan
+    rogues, hostiles = _hostiles(seeded(f"hostile/{seed}"), edges)
+    return Plan(seed=str(seed), edges=edges, jobs=jobs, faults=faults, rogues=rogues, hostiles=hostiles,
+                disk_seconds=disk_seconds)  # fmt: skip
+
+
+def _hostiles(rng: random.Random, edges: tuple[Edge, ...]) -> tuple[tuple[str, ...], tuple[Hostile, ...]]:
+    """Draw hostile edges and acts for two of three plans."""
+    if rng.random() < 1 / 3:
+        return (), ()
+    rogues = tuple(f"rogue-{number}" for number in range(1, rng.choice((0, 1, 1, 2)) + 1))
+    nodes = tuple(each.name for each in edges)
+    places: dict[HostileKind, Sequence[str]] = {
+        **dict.fromkeys(BY_ROGUES, rogues), **dict.fromkeys(BY_DEVICES, nodes), "bad-requests": (DOOR,),
+    }  # fmt: skip
+    found: list[Hostile] = []
+    for number in range(rng.randint(1, 6)):
+        kind = rng.choice([each for each in places if places[each]])
+        flood = kind == "flooding-device"
+        act = Hostile(
+            kind=kind, target=rng.choice(places[kind]), at=round(rng.uniform(0.0, FAULT_WINDOW), 2),
+            count=rng.choice((200, 500)) if flood else rng.randint(3, 30),
+            every=0.0 if flood else rng.choice((0.05, 0.2, 0.5)), number=number,
+        )  # fmt: skip
+        found.append(act)
+    return rogues, tuple(sorted(found, key=lambda each: each.at))
 
 
 def _job(rng: random.Random, number: int, edges: int) -> Job:

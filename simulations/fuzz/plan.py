@@ -21,7 +21,11 @@ PARTS: dict[Kind, str] = {
     "repeat": "stream", "full-disk": "process", "wrong-clock": "clock",
 }  # fmt: skip
 """The part of its target that a fault works on; faults on the same part of a target do not overlap."""
+HostileKind = Literal["bad-reports", "bad-updates", "bad-events", "bad-device", "flooding-device", "bad-requests"]
+BY_ROGUES: tuple[HostileKind, ...] = ("bad-reports", "bad-updates", "bad-events")
+BY_DEVICES: tuple[HostileKind, ...] = ("bad-device", "flooding-device")
 COORDINATOR = "coordinator"
+DOOR = "door"
 REPEATED: dict[str, Topic[Any]] = {each.stream_name: each for each in (MODEL_UPDATE, TELEMETRY, AGGREGATION)}
 """Streams in which a message may occur twice; brokers refuse to repeat a compare-and-set."""
 
@@ -87,25 +91,62 @@ class Fault(_Document):
         return f"{text} ({', '.join(more)})" if more else text
 
 
+class Hostile(_Document):
+    """One hostile act: messages, drawn from the plan's seed and ``number``, one every so many seconds.
+
+    Attributes:
+        target: a rogue edge, which sends them; an edge, on whose node a hostile device does; ``door``, where a client
+            does.
+        count: number of messages.
+        every: seconds between two of them.
+        number: decides the messages.
+    """
+
+    kind: HostileKind
+    target: Label
+    at: Seconds
+    count: Annotated[int, Field(ge=1, le=2000)] = 10
+    every: Seconds = 0.2
+    number: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def end(self) -> float:
+        return self.at + self.count * self.every
+
+    def __str__(self) -> str:
+        return f"{self.at:6.2f}-{self.end:6.2f} s  {self.kind} {self.target} ({self.count} messages, {self.number})"
+
+
 class Plan(_Document):
-    """The complete input of a run. ``seed`` decides the rest: ids, data and drawn participants."""
+    """The complete input of a run. ``seed`` decides the rest: ids, data and drawn participants.
+
+    Attributes:
+        rogues: names of hostile edges; they take part in the jobs that ask all edges.
+    """
 
     seed: str
     edges: Annotated[tuple[Edge, ...], Field(min_length=1)]
     jobs: tuple[Job, ...] = ()
     faults: tuple[Fault, ...] = ()
+    rogues: tuple[Label, ...] = ()
+    hostiles: tuple[Hostile, ...] = ()
     disk_seconds: Seconds = 0.0
 
     @property
     def end(self) -> float:
         """Time at which the last fault is over and the last job has been created."""
-        return max([0.0, *(each.end for each in self.faults), *(each.at for each in self.jobs)])
+        ends = [*(each.end for each in self.faults), *(each.end for each in self.hostiles)]
+        return max([0.0, *ends, *(each.at for each in self.jobs)])
 
     def is_consistent(self) -> bool:
         """Return whether all faults have targets and do not overlap on one part, and the edges can run all jobs."""
         names = {each.name for each in self.edges}
         targets = {*names, CLOUD, COORDINATOR, *REPEATED}
         if len(names) < len(self.edges) or any(each.target not in targets for each in self.faults):
+            return False
+        if len({*names, *self.rogues, CLOUD}) < len(names) + len(self.rogues) + 1:
+            return False
+        if any(each.target not in self._places(each.kind) for each in self.hostiles):
             return False
         if any(max(job.participants or 0, job.quorum or 0) > len(self.edges) for job in self.jobs):
             return False
@@ -115,6 +156,11 @@ class Plan(_Document):
                 return False
             ends[fault.part] = fault.end
         return True
+
+    def _places(self, kind: HostileKind) -> set[str]:
+        if kind in BY_ROGUES:
+            return {*self.rogues}
+        return {each.name for each in self.edges} if kind in BY_DEVICES else {DOOR}
 
     def __str__(self) -> str:
         lines = [f"seed {self.seed}, a write takes {self.disk_seconds:g} s"]
@@ -126,4 +172,5 @@ class Plan(_Document):
             quorum = f", quorum {job.quorum}" if job.quorum else ""
             lines.append(f"{job.at:6.2f} s  job {job.name}: {job.rounds} rounds, {participants} edges{quorum}, "
                          f"deadline {job.deadline:g} s")  # fmt: skip
-        return "\n".join([*lines, *map(str, self.faults)])
+        lines += [f"{name}: a hostile edge" for name in self.rogues]
+        return "\n".join([*lines, *map(str, self.faults), *map(str, self.hostiles)])

@@ -24,6 +24,7 @@ from heliograph.simulations.faults.job_chain import draw_samples, size_of
 from heliograph.simulations.fuzz.computing import Computing
 from heliograph.simulations.fuzz.devices import Devices
 from heliograph.simulations.fuzz.fault_injector import FaultInjector
+from heliograph.simulations.fuzz.hostiles import Hostiles
 from heliograph.simulations.fuzz.plan import Job, Plan
 from heliograph.simulations.fuzz.settling import unfinished
 from heliograph.simulations.fuzz.watcher import Watcher, ends_as_desired
@@ -94,6 +95,7 @@ class _Run:
         self._directory = str(self._cluster.directory).encode()
         self._watcher = Watcher(self._cluster)
         self._devices = Devices(self._cluster, plan.edges)
+        self._hostiles = Hostiles(self._cluster, plan)
         loop.set_exception_handler(lambda _, context: self._watcher.observe_exception(context))
         for edge in self._cluster.edges:
             self._cluster.node(edge).taps.append(lambda message: self._count(message.topic, message.body))
@@ -103,12 +105,15 @@ class _Run:
         await cluster.start()
         try:
             await self._devices.start()
+            await self._hostiles.start()
             async with cluster.client() as bus:
                 follower = Follower(bus)
                 following = asyncio.create_task(follower.run())
                 working = [asyncio.create_task(self._create_job(bus, job)) for job in plan.jobs]
                 injector = FaultInjector(cluster, {each.name: each for each in plan.edges}, self._devices)
+                acting = asyncio.create_task(self._hostiles.run())
                 await injector.run(plan.faults)
+                await acting
                 await world.sleep(max(0.0, plan.end - world.monotonic()))
                 finishing = asyncio.create_task(self._devices.finish(SETTLE))
                 await finishing
@@ -125,6 +130,7 @@ class _Run:
                 self._outcome.violations += [*self._worker_failures(), *self._watcher.violations]
                 self._outcome.violations += ends_as_desired(cluster)
                 await cancel_and_wait(following)
+                await self._hostiles.finish()
         finally:
             self._over = True  # dropped coroutines may still print lines
             await cluster.stop()
@@ -161,7 +167,9 @@ class _Run:
         world = self._cluster.world
         await world.sleep(max(0.0, job.at - world.monotonic()))
         await self._request(bus, "models", "create", {"kind": "Model", "metadata": {"name": job.name}})
-        await self._request(bus, "jobs", "create", task_of(job, [each.name for each in self._plan.edges]))
+        rogues = self._plan.rogues if job.participants is None else ()
+        edges = [*(each.name for each in self._plan.edges), *rogues]
+        await self._request(bus, "jobs", "create", task_of(job, edges))
 
     async def _request(self, bus: Bus, plural: str, verb: str, document: Mapping[str, Any]) -> Any:
         """Repeat a request until it is answered, because the coordinator may be down."""

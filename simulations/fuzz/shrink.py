@@ -30,7 +30,9 @@ def shrink(plan: Plan, fails: Callable[[Plan], bool], most: int = MOST) -> Shrun
     smaller = True
     while smaller:
         smaller = False
-        for simplify in (_fewer_faults, _fewer_edges, _fewer_jobs, _fewer_rounds, _plainer, _simpler_faults):
+        for simplify in (
+            _fewer_faults, _fewer_hostiles, _fewer_edges, _fewer_jobs, _fewer_rounds, _plainer, _simpler_faults,
+        ):  # fmt: skip
             again = True
             while again:
                 again = False
@@ -56,12 +58,29 @@ def _fewer_faults(plan: Plan) -> Iterator[Plan]:
         size //= 2
 
 
+def _fewer_hostiles(plan: Plan) -> Iterator[Plan]:
+    """Leave out hostile edges with their acts, single acts, and half of an act's messages."""
+    for rogue in plan.rogues:
+        yield plan.model_copy(update={
+            "rogues": tuple(each for each in plan.rogues if each != rogue),
+            "hostiles": tuple(each for each in plan.hostiles if each.target != rogue),
+        })  # fmt: skip
+    for place, act in enumerate(plan.hostiles):
+        before, after = plan.hostiles[:place], plan.hostiles[place + 1 :]
+        yield plan.model_copy(update={"hostiles": (*before, *after)})
+        if act.count > 1:
+            yield plan.model_copy(
+                update={"hostiles": (*before, act.model_copy(update={"count": act.count // 2}), *after)}
+            )
+
+
 def _fewer_edges(plan: Plan) -> Iterator[Plan]:
     for removed in plan.edges[::-1] if len(plan.edges) > 1 else ():
         left = tuple(each for each in plan.edges if each is not removed)
         yield plan.model_copy(update={
             "edges": left,
             "faults": tuple(each for each in plan.faults if each.target != removed.name),
+            "hostiles": tuple(each for each in plan.hostiles if each.target != removed.name),
             "jobs": tuple(_at_most(each, len(left)) for each in plan.jobs),
         })  # fmt: skip
 

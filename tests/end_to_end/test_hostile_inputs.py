@@ -1,4 +1,5 @@
-"""A live cluster, both brokers, and hostile messages: honest clients, devices and edges are served, and nothing ends."""
+"""A live cluster takes hostile messages through both brokers: honest clients, devices and edges are served, and no
+process ends."""
 
 from __future__ import annotations
 

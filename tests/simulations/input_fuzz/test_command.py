@@ -18,8 +18,11 @@ from heliograph.simulations.input_fuzz.sandbox import Sandbox
 
 @pytest.mark.parametrize(
     ("word", "kind"),
-    [("raise", "LookupError in"), ("exit", "ends the process"), ("allocate", "MemoryError in"), ("hang", "_TooSlow in")],
-)
+    [
+        ("raise", "LookupError in"), ("exit", "ends the process"), ("allocate", "MemoryError in"),
+        ("hang", "_TooSlow in"),
+    ],
+)  # fmt: skip
 def test_each_kind_of_fault_is_found_and_made_small(word: str, kind: str) -> None:
     with Sandbox() as sandbox:
         assert sandbox.read("self-test", b"nothing").accepted

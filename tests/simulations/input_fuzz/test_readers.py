@@ -38,7 +38,7 @@ def test_a_past_fault_stays_fixed(file: Path, sandbox: Sandbox) -> None:
 def test_a_reader_takes_hostile_inputs(target: str, sandbox: Sandbox, tmp_path: Path) -> None:
     tally = play(target, 1, sandbox, lambda number: number < INPUTS)
     assert [finding.describe(each, each.write(tmp_path)) for each in tally.findings] == []
-    assert 0 < tally.accepted and tally.played == INPUTS
+    assert tally.accepted > 0 and tally.played == INPUTS
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -19,7 +19,7 @@ from heliograph.bus.transport import Message
 from heliograph.core.world import seeded
 from heliograph.simulations.fuzz.plan import BY_DEVICES, BY_ROGUES, Hostile, Plan
 from heliograph.simulations.fuzz.rogue import Rogue
-from heliograph.simulations.input_fuzz.hostile_values import TEXTS
+from heliograph.simulations.input_fuzz.hostile_values import TEXTS, hostile_value
 from heliograph.simulations.input_fuzz.mutate import mutate_bytes, mutate_tree
 from heliograph.simulations.input_fuzz.targets.documents import event_tree
 from heliograph.simulations.input_fuzz.trees import Form, encode_tree
@@ -103,7 +103,10 @@ def _device(node: Hub, act: Hostile, rng: random.Random) -> None:
     words = {"edge": edge, "device": DEVICE, "job": "tiny-1", "service": "a", "client": "c", "id": "1", "worker": "w"}
     address = topic.at(**{name: words[name] for name in topic.params})
     source = rng.choice((f"{edge}/{DEVICE}/1", f"{edge}/tiny-1-train/1", f"{edge}/agent/1", "cloud/coordinator/1", "x"))
-    message = Message(_odd(rng, address, ()), _drawn_event(rng, topic, source))
+    body = _drawn_event(rng, topic, source)
+    if topic is topics.TELEMETRY and rng.random() < 0.7:
+        body = encode_tree({"value": hostile_value(rng), "more": [hostile_value(rng)]}, rng.choice(_FORMS))
+    message = Message(_odd(rng, address, ()), body)
     if rng.random() < 0.2:
         node.retain(message.topic, Message(message.topic, message.body, retained=True))
     node.publish(message.topic, message)

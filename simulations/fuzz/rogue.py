@@ -23,6 +23,7 @@ from heliograph.bus.transport import Message
 from heliograph.core.errors import Refused
 from heliograph.simulations.faults.deterministic_training import initial_model
 from heliograph.simulations.faults.job_chain import size_of
+from heliograph.simulations.input_fuzz.hostile_values import hostile_value
 from heliograph.simulations.input_fuzz.mutate import mutate_tree
 from heliograph.simulations.input_fuzz.targets.documents import event_tree
 from heliograph.simulations.input_fuzz.trees import encode_tree
@@ -69,6 +70,8 @@ class Rogue:
         else:
             tree = event_tree(topics.REPORT, rng)
             tree["data"]["edge"] = self._name if rng.random() < 0.9 else "edge-1"
+            if rng.random() < 0.3:
+                tree["data"][rng.choice(("version", "offers", "labels", "workers", "observed"))] = hostile_value(rng)
             body = encode_tree(mutate_tree(rng, tree, tree), rng.choice(("json", "msgpack")))
         self._publish(topics.REPORT.at(edge=self._name), body, rng.choice(_HEADERS))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
+from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
 from heliograph.bus.contract.payloads.task_reading import UnsupportedTask, read_tasks
 from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTask, WorkerTaskBase
 from heliograph.bus.contract.resources import refusal_of
@@ -24,8 +24,8 @@ class Generation(Payload):
 
     model_config = ConfigDict(frozen=True)
 
-    epoch: Annotated[int, Field(ge=0)] = 0
-    n: Annotated[int, Field(ge=0)] = 0
+    epoch: Count = 0
+    n: Count = 0
 
     @property
     def order(self) -> tuple[int, int]:

@@ -53,7 +53,8 @@ def training_tasks(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) ->
         for edge in status.participants:
             now = {"round": status.round, "model": status.model, "active": True, "down": status.down,
                    "personal": personal.get(edge)}  # fmt: skip
-            found[edge] = [each.model_copy(update=now) for each in warm[edge]]
+            if edge in warm:  # else no coordinator has written this status
+                found[edge] = [each.model_copy(update=now) for each in warm[edge]]
     return found
 
 

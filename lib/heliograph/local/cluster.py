@@ -269,6 +269,10 @@ class LocalCluster:
         """Return the exit code of a coordinator or a node's agent; None while it runs."""
         return _process_of(self._child(name)).returncode
 
+    def lines(self, name: str) -> list[str]:
+        """Return the newest lines that a coordinator or an agent has printed."""
+        return list(self._child(name).lines)
+
     def pid(self, name: str) -> int:
         return _process_of(self._child(name)).pid
 

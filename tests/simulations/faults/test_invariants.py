@@ -20,7 +20,7 @@ from heliograph.bus.contract.weights_file import dumps, origin
 from heliograph.simulations.faults.deterministic_training import Array, initial_model, train
 from heliograph.simulations.faults.evidence import Arrival, Evidence
 from heliograph.simulations.faults.invariants import check, drop_repeats
-from heliograph.simulations.faults.keeping_device import Life, reading
+from heliograph.simulations.faults.keeping_device import NAME, Life, reading
 from heliograph.simulations.faults.recount import arrays_of
 from heliograph.workers.aggregation.combine import aggregate
 from heliograph.workers.aggregation.round_inputs import Input
@@ -33,7 +33,7 @@ JOB, UID, ROUNDS = "small-1", "u1", 2
 
 def _arrival(source: str, number: int, n: int) -> Arrival:
     event = Event("id", source, "heliograph.telemetry.v1", reading(source, number), sequence=number)
-    return Arrival("edge-1", event, headers_of("edge-1.j.1", n), sequence=0)
+    return Arrival("edge-1", NAME, event, headers_of("edge-1.j.1", n), sequence=0)
 
 
 def _ref(content: bytes) -> WeightsRef:

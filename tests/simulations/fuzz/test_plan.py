@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from heliograph.core.errors import HeliographError
 from heliograph.simulations.fuzz import failure
 from heliograph.simulations.fuzz.draw import FAULT_WINDOW, draw
-from heliograph.simulations.fuzz.plan import Edge, Fault, Job, Plan
+from heliograph.simulations.fuzz.plan import Edge, Fault, Hostile, Job, Plan
 
 SEEDS = st.integers(0, 1 << 32)
 
@@ -24,13 +24,16 @@ def test_a_drawn_plan_can_be_played(seed: int) -> None:
     assert 2 <= len(plan.edges) <= 5
     assert plan.jobs and plan.end < 2 * FAULT_WINDOW
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
-    assert len(str(plan).splitlines()) == 1 + len(plan.edges) + len(plan.jobs) + len(plan.faults)
+    parts = (plan.edges, plan.jobs, plan.faults, plan.rogues, plan.hostiles)
+    assert len(str(plan).splitlines()) == 1 + sum(map(len, parts))
 
 
 def test_seeds_differ_and_reach_every_kind_of_fault() -> None:
     plans = [draw(seed) for seed in range(100)]
     assert len({plan.model_dump_json() for plan in plans}) == 100
     assert len({fault.kind for plan in plans for fault in plan.faults}) == 14
+    assert len({act.kind for plan in plans for act in plan.hostiles}) == 6
+    assert 20 < len([plan for plan in plans if not plan.hostiles and not plan.rogues]) < 50
 
 
 EDGES = (Edge(name="edge-1"), Edge(name="edge-2"))
@@ -42,6 +45,9 @@ EDGES = (Edge(name="edge-1"), Edge(name="edge-2"))
         Plan(seed="s", edges=(EDGES[0], EDGES[0])),
         Plan(seed="s", edges=EDGES, faults=(Fault(kind="cut", target="edge-3", at=1),)),
         Plan(seed="s", edges=EDGES, jobs=(Job(name="tiny-1", quorum=3),)),
+        Plan(seed="s", edges=EDGES, rogues=("edge-1",)),
+        Plan(seed="s", edges=EDGES, hostiles=(Hostile(kind="bad-updates", target="edge-1", at=1),)),
+        Plan(seed="s", edges=EDGES, rogues=("rogue-1",), hostiles=(Hostile(kind="bad-device", target="rogue-1", at=1),)),
         Plan(seed="s", edges=EDGES, faults=(
             Fault(kind="crash-agent", target="edge-1", at=1, duration=2),
             Fault(kind="full-disk", target="edge-1", at=2, duration=2),

@@ -1,0 +1,118 @@
+"""Subjects, headers and object names that a hostile client chooses: its messages arrive or are refused, the connection
+of nobody else breaks, and no reader takes them for the broker's own words."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.permissions import inbox_of, upload_bucket
+from heliograph.bus.contract.weights_file import INLINE, write
+from heliograph.bus.nats.bus import NatsBus
+from heliograph.core.errors import Refused
+from heliograph.local.nats_server import Broker
+from tests.patience import HANGS
+
+EDGE = "edge-1"
+Start = Callable[..., Awaitable[Broker]]
+
+
+@asynccontextmanager
+async def _connected(broker: Broker, user: str, scheme: str = "nats", inbox: str = "") -> AsyncIterator[NatsBus]:
+    async with connect(broker.url(user, scheme), name=user, inbox=inbox) as bus:
+        await bus.link.wait_up(HANGS)
+        yield bus  # type: ignore[misc]
+
+
+async def _publish_raw(broker: Broker, subject: bytes, body: bytes, headers: bytes = b"") -> None:
+    """Publish without a login, and wait until the broker has taken the message."""
+    reader, writer = await asyncio.open_connection(broker.host, broker.port)
+    await reader.readline()
+    writer.write(b'CONNECT {"verbose":false,"pedantic":false,"headers":true}\r\n')
+    if headers:
+        writer.write(b"HPUB %s %d %d\r\n%s%s\r\n" % (subject, len(headers), len(headers) + len(body), headers, body))
+    else:
+        writer.write(b"PUB %s %d\r\n%s\r\n" % (subject, len(body), body))
+    writer.write(b"PING\r\n")
+    async with asyncio.timeout(HANGS):
+        assert await reader.readline() == b"PONG\r\n"
+    writer.close()
+
+
+ODD = (b"\xff", b"\xed\xa0\xbd", b"\x0b1", b"\x0c7", b"\0", b"\x1c", b"\xc2\x85", b"+", b"#")
+
+
+@pytest.mark.parametrize("scheme", ["nats", "mqtt"])
+async def test_a_subject_of_any_bytes_breaks_no_connection(broker: Start, scheme: str) -> None:
+    one = await broker()
+    async with _connected(one, "coordinator", scheme) as bus:
+        downs: list[bool] = []
+        bus.link.listen(downs.append)
+        async with bus.subscribe("request/#") as messages:
+            for number, odd in enumerate(ODD):
+                await _publish_raw(one, b"heliograph.request.a" + odd + b"b.c", b"odd")
+                await _publish_raw(one, b"heliograph.request.jobs.list", str(number).encode())
+                async with asyncio.timeout(HANGS):
+                    while (message := await anext(messages)).body != str(number).encode():
+                        assert message.body == b"odd" and message.topic.startswith("request/a"), message
+        assert downs == [True]  # the first word, said at the subscription
+
+
+async def test_headers_of_any_bytes_break_no_connection(broker: Start) -> None:
+    one = await broker()
+    bad = (b"NATS/1.0 503\r\n\r\n", b"NATS/1.0 \xff\xfe \xff\r\n\r\n", b"NATS/1.0\r\n\xff: \xfe\r\n\r\n", b"NATS/1.0\r\n\r\n",
+           b"NATS/1.0 100 Idle Heartbeat\r\n\r\n", b"NATS/1.0\r\n:\r\n\r\n")  # fmt: skip
+    async with _connected(one, "coordinator") as bus:
+        downs: list[bool] = []
+        bus.link.listen(downs.append)
+        async with bus.subscribe("request/#") as messages:
+            for headers in bad:
+                await _publish_raw(one, b"heliograph.request.jobs.list", b"odd", headers)
+            await _publish_raw(one, b"heliograph.request.jobs.list", b"good")
+            async with asyncio.timeout(HANGS):
+                while (await anext(messages)).body != b"good":
+                    pass
+        assert downs == [True]
+
+
+async def test_a_header_named_status_is_no_notice_of_the_broker(broker: Start) -> None:
+    one = await broker()
+    words = [{"Status": "404"}, {"Status": "409", "Description": "Consumer Deleted"}, {"Status": "link"},
+             {"Status": "forbidden"}, {"Status": "503"}]  # fmt: skip
+    async with _connected(one, "coordinator") as cloud, _connected(one, f"agent-{EDGE}", inbox=inbox_of(EDGE)) as edge:
+        await cloud.prepare()
+        address = topics.EVALUATION.at(job="a")
+        for number, headers in enumerate([*words, {}]):
+            await edge.publish(address, str(number).encode(), headers=headers)
+        async with cloud.consume(topics.EVALUATION.filter(), start=1) as messages:
+            async with asyncio.timeout(HANGS):
+                assert [(await anext(messages)).body for _ in range(6)] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+        report = topics.REPORT.at(edge=EDGE)
+        await edge.publish(report, b"mine", headers={"Status": "404", "Nats-Sequence": "x"})
+        newest = await cloud.last(report)
+        assert newest is not None and (newest.body, newest.sequence) == (b"mine", 1)
+
+
+async def test_an_edge_writes_any_names_and_metadata_into_its_own_bucket(broker: Start, tmp_path: Path) -> None:
+    one = await broker()
+    async with _connected(one, "coordinator") as cloud, _connected(one, f"agent-{EDGE}", inbox=inbox_of(EDGE)) as edge:
+        mine = await edge.blobs(upload_bucket(EDGE))
+        weights = write({"w": np.zeros(INLINE, np.float32)}, tmp_path)
+        await mine.put(tmp_path / weights.digest, weights)
+        store = f"$O.{upload_bucket(EDGE)}.M."
+        fake = "f" * 64
+        for name in ("!", "AA", base64.urlsafe_b64encode(b"\xff" * 3).decode(), base64.urlsafe_b64encode(b"x").decode()):
+            await edge.connection.request(store + name, b"{}")
+        await edge.connection.request(store + base64.urlsafe_b64encode(fake.encode()).decode(), b"[[[")
+        theirs = await cloud.blobs(upload_bucket(EDGE))
+        assert await theirs.digests() == sorted([weights.digest, fake])
+        with pytest.raises(Refused, match="expected the metadata of a blob"):
+            await theirs.has(fake)

@@ -287,6 +287,11 @@ class Bus(ABC):
         """Return the sequence of a declared stream's newest message; 0 while it is empty."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no streams")
 
+    async def newest_kept(self, pattern: str) -> int:
+        """Return the sequence of the newest message that a stream still has of a pattern; 0 where it has none. Its
+        ``last_sequence`` may be above that, because messages expire and are purged."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} has no streams")
+
     async def kv(self, bucket: str) -> KeyValue:
         """Return the key-value bucket of that name; create it if it is missing."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no key-value buckets")

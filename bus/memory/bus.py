@@ -173,6 +173,10 @@ class MemoryBus(Bus):
         await self.connection.send()
         self.hub.blobs.pop(bucket, None)
 
+    async def newest_kept(self, pattern: str) -> int:
+        stream = self.hub.streams.get(registry.declared().stream_of(pattern).name)
+        return stream.newest(pattern) if stream is not None else 0
+
     async def kv(self, bucket: str) -> KeyValue:
         return MemoryKeyValue(self.connection, bucket)
 

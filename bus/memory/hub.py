@@ -256,6 +256,10 @@ class KeptStream:
         """Return the addresses whose newest message is kept, sorted."""
         return sorted(topic for topic in self._newest if self.last(topic) is not None)
 
+    def newest(self, pattern: str) -> int:
+        """Return the sequence of the newest message that is kept of a pattern; 0 where there is none."""
+        return max((self._newest[topic] for topic in self.topics() if matches(pattern, topic)), default=0)
+
     async def grown(self) -> None:
         """Wait until a message is added."""
         waiting = asyncio.get_running_loop().create_future()

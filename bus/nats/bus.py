@@ -185,6 +185,11 @@ class NatsBus(Bus):
         answer = await self.connection.ask(f"$JS.API.STREAM.INFO.{self.subjects.stream_name(stream)}")
         return int(answer.get("state", {}).get("last_seq", 0))
 
+    async def newest_kept(self, pattern: str) -> int:
+        wanted = json.dumps({"last_by_subj": self.subjects.subject(pattern)}).encode()
+        answer = await self.connection.request(f"$JS.API.DIRECT.GET.{self.subjects.stream_of(pattern)}", wanted)
+        return 0 if is_missing(answer) else int((answer.headers or {})[SEQUENCE])
+
     async def kv(self, bucket: str) -> KeyValue:
         if bucket not in self._kvs:
             bucket_made = NatsKeyValue(self.connection, self.subjects.stream_name(bucket))

@@ -50,7 +50,8 @@ class EdgeFollower:
 
     async def follow_reports(self) -> None:
         """Take every edge's newest report, then each that comes, until cancelled."""
-        newest = await self._port.bus.last_sequence(topics.REPORT.stream_name)
+        # not the stream's last sequence: a deleted edge's report may have had it, and would never come
+        newest = await self._port.bus.newest_kept(topics.REPORT.filter())
         if not newest:
             self.reports_read.set()
         async with self._port.bus.consume(topics.REPORT.filter(), start=1) as messages:

@@ -21,6 +21,7 @@ from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus
 from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError
+from heliograph.core.failures import DEFECT
 from heliograph.core.names import CLOUD
 from heliograph.local.cluster import COORDINATOR, LocalCluster
 from heliograph.local.mosquitto import Mosquitto, find_mosquitto
@@ -30,7 +31,7 @@ from heliograph.simulations.input_fuzz.messages import Sent
 ON_NATS, ON_MOSQUITTO, GUEST = "edge-1", "edge-2", "edge-3"
 ANSWERS = 60.0
 """Seconds within which an honest request is answered and an honest event arrives; the machine may be loaded."""
-_DEFECTS = ("Traceback (most recent call last)", "by a defect")
+_DEFECTS = ("Traceback (most recent call last)", DEFECT)
 _TIDIED = ("jobs", "services", "models", "datasets")
 
 

@@ -108,3 +108,13 @@ def test_an_edges_own_model_stays_until_it_has_a_newer_one(closed: Closed) -> No
         gone = kept.add(closed(round, model=str(round), personal={"edge-1": "c", "edge-2": "b"}))
         assert B not in gone
     assert kept.end() == ["3" * 64]
+
+
+async def test_an_unreadable_record_is_passed_over_and_replaced(bus: Bus, closed: Closed) -> None:
+    records, record = CloseRecords(bus, World()), closed(1, model="a")
+    bucket = await bus.kv(ROUNDS)
+    for key, value in ((close_record.key_of("uid", 0), b"[" * 3000), (close_record.key_of("uid", 1), b"\xff")):
+        await bucket.put(key, value)
+    assert await records.recent("uid", 1) == []
+    assert await records.write(record) == record
+    assert await records.recent("uid", 1) == [record]

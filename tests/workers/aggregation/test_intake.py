@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +21,10 @@ from heliograph.bus.contract.weights_file import TensorFile, dumps, write
 from heliograph.bus.contract.weights_header import Tensor
 from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import Message
+from heliograph.core.errors import Unreachable
 from heliograph.core.world import World
 from heliograph.workers.aggregation.checks import check_weights, largest_size
-from heliograph.workers.aggregation.intake import Intake
+from heliograph.workers.aggregation.intake import FETCHES, MAX_AHEAD, SAID, Intake
 from heliograph.workers.aggregation.model_files import ModelFiles
 from heliograph.workers.aggregation.round import Collection
 from tests.patience import HANGS
@@ -33,10 +35,7 @@ def _asked(*participants: str) -> RoundSpec:
 
 
 def _update(edge: str, place: Path) -> Received[ModelUpdate]:
-    weights = write({"w": np.ones(3, np.float32)}, place)
-    update = ModelUpdate(job="job", job_uid="u", round=0, edge=edge, weights=weights, num_samples=1)
-    topic = f"event/model-update/job/{edge}"
-    return Received(Message(topic, b""), Event("1", "s", "t", None), update, {"job": "job", "edge": edge})
+    return _received(edge, write({"w": np.ones(3, np.float32)}, place))
 
 
 async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -> None:
@@ -100,3 +99,61 @@ def test_a_file_of_any_writer_fits_the_largest_size(array: Any, name: str, metad
         layout = file.tensors
     theirs = safetensors.numpy.save({name: array}, metadata)
     assert max(len(ours), len(theirs)) <= largest_size(layout)
+
+
+class _Blobs:
+    """A store that has one blob; the others never come."""
+
+    def __init__(self, digest: str, content: bytes) -> None:
+        self._digest = digest
+        self._content = content
+
+    async def blobs(self, bucket: str) -> _Blobs:
+        return self
+
+    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+        if ref.digest != self._digest:
+            raise Unreachable(f"blob {ref.digest[:12]} is not in the bucket yet")
+        target.write_bytes(self._content)
+        return target
+
+
+async def test_weights_that_never_come_hold_up_no_others(tmp_path: Path) -> None:
+    content = dumps({"w": np.ones(3, np.float32)})
+    good = WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=len(content), bucket=upload_bucket("good"))
+    said: list[str] = []
+    world, blobs = World(say=said.append), cast(Any, _Blobs(good.digest, content))
+    rogues = [f"rogue-{number}" for number in range(2 * FETCHES)]
+    intake = Intake(Port(cast(Any, None), world, "cloud"), ModelFiles(blobs, world, tmp_path), tmp_path)
+    collection = Collection("u", 0, None, _asked(*rogues, "good"), 1, began=0.0)
+    intake.begin(collection, lambda source: check_weights(source, None))
+    for edge in (*rogues, "good"):
+        ref = good if edge == "good" else WeightsRef(digest="f" * 64, size=77_000, bucket=upload_bucket(edge))
+        intake.receive(_received(edge, ref), 1)
+    async with asyncio.timeout(HANGS):
+        while "good" not in collection.staged:
+            intake.changed.clear()
+            await intake.changed.wait()
+    intake.cancel()
+
+
+async def test_a_flood_of_one_edge_is_bounded_in_memory_and_in_the_log(tmp_path: Path) -> None:
+    said: list[str] = []
+    world, nobody = World(say=said.append), cast(Any, None)
+    intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
+    for sequence in range(1, 1101):  # between two rounds: each might belong to the next one
+        intake.receive(_received("rogue", WeightsRef(digest="f" * 64, size=77_000), job_uid="another"), sequence)
+    assert intake.next_sequence == 1
+    collection = Collection("u", 0, None, _asked("good"), 1, began=0.0)
+    intake.begin(collection, lambda source: check_weights(source, None))
+    assert len(collection.foreign) == MAX_AHEAD
+    for sequence in range(1101, 2201):
+        intake.receive(_received("rogue", WeightsRef(digest="f" * 64, size=77_000), job_uid="another"), sequence)
+    assert len(collection.foreign) + collection.unnoted == MAX_AHEAD + 1100
+    assert len(said) == SAID + 2  # the 100th and the 1000th too
+
+
+def _received(edge: str, weights: WeightsRef, job_uid: str = "u") -> Received[ModelUpdate]:
+    update = ModelUpdate(job="job", job_uid=job_uid, round=0, edge=edge, weights=weights, num_samples=1)
+    topic = f"event/model-update/job/{edge}"
+    return Received(Message(topic, b""), Event("1", "s", "t", None), update, {"job": "job", "edge": edge})

@@ -25,7 +25,12 @@ async def fetch_weights(bus: Bus, ref: WeightsRef, target: Path, world: World) -
     Unreachable where it cannot be had now, OSError where the disk has no room for it.
     """
     if target.exists():
-        return target
+        try:
+            await world.in_thread(check_file, target, ref)
+        except Refused:  # release 0.1 laid down any bytes
+            target.unlink(missing_ok=True)
+        else:
+            return target
     target.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(target.parent).free
     if ref.size > free:

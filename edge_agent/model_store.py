@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_header import check_file
 from heliograph.bus.transport import Bus
 from heliograph.bus.weights_transfer import LEFTOVERS, fetch_weights
 from heliograph.core.errors import HeliographError, Refused
@@ -39,7 +40,11 @@ class ModelStore:
         self._changed = changed
         self._failed = failed
         self._fetching: dict[str, asyncio.Task[None]] = {}
-        self._named = {path.name.split(".")[0] for path in directory.iterdir()}
+        lying = [path.name for path in directory.iterdir()]
+        self._named = {name.split(".")[0] for name in lying}
+        self._unproven = set(filter(is_digest, lying))
+        """Files of earlier starts: each is proven again when a task names it first. Release 0.1 laid down any bytes,
+        and a disk may have damaged them."""
         self._refused: dict[str, WeightsRef] = {}
         """References whose blobs are no such weights, by digest: another attempt would bring the same bytes."""
         self.failures: dict[str, str] = {}
@@ -49,14 +54,14 @@ class ModelStore:
         return self.directory / ref.digest
 
     def __contains__(self, digest: object) -> bool:
-        """Return whether the whole model of that digest is here."""
-        return is_digest(digest) and (self.directory / str(digest)).exists()
+        """Return whether the whole model of that digest is here, and proven."""
+        return is_digest(digest) and digest not in self._unproven and (self.directory / str(digest)).exists()
 
     def fetch(self, ref: WeightsRef) -> None:
         """Start fetching a model, unless it is here, on its way, or refused."""
         if ref.digest in self._fetching or self._refused.get(ref.digest) == ref:
             return
-        if not self.path(ref).exists():
+        if ref.digest not in self:
             self._fetching[ref.digest] = asyncio.create_task(self._fetch(ref))
 
     def keep_only(self, digests: Collection[str]) -> None:
@@ -67,6 +72,7 @@ class ModelStore:
                 running.cancel()
             self.failures.pop(digest, None)
             self._refused.pop(digest, None)
+            self._unproven.discard(digest)
             for end_of_name in LEFTOVERS:
                 (self.directory / f"{digest}{end_of_name}").unlink(missing_ok=True)
         self._named = set(digests)
@@ -75,6 +81,10 @@ class ModelStore:
         await cancel_and_wait(*self._fetching.values())
 
     async def _fetch(self, ref: WeightsRef) -> None:
+        if ref.digest in self._unproven and await self._prove(ref):
+            self._fetching.pop(ref.digest, None)
+            self._changed()
+            return
         while True:
             await self._bus.link.wait_up()
             try:
@@ -92,6 +102,20 @@ class ModelStore:
         self._fetching.pop(ref.digest, None)
         self.failures.pop(ref.digest, None)
         self._changed()
+
+    async def _prove(self, ref: WeightsRef) -> bool:
+        """Return whether the file of an earlier start is what its name says; delete another one."""
+        path = self.path(ref)
+        try:
+            await self._world.in_thread(check_file, path, ref, True)
+        except (Refused, OSError) as error:
+            path.unlink(missing_ok=True)
+            if not isinstance(error, FileNotFoundError):
+                self._failed(f"model {ref.digest[:12]} on this disk was not what its name says, and is fetched: {error}")
+            self._unproven.discard(ref.digest)
+            return False
+        self._unproven.discard(ref.digest)
+        return True
 
     def _note(self, ref: WeightsRef, line: str) -> None:
         """Show why a model is not here, and log it once."""

@@ -283,3 +283,31 @@ def test_in_the_end_exactly_the_last_named_models_are_there(
     _storing(on_node, tmp_path_factory.mktemp("models"), test)
 
 
+
+
+def test_a_file_of_an_earlier_start_is_proven_before_it_is_used_also_without_a_link(
+    on_node: Any, tmp_path: Path
+) -> None:
+    async def test(stored: Stored) -> None:
+        assert ONE not in stored.store
+        stored.store.fetch(_ref(ONE))  # the cloud has no such blob: only the file can serve
+        await stored.node.settled()
+        assert ONE in stored.store
+        assert (stored.changes, stored.logged) == (1, [])
+
+    (tmp_path / ONE).write_bytes(MODELS[ONE])
+    _storing(on_node, tmp_path, test)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip file", MODELS[OTHERS[0]], MODELS[ONE][:-1] + b"\xff"])
+def test_a_file_that_is_not_what_its_name_says_is_fetched_again(on_node: Any, tmp_path: Path, content: bytes) -> None:
+    async def test(stored: Stored) -> None:
+        stored.lay(ONE)
+        stored.store.fetch(_ref(ONE))
+        await stored.node.settled()
+        assert ONE in stored.store
+        assert (tmp_path / ONE).read_bytes() == MODELS[ONE]
+        assert [line for line in stored.logged if "was not what its name says" in line] == stored.logged != []
+
+    (tmp_path / ONE).write_bytes(content)
+    _storing(on_node, tmp_path, test)

@@ -10,6 +10,7 @@ import yaml
 from heliograph.bus.contract.registry import declared, parse_resource
 from heliograph.bus.contract.resources import Resource
 from heliograph.core.errors import Refused
+from heliograph.core.text import harmless
 from heliograph.core.tree_file import Dumper, known_fields, line_of, node_at, parse, read_text, refusal_at_line
 
 
@@ -60,4 +61,7 @@ def read_documents(file: str) -> list[FileDocument]:
 
 def as_yaml(documents: list[dict[str, Any]]) -> str:
     """Return documents as YAML that ``read_documents`` reads back."""
-    return yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    if harmless(text) == text:
+        return text
+    return str(yaml.dump_all(documents, Dumper=Dumper, sort_keys=False))  # everything beyond ASCII as escapes

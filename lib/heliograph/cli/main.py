@@ -13,7 +13,7 @@ def main() -> None:
     except Exception as error:
         if (line := _expected(error)) is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {_shown(line)}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130
@@ -28,6 +28,13 @@ def _run(words: Sequence[str]) -> int:
     from heliograph.cli.app import run
 
     return run(words)
+
+
+def _shown(line: str) -> str:
+    """Return a line that commands no terminal: an error names what came, whoever sent it."""
+    from heliograph.core.text import encodable, harmless
+
+    return harmless(encodable(line))
 
 
 def _expected(error: BaseException) -> str | None:

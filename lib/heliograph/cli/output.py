@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from heliograph.core.text import print_line
+from heliograph.core.text import harmless, print_line
 
 STYLES = {
     "Running": "cyan",
@@ -35,7 +35,7 @@ def paint(text: str, style: str) -> str:
 
 def say(line: str) -> None:
     """Print a line on stdout and flush it, so that a reader of a pipe sees it at once."""
-    print_line(line)
+    print_line(harmless(line, coloured=True))
 
 
 class Passing(str):
@@ -67,7 +67,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str | list[str]]]
     A list of words in a cell may break between them in a frame; otherwise commas without a space join them.
     """
     between, show = (", ", _framed) if sys.stdout.isatty() else (",", _plain)
-    cells = [[printable(cell if isinstance(cell, str) else between.join(cell)) for cell in row] for row in rows]
+    texts = ((between.join(map(str, cell)) if isinstance(cell, list) else cell for cell in row) for row in rows)
+    cells = [[printable(text) for text in row] for row in texts]
     say(show(columns, cells))
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from heliograph.cli.cells import Cell, Document, age_of, failing, name_of, status_of
 from heliograph.cli.progress import Progress
+from heliograph.core.errors import shorten
+
+UNREADABLE = (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError)
+"""Errors of a presentation on a document of another shape: whoever reaches an MQTT broker may publish a status."""
 
 
 def default_row(document: Document, now: float) -> list[Cell]:
@@ -40,4 +44,15 @@ def presentation_of(plural: str) -> Presentation:
 def table(plural: str, documents: Sequence[Document], now: float) -> tuple[list[str], list[list[Cell]]]:
     """Return columns and rows for resources of one kind; ``now``, in seconds since 1970, turns times into ages."""
     presentation = presentation_of(plural)
-    return presentation.columns.split(), [presentation.row(each, now) for each in documents]
+    columns = presentation.columns.split()
+    return columns, [_row(presentation, each, now, len(columns)) for each in documents]
+
+
+def _row(presentation: Presentation, document: Document, now: float, count: int) -> list[Cell]:
+    """Return a document's cells; of one that is not of its kind's shape, its name and that it is unreadable."""
+    try:
+        return presentation.row(document, now)
+    except UNREADABLE as error:
+        metadata = document.get("metadata")
+        name = metadata.get("name", "?") if isinstance(metadata, Mapping) else "?"
+        return [shorten(str(name)), *[""] * (count - 2), f"unreadable: {type(error).__name__}"]

@@ -240,7 +240,7 @@ def _show(plural: str, documents: list[dict[str, Any]], output: str, single: boo
     if output == "json":
         import json
 
-        say(json.dumps(documents[0] if single else documents, indent=2, ensure_ascii=False))
+        say(_escaped(json.dumps(documents[0] if single else documents, indent=2, ensure_ascii=False)))
     elif output == "yaml":
         from heliograph.cli.documents import as_yaml
 
@@ -253,6 +253,15 @@ def _show(plural: str, documents: list[dict[str, Any]], output: str, single: boo
         show_table(*table(plural, documents, World().now()))
     else:
         typer.echo(f"there are no {plural}", err=True)
+
+
+def _escaped(text: str) -> str:
+    """Return JSON with each character that a terminal would take for a command as an escape of JSON."""
+    from heliograph.core.text import harmless
+
+    return "".join(
+        each if harmless(each) == each or each == "\n" else f"\\u{ord(each):04x}" for each in text
+    ) if harmless(text) != text else text  # fmt: skip
 
 
 def _target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:

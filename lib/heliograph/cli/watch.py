@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heliograph.cli.output import paint
-from heliograph.cli.presentation import presentation_of
+from heliograph.cli.presentation import UNREADABLE, presentation_of
 
 if TYPE_CHECKING:
+    from heliograph.cli.progress import Progress
     from heliograph.client import AsyncClient
 
 DELETED = 3
 RETRY = 1.0
+
+
+def _lines(progress: Progress, document: Mapping[str, Any]) -> list[str]:
+    """Return the lines about a document; of one that is not of its kind's shape, that it is unreadable."""
+    try:
+        return list(progress.lines(document))
+    except UNREADABLE as error:
+        return [paint(f"{progress.title}: a status that cannot be read ({type(error).__name__})", "yellow")]
 
 
 async def watch_resource(client: AsyncClient, plural: str, name: str, write: Callable[[str], None]) -> int:
@@ -30,7 +39,7 @@ async def watch_resource(client: AsyncClient, plural: str, name: str, write: Cal
             async with aclosing(client.resources(plural).watch(name)) as documents:  # type: ignore[type-var]
                 async for document in documents:
                     reachable = True
-                    for line in progress.lines(document):
+                    for line in _lines(progress, document):
                         write(line)
                     if progress.ended or progress.deleted:
                         break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -11,6 +12,20 @@ def encodable(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def harmless(text: str, coloured: bool = False) -> str:
+    """Return ``text`` with characters that command a terminal, or turn the direction of writing, as escapes. Keep line
+    ends and tabs; with ``coloured`` colours too."""
+    return (_COMMANDS_BUT_COLOURS if coloured else _COMMANDS).sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_COMMANDS_BUT_COLOURS = re.compile(rf"(?!\x1b\[[0-9;]*m){_COMMANDS.pattern}")
 
 
 def decode_leniently(text: bytes) -> str:
@@ -32,7 +47,7 @@ def never_raising(say: Callable[[str], None]) -> Callable[[str], None]:
 
     def say_if_possible(line: str) -> None:
         try:
-            say(encodable(line))
+            say(harmless(encodable(line)))
         except UnicodeEncodeError:
             say_if_possible(line.encode("ascii", "backslashreplace").decode())
         except (OSError, ValueError):  # nobody can be informed: the line was the report

@@ -68,8 +68,8 @@ async def test_a_subject_of_any_bytes_breaks_no_connection(broker: Start, scheme
 
 async def test_headers_of_any_bytes_break_no_connection(broker: Start) -> None:
     one = await broker()
-    bad = (b"NATS/1.0 503\r\n\r\n", b"NATS/1.0 \xff\xfe \xff\r\n\r\n", b"NATS/1.0\r\n\xff: \xfe\r\n\r\n", b"NATS/1.0\r\n\r\n",
-           b"NATS/1.0 100 Idle Heartbeat\r\n\r\n", b"NATS/1.0\r\n:\r\n\r\n")  # fmt: skip
+    bad = (b"NATS/1.0 503\r\n\r\n", b"NATS/1.0 \xff\xfe \xff\r\n\r\n", b"NATS/1.0\r\n\xff: \xfe\r\n\r\n",
+           b"NATS/1.0\r\n\r\n", b"NATS/1.0 100 Idle Heartbeat\r\n\r\n", b"NATS/1.0\r\n:\r\n\r\n")  # fmt: skip
     async with _connected(one, "coordinator") as bus:
         downs: list[bool] = []
         bus.link.listen(downs.append)
@@ -109,7 +109,7 @@ async def test_an_edge_writes_any_names_and_metadata_into_its_own_bucket(broker:
         await mine.put(tmp_path / weights.digest, weights)
         store = f"$O.{upload_bucket(EDGE)}.M."
         fake = "f" * 64
-        for name in ("!", "AA", base64.urlsafe_b64encode(b"\xff" * 3).decode(), base64.urlsafe_b64encode(b"x").decode()):
+        for name in ("!", "AA", *(base64.urlsafe_b64encode(each).decode() for each in (b"\xff" * 3, b"x"))):
             await edge.connection.request(store + name, b"{}")
         await edge.connection.request(store + base64.urlsafe_b64encode(fake.encode()).decode(), b"[[[")
         theirs = await cloud.blobs(upload_bucket(EDGE))

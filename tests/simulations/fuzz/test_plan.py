@@ -47,7 +47,7 @@ EDGES = (Edge(name="edge-1"), Edge(name="edge-2"))
         Plan(seed="s", edges=EDGES, jobs=(Job(name="tiny-1", quorum=3),)),
         Plan(seed="s", edges=EDGES, rogues=("edge-1",)),
         Plan(seed="s", edges=EDGES, hostiles=(Hostile(kind="bad-updates", target="edge-1", at=1),)),
-        Plan(seed="s", edges=EDGES, rogues=("rogue-1",), hostiles=(Hostile(kind="bad-device", target="rogue-1", at=1),)),
+        Plan(seed="s", edges=EDGES, rogues=("rogue",), hostiles=(Hostile(kind="bad-device", target="rogue", at=1),)),
         Plan(seed="s", edges=EDGES, faults=(
             Fault(kind="crash-agent", target="edge-1", at=1, duration=2),
             Fault(kind="full-disk", target="edge-1", at=2, duration=2),

@@ -49,7 +49,10 @@ def test_valid_inputs_are_accepted_and_the_same_on_every_machine(target: str, sa
         assert made == [TARGETS[target].valid(seeded(number)) for number in range(10)]
 
 
-@hypothesis.settings(derandomize=True, max_examples=100, suppress_health_check=[*hypothesis.HealthCheck])
+@hypothesis.settings(
+    derandomize=True, max_examples=100, phases=[hypothesis.Phase.generate],
+    suppress_health_check=[*hypothesis.HealthCheck],
+)  # fmt: skip
 @given(st.sampled_from(["event", "resource", "report", "close-record", "inference-request"]), st.randoms())
 def test_hypothesis_finds_no_document_that_a_reader_does_not_take(target: str, rng: random.Random) -> None:
     with_one = TARGETS[target].input(rng)

@@ -111,7 +111,7 @@ class ModelStore:
         except (Refused, OSError) as error:
             path.unlink(missing_ok=True)
             if not isinstance(error, FileNotFoundError):
-                self._failed(f"model {ref.digest[:12]} on this disk was not what its name says, and is fetched: {error}")
+                self._failed(f"model {ref.digest[:12]} on this disk was not what its name says: {error}; it is fetched")
             self._unproven.discard(ref.digest)
             return False
         self._unproven.discard(ref.digest)

@@ -225,14 +225,7 @@ async def serve(ready: Callable[[InferenceHost], None]) -> None:
     async with Runtime(WorkerEnvironment.from_environment(), World()) as runtime:
         assignments: asyncio.Queue[Assignment] = asyncio.Queue()
         async with asyncio.TaskGroup() as group:  # a part that fails ends the others, and the wait for an assignment
-
-            async def take(assignment: Assignment) -> None:
-                if isinstance(assignment.task, ServingTask):  # else its own agent has not sent it
-                    await assignments.put(assignment)
-                else:
-                    log(f"an assignment was refused: expected a task to serve, got {assignment.task.role}")
-
-            following = group.create_task(runtime.assignments(take))
+            following = group.create_task(runtime.assignments(assignments.put, ServingTask))
             first = await assignments.get()
             host = InferenceHost(runtime, first)
             await host.assign(first)

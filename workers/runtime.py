@@ -21,6 +21,7 @@ from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import encode
 from heliograph.bus.contract.payloads import Assignment, WorkerState
+from heliograph.bus.contract.payloads.worker_tasks import WorkerTaskBase
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Topic
@@ -112,8 +113,13 @@ class Runtime:
             await self._outbox.close()
         await self.bus.close()
 
-    async def assignments(self, handle: Callable[[Assignment], Awaitable[None]]) -> None:
-        """Hand each new assignment to ``handle`` until the job has ended; request one while none has come."""
+    async def assignments(
+        self, handle: Callable[[Assignment], Awaitable[None]], kind: type[WorkerTaskBase] = WorkerTaskBase
+    ) -> None:
+        """Hand each new assignment to ``handle`` until the job has ended; request one while none has come.
+
+        Refuse an assignment of another worker, or whose task is not of that kind: this worker's agent has not sent it.
+        """
         newest, content = 0, None
         async with self.port.subscribe(topics.ASSIGNMENT, self._refused, worker=self.environment.worker) as received:
             asking = asyncio.create_task(self._request_assignment())
@@ -125,8 +131,13 @@ class Runtime:
                     except Refused as error:
                         self._refused(error)
                         continue
-                    asking.cancel()
                     new = each.payload
+                    if not isinstance(new.task, kind) or new.task.worker != self.environment.worker:
+                        self._refused(Refused("invalid", topic=each.message.topic, field="task",
+                                              expected=f"a task of {self.environment.worker}, of its role",
+                                              got=f"{new.task.role} of {new.task.worker}"))  # fmt: skip
+                        continue
+                    asking.cancel()
                     if new.number < newest:
                         continue  # late: its agent sent a newer one while the node's broker was away
                     newest, before, content = new.number, content, new.model_dump(exclude=_NOT_COMPARED)

@@ -164,12 +164,9 @@ async def serve(ready: Callable[[WorkerSession], None]) -> None:
         ready(worker_session)
 
         async def take(assignment: Assignment) -> None:
-            if isinstance(assignment.task, DatasetTask):  # else its own agent has not sent it
-                worker_session.put(assignment)
-            else:
-                log(f"an assignment was refused: expected a task to train or evaluate, got {assignment.task.role}")
+            worker_session.put(assignment)
 
-        following = asyncio.create_task(runtime.assignments(take))
+        following = asyncio.create_task(runtime.assignments(take, DatasetTask))
         finished = asyncio.create_task(worker_session.finished.wait())
         await asyncio.wait((following, finished), return_when=asyncio.FIRST_COMPLETED)
         if following.done():

@@ -14,7 +14,7 @@ import pytest
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode, encode, is_signed
-from heliograph.bus.contract.payloads import Assignment, SampleLabel, TrainTask, WorkerState
+from heliograph.bus.contract.payloads import AggregateTask, Assignment, RoundSpec, SampleLabel, TrainTask, WorkerState
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import dumps
@@ -107,6 +107,26 @@ def _running(on_node: Any, test: Callable[[Running], Any], **where: Any) -> None
             await test(it)
 
     on_node(main)
+
+
+def test_another_workers_assignment_is_refused_and_hides_no_later_one(on_node: Any) -> None:
+    async def test(it: Running) -> None:
+        following = it.node.start(it.runtime.assignments(it.take, TrainTask))
+        address = topics.ASSIGNMENT.at(worker=WORKER)
+        collect = RoundSpec(participants=[], reachable=[], deadline_seconds=1)
+        for task in (
+            TrainTask(worker="another", job="job", job_uid="u", round=1),
+            AggregateTask(worker=WORKER, job="job", job_uid="u", round=1, algorithm="FedAvg", collect=collect),
+        ):
+            forged = Assignment(number=1 << 40, task=task, edge="edge-1", ended=True)
+            event = it.node.node.event(topics.ASSIGNMENT, forged, address)
+            it.hub.publish(address, Message(address, encode(event)))
+        await it.node.settled()
+        await it.assign(1)
+        assert [each.number for each in it.taken] == [1]
+        await cancel_and_wait(following)
+
+    _running(on_node, test)
 
 
 def test_it_requests_an_assignment_until_one_has_come(on_node: Any) -> None:

@@ -74,7 +74,7 @@ class Aggregator:
         async with asyncio.TaskGroup() as group:
             closing = group.create_task(self._close_when_due())
             tidying = group.create_task(self._leftovers.run())
-            await self._runtime.assignments(lambda each: self._assigned(each, group))
+            await self._runtime.assignments(lambda each: self._assigned(each, group), AggregateTask)
             async with self._closing:
                 closing.cancel()
             await self._leftovers.wait_until_freed()

@@ -12,6 +12,7 @@ from heliograph.bus.contract.weights_header import check_file
 from heliograph.bus.transport import Bus
 from heliograph.bus.weights_transfer import LEFTOVERS, fetch_weights
 from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.failures import sentence_of
 from heliograph.core.names import is_digest
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
@@ -94,9 +95,10 @@ class ModelStore:
                 self._fetching.pop(ref.digest, None)
                 self._note(ref, f"model {ref.digest[:12]}: {error}")
                 return
-            except (HeliographError, OSError) as error:
-                self._note(ref, f"model {ref.digest[:12]}: {error}; trying again")
-                await self._world.sleep(RETRY_DISK if isinstance(error, OSError) else RETRY)
+            except Exception as error:  # a defect too: else the model would count as on its way for ever
+                expected = isinstance(error, (HeliographError, OSError))
+                self._note(ref, f"model {ref.digest[:12]}: {error if expected else sentence_of(error)}; trying again")
+                await self._world.sleep(RETRY if isinstance(error, HeliographError) else RETRY_DISK)
             else:
                 break
         self._fetching.pop(ref.digest, None)

@@ -18,6 +18,7 @@ from typing import Any
 
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.bulk import BulkLink
+from heliograph.bus.nats.connection import SEQUENCE
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.world import World
 
@@ -102,7 +103,10 @@ class BlobTransfers:
                 link.publish(f"$JS.API.DIRECT.GET.OBJ_{self._store}", json.dumps(ask).encode())
                 while True:
                     delivery = link.next()
-                    if status := delivery.headers.get("Status"):
+                    if stop.is_set():
+                        raise Unreachable(f"blob {ref.digest[:12]}: the download was cancelled")
+                    if SEQUENCE not in delivery.headers:  # else a chunk, whose publisher may write a header "Status"
+                        status = delivery.headers.get("Status")
                         link.payload(delivery)
                         if status == "204":
                             break
@@ -111,11 +115,9 @@ class BlobTransfers:
                         raise Unreachable(f"blob {ref.digest[:12]} {reason} {self._bucket} yet")
                     if delivery.size > len(buffer):
                         raise Refused("invalid", expected=f"a blob of {ref.size} bytes", got="more than that")
-                    if stop.is_set():
-                        raise Unreachable(f"blob {ref.digest[:12]}: the download was cancelled")
                     chunk = buffer[: delivery.size]
                     link.read_into(chunk)
-                    sequence = int(delivery.headers["Nats-Sequence"])
+                    sequence = int(delivery.headers[SEQUENCE])
                     wanted = str(at // CHUNK) if at < ref.size else ""
                     if delivery.headers.get(PLACE, wanted) != wanted:
                         continue  # a deleted chunk that the broker restored

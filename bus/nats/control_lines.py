@@ -7,6 +7,7 @@ a vertical tab in a subject gave its message to another subscription, or ended t
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nats.errors import ProtocolError
@@ -14,69 +15,77 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, AWAITING_MSG_PAYLOAD, Pa
 
 MAX_LINE = 1 << 20
 """Bytes of a control line, at most: INFO names every server of a cluster."""
-_END = b"\r\n"
+_MSG = ord("M")
 
 
 class ControlLineParser(Parser):
-    """A parser for the library's client. ``nc`` handles what it finds."""
+    """A parser for the library's client.
+
+    Args:
+        client: handles what it finds.
+        hand_over: takes each message: subscription, subject, reply, payload and headers.
+    """
+
+    def __init__(self, client: Any, hand_over: Callable[..., Awaitable[None]]) -> None:
+        super().__init__(client)
+        self._hand_over = hand_over
 
     async def parse(self, data: bytes = b"") -> None:
         """Take the next bytes from the broker. Raise ProtocolError where they are not the protocol."""
-        self.buf.extend(data)
-        while self.buf:
+        buffer = self.buf
+        buffer.extend(data)
+        while buffer:
             if self.state == AWAITING_MSG_PAYLOAD:
-                if len(self.buf) < self.needed + len(_END):
+                if len(buffer) < self.needed + 2:
                     return
-                await self._take_payload()
+                head, needed, found = self.header_needed, self.needed, self.msg_arg
+                headers = bytes(buffer[:head]) if head else None
+                payload = bytes(buffer[head:needed])
+                del buffer[: needed + 2]
+                self.state, self.header_needed = AWAITING_CONTROL_LINE, 0
+                await self._hand_over(found["sid"], found["subject"], found["reply"], payload, headers)
                 continue
-            end = self.buf.find(_END)
+            end = buffer.find(b"\r\n")
             if end < 0:
-                if len(self.buf) > MAX_LINE:
+                if len(buffer) > MAX_LINE:
                     raise ProtocolError("nats: a control line is too long")
                 return
-            line = bytes(self.buf[:end])
-            del self.buf[: end + len(_END)]
-            await self._take_line(line)
+            line = bytes(buffer[:end])
+            del buffer[: end + 2]
+            if line.startswith((b"MSG ", b"HMSG ")):
+                self._expect_payload(line)
+            else:
+                await self._take_line(line)
+
+    def _expect_payload(self, line: bytes) -> None:
+        """Note subject, subscription, reply and sizes of the message whose payload follows."""
+        words = line.split(b" ")
+        sizes = 1 if line[0] == _MSG else 2
+        try:
+            reply = words[3] if len(words) == 4 + sizes else b""
+            if len(words) != 3 + sizes and not reply:
+                raise ValueError
+            self.msg_arg = {"subject": words[1], "sid": int(words[2]), "reply": reply}
+            self.header_needed = int(words[-2]) if sizes == 2 else 0
+            self.needed = int(words[-1])
+        except ValueError:
+            raise ProtocolError("nats: malformed MSG") from None
+        self.state = AWAITING_MSG_PAYLOAD
 
     async def _take_line(self, line: bytes) -> None:
         client: Any = self.nc
-        words = [word for word in line.split(b" ") if word]
-        operation = words[0] if words else b""
-        if operation == b"MSG":
-            self._expect_payload(words, sizes=1)
-        elif operation == b"HMSG":
-            self._expect_payload(words, sizes=2)
-        elif operation == b"PING":
+        operation, _, rest = line.partition(b" ")
+        if operation == b"PING":
             await client._process_ping()
         elif operation == b"PONG":
             await client._process_pong()
         elif operation == b"-ERR":
-            await client._process_err(line[4:].strip().decode(errors="replace").lower())
+            await client._process_err(rest.strip().decode(errors="replace").lower())
         elif operation == b"INFO":
             try:
-                info = json.loads(line[4:])
+                info = json.loads(rest)
             except ValueError:
                 raise ProtocolError("nats: malformed INFO") from None
             await client._process_info(info)
         elif operation != b"+OK":
             raise ProtocolError("nats: unknown protocol")
-
-    def _expect_payload(self, words: list[bytes], sizes: int) -> None:
-        """Note subject, subscription, reply and sizes of the message whose payload follows."""
-        if len(words) not in (3 + sizes, 4 + sizes) or not all(map(bytes.isdigit, (words[2], *words[-sizes:]))):
-            raise ProtocolError("nats: malformed MSG")
-        reply = words[3] if len(words) == 4 + sizes else b""
-        self.msg_arg = {"subject": words[1], "sid": int(words[2]), "reply": reply}
-        self.header_needed = int(words[-2]) if sizes == 2 else 0
-        self.needed = int(words[-1])
-        self.state = AWAITING_MSG_PAYLOAD
-
-    async def _take_payload(self) -> None:
-        whole = bytes(self.buf[: self.needed])
-        del self.buf[: self.needed + len(_END)]
-        head, self.header_needed = self.header_needed, 0
-        self.state = AWAITING_CONTROL_LINE
-        found, client = self.msg_arg, self.nc
-        await client._process_msg(
-            found["sid"], found["subject"], found["reply"], whole[head:] if head else whole, whole[:head] or None
-        )

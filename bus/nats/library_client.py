@@ -59,7 +59,7 @@ class HeliographClient(Client):
         self._on_lost = on_lost
         self._url = url
         self._context: ssl.SSLContext | None = None
-        self._ps = ControlLineParser(self)
+        self._ps = ControlLineParser(self, self._hand_over)
 
     def check(self) -> None:
         """Raise Refused if the URL names TLS files that cannot be read, or a transport that is not installed."""
@@ -122,17 +122,21 @@ class HeliographClient(Client):
         if not self.is_connected:
             self._on_lost()
 
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
-    ) -> None:
-        """Hand over a message. No message may end the reading task: the connection would be deaf until it is given up.
-
-        Bytes of a subject that are no UTF-8 become U+FFFD: its reader refuses the topic, and says so.
-        """
+    async def _hand_over(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        """Hand over a message. None may end the reading task: the connection would be deaf until it is given up."""
         try:
-            await super()._process_msg(sid, _as_text(subject), _as_text(reply), data, headers)  # type: ignore[arg-type]
+            await self._process_msg(sid, subject, reply, data, headers)
         except Exception as error:  # its headers, for example: a publisher may write any bytes into them
             await self._error_cb(error)
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Any:
+        """Bytes of a subject that are no UTF-8 become U+FFFD: its reader refuses the topic, and says so."""
+        return self.msg_class(
+            subject=subject.decode(errors="replace"), reply=reply.decode(errors="replace"), data=data, headers=headers,
+            _client=self, _sid=sid,
+        )  # fmt: skip
 
     async def _process_pong(self) -> None:
         """Pass over the answer to a flush that was cancelled or timed out; the library would end its reading task."""
@@ -150,7 +154,3 @@ class HeliographClient(Client):
             if colon and name.isascii() and len(name.split()) < 2:
                 found[name.decode()] = value.strip().decode("utf-8", "replace")
         return found
-
-
-def _as_text(subject: bytes) -> bytes:
-    return subject if subject.isascii() else subject.decode(errors="replace").encode()

@@ -94,7 +94,7 @@ def _request(rng: random.Random) -> bytes:
 
 def _event(rng: random.Random, topic: Topic[Any]) -> bytes:
     event = event_tree(topic, rng)
-    event["source"] = rng.choice(("edge-1/d/1", f"{EDGE}/agent/1", "x", "a/b/c"))
+    event["source"] = rng.choice(("edge-1/d1/1", "edge-2/d1/1", "edge-3/agent/1", "edge-1/agent/1", "x"))
     event.pop("sequence" if rng.random() < 0.7 else "subject", None)
     return _encoded(rng, event if rng.random() < 0.7 else event["data"])
 

@@ -101,6 +101,24 @@ async def test_a_header_named_status_is_no_notice_of_the_broker(broker: Start) -
         assert newest is not None and (newest.body, newest.sequence) == (b"mine", 1)
 
 
+async def test_a_chunk_with_a_header_of_the_broker_ends_no_download_and_starts_none_anew(
+    broker: Start, tmp_path: Path
+) -> None:
+    one = await broker()
+    async with _connected(one, "coordinator") as cloud, _connected(one, f"agent-{EDGE}", inbox=inbox_of(EDGE)) as edge:
+        mine, theirs = await edge.blobs(upload_bucket(EDGE)), await cloud.blobs(upload_bucket(EDGE))
+        assert await mine.digests() == []
+        for status in ("204", "404", "408"):
+            weights = write({"w": np.full(INLINE // 8, int(status), np.float64)}, tmp_path)
+            content = (tmp_path / weights.digest).read_bytes()
+            subject = f"$O.{upload_bucket(EDGE)}.C.{weights.digest}"
+            for at in range(0, len(content), 1 << 17):
+                await edge.connection.request(subject, content[at : at + (1 << 17)], headers={"Status": status})
+            async with asyncio.timeout(HANGS):
+                fetched = await theirs.fetch(weights, tmp_path / f"fetched-{status}")
+            assert fetched.read_bytes() == content
+
+
 async def test_an_edge_writes_any_names_and_metadata_into_its_own_bucket(broker: Start, tmp_path: Path) -> None:
     one = await broker()
     async with _connected(one, "coordinator") as cloud, _connected(one, f"agent-{EDGE}", inbox=inbox_of(EDGE)) as edge:

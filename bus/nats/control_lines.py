@@ -60,11 +60,13 @@ class ControlLineParser(Parser):
     def _expect_payload(self, line: bytes) -> None:
         """Note subject, subscription, reply and sizes of the message whose payload follows."""
         words = line.split(b" ")
+        if b"" in words:  # the broker's own messages have two spaces where the reply would be
+            words = [word for word in words if word]
         sizes = 1 if line[0] == _MSG else 2
         try:
-            reply = words[3] if len(words) == 4 + sizes else b""
-            if len(words) != 3 + sizes and not reply:
+            if len(words) not in (3 + sizes, 4 + sizes):
                 raise ValueError
+            reply = words[3] if len(words) == 4 + sizes else b""
             self.msg_arg = {"subject": words[1], "sid": int(words[2]), "reply": reply}
             self.header_needed = int(words[-2]) if sizes == 2 else 0
             self.needed = int(words[-1])

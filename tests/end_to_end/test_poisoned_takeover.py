@@ -22,6 +22,7 @@ from tests.patience import HANGS
 
 GUEST = "edge-9"
 EDGES = ["edge-1", "edge-2"]
+FLOOD = 1100
 DEEP, HUGE, TORN = b'{"a":' + b"[" * 3000, b'{"n":1%s}' % (b"0" * 30), rb'{"s":"\ud83d"}'
 RUNNING = {
     "apiVersion": "edgeai.io/v1alpha1", "kind": "FederatedTask", "metadata": {"name": "ghost", "uid": "ghost-uid"},
@@ -85,6 +86,16 @@ async def _poison_buckets(coordinator: NatsBus, job: dict[str, Any]) -> None:
     await state.put("leader", b'{"holder":["x"],"incarnation":' + b"[" * 2000)
 
 
+async def _flood(guest: NatsBus) -> None:
+    """Send an edge's updates for another job of this name."""
+    update = {"job": "gated", "job_uid": "another", "round": 1, "edge": GUEST, "num_samples": 1,
+              "weights": {"digest": "0" * 64, "size": 77_000}}  # fmt: skip
+    event = {"specversion": "1.0", "id": "1", "source": f"{GUEST}/w/1", "type": topics.MODEL_UPDATE.type}
+    body = json.dumps(event | {"data": update}).encode()
+    for _ in range(FLOOD):
+        await _send(guest, topics.MODEL_UPDATE.at(job="gated", edge=GUEST), body)
+
+
 async def test_a_stand_by_takes_over_poisoned_state(
     tmp_path: Path, gates: Any, regression: Callable[..., Path], task: Callable[..., dict[str, Any]]
 ) -> None:
@@ -118,9 +129,12 @@ async def test_a_stand_by_takes_over_poisoned_state(
         await _poison_buckets(coordinator, job)
         await cluster.wait_for_line("second", "coordinator is ready", HANGS)
 
+        await _flood(guest)
         for number in (1, 2, 3):
             script.open(*(f"{edge}-{number}" for edge in EDGES))
         await _succeeds(client, "gated", 3)
+        refused = (await client.jobs.get("gated"))["status"]
+        assert refused["refusedCount"] + refused["unnotedCount"] >= FLOOD > 10 * refused["refusedCount"]
         await client.jobs.create(task("honest", EDGES, rounds=2))
         await _succeeds(client, "honest", 2)
         shown = {each["spec"]["key"] for each in await client.resources("quarantines").list()}

@@ -14,7 +14,7 @@ import pytest
 
 from heliograph.bus.contract.event import Event
 from heliograph.bus.contract.lanes import headers_of
-from heliograph.bus.contract.payloads import Aggregation, ModelUpdate
+from heliograph.bus.contract.payloads import Aggregation, ModelUpdate, UncountedUpdate
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import dumps, origin
 from heliograph.simulations.faults.deterministic_training import Array, initial_model, train
@@ -167,6 +167,11 @@ def _count_an_unsent_update(evidence: Evidence) -> None:
     del evidence.updates[-1]
 
 
+def _refuse_an_honest_edge(evidence: Evidence) -> None:
+    for edge, reason in (("edge-1", "edge edge-1 was not asked in round 1"), ("rogue-1", "bad"), ("edge-1", "shape")):
+        evidence.records[-1].refused.append(UncountedUpdate(edge=edge, round=1, reason=reason))
+
+
 def _sum_one_twice(evidence: Evidence) -> None:
     _replace_model(evidence, 2, weight={"edge-1": 2.0})
 
@@ -217,6 +222,7 @@ PLANTED: list[tuple[Callable[[Evidence], Any], str]] = [
     (_miscount_in_status, "its status differs"),
     (_skip_a_round, "its status lists rounds [2] of 2"),
     (_count_an_unsent_update, "which never sent it"),
+    (_refuse_an_honest_edge, "an update of edge-1 was refused: shape"),
     (_sum_one_twice, "and the counted updates give"),
     (_sum_another_order, "and the counted updates give"),
     (_change_the_samples, "is not the result of its data and its base"),

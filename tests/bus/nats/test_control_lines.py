@@ -39,7 +39,8 @@ class Client:
 
 LINES = (
     b"MSG a.b 1 2\r\nhi\r\n", b"MSG a.b 12 _INBOX.x 0\r\n\r\n", b"MSG $SYS.a 3  5\r\n12345\r\n", b"PING\r\n",
-    b"PONG\r\n", b"+OK\r\n", b"-ERR 'Permissions Violation for Publish to \"a b\"'\r\n", b'INFO {"server_id":"x","n":1}\r\n',
+    b"PONG\r\n", b"+OK\r\n", b"-ERR 'Permissions Violation for Publish to \"a b\"'\r\n",
+    b'INFO {"server_id":"x","n":1}\r\n',
     b"HMSG a 1 12 14\r\nNATS/1.0\r\n\r\nhi\r\n", b"HMSG a 1 _R.x 12 12\r\nNATS/1.0\r\n\r\n\r\n",
 )  # fmt: skip
 

@@ -37,7 +37,7 @@ def _document(rng: random.Random, plural: str) -> Any:
 
 
 @hypothesis.settings(
-    derandomize=True, max_examples=150, phases=[hypothesis.Phase.generate],
+    derandomize=True, max_examples=50, phases=[hypothesis.Phase.generate],
     suppress_health_check=[*hypothesis.HealthCheck],
 )  # fmt: skip
 @given(st.randoms(), st.sampled_from(sorted(declared().features)))

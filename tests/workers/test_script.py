@@ -179,7 +179,7 @@ def test_the_loop_ends_when_the_script_has_ended(tmp_path: Path) -> None:
 def test_a_refused_subscription_ends_a_worker_that_waits_for_its_first_assignment(
     program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def refused(runtime: Runtime, handle: object) -> None:
+    async def refused(runtime: Runtime, handle: object, kind: type) -> None:
         raise Refused("forbidden", topic="assignment/w", expected="permission to subscribe")
 
     monkeypatch.setattr(Runtime, "assignments", refused)

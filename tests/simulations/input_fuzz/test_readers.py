@@ -18,7 +18,7 @@ from heliograph.simulations.input_fuzz.catalog import TARGETS
 from heliograph.simulations.input_fuzz.sandbox import Sandbox
 
 CORPUS = sorted((Path(__file__).parents[2] / "data" / "hostile" / "files").iterdir())
-INPUTS = 80
+INPUTS = 60
 """Inputs of each target in ``make test``; ``make fuzz-input`` plays as many as there is time for."""
 
 

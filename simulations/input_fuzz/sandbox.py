@@ -107,10 +107,11 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGPROF, _too_slow)
     memory = Path("/dev/shm")  # a disk would make each journal wait
     where = memory if memory.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="heliograph-fuzz-", dir=where) as place, contextlib.suppress(EOFError, OSError):
-        while True:
-            name, data = pipe.recv()
-            pipe.send(_verdict(target_of(name), data, Path(place)))
+    with tempfile.TemporaryDirectory(prefix="heliograph-fuzz-", dir=where) as place:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                name, data = pipe.recv()
+                pipe.send(_verdict(target_of(name), data, Path(place)))
 
 
 def _verdict(target: Target, data: bytes, scratch: Path) -> Verdict:

@@ -50,7 +50,7 @@ def test_valid_inputs_are_accepted_and_the_same_on_every_machine(target: str, sa
 
 
 @hypothesis.settings(
-    derandomize=True, max_examples=50, phases=[hypothesis.Phase.generate],
+    derandomize=True, max_examples=20, phases=[hypothesis.Phase.generate],
     suppress_health_check=[*hypothesis.HealthCheck],
 )  # fmt: skip
 @given(st.sampled_from(["event", "resource", "report", "close-record", "inference-request"]), st.randoms())

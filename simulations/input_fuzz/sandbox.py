@@ -21,8 +21,9 @@ from heliograph.core.errors import HeliographError
 from heliograph.simulations.input_fuzz.catalog import target_of
 from heliograph.simulations.input_fuzz.target import Target
 
-PATIENCE = 20
+PATIENCE = 50
 """Real seconds for each CPU second that a target may take: the machine may be loaded."""
+LEAST_PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Sandbox:
         pipe = self._pipe()
         try:
             pipe.send((target, data))
-            if not pipe.poll(target_of(target).seconds * PATIENCE):
+            if not pipe.poll(max(LEAST_PATIENCE, target_of(target).seconds * PATIENCE)):
                 return self._lost(f"{target} hangs", "it hangs, and does not react to a signal")
             found: Verdict = pipe.recv()
             return found
@@ -83,6 +84,7 @@ class Sandbox:
             self._child = context.Process(target=_serve, args=(theirs,), daemon=True)
             self._child.start()
             theirs.close()
+            self._ours.recv()  # it has imported everything
         return self._ours
 
     def _lost(self, kind: str, text: str) -> Verdict:
@@ -103,12 +105,13 @@ class _TooSlow(BaseException):
 
 
 def _serve(pipe: Connection) -> None:
-    """Read inputs until the other end closes the pipe."""
+    """Say that this process is ready, and read inputs until the other end closes the pipe."""
     signal.signal(signal.SIGPROF, _too_slow)
     memory = Path("/dev/shm")  # a disk would make each journal wait
     where = memory if memory.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="heliograph-fuzz-", dir=where) as place:
         with contextlib.suppress(EOFError, OSError):
+            pipe.send("ready")
             while True:
                 name, data = pipe.recv()
                 pipe.send(_verdict(target_of(name), data, Path(place)))

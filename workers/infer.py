@@ -20,7 +20,7 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import INLINE, TensorFile, dumps
 from heliograph.bus.reply import reply_of
 from heliograph.bus.transport import Message, require_live
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World

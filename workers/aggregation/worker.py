@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Collection as AnyOf
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,6 @@ from pathlib import Path
 from heliograph.bus.contract import close_record, topics
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Assignment
 from heliograph.bus.contract.weights_file import TensorFile, origin
-from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
 from heliograph.workers.aggregation.checks import (

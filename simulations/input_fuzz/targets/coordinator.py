@@ -49,7 +49,7 @@ async def _translate(report: Report) -> None:
     store = ResourceStore(bucket, world)
     reader_of(report.version)
     view = View({"edge-1": EdgeView("edge-1", True, report)}, {})
-    view.algorithms()
+    view.algorithms("edge-1")
     failures = Failures(lambda line: None)
     edge = edge_of(Edge(metadata=Metadata(name="edge-1")), report, True, 0, NOW)
     reports = {"edge-1": report}

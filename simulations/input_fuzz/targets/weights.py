@@ -17,7 +17,7 @@ from heliograph.bus.contract.weights_header import check_file
 from heliograph.simulations.input_fuzz.mutate import mutate_bytes, mutate_tree
 from heliograph.simulations.input_fuzz.target import Target
 from heliograph.simulations.input_fuzz.trees import encode_tree
-from heliograph.workers.aggregation.checks import check_norm, check_weights, expected_layout, largest_size
+from heliograph.workers.aggregation.checks import check_norm, check_weights, expected_layout, largest_size, norm_of
 
 _DTYPES = ("float32", "float64", "float16", "int64", "int8", "uint16", "bool")
 
@@ -58,8 +58,8 @@ def _read(body: bytes, scratch: Path) -> None:
         for base in (None, _base()):
             layout = expected_layout(TensorFile(base).tensors, ()) if base is not None else None
             for source in (file, body):
-                check_weights(source, layout)
-                check_norm(source, base, 1e6)
+                check_norm(check_weights(source, layout, base).distance, 1e6)
+                norm_of(source)
             if layout is not None:
                 assert len(body) <= largest_size(layout), "accepted, and larger than the largest size"
     finally:

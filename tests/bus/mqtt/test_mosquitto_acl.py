@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -30,15 +31,11 @@ async def start(mosquitto: Start, directory: Path, place: Place, logins: Mapping
         pytest.skip("mosquitto_passwd is not installed")
     passwords, rules = directory / "passwords", directory / "rules.acl"
     passwords.write_text("".join(f"{name}:of-{name}\n" for name in logins))
-    passwords.chmod(0o600)
     process = await asyncio.create_subprocess_exec(program, "-U", str(passwords))
     assert await process.wait() == 0
     rules.write_text(mosquitto_acl(place, logins))
-    for file in (passwords, rules):
-        file.chmod(0o644)  # mosquitto may drop root's rights
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
-    return await mosquitto(f"password_file {passwords}", f"acl_file {rules}")
+    own = f"user {getpass.getuser()}"  # root's mosquitto would become another user, who may not read the files
+    return await mosquitto(own, f"password_file {passwords}", f"acl_file {rules}")
 
 
 @asynccontextmanager

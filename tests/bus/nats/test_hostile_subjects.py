@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,10 +34,11 @@ async def _connected(broker: Broker, user: str, scheme: str = "nats", inbox: str
 
 
 async def _publish_raw(broker: Broker, subject: bytes, body: bytes, headers: bytes = b"") -> None:
-    """Publish without a login, and wait until the broker has taken the message."""
+    """Publish as a user does, and wait until the broker has taken the message."""
     reader, writer = await asyncio.open_connection(broker.host, broker.port)
     await reader.readline()
-    writer.write(b'CONNECT {"verbose":false,"pedantic":false,"headers":true}\r\n')
+    login = {"user": "operator", "pass": broker.password("operator"), "headers": True, "verbose": False}
+    writer.write(b"CONNECT %s\r\n" % json.dumps(login).encode())
     if headers:
         writer.write(b"HPUB %s %d %d\r\n%s%s\r\n" % (subject, len(headers), len(headers) + len(body), headers, body))
     else:
@@ -89,7 +91,7 @@ async def test_a_header_named_status_is_no_notice_of_the_broker(broker: Start) -
              {"Status": "forbidden"}, {"Status": "503"}]  # fmt: skip
     async with _connected(one, "coordinator") as cloud, _connected(one, f"agent-{EDGE}", inbox=inbox_of(EDGE)) as edge:
         await cloud.prepare()
-        address = topics.EVALUATION.at(job="a")
+        address = topics.EVALUATION.at(job="a", edge=EDGE)
         for number, headers in enumerate([*words, {}]):
             await edge.publish(address, str(number).encode(), headers=headers)
         async with cloud.consume(topics.EVALUATION.filter(), start=1) as messages:

@@ -1,4 +1,4 @@
-"""Check the addresses of replies: a request may only name one below ``reply/``."""
+"""Addresses of replies: a request may only name one below ``reply/``, and the address names the caller."""
 
 from __future__ import annotations
 
@@ -31,17 +31,40 @@ def reply_of(message: Message, tree: object, root: str) -> str:
     return reply_address(given, message.topic, root)
 
 
-def reply_in_unreadable(body: bytes, root: str) -> str | None:
-    """Return the reply address that the bytes of an unreadable document name; None if they name none.
+def reply_in_bytes(body: bytes, root: str) -> str | None:
+    """Return the reply address that the bytes of an unread or unreadable document name; None if they name none.
 
-    The address decides only where the refusal goes, so that its sender learns of it.
+    The address decides only where a refusal goes, so that its sender learns of it, and in whose queue it waits.
     """
-    for found in _REPLY_TO.finditer(body):
+    begin = body.find(b"reply_to")  # much faster than the pattern, where a large document names none
+    for found in _REPLY_TO.finditer(body, begin - 1) if begin > 0 else ():
         address = (found[1] or found[2]).decode("latin-1").removeprefix(f"{root}/")
         if REPLY.match(address) is not None:
             return address
     return None
 
+
+def caller_of(address: str | None, root: str) -> str:
+    """Return the caller that a reply address names; empty where there is no address or it names none.
+
+    It is the client of ``reply/<client>/<id>``, on NATS ``<root>.reply.<client>.…``, or the user of
+    ``_INBOX.<user>.…``. The broker decides who may read an address, not who may name it: until callers come from
+    accounts, a caller can send its requests in the name of another, whose answers it does not get.
+    """
+    if address is None:
+        return ""
+    if address.startswith("reply/"):
+        client = address.split("/", 2)[1]
+    elif address.startswith("_INBOX."):
+        client = address.split(".", 2)[1]
+    else:
+        below = address.removeprefix(f"{root.replace('/', '.')}.reply.")
+        client = below.partition(".")[0] if below != address else ""
+    return client[:MAX_CALLER]
+
+
+MAX_CALLER = 63
+"""Characters of a caller's name, as many as a label has."""
 
 _REPLY_TO = re.compile(
     rb'"reply_to"\s*:\s*"([-a-zA-Z0-9_./]{1,512})"'  # JSON

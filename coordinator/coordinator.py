@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import buckets
@@ -11,6 +11,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.cloud_format import check_format
 from heliograph.coordinator.leadership import Lease
+from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.term import Connections, Term
 from heliograph.core.failures import sentence_of
 from heliograph.core.tasks import retry_until_reachable
@@ -32,6 +33,7 @@ class CoordinatorConfig:
         doors: URLs of external MQTT brokers, for requests and retained status.
         name: name by which people tell coordinators apart.
         patience: factor for all times of the lease; the same for all coordinators.
+        quotas: what callers may ask for and store.
     """
 
     nats: str
@@ -41,6 +43,7 @@ class CoordinatorConfig:
     root: str = DEFAULT_ROOT
     name: str = "coordinator"
     patience: float = 1.0
+    quotas: Quotas = field(default_factory=Quotas)
 
 
 class Coordinator:
@@ -56,9 +59,11 @@ class Coordinator:
             return connect(url, root=config.root, world=world, name=name)
 
         cloud = connection(config.nats, "coordinator")
+        requests = connection(config.nats, "requests")
         system = connection(config.system, "presence") if config.system else None
         status = [connection(config.status, "status")] if config.status else []
-        self._connections = Connections(cloud, system, status, [connection(url, "door") for url in config.doors])
+        doors = [connection(url, "door") for url in config.doors]
+        self._connections = Connections(cloud, requests, system, status, doors)
 
     async def run(self) -> None:
         """Stand by and lead in turn, until cancelled."""
@@ -86,7 +91,7 @@ class Coordinator:
                 await bus.close()
 
     async def _lead(self) -> None:
-        await Term(self._connections, self._world, self._source, self._out).run()
+        await Term(self._connections, self._world, self._source, self._config.quotas, self._out).run()
 
     def _on_standby(self, leader: str) -> None:
         self._out(f"coordinator stands by; {leader} leads")

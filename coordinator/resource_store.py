@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from heliograph.bus.contract.buckets import RESOURCES
@@ -10,12 +14,38 @@ from heliograph.bus.contract.event import parse
 from heliograph.bus.contract.registry import declared, parse_resource
 from heliograph.bus.contract.resources import Metadata, Quarantine, QuarantineSpec, QuarantineStatus, Resource
 from heliograph.bus.transport import KeyValue, KeyValueEntry
+from heliograph.coordinator.quotas import Usage
+from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Conflict, Refused
 from heliograph.core.failures import sentence_of
 from heliograph.core.names import is_label, join_labels
 from heliograph.core.world import World
 
 R = TypeVar("R", bound=Resource)
+Allow = Callable[[Usage, Usage, Usage, Usage], None]
+"""Called before a write with the usage of the whole resource, the growth, and the present usage of its creator and of
+all; raises Refused where a quota does not allow the growth."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A resource, the revision of its document, and the document's size in bytes."""
+
+    resource: Resource
+    revision: int
+    size: int = 0
+
+    @property
+    def creator(self) -> str:
+        return self.resource.metadata.created_by
+
+    @property
+    def usage(self) -> Usage:
+        """The usage that counts for quotas: none for a resource that the coordinator made by itself."""
+        return Usage(1, self.size, self.resource.listed_workers) if self.creator else _NONE
+
+
+_NONE = Usage()
 
 
 class ResourceStore:
@@ -39,14 +69,24 @@ class ResourceStore:
         self._world = world
         self._on_conflict = on_conflict
         self._on_release = on_release
-        self._cached: dict[str, dict[str, tuple[Resource, int]]] = {}
+        self._cached: dict[str, dict[str, _Stored]] = {}
         """By plural and name."""
+        self._names: dict[str, list[str]] = {}
+        """By plural, the sorted names; absent once a name has come or gone."""
+        self._changes: defaultdict[str, int] = defaultdict(int)
+        self._usage: defaultdict[str, Usage] = defaultdict(Usage)
+        """By creator, of those that have stored anything."""
+        self._usage_in_all = _NONE
 
     async def load(self) -> list[str]:
         """Read all resources. Return a line for each that cannot be read; it stays in the bucket."""
         unreadable = []
-        self._cached.clear()
+        for each in (self._cached, self._names, self._usage):
+            each.clear()
+        self._usage_in_all = _NONE
+        breaks = Breaks(self._world)
         for entry in await self._kv.entries():
+            await breaks.take()
             found = self._read(entry)
             if isinstance(found, Quarantine):
                 unreadable.append(f"resource {entry.key} is in quarantine: {found.spec.reason}")
@@ -54,15 +94,29 @@ class ResourceStore:
 
     def all(self, kind: type[R]) -> list[R]:
         """Return the resources of a kind, sorted by name."""
-        return [found for _, (found, _) in sorted(self._of(kind).items()) if isinstance(found, kind)]
+        cached = self._of(kind)
+        found = [cached[name].resource for name in self._sorted_names(kind.plural)]
+        return [each for each in found if isinstance(each, kind)]
+
+    def names(self, kind: type[Resource], most: int) -> list[str]:
+        """Return the first names of a kind's resources, sorted, at most ``most``."""
+        return [*islice(self._sorted_names(kind.plural), most)]
+
+    def changes(self, kind: type[Resource]) -> int:
+        """Return a number that grows with each change of a kind's resources."""
+        return self._changes[kind.plural]
 
     def get(self, kind: type[R], name: str) -> R | None:
-        found, _ = self._of(kind).get(name, (None, 0))
-        return found if isinstance(found, kind) else None
+        stored = self._of(kind).get(name)
+        return stored.resource if stored is not None and isinstance(stored.resource, kind) else None
 
-    async def create(self, resource: R) -> R:
+    def usage(self, creator: str) -> Usage:
+        """Return what the resources take that a caller's requests have created."""
+        return self._usage.get(creator, _NONE)
+
+    async def create(self, resource: R, allow: Allow | None = None) -> R:
         """Store a new resource with a new uid, and return it. Raise Conflict where the name is taken, Refused where an
-        unreadable document has it; one that only coordinators write is replaced."""
+        unreadable document has it, or where ``allow`` does; one that only coordinators write is replaced."""
         quarantine, revision = self._quarantine_of(_key(resource))
         if quarantine is not None and "create" in declared().verbs[resource.plural]:
             raise Refused(
@@ -83,38 +137,45 @@ class ResourceStore:
                 "resource_version": "",
             }
         )
-        created = await self._write(resource.model_copy(update={"metadata": metadata}), revision)
+        created = await self._write(resource.model_copy(update={"metadata": metadata}), revision, allow)
         if quarantine is not None:
-            self._of(Quarantine).pop(quarantine.name, None)
+            self._forget(Quarantine.plural, quarantine.name)
             self._on_release(quarantine)
         return created
 
-    async def put(self, resource: R) -> R:
-        """Replace the resource that was read last. Raise Conflict where another coordinator has written meanwhile."""
-        known, revision = self._of(type(resource)).get(resource.name, (None, 0))
-        if known is resource:
+    async def put(self, resource: R, allow: Allow | None = None) -> R:
+        """Replace the resource that was read last. Raise Conflict where another coordinator has written meanwhile,
+        Refused where ``allow`` does."""
+        known = self._of(type(resource)).get(resource.name)
+        if known is not None and known.resource is resource:
             return resource
-        return await self._write(resource, revision)
+        return await self._write(resource, known.revision if known is not None else 0, allow)
 
     async def delete(self, resource: Resource) -> None:
         """Delete a resource; with a quarantine, the unreadable document."""
         await self._kv.delete(resource.spec.key if isinstance(resource, Quarantine) else _key(resource))
-        self._of(type(resource)).pop(resource.name, None)
+        self._forget(resource.plural, resource.name)
 
-    async def _write(self, resource: R, revision: int) -> R:
+    async def _write(self, resource: R, revision: int, allow: Allow | None = None) -> R:
         body = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
+        stored = _Stored(resource, 0, len(body))
+        before = self._of(type(resource)).get(resource.name)
+        growth = stored.usage - (before.usage if before is not None else _NONE)
+        if allow is not None:
+            allow(stored.usage, growth, self.usage(stored.creator), self._usage_in_all)
         try:
-            written = await self._kv.put(_key(resource), body, revision)
+            with self._reserved(stored.creator, growth):  # other requests are checked before this one is stored
+                written = await self._kv.put(_key(resource), body, revision)
         except Conflict:  # another coordinator's write, or ours whose answer was lost: the caller retries on it
             await self._reread(resource)
             raise
-        self._remember(resource, written)
+        self._remember(_Stored(resource, written, len(body)))
         return resource
 
     async def _reread(self, resource: Resource) -> None:
         entry = await self._kv.get(_key(resource))
         if entry is None:
-            self._of(type(resource)).pop(resource.name, None)
+            self._forget(resource.plural, resource.name)
         else:
             self._on_conflict(self._read(entry))
 
@@ -127,14 +188,14 @@ class ResourceStore:
                               got=found.name)  # fmt: skip
         except Exception as error:  # whatever its validation raises: the other resources are fine
             found = self._quarantine(entry, sentence_of(error))
-        self._remember(found, entry.revision)
+        self._remember(_Stored(found, entry.revision, len(entry.value)))
         return found
 
     def _quarantine(self, entry: KeyValueEntry, reason: str) -> Quarantine:
         parts = entry.key.split(".")
         plural, name = parts[0], parts[-1]
         if len(parts) == 2 and is_label(plural) and is_label(name):
-            self._of_plural(plural).pop(name, None)
+            self._forget(plural, name)
         else:
             plural, name = "unknown", f"{entry.revision}"
         now = self._world.timestamp()
@@ -152,19 +213,53 @@ class ResourceStore:
 
     def _quarantine_of(self, key: str) -> tuple[Quarantine | None, int]:
         """Return the quarantine of a key and the revision of its document; None and 0 where there is none."""
-        for found, revision in self._of(Quarantine).values():
-            if isinstance(found, Quarantine) and found.spec.key == key:
-                return found, revision
+        for stored in self._of(Quarantine).values():
+            if isinstance(stored.resource, Quarantine) and stored.resource.spec.key == key:
+                return stored.resource, stored.revision
         return None, 0
 
-    def _of_plural(self, plural: str) -> dict[str, tuple[Resource, int]]:
-        return self._cached.setdefault(plural, {})
+    def _of(self, kind: type[Resource]) -> dict[str, _Stored]:
+        return self._cached.setdefault(kind.plural, {})
 
-    def _of(self, kind: type[Resource]) -> dict[str, tuple[Resource, int]]:
-        return self._of_plural(kind.plural)
+    def _sorted_names(self, plural: str) -> list[str]:
+        if plural not in self._names:
+            self._names[plural] = sorted(self._cached.get(plural, ()))
+        return self._names[plural]
 
-    def _remember(self, resource: Resource, revision: int) -> None:
-        self._of(type(resource))[resource.name] = (resource, revision)
+    def _remember(self, stored: _Stored) -> None:
+        resource = stored.resource
+        self._forget(resource.plural, resource.name, replaced=True)
+        cached = self._of(type(resource))
+        if resource.name not in cached:
+            self._names.pop(resource.plural, None)
+        cached[resource.name] = stored
+        self._changes[resource.plural] += 1
+        self._count(stored.creator, stored.usage)
+
+    def _forget(self, plural: str, name: str, replaced: bool = False) -> None:
+        stored = self._cached.get(plural, {}).get(name)
+        if stored is None:
+            return
+        self._count(stored.creator, _NONE - stored.usage)
+        if not replaced:
+            del self._cached[plural][name]
+            self._names.pop(plural, None)
+            self._changes[plural] += 1
+
+    @contextmanager
+    def _reserved(self, creator: str, growth: Usage) -> Iterator[None]:
+        self._count(creator, growth)
+        try:
+            yield
+        finally:
+            self._count(creator, _NONE - growth)
+
+    def _count(self, creator: str, growth: Usage) -> None:
+        if growth != _NONE:
+            self._usage[creator] += growth
+            self._usage_in_all += growth
+            if self._usage[creator] == _NONE:
+                del self._usage[creator]
 
 
 def _key(resource: Resource) -> str:

@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
+from weakref import WeakValueDictionary
 
 from heliograph.bus.contract import buckets, topics
-from heliograph.bus.contract.payloads import LogRecord, WorkerTask
+from heliograph.bus.contract.payloads import Desired, LogRecord, WorkerTask
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Dataset, DatasetSpec, Edge, Model, Resource
@@ -29,9 +30,11 @@ from heliograph.coordinator.edges.following import EdgeFollower, wait_until_know
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import ControllerContext, Feature, InstalledFeatures, Part
 from heliograph.coordinator.leadership import next_epoch
+from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.breaks import Breaks
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import Failures
 from heliograph.core.names import CLOUD
@@ -56,25 +59,31 @@ class Connections:
 
     Attributes:
         cloud: the cloud's NATS.
+        requests: another connection to it, for the door alone: a lease that waits behind a flood of requests is lost.
         system: the broker's system account, for presence.
         status: MQTT connections of the embedded broker, for retained status.
         doors: external MQTT brokers, for requests and retained status.
     """
 
     cloud: Bus
+    requests: Bus
     system: Bus | None
     status: list[Bus]
     doors: list[Bus]
 
     def all(self) -> list[Bus]:
-        return [self.cloud, *([self.system] if self.system is not None else []), *self.status, *self.doors]
+        system = [self.system] if self.system is not None else []
+        return [self.cloud, self.requests, *system, *self.status, *self.doors]
 
 
 class Term:
     """The parts of a coordinator that leads, wired to each other."""
 
-    def __init__(self, connections: Connections, world: World, source: str, out: Callable[[str], None]) -> None:
+    def __init__(
+        self, connections: Connections, world: World, source: str, quotas: Quotas, out: Callable[[str], None]
+    ) -> None:
         self._connections = connections
+        self._quotas = quotas
         self._world = world
         self._out = out
         self._port = Port(connections.cloud, world, source)
@@ -83,7 +92,12 @@ class Term:
         self._failures = Failures(self._warn)
         self._desired_before: dict[str, list[Mapping[str, list[WorkerTask]]]] = {}
         """By plural: the tasks of each feature at its last success. A defect of one stops no running worker."""
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """A lock lives as long as somebody has or awaits it."""
+        self._view: tuple[object, View] | None = None
+        """The newest view, and the state that it shows."""
+        self._deciding = asyncio.Lock()
+        """Guards the decision which desired documents to write."""
         self._resync_due = asyncio.Event()
         """Set when a request has changed something, or a document could not be written."""
 
@@ -118,8 +132,8 @@ class Term:
             if (presence := self._follower.presence()) is not None:
                 start(presence.run)
                 await wait_until_known(presence)
-            door = Door([self._port.bus, *self._connections.doors], self._port.bus, self._world,
-                        self._requests.handle, self._failures)  # fmt: skip
+            door = Door([self._connections.requests, *self._connections.doors], self._port.bus, self._world,
+                        self._requests.handle, self._failures, self._quotas)  # fmt: skip
             start(self._resync, door.run)
             if self._connections.status:  # this broker has an MQTT listener
                 start(RetainedSweep(self._port.bus, self._world, self._failures).run)
@@ -128,8 +142,12 @@ class Term:
             self._out("coordinator is ready")
 
     def view(self) -> View:
-        """Return the edges and models as they are known now, for decisions."""
-        return View(self._edges.views(), {model.name: model for model in self._store.all(Model)})
+        """Return the edges and models as they are known now, for decisions: the same object until one changes."""
+        state = (self._edges.changes, self._store.changes(Model))
+        if self._view is None or self._view[0] != state:
+            models = {model.name: model for model in self._store.all(Model)}
+            self._view = state, View(self._edges.views(), models)
+        return self._view[1]
 
     async def _prepare(self) -> None:
         """Read the stored state, and make the parts that work on it."""
@@ -154,7 +172,9 @@ class Term:
             self._write_desired, self._out, self._warn, self._failures,
         )  # fmt: skip
         self._features = InstalledFeatures(context)
-        self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed)
+        self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
+                                  self._quotas)  # fmt: skip
+        self._view = None
         self._desired = DesiredWriter(self._port, await next_epoch(own), self._edges.version, self._warn)
         for kind in declared().kinds.values():
             for resource in self._store.all(kind):
@@ -194,22 +214,34 @@ class Term:
     async def _write_desired(self) -> None:
         if not self._follower.reports_read.is_set():
             return  # an edge that is not known yet would lose its tasks; the first reconcile writes the documents
-        view = self.view()
-        idle: list[WorkerTask] = []
-        wanted = dict.fromkeys(view.edges, idle)
-        for feature in self._features:
-            for found in self._desired_of(feature, view):
-                for edge, tasks in found.items():  # most edges run one job: its list is used without a copy
-                    if (before := wanted.get(edge)) is not None:  # a job may name an edge that has been deleted
-                        wanted[edge] = [*before, *tasks] if before else tasks
-        await self._desired.write(_with_datasets(wanted, self._store.all(Dataset)))
+        async with self._deciding:  # a decision takes breaks, and an earlier one must not replace a later one
+            fresh = await self._decide_desired()
+        await self._desired.publish(fresh)
         if self._desired.unpublished:
             self._resync_due.set()  # retry before RESYNC_CALM has passed
 
-    def _desired_of(self, feature: Feature[Any], view: View) -> list[Mapping[str, list[WorkerTask]]]:
+    async def _decide_desired(self) -> list[Desired]:
+        view, breaks = self.view(), Breaks(self._world)
+        idle: list[WorkerTask] = []
+        wanted = dict.fromkeys(view.edges, idle)
+        for feature in self._features:
+            for found in await self._desired_of(feature, view, breaks):
+                await breaks.take()
+                for edge, tasks in found.items():  # most edges run one job: its list is used without a copy
+                    if (before := wanted.get(edge)) is not None:  # a job may name an edge that has been deleted
+                        wanted[edge] = [*before, *tasks] if before else tasks
+        return await self._desired.decide(_with_datasets(wanted, self._store.all(Dataset)), breaks)
+
+    async def _desired_of(
+        self, feature: Feature[Any], view: View, breaks: Breaks
+    ) -> list[Mapping[str, list[WorkerTask]]]:
         plural = feature.kind.plural
         with self._failures.contain(f"the desired tasks of {plural}"):
-            self._desired_before[plural] = list(feature.desired(view))
+            found = []
+            for each in feature.desired(view):
+                found.append(each)
+                await breaks.take()
+            self._desired_before[plural] = found
         return self._desired_before.get(plural, [])
 
     async def _changed(self, resource: Resource) -> None:
@@ -223,14 +255,15 @@ class Term:
         if isinstance(resource, Edge):
             await self._forget_edge(resource.name)
         await self._features.of(resource.plural).removed(resource)
-        await self._write_desired()
+        await self._reconciling.request_and_wait()  # one pass serves many deletions
 
     async def _forget_edge(self, edge: str) -> None:
         """Delete what is stored about an edge: its report, its desired document and its uploads."""
         bus = self._port.bus
         await bus.forget(topics.REPORT.at(edge=edge))
-        await self._edges.forget(edge)
-        self._desired.forget(edge)
+        async with self._deciding:  # a decision under way knows the edge, and would write its document again
+            await self._edges.forget(edge)
+            self._desired.forget(edge)
         await bus.forget(topics.TASK.at(edge=edge))
         await bus.delete_blobs(upload_bucket(edge))
 
@@ -243,7 +276,11 @@ class Term:
 
     def _lock(self, plural: str, name: str) -> asyncio.Lock:
         """Return the lock that guards a resource while it is read, decided on and written."""
-        return self._locks.setdefault(f"{plural}/{name}", asyncio.Lock())
+        key = f"{plural}/{name}"
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        return lock
 
     def _warn(self, line: str) -> None:
         self._out(f"warning: {line}")

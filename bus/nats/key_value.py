@@ -16,6 +16,8 @@ from heliograph.bus.transport import KeyValueEntry
 from heliograph.core.errors import Conflict
 
 _WRONG_REVISION = 10071
+_AT_ONCE = 64
+"""Keys that are read at the same time."""
 
 
 class NatsKeyValue:
@@ -66,7 +68,9 @@ class NatsKeyValue:
         answer = await self._connection.ask(f"$JS.API.STREAM.INFO.{self._stream}", document)
         subjects = sorted((answer.get("state", {}).get("subjects") or {}).keys())
         keys = [key for key in (subject.removeprefix(self._prefix) for subject in subjects) if key.startswith(prefix)]
-        found = await asyncio.gather(*(self.get(key) for key in keys))
+        found: list[KeyValueEntry | None] = []
+        for first in range(0, len(keys), _AT_ONCE):  # the answers to thousands at once would come too late
+            found += await asyncio.gather(*(self.get(key) for key in keys[first : first + _AT_ONCE]))
         return [entry for entry in found if entry is not None]
 
     @asynccontextmanager

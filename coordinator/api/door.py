@@ -2,6 +2,9 @@
 
 On the embedded broker an MQTT publish is a NATS message too, so the door takes requests on NATS only. It subscribes to
 external MQTT brokers as well.
+
+Every arriving request is queued at once, by its caller (``fair_queue``), so that a flood from one caller neither delays
+nor loses another's requests: the subscription never waits for the handling of a request.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from heliograph.bus.contract.event import from_tree, is_event, parse
@@ -17,37 +21,67 @@ from heliograph.bus.contract.payloads import LogRecord
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import LOG, REQUEST
-from heliograph.bus.reply import reply_address, reply_in_unreadable
+from heliograph.bus.reply import caller_of, reply_address, reply_in_bytes
 from heliograph.bus.transport import Bus, Message, require_live
+from heliograph.coordinator.api.fair_queue import FairQueue, Limits, Turn
+from heliograph.coordinator.api.requests import Request
+from heliograph.coordinator.api.token_bucket import Rate, TokenBucket
+from heliograph.coordinator.quotas import Quotas
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.failures import Failures, sentence_of
 from heliograph.core.world import World
 
-MAX_CONCURRENT = 64
-"""Requests handled at the same time; the broker queues further ones."""
+TOO_MANY = "too-many-requests"
+"""Code of the answer to a request that its caller's full queue has no room for."""
+REFUSALS = Rate(100, 200)
+"""Such answers in a second; further requests are dropped without one, so that a flood is not doubled."""
+READING_SHARE = 0.25
+"""Share of the time for reading heavy documents that one caller may take in the long run."""
+BREATHER = 64
+"""Arriving requests after which others may run."""
 
-Handler = Callable[[str, str, Any, str], Awaitable[Any]]
-"""Maps (resource, verb, document, topic) to the result; raises Refused."""
+Handler = Callable[[Request], Awaitable[Any]]
+"""Maps a request to its result; raises Refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    bus: Bus
+    message: Message
+
+    @property
+    def topic(self) -> str:
+        return f"{self.bus.root}/{self.message.topic}"
 
 
 class Door:
     """Takes requests from every bus and answers each."""
 
     def __init__(
-        self, buses: Sequence[Bus], log: Bus, world: World, handler: Handler, failures: Failures
+        self, buses: Sequence[Bus], log: Bus, world: World, handler: Handler, failures: Failures, quotas: Quotas
     ) -> None:
         self._buses = buses
         self._log = log
         self._world = world
         self._handler = handler
         self._failures = failures
-        self._working = asyncio.Semaphore(MAX_CONCURRENT)
+        self._quotas = quotas
+        self._limits = Limits(
+            requests=Rate(quotas.requests_per_second, quotas.requests_at_once),
+            bytes=Rate(quotas.bytes_per_second, quotas.bytes_at_once),
+            requests_in_all=Rate(quotas.requests_per_second_in_all, 2 * quotas.requests_per_second_in_all),
+        )
+        self._queue = FairQueue[_Arrived](self._limits, world.monotonic())
+        self._refusals = TokenBucket(REFUSALS, world.monotonic())
         self._tasks: set[asyncio.Task[None]] = set()
+        self._delayed = asyncio.Event()
+        """Set while a request waits for its caller's rate."""
         self.listening = asyncio.Event()
-        """Set once the door has subscribed to the first bus, the coordinator's own."""
+        """Set once the door has subscribed to the first bus."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._start_delayed())
             for bus in self._buses:
                 group.create_task(self._serve(bus))
 
@@ -56,39 +90,106 @@ class Door:
         async with bus.subscribe("request/#") as messages:
             if bus is self._buses[0]:
                 self.listening.set()
+            number = 0
             async for message in messages:
                 if message.retained:  # asked before this coordinator led, and perhaps carried out
                     with self._failures.contain(message.topic):
                         require_live(message)
-                    continue
-                await self._working.acquire()
-                task = asyncio.create_task(self._answer(bus, message))
-                self._tasks.add(task)
-                task.add_done_callback(self._release)
+                else:
+                    self._arrive(_Arrived(bus, message))
+                number += 1
+                if number % BREATHER == 0:
+                    await self._world.sleep(0)
 
-    def _release(self, task: asyncio.Task[None]) -> None:
-        self._working.release()
-        self._tasks.discard(task)
-
-    async def _answer(self, bus: Bus, message: Message) -> None:
-        topic = f"{bus.root}/{message.topic}"
+    def _arrive(self, arrived: _Arrived) -> None:
+        bus, message = arrived.bus, arrived.message
         reply_to = message.reply_to
+        if reply_to is None:  # before the document is read: a full queue must cost little
+            reply_to = reply_in_bytes(message.body, bus.root)
+        caller = caller_of(reply_to, bus.root)
+        if self._queue.offer(caller, arrived, len(message.body), self._world.monotonic()):
+            self._start()
+        else:
+            self._refuse(arrived, reply_to, caller)
+
+    def _start(self) -> None:
+        """Start each request that may run now."""
+        now = self._world.monotonic()
+        while (turn := self._queue.next(now)) is not None:
+            self._spawn(self._take(turn))
+        if self._queue.wait(now) is not None:
+            self._delayed.set()
+
+    async def _start_delayed(self) -> None:
+        """Start requests whose caller, or all together, had spent their rate."""
+        while True:
+            await self._delayed.wait()
+            self._delayed.clear()
+            wait = self._queue.wait(self._world.monotonic())
+            if wait is not None:
+                await self._world.sleep(max(wait, 0.001))
+                self._start()
+
+    def _spawn(self, handling: Any) -> None:
+        task = asyncio.create_task(handling)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _refuse(self, arrived: _Arrived, reply_to: str | None, caller: str) -> None:
+        """Answer a request that has no room in its caller's queue, unless such answers are too many too."""
+        limits, now = self._limits, self._world.monotonic()
+        wait = round(max(0.1, self._queue.ready_in(caller, now)), 3)
+        error = Refused(TOO_MANY, topic=arrived.topic, expected=f"at most {limits.waiting} waiting requests of "
+                        f"{limits.waiting_bytes} bytes of one caller, and {limits.requests.per_second:g} in a second",
+                        got=f"more from {caller or 'callers without a reply address'}",
+                        hint="Send it again later; wait for answers before further requests.")  # fmt: skip
+        self._failures.add("requests", error)
+        if reply_to is not None and caller and self._refusals.take(1, now):
+            answer = {"ok": False, "error": {**error.as_dict(), "retry_after": wait}}
+            self._spawn(self._send(arrived, reply_to, answer))
+
+    async def _take(self, turn: Turn[_Arrived]) -> None:
+        answered = 0
+        try:
+            answered = await self._answer(turn)
+        finally:
+            self._queue.done(turn, answered, self._world.monotonic())
+            self._start()
+
+    async def _answer(self, turn: Turn[_Arrived]) -> int:
+        """Answer a request; return what it cost its caller besides its own bytes."""
+        arrived = turn.item
+        bus, message, topic = arrived.bus, arrived.message, arrived.topic
+        reply_to = message.reply_to
+        began, cost = self._world.monotonic(), 0
+
+        def read() -> None:
+            nonlocal cost
+            if turn.heavy:
+                seconds = self._world.monotonic() - began
+                cost = int(seconds / READING_SHARE * self._quotas.bytes_per_second)
+                self._queue.read(turn)
+                self._start()
+
         try:
             if reply_to is not None and not bus.is_inbox(reply_to):
                 bad, reply_to = reply_to, None
                 reply_to = reply_address(bad, topic, bus.root)
             try:
                 check_size(REQUEST, topic, message.body)
-                tree = parse(message.body, topic) if message.body.strip() else {}
+                self._quotas.check_size(len(message.body))
+                tree = await self._parse(message.body, topic, turn.heavy)
             except Refused:
-                reply_to = reply_to or reply_in_unreadable(message.body, bus.root)
+                reply_to = reply_to or reply_in_bytes(message.body, bus.root)
                 raise
             if isinstance(tree, dict) and "reply_to" in tree:
                 address = reply_address(tree.pop("reply_to"), topic, bus.root)
                 reply_to = reply_to or address
             params = _params(message.topic, topic)
             document = from_tree(tree, topic).data if is_event(tree) else tree
-            result = await self._handler(params["resource"], params["verb"], document, topic)
+            caller = caller_of(reply_to, bus.root)
+            request = Request(params["resource"], params["verb"], document, topic, caller, turn.heavy, read)
+            result = await self._handler(request)
             answer: dict[str, Any] = {"ok": True, "result": result}
         except Refused as error:
             if not error.topic:
@@ -100,22 +201,33 @@ class Door:
         except Exception as error:
             self._failures.add(topic, error)
             answer = {"ok": False, "error": {"code": "defect", "topic": topic, "message": sentence_of(error, topic)}}
-        with contextlib.suppress(Unreachable), self._failures.contain(topic):
-            if reply_to is not None:
-                await self._reply(bus, message, reply_to, answer)
-            elif not answer["ok"]:
+        if reply_to is not None:
+            return cost + await self._send(arrived, reply_to, answer)
+        if not answer["ok"]:
+            with contextlib.suppress(Unreachable), self._failures.contain(topic):
                 await self._log_error(answer["error"])
+        return cost
 
-    async def _reply(self, bus: Bus, message: Message, reply_to: str, answer: dict[str, Any]) -> None:
-        try:
-            body = json.dumps(answer, allow_nan=False).encode()
-            await bus.publish(reply_to, body, correlation=message.correlation)
-        except (Refused, ValueError) as error:  # the answer itself cannot be sent: it is too large, for example
-            topic = f"{bus.root}/{message.topic}"
-            self._failures.add(topic, error)
-            text = sentence_of(error, topic)
-            body = json.dumps({"ok": False, "error": {"code": "no-answer", "topic": topic, "message": text}}).encode()
-            await bus.publish(reply_to, body, correlation=message.correlation)
+    async def _parse(self, body: bytes, topic: str, heavy: bool) -> Any:
+        if heavy:  # the event loop goes on meanwhile
+            return await self._world.in_thread(parse, body, topic)
+        return parse(body, topic) if body.strip() else {}
+
+    async def _send(self, arrived: _Arrived, reply_to: str, answer: dict[str, Any]) -> int:
+        """Publish an answer, and return its size; 0 where it cannot be sent."""
+        bus, correlation, topic = arrived.bus, arrived.message.correlation, arrived.topic
+        with contextlib.suppress(Unreachable), self._failures.contain(topic):
+            try:
+                body = json.dumps(answer, allow_nan=False).encode()
+                await bus.publish(reply_to, body, correlation=correlation)
+            except (Refused, ValueError) as error:  # the answer itself cannot be sent: it is too large, for example
+                self._failures.add(topic, error)
+                text = sentence_of(error, topic)
+                refusal = {"ok": False, "error": {"code": "no-answer", "topic": topic, "message": text}}
+                body = json.dumps(refusal).encode()
+                await bus.publish(reply_to, body, correlation=correlation)
+            return len(body)
+        return 0
 
     async def _log_error(self, error: dict[str, Any]) -> None:
         """Publish an error as a log record: its sender gave no reply address."""

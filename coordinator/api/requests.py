@@ -6,18 +6,50 @@ A create or update with a top-level ``dry_run: true`` is checked and answered, a
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from heliograph.bus.contract.registry import declared, parse_resource
 from heliograph.bus.contract.resources import Resource
+from heliograph.bus.contract.topics import REPLY
 from heliograph.coordinator.api.status_board import public_document
 from heliograph.coordinator.feature import InstalledFeatures
+from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.breaks import Breaks
+from heliograph.core.document_bounds import check_shape
 from heliograph.core.errors import Conflict, Refused
 from heliograph.core.names import LABEL_RULE, is_label
+from heliograph.core.world import World
 
 R = TypeVar("R", bound=Resource)
+MOST_FIELDS = 1024
+"""Keys of one mapping of a document: far more than any resource has, and few enough to name each wrong one."""
+UNNAMED = "unknown"
+"""The creator of resources whose request named no reply address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that has arrived.
+
+    Attributes:
+        document: the parsed body; the handler may change it.
+        caller: the caller that its reply address names; empty without one.
+        heavy: whether validating the document takes long enough to do it in a thread.
+        read: called once the document has been read, so that the next heavy one may be.
+    """
+
+    resource: str
+    verb: str
+    document: Any
+    topic: str
+    caller: str = ""
+    heavy: bool = False
+    read: Callable[[], None] = lambda: None
 
 
 class Requests:
@@ -35,22 +67,30 @@ class Requests:
         lock: Callable[[str, str], asyncio.Lock],
         changed: Callable[[Resource], Awaitable[None]],
         removed: Callable[[Resource], Awaitable[None]],
+        world: World,
+        quotas: Quotas,
     ) -> None:
         self._store = store
         self._features = features
         self._lock = lock
         self._changed = changed
         self._removed = removed
+        self._world = world
+        self._quotas = quotas
 
-    async def handle(self, resource: str, verb: str, document: Any, topic: str) -> Any:
+    async def handle(self, request: Request) -> Any:
         """Return the result of a request, ready for JSON. Raise Refused."""
-        kind = declared().features[resource].kind
+        verb, topic, document = request.verb, request.topic, request.document
+        kind = declared().features[request.resource].kind
         if verb in ("create", "update"):
             dry_run = _pop_dry_run(document, topic)
-            wanted = self._validated(parse_resource(document, topic, resource), topic)
-            return await (self._create if verb == "create" else self._update)(wanted, topic, dry_run)
+            wanted = await self._read(request)
+            if verb == "create":
+                return await self._create(wanted, topic, dry_run, request.caller or UNNAMED)
+            return await self._update(wanted, topic, dry_run)
+        request.read()
         if verb == "list":
-            return [public_document(each) for each in self._store.all(kind)]
+            return await self._list(kind, topic)
         found = self._find(kind, _name_in(document, topic), topic)
         if verb == "delete":
             found = await self._delete(found, topic)
@@ -60,13 +100,15 @@ class Requests:
             found = await self._steer(found, verb, topic)
         return public_document(found)
 
-    async def _create(self, wanted: Resource, topic: str, dry_run: bool) -> Any:
+    async def _create(self, wanted: Resource, topic: str, dry_run: bool, caller: str) -> Any:
         known = self._store.get(type(wanted), wanted.name)
         if known is None:
+            metadata = wanted.metadata.model_copy(update={"created_by": caller})
+            wanted = wanted.model_copy(update={"metadata": metadata})
             if dry_run:
                 return public_document(wanted)
             try:
-                created: Resource | None = await self._store.create(wanted)
+                created: Resource | None = await self._store.create(wanted, partial(self._quotas.check, caller))
             except Conflict:  # stored before, but the answer was lost: the change has not been acted on yet
                 created = known = self._store.get(type(wanted), wanted.name)
             if created is not None and _owner_part(created) == _owner_part(wanted):
@@ -98,7 +140,8 @@ class Requests:
             changed = feature.changed(known, changed)
             if dry_run:
                 return public_document(changed)
-            changed = await self._store.put(changed)
+            creator = changed.metadata.created_by
+            changed = await self._store.put(changed, partial(self._quotas.check, creator) if creator else None)
         await self._changed(changed)
         return public_document(self._store.get(type(changed), changed.name) or changed)
 
@@ -119,20 +162,43 @@ class Requests:
         await self._changed(steered)
         return self._store.get(type(steered), steered.name) or steered
 
-    def _validated(self, wanted: Resource, topic: str) -> Resource:
+    async def _list(self, kind: type[Resource], topic: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        size, breaks = 0, Breaks(self._world)
+        for each in self._store.all(kind):
+            await breaks.take()
+            document = public_document(each)
+            size += len(json.dumps(document))
+            if size > REPLY.max_size:
+                raise Refused("too-large", topic=topic, expected=f"resources of at most {REPLY.max_size} bytes in one "
+                              "answer", got=f"{len(found)} {kind.plural} that fit, and more",
+                              hint=f"Get them by name, or read the topics status/{kind.plural}/+.")  # fmt: skip
+            found.append(document)
+        return found
+
+    async def _read(self, request: Request) -> Resource:
         """Return the document without a status: the coordinator owns it. Raise Refused where the feature does."""
-        status = type(wanted).model_fields["status"].get_default(call_default_factory=True)
-        wanted = wanted.model_copy(update={"status": status})
-        self._features.of(wanted.plural).validate(wanted, topic)
+        read = partial(_parse, request.document, request.topic, request.resource)
+        wanted = await self._world.in_thread(read) if request.heavy else read()
+        request.read()
+        self._features.of(wanted.plural).validate(wanted, request.topic)
         return wanted
 
     def _find(self, kind: type[R], name: str, topic: str) -> R:
         found = self._store.get(kind, name)
         if found is not None:
             return found
-        known = [each.name for each in self._store.all(kind)]
-        expected = f"one of {', '.join(known[:10])}" if known else f"a name; there are no {kind.plural}"
+        known = self._store.names(kind, 10)
+        expected = f"one of {', '.join(known)}" if known else f"a name; there are no {kind.plural}"
         raise Refused("not-found", topic=topic, field="name", expected=expected, got=name)
+
+
+def _parse(document: Any, topic: str, plural: str) -> Resource:
+    """Return the resource of a parsed document, with the status of a new one."""
+    if isinstance(document, dict):
+        document.pop("status", None)  # reading it could take long, and nobody would read the result
+    check_shape(document, topic, MOST_FIELDS)
+    return parse_resource(document, topic, plural)
 
 
 def _name_in(document: Any, topic: str) -> str:

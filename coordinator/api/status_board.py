@@ -13,7 +13,8 @@ from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.resources import Resource, dump
 from heliograph.bus.contract.topics import STATUS
 from heliograph.bus.transport import Bus
-from heliograph.core.errors import HeliographError
+from heliograph.core.breaks import Breaks
+from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import Failures
 from heliograph.core.world import World
 
@@ -21,6 +22,14 @@ RETRY_AFTER = 0.2
 """Seconds until a publish that failed is tried again."""
 ENTRIES_SHOWN = 100
 """Entries to which a list or mapping is cut where the whole status is too large to publish."""
+CHARACTERS_SHOWN = 1000
+"""Characters to which a text is cut then."""
+_IDENTITY = ("name", "uid", "generation", "creationTimestamp")
+"""Fields of the metadata that even the shortest status has."""
+LARGE = 16 << 10
+"""Bytes from which a status waits until the small ones are published."""
+SMALL_BETWEEN = 16
+"""Small statuses that go before the next large one at most, so that large ones come too."""
 SWEEP_EVERY = 0.05
 """Seconds between two sweeps over changed resources: a round may take less, and nobody reads so fast."""
 
@@ -34,7 +43,7 @@ class StatusBoard:
         self._source = source
         self._failures = Failures(warn)
         self._values: dict[str, Resource | None] = {}
-        self._due: list[dict[str, None]] = [{} for _ in doors]
+        self._due = [_Due() for _ in doors]
         self._wake = [asyncio.Event() for _ in doors]
 
     def show(self, resource: Resource) -> None:
@@ -54,7 +63,7 @@ class StatusBoard:
     def _set(self, address: str, value: Resource | None) -> None:
         self._values[address] = value
         for due, wake in zip(self._due, self._wake, strict=True):
-            due[address] = None
+            due.add(address)
             wake.set()
 
     async def _follow_door(self, number: int) -> None:
@@ -62,7 +71,8 @@ class StatusBoard:
 
         def on_link(up: bool) -> None:  # a broker without a disk has lost all of them at its restart
             if up:
-                due.update(dict.fromkeys(self._values))
+                for address in self._values:
+                    due.add(address)
                 wake.set()
 
         door.link.listen(on_link)
@@ -71,32 +81,51 @@ class StatusBoard:
         finally:
             door.link.forget(on_link)
 
-    async def _publish(self, door: Bus, due: dict[str, None], wake: asyncio.Event) -> None:
+    async def _publish(self, door: Bus, due: _Due, wake: asyncio.Event) -> None:
         while True:
             await wake.wait()
             wake.clear()
+            breaks = Breaks(self._world)
             while due:
                 await door.link.wait_up()
-                address = next(iter(due))
-                del due[address]
+                address = due.pop()
                 try:
-                    await door.publish(address, self._body(address), retain=True)
+                    await breaks.take()
+                    body = self._body(address)
+                    if due.postpone(address, len(body)):
+                        continue
+                    await door.publish(address, body, retain=True)
+                    if not body:
+                        self._forget_removed(address)
+                except Refused as error:  # it would be refused again: the next value may not
+                    self._failures.add(address, error)
                 except HeliographError:
-                    due.setdefault(address)
+                    due.add(address)
                     await self._world.sleep(RETRY_AFTER)
                 except Exception as error:
                     self._failures.add(address, error)
             await self._world.sleep(SWEEP_EVERY)
 
+    def _forget_removed(self, address: str) -> None:
+        """Forget a removed status once every door has heard of it: names come and go."""
+        if self._values.get(address) is None and not any(address in due for due in self._due):
+            self._values.pop(address, None)
+
     def _body(self, address: str) -> bytes:
-        resource = self._values[address]
+        """Return the event of an address's newest value. One that is too large is cut until it fits; a request for the
+        resource returns all of it."""
+        resource = self._values.get(address)
         if resource is None:
             return b""
         tree = public_document(resource)
-        body = self._encoded(address, tree)
-        if len(body) > STATUS.max_size:  # a task on ten thousand edges; a request for the resource gets all of it
-            body = self._encoded(address, shortened(tree))
-        return body
+        for cut in (None, ENTRIES_SHOWN, ENTRIES_SHOWN // 10, 1):
+            body = self._encoded(address, tree if cut is None else shortened(tree, cut))
+            if len(body) <= STATUS.max_size:
+                return body
+        metadata = {key: tree["metadata"][key] for key in _IDENTITY if key in tree["metadata"]}
+        phase = {key: value for key, value in tree.get("status", {}).items() if key == "phase"}
+        bare = {**tree, "metadata": metadata, "spec": {}, "status": {**phase, "shortened": {"spec": len(body)}}}
+        return self._encoded(address, bare)
 
     def _encoded(self, address: str, tree: dict[str, Any]) -> bytes:
         event = Event(
@@ -124,20 +153,71 @@ def _carries_weights(kind: type[Resource]) -> bool:
     return '"inline"' in json.dumps(kind.model_json_schema())
 
 
-def shortened(tree: Any, where: str = "", cut: dict[str, int] | None = None) -> Any:
-    """Cut long lists and mappings to their first ``ENTRIES_SHOWN`` entries; ``status.shortened`` maps the path of each
-    to its full number of entries."""
-    noted: dict[str, int] = {} if cut is None else cut
-    if isinstance(tree, (dict, list)) and len(tree) > ENTRIES_SHOWN:
+def shortened(tree: Any, entries: int = ENTRIES_SHOWN) -> Any:
+    """Cut long lists and mappings to their first ``entries``, and long texts to ``CHARACTERS_SHOWN``;
+    ``status.shortened`` maps the path of each to its full number of entries or characters."""
+    noted: dict[str, int] = {}
+    short = _shortened(tree, "", entries, noted)
+    short["status"] = {**short.get("status", {}), "shortened": dict([*noted.items()][:entries])}
+    return short
+
+
+def _shortened(tree: Any, where: str, entries: int, noted: dict[str, int]) -> Any:
+    if isinstance(tree, str):
+        if len(tree) > CHARACTERS_SHOWN:
+            noted[where] = len(tree)
+        return tree[:CHARACTERS_SHOWN]
+    if isinstance(tree, (dict, list)) and len(tree) > entries and "." in where:  # not metadata, spec and status
         noted[where] = len(tree)
-        tree = dict(islice(tree.items(), ENTRIES_SHOWN)) if isinstance(tree, dict) else tree[:ENTRIES_SHOWN]
+        tree = dict(islice(tree.items(), entries)) if isinstance(tree, dict) else tree[:entries]
     if isinstance(tree, dict):
-        tree = {key: shortened(value, f"{where}.{key}".lstrip("."), noted) for key, value in tree.items()}
-    elif isinstance(tree, list):
-        tree = [shortened(value, where, noted) for value in tree]
-    if cut is None:
-        tree["status"] = {**tree.get("status", {}), "shortened": noted}
+        return {key: _shortened(value, f"{where}.{key}".lstrip("."), entries, noted) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_shortened(value, where, entries, noted) for value in tree]
     return tree
+
+
+class _Due:
+    """Addresses whose newest value one door has not got, in the order of their turns: small values first, since
+    people wait for them, with a large one after every few of them."""
+
+    def __init__(self) -> None:
+        self._small: dict[str, None] = {}
+        self._large: dict[str, None] = {}
+        self._were_large: set[str] = set()
+        """Addresses whose last value was large; their next is expected to be."""
+        self._since_large = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._small or self._large)
+
+    def __contains__(self, address: str) -> bool:
+        return address in self._small or address in self._large
+
+    def add(self, address: str) -> None:
+        if address not in self:
+            (self._large if address in self._were_large else self._small)[address] = None
+
+    def pop(self) -> str:
+        """Remove the next address, and return it."""
+        take_large = self._large and (not self._small or self._since_large >= SMALL_BETWEEN)
+        self._since_large = 0 if take_large else self._since_large + 1
+        chosen = self._large if take_large else self._small
+        address = next(iter(chosen))
+        del chosen[address]
+        return address
+
+    def postpone(self, address: str, size: int) -> bool:
+        """Return whether a value that came as a small one is large, and waits with the large ones now."""
+        was = address in self._were_large
+        if size < LARGE:
+            self._were_large.discard(address)
+            return False
+        self._were_large.add(address)
+        if was or not self._small:
+            return False
+        self._large[address] = None
+        return True
 
 
 def _drop_inline(tree: dict[str, Any] | list[Any]) -> None:

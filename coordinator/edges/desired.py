@@ -17,9 +17,13 @@ from heliograph.bus.contract.payloads import Desired, Generation, WorkerTask
 from heliograph.bus.contract.resources import Dataset, DatasetSpec
 from heliograph.bus.port import Port
 from heliograph.coordinator.edges.readers import Reader, reader_of
+from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Conflict, HeliographError, Refused
 from heliograph.core.failures import Failures
 from heliograph.core.names import CLOUD
+
+EDGES_PER_SLICE = 256
+"""Edges whose documents are compared before a break may be due."""
 
 
 class DesiredWriter:
@@ -51,8 +55,16 @@ class DesiredWriter:
 
     async def write(self, wanted: Mapping[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]]) -> None:
         """Write the documents whose content is new."""
+        await self.publish(await self.decide(wanted, Breaks(self._port.world)))
+
+    async def decide(
+        self, wanted: Mapping[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]], breaks: Breaks
+    ) -> list[Desired]:
+        """Return the documents whose content is new, for ``publish``. Never decide twice at once."""
         fresh = []
-        for edge, (tasks, datasets) in wanted.items():
+        for number, (edge, (tasks, datasets)) in enumerate(wanted.items()):
+            if number % EDGES_PER_SLICE == 0:
+                await breaks.take()
             before, reader = self._written.get(edge), reader_of(self._version(edge))
             if (
                 before is not None
@@ -69,6 +81,10 @@ class DesiredWriter:
             self._written[edge], self._readers[edge] = desired, reader
             self.unpublished.discard(edge)
             fresh.append(desired)
+        return fresh
+
+    async def publish(self, fresh: Iterable[Desired]) -> None:
+        """Publish new documents. One that a newer decision has replaced meanwhile is left out."""
         await asyncio.gather(*(self._publish(desired) for desired in fresh))
 
     def forget(self, edge: str) -> None:

@@ -52,6 +52,8 @@ class Edges:
         self._reports: dict[str, Report] = {}
         self._connected: dict[str, damping.Damped] = {}
         self._views: dict[str, EdgeView] = {}
+        self.changes = 0
+        """Grows with each change of ``views``."""
         self._due: dict[str, None] = {}
         """Edges whose resources may have to be written."""
         self._wake = asyncio.Event()
@@ -75,6 +77,7 @@ class Edges:
         """Forget a deleted edge, also as a holder of data sets and algorithms."""
         for known in (self._reports, self._connected, self._views, self._due):
             known.pop(edge, None)
+        self.changes += 1
         nothing = Report(edge=edge, observed=Generation())
         for dataset in datasets_of(self._store, {edge: nothing}):
             await self._save(dataset)
@@ -147,7 +150,10 @@ class Edges:
 
     def _update_view(self, edge: str) -> None:
         online = edge in self._connected and self._connected[edge].shown_online(self._world.monotonic())
-        self._views[edge] = EdgeView(edge, online, self._reports.get(edge))
+        report, known = self._reports.get(edge), self._views.get(edge)
+        if known is None or known.online != online or known.report is not report:
+            self._views[edge] = EdgeView(edge, online, report)
+            self.changes += 1
 
     def _write_soon(self, edge: str) -> None:
         self._due[edge] = None

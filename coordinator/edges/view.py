@@ -9,6 +9,7 @@ from typing import Any
 
 from heliograph.bus.contract.payloads import DatasetTask, Offer, Report, WorkerReport, WorkerTaskBase
 from heliograph.bus.contract.resources import DatasetIndex, Model
+from heliograph.core.names import CLOUD
 
 GIVE_UP_AFTER = 3
 """Successive failed starts of a worker after which no round waits for its edge."""
@@ -29,7 +30,7 @@ class EdgeView:
                 return each
         return None
 
-    @property
+    @cached_property
     def datasets(self) -> list[str]:
         """The names of the data sets that the edge can read."""
         return [each.name for each in self.report.datasets if not each.error] if self.report else []
@@ -56,7 +57,8 @@ class EdgeView:
 
 @dataclass(frozen=True)
 class View:
-    """The edges and the models, each by name."""
+    """The edges and the models, each by name. It is made once for all decisions until one of them changes, and so are
+    its indexes."""
 
     edges: Mapping[str, EdgeView] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
@@ -78,6 +80,20 @@ class View:
         troubles = self.troubles(job_uid)
         return {name for name, edge in self.edges.items() if edge.online and name not in troubles}
 
+    @cached_property
+    def candidates(self) -> list[EdgeView]:
+        """The online edges without the cloud, sorted by name: those that a worker may be placed on."""
+        return sorted((each for each in self.edges.values() if each.online and each.name != CLOUD), key=_name)
+
+    @cached_property
+    def offering(self) -> dict[str, list[EdgeView]]:
+        """The candidates that offer each data set, by its name."""
+        found: dict[str, list[EdgeView]] = {}
+        for each in self.candidates:
+            for name in each.datasets:
+                found.setdefault(name, []).append(each)
+        return found
+
     def algorithms(self, node: str) -> dict[str, dict[str, Any]]:
         """Return the algorithms that a node's agent offers, mapped to the schema of their parameters; empty while it
         has reported none. What one edge reports concerns that edge alone."""
@@ -95,6 +111,10 @@ class View:
     def _offer(self, node: str) -> Offer:
         report = self.edges[node].report if node in self.edges else None
         return report.offers if report is not None else Offer()
+
+
+def _name(edge: EdgeView) -> str:
+    return edge.name
 
 
 def _fails(worker: WorkerReport) -> bool:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from heliograph.bus.contract.versions import added
 from heliograph.core.names import Digest, Label
 
 API_VERSION: Literal["edgeai.io/v1alpha1"] = "edgeai.io/v1alpha1"
@@ -53,6 +54,9 @@ class Metadata(Document):
     annotations: dict[ShortText, Annotated[str, StringConstraints(max_length=65536)]] = Field(
         default_factory=dict, max_length=64
     )
+    created_by: ShortText = added("0.2", "")
+    """The caller whose request created the resource; empty where the coordinator made it by itself. The coordinator
+    writes it, and ignores it in a request."""
 
 
 class Condition(Document):
@@ -169,6 +173,12 @@ class Resource(Document):
     @property
     def name(self) -> str:
         return self.metadata.name
+
+    @property
+    def listed_workers(self) -> int:
+        """Number of entries for workers, which a quota bounds; 0 for a kind without workers, and once a job has
+        ended."""
+        return 0
 
 
 def condition(conditions: list[Condition], new: Condition, now: str) -> list[Condition]:

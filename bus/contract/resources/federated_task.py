@@ -116,7 +116,7 @@ class FederatedTaskSpec(Document):
     """
 
     aggregation_worker: AggregationWorker
-    training_workers: Annotated[list[TrainingWorker], Field(min_length=1, max_length=10_000)]
+    training_workers: Annotated[list[TrainingWorker], Field(min_length=1, max_length=10_000, fail_fast=True)]
     evaluation_worker: EvaluationWorker | None = None
     rounds: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 10
     quorum: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
@@ -233,3 +233,7 @@ class FederatedTask(Resource):
     kind: Literal["FederatedTask"] = "FederatedTask"
     spec: FederatedTaskSpec
     status: FederatedTaskStatus = Field(default_factory=FederatedTaskStatus)
+
+    @property
+    def listed_workers(self) -> int:
+        return 0 if self.status.phase in ENDED else len(self.spec.training_workers)

@@ -66,7 +66,7 @@ class EdgeSelection(PartOrAll):
     part_type: ClassVar[type] = list
     forms: ClassVar[str] = "{names: [EDGE, ...]} or {all: true}"
 
-    names: Annotated[list[Label], Field(min_length=1, max_length=10_000)] | None = None
+    names: Annotated[list[Label], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
 
 
 class JointInferenceServiceSpec(Document):
@@ -143,3 +143,8 @@ class JointInferenceService(Resource):
     kind: Literal["JointInferenceService"] = "JointInferenceService"
     spec: JointInferenceServiceSpec
     status: JointInferenceServiceStatus = Field(default_factory=JointInferenceServiceStatus)
+
+    @property
+    def listed_workers(self) -> int:
+        """Number of edges that it names, and of replicas."""
+        return 0 if self.status.stopped else len(self.spec.edges.names or ()) + self.spec.cloud_worker.replicas

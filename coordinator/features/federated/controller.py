@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks, training_tasks, warm_tasks
 from heliograph.coordinator.features.federated.evaluations import check_sender
 from heliograph.coordinator.features.federated.results import Results
+from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
 from heliograph.core.telemetry import ROUNDS_CLOSED
 
@@ -51,6 +52,8 @@ class FederatedController(Feature[FederatedTask]):
         self._rounds = await bus.kv(buckets.ROUNDS)
         self._results = Results(bus, self.context.store, self._rounds, self.context.versions)
         self._training: dict[str, _CachedTraining] = {}
+        self._decided: dict[str, tuple[FederatedTask, View]] = {}
+        """Tasks that the newest decision has not changed, with the view that it was made on."""
         self._round_closed = self._world.telemetry.counter(ROUNDS_CLOSED)
         newest = await self._last_sequence(topics.EVALUATION)
         self._evaluations_from = min((task.status.evaluations_from for task in self._running()), default=newest + 1)
@@ -104,13 +107,19 @@ class FederatedController(Feature[FederatedTask]):
                 self._evaluations_from = message.sequence + 1
 
     async def reconcile(self) -> None:
-        """Begin pending tasks, and step running ones after a change of presence or reports."""
+        """Begin pending tasks, and step running ones after a change of presence or reports. Pass over a task if neither
+        it nor the view has changed since it was last decided on: thousands may wait."""
+        breaks, start = Breaks(self._world), (0, 0)
+        decided: dict[str, tuple[FederatedTask, View]] = {}
         for task in self.resources():
             if task.status.phase in ENDED:
                 continue
             view, now = self.context.view(), self._world.timestamp()
-            start = (0, 0)
-            if task.status.phase == "Pending":
+            known = self._decided.get(task.name)
+            if known is not None and known[0] is task and known[1] is view:
+                decided[task.name] = known
+                continue
+            if task.status.phase == "Pending" and start == (0, 0):  # an earlier start than necessary does no harm
                 updates, evaluations = topics.MODEL_UPDATE, topics.EVALUATION
                 start = (await self._last_sequence(updates) + 1, await self._last_sequence(evaluations) + 1)
 
@@ -120,7 +129,10 @@ class FederatedController(Feature[FederatedTask]):
                 return federated.observe(federated.begin(task, view, now, *start), view, now)
 
             with self.context.failures.contain(f"job {task.name}"):
-                await self._step(task.name, decide)
+                if not await self._step(task.name, decide):
+                    decided[task.name] = task, view
+            await breaks.take()
+        self._decided = decided
 
     async def catch_up(self) -> None:
         """Read the close record of each present round: its event may have been lost."""
@@ -130,16 +142,15 @@ class FederatedController(Feature[FederatedTask]):
                 with self.context.failures.contain(f"job {task.name}, close record {entry.key}"):
                     await self._close_round(close_record.load(entry.value))
 
-    def desired(self, view: View) -> list[dict[str, list[WorkerTask]]]:
-        tasks = self._running()
+    def desired(self, view: View) -> Iterator[dict[str, list[WorkerTask]]]:
         training: dict[str, _CachedTraining] = {}
-        found = []
-        for task in tasks:
+        for task in self._running():
+            found: dict[str, list[WorkerTask]] = {}
             with self.context.failures.contain(f"job {task.name}"):
                 training[task.name] = self._training_of(task, view)
-                found.append(desired_tasks(task, view, training[task.name].tasks))
+                found = desired_tasks(task, view, training[task.name].tasks)
+            yield found
         self._training = training
-        return found
 
     def _training_of(self, task: FederatedTask, view: View) -> _CachedTraining:
         """Return the training tasks, computed anew only where an input has changed: there may be ten thousand edges."""

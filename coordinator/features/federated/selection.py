@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from heliograph.bus.contract.resources import FederatedTask, TrainingWorker
 from heliograph.coordinator.edges.view import EdgeView, View
-from heliograph.core.names import CLOUD, join_labels
+from heliograph.core.names import join_labels
 from heliograph.core.world import seeded
+
+REASONS = 20
+"""Reasons that a waiting task names."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
     wanted = next((each.worker_spec.dataset.name for each in spec.training_workers if each.worker_spec.dataset), None)
     named = [worker for worker in spec.training_workers if worker.node_name]
     free = [worker for worker in spec.training_workers if not worker.node_name]
-    taken = {worker.node_name for worker in named}
+    taken = {worker.node_name for worker in named if worker.node_name}
     for worker in named:
         assert worker.node_name is not None
         if reason := _missing_at(worker, worker.node_name, wanted, view):
@@ -43,24 +46,22 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
             continue
         assignments[worker.name] = worker.node_name
         datasets[worker.node_name] = _offered(worker, view.edges[worker.node_name], wanted) or ""
-    candidates = [edge for edge in view.edges.values() if edge.online and edge.name not in taken and edge.name != CLOUD]
-    candidates.sort(key=lambda edge: edge.name)
+    free_edges = _FreeEdges(view, taken)
     for worker in free:
-        placed = _place(worker, candidates, wanted)
+        placed = free_edges.place(worker, wanted)
         if placed is None:
             name = worker.worker_spec.dataset.name if worker.worker_spec.dataset else None
             missing.append(f"training worker {worker.name}: no free edge offers data set {name or wanted or 'at all'}")
             continue
         edge, dataset = placed
-        candidates.remove(edge)
         assignments[worker.name], datasets[edge.name] = edge.name, dataset
     if free and not missing:
-        for edge, dataset in _repeated(task, free[-1], candidates, wanted, len(assignments)):
+        for edge, dataset in _repeated(task, free[-1], free_edges.left(), wanted, len(assignments)):
             assignments[join_labels(free[-1].name, edge.name)], datasets[edge.name] = edge.name, dataset
     count = spec.participants.count if spec.participants is not None else None
     if count is not None and count > len(assignments) and not missing:
         missing.append(f"{count} participants: only {len(assignments)} edges offer a data set for them")
-    return Missing(missing) if missing else Selection(assignments, datasets)
+    return Missing(_first(missing)) if missing else Selection(assignments, datasets)
 
 
 def draw(task: FederatedTask, round: int, view: View) -> list[str]:
@@ -76,6 +77,12 @@ def draw(task: FederatedTask, round: int, view: View) -> list[str]:
     if number is None or number >= len(pool):
         return pool
     return sorted(seeded(f"{uid}/{round}").sample(pool, number))
+
+
+def _first(missing: list[str]) -> list[str]:
+    """Return the first reasons, and how many more there are: ten thousand workers may miss their nodes."""
+    more = len(missing) - REASONS
+    return missing if more <= 0 else [*missing[:REASONS], f"and {more} more"]
 
 
 def _missing_cloud(task: FederatedTask, view: View) -> Iterator[str]:
@@ -112,13 +119,43 @@ def _missing_at(worker: TrainingWorker, node: str, wanted: str | None, view: Vie
     return ""
 
 
-def _place(worker: TrainingWorker, candidates: list[EdgeView], wanted: str | None) -> tuple[EdgeView, str] | None:
-    exact = worker.worker_spec.dataset.name if worker.worker_spec.dataset else wanted
-    ranked = sorted(candidates, key=lambda edge: (exact not in edge.datasets, edge.name))
-    for edge in ranked:
-        if (dataset := _offered(worker, edge, wanted)) is not None:
-            return edge, dataset
-    return None
+class _FreeEdges:
+    """The edges that no worker of a task has been placed on yet. Placing all workers visits each edge a few times,
+    not once for each worker."""
+
+    def __init__(self, view: View, taken: set[str]) -> None:
+        self._view = view
+        self._taken = set(taken)
+        self._offering: dict[str, Iterator[EdgeView]] = {}
+        """By data set, the edges that offer it and were not looked at; a taken edge never becomes free again."""
+        self._others: dict[str | None, Iterator[EdgeView]] = {}
+        """By the task's data set, the edges that were not looked at for any data set."""
+
+    def place(self, worker: TrainingWorker, wanted: str | None) -> tuple[EdgeView, str] | None:
+        """Take the first free edge, by name, that offers the worker's data set, else one that offers another."""
+        own = worker.worker_spec.dataset.name if worker.worker_spec.dataset else None
+        exact = own or wanted
+        edge = None
+        if exact is not None:
+            if exact not in self._offering:
+                self._offering[exact] = iter(self._view.offering.get(exact, ()))
+            edge = self._next_free(self._offering[exact])
+        if edge is None and own is None:
+            if wanted not in self._others:
+                offering = (each for each in self._view.candidates if _offered(worker, each, wanted) is not None)
+                self._others[wanted] = iter(offering)
+            edge = self._next_free(self._others[wanted])
+        if edge is None:
+            return None
+        self._taken.add(edge.name)
+        return edge, _offered(worker, edge, wanted) or ""
+
+    def left(self) -> list[EdgeView]:
+        """Return the free edges, sorted by name."""
+        return [each for each in self._view.candidates if each.name not in self._taken]
+
+    def _next_free(self, edges: Iterator[EdgeView]) -> EdgeView | None:
+        return next((each for each in edges if each.name not in self._taken), None)
 
 
 def _offered(worker: TrainingWorker, edge: EdgeView, wanted: str | None) -> str | None:
@@ -135,7 +172,7 @@ def _offered(worker: TrainingWorker, edge: EdgeView, wanted: str | None) -> str 
 
 
 def _repeated(
-    task: FederatedTask, worker: TrainingWorker, candidates: list[EdgeView], wanted: str | None, placed: int
+    task: FederatedTask, worker: TrainingWorker, candidates: Iterable[EdgeView], wanted: str | None, placed: int
 ) -> Iterator[tuple[EdgeView, str]]:
     participants = task.spec.participants
     if participants is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Sequence
 
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.payloads import WorkerTask
@@ -14,11 +15,14 @@ from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.inference import state_machine as joint_inference
 from heliograph.coordinator.features.inference.statistics import Statistics
 from heliograph.coordinator.features.inference.totals import Totals
+from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import wait_for
 
 SHOW_EVERY = 1.0
 """Seconds between two writes of a status where only the totals have changed."""
+_NO_TOTALS = Totals()
+_Inputs = tuple[JointInferenceService, View, Totals]
 STATISTICS_TIMEOUT = 2.0
 """Seconds to wait at most for the workers' newest statistics before the first reconcile."""
 
@@ -33,6 +37,8 @@ class InferenceController(Feature[JointInferenceService]):
         """Digests of inline weights that have been put into the bucket."""
         self._totals: dict[str, Totals] = {}
         """By the service's uid, as last shown."""
+        self._observed: dict[str, _Inputs] = {}
+        """By uid, the inputs of the newest observation that has changed nothing."""
         self._begun = asyncio.Event()
         self._statistics = Statistics(self.context, await self.context.port.bus.kv(buckets.INFERENCE))
         await self._statistics.load()
@@ -83,21 +89,26 @@ class InferenceController(Feature[JointInferenceService]):
             await self._statistics.wait()
 
     async def reconcile(self) -> None:
-        """Step each service after a change of presence, reports or models."""
-        if self._begun.is_set():
-            for service in self.resources():
+        """Step each service after a change of presence, reports or models; pass over one if neither it nor the view
+        nor its totals have changed since."""
+        breaks = Breaks(self._world)
+        for service in self.resources() if self._begun.is_set() else ():
+            known = self._observed.get(service.metadata.uid)
+            if known is None or not all(map(operator.is_, known, self._inputs_of(service))):
                 await self._observe_contained(service)
+                await breaks.take()
 
-    def desired(self, view: View) -> list[dict[str, list[WorkerTask]]]:
-        found = []
+    def desired(self, view: View) -> Iterator[dict[str, list[WorkerTask]]]:
         for service in self.resources():
+            found: dict[str, list[WorkerTask]] = {}
             with self.context.failures.contain(f"service {service.name}"):
-                found.append(joint_inference.desired_tasks(service, view))
-        return found
+                found = joint_inference.desired_tasks(service, view)
+            yield found
 
     async def removed(self, service: JointInferenceService) -> None:
         """Delete the service's counts."""
         self._totals.pop(service.metadata.uid, None)
+        self._observed.pop(service.metadata.uid, None)
         await self._statistics.forget(service.metadata.uid)
 
     def _recount(self) -> list[JointInferenceService]:
@@ -108,6 +119,9 @@ class InferenceController(Feature[JointInferenceService]):
             uid = each.metadata.uid
             self._totals[uid] = self._statistics.totals(uid, joint_inference.replicas(each))
         return found
+
+    def _inputs_of(self, service: JointInferenceService) -> _Inputs:
+        return service, self.context.view(), self._totals.get(service.metadata.uid, _NO_TOTALS)
 
     async def _observe_contained(self, service: JointInferenceService) -> None:
         with self.context.failures.contain(f"service {service.name}"):
@@ -122,9 +136,13 @@ class InferenceController(Feature[JointInferenceService]):
                 self._uploaded[weights.digest] = None
 
         def decide(service: JointInferenceService) -> JointInferenceService:
-            totals = self._totals.get(service.metadata.uid, Totals())
+            totals = self._totals.get(service.metadata.uid, _NO_TOTALS)
             return joint_inference.observe(service, view, totals, now)
 
         step = await self.context.step(JointInferenceService, service.name, decide)
+        self._observed.pop(service.metadata.uid, None)
+        if step is not None and step[0] is step[1]:
+            service = step[1]
+            self._observed[service.metadata.uid] = service, view, self._totals.get(service.metadata.uid, _NO_TOTALS)
         if step is not None and step[0].status.phase != step[1].status.phase:
             self.context.out(f"service {service.name} {step[1].status.phase.lower()}")

@@ -85,6 +85,7 @@ def coordinator(words: Sequence[str]) -> int:
     parser.setting("--system", "HELIOGRAPH_SYSTEM", "URL", "nats:// URL with a system user, for presence.", "")
     parser.setting("--status", "HELIOGRAPH_STATUS", "URL", "mqtt:// URL for retained status.", "")
     parser.repeatable("--door", "URL", "mqtt:// URL of an external door; HELIOGRAPH_DOORS has several, with spaces.")
+    parser.repeatable("--quota", "NAME=N", "A quota; HELIOGRAPH_QUOTAS has several, with spaces.")
     given = parser.parse_args(words)
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
@@ -92,9 +93,17 @@ def coordinator(words: Sequence[str]) -> int:
     from heliograph.bus.connection_url import MQTT, NATS
     from heliograph.cli.output import say
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
+    from heliograph.coordinator.quotas import Quotas
+    from heliograph.core.errors import Refused
     from heliograph.core.world import World
     from heliograph.server import Server, check_url
 
+    try:
+        quotas = Quotas.parse(given.quota or os.environ.get("HELIOGRAPH_QUOTAS", "").split())
+    except Refused as error:
+        parser.error(f"invalid value for --quota: {error}")
+    # documents are read in a thread: it hands over to the event loop sooner than after 5 ms
+    sys.setswitchinterval(0.001)
     doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()
     config = CoordinatorConfig(
         nats=check_url(given.nats, "--nats", *NATS),
@@ -102,6 +111,7 @@ def coordinator(words: Sequence[str]) -> int:
         status=given.status and check_url(given.status, "--status", *MQTT),
         doors=tuple(check_url(url, "--door", *MQTT) for url in doors),
         name=given.name,
+        quotas=quotas,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0

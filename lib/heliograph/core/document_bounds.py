@@ -26,16 +26,16 @@ _CONTAINERS = frozenset((dict, list))
 _JSON = json.JSONEncoder(allow_nan=False, check_circular=False)
 
 
-def check_shape(tree: Any, topic: str) -> None:
-    """Raise Refused, naming the topic, if a tree is too deep, or a mapping of it has too many keys."""
+def check_shape(tree: Any, topic: str, most_keys: int = MAX_KEYS) -> None:
+    """Raise Refused, naming the topic, if a tree is too deep, or a mapping of it has more than ``most_keys`` keys."""
     level = [tree] if type(tree) in _CONTAINERS else []
     containers = 0
     for _ in range(MAX_DEPTH):
         deeper: list[Any] = []
         for each in level:
             if type(each) is dict:
-                if len(each) > MAX_KEYS:
-                    raise _too_many(topic, f"{MAX_KEYS} keys in one mapping", len(each))
+                if len(each) > most_keys:
+                    raise _too_many(topic, f"{most_keys} keys in one mapping", len(each))
                 each = each.values()
             if not _CONTAINERS.isdisjoint(map(type, each)):
                 deeper += [value for value in each if type(value) in _CONTAINERS]

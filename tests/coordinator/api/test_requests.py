@@ -11,9 +11,10 @@ from heliograph.bus.connect import connect
 from heliograph.bus.contract.resources import FederatedTask, Model, Resource
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
-from heliograph.coordinator.api.requests import Requests
+from heliograph.coordinator.api.requests import Request, Requests
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import ControllerContext, InstalledFeatures
+from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
@@ -32,7 +33,9 @@ TASK: dict[str, Any] = {
 class Desk:
     """A store in memory with its requests, a clock that the test sets, and a record of changes."""
 
-    def __init__(self, bus: Bus, store: ResourceStore, world: World, clock: dict[str, float]) -> None:
+    def __init__(
+        self, bus: Bus, store: ResourceStore, world: World, clock: dict[str, float], quotas: Quotas
+    ) -> None:
         self.store = store
         self.clock = clock
         self.noted: list[str] = []
@@ -41,10 +44,12 @@ class Desk:
             Port(bus, world, "cloud/coordinator/1"), store, ModelVersions(bus, store, self.lock, self._changed),
             Background(print), View, self.lock, lambda resource: None, self._written, print, print, Failures(print),
         )  # fmt: skip
-        self._requests = Requests(store, InstalledFeatures(context), self.lock, self._changed, self._removed)
+        self._requests = Requests(store, InstalledFeatures(context), self.lock, self._changed, self._removed, world,
+                                  quotas)  # fmt: skip
 
-    async def ask(self, resource: str, verb: str, document: dict[str, Any]) -> Any:
-        return await self._requests.handle(resource, verb, dict(document), f"request/{resource}/{verb}")
+    async def ask(self, resource: str, verb: str, document: dict[str, Any], caller: str = "someone") -> Any:
+        request = Request(resource, verb, dict(document), f"request/{resource}/{verb}", caller)
+        return await self._requests.handle(request)
 
     def lock(self, plural: str, name: str) -> asyncio.Lock:
         return self.locks.setdefault(f"{plural}/{name}", asyncio.Lock())
@@ -61,11 +66,15 @@ class Desk:
 
 @pytest.fixture
 async def desk() -> Desk:
+    return await _desk(Quotas())
+
+
+async def _desk(quotas: Quotas) -> Desk:
     clock = {"now": 1000.0}
     world = World(now=lambda: clock["now"])
     bus = connect(f"memory://requests-{world.new_id()}", world=world)
     await bus.open()
-    return Desk(bus, ResourceStore(await bus.kv("resources"), world), world, clock)
+    return Desk(bus, ResourceStore(await bus.kv("resources"), world), world, clock, quotas)
 
 
 async def test_a_dry_run_is_answered_and_changes_nothing(desk: Any) -> None:

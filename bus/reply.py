@@ -63,6 +63,9 @@ def caller_of(address: str | None, root: str) -> str:
     return client[:MAX_CALLER]
 
 
+TOO_MANY = "too-many-requests"
+"""Code of the answer to a request that its caller's full queue has no room for; ``retry_after`` beside it says after
+how many seconds to send it again."""
 MAX_CALLER = 63
 """Characters of a caller's name, as many as a label has."""
 

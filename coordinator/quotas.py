@@ -54,7 +54,7 @@ class Quotas:
     requests_per_second: int = 200
     requests_at_once: int = 1000
     bytes_per_second: int = 2 << 20
-    bytes_at_once: int = 32 << 20
+    bytes_at_once: int = 8 << 20
     requests_per_second_in_all: int = 1000
     resources: int = 2000
     resources_in_all: int = 10_000
@@ -92,7 +92,7 @@ class Quotas:
             own, in_all: usage of the caller and of all, without ``growth``.
         """
         _check("workers-of-job", whole.workers, self.workers_of_job, "workers in one document",
-               "Use 'participants' with one worker for many edges, or ask the operator for a higher quota.")  # fmt: skip
+               "Use participants with one worker for many edges, or ask for a higher quota.")  # fmt: skip
         mend = "Delete resources that are no longer needed, or ask the operator for a higher quota."
         whose = f"of caller {caller}" if caller else "of callers without a name"
         for what, unit in (("resources", "resources"), ("bytes", "bytes"), ("workers", "workers of jobs that run")):

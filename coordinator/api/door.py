@@ -21,7 +21,7 @@ from heliograph.bus.contract.payloads import LogRecord
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import LOG, REQUEST
-from heliograph.bus.reply import caller_of, reply_address, reply_in_bytes
+from heliograph.bus.reply import TOO_MANY, caller_of, reply_address, reply_in_bytes
 from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.coordinator.api.fair_queue import FairQueue, Limits, Turn
 from heliograph.coordinator.api.requests import Request
@@ -31,10 +31,8 @@ from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.failures import Failures, sentence_of
 from heliograph.core.world import World
 
-TOO_MANY = "too-many-requests"
-"""Code of the answer to a request that its caller's full queue has no room for."""
 REFUSALS = Rate(100, 200)
-"""Such answers in a second; further requests are dropped without one, so that a flood is not doubled."""
+"""Answers ``too-many-requests`` in a second; further requests are dropped without one: a flood must not be doubled."""
 READING_SHARE = 0.25
 """Share of the time for reading heavy documents that one caller may take in the long run."""
 BREATHER = 64

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any
+from types import MappingProxyType
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
 
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.resources import Resource, dump
@@ -22,6 +24,8 @@ RETRY_AFTER = 0.2
 """Seconds until a publish that failed is tried again."""
 ENTRIES_SHOWN = 100
 """Entries to which a list or mapping is cut where the whole status is too large to publish."""
+ENTRIES_WRITTEN = 4096
+"""Entries of a list or mapping from which the whole status is too large anyway, or nearly so."""
 CHARACTERS_SHOWN = 1000
 """Characters to which a text is cut then."""
 _IDENTITY = ("name", "uid", "generation", "creationTimestamp")
@@ -117,9 +121,10 @@ class StatusBoard:
         resource = self._values.get(address)
         if resource is None:
             return b""
-        tree = public_document(resource)
-        for cut in (None, ENTRIES_SHOWN, ENTRIES_SHOWN // 10, 1):
-            body = self._encoded(address, tree if cut is None else shortened(tree, cut))
+        trimmed, noted = _trimmed(resource)
+        tree = public_document(trimmed)
+        for cut in (ENTRIES_SHOWN, ENTRIES_SHOWN // 10, 1) if noted else (None, ENTRIES_SHOWN, ENTRIES_SHOWN // 10, 1):
+            body = self._encoded(address, tree if cut is None else shortened(tree, cut, noted))
             if len(body) <= STATUS.max_size:
                 return body
         metadata = {key: tree["metadata"][key] for key in _IDENTITY if key in tree["metadata"]}
@@ -141,24 +146,54 @@ class StatusBoard:
 
 def public_document(resource: Resource) -> dict[str, Any]:
     """Return a resource as people see it: weights by digest, without their bytes."""
-    tree = dump(resource)
-    if _carries_weights(type(resource)):
-        _drop_inline(tree)
-    return tree
+    return dump(resource, without=_inline_fields(type(resource)))
 
 
 @cache
-def _carries_weights(kind: type[Resource]) -> bool:
-    """Return whether this kind can carry inline weights. Edges are many and cannot."""
-    return '"inline"' in json.dumps(kind.model_json_schema())
+def _inline_fields(part: Any, above: frozenset[type] = frozenset()) -> dict[str, Any] | None:
+    """Return the fields with inline weights of a model or of a field's type, as pydantic's ``exclude``."""
+    if isinstance(part, type) and issubclass(part, BaseModel):
+        if part in above:
+            return None
+        types: dict[str, Any] = {name: field.annotation for name, field in part.model_fields.items()}
+        fields = {name: True if name == "inline" else _inline_fields(each, above | {part})
+                  for name, each in types.items()}  # fmt: skip
+        return {name: found for name, found in fields.items() if found} or None
+    inner: dict[str, Any] = {}
+    for each in get_args(part):
+        inner |= _inline_fields(each, above) or {}
+    return {"__all__": inner} if inner and get_origin(part) in (list, tuple, dict) else inner or None
 
 
-def shortened(tree: Any, entries: int = ENTRIES_SHOWN) -> Any:
+def _trimmed(resource: Resource) -> tuple[Resource, dict[str, int]]:
+    """Return a resource without most of the entries of lists and mappings that no status has room for, and by path how
+    many there are: writing all of them out would take long."""
+    noted: dict[str, int] = {}
+    changes: dict[str, Any] = {}
+    for place in ("spec", "status"):
+        part = getattr(resource, place)
+        cut: dict[str, Any] = {}
+        for name, field in type(part).model_fields.items():
+            value = getattr(part, name)
+            if isinstance(value, (list, dict)) and len(value) > ENTRIES_WRITTEN:
+                noted[f"{place}.{field.alias or name}"] = len(value)
+                cut[name] = _head(value, ENTRIES_SHOWN)
+        if cut:
+            changes[place] = part.model_copy(update=cut)
+    return (resource.model_copy(update=changes) if changes else resource), noted
+
+
+def shortened(tree: Any, entries: int = ENTRIES_SHOWN, known: Mapping[str, int] = MappingProxyType({})) -> Any:
     """Cut long lists and mappings to their first ``entries``, and long texts to ``CHARACTERS_SHOWN``;
-    ``status.shortened`` maps the path of each to its full number of entries or characters."""
+    ``status.shortened`` maps the path of each to its full number of entries or characters.
+
+    Args:
+        known: full numbers of entries of those that ``tree`` has only in part.
+    """
     noted: dict[str, int] = {}
     short = _shortened(tree, "", entries, noted)
-    short["status"] = {**short.get("status", {}), "shortened": dict([*noted.items()][:entries])}
+    noted = {**noted, **known}
+    short["status"] = {**short.get("status", {}), "shortened": dict([*noted.items()][:ENTRIES_SHOWN])}
     return short
 
 
@@ -169,12 +204,16 @@ def _shortened(tree: Any, where: str, entries: int, noted: dict[str, int]) -> An
         return tree[:CHARACTERS_SHOWN]
     if isinstance(tree, (dict, list)) and len(tree) > entries and "." in where:  # not metadata, spec and status
         noted[where] = len(tree)
-        tree = dict(islice(tree.items(), entries)) if isinstance(tree, dict) else tree[:entries]
+        tree = _head(tree, entries)
     if isinstance(tree, dict):
         return {key: _shortened(value, f"{where}.{key}".lstrip("."), entries, noted) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_shortened(value, where, entries, noted) for value in tree]
     return tree
+
+
+def _head(value: dict[str, Any] | list[Any], entries: int) -> dict[str, Any] | list[Any]:
+    return dict(islice(value.items(), entries)) if isinstance(value, dict) else value[:entries]
 
 
 class _Due:
@@ -218,11 +257,3 @@ class _Due:
             return False
         self._large[address] = None
         return True
-
-
-def _drop_inline(tree: dict[str, Any] | list[Any]) -> None:
-    if isinstance(tree, dict):
-        tree.pop("inline", None)
-    for value in tree.values() if isinstance(tree, dict) else tree:
-        if isinstance(value, (dict, list)):
-            _drop_inline(value)

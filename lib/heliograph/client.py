@@ -15,6 +15,7 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Model, resolve
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS
+from heliograph.bus.reply import TOO_MANY
 from heliograph.bus.transport import Message
 from heliograph.bus.weights_transfer import fetch_weights
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
@@ -23,6 +24,9 @@ from heliograph.server import locate
 
 Document = dict[str, Any]
 TIMEOUT = 10.0
+REPEAT_AFTER = 3.0
+"""Seconds without an answer after which a request is sent again. A deletion is not: the answer to the second would be
+that there is no such resource."""
 CHECK_EVERY = 0.1
 """Seconds after which a client that is not connected checks the reason."""
 
@@ -126,6 +130,14 @@ def result_of(reply: bytes) -> Any:
     raise HeliographError(str(error.get("message", "the coordinator refused")))
 
 
+def _retry_after(reply: bytes) -> float | None:
+    """Return the seconds after which to send a refused request again; None for any other reply."""
+    if TOO_MANY.encode() not in reply[:200]:
+        return None
+    error = json.loads(reply).get("error") or {}
+    return float(error.get("retry_after", 1.0)) if error.get("code") == TOO_MANY else None
+
+
 class AsyncClient:
     """A connection to a cluster; an async context manager.
 
@@ -178,18 +190,25 @@ class AsyncClient:
         return Resources(self, plural)
 
     async def request(self, resource: str, verb: str, document: Mapping[str, Any]) -> Any:
-        """Send one request and return the result in its reply.
+        """Send one request and return the result in its reply. Send it again later where the coordinator answers that
+        this caller has too many waiting, as long as the client's timeout allows.
 
         Raises:
             Refused: if the coordinator refuses the request.
             Unreachable: if no reply comes within the client's timeout.
         """
         body = json.dumps(document).encode()
-        message = await self._answered(REQUEST.at(resource=resource, verb=verb), body)
-        return result_of(message.body)
+        until = self._world.monotonic() + self.timeout
+        while True:
+            message = await self._answered(REQUEST.at(resource=resource, verb=verb), body, verb != "delete")
+            wait = _retry_after(message.body)
+            if wait is None or self._world.monotonic() + wait >= until:
+                return result_of(message.body)
+            await self._world.sleep(wait)
 
-    async def _answered(self, topic: str, body: bytes) -> Message:
-        """Send a request and return its reply; repeat it after a lost link, since every request is idempotent.
+    async def _answered(self, topic: str, body: bytes, repeat: bool) -> Message:
+        """Send a request and return its reply; repeat it after a lost link, since every request is idempotent. With
+        ``repeat`` also after ``REPEAT_AFTER`` seconds: a broker drops what a coordinator does not read fast enough.
 
         A caller that blocks the event loop for some seconds loses its link.
         """
@@ -197,8 +216,9 @@ class AsyncClient:
             async with asyncio.timeout(self.timeout):
                 while True:
                     await self.bus.link.wait_up()
-                    with contextlib.suppress(LinkDown):
-                        return await self.bus.request(topic, body, self.timeout)
+                    with contextlib.suppress(LinkDown, TimeoutError):
+                        async with asyncio.timeout(REPEAT_AFTER if repeat else None):
+                            return await self.bus.request(topic, body, self.timeout)
         except TimeoutError:
             raise Unreachable(f"{self.server.shown}: no answer within {self.timeout:g} s") from None
         except (Forbidden, Refused) as error:

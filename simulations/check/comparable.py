@@ -85,14 +85,16 @@ def _as_received(topic: Topic[Any], data: Any) -> Any:
 
 
 def _in_present_form(resource: Any) -> Any:
-    """Return a resource with its spec in the present form; an older release may have recorded another form."""
+    """Return a resource with its spec in the present form, since an older release may have recorded another one, and
+    without its creator: a replayed request names no caller."""
     if not isinstance(resource, dict) or "spec" not in resource:
         return resource
     try:
         read = parse_resource({key: value for key, value in resource.items() if key != "status"})
     except Refused:
         return resource
-    return resource | {"spec": dump(read)["spec"]}
+    metadata = {key: value for key, value in resource.get("metadata", {}).items() if key != "createdBy"}
+    return resource | {"metadata": metadata, "spec": dump(read)["spec"]}
 
 
 def _stripped(tree: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -124,6 +125,6 @@ def _expected(finding: ErrorDetails) -> str:
     return {"extra_forbidden": "no such field", "missing": "a value"}.get(finding["type"], text)
 
 
-def dump(document: BaseModel) -> dict[str, Any]:
-    """Return a document as a tree for JSON, without unset fields."""
-    return document.model_dump(mode="json", by_alias=True, exclude_none=True)
+def dump(document: BaseModel, without: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a document as a tree for JSON, without unset fields and those that ``without`` excludes."""
+    return document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=without)

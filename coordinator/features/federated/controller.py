@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from heliograph.bus.contract import buckets, close_record, topics
 from heliograph.bus.contract.payloads import Aggregation, WorkerTask
@@ -22,6 +22,9 @@ from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
 from heliograph.core.telemetry import ROUNDS_CLOSED
 
+T = TypeVar("T")
+EDGES_PER_SLICE = 512
+"""Edges whose tasks are made before a break may be due."""
 _LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds"}
 """The fields of a running task's spec that may change."""
 
@@ -147,22 +150,32 @@ class FederatedController(Feature[FederatedTask]):
         for task in self._running():
             found: dict[str, list[WorkerTask]] = {}
             with self.context.failures.contain(f"job {task.name}"):
-                training[task.name] = self._training_of(task, view)
-                found = desired_tasks(task, view, training[task.name].tasks)
+                for known in self._training_of(task, view):  # noqa: B007 the last one counts
+                    yield {}  # the caller may take a break
+                training[task.name] = known
+                found = desired_tasks(task, view, known.tasks)
             yield found
         self._training = training
 
-    def _training_of(self, task: FederatedTask, view: View) -> _CachedTraining:
-        """Return the training tasks, computed anew only where an input has changed: there may be ten thousand edges."""
+    def _training_of(self, task: FederatedTask, view: View) -> Iterator[_CachedTraining]:
+        """Yield the training tasks, more with each step, computed anew only where an input has changed: there may be
+        ten thousand edges."""
         status, algorithms = task.status, view.algorithms(task.spec.aggregation_worker.node_name)
         warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets)
         tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal)
         known = self._training.get(task.name)
         if known is None or known.warm_of != warm_of:
-            known = _CachedTraining(warm_of, warm_tasks(task, algorithms))
+            known = _CachedTraining(warm_of, {})
+            assignments = sorted(status.assignments.items())
+            for some in _slices(assignments):
+                known.warm.update(warm_tasks(task, algorithms, some))
+                yield known
         if known.tasks_of != tasks_of:
-            known = replace(known, tasks_of=tasks_of, tasks=training_tasks(task, known.warm))
-        return known
+            known = replace(known, tasks_of=tasks_of, tasks=dict(known.warm))
+            for edges in _slices(status.participants):
+                known.tasks.update(training_tasks(task, {edge: known.warm[edge] for edge in edges}, edges))
+                yield known
+        yield known
 
     async def removed(self, task: FederatedTask) -> None:
         """Delete the task's close records, and the edges' own models."""
@@ -217,6 +230,10 @@ def _check_job(name: str, expected: str, topic: str) -> None:
     """Raise Refused for a payload that names another job than its topic."""
     if name != expected:
         raise Refused("invalid", topic=topic, field="job", expected=expected, got=name)
+
+
+def _slices(whole: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (whole[first : first + EDGES_PER_SLICE] for first in range(0, len(whole), EDGES_PER_SLICE))
 
 
 def _ends(before: FederatedTask, after: FederatedTask) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heliograph.bus.contract.payloads import (
@@ -43,14 +43,20 @@ def desired_tasks(
     return found
 
 
-def training_tasks(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) -> dict[str, list[WorkerTask]]:
+def training_tasks(
+    task: FederatedTask, warm: Mapping[str, list[WorkerTask]], participants: Sequence[str] | None = None
+) -> dict[str, list[WorkerTask]]:
     """Return the training tasks of each edge; an edge that does not take part reuses its warm task, which stays the
-    same between rounds."""
+    same between rounds.
+
+    Args:
+        participants: some of the round's participants, to give only these a task of the round.
+    """
     status = task.status
     found = dict(warm)
     if status.step in ("initialising", "training"):
         personal = status.personal or {}
-        for edge in status.participants:
+        for edge in status.participants if participants is None else participants:
             now = {"round": status.round, "model": status.model, "active": True, "down": status.down,
                    "personal": personal.get(edge)}  # fmt: skip
             if edge in warm:  # else no coordinator has written this status
@@ -58,14 +64,22 @@ def training_tasks(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) ->
     return found
 
 
-def warm_tasks(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[WorkerTask]]:
-    """Return the training task of each edge between rounds: it keeps the edge's worker ready."""
+def warm_tasks(
+    task: FederatedTask,
+    algorithms: Mapping[str, Mapping[str, Any]],
+    assignments: Sequence[tuple[str, str]] | None = None,
+) -> dict[str, list[WorkerTask]]:
+    """Return the training task of each edge between rounds: it keeps the edge's worker ready.
+
+    Args:
+        assignments: some of the task's assignments, sorted, to return only their tasks.
+    """
     status = task.status
     declared = {each.name: each.worker_spec for each in task.spec.training_workers}
     repeated = [each.worker_spec for each in task.spec.training_workers if not each.node_name][-1:]
     script, parameters, defaults = _script(task), _parameters(task, algorithms), _defaults(task, algorithms)
     found: dict[str, list[WorkerTask]] = {}
-    for worker, edge in sorted(status.assignments.items()):
+    for worker, edge in sorted(status.assignments.items()) if assignments is None else assignments:
         own = declared.get(worker) or repeated[0]
         one = TrainTask.model_construct(  # without validation: all values are checked, for ten thousand edges
             worker=join_labels(task.name, worker),

@@ -40,12 +40,13 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
     free = [worker for worker in spec.training_workers if not worker.node_name]
     taken = {worker.node_name for worker in named if worker.node_name}
     for worker in named:
-        assert worker.node_name is not None
-        if reason := _missing_at(worker, worker.node_name, wanted, view):
-            missing.append(reason)
+        node = worker.node_name or ""
+        edge = view.edges.get(node)
+        dataset = _offered(worker, edge, wanted) if edge is not None and edge.online else None
+        if dataset is None:
+            missing.append(_missing_at(worker, node, edge))
             continue
-        assignments[worker.name] = worker.node_name
-        datasets[worker.node_name] = _offered(worker, view.edges[worker.node_name], wanted) or ""
+        assignments[worker.name], datasets[node] = node, dataset
     free_edges = _FreeEdges(view, taken)
     for worker in free:
         placed = free_edges.place(worker, wanted)
@@ -53,8 +54,7 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
             name = worker.worker_spec.dataset.name if worker.worker_spec.dataset else None
             missing.append(f"training worker {worker.name}: no free edge offers data set {name or wanted or 'at all'}")
             continue
-        edge, dataset = placed
-        assignments[worker.name], datasets[edge.name] = edge.name, dataset
+        assignments[worker.name], datasets[placed[0].name] = placed[0].name, placed[1]
     if free and not missing:
         for edge, dataset in _repeated(task, free[-1], free_edges.left(), wanted, len(assignments)):
             assignments[join_labels(free[-1].name, edge.name)], datasets[edge.name] = edge.name, dataset
@@ -107,16 +107,14 @@ def _missing_cloud(task: FederatedTask, view: View) -> Iterator[str]:
             yield f"data set {evaluation.dataset.name} is not on node {evaluation.node_name}"
 
 
-def _missing_at(worker: TrainingWorker, node: str, wanted: str | None, view: View) -> str:
-    edge = view.edges.get(node)
+def _missing_at(worker: TrainingWorker, node: str, edge: EdgeView | None) -> str:
+    """Return why a worker cannot be placed on the node that it names."""
     if edge is None:
         return f"node {node} of training worker {worker.name} is unknown"
     if not edge.online:
         return f"node {node} of training worker {worker.name} is offline"
-    if _offered(worker, edge, wanted) is None:
-        name = worker.worker_spec.dataset.name if worker.worker_spec.dataset else None
-        return f"data set {name or 'of any name'} is not on node {node}"
-    return ""
+    name = worker.worker_spec.dataset.name if worker.worker_spec.dataset else None
+    return f"data set {name or 'of any name'} is not on node {node}"
 
 
 class _FreeEdges:

@@ -12,6 +12,7 @@ from benchmarks import (
     aggregation,
     echo,
     fleet,
+    hostile,
     inference_calls,
     node_rates,
     simulated,
@@ -69,6 +70,15 @@ _ALL = [
         Metric("frame bytes", "offloaded frame on the wire", "MB", 6.3, name="frame bytes"),
         Metric("rate, edge", "answers by one edge", "/s", 2500, "higher", name="edge rate"),
         Metric("rate, offloaded", "offloads by one edge", "/s", 1000, "higher", name="offloaded rate"),
+    )),
+    Benchmark("hostile", "hostile", hostile.flood, repeats=1, metrics=(
+        Metric("get", "another's get in a flood, p50", "ms", statistic="p50", name="p50"),
+        Metric("get", "another's get in a flood, p99", "ms", 50, statistic="p99", name="p99"),
+        Metric("lost", "its requests without an answer", "", 0),
+        Metric("leases", "leases lost by the coordinator", "", 0),
+        Metric("sent", "hostile requests", "", better="higher"),
+        Metric("answered", "hostile requests that succeeded", ""),
+        Metric("refused", "hostile requests that were refused", ""),
     )),
     Benchmark("echo-1kb", "echo", partial(echo.rounds, edges=2, size=1000, rounds=400), metrics=(
         Metric("round", "echo round, 1 kB × 2, p50", "ms", 15, statistic="p50", name="p50"),

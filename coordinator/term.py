@@ -175,6 +175,8 @@ class Term:
         self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
                                   self._quotas)  # fmt: skip
         self._view = None
+        for kind in declared().kinds.values():
+            kind.model_rebuild()  # the first request for each would take a tenth of a second
         self._desired = DesiredWriter(self._port, await next_epoch(own), self._edges.version, self._warn)
         for kind in declared().kinds.values():
             for resource in self._store.all(kind):

@@ -29,6 +29,7 @@ from heliograph.coordinator.api.token_bucket import Rate, TokenBucket
 from heliograph.coordinator.quotas import Quotas
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.failures import Failures, sentence_of
+from heliograph.core.tasks import wait_for
 from heliograph.core.world import World
 
 REFUSALS = Rate(100, 200)
@@ -72,14 +73,14 @@ class Door:
         self._queue = FairQueue[_Arrived](self._limits, world.monotonic())
         self._refusals = TokenBucket(REFUSALS, world.monotonic())
         self._tasks: set[asyncio.Task[None]] = set()
-        self._delayed = asyncio.Event()
-        """Set while a request waits for its caller's rate."""
+        self._ready = asyncio.Event()
+        """Set when a request may have become the next: one has arrived, or one is done."""
         self.listening = asyncio.Event()
         """Set once the door has subscribed to the first bus."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._start_delayed())
+            group.create_task(self._dispatch())
             for bus in self._buses:
                 group.create_task(self._serve(bus))
 
@@ -106,27 +107,26 @@ class Door:
             reply_to = reply_in_bytes(message.body, bus.root)
         caller = caller_of(reply_to, bus.root)
         if self._queue.offer(caller, arrived, len(message.body), self._world.monotonic()):
-            self._start()
+            self._ready.set()
         else:
             self._refuse(arrived, reply_to, caller)
 
-    def _start(self) -> None:
-        """Start each request that may run now."""
-        now = self._world.monotonic()
-        while (turn := self._queue.next(now)) is not None:
-            self._spawn(self._take(turn))
-        if self._queue.wait(now) is not None:
-            self._delayed.set()
-
-    async def _start_delayed(self) -> None:
-        """Start requests whose caller, or all together, had spent their rate."""
+    async def _dispatch(self) -> None:
+        """Start one request after the other, in the order of their turns. The event loop serves everything else in
+        between: of two callers' requests, the second never waits for more than one of the first to be computed."""
         while True:
-            await self._delayed.wait()
-            self._delayed.clear()
-            wait = self._queue.wait(self._world.monotonic())
-            if wait is not None:
-                await self._world.sleep(max(wait, 0.001))
-                self._start()
+            self._ready.clear()
+            now = self._world.monotonic()
+            turn = self._queue.next(now)
+            if turn is not None:
+                self._spawn(self._take(turn))
+                await self._world.sleep(0)
+                continue
+            wait = self._queue.wait(now)
+            if wait is None:
+                await self._ready.wait()
+            else:
+                await wait_for(self._ready, max(wait, 0.001))
 
     def _spawn(self, handling: Any) -> None:
         task = asyncio.create_task(handling)
@@ -152,22 +152,27 @@ class Door:
             answered = await self._answer(turn)
         finally:
             self._queue.done(turn, answered, self._world.monotonic())
-            self._start()
+            self._ready.set()
 
     async def _answer(self, turn: Turn[_Arrived]) -> int:
         """Answer a request; return what it cost its caller besides its own bytes."""
         arrived = turn.item
         bus, message, topic = arrived.bus, arrived.message, arrived.topic
         reply_to = message.reply_to
-        began, cost = self._world.monotonic(), 0
+        began, cost, reading = self._world.monotonic(), 0, turn.heavy
+
+        def spend(size: int) -> None:
+            nonlocal cost
+            cost += size
 
         def read() -> None:
-            nonlocal cost
-            if turn.heavy:
+            nonlocal reading
+            if reading:
+                reading = False
                 seconds = self._world.monotonic() - began
-                cost = int(seconds / READING_SHARE * self._quotas.bytes_per_second)
+                spend(int(seconds / READING_SHARE * self._quotas.bytes_per_second))
                 self._queue.read(turn)
-                self._start()
+                self._ready.set()
 
         try:
             if reply_to is not None and not bus.is_inbox(reply_to):
@@ -186,7 +191,7 @@ class Door:
             params = _params(message.topic, topic)
             document = from_tree(tree, topic).data if is_event(tree) else tree
             caller = caller_of(reply_to, bus.root)
-            request = Request(params["resource"], params["verb"], document, topic, caller, turn.heavy, read)
+            request = Request(params["resource"], params["verb"], document, topic, caller, turn.heavy, read, spend)
             result = await self._handler(request)
             answer: dict[str, Any] = {"ok": True, "result": result}
         except Refused as error:
@@ -199,6 +204,7 @@ class Door:
         except Exception as error:
             self._failures.add(topic, error)
             answer = {"ok": False, "error": {"code": "defect", "topic": topic, "message": sentence_of(error, topic)}}
+        read()
         if reply_to is not None:
             return cost + await self._send(arrived, reply_to, answer)
         if not answer["ok"]:

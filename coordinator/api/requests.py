@@ -41,6 +41,7 @@ class Request:
         caller: the caller that its reply address names; empty without one.
         heavy: whether validating the document takes long enough to do it in a thread.
         read: called once the document has been read, so that the next heavy one may be.
+        spend: called with bytes that the request costs its caller beside those of request and answer.
     """
 
     resource: str
@@ -50,6 +51,7 @@ class Request:
     caller: str = ""
     heavy: bool = False
     read: Callable[[], None] = lambda: None
+    spend: Callable[[int], None] = lambda size: None
 
 
 class Requests:
@@ -90,7 +92,7 @@ class Requests:
             return await self._update(wanted, topic, dry_run)
         request.read()
         if verb == "list":
-            return await self._list(kind, topic)
+            return await self._list(kind, request)
         found = self._find(kind, _name_in(document, topic), topic)
         if verb == "delete":
             found = await self._delete(found, topic)
@@ -162,7 +164,7 @@ class Requests:
         await self._changed(steered)
         return self._store.get(type(steered), steered.name) or steered
 
-    async def _list(self, kind: type[Resource], topic: str) -> list[dict[str, Any]]:
+    async def _list(self, kind: type[Resource], request: Request) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         size, breaks = 0, Breaks(self._world)
         for each in self._store.all(kind):
@@ -170,8 +172,10 @@ class Requests:
             document = public_document(each)
             size += len(json.dumps(document))
             if size > REPLY.max_size:
-                raise Refused("too-large", topic=topic, expected=f"resources of at most {REPLY.max_size} bytes in one "
-                              "answer", got=f"{len(found)} {kind.plural} that fit, and more",
+                request.spend(size)  # its answer is short, its work is not
+                expected = f"resources of at most {REPLY.max_size} bytes in one answer"
+                raise Refused("too-large", topic=request.topic, expected=expected,
+                              got=f"{len(found)} {kind.plural} that fit, and more",
                               hint=f"Get them by name, or read the topics status/{kind.plural}/+.")  # fmt: skip
             found.append(document)
         return found

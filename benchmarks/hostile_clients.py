@@ -11,6 +11,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import nats
@@ -29,38 +30,54 @@ NAMES = 500
 """Names that requests use again and again."""
 
 Document = dict[str, Any]
+THIS, REPLY = "this-name", "this-reply"
+"""Stand in a request's body for its name and its reply topic: encoding each anew would take most of the time."""
 
 
-def _dataset(name: str, **annotations: str) -> Document:
+def _dataset(name: str = THIS, **annotations: str) -> Document:
     return {"kind": "Dataset", "metadata": {"name": name, "annotations": annotations}}
 
 
-def _job(name: str, workers: int) -> Document:
+def _job(workers: int) -> Document:
     listed = [{"name": f"worker-{number}", "nodeName": f"edge-{number}"} for number in range(workers)]
     spec = {"aggregationWorker": {"model": {"name": "none"}}, "trainingWorkers": listed}
-    return {"kind": "FederatedTask", "metadata": {"name": name}, "spec": spec}
+    return {"kind": "FederatedTask", "metadata": {"name": THIS}, "spec": spec}
 
 
 FAT = {f"note-{number}": 60_000 * "x" for number in range(14)}
-HUGE_JOB = _job("huge", 10_000)
-MANY_FIELDS = {"kind": "Dataset", "metadata": {"name": "fields"}, "spec": {f"field-{n}": n for n in range(10_000)}}
-NESTED = {"kind": "Dataset", "metadata": {"name": "nested"}, "spec": {"url": [[[]]] * 10_000}}
-KINDS: tuple[tuple[int, str, Callable[[str], Document | bytes]], ...] = (
-    (400, "models/get", lambda name: {"name": "honest"}),
-    (100, "models/get", lambda name: {"name": name}),
-    (100, "datasets/list", lambda name: {}),
-    (80, "datasets/create", _dataset),
-    (80, "datasets/delete", lambda name: {"name": name}),
-    (60, "datasets/update", lambda name: _dataset(name, changed="yes")),
-    (60, "unicorns/create", _dataset),
-    (40, "jobs/create", lambda name: _job(name, 3)),
-    (25, "datasets/create", lambda name: b"\xff" * 100_000),
-    (20, "datasets/create", lambda name: MANY_FIELDS),
-    (20, "datasets/create", lambda name: NESTED),
-    (10, "datasets/create", lambda name: _dataset(name, **FAT)),
-    (5, "jobs/create", lambda name: HUGE_JOB | {"metadata": {"name": name}}),
+MANY_FIELDS = {"kind": "Dataset", "metadata": {"name": THIS}, "spec": {f"field-{n}": n for n in range(10_000)}}
+NESTED = {"kind": "Dataset", "metadata": {"name": THIS}, "spec": {"url": [[[]]] * 10_000}}
+KINDS: tuple[tuple[int, str, Document | bytes], ...] = (
+    (400, "models/get", {"name": "honest"}),
+    (100, "models/get", {"name": THIS}),
+    (100, "datasets/list", {}),
+    (80, "datasets/create", _dataset()),
+    (80, "datasets/delete", {"name": THIS}),
+    (60, "datasets/update", _dataset(changed="yes")),
+    (60, "unicorns/create", _dataset()),
+    (40, "jobs/create", _job(3)),
+    (25, "datasets/create", 100_000 * b"\xff"),
+    (20, "datasets/create", MANY_FIELDS),
+    (20, "datasets/create", NESTED),
+    (10, "datasets/create", _dataset(**FAT)),
+    (5, "jobs/create", _job(10_000)),
 )
-"""Weight, topic below ``request``, and document of each kind of request."""
+"""Weight, topic below ``request``, and body of each kind of request."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of request, with its body for NATS and for MQTT, which needs a reply topic in the document."""
+
+    topic: str
+    body: bytes
+    mqtt_body: bytes
+
+    @classmethod
+    def of(cls, topic: str, body: Document | bytes) -> _Kind:
+        if isinstance(body, bytes):
+            return cls(topic, body, body)
+        return cls(topic, json.dumps(body).encode(), json.dumps({"reply_to": REPLY, **body}).encode())
 
 
 class _Mqtt:
@@ -74,10 +91,9 @@ class _Mqtt:
         self._client.connect(url.host, url.port)
         self._client.loop_start()
 
-    def send(self, topic: str, document: Document | bytes, number: int) -> None:
-        if isinstance(document, dict):
-            document = json.dumps(document | {"reply_to": f"heliograph/reply/{NAME}/{number}"}).encode()
-        self._client.publish(f"heliograph/request/{topic}", document, 0)
+    def send(self, topic: str, body: bytes, number: int) -> None:
+        body = body.replace(REPLY.encode(), f"heliograph/reply/{NAME}/{number}".encode(), 1)
+        self._client.publish(f"heliograph/request/{topic}", body, 0)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -98,17 +114,18 @@ async def main(nats_url: str, mqtt_url: str, rate: float, seconds: float) -> Cou
     client = await nats.connect(nats_url, name=NAME)
     await client.subscribe(f"_INBOX.{NAME}.*", cb=received)
     mqtt = _Mqtt(ConnectionUrl.parse(mqtt_url), count)
-    weights, requests = [each[0] for each in KINDS], [each[1:] for each in KINDS]
+    weights, kinds = [weight for weight, _, _ in KINDS], [_Kind.of(topic, body) for _, topic, body in KINDS]
     began, sent = world.monotonic(), 0
     while (now := world.monotonic() - began) < seconds:
-        for topic, document_of in rng.choices(requests, weights, k=int(now * rate) - sent):
+        for kind in rng.choices(kinds, weights, k=int(now * rate) - sent):
             sent += 1
-            document = document_of(f"name-{rng.randrange(NAMES)}")
+            name = f"name-{rng.randrange(NAMES)}".encode()
             if sent % 4 == 0:
-                mqtt.send(topic, document, sent)
+                mqtt.send(kind.topic, kind.mqtt_body.replace(THIS.encode(), name, 1), sent)
                 continue
-            body = json.dumps(document).encode() if isinstance(document, dict) else document
-            await client.publish(f"heliograph.request.{topic.replace('/', '.')}", body, reply=f"_INBOX.{NAME}.{sent}")
+            subject = f"heliograph.request.{kind.topic.replace('/', '.')}"
+            body = kind.body.replace(THIS.encode(), name, 1)
+            await client.publish(subject, body, reply=f"_INBOX.{NAME}.{sent}")
         await world.sleep(TICK)
     await world.sleep(LAST_ANSWERS)
     mqtt.close()

@@ -133,7 +133,7 @@ class Term:
                 start(presence.run)
                 await wait_until_known(presence)
             door = Door([self._connections.requests, *self._connections.doors], self._port.bus, self._world,
-                        self._requests.handle, self._failures, self._quotas)  # fmt: skip
+                        self._requests.handle, self._failures, self._quotas, self._warn)  # fmt: skip
             start(self._resync, door.run)
             if self._connections.status:  # this broker has an MQTT listener
                 start(RetainedSweep(self._port.bus, self._world, self._failures).run)

@@ -57,14 +57,16 @@ class Door:
     """Takes requests from every bus and answers each."""
 
     def __init__(
-        self, buses: Sequence[Bus], log: Bus, world: World, handler: Handler, failures: Failures, quotas: Quotas
-    ) -> None:
+        self, buses: Sequence[Bus], log: Bus, world: World, handler: Handler, failures: Failures, quotas: Quotas,
+        warn: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self._buses = buses
         self._log = log
         self._world = world
         self._handler = handler
         self._failures = failures
         self._quotas = quotas
+        self._warn = warn
         self._limits = Limits(
             requests=Rate(quotas.requests_per_second, quotas.requests_at_once),
             bytes=Rate(quotas.bytes_per_second, quotas.bytes_at_once),
@@ -72,6 +74,8 @@ class Door:
         )
         self._queue = FairQueue[_Arrived](self._limits, world.monotonic())
         self._refusals = TokenBucket(REFUSALS, world.monotonic())
+        self._refused = 0
+        """Number of requests that had no room."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()
         """Set when a request may have become the next: one has arrived, or one is done."""
@@ -135,16 +139,22 @@ class Door:
 
     def _refuse(self, arrived: _Arrived, reply_to: str | None, caller: str) -> None:
         """Answer a request that has no room in its caller's queue, unless such answers are too many too."""
-        limits, now = self._limits, self._world.monotonic()
+        self._refused += 1
+        now = self._world.monotonic()
+        answer = bool(reply_to and caller) and self._refusals.take(1, now)
+        if not answer and str(self._refused).rstrip("0") != "1":
+            return  # thousands a second may come here
+        limits = self._limits
         wait = round(max(0.1, self._queue.ready_in(caller, now)), 3)
         error = Refused(TOO_MANY, topic=arrived.topic, expected=f"at most {limits.waiting} waiting requests of "
                         f"{limits.waiting_bytes} bytes of one caller, and {limits.requests.per_second:g} in a second",
                         got=f"more from {caller or 'callers without a reply address'}",
                         hint="Send it again later; wait for answers before further requests.")  # fmt: skip
-        self._failures.add("requests", error)
-        if reply_to is not None and caller and self._refusals.take(1, now):
-            answer = {"ok": False, "error": {**error.as_dict(), "retry_after": wait}}
-            self._spawn(self._send(arrived, reply_to, answer))
+        if str(self._refused).rstrip("0") == "1":
+            self._warn(f"{error} ({self._refused} requests were refused so far)")
+        if answer and reply_to is not None:
+            body = {"ok": False, "error": {**error.as_dict(), "retry_after": wait}}
+            self._spawn(self._send(arrived, reply_to, body))
 
     async def _take(self, turn: Turn[_Arrived]) -> None:
         answered = 0

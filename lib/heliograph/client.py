@@ -27,6 +27,8 @@ TIMEOUT = 10.0
 REPEAT_AFTER = 3.0
 """Seconds without an answer after which a request is sent again. A deletion is not: the answer to the second would be
 that there is no such resource."""
+REPEATED_MOST = 4096
+"""Bytes of a request that is sent again so soon: a large one may still be read."""
 CHECK_EVERY = 0.1
 """Seconds after which a client that is not connected checks the reason."""
 
@@ -200,7 +202,8 @@ class AsyncClient:
         body = json.dumps(document).encode()
         until = self._world.monotonic() + self.timeout
         while True:
-            message = await self._answered(REQUEST.at(resource=resource, verb=verb), body, verb != "delete")
+            repeat = verb != "delete" and len(body) <= REPEATED_MOST
+            message = await self._answered(REQUEST.at(resource=resource, verb=verb), body, repeat)
             wait = _retry_after(message.body)
             if wait is None or self._world.monotonic() + wait >= until:
                 return result_of(message.body)

@@ -256,4 +256,5 @@ class _Due:
         if was or not self._small:
             return False
         self._large[address] = None
+        self._since_large -= 1  # it was no small one
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -50,6 +51,9 @@ class Desk:
     async def ask(self, resource: str, verb: str, document: dict[str, Any], caller: str = "someone") -> Any:
         request = Request(resource, verb, dict(document), f"request/{resource}/{verb}", caller)
         return await self._requests.handle(request)
+
+    async def list_models(self, spend: Callable[[int], None]) -> Any:
+        return await self._requests.handle(Request("models", "list", {}, "request/models/list", spend=spend))
 
     def lock(self, plural: str, name: str) -> asyncio.Lock:
         return self.locks.setdefault(f"{plural}/{name}", asyncio.Lock())
@@ -156,3 +160,78 @@ async def test_a_running_task_names_its_frozen_fields_as_documents_do(desk: Any)
         await desk.ask("jobs", "update", changed)
     assert refused.value.field == "spec.trainingWorkers"
     assert "(only quorum, roundDeadlineSeconds, rounds may)" in refused.value.expected
+
+
+async def test_the_coordinator_writes_who_created_a_resource_and_ignores_what_a_request_says() -> None:
+    desk = await _desk(Quotas())
+    document = MODEL | {"metadata": {"name": "one", "createdBy": "another"}}
+    made = await desk.ask("models", "create", document, caller="maria")
+    assert made["metadata"]["createdBy"] == "maria"
+    changed = await desk.ask("models", "update", document | {"spec": {"description": "new"}}, caller="peter")
+    assert changed["metadata"]["createdBy"] == "maria"
+    nameless = await desk.ask("models", "create", MODEL | {"metadata": {"name": "two"}}, caller="")
+    assert nameless["metadata"]["createdBy"] == "unknown"
+
+
+async def test_quotas_bound_what_a_caller_stores_and_leave_others_alone() -> None:
+    desk = await _desk(Quotas(resources=2, resources_in_all=4, stored_bytes=2000, workers=3, workers_of_job=2))
+
+    async def create(name: str, caller: str, **spec: str) -> Any:
+        return await desk.ask("models", "create", MODEL | {"metadata": {"name": name}, "spec": spec}, caller=caller)
+
+    await create("a", "maria")
+    await create("b", "maria")
+    with pytest.raises(Refused, match="at most 2 resources of caller maria.*got 3 \\(2 are there\\)") as refused:
+        await create("c", "maria")
+    assert (refused.value.code, refused.value.field) == ("quota", "resources")
+    assert desk.store.get(Model, "c") is None
+    assert (await create("a", "maria"))["metadata"]["name"] == "a"  # the same request again
+    await create("c", "peter")
+    with pytest.raises(Refused, match="stored-bytes"):
+        long = {"kind": "Model", "metadata": {"name": "a", "annotations": {"x": 3000 * "y"}}}
+        await desk.ask("models", "update", long, caller="peter")
+    await create("d", "anna")
+    with pytest.raises(Refused, match="resources-in-all"):
+        await create("e", "otto")
+    await desk.ask("models", "delete", {"name": "b"}, caller="anna")
+    await create("e", "maria")
+
+
+async def test_quotas_bound_the_workers_that_jobs_list_until_they_end() -> None:
+    desk = await _desk(Quotas(workers=3, workers_of_job=2))
+
+    async def create(name: str, workers: int) -> Any:
+        spec = TASK["spec"] | {"trainingWorkers": [{"name": f"w{number}"} for number in range(workers)]}
+        return await desk.ask("jobs", "create", TASK | {"metadata": {"name": name}, "spec": spec})
+
+    with pytest.raises(Refused, match="at most 2 workers in one document.*got 3"):
+        await create("three", 3)
+    await create("two", 2)
+    with pytest.raises(Refused, match="at most 3 workers of jobs that run"):
+        await create("more", 2)
+    await desk.ask("jobs", "stop", {"name": "two"})
+    await create("more", 2)
+
+
+async def test_a_list_that_fits_into_no_answer_is_refused_and_costs_its_caller() -> None:
+    desk = await _desk(Quotas())
+    note = {"annotations": {f"note-{number}": 60_000 * "x" for number in range(10)}}
+    spent: list[int] = []
+    for number in range(3):
+        await desk.ask("models", "create", MODEL | {"metadata": {"name": f"fat-{number}", **note}})
+    with pytest.raises(Refused, match="Get them by name") as refused:
+        await desk.list_models(spent.append)
+    assert refused.value.code == "too-large"
+    assert sum(spent) > 1 << 20
+
+
+@pytest.mark.parametrize("place", ["metadata", "spec", "status"])
+async def test_a_document_with_many_unknown_fields_is_refused_without_naming_each(place: str) -> None:
+    desk = await _desk(Quotas())
+    fields = {f"field-{number}": 0 for number in range(2000)}
+    document = MODEL | {place: {"name": "many", **fields}}
+    if place == "status":  # the coordinator owns it
+        assert (await desk.ask("models", "create", document))["metadata"]["name"] == "one"
+        return
+    with pytest.raises(Refused, match="at most 1024 keys in one mapping"):
+        await desk.ask("models", "create", document)

@@ -19,7 +19,14 @@ from heliograph.bus.contract.weights_file import write
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import Message
-from heliograph.coordinator.api.status_board import ENTRIES_SHOWN, SWEEP_EVERY, StatusBoard, public_document, shortened
+from heliograph.coordinator.api.status_board import (
+    ENTRIES_SHOWN,
+    SMALL_BETWEEN,
+    SWEEP_EVERY,
+    StatusBoard,
+    public_document,
+    shortened,
+)
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.simulations.virtual.loop import VirtualLoop, run
@@ -182,3 +189,59 @@ def test_people_see_weights_by_digest_and_never_their_bytes(resource: Resource) 
     assert shown["metadata"]["name"] == resource.name
     if isinstance(resource, Model):
         assert shown["spec"]["weights"] == {"digest": SMALL.digest, "size": SMALL.size}
+
+
+def _fat(number: int) -> Dataset:
+    notes = {f"note-{place}": 20_000 * "x" for place in range(40)}
+    return Dataset(metadata=Metadata(name=f"fat-{number}", annotations=notes))
+
+
+def test_large_statuses_wait_for_small_ones_and_are_cut_until_they_fit() -> None:
+    async def test(doors: Doors) -> None:
+        await doors.buses[0].open()
+        for number in range(20):
+            doors.board.show(_fat(number))
+        doors.board.show(_job("Running"))
+        await doors.loop.wait_until_idle()  # no time passes: nothing is tried again
+        order = [each.topic for each in doors.received[0]]
+        assert order[0] == "status/jobs/one"
+        assert sorted(order[1:]) == sorted(f"status/datasets/fat-{number}" for number in range(20))
+        body = doors.retained(0)["status/datasets/fat-3"].body
+        assert len(body) <= STATUS.max_size
+        shown = decode(body).data
+        assert shown["metadata"]["name"] == "fat-3"
+        assert shown["status"]["shortened"]["metadata.annotations.note-0"] == 20_000
+        for _ in range(40):  # now known to be large
+            doors.board.show(_fat(3))
+        doors.board.show(_job("Succeeded"))
+        await asyncio.sleep(10 * SWEEP_EVERY)
+        assert [each.topic for each in doors.received[0]][21:] == ["status/jobs/one", "status/datasets/fat-3"]
+
+    _on_doors(test)
+
+
+def test_large_statuses_come_too_while_small_ones_keep_coming() -> None:
+    async def test(doors: Doors) -> None:
+        await doors.buses[0].open()
+        doors.board.show(_fat(1))
+        for number in range(200):
+            doors.board.show(_job("Running", f"job-{number}"))
+        await asyncio.sleep(10 * SWEEP_EVERY)
+        place = [each.topic for each in doors.received[0]].index("status/datasets/fat-1")
+        assert 0 < place <= SMALL_BETWEEN + 1
+
+    _on_doors(test)
+
+
+def test_a_status_of_long_texts_in_every_place_fits_too() -> None:
+    async def test(doors: Doors) -> None:
+        await doors.buses[0].open()
+        texts = {f"{number:03d}" + 1000 * "k": 1000 * "v" for number in range(64)}
+        notes = dict.fromkeys(texts, 65000 * "n")
+        doors.board.show(Dataset(metadata=Metadata(name="long", labels=texts, annotations=notes)))
+        await doors.loop.wait_until_idle()
+        body = doors.retained(0)["status/datasets/long"].body
+        assert len(body) <= STATUS.max_size
+        assert decode(body).data["metadata"]["name"] == "long"
+
+    _on_doors(test)

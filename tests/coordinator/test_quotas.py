@@ -34,7 +34,7 @@ BAD = ["", "resources", "resources=", "resources=-1", "resources=0", "resources=
 
 @pytest.mark.parametrize("setting", BAD)
 def test_a_bad_setting_is_refused_with_what_is_expected(setting: str) -> None:
-    with pytest.raises(Refused, match="resources|number") as refused:
+    with pytest.raises(Refused, match=r"resources|number") as refused:
         Quotas.parse([setting])
     assert len(str(refused.value)) < 1000
 

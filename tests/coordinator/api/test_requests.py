@@ -181,7 +181,7 @@ async def test_quotas_bound_what_a_caller_stores_and_leave_others_alone() -> Non
 
     await create("a", "maria")
     await create("b", "maria")
-    with pytest.raises(Refused, match="at most 2 resources of caller maria.*got 3 \\(2 are there\\)") as refused:
+    with pytest.raises(Refused, match=r"at most 2 resources of caller maria.*got 3 \(2 are there\)") as refused:
         await create("c", "maria")
     assert (refused.value.code, refused.value.field) == ("quota", "resources")
     assert desk.store.get(Model, "c") is None
@@ -204,7 +204,7 @@ async def test_quotas_bound_the_workers_that_jobs_list_until_they_end() -> None:
         spec = TASK["spec"] | {"trainingWorkers": [{"name": f"w{number}"} for number in range(workers)]}
         return await desk.ask("jobs", "create", TASK | {"metadata": {"name": name}, "spec": spec})
 
-    with pytest.raises(Refused, match="at most 2 workers in one document.*got 3"):
+    with pytest.raises(Refused, match=r"at most 2 workers in one document.*got 3"):
         await create("three", 3)
     await create("two", 2)
     with pytest.raises(Refused, match="at most 3 workers of jobs that run"):

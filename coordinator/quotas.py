@@ -54,7 +54,7 @@ class Quotas:
     requests_per_second: int = 200
     requests_at_once: int = 1000
     bytes_per_second: int = 2 << 20
-    bytes_at_once: int = 8 << 20
+    bytes_at_once: int = 4 << 20
     requests_per_second_in_all: int = 1000
     resources: int = 2000
     resources_in_all: int = 10_000

@@ -14,7 +14,7 @@ from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.contract.payloads.base import Anything
 from heliograph.bus.contract.registry import declared, parse_resource
 from heliograph.bus.contract.topics import Topic
-from heliograph.bus.reply import reply_in_unreadable
+from heliograph.bus.reply import reply_in_bytes
 from heliograph.coordinator.api.status_board import public_document
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.simulations.input_fuzz.mutate import mutate_bytes, mutate_tree
@@ -56,7 +56,7 @@ def _event(rng: random.Random) -> dict[str, Any]:
 
 def _read_event(body: bytes, scratch: Path) -> None:
     """Read an event of any topic; whatever is accepted can be sent on and read again."""
-    reply_in_unreadable(body, "heliograph")
+    reply_in_bytes(body, "heliograph")
     event = decode(body, "event/x")
     topics = [topic for topic in declared().topics if topic.type == event.type]
     for topic in topics:

@@ -14,7 +14,7 @@ from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.event import parse
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.reply import reply_address, reply_in_unreadable, reply_of
+from heliograph.bus.reply import reply_address, reply_in_bytes, reply_of
 from heliograph.bus.traces.patterns import check_pattern, disjoint, matcher
 from heliograph.bus.transport import Message, require_plain
 from heliograph.core.errors import HeliographError
@@ -62,7 +62,7 @@ def _read_address(body: bytes, scratch: Path) -> None:
             check(text)
         except HeliographError as error:
             json.dumps(str(error)).encode()
-    reply_in_unreadable(b'"reply_to":"' + body + b'"' + body, "heliograph")
+    reply_in_bytes(b'"reply_to":"' + body + b'"' + body, "heliograph")
     pattern = check_pattern(text)
     matcher([pattern])(text)
     disjoint([pattern, "event/#"])

@@ -114,7 +114,7 @@ async def test_a_coordinator_that_is_killed_at_every_step_goes_on(
         script.open(*await at_gates(local, 3))
         await until(client, lambda status: status["step"] == "evaluating")
         await local.kill(COORDINATOR)
-        async with client.bus.subscribe(topics.EVALUATION.at(job="gated")) as evaluations:
+        async with client.bus.subscribe(topics.EVALUATION.filter(job="gated")) as evaluations:
             script.open("cloud-evaluate")  # the evaluation arrives without a coordinator
             while decode((await anext(evaluations)).body).data["round"] != ROUNDS:
                 pass

@@ -40,7 +40,7 @@ async def main():
             await port.publish(FLASH, Flash(seconds=seconds), beacon="north")
         print("stored", await client.bus.last_sequence("FLASHES"))
     for role in ("operator", "anonymous", "worker", "agent"):
-        allowed = permissions(role, "cloud", edge="edge-1" if role == "agent" else "")
+        allowed = permissions(role, "cloud", edge="edge-1" if role == "agent" else "", login=role)
         print(role, "heliograph.event.flash.*" in allowed.publish)
 
 asyncio.run(main())
@@ -92,7 +92,8 @@ async def test_a_feature_is_a_package_with_an_entry_point(environment: dict[str,
     Path(environment["XDG_STATE_HOME"]).mkdir()
     heliograph = ("-m", "heliograph.cli.main")
     async with _started(environment, *heliograph, "up", "--edges", "1") as up:
-        door = next(line.split()[1] for line in await _until(up, "Ctrl-C") if line.startswith("MQTT"))
+        await _until(up, "Ctrl-C")
+        login = Path(environment["XDG_STATE_HOME"]) / "heliograph" / "users" / "operator" / "cluster.json"
 
         code, out, err = await _ran(environment, *heliograph, "get", "beacons")
         assert (code, out) == (0, "")
@@ -110,7 +111,7 @@ async def test_a_feature_is_a_package_with_an_entry_point(environment: dict[str,
         code, _, err = await _ran(environment, *heliograph, "apply", "-f", "-", stdin=json.dumps(none))
         assert code == 1
         assert "field spec.flashes: expected greater than or equal to 1, got 0" in err
-        async with AsyncClient(door) as client:  # this process does not know beacons
+        async with AsyncClient(str(login)) as client:  # this process does not know beacons
             assert (await client.request("beacons", "status", {"name": "north"})) == {"phase": "Running", "seen": 0}
 
         async with _started(environment, *heliograph, "watch", "beacons/north") as watching:

@@ -64,7 +64,7 @@ async def _poison_streams(coordinator: NatsBus, guest: NatsBus) -> None:
     event = {"specversion": "1.0", "id": "1", "source": f"{GUEST}/agent/1", "type": topics.REPORT.type, "data": report}
     for body in (DEEP, HUGE, TORN, b"\xff", json.dumps(event | {"data": {"edge": "edge-1"}}).encode()):
         await _send(guest, topics.REPORT.at(edge=GUEST), body)
-        await _send(guest, topics.EVALUATION.at(job="job"), body)
+        await _send(guest, topics.EVALUATION.at(job="job", edge=GUEST), body)
         await _send(guest, topics.INFERENCE_STATS.at(service="s", edge=GUEST, worker="w"), body)
         await _send(guest, topics.MODEL_UPDATE.at(job="job", edge=GUEST), body, {"Status": "404"})
     # the broker answers so where a stream is empty; a publisher may write the same

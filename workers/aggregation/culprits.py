@@ -46,4 +46,4 @@ async def _attempt(edges: Collection[str], combine: Callable[[Collection[str]], 
     except (HeliographError, OSError, MemoryError):  # no broker, no room on the disk
         raise
     except Exception as error:
-        return sentence_of(error, "the algorithm")
+        return sentence_of(error)

@@ -172,6 +172,7 @@ class Aggregator:
         combined, left_out = await combine_without_culprits(
             [edge for edge in collection.staged if edge not in far], lambda edges: self._combine(collection, edges)
         )
+        left_out = {edge: f"because of algorithm {task.algorithm}: {why}" for edge, why in left_out.items()}
         for edge, why in left_out.items():
             self._world.say(f"refused: {edge}: {why}")
         result = replace(await self._store(combined), excluded={**far, **left_out, **combined.excluded})

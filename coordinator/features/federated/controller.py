@@ -168,12 +168,14 @@ class FederatedController(Feature[FederatedTask]):
             known = _CachedTraining(warm_of, {})
             assignments = sorted(status.assignments.items())
             for some in _slices(assignments):
-                known.warm.update(warm_tasks(task, algorithms, some))
+                for edge, tasks in warm_tasks(task, algorithms, some).items():
+                    known.warm.setdefault(edge, []).extend(tasks)  # an edge's workers may lie in two slices
                 yield known
         if known.tasks_of != tasks_of:
             known = replace(known, tasks_of=tasks_of, tasks=dict(known.warm))
             for edges in _slices(status.participants):
-                known.tasks.update(training_tasks(task, {edge: known.warm[edge] for edge in edges}, edges))
+                warm = {edge: known.warm[edge] for edge in edges if edge in known.warm}
+                known.tasks.update(training_tasks(task, warm, edges))
                 yield known
         yield known
 

@@ -16,7 +16,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.client import AsyncClient
-from heliograph.core.child_process import die_with_parent
+from heliograph.core.child_process import dying_with_parent
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
@@ -70,7 +70,8 @@ async def _run_fleet(world: World, cluster: LocalCluster, directory: Path, eleme
     settings = {"edges": {name: cluster.agent_url(name) for name in names}, "elements": elements,
                 "directory": str(directory)}  # fmt: skip
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "heliograph.simulations.fleet", stdin=asyncio.subprocess.PIPE, preexec_fn=die_with_parent
+        sys.executable, "-m", "heliograph.simulations.fleet", stdin=asyncio.subprocess.PIPE,
+        preexec_fn=dying_with_parent(),
     )
     try:
         await process.communicate(json.dumps(settings).encode())

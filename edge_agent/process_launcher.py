@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.core.child_process import SAFE_PATH, die_with_parent
+from heliograph.core.child_process import SAFE_PATH, dying_with_parent
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.launcher import SECRET_FILE, LaunchFailed, LaunchRequest, RunningWorker
@@ -63,7 +63,7 @@ class ProcessLauncher(SharedDirectory):
             raise LaunchFailed(str(error)) from None
 
     async def offers(self) -> bytes:
-        process = await self._spawn(OFFERS, {}, self.directory, die_with_parent)
+        process = await self._spawn(OFFERS, {}, self.directory, dying_with_parent())
         assert process.stdout is not None
         text = await process.stdout.read()
         await process.wait()
@@ -83,7 +83,7 @@ class ProcessLauncher(SharedDirectory):
             raise LaunchFailed(str(error)) from None
 
     def _child_setup(self) -> Callable[[], None]:
-        limits = self._limits
+        limits, die_with_parent = self._limits, dying_with_parent()
 
         def before() -> None:
             die_with_parent()

@@ -30,7 +30,7 @@ from heliograph.bus.weights_transfer import store_weights
 from heliograph.core.errors import HeliographError, Refused, first_error
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import retry_until_reachable
-from heliograph.core.text import print_line
+from heliograph.core.text import say_line
 from heliograph.core.world import World
 from heliograph.workers.outbox import Outbox
 
@@ -210,7 +210,7 @@ def _read_once(path: str) -> bytes:
 
 def log(line: str) -> None:
     """Print a line of this worker's log; the agent publishes printed lines on the log topic."""
-    print_line(line)
+    say_line(line)
 
 
 def run(main: Callable[[], Awaitable[None]]) -> int:

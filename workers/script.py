@@ -51,12 +51,16 @@ def run_with_host(serve: Callable[[Callable[[H], None]], Awaitable[None]]) -> in
     Return the process's exit code."""
     ready: queue.SimpleQueue[H] = queue.SimpleQueue()
     finished = threading.Event()
-    code: list[int] = []
 
     def loop() -> None:
-        code.append(run(lambda: serve(ready.put)))
-        if not finished.is_set():  # the bus is gone for good: the script must not wait for ever
-            os._exit(code[0] or 1)
+        code = 1
+        try:
+            code = run(lambda: serve(ready.put))
+        except BaseException:
+            log(traceback.format_exc())
+        finally:
+            if not finished.is_set():  # the bus is gone for good: the script must not wait for ever
+                os._exit(code or 1)
 
     thread = threading.Thread(target=loop, name="bus", daemon=True)
     thread.start()

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from heliograph.cli.main import main
-from heliograph.core.child_process import die_with_parent
+from heliograph.core.child_process import dying_with_parent
 from heliograph.local.cluster import LocalCluster
 from tests.patience import HANGS
 
@@ -88,14 +88,19 @@ class CommandLine:
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             env=self._environment | environment,
-            preexec_fn=_as_at_a_terminal,
+            preexec_fn=_as_at_a_terminal(),
         )
 
 
-def _as_at_a_terminal() -> None:
-    """Restore the handler of Ctrl-C, because a shell starts background processes with SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    die_with_parent()
+def _as_at_a_terminal() -> Callable[[], None]:
+    """Return a function that restores Ctrl-C's handler: a shell starts background processes with SIGINT ignored."""
+    die_with_parent = dying_with_parent()
+
+    def before() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        die_with_parent()
+
+    return before
 
 
 async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:

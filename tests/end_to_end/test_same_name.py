@@ -13,7 +13,7 @@ from typing import Any
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
 from heliograph.client import AsyncClient
-from heliograph.core.child_process import die_with_parent
+from heliograph.core.child_process import dying_with_parent
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.nats_server import free_ports
 from tests.patience import HANGS
@@ -28,7 +28,7 @@ async def another(cluster: LocalCluster, state: Path) -> AsyncIterator[asyncio.s
     }
     words = ("-m", "heliograph.cli.main", "agent", "--name", "edge-1", "--state", str(state))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *words, env={**os.environ, **environment}, stdout=-1, stderr=-1, preexec_fn=die_with_parent
+        sys.executable, *words, env={**os.environ, **environment}, stdout=-1, stderr=-1, preexec_fn=dying_with_parent()
     )
     try:
         yield process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -198,13 +199,27 @@ def test_a_refused_subscription_ends_a_worker_that_waits_for_its_first_assignmen
     assert capsys.readouterr().out == "error: assignment/w: expected permission to subscribe\n"
 
 
-def test_where_the_bus_is_gone_for_good_the_script_does_not_wait_for_ever() -> None:
-    code = """
+GONE = """
 from heliograph.core.errors import HeliographError
 from heliograph.workers.script import run_with_host
 async def serve(ready):
-    raise HeliographError("this login may not subscribe")
+    raise {error}
 run_with_host(serve)
 """
+
+
+def test_where_the_bus_is_gone_for_good_the_script_does_not_wait_for_ever() -> None:
+    code = GONE.format(error='HeliographError("this login may not subscribe")')
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGS)
     assert (done.returncode, done.stdout) == (1, "error: this login may not subscribe\n")
+
+
+@pytest.mark.parametrize("error", ["HeliographError('expected')", "KeyError('a defect')"])
+def test_nor_where_nobody_reads_its_output_any_more(error: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as where its agent was killed
+    try:
+        done = subprocess.run([sys.executable, "-c", GONE.format(error=error)], stdout=writing, timeout=HANGS)
+    finally:
+        os.close(writing)
+    assert done.returncode == 1

@@ -42,6 +42,11 @@ def print_line(line: str) -> None:
         print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
+def say_line(line: str) -> None:
+    """Print a line of a process that outlives its reader: what cannot be printed is dropped."""
+    _say_line(line)
+
+
 def never_raising(say: Callable[[str], None]) -> Callable[[str], None]:
     """Return ``say`` for a process that outlives its output: a full disk or a closed pipe must not end it."""
 
@@ -54,3 +59,6 @@ def never_raising(say: Callable[[str], None]) -> Callable[[str], None]:
             return
 
     return say_if_possible
+
+
+_say_line = never_raising(print_line)

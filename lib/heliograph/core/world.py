@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 from heliograph.core.errors import HeliographError
 from heliograph.core.private_files import make_private
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
-from heliograph.core.text import decode_leniently, print_line
+from heliograph.core.text import decode_leniently, say_line
 
 if TYPE_CHECKING:
     import sqlite3
@@ -121,7 +121,7 @@ class World:
     """Open an SQLite file in autocommit mode. A text that is damaged on the disk reads with U+FFFD in it."""
     telemetry: Telemetry = NO_TELEMETRY
     """The recorder of measurements; the default records none. See ``core.telemetry``."""
-    say: Callable[[str], None] = print_line
+    say: Callable[[str], None] = say_line
     """Print a line of a worker's log."""
 
     def new_uid(self, key: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from heliograph.bus.connect import connect
-from heliograph.core.child_process import SAFE_PATH, die_with_parent
+from heliograph.core.child_process import SAFE_PATH, dying_with_parent
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
@@ -310,7 +310,7 @@ class LocalCluster:
             child.argv,
             env=environment | child.environment | {"PYTHONUNBUFFERED": "1"},
             cwd=str(self.directory),
-            before=die_with_parent,
+            before=dying_with_parent(),
         )
         child.reading = asyncio.create_task(self._read(child))
 

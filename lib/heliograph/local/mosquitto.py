@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from heliograph.core.child_process import die_with_parent
+from heliograph.core.child_process import dying_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import Process, World
 from heliograph.local.nats_server import free_ports
@@ -50,7 +50,7 @@ class Mosquitto:
             [str(find_mosquitto()), "-c", str(config)],
             env=dict(os.environ),
             cwd=str(self.directory),
-            before=die_with_parent,
+            before=dying_with_parent(),
         )
         assert self.process.stdout is not None
         async with asyncio.timeout(START_TIMEOUT):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from heliograph.bus.contract.permissions import Permissions, Place, permissions
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
-from heliograph.core.child_process import die_with_parent
+from heliograph.core.child_process import dying_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.private_files import make_private
 from heliograph.core.world import Process, World
@@ -97,7 +97,7 @@ class Broker:
                 [str(find_nats_server()), "-c", str(config)],
                 env=dict(os.environ),
                 cwd=str(self.directory),
-                before=die_with_parent,
+                before=dying_with_parent(),
             )
             if await self._ready():
                 return

@@ -16,7 +16,7 @@ from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.resources import FederatedTask
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REPLY, REQUEST, TELEMETRY
 from heliograph.client import AsyncClient
-from heliograph.core.child_process import die_with_parent
+from heliograph.core.child_process import dying_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import wait_for
 from heliograph.core.world import World
@@ -191,7 +191,7 @@ async def _device(cluster: LocalCluster, edge: str, world: World) -> AsyncIterat
     url = ConnectionUrl.parse(node.broker.url(scheme="mqtt") if node.broker is not None else node.external_broker)
     topic = f"{DEFAULT_ROOT}/{TELEMETRY.at(edge=edge, device='thermometer')}"
     argv = [sys.executable, "-m", "heliograph.local.demo.device", url.host, str(url.port), topic]
-    process = await world.spawn(argv, env=dict(os.environ), cwd=str(cluster.directory), before=die_with_parent)
+    process = await world.spawn(argv, env=dict(os.environ), cwd=str(cluster.directory), before=dying_with_parent())
     try:
         yield Device(process)
     finally:

@@ -19,11 +19,10 @@ from typing import Any
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.blob_transfers import CHUNK, HEADERS, PLACE, BlobTransfers, encoded_name
 from heliograph.bus.nats.bulk import BulkLink
-from heliograph.bus.nats.connection import STREAM_DIFFERS, NatsConnection, has_no_room, is_missing
+from heliograph.bus.nats.connection import STREAM_DIFFERS, NatsConnection, has_no_room, has_no_stream, is_missing
 from heliograph.core.errors import Forbidden, HeliographError, Refused, Unreachable
 from heliograph.core.names import is_digest
 
-_NO_STREAM = 10059
 IDLE = 1.2
 """Seconds for which an idle connection is kept for the next transfer; soon after, the broker would miss its pongs."""
 
@@ -163,7 +162,7 @@ class NatsBlobs:
         """Return the number of stored chunks, from the first on; None if their indexes are not consecutive."""
         subject = f"$O.{self._store}.C.{digest}"
         answer = await self._connection.ask(f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": subject})
-        if answer.get("error", {}).get("err_code") == _NO_STREAM:  # deleted meanwhile, with its edge
+        if has_no_stream(answer):  # deleted meanwhile, with its edge
             await self.prepare()
             return 0
         count = int((answer.get("state", {}).get("subjects") or {}).get(subject, 0))

@@ -41,6 +41,7 @@ SEQUENCE = "Nats-Sequence"
 STREAM_DIFFERS = 10058
 """JetStream's error code for a stream that exists with another configuration."""
 
+_NO_STREAM = 10059
 _NO_ROOM = (10023, 10047)
 """JetStream's codes for too few resources."""
 
@@ -52,6 +53,11 @@ class NoRoom(HeliographError):
 def has_no_room(answer: Mapping[str, Any]) -> bool:
     """Return whether JetStream's answer says that the disk has no room."""
     return answer.get("error", {}).get("err_code") in _NO_ROOM
+
+
+def has_no_stream(answer: Mapping[str, Any]) -> bool:
+    """Return whether JetStream's answer says that there is no such stream."""
+    return bool(answer.get("error", {}).get("err_code") == _NO_STREAM)
 
 
 class NatsConnection:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.subjects import Subjects
-from heliograph.bus.nats.connection import NatsConnection
+from heliograph.bus.nats.connection import NatsConnection, has_no_stream
 from heliograph.core.errors import HeliographError
 
 MIB = 1024 * 1024
@@ -17,14 +17,13 @@ BOUNDS = {RETAINED: 64 * MIB, "$MQTT_msgs": 256 * MIB, "$MQTT_sess": 16 * MIB, "
           "$MQTT_qos2in": 16 * MIB}  # fmt: skip
 """Bytes of each stream, beyond which it drops its oldest messages: retained ones, ones under way at QoS 1, sessions,
 and acknowledgements at QoS 2. The status of ten thousand edges takes 30 MiB; the broker sets all of it aside."""
-_NO_STREAM = 10059
 
 
 async def bound_mqtt_streams(connection: NatsConnection) -> bool:
     """Set the bounds; return False while the broker has not made the streams: it does for its first MQTT client."""
     for name, most in BOUNDS.items():
         info = await connection.ask(f"$JS.API.STREAM.INFO.{name}")
-        if info.get("error", {}).get("err_code") == _NO_STREAM:
+        if has_no_stream(info):
             return False
         config = info.get("config", {})
         if not info.get("error") and config.get("max_bytes") != most:

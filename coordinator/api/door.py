@@ -28,7 +28,7 @@ from heliograph.coordinator.api.requests import Request
 from heliograph.coordinator.api.token_bucket import Rate, TokenBucket
 from heliograph.coordinator.quotas import Quotas
 from heliograph.core.errors import HeliographError, Refused, Unreachable
-from heliograph.core.failures import Failures, sentence_of
+from heliograph.core.failures import Failures, is_milestone, sentence_of
 from heliograph.core.tasks import wait_for
 from heliograph.core.world import World
 
@@ -142,7 +142,7 @@ class Door:
         self._refused += 1
         now = self._world.monotonic()
         answer = bool(reply_to and caller) and self._refusals.take(1, now)
-        if not answer and str(self._refused).rstrip("0") != "1":
+        if not answer and not is_milestone(self._refused):
             return  # thousands a second may come here
         limits = self._limits
         wait = round(max(0.1, self._queue.ready_in(caller, now)), 3)
@@ -150,7 +150,7 @@ class Door:
                         f"{limits.waiting_bytes} bytes of one caller, and {limits.requests.per_second:g} in a second",
                         got=f"more from {caller or 'callers without a reply address'}",
                         hint="Send it again later; wait for answers before further requests.")  # fmt: skip
-        if str(self._refused).rstrip("0") == "1":
+        if is_milestone(self._refused):
             self._warn(f"{error} ({self._refused} requests were refused so far)")
         if answer and reply_to is not None:
             body = {"ok": False, "error": {**error.as_dict(), "retry_after": wait}}

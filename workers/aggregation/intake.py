@@ -16,7 +16,7 @@ from heliograph.bus.contract.topics import MODEL_UPDATE
 from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.core.failures import Failures, sentence_of
+from heliograph.core.failures import Failures, is_milestone, sentence_of
 from heliograph.workers.aggregation.checks import CheckedWeights, check_claims, check_size
 from heliograph.workers.aggregation.leftovers import update_name
 from heliograph.workers.aggregation.model_files import ModelFiles
@@ -188,7 +188,7 @@ class Intake:
     def _say(self, edge: str, line: str) -> None:
         """Say a line about an edge's update, at most ``SAID`` of an edge and round, then ever fewer."""
         number = self._said[edge] = self._said[edge] + 1
-        if number <= SAID or str(number).rstrip("0") == "1":
+        if number <= SAID or is_milestone(number):
             self._world.say(line if number <= SAID else f"{line} ({number} updates of {edge} in this round)")
 
     async def _source(self, ref: WeightsRef, edge: str, target: Path) -> Path | bytes:

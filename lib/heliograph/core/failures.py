@@ -29,6 +29,11 @@ def sentence_of(error: BaseException, about: str = "") -> str:
     return f"{head}{DEFECT}: {type(error).__name__}{text}{place}"
 
 
+def is_milestone(number: int) -> bool:
+    """Return whether a number is 1, 10, 100, …: whoever says only those makes a few lines of a flood."""
+    return str(number).rstrip("0") == "1"
+
+
 class Failures:
     """Counts failures, and says the 1st, 10th, 100th, … of each kind: a flood of them is one line.
 
@@ -49,7 +54,7 @@ class Failures:
         number = self._kinds[kind] = self._kinds.pop(kind, 0) + 1
         if len(self._kinds) > MAX_KINDS:
             self._kinds.popitem(last=False)
-        if str(number).rstrip("0") == "1":
+        if is_milestone(number):
             self._say(line if number == 1 else f"{line} ({number} times)")
 
     @contextmanager

@@ -17,6 +17,9 @@ from heliograph.core.world import World
 from heliograph.edge_agent.datasets import index, resolve
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed
 
+RETRY_OFFERS = 10.0
+"""Seconds until the launcher is asked for the workers' offers again."""
+
 
 class Inventory:
     """Data sets by name, with their files, and the offers of the workers.
@@ -63,12 +66,18 @@ class Inventory:
             self._background.spawn(self._index(self._wanted))
 
     async def learn_offers(self) -> None:
-        """Get the workers' offers from the launcher: the agent itself imports no framework."""
-        try:
-            text = await self._launcher.offers()
-        except LaunchFailed as error:
-            self._warn(f"the offers of the workers are unknown: {error}")
-            return
+        """Get the workers' offers from the launcher: the agent itself imports no framework. Ask again where it fails:
+        jobs that this node aggregates wait for them."""
+        said = ""
+        while True:
+            try:
+                text = await self._launcher.offers()
+                break
+            except LaunchFailed as error:
+                if (line := f"the offers of the workers are unknown: {error}; asking again") != said:
+                    self._warn(line)
+                    said = line
+                await self._world.sleep(RETRY_OFFERS)
         *lines, last = text.strip().split(b"\n")
         for line in lines:
             self._warn(f"offers of the workers: {line[:1000].decode(errors='replace')}")

@@ -1,4 +1,7 @@
-"""Bound what MQTT clients make the embedded broker keep, and remove what they retain: it would keep it for ever."""
+"""Bound what MQTT clients make the embedded broker keep, and remove what they retain: it would keep it for ever.
+
+It looks from time to time: a subscription would bring the bytes of each retained message, a flood of them too.
+"""
 
 from __future__ import annotations
 

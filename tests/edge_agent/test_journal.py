@@ -6,7 +6,7 @@ import asyncio
 import os
 import resource
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,35 +22,9 @@ from heliograph.edge_agent import journal as journals
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import OVERHEAD, NewEvent
 from heliograph.edge_agent.state_migration import FORMAT
+from tests.edge_agent.journals import Open, bodies
 
 LABEL, TELEMETRY = "event/label/j", "event/telemetry/edge-1/d"
-Open = Callable[..., Journal]
-
-
-@pytest.fixture
-def logged() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def journal_at(tmp_path: Path, logged: list[str]) -> Iterator[Open]:
-    """Return ``journal_at(edge=..., quota=...)``, which closes the test's journal and opens it again like an agent."""
-    opened: list[Journal] = []
-
-    def open_one(edge: str = "edge-1", **more: int) -> Journal:
-        for each in opened:
-            each.close()
-        opened.clear()
-        opened.append(Journal(tmp_path / "journal.db", edge, World(), warn=logged.append, **more))
-        return opened[0]
-
-    yield open_one
-    for each in opened:
-        each.close()
-
-
-def _bodies(journal: Journal, lane: int) -> list[bytes]:
-    return [each.body for each in journal.read(lane, 0, 10**6, 10**9).events]
 
 
 async def test_events_keep_their_order_per_lane(journal_at: Open) -> None:
@@ -155,7 +129,7 @@ async def test_another_edges_journal_is_refused(journal_at: Open) -> None:
     await journal_at().append(NewEvent(LABEL, b"x", RESULTS))
     with pytest.raises(HeliographError, match=r"belongs to edge edge-1, not edge-2\. Give this agent a --state"):
         journal_at("edge-2")
-    assert _bodies(journal_at(), RESULTS) == [b"x"]
+    assert bodies(journal_at(), RESULTS) == [b"x"]
 
 
 async def test_a_newer_versions_journal_is_refused(journal_at: Open, tmp_path: Path) -> None:
@@ -164,7 +138,7 @@ async def test_a_newer_versions_journal_is_refused(journal_at: Open, tmp_path: P
     with pytest.raises(HeliographError, match=f"format {FORMAT + 1}, written by heliograph .* up to format {FORMAT}"):
         journal_at()
     _change(tmp_path, "UPDATE meta SET value = ? WHERE key = 'version'", str(FORMAT))
-    assert _bodies(journal_at(), RESULTS) == [b"x"]
+    assert bodies(journal_at(), RESULTS) == [b"x"]
 
 
 # the quota
@@ -181,12 +155,12 @@ async def test_at_the_quota_the_oldest_bulk_events_go_and_are_counted(journal_at
     await journal.append(NewEvent(LABEL, b"label", RESULTS))
     for n in range(300):
         await journal.append(NewEvent(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
-    left = [int(body[:3]) for body in _bodies(journal, BULK)]
+    left = [int(body[:3]) for body in bodies(journal, BULK)]
     assert left == list(range(300 - len(left), 300))
     assert 80 <= len(left) < 100
     assert journal.dropped == 300 - len(left)
     assert journal.waiting == len(left) + 1
-    assert _bodies(journal, RESULTS) == [b"label"]
+    assert bodies(journal, RESULTS) == [b"label"]
     assert [line for line in logged if "the oldest bulk events go" in line] == logged
     assert journal_at(quota=100_000).dropped == 300 - len(left)
 
@@ -198,13 +172,13 @@ async def test_the_quota_drops_no_event_on_its_way(journal_at: Open) -> None:
     on_its_way = journal.read(BULK, 0, 20, 10**9)
     for n in range(50, 200):
         await journal.append(NewEvent(TELEMETRY, b"%03d" % n + bytes(1000), BULK))
-    left = _bodies(journal, BULK)
+    left = bodies(journal, BULK)
     assert [int(body[:3]) for body in left[:20]] == list(range(20))
     assert journal.dropped == 200 - len(left)
     assert journal.waiting == len(left)
     journal.count_stored(len(on_its_way.events))
     await journal.forget(BULK, on_its_way.through)
-    assert journal.waiting == len(_bodies(journal, BULK)) == len(left) - 20
+    assert journal.waiting == len(bodies(journal, BULK)) == len(left) - 20
 
 
 async def test_results_are_refused_rather_than_dropped_and_accepted_when_there_is_room(journal_at: Open) -> None:
@@ -215,10 +189,10 @@ async def test_results_are_refused_rather_than_dropped_and_accepted_when_there_i
     with pytest.raises(HeliographError, match="full of events that wait for the cloud and must not be dropped"):
         await journal.append(events[10])
     assert journal.accepts(events[10])  # the refused event stays acceptable, so the producer can send it again
-    assert len(_bodies(journal, RESULTS)) == 10
+    assert len(bodies(journal, RESULTS)) == 10
     await journal.forget(RESULTS, journal.read(RESULTS, 0, 1, 1).through)
     await journal.append(events[10])
-    assert [int(body[:3]) for body in _bodies(journal, RESULTS)] == list(range(2, 12))
+    assert [int(body[:3]) for body in bodies(journal, RESULTS)] == list(range(2, 12))
 
 
 async def test_a_failed_commit_leaves_no_gap(journal_at: Open, tmp_path: Path) -> None:
@@ -235,127 +209,13 @@ async def test_a_failed_commit_leaves_no_gap(journal_at: Open, tmp_path: Path) -
     again = NewEvent(LABEL, b"2", RESULTS, "worker", "life", 2)
     assert journal.accepts(again)
     await journal.append(again)
-    assert _bodies(journal, RESULTS) == [b"1", b"2"]
+    assert bodies(journal, RESULTS) == [b"1", b"2"]
 
 
 # damage
 
 
-async def test_a_flipped_bit_costs_only_its_event(journal_at: Open, tmp_path: Path, logged: list[str]) -> None:
-    journal = journal_at()
-    for n in range(50):
-        await journal.append(NewEvent(TELEMETRY, b"<event %02d>" % n, BULK))
-    journal_at()  # reopening moves the write-ahead log into the file
-    _flip(tmp_path / "journal.db", b"<event 17>", 3)
-    journal = journal_at()
-    assert [int(body[7:9]) for body in _bodies(journal, BULK)] == [n for n in range(50) if n != 17]
-    assert journal.damaged == 1
-    assert "is damaged and was skipped" in logged[-1]
-
-
-@pytest.mark.parametrize("how", ["truncated", "header", "page"])
-async def test_a_damaged_file_is_set_aside_and_its_readable_events_saved(
-    journal_at: Open, tmp_path: Path, logged: list[str], how: str
-) -> None:
-    journal = journal_at()
-    await journal.save("desired", b"{}")
-    for n in range(200):
-        await journal.append(NewEvent(TELEMETRY, b"%03d" % n + bytes(500), BULK))
-    uuid, highest = journal.uuid, journal.read(BULK, 0, 10**6, 10**9).through
-    journal = journal_at()
-    journal.close()
-    path = tmp_path / "journal.db"
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        if how == "truncated":
-            file.truncate(size // 2)
-        else:
-            file.seek(0 if how == "header" else size // 2 // 4096 * 4096)
-            file.write(b"\xff" * 64)
-    before = path.read_bytes()
-    journal = journal_at()
-    aside = [each for each in tmp_path.iterdir() if ".damaged-" in each.name and not each.name.endswith(("wal", "shm"))]
-    assert len(aside) == 1
-    assert aside[0].read_bytes() == before
-    assert f"the damaged file lies in {aside[0]}" in logged[-1]
-    saved = [int(body[:3]) for body in _bodies(journal, BULK)]
-    assert saved == sorted(set(saved))
-    if how != "header":
-        assert len(saved) > 50
-        assert f"{len(saved)} events were saved" in logged[-1]
-        assert journal.uuid == uuid
-    await journal.append(NewEvent(TELEMETRY, b"new", BULK))
-    assert journal.uuid != uuid or journal.read(BULK, 0, 10**6, 10**9).through > highest
-
-
-DAMAGED = "CAST(x'ff6d656574c3' AS TEXT)"
 """An SQL expression: a text that is no UTF-8."""
-
-
-async def test_an_event_with_a_damaged_topic_is_skipped_and_the_others_are_read(
-    journal_at: Open, tmp_path: Path, logged: list[str]
-) -> None:
-    journal = journal_at()
-    for n in range(5):
-        await journal.append(NewEvent(TELEMETRY, b"%d" % n, BULK))
-    journal_at().close()
-    _execute(tmp_path / "journal.db", f"UPDATE events SET topic = {DAMAGED} WHERE CAST(body AS TEXT) = '2'")
-    journal = journal_at()
-    assert _bodies(journal, BULK) == [b"0", b"1", b"3", b"4"]
-    assert journal.damaged == 1
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        f"UPDATE meta SET value = {DAMAGED} WHERE key = 'edge'",
-        f"UPDATE meta SET value = {DAMAGED} WHERE key = 'uuid'",
-        "UPDATE meta SET value = 'many' WHERE key = 'opening'",
-        "UPDATE meta SET value = 'two' WHERE key = 'version'",
-        f"INSERT INTO meta VALUES ({DAMAGED}, 'x')",
-        f"INSERT INTO producers VALUES ('worker/w', {DAMAGED}, 7)",
-        f"INSERT INTO producers VALUES ({DAMAGED}, 'a1', 7)",
-        "INSERT INTO producers VALUES ('other/w', 'a1', 7)",
-    ],
-)
-async def test_a_damaged_text_is_set_aside_and_the_events_are_saved(
-    journal_at: Open, tmp_path: Path, logged: list[str], damage: str
-) -> None:
-    journal = journal_at()
-    for n in range(5):
-        await journal.append(NewEvent(TELEMETRY, b"%d" % n, BULK))
-    journal_at().close()
-    _execute(tmp_path / "journal.db", damage)
-    journal = journal_at()
-    assert _bodies(journal, BULK) == [b"0", b"1", b"2", b"3", b"4"]
-    assert "5 events were saved" in logged[-1]
-    await journal.append(NewEvent(TELEMETRY, b"new", BULK))
-
-
-def _execute(path: Path, statement: str) -> None:
-    connection = sqlite3.connect(path)
-    with connection:
-        assert connection.execute(statement).rowcount == 1
-    connection.close()
-
-
-async def test_damage_while_it_runs_ends_the_agent_and_the_next_start_mends_it(
-    journal_at: Open, tmp_path: Path, logged: list[str]
-) -> None:
-    journal = journal_at()
-    for n in range(500):
-        await journal.append(NewEvent(TELEMETRY, b"%03d" % n + bytes(500), BULK))
-    journal = journal_at()
-    size = (tmp_path / "journal.db").stat().st_size
-    with (tmp_path / "journal.db").open("r+b") as file:
-        for page in range(size // 2 // 4096, size // 4096):
-            file.seek(page * 4096)
-            file.write(b"\xff" * 64)
-    with pytest.raises(HeliographError, match="Start the agent again: it saves the readable events"):
-        journal.read(BULK, 0, 10**6, 10**9)
-    with pytest.raises(HeliographError, match=r"journal\.db: database disk image is malformed"):
-        await journal.failed
-    assert len(_bodies(journal_at(), BULK)) > 100
 
 
 @pytest.mark.parametrize("file_is_there", [True, False])
@@ -399,7 +259,7 @@ def test_any_sequence_of_starts_appends_and_clearings_keeps_all_that_waits(steps
                 journal.close()
                 journal = Journal(directory / "journal.db", "edge-1", World())
                 assert journal.waiting == sum(map(len, expected.values()))
-            assert {each: _bodies(journal, each) for each in (0, 1)} == expected
+            assert {each: bodies(journal, each) for each in (0, 1)} == expected
         journal.close()
 
     with TemporaryDirectory() as directory:
@@ -432,12 +292,6 @@ def _change(directory: Path, statement: str, *values: str) -> None:
     with sqlite3.connect(directory / "journal.db") as connection:
         connection.execute(statement, values)
     connection.close()
-
-
-def _flip(path: Path, where: bytes, bit: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[content.index(where)] ^= 1 << bit
-    path.write_bytes(content)
 
 
 class _full_disk:

@@ -45,6 +45,7 @@ class ScriptedServer:
         self.script = list(script)
         self.login = login
         self.seen: list[str] = []
+        self._came = asyncio.Event()
         self.connections = 0
         self.url = ""
 
@@ -56,6 +57,12 @@ class ScriptedServer:
             yield self
         finally:
             server.close()
+
+    async def saw(self, beginning: str) -> None:
+        """Wait until a line that begins so has come."""
+        while not any(line.startswith(beginning) for line in self.seen):
+            self._came.clear()
+            await self._came.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -74,6 +81,7 @@ class ScriptedServer:
     async def answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
         """Answer a line; return whether the connection goes on."""
         self.seen.append(line)
+        self._came.set()
         if line == "PING":
             writer.write(self.login or b"PONG\r\n")
             if self.login:

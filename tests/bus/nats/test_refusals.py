@@ -132,8 +132,8 @@ async def test_a_login_that_may_not_receive_answers_is_refused_at_once_and_again
     server.script.append(Answer("SUB _INBOX."))
     async with client(server) as bus:
         asking = asyncio.create_task(bus.last_sequence("TASKS"))
-        while not any(line.startswith("PUB $JS.API") for line in server.seen):
-            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            await server.saw("PUB $JS.API")
         server.script.append(Answer("PING", violation("Subscription", inbox(server.seen))))
         async with asyncio.timeout(PATIENCE):
             with pytest.raises(Forbidden, match="may not receive answers"):

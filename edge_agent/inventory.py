@@ -74,9 +74,9 @@ class Inventory:
                 text = await self._launcher.offers()
                 break
             except LaunchFailed as error:
-                if (line := f"the offers of the workers are unknown: {error}; asking again") != said:
-                    self._warn(line)
-                    said = line
+                if (why := str(error)) != said:
+                    self._warn(f"the offers of the workers are unknown: {why}; asking again")
+                    said = why
                 await self._world.sleep(RETRY_OFFERS)
         *lines, last = text.strip().split(b"\n")
         for line in lines:

@@ -13,6 +13,8 @@ from heliograph.bus.port import Port
 from heliograph.coordinator import feature
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import ControllerContext, InstalledFeatures
+from heliograph.coordinator.features.federated import controller as federated_controller
+from heliograph.coordinator.features.inference import controller as inference_controller
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
@@ -75,3 +77,33 @@ async def test_a_feature_that_cannot_be_imported_is_named_and_refuses_resources_
     with pytest.raises(Refused) as refused:
         features.of("models").validate(MODEL, "request/models/create")
     assert (refused.value.code, refused.value.topic) == ("broken-feature", "request/models/create")
+
+
+JOB = {"kind": "FederatedTask", "metadata": {"name": "one", "uid": "1"}, "status": {"phase": "Running"},
+       "spec": {"aggregationWorker": {"model": {"name": "m"}}, "trainingWorkers": [{"name": "w"}]}}  # fmt: skip
+SERVICE = {"kind": "JointInferenceService", "metadata": {"name": "one", "uid": "1"},
+           "spec": {"edgeWorker": {"scriptBootFile": "edge.py", "model": {"name": "m"}},
+                    "cloudWorker": {"scriptBootFile": "cloud.py", "model": {"name": "m"}}}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plural", "document", "where"),
+    [("jobs", JOB, federated_controller), ("services", SERVICE, inference_controller.joint_inference)],
+)
+async def test_a_defect_in_deciding_what_an_edge_runs_stops_no_running_worker(
+    context: Any, warnings: list[str], monkeypatch: pytest.MonkeyPatch, plural: str, document: Any, where: Any
+) -> None:
+    resource = type(await context.store.create(parse_resource({**document, "status": {}}))).model_validate(document)
+    await context.store.put(resource)
+    found = InstalledFeatures(context).of(plural)
+    await found.prepare()
+    running = {"edge-1": ["a task"]}
+    monkeypatch.setattr(where, "desired_tasks", lambda *_: running)
+    assert running in list(found.desired(View()))
+
+    def failing(*_: Any) -> Any:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(where, "desired_tasks", failing)
+    assert running in list(found.desired(View()))
+    assert "ZeroDivisionError (planted)" in warnings[-1]

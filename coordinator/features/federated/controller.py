@@ -55,6 +55,8 @@ class FederatedController(Feature[FederatedTask]):
         self._rounds = await bus.kv(buckets.ROUNDS)
         self._results = Results(bus, self.context.store, self._rounds, self.context.versions)
         self._training: dict[str, _CachedTraining] = {}
+        self._desired: dict[str, dict[str, list[WorkerTask]]] = {}
+        """By uid, the newest desired tasks of each edge."""
         self._decided: dict[str, tuple[FederatedTask, View]] = {}
         """Tasks that the newest decision has not changed, with the view that it was made on."""
         self._round_closed = self._world.telemetry.counter(ROUNDS_CLOSED)
@@ -147,15 +149,17 @@ class FederatedController(Feature[FederatedTask]):
 
     def desired(self, view: View) -> Iterator[dict[str, list[WorkerTask]]]:
         training: dict[str, _CachedTraining] = {}
+        newest: dict[str, dict[str, list[WorkerTask]]] = {}
         for task in self._running():
-            found: dict[str, list[WorkerTask]] = {}
+            found = self._desired.get(task.metadata.uid, {})  # a defect stops no running worker
             with self.context.failures.contain(f"job {task.name}"):
                 for known in self._training_of(task, view):  # noqa: B007 the last one counts
                     yield {}  # the caller may take a break
                 training[task.name] = known
                 found = desired_tasks(task, view, known.tasks)
+            newest[task.metadata.uid] = found
             yield found
-        self._training = training
+        self._training, self._desired = training, newest
 
     def _training_of(self, task: FederatedTask, view: View) -> Iterator[_CachedTraining]:
         """Yield the training tasks, more with each step, computed anew only where an input has changed: there may be

@@ -37,6 +37,8 @@ class InferenceController(Feature[JointInferenceService]):
         """Digests of inline weights that have been put into the bucket."""
         self._totals: dict[str, Totals] = {}
         """By the service's uid, as last shown."""
+        self._desired: dict[str, dict[str, list[WorkerTask]]] = {}
+        """By uid, the newest desired tasks of each edge."""
         self._observed: dict[str, _Inputs] = {}
         """By uid, the inputs of the newest observation that has changed nothing."""
         self._begun = asyncio.Event()
@@ -99,11 +101,14 @@ class InferenceController(Feature[JointInferenceService]):
                 await breaks.take()
 
     def desired(self, view: View) -> Iterator[dict[str, list[WorkerTask]]]:
+        newest: dict[str, dict[str, list[WorkerTask]]] = {}
         for service in self.resources():
-            found: dict[str, list[WorkerTask]] = {}
+            found = self._desired.get(service.metadata.uid, {})  # a defect stops no running worker
             with self.context.failures.contain(f"service {service.name}"):
                 found = joint_inference.desired_tasks(service, view)
+            newest[service.metadata.uid] = found
             yield found
+        self._desired = newest
 
     async def removed(self, service: JointInferenceService) -> None:
         """Delete the service's counts."""

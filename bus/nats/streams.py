@@ -28,16 +28,26 @@ async def prepare_streams(connection: NatsConnection, world: World) -> None:
     """
     streams = registry.declared().streams()
     present = {stream.name: found for stream in streams if (found := await _present(connection, stream)) is not None}
+    # those that reserve nothing come first: with its last stream the broker deletes a directory, a little later, which
+    # the stream after the probe needs
+    kept = await _ensure(connection, [each for each in streams if each.max_bytes <= 0], 1, present)
     shrink = await _affordable(connection, streams, present)
     if shrink > 1:
         world.say(f"warning: the broker's disk has no room for the streams' bounds in bytes; 1/{shrink} of them apply")
-    kept = [
-        stream.name for stream in streams
-        if not await connection.ensure_stream(_config(connection, stream, _bound(stream, shrink, present)))
-    ]  # fmt: skip
+    kept += await _ensure(connection, [each for each in streams if each.max_bytes > 0], shrink, present)
     if kept:
         world.say(f"warning: the broker's disk has no room; streams stay as they are: {', '.join(kept)}. Free it, "
                   "and start the broker again.")  # fmt: skip
+
+
+async def _ensure(
+    connection: NatsConnection, streams: list[Stream], shrink: int, present: Mapping[str, int]
+) -> list[str]:
+    """Create or update streams. Return the names of those that have to stay as they are."""
+    return [
+        stream.name for stream in streams
+        if not await connection.ensure_stream(_config(connection, stream, _bound(stream, shrink, present)))
+    ]  # fmt: skip
 
 
 async def _affordable(connection: NatsConnection, streams: list[Stream], present: Mapping[str, int]) -> int:

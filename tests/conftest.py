@@ -72,14 +72,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Broker]]]:
-    """Return ``await broker(place="cloud", users=..., root=...)``, which starts an embedded broker with ``USERS``."""
+    """Return ``await broker(place="cloud", users=..., root=..., ping_interval=...)``, which starts an embedded broker.
+    Its users are ``USERS`` if none are given."""
     find_nats_server()
     started: list[Broker] = []
 
-    async def start(place: Place = "cloud", users: Iterable[User] = USERS, root: str = DEFAULT_ROOT) -> Broker:
-        # on a loaded machine a process may not answer for seconds; presence is tested with a cluster's brokers
+    async def start(
+        place: Place = "cloud", users: Iterable[User] = USERS, root: str = DEFAULT_ROOT, ping_interval: str = "60s"
+    ) -> Broker:  # on a loaded machine a process may not answer for seconds
         directory = tmp_path / f"broker-{len(started)}"
-        one = Broker(directory, place, tuple(users), root=root, ping_interval="60s")
+        one = Broker(directory, place, tuple(users), root=root, ping_interval=ping_interval)
         started.append(one)
         await one.start()
         return one

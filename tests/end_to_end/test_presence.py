@@ -14,13 +14,14 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import LocalCluster
-from heliograph.local.nats_server import Broker, User
+from heliograph.local.nats_server import PING_INTERVAL, Broker, User
 from tests.patience import HANGS
 
 
 async def test_many_unplugged_edges_are_seen_offline_and_back(broker: Callable[..., Awaitable[Broker]]) -> None:
     edges = [f"edge-{number}" for number in range(10)]
-    server = await broker(users=[User(f"agent-{edge}", "secret", "agent", edge) for edge in edges])
+    users = [User(f"agent-{edge}", "secret", "agent", edge) for edge in edges]
+    server = await broker(users=users, ping_interval=PING_INTERVAL)
     online = dict.fromkeys(edges, True)
     changed = asyncio.Event()
 

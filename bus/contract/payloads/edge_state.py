@@ -94,6 +94,8 @@ class WorkerReport(Payload):
         round: round of the worker's task, or the generation of its service.
         detail: reason of the state, for people.
         restarts: how often the agent started the worker again after a failure.
+        final: True where the agent does not start the worker again for this task: its script failed in a way that
+            another start does not mend.
     """
 
     worker: Label
@@ -104,6 +106,7 @@ class WorkerReport(Payload):
     state: Literal["waiting", "starting", "running", "backing-off", "finished", "failed", "refused"]
     detail: Text = ""
     restarts: int = 0
+    final: bool = added("0.2", False)
 
     def runs(self, task: type[WorkerTaskBase]) -> bool:
         """Return whether the worker's role is of that class; a role of a later version is of no class."""

@@ -36,11 +36,17 @@ class Assignment(Payload):
 
 
 class WorkerState(Payload):
-    """A worker's state, for its agent. ``hello`` requests the current assignment."""
+    """A worker's state, for its agent. ``hello`` requests the current assignment; ``left`` says that the script has
+    left its loop over the rounds, and runs the code after it.
+
+    Attributes:
+        final: True where the script failed in a way that another start does not mend.
+    """
 
     worker: Label
-    state: Literal["hello", "failed"]
+    state: Literal["hello", "failed", "left"]
     detail: Text = ""
+    final: bool = added("0.2", False)
 
 
 class Claim(Payload):

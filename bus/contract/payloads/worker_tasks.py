@@ -18,10 +18,19 @@ from heliograph.core.names import Label
 
 
 class ScriptSpec(Payload):
-    """The name of the user's code. The agent runs it only if it lies below one of its ``--code`` roots."""
+    """The name of the user's code. The agent runs it only if it lies below one of its ``--code`` roots.
+
+    Attributes:
+        directory: the directory that the script imports from; by default its own.
+        arguments: the script's ``sys.argv[1:]``.
+        working_directory: the directory whose files the script finds by relative names; by default the one that it
+            imports from. On each edge the script runs in a directory of its own with these files.
+    """
 
     directory: Text = ""
     boot_file: Text
+    arguments: Annotated[list[Text], Field(max_length=256)] = added("0.2", [])
+    working_directory: Text = added("0.2", "")
 
 
 class RoundSpec(Payload):

@@ -17,6 +17,7 @@ from heliograph.bus.contract.resources.base import (
     ShortText,
     WeightsRef,
 )
+from heliograph.bus.contract.versions import added
 from heliograph.core.names import CLOUD, Label
 
 Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]
@@ -26,15 +27,28 @@ HISTORY = 100
 NAMED = 16
 """Number of edges that a round's record names; a status has no room for a thousand participants."""
 
-_SCRIPT_FIELDS = ("trainScriptDir", "trainScriptBootFile", "frameworkType", "frameworkVersion")
+_SCRIPT_FIELDS = (
+    "trainScriptDir", "trainScriptBootFile", "trainScriptArguments", "trainScriptWorkingDir", "frameworkType",
+    "frameworkVersion",
+)  # fmt: skip
 
 
 class WorkerSpec(Document):
-    """Script, data set and parameters of a training worker. Script settings may be in ``dataset``, as in Sedna."""
+    """Script, data set and parameters of a training worker. Script settings may be in ``dataset``, as in Sedna.
+
+    Attributes:
+        train_script_boot_file: the script, below a code root of the edge's agent.
+        train_script_dir: the directory that the script imports from; by default its own.
+        train_script_arguments: the script's arguments, one for each word.
+        train_script_working_dir: the directory whose files the script finds by relative names; by default the one that
+            it imports from.
+    """
 
     dataset: Reference | None = None
     train_script_dir: ShortText | None = None
     train_script_boot_file: ShortText | None = None
+    train_script_arguments: Annotated[list[ShortText], Field(max_length=256)] = added("0.2", [])
+    train_script_working_dir: ShortText | None = added("0.2")
     framework_type: ShortText | None = None
     framework_version: ShortText | None = None
     parameters: list[Parameter] = Field(default_factory=list, max_length=256)

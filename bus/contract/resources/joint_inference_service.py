@@ -15,6 +15,7 @@ from heliograph.bus.contract.resources.base import (
     Resource,
     ShortText,
 )
+from heliograph.bus.contract.versions import added
 from heliograph.core.names import CLOUD, Label
 
 MOST_REPLICAS = 64
@@ -22,11 +23,21 @@ ServicePhase = Literal["Pending", "Running", "Stopped"]
 
 
 class InferenceScript(Document):
-    """The script of an inference worker: it makes the model and serves it (``JointInference.serve``)."""
+    """The script of an inference worker: it makes the model and serves it (``JointInference.serve``).
+
+    Attributes:
+        script_boot_file: the script, below a code root of the node's agent.
+        script_dir: the directory that the script imports from; by default its own.
+        script_arguments: the script's arguments, one for each word.
+        script_working_dir: the directory whose files the script finds by relative names; by default the one that it
+            imports from.
+    """
 
     model: Reference
     script_dir: ShortText | None = None
     script_boot_file: ShortText
+    script_arguments: Annotated[list[ShortText], Field(max_length=256)] = added("0.2", [])
+    script_working_dir: ShortText | None = added("0.2")
     framework_type: ShortText | None = None
     parameters: list[Parameter] = Field(default_factory=list, max_length=256)
 

@@ -174,7 +174,12 @@ def _own_script(spec: WorkerSpec) -> ScriptSpec | None:
     """Return the script that a worker names itself."""
     if not spec.train_script_boot_file:
         return None
-    return ScriptSpec(directory=spec.train_script_dir or "", boot_file=spec.train_script_boot_file)
+    return ScriptSpec(
+        directory=spec.train_script_dir or "",
+        boot_file=spec.train_script_boot_file,
+        arguments=spec.train_script_arguments,
+        working_directory=spec.train_script_working_dir or "",
+    )
 
 
 def _defaults(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:

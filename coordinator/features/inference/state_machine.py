@@ -170,7 +170,12 @@ def _task(
         job=service.name,
         job_uid=service.metadata.uid,
         generation=generation,
-        script=ScriptSpec(directory=script.script_dir or "", boot_file=script.script_boot_file),
+        script=ScriptSpec(
+            directory=script.script_dir or "",
+            boot_file=script.script_boot_file,
+            arguments=script.script_arguments,
+            working_directory=script.script_working_dir or "",
+        ),
         framework=script.framework_type,
         parameters=values_of(script.parameters),
         inference=_inference(service),
@@ -201,7 +206,8 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
 
 
 def _launch_inputs(script: InferenceScript) -> tuple[object, ...]:
-    return script.script_dir, script.script_boot_file, script.framework_type, script.parameters
+    code = script.script_dir, script.script_boot_file, script.script_arguments, script.script_working_dir
+    return *code, script.framework_type, script.parameters
 
 
 def _trouble(

@@ -29,6 +29,7 @@ def agent(words: Sequence[str]) -> int:
     parser.setting("--node", "HELIOGRAPH_NODE", "URL", "mqtt:// URL of this node's broker.")
     parser.setting("--worker-node", "HELIOGRAPH_WORKER_NODE", "URL", "The node's broker with the workers' login.", "")
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
+    parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory of what scripts write; below the state.")
     parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")
     parser.repeatable("--data", "DIR", "Root of the files of data sets.")
     parser.repeatable("--dataset", "NAME=FILE", "A data set to offer, npz or csv.")

@@ -84,6 +84,8 @@ class LocalCluster:
         doors: URLs of external MQTT brokers in front of the coordinator.
         logins: tokens by name: those of users who may log in beside ``operator``, and the operator's if it is given.
         websocket, websocket_origins: see ``Broker``; for the cloud's broker alone.
+        outputs: directory below which each node's agent keeps, under the node's name, what the scripts write; by
+            default each agent keeps it in its state.
         log: file for the lines that the processes print, each preceded by time and component.
         supervise: called with a line about each process that ends by itself and is started again; without it such a
             process stays ended.
@@ -106,6 +108,7 @@ class LocalCluster:
         websocket: bool = False,
         websocket_origins: tuple[str, ...] = (),
         world: World | None = None,
+        outputs: Path | None = None,
         log: Path | None = None,
         supervise: Callable[[str], None] | None = None,
         program: Callable[[str], Sequence[str]] = _heliograph,
@@ -115,6 +118,7 @@ class LocalCluster:
         self._code = code
         self._data = data
         self._doors = doors
+        self._outputs = outputs
         self._log_path = log
         self._log: TextIO | None = None
         self._relayed = relayed
@@ -249,6 +253,8 @@ class LocalCluster:
             argv += ["--code", str(root)]
         for root in self._data:
             argv += ["--data", str(root)]
+        if self._outputs is not None:
+            argv += ["--outputs", str(self._outputs.resolve() / name)]
         for dataset, path in node.datasets.items():
             argv += ["--dataset", f"{dataset}={path}"]
         node.child = Child(f"agent {name}", argv, environment)

@@ -21,7 +21,7 @@ from heliograph.core.tasks import Background, Flag, keep_running
 from heliograph.core.text import never_raising
 from heliograph.core.world import World
 from heliograph.edge_agent.claim import NameClaim
-from heliograph.edge_agent.code_roots import CodeRoot
+from heliograph.edge_agent.code_roots import CodeRoot, working_directory_of
 from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
@@ -104,7 +104,10 @@ class Agent:
         self._launcher = launcher
         code = [replace(root, state=config.state.resolve()) for root in config.code]
         roots = [root.directory for root in code]
-        self._supervisor = Supervisor(world, launcher, environment, models, roots, self._wake, self._log.log_worker)
+        self._supervisor = Supervisor(
+            world, launcher, environment, models, roots, self._wake, self._log.log_worker,
+            lambda task: working_directory_of(task, code),
+        )  # fmt: skip
         self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
         self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
         self._inventory = Inventory(
@@ -197,7 +200,7 @@ class Agent:
                 with self._refusals.contain(each.message.topic):
                     worker = launched(self._supervisor.workers, each.params["worker"], each.message.topic)
                     each.check_signed(worker.secret, f"{worker.task.worker}'s launch")
-                    self._supervisor.take_state(worker.task.worker, state.state, state.detail)
+                    self._supervisor.take_state(worker.task.worker, state.state, state.detail, state.final)
 
     async def _announce_ready(self) -> None:
         """Print that the agent is ready: the cloud knows this node, and the gateway takes its events."""

@@ -3,11 +3,11 @@ one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.bus.contract.payloads import ScriptSpec
+from heliograph.bus.contract.payloads import ScriptSpec, ScriptTask, WorkerTask
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,49 @@ class Code:
         boot_file: the script.
         directory: the directory that the script imports from; None where the document names one outside the root of
             the script.
+        working_directory: the directory whose files the script finds by relative names; None where the document names
+            one outside every root.
     """
 
     boot_file: Path
     directory: Path | None
+    working_directory: Path | None
+
+    @property
+    def is_here(self) -> bool:
+        """Return whether all of it exists on this node."""
+        directories = (self.directory, self.working_directory)
+        return self.boot_file.is_file() and all(each is not None and each.is_dir() for each in directories)
 
 
-def locate(script: ScriptSpec, roots: Iterable[CodeRoot]) -> Code | None:
+def locate(script: ScriptSpec, roots: Sequence[CodeRoot]) -> Code | None:
     """Return the code that a document names; None where its script lies below none of the roots.
 
-    Script and directory lie below the same root. Without a directory the script imports from its own.
+    Script and directory lie below the same root. Without a directory the script imports from its own. A relative name
+    may lie below any root: the first root that has the code on its disk is taken, or else the first that may have it.
     """
-    found = None
-    for root in roots:
-        boot_file = root.below(script.boot_file)
-        if boot_file is None:
-            continue
-        directory = root.below(script.directory) if script.directory else boot_file.parent
-        if directory is not None:
-            return Code(boot_file, directory)
-        found = found or Code(boot_file, None)
-    return found
+    found = [code for root in roots if (code := _below(script, root, roots)) is not None]
+    here = (code for code in found if code.is_here)
+    allowed = (code for code in found if code.directory is not None and code.working_directory is not None)
+    return next(here, None) or next(allowed, None) or next(iter(found), None)
+
+
+def working_directory_of(task: WorkerTask, roots: Sequence[CodeRoot]) -> Path | None:
+    """Return the directory whose files a task's script finds by relative names; None for a task without a script."""
+    if not isinstance(task, ScriptTask) or task.script is None:
+        return None
+    code = locate(task.script, roots)
+    return code.working_directory if code is not None else None
+
+
+def _below(script: ScriptSpec, root: CodeRoot, roots: Sequence[CodeRoot]) -> Code | None:
+    """Return the code whose script lies below this root."""
+    boot_file = root.below(script.boot_file)
+    if boot_file is None:
+        return None
+    directory = root.below(script.directory) if script.directory else boot_file.parent
+    working_directory = directory
+    if script.working_directory:
+        named = [path for each in (root, *roots) if (path := each.below(script.working_directory)) is not None]
+        working_directory = next((path for path in named if path.is_dir()), next(iter(named), None))
+    return Code(boot_file, directory, working_directory)

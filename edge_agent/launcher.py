@@ -35,6 +35,9 @@ class LaunchRequest:
         environment: variables by which the worker finds its node's broker.
         models: the node's models by digest, as the agent sees them.
         code: directories below which the worker's code lies, as the agent sees them; the worker runs no other code.
+        job: name of the worker's job or service.
+        working_directory: the directory whose files the worker's script finds by relative names, as the agent sees it;
+            None where it runs no script. The worker may write in a directory of its own alone.
     """
 
     worker: str
@@ -43,6 +46,8 @@ class LaunchRequest:
     environment: Mapping[str, str]
     models: Path
     code: tuple[Path, ...] = ()
+    job: str = ""
+    working_directory: Path | None = None
 
     def variables(self, directory: str, models: str, code: Iterable[str]) -> dict[str, str]:
         """Return the worker's environment variables, without its secret.
@@ -70,7 +75,7 @@ class RunningWorker(Protocol):
         ...
 
     async def wait(self) -> str:
-        """Wait for the end, and describe it: ``exit code 3``, ``evicted``."""
+        """Wait for the end, and describe it: ``exit code 3``, ``signal 11 (segmentation fault)``, ``evicted``."""
         ...
 
     async def terminate(self) -> None:

@@ -1,10 +1,11 @@
 """Launch workers as processes of this machine, with limits: read their output through a pipe, and exchange files in a
-shared directory."""
+shared directory. No process that a worker has started outlives the worker or this process."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import resource
 import signal
@@ -13,10 +14,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from heliograph.core import orphans
 from heliograph.core.child_process import SAFE_PATH, dying_with_parent
+from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.launcher import SECRET_FILE, LaunchFailed, LaunchRequest, RunningWorker
+from heliograph.edge_agent.outputs import LogFile, Outputs, WorkingPlace
 from heliograph.edge_agent.shared_directory import SharedDirectory
 
 MODULES = {
@@ -42,12 +46,25 @@ class Limits:
 
 
 class ProcessLauncher(SharedDirectory):
-    """Starts workers as subprocesses, each in a directory of its name under ``directory``."""
+    """Starts workers as subprocesses, each with a directory of its name under ``directory``.
 
-    def __init__(self, world: World, directory: Path, limits: Limits | None = None) -> None:
+    Args:
+        outputs: the directories in which workers with a script run; without them they run in their own directory.
+    """
+
+    def __init__(
+        self, world: World, directory: Path, limits: Limits | None = None, outputs: Outputs | None = None
+    ) -> None:
         super().__init__(directory)
         self._world = world
         self._limits = limits or Limits()
+        self._outputs = outputs
+        self._id = world.new_id()
+        self._launches = itertools.count(1)
+        self._guard: Process | None = None
+        self._starting_guard = asyncio.Lock()
+        self._alive = -1
+        """Writing end of the pipe by which the guard notices the end of this process."""
 
     async def launch(self, request: LaunchRequest) -> RunningWorker:
         module = MODULES.get(request.role)
@@ -55,12 +72,20 @@ class ProcessLauncher(SharedDirectory):
             raise LaunchFailed(f"no worker runs for role {request.role}")
         directory = self.of(request.worker)
         variables = request.variables(str(directory), str(request.models), map(str, request.code))
+        launch = f"{self._id}/{next(self._launches)}"
         try:
+            await self._start_guard()
+            place = await self._place_for(request)
             with _pipe_with(request.secret.hex().encode()) as secret:
-                variables |= {SECRET_FILE: f"/dev/fd/{secret}", "PYTHONUNBUFFERED": "1"}
-                return _RunningProcess(await self._spawn(module, variables, directory, self._child_setup(), (secret,)))
-        except OSError as error:  # no file descriptor is left for the pipe
+                variables |= {SECRET_FILE: f"/dev/fd/{secret}", "PYTHONUNBUFFERED": "1", orphans.VARIABLE: launch}
+                directory.mkdir(parents=True, exist_ok=True)
+                process = await self._spawn(
+                    module, variables, place.directory if place is not None else directory, self._child_setup(),
+                    (secret,),
+                )  # fmt: skip
+        except (OSError, HeliographError) as error:  # such as: no file descriptor is left for the pipe
             raise LaunchFailed(str(error)) from None
+        return _RunningProcess(process, self._world, launch, place)
 
     async def offers(self) -> bytes:
         process = await self._spawn(OFFERS, {}, self.directory, dying_with_parent())
@@ -82,6 +107,29 @@ class ProcessLauncher(SharedDirectory):
         except OSError as error:
             raise LaunchFailed(str(error)) from None
 
+    async def _place_for(self, request: LaunchRequest) -> WorkingPlace | None:
+        if self._outputs is None or request.working_directory is None:
+            return None
+        prepare = self._outputs.prepare
+        place: WorkingPlace = await self._world.in_thread(
+            prepare, request.job, request.worker, request.working_directory
+        )
+        return place
+
+    async def _start_guard(self) -> None:
+        """Start the process that ends the workers and what they have started when this process is gone."""
+        async with self._starting_guard:
+            if self._guard is not None and self._guard.returncode is None:
+                return
+            reading, self._alive = os.pipe()
+            try:
+                self._guard = await self._world.spawn(
+                    [sys.executable, "-I", "-S", orphans.__file__, str(reading), f"{self._id}/"],
+                    env={}, cwd="/", inherited=(reading,),
+                )  # fmt: skip
+            finally:
+                os.close(reading)
+
     def _child_setup(self) -> Callable[[], None]:
         limits, die_with_parent = self._limits, dying_with_parent()
 
@@ -96,15 +144,18 @@ class ProcessLauncher(SharedDirectory):
 
 
 class _RunningProcess:
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, world: World, launch: str, place: WorkingPlace | None) -> None:
         self._process = process
+        self._world = world
+        self._launch = launch
+        self._place = place
 
     @property
     def lines(self) -> AsyncIterator[str]:
-        return self._lines()
+        return self._lines() if self._place is None else self._logged_lines(self._place)
 
     async def wait(self) -> str:
-        return f"exit code {await self._process.wait()}"
+        return description_of(await self._process.wait())
 
     async def terminate(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -113,6 +164,21 @@ class _RunningProcess:
     async def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
+
+    async def _logged_lines(self, place: WorkingPlace) -> AsyncIterator[str]:
+        """Yield the lines, and write them to the log. At the end take away what the script has not written."""
+        log = LogFile(place.log, f"(started again at {self._world.timestamp()})")
+        try:
+            for note in place.notes:
+                log.add(note)
+                yield note
+            async for line in self._lines():
+                log.add(line)
+                yield line
+        finally:
+            log.close()
+        for note in await self._world.in_thread(place.clear):
+            yield note
 
     async def _lines(self) -> AsyncIterator[str]:
         """Yield lines until the process has ended, even where a child that outlives it keeps the pipe open."""
@@ -125,6 +191,7 @@ class _RunningProcess:
                 if not following.done():
                     await asyncio.wait((following,), timeout=DRAIN)
                 if not following.done() or (line := following.result()) is None:
+                    await ended
                     return
                 yield line
                 following = asyncio.ensure_future(_next_line(self._process.stdout))
@@ -132,10 +199,24 @@ class _RunningProcess:
             await cancel_and_wait(ended, following)
 
     async def _end(self) -> None:
-        """Wait for the end, then kill remaining children, so that the next start finds devices and ports free."""
+        """Wait for the end, then kill what it has left, so that the next start finds devices and ports free."""
         await self._process.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        await self._world.in_thread(orphans.end_launched, self._launch)
+
+
+def description_of(code: int) -> str:
+    """Return a process's end in words: ``exit code 3``, ``signal 11 (segmentation fault)``."""
+    if code >= 0:
+        return f"exit code {code}"
+    if -code == signal.SIGKILL:
+        return "signal 9 (killed, as by a machine that has run out of memory)"
+    try:
+        name = signal.strsignal(-code)
+    except ValueError:
+        name = None
+    return f"signal {-code} ({name.lower()})" if name else f"signal {-code}"
 
 
 @contextlib.contextmanager
@@ -156,4 +237,7 @@ async def _next_line(stream: asyncio.StreamReader) -> str | None:
         line = await stream.readline()
     except ValueError:  # longer than the reader's limit, which has dropped it
         return "(a line too long to show)"
-    return line.decode(errors="replace").rstrip("\r\n")[:MAX_LINE] if line else None
+    if not line:
+        return None
+    shown = line.decode(errors="replace").rstrip("\r\n")
+    return shown.rpartition("\r")[2][:MAX_LINE]  # as a terminal shows it: a progress bar overwrites its line

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from heliograph.bus.contract.payloads import DatasetTask, ScriptTask, WorkerTask
@@ -11,7 +12,8 @@ from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.edge_agent.code_roots import CodeRoot, locate
 
-State = Literal["starting", "ready", "backing-off", "stopping"]
+State = Literal["starting", "ready", "backing-off", "stopping", "failed", "finished"]
+"""``failed`` and ``finished``: the process has ended, and the worker is not started again for its task."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Running:
     Attributes:
         assigned: the task last handed to its present process.
         task: the task last handed to the worker; a restarted process does not know it yet.
+        final: True where the worker failed in a way that only another script, or other arguments of it, mend.
+        hurried: True where a worker that is being stopped has no more time for the code after its loop.
     """
 
     worker: str
@@ -28,6 +32,8 @@ class Running:
     state: State
     assigned: WorkerTask | None = None
     task: WorkerTask | None = None
+    final: bool = False
+    hurried: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,13 @@ class Launch:
 
 @dataclass(frozen=True)
 class Stop:
+    worker: str
+
+
+@dataclass(frozen=True)
+class Hurry:
+    """A worker that is being stopped, and whose name the next job needs."""
+
     worker: str
 
 
@@ -59,7 +72,7 @@ class Hold:
     forbidden: bool = False
 
 
-Action = Launch | Stop | Assign | Fetch | Hold
+Action = Launch | Stop | Hurry | Assign | Fetch | Hold
 
 
 def decide(
@@ -67,7 +80,7 @@ def decide(
     running: Mapping[str, Running],
     datasets: Mapping[str, DatasetIndex],
     models: Container[str],
-    code_roots: Collection[CodeRoot],
+    code_roots: Sequence[CodeRoot],
 ) -> list[Action]:
     """Return the actions that lead to the desired tasks, in order. Once they are done, a new decision has no action."""
     wanted = {task.worker: task for task in tasks}
@@ -83,7 +96,13 @@ def decide(
             actions.append(hold)
             continue
         if present is not None and present.job_uid != task.job_uid:
-            continue  # the earlier job of that name is stopped first
+            if present.state == "stopping" and not present.hurried:  # the earlier job of that name is stopped first
+                actions.append(Hurry(task.worker))
+            continue
+        if present is not None and present.state in ("failed", "finished"):
+            if not _begins_again(present, task):
+                continue
+            present = None
         if present is None:
             if task.starts_idle and not task.is_due:
                 continue
@@ -109,6 +128,30 @@ def _is_replaced(present: Running, task: WorkerTask) -> bool:
     return task.serves and present.task is not None and present.task.revision != task.revision
 
 
+def _begins_again(present: Running, task: WorkerTask) -> bool:
+    """Return whether a worker that has ended is started for the task.
+
+    One whose script left its loop, or failed repeatedly, is started when it is asked in another round; one whose
+    failure is final when it runs something else.
+    """
+    if present.task is None or _what_runs(present.task) != _what_runs(task):
+        return True
+    return not present.final and task.is_due and task.revision != present.task.revision
+
+
+def _what_runs(task: WorkerTask) -> object:
+    if isinstance(task, DatasetTask):
+        return task.script, task.parameters, task.dataset
+    return task.revision
+
+
+def _looked_in(name: str, code_roots: Sequence[CodeRoot]) -> str:
+    """Return where a script was looked for: below each root, where its name is relative and there are several."""
+    if Path(name).is_absolute() or len(code_roots) < 2:
+        return ""
+    return f": looked for below {', '.join(str(root.prefix) for root in code_roots)}"
+
+
 def _missing(task: WorkerTask, models: Container[str]) -> list[WeightsRef]:
     return [ref for ref in task.files if ref.digest not in models]
 
@@ -122,7 +165,7 @@ def _interim_task(present: Running, models: Container[str]) -> WorkerTask | None
 
 
 def _hold(
-    task: WorkerTask, datasets: Mapping[str, DatasetIndex], code_roots: Collection[CodeRoot], runs: bool
+    task: WorkerTask, datasets: Mapping[str, DatasetIndex], code_roots: Sequence[CodeRoot], runs: bool
 ) -> Hold | None:
     if isinstance(task, ScriptTask) and not runs:
         if task.script is None:
@@ -136,10 +179,15 @@ def _hold(
         if code.directory is None:
             reason = f"directory {named.directory} does not lie under the --code root of script {named.boot_file}"
             return Hold(task, reason, forbidden=True)
+        if code.working_directory is None:
+            reason = f"working directory {named.working_directory} does not lie under a --code root of this agent"
+            return Hold(task, reason, forbidden=True)
         if not code.boot_file.is_file():
-            return Hold(task, f"script {named.boot_file} is not on this node")
+            return Hold(task, f"script {named.boot_file} is not on this node{_looked_in(named.boot_file, code_roots)}")
         if not code.directory.is_dir():
             return Hold(task, f"directory {named.directory} is not on this node")
+        if not code.working_directory.is_dir():
+            return Hold(task, f"directory {named.working_directory} is not on this node")
     if isinstance(task, DatasetTask) and task.dataset is not None:
         index = datasets.get(task.dataset)
         if index is None:

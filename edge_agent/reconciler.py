@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from heliograph.bus.contract import topics
@@ -26,7 +26,7 @@ from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.launcher import WorkerFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
-from heliograph.edge_agent.reconcile import Assign, Fetch, Hold, Launch, Stop, decide
+from heliograph.edge_agent.reconcile import Assign, Fetch, Hold, Hurry, Launch, Stop, decide
 from heliograph.edge_agent.supervisor import Supervisor, Worker
 
 ASSIGN_RETRY = 1.0
@@ -52,7 +52,7 @@ class Reconciler:
         models: ModelStore,
         prefetcher: ModelPrefetcher,
         inventory: Inventory,
-        code: Collection[CodeRoot],
+        code: Sequence[CodeRoot],
         background: Background,
         warn: Callable[[str], None],
         failures: Failures,
@@ -89,13 +89,15 @@ class Reconciler:
         needed = {ref.digest for task in used for ref in task.files}
         self._models.keep_only(needed | self._prefetcher.expected)
 
-    def _carry_out(self, action: Fetch | Launch | Assign | Stop) -> None:
+    def _carry_out(self, action: Fetch | Launch | Assign | Stop | Hurry) -> None:
         if isinstance(action, Fetch):
             self._models.fetch(action.model)
         elif isinstance(action, Launch):
             self._supervisor.launch(action.task)
         elif isinstance(action, Assign):
             self._assign(self._supervisor.workers[action.task.worker], action.task)
+        elif isinstance(action, Hurry):
+            self._supervisor.hurry(action.worker)
         else:
             self._background.spawn(self._supervisor.stop(action.worker, self._assign_end))
 
@@ -130,7 +132,8 @@ class Reconciler:
             return None
         path_for = partial(self._files.path_for, worker.task.worker)
         directory = path_for(code.directory) if named.directory else ""
-        return named.model_copy(update={"boot_file": path_for(code.boot_file), "directory": directory})
+        there = {"boot_file": path_for(code.boot_file), "directory": directory, "working_directory": ""}
+        return named.model_copy(update=there)  # the launcher has laid the working directory's files
 
     async def _send(self, worker: Worker, assignment: Assignment) -> None:
         name = worker.task.worker
@@ -150,7 +153,7 @@ class Reconciler:
         self._assign(worker, worker.task, ended=True)
 
 
-def _about(action: Fetch | Launch | Assign | Stop) -> str:
+def _about(action: Fetch | Launch | Assign | Stop | Hurry) -> str:
     if isinstance(action, Fetch):
         return f"model {action.model.digest[:12]}"
-    return f"worker {action.worker if isinstance(action, Stop) else action.task.worker}"
+    return f"worker {action.task.worker if isinstance(action, (Launch, Assign)) else action.worker}"

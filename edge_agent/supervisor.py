@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from heliograph.bus.contract.payloads import InferTask, WorkerTask
+from heliograph.bus.contract.payloads import DatasetTask, InferTask, WorkerTask
 from heliograph.core.tasks import Flag, cancel_and_wait, wait_for
 from heliograph.core.telemetry import WORKERS_LAUNCHED
 from heliograph.core.world import World
@@ -25,11 +25,24 @@ STEADY_AFTER = 60.0
 """Seconds of running after which the back-off starts at its first value again."""
 GRACE = 5.0
 """Seconds that a worker has to finish its job, and then again to end after ``terminate``."""
+AFTER_LOOP = 600.0
+"""Seconds that a script which has left its loop has for the code after it, once its job has ended."""
+REPEATED = 3
+"""Times that a script fails alike in one round before it is started again in the next round only."""
 
 
 @dataclass
 class Worker:
-    """One worker over all its starts; ``handle`` is set while it runs."""
+    """One worker over all its starts; ``handle`` is set while it runs.
+
+    Attributes:
+        told: set when the process reports a state: its last report may come after its end.
+        hurried: set where a worker that is being stopped gets no more time.
+        left: True where this start's script has left its loop over the rounds.
+        failed: True where this start's script has reported a failure, ``reported``.
+        final: True where the script failed in a way that another start does not mend.
+        alike: how often the script has reported the failure ``before``, a detail in a round.
+    """
 
     task: WorkerTask
     secret: bytes
@@ -41,9 +54,40 @@ class Worker:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     watching: asyncio.Task[None] | None = None
     ended: Flag = field(default_factory=Flag)
+    told: Flag = field(default_factory=Flag)
+    hurried: Flag = field(default_factory=Flag)
+    left: bool = False
+    failed: bool = False
+    reported: str = ""
+    final: bool = False
+    alike: int = 0
+    before: tuple[str, int] = ("", 0)
 
     def as_running(self) -> Running:
-        return Running(self.task.worker, self.task.job_uid, self.state, self.assigned, self.task)
+        return Running(
+            self.task.worker, self.task.job_uid, self.state, self.assigned, self.task, self.final, self.hurried.is_set()
+        )
+
+    @property
+    def fails_for_good(self) -> bool:
+        """Return whether another start in this round does not mend the failure. A service has no rounds and no end: it
+        is started again for ever."""
+        return self.failed and (self.final or self.alike >= REPEATED) and isinstance(self.task, DatasetTask)
+
+    def last_words(self) -> str:
+        """Return the failure that the script reported, or else its last line."""
+        return self.reported or next((line for line in reversed(self.tail) if line.strip()), "no output")
+
+    def note_failure(self, detail: str, final: bool) -> None:
+        failure = detail, self.task.revision
+        self.alike = self.alike + 1 if failure == self.before else 1
+        self.before, self.failed, self.final = failure, True, final
+        self.detail = self.reported = detail
+
+    def begin_again(self, secret: bytes) -> None:
+        """Forget what concerns the start before."""
+        self.state, self.secret = "starting", secret
+        self.detail, self.reported, self.failed, self.left = "", "", False, False
 
 
 class Supervisor:
@@ -55,6 +99,7 @@ class Supervisor:
         code: directories below which the workers' code lies.
         changed: called when a worker's state has changed.
         logged: called with (worker, level, line) for each line that a worker prints, and when it ends by itself.
+        working_directory: returns the directory whose files a task's script finds by relative names.
     """
 
     def __init__(
@@ -66,6 +111,7 @@ class Supervisor:
         code: Sequence[Path],
         changed: Callable[[], None],
         logged: Callable[[str, Literal["info", "warning"], str], None],
+        working_directory: Callable[[WorkerTask], Path | None] = lambda task: None,
     ) -> None:
         self._world = world
         self._launcher = launcher
@@ -74,6 +120,7 @@ class Supervisor:
         self._code = tuple(code)
         self._changed = changed
         self._logged = logged
+        self._working_directory = working_directory
         self.workers: dict[str, Worker] = {}
 
     def launch(self, task: WorkerTask) -> None:
@@ -85,20 +132,26 @@ class Supervisor:
     async def stop(self, name: str, finish: Callable[[Worker], None]) -> None:
         """Stop a worker: ``finish`` assigns it the end of its job, then terminate it, then kill it.
 
-        Return at once where it is stopping already.
+        A script that has left its loop has ``AFTER_LOOP`` for the code after it, unless it is hurried. Return at once
+        where the worker is stopping already.
         """
         worker = self.workers.get(name)
         if worker is None or worker.state == "stopping":
             return
-        waits, worker.state = worker.state == "backing-off", "stopping"
+        without_process, worker.state = worker.state in ("backing-off", "failed", "finished"), "stopping"
         finish(worker)
-        if waits:
+        if without_process:
             await self._cancel_watch(worker)
-        elif not await wait_for(worker.ended, GRACE):
+        elif not await wait_for(worker.ended, GRACE) and not (worker.left and await self._ended_after_loop(worker)):
             await self._end(worker)
         self.workers.pop(name, None)
         self._launcher.sweep(self.workers)
         self._changed()
+
+    def hurry(self, name: str) -> None:
+        """Give a worker that is being stopped no more time: its name is needed for the next job's worker."""
+        if name in self.workers:
+            self.workers[name].hurried.set()
 
     async def close(self) -> None:
         """Stop all workers at once, without time to finish their work."""
@@ -107,19 +160,21 @@ class Supervisor:
         await asyncio.gather(*(self._end(worker) for worker in self.workers.values()))
         self.workers.clear()
 
-    def take_state(self, name: str, state: str, detail: str) -> None:
-        """Take a state that a worker reports: ``hello`` or ``failed``."""
+    def take_state(self, name: str, state: str, detail: str, final: bool = False) -> None:
+        """Take a state that a worker reports: ``hello``, ``failed`` or ``left``."""
         worker = self.workers.get(name)
-        if worker is None or worker.state == "stopping":
+        if worker is None:
             return
-        if state == "hello":
-            if worker.state == "backing-off":
-                return  # from the process that has ended; the next one sends its own
+        if state == "failed":
+            worker.note_failure(detail, final)
+        elif state == "left":
+            worker.left = True
+        elif worker.state in ("starting", "ready"):  # from the process that runs
             worker.state = "ready"
             worker.assigned = None  # the worker has restarted or missed a message: assign its task again
-        elif state == "failed":
-            worker.detail = detail
-        self._changed()
+        worker.told.set()
+        if worker.state != "stopping":
+            self._changed()
 
     def forget_assignments(self) -> None:
         """Let every worker be assigned its task again: some may have missed it. A worker ignores a repeated task."""
@@ -130,6 +185,20 @@ class Supervisor:
         """Return the services whose workers answer on this node."""
         ready = [each.task for each in self.workers.values() if each.state == "ready"]
         return {task.job for task in ready if isinstance(task, InferTask)}
+
+    async def _ended_after_loop(self, worker: Worker) -> bool:
+        """Wait for the code after a script's loop. Return whether the script has ended."""
+        self._logged(
+            worker.task.worker, "info",
+            f"its job has ended and its script runs on: waits up to {AFTER_LOOP:g} s for the code after the loop",
+        )  # fmt: skip
+        hurried = asyncio.create_task(worker.hurried.wait())
+        ended = asyncio.create_task(worker.ended.wait())
+        try:
+            await asyncio.wait((hurried, ended), timeout=AFTER_LOOP - GRACE, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel_and_wait(hurried, ended)
+        return worker.ended.is_set()
 
     async def _end(self, worker: Worker) -> None:
         if worker.handle is None:
@@ -152,38 +221,82 @@ class Supervisor:
             worker.ended.set()
 
     async def _restart_until_stopped(self, worker: Worker) -> None:
-        """Restart the worker whenever it has ended, until it is stopped."""
+        """Restart the worker whenever it has ended, until it is stopped, has left its loop or fails for good."""
         failed_in = worker.task.revision
         while True:
             began = self._world.monotonic()
             ended = await self._run(worker)
             if worker.state == "stopping":
+                if worker.failed:
+                    self._warn(worker, f"ended after its job with {ended}: {worker.last_words()}")
                 return
             if self._world.monotonic() - began > STEADY_AFTER or worker.task.revision != failed_in:
                 worker.restarts = 0  # the worker has made progress since its last failure
             failed_in = worker.task.revision
-            wait = BACKOFF[min(worker.restarts, len(BACKOFF) - 1)]
-            worker.restarts += 1
-            worker.state = "backing-off"
-            worker.assigned = None
-            last = worker.detail or next((line for line in reversed(worker.tail) if line.strip()), "no output")
-            worker.detail = f"{ended}: {last}"[:1000]
-            self._logged(worker.task.worker, "warning", f"ended with {worker.detail}; starts again in {wait:g} s")
-            self._changed()
-            await self._world.sleep(wait)
-            worker.detail = ""
-            worker.state = "starting"
-            worker.secret = self._world.new_secret()
+            if self._rests(worker, ended) or not await self._back_off(worker, ended):
+                return
+            worker.begin_again(self._world.new_secret())
+
+    async def _back_off(self, worker: Worker, ended: str) -> bool:
+        """Wait before the next start. Return False where a late report of the ended process says that there is none."""
+        wait = BACKOFF[min(worker.restarts, len(BACKOFF) - 1)]
+        worker.restarts += 1
+        detail = f"{ended}: {worker.last_words()}"
+        worker.told.clear()
+        self._warn(worker, f"ended with {detail}; starts again in {wait:g} s")
+        self._rest(worker, "backing-off", detail)
+        waiting = asyncio.ensure_future(self._world.sleep(wait))
+        told = asyncio.ensure_future(worker.told.wait())
+        try:
+            while not waiting.done():
+                await asyncio.wait((waiting, told), return_when=asyncio.FIRST_COMPLETED)
+                if told.done():
+                    worker.told.clear()
+                    told = asyncio.ensure_future(worker.told.wait())
+                    if self._rests(worker, ended):
+                        return False
+            return True
+        finally:
+            waiting.cancel()
+            told.cancel()
+
+    def _rests(self, worker: Worker, ended: str) -> bool:
+        """Return whether the worker is not started again for now, and say so."""
+        if worker.left:
+            detail = f"the script left its loop in round {worker.task.revision}"
+            if worker.failed or ended != "exit code 0":
+                detail += f"; the code after it ended with {ended}: {worker.last_words()}"
+                self._warn(worker, detail)
+            self._rest(worker, "finished", detail)
+            return True
+        if not worker.fails_for_good:
+            return False
+        detail = f"{ended}: {worker.last_words()}"
+        again = "it has another script or other arguments" if worker.final else "the next round"
+        self._warn(worker, f"ended with {detail}; does not start again until {again}")
+        self._rest(worker, "failed", detail)
+        return True
+
+    def _rest(self, worker: Worker, state: State, detail: str) -> None:
+        """Note that a worker has no process."""
+        worker.state, worker.detail, worker.assigned, worker.handle = state, detail[:1000], None, None
+        self._changed()
+
+    def _warn(self, worker: Worker, line: str) -> None:
+        self._logged(worker.task.worker, "warning", line[:1100])
 
     async def _run(self, worker: Worker) -> str:
         """Start the worker once and follow it to its end. Return a description of the end."""
         worker.tail.clear()
         task = worker.task
-        request = LaunchRequest(task.worker, task.role, worker.secret, self._environment, self._models, self._code)
+        request = LaunchRequest(
+            task.worker, task.role, worker.secret, self._environment, self._models, self._code, task.job,
+            self._working_directory(task),
+        )  # fmt: skip
         try:
             handle = worker.handle = await self._launcher.launch(request)
         except LaunchFailed as error:
-            worker.detail = str(error)
+            worker.reported = str(error)
             return "not started"
         self._world.telemetry.counter(WORKERS_LAUNCHED, role=task.role)(1)
         if worker.state == "stopping":  # stopped while it was being launched

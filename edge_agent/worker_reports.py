@@ -12,11 +12,13 @@ from heliograph.edge_agent.supervisor import Worker
 
 MAX_DETAIL = 4096
 """Characters of a reason, at most."""
-_STATES: dict[str, Literal["starting", "running", "backing-off", "finished"]] = {
+_STATES: dict[str, Literal["starting", "running", "backing-off", "finished", "failed"]] = {
     "starting": "starting",
     "ready": "running",
     "backing-off": "backing-off",
     "stopping": "finished",
+    "finished": "finished",
+    "failed": "failed",
 }
 
 
@@ -42,6 +44,7 @@ def worker_reports(
             state=_STATES[worker.state],
             detail=(worker.detail or _missing_model(wanted.get(name), failures))[:MAX_DETAIL],
             restarts=worker.restarts,
+            final=worker.state == "failed",
         )
         for name, worker in sorted(workers.items())
     ]

@@ -28,6 +28,7 @@ from heliograph.inference.offload import Offloader
 from heliograph.inference.serving import NewModel, PendingRequest, Serving
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import run_with_host
+from heliograph.workers.script_end import ScriptEnd, end_of
 
 PUBLISH_EVERY = 1.0
 """Seconds between two publications of the counts, at least."""
@@ -39,7 +40,7 @@ QUEUE = "big-model"
 
 
 class InferenceHost:
-    """One service's worker. The script's thread calls ``begin``, ``failed`` and ``finish``, the event loop the rest."""
+    """One service's worker. The script's thread calls the methods of ``script.Host``, the event loop the rest."""
 
     def __init__(self, runtime: Runtime, first: Assignment) -> None:
         self._runtime = runtime
@@ -67,8 +68,12 @@ class InferenceHost:
         session.inference[self._side] = self.serving
         return self._first
 
-    def failed(self, line: str) -> None:
-        asyncio.run_coroutine_threadsafe(self._runtime.report_state("failed", detail=line), self._loop).result()
+    def conclude(self, error: BaseException | None) -> ScriptEnd:
+        return end_of(error)
+
+    def failed(self, line: str, final: bool) -> None:
+        report = self._runtime.report_state("failed", detail=line, final=final)
+        asyncio.run_coroutine_threadsafe(report, self._loop).result()
 
     def finish(self) -> None:
         self._loop.call_soon_threadsafe(self.finished.set)

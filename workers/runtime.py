@@ -106,10 +106,8 @@ class Runtime:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.flush(2)
         if self._outbox is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2):
-                    await self._outbox.flush()
             await self._outbox.close()
         await self.bus.close()
 
@@ -159,6 +157,13 @@ class Runtime:
             body = encode(self.port.event(topic, payload, address))
             await retry_until_reachable(lambda: self.bus.publish(address, body), self.world, self.world.say)
 
+    async def flush(self, seconds: float) -> None:
+        """Wait until the agent has every sent event on its disk, so many seconds at most."""
+        if self._outbox is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._outbox.flush()
+
     async def stage_upload(self, weights: WeightsRef) -> WeightsRef:
         """Return the reference by which an event names staged weights.
 
@@ -176,10 +181,12 @@ class Runtime:
     async def _upload(self, file: Path, placed: WeightsRef) -> None:
         await store_weights(self.bus, file, placed, upload_bucket(self.environment.edge), self.world, hashed=True)
 
-    async def report_state(self, state: Literal["hello", "failed"], detail: str = "") -> None:
+    async def report_state(
+        self, state: Literal["hello", "failed", "left"], detail: str = "", final: bool = False
+    ) -> None:
         """Publish this worker's state for its agent."""
         with contextlib.suppress(HeliographError):
-            payload = WorkerState(worker=self.environment.worker, state=state, detail=detail[:4000])
+            payload = WorkerState(worker=self.environment.worker, state=state, detail=detail[:4000], final=final)
             key, worker = self.environment.secret, self.environment.worker
             await self.port.publish(topics.WORKER, payload, sure=False, key=key, worker=worker)
 

@@ -18,8 +18,9 @@ from typing import Protocol, TypeVar
 from zipimport import zipimporter
 
 from heliograph.bus.contract.payloads import Assignment, ScriptSpec, ScriptTask
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.errors import Refused
 from heliograph.workers.runtime import log, run
+from heliograph.workers.script_end import ScriptEnd
 
 
 class Host(Protocol):
@@ -34,8 +35,16 @@ class Host(Protocol):
         """Wait for the assignment that names the script, and become the script's session."""
         ...
 
-    def failed(self, line: str) -> None:
-        """Report to the agent that the script ended with an error."""
+    def conclude(self, error: BaseException | None) -> ScriptEnd:
+        """Send what the script's last round still has to send, and return what the script's end means.
+
+        Args:
+            error: the exception that ended the script; None where it ran to its end.
+        """
+        ...
+
+    def failed(self, line: str, final: bool) -> None:
+        """Report to the agent that the script failed; ``final`` if another start does not mend it."""
         ...
 
     def finish(self) -> None:
@@ -65,7 +74,10 @@ def run_with_host(serve: Callable[[Callable[[H], None]], Awaitable[None]]) -> in
     thread = threading.Thread(target=loop, name="bus", daemon=True)
     thread.start()
     host = ready.get()
+    worker = os.getpid()
     result = run_script(host)
+    if os.getpid() != worker:
+        return result
     finished.set()
     host.finish()
     thread.join(5)
@@ -73,7 +85,11 @@ def run_with_host(serve: Callable[[Callable[[H], None]], Awaitable[None]]) -> in
 
 
 def run_script(host: Host) -> int:
-    """Run the user's script to its end. Return the process's exit code."""
+    """Run the user's script to its end. Return the process's exit code.
+
+    Also a child process that the script has forked returns here; it has no bus.
+    """
+    worker = os.getpid()
     task = host.begin().task
     if not isinstance(task, ScriptTask) or task.script is None:
         log("error: the task names no script")
@@ -82,27 +98,47 @@ def run_script(host: Host) -> int:
         script, directory = _code_of(task.script, host.code)
     except Refused as error:  # whoever reaches the node's broker may publish an assignment
         log(f"error: {error}")
-        host.failed(f"error: {error}")
+        host.failed(f"error: {error}", False)
         return 1
     _import_from(directory)
-    sys.argv = [str(script)]
+    sys.argv = [str(script), *task.script.arguments]
+    error_of_script: BaseException | None = None
     try:
         runpy.run_path(str(script), run_name="__main__")
-    except SystemExit as leaving:
-        if leaving.code is None or isinstance(leaving.code, int):
-            return leaving.code or 0
-        log(str(leaving.code))  # as in Python: any other value is a message, with exit code 1
-        host.failed(str(leaving.code))
+        if os.getpid() == worker:
+            _join_threads()
+    except BaseException as error:
+        error_of_script = error
+    if os.getpid() != worker:
+        return _end_child(error_of_script, script)
+    end = host.conclude(error_of_script)
+    if error_of_script is not None and end.traceback:
+        _show(error_of_script, script)
+    elif end.line:
+        log(end.line)
+    if end.line or end.final:
+        host.failed(end.line, end.final)
+    return end.code
+
+
+def _join_threads() -> None:
+    """Wait for the threads that the script has started, as Python does at its end: one of them may train."""
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+
+
+def _end_child(error: BaseException | None, script: Path) -> int:
+    """Return the exit code of a process that the script has forked, as Python would end it."""
+    if error is None:
+        return 0
+    if not isinstance(error, SystemExit):
+        _show(error, script)
         return 1
-    except HeliographError as error:
-        log(f"error: {error}")
-        host.failed(f"error: {error}")
-        return 1
-    except BaseException as error:  # the user's own error: show its traceback
-        traceback.print_exception(error.with_traceback(_from_script(error.__traceback__, script)))
-        host.failed(f"{type(error).__name__}: {error}")
-        return 1
-    return 0
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    log(str(error.code))
+    return 1
 
 
 def _code_of(named: ScriptSpec, roots: Sequence[Path]) -> tuple[Path, Path]:
@@ -125,6 +161,11 @@ def _import_from(directory: Path) -> None:
     rest = [entry for entry in sys.path if entry and Path(entry).resolve() != working]
     sys.path[:] = [str(directory), *rest]
     sys.path_hooks[:] = [hook for hook in sys.path_hooks if hook is not zipimporter]
+
+
+def _show(error: BaseException, script: Path) -> None:
+    """Show the user's own error, as Python does."""
+    traceback.print_exception(error.with_traceback(_from_script(error.__traceback__, script)))
 
 
 def _from_script(frames: TracebackType | None, script: Path) -> TracebackType | None:

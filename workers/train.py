@@ -6,27 +6,37 @@ The script keeps the main thread, so it may use signals, processes and framework
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+import weakref
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from heliograph import session
+from heliograph import script_process, session
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate, TrainTask
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
 from heliograph.bus.contract.weights_file import TensorFile, origin, write
+from heliograph.core.errors import Refused
 from heliograph.core.world import World
 from heliograph.session import Work
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import run_with_host
+from heliograph.workers.script_end import ScriptEnd, end_of, places_of
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import Arrays
 
 
 T = TypeVar("T")
+LEFT_AFTER = 2.0
+"""Seconds after which a script that has left its loop, and has not failed since, asks to stop: an error in a round's
+body leaves the loop too, and ends the script sooner."""
+DELIVERED_WITHIN = 60.0
+"""Seconds that a script's end waits for its last update to be on the node's disk."""
 
 
 class WorkerSession:
@@ -35,10 +45,13 @@ class WorkerSession:
     def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
         self._runtime = runtime
         self._loop = loop
+        self._process = os.getpid()
         self._assigned: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
         self._current: Assignment | None = None
         self._done: tuple[str, int, str | None] | None = None
         self._first: Assignment | None = None
+        self._rounds: weakref.ref[Iterator[Any]] | None = None
+        self._leaving: _Leaving | None = None
         self.finished = asyncio.Event()
         self.edge = runtime.environment.edge
         self.job = ""
@@ -56,14 +69,34 @@ class WorkerSession:
 
     def begin(self) -> Assignment:
         session.current = self
-        return self.wait_for_first()
+        first = self.wait_for_first()
+        script_process.describe(self, self._runtime.environment.directory)
+        return first
 
-    def failed(self, line: str) -> None:
-        self._call(self._runtime.report_state("failed", detail=line))
+    def failed(self, line: str, final: bool) -> None:
+        self._call(self._runtime.report_state("failed", detail=line, final=final))
+
+    def conclude(self, error: BaseException | None) -> ScriptEnd:
+        is_end = error is None or (isinstance(error, SystemExit) and not error.code)
+        if is_end and self._rounds is not None and (rounds := self._rounds()) is not None:
+            rounds.close()  # type: ignore[attr-defined]  # a loop whose iterator has a name is still open
+        if (leaving := self._leaving) is not None:
+            self._call(self._conclude_leaving(leaving, drop=leaving.is_body_of(error)))
+        directory = self._runtime.environment.directory
+        return end_of(error, session.reached, script_process.a_child_was_refused(directory))
 
     def finish(self) -> None:
         """Let the bus's thread deliver the last events and end; called when the script has ended."""
         self._loop.call_soon_threadsafe(self.finished.set)
+
+    def begin_rounds(self, rounds: Iterator[Any]) -> None:
+        self._require_main_process()
+        if self._rounds is not None:
+            raise Refused("second-loop", field="rounds", expected="one loop over rounds() in a script",
+                          got="a second one: a job trains one model in one loop",
+                          hint="Train the other model in a job of its own, or before the loop without rounds().",
+                          )  # fmt: skip
+        self._rounds = weakref.ref(rounds)
 
     def wait_for_first(self) -> Assignment:
         """Wait for the first assignment: it names script and data set."""
@@ -72,6 +105,8 @@ class WorkerSession:
         return self._first
 
     def next_work(self) -> Work | None:
+        self._require_main_process()
+        session.reached = "worked"
         while True:
             assignment, self._first = self._first or self._assigned.get(), None
             while not self._assigned.empty():  # an earlier one is superseded
@@ -79,6 +114,7 @@ class WorkerSession:
             self._describe(assignment)
             task = _task_of(assignment)
             if assignment.ended:
+                self._call(self._runtime.report_state("left"))
                 return None
             base = task.model.digest if task.model is not None else None
             key = (task.job_uid, task.round, base)
@@ -95,22 +131,14 @@ class WorkerSession:
             return work
 
     def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
-        assert self._current is not None
-        task = _task_of(self._current)
-        update_origin = origin(task.job_uid, task.round, self.edge)
-        written = write(arrays, self._runtime.environment.directory / "staged", update_origin)
-        weights = written if written.inline else self._call(self._runtime.stage_upload(written))
-        update = ModelUpdate(
-            job=task.job,
-            job_uid=task.job_uid,
-            round=task.round,
-            edge=self.edge,
-            base=task.model.digest if task.model is not None else None,
-            weights=weights,
-            num_samples=num_samples,
-            metrics=metrics,
-        )
-        self._call(self._runtime.send(topics.MODEL_UPDATE, update, job=task.job, edge=self.edge))
+        self._call(self._send(self._update(arrays, num_samples, metrics)))
+
+    def leave(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
+        if os.getpid() != self._process:
+            return  # a forked child ends
+        update = self._update(arrays, num_samples, metrics, stop=True)
+        self._leaving = _Leaving(update, _places_from(sys._getframe(1)))
+        self._call(self._leave_soon(self._leaving))
 
     def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None:
         assert self._current is not None
@@ -124,6 +152,56 @@ class WorkerSession:
             self._call(self._runtime.send(topics.EVALUATION, evaluation, job=task.job, edge=self.edge))
         else:
             self._call(self._runtime.send(topics.EVALUATION_0_1, evaluation, job=task.job))
+
+    def _require_main_process(self) -> None:
+        """Raise Refused in a process that the script has forked: the bus's thread is not there."""
+        if os.getpid() != self._process:
+            raise script_process.refusal(self._runtime.environment.directory)
+
+    def _update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float], stop: bool = False) -> ModelUpdate:
+        """Stage the weights, and return the update that names them."""
+        assert self._current is not None
+        task = _task_of(self._current)
+        update_origin = origin(task.job_uid, task.round, self.edge)
+        return ModelUpdate(
+            job=task.job,
+            job_uid=task.job_uid,
+            round=task.round,
+            edge=self.edge,
+            base=task.model.digest if task.model is not None else None,
+            weights=write(arrays, self._runtime.environment.directory / "staged", update_origin),
+            num_samples=num_samples,
+            metrics=metrics,
+            stop=stop,
+        )
+
+    async def _send(self, update: ModelUpdate) -> None:
+        if not update.weights.inline:
+            update = update.model_copy(update={"weights": await self._runtime.stage_upload(update.weights)})
+        await self._runtime.send(topics.MODEL_UPDATE, update, job=update.job, edge=self.edge)
+
+    async def _leave_soon(self, leaving: _Leaving) -> None:
+        async def wait() -> None:
+            await self._runtime.world.sleep(LEFT_AFTER)
+            await self._leave(leaving)
+
+        leaving.waiting = asyncio.create_task(wait())
+
+    async def _leave(self, leaving: _Leaving) -> None:
+        """Send the request to stop, once."""
+        if leaving.sending is None:
+            leaving.sending = asyncio.create_task(self._send(leaving.update))
+            await leaving.sending
+            await self._runtime.report_state("left")
+        else:
+            await leaving.sending
+
+    async def _conclude_leaving(self, leaving: _Leaving, drop: bool) -> None:
+        if drop and leaving.waiting is not None:
+            leaving.waiting.cancel()
+            return
+        await self._leave(leaving)
+        await self._runtime.flush(DELIVERED_WITHIN)
 
     def _work(self, assignment: Assignment) -> Work:
         task = _task_of(assignment)
@@ -142,6 +220,41 @@ class WorkerSession:
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+class _Leaving:
+    """A loop that the script has left before the job's end.
+
+    Args:
+        places: the functions that ran when the loop's iterator was dropped, innermost first, each with its instruction.
+    """
+
+    def __init__(self, update: ModelUpdate, places: Sequence[tuple[object, int]]) -> None:
+        self.update = update
+        self.waiting: asyncio.Task[None] | None = None
+        self.sending: asyncio.Task[None] | None = None
+        self._places = places
+
+    def is_body_of(self, error: BaseException | None) -> bool:
+        """Return whether the error that ended the script was raised in the body, and so left the loop.
+
+        Python drops a loop's iterator also where an error leaves the loop. The error then passed the innermost function
+        that both have in common at the very instruction at which the iterator was dropped; after a ``break`` it passed
+        it, or was raised in it, at a later one.
+        """
+        if self.sending is not None or error is None or (isinstance(error, SystemExit) and not error.code):
+            return False
+        raised = places_of(error.__traceback__)
+        common = next(((code, at) for code, at in self._places if code in raised), None)
+        return common is not None and raised[common[0]] == common[1]
+
+
+def _places_from(frame: FrameType | None) -> list[tuple[object, int]]:
+    found: list[tuple[object, int]] = []
+    while frame is not None:
+        found.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return found
 
 
 def _open_weights(ref: WeightsRef | None, file: str | None) -> TensorFile | None:

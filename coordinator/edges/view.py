@@ -118,7 +118,7 @@ def _name(edge: EdgeView) -> str:
 
 
 def _fails(worker: WorkerReport) -> bool:
-    return worker.state == "refused" or (worker.state == "backing-off" and worker.restarts >= GIVE_UP_AFTER)
+    return worker.state in ("refused", "failed") or (worker.state == "backing-off" and worker.restarts >= GIVE_UP_AFTER)
 
 
 def _reason(workers: Iterable[WorkerReport], job_uid: str, task: type[WorkerTaskBase]) -> str:

@@ -3,9 +3,9 @@
     from heliograph import FederatedLearning
 
     fl = FederatedLearning(model, num_samples=len(data))
-    for r in fl.rounds(local=10):        # was: for epoch in range(10)
+    for epoch in fl.rounds(10):          # was: for epoch in range(10)
         train_epoch()
-        r.report(loss=loss)
+        epoch.report(loss=loss)
 
 In a job each turn of the loop is a round: the model has the global weights when the body starts, and the trained
 weights are sent when the body ends. Outside a job the script trains alone, without a broker.
@@ -16,18 +16,18 @@ decides how updates are combined.
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from heliograph import session
+from heliograph import script_process, session
 from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.weights_file import beside
 from heliograph.core.errors import Refused
+from heliograph.metrics import Metrics, measured
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import Arrays, TensorFile
@@ -35,26 +35,34 @@ if TYPE_CHECKING:
 
 __all__ = ["FederatedLearning", "Round", "dataset", "parameters"]
 
-MAX_METRICS, MAX_METRIC_NAME = 64, 128
-"""Largest number of metrics of a round, and of characters in a metric's name, that the topic of updates allows."""
+if session.reached == "nothing":
+    session.reached = "imported"
+_local_loops = 0
 
 
 def dataset() -> Path | None:
     """Return the file of the worker's data set; None outside a job, or if the worker has none."""
-    return session.current.dataset if session.current is not None else None
+    if session.current is not None:
+        return session.current.dataset
+    parent = script_process.parent()
+    return parent.dataset if parent is not None else None
 
 
 def parameters() -> dict[str, Scalar]:
     """Return a copy of the job's parameters, name to text, number or bool; empty outside a job."""
-    return dict(session.current.parameters) if session.current is not None else {}
+    if session.current is not None:
+        return dict(session.current.parameters)
+    parent = script_process.parent()
+    return dict(parent.parameters) if parent is not None else {}
 
 
-@dataclass(frozen=True)
-class Round:
-    """One turn of the loop.
+class Round(int):
+    """One turn of the loop, and a whole number that counts the rounds from 0, as ``range`` does: a script that had
+    ``for epoch in range(10)`` keeps its arithmetic, ``0.1 * 0.95**epoch``, ``epoch % 5 == 0``, ``f"{epoch:03d}"``.
 
     Attributes:
-        number: number of the round in the job, from 1; rounds that did not draw this edge are skipped.
+        number: number of the round in the job, from 1, as the job's status has it: ``int(r) + 1``. Rounds that did not
+            draw this edge are skipped, in both.
         local: True outside a job.
         parameters: the job's parameters in this round.
         metrics: the metrics reported so far.
@@ -64,11 +72,26 @@ class Round:
     """
 
     number: int
-    local: bool = False
-    parameters: dict[str, Scalar] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    down: Arrays = field(default_factory=dict)
-    attached: dict[str, Any] = field(default_factory=dict)
+    local: bool
+    parameters: dict[str, Scalar]
+    metrics: Metrics
+    down: Arrays
+    attached: dict[str, Any]
+
+    def __new__(
+        cls, number: int, local: bool = False, parameters: dict[str, Scalar] | None = None, down: Arrays | None = None
+    ) -> Round:
+        this = super().__new__(cls, number - 1)
+        this.number = number
+        this.local = local
+        this.parameters = parameters if parameters is not None else {}
+        this.metrics = Metrics("report")
+        this.down = down if down is not None else {}
+        this.attached = {}
+        return this
+
+    def __getnewargs__(self) -> tuple[int]:
+        return (self.number,)  # of a copy, and of one that a child process gets
 
     def attach(self, **kinds: Arrays) -> None:
         """Send tensors beside this round's weights for the job's algorithm: ``r.attach(control=deltas)``.
@@ -80,20 +103,16 @@ class Round:
         for kind, arrays in kinds.items():
             self.attached.update({beside(kind, name): array for name, array in arrays.items()})
 
-    def report(self, **metrics: SupportsFloat) -> None:
-        """Report metrics of the round: ``r.report(loss=0.1)``; a later value of a name replaces the earlier one.
+    def report(self, **metrics: SupportsFloat | list[Any]) -> None:
+        """Report metrics of the round: ``r.report(loss=0.1)``, or ``r.report(**model.fit(x, y).history)``. A later
+        value of a name replaces the earlier one.
 
         Args:
-            metrics: finite numbers, or arrays or tensors with one element.
-
-        Raises:
-            Refused: if a value is no finite number, a name is longer than 128 characters, or the round has more than
-                64 metrics.
+            metrics: numbers, arrays or tensors with one element, or lists of one number for each epoch, of which the
+                last is taken. Any other value, one that is not finite, and more than 64 metrics are left out with a
+                warning: a metric never costs the round.
         """
-        self.metrics.update(_finite(metrics, "report"))
-        if len(self.metrics) > MAX_METRICS:
-            raise Refused("bad-metric", field="report", expected=f"at most {MAX_METRICS} metrics in a round",
-                          got=f"{len(self.metrics)} of them")  # fmt: skip
+        self.metrics.add(metrics)
 
 
 class FederatedLearning:
@@ -104,8 +123,9 @@ class FederatedLearning:
             ``get()`` and ``set(arrays)`` (see heliograph.frameworks).
         num_samples: number of samples that this participant trains on, 1 or more: its weight in the average. By
             default the number of samples in the worker's data set.
-        evaluate: function that measures the present model and returns an accuracy, or metrics by name. The job calls
-            it to evaluate a global model; outside a job it is called after each round.
+        evaluate: function that measures the present model and returns an accuracy, or metrics by name, or what Keras'
+            ``model.evaluate`` returns. The job calls it to evaluate a global model; outside a job it is called after
+            each round.
 
     Attributes:
         history: the metrics of each round of this process, the present one last.
@@ -119,29 +139,59 @@ class FederatedLearning:
         model: Any,
         *,
         num_samples: int | None = None,
-        evaluate: Callable[[], float | Mapping[str, float]] | None = None,
+        evaluate: Callable[[], Any] | None = None,
     ) -> None:
         self.model = model
         self.history: list[dict[str, float]] = []
+        self._round = 0
         self._evaluate = evaluate
-        self._num_samples = None if num_samples is None else _count(num_samples)
+        self._num_samples = None if num_samples is None else _count(num_samples, self.edge)
+        if session.reached in ("nothing", "imported"):
+            session.reached = "made"
+
+    @property
+    def edge(self) -> str:
+        """The name of the edge on which this script trains; empty outside a job."""
+        if session.current is not None:
+            return session.current.edge
+        parent = script_process.parent()
+        return parent.edge if parent is not None else ""
+
+    @property
+    def round(self) -> int:
+        """The number of the present round, from 1; 0 before the first."""
+        return self._round
 
     def rounds(self, local: int = 1) -> Iterator[Round]:
-        """Iterate over the rounds of the job; outside a job over ``local`` rounds.
+        """Iterate over the rounds of the job; outside a job over ``local`` rounds. A script has one such loop.
 
-        A body that breaks out or raises sends nothing for its round. When the loop ends by itself, the model has the
-        last weights from the job, or those that the body trained from them.
+        A body that breaks out sends its round's update with the request to stop: the job decides whether this edge
+        takes part in further rounds, and the code after the loop runs. A body that raises sends nothing for its round.
+        When the loop ends by itself, the model has the last weights from the job, or those that the body trained from
+        them.
 
         Args:
             local: number of rounds outside a job.
 
         Raises:
             Refused: if the job's weights do not fit the model, the job wants an evaluation and ``evaluate`` is
-                missing, or ``num_samples`` is neither given nor known from a data set.
+                missing, ``num_samples`` is neither given nor known from a data set, the script loops a second time in a
+                job, or a child process of it loops.
         """
-        return self._local(local) if session.current is None else self._federated(session.current)
+        if session.reached != "worked":
+            session.reached = "called"
+        if session.current is not None:
+            return self._federated(session.current)
+        if script_process.parent() is not None:
+            raise script_process.refusal()
+        return self._local(local)
 
     def _local(self, count: int) -> Iterator[Round]:
+        global _local_loops
+        _local_loops += 1
+        if _local_loops == 2:
+            warnings.warn("a second loop over rounds() in one process: in a job it is refused, since a job trains one "
+                          "model in one loop", stacklevel=2)  # fmt: skip
         for number in range(1, count + 1):
             this = self._started(Round(number, local=True))
             yield this
@@ -149,10 +199,15 @@ class FederatedLearning:
                 this.metrics.update(self._measure())
 
     def _federated(self, job: session.Session) -> Iterator[Round]:
+        loop = self._work_through(job)
+        job.begin_rounds(loop)
+        return loop
+
+    def _work_through(self, job: session.Session) -> Iterator[Round]:
         from heliograph.frameworks import adapter_for
 
         adapter = adapter_for(self.model)
-        num_samples = self._num_samples if self._num_samples is not None else _count(job.dataset_samples)
+        num_samples = self._samples_in(job)
         while (work := job.next_work()) is not None:
             if work.weights is not None:
                 _load(work.weights, adapter)
@@ -163,10 +218,23 @@ class FederatedLearning:
             elif work.kind == "train":
                 given = {**job.parameters, **work.parameters}
                 this = self._started(Round(work.round, parameters=given, down=_copied(work.down)))
-                yield this
+                try:
+                    yield this
+                except GeneratorExit:
+                    _leave(job, adapter, this, num_samples)
+                    raise
                 job.send_update({**adapter.get(), **this.attached}, num_samples, dict(this.metrics))
 
+    def _samples_in(self, job: session.Session) -> int:
+        count = self._num_samples if self._num_samples is not None else _count(job.dataset_samples, job.edge)
+        if count == 1:
+            warnings.warn(f"edge {job.edge} trains on 1 sample: batch normalisation fails on a batch of one, and one "
+                          "sample says little; give this edge more data, or leave it out of the job",
+                          stacklevel=3)  # fmt: skip
+        return count
+
     def _started(self, this: Round) -> Round:
+        self._round = this.number
         self.history.append(this.metrics)  # the same dict, so that a round that breaks out keeps its metrics
         return this
 
@@ -180,8 +248,15 @@ class FederatedLearning:
                 hint="Add it: FederatedLearning(model, evaluate=accuracy), where accuracy() returns a number or a "
                 "dict of numbers.",
             )
-        result = self._evaluate()
-        return _finite(result if isinstance(result, Mapping) else {"accuracy": result}, "evaluate")
+        return measured(self._evaluate(), self.model)
+
+
+def _leave(job: session.Session, adapter: ModelAdapter, this: Round, num_samples: int) -> None:
+    """Hand over the update of a loop that is left. What Python drops an iterator for may raise nothing."""
+    try:
+        job.leave({**adapter.get(), **this.attached}, num_samples, dict(this.metrics))
+    except Refused as error:
+        warnings.warn(f"round {this.number} sends no update: {error}", stacklevel=3)
 
 
 def _copied(weights: TensorFile | None) -> Arrays:
@@ -200,35 +275,19 @@ def _load(weights: TensorFile, adapter: ModelAdapter) -> None:
         adapter.set(arrays)
 
 
-def _count(num_samples: Any) -> int:
+def _count(num_samples: Any, edge: str) -> int:
     try:
         count = operator.index(num_samples)
     except TypeError:
         count = 0
     if count < 1:
+        where = f" on edge {edge}" if edge else ""
         raise Refused(
             "bad-argument",
             field="num_samples",
-            expected="the number of samples that this participant trains on, 1 or more",
+            expected=f"the number of samples that this participant trains on{where}, 1 or more",
             got=num_samples,
-            hint="Pass FederatedLearning(model, num_samples=len(data)), or give the worker a data set.",
+            hint="Pass FederatedLearning(model, num_samples=len(data)), or give the worker a data set. An edge without "
+            "a sample takes no part: leave it out of the job, or split the data so that each edge has some.",
         )
     return count
-
-
-def _finite(metrics: Mapping[str, Any], where: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, value in metrics.items():
-        if not isinstance(name, str) or len(name) > MAX_METRIC_NAME:
-            raise Refused("bad-metric", field=where, expected=f"metric names of at most {MAX_METRIC_NAME} characters",
-                          got=name)  # fmt: skip
-        try:  # text is refused even if it looks like a number
-            number = math.nan if isinstance(value, (str, bytes)) else float(value)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise Refused("bad-metric", field=f"{where}: {name}", expected="a finite number", got=value,
-                          hint="A loss that is not finite means that the training diverged: lower its learning rate, "
-                          "or leave the metric out.")  # fmt: skip
-        found[name] = number
-    return found

@@ -6,9 +6,10 @@ script.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.core.errors import Refused
@@ -47,6 +48,10 @@ class Session(Protocol):
     dataset_samples: int
     parameters: dict[str, Scalar]
 
+    def begin_rounds(self, rounds: Iterator[Any]) -> None:
+        """Take note of the script's loop. Raise Refused for a second one, and in a child process of the script."""
+        ...
+
     def next_work(self) -> Work | None:
         """Wait for the next round's work and return it; return None when the job has ended."""
         ...
@@ -55,10 +60,21 @@ class Session(Protocol):
         """Stage this round's update for sending and return."""
         ...
 
+    def leave(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
+        """Send this round's update with the request to stop, unless an error of the script has left the loop."""
+        ...
+
     def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None: ...
 
 
 current: Session | None = None
+
+Reached = Literal["nothing", "imported", "made", "called", "worked"]
+"""How far a script came: it never imported ``heliograph.federated``, imported it, made a FederatedLearning, called its
+``rounds()``, or asked for the work of a round."""
+
+reached: Reached = "nothing"
+"""How far the script of this process came. Only a worker reads it."""
 
 inference: dict[Literal["edge", "cloud"], Serving] = {}
 """In an inference worker, its side of the service."""

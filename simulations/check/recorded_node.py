@@ -116,7 +116,8 @@ class RecordedNode:
             if path.is_relative_to(root):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-        for name in sorted({each for each in self._script_fields("directory") if each not in absent}):
+        directories = {*self._script_fields("directory"), *self._script_fields("working_directory")}
+        for name in sorted(directories - absent):
             path = (root / name.lstrip("/")).resolve()
             if path.is_relative_to(root):
                 path.mkdir(parents=True, exist_ok=True)

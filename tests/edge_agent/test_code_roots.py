@@ -31,12 +31,17 @@ def _named(boot_file: str, directory: str = "") -> ScriptSpec:
     return ScriptSpec.model_construct(boot_file=boot_file, directory=directory)
 
 
+def _code(boot_file: Path, directory: Path | None) -> Code:
+    """Return code that works where it imports from."""
+    return Code(boot_file, directory, directory)
+
+
 def test_a_script_imports_from_its_own_directory_or_from_a_named_one(code: Path) -> None:
     roots = (CodeRoot.parse(str(code)),)
-    assert locate(_named("main.py"), roots) == Code(code / "main.py", code)
-    assert locate(_named("main.py", "package"), roots) == Code(code / "main.py", code / "package")
-    assert locate(_named("main.py", "."), roots) == Code(code / "main.py", code)
-    assert locate(_named(str(code / "main.py"), str(code / "package")), roots) == Code(
+    assert locate(_named("main.py"), roots) == _code(code / "main.py", code)
+    assert locate(_named("main.py", "package"), roots) == _code(code / "main.py", code / "package")
+    assert locate(_named("main.py", "."), roots) == _code(code / "main.py", code)
+    assert locate(_named(str(code / "main.py"), str(code / "package")), roots) == _code(
         code / "main.py", code / "package"
     )
 
@@ -47,12 +52,12 @@ def test_a_script_imports_from_its_own_directory_or_from_a_named_one(code: Path)
 def test_a_path_that_leaves_the_root_names_no_code(code: Path, name: str) -> None:
     roots = (CodeRoot.parse(str(code)),)
     assert locate(_named(name), roots) is None
-    assert locate(_named("main.py", name), roots) == Code(code / "main.py", None)
+    assert locate(_named("main.py", name), roots) == _code(code / "main.py", None)
 
 
 def test_a_root_may_be_called_by_another_path(code: Path) -> None:
     roots = (CodeRoot.parse(f"/code={code}"),)
-    assert locate(_named("/code/main.py", "/code/package"), roots) == Code(code / "main.py", code / "package")
+    assert locate(_named("/code/main.py", "/code/package"), roots) == _code(code / "main.py", code / "package")
     assert locate(_named("/code/../main.py"), roots) is None
     assert locate(_named(str(code / "main.py")), roots) is None
 
@@ -69,9 +74,9 @@ def test_script_and_directory_lie_below_the_same_root(code: Path, tmp_path: Path
     other = tmp_path / "other"
     other.mkdir()
     one, two = CodeRoot.parse(f"/one={code}"), CodeRoot.parse(f"/two={other}")
-    assert locate(_named("/one/main.py", "/two"), (one, two)) == Code(code / "main.py", None)
-    assert locate(_named("/two/main.py", "/two"), (one, two)) == Code(other / "main.py", other)
-    assert locate(_named("main.py", "/two"), (one, two)) == Code(other / "main.py", other)
+    assert locate(_named("/one/main.py", "/two"), (one, two)) == _code(code / "main.py", None)
+    assert locate(_named("/two/main.py", "/two"), (one, two)) == _code(other / "main.py", other)
+    assert locate(_named("main.py", "/two"), (one, two)) == _code(other / "main.py", other)
 
 
 _WORDS = st.sampled_from(["..", ".", "", "package", "link", "link.py", "main.py", "planted", "models", "\0", "~"])

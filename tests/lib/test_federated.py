@@ -36,13 +36,20 @@ class FakeSession:
         self.works = list(works)
         self.parameters: dict[str, Any] = {"lr": 0.1, "epochs": 1}
         self.updates: list[tuple[dict[str, np.ndarray[Any, Any]], int, dict[str, float]]] = []
+        self.left: list[tuple[dict[str, np.ndarray[Any, Any]], int, dict[str, float]]] = []
         self.evaluations: list[tuple[dict[str, float], int]] = []
+
+    def begin_rounds(self, rounds: Iterator[Any]) -> None:
+        return None
 
     def next_work(self) -> Work | None:
         return self.works.pop(0) if self.works else None
 
     def send_update(self, arrays: Any, num_samples: int, metrics: dict[str, float]) -> None:
         self.updates.append((dict(arrays), num_samples, metrics))
+
+    def leave(self, arrays: Any, num_samples: int, metrics: dict[str, float]) -> None:
+        self.left.append((dict(arrays), num_samples, metrics))
 
     def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None:
         self.evaluations.append((metrics, num_samples))

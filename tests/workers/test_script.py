@@ -19,6 +19,7 @@ from heliograph.core.errors import Refused
 from heliograph.workers import infer, runtime, train
 from heliograph.workers.runtime import Runtime
 from heliograph.workers.script import run_script, run_with_host
+from heliograph.workers.script_end import ScriptEnd, end_of
 from tests.patience import HANGS
 
 
@@ -35,7 +36,10 @@ class Recorded:
     def begin(self) -> Assignment:
         return self._assignment
 
-    def failed(self, line: str) -> None:
+    def conclude(self, error: BaseException | None) -> ScriptEnd:
+        return end_of(error)
+
+    def failed(self, line: str, final: bool) -> None:
         self.failures.append(line)
 
     def finish(self) -> None:

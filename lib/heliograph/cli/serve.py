@@ -29,7 +29,7 @@ def agent(words: Sequence[str]) -> int:
     parser.setting("--node", "HELIOGRAPH_NODE", "URL", "mqtt:// URL of this node's broker.")
     parser.setting("--worker-node", "HELIOGRAPH_WORKER_NODE", "URL", "The node's broker with the workers' login.", "")
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
-    parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory of what scripts write; below the state.")
+    parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory where scripts run.")
     parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")
     parser.repeatable("--data", "DIR", "Root of the files of data sets.")
     parser.repeatable("--dataset", "NAME=FILE", "A data set to offer, npz or csv.")
@@ -46,6 +46,7 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.core.world import World
     from heliograph.edge_agent.agent import Agent, AgentConfig
     from heliograph.edge_agent.code_roots import CodeRoot
+    from heliograph.edge_agent.outputs import Outputs
     from heliograph.edge_agent.process_launcher import Limits, ProcessLauncher
     from heliograph.server import Server, check_url, state_home
 
@@ -65,7 +66,9 @@ def agent(words: Sequence[str]) -> int:
     )
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
     world = World()
-    launcher = ProcessLauncher(world, config.state / "workers", Limits(given.worker_memory_mb, given.worker_nice))
+    limits = Limits(given.worker_memory_mb, given.worker_nice)
+    outputs = Outputs((given.outputs or config.state / "outputs").resolve(), (config.state,))
+    launcher = ProcessLauncher(world, config.state / "workers", limits, outputs)
     _run(lambda: Agent(config, launcher, world, say), f"agent {given.name} connects to {where}")
     return 0
 

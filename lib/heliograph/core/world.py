@@ -50,9 +50,12 @@ async def _spawn(
     argv: Sequence[str], *, env: Mapping[str, str], cwd: str, before: Callable[[], None] | None = None,
     inherited: Sequence[int] = (),
 ) -> Process:  # fmt: skip
+    variables = {key: value for key, value in os.environ.items() if _inherited(key)} | dict(env)
+    if variables.get("PYTHONPATH"):
+        variables["PYTHONPATH"] = _absolute(variables["PYTHONPATH"])
     return await asyncio.create_subprocess_exec(
         *argv,
-        env={key: value for key, value in os.environ.items() if _inherited(key)} | dict(env),
+        env=variables,
         cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -67,6 +70,15 @@ async def _spawn(
 def _inherited(variable: str) -> bool:
     """Return whether a process inherits an environment variable: all processes of a machine use its TLS files."""
     return not variable.startswith("HELIOGRAPH_") or variable.startswith("HELIOGRAPH_TLS_")
+
+
+def _absolute(path: str) -> str:
+    """Return PYTHONPATH for another working directory: its relative entries mean directories below this one."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it has been deleted
+        return path
+    return os.pathsep.join(str(here / entry) for entry in path.split(os.pathsep))
 
 
 def _lock_directory(state: Path) -> IO[str]:
@@ -109,8 +121,8 @@ class World:
     """Run a blocking function in a thread: ``await in_thread(function, *args)``."""
     spawn: Callable[..., Awaitable[Process]] = _spawn
     """Start a process: ``await spawn(argv, env=..., cwd=..., before=..., inherited=...)``. It inherits the environment
-    without the variables ``HELIOGRAPH_…``, except ``HELIOGRAPH_TLS_…``; ``env`` is added. It inherits the file
-    descriptors ``inherited``."""
+    without the variables ``HELIOGRAPH_…``, except ``HELIOGRAPH_TLS_…``; ``env`` is added, and relative entries of
+    PYTHONPATH become absolute. It inherits the file descriptors ``inherited``."""
 
     transport: Callable[..., Any] | None = None
     """In a simulation, the function ``transport(url, root, world, name, inbox)`` that makes a ``Bus``. None means that

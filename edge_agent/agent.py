@@ -200,7 +200,7 @@ class Agent:
                 with self._refusals.contain(each.message.topic):
                     worker = launched(self._supervisor.workers, each.params["worker"], each.message.topic)
                     each.check_signed(worker.secret, f"{worker.task.worker}'s launch")
-                    self._supervisor.take_state(worker.task.worker, state.state, state.detail, state.final)
+                    self._supervisor.take_state(worker.task.worker, state)
 
     async def _announce_ready(self) -> None:
         """Print that the agent is ready: the cloud knows this node, and the gateway takes its events."""

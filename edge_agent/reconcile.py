@@ -23,6 +23,7 @@ class Running:
     Attributes:
         assigned: the task last handed to its present process.
         task: the task last handed to the worker; a restarted process does not know it yet.
+        ended_in: the round in which a worker that has ended left its loop, or failed.
         final: True where the worker failed in a way that only another script, or other arguments of it, mend.
         hurried: True where a worker that is being stopped has no more time for the code after its loop.
     """
@@ -32,6 +33,7 @@ class Running:
     state: State
     assigned: WorkerTask | None = None
     task: WorkerTask | None = None
+    ended_in: int = -1
     final: bool = False
     hurried: bool = False
 
@@ -136,7 +138,7 @@ def _begins_again(present: Running, task: WorkerTask) -> bool:
     """
     if present.task is None or _what_runs(present.task) != _what_runs(task):
         return True
-    return not present.final and task.is_due and task.revision != present.task.revision
+    return not present.final and task.is_due and task.revision != present.ended_in
 
 
 def _what_runs(task: WorkerTask) -> object:

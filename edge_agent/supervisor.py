@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from heliograph.bus.contract.payloads import DatasetTask, InferTask, WorkerTask
+from heliograph.bus.contract.payloads import DatasetTask, InferTask, WorkerState, WorkerTask
 from heliograph.core.tasks import Flag, cancel_and_wait, wait_for
 from heliograph.core.telemetry import WORKERS_LAUNCHED
 from heliograph.core.world import World
@@ -41,7 +41,8 @@ class Worker:
         left: True where this start's script has left its loop over the rounds.
         failed: True where this start's script has reported a failure, ``reported``.
         final: True where the script failed in a way that another start does not mend.
-        alike: how often the script has reported the failure ``before``, a detail in a round.
+        alike: how often the script has reported the same failure, ``last_failure``, in the same round.
+        ended_in: the round in which it left its loop, or failed.
     """
 
     task: WorkerTask
@@ -59,14 +60,16 @@ class Worker:
     left: bool = False
     failed: bool = False
     reported: str = ""
+    last_failure: str | None = None
     final: bool = False
     alike: int = 0
-    before: tuple[str, int] = ("", 0)
+    ended_in: int = -1
 
     def as_running(self) -> Running:
         return Running(
-            self.task.worker, self.task.job_uid, self.state, self.assigned, self.task, self.final, self.hurried.is_set()
-        )
+            self.task.worker, self.task.job_uid, self.state, self.assigned, self.task, self.ended_in, self.final,
+            self.hurried.is_set(),
+        )  # fmt: skip
 
     @property
     def fails_for_good(self) -> bool:
@@ -79,10 +82,10 @@ class Worker:
         return self.reported or next((line for line in reversed(self.tail) if line.strip()), "no output")
 
     def note_failure(self, detail: str, final: bool) -> None:
-        failure = detail, self.task.revision
-        self.alike = self.alike + 1 if failure == self.before else 1
-        self.before, self.failed, self.final = failure, True, final
-        self.detail = self.reported = detail
+        alike = (detail, self.task.revision) == (self.last_failure, self.ended_in)
+        self.alike, self.ended_in = self.alike + 1 if alike else 1, self.task.revision
+        self.failed, self.final = True, final
+        self.detail = self.reported = self.last_failure = detail
 
     def begin_again(self, secret: bytes) -> None:
         """Forget what concerns the start before."""
@@ -160,15 +163,15 @@ class Supervisor:
         await asyncio.gather(*(self._end(worker) for worker in self.workers.values()))
         self.workers.clear()
 
-    def take_state(self, name: str, state: str, detail: str, final: bool = False) -> None:
-        """Take a state that a worker reports: ``hello``, ``failed`` or ``left``."""
+    def take_state(self, name: str, reported: WorkerState) -> None:
+        """Take a state that a worker reports."""
         worker = self.workers.get(name)
         if worker is None:
             return
-        if state == "failed":
-            worker.note_failure(detail, final)
-        elif state == "left":
-            worker.left = True
+        if reported.state == "failed":
+            worker.note_failure(reported.detail, reported.final)
+        elif reported.state == "left":
+            worker.left, worker.ended_in = True, reported.round or worker.task.revision
         elif worker.state in ("starting", "ready"):  # from the process that runs
             worker.state = "ready"
             worker.assigned = None  # the worker has restarted or missed a message: assign its task again
@@ -263,7 +266,7 @@ class Supervisor:
     def _rests(self, worker: Worker, ended: str) -> bool:
         """Return whether the worker is not started again for now, and say so."""
         if worker.left:
-            detail = f"the script left its loop in round {worker.task.revision}"
+            detail = f"the script left its loop in round {worker.ended_in}"
             if worker.failed or ended != "exit code 0":
                 detail += f"; the code after it ended with {ended}: {worker.last_words()}"
                 self._warn(worker, detail)

@@ -182,12 +182,13 @@ class Runtime:
         await store_weights(self.bus, file, placed, upload_bucket(self.environment.edge), self.world, hashed=True)
 
     async def report_state(
-        self, state: Literal["hello", "failed", "left"], detail: str = "", final: bool = False
-    ) -> None:
+        self, state: Literal["hello", "failed", "left"], detail: str = "", final: bool = False,
+        round: int | None = None,
+    ) -> None:  # fmt: skip
         """Publish this worker's state for its agent."""
         with contextlib.suppress(HeliographError):
-            payload = WorkerState(worker=self.environment.worker, state=state, detail=detail[:4000], final=final)
             key, worker = self.environment.secret, self.environment.worker
+            payload = WorkerState(worker=worker, state=state, detail=detail[:4000], final=final, round=round)
             await self.port.publish(topics.WORKER, payload, sure=False, key=key, worker=worker)
 
     def _on_link(self, up: bool) -> None:

@@ -192,7 +192,7 @@ class WorkerSession:
         if leaving.sending is None:
             leaving.sending = asyncio.create_task(self._send(leaving.update))
             await leaving.sending
-            await self._runtime.report_state("left")
+            await self._runtime.report_state("left", round=leaving.update.round)
         else:
             await leaving.sending
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from heliograph.bus.contract.payloads import TrainTask
+from heliograph.bus.contract.payloads import TrainTask, WorkerState
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
 from heliograph.edge_agent.shared_directory import SharedDirectory
@@ -23,6 +23,10 @@ NAME = "job-worker"
 
 def train_task(**changes: Any) -> TrainTask:
     return TrainTask(**{"worker": NAME, "job": "job", "job_uid": "u", "round": 1, **changes})
+
+
+def state(state: Literal["hello", "failed", "left"], detail: str = "", **more: Any) -> WorkerState:
+    return WorkerState(worker=NAME, state=state, detail=detail, **more)
 
 
 class Handle:

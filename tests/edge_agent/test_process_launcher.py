@@ -16,7 +16,7 @@ import uvloop
 from heliograph.bus.contract.payloads import Offer
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
-from heliograph.edge_agent.process_launcher import MAX_LINE, MODULES, Limits, ProcessLauncher
+from heliograph.edge_agent.process_launcher import MAX_LINE, MODULES, Limits, ProcessLauncher, description_of
 from tests.patience import HANGS
 
 WORLD = World()
@@ -117,7 +117,7 @@ async def test_terminate_and_kill(tmp_path: Path) -> None:
         _running("import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"),
         tmp_path,
     ).launch(_request())
-    for worker, how in ((obeys, "signal 15 (terminated)"), (ignores, "signal 9 (killed, as by a machine that has run out of memory)")):
+    for worker, how in ((obeys, description_of(-15)), (ignores, description_of(-9))):
         assert worker.lines is not None
         assert await anext(worker.lines) == "up"
         await worker.terminate()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from heliograph.bus.contract.payloads import BigModelTask, InferTask
 from heliograph.edge_agent.supervisor import BACKOFF, STEADY_AFTER
-from tests.edge_agent.supervised_node import NAME, Node, run_on_node, train_task
+from tests.edge_agent.supervised_node import NAME, Node, run_on_node, state, train_task
 
 
 def _waits(lasted: Sequence[float]) -> list[float]:
@@ -131,8 +131,8 @@ def test_a_reported_failure_goes_before_the_last_line() -> None:
         node.supervisor.launch(train_task())
         handle = await node.until_started(1)
         assert handle.lines is not None
-        node.supervisor.take_state(NAME, "hello", "")
-        node.supervisor.take_state(NAME, "failed", "ValueError: no data")
+        node.supervisor.take_state(NAME, state("hello"))
+        node.supervisor.take_state(NAME, state("failed", "ValueError: no data"))
         handle.lines.say("  at line 3")
         handle.end()
         await node.loop.wait_until_idle()
@@ -175,8 +175,8 @@ def test_a_hello_makes_it_ready_and_lets_its_task_be_assigned_again() -> None:
         await node.until_started(1)
         node.worker.assigned = train_task()
         before = node.changes
-        node.supervisor.take_state(NAME, "hello", "")
-        node.supervisor.take_state("another", "hello", "")
+        node.supervisor.take_state(NAME, state("hello"))
+        node.supervisor.take_state("another", state("hello"))
         assert (node.worker.state, node.worker.assigned, node.changes) == ("ready", None, before + 1)
         seen = node.worker.as_running()
         assert (seen.worker, seen.job_uid, seen.state, seen.task) == (NAME, "u", "ready", train_task())
@@ -189,7 +189,7 @@ def test_the_hello_of_a_process_that_has_ended_makes_nothing_ready() -> None:
         node.supervisor.launch(train_task())
         (await node.until_started(1)).end()
         await node.loop.wait_until_idle()
-        node.supervisor.take_state(NAME, "hello", "")
+        node.supervisor.take_state(NAME, state("hello"))
         assert node.worker.state == "backing-off"
 
     run_on_node(test)
@@ -214,7 +214,7 @@ def test_services_with_a_ready_edge_worker_are_served() -> None:
         node.supervisor.launch(train_task(worker="d", role="train", job="job"))
         await node.until_started(4)
         for name in ("a", "c", "d"):
-            node.supervisor.take_state(name, "hello", "")
+            node.supervisor.take_state(name, state("hello"))
         assert node.supervisor.services() == {"street"}
 
     run_on_node(test)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from heliograph.edge_agent.supervisor import GRACE, Worker
-from tests.edge_agent.supervised_node import NAME, Node, run_on_node, train_task
+from tests.edge_agent.supervised_node import NAME, Node, run_on_node, state, train_task
 
 
 def _nothing(worker: Worker) -> None:
@@ -111,7 +111,7 @@ def test_states_of_a_worker_that_is_being_stopped_are_ignored() -> None:
         await node.until_started(1)
         stopping = asyncio.create_task(node.supervisor.stop(NAME, _nothing))
         await asyncio.sleep(1)
-        node.supervisor.take_state(NAME, "hello", "")
+        node.supervisor.take_state(NAME, state("hello"))
         assert node.worker.state == "stopping"
         await stopping
 

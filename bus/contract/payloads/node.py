@@ -41,12 +41,14 @@ class WorkerState(Payload):
 
     Attributes:
         final: True where the script failed in a way that another start does not mend.
+        round: the round in which the script left its loop; absent where its job has ended.
     """
 
     worker: Label
     state: Literal["hello", "failed", "left"]
     detail: Text = ""
     final: bool = added("0.2", False)
+    round: int | None = added("0.2")
 
 
 class Claim(Payload):

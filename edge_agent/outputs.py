@@ -156,13 +156,14 @@ class _Filling:
     def _made(self, there: Path) -> bool:
         """Make a directory. Return whether it may be filled."""
         try:
-            there.mkdir(mode=0o700)
-        except FileExistsError:
-            return stat.S_ISDIR(os.lstat(there).st_mode)
+            with contextlib.suppress(FileExistsError):
+                there.mkdir(mode=0o700)
+            is_there = stat.S_ISDIR(there.lstat().st_mode)
         except OSError:
             return False
-        self._place.directories.append(there)
-        return True
+        if is_there:
+            self._place.directories.append(there)
+        return is_there
 
     def _lay(self, entry: os.DirEntry[str], there: Path) -> None:
         try:

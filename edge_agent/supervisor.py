@@ -38,11 +38,11 @@ class Worker:
     Attributes:
         told: set when the process reports a state: its last report may come after its end.
         hurried: set where a worker that is being stopped gets no more time.
-        left: True where this start's script has left its loop over the rounds.
         failed: True where this start's script has reported a failure, ``reported``.
         final: True where the script failed in a way that another start does not mend.
         alike: how often the script has reported the same failure, ``last_failure``, in the same round.
-        ended_in: the round in which it left its loop, or failed.
+        failed_in: the round of the last failure that it reported.
+        left_in: the round in which it left its loop; None where it has not.
     """
 
     task: WorkerTask
@@ -57,17 +57,18 @@ class Worker:
     ended: Flag = field(default_factory=Flag)
     told: Flag = field(default_factory=Flag)
     hurried: Flag = field(default_factory=Flag)
-    left: bool = False
     failed: bool = False
     reported: str = ""
     last_failure: str | None = None
     final: bool = False
     alike: int = 0
-    ended_in: int = -1
+    failed_in: int = -1
+    left_in: int | None = None
 
     def as_running(self) -> Running:
+        ended_in = self.failed_in if self.left_in is None else self.left_in
         return Running(
-            self.task.worker, self.task.job_uid, self.state, self.assigned, self.task, self.ended_in, self.final,
+            self.task.worker, self.task.job_uid, self.state, self.assigned, self.task, ended_in, self.final,
             self.hurried.is_set(),
         )  # fmt: skip
 
@@ -82,15 +83,15 @@ class Worker:
         return self.reported or next((line for line in reversed(self.tail) if line.strip()), "no output")
 
     def note_failure(self, detail: str, final: bool) -> None:
-        alike = (detail, self.task.revision) == (self.last_failure, self.ended_in)
-        self.alike, self.ended_in = self.alike + 1 if alike else 1, self.task.revision
+        alike = (detail, self.task.revision) == (self.last_failure, self.failed_in)
+        self.alike, self.failed_in = self.alike + 1 if alike else 1, self.task.revision
         self.failed, self.final = True, final
         self.detail = self.reported = self.last_failure = detail
 
     def begin_again(self, secret: bytes) -> None:
         """Forget what concerns the start before."""
         self.state, self.secret = "starting", secret
-        self.detail, self.reported, self.failed, self.left = "", "", False, False
+        self.detail, self.reported, self.failed, self.left_in = "", "", False, None
 
 
 class Supervisor:
@@ -145,7 +146,7 @@ class Supervisor:
         finish(worker)
         if without_process:
             await self._cancel_watch(worker)
-        elif not await wait_for(worker.ended, GRACE) and not (worker.left and await self._ended_after_loop(worker)):
+        elif not await wait_for(worker.ended, GRACE) and not await self._ended_after_loop(worker):
             await self._end(worker)
         self.workers.pop(name, None)
         self._launcher.sweep(self.workers)
@@ -171,7 +172,7 @@ class Supervisor:
         if reported.state == "failed":
             worker.note_failure(reported.detail, reported.final)
         elif reported.state == "left":
-            worker.left, worker.ended_in = True, reported.round or worker.task.revision
+            worker.left_in = worker.task.revision if reported.round is None else reported.round
         elif worker.state in ("starting", "ready"):  # from the process that runs
             worker.state = "ready"
             worker.assigned = None  # the worker has restarted or missed a message: assign its task again
@@ -190,7 +191,9 @@ class Supervisor:
         return {task.job for task in ready if isinstance(task, InferTask)}
 
     async def _ended_after_loop(self, worker: Worker) -> bool:
-        """Wait for the code after a script's loop. Return whether the script has ended."""
+        """Wait for the code after a script's loop, where it has left its loop. Return whether the script has ended."""
+        if worker.left_in is None:
+            return False
         self._logged(
             worker.task.worker, "info",
             f"its job has ended and its script runs on: waits up to {AFTER_LOOP:g} s for the code after the loop",
@@ -265,8 +268,8 @@ class Supervisor:
 
     def _rests(self, worker: Worker, ended: str) -> bool:
         """Return whether the worker is not started again for now, and say so."""
-        if worker.left:
-            detail = f"the script left its loop in round {worker.ended_in}"
+        if worker.left_in is not None:
+            detail = f"the script left its loop in round {worker.left_in}"
             if worker.failed or ended != "exit code 0":
                 detail += f"; the code after it ended with {ended}: {worker.last_words()}"
                 self._warn(worker, detail)

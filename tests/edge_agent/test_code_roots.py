@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.bus.contract.payloads import ScriptSpec
-from heliograph.edge_agent.code_roots import Code, CodeRoot, locate
+from heliograph.bus.contract.payloads import ScriptSpec, TrainTask
+from heliograph.edge_agent.code_roots import Code, CodeRoot, locate, working_directory_of
 
 
 @pytest.fixture
@@ -77,6 +77,21 @@ def test_script_and_directory_lie_below_the_same_root(code: Path, tmp_path: Path
     assert locate(_named("/one/main.py", "/two"), (one, two)) == _code(code / "main.py", None)
     assert locate(_named("/two/main.py", "/two"), (one, two)) == _code(other / "main.py", other)
     assert locate(_named("main.py", "/two"), (one, two)) == _code(other / "main.py", other)
+
+
+def test_code_that_is_here_is_found_below_any_root(code: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "data").mkdir(parents=True)
+    (other / "second.py").write_text("")
+    roots = (CodeRoot.parse(str(code)), CodeRoot.parse(str(other)))
+    assert locate(_named("second.py"), roots) == _code(other / "second.py", other)
+    assert locate(_named("main.py"), roots) == _code(code / "main.py", code)
+    assert locate(_named("third.py"), roots) == _code(code / "third.py", code)  # in neither
+    named = ScriptSpec(boot_file="main.py", working_directory="data")  # in the other root
+    assert locate(named, roots) == Code(code / "main.py", code, other / "data")
+    task = TrainTask(worker="w", job="job", job_uid="u", round=1, script=named)
+    assert working_directory_of(task, roots) == other / "data"
+    assert working_directory_of(task.model_copy(update={"script": None}), roots) is None
 
 
 _WORDS = st.sampled_from(["..", ".", "", "package", "link", "link.py", "main.py", "planted", "models", "\0", "~"])

@@ -14,8 +14,10 @@ from heliograph.edge_agent.reconcile import (
     Assign,
     Fetch,
     Hold,
+    Hurry,
     Launch,
     Running,
+    State,
     Stop,
     decide,
 )
@@ -152,3 +154,64 @@ def test_a_services_script_is_checked_like_a_jobs(
     (hold,) = decide([_service(role, script=ScriptSpec(boot_file=file))], {}, {}, set(), roots)
     assert isinstance(hold, Hold)
     assert hold.forbidden is forbidden
+
+
+def _ended(state: State, task: TrainTask, **changes: Any) -> dict[str, Running]:
+    return {"job-w": Running("job-w", "u", state, task=task, **changes)}
+
+
+def test_a_script_that_left_its_loop_is_started_again_when_it_is_asked_in_another_round(roots: Any) -> None:
+    for now in (_task(), _task(active=False), _task(round=2, active=False)):
+        assert decide([now], _ended("finished", _task(), ended_in=1), DATA, set(), roots) == []
+    asked = _task(round=2)
+    for known in (_task(), asked):  # it may have been handed the next round before it ended
+        assert decide([asked], _ended("finished", known, ended_in=1), DATA, set(), roots) == [Launch(asked)]
+
+
+def test_a_failed_worker_is_not_started_again_for_its_task(roots: Any) -> None:
+    for final in (True, False):
+        failed = _ended("failed", _task(model=BLOB), ended_in=1, final=final)
+        assert decide([_task(model=BLOB)], failed, DATA, set(), roots) == []
+    again = _task(round=2)
+    assert decide([again], _ended("failed", _task(), ended_in=1), DATA, set(), roots) == [Launch(again)]
+    assert decide([again], _ended("failed", _task(), ended_in=1, final=True), DATA, set(), roots) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"script": ScriptSpec(boot_file="train.py", arguments=["--lr", "0.1"])}, {"parameters": {"lr": 0.1}},
+     {"dataset": "other"}],
+)  # fmt: skip
+def test_a_final_failure_is_started_again_when_it_has_another_spec(roots: Any, changes: dict[str, Any]) -> None:
+    other = _task(**changes)
+    data = DATA | {"other": DatasetIndex(name="other", samples=3)}
+    assert decide([other], _ended("failed", _task(), ended_in=1, final=True), data, set(), roots) == [Launch(other)]
+
+
+def test_an_ended_worker_of_an_earlier_job_makes_room(roots: Any) -> None:
+    task = _task(job_uid="new")
+    assert decide([task], _ended("failed", _task(), final=True), DATA, set(), roots) == [Stop("job-w")]
+    assert decide([task], _ended("stopping", _task()), DATA, set(), roots) == [Hurry("job-w")]
+    assert decide([task], _ended("stopping", _task(), hurried=True), DATA, set(), roots) == []
+
+
+def test_a_relative_script_is_looked_for_below_every_root(roots: Any, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "other.py").write_text("")
+    two = (*roots, CodeRoot.parse(str(tmp_path / "b")))
+    task = _task(script=ScriptSpec(boot_file="other.py"))
+    assert decide([task], {}, DATA, set(), two) == [Launch(task)]
+    missing = _task(script=ScriptSpec(boot_file="nowhere.py"))
+    where = f"script nowhere.py is not on this node: looked for below {tmp_path}, {tmp_path / 'b'}"
+    assert decide([missing], {}, DATA, set(), two) == [Hold(missing, where)]
+
+
+@pytest.mark.parametrize(
+    ("named", "reason", "forbidden"),
+    [("/etc", "working directory /etc does not lie under a --code root of this agent", True),
+     ("..", "working directory .. does not lie under", True), ("gone", "directory gone is not on this node", False)],
+)  # fmt: skip
+def test_a_working_directory_lies_below_a_root(roots: Any, named: str, reason: str, forbidden: bool) -> None:
+    [hold] = decide([_task(script=ScriptSpec(boot_file="train.py", working_directory=named))], {}, DATA, set(), roots)
+    assert isinstance(hold, Hold)
+    assert (hold.reason.startswith(reason), hold.forbidden) == (True, forbidden)

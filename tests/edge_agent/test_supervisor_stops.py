@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from heliograph.edge_agent.supervisor import GRACE, Worker
+from heliograph.bus.contract.payloads import WorkerState
+from heliograph.edge_agent.supervisor import AFTER_LOOP, GRACE, Worker
 from tests.edge_agent.supervised_node import NAME, Node, run_on_node, state, train_task
 
 
@@ -49,6 +50,66 @@ def test_a_worker_that_does_not_finish_is_terminated_and_then_killed(
         assert node.supervisor.workers == {}
 
     run_on_node(test, stubborn=stubborn)
+
+
+def test_the_code_after_a_loop_is_waited_for_and_this_is_said() -> None:
+    async def test(node: Node) -> None:
+        node.supervisor.launch(train_task())
+        handle = await node.until_started(1)
+
+        def finish(worker: Worker) -> None:
+            node.loop.call_later(0.1, node.supervisor.take_state, NAME, state("left"))
+            node.loop.call_later(AFTER_LOOP - 1, handle.end, "exit code 0")
+
+        await node.supervisor.stop(NAME, finish)
+        assert (handle.asked, node.supervisor.workers) == ([], {})
+        said = "its job has ended and its script runs on: waits up to 600 s for the code after the loop"
+        assert node.logged == [(NAME, "info", said)]
+
+    run_on_node(test)
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_but_not_for_ever_and_not_if_the_next_job_needs_the_name(hurried: bool) -> None:
+    async def test(node: Node) -> None:
+        node.supervisor.launch(train_task())
+        handle = await node.until_started(1)
+        node.supervisor.take_state(NAME, state("left"))
+        began = node.loop.time()
+        if hurried:
+            node.loop.call_later(20, node.supervisor.hurry, NAME)
+        await node.supervisor.stop(NAME, _nothing)
+        assert (handle.asked, node.loop.time() - began) == (["terminate"], pytest.approx(20 if hurried else AFTER_LOOP))
+        node.supervisor.hurry("nobody")
+
+    run_on_node(test)
+
+
+def test_closing_does_not_wait_for_the_code_after_a_loop() -> None:
+    async def test(node: Node) -> None:
+        node.supervisor.launch(train_task())
+        handle = await node.until_started(1)
+        node.supervisor.take_state(NAME, state("left"))
+        began = node.loop.time()
+        await node.supervisor.close()
+        assert (handle.asked, node.loop.time()) == (["terminate"], began)
+
+    run_on_node(test)
+
+
+@pytest.mark.parametrize("report", [state("failed", "x", final=True), state("left", round=1)])
+def test_a_worker_that_has_ended_is_gone_at_once_too(report: WorkerState) -> None:
+    async def test(node: Node) -> None:
+        node.supervisor.launch(train_task())
+        handle = await node.until_started(1)
+        node.supervisor.take_state(NAME, report)
+        handle.end("exit code 0")
+        await node.loop.wait_until_idle()
+        began = node.loop.time()
+        await node.supervisor.stop(NAME, _nothing)
+        assert (node.supervisor.workers, node.loop.time()) == ({}, began)
+
+    run_on_node(test)
 
 
 def test_a_worker_that_waits_for_its_next_start_is_gone_at_once() -> None:

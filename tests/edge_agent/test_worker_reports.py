@@ -36,11 +36,12 @@ def test_a_services_round_is_its_generation() -> None:
 
 @pytest.mark.parametrize(
     ("state", "reported"),
-    [("starting", "starting"), ("ready", "running"), ("backing-off", "backing-off"), ("stopping", "finished")],
+    [("starting", "starting"), ("ready", "running"), ("backing-off", "backing-off"), ("stopping", "finished"),
+     ("finished", "finished"), ("failed", "failed")],
 )
 def test_each_state_has_its_word(state: Any, reported: str) -> None:
     (report,) = worker_reports({"job-worker": Worker(_task(), bytes(32), state)}, {}, {}, {})
-    assert report.state == reported
+    assert (report.state, report.final) == (reported, state == "failed")
 
 
 def test_a_task_that_cannot_be_done_waits_or_is_refused_with_its_reason() -> None:

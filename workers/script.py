@@ -105,8 +105,6 @@ def run_script(host: Host) -> int:
     error_of_script: BaseException | None = None
     try:
         runpy.run_path(str(script), run_name="__main__")
-        if os.getpid() == worker:
-            _join_threads()
     except BaseException as error:
         error_of_script = error
     if os.getpid() != worker:
@@ -119,13 +117,6 @@ def run_script(host: Host) -> int:
     if end.line or end.final:
         host.failed(end.line, end.final)
     return end.code
-
-
-def _join_threads() -> None:
-    """Wait for the threads that the script has started, as Python does at its end: one of them may train."""
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.current_thread():
-            thread.join()
 
 
 def _end_child(error: BaseException | None, script: Path) -> int:

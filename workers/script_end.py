@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
+from types import CodeType, TracebackType
 
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.session import Reached
@@ -86,9 +86,9 @@ def _of_arguments(error: SystemExit) -> str:
     return ""
 
 
-def places_of(traceback: TracebackType | None) -> dict[object, int]:
+def places_of(traceback: TracebackType | None) -> dict[CodeType, int]:
     """Return each function's code in a traceback, with the instruction at which the error passed it."""
-    found: dict[object, int] = {}
+    found: dict[CodeType, int] = {}
     while traceback is not None:
         found[traceback.tb_frame.f_code] = traceback.tb_lasti
         traceback = traceback.tb_next

@@ -6,13 +6,15 @@ The script keeps the main thread, so it may use signals, processes and framework
 from __future__ import annotations
 
 import asyncio
+import dis
 import os
 import queue
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from heliograph import script_process, session
@@ -52,6 +54,7 @@ class WorkerSession:
         self._first: Assignment | None = None
         self._rounds: weakref.ref[Iterator[Any]] | None = None
         self._leaving: _Leaving | None = None
+        self._looping: threading.Thread | None = None
         self.finished = asyncio.Event()
         self.edge = runtime.environment.edge
         self.job = ""
@@ -77,6 +80,8 @@ class WorkerSession:
         self._call(self._runtime.report_state("failed", detail=line, final=final))
 
     def conclude(self, error: BaseException | None) -> ScriptEnd:
+        if self._looping is not None and self._looping is not threading.current_thread():
+            self._looping.join()  # as Python does at its end: the script trains in a thread
         is_end = error is None or (isinstance(error, SystemExit) and not error.code)
         if is_end and self._rounds is not None and (rounds := self._rounds()) is not None:
             rounds.close()  # type: ignore[attr-defined]  # a loop whose iterator has a name is still open
@@ -107,6 +112,7 @@ class WorkerSession:
     def next_work(self) -> Work | None:
         self._require_main_process()
         session.reached = "worked"
+        self._looping = threading.current_thread()
         while True:
             assignment, self._first = self._first or self._assigned.get(), None
             while not self._assigned.empty():  # an earlier one is superseded
@@ -229,7 +235,7 @@ class _Leaving:
         places: the functions that ran when the loop's iterator was dropped, innermost first, each with its instruction.
     """
 
-    def __init__(self, update: ModelUpdate, places: Sequence[tuple[object, int]]) -> None:
+    def __init__(self, update: ModelUpdate, places: Sequence[tuple[CodeType, int]]) -> None:
         self.update = update
         self.waiting: asyncio.Task[None] | None = None
         self.sending: asyncio.Task[None] | None = None
@@ -238,19 +244,22 @@ class _Leaving:
     def is_body_of(self, error: BaseException | None) -> bool:
         """Return whether the error that ended the script was raised in the body, and so left the loop.
 
-        Python drops a loop's iterator also where an error leaves the loop. The error then passed the innermost function
-        that both have in common at the very instruction at which the iterator was dropped; after a ``break`` it passed
-        it, or was raised in it, at a later one.
+        Python drops a loop's iterator also where an error leaves the loop. In the innermost function that both have in
+        common it was then dropped at the very instruction that the error passed, or where the error was raised again
+        (after ``except``, ``finally`` or ``with``); after a ``break`` the function went on before it met the error.
         """
         if self.sending is not None or error is None or (isinstance(error, SystemExit) and not error.code):
             return False
         raised = places_of(error.__traceback__)
         common = next(((code, at) for code, at in self._places if code in raised), None)
-        return common is not None and raised[common[0]] == common[1]
+        if common is None:
+            return False
+        code, at = common
+        return raised[code] == at or dis.opname[code.co_code[at]] in ("RERAISE", "RAISE_VARARGS")
 
 
-def _places_from(frame: FrameType | None) -> list[tuple[object, int]]:
-    found: list[tuple[object, int]] = []
+def _places_from(frame: FrameType | None) -> list[tuple[CodeType, int]]:
+    found: list[tuple[CodeType, int]] = []
     while frame is not None:
         found.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back

@@ -100,7 +100,8 @@ def test_an_evaluation_is_a_number_metrics_by_name_or_keras_list(result: Any, mo
 @pytest.mark.parametrize(
     ("result", "said"),
     [((0.1, 0.9), 'got a tuple of 2; name them: return {"loss": loss'),
-     ({"evaluated": math.nan}, "metric evaluated is"), (["x", "y"], "got a list of 2"), ({"unsaid": None}, "metric unsaid is left out")],
+     ({"evaluated": math.nan}, "metric evaluated is"), (["x", "y"], "got a list of 2"),
+     ({"unsaid": None}, "metric unsaid is left out")],
 )  # fmt: skip
 def test_an_evaluation_that_is_no_metric_costs_the_worker_nothing(result: Any, said: str) -> None:
     with pytest.warns(UserWarning) as warned:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,15 +16,18 @@ import pytest
 import uvloop
 
 from heliograph.bus.contract.payloads import Offer
+from heliograph.core import orphans
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
+from heliograph.edge_agent.outputs import Outputs
 from heliograph.edge_agent.process_launcher import MAX_LINE, MODULES, Limits, ProcessLauncher, description_of
 from tests.patience import HANGS
 
 WORLD = World()
+ROOT = Path(__file__).parents[2]
 
 
-def _running(script: str) -> World:
+def running(script: str) -> World:
     """Return a world in which a worker's process runs this script."""
 
     async def spawn(
@@ -38,12 +43,12 @@ def _running(script: str) -> World:
     return replace(WORLD, spawn=spawn)
 
 
-def _request(role: str = "train", **environment: str) -> LaunchRequest:
+def request(role: str = "train", **environment: str) -> LaunchRequest:
     return LaunchRequest("job-worker", role, bytes(32), environment, Path("/models"))
 
 
 async def _lines(script: str, directory: Path, limits: Limits | None = None) -> tuple[list[str], str]:
-    worker = await ProcessLauncher(_running(script), directory, limits).launch(_request(HELIOGRAPH_EDGE="edge-1"))
+    worker = await ProcessLauncher(running(script), directory, limits).launch(request(HELIOGRAPH_EDGE="edge-1"))
     assert worker.lines is not None
     found = [line async for line in worker.lines]
     return found, await worker.wait()
@@ -70,8 +75,8 @@ child = subprocess.run([sys.executable, "-c", "import os; print(os.listdir('/pro
 print(secret, *(secret in each for each in environments))
 """
     environment = {"HELIOGRAPH_BUS": "memory://node", "HELIOGRAPH_EDGE": "edge-1"}
-    request = replace(_request(**environment), secret=b"k" * 32)
-    worker = await ProcessLauncher(_running(script), tmp_path).launch(request)
+    signed = replace(request(**environment), secret=b"k" * 32)
+    worker = await ProcessLauncher(running(script), tmp_path).launch(signed)
     assert worker.lines is not None
     lines = [line async for line in worker.lines]
     # the child lists 0 to 2 and the directory itself: the pipe is closed
@@ -110,13 +115,13 @@ async def test_a_worker_has_the_configured_limits(tmp_path: Path) -> None:
 
 
 async def test_terminate_and_kill(tmp_path: Path) -> None:
-    obeys = await ProcessLauncher(_running("print('up', flush=True); import time; time.sleep(600)"), tmp_path).launch(
-        _request()
+    obeys = await ProcessLauncher(running("print('up', flush=True); import time; time.sleep(600)"), tmp_path).launch(
+        request()
     )
     ignores = await ProcessLauncher(
-        _running("import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"),
+        running("import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"),
         tmp_path,
-    ).launch(_request())
+    ).launch(request())
     for worker, how in ((obeys, description_of(-15)), (ignores, description_of(-9))):
         assert worker.lines is not None
         assert await anext(worker.lines) == "up"
@@ -128,6 +133,20 @@ async def test_terminate_and_kill(tmp_path: Path) -> None:
         await worker.kill()
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(0, "exit code 0"), (3, "exit code 3"), (-11, "signal 11 (segmentation fault)"), (-6, "signal 6 (aborted)"),
+     (-9, "signal 9 (killed, as by a machine that has run out of memory)"), (-40, "signal 40"), (-200, "signal 200")],
+)  # fmt: skip
+def test_an_end_is_described_in_words(code: int, words: str) -> None:
+    assert description_of(code).startswith(words)
+
+
+async def test_as_a_process_that_crashes_shows(tmp_path: Path) -> None:
+    script = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    assert (await _lines(script, tmp_path))[1] == "signal 11 (segmentation fault)"
+
+
 _LEAVES_BEHIND = """
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=OWN_SESSION)
@@ -137,47 +156,124 @@ os._exit(3)
 
 
 @pytest.mark.parametrize("own_session", [False, True])
-def test_its_end_is_noticed_though_a_child_keeps_its_output_open(
-    tmp_path: Path, own_session: bool
-) -> None:
+def test_no_child_outlives_its_worker(tmp_path: Path, own_session: bool) -> None:
     async def main() -> tuple[list[str], str]:
         async with asyncio.timeout(HANGS):
             return await _lines(_LEAVES_BEHIND.replace("OWN_SESSION", str(own_session)), tmp_path)
 
     (pid,), how = uvloop.run(main())  # the agents' loop; asyncio's waits for the pipe until Python 3.12.4
     assert how == "exit code 3"
-    if own_session:  # such a child outlives its worker
-        os.kill(int(pid), signal.SIGKILL)
-    else:
-        with pytest.raises(ProcessLookupError):
-            _wait_gone(int(pid))
+    _wait_gone(int(pid))
+
+
+_STUBBORN = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as scripts do that save a checkpoint
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print(os.getpid(), child.pid, flush=True)
+child.wait()
+"""
+_AGENT = """
+import asyncio, sys
+from pathlib import Path
+from tests.edge_agent.test_process_launcher import running, request, ProcessLauncher
+async def main():
+    worker = await ProcessLauncher(running(sys.argv[2]), Path(sys.argv[1])).launch(request())
+    async for line in worker.lines:
+        print(line, flush=True)
+asyncio.run(main())
+"""
+
+
+def test_neither_worker_nor_child_outlives_an_agent_that_is_killed(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", _AGENT, str(tmp_path), _STUBBORN]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) as agent:
+        assert agent.stdout is not None
+        pids = [int(word) for word in agent.stdout.readline().split()]
+        agent.kill()
+    assert len(pids) == 2
+    for pid in pids:
+        _wait_gone(pid)
+
+
+def test_a_process_of_another_launch_is_left_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"]
+    started = [
+        subprocess.Popen(command, env=os.environ | {orphans.VARIABLE: launch}, stdout=subprocess.PIPE)
+        for launch in ("one/1", "one/10", "two/1", "two/2", "two")
+    ]
+    try:
+        for each in started:  # it has its own environment by then
+            assert each.stdout is not None
+            each.stdout.readline()
+            each.stdout.close()
+        assert orphans.end_launched("one/1") == 1
+        assert orphans.end_launched("two/") == 2
+        assert [started[number].wait() for number in (0, 2, 3)] == [-signal.SIGKILL] * 3
+        assert [started[number].poll() for number in (1, 4)] == [None, None]
+    finally:
+        for each in started:
+            each.kill()
+            each.wait()
+
+
+async def test_a_worker_with_a_script_runs_where_its_outputs_go_and_its_lines_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "config.txt").write_text("0.5")
+    script = "import os; print(os.getcwd(), open('config.txt').read()); open('result.txt', 'w').write('done')"
+    launcher = ProcessLauncher(running(script), tmp_path / "workers", outputs=Outputs(tmp_path / "outputs"))
+    for start in (1, 2):
+        worker = await launcher.launch(replace(request(), job="job", working_directory=tmp_path / "code"))
+        assert worker.lines is not None
+        place = tmp_path / "outputs" / "job" / "job-worker"
+        assert [line async for line in worker.lines] == [f"{place} 0.5"]
+        assert await worker.wait() == "exit code 0"
+        assert [each.name for each in place.iterdir()] == ["result.txt"]
+        log = (tmp_path / "outputs" / "job" / "job-worker.log").read_text().splitlines()
+        assert (len(log), log[0], log[-1]) == (2 * start - 1, f"{place} 0.5", f"{place} 0.5")
+    with pytest.raises(LaunchFailed, match="no names of directories"):
+        await launcher.launch(replace(request(), job="..", working_directory=tmp_path / "code"))
+
+
+async def test_relative_entries_of_the_python_path_mean_the_directory_of_whoever_set_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lib", "", os.environ.get("PYTHONPATH", "")]))
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "module_of_the_user.py").write_text("")
+    script = "import module_of_the_user as m, os; print(m.__file__, os.environ['PYTHONPATH'].split(os.pathsep)[1])"
+    lines, _ = await _lines(script, tmp_path / "workers")
+    assert lines == [f"{tmp_path / 'lib' / 'module_of_the_user.py'} {tmp_path}"]
+
+
+async def test_of_a_progress_bar_the_last_state_is_shown(tmp_path: Path) -> None:
+    script = "print(' 1%', end=chr(13)); print('99%', end=chr(13)); print('100%', end=chr(13) + chr(10))"
+    assert (await _lines(script, tmp_path))[0] == ["100%"]
 
 
 def _wait_gone(pid: int) -> None:
-    """Wait until a process that is no child of this one has ended; raise ProcessLookupError then."""
-    fd = os.pidfd_open(pid)
+    """Wait until a process that may be no child of this one has ended."""
     try:
-        os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
-    except ChildProcessError:
-        import select
-
-        if not select.select([fd], [], [], 30)[0]:
-            raise AssertionError(f"process {pid} still runs") from None
-        raise ProcessLookupError from None
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([fd], [], [], HANGS)[0], f"process {pid} still runs"
     finally:
         os.close(fd)
 
 
 async def test_an_unknown_role_is_not_launched(tmp_path: Path) -> None:
     with pytest.raises(LaunchFailed, match="role dream"):
-        await ProcessLauncher(WORLD, tmp_path).launch(_request("dream"))
+        await ProcessLauncher(WORLD, tmp_path).launch(request("dream"))
 
 
 async def test_a_launch_fails_where_no_directory_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "workers").write_text("a file")
     launcher = ProcessLauncher(WORLD, tmp_path / "workers")
     with pytest.raises(LaunchFailed, match="workers"):
-        await launcher.launch(_request())
+        await launcher.launch(request())
     with pytest.raises(LaunchFailed, match="workers"):
         await launcher.offers()
 

@@ -256,7 +256,8 @@ def test_row_2_ended_before_a_round(brought: Script, name: str, words: str) -> N
 @pytest.mark.parametrize(
     ("text", "words"),
     [("fl.rounds()", "takes no round of it"), ("for _ in zip(range(0), fl.rounds()): pass", "takes no round of it"),
-     ("import no_such_module", "ModuleNotFoundError"), ("def :", "SyntaxError"), ("raise SystemExit('no data')", "no data"),
+     ("import no_such_module", "ModuleNotFoundError"), ("def :", "SyntaxError"),
+     ("raise SystemExit('no data')", "no data"),
      ("FederatedLearning(object())\nfor r in FederatedLearning(object()).rounds(): pass", "expected a torch.nn.Module"),
      ("for r in FederatedLearning(w, num_samples=0).rounds(): pass", f"trains on on edge {EDGE}, 1 or more, got 0")],
 )  # fmt: skip

@@ -41,10 +41,10 @@ def test_a_child_that_was_refused_a_loop_is_the_reason() -> None:
     ("error", "final"),
     [(SyntaxError("x"), True), (ModuleNotFoundError("x"), True), (NameError("x"), True), (ValueError("a typo"), True),
      (KeyError("x"), True), (ZeroDivisionError("x"), True), (AssertionError("x"), True),
-     (NotImplementedError("x"), True), (json.JSONDecodeError("x", "", 0), True), (FileNotFoundError("x"), False), (ConnectionError("x"), False),
-     (TimeoutError("x"), False), (MemoryError("x"), False), (RuntimeError("CUDA out of memory"), False),
-     (KeyboardInterrupt(), False), (type("OfALibrary", (Exception,), {})("x"), False),
-     (type("HubError", (ValueError, OSError), {})("x"), False)],
+     (NotImplementedError("x"), True), (json.JSONDecodeError("x", "", 0), True), (FileNotFoundError("x"), False),
+     (ConnectionError("x"), False), (TimeoutError("x"), False), (MemoryError("x"), False),
+     (RuntimeError("CUDA out of memory"), False), (KeyboardInterrupt(), False),
+     (type("OfALibrary", (Exception,), {})("x"), False), (type("HubError", (ValueError, OSError), {})("x"), False)],
 )  # fmt: skip
 def test_an_error_before_the_first_round_is_final_where_the_script_is_wrong(error: BaseException, final: bool) -> None:
     before, within = end_of(error, "made"), end_of(error, "worked")
@@ -91,5 +91,5 @@ def test_wrong_arguments_are_named_and_where_they_come_from(words: tuple[str, ..
 
 def test_a_batch_of_one_is_explained() -> None:
     error = ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 32])")
-    assert end_of(error).line.endswith("(a batch has one sample: leave such a batch out, as DataLoader's drop_last=True "
-                                       "does)")  # fmt: skip
+    hint = "(a batch has one sample: leave such a batch out, as DataLoader's drop_last=True does)"
+    assert end_of(error).line.endswith(hint)

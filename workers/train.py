@@ -39,6 +39,8 @@ LEFT_AFTER = 2.0
 body leaves the loop too, and ends the script sooner."""
 DELIVERED_WITHIN = 60.0
 """Seconds that a script's end waits for its last update to be on the node's disk."""
+UNSUBSCRIBED_WITHIN = 2.0
+"""Seconds that a worker's end waits for the node's broker to end the subscription to assignments."""
 
 
 class WorkerSession:
@@ -56,6 +58,7 @@ class WorkerSession:
         self._leaving: _Leaving | None = None
         self._looping: threading.Thread | None = None
         self.finished = asyncio.Event()
+        self.job_has_ended = False
         self.edge = runtime.environment.edge
         self.job = ""
         self.dataset: Path | None = None
@@ -68,6 +71,7 @@ class WorkerSession:
 
     def put(self, assignment: Assignment) -> None:
         """Hand over a new assignment; called in the event loop's thread."""
+        self.job_has_ended = assignment.ended
         self._assigned.put(assignment)
 
     def begin(self) -> Assignment:
@@ -294,6 +298,8 @@ async def serve(ready: Callable[[WorkerSession], None]) -> None:
         if following.done():
             following.result()
         await finished
+        if worker_session.job_has_ended:  # it is unsubscribing: cut off, the client library would print a traceback
+            await asyncio.wait((following,), timeout=UNSUBSCRIBED_WITHIN)
         following.cancel()
 
 

@@ -72,8 +72,18 @@ def measured(result: Any, model: Any) -> Metrics:
                 'return {"loss": loss, "accuracy": accuracy}'  # fmt: skip
             _warn("evaluate", "accuracy", problem, 5)
     else:
-        found.add({"accuracy": result[0] if isinstance(result, (list, tuple)) else result}, depth=5)
+        value = result[0] if isinstance(result, (list, tuple)) else result
+        found.add({"loss" if _is_loss_of(model, value) else "accuracy": value}, depth=5)
     return found
+
+
+def _is_loss_of(model: Any, value: Any) -> bool:
+    """Return whether a number is the loss that a Keras model without other metrics has just measured."""
+    try:
+        measured = dict(model.get_metrics_result())
+    except Exception:  # as below
+        return False
+    return list(measured) == ["loss"] and _number(measured["loss"]) == _number(value)
 
 
 def _names_of(model: Any, values: Sequence[Any]) -> list[str]:

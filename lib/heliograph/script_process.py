@@ -34,6 +34,7 @@ class Parent:
 
 def describe(session: Session, directory: Path) -> None:
     """Leave a description of the script for its child processes in the worker's own directory."""
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / _REFUSED).unlink(missing_ok=True)
     dataset = str(session.dataset) if session.dataset is not None else None
     described = {"pid": os.getpid(), "edge": session.edge, "dataset": dataset, "parameters": session.parameters}

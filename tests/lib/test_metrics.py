@@ -83,6 +83,11 @@ class Keras:
         return {"loss": 0.3, "accuracy": 0.9}
 
 
+class KerasOfLossAlone:
+    def get_metrics_result(self) -> dict[str, float]:
+        return {"loss": 0.3}
+
+
 class Keras2:
     metrics_names = ("loss", "mae")
 
@@ -91,7 +96,8 @@ class Keras2:
     ("result", "model", "metrics"),
     [(0.5, None, {"accuracy": 0.5}), (np.float32(0.5), None, {"accuracy": 0.5}), ([0.5], None, {"accuracy": 0.5}),
      ({"f1": 0.5}, None, {"f1": 0.5}), ([0.3, 0.9], Keras(), {"loss": 0.3, "accuracy": 0.9}),
-     ((0.3, 0.9), Keras2(), {"loss": 0.3, "mae": 0.9})],
+     ((0.3, 0.9), Keras2(), {"loss": 0.3, "mae": 0.9}), (0.3, KerasOfLossAlone(), {"loss": 0.3}),
+     (0.9, KerasOfLossAlone(), {"accuracy": 0.9}), (0.9, Keras(), {"accuracy": 0.9})],
 )  # fmt: skip
 def test_an_evaluation_is_a_number_metrics_by_name_or_keras_list(result: Any, model: Any, metrics: Any) -> None:
     assert measured(result, model) == metrics

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heliograph.core import orphans
-from heliograph.core.child_process import SAFE_PATH, dying_with_parent
+from heliograph.core.child_process import SAFE_PATH, described_end, dying_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
@@ -155,7 +155,7 @@ class _RunningProcess:
         return self._lines() if self._place is None else self._logged_lines(self._place)
 
     async def wait(self) -> str:
-        return description_of(await self._process.wait())
+        return described_end(await self._process.wait())
 
     async def terminate(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -204,19 +204,6 @@ class _RunningProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._world.in_thread(orphans.end_launched, self._launch)
-
-
-def description_of(code: int) -> str:
-    """Return a process's end in words: ``exit code 3``, ``signal 11 (segmentation fault)``."""
-    if code >= 0:
-        return f"exit code {code}"
-    if -code == signal.SIGKILL:
-        return "signal 9 (killed, as by a machine that has run out of memory)"
-    try:
-        name = signal.strsignal(-code)
-    except ValueError:
-        name = None
-    return f"signal {-code} ({name.lower()})" if name else f"signal {-code}"
 
 
 @contextlib.contextmanager

@@ -14,9 +14,12 @@ from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.simulations.check.loaded_trace import LoadedTrace, RecordedMessage
 
+NO_OUTPUT = "no output"
+"""An agent's words for the last line of a process that printed none."""
 SOON = 0.05
 """Seconds by which a report is later than the state it describes."""
-_EXIT = re.compile(r"exit code (-?\d+): (.*)", re.DOTALL)
+_EXIT = re.compile(r"(?:exit code (-?\d+)|signal (\d+)(?: \([^)]*\))?): (.*)", re.DOTALL)
+_LEFT = re.compile(r"the script left its loop in round (\d+)(?:; the code after it ended with (.*))?", re.DOTALL)
 _OUTSIDE = re.compile(r"does not lie under a --code root of this agent \((.*)\)")
 _NOT_HERE = re.compile(r"(?:script|directory) (\S+) is not on this node")
 
@@ -30,17 +33,40 @@ class Crash:
 
 
 @dataclass(frozen=True)
+class Left:
+    """The end of a process whose script left its loop in a round, as reported by its agent."""
+
+    round: int
+    crash: Crash
+
+
+def _crash_of(detail: str) -> Crash:
+    found = _EXIT.fullmatch(detail)
+    if found is None:
+        return Crash(1, detail)
+    return Crash(int(found[1]) if found[1] else -int(found[2]), found[3])
+
+
+@dataclass(frozen=True)
 class WorkerState:
     """A worker's state in one report; ``state`` is empty if the worker is not listed."""
 
     at: float
     state: str
     detail: str
+    final: bool = False
 
     @property
     def crash(self) -> Crash:
-        found = _EXIT.fullmatch(self.detail)
-        return Crash(int(found[1]), found[2]) if found is not None else Crash(1, self.detail)
+        return _crash_of(self.detail)
+
+    @property
+    def left(self) -> Left | None:
+        """Return the end of a process whose script left its loop; None for any other state."""
+        found = _LEFT.fullmatch(self.detail) if self.state == "finished" else None
+        if found is None:
+            return None
+        return Left(int(found[1]), _crash_of(found[2]) if found[2] else Crash(0, NO_OUTPUT))
 
 
 class RecordedNode:
@@ -96,7 +122,8 @@ class RecordedNode:
             if report.at < begin:
                 continue
             listed = next((each for each in _listed(report, "workers") if each["worker"] == worker), {})
-            reported = WorkerState(report.at, str(listed.get("state", "")), str(listed.get("detail", "")))
+            state, detail = str(listed.get("state", "")), str(listed.get("detail", ""))
+            reported = WorkerState(report.at, state, detail, bool(listed.get("final")))
             if not found or (found[-1].state, found[-1].detail) != (reported.state, reported.detail):
                 found.append(reported)
         return found

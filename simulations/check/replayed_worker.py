@@ -11,7 +11,7 @@ from heliograph.bus.contract.payloads import Assignment
 from heliograph.core.tasks import cancel_and_wait, wait_for
 from heliograph.core.world import World
 from heliograph.simulations.check.loaded_trace import RecordedMessage
-from heliograph.simulations.check.recorded_node import SOON, Crash, RecordedNode, WorkerState
+from heliograph.simulations.check.recorded_node import NO_OUTPUT, SOON, Crash, RecordedNode, WorkerState
 from heliograph.workers.runtime import Runtime, WorkerEnvironment
 
 GONE_WITHIN = 4.5
@@ -86,7 +86,7 @@ async def _wait_for_start(states: list[WorkerState], begun: float, wait_until: W
     if before and before[-1].state == "running":
         return None
     for each in states:
-        if each.at > begun and each.state == "running":
+        if each.at > begun and (each.state in ("running", "failed") or each.left is not None):
             await wait_until(each.at - SOON)
             return None
         if each.at > begun and each.state == "backing-off":
@@ -119,6 +119,12 @@ class _ReplayedWorker:
             await self._wait_until(each.at - SOON)
             if each.state == "backing-off":
                 return each.crash
+            if each.state == "failed":
+                await self._runtime.report_state("failed", each.crash.last, final=each.final)
+                return each.crash
+            if (left := each.left) is not None:
+                await self._runtime.report_state("left", round=left.round)
+                return left.crash
             if each.state == "running" and each.detail and not each.detail.startswith("model "):
                 await self._runtime.report_state("failed", each.detail)
         await asyncio.Event().wait()
@@ -153,7 +159,7 @@ class _ReplayedWorker:
 
 
 def _crashed(crash: Crash, world: World) -> int:
-    if crash.last != "no output":
+    if crash.last != NO_OUTPUT:
         world.say(crash.last)
     return crash.code
 

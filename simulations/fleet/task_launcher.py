@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from heliograph.core.child_process import described_end
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest, RunningWorker
@@ -44,7 +45,7 @@ class _RunningTask:
 
     async def wait(self) -> str:
         await asyncio.wait({self._task})
-        return f"exit code {-15 if self._task.cancelled() else self._task.result()}"
+        return described_end(-15 if self._task.cancelled() else self._task.result())
 
     async def terminate(self) -> None:
         self._task.cancel()

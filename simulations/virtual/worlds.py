@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from heliograph.bus.transport import Bus
+from heliograph.core.child_process import described_end
 from heliograph.core.errors import HeliographError
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
@@ -140,7 +141,7 @@ class Child:
         self._task = self._loop.create_task(self._run(program), context=self.process.context.copy())
 
     async def wait(self) -> str:
-        return f"exit code {await asyncio.shield(self._ended)}"
+        return described_end(await asyncio.shield(self._ended))
 
     async def terminate(self) -> None:
         self.end(-15)

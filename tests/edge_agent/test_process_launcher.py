@@ -17,10 +17,11 @@ import uvloop
 
 from heliograph.bus.contract.payloads import Offer
 from heliograph.core import orphans
+from heliograph.core.child_process import described_end
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
 from heliograph.edge_agent.outputs import Outputs
-from heliograph.edge_agent.process_launcher import MAX_LINE, MODULES, Limits, ProcessLauncher, description_of
+from heliograph.edge_agent.process_launcher import MAX_LINE, MODULES, Limits, ProcessLauncher
 from tests.patience import HANGS
 
 WORLD = World()
@@ -122,7 +123,7 @@ async def test_terminate_and_kill(tmp_path: Path) -> None:
         running("import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"),
         tmp_path,
     ).launch(request())
-    for worker, how in ((obeys, description_of(-15)), (ignores, description_of(-9))):
+    for worker, how in ((obeys, described_end(-15)), (ignores, described_end(-9))):
         assert worker.lines is not None
         assert await anext(worker.lines) == "up"
         await worker.terminate()
@@ -139,7 +140,7 @@ async def test_terminate_and_kill(tmp_path: Path) -> None:
      (-9, "signal 9 (killed, as by a machine that has run out of memory)"), (-40, "signal 40"), (-200, "signal 200")],
 )  # fmt: skip
 def test_an_end_is_described_in_words(code: int, words: str) -> None:
-    assert description_of(code).startswith(words)
+    assert described_end(code).startswith(words)
 
 
 async def test_as_a_process_that_crashes_shows(tmp_path: Path) -> None:

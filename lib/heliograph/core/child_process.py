@@ -1,8 +1,9 @@
-"""Preparation of a child process: its options, and what runs between fork and exec."""
+"""A child process: its options, what runs between fork and exec, and its end in words."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -19,10 +20,26 @@ def dying_with_parent() -> Callable[[], None]:
     def before() -> None:
         if sys.platform == "linux":
             import ctypes
-            import signal
 
             ctypes.CDLL(None).prctl(1, signal.SIGTERM)
             if os.getppid() != parent:  # nobody will send the signal any more
                 os._exit(1)
 
     return before
+
+
+def described_end(code: int) -> str:
+    """Return the end of a process in words: ``exit code 3``, ``signal 11 (segmentation fault)``.
+
+    Args:
+        code: its exit code; that of a signal is negative.
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    if -code == signal.SIGKILL:
+        return "signal 9 (killed, as by a machine that has run out of memory)"
+    try:
+        name = signal.strsignal(-code)
+    except ValueError:
+        name = None
+    return f"signal {-code} ({name.lower()})" if name else f"signal {-code}"

@@ -172,6 +172,20 @@ def worker_spec(tree: Tree) -> Tree:
     return spec
 
 
+def test_arguments_and_working_directory_of_a_script_are_in_a_document_that_names_them() -> None:
+    tree = seed()
+    assert "trainScriptArguments" not in str(dump(parse_task(tree)))
+    worker_spec(tree)["dataset"] |= {"trainScriptArguments": ["--lr", "0.1"], "trainScriptWorkingDir": "data"}
+    task = parse_task(tree)
+    spec = task.spec.training_workers[0].worker_spec
+    assert (spec.train_script_arguments, spec.train_script_working_dir) == (["--lr", "0.1"], "data")
+    assert parse_resource(dump(task)) == task
+    for wrong in (["x"] * 257, ["x" * 1025], "--lr 0.1", [0.1]):
+        worker_spec(tree)["dataset"]["trainScriptArguments"] = wrong
+        with pytest.raises(Refused, match="trainScriptArguments"):
+            parse_resource(tree)
+
+
 SETTINGS = ["trainScriptDir", "trainScriptBootFile", "frameworkType", "frameworkVersion"]
 
 

@@ -119,6 +119,7 @@ def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
         service,
         cloudWorker={"model": {"name": "deep"}, "scriptBootFile": "deep.py", "replicas": 2, "maxBatch": 7},
         edgeWorker={"model": {"name": "small"}, "scriptBootFile": "edge.py", "scriptDir": "/code",
+                    "scriptArguments": ["--fast"], "scriptWorkingDir": "/code/data",
                     "parameters": [{"key": "width", "value": 3}]},
         hardSampleRule={"name": "margin", "parameters": parameters, "temperature": 2.0},
         deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5}, hardSamplesTo="learn",
@@ -132,6 +133,7 @@ def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
     assert (deep.role, deep.job, deep.job_uid, deep.model) == ("big-model", "s", "uid", None)
     assert edge.script is not None
     assert (edge.script.directory, edge.script.boot_file, edge.parameters) == ("/code", "edge.py", {"width": 3})
+    assert (edge.script.arguments, edge.script.working_directory) == (["--fast"], "/code/data")
     assert edge.inference is not None
     assert edge.inference.model_dump() == {
         "rule": "margin", "rule_parameters": {"threshold": 0.8}, "temperature": 2.0, "deadline_seconds": 0.2,

@@ -75,10 +75,15 @@ class Outputs:
 
 @dataclass
 class _Laid:
-    """A file that was laid into a worker's directory: of a copy its size and time, of a link its target's."""
+    """A file or directory that was laid into a worker's directory.
 
-    size: int
-    changed: int
+    Attributes:
+        identity: device and number: the same path may lead elsewhere by the worker's end.
+        content: size and time; of a link those of its target.
+    """
+
+    identity: tuple[int, int]
+    content: tuple[int, int] = (0, 0)
     link: str = ""
 
 
@@ -95,7 +100,7 @@ class WorkingPlace:
     log: Path
     notes: list[str] = field(default_factory=list)
     laid: dict[Path, _Laid] = field(default_factory=dict)
-    directories: list[Path] = field(default_factory=list)
+    directories: dict[Path, _Laid] = field(default_factory=dict)
 
     def clear(self) -> list[str]:
         """Take away what the script has not written. Return lines about files that it wrote through a link.
@@ -105,16 +110,17 @@ class WorkingPlace:
         notes = []
         for path, laid in self.laid.items():
             with contextlib.suppress(OSError):
-                if laid.link and _is_link_to(path, laid.link):
-                    if _seen(path.stat()) != (laid.size, laid.changed):
-                        notes.append(f"{path.name} was written through a link to {laid.link}, which all workers share")
-                    path.unlink()
-                elif not laid.link and _seen(os.lstat(path)) == (laid.size, laid.changed):
-                    path.unlink()
-        for directory in (*reversed(self.directories), self.directory):
-            shutil.rmtree(directory / "__pycache__", ignore_errors=True)  # the interpreter's, not the script's
+                now = path.lstat()
+                if _identity(now) != laid.identity or (not laid.link and _content(now) != laid.content):
+                    continue
+                if laid.link and _content_behind(path) != laid.content:
+                    notes.append(f"{path.name} was written through a link to {laid.link}, which all workers share")
+                path.unlink()
+        for directory, laid in reversed(self.directories.items()):
             with contextlib.suppress(OSError):
-                directory.rmdir()
+                if _identity(directory.lstat()) == laid.identity:
+                    shutil.rmtree(directory / "__pycache__", ignore_errors=True)  # the interpreter's, not the script's
+                    directory.rmdir()
         return notes
 
 
@@ -129,6 +135,7 @@ class _Filling:
         self._small, self._models = min(COPIED, free), min(MODELS_COPIED, free)
 
     def fill(self, source: Path) -> None:
+        self._is_ours(self._place.directory)
         waiting = deque([(source, self._place.directory)])  # level by level: what lies near is there, whatever is below
         first = True
         while waiting:
@@ -158,12 +165,16 @@ class _Filling:
         try:
             with contextlib.suppress(FileExistsError):
                 there.mkdir(mode=0o700)
-            is_there = stat.S_ISDIR(there.lstat().st_mode)
+            return self._is_ours(there)
         except OSError:
             return False
-        if is_there:
-            self._place.directories.append(there)
-        return is_there
+
+    def _is_ours(self, directory: Path) -> bool:
+        """Note a directory to be taken away. Return False where it is none: an earlier script's link, say."""
+        seen = directory.lstat()
+        if stat.S_ISDIR(seen.st_mode):
+            self._place.directories[directory] = _Laid(_identity(seen))
+        return directory in self._place.directories
 
     def _lay(self, entry: os.DirEntry[str], there: Path) -> None:
         try:
@@ -173,10 +184,9 @@ class _Filling:
             elif stat.S_ISREG(seen.st_mode):
                 if not self._may_copy(seen.st_size, there.suffix):
                     self._link(Path(entry.path), there)
-                elif _copied(Path(entry.path), there):
-                    self._place.laid[there] = _Laid(*_seen(os.lstat(there)))
-                elif (earlier := _seen(os.lstat(there))) == _seen(seen):
-                    self._place.laid[there] = _Laid(*earlier)  # left by an agent that was killed
+                elif _copied(Path(entry.path), there) or _content(there.lstat()) == _content(seen):
+                    now = there.lstat()  # a copy, or one that was left by an agent that was killed
+                    self._place.laid[there] = _Laid(_identity(now), _content(now))
         except OSError as error:
             self._place.notes.append(f"{entry.path} is left out: {error.strerror or error}")
 
@@ -197,10 +207,7 @@ class _Filling:
         except FileExistsError:
             if not _is_link_to(there, target):
                 return
-        try:
-            self._place.laid[there] = _Laid(*_seen(there.stat()), link=target)
-        except OSError:  # it leads nowhere, here as there
-            self._place.laid[there] = _Laid(0, 0, link=target)
+        self._place.laid[there] = _Laid(_identity(there.lstat()), _content_behind(there), target)
 
 
 class LogFile:
@@ -285,8 +292,20 @@ def _blocks(file: int, size: int) -> Iterator[bytes]:
         yield block
 
 
-def _seen(found: os.stat_result) -> tuple[int, int]:
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _content(found: os.stat_result) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
+
+
+def _content_behind(link: Path) -> tuple[int, int]:
+    """Return the content of a link's target; zeros where it leads nowhere."""
+    try:
+        return _content(link.stat())
+    except OSError:
+        return 0, 0
 
 
 def _is_link_to(path: Path, target: str) -> bool:

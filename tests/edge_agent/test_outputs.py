@@ -4,6 +4,7 @@ the script has written."""
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -154,6 +155,20 @@ def test_a_link_that_an_earlier_script_left_is_not_followed_either(tmp_path: Pat
     (place.directory / "train.py").symlink_to(tmp_path / "elsewhere" / "new")
     _prepare(tmp_path, project).clear()
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_users_own_files_stay_where_a_script_has_linked_its_directory_to_them(
+    tmp_path: Path, project: Path
+) -> None:
+    place = _prepare(tmp_path, project)
+    before = _tree(project)
+    shutil.rmtree(place.directory / "conf")
+    (place.directory / "conf").symlink_to(project / "conf")
+    (project / "conf" / "deep" / "__pycache__").mkdir()
+    place.clear()
+    assert _tree(project) == before
+    assert (project / "conf" / "deep" / "__pycache__").exists()
+    assert _tree(place.directory) == {"conf": f"-> {project / 'conf'}"}
 
 
 def test_the_agents_own_directories_are_no_part_of_it(tmp_path: Path, project: Path) -> None:

@@ -20,7 +20,7 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.names import is_label
 from heliograph.core.private_files import make_private
 
-MAX_ENTRIES = 4096
+MAX_ENTRIES = 1024
 """Files and directories that a worker's directory is filled with, at most. A directory of more is linked as a whole."""
 MAX_LISTED = 65536
 """Entries of a directory that are looked at, at most."""

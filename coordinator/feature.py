@@ -83,8 +83,8 @@ class Feature(Generic[R]):
     """A feature's coordinator part: the controller of one kind of resource.
 
     The coordinator makes a new one each time it begins to lead. Every method has a default, which suits a kind that is
-    only stored; a feature overrides the methods it needs. The coordinator calls ``may_change``, ``changed``, ``steer``
-    and ``may_delete`` under the resource's lock.
+    only stored; a feature overrides the methods it needs. The coordinator calls ``may_change``, ``changed``, ``steer``,
+    ``steering`` and ``may_delete`` under the resource's lock.
 
     Args:
         kind: the resource class of the feature's declaration.
@@ -131,6 +131,9 @@ class Feature(Generic[R]):
     def steer(self, resource: R, verb: str, topic: str) -> R:
         """Return the resource after a verb of the feature's own: ``stop``, ``start``. Raise Refused for others."""
         raise Refused("unknown-verb", topic=topic, field="verb", expected="a verb that the feature answers", got=verb)
+
+    async def steering(self, resource: R, steered: R) -> None:
+        """Prepare what has to be there once ``steered``, the result of ``steer``, is stored."""
 
     def may_delete(self, other: Resource, topic: str) -> None:
         """Raise Refused where one of the feature's resources needs ``other``, which is about to be deleted."""

@@ -1,6 +1,7 @@
 """The record of a closed round: the aggregation worker's decision, in the key-value bucket ``buckets.ROUNDS``.
 
-The worker writes it once, by compare-and-set, before it publishes the event. Its key is ``<job uid>.<round>``.
+The worker writes it once, by compare-and-set, before it publishes the event. Its key is ``<job uid>.<round>``. Beside
+the records lies, at ``<job uid>.end``, which of the rounds is the last one of an ended job.
 """
 
 from __future__ import annotations
@@ -25,6 +26,27 @@ def key_of(job_uid: str, round: int) -> str:
 def prefix_of(job_uid: str) -> str:
     """Return the common prefix of the keys of one job's records."""
     return f"{job_uid}."
+
+
+def is_record(key: str) -> bool:
+    """Return whether a record lies at a key of the bucket."""
+    return key.rpartition(".")[2].isdecimal()
+
+
+def end_key(job_uid: str) -> str:
+    """Return the key of the round whose model is the job's result. The coordinator writes it before it ends the job:
+    the aggregation worker may have closed another round since."""
+    return f"{job_uid}.end"
+
+
+def load_end(value: bytes) -> int | None:
+    """Return the round; None where nobody can read it."""
+    text = value.decode(errors="replace")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+def dump_end(round: int) -> bytes:
+    return str(round).encode()
 
 
 def recent_keys(job_uid: str, round: int) -> list[str]:
@@ -74,9 +96,14 @@ class KeptModels:
         self._rounds = {round: self._rounds[round] for round in newest}
         return sorted(gone)
 
-    def end(self) -> list[str]:
-        """Return the digests to delete at the job's end: all but its result."""
-        stays = result(self._rounds[max(self._rounds)]) if self._rounds else frozenset[str]()
+    def end(self, last: int | None = None) -> list[str]:
+        """Return the digests to delete at the job's end: all but its result, the models of the newest round.
+
+        Args:
+            last: the round that the coordinator took as the job's last one; None where it said none.
+        """
+        rounds = [round for round in self._rounds if last is None or round <= last]
+        stays = result(self._rounds[max(rounds)]) if rounds else frozenset[str]()
         return sorted(self._all() - stays)
 
     def _all(self) -> frozenset[str]:

@@ -160,7 +160,10 @@ class Requests:
         """Apply a verb of the feature's own, such as stop or start."""
         async with self._lock(found.plural, found.name):
             found = self._find(type(found), found.name, topic)
-            steered = await self._store.put(self._features.of(found.plural).steer(found, verb, topic))
+            feature = self._features.of(found.plural)
+            steered = feature.steer(found, verb, topic)
+            await feature.steering(found, steered)
+            steered = await self._store.put(steered)
         await self._changed(steered)
         return self._store.get(type(steered), steered.name) or steered
 

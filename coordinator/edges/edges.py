@@ -194,6 +194,6 @@ class Edges:
 
 def _decision_inputs(report: Report) -> object:
     """Return the part of a report that decisions depend on; a worker's progress does not count."""
-    workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.state in ("running", "finished"))
-               for each in report.workers]  # fmt: skip
+    workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.final,
+                each.state in ("running", "finished")) for each in report.workers]  # fmt: skip
     return report.version, report.datasets, report.offers, report.labels, workers

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from heliograph.bus.contract.payloads import DatasetTask, Offer, Report, WorkerReport, WorkerTaskBase
+from heliograph.bus.contract.payloads import DatasetTask, Offer, Report, TrainTask, WorkerReport, WorkerTaskBase
 from heliograph.bus.contract.resources import DatasetIndex, Model
 from heliograph.core.names import CLOUD
 
@@ -46,13 +46,25 @@ class EdgeView:
         workers = self.report.workers if self.report is not None else ()
         return [each for each in workers if each.state == "waiting" or _fails(each)]
 
-    def trouble(self, job_uid: str, task: type[WorkerTaskBase] = DatasetTask) -> str:
+    def trouble(self, job_uid: str, task: type[WorkerTaskBase] = TrainTask) -> str:
         """Return why this edge's worker of a job, for tasks of that class, cannot work; empty while it can."""
         return _reason(filter(_fails, self.stalled), job_uid, task)
 
-    def missing(self, job_uid: str) -> str:
+    def final_trouble(self, job_uid: str, task: type[WorkerTaskBase]) -> str:
+        """Return it only for a failure that another start would repeat."""
+        return _reason(filter(_stays, self.stalled), job_uid, task)
+
+    def rests_since(self, job_uid: str, task: type[WorkerTaskBase] = TrainTask) -> int | None:
+        """Return the round in which the worker failed so often that the agent starts it again only once it is asked in
+        another round; None where it does not rest."""
+        for each in self.stalled:
+            if each.job_uid == job_uid and each.runs(task) and each.state == "failed" and not each.final:
+                return each.round
+        return None
+
+    def missing(self, job_uid: str, task: type[WorkerTaskBase] = DatasetTask) -> str:
         """Return which script or data set this edge's worker of a job waits for; empty where it waits for none."""
-        return _reason((each for each in self.stalled if each.state == "waiting"), job_uid, DatasetTask)
+        return _reason((each for each in self.stalled if each.state == "waiting"), job_uid, task)
 
 
 @dataclass(frozen=True)
@@ -68,15 +80,20 @@ class View:
         return edge in self.edges and self.edges[edge].online
 
     def troubles(self, job_uid: str) -> dict[str, str]:
-        """Return each edge with a failing worker of the job, mapped to the reason."""
+        """Return each edge with a failing training worker of the job, mapped to the reason."""
         return {name: why for name, edge in self._stalled.items() if (why := edge.trouble(job_uid))}
 
-    def missing(self, job_uid: str) -> dict[str, str]:
-        """Return each edge with a worker of the job that waits, mapped to the script or data set that it waits for."""
-        return {name: what for name, edge in self._stalled.items() if (what := edge.missing(job_uid))}
+    def missing(self, job_uid: str, task: type[WorkerTaskBase] = DatasetTask) -> dict[str, str]:
+        """Return each edge with a worker of the job, for tasks of that class, that waits, mapped to the script or data
+        set that it waits for."""
+        return {name: what for name, edge in self._stalled.items() if (what := edge.missing(job_uid, task))}
+
+    def resting(self, job_uid: str) -> Set[str]:
+        """Return the edges whose training worker of the job may work again once it is asked in another round."""
+        return {name for name, edge in self._stalled.items() if edge.online and edge.rests_since(job_uid) is not None}
 
     def working(self, job_uid: str) -> Set[str]:
-        """Return the edges that can send an update: online, without a failing worker of the job."""
+        """Return the edges that can send an update: online, without a failing training worker of the job."""
         troubles = self.troubles(job_uid)
         return {name for name, edge in self.edges.items() if edge.online and name not in troubles}
 
@@ -118,7 +135,13 @@ def _name(edge: EdgeView) -> str:
 
 
 def _fails(worker: WorkerReport) -> bool:
-    return worker.state in ("refused", "failed") or (worker.state == "backing-off" and worker.restarts >= GIVE_UP_AFTER)
+    gives_up = worker.state == "backing-off" and worker.restarts >= GIVE_UP_AFTER
+    return worker.final or worker.state in ("refused", "failed") or gives_up
+
+
+def _stays(worker: WorkerReport) -> bool:
+    """Return whether no further start mends a failure."""
+    return worker.final or worker.state == "refused"
 
 
 def _reason(workers: Iterable[WorkerReport], job_uid: str, task: type[WorkerTaskBase]) -> str:

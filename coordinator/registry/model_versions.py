@@ -9,9 +9,13 @@ from tempfile import TemporaryDirectory
 
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.resources import Metadata, Model, ModelVersion, WeightsRef
+from heliograph.bus.contract.resources.model import ModelStatus
 from heliograph.bus.contract.weights_header import check_inline
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.resource_store import ResourceStore
+
+UNFINISHED = 8
+"""Models of jobs that failed or were stopped that one model keeps."""
 
 
 class ModelVersions:
@@ -40,12 +44,26 @@ class ModelVersions:
         weights = await self.in_bucket(version.weights)
         async with self._lock(Model.plural, model):  # two jobs that train one model may end at once
             known = self._store.get(Model, model) or Model(metadata=Metadata(name=model))
-            versions = known.status.versions
-            if any(each.job == version.job for each in versions):
+            status = known.status
+            if any(each.job == version.job for each in status.versions):
                 return
-            numbered = version.model_copy(update={"version": len(versions) + 1, "weights": weights})
-            status = known.status.model_copy(update={"versions": [*versions, numbered]})
-            await self._save(known.model_copy(update={"status": status}))
+            numbered = version.model_copy(update={"version": _next_number(status), "weights": weights})
+            others = [each for each in status.unfinished if each.job != version.job]
+            await self._save(_with(known, versions=[*status.versions, numbered], unfinished=others))
+
+    async def keep_unfinished(self, model: str, version: ModelVersion) -> list[WeightsRef]:
+        """Keep the last global model of a job that has failed or was stopped, in place of an earlier one of that job.
+        Nothing deploys it. Return the weights that this makes superfluous: only the newest ``UNFINISHED`` stay."""
+        weights = await self.in_bucket(version.weights)
+        async with self._lock(Model.plural, model):
+            known = self._store.get(Model, model) or Model(metadata=Metadata(name=model))
+            before = known.status.unfinished
+            own = next((each for each in before if each.job == version.job), None)
+            number = own.version if own is not None else _next_number(known.status)
+            numbered = version.model_copy(update={"version": number, "weights": weights})
+            kept = [*(each for each in before if each is not own), numbered][-UNFINISHED:]
+            await self._save(_with(known, unfinished=kept))
+        return [each.weights for each in before if each.weights not in [one.weights for one in kept]]
 
     async def in_bucket(self, weights: WeightsRef) -> WeightsRef:
         """Put weights that travel inline into the object store, and return the reference to them.
@@ -61,7 +79,16 @@ class ModelVersions:
             return await (await self._bus.blobs(MODELS)).put(file, weights)
 
     def digests(self) -> set[str]:
-        """Return the digests of all models' weights: every version's, and declared ones."""
+        """Return the digests of all models' weights: every version's, those of unfinished jobs, and declared ones."""
         models = self._store.all(Model)
-        found = {version.weights.digest for model in models for version in model.status.versions}
+        found = {version.weights.digest for model in models
+                 for version in (*model.status.versions, *model.status.unfinished)}  # fmt: skip
         return found | {model.spec.weights.digest for model in models if model.spec.weights is not None}
+
+
+def _next_number(status: ModelStatus) -> int:
+    return 1 + max((each.version for each in (*status.versions, *status.unfinished)), default=0)
+
+
+def _with(model: Model, **changes: list[ModelVersion]) -> Model:
+    return model.model_copy(update={"status": model.status.model_copy(update=changes)})

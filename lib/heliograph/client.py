@@ -13,7 +13,7 @@ from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import Model, resolve
+from heliograph.bus.contract.resources import Model, latest
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS
 from heliograph.bus.reply import TOO_MANY
 from heliograph.bus.transport import Message
@@ -231,7 +231,8 @@ class AsyncClient:
                             "'heliograph up' writes a login for each --user, see its output") from None  # fmt: skip
 
     async def download(self, model: str, target: Path) -> Path:
-        """Write the deployed version of a model to the safetensors file ``target``, verified by its SHA-256.
+        """Write the deployed version of a model to the safetensors file ``target``, verified by its SHA-256. Where no
+        job has succeeded yet, it is the last global model of the newest job that failed or was stopped.
 
         Returns:
             ``target``.
@@ -240,7 +241,7 @@ class AsyncClient:
             Refused: if there is no such model.
             HeliographError: if the model has no version yet.
         """
-        version = resolve(Model.model_validate(await self.models.get(model), extra="ignore"))
+        version = latest(Model.model_validate(await self.models.get(model), extra="ignore"))
         if version is None or not version.version:  # documents do not show declared inline weights
             raise HeliographError(f"model {model} has no version yet; a job that trains it makes the first")
         ref = version.weights

@@ -20,9 +20,9 @@ from heliograph.core.names import is_digest
 _TIMES = frozenset(("since", "lastTransitionTime", "creationTimestamp", "startTime", "completionTime", "time"))
 _PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom"))
 """Positions in streams; they differ because the replay's streams start empty."""
-_COPIES = frozenset(("pinnedSamples",))
-"""Copies of what reports said, in fields that traces of 0.1 do not have."""
-_DURATIONS = frozenset(("duration_seconds", "durationSeconds"))
+_LATER = frozenset(("pinnedSamples", "roundBegan", "uncounted"))
+"""Copies of what reports and closed rounds said, in fields that traces of 0.1 do not have."""
+_DURATIONS = frozenset(("duration_seconds", "durationSeconds", "seconds_late", "secondsLate"))
 _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
     topics.REPORT.pattern: frozenset(
@@ -102,7 +102,7 @@ def _stripped(tree: Any) -> Any:
         if is_digest(tree.get("digest")) and "size" in tree and ("bucket" in tree or "inline" in tree):
             return tree["digest"]
         return {key: _value(key, value) for key, value in sorted(tree.items())
-                if key not in _PLACES | _COPIES | _DURATIONS and not _is_generation(value)}  # fmt: skip
+                if key not in _PLACES | _LATER | _DURATIONS and not _is_generation(value)}  # fmt: skip
     if isinstance(tree, (list, tuple)):
         return [_stripped(each) for each in tree]
     if isinstance(tree, (bytes, bytearray)):

@@ -79,7 +79,7 @@ async def collect(bus: Bus, lives: dict[str, list[Life]], samples: Mapping[str, 
     found.updates = [each async for each in _payloads(bus, MODEL_UPDATE)]
     found.close_events = [each async for each in _payloads(bus, AGGREGATION)]
     entries = await (await bus.kv(ROUNDS)).entries()
-    found.records = [close_record.load(each.value) for each in entries]
+    found.records = [close_record.load(each.value) for each in entries if close_record.is_record(each.key)]
     return found
 
 

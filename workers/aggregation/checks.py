@@ -32,10 +32,12 @@ class CheckedWeights(NamedTuple):
     Attributes:
         tensors: the tensors in their header.
         distance: L2 distance from the base, over all floating-point values; None where it was not measured.
+        unchanged: whether the weights equal the base (``untrained.equals_base``).
     """
 
     tensors: Layout
     distance: float | None = None
+    unchanged: bool = False
 
 
 def check_claims(update: ModelUpdate, base: str | None, known_samples: int | None) -> None:

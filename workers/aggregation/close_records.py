@@ -34,6 +34,15 @@ class CloseRecords:
                 self._world.say(str(error))
         return [each for each in found if each is not None]
 
+    async def last_round(self, job_uid: str) -> int | None:
+        """Return the round whose model is the result of an ended job; None where no coordinator has said so."""
+
+        async def read() -> int | None:
+            entry = await (await self._bus.kv(ROUNDS)).get(close_record.end_key(job_uid))
+            return close_record.load_end(entry.value) if entry is not None else None
+
+        return await retry_until_reachable(read, self._world, self._world.say)
+
     async def write(self, closed: Aggregation) -> Aggregation:
         """Write a record, and return the one that stands: this one, or one that was written before a crash."""
         return await retry_until_reachable(partial(self._write, closed), self._world, self._world.say)

@@ -75,6 +75,8 @@ def close_record_of(
         personal=personal or None,
         uploaded=True if counted and inline and any(blob_of(each.update) for each in counted.values()) else None,
         unnoted=unnoted or None,
+        stopping=sorted(collection.stopping),
+        unchanged=[edge for edge, each in counted.items() if each.unchanged],
     )
 
 

@@ -26,6 +26,8 @@ FETCHES = 4
 """Updates fetched at the same time, at most."""
 MAX_AHEAD = 8
 """Updates of one edge that wait for the next round, at most; further ones are counted as duplicates."""
+KNOWN_ENDS = 16
+"""Closed rounds of which the intake knows when they ended, to say by how much an update is late."""
 SAID = 10
 """Lines about one edge's updates in a round, at most; then only the 100th, 1000th, …"""
 Check = Callable[[Path | bytes], CheckedWeights]
@@ -49,7 +51,7 @@ class Intake:
         self._directory = directory
         self._check: Check | None = None
         self._most: int | None = None
-        self._ahead: list[tuple[Received[ModelUpdate], int]] = []
+        self._ahead: list[tuple[Received[ModelUpdate], int, float]] = []
         self._ahead_of: Counter[str] = Counter()
         """By edge: how many of its updates wait for the next round."""
         self._said: Counter[str] = Counter()
@@ -57,6 +59,9 @@ class Intake:
         self._uninvited: dict[str, tuple[Received[ModelUpdate], int]] = {}
         """Updates of the open round from edges that are no participants now; they may become participants again when
         all others have gone."""
+        self._ends: dict[int, tuple[float, frozenset[str]]] = {}
+        """Closed round to the monotonic seconds of its deadline, or of its close if that came first, and the edges that
+        could be reached then."""
         self._position = 0
         self._fetching = asyncio.Semaphore(FETCHES)
         self._stages: dict[str, asyncio.Task[None]] = {}
@@ -67,7 +72,7 @@ class Intake:
     @property
     def next_sequence(self) -> int:
         """Sequence in the stream of updates at which the next round begins."""
-        return min((sequence for _, sequence in self._ahead), default=self._position + 1)
+        return min((sequence for _, sequence, _ in self._ahead), default=self._position + 1)
 
     async def follow(self, job: str, start: int) -> None:
         """Read the job's updates from a sequence of their stream, until cancelled."""
@@ -88,9 +93,9 @@ class Intake:
         waiting, self._ahead = self._ahead, []
         self._ahead_of.clear()
         self._said.clear()
-        for received, sequence in waiting:
+        for received, sequence, came in waiting:
             with self._failures.contain(received.message.topic):
-                self.receive(received, sequence)
+                self.receive(received, sequence, came)
         self.changed.set()
 
     def change_participants(self, spec: RoundSpec) -> None:
@@ -107,6 +112,9 @@ class Intake:
         """Close the open round: updates on their way are late, updates of edges that were not asked are refused."""
         assert self.open is not None
         collection, self.open = self.open, None
+        end = min(self._world.monotonic(), collection.deadline)
+        self._ends[collection.round] = end, frozenset(collection.spec.reachable)
+        self._ends = dict([*self._ends.items()][-KNOWN_ENDS:])
         for edge, (received, _) in sorted(self._uninvited.items()):
             why = f"edge {edge} was not asked in round {collection.round}"
             collection.refuse(edge, collection.round, why, blob_of(received.payload))
@@ -120,20 +128,26 @@ class Intake:
         for task in self._stages.values():
             task.cancel()
 
-    def receive(self, received: Received[ModelUpdate], sequence: int) -> None:
-        """Judge an update from a sequence of the stream, and stage or note it."""
-        collection = self.open
+    def receive(self, received: Received[ModelUpdate], sequence: int, came: float | None = None) -> None:
+        """Judge an update from a sequence of the stream, and stage or note it.
+
+        Args:
+            came: monotonic seconds at which it came, if not now.
+        """
+        collection, came = self.open, self._world.monotonic() if came is None else came
         update, edge = received.payload, received.params["edge"]
         judgement, reason = collection.judge(update, edge) if collection is not None else ("ahead", "")
         if judgement == "ahead" and self._ahead_of[edge] < MAX_AHEAD:
             self._ahead_of[edge] += 1
-            self._ahead.append((received, sequence))
+            self._ahead.append((received, sequence, came))
         if collection is None or judgement == "ahead":
             return
+        if update.stop and judgement not in ("foreign", "refused"):
+            collection.stopping.add(edge)
         if judgement == "duplicate":
             collection.duplicates += 1
         elif judgement == "late":
-            collection.note_late(edge, update.round, reason, blob_of(update))
+            collection.note_late(edge, update.round, reason, blob_of(update), self._late_by(edge, update.round, came))
             self._say(edge, f"late: {edge}: {reason}")
         elif judgement == "uninvited":
             self._uninvited.setdefault(edge, (received, sequence))
@@ -159,6 +173,12 @@ class Intake:
             self._say(params["edge"] if params is not None else "", f"refused: {error}")
             return
         self.receive(received, message.sequence)
+
+    def _late_by(self, edge: str, closed: int, came: float) -> float | None:
+        """Return the seconds by which an update of a closed round is late; None where nobody knows, or where its edge
+        was cut off when the round ended: no deadline would have waited for it."""
+        end, reachable = self._ends.get(closed, (0.0, frozenset[str]()))
+        return round(max(0.0, came - end), 3) if edge in reachable else None
 
     async def _stage(self, collection: Collection, update: ModelUpdate, edge: str) -> None:
         """Fetch an update's weights and check them; refuse a bad update with the reason."""

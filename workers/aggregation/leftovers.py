@@ -55,9 +55,9 @@ class Leftovers:
         """Return once the blobs of all given rounds are freed."""
         await self._closed.join()
 
-    async def end_job(self) -> None:
-        """Free the job's remaining blobs, except its result, and its staged updates."""
-        await self._drop_models(self._kept.end())
+    async def end_job(self, last: int | None = None) -> None:
+        """Free the job's remaining blobs, except its result, and its staged updates; ``last`` as in ``KeptModels``."""
+        await self._drop_models(self._kept.end(last))
         await self._world.in_thread(partial(shutil.rmtree, self._updates, ignore_errors=True))
 
     async def _free(self, closed: Aggregation) -> None:

@@ -25,14 +25,15 @@ NOTED_OF_EDGE = 20
 
 @dataclass(frozen=True)
 class Staged:
-    """An update that has passed every check, with the source of its weights, the tensors in their header and their
-    distance from the base, where it was measured."""
+    """An update that has passed every check, with the source of its weights; the other fields are those of
+    ``CheckedWeights``."""
 
     update: ModelUpdate
     num_samples: int
     source: Path | bytes
     tensors: Mapping[str, Tensor]
     distance: float | None = None
+    unchanged: bool = False
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Collection:
         began: monotonic seconds at which the round opened.
         staging: updates that are being fetched and checked, by edge.
         staged: updates that have passed every check, by edge.
+        stopping: edges that ask to take part in no further round.
     """
 
     job_uid: str
@@ -57,6 +59,7 @@ class Collection:
     late: list[UncountedUpdate] = field(default_factory=list)
     foreign: list[UncountedUpdate] = field(default_factory=list)
     """Updates for another job of the same name, such as an earlier one: they are no answer of their edge."""
+    stopping: set[str] = field(default_factory=set)
     duplicates: int = 0
     unnoted: int = 0
     """Updates that were not counted and have no place in these lists."""
@@ -101,9 +104,11 @@ class Collection:
             self._refused_edges.add(edge)
         self._note("refused", self.refused, edge, round, reason, digest)
 
-    def note_late(self, edge: str, round: int, reason: str, digest: str = "") -> None:
+    def note_late(
+        self, edge: str, round: int, reason: str, digest: str = "", seconds_late: float | None = None
+    ) -> None:
         """Note an update that came after its round's close."""
-        self._note("late", self.late, edge, round, reason, digest)
+        self._note("late", self.late, edge, round, reason, digest, seconds_late)
 
     def note_foreign(self, edge: str, round: int, reason: str) -> None:
         """Note an update for another job of this name."""
@@ -137,18 +142,29 @@ class Collection:
         for edge in edges:
             reason = f"round {self.round}: its weights had not come when the round was closed"
             digest = self.staging[edge].weights.digest  # only a blob takes time to stage
-            self.note_late(edge, self.round, reason, digest)
+            self.note_late(edge, self.round, reason, digest, seconds_late=0.0)
         self.staging.clear()
         return edges
 
+    def keep_one_start(self) -> None:
+        """Keep the initial weights of one edge, the first by name: the mean of several random beginnings is worse than
+        any of them."""
+        first = min(self.staged, default="")
+        for edge in sorted(self.staged.keys() - {first}):
+            weights = self.staged.pop(edge).update.weights
+            reason, digest = f"the initial weights of {first} were taken", weights.digest
+            self.note_late(edge, self.round, reason, digest if weights.inline is None else "")
+
     def _note(
-        self, kind: str, notes: list[UncountedUpdate], edge: str, round: int, reason: str, digest: str
-    ) -> None:
+        self, kind: str, notes: list[UncountedUpdate], edge: str, round: int, reason: str, digest: str,
+        seconds_late: float | None = None,
+    ) -> None:  # fmt: skip
         self._notes[kind, edge] += 1
         if self._notes[kind, edge] > NOTED_OF_EDGE or len(notes) >= NOTED:
             self.unnoted += 1
         else:
-            notes.append(UncountedUpdate(edge=edge, round=round, reason=encodable(reason)[:1000], digest=digest))
+            notes.append(UncountedUpdate(edge=edge, round=round, reason=encodable(reason)[:1000], digest=digest,
+                                         seconds_late=seconds_late))  # fmt: skip
 
     @property
     def deadline(self) -> float:

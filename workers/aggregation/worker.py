@@ -39,6 +39,7 @@ from heliograph.workers.aggregation.outliers import ENOUGH, far_updates
 from heliograph.workers.aggregation.result_files import Result
 from heliograph.workers.aggregation.round import CloseReason, Collection
 from heliograph.workers.aggregation.round_inputs import INITIAL, RoundStart
+from heliograph.workers.aggregation.untrained import equals_base
 from heliograph.workers.algorithms import Algorithm, choose
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, run
 
@@ -80,7 +81,7 @@ class Aggregator:
             self._intake.cancel()
             if self._following is not None:
                 self._following.cancel()
-        await self._leftovers.end_job()
+        await self._leftovers.end_job(await self._records.last_round(self._task.job_uid) if self._task else None)
 
     async def _assigned(self, assignment: Assignment, group: asyncio.TaskGroup) -> None:
         task = assignment.task
@@ -128,7 +129,9 @@ class Aggregator:
         def check(source: Path | bytes) -> CheckedWeights:
             checked = check_weights(source, expected, base)
             check_norm(checked.distance, bound)
-            return checked
+            if start.base is None or start.layout is None:
+                return checked
+            return checked._replace(unchanged=equals_base(source, checked.tensors, start.base, start.layout))
 
         self._intake.begin(collection, check, largest_size(expected) if expected is not None else None)
 
@@ -168,6 +171,8 @@ class Aggregator:
         assert self._task is not None
         assert self._algorithm is not None
         task, collection = self._task, self._intake.close()
+        if task.model is None:
+            collection.keep_one_start()
         far = await self._far_updates(collection)
         combined, left_out = await combine_without_culprits(
             [edge for edge in collection.staged if edge not in far], lambda edges: self._combine(collection, edges)

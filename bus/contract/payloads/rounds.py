@@ -35,12 +35,19 @@ class ModelUpdate(Payload):
 
 
 class UncountedUpdate(Payload):
-    """An update that was not counted, and the reason. ``digest`` is set where its weights are in the edge's bucket."""
+    """An update that was not counted, and the reason.
+
+    Attributes:
+        digest: digest of its weights where they are in the edge's bucket.
+        seconds_late: for a late update, the seconds from its round's deadline, or from its close if that came first;
+            absent where they are not known, and where its edge could not be reached then.
+    """
 
     edge: str
     round: int
     reason: Text
     digest: str = ""
+    seconds_late: float | None = added("0.2")
 
 
 class Aggregation(Payload):
@@ -62,6 +69,8 @@ class Aggregation(Payload):
         capped: counted edges that weigh less than by their samples, because of the largest share of one participant.
         uploaded: True where counted updates are in their edges' buckets although the model travels inline.
         unnoted: number of further updates that were not counted and that ``refused`` and ``late`` have no room for.
+        stopping: edges whose updates of this round, or late ones, ask to take part in no further round.
+        unchanged: counted edges whose update equals its base: their training changed nothing.
     """
 
     job: Label
@@ -84,6 +93,8 @@ class Aggregation(Payload):
     uploaded: bool | None = added("0.2")
     capped: list[EdgeName] | None = added("0.2")
     unnoted: int | None = added("0.2")
+    stopping: list[EdgeName] = added("0.2", [])
+    unchanged: list[EdgeName] = added("0.2", [])
 
     def uploads(self) -> set[tuple[str, str]]:
         """Return edge and digest of each update of this round that may be in its edge's bucket and can be deleted.

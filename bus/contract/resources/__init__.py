@@ -17,6 +17,7 @@ from heliograph.bus.contract.resources.federated_task import (
     ENDED,
     HISTORY,
     NAMED,
+    WATCHED,
     FederatedTask,
     FederatedTaskStatus,
     Participants,
@@ -33,7 +34,14 @@ from heliograph.bus.contract.resources.joint_inference_service import (
     JointInferenceServiceStatus,
     ServiceNumbers,
 )
-from heliograph.bus.contract.resources.model import Model, ModelSpec, ModelVersion, resolve, resolve_all
+from heliograph.bus.contract.resources.model import (
+    Model,
+    ModelSpec,
+    ModelVersion,
+    latest,
+    resolve,
+    resolve_all,
+)
 from heliograph.bus.contract.resources.quarantine import Quarantine, QuarantineSpec, QuarantineStatus
 from heliograph.core.errors import Refused, shorten
 
@@ -69,9 +77,11 @@ __all__ = [
     "RoundRecord",
     "ServiceNumbers",
     "TrainingWorker",
+    "WATCHED",
     "WeightsRef",
     "condition",
     "dump",
+    "latest",
     "refusal_of",
     "resolve",
     "resolve_all",

@@ -26,6 +26,9 @@ HISTORY = 100
 """Number of closed rounds, of refused and of late updates that a status keeps; the stream of aggregations has all."""
 NAMED = 16
 """Number of edges that a round's record names; a status has no room for a thousand participants."""
+EarlyStopping = Literal["leave", "any", "ignore"]
+WATCHED = 1000
+"""Number of assigned edges of which a status says whether they were ever counted."""
 
 _SCRIPT_FIELDS = (
     "trainScriptDir", "trainScriptBootFile", "trainScriptArguments", "trainScriptWorkingDir", "frameworkType",
@@ -127,6 +130,9 @@ class FederatedTaskSpec(Document):
             can be reached has answered.
         round_deadline_seconds: seconds after which a round closes with the updates that have arrived.
         participants: number of edges that take part in each round. Without it every training worker takes part.
+        early_stopping: what follows where a script leaves its loop early. ``leave``: its edge takes part in no further
+            round, and the job succeeds once every edge has left; ``any``: the job succeeds after that round;
+            ``ignore``: the edge is asked again, and its script starts again.
     """
 
     aggregation_worker: AggregationWorker
@@ -136,6 +142,7 @@ class FederatedTaskSpec(Document):
     quorum: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
     round_deadline_seconds: Annotated[float, Field(gt=0, le=7 * 86400)] = 60.0
     participants: Participants | None = None
+    early_stopping: EarlyStopping = added("0.2", "leave")
 
     @model_validator(mode="before")
     @classmethod
@@ -165,11 +172,12 @@ class FederatedTaskSpec(Document):
 
 
 class UncountedRecord(Document):
-    """An update that was not counted, and the reason."""
+    """An update that was not counted, and the reason; ``seconds_late`` as in the close record."""
 
     edge: str
     round: int
     reason: str
+    seconds_late: float | None = added("0.2")
 
 
 class RoundRecord(Document):
@@ -235,6 +243,12 @@ class FederatedTaskStatus(Document):
     duplicate_count: int = 0
     unnoted_count: int | None = None
     """Number of further updates that were not counted: a flood, of which the close records note only the beginning."""
+    round_began: str = added("0.2", "")
+    """Time at which this round began; from its deadline on a round without an update is told."""
+    left: list[str] = added("0.2", [])
+    """Edges that asked to stop, and take part in no further round."""
+    uncounted: list[str] = added("0.2", [])
+    """Assigned edges without a counted update so far, of the first ``WATCHED`` by name."""
     start_time: str = ""
     completion_time: str = ""
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from heliograph.bus.contract.resources.base import Condition, Document, Resource, ShortText, WeightsRef
+from heliograph.bus.contract.versions import added
 from heliograph.core.errors import Refused
 
 
@@ -52,9 +53,16 @@ class ModelVersion(Document):
 
 
 class ModelStatus(Document):
-    """The trained versions of a model, oldest first."""
+    """The trained versions of a model.
+
+    Attributes:
+        versions: what jobs made that succeeded, oldest first; the newest is deployed.
+        unfinished: the last global models of the newest jobs that failed or were stopped, oldest first, numbered with
+            the versions. They are kept for people, who may download them; nothing deploys them or starts from them.
+    """
 
     versions: list[ModelVersion] = Field(default_factory=list)
+    unfinished: list[ModelVersion] = added("0.2", [])
     conditions: list[Condition] = Field(default_factory=list)
 
 
@@ -66,6 +74,14 @@ class Model(Resource):
     kind: Literal["Model"] = "Model"
     spec: ModelSpec = Field(default_factory=ModelSpec)
     status: ModelStatus = Field(default_factory=ModelStatus)
+
+
+def latest(model: Model) -> ModelVersion | None:
+    """Return the version to download where nobody names one: the deployed version, else the newest unfinished model."""
+    found = resolve(model)
+    if (found is None or not found.version) and model.status.unfinished:
+        return model.status.unfinished[-1]
+    return found
 
 
 def resolve(model: Model, edge: str = "") -> ModelVersion | None:

@@ -15,7 +15,12 @@ from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.federated import state_machine as federated
-from heliograph.coordinator.features.federated.desired_tasks import desired_tasks, training_tasks, warm_tasks
+from heliograph.coordinator.features.federated.desired_tasks import (
+    desired_tasks,
+    training_tasks,
+    warm_tasks,
+    without_left,
+)
 from heliograph.coordinator.features.federated.evaluations import check_sender
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.core.breaks import Breaks
@@ -57,8 +62,9 @@ class FederatedController(Feature[FederatedTask]):
         self._training: dict[str, _CachedTraining] = {}
         self._desired: dict[str, dict[str, list[WorkerTask]]] = {}
         """By uid, the newest desired tasks of each edge."""
-        self._decided: dict[str, tuple[FederatedTask, View]] = {}
-        """Tasks that the newest decision has not changed, with the view that it was made on."""
+        self._decided: dict[str, tuple[FederatedTask, View, str]] = {}
+        """Tasks that the newest decision has not changed, with the view that it was made on, and the time at which to
+        decide again even so; empty for none."""
         self._round_closed = self._world.telemetry.counter(ROUNDS_CLOSED)
         newest = await self._last_sequence(topics.EVALUATION)
         self._evaluations_from = min((task.status.evaluations_from for task in self._running()), default=newest + 1)
@@ -96,6 +102,10 @@ class FederatedController(Feature[FederatedTask]):
             return super().steer(task, verb, topic)
         return federated.stop(task, self.context.port.world.timestamp())
 
+    async def steering(self, task: FederatedTask, steered: FederatedTask) -> None:
+        if task.status.phase == "Running" and _ends(task, steered):
+            await self._end(steered)
+
     async def _follow_aggregations(self) -> None:
         async with self._port.subscribe(topics.AGGREGATION, lambda error: self.context.warn(str(error))) as received:
             async for each in received:
@@ -112,16 +122,17 @@ class FederatedController(Feature[FederatedTask]):
                 self._evaluations_from = message.sequence + 1
 
     async def reconcile(self) -> None:
-        """Begin pending tasks, and step running ones after a change of presence or reports. Pass over a task if neither
-        it nor the view has changed since it was last decided on: thousands may wait."""
+        """Begin pending tasks, and step running ones after a change of presence or reports, or once a round's deadline
+        has passed. Pass over a task if neither it nor the view has changed since it was last decided on: thousands may
+        wait."""
         breaks, start = Breaks(self._world), (0, 0)
-        decided: dict[str, tuple[FederatedTask, View]] = {}
+        decided: dict[str, tuple[FederatedTask, View, str]] = {}
         for task in self.resources():
             if task.status.phase in ENDED:
                 continue
             view, now = self.context.view(), self._world.timestamp()
             known = self._decided.get(task.name)
-            if known is not None and known[0] is task and known[1] is view:
+            if known is not None and known[0] is task and known[1] is view and not "" < known[2] <= now:
                 decided[task.name] = known
                 continue
             if task.status.phase == "Pending" and start == (0, 0):  # an earlier start than necessary does no harm
@@ -135,7 +146,8 @@ class FederatedController(Feature[FederatedTask]):
 
             with self.context.failures.contain(f"job {task.name}"):
                 if not await self._step(task.name, decide):
-                    decided[task.name] = task, view
+                    deadline = federated.deadline_of(task)
+                    decided[task.name] = task, view, deadline if deadline > now else ""
             await breaks.take()
         self._decided = decided
 
@@ -166,7 +178,8 @@ class FederatedController(Feature[FederatedTask]):
         ten thousand edges."""
         status, algorithms = task.status, view.algorithms(task.spec.aggregation_worker.node_name)
         warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets)
-        tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal)
+        tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal,
+                    status.left)  # fmt: skip
         known = self._training.get(task.name)
         if known is None or known.warm_of != warm_of:
             known = _CachedTraining(warm_of, {})
@@ -176,7 +189,7 @@ class FederatedController(Feature[FederatedTask]):
                     known.warm.setdefault(edge, []).extend(tasks)  # an edge's workers may lie in two slices
                 yield known
         if known.tasks_of != tasks_of:
-            known = replace(known, tasks_of=tasks_of, tasks=dict(known.warm))
+            known = replace(known, tasks_of=tasks_of, tasks=without_left(task, known.warm))
             for edges in _slices(status.participants):
                 warm = {edge: known.warm[edge] for edge in edges if edge in known.warm}
                 known.tasks.update(training_tasks(task, warm, edges))
@@ -215,15 +228,26 @@ class FederatedController(Feature[FederatedTask]):
 
     async def _step(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> bool:
         """Return whether the task changed."""
-        async def register_result(before: FederatedTask, after: FederatedTask) -> None:
-            if _ends(before, after):  # before the end is shown, so that its model is there by then
-                await self._results.register(after)
+        async def end(before: FederatedTask, after: FederatedTask) -> None:
+            if _ends(before, after):
+                await self._end(after)
 
-        step = await self.context.step(FederatedTask, name, decide, register_result)
-        if step is not None and _ends(*step):
-            self.context.out(f"job {name} {step[1].status.phase.lower()}")
-            self.context.background.spawn(self._results.free_last_rounds(step[1]))
+        step = await self.context.step(FederatedTask, name, decide, end)
         return step is not None and step[1] is not step[0]
+
+    async def _end(self, task: FederatedTask) -> None:
+        """Register the model of a task that is about to end, before its end is shown: its model is there by then."""
+        await self._results.register(task)
+        self.context.background.spawn(self._free_once_ended(task))
+
+    async def _free_once_ended(self, task: FederatedTask) -> None:
+        """Free what the task's last rounds left, once its end is stored: whoever stores it has the lock until then."""
+        async with self.context.lock(FederatedTask.plural, task.name):
+            stored = self.context.store.get(FederatedTask, task.name)
+        if stored is None or stored.metadata.uid != task.metadata.uid or stored.status.phase not in ENDED:
+            return  # another decision came first: its own end follows
+        self.context.out(f"job {task.name} {stored.status.phase.lower()}")
+        await self._results.free_last_rounds(stored)
 
     def _running(self) -> list[FederatedTask]:
         return [task for task in self.resources() if task.status.phase == "Running"]

@@ -18,6 +18,7 @@ from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.features.federated.selection import ready_of
 from heliograph.core.names import join_labels
 
 GROWTH = 2
@@ -31,7 +32,10 @@ def desired_tasks(
     status = task.status
     if status.phase != "Running":
         return {}
-    found = dict(training) if training is not None else training_tasks(task, warm_tasks(task, _offered(task, view)))
+    if training is not None:
+        found = dict(training)
+    else:
+        found = training_tasks(task, without_left(task, warm_tasks(task, _offered(task, view))))
 
     def add(node: str, one: WorkerTask) -> None:
         found[node] = [*found.get(node, ()), one]
@@ -40,6 +44,14 @@ def desired_tasks(
         add(task.spec.aggregation_worker.node_name, _aggregation(task, view))
     if task.spec.evaluation_worker is not None:
         add(task.spec.evaluation_worker.node_name, _evaluation(task, view))
+    return found
+
+
+def without_left(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) -> dict[str, list[WorkerTask]]:
+    """Return the warm tasks of the edges that have not left: the workers of the others end."""
+    found = dict(warm)
+    for edge in task.status.left:
+        found.pop(edge, None)
     return found
 
 
@@ -100,11 +112,13 @@ def warm_tasks(
 def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
     status, spec = task.status, task.spec
     uid = task.metadata.uid
-    working = view.working(uid)
+    ready, working = ready_of(uid, view), view.working(uid)
+    reachable = [edge for edge in status.participants if edge in ready]
+    one_of_several = 1 if len(status.participants) > 1 else None
     collect = RoundSpec(
         participants=status.participants,
-        reachable=[edge for edge in status.participants if edge in working],
-        quorum=spec.quorum if status.round else None,
+        reachable=reachable or [edge for edge in status.participants if edge in working],
+        quorum=spec.quorum if status.round else one_of_several,
         deadline_seconds=spec.round_deadline_seconds,
         samples=_samples(task, view),
         start=max(1, status.updates_from),

@@ -7,7 +7,7 @@ from contextlib import suppress
 from heliograph.bus.contract import close_record
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.permissions import upload_bucket
-from heliograph.bus.contract.resources import FederatedTask, ModelVersion
+from heliograph.bus.contract.resources import FederatedTask, FederatedTaskStatus, ModelVersion
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
@@ -28,19 +28,29 @@ class Results:
         self._versions = versions
 
     async def register(self, task: FederatedTask) -> None:
-        """Make a finished task's result the newest version of its model."""
+        """Make the result of a task that ends the newest version of its model; keep the last global model of one that
+        failed or was stopped, if an update was counted in it, as unfinished."""
         status = task.status
-        if status.phase != "Succeeded" or status.model is None:
+        if status.model is None:
             return
-        metrics = status.evaluation or (status.rounds[-1].metrics if status.rounds else {})
+        end = close_record.dump_end(status.model_round)
+        await self._rounds.put(close_record.end_key(task.metadata.uid), end)  # before the aggregation worker ends
         version = ModelVersion(
-            version=0, weights=status.model, job=task.metadata.uid, round=status.round, metrics=metrics,
-            time=status.completion_time,
+            version=0, weights=status.model, job=task.metadata.uid, metrics=_metrics(status),
+            round=status.round if status.phase == "Succeeded" else status.model_round, time=status.completion_time,
         )  # fmt: skip
-        await self._versions.add(task.spec.aggregation_worker.model.name, version)
+        name = task.spec.aggregation_worker.model.name
+        if status.phase == "Succeeded":
+            await self._versions.add(name, version)
+        elif any(each.counted for each in status.rounds):
+            models = await self._bus.blobs(MODELS)
+            for weights in await self._versions.keep_unfinished(name, version):
+                if weights.digest not in self._in_use():
+                    await models.delete(weights.digest)
 
     async def free_last_rounds(self, task: FederatedTask) -> None:
-        """Delete the blobs of an ended task's last rounds, except its result: a killed aggregation worker could not."""
+        """Delete the blobs of an ended task's last rounds, except its result: a killed aggregation worker could not.
+        The model of a task that failed or was stopped stays as long as it is registered."""
         keys = close_record.recent_keys(task.metadata.uid, task.status.round)
         records = []
         for key in keys:
@@ -75,3 +85,11 @@ class Results:
             if task.status.phase == "Running":
                 used += [ref for ref in (task.status.model, task.status.down) if ref is not None]
         return self._versions.digests() | {ref.digest for ref in used}
+
+
+def _metrics(status: FederatedTaskStatus) -> dict[str, float]:
+    """Return the metrics of the round that closed with the task's model: its evaluation, if there is one."""
+    if status.phase == "Succeeded" and status.evaluation:
+        return status.evaluation
+    record = next((each for each in reversed(status.rounds) if each.round == status.model_round), None)
+    return (record.evaluation or record.metrics) if record is not None else {}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
+from heliograph.bus.contract.payloads import TrainTask
 from heliograph.bus.contract.resources import FederatedTask, TrainingWorker
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.core.names import join_labels
 from heliograph.core.world import seeded
 
+STARTS, STARTS_GROW = 64, 8
+"""Edges asked for initial weights at once after an edge has failed at it: this many, or this many times those that
+failed, so that ten thousand edges that all fail end in a few steps, and no fleet sends all its beginnings."""
+ASK_AGAIN = 5
+"""Every so many rounds edges are asked again whose script has failed several times in an earlier round: whatever it was
+may have passed, and a script that fails anew costs the others some seconds."""
 REASONS = 20
 """Reasons that a waiting task names."""
 
@@ -64,19 +71,34 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
     return Missing(_first(missing)) if missing else Selection(assignments, datasets)
 
 
-def draw(task: FederatedTask, round: int, view: View) -> list[str]:
-    """Return the participants of a round: the reachable edges, or a seeded draw where the task wants fewer."""
-    uid = task.metadata.uid
-    assigned = sorted(task.status.assignments.values())
-    working = view.working(uid)
-    pool = [edge for edge in assigned if edge in working] or assigned
+def draw(task: FederatedTask, round: int, view: View, several: bool = False) -> list[str]:
+    """Return the participants of a round: the edges that can work now, or a seeded draw where the task wants fewer.
+
+    Round 0 asks one edge for the initial weights, and several once an edge has failed at it.
+
+    Args:
+        several: ask several in round 0 in any case.
+    """
+    uid, left = task.metadata.uid, set(task.status.left)
+    assigned = sorted(edge for edge in task.status.assignments.values() if edge not in left)
+    ready, working = ready_of(uid, view), view.working(uid)
+    if round and round % ASK_AGAIN == 0 and (resting := view.resting(uid)):
+        ready = ready | resting
+    pool = [edge for edge in assigned if edge in ready] or [edge for edge in assigned if edge in working] or assigned
     if round == 0:
-        return pool[:1]  # the first global model is one edge's initial weights
+        failed = len(view.troubles(uid).keys() & set(assigned))
+        return pool[: max(STARTS, STARTS_GROW * failed)] if several or failed else pool[:1]
     participants = task.spec.participants
     number = participants.count if participants is not None else None
     if number is None or number >= len(pool):
         return pool
     return sorted(seeded(f"{uid}/{round}").sample(pool, number))
+
+
+def ready_of(job_uid: str, view: View) -> Set[str]:
+    """Return the edges that can send an update and wait for no script or data set."""
+    working, waiting = view.working(job_uid), view.missing(job_uid, TrainTask)
+    return working - waiting.keys() if waiting else working
 
 
 def _first(missing: list[str]) -> list[str]:

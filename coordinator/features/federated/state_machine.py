@@ -1,18 +1,27 @@
 """The state machine of a federated task: select, initialise, train round by round, evaluate, done. Pure.
 
 Every function takes a task and an observation, and returns the task to store; the same object where nothing changed.
-The file ``desired_tasks`` gives the tasks of each edge in that state.
+The file ``desired_tasks`` gives the tasks of each edge in that state, ``conditions`` what people are told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 
-from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Evaluation
+from heliograph.bus.contract.payloads import (
+    AggregateTask,
+    Aggregation,
+    EvaluateTask,
+    Evaluation,
+    TrainTask,
+    UncountedUpdate,
+)
 from heliograph.bus.contract.resources import (
     ENDED,
     HISTORY,
     NAMED,
+    WATCHED,
     Condition,
     FederatedTask,
     FederatedTaskStatus,
@@ -22,10 +31,11 @@ from heliograph.bus.contract.resources import (
     resolve,
 )
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.features.federated.selection import Missing, draw, select
+from heliograph.coordinator.features.federated import conditions
+from heliograph.coordinator.features.federated.selection import Missing, draw, ready_of, select
 
 ROUNDS_WITHOUT_UPDATE = 3
-"""Successive rounds without a valid update after which a task fails."""
+"""Successive rounds without a valid update after which a task fails, before its last one."""
 
 
 def begin(
@@ -52,8 +62,9 @@ def begin(
         model=weights,
         updates_from=updates_from,
         evaluations_from=evaluations_from,
+        uncounted=sorted(found.assignments.values())[:WATCHED],
     )
-    return _begin_round(started, 1 if weights is not None else 0, view)
+    return _begin_round(started, 1 if weights is not None else 0, view, now)
 
 
 def _samples_now(datasets: Mapping[str, str], view: View) -> dict[str, int]:
@@ -69,9 +80,11 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         return task
     if status.step not in ("initialising", "training"):
         return task
-    refused = [UncountedRecord(edge=each.edge, round=each.round, reason=each.reason) for each in closed.refused]
-    late = [UncountedRecord(edge=each.edge, round=each.round, reason=each.reason) for each in closed.late]
+    refused = [_record(each) for each in closed.refused]
+    late = [_record(each) for each in closed.late if each.round]  # further initial weights are no updates
     without_update = 0 if closed.counted else status.fruitless + 1
+    left = _left(task, closed)
+    last = _is_last(task, closed, left)
     changes: dict[str, object] = {
         "refused": [*status.refused, *refused][-HISTORY:],
         "late": [*status.late, *late][-HISTORY:],
@@ -81,12 +94,17 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         "unnoted_count": (status.unnoted_count or 0) + (closed.unnoted or 0) or None,
         "fruitless": without_update,
         "updates_from": closed.next_sequence,
+        "left": left,
+        "conditions": _after_close(task, closed, now),
     }
-    if closed.model is None or without_update >= ROUNDS_WITHOUT_UPDATE:
+    if closed.round > 0 and status.uncounted:
+        changes["uncounted"] = [edge for edge in status.uncounted if edge not in closed.counted]
+    if closed.model is None or without_update >= (1 if last else ROUNDS_WITHOUT_UPDATE):
         reason = refused[-1] if refused else None
         why = f"edge {reason.edge}: {reason.reason}" if reason else "no update came"
+        which = f"round {closed.round}, the last one," if last else f"round {closed.round}"
         failed = _with(task, **changes)
-        return fail(failed, "NoValidUpdate", f"round {closed.round} closed without a valid update; {why}", now)
+        return fail(failed, "NoValidUpdate", f"{which} closed without a valid update; {why}", now)
     if closed.round > 0:
         record = RoundRecord(
             round=closed.round,
@@ -103,11 +121,40 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
     after = _with(
         task, model=closed.model, model_round=closed.round, down=closed.down, personal=closed.personal, **changes
     )
-    if closed.round < task.spec.rounds:
-        return _begin_round(after, closed.round + 1, view)
+    if not last:
+        return _begin_round(after, closed.round + 1, view, now)
     if task.spec.evaluation_worker is not None:
         return _with(after, step="evaluating", participants=[])
     return _succeed(after, now)
+
+
+def _record(update: UncountedUpdate) -> UncountedRecord:
+    return UncountedRecord(
+        edge=update.edge, round=update.round, reason=update.reason, seconds_late=update.seconds_late
+    )
+
+
+def _left(task: FederatedTask, closed: Aggregation) -> list[str]:
+    """Return the edges that have asked to stop, where the job lets them."""
+    left = task.status.left
+    if not closed.stopping or task.spec.early_stopping == "ignore":
+        return left
+    return sorted({*left, *closed.stopping} & set(task.status.assignments.values()))
+
+
+def _is_last(task: FederatedTask, closed: Aggregation, left: list[str]) -> bool:
+    """Return whether no round follows the closed one."""
+    if closed.round < 1:
+        return False
+    enough = 1 if task.spec.early_stopping == "any" else len(task.status.assignments)
+    return closed.round >= task.spec.rounds or (bool(left) and len(left) >= enough)
+
+
+def _after_close(task: FederatedTask, closed: Aggregation, now: str) -> list[Condition]:
+    found = task.status.conditions
+    for new in (conditions.in_time(task, closed), conditions.updates_change(task, closed)):
+        found = condition(found, new, now) if new is not None else found
+    return found
 
 
 def evaluate(task: FederatedTask, evaluation: Evaluation, now: str) -> FederatedTask:
@@ -124,67 +171,90 @@ def evaluate(task: FederatedTask, evaluation: Evaluation, now: str) -> Federated
     if rounds == status.rounds:
         return task
     measured = _with(task, rounds=rounds, evaluation=evaluation.metrics)
+    if (told := conditions.evaluated(task, evaluation)) is not None:
+        measured = _with(measured, conditions=condition(status.conditions, told, now))
     if status.step == "evaluating" and status.model is not None and evaluation.model == status.model.digest:
         return _succeed(measured, now)
     return measured
 
 
 def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
-    """Return a running task after a change of presence or reports."""
+    """Return a running task after a change of presence or reports, or once its round's deadline has passed."""
     status = task.status
     if status.phase != "Running":
         return task
-    uid = task.metadata.uid
-    assigned = sorted(status.assignments.values())
-    troubles = view.troubles(uid)
-    failing = {edge: troubles[edge] for edge in assigned if edge in troubles}
-    if failing and len(failing) == len(assigned):
-        edge, why = sorted(failing.items())[0]
+    uid, left = task.metadata.uid, set(status.left)
+    training = sorted(edge for edge in status.assignments.values() if edge not in left)
+    failing, waiting = _among(training, view.troubles(uid)), _among(training, view.missing(uid, TrainTask))
+    if failing and len(failing) == len(training):
+        edge, why = min(failing.items())
         return fail(task, "WorkersFailed", f"the worker fails on every edge; {edge}: {why}", now)
+    if ended := _failed_beside(task, view):
+        return fail(task, *ended, now)
+    overdue = now >= deadline_of(task) if deadline_of(task) else False
+    if overdue and not status.rounds and len(failing.keys() | waiting.keys()) == len(training):
+        message = f"no edge could begin within {task.spec.round_deadline_seconds:g} s (roundDeadlineSeconds)"
+        return fail(task, "WorkersWait", f"{message}; {conditions.reasons({**waiting, **failing})}", now)
+    progressing = conditions.progressing(task, view)
+    told = [conditions.workers_healthy(task, view, failing, waiting), progressing]
+    if overdue and progressing.status == "True":
+        told.append(conditions.none_in_time(task))
+    found = status.conditions
+    for each in told:
+        found = condition(found, each, now)
+    return _ask_others(_with(task, conditions=found), view, overdue)
+
+
+def deadline_of(task: FederatedTask) -> str:
+    """Return the time at which the present round's deadline passes; empty where no round is open, or its begin is not
+    known."""
+    status = task.status
+    if status.step not in ("initialising", "training") or not status.round_began:
+        return ""
+    end = datetime.fromisoformat(status.round_began) + timedelta(seconds=task.spec.round_deadline_seconds)
+    return end.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _among(edges: list[str], reasons: Mapping[str, str]) -> dict[str, str]:
+    return {edge: reasons[edge] for edge in edges if edge in reasons} if reasons else {}
+
+
+def _failed_beside(task: FederatedTask, view: View) -> tuple[str, str] | None:
+    """Return reason and message where the evaluation or the aggregation has failed for good."""
+    uid, status = task.metadata.uid, task.status
     evaluation = task.spec.evaluation_worker
-    if evaluation is not None and status.step == "evaluating":
-        node = view.edges.get(evaluation.node_name)
-        if node is not None and (why := node.trouble(uid)):
-            return fail(task, "EvaluationFailed", f"{evaluation.node_name}: {why}", now)
+    node = view.edges.get(evaluation.node_name) if evaluation is not None else None
+    if node is not None:
+        why = node.final_trouble(uid, EvaluateTask)  # any other may pass before the last model is evaluated
+        since = node.rests_since(uid, EvaluateTask)
+        if status.step == "evaluating" and (since is None or since >= status.model_round):
+            why = node.trouble(uid, EvaluateTask)
+        if why:
+            return "EvaluationFailed", f"{node.name}: {why}"
     aggregation = task.spec.aggregation_worker.node_name
     if aggregation in view.edges and (why := view.edges[aggregation].trouble(uid, AggregateTask)):
-        return fail(task, "AggregationFailed", f"{aggregation}: {why}", now)
-    healthy = _workers_healthy(failing, view.missing(uid))
-    task = _with(task, conditions=condition(task.status.conditions, healthy, now))
-    task = _with(task, conditions=condition(task.status.conditions, _progress(task, view), now))
-    if status.step in ("initialising", "training") and (working := view.working(uid)).isdisjoint(status.participants):
-        again = draw(task, status.round, view)
-        if again != status.participants and not working.isdisjoint(again):
-            task = _with(task, participants=again)  # every participant has gone, others are there
-    return task
+        return "AggregationFailed", f"{aggregation}: {why}"
+    return None
 
 
-def _workers_healthy(failing: Mapping[str, str], missing: Mapping[str, str]) -> Condition:
-    """Return the condition that names the edges whose worker fails, or waits for a script or data set."""
-    if not failing and not missing:
-        return Condition(type="WorkersHealthy", status="True", reason="AllWork")
-    message = "; ".join(f"{edge}: {why}" for edge, why in sorted({**missing, **failing}.items()))[:2000]
-    return Condition(type="WorkersHealthy", status="False", reason="WorkerFails" if failing else "WorkerWaits",
-                     message=message)  # fmt: skip
-
-
-def _progress(task: FederatedTask, view: View) -> Condition:
-    """Return the condition that the round progresses, or names the edges that it waits for."""
+def _ask_others(task: FederatedTask, view: View, overdue: bool) -> FederatedTask:
+    """Ask other edges where none of the participants can work, or nobody has sent initial weights in time."""
     status = task.status
-    needed = [*status.participants, task.spec.aggregation_worker.node_name]
-    absent = [edge for edge in needed if not view.online(edge)]
-    asked = status.step in ("initialising", "training")
-    if not asked or (needed[-1] not in absent and len(absent) < len(status.participants)):
-        return Condition(type="Progressing", status="True", reason="Working")
-    message = f"round {status.round} waits for {', '.join(absent[:NAMED])}: offline"
-    if unknown := [edge for edge in absent if edge not in view.edges]:
-        message += f"; unknown: {', '.join(unknown[:NAMED])}"
-    return Condition(type="Progressing", status="False", reason="Offline", message=message)
+    if status.step not in ("initialising", "training"):
+        return task
+    late = overdue and status.step == "initialising"
+    ready = ready_of(task.metadata.uid, view)
+    if not late and not ready.isdisjoint(status.participants):
+        return task
+    again = draw(task, status.round, view, several=late)
+    if again == status.participants or ready.isdisjoint(again) or (late and len(again) <= len(status.participants)):
+        return task
+    return _with(task, participants=again)
 
 
 def fail(task: FederatedTask, reason: str, message: str, now: str) -> FederatedTask:
-    """End the task without its model."""
-    failed = Condition(type="Complete", status="False", reason=reason, message=message[:2000])
+    """End the task; the model of its last counted round stays (``results``)."""
+    failed = conditions.ended(task, reason, message)
     return _with(task, phase="Failed", step="done", completion_time=now,
                  conditions=condition(task.status.conditions, failed, now))  # fmt: skip
 
@@ -193,21 +263,20 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
     """Stop the task, on request."""
     if task.status.phase in ENDED:
         return task
-    stopped = Condition(type="Complete", status="False", reason="Stopped", message="stopped on request")
+    stopped = conditions.ended(task, "Stopped", "stopped on request")
     return _with(task, phase="Stopped", step="done", completion_time=now,
                  conditions=condition(task.status.conditions, stopped, now))  # fmt: skip
 
 
-def _begin_round(task: FederatedTask, round: int, view: View) -> FederatedTask:
+def _begin_round(task: FederatedTask, round: int, view: View, now: str) -> FederatedTask:
     step = "training" if round else "initialising"
-    return _with(task, step=step, round=round, participants=draw(task, round, view))
+    return _with(task, step=step, round=round, round_began=now, participants=draw(task, round, view))
 
 
 def _succeed(task: FederatedTask, now: str) -> FederatedTask:
-    done = Condition(type="Complete", status="True", reason="AllRoundsClosed", message=f"{task.spec.rounds} rounds")
     return _with(
         task, phase="Succeeded", step="done", participants=[], completion_time=now,
-        conditions=condition(task.status.conditions, done, now),
+        conditions=condition(task.status.conditions, conditions.succeeded(task), now),
     )  # fmt: skip
 
 

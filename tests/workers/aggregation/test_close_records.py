@@ -91,6 +91,26 @@ def test_the_two_newest_rounds_keep_their_models_and_states(closed: Closed) -> N
     assert kept.end() == [C, D, "f" * 64]  # no later round uses the last state
 
 
+def test_the_round_that_the_coordinator_took_as_the_last_one_is_the_result(closed: Closed) -> None:
+    kept = KeptModels()
+    for round, model in ((1, "a"), (2, "b")):
+        kept.add(closed(round, model=model))
+    assert kept.end(last=1) == [B]  # it was closed when the job had been stopped
+    assert kept.end(last=2) == kept.end(last=7) == kept.end(None) == [A]
+
+
+async def test_the_last_round_lies_beside_the_records_and_is_none(bus: Bus, closed: Closed) -> None:
+    records = CloseRecords(bus, World())
+    assert await records.last_round("uid") is None
+    bucket = await bus.kv("rounds")
+    for value, expected in ((close_record.dump_end(12), 12), (b"\xff", None), (b"-1", None), (b"", None)):
+        await bucket.put(close_record.end_key("uid"), value)
+        assert await records.last_round("uid") == expected
+    await records.write(closed(1))
+    keys = [each.key for each in await bucket.entries(close_record.prefix_of("uid"))]
+    assert [(key, close_record.is_record(key)) for key in keys] == [("uid.1", True), ("uid.end", False)]
+
+
 def test_a_model_that_no_update_has_changed_is_not_the_jobs_to_delete(closed: Closed) -> None:
     kept = KeptModels()
     kept.add(closed(1, model="a", counted={}))

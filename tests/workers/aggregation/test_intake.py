@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,6 +70,63 @@ async def test_updates_between_two_rounds_wait_for_the_next_one(tmp_path: Path) 
     assert intake.close() is collection
     assert [each.edge for each in collection.late] == ["edge-1"]
     assert [each.edge for each in collection.refused] == ["edge-3"]
+
+
+async def test_an_update_that_comes_late_is_noted_with_the_seconds_since_its_deadline_or_close(tmp_path: Path) -> None:
+    nobody, clock = cast(Any, None), [0.0]
+    world = replace(World(), monotonic=lambda: clock[0])
+    intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
+
+    def begin(round: int, *reachable: str) -> Collection:
+        asked = _asked("edge-1", "edge-2", "edge-3").model_copy(update={"reachable": [*reachable]})
+        collection = Collection("u", round, None, asked, 1, began=clock[0])
+        intake.begin(collection, lambda source: check_weights(source, None))
+        return collection
+
+    def late(*edges: str, round: int) -> None:
+        for edge in edges:
+            received = _update(edge, tmp_path)
+            payload = received.payload.model_copy(update={"round": round})
+            intake.receive(replace(received, payload=payload), 1)
+
+    begin(1, "edge-1", "edge-2")
+    clock[0] = 70.0
+    intake.close()  # 10 s after its deadline, with the first update
+    clock[0] = 72.0
+    second = begin(2, "edge-1", "edge-2", "edge-3")
+    clock[0] = 75.0
+    late("edge-2", "edge-3", round=1)  # edge-3 was cut off when the round ended
+    intake.close()  # before its deadline
+    late("edge-1", round=2)  # it waits for the next round to be judged
+    clock[0] = 79.0
+    third = begin(3, "edge-1")
+    late("edge-1", round=0)  # of a round that an earlier process closed
+    assert [(each.edge, each.seconds_late) for each in second.late] == [("edge-2", 15.0), ("edge-3", None)]
+    assert [(each.round, each.seconds_late) for each in third.late] == [(2, 0.0), (0, None)]
+
+
+async def test_a_request_to_stop_is_kept_also_of_an_update_that_does_not_count(tmp_path: Path) -> None:
+    world, nobody = World(), cast(Any, None)
+    intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
+    collection = Collection("u", 1, None, _asked("edge-1", "edge-2"), 1, began=0.0)
+    intake.begin(collection, lambda source: check_weights(source, None))
+
+    def stops(name: str, **changes: Any) -> None:
+        received = _update(name, tmp_path)
+        payload = received.payload.model_copy(update={"stop": True, "round": 1} | changes)
+        intake.receive(replace(received, payload=payload), 1)
+
+    stops("edge-1")
+    stops("edge-2", round=0)  # late
+    stops("edge-3", job_uid="another")
+    stops("edge-4", edge="edge-1")  # on another's topic
+    stops("edge-5", round=2)  # it is judged in its round
+    assert collection.stopping == {"edge-1", "edge-2"}
+    intake.close()
+    following = Collection("u", 2, None, _asked("edge-5"), 1, began=0.0)
+    intake.begin(following, lambda source: check_weights(source, None))
+    assert following.stopping == {"edge-5"}
+    intake.cancel()
 
 
 async def test_an_update_that_declares_more_than_the_base_model_has_is_refused_unfetched(tmp_path: Path) -> None:

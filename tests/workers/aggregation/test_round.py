@@ -154,3 +154,22 @@ def test_an_update_of_an_earlier_job_of_that_name_answers_for_nobody() -> None:
     stale = _update(EDGES[0]).model_copy(update={"job_uid": "earlier"})
     assert collection.judge(stale, EDGES[0])[0] == "foreign"
     assert collection.judge(_update(EDGES[0]), EDGES[0])[0] == "stage"
+
+
+def test_of_several_beginnings_one_is_kept_and_the_others_are_freed() -> None:
+    collection = _collection(_spec(quorum=1))
+    for edge in ("edge-3", "edge-2"):
+        _stage(collection, edge)
+    blob = WeightsRef(digest="d" * 64, size=9, bucket="uploads-edge-1")
+    large = _update("edge-1").model_copy(update={"weights": blob})
+    collection.staged["edge-1"] = Staged(large.model_copy(update={"edge": "edge-1"}), 1, b"", {})
+    assert collection.close_reason(0.0) == "quorum"
+    collection.staged["edge-0"] = collection.staged.pop("edge-2")
+    collection.keep_one_start()
+    assert [*collection.staged] == ["edge-0"]
+    noted = [(each.edge, each.reason, each.digest) for each in collection.late]
+    reason = "the initial weights of edge-0 were taken"
+    assert noted == [("edge-1", reason, "d" * 64), ("edge-3", reason, "")]
+    collection.staged.clear()
+    collection.keep_one_start()
+    assert collection.staged == {}

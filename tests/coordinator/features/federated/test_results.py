@@ -16,13 +16,14 @@ from heliograph.bus.contract import close_record
 from heliograph.bus.contract.payloads import Aggregation, UncountedUpdate
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import parse_resource
-from heliograph.bus.contract.resources import FederatedTask, Model, WeightsRef, resolve
+from heliograph.bus.contract.resources import FederatedTask, Model, RoundRecord, WeightsRef, latest, resolve
 from heliograph.bus.contract.weights_file import write
 from heliograph.bus.transport import BlobStore, Bus, KeyValue
 from heliograph.coordinator.features.federated.results import Results
-from heliograph.coordinator.registry.model_versions import ModelVersions
+from heliograph.coordinator.registry.model_versions import UNFINISHED, ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.world import World
+from heliograph.workers.aggregation.close_records import CloseRecords
 
 SMALL = write({"w": np.zeros(2)}, Path("/nonexistent"))
 
@@ -73,6 +74,11 @@ class Desk:
         model = self.store.get(Model, "m")
         return [(each.version, each.weights.digest, each.job) for each in model.status.versions] if model else []
 
+    def unfinished(self) -> list[tuple[int, str, int]]:
+        """Return number, digest and round of each model of a job that failed or was stopped."""
+        model = self.store.get(Model, "m")
+        return [(each.version, each.weights.digest, each.round) for each in model.status.unfinished] if model else []
+
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> Desk:
@@ -111,6 +117,51 @@ async def test_two_tasks_that_end_at_once_both_leave_their_version(desk: Any) ->
 async def test_without_success_or_model_there_is_no_version(desk: Any, status: dict[str, Any]) -> None:
     await desk.results.register(await desk.task(**status))
     assert desk.weights() == []
+
+
+COUNTED = {"rounds": [RoundRecord(round=1, counted=2, model=SMALL.digest, metrics={"loss": 0.5})], "model_round": 1}
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Stopped"])
+async def test_the_last_global_model_of_a_job_without_success_is_kept_and_not_deployed(desk: Any, phase: str) -> None:
+    task = await desk.task(phase=phase, model=SMALL, round=2, completion_time="now", **COUNTED)
+    for _ in range(2):  # another coordinator ends it once more
+        await desk.results.register(task)
+    assert (desk.weights(), desk.unfinished()) == ([], [(1, SMALL.digest, 1)])
+    model = desk.store.get(Model, "m")
+    assert (resolve(model), latest(model).metrics, latest(model).job) == (None, {"loss": 0.5}, task.metadata.uid)
+    await desk.results.free_last_rounds(task)
+    assert await (await desk.models()).has(SMALL.digest)
+    await desk.results.register(await desk.task("two", model=SMALL))
+    assert (desk.weights()[0][0], latest(desk.store.get(Model, "m")).version) == (2, 2)  # no number twice
+
+
+async def test_a_job_that_goes_on_after_all_leaves_one_version(desk: Any) -> None:
+    """Its end was decided on, and not stored: another decision came first."""
+    failed = await desk.task(phase="Failed", model=SMALL, **COUNTED)
+    await desk.results.register(failed)
+    status = failed.status.model_copy(update={"phase": "Succeeded", "round": 3})
+    await desk.results.register(failed.model_copy(update={"status": status}))
+    assert ([number for number, _, _ in desk.weights()], desk.unfinished()) == ([2], [])
+
+
+async def test_a_model_keeps_the_newest_unfinished_ones_and_frees_the_others(desk: Any) -> None:
+    refs = [await desk.blob("models", f"model {number}".encode()) for number in range(UNFINISHED + 2)]
+    for number, ref in enumerate(refs):
+        await desk.results.register(await desk.task(f"job-{number}", phase="Failed", model=ref, **COUNTED))
+    assert [digest for _, digest, _ in desk.unfinished()] == [each.digest for each in refs[2:]]
+    assert set(await (await desk.models()).digests()) == {each.digest for each in refs[2:]}
+
+
+async def test_the_aggregation_worker_hears_which_round_was_the_last_one(desk: Any) -> None:
+    before, later = await desk.blob("models", b"round 1"), await desk.blob("models", b"round 2")
+    task = await desk.task(phase="Stopped", model=before, round=2, **COUNTED)
+    await desk.closed(task, 1, before, counted={"edge-1": "d"})
+    await desk.closed(task, 2, later, counted={"edge-1": "d"})  # closed while the job was stopped
+    await desk.results.register(task)
+    assert await CloseRecords(desk.bus, World()).last_round(task.metadata.uid) == 1
+    await desk.results.free_last_rounds(task)
+    assert set(await (await desk.models()).digests()) == {before.digest}
 
 
 async def test_the_last_rounds_blobs_are_freed_except_the_result(desk: Any) -> None:

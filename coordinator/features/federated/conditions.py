@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from heliograph.bus.contract.payloads import Aggregation, EvaluateTask, Evaluation
@@ -78,10 +79,10 @@ def in_time(task: FederatedTask, closed: Aggregation) -> Condition | None:
     late = {each.edge: each.seconds_late for each in closed.late
             if each.round in by_deadline and each.seconds_late is not None}  # fmt: skip
     if late:
-        seconds = max(late.values())
-        by = f" by {'up to ' if len(late) > 1 else ''}{max(seconds, 0.1):.1f} s" if seconds else ""
+        seconds = math.ceil(max(late.values()))  # whole ones, so that not each round says something new
+        by = f" by {'up to ' if len(late) > 1 or seconds == 1 else ''}{seconds} s" if seconds else ""
         came = len(late.keys() | closed.counted.keys())
-        message = f"round {closed.round}: {len(late)} of {came} updates came late{by}"
+        message = f"{len(late)} of {came} updates came late{by}"
         return _wrong("InTime", "Late", f"{message}: raise roundDeadlineSeconds, "
                       f"now {task.spec.round_deadline_seconds:g} ({_named(sorted(late))})")  # fmt: skip
     return None if closed.reason == "deadline" else _right(task.status, "InTime", "AllInTime")
@@ -92,7 +93,7 @@ def updates_change(task: FederatedTask, closed: Aggregation) -> Condition | None
     if not closed.unchanged:
         return _right(task.status, "UpdatesChange", "AllChange") if closed.counted and closed.round else None
     number = len(closed.unchanged)
-    message = f"round {closed.round}: {number} of {len(closed.counted)} updates equal the model that they began from"
+    message = f"{number} of {len(closed.counted)} updates equal the model that they began from"
     return _wrong("UpdatesChange", "Unchanged", f"{message} ({_named(closed.unchanged)}): the script trains nothing, "
                   "or another model than the one it gave to FederatedLearning")  # fmt: skip
 

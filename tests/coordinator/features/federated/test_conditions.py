@@ -59,7 +59,7 @@ def test_a_deadline_that_is_shorter_than_a_round_is_said_with_the_seconds_that_l
     second = _closed(2, "edge-1", late=late).model_copy(update={"reason": "deadline"})
     task = federated.close(task, second, ALL, NOW)
     assert _condition(task, "InTime") == (
-        "False", "Late", "round 2: 2 of 3 updates came late by up to 2.0 s: raise roundDeadlineSeconds, now 5 "
+        "False", "Late", "2 of 3 updates came late by up to 3 s: raise roundDeadlineSeconds, now 5 "
         "(edge-2, edge-3)",
     )  # fmt: skip
     assert task.status.late[-1].seconds_late == 2.04
@@ -104,7 +104,7 @@ def test_updates_equal_to_their_base_are_a_warning_until_training_changes_someth
     task = federated.close(_running(rounds=9), _closed(1, *EDGES, unchanged=["edge-1", "edge-2"]), ALL, NOW)
     status, reason, message = _condition(task, "UpdatesChange")
     assert (status, reason) == ("False", "Unchanged")
-    assert message.startswith("round 1: 2 of 3 updates equal the model that they began from (edge-1, edge-2)")
+    assert message.startswith("2 of 3 updates equal the model that they began from (edge-1, edge-2)")
     assert task.status.phase == "Running"
     task = federated.close(task, _closed(2, *EDGES), ALL, NOW)
     assert _condition(task, "UpdatesChange")[:2] == ("True", "AllChange")

@@ -131,8 +131,8 @@ class FederatedTaskSpec(Document):
         round_deadline_seconds: seconds after which a round closes with the updates that have arrived.
         participants: number of edges that take part in each round. Without it every training worker takes part.
         early_stopping: what follows where a script leaves its loop early. ``leave``: its edge takes part in no further
-            round, and the job succeeds once every edge has left; ``any``: the job succeeds after that round;
-            ``ignore``: the edge is asked again, and its script starts again.
+            round, and the job succeeds once every edge that can work has left; ``any``: the job succeeds after that
+            round; ``ignore``: the edge is asked again, and its script starts again.
     """
 
     aggregation_worker: AggregationWorker

@@ -108,9 +108,9 @@ def evaluated(task: FederatedTask, evaluation: Evaluation) -> Condition | None:
 def succeeded(task: FederatedTask) -> Condition:
     """Return the condition of a task that has ended well; it names the edges that were never counted."""
     status, spec = task.status, task.spec
-    if status.left and status.round < spec.rounds:
+    if status.left and status.model_round < spec.rounds:
         reason = "EarlyStopped"
-        message = f"{status.round} of {spec.rounds} rounds; {_named(status.left)} asked to stop"
+        message = f"{status.model_round} of {spec.rounds} rounds; {_named(status.left)} asked to stop"
     else:
         reason, message = "AllRoundsClosed", f"{spec.rounds} rounds"
     if status.uncounted:

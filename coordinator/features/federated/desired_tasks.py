@@ -112,7 +112,8 @@ def warm_tasks(
 def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
     status, spec = task.status, task.spec
     uid = task.metadata.uid
-    ready, working = ready_of(uid, view), view.working(uid)
+    working = view.working(uid)
+    ready = ready_of(uid, view, working)
     reachable = [edge for edge in status.participants if edge in ready]
     one_of_several = 1 if len(status.participants) > 1 else None
     collect = RoundSpec(

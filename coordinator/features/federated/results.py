@@ -36,8 +36,8 @@ class Results:
         end = close_record.dump_end(status.model_round)
         await self._rounds.put(close_record.end_key(task.metadata.uid), end)  # before the aggregation worker ends
         version = ModelVersion(
-            version=0, weights=status.model, job=task.metadata.uid, metrics=_metrics(status),
-            round=status.round if status.phase == "Succeeded" else status.model_round, time=status.completion_time,
+            version=0, weights=status.model, job=task.metadata.uid, round=status.model_round, metrics=_metrics(status),
+            time=status.completion_time,
         )  # fmt: skip
         name = task.spec.aggregation_worker.model.name
         if status.phase == "Succeeded":

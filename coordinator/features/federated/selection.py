@@ -81,7 +81,8 @@ def draw(task: FederatedTask, round: int, view: View, several: bool = False) -> 
     """
     uid, left = task.metadata.uid, set(task.status.left)
     assigned = sorted(edge for edge in task.status.assignments.values() if edge not in left)
-    ready, working = ready_of(uid, view), view.working(uid)
+    working = view.working(uid)
+    ready = ready_of(uid, view, working)
     if round and round % ASK_AGAIN == 0 and (resting := view.resting(uid)):
         ready = ready | resting
     pool = [edge for edge in assigned if edge in ready] or [edge for edge in assigned if edge in working] or assigned
@@ -95,9 +96,9 @@ def draw(task: FederatedTask, round: int, view: View, several: bool = False) -> 
     return sorted(seeded(f"{uid}/{round}").sample(pool, number))
 
 
-def ready_of(job_uid: str, view: View) -> Set[str]:
-    """Return the edges that can send an update and wait for no script or data set."""
-    working, waiting = view.working(job_uid), view.missing(job_uid, TrainTask)
+def ready_of(job_uid: str, view: View, working: Set[str]) -> Set[str]:
+    """Return those of the edges that work which wait for no script or data set."""
+    waiting = view.missing(job_uid, TrainTask)
     return working - waiting.keys() if waiting else working
 
 

@@ -84,7 +84,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
     late = [_record(each) for each in closed.late if each.round]  # further initial weights are no updates
     without_update = 0 if closed.counted else status.fruitless + 1
     left = _left(task, closed)
-    last = _is_last(task, closed, left)
+    last = closed.round >= task.spec.rounds or (closed.round > 0 and _is_left(task, left, view))
     changes: dict[str, object] = {
         "refused": [*status.refused, *refused][-HISTORY:],
         "late": [*status.late, *late][-HISTORY:],
@@ -123,9 +123,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
     )
     if not last:
         return _begin_round(after, closed.round + 1, view, now)
-    if task.spec.evaluation_worker is not None:
-        return _with(after, step="evaluating", participants=[])
-    return _succeed(after, now)
+    return _finish(after, now)
 
 
 def _record(update: UncountedUpdate) -> UncountedRecord:
@@ -142,12 +140,12 @@ def _left(task: FederatedTask, closed: Aggregation) -> list[str]:
     return sorted({*left, *closed.stopping} & set(task.status.assignments.values()))
 
 
-def _is_last(task: FederatedTask, closed: Aggregation, left: list[str]) -> bool:
-    """Return whether no round follows the closed one."""
-    if closed.round < 1:
-        return False
-    enough = 1 if task.spec.early_stopping == "any" else len(task.status.assignments)
-    return closed.round >= task.spec.rounds or (bool(left) and len(left) >= enough)
+def _is_left(task: FederatedTask, left: list[str], view: View) -> bool:
+    """Return whether edges have asked to stop, and the job follows them: it wants so, or none that can work remains."""
+    if not left or task.spec.early_stopping == "any":
+        return bool(left)
+    remaining = set(task.status.assignments.values()).difference(left)
+    return remaining.isdisjoint(view.working(task.metadata.uid))
 
 
 def _after_close(task: FederatedTask, closed: Aggregation, now: str) -> list[Condition]:
@@ -187,6 +185,8 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     training = sorted(edge for edge in status.assignments.values() if edge not in left)
     failing, waiting = _among(training, view.troubles(uid)), _among(training, view.missing(uid, TrainTask))
     if failing and len(failing) == len(training):
+        if left and not status.fruitless and status.rounds:
+            return _finish(task, now)  # the others have learned what they wanted
         edge, why = min(failing.items())
         return fail(task, "WorkersFailed", f"the worker fails on every edge; {edge}: {why}", now)
     if ended := _failed_beside(task, view):
@@ -243,7 +243,7 @@ def _ask_others(task: FederatedTask, view: View, overdue: bool) -> FederatedTask
     if status.step not in ("initialising", "training"):
         return task
     late = overdue and status.step == "initialising"
-    ready = ready_of(task.metadata.uid, view)
+    ready = ready_of(task.metadata.uid, view, view.working(task.metadata.uid))
     if not late and not ready.isdisjoint(status.participants):
         return task
     again = draw(task, status.round, view, several=late)
@@ -271,6 +271,15 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
 def _begin_round(task: FederatedTask, round: int, view: View, now: str) -> FederatedTask:
     step = "training" if round else "initialising"
     return _with(task, step=step, round=round, round_began=now, participants=draw(task, round, view))
+
+
+def _finish(task: FederatedTask, now: str) -> FederatedTask:
+    """End a task that has learned, once its last model is evaluated."""
+    status = task.status
+    measured = any(each.round == status.model_round and each.evaluation is not None for each in status.rounds)
+    if task.spec.evaluation_worker is not None and not measured:
+        return _with(task, step="evaluating", participants=[])
+    return _succeed(task, now)
 
 
 def _succeed(task: FederatedTask, now: str) -> FederatedTask:

@@ -61,14 +61,34 @@ def test_a_job_may_overrule_edges_that_ask() -> None:
     assert _condition(_close(task, *EDGES), "Complete")[1] == "AllRoundsClosed"
 
 
-def test_a_stop_in_the_last_round_is_no_early_stop_and_a_failing_rest_is_no_success() -> None:
+def test_a_stop_in_the_last_round_is_no_early_stop() -> None:
     last = _close(_running(rounds=1), *EDGES, stopping=[*EDGES])
     assert _condition(last, "Complete")[1] == "AllRoundsClosed"
-    task = _close(_running(rounds=9), *EDGES, stopping=["edge-1", "edge-2"])
-    failed = federated.observe(task, _view(*map(_edge, EDGES[:2]), _edge("edge-3", train=FAILS)), NOW)
-    assert _condition(failed, "Complete") == (
-        "False", "WorkersFailed", "the worker fails on every edge; edge-3: boom; the model of round 1 is kept",
+
+
+@pytest.mark.parametrize("evaluated", [None, False, True])
+def test_edges_that_cannot_work_do_not_keep_a_job_that_all_others_have_left(evaluated: bool | None) -> None:
+    spec = {} if evaluated is None else {"evaluationWorker": {"dataset": {"name": "test"}}}
+    fails = _view(*map(_edge, EDGES[:2]), _edge("edge-3", train=FAILS))
+    away = _view(*map(_edge, EDGES[:2]), _edge("edge-3", online=False))
+    for view in (fails, away):  # when the others leave
+        task = federated.close(_running(rounds=9, **spec), _closed(1, *EDGES[:2], stopping=[*EDGES[:2]]), view, NOW)
+        assert (task.status.phase, task.status.step) == (
+            ("Succeeded", "done") if evaluated is None else ("Running", "evaluating")
+        )
+    task = _close(_running(rounds=9, **spec), *EDGES[:2], stopping=[*EDGES[:2]])
+    measured = Evaluation(job="j", job_uid="uid", round=1, model=f"{1:064x}", metrics={"accuracy": 0.5})
+    if evaluated:
+        task = federated.evaluate(task, measured, NOW)
+    task = federated.observe(task, fails, NOW)  # or later
+    if evaluated is False:
+        assert task.status.step == "evaluating"
+        task = federated.evaluate(task, measured, NOW)
+    assert _condition(task, "Complete") == (
+        "True", "EarlyStopped", "1 of 9 rounds; edge-1, edge-2 asked to stop; never counted: edge-3",
     )  # fmt: skip
+    waits = federated.observe(_close(_running(rounds=9), *EDGES, stopping=[*EDGES[:2]]), away, NOW)
+    assert _condition(waits, "Progressing")[0] == "False"  # it was there, and may be back soon
 
 
 @pytest.mark.parametrize("rounds", [1, 2])

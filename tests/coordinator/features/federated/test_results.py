@@ -89,7 +89,7 @@ async def desk(tmp_path: Path) -> Desk:
 
 
 async def test_a_result_becomes_the_deployed_version_and_lies_where_agents_fetch_it(desk: Any) -> None:
-    task = await desk.task(model=SMALL, round=4, evaluation={"accuracy": 0.5}, completion_time="now")
+    task = await desk.task(model=SMALL, model_round=4, evaluation={"accuracy": 0.5}, completion_time="now")
     await desk.results.register(task)
     version = resolve(desk.store.get(Model, "m"), "edge-1")
     assert (version.version, version.round, version.metrics, version.time) == (1, 4, {"accuracy": 0.5}, "now")

@@ -48,7 +48,7 @@ def progressing(task: FederatedTask, view: View) -> Condition:
     """Return the condition that the round progresses, or names the nodes that it waits for."""
     status, spec = task.status, task.spec
     if status.step == "evaluating" and spec.evaluation_worker is not None:
-        what, node, edges = f"the evaluation of round {status.round}", spec.evaluation_worker.node_name, None
+        what, node, edges = f"the evaluation of round {status.model_round}", spec.evaluation_worker.node_name, None
     else:
         what, node, edges = f"round {status.round}", spec.aggregation_worker.node_name, status.participants
     absent = [each for each in [*(edges or ()), node] if not view.online(each)]

@@ -184,14 +184,15 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     uid, left = task.metadata.uid, set(status.left)
     training = sorted(edge for edge in status.assignments.values() if edge not in left)
     failing, waiting = _among(training, view.troubles(uid)), _among(training, view.missing(uid, TrainTask))
-    if failing and len(failing) == len(training):
+    in_round = status.step in ("initialising", "training")
+    if in_round and failing and len(failing) == len(training):
         if left and not status.fruitless and status.rounds:
             return _finish(task, now)  # the others have learned what they wanted
         edge, why = min(failing.items())
         return fail(task, "WorkersFailed", f"the worker fails on every edge; {edge}: {why}", now)
     if ended := _failed_beside(task, view):
         return fail(task, *ended, now)
-    overdue = now >= deadline_of(task) if deadline_of(task) else False
+    overdue = "" < deadline_of(task) <= now
     if overdue and not status.rounds and len(failing.keys() | waiting.keys()) == len(training):
         message = f"no edge could begin within {task.spec.round_deadline_seconds:g} s (roundDeadlineSeconds)"
         return fail(task, "WorkersWait", f"{message}; {conditions.reasons({**waiting, **failing})}", now)
@@ -244,12 +245,12 @@ def _ask_others(task: FederatedTask, view: View, overdue: bool) -> FederatedTask
         return task
     late = overdue and status.step == "initialising"
     ready = ready_of(task.metadata.uid, view, view.working(task.metadata.uid))
-    if not late and not ready.isdisjoint(status.participants):
+    gone = ready.isdisjoint(status.participants)
+    if not (gone or late):
         return task
     again = draw(task, status.round, view, several=late)
-    if again == status.participants or ready.isdisjoint(again) or (late and len(again) <= len(status.participants)):
-        return task
-    return _with(task, participants=again)
+    more = len(again) > len(status.participants)
+    return _with(task, participants=again) if (gone or more) and not ready.isdisjoint(again) else task
 
 
 def fail(task: FederatedTask, reason: str, message: str, now: str) -> FederatedTask:

@@ -262,6 +262,20 @@ def test_initial_weights_that_do_not_come_by_the_deadline_are_asked_of_others() 
     assert "round 0: no initial weights came within 60 s" in _reason_of(task, ALL, "InTime", AFTER)[2]
 
 
+def test_an_edge_that_goes_after_the_deadline_is_replaced_too() -> None:
+    task = federated.observe(federated.begin(_task(), ALL, NOW, 1), _view(_edge("edge-1")), AFTER)
+    assert task.status.participants == ["edge-1"]
+    assert _asked(task, _view(_edge("edge-1", train=FAILS), _edge("edge-2")), AFTER) == ["edge-2"]
+    assert _asked(task, _view(_edge("edge-1", online=False), _edge("edge-3")), AFTER) == ["edge-3"]
+
+
+def test_training_that_fails_when_all_rounds_are_closed_costs_no_evaluation() -> None:
+    task = _running(rounds=1, evaluationWorker={"dataset": {"name": "test"}})
+    task = federated.close(task, _closed(1, *EDGES), ALL, NOW)
+    everywhere = _view(*(_edge(name, train=FINAL) for name in EDGES))
+    assert federated.observe(task, everywhere, NOW).status.phase == "Running"
+
+
 def test_no_deadline_is_known_of_a_job_that_an_earlier_version_began() -> None:
     task = _running()
     earlier = task.model_copy(update={"status": task.status.model_copy(update={"round_began": ""})})

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"heliograph", "benchmarks", "tests"}
 HOMES = packages_distributions()
-UNINSTALLED = {"PIL": "pillow", "torch": "torch", "keras": "keras", "tensorflow": "tensorflow"}
+UNINSTALLED = {"PIL": "pillow", "arro3": "arro3-io", "torch": "torch", "keras": "keras", "tensorflow": "tensorflow"}
 """Distributions, by module, that a development environment may lack."""
 
 NEEDS = {
@@ -34,6 +34,8 @@ NEEDS = {
     "inference/scoring.py": "torch",
     "local/demo": "demo",
     "local/demo/torch_digits.py": "demo,torch",
+    "local/forms": "train",
+    "local/forms/parquet_form.py": "data",
     "local/split.py": "train",
     "local/split_file.py": "train",
     "simulations": "demo",

@@ -1,15 +1,19 @@
-"""Splitting a data file into one file for each edge, of the same form, for ``run`` and the demo."""
+"""Splitting a data set into one of the same form for each edge, for ``run`` and the demo."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.private_files import make_private
+from heliograph.edge_agent.datasets.csv_look import Header
+from heliograph.edge_agent.datasets.unusable import Unusable
+from heliograph.local.forms.form import Form, Request
+from heliograph.local.forms.labels import Values
+from heliograph.local.forms.opening import open_form
 from heliograph.local.split import Split, train_and_test
 
 if TYPE_CHECKING:
@@ -17,107 +21,116 @@ if TYPE_CHECKING:
 
     Places = np.ndarray[Any, Any]
 
-LABELS = ("y", "label", "labels", "target", "targets", "class")
-"""Names tried for the array or column of labels."""
+STEP = 64 << 20
+"""Bytes between two lines about progress."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The file and the number of samples of each edge, and the test file if one is wanted."""
+    """The file or directory and the number of samples of each edge, and that of the test if one is wanted.
+
+    Attributes:
+        found: sentences about what was found by looking, to be shown once.
+    """
 
     files: dict[str, Path] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     test: Path | None = None
+    found: tuple[str, ...] = ()
 
 
 def split_file(
-    source: Path, directory: Path, edges: list[str], split: Split, *, seed: int, test: float = 0.0, label: str = ""
-) -> Parts:
-    """Split an npz (arrays with a common first axis) or a csv (with a header) into a file for each edge.
+    source: Path, directory: Path, edges: list[str], split: Split, *, seed: int, test: float = 0.0, label: str = "",
+    header: Header | None = None, own_test: bool = False, doing: Callable[[str], None] = lambda what: None,
+) -> Parts:  # fmt: skip
+    """Split a data set into a part for each edge; memory grows with the number of samples, not with their size.
 
     Args:
-        source: the npz or csv.
+        source: any file or directory that an agent indexes.
         directory: directory of the files written.
         edges: names of the edges.
         split: kind of split.
         seed: seed of the random generator.
-        test: share of the samples kept for the test file, 0 to 1.
-        label: name of the array or column of classes, for a split by label; without it LABELS are tried.
+        test: share of the samples kept for the test, 0 to 1; the same share of each class where labels are found.
+        label: name or number of the array or column of classes; without it usual names are tried.
+        header: whether a csv's first line names its columns; None: its cells decide.
+        own_test: whether a test part that lies in the source becomes the test.
+        doing: called with a line about progress, of a large file.
 
     Raises:
-        HeliographError: naming the file, if it is missing, unreadable, or no such data set.
+        HeliographError: naming the file, if it is missing, unreadable, no such data set, or does not fit the split.
     """
-    import numpy as np
-
-    if not source.is_file():
-        raise HeliographError(f"{source}: there is no such file; --data takes an npz or a csv")
-    samples, columns, write = (_npz if _is_npz(source) else _csv)(source)
-    classes = np.zeros(samples) if not split.by_label else columns[_label_column(source, columns, label)]
-    train, kept = train_and_test(samples, test, seed) if test else (np.arange(samples), np.arange(0))
-    ending = source.suffix or ".npz"
-    parts = Parts(test=directory / f"test{ending}" if test else None)
+    if not source.exists():
+        raise HeliographError(f"{source}: there is no such file; --data takes a file of data or a directory")
+    request = Request(str(source), label, split.column, split.by_label, header, _Telling(source, doing))
+    form = open_form(source, request)
+    labels = request.labels()
+    found = [f"{source.name}: {form.said}"] if form.said else []
+    classes, groups = _classes(form, labels, split, source), request.groups()
+    train, kept = _held_out(form, labels, test, seed)
+    dealt_by = groups.codes if groups is not None else classes
+    if groups is not None and groups.missing:
+        raise Refused("no-groups", topic=str(source), field=f"column {groups.name}", expected="a value for each sample",
+                      got=f"{groups.missing} missing of {form.samples}", hint="Delete these samples.")  # fmt: skip
+    parts = split.parts(dealt_by[train], len(edges), seed)
     make_private(directory)
-    if parts.test is not None:
-        write(parts.test, kept)
-    for edge, places in zip(edges, split.parts(classes[train], len(edges), seed), strict=True):
-        parts.files[edge] = directory / f"{edge}{ending}"
-        parts.samples[edge] = len(places)
-        write(parts.files[edge], train[places])
-    return parts
+    files = {edge: directory / f"{edge}{form.ending}" for edge in edges}
+    targets = [*files.values()]
+    owners = _owners(form.samples, [train[part] for part in parts])
+    result = Parts(files, {edge: len(part) for edge, part in zip(edges, parts, strict=True)}, found=tuple(found))
+    if test:
+        owners[kept] = len(targets)
+        targets.append(directory / f"test{form.ending}")
+        result = Parts(result.files, result.samples, targets[-1], result.found)
+    try:
+        form.write(owners, targets)
+        if own_test and not test and form.has_test:
+            target = directory / f"test{form.ending}"
+            form.write_test(target)
+            result = Parts(result.files, result.samples, target, result.found)
+    except Unusable as error:  # it has changed since it was opened
+        raise HeliographError(f"{source} {error}") from None
+    return result
 
 
-_Read = tuple[int, Mapping[str, Any], Callable[[Path, Any], None]]
-
-
-def _is_npz(source: Path) -> bool:
-    with source.open("rb") as file:
-        return file.read(2) == b"PK"
-
-
-def _npz(source: Path) -> _Read:
+def _classes(form: Form, labels: Values | None, split: Split, source: Path) -> Places:
     import numpy as np
 
-    try:
-        with np.load(source, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # NumPy and zipfile raise many on damaged files: TokenError, NotImplementedError, …
-        raise HeliographError(f"{source}: not an npz of plain arrays: {error}") from None
-    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    if not lengths or len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name}: {length}" for name, length in lengths.items()) or "no array"
-        raise Refused("invalid", topic=str(source), expected="arrays with the same number of samples", got=found)
-
-    def write(target: Path, places: Places) -> None:
-        np.savez(target, **{name: array[places] for name, array in arrays.items()})
-
-    return next(iter(lengths.values())), arrays, write
+    if not split.by_label or labels is None:
+        return np.zeros(form.samples, np.int8)
+    name = f"dirichlet:{split.alpha:g}" if split.alpha is not None else f"by-label:{split.labels}"
+    labels.require_classes(str(source), name)
+    return labels.codes
 
 
-def _csv(source: Path) -> _Read:
+def _held_out(form: Form, labels: Values | None, share: float, seed: int) -> tuple[Places, Places]:
     import numpy as np
 
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = [row for row in csv.reader(file) if row]
-    except (ValueError, csv.Error, UnicodeDecodeError):
-        raise HeliographError(f"{source}: neither an npz nor a csv with a header in UTF-8") from None
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(header):
-            raise Refused("invalid", topic=f"{source}:{number}", expected=f"{len(header)} fields, as in the header",
-                          got=f"{len(row)}")  # fmt: skip
-
-    def write(target: Path, places: Places) -> None:
-        with target.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *(rows[place] for place in places)])
-
-    return len(rows), {name: np.array([row[at] for row in rows]) for at, name in enumerate(header)}, write
+    if not share:
+        return np.arange(form.samples), np.arange(0)
+    strata = labels.codes if labels is not None and not labels.fault() else None
+    return train_and_test(form.samples, share, seed, strata)
 
 
-def _label_column(source: Path, columns: Mapping[str, Any], label: str) -> str:
-    found = next((name for name in ((label,) if label else LABELS) if name in columns), None)
-    if found is None or columns[found].ndim != 1:
-        names = ", ".join(columns)[:200]
-        expected = f"one of {names}" if label else f"an array or column called {', '.join(LABELS)}"
-        hint = "Name the array or column of classes with --label, or split with iid."
-        raise Refused("no-labels", topic=str(source), field="--label", expected=expected, got=label or names, hint=hint)
-    return found
+def _owners(samples: int, parts: list[Places]) -> Places:
+    import numpy as np
+
+    owners = np.full(samples, -1, np.int32)
+    for place, part in enumerate(parts):
+        owners[part] = place
+    return owners
+
+
+class _Telling:
+    """Says how far a step has come, each STEP bytes: a small file passes in silence."""
+
+    def __init__(self, source: Path, doing: Callable[[str], None]) -> None:
+        self._source = source
+        self._doing = doing
+        self._last = ("", 0)
+
+    def __call__(self, step: str, done: int) -> None:
+        mark = (step, done // STEP)
+        if mark != self._last and mark[1]:
+            self._last = mark
+            self._doing(f"{step} {self._source.name}: {done >> 20} MB")

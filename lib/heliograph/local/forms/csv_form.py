@@ -1,0 +1,88 @@
+"""A csv, read and written in blocks: memory does not grow with the file."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from heliograph.edge_agent.datasets import csv_file
+from heliograph.edge_agent.datasets.source import Progress, Source, open_source
+from heliograph.local.forms.form import Request
+
+if TYPE_CHECKING:
+    from heliograph.local.forms.form import Owners
+
+
+class CsvForm:
+    """See ``Form``. The bytes of a row are copied as they are."""
+
+    has_test = False
+
+    def __init__(self, path: Path, request: Request) -> None:
+        self._path = path
+        self._request = request
+        with open_source(path, self._told("reading")) as source:
+            look = csv_file.look_at(source.open(), request.header)
+            wanted = [(look.names.index(name), column) for name, column in request.columns(look.names)]
+
+            def collect(block: csv_file.Block) -> None:
+                for place, column in wanted:
+                    column.add(block.column(place))
+
+            found = csv_file.survey(source.open, request.header, collect)
+            self.ending = ending_of(source)
+        self._look = look
+        self.samples = found.samples
+        self.columns: Sequence[str] = look.names
+        self.said = look.sentence()
+
+    def write(self, owners: Owners, targets: Sequence[Path]) -> None:
+        with open_source(self._path, self._told("splitting")) as source, ExitStack() as stack:
+            files = [stack.enter_context(written_like(source, target)) for target in targets]
+            head = csv_file.preamble(source.open(), self._look)
+            for file in files:
+                file.write(self._look.mark + self._look.encode(head))
+            places = iter(owners.tolist()) if len(owners) < 1 << 20 else (
+                place for start in range(0, len(owners), 1 << 16) for place in owners[start : start + (1 << 16)].tolist()
+            )
+            for block in csv_file.blocks(source.open(), self._look):
+                rows: list[list[bytes]] = [[] for _ in range(len(files) + 1)]  # the last for rows of no part: -1
+                for row, place in zip(block.rows, islice(places, len(block.rows)), strict=True):
+                    rows[place].append(row)
+                for file, part in zip(files, rows, strict=False):
+                    if part:
+                        file.write(self._look.encode(b"".join(part)))
+
+    def write_test(self, target: Path) -> None:
+        raise NotImplementedError("a csv has no test part of its own")
+
+    def _told(self, step: str) -> Progress:
+        return lambda read: self._request.progress(step, read)
+
+
+def ending_of(source: Source) -> str:
+    """Return the end of the names of a file's parts, by which programs tell its format."""
+    suffix = source.path.suffix
+    if source.packing == "gz" and suffix.lower() == ".gz":
+        return source.path.with_suffix("").suffix + suffix
+    return suffix or f".{source.format}"
+
+
+@contextmanager
+def written_like(source: Source, target: Path) -> Iterator[BinaryIO]:
+    """Yield a new file, packed as the source is."""
+    if source.packing == "gz":
+        with target.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+            yield packed  # type: ignore[misc]
+    elif source.packing == "zip":
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open(zipfile.ZipInfo(source.name), "w", force_zip64=True) as member:
+                yield member  # type: ignore[misc]
+    else:
+        with target.open("wb") as file:
+            yield file

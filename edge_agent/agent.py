@@ -22,6 +22,7 @@ from heliograph.core.text import never_raising
 from heliograph.core.world import World
 from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.code_roots import CodeRoot, working_directory_of
+from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
@@ -53,6 +54,8 @@ class AgentConfig:
         data: roots under which a Dataset's file may lie.
         datasets: files of the edge's own data sets, by name.
         quota: bytes of events that may wait in the journal.
+        headers: whether the first line names the columns, of those of the edge's own data sets whose cells shall not
+            decide it.
     """
 
     name: str
@@ -66,6 +69,7 @@ class AgentConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     quota: int = QUOTA
     root: str = DEFAULT_ROOT
+    headers: Mapping[str, Header] = field(default_factory=dict)
 
 
 class Agent:
@@ -111,7 +115,7 @@ class Agent:
         self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
         self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
         self._inventory = Inventory(
-            config.datasets, config.data, launcher, world, self._background, self._wake, self._log.warn
+            config.datasets, config.data, launcher, world, self._background, self._wake, self._log.warn, config.headers
         )
         self._gateway = Gateway(
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,

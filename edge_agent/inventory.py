@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from heliograph.core.tasks import Background
 from heliograph.core.text import encodable
 from heliograph.core.world import World
 from heliograph.edge_agent.datasets import index, resolve
+from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed
 
 RETRY_OFFERS = 10.0
@@ -28,7 +30,8 @@ class Inventory:
         own: data sets that the agent was started with; no document changes them.
         roots: directories under which a Dataset's file may lie.
         launcher: returns the workers' offers.
-        changed: called when a data set has been indexed, or the offers are known.
+        changed: called when a data set has been indexed, a part of a large one read, or the offers are known.
+        headers: whether the first line names the columns, for own data sets whose cells shall not decide it.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Inventory:
         background: Background,
         changed: Callable[[], None],
         warn: Callable[[str], None],
+        headers: Mapping[str, Header] | None = None,
     ) -> None:
         self.datasets: dict[str, DatasetIndex] = {}
         self.files: dict[str, Path] = {}
@@ -51,13 +55,14 @@ class Inventory:
         self._background = background
         self._changed = changed
         self._warn = warn
+        self._headers = headers or {}
         self._wanted: dict[str, DatasetSpec] = {}
 
     async def index_own(self) -> None:
         """Index the data sets that the agent was started with."""
         for name, path in sorted(self._own.items()):
             self.files[name] = path
-            await self._index_file(name, path, None)
+            await self._index_file(name, path, DatasetSpec(header=self._headers.get(name)), ())
 
     def follow(self, wanted: Mapping[str, DatasetSpec]) -> None:
         """Index the data sets of the desired document in the background if they have changed."""
@@ -99,13 +104,25 @@ class Inventory:
                 self.datasets[name] = DatasetIndex(name=name, error=str(error))
                 self._changed()
             else:
-                await self._index_file(name, self.files[name], spec.format)
+                await self._index_file(name, self.files[name], spec, self._roots)
 
-    async def _index_file(self, name: str, path: Path, format: str | None) -> None:
+    async def _index_file(self, name: str, path: Path, spec: DatasetSpec, roots: Sequence[Path]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def progress(read: int) -> None:
+            loop.call_soon_threadsafe(self._show_progress, name, path, read)
+
         try:
-            self.datasets[name] = await self._world.in_thread(index, name, path, format)
+            self.datasets[name] = await self._world.in_thread(
+                index, name, path, spec.format, spec.header, roots, progress
+            )
         except Exception as error:  # a file that defeats its reader is one more unreadable file
             why = sentence_of(error, f"file {path}")
             self.datasets[name] = DatasetIndex(name=name, error=encodable(why)[:1000])
             self._warn(f"data set {name}: {why}")
+        self._changed()
+
+    def _show_progress(self, name: str, path: Path, read: int) -> None:
+        error = encodable(f"{path} is being read: {read >> 20} MB so far")[:1000]
+        self.datasets[name] = DatasetIndex(name=name, error=error, read=read)
         self._changed()

@@ -117,10 +117,11 @@ class DesiredWriter:
             self.unpublished.add(desired.edge)
 
     def _for_agent(self, desired: Desired) -> Desired:
-        """Return the document without tasks whose role would make its agent refuse all of it."""
+        """Return the document without the tasks and data sets that would make its agent refuse all of it."""
         reader = self._readers[desired.edge]
         too_new = [task for task in desired.tasks if not reader.runs(task)]
-        if not too_new:
+        unknown = [name for name, dataset in desired.datasets.items() if not reader.indexes(dataset)]
+        if not too_new and not unknown:
             return desired
         for task in too_new:
             since = ".".join(map(str, task.since))
@@ -129,7 +130,16 @@ class DesiredWriter:
                 f"{since}, the agent has version {self._version(desired.edge) or 'unknown, not reported yet'}. "
                 "Install a newer heliograph there."
             )
-        return desired.model_copy(update={"tasks": [task for task in desired.tasks if reader.runs(task)]})
+        for name in unknown:
+            self._warn(
+                f"edge {desired.edge}: data set {name} is left out: its format {desired.datasets[name].format} came "
+                f"with heliograph 0.2, the agent has version {self._version(desired.edge) or 'unknown'}. "
+                "Install a newer heliograph there."
+            )
+        return desired.model_copy(update={
+            "tasks": [task for task in desired.tasks if reader.runs(task)],
+            "datasets": {name: each for name, each in desired.datasets.items() if reader.indexes(each)},
+        })  # fmt: skip
 
     async def _newest_sequence(self, edge: str) -> int:
         """Return the sequence of the edge's present document. Raise Conflict where a newer coordinator wrote it."""

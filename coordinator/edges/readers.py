@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from heliograph.bus.contract.payloads import Desired, WorkerTask
+from heliograph.bus.contract.resources import DatasetSpec
+from heliograph.bus.contract.resources.dataset import FIRST_FORMATS
 from heliograph.bus.contract.versions import Version, left_out, parse_version
 
 READS_TASKS_ALONE: Version = (0, 2)
@@ -29,6 +31,10 @@ class Reader:
     def runs(self, task: WorkerTask) -> bool:
         """Return whether the agent can read a document with this task."""
         return self.strict is None or task.since <= self.strict
+
+    def indexes(self, dataset: DatasetSpec) -> bool:
+        """Return whether the agent can read a document with this data set."""
+        return self.strict is None or dataset.format in FIRST_FORMATS
 
 
 @lru_cache(maxsize=1024)

@@ -30,6 +30,11 @@ class EdgeView:
                 return each
         return None
 
+    def fault(self, name: str) -> str:
+        """Return the agent's sentence about a data set that it cannot read; empty where it has none of that name."""
+        found = self.report.datasets if self.report else ()
+        return next((each.error for each in found if each.name == name), "")
+
     @cached_property
     def datasets(self) -> list[str]:
         """The names of the data sets that the edge can read."""

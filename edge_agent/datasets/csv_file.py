@@ -9,13 +9,25 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO
 
-from heliograph.edge_agent.datasets.csv_look import MAX_ROW, MISSING, Header, Look, encoding_of, is_number, look
+from heliograph.edge_agent.datasets.csv_look import (
+    MAX_ROW,
+    MISSING,
+    Header,
+    Look,
+    encoding_of,
+    is_number,
+    look,
+    null_character,
+)
 from heliograph.edge_agent.datasets.unusable import Unusable
 
 BLOCK = 1 << 20
 """Bytes read at once."""
+LOOKED_AT = 1 << 20
+"""Bytes by which the form is told."""
 KINDS_FROM = 10_000
-"""Rows that decide whether a column holds numbers or text."""
+"""Rows that decide whether a column holds numbers or text; fewer where they have more than KIND_CELLS cells."""
+KIND_CELLS = 2_000_000
 
 csv.field_size_limit(MAX_ROW)
 
@@ -32,6 +44,15 @@ class Block:
     look: Look
     rows: list[bytes]
     cells: list[list[str]] | None
+
+    def table(self, most: int) -> Iterator[list[str]]:
+        """Yield the cells of the first rows."""
+        if self.cells is not None:
+            yield from self.cells[:most]
+            return
+        mark = None if self.look.delimiter == " " else self.look.delimiter
+        for row in self.rows[:most]:
+            yield row.decode("latin-1").split(mark) if self.look.width > 1 else [row.decode("latin-1")]
 
     def column(self, place: int) -> list[bytes]:
         """Return a column's cells."""
@@ -69,9 +90,10 @@ def survey(
     found = look_at(open(), header)
     samples = 0
     kinds = ["" for _ in found.names]  # a missing value decides nothing
+    deciding = min(KINDS_FROM, KIND_CELLS // found.width + 1)
     for block in blocks(open(), found):
-        if samples < KINDS_FROM:
-            _decide(kinds, block, KINDS_FROM - samples)
+        if samples < deciding:
+            _decide(kinds, block, deciding - samples)
         samples += len(block.rows)
         if seen is not None:
             seen(block)
@@ -83,9 +105,9 @@ def survey(
 
 def look_at(stream: BinaryIO, header: Header | None) -> Look:
     """Return the form of a csv from its first lines."""
-    start = stream.read(BLOCK)
+    start = stream.read(LOOKED_AT)
     encoding, mark = encoding_of(start)
-    while b"\n" not in start and b"\r" not in start and len(start) <= MAX_ROW and (more := stream.read(BLOCK)):
+    while b"\n" not in start and b"\r" not in start and len(start) <= MAX_ROW and (more := stream.read(LOOKED_AT)):
         start += more
     if len(start) > MAX_ROW and b"\n" not in start and b"\r" not in start:
         raise Unusable(f"is no csv at line 1: {_too_long()}")
@@ -116,13 +138,15 @@ def preamble(stream: BinaryIO, found: Look) -> bytes:
 def _decide(kinds: list[str], block: Block, most: int) -> None:
     """Decide by up to ``most`` rows which columns hold text."""
     mark = block.look.delimiter
-    for place, kind in enumerate(kinds):
-        if kind == "text":
-            continue
-        part = Block(block.look, block.rows[:most], block.cells[:most] if block.cells is not None else None)
-        present = [cell for raw in part.column(place) if (cell := raw.decode("latin-1")) not in MISSING or cell == "nan"]
-        if present:
-            kinds[place] = "number" if all(is_number(cell, mark) for cell in present) else "text"
+    undecided = [place for place, kind in enumerate(kinds) if kind != "text"]
+    for row in block.table(most):
+        text = False
+        for place in undecided:
+            if (cell := row[place].strip()) not in MISSING:
+                kinds[place] = "number" if is_number(cell, mark) else "text"
+                text = text or kinds[place] == "text"
+        if text:
+            undecided = [place for place in undecided if kinds[place] != "text"]
 
 
 def _too_long() -> str:
@@ -142,12 +166,14 @@ class _Reading:
         self._line = 0
         """Lines before the present block."""
         self._skip = found.preamble
+        self._whole_lines = self._texts()
+        """One for both passes: it keeps the line that a block has cut off."""
         self._left = b""
         self.quoted = False
 
     def plain(self) -> Iterator[Block]:
         """Yield the rows before the first quote."""
-        for text in self._texts():
+        for text in self._whole_lines:
             if b'"' in text:
                 self._left, self.quoted = text, True
                 return
@@ -202,9 +228,8 @@ class _Reading:
     def _rows(self, lines: list[bytes]) -> list[bytes]:
         """Return the lines that are rows. Raise Unusable for one of another width."""
         width, mark = self._look.width, self._look.delimiter.encode()
-        if self._look.comments:
-            if any(line.startswith(b"#") for line in lines):
-                return self._rows_one_by_one(lines)
+        if self._look.comments and any(line.startswith(b"#") for line in lines):
+            return self._rows_one_by_one(lines)
         if width == 1:
             return self._rows_one_by_one(lines) if any(mark in line for line in lines) else [
                 line for line in lines if line.strip()
@@ -228,7 +253,7 @@ class _Reading:
         return rows
 
     def _each_line(self) -> Iterator[bytes]:
-        for text in chain((self._left,), self._texts()):
+        for text in chain((self._left,), self._whole_lines):
             for line in text.splitlines(keepends=True):
                 self._line += 1
                 yield line
@@ -245,8 +270,7 @@ class _Reading:
                 self._line += len(text[: self._skip].splitlines())
                 text, self._skip = text[self._skip :], 0
             if (zero := text.find(0)) >= 0:
-                line = self._line + text.count(b"\n", 0, zero) + 1
-                raise Unusable(f"has a null character in line {line}: it is not text, or damaged; write it again as csv")
+                raise Unusable(null_character(self._line + text.count(b"\n", 0, zero) + 1))
             cut = text.rfind(b"\n") + 1 or text.rfind(b"\r", 0, -1) + 1
             rest = text[cut:]
             if len(rest) > MAX_ROW:
@@ -274,5 +298,4 @@ def _chunks(stream: BinaryIO, found: Look) -> Iterator[bytes]:
             yield decoder.decode(chunk).encode()
         decoder.decode(b"", final=True)
     except UnicodeError as error:
-        raise Unusable(f"is damaged {found.encoding.upper()} text ({error.reason if hasattr(error, 'reason') else error}); "
-                       "save it as csv in UTF-8") from None  # fmt: skip
+        raise Unusable(f"is damaged {found.encoding.upper()} text ({error}); save it as csv in UTF-8") from None

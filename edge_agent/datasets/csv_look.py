@@ -71,9 +71,8 @@ class Look:
             parts.append("decimal commas")
         if self.encoding != "utf-8":
             parts.append(self.encoding.upper().replace("LATIN-1", "Latin-1"))
-        parts.append(f"{self.width} columns")
-        parts.append("named by its first line" if self.header else "without a header line (named 0, 1, …)")
-        return ", ".join(parts)
+        names = "named by the first line" if self.header else f"without a header: {self.names[0]}, …, {self.names[-1]}"
+        return ", ".join([*parts, f"{self.width} columns {names}"])
 
 
 def encoding_of(start: bytes) -> tuple[str, bytes]:
@@ -107,8 +106,7 @@ def look(text: bytes, encoding: str, mark: bytes, header: Header | None, whole: 
     Raise Unusable if it is no csv.
     """
     if b"\0" in text:
-        line = text[: text.index(0)].count(b"\n") + 1
-        raise Unusable(f"has a null character in line {line}: it is not text, or damaged; write it again as csv")
+        raise Unusable(null_character(text.count(b"\n", 0, text.index(0)) + 1))
     lines = text.splitlines(keepends=True)
     if not whole and len(lines) > 1:
         del lines[-1]  # it may go on
@@ -132,11 +130,15 @@ def look(text: bytes, encoding: str, mark: bytes, header: Header | None, whole: 
                 "," if best.decimal_comma else ".")  # fmt: skip
 
 
+def null_character(line: int) -> str:
+    return f"has a null character in line {line}: it is not text, or damaged; write it again as csv"
+
+
 def has_header(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
     """Return whether the first row names the columns, from the kinds of its cells and of those below them.
 
-    A text above numbers is a name, and so are the numbers 0, 1, 2, … above others. A number above numbers is none. Where
-    all is text, the first row names the columns unless one of its cells comes again below.
+    A text above numbers is a name, and so are the numbers 0, 1, 2, … above others. A number above numbers is none.
+    Where all is text, the first row names the columns unless one of its cells comes again below.
     """
     first, below = rows[0], rows[1:LOOKED_AT]
     if not below:

@@ -28,7 +28,8 @@ class ImageFolder:
     """Images by class.
 
     Attributes:
-        images: paths below the directory, in the order of their names, by the class: the directory's name.
+        images: paths below the directory, in the order of their names, by the class: the directory's name. A class may
+            have none: an edge has a directory for the classes that only others have, too.
         uses: names of the directories ``train``, ``test`` and so on that hold the classes, with their use; empty where
             the classes lie in the directory itself.
         parts: as ``images``, for each such directory.
@@ -98,8 +99,8 @@ def _classes(path: Path, listed: tuple[list[str], list[str]], roots: Sequence[Pa
             found[name].append(each)
             if (count := count + 1) > MAX_FILES:
                 raise Unusable(f"holds more than {MAX_FILES} files; pack them into fewer, larger ones")
-        if not found[name]:
-            raise Unusable(f"has a class without images, directory {shorten(name)}; delete it or fill it")
+    if not count:
+        raise Unusable(f"holds directories without images, {shorten(directories[0])} among them; fill them")
     return found
 
 

@@ -107,8 +107,8 @@ def checked_format(source: Source, wanted: str | None) -> Format:
     if magic is None and form == "npy":
         raise Unusable("is not an .npy file; write it with numpy.save")
     if form is None:
-        raise Unusable("is not named as a data file (.npz, .csv, .npy, .parquet, or these with .gz); "
-                       f"set spec.format to {' or '.join(FORMATS)}")  # fmt: skip
+        raise Unusable("is not named as a data file (.csv, .npz, .npy, .parquet, .csv.gz, …); "
+                       f"rename it, or set spec.format of its Dataset to {' or '.join(FORMATS)}")  # fmt: skip
     if source.packing and form in ("npz", "parquet"):
         raise Unusable(f"is a {form} in a {source.packing}, packed twice; unpack it")
     return cast(Format, form)

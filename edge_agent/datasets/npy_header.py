@@ -79,7 +79,7 @@ def read_header(stream: Readable, size: int, name: str) -> ArrayHeader:
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError, SystemError) as error:
         raise Unusable(f"has array {name!r} with a header that is not NumPy's ({shorten(str(error))})") from None
     if not shape:
-        raise Unusable(f"has a single value {name!r} without an axis of samples; leave it out or give it one per sample")
+        raise Unusable(f"has a single value {name!r} without an axis of samples; leave it out, or give one per sample")
     if 8 + width + length + item * element != size:
         raise Unusable(f"has array {name!r} of another size than its header says; it is damaged, write it again")
     return ArrayHeader(shape, dtype, descr, bool(fortran), 8 + width + length, item * element)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, Literal, cast
+from typing import IO, Any, BinaryIO, Literal, cast
 
 from heliograph.core.errors import shorten
 from heliograph.edge_agent.datasets.npy_header import MAGIC as NPY
@@ -27,6 +27,7 @@ SUFFIXES: dict[str, Format] = {
 PARQUET = b"PAR1"
 GZ = b"\x1f\x8b"
 EMPTY_ZIP = b"PK\5\6"
+MAGICS: dict[bytes, Format] = {ZIP: "npz", EMPTY_ZIP: "npz", NPY[:4]: "npy", PARQUET: "parquet"}
 STEP = 64 << 20
 """Bytes read between two reports of progress."""
 MAX_UNPACKED = 1 << 40
@@ -74,8 +75,7 @@ class Source:
     @property
     def magic(self) -> Format | None:
         """Return the format that the content's first bytes tell."""
-        start = self.open().read(4)
-        return "npz" if start in (ZIP, EMPTY_ZIP) else "npy" if start == NPY[:4] else "parquet" if start == PARQUET else None
+        return MAGICS.get(self.open().read(4))
 
     @property
     def format(self) -> Format | None:
@@ -130,8 +130,8 @@ class _Watched(io.FileIO):
         self._progress = progress
         self._read = 0
 
-    def readinto(self, buffer: object) -> int:  # type: ignore[override]
-        count = super().readinto(buffer)  # type: ignore[arg-type]
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
         before, self._read = self._read, self._read + count
         if self._progress is not None and before // STEP != self._read // STEP:
             self._progress(self._read)
@@ -148,7 +148,7 @@ class _Bounded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         try:
             data = self._stream.read(len(buffer))
         except (OSError, EOFError, zipfile.BadZipFile, *DAMAGE) as error:

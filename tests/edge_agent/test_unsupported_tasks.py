@@ -78,7 +78,7 @@ async def test_a_role_of_a_later_version_is_reported_and_the_others_run(
     cloud: tuple[Broker, Bus], tmp_path: Path
 ) -> None:
     broker, bus = cloud
-    await _write(bus, 1, [DISTIL, KNOWN], datasets={"data": {"url": "x.csv"}, "new": {"format": "parquet"}}, hint=3)
+    await _write(bus, 1, [DISTIL, KNOWN], datasets={"data": {"url": "x.csv"}, "new": {"format": "hdf5"}}, hint=3)
     running = asyncio.ensure_future(_agent(broker, tmp_path / "state").run())
     try:
         report = await _reported(bus, lambda report: len(report.workers) == 2)
@@ -89,7 +89,7 @@ async def test_a_role_of_a_later_version_is_reported_and_the_others_run(
         for words in (__version__, "field role", "train or evaluate or aggregate", "distil"):
             assert words in distil.detail
         errors = {each.name: each.error for each in report.datasets}
-        assert errors["new"] == "field format: expected 'npz' or 'csv', got parquet"
+        assert errors["new"] == "field format: expected 'npz', 'csv', 'npy', 'parquet' or 'images', got hdf5"
         await _write(bus, 2, [KNOWN])
         await _reported(bus, lambda report: [each.worker for each in report.workers] == ["job-train"])
     finally:

@@ -127,7 +127,7 @@ def _missing_cloud(task: FederatedTask, view: View) -> Iterator[str]:
         if edge is None or not edge.online:
             yield f"evaluation node {evaluation.node_name} is {'offline' if edge else 'unknown'}"
         elif edge.dataset(evaluation.dataset.name) is None:
-            yield f"data set {evaluation.dataset.name} is not on node {evaluation.node_name}"
+            yield _missing_dataset(evaluation.dataset.name, edge)
 
 
 def _missing_at(worker: TrainingWorker, node: str, edge: EdgeView | None) -> str:
@@ -137,7 +137,13 @@ def _missing_at(worker: TrainingWorker, node: str, edge: EdgeView | None) -> str
     if not edge.online:
         return f"node {node} of training worker {worker.name} is offline"
     name = worker.worker_spec.dataset.name if worker.worker_spec.dataset else None
-    return f"data set {name or 'of any name'} is not on node {node}"
+    return _missing_dataset(name, edge)
+
+
+def _missing_dataset(name: str | None, edge: EdgeView) -> str:
+    if name is not None and (fault := edge.fault(name)):
+        return f"data set {name} on node {edge.name}: {fault}"
+    return f"data set {name or 'of any name'} is not on node {edge.name}"
 
 
 class _FreeEdges:

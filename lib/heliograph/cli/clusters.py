@@ -103,9 +103,12 @@ def run(
     script: Annotated[Path, typer.Argument(help="A training script that uses heliograph.FederatedLearning.")],
     edges: EdgesOption = 3,
     rounds: RoundsOption = 10,
-    data: Annotated[Path | None, typer.Option(help="An npz or csv, split over the edges.")] = None,
-    split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, by-label:N or by-size:E.")] = "iid",
+    data: Annotated[Path | None, typer.Option(help="A file or directory, split over the edges: csv, npz, parquet, "
+                                              "images, …")] = None,
+    split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, by-label:N, by-size:E or by-column:NAME.")] = "iid",
     label: Annotated[str, typer.Option(help="The array or column with the classes. Default: y, label, …")] = "",
+    header: Annotated[Literal["auto", "yes", "no"], typer.Option(help="Whether a csv's first line names its "
+                                                                 "columns.")] = "auto",
     test: Annotated[str, typer.Option(help="Test samples: a file, or a share of --data such as 0.2.")] = "",
     seed: SeedOption = 1,
     out: Annotated[Path | None, typer.Option(help="File of the model. Default: SCRIPT.safetensors")] = None,
@@ -122,7 +125,8 @@ def run(
     target = out or Path(f"{script.stem}.safetensors")
     with private_files(), _scratch() as directory:
         options = script_run.Options(
-            script, directory, edges, rounds, data, Split.parse(split), label, _test(test), seed
+            script, directory, edges, rounds, data, Split.parse(split), label, _test(test), seed,
+            None if header == "auto" else header,
         )
         with _screen(plain) as screen:
             outcome = until_signalled(lambda: script_run.run(options, target, screen, World()))

@@ -42,6 +42,8 @@ def _expected(error: BaseException) -> str | None:
     from heliograph.core.errors import HeliographError, first_error
 
     error = first_error(error)
+    if isinstance(error, TimeoutError) and not str(error):
+        return "nothing answered in time; is the machine busy, or the other side down? Run it again"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
     return str(error) if isinstance(error, HeliographError) else None

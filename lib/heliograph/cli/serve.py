@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 COMMANDS = {"agent": "Run an edge's agent, or the cloud's if named cloud.", "coordinator": "Run the coordinator."}
 _URL = "put credentials into the variable: every user of the machine can read an argument"
@@ -32,7 +32,8 @@ def agent(words: Sequence[str]) -> int:
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory where scripts run.")
     parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")
     parser.repeatable("--data", "DIR", "Root of the files of data sets.")
-    parser.repeatable("--dataset", "NAME=FILE", "A data set to offer, npz or csv.")
+    parser.repeatable("--dataset", "NAME=PATH", "A data set to offer: a file, or a directory of files or images.")
+    parser.repeatable("--header", "NAME=yes|no", "Whether the first line of such a csv names its columns.")
     parser.repeatable("--label", "KEY=VALUE", "A label of the edge, in its spec.")
     parser.number("--worker-memory-mb", "MB", 1 << 24, "Private memory of one worker; 0 sets no limit.")
     parser.number("--worker-nice", "N", 19, "Niceness of workers.")
@@ -63,6 +64,7 @@ def agent(words: Sequence[str]) -> int:
         datasets={key: Path(value).resolve() for key, value in parser.pairs(given.dataset, "--dataset").items()},
         labels=parser.pairs(given.label, "--label"),
         quota=max(1, given.journal_mb) << 20,
+        headers=parser.headers(given.header),
     )
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
     world = World()
@@ -161,6 +163,14 @@ class _Parser(argparse.ArgumentParser):
             if not equals or not key or not value:
                 self.error(f"invalid value for {option}: expected NAME=VALUE, got {text[:80]}")
             found[key] = value
+        return found
+
+    def headers(self, given: Sequence[str]) -> dict[str, Literal["yes", "no"]]:
+        found: dict[str, Literal["yes", "no"]] = {}
+        for name, value in self.pairs(given, "--header").items():
+            if value not in ("yes", "no"):
+                self.error(f"invalid value for --header: expected NAME=yes or NAME=no, got {name[:40]}={value[:40]}")
+            found[name] = "yes" if value == "yes" else "no"
         return found
 
 

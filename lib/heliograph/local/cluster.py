@@ -19,6 +19,7 @@ from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
 from heliograph.core.world import Process, World
+from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.local.nats_server import SYSTEM_USER, Broker, User
 from heliograph.local.relay import Relay
 from heliograph.local.restarts import Supervision
@@ -76,6 +77,7 @@ class LocalCluster:
         directory: directory of every component's state, kept from one start to the next.
         edges: names of the edges.
         datasets: data sets that each node's agent offers, by the node's name (``cloud`` among them): name to path.
+        headers: by the name of a data set, whether the first line of its csv names the columns; else its cells decide.
         code: roots of the scripts that tasks may run, each ``DIR`` or ``PREFIX=DIR``.
         data: roots of the files that data sets may name.
         edge_brokers: MQTT URLs of existing brokers, by the edge's name.
@@ -98,6 +100,7 @@ class LocalCluster:
         edges: list[str],
         *,
         datasets: Mapping[str, Mapping[str, Path]] | None = None,
+        headers: Mapping[str, Header] | None = None,
         code: tuple[Path | str, ...] = (),
         data: tuple[Path, ...] = (),
         edge_brokers: Mapping[str, str] | None = None,
@@ -116,6 +119,7 @@ class LocalCluster:
         self.directory = directory.resolve()
         self.world = world or World()
         self._code = code
+        self._headers = headers or {}
         self._data = data
         self._doors = doors
         self._outputs = outputs
@@ -257,6 +261,8 @@ class LocalCluster:
             argv += ["--outputs", str(self._outputs.resolve() / name)]
         for dataset, path in node.datasets.items():
             argv += ["--dataset", f"{dataset}={path}"]
+            if dataset in self._headers:
+                argv += ["--header", f"{dataset}={self._headers[dataset]}"]
         node.child = Child(f"agent {name}", argv, environment)
         await self._spawn(node.child)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from heliograph.bus.contract.event import decode
@@ -15,7 +17,10 @@ from heliograph.core.names import CLOUD
 from heliograph.core.world import World
 from heliograph.local.display import Display
 
-OFFER_TIMEOUT = 15.0
+OFFER_TIMEOUT = 60.0
+"""Seconds without any progress after which nobody waits any longer for what the nodes offer."""
+POLL = 5.0
+"""Seconds after which the offers are read again where no change is told: a status message may be lost."""
 
 
 async def follow_job(
@@ -36,21 +41,70 @@ async def follow_job(
     return document
 
 
-async def wait_for_offers(client: AsyncClient, datasets: Mapping[str, Mapping[str, Any]]) -> None:
+@dataclass(frozen=True)
+class _Awaited:
+    """What the coordinator does not know yet.
+
+    Attributes:
+        algorithms: whether the cloud's algorithms are missing.
+        unread: the nodes with data sets that are missing or still read.
+        read: bytes that those nodes have read so far, as they tell.
+    """
+
+    algorithms: bool
+    unread: tuple[str, ...]
+    read: int
+
+    def __bool__(self) -> bool:
+        return self.algorithms or bool(self.unread)
+
+    def sentence(self) -> str:
+        if not self.unread:
+            return "waiting for the cloud's workers"
+        nodes = ", ".join(self.unread[:3]) + (f" and {len(self.unread) - 3} more" if len(self.unread) > 3 else "")
+        return f"waiting for the data of {nodes}" + (f": {self.read >> 20} MB read" if self.read else "")
+
+
+async def wait_for_offers(
+    client: AsyncClient, datasets: Mapping[str, Mapping[str, Any]], doing: Callable[[str], None] = lambda what: None
+) -> None:
     """Wait until the coordinator knows the cloud's algorithms and the data sets of each node.
 
-    A job created earlier would be pending, or, if it takes any edge, would start without some of them.
+    A job created earlier would be pending, or, if it takes any edge, would start without some of them. A large file is
+    waited for as long as its agent gets on with reading it; ``doing`` is called with each step.
+
+    Raise HeliographError, with the agent's own sentence, where it cannot read a data set; or where nothing gets on.
     """
-    async with asyncio.timeout(OFFER_TIMEOUT), client.bus.subscribe(STATUS.filter()) as changes:
-        while not await _offered(client, datasets):
-            await anext(changes)
+    async with client.bus.subscribe(STATUS.filter()) as changes:
+        clock = asyncio.get_running_loop().time
+        before, since = None, clock()
+        while awaited := await _awaited(client, datasets):
+            if awaited != before:
+                if before is not None:
+                    doing(awaited.sentence())
+                before, since = awaited, clock()
+            elif clock() - since > OFFER_TIMEOUT:
+                raise HeliographError(f"{awaited.sentence()}: nothing has changed for {OFFER_TIMEOUT:g} s; "
+                                      "is the machine too busy? Take fewer edges, or try again")  # fmt: skip
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL):
+                    await anext(changes)
 
 
-async def _offered(client: AsyncClient, datasets: Mapping[str, Mapping[str, Any]]) -> bool:
+async def _awaited(client: AsyncClient, datasets: Mapping[str, Mapping[str, Any]]) -> _Awaited:
     algorithms = {edge for each in await client.algorithms.list() for edge in each["status"].get("edges", ())}
-    indexed = {(edge, each["metadata"]["name"])
-               for each in await client.datasets.list() for edge in each["status"].get("edges", {})}  # fmt: skip
-    return CLOUD in algorithms and all((node, name) in indexed for node, named in datasets.items() for name in named)
+    indexes = {(edge, each["metadata"]["name"]): index for each in await client.datasets.list()
+               for edge, index in each["status"].get("edges", {}).items()}  # fmt: skip
+    unread, read = [], 0
+    for node, named in datasets.items():
+        for name in named:
+            index = indexes.get((node, name))
+            if index is not None and index.get("error") and not index.get("read"):
+                raise HeliographError(f"{node}: data set {name}: {index['error']}")
+            if index is None or index.get("read"):
+                unread.append(node)
+                read += index.get("read", 0) if index is not None else 0
+    return _Awaited(CLOUD not in algorithms, tuple(dict.fromkeys(unread)), read)
 
 
 def failure(document: Mapping[str, Any]) -> str:

@@ -53,12 +53,16 @@ class Mosquitto:
             before=dying_with_parent(),
         )
         assert self.process.stdout is not None
-        async with asyncio.timeout(START_TIMEOUT):
-            while not self.log or not self.log[-1].endswith(" running"):
-                line = await self.process.stdout.readline()
-                if not line:
-                    raise HeliographError("mosquitto ended:\n" + "\n".join(self.log[-8:]))
-                self.log.append(line.decode().rstrip())
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                while not self.log or not self.log[-1].endswith(" running"):
+                    line = await self.process.stdout.readline()
+                    if not line:
+                        raise HeliographError("mosquitto ended:\n" + "\n".join(self.log[-8:]))
+                    self.log.append(line.decode().rstrip())
+        except TimeoutError:
+            tail = "\n".join(self.log[-8:])
+            raise HeliographError(f"mosquitto was not ready after {START_TIMEOUT:g} s:\n{tail}") from None
         self.reading = asyncio.create_task(self._drain(self.process.stdout))
 
     async def kill(self) -> None:

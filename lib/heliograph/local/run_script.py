@@ -14,11 +14,13 @@ from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import CLOUD, is_label
 from heliograph.core.world import World
+from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.display import Display
 from heliograph.local.follow_job import failure, follow_job, wait_for_offers
+from heliograph.local.run_data import split_for_run
 from heliograph.local.split import Split
-from heliograph.local.split_file import Parts, split_file
+from heliograph.local.split_file import Parts
 
 MAX_LINES = 60
 """Lines printed by the workers that are kept, to be shown if the job fails."""
@@ -31,6 +33,7 @@ class Options:
     Attributes:
         test: a file of test samples, or the share of ``data`` to keep for the test; the script's ``evaluate`` measures
             each global model on them, in the cloud.
+        header: whether the first line of a csv names its columns; None: its cells decide.
     """
 
     script: Path
@@ -42,6 +45,7 @@ class Options:
     label: str = ""
     test: Path | float | None = None
     seed: int = 1
+    header: Header | None = None
 
 
 @dataclass
@@ -71,19 +75,20 @@ async def run(options: Options, target: Path, display: Display, world: World) ->
         raise HeliographError(f"{options.script}: there is no such script")
     name = job_name(script)
     edges = [f"edge-{number + 1}" for number in range(options.edges)]
-    parts = await world.in_thread(_split_data, options, edges)
+    parts = await world.in_thread(_split_data, options, edges, display)
     datasets: dict[str, dict[str, Path]] = {edge: {name: file} for edge, file in parts.files.items()}
     if parts.test is not None:
         datasets[CLOUD] = {"test": parts.test}
     display.doing(f"starting broker, coordinator and {len(edges) + 1} agents")
     cluster = LocalCluster(
         options.directory / "cluster", edges, datasets=datasets, code=(script.parent,), world=world,
+        headers=dict.fromkeys((name, "test"), options.header) if options.header else None,
         log=options.directory / "log.txt", supervise=lambda line: display.note(line, good=False),
     )  # fmt: skip
     async with cluster, AsyncClient(cluster.server) as client:
         printed: deque[tuple[str, str]] = deque(maxlen=MAX_LINES)
         listening = asyncio.create_task(_collect_lines(client, printed))
-        await wait_for_offers(client, datasets)
+        await wait_for_offers(client, datasets, display.doing)
         await client.models.create({"kind": "Model", "metadata": {"name": name}})
         display.began(f"{name} · FedAvg", parts.samples or dict.fromkeys(edges, 0))
         await client.jobs.create(_task(name, script.name, edges, options, parts))
@@ -106,21 +111,11 @@ def job_name(script: Path) -> str:
     return name if is_label(name) else "job"
 
 
-def _split_data(options: Options, edges: list[str]) -> Parts:
-    if options.data is None:
-        if options.test is not None:
-            raise Refused("invalid", field="--test", expected="--data with it", got="no --data")
-        return Parts()
-    share = options.test if isinstance(options.test, float) else 0.0
-    parts = split_file(
-        options.data, options.directory / "data", edges, options.split, seed=options.seed, test=share,
-        label=options.label,
+def _split_data(options: Options, edges: list[str], display: Display) -> Parts:
+    return split_for_run(
+        options.data, options.directory / "data", edges, options.split, seed=options.seed, test=options.test,
+        label=options.label, header=options.header, display=display,
     )  # fmt: skip
-    if isinstance(options.test, Path):
-        if not options.test.is_file():
-            raise HeliographError(f"{options.test}: there is no such file; --test takes a file of samples or a share")
-        parts = Parts(parts.files, parts.samples, options.test.resolve())
-    return parts
 
 
 def _task(name: str, boot_file: str, edges: list[str], options: Options, parts: Parts) -> dict[str, Any]:

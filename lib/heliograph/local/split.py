@@ -179,8 +179,9 @@ def _deal_groups(groups: Array, count: int, column: str, rng: np.random.Generato
         owners[group] = number
         heapq.heappush(parts, (size + int(sizes[group]), number))
     if min(parts)[0] < MIN_SAMPLES:
-        raise Refused("too-small", field="--split", expected=f"at least {MIN_SAMPLES} samples for each of {count} edges",
-                      got=f"{min(parts)[0]} for one of them, by {column}", hint="Take fewer edges.")  # fmt: skip
+        expected = f"at least {MIN_SAMPLES} samples for each of {count} edges"
+        raise Refused("too-small", field="--split", expected=expected, hint="Take fewer edges.",
+                      got=f"{min(parts)[0]} for one of them, by {column}")  # fmt: skip
     of_samples = owners[numbers.reshape(-1)]
     return [np.flatnonzero(of_samples == number) for number in range(count)]
 

@@ -66,6 +66,8 @@ def split_file(
     form = open_form(source, request)
     labels = request.labels()
     found = [f"{source.name}: {form.said}"] if form.said else []
+    if labels is not None and labels.missing:
+        found.append(f"{labels.missing:,} of {form.samples:,} labels are missing in {labels.name}")
     classes, groups = _classes(form, labels, split, source), request.groups()
     train, kept = _held_out(form, labels, test, seed)
     dealt_by = groups.codes if groups is not None else classes

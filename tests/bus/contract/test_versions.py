@@ -102,7 +102,7 @@ def test_a_document_with_unreadable_tasks_gives_the_others_and_names_them(tasks:
 def test_a_document_names_its_unsupported_parts_with_their_reasons() -> None:
     tasks = [TASK, TASK | {"role": "distil", "worker": "new"}, TASK | {"worker": "Bad"},
              TASK | {"role": "infer", "worker": "i", "inference": {"fallback": "retry"}}]  # fmt: skip
-    datasets = {"data": {"url": "a.csv"}, "columns": {"format": "parquet"}}
+    datasets = {"data": {"url": "a.csv"}, "columns": {"format": "hdf5"}}
     generation = {"epoch": 1, "n": 2}
     desired = topics.TASK.validate(
         {"edge": "e", "generation": generation, "tasks": tasks, "datasets": datasets, "unsupported": ["forged"]}, "t"
@@ -116,7 +116,7 @@ def test_a_document_names_its_unsupported_parts_with_their_reasons() -> None:
     assert reasons[2] == "field inference.fallback: expected 'edge' or 'error', got retry"
     assert list(desired.datasets) == ["data"]
     (aside,) = desired.unsupported_datasets
-    assert (aside.name, aside.error) == ("columns", "field format: expected 'npz' or 'csv', got parquet")
+    assert (aside.name, aside.error) == ("columns", "field format: expected 'npz', 'csv', 'npy', 'parquet' or 'images', got hdf5")
 
 
 def test_an_invalid_document_is_refused_as_a_whole() -> None:

@@ -59,7 +59,8 @@ class ArrayForm:
         self.has_test = len(uses) > 1
         kept = ", ".join(name for name, use in files.arrays.uses.items() if use != "train")
         self.said = f"a training part, and {kept} for the test" if self.has_test else ""
-        self.columns: Sequence[str] = [name for name, each in files.arrays.headers.items() if self._may_label(name, each)]
+        headers = files.arrays.headers
+        self.columns: Sequence[str] = [name for name, header in headers.items() if self._may_label(name, header)]
         for name, column in request.columns(self.columns):
             self._collect(name, column)
 
@@ -119,10 +120,11 @@ class ArrayForm:
 
         _exactly(stream, header.offset)
         if header.fortran and len(header.shape) > 1:
-            item = header.size // max(1, prod(header.shape))
-            passes, count, width = prod(header.shape[1:]), header.samples, item
+            passes, width = prod(header.shape[1:]), header.size // max(1, prod(header.shape))
+            count = header.samples
         else:
-            passes, count, width = 1, max(1, BLOCK // max(1, header.size // header.samples)), header.size // header.samples
+            passes, width = 1, header.size // header.samples
+            count = max(1, BLOCK // max(1, width))
         for _ in range(passes):
             for start in range(0, header.samples, count):
                 number = min(count, header.samples - start)
@@ -151,7 +153,7 @@ class ArrayForm:
                 if self._request.forget(column):
                     return
                 raise HeliographError(
-                    f"{self._request.source}: {name} has shape {header.shape}, expected a class for each sample, of shape "
+                    f"{self._request.source}: {name} has shape {header.shape}, expected a class for each sample: shape "
                     f"({header.samples},) or ({header.samples}, 1), or one-hot; name another array with --label"
                 )
             values = values.argmax(1)

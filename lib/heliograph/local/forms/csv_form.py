@@ -6,10 +6,10 @@ import gzip
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from heliograph.core.errors import HeliographError
 from heliograph.edge_agent.datasets import csv_file
 from heliograph.edge_agent.datasets.source import Progress, Source, open_source
 from heliograph.local.forms.form import Request
@@ -39,7 +39,9 @@ class CsvForm:
         self._look = look
         self.samples = found.samples
         self.columns: Sequence[str] = look.names
-        self.said = look.sentence()
+        self.said = f"{found.samples:,} rows, {look.sentence()}"
+        if not look.header and request.header is None:
+            self.said += "; if the first line names them, say --header yes"
 
     def write(self, owners: Owners, targets: Sequence[Path]) -> None:
         with open_source(self._path, self._told("splitting")) as source, ExitStack() as stack:
@@ -47,16 +49,18 @@ class CsvForm:
             head = csv_file.preamble(source.open(), self._look)
             for file in files:
                 file.write(self._look.mark + self._look.encode(head))
-            places = iter(owners.tolist()) if len(owners) < 1 << 20 else (
-                place for start in range(0, len(owners), 1 << 16) for place in owners[start : start + (1 << 16)].tolist()
-            )
+            start = 0
             for block in csv_file.blocks(source.open(), self._look):
                 rows: list[list[bytes]] = [[] for _ in range(len(files) + 1)]  # the last for rows of no part: -1
-                for row, place in zip(block.rows, islice(places, len(block.rows)), strict=True):
+                places = owners[start : start + len(block.rows)].tolist()
+                start += len(block.rows)
+                for row, place in zip(block.rows, places, strict=False):
                     rows[place].append(row)
                 for file, part in zip(files, rows, strict=False):
                     if part:
                         file.write(self._look.encode(b"".join(part)))
+        if start != self.samples:
+            raise HeliographError(f"{self._path}: changed while it was read; write it under another name first")
 
     def write_test(self, target: Path) -> None:
         raise NotImplementedError("a csv has no test part of its own")

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from heliograph.core.errors import HeliographError
 from heliograph.edge_agent.datasets.csv_look import Header
-from heliograph.local.forms.labels import Column, Values, choose
+from heliograph.local.forms.labels import Column, Values, named, usual
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,13 +47,19 @@ class Request:
         """
         if self._chosen is None:
             self._chosen = []
-            if label := choose(names, self.label, self.required, self.source):
+            label = (
+                named(names, self.label, self.source) if self.label else usual(names, self.required, self.source)
+            )
+            if label:
                 self.label_column = Column(label)
                 self._chosen.append((label, self.label_column))
             if self.group:
-                group = choose(names, self.group, True, self.source)
+                group = named(names, self.group, self.source, "--split by-column")
                 self.group_column = Column(group)
                 self._chosen.append((group, self.group_column))
+        if missing := next((name for name, _ in self._chosen if name not in names), ""):
+            raise HeliographError(f"{self.source}: holds files of different columns, one without {missing}; "
+                                  "give all the same columns in the same order")  # fmt: skip
         return self._chosen
 
     def forget(self, column: Column) -> bool:

@@ -98,28 +98,34 @@ class Values:
                           expected=f"a class for each sample, for --split {split}")  # fmt: skip
 
 
-def choose(names: Sequence[str], wanted: str, required: bool, source: str) -> str:
-    """Return the name of the column with the labels; empty where none is found and none is required.
+def named(names: Sequence[str], wanted: str, source: str, option: str = "--label") -> str:
+    """Return the name of the column that an option names, by its name or its number, from 0 or from the end, -1."""
+    if wanted in names:
+        return wanted
+    if wanted.lstrip("-").isdigit() and -len(names) <= (place := int(wanted[:9])) < len(names):
+        return names[place]
+    raise Refused("no-such-column", topic=source, field=option, expected=f"one of {_shown(names)}", got=wanted,
+                  hint="A number counts from 0; -1 is the last.")  # fmt: skip
+
+
+def usual(names: Sequence[str], required: bool, source: str) -> str:
+    """Return the name of the column that is called as labels usually are; empty where none is and none is required.
 
     Args:
         names: names of the columns that may hold labels.
-        wanted: the name, or the number from 0 or from the end, -1; empty: LABELS are tried.
     """
-    if wanted:
-        if wanted in names:
-            return wanted
-        if wanted.lstrip("-").isdigit() and -len(names) <= (place := int(wanted)) < len(names):
-            return names[place]
-    else:
-        found = next((name for label in LABELS for name in names if name.lower() == label), "")
-        found = found or next((name for name in names if _without_train(name) in LABELS), "")
-        found = found or ("arr_1" if set(names) <= {"arr_0", "arr_1"} and "arr_1" in names else "")
-        if found or not required:
-            return found
-    shown = ", ".join(map(shorten, names[:20])) + (", …" if len(names) > 20 else "")
-    expected = f"one of {shown}" if wanted else f"an array or column called {', '.join(LABELS)}"
-    hint = "Name the array or column of classes with --label (a number counts from 0, -1 is the last), or split with iid."
-    raise Refused("no-labels", topic=source, field="--label", expected=expected, got=wanted or shown, hint=hint)
+    found = next((name for label in LABELS for name in names if name.lower() == label), "")
+    found = found or next((name for name in names if _without_train(name) in LABELS), "")
+    found = found or ("arr_1" if set(names) <= {"arr_0", "arr_1"} and "arr_1" in names else "")
+    if found or not required:
+        return found
+    hint = "Name the array or column of classes with --label (a number counts from 0; -1 is the last), or split iid."
+    raise Refused("no-labels", topic=source, field="--label", got=_shown(names), hint=hint,
+                  expected=f"an array or column called {', '.join(LABELS)}")  # fmt: skip
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(map(shorten, names[:20])) + (", …" if len(names) > 20 else "")
 
 
 def _without_train(name: str) -> str:

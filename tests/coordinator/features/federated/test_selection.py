@@ -70,3 +70,15 @@ def test_a_task_of_many_workers_names_its_first_reasons_and_how_many_more_there_
     assert isinstance(found, Missing)
     assert len(found.what) == REASONS + 1
     assert found.what[-1] == f"and {1000 - REASONS} more"
+
+
+def test_a_data_set_that_an_agent_refuses_is_named_with_the_agents_sentence() -> None:
+    task = _task(["digits"])
+    task.spec.training_workers[0].node_name = "e0"
+    view = _view([[]])
+    report = view.edges["e0"].report
+    assert report is not None
+    assert select(task, view) == Missing(["data set digits is not on node e0"])
+    report.datasets.append(DatasetIndex(name="digits", error="/data/d.csv is empty; write the data set again"))
+    expected = "data set digits on node e0: /data/d.csv is empty; write the data set again"
+    assert select(task, view) == Missing([expected])

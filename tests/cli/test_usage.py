@@ -91,3 +91,11 @@ def test_ctrl_c_is_130_and_no_traceback(typed: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("heliograph.cli.serve.main", interrupted)
     ran = typed("agent")
     assert (ran.code, ran.out, ran.err) == (130, "", "")
+
+
+def test_a_timeout_without_a_text_is_a_sentence(typed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(words: object) -> int:
+        raise TimeoutError
+
+    monkeypatch.setattr("heliograph.cli.app.run", slow)
+    assert typed("get", "jobs").err.startswith("error: nothing answered in time; ")

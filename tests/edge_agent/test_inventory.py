@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from heliograph.bus.contract.resources import DatasetSpec
+from heliograph.edge_agent.datasets import source
 from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed
 
@@ -146,3 +147,34 @@ def test_missing_offers_are_a_warning(
         assert kept.inventory.offers.algorithms == {}
 
     _keeping(on_node, test, {}, data, answer)
+
+
+def test_how_far_a_large_file_is_read_is_shown_until_its_index_is_made(
+    on_node: Any, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "STEP", 8)
+    shown: list[tuple[int, str]] = []
+
+    async def test(kept: NodeInventory) -> None:
+        def note() -> None:
+            if found := kept.inventory.datasets.get("a"):
+                shown.append((found.read, found.error))
+
+        kept.inventory = Inventory({}, (data,), cast(Launcher, Offering()), kept.node.world, kept.node.background,
+                                   note, kept.logged.append)  # fmt: skip
+        await kept.follow(a=_spec(data / "one.csv"))
+        assert kept.inventory.datasets["a"].samples == 2
+
+    _keeping(on_node, test, {}, data)
+    *steps, last = shown
+    assert last == (0, "")
+    assert steps
+    assert all(read > 0 and "is being read: 0 MB so far" in error for read, error in steps)
+
+
+def test_a_header_is_told_where_the_cells_would_decide_otherwise(on_node: Any, data: Path) -> None:
+    async def test(kept: NodeInventory) -> None:
+        await kept.follow(a=_spec(data / "one.csv").model_copy(update={"header": "no"}), b=_spec(data / "one.csv"))
+        assert (kept.inventory.datasets["a"].samples, kept.inventory.datasets["b"].samples) == (3, 2)
+
+    _keeping(on_node, test, {}, data)

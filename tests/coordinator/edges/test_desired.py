@@ -12,6 +12,7 @@ from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.payloads import TrainTask, WorkerTask
+from heliograph.bus.contract.resources import DatasetSpec
 from heliograph.bus.contract.versions import Version
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
@@ -93,6 +94,21 @@ async def test_only_an_upgraded_agents_document_is_written_anew(cloud: Cloud) ->
     after = {edge: (await cloud.written(edge))["generation"] for edge in "abc"}
     assert [edge for edge in "abc" if before[edge] != after[edge]] == ["a"]
     assert "framework" in (await cloud.written("a"))["tasks"][0]
+
+
+async def test_a_data_set_is_left_out_where_the_agent_would_refuse_the_whole_document(cloud: Cloud) -> None:
+    cloud.versions = {"oldest": "0.1.0", "old": "0.2.0"}
+    datasets = {"rows": DatasetSpec(url="x.csv", format="csv"), "new": DatasetSpec(url="x.pq", format="parquet"),
+                "headless": DatasetSpec(url="x.csv", header="no")}  # fmt: skip
+    await cloud.writer.write({edge: ([], datasets) for edge in ("oldest", "old")})
+    assert (await cloud.written("oldest"))["datasets"].keys() == {"rows", "headless"}
+    assert "header" not in (await cloud.written("oldest"))["datasets"]["headless"]
+    assert (await cloud.written("old"))["datasets"]["headless"]["header"] == "no"
+    assert (await cloud.written("old"))["datasets"].keys() == {"rows", "headless", "new"}  # reported there
+    assert cloud.warned == [
+        "edge oldest: data set new is left out: its format parquet came with heliograph 0.2, the agent has version "
+        "0.1.0. Install a newer heliograph there."
+    ]
 
 
 async def test_a_role_is_left_out_where_the_agent_would_refuse_the_whole_document(cloud: Cloud) -> None:

@@ -15,13 +15,14 @@ from heliograph.local.split_file import Parts, split_file
 
 def split_for_run(
     data: Path | None, directory: Path, edges: list[str], split: Split, *, seed: int, test: Path | float | None = None,
-    label: str = "", header: Header | None = None, display: Display,
+    label: str = "", header: Header | None = None, measures: bool = True, display: Display,
 ) -> Parts:  # fmt: skip
     """Return the parts of ``data`` in ``directory``; no parts without data. Say what was found in it by looking.
 
     Args:
         test: file of test samples, or the share of ``data`` that is kept for the test; without either a test part that
             lies in the data is taken.
+        measures: whether the script measures models; if not, a test part that lies in the data is left alone.
 
     Raise HeliographError where the data do not fit, with the agent's own sentence where it would refuse them.
     """
@@ -35,7 +36,7 @@ def split_for_run(
         _check_test(test, header, display)
     parts = split_file(
         data, directory, edges, split, seed=seed, test=test if isinstance(test, float) else 0.0, label=label,
-        header=header, own_test=test is None, doing=display.doing,
+        header=header, own_test=test is None and measures, doing=display.doing,
     )  # fmt: skip
     for sentence in parts.found:
         display.note(sentence)

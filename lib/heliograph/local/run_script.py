@@ -115,6 +115,7 @@ def _split_data(options: Options, edges: list[str], display: Display) -> Parts:
     return split_for_run(
         options.data, options.directory / "data", edges, options.split, seed=options.seed, test=options.test,
         label=options.label, header=options.header, display=display,
+        measures="evaluate" in options.script.read_text(errors="replace"),
     )  # fmt: skip
 
 

@@ -117,7 +117,8 @@ def test_each_import_of_the_package_is_declared_by_the_base_or_its_extra() -> No
 
 
 @pytest.mark.parametrize(("folder", "extras"), [
-    ("benchmarks", ["dev"]), ("tests", ["dev", "data", "torch", "tensorflow"]), ("examples", ["demo", "torch", "tensorflow"]),
+    ("benchmarks", ["dev"]), ("tests", ["dev", "data", "torch", "tensorflow"]),
+    ("examples", ["demo", "torch", "tensorflow"]),
 ])  # fmt: skip
 def test_folders_beside_the_package_import_only_distributions_of_their_extras(folder: str, extras: list[str]) -> None:
     known = set().union(*map(declared, extras))

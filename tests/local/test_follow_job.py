@@ -63,5 +63,5 @@ def test_what_an_agent_refuses_ends_the_wait_with_its_sentence() -> None:
 def test_silence_ends_the_wait_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow_job, "OFFER_TIMEOUT", 0.0)
     monkeypatch.setattr(follow_job, "POLL", 0.001)
-    with pytest.raises(HeliographError, match="waiting for the data of edge-1, edge-2: nothing has changed for 0 s; is "):
+    with pytest.raises(HeliographError, match="data of edge-1, edge-2: nothing has changed for 0 s; is the machine"):
         waited_for(Cloud({}))

@@ -116,7 +116,8 @@ def test_a_document_names_its_unsupported_parts_with_their_reasons() -> None:
     assert reasons[2] == "field inference.fallback: expected 'edge' or 'error', got retry"
     assert list(desired.datasets) == ["data"]
     (aside,) = desired.unsupported_datasets
-    assert (aside.name, aside.error) == ("columns", "field format: expected 'npz', 'csv', 'npy', 'parquet' or 'images', got hdf5")
+    expected = "field format: expected 'npz', 'csv', 'npy', 'parquet' or 'images', got hdf5"
+    assert (aside.name, aside.error) == ("columns", expected)
 
 
 def test_an_invalid_document_is_refused_as_a_whole() -> None:

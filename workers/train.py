@@ -21,13 +21,14 @@ from heliograph import script_process, session
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate, TrainTask
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
-from heliograph.bus.contract.weights_file import TensorFile, origin, write
+from heliograph.bus.contract.weights_file import LEFT_OUT, TensorFile, origin, write
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
 from heliograph.session import Work
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import run_with_host
 from heliograph.workers.script_end import ScriptEnd, end_of, places_of
+from heliograph.workers.unchanged import without_unchanged, without_unknown_constants
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import Arrays
@@ -172,7 +173,8 @@ class WorkerSession:
         """Stage the weights, and return the update that names them."""
         assert self._current is not None
         task = _task_of(self._current)
-        update_origin = origin(task.job_uid, task.round, self.edge)
+        arrays, metadata = self._changed(arrays, task)
+        update_origin = origin(task.job_uid, task.round, self.edge) | metadata
         return ModelUpdate(
             job=task.job,
             job_uid=task.job_uid,
@@ -212,6 +214,22 @@ class WorkerSession:
             return
         await self._leave(leaving)
         await self._runtime.flush(DELIVERED_WITHIN)
+
+    def _changed(self, arrays: Arrays, task: DatasetTask) -> tuple[Arrays, dict[str, str]]:
+        """Return the arrays that travel, and the metadata that says whether unchanged ones do not."""
+        assert self._current is not None
+        if not isinstance(task, TrainTask) or task.loaded != task.model:
+            return arrays, {}
+        try:
+            base = _open_weights(task.model, self._current.model_file)
+        except FileNotFoundError:  # dropped meanwhile: a newer round's model is being fetched
+            return arrays, {}
+        if base is None:
+            return arrays, {}
+        with base:
+            known = without_unknown_constants(arrays, base)
+            changed = without_unchanged(known, base) if task.unchanged_left_out else known
+        return changed, LEFT_OUT if len(changed) < len(known) else {}
 
     def _work(self, assignment: Assignment) -> Work:
         task = _task_of(assignment)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 INLINE = 256 * 1024
 """Largest size in bytes of weights that travel inside their event; below it an object-store round trip costs more."""
+CONSTANT = "constant:"
+"""Begin of the name of a tensor that training never changes, such as the classes of a classifier. It is the same in
+every update and in the global model."""
+LEFT_OUT = {"unchanged": "left out"}
+"""Metadata of an update's file that lacks the tensors which the edge has not changed: frozen layers do not travel."""
 _NAMES = {numpy: name for name, numpy in NUMPY_TYPES.items() if name != "BF16"}
 
 

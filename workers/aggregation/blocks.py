@@ -50,12 +50,16 @@ class Reader:
 
     Args:
         tensors: the tensors in the file's header, if it has been read already.
+
+    Attributes:
+        metadata: the header's metadata; empty where ``tensors`` was given.
     """
 
     def __init__(self, source: Path | bytes, tensors: Layout | None = None) -> None:
+        self.metadata: Mapping[str, str] = {}
         if tensors is None:
             with TensorFile(source) as file:
-                tensors = file.tensors
+                tensors, self.metadata = file.tensors, file.metadata
         self.tensors = tensors
         self._inline = source if isinstance(source, bytes) else None
         self._fd = -1 if isinstance(source, bytes) else os.open(source, os.O_RDONLY)

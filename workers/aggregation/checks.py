@@ -1,4 +1,8 @@
-"""Check an update before it is used. Each refusal names what was expected and what came."""
+"""Check an update before it is used. Each refusal names what was expected and what came.
+
+Where an update's file says so (``LEFT_OUT``), a tensor of the base that it lacks counts as unchanged. That gives an
+edge no power: it could as well send the base's values.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.payloads import ModelUpdate
-from heliograph.bus.contract.weights_file import beside, header
+from heliograph.bus.contract.weights_file import CONSTANT, LEFT_OUT, beside, header
 from heliograph.bus.contract.weights_header import NUMPY_TYPES, Tensor
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Layout, Reader, spans
@@ -33,11 +37,13 @@ class CheckedWeights(NamedTuple):
         tensors: the tensors in their header.
         distance: L2 distance from the base, over all floating-point values; None where it was not measured.
         unchanged: whether the weights equal the base (``untrained.equals_base``).
+        not_finite: names of the tensors with elements that are not finite, in the base neither.
     """
 
     tensors: Layout
     distance: float | None = None
     unchanged: bool = False
+    not_finite: frozenset[str] = frozenset()
 
 
 def check_claims(update: ModelUpdate, base: str | None, known_samples: int | None) -> None:
@@ -86,35 +92,54 @@ def check_size(size: int, most: int | None) -> None:
                       got=f"{size} bytes")  # fmt: skip
 
 
-def check_weights(source: Path | bytes, layout: Layout | None, base: Path | bytes | None = None) -> CheckedWeights:
-    """Check weights: keys, shapes, dtypes as in ``layout``, every value finite.
+def check_weights(
+    source: Path | bytes, layout: Layout | None, base: Path | bytes | None = None, *, measured: bool = True
+) -> CheckedWeights:
+    """Check weights: keys, shapes, dtypes as in ``layout``, every value finite or as in the base, constants as there.
 
     NumPy has no bfloat16, so a tensor that is BF16 in the layout may come as F32; its values must be finite as BF16,
     the dtype of the result (``combine.aggregate``). Raise Refused.
 
+    Without a layout the weights are a model's initial ones. They may have infinite values, such as a mask's.
+
     Args:
-        base: the model from which to measure the distance, if that is wanted.
+        base: the model that the weights were trained from.
+        measured: whether to measure the distance from the base.
     """
     import numpy as np
 
-    squares = 0.0
+    squares, not_finite = 0.0, set()
     with ExitStack() as opened:
         reader = opened.enter_context(closing(Reader(source)))
         start = opened.enter_context(closing(Reader(base))) if base is not None else None
         tensors = reader.tensors
         if layout is not None:
-            _check_layout(tensors, layout)
+            partial = start is not None and LEFT_OUT.items() <= reader.metadata.items()
+            _check_layout(tensors, layout, start.tensors if start is not None and partial else {})
+        for tensor in filter(lambda each: each.name.startswith(CONSTANT), tensors.values()):
+            _check_constant(reader, tensor, start)
         with np.errstate(over="ignore", invalid="ignore"):
             for tensor in filter(lambda each: each.is_float, tensors.values()):
-                squares += _check_values(reader, tensor, (layout or tensors)[tensor.name].dtype, start)
-    return CheckedWeights(tensors, math.sqrt(squares) if base is not None else None)
+                dtype = (layout or tensors)[tensor.name].dtype
+                found = _check_values(reader, tensor, dtype, start, measured, initial=layout is None)
+                squares += found.squares
+                if not found.finite:
+                    not_finite.add(tensor.name)
+    distance = math.sqrt(squares) if base is not None and measured else None
+    return CheckedWeights(tensors, distance, frozenset(not_finite))
 
 
 def norm_of(source: Path | bytes) -> float:
-    """Return the L2 norm of a model, over all floating-point values."""
-    with closing(Reader(source)) as reader:
-        tensors = [tensor for tensor in reader.tensors.values() if tensor.is_float]
-        return math.sqrt(sum(_squares(reader.read(each.tensor, each.start, each.count)) for each in spans(tensors)))
+    """Return the L2 norm of a model, over all finite floating-point values."""
+    import numpy as np
+
+    squares = 0.0
+    with closing(Reader(source)) as reader, np.errstate(over="ignore", invalid="ignore"):
+        for each in spans(tensor for tensor in reader.tensors.values() if tensor.is_float):
+            block = reader.read(each.tensor, each.start, each.count)
+            found = _squares(block)
+            squares += found if math.isfinite(found) else _squares(block[np.isfinite(block)])
+    return math.sqrt(squares)
 
 
 def check_norm(distance: float | None, bound: float | None) -> None:
@@ -123,49 +148,92 @@ def check_norm(distance: float | None, bound: float | None) -> None:
         raise Refused("norm", field="weights", expected=f"an update of L2 norm at most {bound:g}", got=f"{distance:g}")
 
 
-def _check_layout(tensors: Layout, base: Layout) -> None:
-    missing = sorted(base.keys() - tensors.keys())
-    extra = sorted(tensors.keys() - base.keys())
+def _check_layout(tensors: Layout, expected: Layout, unchanged: Layout) -> None:
+    """Check names, shapes and dtypes. The tensors of ``unchanged`` may be missing."""
+    missing = sorted(expected.keys() - tensors.keys() - unchanged.keys())
+    extra = sorted(tensors.keys() - expected.keys())
     if missing:
         raise Refused("keys", field="weights", expected=f"key {missing[0]!r}", got="none of that name")
     if extra:
         raise Refused("keys", field="weights", expected="no key beyond the base model's", got=extra[0])
     for name, tensor in tensors.items():
-        if tensor.shape != base[name].shape:
-            raise Refused("shape", field=f"weights.{name}", expected=f"shape {base[name].shape}", got=tensor.shape)
-        allowed = ("BF16", "F32") if base[name].dtype == "BF16" else (base[name].dtype,)
+        if tensor.shape != expected[name].shape:
+            raise Refused("shape", field=f"weights.{name}", expected=f"shape {expected[name].shape}", got=tensor.shape)
+        allowed = ("BF16", "F32") if expected[name].dtype == "BF16" else (expected[name].dtype,)
         if tensor.dtype not in allowed:
             raise Refused("dtype", field=f"weights.{name}", expected=" or ".join(allowed), got=tensor.dtype)
 
 
-def _check_values(reader: Reader, tensor: Tensor, dtype: str, start: Reader | None) -> float:
-    """Return the squared distance from the tensor in ``start``, 0 where it has none of that name; read once for both.
+def _check_constant(reader: Reader, tensor: Tensor, start: Reader | None) -> None:
+    """Raise Refused where a constant differs from the base's."""
+    if start is None or tensor.name not in start.tensors:
+        return
+    for each in spans([tensor]):
+        found = reader.read(tensor, each.start, each.count)
+        expected = start.read(start.tensors[tensor.name], each.start, each.count)
+        if found.tobytes() != expected.tobytes():
+            raise Refused("constant", field=f"weights.{tensor.name}", expected=f"{_first(expected)}, as in the base "
+                          "model", got=_first(found))  # fmt: skip
 
-    Raise Refused where a value is not finite in ``dtype``, the dtype of the result.
+
+def _first(block: Block) -> str:
+    return str(block[:20].tolist()) + (" …" if len(block) > 20 else "")
+
+
+class _Values(NamedTuple):
+    """What one reading of a tensor has found: whether all is finite, and the squared distance from the base."""
+
+    finite: bool
+    squares: float
+
+
+def _check_values(
+    reader: Reader, tensor: Tensor, dtype: str, start: Reader | None, measured: bool, *, initial: bool
+) -> _Values:
+    """Check a tensor's values; its distance is 0 where the base has no tensor of its name. Read it once for both.
+
+    Raise Refused where a value is not finite in ``dtype``, the dtype of the result, and the base has not the same one.
     """
     import numpy as np
 
     end = bfloat16.END if dtype == "BF16" else math.inf
     before = start.tensors.get(tensor.name) if start is not None else None
-    squares = 0.0
+    squares, all_finite = 0.0, True
     for each in spans([tensor]):
         block = reader.read(tensor, each.start, each.count)
         # one pass at memory speed; look closer only where the sum of squares overflows or is NaN
         if not math.isfinite(np.dot(block, block)):
             finite = np.abs(block) < end
             if not finite.all():
-                at = each.start + int(np.flatnonzero(~finite)[0])
-                expected = "finite values" if dtype != "BF16" else "values that are finite in BF16"
-                raise Refused("not-finite", field=f"weights.{tensor.name}", expected=expected,
-                              got=f"{block[at - each.start]} at element {at}")  # fmt: skip
-        if start is not None and before is not None:
+                all_finite = False
+                allowed = finite | np.isinf(block) if initial else finite
+                if start is not None and before is not None:
+                    allowed = finite | _same_bits(block, start.read(before, each.start, each.count))
+                if not allowed.all():
+                    at = each.start + int(np.flatnonzero(~allowed)[0])
+                    expected = "finite values" if dtype != "BF16" else "values that are finite in BF16"
+                    raise Refused("not-finite", field=f"weights.{tensor.name}", expected=expected,
+                                  got=f"{block[at - each.start]} at element {at}")  # fmt: skip
+        if measured and start is not None and before is not None:
             gap = start.read(before, each.start, each.count)
             np.subtract(block, gap, out=gap)
             found = float(np.dot(gap, gap))
             if not math.isfinite(found):
-                found = _squares(block.astype(np.float64) - start.read(before, each.start, each.count))
+                base = start.read(before, each.start, each.count).astype(np.float64)
+                found = _squares(np.where(np.isfinite(base), block - base, 0.0))  # a mask's elements do not move
             squares += found
-    return squares
+    return _Values(all_finite, squares)
+
+
+def _same_bits(block: Block, base: Block) -> Block:
+    """Return which elements have the same bits; of another dtype none has."""
+    import numpy as np
+
+    if block.dtype != base.dtype:
+        return np.zeros(block.shape, np.bool_)
+    kind = f"u{block.dtype.itemsize}"
+    same: Block = block.view(kind) == base.view(kind)
+    return same
 
 
 def _squares(block: Block) -> float:

@@ -37,8 +37,8 @@ def aggregate(
 
     Without a base the updates are a model's initial weights, and the model is their weighted mean.
 
-    Integer tensors (a batch-norm counter, say) become the weighted mean, rounded to even; booleans the weighted
-    majority.
+    Integer tensors (a batch-norm counter, say) become the weighted mean in exact arithmetic, rounded to even; booleans
+    the weighted majority. Where all updates agree, their value stays.
 
     Args:
         round, asked: as in ``RoundFacts``.
@@ -50,7 +50,7 @@ def aggregate(
         inputs = RoundInputs(opened, updates, algorithm, start)
         measured = None
         if algorithm.measures:
-            for each in pool.map(lambda span: algorithm.measure(inputs.piece(span)), inputs.float_spans()):
+            for each in pool.map(lambda span: algorithm.measure(inputs.piece(span)), inputs.measured_spans()):
                 measured = each if measured is None else measured + each
         samples = inputs.samples
         edges = tuple(samples)

@@ -14,6 +14,7 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import beside
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Span, Writer
+from heliograph.workers.aggregation.integers import mean_of_integers
 from heliograph.workers.aggregation.round_inputs import RoundInputs, wide_dtype
 from heliograph.workers.algorithms import Algorithm, Decision
 
@@ -68,14 +69,19 @@ class ResultFiles:
     def write(self, span: Span, inputs: RoundInputs, algorithm: Algorithm, plan: Any) -> None:
         """Combine one block and write the result. Raise Refused, ``not-finite``, where a value of a model is not."""
         name, start = span.tensor.name, span.start
-        if not span.tensor.is_float:
-            counted = _mean_of_counters(inputs.blocks(span), inputs.weights)
+        kept = inputs.kept(span)
+        if kept is None and not span.tensor.is_float:
+            kept = mean_of_integers(inputs.blocks(span), inputs.weights)
+        if kept is not None:
             for each in (self._model, *self._personal.values()):
-                each.write(name, start, counted)
+                each.write(name, start, kept)
+            if span.tensor.is_float:
+                self._keep_beside(span, inputs, algorithm)
             return
         combined = algorithm.combine(inputs.piece(span, plan))
         _check_finite(combined.model, span, "weights")
-        self._model.write(name, start, combined.model)
+        fixed = inputs.not_finite(span)
+        self._model.write(name, start, _with_fixed(combined.model, fixed))
         for kind in algorithm.state:
             assert self._state is not None
             self._state.write(beside(kind, name), start, combined.state[kind])
@@ -85,7 +91,18 @@ class ResultFiles:
             self._down.write(beside(kind, name), start, combined.down[kind])
         for (edge, each), block in zip(self._personal.items(), combined.personal, strict=True):
             _check_finite(block, span, f"personal.{edge}")
-            each.write(name, start, block)
+            each.write(name, start, _with_fixed(block, fixed))
+
+    def _keep_beside(self, span: Span, inputs: RoundInputs, algorithm: Algorithm) -> None:
+        """Keep the state of a tensor that takes no part in the round, and send zeros down beside it."""
+        import numpy as np
+
+        for kind in algorithm.state:
+            assert self._state is not None
+            self._state.write(beside(kind, span.tensor.name), span.start, inputs.state_of(kind, span))
+        for kind in algorithm.down:
+            assert self._down is not None
+            self._down.write(beside(kind, span.tensor.name), span.start, np.zeros(span.count))
 
     def finish(self, decision: Decision) -> Result:
         return Result(
@@ -131,12 +148,8 @@ def _widened(array: Block) -> Block:
     return array.astype(wide)
 
 
-def _mean_of_counters(blocks: Sequence[Block], weights: Sequence[float]) -> Block:
+def _with_fixed(block: Block, fixed: tuple[Block, Block] | None) -> Block:
+    """Return the block with the values of the elements that take no part in the round."""
     import numpy as np
 
-    total = np.zeros(blocks[0].shape, np.float64)
-    for block, weight in zip(blocks, weights, strict=True):
-        total += block.astype(np.float64) * weight
-    if blocks[0].dtype == np.bool_:
-        return total > 0.5
-    return np.rint(total).astype(blocks[0].dtype)
+    return block if fixed is None else np.where(fixed[0], fixed[1], block)

@@ -34,6 +34,7 @@ class Staged:
     tensors: Mapping[str, Tensor]
     distance: float | None = None
     unchanged: bool = False
+    not_finite: frozenset[str] = frozenset()
 
 
 @dataclass

@@ -1,4 +1,8 @@
-"""The inputs of a round's aggregation, read block by block: the updates, the base model and the algorithm's state."""
+"""The inputs of a round's aggregation, read block by block: the updates, the base model and the algorithm's state.
+
+A tensor that an update lacks is the base's. Some elements take no part in a round and keep their bits: those of tensors
+that no update has, of constants, and those that are not finite.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heliograph.bus.contract.weights_file import TensorFile, beside
+from heliograph.bus.contract.weights_file import CONSTANT, TensorFile, beside
 from heliograph.bus.contract.weights_header import Tensor
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Layout, Reader, Span, spans
@@ -23,12 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Input:
-    """One update: the source of its weights, and its edge's claims; ``tensors`` as ``Reader`` takes them."""
+    """One update: the source of its weights, and its edge's claims; ``tensors`` as ``Reader`` takes them,
+    ``not_finite`` as ``CheckedWeights`` has it."""
 
     source: Path | bytes
     num_samples: float
     tensors: Layout | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    not_finite: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,8 @@ class RoundInputs:
         if layout is None:
             layout = _layout_of(start.base) if start.base is not None else next(iter(self.readers.values())).tensors
         self.order: Sequence[Tensor] = list(layout.values())
-        self._base = reader(start.base, layout) if algorithm.needs_base and start.base is not None else None
+        self._base = reader(start.base, layout) if start.base is not None else None
+        self._not_finite = frozenset[str]().union(*(updates[edge].not_finite for edge in self.readers))
         self._state = reader(start.state) if start.state is not None else None
         if self._state is not None:
             _check_state(self._state.tensors, algorithm, self.order)
@@ -82,8 +89,10 @@ class RoundInputs:
         claimed = {edge: self._claimed[edge] for edge in self.readers}
         return capped_samples(claimed, self._algorithm.parameters.max_share)
 
-    def float_spans(self) -> list[Span]:
-        return spans(tensor for tensor in self.order if tensor.is_float)
+    def measured_spans(self) -> list[Span]:
+        """Return the spans of the floating-point tensors that some update has, or of all where no update has any."""
+        every = [tensor for tensor in self.order if tensor.is_float]
+        return spans([tensor for tensor in every if not self._keeps(tensor.name)] or every)
 
     def apply(self, decision: Decision) -> None:
         """Drop the excluded edges, and use the decision's weights."""
@@ -95,11 +104,40 @@ class RoundInputs:
 
     def blocks(self, span: Span) -> list[Block]:
         """Return the span of every update; an update's tensors may have another order than the base's."""
+        name, base = span.tensor.name, self._base
+        return [
+            _read(base if base is not None and name not in each.tensors else each, name, span)
+            for each in self.readers.values()
+        ]
+
+    def kept(self, span: Span) -> Block | None:
+        """Return the span's elements in the result, where the tensor takes no part in the round; else None."""
         name = span.tensor.name
-        return [each.read(each.tensors[name], span.start, span.count) for each in self.readers.values()]
+        if not self._keeps(name):
+            return None
+        return _read(self._base if self._base is not None else next(iter(self.readers.values())), name, span)
+
+    def not_finite(self, span: Span) -> tuple[Block, Block] | None:
+        """Return which elements of the span are not finite in an update, and a block with their values; None where
+        all are finite. The check of the updates has compared these elements with the base."""
+        import numpy as np
+
+        if span.tensor.name not in self._not_finite:
+            return None
+        blocks = self.blocks(span)
+        values = blocks[0]
+        for block in blocks[1:]:
+            np.copyto(values, block, where=np.isfinite(values) & ~np.isfinite(block))
+        where = ~np.isfinite(values)
+        return (where, values) if where.any() else None
 
     def piece(self, span: Span, plan: Any = None) -> Piece:
         algorithm, tensor = self._algorithm, span.tensor
+        updates = self.blocks(span)
+        base = _read(self._base, tensor.name, span) if self._base is not None and algorithm.needs_base else None
+        if (found := self.not_finite(span)) is not None:
+            for block in (*updates, *(() if base is None else (base,))):
+                block[found[0]] = 0  # so that no sum meets an infinity; the result gets the values back
         beside_it = {
             kind: [_read(each, beside(kind, tensor.name), span) for each in self.readers.values()]
             for kind in algorithm.beside
@@ -107,11 +145,11 @@ class RoundInputs:
         return Piece(
             tensor=tensor.name,
             edges=tuple(self.readers),
-            updates=self.blocks(span),
+            updates=updates,
             weights=self.weights,
-            base=_read(self._base, tensor.name, span) if self._base is not None else None,
+            base=base,
             beside=beside_it,
-            state={kind: self._state_of(kind, span) for kind in algorithm.state},
+            state={kind: self.state_of(kind, span) for kind in algorithm.state},
             plan=plan,
         )
 
@@ -127,13 +165,19 @@ class RoundInputs:
             if not (kinds and name.startswith(kinds))
         }
 
-    def _state_of(self, kind: str, span: Span) -> Block:
+    def state_of(self, kind: str, span: Span) -> Block:
+        """Return a kind of state from the round before; before the first round its initial value."""
         import numpy as np
 
         if self._state is not None:
             return _read(self._state, beside(kind, span.tensor.name), span)
         dtype = np.float64 if wide_dtype(span.tensor) == "F64" else np.float32
         return np.full(span.count, self._algorithm.initial(kind), dtype)
+
+    def _keeps(self, name: str) -> bool:
+        if name.startswith(CONSTANT):
+            return True
+        return self._base is not None and not any(name in each.tensors for each in self.readers.values())
 
 
 def wide_dtype(tensor: Tensor) -> str:

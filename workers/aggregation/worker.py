@@ -123,11 +123,10 @@ class Aggregator:
             began=self._world.monotonic(),
         )
         bound, factor = algorithm.parameters.norm_bound, algorithm.parameters.norm_factor
-        measured = bound is not None or (factor and len(task.collect.participants) >= ENOUGH)
-        base = start.base if measured else None
+        measured = bound is not None or (factor > 0 and len(task.collect.participants) >= ENOUGH)
 
         def check(source: Path | bytes) -> CheckedWeights:
-            checked = check_weights(source, expected, base)
+            checked = check_weights(source, expected, start.base, measured=measured)
             check_norm(checked.distance, bound)
             if start.base is None or start.layout is None:
                 return checked

@@ -153,12 +153,15 @@ class TrainTask(DatasetTask):
     Attributes:
         down: tensors that the job's algorithm sends down beside the model.
         personal: this edge's personal model; the worker trains it instead of the global one.
+        unchanged_left_out: True where the aggregation worker reads a tensor that an update lacks as unchanged; that of
+            0.1 refuses such an update.
     """
 
     role: Literal["train"] = "train"
     framework: Text | None = None
     down: WeightsRef | None = added("0.2")
     personal: WeightsRef | None = added("0.2")
+    unchanged_left_out: bool = added("0.2", False)
 
     starts_idle = True  # a round may select a hundred of ten thousand edges
 

@@ -18,6 +18,7 @@ from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.desired_tasks import (
     desired_tasks,
     training_tasks,
+    unchanged_left_out,
     warm_tasks,
     without_left,
 )
@@ -178,8 +179,9 @@ class FederatedController(Feature[FederatedTask]):
         ten thousand edges."""
         status, algorithms = task.status, view.algorithms(task.spec.aggregation_worker.node_name)
         warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets)
+        left_out = unchanged_left_out(task, view)
         tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal,
-                    status.left)  # fmt: skip
+                    status.left, left_out)  # fmt: skip
         known = self._training.get(task.name)
         if known is None or known.warm_of != warm_of:
             known = _CachedTraining(warm_of, {})
@@ -192,7 +194,7 @@ class FederatedController(Feature[FederatedTask]):
             known = replace(known, tasks_of=tasks_of, tasks=without_left(task, known.warm))
             for edges in _slices(status.participants):
                 warm = {edge: known.warm[edge] for edge in edges if edge in known.warm}
-                known.tasks.update(training_tasks(task, warm, edges))
+                known.tasks.update(training_tasks(task, warm, edges, unchanged_left_out=left_out))
                 yield known
         yield known
 

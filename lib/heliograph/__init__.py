@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from heliograph.blocking_client import Client
     from heliograph.client import AsyncClient
     from heliograph.federated import FederatedLearning, dataset, parameters
+    from heliograph.frameworks.loading import load
     from heliograph.inference.cloud import BigModel
     from heliograph.inference.edge import JointInference
 
@@ -21,6 +22,7 @@ __all__ = [
     "JointInference",
     "__version__",
     "dataset",
+    "load",
     "parameters",
 ]
 
@@ -31,6 +33,7 @@ _HOMES = {
     "FederatedLearning": "heliograph.federated",
     "JointInference": "heliograph.inference.edge",
     "dataset": "heliograph.federated",
+    "load": "heliograph.frameworks.loading",
     "parameters": "heliograph.federated",
 }
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from heliograph import script_process, session
-from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.weights_file import beside
 from heliograph.core.errors import Refused
@@ -205,12 +204,14 @@ class FederatedLearning:
 
     def _work_through(self, job: session.Session) -> Iterator[Round]:
         from heliograph.frameworks import adapter_for
+        from heliograph.frameworks.loading import Loader
 
         adapter = adapter_for(self.model)
+        loader = Loader(adapter)
         num_samples = self._samples_in(job)
         while (work := job.next_work()) is not None:
             if work.weights is not None:
-                _load(work.weights, adapter)
+                loader.load(work.weights)
             if work.kind == "initialise":
                 job.send_update(adapter.get(), num_samples, {})
             elif work.kind == "evaluate":
@@ -264,15 +265,6 @@ def _copied(weights: TensorFile | None) -> Arrays:
         return {}
     with weights as file:
         return {name: array.copy() for name, array in file.arrays().items()}
-
-
-def _load(weights: TensorFile, adapter: ModelAdapter) -> None:
-    with weights as file:
-        arrays = file.arrays()
-        for name, tensor in file.tensors.items():
-            if tensor.dtype == "BF16":
-                arrays[name] = bfloat16.widen(arrays[name])
-        adapter.set(arrays)
 
 
 def _count(num_samples: Any, edge: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from heliograph.bus.contract import weights_file as tensors
-from heliograph.bus.contract.weights_file import TensorFile
+from heliograph.bus.contract.weights_file import CONSTANT, TensorFile
 from heliograph.core.errors import Refused
 from heliograph.frameworks import ModelAdapter, adapter_for
 
@@ -26,7 +26,10 @@ def read_only(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
 
 
 def plus_one(arrays: Arrays) -> Arrays:
-    return read_only({name: (array + 1).astype(array.dtype) for name, array in arrays.items()})
+    """Return other weights; constants stay."""
+    return read_only({
+        name: array if name.startswith(CONSTANT) else (array + 1).astype(array.dtype) for name, array in arrays.items()
+    })  # fmt: skip
 
 
 def assert_same(left: Arrays, right: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -136,7 +139,7 @@ class TestSklearn:
 
         model = MLPClassifier((5,), random_state=0).partial_fit(self.x, self.y, classes=[0, 1, 2])
         wanted = assert_sets_in_place_and_copies(adapter_for(model))
-        assert sorted(wanted) == ["coefs_/0", "coefs_/1", "intercepts_/0", "intercepts_/1"]
+        assert sorted(wanted) == ["coefs_/0", "coefs_/1", "constant:classes_", "intercepts_/0", "intercepts_/1"]
         before_set = model.coefs_[0].copy()
         model.partial_fit(self.x, self.y)
         assert 0 < np.abs(model.coefs_[0] - before_set).max() < 0.1

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from heliograph.core.errors import Refused
+from heliograph.frameworks.not_averaged import refusal_of_package
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,33 +40,39 @@ class ModelAdapter(Protocol):
 
 
 def adapter_for(model: object) -> ModelAdapter:
-    """Return the adapter for a torch.nn.Module, a Keras 3 model, a scikit-learn estimator or a dict of NumPy arrays.
+    """Return the adapter for a torch.nn.Module, a Keras 3 model, a scikit-learn estimator, or a dict of NumPy arrays
+    or tensors.
 
     An object with ``get()`` and ``set(arrays)`` of its own is returned unchanged: other frameworks plug in this way.
 
     Raises:
-        Refused: for any other object.
+        Refused: for any other object, and for a model whose weights cannot be averaged, with the way out.
     """
     if isinstance(model, Mapping):
+        if model and all(("torch", "Tensor") in _family(value) for value in model.values()):
+            from heliograph.frameworks.torch import TensorsModel
+
+            return TensorsModel(model)
         from heliograph.frameworks.arrays import ArraysModel
 
         return ArraysModel(model)
-    # the names of the model's base classes tell its framework without an import of that framework
-    family = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(model).__mro__}
+    family = _family(model)
     if ("keras", "Model") in family:  # before torch: on the torch backend a Keras model is a torch Module too
         from heliograph.frameworks.keras import KerasModel
 
         return KerasModel(model)
     if ("torch", "Module") in family:
-        from heliograph.frameworks.torch import TorchModel
+        from heliograph.frameworks.torch import PeftModel, TorchModel
 
-        return TorchModel(model)
+        return PeftModel(model) if ("peft", "PeftModel") in family else TorchModel(model)
+    if isinstance(model, ModelAdapter):
+        return model
+    if (refusal := refusal_of_package(model)) is not None:
+        raise refusal
     if ("sklearn", "BaseEstimator") in family:
         from heliograph.frameworks.sklearn import SklearnModel
 
         return SklearnModel(model)
-    if isinstance(model, ModelAdapter):
-        return model
     raise Refused(
         "bad-model",
         field="model",
@@ -73,3 +80,8 @@ def adapter_for(model: object) -> ModelAdapter:
         got=f"{type(model).__module__}.{type(model).__qualname__}",
         hint="For another framework pass an object with get() -> dict of arrays and set(arrays).",
     )
+
+
+def _family(value: object) -> set[tuple[str, str]]:
+    """Return package and name of a value's class and its base classes: they tell its framework without importing it."""
+    return {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(value).__mro__}

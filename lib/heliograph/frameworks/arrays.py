@@ -13,26 +13,32 @@ Array = np.ndarray[Any, Any]
 
 
 class ArraysModel:
-    """A dict of NumPy arrays, written in place: references to them in the user's script stay valid."""
+    """A dict of NumPy arrays, written in place: references to them in the user's script stay valid.
+
+    A complex array travels as real numbers, with one more dimension of two: real and imaginary part.
+    """
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         for name, array in arrays.items():
             if not isinstance(name, str) or not isinstance(array, np.ndarray):
                 raise Refused("bad-model", field=f"model[{name!r}]", expected="a name and its NumPy array",
-                              got=type(array), hint="Wrap a number or a list in numpy.array(...).")  # fmt: skip
+                              got=type(array), hint=_hint_for(array))  # fmt: skip
         self._arrays = arrays
 
     def get(self) -> dict[str, Array]:
-        return {name: array.copy() for name, array in self._arrays.items()}
+        return {name: _real_view(array.copy()) for name, array in self._arrays.items()}
 
     def set(self, arrays: Mapping[str, Array]) -> None:
-        check_fit({name: (array.shape, array.dtype) for name, array in self._arrays.items()}, arrays)
-        for name, own in self._arrays.items():
-            if not own.flags.writeable:
+        check_fit({name: _real_layout(array) for name, array in self._arrays.items()}, arrays)
+        for name, array in self._arrays.items():
+            if not array.flags.writeable:
                 raise Refused("bad-model", field=f"model[{name!r}]", expected="an array that can be written",
                               got="a read-only one", hint="Give the model a copy of it.")  # fmt: skip
-        for name, own in self._arrays.items():
-            np.copyto(own, arrays[name], casting="same_kind")
+        for name, array in self._arrays.items():
+            given = arrays[name]
+            if array.dtype.kind == "c":
+                given = given[..., 0] + 1j * given[..., 1]
+            np.copyto(array, given, casting="same_kind")
 
 
 def check_fit(own: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], arrays: Mapping[str, Array]) -> None:
@@ -54,8 +60,34 @@ def check_fit(own: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], arrays: 
             raise _misfit(name, f"an array of type {dtype}", f"type {array.dtype}")
 
 
+def _real_layout(array: Array) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and dtype in which an array travels."""
+    if array.dtype.kind != "c":
+        return array.shape, array.dtype
+    return (*array.shape, 2), np.empty(0, array.dtype).real.dtype
+
+
+def _real_view(array: Array) -> Array:
+    """Return a complex array as real numbers, real and imaginary part last; any other array as it is."""
+    if array.dtype.kind != "c":
+        return array
+    shape, dtype = _real_layout(array)
+    return np.ascontiguousarray(array).reshape(-1).view(dtype).reshape(shape)
+
+
 def _kind(dtype: np.dtype[Any]) -> str:
     return "i" if dtype.kind == "u" else dtype.kind
+
+
+def _hint_for(value: object) -> str:
+    root = type(value).__module__.partition(".")[0]
+    if root in ("jax", "jaxlib"):
+        return "JAX's arrays cannot be written in place: pass a dict of numpy.array(...) copies, used in the loop."
+    if root == "torch":
+        return "Let every value be a torch.Tensor, or every value a NumPy array."
+    if isinstance(value, Mapping):
+        return "Flatten a nested dict: {'layer/weight': array}."
+    return "Wrap a number or a list in numpy.array(...)."
 
 
 def _misfit(name: str, expected: str, got: str) -> Refused:

@@ -11,6 +11,9 @@ import numpy as np
 from heliograph.core.errors import Refused
 from heliograph.frameworks.arrays import Array, check_fit
 
+_QUANTISED = ("kernel", "embeddings", "_kernel", "quantized_kernel")
+"""Ends of the paths of variables that ``quantize`` turns into integers."""
+
 
 class KerasModel:
     """A built Keras model, assigned in place: a compiled train step and the optimizer stay valid.
@@ -44,6 +47,11 @@ class KerasModel:
                 hint="Start it with keras.Input(shape), or call it on one batch before the first round.",
             )
         weights = self._model.weights
+        for weight in weights:
+            if str(weight.dtype).startswith(("int4", "int8", "uint4", "uint8")) and weight.path.endswith(_QUANTISED):
+                raise Refused("bad-model", field=weight.path, expected="weights that training changes",
+                              got="quantised ones", hint="Train the float model in the job. Quantise the global model "
+                              "afterwards: heliograph.load(model, file), then model.quantize(...).")  # fmt: skip
         return dict(zip(unique_names([weight.path for weight in weights]), weights, strict=True))
 
 

@@ -1,75 +1,92 @@
-"""The adapter for a scikit-learn estimator that trains on from its weights (``partial_fit``, or ``warm_start``)."""
+"""The adapter for scikit-learn: estimators whose weights are known to average, alone or at the end of a pipeline.
+
+What an estimator can do is told by its class, never by names of attributes: trees of xgboost have an ``intercept_``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-import numpy as np
 
 from heliograph.core.errors import Refused
 from heliograph.frameworks.arrays import Array, check_fit
-
-_ARRAYS = ("coef_", "intercept_")
-"""Attributes of linear models: SGDClassifier, SGDRegressor, Perceptron, LogisticRegression, ..."""
-_LISTS = ("coefs_", "intercepts_")
-"""Attributes of MLPClassifier and MLPRegressor: one array for each layer, named ``coefs_/0`` and so on."""
+from heliograph.frameworks.constants import Constant, check_constants, named
+from heliograph.frameworks.not_averaged import refusal_of_estimator
+from heliograph.frameworks.sklearn_parts import Part, part_of
 
 
 class SklearnModel:
-    """A fitted estimator. All participants need the same classes and features, even those absent from their data."""
+    """A fitted estimator or pipeline, written in place.
+
+    All participants need the same classes and features, even those absent from their data; both travel as constants.
+    The steps of a pipeline before its last one are the same at every edge, or a StandardScaler: its statistics are
+    combined to those of all edges' samples (``sklearn_parts.ScalerPart``).
+    """
 
     def __init__(self, estimator: Any) -> None:
         self._estimator = estimator
+        self._known: dict[str, Part] = {}
 
     def get(self) -> dict[str, Array]:
-        return {name: np.array(array) for name, array in self._arrays().items()}
+        parts = self._parts()
+        found = {name: array for part in parts for name, array in part.get().items()}
+        return found | named(self._constants(parts))
+
+    def written(self) -> dict[str, Array]:
+        """Return the weights that the model works with: a scaler's own statistics are in ``get`` instead."""
+        return {name: array for part in self._parts() for name, array in part.written().items()}
 
     def set(self, arrays: Mapping[str, Array]) -> None:
-        own = self._arrays()
-        check_fit({name: (array.shape, array.dtype) for name, array in own.items()}, arrays)
-        for name, array in own.items():
-            self._write(name, array, arrays[name])
+        parts = self._parts()
+        arrays = check_constants(self._constants(parts), arrays)
+        check_fit({name: layout for part in parts for name, layout in part.layout().items()}, arrays)
+        for part in parts:
+            part.set({name: arrays[name] for name in part.layout()})
 
-    def _arrays(self) -> dict[str, Array]:
-        """Return the estimator's own arrays; a number (``intercept_`` without an intercept) becomes a 0-D array."""
-        found = {name: np.asarray(getattr(self._estimator, name)) for name in _ARRAYS if self._has(name)}
-        for name in _LISTS:
-            if self._has(name):
-                layers = getattr(self._estimator, name)
-                found |= {f"{name}/{index}": layer for index, layer in enumerate(layers)}
-        if not found:
-            raise self._not_fitted()
+    def _parts(self) -> list[Part]:
+        """Return the parts: those of earlier calls, since a scaler's remembers, with the present estimators, since a
+        fit of a ColumnTransformer makes new ones."""
+        found = []
+        for part in _parts_of(self._estimator, "", last=True):
+            part.check_fitted()
+            known = self._known.setdefault(part.name, part)
+            known.estimator = part.estimator
+            found.append(known)
         return found
 
-    def _has(self, name: str) -> bool:
-        return getattr(self._estimator, name, None) is not None
+    def _constants(self, parts: list[Part]) -> dict[str, Constant]:
+        return {name: each for part in parts for name, each in part.constants().items()}
 
-    def _write(self, name: str, own: Array, array: Array) -> None:
-        if name in _ARRAYS and not isinstance(getattr(self._estimator, name), np.ndarray):
-            setattr(self._estimator, name, array.item())
-            return
-        np.copyto(own, array, casting="same_kind")
-        # with average=True an SGD estimator trains on from these hidden arrays and not from coef_
-        for hidden in (f"_standard_{name}".rstrip("_"), f"_average_{name}".rstrip("_")):
-            copy = getattr(self._estimator, hidden, None)
-            if isinstance(copy, np.ndarray) and copy.size == array.size:
-                np.copyto(copy, array.reshape(copy.shape), casting="same_kind")
 
-    def _not_fitted(self) -> Refused:
-        from sklearn.base import is_classifier
+def _parts_of(estimator: Any, name: str, *, last: bool) -> Iterator[Part]:
+    """Yield the parts of an estimator, from the inside of pipelines and unions of columns, named by their steps.
 
-        kind = type(self._estimator).__name__
-        if not hasattr(self._estimator, "partial_fit"):
-            call = "fit(x, y) once with warm_start=True, on data with every class,"
-        elif is_classifier(self._estimator):
-            call = "partial_fit(x[:1], y[:1], classes=...) once, with classes= all the classes of the job,"
-        else:
-            call = "partial_fit(x[:1], y[:1]) once"
-        return Refused(
-            "bad-model",
-            field="model",
-            expected="a fitted scikit-learn estimator with coef_ and intercept_, or coefs_ and intercepts_",
-            got=f"{kind} without them",
-            hint=f"Call {call} before the first round. For a Pipeline, pass its last step.",
-        )
+    Args:
+        last: whether its weights are to average: it is no step before a pipeline's last one.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if estimator is None or isinstance(estimator, str):  # "passthrough", "drop"
+        if last:
+            raise Refused("bad-model", field=f"model: step {name}", expected="an estimator at the end of the Pipeline",
+                          got=estimator)  # fmt: skip
+        return
+    if isinstance(estimator, Pipeline):
+        for number, (step, each) in enumerate(estimator.steps, 1):
+            yield from _parts_of(each, _below(name, step), last=last and number == len(estimator.steps))
+    elif not last and isinstance(estimator, FeatureUnion):
+        for step, each in estimator.transformer_list:
+            yield from _parts_of(each, _below(name, step), last=False)
+    elif not last and isinstance(estimator, ColumnTransformer) and hasattr(estimator, "transformers_"):
+        for step, each, _ in estimator.transformers_:
+            yield from _parts_of(each, _below(name, step), last=False)
+    else:
+        part = part_of(estimator, name, last=last)
+        if part is None:
+            raise refusal_of_estimator(estimator, f"model: step {name}" if name else "model")
+        yield part
+
+
+def _below(name: str, step: str) -> str:
+    return f"{name}/{step}" if name else step

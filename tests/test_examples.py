@@ -23,16 +23,23 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.mark.quality
-@pytest.mark.parametrize(("script", "needs"), [
-    ("numpy_digits", "numpy"), ("sklearn_digits", "sklearn"), ("torch_digits", "torch"), ("keras_digits", "keras"),
+@pytest.mark.parametrize(("script", "needs", "least"), [
+    ("numpy_digits", "numpy", 0.9), ("sklearn_digits", "sklearn", 0.9), ("torch_digits", "torch", 0.9),
+    ("keras_digits", "keras", 0.9), ("sklearn_pipeline", "sklearn", 0.85), ("keras_callbacks", "keras", 0.85),
+    ("lightning_digits", "pytorch_lightning", 0.85), ("lora_digits", "peft", 0.7),
+    ("xgboost_leaves", "xgboost", 0.85), ("project/train", "numpy", 0.85),
 ])  # fmt: skip
-def test_a_script_learns_on_its_own(script: str, needs: str, framework: Callable[[str], ModuleType]) -> None:
+def test_a_script_learns_on_its_own(
+    script: str, needs: str, least: float, framework: Callable[[str], ModuleType]
+) -> None:
+    if needs == "xgboost":
+        pytest.importorskip(needs, reason="700 MB on disk: no part of the development environment")
     framework(needs)
     done = subprocess.run([sys.executable, f"{script}.py"], cwd=EXAMPLES, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     accuracies = [float(each) for each in re.findall(r"accuracy (0\.\d+)", done.stdout)]
     assert len(accuracies) == 10, done.stdout
-    assert accuracies[-1] > 0.9, accuracies
+    assert accuracies[-1] > least, accuracies
 
 
 async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
@@ -59,5 +66,6 @@ async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
 
 def test_every_example_is_explained() -> None:
     text = (EXAMPLES / "README.md").read_text()
-    files = {path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name != "README.md"}
+    found = (path.relative_to(EXAMPLES) for path in EXAMPLES.rglob("*") if path.is_file())
+    files = {path.as_posix() for path in found if "__pycache__" not in path.parts and path.name != "README.md"}
     assert {name for name in files if f"({name})" not in text} == set()

@@ -218,17 +218,18 @@ class WorkerSession:
     def _changed(self, arrays: Arrays, task: DatasetTask) -> tuple[Arrays, dict[str, str]]:
         """Return the arrays that travel, and the metadata that says whether unchanged ones do not."""
         assert self._current is not None
-        if not isinstance(task, TrainTask) or task.loaded != task.model:
-            return arrays, {}
         try:
-            base = _open_weights(task.model, self._current.model_file)
+            loaded = _open_weights(task.loaded, self._current.model_file)
         except FileNotFoundError:  # dropped meanwhile: a newer round's model is being fetched
             return arrays, {}
-        if base is None:
+        if loaded is None:
             return arrays, {}
-        with base:
-            known = without_unknown_constants(arrays, base)
-            changed = without_unchanged(known, base) if task.unchanged_left_out else known
+        with loaded:
+            known = without_unknown_constants(arrays, loaded)
+            # an edge with a personal model loads that, and its update's base is the global one
+            if not isinstance(task, TrainTask) or not task.unchanged_left_out or task.loaded != task.model:
+                return known, {}
+            changed = without_unchanged(known, loaded)
         return changed, LEFT_OUT if len(changed) < len(known) else {}
 
     def _work(self, assignment: Assignment) -> Work:

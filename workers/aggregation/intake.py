@@ -202,7 +202,7 @@ class Intake:
             self._say(edge, f"refused: {edge}: {reason}")
         else:
             if collection.staging.pop(edge, None) is not None:
-                collection.staged[edge] = Staged(update, int(update.num_samples), source, *checked)
+                collection.staged[edge] = Staged(update, int(update.num_samples), source, **checked._asdict())
         self.changed.set()
 
     def _say(self, edge: str, line: str) -> None:

@@ -330,6 +330,12 @@ class TestKeras:
         assert_same(adapter.get(), wanted)
         assert model.weights[-1].dtype == "bfloat16"
 
+    def test_a_quantised_model_is_refused(self) -> None:
+        model = self.network()
+        model.quantize("int8")
+        with pytest.raises(Refused, match="Quantise the global model"):
+            adapter_for(model).get()
+
     def test_the_weights_outlive_their_file(self) -> None:
         model = self.network()
         arrays = {name: np.full_like(array, 3) for name, array in adapter_for(model).get().items()}

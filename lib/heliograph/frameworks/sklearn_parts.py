@@ -107,7 +107,7 @@ class WeightsPart(Part):
             field=self.place,
             expected="a fitted scikit-learn estimator with coef_ and intercept_, or coefs_ and intercepts_",
             got=f"{kind} without them",
-            hint=f"Call {call} before the first round.",
+            hint=f"Call {call} before the first round, or before loading a file.",
         )
 
     def written(self) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.weights_file import TensorFile, dumps
+from heliograph.bus.contract.weights_file import LEFT_OUT, TensorFile, dumps
 from heliograph.bus.contract.weights_header import check_file
 from heliograph.simulations.input_fuzz.mutate import mutate_bytes, mutate_tree
 from heliograph.simulations.input_fuzz.target import Target
@@ -30,6 +30,8 @@ def _base() -> bytes:
 def _valid(rng: random.Random) -> bytes:
     if rng.random() < 0.5:
         return _base()
+    if rng.random() < 0.3:  # an update without what its edge has not changed
+        return dumps({"w": np.full((2, 3), rng.choice((0.5, float("inf"))), np.float32)}, LEFT_OUT)
     arrays = {f"t{number}": np.ones(rng.choice(((), (0,), (3,), (2, 2))), rng.choice(_DTYPES)) for number in range(3)}
     return dumps(arrays, {"round": "1"} if rng.random() < 0.5 else None)
 

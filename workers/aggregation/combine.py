@@ -37,8 +37,8 @@ def aggregate(
 
     Without a base the updates are a model's initial weights, and the model is their weighted mean.
 
-    Integer tensors (a batch-norm counter, say) become the weighted mean in exact arithmetic, rounded to even; booleans
-    the weighted majority. Where all updates agree, their value stays.
+    Integer tensors (a batch-norm counter, say) become the weighted mean, rounded to even (``integers``); booleans the
+    weighted majority. Where all updates agree, their value stays.
 
     Args:
         round, asked: as in ``RoundFacts``.

@@ -126,7 +126,7 @@ def check_weights(
                 if not found.finite:
                     not_finite.add(tensor.name)
     distance = math.sqrt(squares) if base is not None and measured else None
-    return CheckedWeights(tensors, distance, frozenset(not_finite))
+    return CheckedWeights(tensors, distance, not_finite=frozenset(not_finite))
 
 
 def norm_of(source: Path | bytes) -> float:

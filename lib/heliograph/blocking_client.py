@@ -41,9 +41,13 @@ class Client:
         """Return the resources with a plural name. Raise Refused if the name is unknown."""
         return BlockingResources(self._client.resources(plural), self._thread)
 
-    def download(self, model: str, target: Path) -> Path:
+    def download(self, model: str, target: Path, version: int | None = None) -> Path:
         """See ``AsyncClient.download``."""
-        return self._thread.run(self._client.download(model, target))
+        return self._thread.run(self._client.download(model, target, version))
+
+    def upload(self, model: str, file: Path) -> Document:
+        """See ``AsyncClient.upload``."""
+        return self._thread.run(self._client.upload(model, file))
 
     def close(self) -> None:
         self._thread.run(self._client.__aexit__())

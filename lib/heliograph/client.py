@@ -13,13 +13,14 @@ from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import Model, latest
+from heliograph.bus.contract.resources import Model
+from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS
 from heliograph.bus.reply import TOO_MANY
 from heliograph.bus.transport import Message
-from heliograph.bus.weights_transfer import fetch_weights
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.world import World
+from heliograph.model_files import fetch, require_untrained, store, version_of
 from heliograph.server import locate
 
 Document = dict[str, Any]
@@ -230,24 +231,44 @@ class AsyncClient:
             raise Forbidden(f"{self.server.shown}: only a login may send requests; anonymous clients read status. "
                             "'heliograph up' writes a login for each --user, see its output") from None  # fmt: skip
 
-    async def download(self, model: str, target: Path) -> Path:
-        """Write the deployed version of a model to the safetensors file ``target``, verified by its SHA-256. Where no
-        job has succeeded yet, it is the last global model of the newest job that failed or was stopped.
+    async def download(self, model: str, target: Path, version: int | None = None) -> Path:
+        """Write a version of a model to the safetensors file ``target``, verified by its SHA-256. Return ``target``.
 
-        Returns:
-            ``target``.
+        Args:
+            version: number of the version; by default the deployed one. Where no job has succeeded yet, it is the
+                last global model of the newest job that failed or was stopped.
 
         Raises:
-            Refused: if there is no such model.
+            Refused: if there is no such model, or no such version of it.
             HeliographError: if the model has no version yet.
         """
-        version = latest(Model.model_validate(await self.models.get(model), extra="ignore"))
-        if version is None or not version.version:  # documents do not show declared inline weights
-            raise HeliographError(f"model {model} has no version yet; a job that trains it makes the first")
-        ref = version.weights
-        partial = target.with_name(f"{target.name}.{ref.digest[:12]}")
-        await fetch_weights(self.bus, ref, partial, self._world)
+        found = version_of(Model.model_validate(await self.models.get(model), extra="ignore"), version)
+        partial = target.with_name(f"{target.name}.{found.weights.digest[:12]}")
+        await self.fetch(found.weights, partial)
         return partial.replace(target)
+
+    async def fetch(self, weights: WeightsRef, target: Path) -> Path:
+        """Write weights that an event or a document names; see ``download``."""
+        return await fetch(self.bus, weights, target, self._world)
+
+    async def upload(self, model: str, file: Path) -> Document:
+        """Create a model with the weights of a safetensors file, or replace the weights that it was created with.
+        Return its document. Jobs start from these weights.
+
+        Raises:
+            Refused: if the file is no safetensors file, or the model has trained versions, which come before these.
+            HeliographError: if the file is larger than 256 kB, and this login may not write into the object store.
+        """
+        try:
+            before = await self.models.get(model)
+        except Refused as error:
+            if error.code != "not-found":
+                raise
+            before = {}
+        require_untrained(model, before)
+        weights = await store(self.bus, file, self._world)
+        spec = {**before.get("spec", {}), "weights": weights.model_dump(mode="json", exclude_none=True)}
+        return await self.models.apply({"kind": "Model", "metadata": {"name": model}, "spec": spec})
 
     async def __aenter__(self) -> Self:
         await self.bus.open()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+
+from heliograph.bus.contract.weights_file import TensorFile, dumps
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -84,3 +88,38 @@ async def test_get_works_over_mqtt_as_over_nats(cli: Any, cluster: Any) -> None:
     by_mqtt = await cli("get", "edges", "-o", "json", "--server", cluster.door)
     assert by_mqtt.code == 0
     assert json.loads(by_mqtt.out) == json.loads(by_nats.out)
+
+
+async def test_15_models_are_uploaded_and_downloaded_as_files(cli: Any, job: Any, tmp_path: Path) -> None:
+    for name, size in (("small", 3), ("large", 100_000)):
+        file, back = tmp_path / f"{name}.safetensors", tmp_path / f"{name}-back.safetensors"
+        file.write_bytes(dumps({"w": np.arange(size, dtype=np.float32)}))
+        ran = await cli("models", "upload", name, file)
+        assert ran.out.startswith(f"model/{name} starts from {file}: "), ran
+        assert (await cli("models", "upload", name, file)).out == ran.out  # again the same changes nothing
+        ran = await cli("models", "download", name, "--out", back)
+        assert (ran.code, back.read_bytes()) == (0, file.read_bytes()), ran
+    start = job("from-small").replace("of-from-small", "small")
+    assert (await cli("apply", "-f", "-", stdin=json.dumps(json.loads(start)[1:]))).code == 0
+    assert (await cli("watch", "jobs/from-small")).code == 0
+    for words, value in (([], 2.0), (["--version", "1"], 2.0), (["--version", "0"], 0.0)):
+        ran = await cli("models", "download", "models/small", *words, "--out", tmp_path / "deep" / "out.safetensors")
+        assert ran.code == 0, ran
+        with TensorFile(tmp_path / "deep" / "out.safetensors") as model:
+            assert model.numpy("w")[0] == value
+
+
+async def test_what_cannot_be_uploaded_or_downloaded_is_one_line(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "no.safetensors").write_text("no weights")
+    refused = {
+        ("upload", "other", tmp_path / "no.safetensors"): "no.safetensors: expected a safetensors header",
+        ("upload", "other", tmp_path / "none.safetensors"): "none.safetensors: No such file",
+        ("upload", "small", tmp_path / "small.safetensors"): "model/small: expected a model without trained versions",
+        ("download", "small", "--version", "7"): "model/small field version: expected 0, 1, got 7",
+        ("download", "none"): "model/none: expected one of",
+    }
+    (tmp_path / "small.safetensors").write_bytes(dumps({"w": np.zeros(3, np.float32)}))
+    for words, error in refused.items():
+        ran = await cli("models", *words)
+        assert (ran.code, error in ran.error) == (1, True), (words, ran)
+    assert (await cli("models", "upload", "Bad_Name", tmp_path / "small.safetensors")).code == 2

@@ -20,6 +20,9 @@ STYLES = {
 }
 """Style of a table's cell by its text."""
 
+LEAST_WIDTH = 7
+"""Characters of a column, at least, where a frame must break words to fit the terminal."""
+
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -62,7 +65,8 @@ def printable(text: object) -> str:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str | list[str]]]) -> None:
-    """Print a table: framed in a terminal; otherwise one line for each row, two spaces apart, ``-`` for empty cells.
+    """Print a table: framed in a terminal, without columns that are empty; otherwise one line for each row, two spaces
+    apart, ``-`` for empty cells.
 
     A list of words in a cell may break between them in a frame; otherwise commas without a space join them.
     """
@@ -86,12 +90,25 @@ def _framed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=number == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     console = Console(no_color=not coloured(sys.stdout))
+    shown = [number for number, _ in enumerate(columns) if number == 0 or any(row[number] for row in rows)]
+    cells = [[row[number] for row in (columns, *rows)] for number in shown]
+    for number, width in zip(shown, _widths(cells, console.size.width - 2 * (len(shown) - 1)), strict=True):
+        table.add_column(columns[number], no_wrap=number == 0, overflow="fold", width=width)
+    for row in rows:
+        table.add_row(*(Text(row[number], style=STYLES.get(row[number], "")) for number in shown))
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n")
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return the columns' widths: whole cells where there is room, else whole words. Where not even these fit, the
+    widest column but the first, which has the names, gives way."""
+    widths = [max(len(word) for cell in cells for word in cell.split() or [""]) for cells in columns]
+    while sum(widths) > room and max(widths[1:], default=0) > LEAST_WIDTH:
+        widths[widths.index(max(widths[1:]), 1)] -= 1
+    for place, cells in enumerate(columns):
+        widths[place] += max(0, min(max(map(len, cells)) - widths[place], room - sum(widths)))
+    return widths

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from heliograph.cli.kinds import KINDS, complete_kind
+from heliograph.cli.requests import ServerOption, about, ask
 from heliograph.cli.usage import misused
 
 if TYPE_CHECKING:
     from heliograph.cli.documents import FileDocument
     from heliograph.client import AsyncClient, Resources
 
-T = TypeVar("T")
-CONNECT_TIMEOUT = 2.5
-"""Seconds for one whole attempt, and for a broker that is just starting."""
-REQUEST_TIMEOUT = 5.0
 _WATCH = """Follow a job until it ends, or a service until Ctrl-C.
 
 A feature's resource is followed until it ends or is deleted.
 
 Exit code: 0 succeeded, 1 failed (or the cluster is unreachable), 2 stopped, 3 deleted."""
-KINDS = "jobs, services, edges, models, datasets, algorithms, quarantines, or a feature's resources"
-"""The kinds in help texts, which are built before the registry is loaded."""
 _TUNE = """Tune a service's hard-sample rule on labelled samples. Calibrate its scores.
 
 FILE.npz has edge_scores (samples x classes, probabilities; logits for the rule energy), labels (samples), and
 cloud_scores (samples x classes) or cloud_labels (samples)."""
 _ORDER = ("apiVersion", "kind", "metadata", "spec", "status")
 
-_SERVER = (
-    "nats:// or mqtt:// URL of the cluster, or a user's cluster.json. "
-    "Default: HELIOGRAPH_SERVER, or the cluster of 'heliograph up'."
-)
-ServerOption = Annotated[str | None, typer.Option(metavar="URL", help=_SERVER)]
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="The name, unless given as KIND/NAME.")]
 OutputOption = Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Output format.")]
 WorkArgument = Annotated[
@@ -68,21 +57,21 @@ def apply(
     from heliograph.cli.documents import read_documents
 
     documents = read_documents(file)
-    _ask(server, lambda client: _apply(client, documents, dry_run))
+    ask(server, lambda client: _apply(client, documents, dry_run))
 
 
 def get(
-    resource: Annotated[str, typer.Argument(metavar="KIND", help=f"{KINDS}.")],
+    resource: Annotated[str, typer.Argument(metavar="KIND", help=f"{KINDS}.", autocompletion=complete_kind)],
     name: NameArgument = None,
     output: OutputOption = "table",
     server: ServerOption = None,
 ) -> None:
     plural, one = _target(resource, name)
     if one is not None:
-        with _about(plural, one):
-            found = [_ask(server, lambda client: client.resources(plural).get(one))]
+        with about(plural, one):
+            found = [ask(server, lambda client: client.resources(plural).get(one))]
     else:
-        found = _ask(server, lambda client: client.resources(plural).list())
+        found = ask(server, lambda client: client.resources(plural).list())
     _show(plural, found, output, one is not None)
 
 
@@ -91,8 +80,8 @@ def watch(resource: WorkArgument, name: SecondWord = None, server: ServerOption 
     from heliograph.cli.watch import watch_resource
 
     plural, one = _target(resource, name, verb="status")  # only kinds with a status change by themselves
-    with _about(plural, one):
-        code = _ask(server, lambda client: watch_resource(client, plural, one, Ticker()))
+    with about(plural, one):
+        code = ask(server, lambda client: watch_resource(client, plural, one, Ticker()))
     raise typer.Exit(code)
 
 
@@ -105,7 +94,7 @@ def logs(
 ) -> None:
     from heliograph.cli.logs import follow_logs
 
-    _ask(server, lambda client: follow_logs(client, component, errors))
+    ask(server, lambda client: follow_logs(client, component, errors))
 
 
 def stop(resource: WorkArgument, name: SecondWord = None, server: ServerOption = None) -> None:
@@ -119,8 +108,8 @@ def stop(resource: WorkArgument, name: SecondWord = None, server: ServerOption =
         after = (await resources.stop(one))["status"]["phase"]
         return "stopped" if before != after == "Stopped" else f"had ended already ({after})"
 
-    with _about(plural, one):
-        say(f"{plural[:-1]}/{one} {_ask(server, stop_it)}")
+    with about(plural, one):
+        say(f"{plural[:-1]}/{one} {ask(server, stop_it)}")
 
 
 def start(resource: ServiceArgument, name: SecondWord = None, server: ServerOption = None) -> None:
@@ -136,8 +125,8 @@ def start(resource: ServiceArgument, name: SecondWord = None, server: ServerOpti
             return f"was not stopped ({before})"
         return f"started ({after['status']['phase']}){_waiting(after)}"
 
-    with _about(plural, one):
-        say(f"{plural[:-1]}/{one} {_ask(server, start_it)}")
+    with about(plural, one):
+        say(f"{plural[:-1]}/{one} {ask(server, start_it)}")
 
 
 def delete(
@@ -148,8 +137,8 @@ def delete(
     from heliograph.cli.output import say
 
     plural, one = _target(resource, name, verb="delete")
-    with _about(plural, one):
-        _ask(server, lambda client: client.resources(plural).delete(one))
+    with about(plural, one):
+        ask(server, lambda client: client.resources(plural).delete(one))
     say(f"{plural[:-1]}/{one} deleted")
 
 
@@ -180,8 +169,8 @@ def tune(
         raise misused("--target-accuracy", expected="this option or --max-offload", got=got)
     page = None if plot is None else Path(plot)
     run = tuner(one, TuneOptions(Path(data), target_accuracy, max_offload, rule, page, dry_run))
-    with _about(plural, one):
-        _ask(server, run)
+    with about(plural, one):
+        ask(server, run)
 
 
 async def _apply(client: AsyncClient, documents: list[FileDocument], dry_run: bool) -> None:
@@ -284,31 +273,3 @@ def _target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
     if one is not None and not is_label(one):
         raise misused("NAME", expected=LABEL_RULE, got=one or "nothing")
     return plural, one
-
-
-@contextmanager
-def _about(plural: str, name: str) -> Iterator[None]:
-    """Make a refusal name the resource as typed, and the command that lists the others."""
-    from heliograph.core.errors import Refused
-
-    try:
-        yield
-    except Refused as error:
-        if error.code != "not-found":
-            raise
-        hint = f"List them with 'heliograph get {plural}'."
-        place = f"{plural[:-1]}/{name}"
-        raise Refused(error.code, topic=place, expected=error.expected, got=name, hint=hint) from None
-
-
-def _ask(server: str | None, what: Callable[[AsyncClient], Awaitable[T]]) -> T:
-    import asyncio
-
-    from heliograph.client import AsyncClient
-
-    async def main() -> T:
-        client = AsyncClient(server, timeout=REQUEST_TIMEOUT, connect_timeout=CONNECT_TIMEOUT)
-        async with client:
-            return await what(client)
-
-    return asyncio.run(main())

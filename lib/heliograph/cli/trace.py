@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from heliograph.cli.resources import ServerOption
+from heliograph.cli.requests import ServerOption
 
 _RECORD = """Record a cluster's topics into an MCAP file until Ctrl-C.
 
@@ -111,9 +111,7 @@ def info(
 
 
 @app.command(help="Print a trace's messages as JSON lines: the body in base64, and decoded if it is a document.")
-def cat(
-    trace: InArgument, topics: TopicsOption = None, since: FromOption = "", until: UntilOption = ""
-) -> None:
+def cat(trace: InArgument, topics: TopicsOption = None, since: FromOption = "", until: UntilOption = "") -> None:
     from heliograph.cli.trace_files import cat
 
     cat(trace, tuple(topics or ()), since, until)

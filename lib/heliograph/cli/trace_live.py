@@ -14,10 +14,11 @@ from typing import Any
 
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import MQTT, ConnectionUrl
+from heliograph.bus.contract.registry import lookup
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.traces.blob_collector import BlobCollector
 from heliograph.bus.traces.patterns import check_pattern
-from heliograph.bus.traces.reading import TraceReader
+from heliograph.bus.traces.reading import TraceInfo, TraceReader
 from heliograph.bus.traces.recording import Outcome, Recorder
 from heliograph.bus.traces.replayed_message import Names
 from heliograph.bus.traces.replaying import Replayer, ReplayOutcome
@@ -144,6 +145,8 @@ def replay(server: str | None, options: Replay) -> int:
         choice = Choice(patterns, options.raw)
         wanted = choice.selector()
         total = sum(count for (topic, _), count in info.messages.items() if wanted(topic))
+        if not total and not reader.problems:
+            raise HeliographError(f"{options.trace}: nothing to replay: {nothing_chosen(info, patterns)}")
         return _run(lambda: _replay(url, options, reader, span, choice, names, speed, total))
 
 
@@ -185,8 +188,24 @@ async def _replay(
         say(summary)
         return 0
     if not outcome.selected:
-        why.append("no message was selected; name topics with --topics")
+        length = (reader.info.end - reader.info.start) / 1e9
+        why.append(f"none of the {total} messages lies between --from and --until; the trace lasts {length:.1f} s")
     raise HeliographError(f"{summary}: {'; '.join(printable(each) for each in why)}")
+
+
+def nothing_chosen(info: TraceInfo, patterns: tuple[str, ...]) -> str:
+    """Return why a replay would publish no message of a trace, and what it has."""
+    if not info.total:
+        return "the trace has no messages"
+    found: Counter[str] = Counter()
+    for (address, _), count in info.messages.items():
+        topic, _ = lookup(address)
+        found[topic.pattern if topic is not None else address] += count
+    has = f"its {info.total} messages are on {_counted(found)}"
+    if patterns:
+        return f"no topic matches --topics {' '.join(patterns)}; {has}"
+    return ("without --topics only observations of edges and devices are replayed: telemetry, hard samples and labels; "
+            f"{has}. Name what you want with --topics, such as --topics 'event/#'")  # fmt: skip
 
 
 def _say_skipped(outcome: ReplayOutcome) -> None:

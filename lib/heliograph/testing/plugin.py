@@ -38,6 +38,22 @@ def trace(request: pytest.FixtureRequest) -> Callable[[str | Path], TraceUnderTe
     return find
 
 
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an ``async def`` test that uses the fixture ``trace``. A plugin for coroutines that is installed, such as
+    pytest-asyncio, comes before this one; pytest alone would refuse the test."""
+    if "trace" not in pyfuncitem.fixturenames:
+        return None
+    import asyncio
+    import inspect
+
+    function = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(function):
+        return None
+    names = [name for name in inspect.signature(function).parameters if name in pyfuncitem.funcargs]
+    asyncio.run(function(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
     """Return the differences between ``run.published`` and ``run.recorded`` by topic and field."""
     if op != "==" or not isinstance(left, list) or not isinstance(right, list):

@@ -16,7 +16,7 @@ def _edge_row(document: Document, now: float) -> list[Cell]:
         "online" if status.get("online") else "offline",
         age(status.get("since", ""), now),
         some_of(status.get("datasets", ())),
-        some_of([each.replace(" ", "=") for each in status.get("frameworks", ())]),
+        some_of([each.partition(" ")[0] for each in status.get("frameworks", ())]),
         str(len(status.get("workers", ()))),
         str(status.get("waitingEvents", 0)),
         some_of([f"{key}={value}" for key, value in document.get("spec", {}).get("labels", {}).items()]),

@@ -1,0 +1,76 @@
+"""``models``: the weights of a cluster's models as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heliograph.cli.requests import ServerOption, about, ask
+
+app = typer.Typer(help="Download and upload the weights of models.", no_args_is_help=False, rich_markup_mode=None)
+
+ModelArgument = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
+
+
+def register(main: typer.Typer) -> None:
+    main.add_typer(app, name="models")
+
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        from heliograph.cli.usage import EXIT_CODE
+
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(EXIT_CODE)
+
+
+@app.command(help="Write a version of a model to a safetensors file; heliograph.load(model, file) reads it.")
+def download(
+    name: ModelArgument,
+    version: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Number of the version. Default: the deployed one.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Default: NAME.safetensors, NAME-vN with --version.")
+    ] = None,
+    server: ServerOption = None,
+) -> None:
+    from heliograph.cli.cells import size
+    from heliograph.cli.output import say
+
+    name = _label(name)
+    target = out or Path(f"{name}.safetensors" if version is None else f"{name}-v{version}.safetensors")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with about("models", name):
+        ask(server, lambda client: client.download(name, target, version))
+    say(f"{target}: {size(target.stat().st_size)}")
+
+
+@app.command(help="Make a model of a safetensors file; jobs and services start from it.")
+def upload(
+    name: ModelArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A safetensors file.")],
+    server: ServerOption = None,
+) -> None:
+    from heliograph.cli.cells import size
+    from heliograph.cli.output import say
+
+    name = _label(name)
+    with file.open("rb"):  # a missing file is said before a missing cluster
+        pass
+    made: dict[str, Any] = ask(server, lambda client: client.upload(name, file))
+    weights = made["spec"]["weights"]
+    say(f"model/{name} starts from {file}: {size(weights['size'])}, {weights['digest'][:12]}")
+
+
+def _label(name: str) -> str:
+    from heliograph.cli.usage import misused
+    from heliograph.core.names import LABEL_RULE, is_label
+
+    name = name.removeprefix("models/").removeprefix("model/")
+    if not is_label(name):
+        raise misused("NAME", expected=LABEL_RULE, got=name or "nothing")
+    return name

@@ -1,0 +1,98 @@
+"""The weights of a cluster's models as files: fetch a version, upload a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from heliograph.bus.contract.buckets import MODELS
+from heliograph.bus.contract.resources import Model, ModelVersion, latest
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_file import INLINE
+from heliograph.bus.contract.weights_header import check_file, check_inline
+from heliograph.bus.transport import Bus
+from heliograph.bus.weights_transfer import fetch_weights, store_weights
+from heliograph.core.errors import Forbidden, HeliographError, Refused
+from heliograph.core.world import World
+
+_NO_STORE = "this connection has no object store; use the nats:// address of an operator's login"
+
+
+def version_of(model: Model, version: int | None) -> ModelVersion:
+    """Return a version of a model, or the model that an unfinished job left under that number; the declared weights
+    for 0, and the latest one where no number is given.
+
+    Raise Refused where there is no such version, HeliographError where there is none yet.
+    """
+    found = latest(model)
+    if version is not None:
+        declared = [ModelVersion(version=0, weights=model.spec.weights)] if model.spec.weights is not None else []
+        known = sorted([*declared, *model.status.versions, *model.status.unfinished], key=lambda each: each.version)
+        found = next((each for each in known if each.version == version), None)
+        if found is None and known:
+            numbers = ", ".join(str(each.version) for each in known[-20:])
+            raise Refused("no-version", topic=f"model/{model.name}", field="version", expected=numbers, got=version)
+    if found is None:
+        raise HeliographError(f"model {model.name} has no version yet; a job that trains it makes the first")
+    if found.weights.bucket is None and found.weights.inline is None:  # documents do not show inline weights
+        raise HeliographError(f"the weights of model {model.name} stand in its document, which does not show them; "
+                              "a job that trains it makes a version that can be fetched")  # fmt: skip
+    return found
+
+
+def require_untrained(name: str, document: Mapping[str, Any]) -> None:
+    """Raise Refused where jobs have made versions of a model: declared weights come after them."""
+    if versions := document.get("status", {}).get("versions"):
+        raise Refused("exists", topic=f"model/{name}", expected="a model without trained versions",
+                      got=f"version {versions[-1]['version']}, which a job has made",
+                      hint="Upload the weights under another name, and train or serve that model.")  # fmt: skip
+
+
+async def fetch(bus: Bus, weights: WeightsRef, target: Path, world: World) -> Path:
+    """Write referenced weights to the safetensors file ``target``, verified by their SHA-256. Return ``target``.
+
+    Raise Refused where they are no safetensors file, Unreachable where they cannot be had now.
+    """
+    if weights.inline is not None:
+        check_inline(weights)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.part")
+        partial.write_bytes(weights.inline)
+        return partial.replace(target)
+    try:
+        return await fetch_weights(bus, weights, target, world)
+    except NotImplementedError:
+        raise HeliographError(_NO_STORE) from None
+
+
+def file_reference(file: Path) -> WeightsRef:
+    """Return the reference to a safetensors file. Raise Refused where it is none."""
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    ref = WeightsRef(digest=digest, size=file.stat().st_size)
+    try:
+        check_file(file, ref)
+    except Refused as error:
+        hint = "Write it with safetensors: save_file(tensors, file)."
+        raise Refused(error.code, topic=str(file), expected=error.expected, got=error.got, hint=hint) from None
+    return ref
+
+
+async def store(bus: Bus, file: Path, world: World) -> WeightsRef:
+    """Put a safetensors file where every agent can fetch it, and return its reference.
+
+    A small file travels in the reference where this login may not write into the object store.
+
+    Raise Refused where it is no safetensors file, HeliographError where it is too large for this login.
+    """
+    ref: WeightsRef = await world.in_thread(file_reference, file)
+    try:
+        return await store_weights(bus, file, ref, MODELS, world, hashed=True)
+    except (NotImplementedError, Forbidden) as error:
+        if ref.size > INLINE:
+            why = str(error) or _NO_STORE
+            needs = f"{file} has {ref.size} bytes; more than {INLINE} need the object store"
+            raise HeliographError(f"{needs}: {why}") from None
+        return ref.model_copy(update={"inline": await world.in_thread(file.read_bytes)})

@@ -186,6 +186,9 @@ class FederatedLearning:
         return self._local(local)
 
     def _local(self, count: int) -> Iterator[Round]:
+        from heliograph.frameworks.checking import check_model
+
+        check_model(self.model)  # what a job would refuse is refused here, too
         global _local_loops
         _local_loops += 1
         if _local_loops == 2:

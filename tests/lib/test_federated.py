@@ -24,6 +24,15 @@ from heliograph.session import Work
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+class Own:
+    """A model of a framework of its own."""
+
+    def get(self) -> dict[str, Any]:
+        return {}
+
+    def set(self, arrays: Any) -> None: ...
+
+
 class FakeSession:
     """A session that returns the given works and records the updates sent."""
 
@@ -77,7 +86,7 @@ def model() -> dict[str, np.ndarray[Any, Any]]:
 
 
 def test_outside_a_job_it_trains_the_local_rounds_and_keeps_their_metrics() -> None:
-    fl = FederatedLearning(object())  # outside a job any object may be the model
+    fl = FederatedLearning(Own())
     seen = []
     for r in fl.rounds(local=3):
         seen.append((r.number, r.local, r.parameters))
@@ -90,7 +99,7 @@ def test_outside_a_job_it_trains_the_local_rounds_and_keeps_their_metrics() -> N
 
 def test_outside_a_job_it_evaluates_after_each_round() -> None:
     trained: list[Round] = []
-    fl = FederatedLearning(object(), evaluate=lambda: len(trained) / 10)
+    fl = FederatedLearning(Own(), evaluate=lambda: len(trained) / 10)
     for r in fl.rounds(local=2):
         trained.append(r)
         r.report(loss=5)
@@ -98,7 +107,7 @@ def test_outside_a_job_it_evaluates_after_each_round() -> None:
 
 
 def test_outside_a_job_a_break_keeps_the_reported_metrics() -> None:
-    fl = FederatedLearning(object())
+    fl = FederatedLearning(Own())
     for r in fl.rounds(local=10):
         r.report(loss=0.01)
         break
@@ -108,7 +117,10 @@ def test_outside_a_job_a_break_keeps_the_reported_metrics() -> None:
 def test_outside_a_job_neither_numpy_nor_a_transport_is_imported() -> None:
     code = (
         "import sys; from heliograph import FederatedLearning\n"
-        "for r in FederatedLearning(object()).rounds(local=2): r.report(loss=1.0)\n"
+        "class Own:\n"
+        "    def get(self): return {}\n"
+        "    def set(self, arrays): ...\n"
+        "for r in FederatedLearning(Own()).rounds(local=2): r.report(loss=1.0)\n"
         "heavy = {'numpy', 'nats', 'aiomqtt', 'torch', 'keras', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -273,6 +285,6 @@ def test_arrays_beside_the_model_are_read_and_attached_ones_are_sent(tmp_path: P
 
 
 def test_alone_nothing_comes_down_and_attaching_does_no_harm() -> None:
-    for r in FederatedLearning(object()).rounds():
+    for r in FederatedLearning(Own()).rounds():
         assert r.down == {}
         r.attach(control={"w": np.zeros(3)})

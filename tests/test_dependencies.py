@@ -37,7 +37,7 @@ NEEDS = {
     "bus/contract/bfloat16.py": "train",
     "bus/contract/weights_file.py": "train",
     "bus/traces": "trace",
-    "cli/screen.py": "train",
+    "cli/curves.py": "train",
     "frameworks": "train",
     "frameworks/sklearn.py": "sklearn",
     "frameworks/sklearn_parts.py": "sklearn",

@@ -34,6 +34,17 @@ for _ in FederatedLearning(model, evaluate=error).rounds():
 """
 
 
+FAILS = """def deep():
+    raise ValueError('no such thing')
+import numpy as np
+from heliograph import FederatedLearning
+model = {"w": np.zeros(1)}
+for r in FederatedLearning(model, num_samples=1).rounds():
+    if model["w"]: deep()
+    model["w"] += 1
+"""
+
+
 @asynccontextmanager
 async def _started(
     environment: dict[str, str], *words: str, cwd: Path = ROOT
@@ -207,14 +218,21 @@ async def test_run_federates_a_script_over_parts_of_a_file(tmp_path: Path, envir
         assert abs(trained - data["x"].mean()) < 6  # the mean of the 30 training samples
 
 
-async def test_run_shows_the_lines_of_a_script_that_fails(tmp_path: Path, environment: dict[str, str]) -> None:
-    (tmp_path / "bad.py").write_text("def deep():\n    raise ValueError('no such thing')\ndeep()\n")
+async def test_a_run_whose_script_fails_in_round_2_shows_its_lines_and_keeps_the_model_of_round_1(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "bad.py").write_text(FAILS)
     code, out, err = await _done(environment, "run", "bad.py", "--edges", "1", cwd=tmp_path)
     assert code == 1
     assert 'bad.py", line 2, in deep' in out
     assert "runpy" not in out
     assert err.count("\n") == 1
     assert "ValueError: no such thing" in err
+    assert "edge-1: counted in round 1\n" in out
+    assert "the model of round 1: bad.safetensors\n" in out
+    with TensorFile(tmp_path / "bad.safetensors") as model:
+        assert model.numpy("w").tolist() == [1.0]
+    assert "no such thing" in (tmp_path / "heliograph-runs" / "bad-1" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``demo``, ``up`` and ``run``: clusters on this machine that end with the command."""
+"""``demo`` and ``up``: clusters on this machine that end with the command."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from heliograph.cli.screen import Lines, Screen
+    from heliograph.cli.lines import Lines
+    from heliograph.cli.screen import Screen
 
 T = TypeVar("T")
-MAX_LINES = 15
-"""Lines of a failing script that are shown."""
 
 EdgesOption = Annotated[int, typer.Option(min=1, max=200, help="Number of edges.")]
 RoundsOption = Annotated[int, typer.Option(min=1, max=100_000, help="Number of rounds.")]
@@ -29,7 +28,6 @@ BrokerOption = Annotated[
 def register(app: typer.Typer) -> None:
     app.command(help="Train digits on edges; one loses its link for a while.")(demo)
     app.command(help="Start a cluster on this machine and keep it up until Ctrl-C.")(up)
-    app.command(help="Train with your own script, federated over local edges.")(run)
 
 
 def demo(
@@ -50,15 +48,15 @@ def demo(
 
     _need_framework(framework)
     brokers = _brokers(edge_broker, edges)
-    with private_files(), _scratch() as directory:
+    with private_files(), scratch() as directory:
         out.mkdir(parents=True, exist_ok=True)
         options = local_demo.Options(directory, framework, edges, rounds, outage, seed, brokers)
-        with _screen(plain) as screen:
-            outcome = until_signalled(lambda: local_demo.run(options, screen, World()))
+        with screen(plain) as display:
+            outcome = until_signalled(lambda: local_demo.run(options, display, World()))
         model = _keep(outcome.model, out / "digits.safetensors")
         _keep(directory / "log.txt", out / "log.txt")
     if outcome.accuracies:
-        _show_curve("test accuracy", outcome.accuracies)
+        show_curve("test accuracy", outcome.accuracies)
     say(
         f"telemetry of the device on {outcome.edge}: {outcome.sent} sent, {outcome.received} received, "
         f"lost {outcome.lost}, twice {outcome.twice} (counted in the cloud's stream)"
@@ -95,50 +93,8 @@ def up(
         edges, seed, _brokers(edge_broker, edges), tuple(code or ()), tuple(data or ()), tuple(user or ()),
         websocket, _origins(websocket_origin, websocket),
     )  # fmt: skip
-    with private_files(), _scratch(state) as directory:
+    with private_files(), scratch(state) as directory:
         until_signalled(lambda: serve(directory, options, World()))
-
-
-def run(
-    script: Annotated[Path, typer.Argument(help="A training script that uses heliograph.FederatedLearning.")],
-    edges: EdgesOption = 3,
-    rounds: RoundsOption = 10,
-    data: Annotated[Path | None, typer.Option(help="A file or directory, split over the edges: csv, npz, parquet, "
-                                              "images, …")] = None,
-    split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, by-label:N, by-size:E or by-column:NAME.")] = "iid",
-    label: Annotated[str, typer.Option(help="The array or column with the classes. Default: y, label, …")] = "",
-    header: Annotated[Literal["auto", "yes", "no"], typer.Option(help="Whether a csv's first line names its "
-                                                                 "columns.")] = "auto",
-    test: Annotated[str, typer.Option(help="Test samples: a file, or a share of --data such as 0.2.")] = "",
-    seed: SeedOption = 1,
-    out: Annotated[Path | None, typer.Option(help="File of the model. Default: SCRIPT.safetensors")] = None,
-    plain: PlainOption = False,
-) -> None:
-    from heliograph.cli.output import printable, say
-    from heliograph.cli.screen import curves
-    from heliograph.core.errors import HeliographError
-    from heliograph.core.private_files import private_files
-    from heliograph.core.world import World
-    from heliograph.local import run_script as script_run
-    from heliograph.local.split import Split
-
-    target = out or Path(f"{script.stem}.safetensors")
-    with private_files(), _scratch() as directory:
-        options = script_run.Options(
-            script, directory, edges, rounds, data, Split.parse(split), label, _test(test), seed,
-            None if header == "auto" else header,
-        )
-        with _screen(plain) as screen:
-            outcome = until_signalled(lambda: script_run.run(options, target, screen, World()))
-    if outcome.failure:
-        for line in outcome.printed[-MAX_LINES:]:
-            say(printable(line))
-        raise HeliographError(outcome.failure)
-    for name, values in list(curves(outcome.document).items())[:1]:
-        if len(values) > 1:
-            _show_curve(name, values)
-    say(f"the model: {target}")
-    say("next: start a cluster with heliograph up, and publish a task from any MQTT client")
 
 
 def _need_framework(name: str) -> None:
@@ -179,22 +135,8 @@ def _origins(given: list[str] | None, websocket: bool) -> tuple[str, ...]:
     return tuple(given or ())
 
 
-def _test(text: str) -> Path | float | None:
-    from heliograph.core.errors import Refused
-
-    if not text:
-        return None
-    try:
-        share = float(text)
-    except ValueError:
-        return Path(text)
-    if not 0 < share < 1:
-        raise Refused("invalid", field="--test", expected="a file, or a share between 0 and 1", got=text)
-    return share
-
-
 @contextmanager
-def _scratch(keep: Path | None = None) -> Iterator[Path]:
+def scratch(keep: Path | None = None) -> Iterator[Path]:
     """Yield a directory for the processes, deleted afterwards unless ``keep`` names one."""
     from tempfile import TemporaryDirectory
 
@@ -216,17 +158,19 @@ def _keep(file: Path | None, target: Path) -> Path | None:
     return target
 
 
-def _screen(plain: bool) -> Lines | Screen:
+def screen(plain: bool) -> Lines | Screen:
     import sys
 
-    from heliograph.cli.screen import Lines, Screen
+    from heliograph.cli.lines import Lines
+    from heliograph.cli.screen import Screen
+    from heliograph.core.world import World
 
-    return Lines() if plain or not sys.stdout.isatty() else Screen()
+    return Lines() if plain or not sys.stdout.isatty() else Screen(World().monotonic)
 
 
-def _show_curve(name: str, values: list[float]) -> None:
+def show_curve(name: str, values: list[float]) -> None:
+    from heliograph.cli.curves import plot
     from heliograph.cli.output import say
-    from heliograph.cli.screen import plot
 
     say(plot(name, values))
 

@@ -1,25 +1,29 @@
-"""The screen of a run: live in a terminal, lines elsewhere."""
+"""The live screen of a run, in a terminal: it fits the terminal's size, and its first lines never scroll away."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from heliograph.bus.contract.resources import ENDED
 from heliograph.cli.cells import size
-from heliograph.cli.features.job_columns import JobProgress
-from heliograph.cli.output import coloured, paint, printable, say
+from heliograph.cli.curves import curves, sparkline
+from heliograph.cli.output import coloured, printable
 from heliograph.local.display import State
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.live import Live
+    from rich.text import Text
 
-BARS = "▁▂▃▄▅▆▇█"
 NOTES = 6
-SHOWN_EDGES = 20
+"""Newest notes that are shown where there is room; of fewer lines the newest."""
+TROUBLES = 3
+TROUBLE_LINES = 2
+LEAST_EDGES = 3
+"""Edges that are shown even where notes must give way."""
 _SIGNS: dict[State, tuple[str, str]] = {
     "waiting": ("○", "dim"),
     "training": ("●", "cyan"),
@@ -27,42 +31,7 @@ _SIGNS: dict[State, tuple[str, str]] = {
     "offline": ("✂", "red"),
     "link cut": ("✂", "red"),
 }
-
-
-class Lines:
-    """A display that prints each event as a line."""
-
-    def __init__(self) -> None:
-        self._progress: JobProgress | None = None
-        self._links: dict[str, str] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def doing(self, what: str) -> None:
-        say(f"{what} …")
-
-    def began(self, title: str, samples: Mapping[str, int]) -> None:
-        counts = ", ".join(f"{edge} {number} samples" for edge, number in samples.items())
-        say(f"{title}: {counts}" if counts else title)
-
-    def document(self, document: Mapping[str, Any]) -> None:
-        if self._progress is None:
-            self._progress = JobProgress("job", document["metadata"]["name"], ENDED)
-        for line in self._progress.lines(document):
-            say(line)
-
-    def uploaded(self, edge: str, round: int, size: int) -> None: ...
-
-    def link(self, edge: str, state: Literal["up", "offline", "cut"], waiting: int = 0) -> None:
-        before, self._links[edge] = self._links.get(edge, "up"), state
-        if state != before and "cut" not in (state, before):
-            say(f"{edge} is {'online again' if state == 'up' else 'offline'}")
-
-    def note(self, line: str, good: bool = True) -> None:
-        say(paint(f"{'✓' if good else '✂'} {printable(line)}", "green" if good else "yellow"))
+_TROUBLED = ("link cut", "offline")
 
 
 @dataclass
@@ -79,13 +48,20 @@ class Edge:
 
 @dataclass
 class Screen:
-    """A display that redraws itself in place eight times a second; its last state stays on the terminal."""
+    """A display that redraws itself in place eight times a second; its last state stays on the terminal.
 
+    Attributes:
+        clock: seconds, never decreasing.
+    """
+
+    clock: Callable[[], float]
     title: str = "heliograph"
     edges: dict[str, Edge] = field(default_factory=dict)
     job: Mapping[str, Any] = field(default_factory=dict)
     notes: list[tuple[str, bool]] = field(default_factory=list)
     now: str = ""
+    _began: float | None = None
+    _ended: float | None = None
     _live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -93,7 +69,7 @@ class Screen:
         from rich.live import Live
 
         console = Console(no_color=not coloured(sys.stdout))
-        self._live = Live(get_renderable=self.render, console=console, refresh_per_second=8)
+        self._live = Live(get_renderable=lambda: self.render(console), console=console, refresh_per_second=8)
         self._live.__enter__()
         return self
 
@@ -108,11 +84,14 @@ class Screen:
 
     def began(self, title: str, samples: Mapping[str, int]) -> None:
         self.title, self.now = title, ""
+        self._began = self.clock()
         for edge, number in samples.items():
             self.edges.setdefault(edge, Edge()).samples = number
 
     def document(self, document: Mapping[str, Any]) -> None:
         self.job = document
+        if self._ended is None and self._status.get("phase") not in ("Pending", "Running"):
+            self._ended = self.clock()
 
     def uploaded(self, edge: str, round: int, size: int) -> None:
         row = self.edges.setdefault(edge, Edge())
@@ -127,85 +106,133 @@ class Screen:
     def note(self, line: str, good: bool = True) -> None:
         self.notes = [*self.notes, (line, good)][-NOTES:]
 
-    def render(self) -> RenderableType:
+    def printed(self, edge: str, line: str) -> None:
+        from rich.text import Text
+
+        if self._live is not None:
+            self._live.console.print(Text(f"{edge}: {printable(line)}"))
+
+    def render(self, console: Console) -> RenderableType:
+        """Return lines of one terminal row each, at most one fewer than the terminal has."""
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        rows = Table.grid(padding=(0, 2))
-        for name, edge in list(self.edges.items())[:SHOWN_EDGES]:
-            state = self._state(name, edge)
-            sign, style = _SIGNS[state]
-            last = f"{edge.waiting} events waiting on disk" if state == "link cut" else _bytes(edge.sent)
-            samples = f"{edge.samples} samples" if edge.samples else ""
-            rows.add_row(name, Text(f"{sign} {state}", style), Text(samples, justify="right"), last)
-        parts: list[RenderableType] = [self._headline(), rows]
-        if len(self.edges) > SHOWN_EDGES:
-            parts.append(Text(f"and {len(self.edges) - SHOWN_EDGES} more edges", "dim"))
-        parts += [Text(f"{'✓' if good else '✂'} {line}", "green" if good else "yellow") for line, good in self.notes]
-        parts += [Text(f"✗ {line}", "red") for line in self._troubles()]
+        width, room = console.size.width, console.size.height - 1
+        head = self._head(width)
+        tail = [line for text in self._troubles()[:TROUBLES]
+                for line in _wrapped(console, f"✗ {text}", "red", TROUBLE_LINES)]  # fmt: skip
         if self.now:
-            parts.append(Text(f"{self.now} …", "dim"))
-        return Group(*parts)
+            tail.append(Text(f"{self.now} …", "dim"))
+        notes = [Text(f"{'✓' if good else '✂'} {printable(line)}", "green" if good else "yellow")
+                 for line, good in self.notes]  # fmt: skip
+        left = max(0, room - len(head) - len(tail))
+        kept = max(0, left - min(len(self.edges) + 1, LEAST_EDGES))
+        notes = notes[-kept:] if kept else []
+        lines = [*head, *self._edges(left - len(notes)), *notes, *tail][:room]
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+            line.truncate(width, overflow="ellipsis")
+        return Group(*lines)
 
-    def _headline(self) -> RenderableType:
+    @property
+    def _status(self) -> Mapping[str, Any]:
+        status: Mapping[str, Any] = self.job.get("status", {})
+        return status
+
+    def _head(self, width: int) -> list[Text]:
+        """Return the title with the round, and a line of progress, time and the first metric."""
         from rich.text import Text
 
-        status = self.job.get("status", {})
         text = Text(self.title, "bold")
-        if self.job:
-            done = status.get("phase") not in ("Pending", "Running")
-            text.append(f" · round {status.get('round', 0)}/{self.job['spec'].get('rounds', '?')}")
-            text.append(f" · {status['phase'].lower()}" if done or status["phase"] == "Pending" else "")
+        if not self.job:
+            return [text]
+        phase, closed = self._status["phase"], len(self._status.get("rounds", ()))
+        text.append(f" · round {self._status.get('round', 0)}/{self.job['spec'].get('rounds', '?')}")
+        text.append("" if phase == "Running" else f" · {phase.lower()}")
         if curve := curves(self.job):
             name, values = next(iter(curve.items()))
-            text.append(f"    {name} {sparkline(values)} {values[-1]:.3f}", "bold cyan")
-        return text
+            bars = max(8, min(30, width - len(text.plain) - len(name) - 14))
+            text.append(f"    {name} {sparkline(values, bars)} {values[-1]:.3f}", "bold cyan")
+        return [text, self._progress(closed and int(self._status.get("round", 0)), width)]
+
+    def _progress(self, round: int, width: int) -> Text:
+        from rich.text import Text
+
+        total = self.job["spec"].get("rounds", 0) or 1
+        began = self._began if self._began is not None else self.clock()
+        elapsed = (self._ended if self._ended is not None else self.clock()) - began
+        done = total if self._status["phase"] == "Succeeded" else max(0, round - 1)
+        if self._ended is None and done:
+            words = f"{duration(elapsed)}, about {duration(elapsed / done * (total - done))} left"
+        else:
+            words = duration(elapsed)
+        cells = max(10, min(40, width - len(words) - 2))
+        full = min(cells, cells * done // total)
+        return Text.assemble(("━" * full, "cyan"), ("─" * (cells - full), "dim"), f" {words}")
+
+    def _edges(self, room: int) -> list[Text]:
+        """Return a line for each edge if all fit; otherwise the troubled ones first, and a line about the others."""
+        from rich.text import Text
+
+        states = {name: self._state(name, edge) for name, edge in self.edges.items()}
+        names = list(states)
+        if len(names) > room:
+            names = sorted(names, key=lambda name: not self._is_troubled(name, states[name]))[: max(0, room - 1)]
+        widest = max(map(len, names), default=0)
+        lines = [self._row(name, states[name], widest) for name in names]
+        rest = Counter(state for name, state in states.items() if name not in set(names))
+        if rest and room > 0:
+            counts = ", ".join(f"{count} {state}" for state, count in rest.most_common())
+            lines.append(Text(f"and {sum(rest.values())} more edges: {counts}", "dim"))
+        return lines
+
+    def _row(self, name: str, state: State, widest: int) -> Text:
+        from rich.text import Text
+
+        edge = self.edges[name]
+        sign, style = _SIGNS[state]
+        last = f"{edge.waiting} events waiting on disk" if state == "link cut" else _bytes(edge.sent)
+        if name in self._uncounted:
+            last = f"never counted  {last}"
+        samples = f"{edge.samples} samples" if edge.samples else ""
+        shown = f"{sign} {state}".ljust(12)
+        return Text.assemble(name.ljust(widest + 2), (shown, style), samples.rjust(15), f"  {last}")
 
     def _state(self, name: str, edge: Edge) -> State:
         if edge.link != "up":
             return "link cut" if edge.link == "cut" else "offline"
-        status = self.job.get("status", {})
-        if name not in status.get("participants", ()):
-            return "uploaded" if edge.round >= 0 and edge.round == status.get("round") else "waiting"
-        return "uploaded" if edge.round >= status.get("round", 0) else "training"
+        if name not in self._status.get("participants", ()):
+            return "uploaded" if edge.round >= 0 and edge.round == self._status.get("round") else "waiting"
+        return "uploaded" if edge.round >= self._status.get("round", 0) else "training"
+
+    def _is_troubled(self, name: str, state: State) -> bool:
+        return state in _TROUBLED or name in self._uncounted
+
+    @property
+    def _uncounted(self) -> Sequence[str]:
+        """The edges that the job's status names, once others have been counted twice."""
+        found: Sequence[str] = self._status.get("uncounted") or ()
+        return found if len(self._status.get("rounds", ())) >= 2 else ()
 
     def _troubles(self) -> list[str]:
-        conditions = self.job.get("status", {}).get("conditions", ())
+        conditions = self._status.get("conditions", ())
         return [each["message"] or each["reason"] for each in conditions if each["status"] == "False"]
 
 
-def curves(job: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Return each metric's values over the rounds: from evaluations if there are any, else from participants."""
-    records = job.get("status", {}).get("rounds", ())
-    measured = [each["evaluation"] for each in records if each.get("evaluation")]
-    found: dict[str, list[float]] = {}
-    for metrics in measured or [each.get("metrics", {}) for each in records]:
-        for name, value in metrics.items():
-            found.setdefault(name, []).append(value)
-    return dict(sorted(found.items(), key=lambda item: (item[0] != "accuracy", item[0])))
+def duration(seconds: float) -> str:
+    """Return ``0:07``, ``12:30`` or ``3:05:00``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def sparkline(values: list[float]) -> str:
-    """Return a bar for each of the last thirty values, scaled from the least to the greatest."""
-    shown = values[-30:]
-    low, high = min(shown), max(shown)
-    step = (high - low) / (len(BARS) - 1) or 1
-    return "".join(BARS[round((value - low) / step)] for value in shown)
+def _wrapped(console: Console, text: str, style: str, most: int) -> list[Text]:
+    from rich.text import Text
 
-
-def plot(name: str, values: list[float], width: int = 64, height: int = 12) -> str:
-    """Plot a metric over the rounds as text."""
-    from plotext import figure, uncolorize
-
-    figure.clear()
-    figure.plot_size(width, height)
-    curve = figure.signal(list(range(1, len(values) + 1)), values, marker="braille")
-    figure.draw(curve.lines())
-    step = -(-len(values) // 10)
-    figure.ruler("x").ticks(list(range(1, len(values) + 1, step)))
-    figure.title(f"{name} over {len(values)} rounds")
-    return str(uncolorize(str(figure.build())))
+    lines = list(Text(printable(text), style).wrap(console, console.size.width))
+    if len(lines) > most:
+        lines[most - 1].append(" …")
+    return lines[:most]
 
 
 def _bytes(number: int) -> str:

@@ -110,6 +110,7 @@ def _progress(ticker: Ticker) -> Progress:
 
     if not sys.stdout.isatty():
         return lambda run: None
+
     def show(run: ScenarioRun) -> None:
         share = min(1.0, run.seconds / run.scenario.duration)
         words = [f"{duration_text(run.seconds)} of at most {duration_text(run.scenario.duration)}",

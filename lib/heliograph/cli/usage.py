@@ -25,4 +25,6 @@ def explained(error: Exception) -> str:
     command = context.command_path if context is not None else " ".join(["heliograph", *sys.argv[1:2]])
     text = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
     text = " ".join(text.replace("Value error, ", "").split()).rstrip(".")
+    if command.endswith(" run") and text.lower().startswith("no such option"):
+        text += "; the script's own options stand after --, as in 'heliograph run train.py -- --lr 0.1'"
     return f"{text[:1].lower()}{text[1:]}{'' if text.endswith('?') else '.'} Try '{command} --help'."

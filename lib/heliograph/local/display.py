@@ -28,3 +28,6 @@ class Display(Protocol):
 
     def note(self, line: str, good: bool = True) -> None:
         """Show a line of its own, for a good or a bad event."""
+
+    def printed(self, edge: str, line: str) -> None:
+        """Show a line that a worker of an edge has printed."""

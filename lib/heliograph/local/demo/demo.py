@@ -25,9 +25,12 @@ from heliograph.local.cluster import LocalCluster
 from heliograph.local.demo import digits
 from heliograph.local.demo.tally import Tally
 from heliograph.local.display import Display
+from heliograph.local.edge_counts import Updates
 from heliograph.local.follow_job import failure, follow_job, wait_for_offers
 
 GOAL = 0.93
+ENOUGH = 10
+"""Rounds after which the goal is expected; with fewer the demo shows an accuracy and does not judge it."""
 CUT, RESTORE = 3, 6
 """The rounds in which the link is cut and restored."""
 SHOW_EVERY = 0.25
@@ -113,7 +116,7 @@ async def run(options: Options, display: Display, world: World) -> Outcome:
             outcome.shortcomings.append(why)
         else:
             outcome.model = await client.download(digits.MODEL, options.directory / "digits.safetensors")
-    outcome.shortcomings += _shortcomings(outcome)
+    outcome.shortcomings += shortcomings(outcome, options.rounds)
     return outcome
 
 
@@ -241,29 +244,12 @@ def publish_task(door: str, task: Mapping[str, Any], world: World) -> None:
 def describe_updates(document: Mapping[str, Any], edge: str) -> str:
     """Describe the fate of an edge's updates round by round."""
     status = FederatedTask.model_validate(document).status
-    counted = [each.round for each in status.rounds if edge in each.edges]
-    missed = [each.round for each in status.rounds if edge not in each.edges]
-    late = [each.round for each in status.late if each.edge == edge]
-    refused = [each for each in status.refused if each.edge == edge]
-    parts = [f"counted in {_rounds(counted)}"] if counted else ["never counted"]
-    if late:
-        parts.append(f"too late for {_rounds(late)}")
-    if absent := [round for round in missed if round not in late]:
-        parts.append(f"missing in {_rounds(absent)}")
-    parts += [f"refused in round {each.round}: {each.reason}" for each in refused]
-    return "; ".join(parts)
-
-
-def _rounds(numbers: list[int]) -> str:
-    """Return ``rounds 1-3, 7-10`` for these numbers."""
-    spans: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
-    return f"round{'s' if len(set(numbers)) > 1 else ''} {text}"
+    updates = Updates([each.round for each in status.rounds if edge in each.edges])
+    updates.late = [each.round for each in status.late if each.edge == edge]
+    for each in status.refused:
+        if each.edge == edge:
+            updates.refused.setdefault(each.reason, []).append(each.round)
+    return updates.sentence([each.round for each in status.rounds])
 
 
 def _accuracies(document: Mapping[str, Any]) -> list[float]:
@@ -271,9 +257,11 @@ def _accuracies(document: Mapping[str, Any]) -> list[float]:
     return [each["accuracy"] for each in measured if each and "accuracy" in each]
 
 
-def _shortcomings(outcome: Outcome) -> list[str]:
+def shortcomings(outcome: Outcome, rounds: int) -> list[str]:
+    """Return a sentence about each unmet goal of a demo of so many rounds."""
     found = []
-    if outcome.model is not None and (not outcome.accuracies or outcome.accuracies[-1] < GOAL):
+    low = not outcome.accuracies or outcome.accuracies[-1] < GOAL
+    if outcome.model is not None and low and (rounds >= ENOUGH or not outcome.accuracies):
         last = f"{outcome.accuracies[-1]:.3f}" if outcome.accuracies else "unknown"
         found.append(f"the test accuracy is {last}, below the goal of {GOAL}. More --rounds may reach it")
     if outcome.lost or outcome.twice:

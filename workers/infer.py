@@ -25,6 +25,7 @@ from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.inference.offload import Offloader
+from heliograph.inference.predictors.samples import columns_in, sample_array
 from heliograph.inference.serving import NewModel, PendingRequest, Serving
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import run_with_host
@@ -148,13 +149,13 @@ class InferenceHost:
             return
         self._samples_under_way += 1
         try:
-            data = dumps({"x": np.asarray(x)})
+            data = dumps({"x": sample_array(x)}) if columns_in(x) is None and not isinstance(x, str) else b""
             sample = HardSample(
                 job=job,
                 edge=self._runtime.environment.edge,
                 sample=self._runtime.world.new_id(),
                 scores=[float(score) for score in np.ravel(np.asarray(scores))[:MAX_SCORES]],
-                data=_inline(data) if len(data) <= INLINE else None,
+                data=_inline(data) if 0 < len(data) <= INLINE else None,
             )
             await self._runtime.send(topics.HARD_SAMPLE, sample, job=job, edge=self._runtime.environment.edge)
         finally:
@@ -168,8 +169,7 @@ class InferenceHost:
         try:
             arrays = await self._runtime.world.in_thread(_arrays_of, source, f"model {task.model.digest[:12]}")
         except Exception as error:  # whatever is wrong with the file
-            self.serving.trouble = f"model {task.model.digest[:12]}: {error}"
-            log(f"the previous model keeps serving: {self.serving.trouble}")
+            self.serving.weights_unreadable(task.model.digest, error)
         else:
             self.serving.enqueue(NewModel(task.model.digest, arrays))
 
@@ -192,6 +192,7 @@ class InferenceHost:
             latencies={str(bucket): count for bucket, count in sorted(counts.latencies.items())},
             model=self.serving.model,
             trouble=self.serving.trouble[:4000],
+            ready=self.serving.ready,
         )
 
 

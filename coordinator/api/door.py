@@ -205,10 +205,7 @@ class Door:
             result = await self._handler(request)
             answer: dict[str, Any] = {"ok": True, "result": result}
         except Refused as error:
-            if not error.topic:
-                error = Refused(error.code, topic=topic, field=error.field, expected=error.expected, got=error.got,
-                                hint=error.hint)  # fmt: skip
-            answer = {"ok": False, "error": error.as_dict()}
+            answer = {"ok": False, "error": error.about(topic).as_dict()}
         except HeliographError as error:
             answer = {"ok": False, "error": {"code": "unavailable", "topic": topic, "message": str(error)}}
         except Exception as error:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from heliograph.bus.contract.payloads.base import Bucket, Count, EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
+from heliograph.bus.contract.versions import added
 from heliograph.core.names import Label
 
 
@@ -25,6 +26,7 @@ class InferenceStats(Payload):
         latencies: number of answers that took up to 2^(n/4) × 100 µs, by n; empty buckets are left out.
         model: digest of the model that answers.
         trouble: what keeps the worker from answering as it should, for people; empty if nothing does.
+        ready: whether the worker answers: its model is loaded, and has passed its check or answered a request.
     """
 
     service: Label
@@ -43,6 +45,7 @@ class InferenceStats(Payload):
     latencies: dict[Bucket, Count] = Field(default_factory=dict, max_length=128)
     model: Text = ""
     trouble: Text = ""
+    ready: bool = added("0.2", False)
 
 
 class HardSample(Payload):
@@ -51,7 +54,8 @@ class HardSample(Payload):
     Attributes:
         sample: id of the sample.
         scores: the edge model's score of each class.
-        data: safetensors file with the sample as array ``x``; absent if it is larger than 256 kB.
+        data: safetensors file with the sample as array ``x``; absent for a text or named columns, and if it is larger
+            than 256 kB.
     """
 
     job: Label

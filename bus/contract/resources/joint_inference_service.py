@@ -132,6 +132,7 @@ class JointInferenceServiceStatus(Document):
     """The edges that a service runs on, and the counts of its requests."""
 
     phase: ServicePhase = "Pending"
+    """``Running`` while an edge's worker answers, from when a worker of the deep model has answered, too."""
     conditions: list[Condition] = Field(default_factory=list)
     edges: dict[str, ServiceNumbers] = Field(default_factory=dict)
     """The edges that it runs on, the first few hundred by name. ``total`` counts all edges, also former ones."""

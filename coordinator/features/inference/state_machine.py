@@ -1,4 +1,5 @@
-"""The state machine of a joint inference service: wait for its models and edges, run, stop, start again. Pure.
+"""The state machine of a joint inference service: wait for its models and edges, start its workers, run while they
+answer, stop, start again. Pure.
 
 Every function takes a service and an observation, and returns the service to store; the same object where nothing
 changed. ``desired_tasks`` returns the tasks of each edge in that state.
@@ -30,6 +31,7 @@ from heliograph.bus.contract.resources import (
     condition,
     resolve_all,
 )
+from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.inference.totals import Totals
@@ -38,6 +40,9 @@ from heliograph.core.names import CLOUD, join_labels
 EDGES_SHOWN = 256
 """Edges that a status shows at most: ten thousand do not fit."""
 OFFLINE = "offline"
+_HEALTHY = "WorkersHealthy"
+_READY_SINCE = (0, 2)
+"""The version since which workers say whether they answer."""
 
 
 def observe(service: JointInferenceService, view: View, totals: Totals, now: str) -> JointInferenceService:
@@ -47,7 +52,7 @@ def observe(service: JointInferenceService, view: View, totals: Totals, now: str
     ready = [each for each in status.conditions if each.type == "Ready"]
     if status.stopped:
         stopped = Condition(type="Ready", status="False", reason="Stopped", message="stopped on request")
-        return _with(service, phase="Stopped", edges={}, conditions=condition(ready, stopped, now))
+        return _with(service, phase="Stopped", edges={}, start_time="", conditions=condition(ready, stopped, now))
     placed = placement(service, view)
     if missing := list(_missing(service, view, placed)):
         waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(missing)[:2000])
@@ -56,17 +61,20 @@ def observe(service: JointInferenceService, view: View, totals: Totals, now: str
     troubles = {edge: _trouble(service, edge, InferTask, status.edges.get(edge), totals.edges.get(edge), view)
                 for edge in placed}  # fmt: skip
     in_cloud = _trouble(service, node, BigModelTask, status.cloud, totals.cloud, view)
+    on_edges = sum(_answers(service, edge, [_edge_worker(service)], InferTask, totals, view) for edge in placed)
+    names = replicas(service)[: service.spec.cloud_worker.replicas]
+    of_deep = sum(_answers(service, node, [name], BigModelTask, totals, view) for name in names)
+    healthy = _workers_healthy([*troubles.items(), (f"deep model on {node}", in_cloud)])
+    answering = f"{on_edges} of {len(placed)} edges and {of_deep} of {len(names)} replicas of the deep model answer"
     conditions = status.conditions
-    for each in (
-        Condition(type="Ready", status="True", reason="Placed", message=f"{len(placed)} edges"),
-        _edges_known(service, view),
-        _workers_healthy([*troubles.items(), (f"deep model on {node}", in_cloud)]),
-    ):
+    for each in (_ready(bool(on_edges and of_deep), answering, healthy), _edges_known(service, view), healthy):
         conditions = condition(conditions, each, now)
+    # an edge answers without the deep model, too: one that fails later makes no running service pending again
+    running = on_edges > 0 and (of_deep > 0 or status.phase == "Running")
     return _with(
         service,
-        phase="Running",
-        start_time=status.start_time if status.phase == "Running" else now,
+        phase="Running" if running else "Pending",
+        start_time=status.start_time or (now if running else ""),
         conditions=conditions,
         edges={edge: _with_trouble(totals.edges.get(edge), troubles[edge]) for edge in placed[:EDGES_SHOWN]},
         cloud=_with_trouble(totals.cloud, in_cloud),
@@ -96,13 +104,13 @@ def start(service: JointInferenceService) -> JointInferenceService:
 
 def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[WorkerTask]]:
     """Return the tasks of each edge for this service."""
-    if service.status.phase != "Running":
-        return {}
+    if service.status.stopped or not any(each.type == _HEALTHY for each in service.status.conditions):
+        return {}  # not observed yet: its inline weights may not be where agents fetch them
     placed = placement(service, view)
     if any(_missing(service, view, placed)):
         return {}
     spec, status = service.spec, service.status
-    infer = _task(service, InferTask, spec.edge_worker, join_labels(service.name, "infer"), status.edge_generation)
+    infer = _task(service, InferTask, spec.edge_worker, _edge_worker(service), status.edge_generation)
     of_digest: dict[str, list[WorkerTask]] = {}  # edges with the same weights share one list: there may be ten thousand
     found: dict[str, list[WorkerTask]] = {}
     for edge, weights in deployed(spec.edge_worker.model.name, placed, view).items():
@@ -133,6 +141,10 @@ def placement(service: JointInferenceService, view: View) -> list[str]:
 def replicas(service: JointInferenceService) -> list[str]:
     """Return the names of all workers that may ever have run its deep model."""
     return [join_labels(service.name, f"big-{number}") for number in range(MOST_REPLICAS)]
+
+
+def _edge_worker(service: JointInferenceService) -> str:
+    return join_labels(service.name, "infer")
 
 
 def models(service: JointInferenceService) -> list[str]:
@@ -230,6 +242,32 @@ def _trouble(
     return "; ".join(dict.fromkeys(filter(None, reasons)))[:1000]
 
 
+def _answers(
+    service: JointInferenceService,
+    edge: str,
+    names: Sequence[str],
+    task: type[ServingTask],
+    totals: Totals,
+    view: View,
+) -> bool:
+    """Return whether one of these workers on an edge answers: it runs and says so. An edge that is offline is taken to
+    go on as it was; a worker before 0.2 says nothing, and answers as soon as it runs."""
+    there, ready = view.edges[edge], totals.ready.get(edge, frozenset())
+    if not there.online:
+        return not ready.isdisjoint(names)
+    silent = there.report is None or parse_version(there.report.version) < _READY_SINCE
+    found = (each for each in there.workers(service.metadata.uid, task) if each.worker in names)
+    return any(each.state == "running" and (silent or each.worker in ready) for each in found)
+
+
+def _ready(answers: bool, answering: str, healthy: Condition) -> Condition:
+    if answers:
+        return Condition(type="Ready", status="True", reason="Answers", message=answering)
+    failing = healthy.status == "False"
+    message = f"{answering}; {healthy.message}"[:2000] if failing else answering
+    return Condition(type="Ready", status="False", reason="WorkerFails" if failing else "Starting", message=message)
+
+
 def _restarts(worker: WorkerReport) -> bool:
     return worker.state == "starting" and worker.restarts > 0
 
@@ -251,9 +289,9 @@ def _workers_healthy(troubles: Sequence[tuple[str, str]]) -> Condition:
     """Return the condition that names failing edges. An offline edge is not among them: it may work all the same."""
     failing = [f"{where}: {why}" for where, why in troubles if why not in ("", OFFLINE)]
     if not failing:
-        return Condition(type="WorkersHealthy", status="True", reason="AllWork")
+        return Condition(type=_HEALTHY, status="True", reason="AllWork")
     message = "; ".join(failing[:NAMED])[:2000]
-    return Condition(type="WorkersHealthy", status="False", reason="WorkerFails", message=message)
+    return Condition(type=_HEALTHY, status="False", reason="WorkerFails", message=message)
 
 
 def _with(service: JointInferenceService, **changes: object) -> JointInferenceService:

@@ -56,11 +56,16 @@ def record(known: WorkerCounts | None, stats: InferenceStats) -> WorkerCounts:
 
 @dataclass(frozen=True)
 class Totals:
-    """The totals of a service: per edge, of its deep model, and over all edges."""
+    """The totals of a service: per edge, of its deep model, and over all edges.
+
+    Attributes:
+        ready: the workers that say that they answer, by their edge.
+    """
 
     edges: Mapping[str, ServiceNumbers] = field(default_factory=dict)
     cloud: ServiceNumbers = field(default_factory=ServiceNumbers)
     total: ServiceNumbers = field(default_factory=ServiceNumbers)
+    ready: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def add_up(workers: Mapping[tuple[str, str], WorkerCounts], replicas: Collection[str]) -> Totals:
@@ -71,13 +76,16 @@ def add_up(workers: Mapping[tuple[str, str], WorkerCounts], replicas: Collection
         replicas: names of the workers that run the deep model. The edges' workers count their answers as well, so the
             total over all edges leaves the replicas out.
     """
+    ready: dict[str, frozenset[str]] = {}
     of_edges: dict[str, list[WorkerCounts]] = {}
     of_cloud: list[WorkerCounts] = []
     for (edge, worker), counts in sorted(workers.items()):
+        if counts.newest.ready:
+            ready[edge] = ready.get(edge, frozenset()) | {worker}
         (of_cloud if worker in replicas else of_edges.setdefault(edge, [])).append(counts)
     everyone = [counts for found in of_edges.values() for counts in found]
     total = _numbers(everyone).model_copy(update={"model": "", "trouble": ""})
-    return Totals({edge: _numbers(found) for edge, found in of_edges.items()}, _numbers(of_cloud), total)
+    return Totals({edge: _numbers(found) for edge, found in of_edges.items()}, _numbers(of_cloud), total, ready)
 
 
 def percentile(latencies: Mapping[str, int], share: float) -> float | None:

@@ -61,6 +61,12 @@ class Refused(HeliographError):
             text += f", got {self.got}"
         return text + (f". {self.hint}" if self.hint else "")
 
+    def about(self, topic: str) -> Refused:
+        """Return the refusal with this topic; one that names its own stays as it is."""
+        if self.topic:
+            return self
+        return Refused(self.code, topic=topic, field=self.field, expected=self.expected, got=self.got, hint=self.hint)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the error as the mapping that a reply carries."""
         return {

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from heliograph import session
 from heliograph.core.errors import Refused
 from heliograph.core.names import require_label
 from heliograph.core.world import World
 from heliograph.inference.counts import Counts
-from heliograph.inference.inputs import array_in
-from heliograph.inference.scoring import best_class, scorer_for
+from heliograph.inference.inputs import sample_in
+from heliograph.inference.predictors import Meaning, Prediction, Prepared, predictor_for, reading_of, warm
 
 if TYPE_CHECKING:
-    from heliograph.inference.inputs import Array
     from heliograph.inference.serving import PendingRequest, Serving
 
 _SMOOTHING = 0.2
@@ -28,13 +25,13 @@ class BigModel:
 
     Args:
         name: the service's name, a DNS label.
-        model: a torch.nn.Module, a Keras model, an estimator with ``predict_proba``, or a function that takes a batch
-            (samples × ...) and returns one row of scores for each sample.
-        before: makes the model's input from one sample; without it the sample itself.
-        after: makes the result from one row of scores; without it the index of the highest score.
+        model: a torch.nn.Module, a Keras model, an estimator of scikit-learn's interface, or a function that takes a
+            batch (samples × ...) and returns one row of scores, or one label, for each sample.
+        classes, outputs, scores, before, after: as ``JointInference`` has them, for this model.
+        example: one sample. The worker runs the model on it before it reports that it answers.
 
     Raises:
-        Refused: if the name is no DNS label, or the model is none of these.
+        Refused: if the name is no DNS label, the model is none of these, or an option is invalid.
     """
 
     def __init__(
@@ -42,26 +39,33 @@ class BigModel:
         name: str,
         model: object,
         *,
+        classes: Sequence[Any] | None = None,
+        outputs: Meaning | None = None,
+        scores: Callable[[Any], Any] | None = None,
         before: Callable[[Any], Any] | None = None,
         after: Callable[[Any], Any] | None = None,
+        example: Any = None,
     ) -> None:
         self.name = require_label(name, "name")
         self.counts = Counts()
         self._world = World()
         self._model = model
-        self._score = scorer_for(model)
+        self._predictor = predictor_for(model, reading=reading_of(classes, outputs, scores, after))
         self._before = before
-        self._after = after or best_class
+        self._example = example
         self._batch_seconds = 0.0
         """Smoothed duration of a batch, in seconds."""
 
     def infer(self, x: Any) -> tuple[Any, Any]:
         """Return the result and the scores of one sample, computed in this process.
 
-        ``x`` is one sample, with no batch dimension. Errors of the model, ``before`` and ``after`` propagate.
+        ``x`` is one sample, with no batch dimension. The scores of a model that gives labels or values are None. Raise
+        Refused as ``JointInference.infer``. Errors of the model, ``before`` and ``after`` propagate.
         """
-        scores = self._score(np.asarray(self._prepared(x))[np.newaxis])[0]
-        return self._after(scores), scores
+        (prediction,) = self._predictor.predict([self._prepared(x)])
+        if prediction.failure is not None:
+            raise prediction.failure
+        return prediction.result, prediction.scores
 
     def serve(self) -> None:
         """Answer the requests of the edges until the service ends.
@@ -74,6 +78,7 @@ class BigModel:
         serving = session.serving("cloud")
         serving.use_counts(self.counts)
         serving.load_initial(self._model)
+        serving.self_check(self._check)
         serving.admit = self._admits
         while (batch := serving.next_batch(self._model)) is not None:
             self._serve_batch(serving, batch)
@@ -84,27 +89,30 @@ class BigModel:
 
     def _serve_batch(self, serving: Serving, batch: list[PendingRequest]) -> None:
         began = self._world.monotonic()
-        groups: dict[tuple[str, tuple[int, ...]], list[tuple[PendingRequest, Array]]] = {}
+        groups: dict[Hashable, list[tuple[PendingRequest, Prepared]]] = {}
         for request in batch:
             if began > request.until:
                 self._refuse(serving, request, _overloaded(self.name))
                 continue
             try:
-                x = np.asarray(self._prepared(array_in(request.tree, request.topic)))
+                sample = self._prepared(sample_in(request.tree, request.topic))
             except Exception as error:
                 self._refuse(serving, request, error)
             else:
-                groups.setdefault((x.dtype.str, x.shape), []).append((request, x))
+                groups.setdefault(sample.kind, []).append((request, sample))
         for group in groups.values():
             self._serve_group(serving, group)
         self._batch_seconds += _SMOOTHING * (self._world.monotonic() - began - self._batch_seconds)
 
-    def _serve_group(self, serving: Serving, group: list[tuple[PendingRequest, Array]]) -> None:
+    def _check(self) -> None:
+        if self._example is None:
+            warm(self._predictor)
+        else:
+            self.infer(self._example)
+
+    def _serve_group(self, serving: Serving, group: list[tuple[PendingRequest, Prepared]]) -> None:
         try:
-            rows = self._score(np.stack([x for _, x in group]))
-            if len(rows) != len(group):
-                raise ValueError(f"the model returned {len(rows)} rows of scores for {len(group)} samples")
-            answers = [{"result": self._after(scores), "scores": scores} for scores in rows]
+            predictions: list[Prediction] = self._predictor.predict([sample for _, sample in group])
         except Exception as error:
             if len(group) > 1:  # score each alone, so that one bad sample does not fail the others
                 for single in group:
@@ -112,18 +120,29 @@ class BigModel:
             else:
                 self._refuse(serving, group[0][0], error)
             return
-        for (request, _), answer in zip(group, answers, strict=True):
+        for (request, _), prediction in zip(group, predictions, strict=True):
+            if prediction.failure is not None:
+                self._refuse(serving, request, prediction.failure)
+                continue
+            serving.model_worked()
             self.counts.by_cloud += 1
             self.counts.add_latency(self._world.monotonic() - request.at)
-            serving.queue_answer(request, answer)
+            serving.queue_answer(request, {"result": prediction.result, "scores": prediction.scores})
         serving.flush()
 
     def _refuse(self, serving: Serving, request: PendingRequest, error: Exception) -> None:
         self.counts.errors += 1
+        if not is_bad_input(error):
+            serving.model_failed(error)
         serving.refuse(request, error)
 
-    def _prepared(self, x: Any) -> Any:
-        return x if self._before is None else self._before(x)
+    def _prepared(self, x: Any) -> Prepared:
+        return self._predictor.prepare(x if self._before is None else self._before(x))
+
+
+def is_bad_input(error: Exception) -> bool:
+    """Return whether a request was refused for what its sender or the load did, and not for what the model does."""
+    return isinstance(error, Refused) and error.code in ("invalid", "overloaded", "unsupported")
 
 
 def _overloaded(name: str) -> Refused:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
-
-import numpy as np
 
 from heliograph import session
 from heliograph.bus.contract.payloads import InferenceSpec
@@ -23,8 +21,9 @@ from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.names import require_label
 from heliograph.core.world import World
-from heliograph.inference.inputs import array_in
-from heliograph.inference.scoring import best_class, scorer_for
+from heliograph.inference.cloud import BigModel, is_bad_input
+from heliograph.inference.inputs import sample_in
+from heliograph.inference.predictors import Meaning, predictor_for, reading_of
 from heliograph.inference.shallow import Answer, Judged, Shallow
 
 if TYPE_CHECKING:
@@ -43,24 +42,38 @@ class JointInference:
 
     Args:
         name: the service's name, a DNS label; hard samples go to the deep model of this service.
-        edge: a torch.nn.Module, a Keras model, an estimator with ``predict_proba``, or a function that takes a batch
-            (samples × ...) and returns one row of scores for each sample.
+        edge: a torch.nn.Module, a Keras model, an estimator of scikit-learn's interface, or a function that takes a
+            batch (samples × ...) and returns one row of scores, or one label, for each sample.
         rule: name of the hard-sample rule; ``rule_parameters`` are its keyword arguments.
         deadline: default time for an answer, in seconds, more than 0.
         fallback: answer to a hard sample that the cloud did not answer in time: ``edge`` gives the edge's answer
             marked as degraded, ``error`` raises Unreachable.
         temperature: temperature that calibrates the scores before the rule sees them (Guo et al. 2017).
         requests_per_second, bytes_per_second: offload budget; None sets no limit.
+        classes: the label of each score, in their order; without it an estimator's ``classes_``, or else 0, 1, 2, …
+        outputs: what the edge model's numbers are: ``probabilities``, ``logits`` (before a sigmoid or a softmax), or
+            ``values`` (a regression, which has no classes and no scores). Without it the model tells; a model that
+            gives one number for each sample and does not end with a sigmoid must say it.
+        scores: takes the edge model's output of a batch and returns one row of scores for each sample; for a model that
+            returns a mapping or a tuple, such as ``lambda output: output["logits"]``.
         before: makes the edge model's input from one sample; without it the sample itself.
-        after: makes the result from one row of scores; without it the index of the highest score.
+        after: makes the result from one row of scores (from the label or the value of a model that gives those);
+            without it the label of the highest score.
+        example: one sample; the model runs on it at once, so that its errors come here and the first sample is as fast
+            as the others. Without it zeros of the model's input shape are tried.
         micro_batch: largest number of waiting requests of one shape that ``serve`` scores together.
-        cloud: a deep model in this process, of the same kinds as ``edge``; without it the node's agent asks the cloud.
+        cloud: a deep model in this process: a BigModel, or a model of the same kinds as ``edge``, with its classes and
+            hooks; without it the node's agent asks the cloud.
         node: URL of the node's broker; by default HELIOGRAPH_NODE, or else mqtt://127.0.0.1:1883.
         root: first words of every topic.
+
+    The model is put into evaluation mode, and a sample into the type of the model's weights, on their device.
 
     Raises:
         Refused: if the name is no DNS label, a model is of none of these kinds, the rule or one of its parameters is
             unknown, or a value is out of its range.
+
+    Errors of the model on ``example`` propagate.
     """
 
     def __init__(
@@ -74,8 +87,12 @@ class JointInference:
         temperature: float = 1.0,
         requests_per_second: float | None = None,
         bytes_per_second: float | None = None,
+        classes: Sequence[Any] | None = None,
+        outputs: Meaning | None = None,
+        scores: Callable[[Any], Any] | None = None,
         before: Callable[[Any], Any] | None = None,
         after: Callable[[Any], Any] | None = None,
+        example: Any = None,
         micro_batch: int = 1,
         cloud: object | None = None,
         node: str = "",
@@ -94,15 +111,24 @@ class JointInference:
             bytes_per_second=bytes_per_second,
             fallback=fallback,
         )
-        self._shallow = Shallow(name, edge, spec, self._world.monotonic, self._world.rng.random, before, after)
-        self._after = after or best_class
-        self._cloud = scorer_for(cloud, "cloud") if cloud is not None else None
+        predictor = predictor_for(edge, "edge", reading_of(classes, outputs, scores, after))
+        self._shallow = Shallow(name, predictor, spec, self._world.monotonic, self._world.rng.random, before)
+        self._example = example
+        self._cloud: BigModel | None = None
+        if isinstance(cloud, BigModel):
+            self._cloud = cloud
+        elif cloud is not None:
+            self._cloud = BigModel(name, cloud, classes=classes, outputs=outputs, scores=scores, after=after)
         self._micro_batch = micro_batch
         self._node = node or os.environ.get("HELIOGRAPH_NODE", NODE)
         self._root = root
         self._thread: LoopThread | None = None
-        self._bus: Bus | None = None
-        self._offloader: Offloader | None = None
+        self._node_connection: tuple[Bus, Offloader] | None = None
+        self._opened = False
+        if not session.inference:  # a worker checks its model once its weights are there
+            self._shallow.check(example)
+            if cloud is None:
+                self._connection()
 
     @property
     def counts(self) -> Any:
@@ -115,8 +141,12 @@ class JointInference:
         Returns:
             The result, the scores, ``by`` ("edge" or "cloud"), ``degraded``, and the seconds taken.
 
+        ``x`` is an array, a tensor or a list of numbers; for an estimator also a text, or a mapping, a pandas Series or
+        a DataFrame of one row with the columns that it was fitted on. NaN is refused; an estimator gets it.
+
         Raises:
-            Refused: if the deadline is not above 0.
+            Refused: if the deadline is not above 0, the sample is none that the model takes, or the model's output
+                needs an option to be read.
             Unreachable: if the sample is hard, the cloud did not answer in time and the fallback is ``error``.
 
         Errors of the model, ``before`` and ``after`` propagate.
@@ -144,6 +174,7 @@ class JointInference:
         self._shallow.configure(serving.spec)
         serving.use_counts(self._shallow.counts)
         serving.load_initial(self._model)
+        serving.self_check(lambda: self._shallow.check(self._example))
         most, configure = self._micro_batch, self._shallow.configure
         while (batch := serving.next_waiting(most, 0.0, self._model, configure)) is not None:
             self._serve_batch(serving, batch)
@@ -166,7 +197,7 @@ class JointInference:
         samples = []
         for request in batch:
             try:
-                samples.append((request, array_in(request.tree, request.topic)))
+                samples.append((request, sample_in(request.tree, request.topic)))
             except HeliographError as error:
                 self._refuse(serving, request, error)
         if not samples:
@@ -181,14 +212,23 @@ class JointInference:
                 self._serve_batch(serving, [request])
             return
         for (request, _), each in zip(samples, judged, strict=True):
-            if each.hard:
-                serving.publish_hard(each.x, each.scores)
-                serving.spawn(self._settle_and_answer(serving, request, each))
+            if each.prediction.failure is None:
+                serving.model_worked()
             else:
+                serving.model_failed(each.prediction.failure)
+            if each.hard:
+                serving.publish_hard(each.x, each.prediction.scores)
+                serving.spawn(self._settle_and_answer(serving, request, each))
+                continue
+            try:
                 serving.answer(request, self._shallow.edge_answer(each))
+            except Refused as error:
+                serving.refuse(request, error)
 
     def _refuse(self, serving: Serving, request: PendingRequest, error: Exception) -> None:
         self._shallow.count_error()
+        if not is_bad_input(error):
+            serving.model_failed(error)
         serving.refuse(request, error)
 
     async def _settle_and_answer(self, serving: Serving, request: PendingRequest, judged: Judged) -> None:
@@ -208,33 +248,40 @@ class JointInference:
         return await self._shallow.settle(judged, self._ask_local if self._cloud is not None else self._ask_node)
 
     async def _ask_node(self, body: bytes, seconds: float) -> dict[str, Any]:
-        if self._offloader is None:
+        bus, offloader = self._connection()
+        if not self._opened:
+            self._opened = True  # first, so that concurrent callers wait for the link
+            await bus.open()
+        return await offloader.ask(body, seconds)
+
+    def _connection(self) -> tuple[Bus, Offloader]:
+        """Return the connection to the node's broker; the constructor makes it, since its imports take a while."""
+        if self._node_connection is None:
             from heliograph.bus.connect import connect
             from heliograph.inference.offload import Offloader
 
             client = f"app-{self._world.new_id()[:12]}"
-            self._bus = connect(self._node, root=self._root, world=self._world, name=client)
-            self._offloader = Offloader(self._bus, self.name, client, self._world.telemetry)
-            await self._bus.open()  # last, so that concurrent callers find the offloader and wait for the link
-        return await self._offloader.ask(body, seconds)
+            bus = connect(self._node, root=self._root, world=self._world, name=client)
+            self._node_connection = bus, Offloader(bus, self.name, client, self._world.telemetry)
+        return self._node_connection
 
     async def _ask_local(self, body: bytes, seconds: float) -> dict[str, Any]:
         from heliograph.bus.contract.event import parse
         from heliograph.inference.inputs import request_in
 
         assert self._cloud is not None
-        x = array_in(request_in(parse(body, self.name), self.name), self.name)
+        x = sample_in(request_in(parse(body, self.name), self.name), self.name)
         try:
-            scores = self._cloud(x[np.newaxis])[0]
+            result, scores = self._cloud.infer(x)
         except Exception as error:
             raise Unreachable(f"service {self.name}: the cloud's model: {type(error).__name__}: {error}") from None
-        return {"result": self._after(scores), "scores": scores}
+        return {"result": result, "scores": scores}
 
     async def _disconnect(self) -> None:
-        if self._offloader is not None:
-            await self._offloader.close()
-        if self._bus is not None:
-            await self._bus.close()
+        if self._opened and self._node_connection is not None:
+            bus, offloader = self._node_connection
+            await offloader.close()
+            await bus.close()
 
 
 __all__ = ["Answer", "JointInference", "Refused"]

@@ -1,8 +1,9 @@
 """Requests and answers as bytes: an array travels as its memory, with dtype and shape.
 
-A request is a MessagePack or JSON map. ``input`` is a (nested) list of numbers, or ``{"dtype", "shape", "data"}`` with
-``data`` in binary or base64, or ``{"image"}`` with an encoded image in binary or base64. ``deadline`` is the remaining
-time in seconds.
+A request is a MessagePack or JSON map. ``input`` is one sample, without a batch axis: a (nested) list of numbers, or
+``{"dtype", "shape", "data"}`` with ``data`` in binary or base64, or ``{"image"}`` with an encoded image in binary or
+base64, or ``{"text"}`` with a text, or ``{"columns"}`` with a mapping of names to numbers, texts, booleans and nulls.
+``deadline`` is the remaining time in seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgpack
 import numpy as np
 
 from heliograph.core.errors import Refused
+from heliograph.inference.predictors.samples import columns_in, sample_array
 
 Array = np.ndarray[Any, Any]
 DTYPES = (
@@ -24,13 +26,23 @@ DTYPES = (
     *("uint64", "uint32", "uint16", "uint8", "bool"),
 )
 MAX_DIMENSIONS = 16
+MAX_COLUMNS = 65_536
 MAX_PIXELS = 64 * 1024 * 1024
 """Pixels of an image, at most; each takes up to four bytes."""
 
 
-def pack_request(x: Array, deadline: float) -> bytes:
-    """Pack the request for one sample, an array of any shape, with its remaining time in seconds."""
-    return pack({"input": as_tree(x), "deadline": deadline})
+def pack_request(x: Any, deadline: float) -> bytes:
+    """Pack the request for one sample, with its remaining time in seconds.
+
+    The sample is an array of any shape, a text, or a row of named columns. Raise Refused for anything else.
+    """
+    if isinstance(x, str):
+        tree: dict[str, Any] = {"text": x}
+    elif (row := columns_in(x)) is not None:
+        tree = {"columns": row}
+    else:
+        tree = as_tree(sample_array(x))
+    return pack({"input": tree, "deadline": deadline})
 
 
 def pack(tree: Mapping[str, Any]) -> bytes:
@@ -63,15 +75,19 @@ def request_in(tree: object, topic: str) -> dict[str, Any]:
     return tree
 
 
-def array_in(tree: Mapping[str, Any], topic: str) -> Array:
-    """Return the array of a request's ``input``; it is read-only if it came as bytes.
+def sample_in(tree: Mapping[str, Any], topic: str) -> Array | str | dict[str, Any]:
+    """Return the sample of a request's ``input``: an array (read-only if it came as bytes), a text, or named columns.
 
-    Raise Refused naming the topic and the field for a wrong dtype, shape or length, for numbers that are not finite,
-    and for an image that cannot be decoded.
+    Raise Refused naming the topic and the field for a wrong dtype, shape or length, for a list of numbers that are not
+    finite, and for an image that cannot be decoded.
     """
     given = tree.get("input")
     if isinstance(given, Mapping):
-        return _finite(_image(given["image"], topic) if "image" in given else _typed(given, topic), topic)
+        if "image" in given:
+            return _image(given["image"], topic)
+        if "text" in given:
+            return _text(given["text"], topic)
+        return _columns(given["columns"], topic) if "columns" in given else _typed(given, topic)
     if isinstance(given, (int, float, list)) and not isinstance(given, bool):
         try:
             with np.errstate(over="ignore"):  # _finite refuses numbers too large for float32
@@ -81,7 +97,7 @@ def array_in(tree: Mapping[str, Any], topic: str) -> Array:
                           got=given) from None  # fmt: skip
         return _finite(found, topic)
     raise Refused("invalid", topic=topic, field="input", expected="a list of numbers, or a mapping with dtype, shape "
-                  "and data, or with image", got="nothing" if given is None else given)  # fmt: skip
+                  "and data, with image, with text or with columns", got="nothing" if given is None else given)  # fmt: skip
 
 
 def _typed(given: Mapping[str, Any], topic: str) -> Array:
@@ -98,6 +114,22 @@ def _typed(given: Mapping[str, Any], topic: str) -> Array:
         expected = f"{wanted} bytes for {dtype} of shape {tuple(sizes)}"
         raise Refused("invalid", topic=topic, field="input.data", expected=expected, got=f"{len(data)} bytes")
     return np.frombuffer(data, kind).reshape(sizes)
+
+
+def _text(given: Any, topic: str) -> str:
+    if not isinstance(given, str):
+        raise Refused("invalid", topic=topic, field="input.text", expected="a text", got=given)
+    return given
+
+
+def _columns(given: Any, topic: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping) or not 0 < len(given) <= MAX_COLUMNS:
+        raise Refused("invalid", topic=topic, field="input.columns", expected="a mapping of names to values", got=given)
+    for name, value in given.items():
+        if not isinstance(name, str) or not (value is None or isinstance(value, (str, bool, int, float))):
+            raise Refused("invalid", topic=topic, field=f"input.columns.{name}",
+                          expected="a number, a text, a boolean or null", got=value)  # fmt: skip
+    return dict(given)
 
 
 def _image(given: Any, topic: str) -> Array:

@@ -6,7 +6,7 @@ This module knows no topics.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,9 +19,10 @@ from heliograph.inference.budget import Budget
 from heliograph.inference.calibration import calibrate
 from heliograph.inference.counts import Counts
 from heliograph.inference.hard_samples import choose
+from heliograph.inference.hard_samples.rules import reads_scores
 from heliograph.inference.inputs import pack_request
 from heliograph.inference.offload import is_overload
-from heliograph.inference.scoring import best_class, scorer_for
+from heliograph.inference.predictors import Prediction, Predictor, Prepared, warm
 
 AskCloud = Callable[[bytes, float], Awaitable[dict[str, Any]]]
 
@@ -31,8 +32,8 @@ class Answer:
     """One answer.
 
     Attributes:
-        result: the result that ``after`` makes of the scores; without it the index of the highest score.
-        scores: the row of scores of the model that answered.
+        result: the label, or the value of a regression; what ``after`` makes of the scores, where it is given.
+        scores: the row of scores of the model that answered; None for a model that gives labels or values.
         by: the side that answered.
         degraded: True if the sample was hard and the edge answered it.
         seconds: time from the request to the answer.
@@ -47,10 +48,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A sample with the edge's scores; ``began`` and the deadline ``until`` are in monotonic seconds."""
+    """A sample with the edge's prediction; ``began`` and the deadline ``until`` are in monotonic seconds."""
 
     x: Any
-    scores: Any
+    prediction: Prediction
     hard: bool
     began: float
     until: float
@@ -62,21 +63,19 @@ class Shallow:
     def __init__(
         self,
         name: str,
-        model: object,
+        predictor: Predictor,
         spec: InferenceSpec,
         clock: Callable[[], float],
         draw: Callable[[], float],
         before: Callable[[Any], Any] | None = None,
-        after: Callable[[Any], Any] | None = None,
     ) -> None:
         self.name = name
         self._clock = clock
         self._draw = draw
         self.counts = Counts()
         self.breaker = Breaker()
-        self._score = scorer_for(model, "edge")
+        self._predictor = predictor
         self._before = before
-        self._after = after or best_class
         self._lock = threading.Lock()
         self.spec = spec
         self._budget = Budget(spec.requests_per_second, spec.bytes_per_second)
@@ -101,31 +100,53 @@ class Shallow:
         return self.judge_all([(x, deadline, began)])[0]
 
     def judge_all(self, asked: Sequence[tuple[Any, float | None, float | None]]) -> list[Judged]:
-        """Judge samples with their deadlines and start times; score samples of one shape and dtype together."""
+        """Judge samples with their deadlines and start times; predict samples of one kind together."""
         now = self._clock()
-        groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
-        seen = []
+        groups: dict[Hashable, list[int]] = {}
+        seen: list[Prepared] = []
         for place, (x, deadline, _) in enumerate(asked):
             if deadline is not None and not deadline > 0:
                 raise Refused("invalid", field="deadline", expected="seconds, more than 0", got=deadline)
-            seen.append(np.asarray(x if self._before is None else self._before(x)))
-            groups.setdefault((seen[-1].dtype.str, seen[-1].shape), []).append(place)
+            seen.append(self._predictor.prepare(x if self._before is None else self._before(x)))
+            groups.setdefault(seen[-1].kind, []).append(place)
         found: dict[int, Judged] = {}
         for places in groups.values():
-            rows = self._score(np.stack([seen[place] for place in places]))
-            if len(rows) != len(places):
-                raise ValueError(f"the model returned {len(rows)} rows of scores for {len(places)} samples")
-            for place, scores in zip(places, rows, strict=True):
+            predictions = self._predictor.predict([seen[place] for place in places])
+            for place, prediction in zip(places, predictions, strict=True):
                 x, deadline, began = asked[place]
                 start = now if began is None else began
-                hard = bool(self._rule(calibrate(scores, self.spec.temperature)))
                 until = start + (self.spec.deadline_seconds if deadline is None else deadline)
-                found[place] = Judged(x, scores, hard, start, until)
+                found[place] = Judged(x, prediction, self._is_hard(prediction), start, until)
         return [found[place] for place in range(len(asked))]
 
+    def check(self, example: Any = None) -> None:
+        """Run the model and the rule on an example: the first request then finds them warm. Its errors propagate.
+
+        Without one take zeros of the shape that the model names, which may be no sample of its: errors say nothing.
+        """
+        if example is None:
+            warm(self._predictor)
+            return
+        prepared = self._predictor.prepare(example if self._before is None else self._before(example))
+        (prediction,) = self._predictor.predict([prepared])
+        self._is_hard(prediction)
+        if prediction.failure is not None:
+            raise prediction.failure
+
+    def _is_hard(self, prediction: Prediction) -> bool:
+        if prediction.kind != "scores" and reads_scores(self.spec.rule):
+            raise Refused("no-scores", field="rule", expected=f"scores of classes, which the rule {self.spec.rule} reads",
+                          got=f"a model that gives {prediction.kind}s", hint="Use the rule never, always or random; "
+                          "or make scores of the model's output by scores=.")  # fmt: skip
+        return bool(self._rule(calibrate(prediction.scores, self.spec.temperature)))
+
     def edge_answer(self, judged: Judged) -> Answer:
-        """Return the edge's own answer, marked as degraded if the sample is hard."""
-        answer = Answer(self._after(judged.scores), judged.scores, "edge", judged.hard, self._clock() - judged.began)
+        """Return the edge's own answer, marked as degraded if the sample is hard. Raise Refused if it has none."""
+        result, scores = judged.prediction.result, judged.prediction.scores
+        if judged.prediction.failure is not None:
+            self.count_error(hard=judged.hard)
+            raise judged.prediction.failure
+        answer = Answer(result, scores, "edge", judged.hard, self._clock() - judged.began)
         with self._lock:
             self.counts.by_edge += 1
             self.counts.hard += judged.hard
@@ -136,14 +157,15 @@ class Shallow:
     async def settle(self, judged: Judged, ask: AskCloud | None) -> Answer:
         """Return the cloud's answer to a hard sample if it comes in time, and the edge's answer otherwise.
 
-        Raise Unreachable if the cloud gave no answer to a hard sample and the fallback is ``error``.
+        Raise Unreachable if the cloud gave no answer to a hard sample and the fallback is ``error``, Refused if the
+        edge has none either.
         """
         if not judged.hard:
             return self.edge_answer(judged)
         why = "no way to the cloud"
         if ask is not None:
             now = self._clock()
-            body = pack_request(np.asarray(judged.x), max(judged.until - now, 0.0))
+            body = pack_request(judged.x, max(judged.until - now, 0.0))
             if judged.until <= now:
                 why = "the deadline has passed"
             elif not self.breaker.allows(now):
@@ -176,11 +198,12 @@ class Shallow:
     def _cloud_answer(self, judged: Judged, found: dict[str, Any], size: int) -> Answer:
         result, scores = found.get("result"), found.get("scores")
         answer = Answer(result, scores, "cloud", False, self._clock() - judged.began)
-        same = _equal(result, self._after(judged.scores))
+        comparable = judged.prediction.kind != "value" and judged.prediction.failure is None
+        same = comparable and _equal(result, judged.prediction.result)
         with self._lock:
             self.counts.by_cloud += 1
             self.counts.hard += 1
-            self.counts.compared += 1
+            self.counts.compared += comparable
             self.counts.agreed += same
             self.counts.bytes_offloaded += size
             self.counts.add_latency(answer.seconds)

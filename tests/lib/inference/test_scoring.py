@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from heliograph import BigModel, JointInference
-from heliograph.inference.scoring import probabilities
+from heliograph.inference.predictors.outputs import are_distributions, softmax
 
 X = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
 
@@ -45,8 +45,7 @@ def test_an_estimator() -> None:
 
 def test_logits_become_probabilities_and_probabilities_stay() -> None:
     rows = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
-    np.testing.assert_allclose(probabilities(rows).sum(1), 1)
-    stay = np.array([[0.2, 0.8], [1.0, 0.0]])
-    assert probabilities(stay) is stay
-    one = np.array([[5.0]])
-    assert probabilities(one) is one
+    np.testing.assert_allclose(softmax(rows).sum(1), 1)
+    assert are_distributions(softmax(rows))
+    assert not are_distributions(rows)
+    assert not are_distributions(np.array([[-0.5, 1.5]]))

@@ -115,6 +115,11 @@ def dial(name: str) -> Dial:
     return found
 
 
+def reads_scores(name: str) -> bool:
+    """Return whether a rule decides by the scores of classes or boxes."""
+    return RULES[name][1] is not None
+
+
 def _check_known(name: str) -> None:
     if name not in RULES:
         raise Refused("unknown-rule", field="rule", expected=f"one of {', '.join(RULES)}", got=name)

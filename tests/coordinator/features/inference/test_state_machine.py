@@ -28,9 +28,10 @@ NOW = "2026-01-01T00:00:00.000000Z"
 NONE = Totals()
 
 
-def _edge(name: str, online: bool = True, role: str = "infer", **worker: Any) -> EdgeView:
-    found = [WorkerReport(worker="w", role=role, job="s", job_uid="uid", round=1, **worker)] if worker else []
-    return EdgeView(name, online, Report(edge=name, observed=Generation(), workers=found))
+def _edge(name: str, online: bool = True, role: str = "infer", version: str = "", **worker: Any) -> EdgeView:
+    fields = {"worker": "w", "role": role, "job": "s", "job_uid": "uid", "round": 1, **worker}
+    found = [WorkerReport(**fields)] if worker else []
+    return EdgeView(name, online, Report(edge=name, observed=Generation(), workers=found, version=version))
 
 
 def _weights(number: int) -> WeightsRef:
@@ -66,10 +67,18 @@ def _service(generation: int = 1, **spec: Any) -> JointInferenceService:
     return found
 
 
-def _running(view: View = ALL, **spec: Any) -> JointInferenceService:
+def _placed(view: View = ALL, **spec: Any) -> JointInferenceService:
     service = joint_inference.observe(_service(**spec), view, NONE, NOW)
-    assert service.status.phase == "Running"
+    assert joint_inference.desired_tasks(service, view)
     return service
+
+
+def _answering(*ready: str, version: str = "0.2.0", deep: str = "running") -> tuple[View, Totals]:
+    """Return a view of two edges and the cloud whose workers run, and totals where those of ``ready`` answer."""
+    edges = [_edge(name, state="running", worker="s-infer", version=version) for name in ("edge-1", "edge-2")]
+    cloud = _edge("cloud", role="big-model", state=deep, worker="s-big-0", version=version)
+    workers = {name: frozenset({"s-big-0" if name == "cloud" else "s-infer"}) for name in ready}
+    return _view(cloud, *edges), Totals(ready=workers)
 
 
 def _changed(known: JointInferenceService, **spec: Any) -> JointInferenceService:
@@ -106,12 +115,61 @@ def test_a_pending_service_names_its_missing_resources(view: View, spec: dict[st
     assert joint_inference.desired_tasks(service, view) == {}
     assert joint_inference.observe(service, view, NONE, "later") is service  # without news there is nothing to store
     everywhere = _view(*ALL.edges.values(), _edge("edge-8"))
-    assert joint_inference.observe(service, everywhere, NONE, NOW).status.phase == "Running"
+    placed = joint_inference.observe(service, everywhere, NONE, NOW)
+    assert placed.status.phase == "Pending"
+    assert joint_inference.desired_tasks(placed, everywhere)
+
+
+def test_a_service_runs_once_a_worker_answers_on_an_edge_and_in_the_cloud() -> None:
+    service = _service()
+    for ready in ((), ("edge-1",), ("cloud",)):
+        service = joint_inference.observe(service, *_answering(*ready), NOW)
+        assert service.status.phase == "Pending"
+        assert _condition(service, "Ready")[:2] == ("False", "Starting")
+    service = joint_inference.observe(service, *_answering("edge-1", "cloud"), NOW)
+    assert (service.status.phase, service.status.start_time) == ("Running", NOW)
+    said = "1 of 2 edges and 1 of 1 replicas of the deep model answer"
+    assert _condition(service, "Ready") == ("True", "Answers", said)
+
+
+def test_a_running_service_goes_on_without_its_deep_model_and_not_without_its_edges() -> None:
+    service = joint_inference.observe(_service(), *_answering("edge-1", "cloud"), NOW)
+    service = joint_inference.observe(service, *_answering("edge-1"), "later")
+    assert (service.status.phase, _condition(service, "Ready")[0]) == ("Running", "False")
+    service = joint_inference.observe(service, *_answering("cloud"), "later")
+    assert (service.status.phase, service.status.start_time) == ("Pending", NOW)
+
+
+def test_a_worker_that_says_it_answers_but_does_not_run_does_not_answer() -> None:
+    service = joint_inference.observe(_service(), *_answering("edge-1", "cloud", deep="backing-off"), NOW)
+    assert service.status.phase == "Pending"
+    assert _condition(service, "Ready")[1] == "WorkerFails"
+
+
+def test_an_edge_that_was_ready_and_is_offline_is_taken_to_go_on() -> None:
+    view, totals = _answering("edge-1", "cloud")
+    view = _view(view.edges["cloud"], _edge("edge-1", online=False, version="0.2.0"))
+    assert joint_inference.observe(_service(), view, totals, NOW).status.phase == "Running"
+
+
+def test_workers_before_0_2_answer_as_soon_as_they_run() -> None:
+    assert joint_inference.observe(_service(), *_answering(version="0.1.9"), NOW).status.phase == "Running"
+
+
+def test_the_deep_models_exception_is_in_the_condition_until_it_is_mended() -> None:
+    view, totals = _answering("edge-1")
+    failing = Totals(cloud=ServiceNumbers(trouble="the model fails: ValueError: boom"), ready=totals.ready)
+    service = joint_inference.observe(_service(), view, failing, NOW)
+    status, reason, message = _condition(service, "Ready")
+    assert (status, reason) == ("False", "WorkerFails")
+    assert "deep model on cloud: the model fails: ValueError: boom" in message
+    service = joint_inference.observe(service, *_answering("edge-1", "cloud"), NOW)
+    assert [each.status for each in service.status.conditions] == ["True"] * 3
 
 
 def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
     parameters = [{"key": "threshold", "value": 0.8}, {"key": "left-out"}]
-    service = _running(
+    service = _placed(
         hardSampleRule={"name": "margin", "parameters": parameters, "temperature": 2.0},
         deadlineSeconds=0.2, fallback="error", offloadBudget={"requestsPerSecond": 5}, hardSamplesTo="learn",
     )  # fmt: skip
@@ -144,7 +202,7 @@ def test_each_edge_runs_one_worker_and_the_cloud_the_replicas() -> None:
 
 
 def test_a_new_threshold_reaches_the_running_workers() -> None:
-    service = _running()
+    service = _placed()
     before = _tasks(service)
     after = _tasks(_changed(service, hardSampleRule={"parameters": [{"key": "threshold", "value": 0.7}]}))
     assert after.keys() == before.keys()
@@ -155,7 +213,7 @@ def test_a_new_threshold_reaches_the_running_workers() -> None:
 
 
 def test_a_new_version_of_the_model_reaches_the_running_workers() -> None:
-    service = _running()
+    service = _placed()
     newer = _view(*ALL.edges.values(), models=(_model("small", 1, 2), _model("deep")))
     before, after = _tasks(service)["edge-1", "s-infer"], _tasks(service, newer)["edge-1", "s-infer"]
     assert after.model == _weights(2)
@@ -167,13 +225,13 @@ def test_inline_weights_are_fetched_as_large_ones_are() -> None:
     weights = write({"w": np.zeros(2)}, Path("/nonexistent"))
     small = Model(metadata=Metadata(name="small"), spec=ModelSpec(weights=weights))
     view = _view(*ALL.edges.values(), models=(small, _model("deep")))
-    assert _tasks(_running(view), view)["edge-1", "s-infer"].model == weights.model_copy(
+    assert _tasks(_placed(view), view)["edge-1", "s-infer"].model == weights.model_copy(
         update={"inline": None, "bucket": "models"}
     )
 
 
 def test_another_script_is_a_launch_of_its_own_workers_only() -> None:
-    service = _running()
+    service = _placed()
     edge = {"model": {"name": "small"}, "scriptBootFile": "other.py"}
     service = _changed(service, edgeWorker=edge)
     assert {place: task.generation for place, task in _tasks(service).items()} == {
@@ -186,7 +244,7 @@ def test_another_script_is_a_launch_of_its_own_workers_only() -> None:
 
 
 def test_an_edge_that_comes_later_gets_its_worker() -> None:
-    service = _running(_view(CLOUD, _edge("edge-1")), edges={"names": ["edge-1", "edge-2"]})
+    service = _placed(_view(CLOUD, _edge("edge-1")), edges={"names": ["edge-1", "edge-2"]})
     assert _condition(service, "EdgesKnown") == ("False", "Unknown", "1 of 2 edges unknown: edge-2")
     assert list(service.status.edges) == ["edge-1"]
     service = joint_inference.observe(service, ALL, NONE, NOW)
@@ -196,7 +254,7 @@ def test_an_edge_that_comes_later_gets_its_worker() -> None:
 
 def test_an_edge_that_is_offline_goes_on_and_is_no_fault() -> None:
     view = _view(CLOUD, _edge("edge-1"), _edge("edge-2", online=False))
-    service = _running(view)
+    service = _placed(view)
     assert {edge: each.trouble for edge, each in service.status.edges.items()} == {"edge-1": "", "edge-2": "offline"}
     assert ("edge-2", "s-infer") in _tasks(service, view)
     assert _condition(service, "WorkersHealthy")[0] == "True"
@@ -213,7 +271,7 @@ def test_an_edge_that_is_offline_goes_on_and_is_no_fault() -> None:
 )
 def test_an_edge_whose_worker_fails_is_named_and_the_others_run(state: dict[str, Any], trouble: str) -> None:
     view = _view(CLOUD, _edge("edge-1", **state), _edge("edge-2"))
-    service = _running(view)
+    service = _placed(view)
     assert trouble in service.status.edges["edge-1"].trouble
     status, reason, message = _condition(service, "WorkersHealthy")
     assert (status, reason) == ("False", "WorkerFails")
@@ -222,7 +280,7 @@ def test_an_edge_whose_worker_fails_is_named_and_the_others_run(state: dict[str,
 
 
 def test_a_trouble_stays_while_the_worker_is_tried_again() -> None:
-    service = _running(_view(CLOUD, _edge("edge-1", state="backing-off", detail="boom", restarts=3)))
+    service = _placed(_view(CLOUD, _edge("edge-1", state="backing-off", detail="boom", restarts=3)))
     again = _view(CLOUD, _edge("edge-1", state="starting", restarts=3))
     assert joint_inference.observe(service, again, NONE, "later") is service
     works = _view(CLOUD, _edge("edge-1", state="running", restarts=3))
@@ -233,7 +291,7 @@ def test_a_trouble_stays_while_the_worker_is_tried_again() -> None:
 
 def test_the_deep_models_trouble_is_shown_for_the_cloud() -> None:
     cloud = _edge("cloud", role="big-model", state="backing-off", detail="boom")
-    service = _running(_view(cloud, _edge("edge-1")))
+    service = _placed(_view(cloud, _edge("edge-1")))
     assert service.status.cloud.trouble == "boom"
     assert _condition(service, "WorkersHealthy")[2] == "deep model on cloud: boom"
 
@@ -251,11 +309,13 @@ def test_totals_and_a_workers_own_trouble_are_shown() -> None:
 
 
 def test_a_stopped_service_runs_nothing_until_it_is_started_again() -> None:
-    service = joint_inference.observe(joint_inference.stop(_running()), ALL, NONE, "then")
+    service = joint_inference.observe(joint_inference.stop(_placed()), ALL, NONE, "then")
     assert service.status.phase == "Stopped"
     assert _tasks(service) == {}
     assert joint_inference.observe(joint_inference.stop(service), ALL, NONE, "later") is service
     again = joint_inference.observe(joint_inference.start(service), ALL, NONE, "later")
+    assert (again.status.phase, again.status.start_time) == ("Pending", "")
+    again = joint_inference.observe(again, *_answering("edge-1", "cloud"), "later")
     assert (again.status.phase, again.status.start_time) == ("Running", "later")
     assert {task.generation for task in _tasks(again).values()} == {1}
     assert joint_inference.start(again) is again
@@ -263,10 +323,10 @@ def test_a_stopped_service_runs_nothing_until_it_is_started_again() -> None:
 
 def test_a_status_shows_as_many_edges_as_it_can_hold() -> None:
     many = _view(CLOUD, *(_edge(f"edge-{number}") for number in range(joint_inference.EDGES_SHOWN + 9)))
-    service = _running(many)
+    service = _placed(many)
     assert len(service.status.edges) == joint_inference.EDGES_SHOWN
     assert len(_tasks(service, many)) == joint_inference.EDGES_SHOWN + 10
-    assert _condition(service, "Ready")[2] == f"{joint_inference.EDGES_SHOWN + 9} edges"
+    assert _condition(service, "Ready")[2].startswith(f"0 of {joint_inference.EDGES_SHOWN + 9} edges")
 
 
 def test_all_edges_are_all_but_the_cloud_unless_it_is_named() -> None:

@@ -94,6 +94,7 @@ class InferenceHost:
         """Take requests until cancelled."""
         service = self._first.task.job
         if self._side == "edge":
+            await self.offloader.listen()  # the first hard sample has no time for it
             subscribed = self._runtime.bus.subscribe(topics.INFERENCE_REQUEST.filter(service=service))
         else:
             subscribed = self._runtime.bus.subscribe(topics.BIG_MODEL.filter(service=service), queue=QUEUE)

@@ -58,12 +58,13 @@ def observe(service: JointInferenceService, view: View, totals: Totals, now: str
         waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(missing)[:2000])
         return _with(service, phase="Pending", edges={}, conditions=condition(ready, waiting, now))
     node = service.spec.cloud_worker.node_name
-    troubles = {edge: _trouble(service, edge, InferTask, status.edges.get(edge), totals.edges.get(edge), view)
-                for edge in placed}  # fmt: skip
-    in_cloud = _trouble(service, node, BigModelTask, status.cloud, totals.cloud, view)
-    on_edges = sum(_answers(service, edge, [_edge_worker(service)], InferTask, totals, view) for edge in placed)
     names = replicas(service)[: service.spec.cloud_worker.replicas]
-    of_deep = sum(_answers(service, node, [name], BigModelTask, totals, view) for name in names)
+    answers = {edge: _answers(service, edge, _edge_worker(service), InferTask, totals, view) for edge in placed}
+    on_edges = sum(answers.values())
+    of_deep = sum(_answers(service, node, name, BigModelTask, totals, view) for name in names)
+    troubles = {edge: _trouble(service, edge, InferTask, answers[edge], status.edges.get(edge), totals.edges.get(edge),
+                               view) for edge in placed}  # fmt: skip
+    in_cloud = _trouble(service, node, BigModelTask, of_deep == len(names), status.cloud, totals.cloud, view)
     healthy = _workers_healthy([*troubles.items(), (f"deep model on {node}", in_cloud)])
     answering = f"{on_edges} of {len(placed)} edges and {of_deep} of {len(names)} replicas of the deep model answer"
     conditions = status.conditions
@@ -226,6 +227,7 @@ def _trouble(
     service: JointInferenceService,
     edge: str,
     task: type[ServingTask],
+    answers: bool,
     before: ServiceNumbers | None,
     counted: ServiceNumbers | None,
     view: View,
@@ -235,29 +237,32 @@ def _trouble(
     if not there.online:
         return OFFLINE
     workers = there.workers(service.metadata.uid, task)
-    if before is not None and before.trouble != OFFLINE and any(_restarts(each) for each in workers):
-        return before.trouble  # else it would come and go with each restart
+    earlier = before.trouble if before is not None and before.trouble != OFFLINE else ""
+    if earlier and any(_restarts(each) for each in workers):
+        return earlier  # else it would come and go with each restart
     reasons = [each.detail or each.state for each in workers if each.detail or each.state in ("refused", "backing-off")]
     reasons += [counted.trouble] if counted is not None and workers else []
-    return "; ".join(dict.fromkeys(filter(None, reasons)))[:1000]
+    found = "; ".join(dict.fromkeys(filter(None, reasons)))[:1000]
+    loads = not answers and any(each.restarts > 0 and each.state == "running" for each in workers)
+    return found or (earlier if loads else "")  # until the model is there, it is not known to be mended
 
 
 def _answers(
     service: JointInferenceService,
     edge: str,
-    names: Sequence[str],
+    name: str,
     task: type[ServingTask],
     totals: Totals,
     view: View,
 ) -> bool:
-    """Return whether one of these workers on an edge answers: it runs and says so. An edge that is offline is taken to
+    """Return whether the worker of that name on an edge answers: it runs and says so. An edge that is offline is taken to
     go on as it was; a worker before 0.2 says nothing, and answers as soon as it runs."""
     there, ready = view.edges[edge], totals.ready.get(edge, frozenset())
     if not there.online:
-        return not ready.isdisjoint(names)
+        return name in ready
     silent = there.report is None or parse_version(there.report.version) < _READY_SINCE
-    found = (each for each in there.workers(service.metadata.uid, task) if each.worker in names)
-    return any(each.state == "running" and (silent or each.worker in ready) for each in found)
+    runs = any(each.worker == name and each.state == "running" for each in there.workers(service.metadata.uid, task))
+    return runs and (silent or name in ready)
 
 
 def _ready(answers: bool, answering: str, healthy: Condition) -> Condition:

@@ -21,8 +21,8 @@ A feature's resource is followed until it ends or is deleted.
 Exit code: 0 succeeded, 1 failed (or the cluster is unreachable), 2 stopped, 3 deleted."""
 _TUNE = """Tune a service's hard-sample rule on labelled samples. Calibrate its scores.
 
-FILE.npz has edge_scores (samples x classes, probabilities; logits for the rule energy), labels (samples), and
-cloud_scores (samples x classes) or cloud_labels (samples)."""
+FILE.npz has edge_scores (samples x classes, probabilities; logits for the rule energy), labels (samples), and for
+labels other than 0, 1, 2, ... classes; and cloud_scores (samples x classes) or cloud_labels (samples)."""
 _ORDER = ("apiVersion", "kind", "metadata", "spec", "status")
 
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="The name, unless given as KIND/NAME.")]

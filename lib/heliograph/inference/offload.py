@@ -41,7 +41,7 @@ class Offloader:
         try:
             with self._span():
                 async with asyncio.timeout(seconds):
-                    await self._listen()
+                    await self.listen()
                     topic = OFFLOAD_TOPIC.at(service=self._service, client=self._client, id=id)
                     await self._bus.publish(topic, body, sure=False)
                     return _answer_in(await answered)
@@ -55,7 +55,8 @@ class Offloader:
             self._reading.cancel()
         await self._stack.aclose()
 
-    async def _listen(self) -> None:
+    async def listen(self) -> None:
+        """Subscribe to the answers. The first request does it, unless it was done before."""
         if self._reading is not None:
             return
         async with self._opening:

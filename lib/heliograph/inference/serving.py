@@ -166,7 +166,8 @@ class Serving:
         """Show the error of the model in the service's status and in the log, until it works again."""
         text = str(error) if isinstance(error, HeliographError) else f"{type(error).__name__}: {error}"
         self._troubles["model"] = f"the model fails: {text}"[:1000]
-        self._failures.add(self.service, Refused("model-failed", expected="an answer of the model", got=text))
+        self._failures.add(self.service, Refused("model-failed", topic=f"service {self.service}",
+                                                 expected="an answer of the model", got=text))  # fmt: skip
 
     def model_worked(self) -> None:
         self._checked = True

@@ -283,7 +283,9 @@ def test_a_trouble_stays_while_the_worker_is_tried_again() -> None:
     service = _placed(_view(CLOUD, _edge("edge-1", state="backing-off", detail="boom", restarts=3)))
     again = _view(CLOUD, _edge("edge-1", state="starting", restarts=3))
     assert joint_inference.observe(service, again, NONE, "later") is service
-    works = _view(CLOUD, _edge("edge-1", state="running", restarts=3))
+    loads = _view(CLOUD, _edge("edge-1", state="running", worker="s-infer", restarts=3, version="0.2.0"))
+    assert joint_inference.observe(service, loads, NONE, "later") is service
+    works = _view(CLOUD, _edge("edge-1", state="running", worker="s-infer", restarts=3))
     service = joint_inference.observe(service, works, NONE, NOW)
     assert service.status.edges["edge-1"].trouble == ""
     assert _condition(service, "WorkersHealthy")[0] == "True"

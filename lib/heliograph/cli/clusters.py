@@ -84,6 +84,10 @@ def up(
         list[str] | None,
         typer.Option(metavar="https://HOST", help="Origin whose web pages may connect by WebSocket; repeatable."),
     ] = None,
+    door: Annotated[
+        Literal["embedded", "mosquitto"],
+        typer.Option(help="The MQTT door: the embedded broker's (MQTT 3.1.1), or an installed mosquitto (MQTT 5)."),
+    ] = "embedded",
 ) -> None:
     from heliograph.cli.up import Options, serve
     from heliograph.core.private_files import private_files
@@ -91,7 +95,7 @@ def up(
 
     options = Options(
         edges, seed, _brokers(edge_broker, edges), tuple(code or ()), tuple(data or ()), tuple(user or ()),
-        websocket, _origins(websocket_origin, websocket),
+        websocket, _origins(websocket_origin, websocket), door == "mosquitto",
     )  # fmt: skip
     with private_files(), scratch(state) as directory:
         until_signalled(lambda: serve(directory, options, World()))

@@ -32,6 +32,7 @@ class Options:
     Attributes:
         users: names of users who get a login beside the operator.
         websocket, websocket_origins: see ``Broker``.
+        mosquitto: whether people's door is a mosquitto, which speaks MQTT 5.
     """
 
     edges: int
@@ -42,6 +43,7 @@ class Options:
     users: tuple[str, ...] = ()
     websocket: bool = False
     websocket_origins: tuple[str, ...] = ()
+    mosquitto: bool = False
 
 
 async def serve(directory: Path, options: Options, world: World) -> None:
@@ -61,20 +63,20 @@ async def serve(directory: Path, options: Options, world: World) -> None:
     cluster = LocalCluster(
         directory, names, datasets=sample, code=(script.parent, *options.code), data=options.data,
         edge_brokers=options.edge_brokers, logins=logins.tokens, websocket=options.websocket,
-        websocket_origins=options.websocket_origins, world=world, log=directory / "log.txt",
+        websocket_origins=options.websocket_origins, mosquitto=options.mosquitto, world=world, log=directory / "log.txt",
         supervise=lambda line: say(paint(line, "yellow")),
     )  # fmt: skip
-    logins.choose_ports(cluster.broker)
+    logins.choose_ports(cluster.broker, cluster.mosquitto)
     async with cluster:
-        logins.save(cluster.broker)
+        logins.save(cluster.broker, cluster.mosquitto)
         async with AsyncClient(cluster.server) as client:
             await wait_for_offers(client, sample)
             if sample:
                 await client.models.apply(digits.model())
         try:
-            directories = write_user_files(home, cluster.broker, users)
+            directories = write_user_files(home, cluster.broker, users, cluster.mosquitto)
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_private(file, cluster_document(cluster.broker, OPERATOR))
+            write_private(file, cluster_document(cluster.broker, OPERATOR, cluster.mosquitto))
             _say_addresses(cluster, world.monotonic() - began)
             _say_logins(directories, file)
             if sample:
@@ -111,7 +113,8 @@ def _refuse_second(file: Path) -> None:
 def _say_addresses(cluster: LocalCluster, seconds: float) -> None:
     say(paint(f"up in {seconds:.1f} s: {', '.join(cluster.edges)}", "bold"))
     broker = cluster.broker
-    say(f"MQTT  {broker.url(scheme='mqtt')}")
+    version = "3.1.1" if cluster.mosquitto is None else "5 and 3.1.1, by mosquitto"
+    say(f"MQTT  {cluster.door_of()}, version {version}")
     say(f"NATS  {broker.url()}")
     if broker.websocket:
         allowed = " and ".join(broker.websocket_origins) or "its own origin alone"

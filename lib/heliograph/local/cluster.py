@@ -20,6 +20,8 @@ from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.datasets.csv_look import Header
+from heliograph.local.mosquitto import Mosquitto
+from heliograph.local.mosquitto_door import MosquittoDoor
 from heliograph.local.nats_server import SYSTEM_USER, Broker, User
 from heliograph.local.relay import Relay
 from heliograph.local.restarts import Supervision
@@ -84,6 +86,7 @@ class LocalCluster:
         relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
         guests: names of edges whose agents run elsewhere; they connect to ``agent_url``.
         doors: URLs of external MQTT brokers in front of the coordinator.
+        mosquitto: whether to start a mosquitto as another door, for MQTT 5; see ``MosquittoDoor``.
         logins: tokens by name: those of users who may log in beside ``operator``, and the operator's if it is given.
         websocket, websocket_origins: see ``Broker``; for the cloud's broker alone.
         outputs: directory below which each node's agent keeps, under the node's name, what the scripts write; by
@@ -107,6 +110,7 @@ class LocalCluster:
         relayed: tuple[str, ...] = (),
         guests: Sequence[str] = (),
         doors: tuple[str, ...] = (),
+        mosquitto: bool = False,
         logins: Mapping[str, str] | None = None,
         websocket: bool = False,
         websocket_origins: tuple[str, ...] = (),
@@ -139,6 +143,10 @@ class LocalCluster:
             self.directory / "broker", "cloud", tuple(users), name="cloud", world=self.world, websocket=websocket,
             websocket_origins=websocket_origins,
         )  # fmt: skip
+        self.mosquitto: MosquittoDoor | None = None
+        if mosquitto:
+            self.mosquitto = MosquittoDoor(self.directory / "door", users, self.world)
+            self._doors = (*doors, self.mosquitto.url(COORDINATOR))
         self.nodes = {name: self._node(name, dict(datasets or {}), dict(edge_brokers or {})) for name in names}
         self._coordinators: dict[str, Child] = {}
         self._supervision = Supervision(self.world, supervise) if supervise is not None else None
@@ -151,7 +159,11 @@ class LocalCluster:
     @property
     def door(self) -> str:
         """The URL of the MQTT door with the operator's credentials."""
-        return self.broker.url(OPERATOR, "mqtt")
+        return self.door_of(OPERATOR)
+
+    def door_of(self, user: str = "") -> str:
+        """Return the URL of the MQTT door with a user's credentials: mosquitto's, if it is started."""
+        return self.broker.url(user, "mqtt") if self.mosquitto is None else self.mosquitto.url(user)
 
     def agent_url(self, edge: str) -> str:
         """Return the NATS URL with the credentials of an edge's agent."""
@@ -174,6 +186,8 @@ class LocalCluster:
         for node in self.nodes.values():
             make_private(node.directory)
         await asyncio.gather(self.broker.start(), *(node.broker.start() for node in self.nodes.values() if node.broker))
+        if self.mosquitto is not None:
+            await self.mosquitto.start()
         for name in self._relayed:
             relay = self.nodes[name].relay = Relay(self.broker.host, self.broker.port, self.world)
             await relay.start()
@@ -185,6 +199,9 @@ class LocalCluster:
             for broker in (self.broker, *(node.broker for node in self.nodes.values())):
                 if broker is not None:
                     self._supervision.watch(f"broker {broker.name}", partial(_process_of, broker), broker.start)
+            if self.mosquitto is not None:
+                door = self.mosquitto.broker
+                self._supervision.watch("mosquitto", partial(_process_of, door), door.start)
             for child in (*self._coordinators.values(), *(node.child for node in self.nodes.values())):
                 if child is not None:
                     self._supervision.watch(child.name, partial(_process_of, child), partial(self._spawn, child))
@@ -295,6 +312,8 @@ class LocalCluster:
         await asyncio.gather(*(_stop(child) for child in children if child is not None))
         await asyncio.gather(*(node.relay.stop() for node in self.nodes.values() if node.relay))
         await asyncio.gather(*(node.broker.stop() for node in self.nodes.values() if node.broker), self.broker.stop())
+        if self.mosquitto is not None:
+            await self.mosquitto.stop()
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -360,7 +379,7 @@ def check_user(name: str, edges: Sequence[str] = ()) -> None:
         raise Refused("invalid", field="user", expected="a name that no component and no edge has", got=name)
 
 
-def _process_of(started: Child | Broker) -> Process:
+def _process_of(started: Child | Broker | Mosquitto) -> Process:
     assert started.process is not None
     return started.process
 

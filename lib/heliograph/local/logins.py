@@ -19,12 +19,14 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.names import is_label
 from heliograph.core.private_files import make_private, write_private
 from heliograph.core.world import World
+from heliograph.local.mosquitto_door import MosquittoDoor
 from heliograph.local.nats_server import Broker
 
 FILE = "logins.json"
 """Name of the file in the cluster's directory that keeps tokens and ports."""
 MOSQUITTO = ("mosquitto_pub", "mosquitto_sub", "mosquitto_rr")
 _PORTS = ("port", "mqtt_port", "websocket_port")
+_DOOR_PORT = "door_port"
 _TOKEN_BYTES = 16
 
 
@@ -39,16 +41,20 @@ class Logins:
         tokens, self._ports = self._read()
         self.tokens = {name: tokens.get(name) or world.new_secret()[:_TOKEN_BYTES].hex() for name in users}
 
-    def choose_ports(self, broker: Broker) -> None:
-        """Let a broker that has not started listen where it did before, so that its clients reconnect, if it can."""
+    def choose_ports(self, broker: Broker, door: MosquittoDoor | None = None) -> None:
+        """Let a broker that has not started listen where it did before, so that its clients reconnect, if it can; the
+        door of mosquitto too."""
+        if door is not None and (port := self._ports.get(_DOOR_PORT)) and _is_free(broker.host, port):
+            door.broker.port = port
         ports = {name: port for name, port in self._ports.items() if name in _PORTS and port}
         if {"port", "mqtt_port"} <= ports.keys() and all(_is_free(broker.host, port) for port in ports.values()):
             for name, port in ports.items():
                 setattr(broker, name, port)
 
-    def save(self, broker: Broker) -> None:
-        """Keep the tokens, and the ports of a broker that has started."""
+    def save(self, broker: Broker, door: MosquittoDoor | None = None) -> None:
+        """Keep the tokens, and the ports of a broker that has started, and of the door."""
         ports = {name: getattr(broker, name) for name in _PORTS}
+        ports[_DOOR_PORT] = self._ports.get(_DOOR_PORT, 0) if door is None else door.broker.port
         write_private(self._file, json.dumps({"tokens": self.tokens, "ports": ports}))
 
     def _read(self) -> tuple[dict[str, str], dict[str, int]]:
@@ -67,16 +73,21 @@ class Logins:
         return tokens, ports
 
 
-def write_user_files(home: Path, broker: Broker, users: Iterable[str]) -> Mapping[str, Path]:
-    """Write each user's directory below ``home``, in place of those of an earlier cluster; return them by name."""
+def write_user_files(
+    home: Path, broker: Broker, users: Iterable[str], door: MosquittoDoor | None = None
+) -> Mapping[str, Path]:
+    """Write each user's directory below ``home``, in place of those of an earlier cluster; return them by name.
+
+    MQTT clients find ``door``, or else the embedded broker.
+    """
     remove_user_files(home)
     make_private(home)
     directories = {}
     for name in users:
         directory = directories[name] = make_private(home / name)
-        write_private(directory / "cluster.json", cluster_document(broker, name))
+        write_private(directory / "cluster.json", cluster_document(broker, name, door))
         for program in MOSQUITTO:
-            write_private(directory / program, _mosquitto_options(broker, name))
+            write_private(directory / program, _mosquitto_options(broker, name, door))
     return directories
 
 
@@ -84,16 +95,16 @@ def remove_user_files(home: Path) -> None:
     shutil.rmtree(home, ignore_errors=True)
 
 
-def cluster_document(broker: Broker, user: str) -> str:
+def cluster_document(broker: Broker, user: str, door: MosquittoDoor | None = None) -> str:
     """Return the JSON by which a user's clients find the cluster: this process, the user, and URLs with its token."""
-    urls = {"server": broker.url(user), "mqtt": broker.url(user, "mqtt")}
+    urls = {"server": broker.url(user), "mqtt": broker.url(user, "mqtt") if door is None else door.url(user)}
     return json.dumps({"pid": os.getpid(), "user": user, **urls})
 
 
-def _mosquitto_options(broker: Broker, user: str) -> str:
+def _mosquitto_options(broker: Broker, user: str, door: MosquittoDoor | None) -> str:
     """Return one option on each line, as mosquitto's clients read them; the embedded broker speaks MQTT 3.1.1."""
-    password = broker.password(user)
-    return f"-h {broker.host}\n-p {broker.mqtt_port}\n-u {user}\n-P {password}\n-V 311\n"
+    port, version = (broker.mqtt_port, "311") if door is None else (door.broker.port, "5")
+    return f"-h {broker.host}\n-p {port}\n-u {user}\n-P {broker.password(user)}\n-V {version}\n"
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -14,6 +14,8 @@ from heliograph.core.world import Process, World
 from heliograph.local.nats_server import free_ports
 
 START_TIMEOUT = 60.0
+MAX_LOG = 500
+"""Newest lines of its log that are kept."""
 
 
 def find_mosquitto() -> Path:
@@ -55,11 +57,12 @@ class Mosquitto:
         assert self.process.stdout is not None
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                while not self.log or not self.log[-1].endswith(" running"):
+                line = b""
+                while not line.rstrip().endswith(b" running"):
                     line = await self.process.stdout.readline()
                     if not line:
                         raise HeliographError("mosquitto ended:\n" + "\n".join(self.log[-8:]))
-                    self.log.append(line.decode().rstrip())
+                    self.log.append(line.decode(errors="replace").rstrip())
         except TimeoutError:
             tail = "\n".join(self.log[-8:])
             raise HeliographError(f"mosquitto was not ready after {START_TIMEOUT:g} s:\n{tail}") from None
@@ -78,4 +81,5 @@ class Mosquitto:
 
     async def _drain(self, stream: asyncio.StreamReader) -> None:
         async for line in stream:
-            self.log.append(line.decode().rstrip())
+            self.log.append(line.decode(errors="replace").rstrip())
+            del self.log[:-MAX_LOG]

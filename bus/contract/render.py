@@ -1,27 +1,26 @@
-"""Generate documents from the registry: ``topics.md`` for people, AsyncAPI 3 for tools."""
+"""Generate ``topics.md`` from the registry, for people; ``asyncapi`` has the same for tools."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any
 
-from heliograph.bus.contract.registry import BUILT_IN, Registry, declared
+from heliograph.bus.contract.asyncapi import ROLES
+from heliograph.bus.contract.examples import INFERENCE, REQUESTS, Example
+from heliograph.bus.contract.registry import BUILT_IN, Registry
 from heliograph.bus.contract.resources import API_VERSION
-from heliograph.bus.contract.schemas import SCHEMAS, cloud_event, models, resource_models, schemas
+from heliograph.bus.contract.schemas import SCHEMAS, models, resource_models, schemas
 from heliograph.bus.contract.topics import (
     DAY,
     DEFAULT_ROOT,
     KIB,
     MIB,
-    REQUEST,
     Delivery,
-    Role,
     Stream,
-    Topic,
 )
 from heliograph.bus.contract.versions import SINCE
+from heliograph.core.error_codes import ANSWERS, ELSEWHERE
 from heliograph.core.names import DIGEST_SCHEMA, LABEL_RULE, LABEL_SCHEMA
 
 COMMAND = "heliograph topics --markdown > topics.md"
@@ -34,110 +33,19 @@ _DELIVERIES: dict[Delivery, str] = {
     "inference": "At most once, with low latency. Every request has a deadline.",
     "log": "May be dropped.",
 }
-_ROLES: dict[Role, str] = {
-    "anonymous": "any client without credentials; in the cloud it reads status and nothing else",
-    "user": "a person or program with a login, for requests to the cloud",
-    "operator": "people and programs that administer the system",
-    "coordinator": "the cloud's control plane",
-    "agent": "the one process of a node that connects to its broker and to the cloud",
-    "worker": "a process that an agent launches on its node",
-    "cloud-worker": "a process that the cloud's agent launches",
-}
+_DOORS = (
+    ("the embedded broker, in the cloud and on nodes", "MQTT 3.1.1", "`reply_to` in the document"),
+    ("mosquitto, by `heliograph up --door mosquitto` or as a node's own broker, and other external brokers",
+     "MQTT 5 and 3.1.1", "the response topic, with the request's correlation data; else `reply_to`"),
+    ("NATS", "NATS", "the request's reply subject; else `reply_to`"),
+)  # fmt: skip
 
 
 def topics_markdown() -> str:
     """Return the topic reference, ``topics.md``, of the built-in features."""
-    parts = (*_introduction(), *_topic_tables(BUILT_IN), *_payload_tables(BUILT_IN), *_resource_tables(BUILT_IN))
+    parts = (*_introduction(), *_topic_tables(BUILT_IN), *_examples(), *_payload_tables(BUILT_IN),
+             *_resource_tables(BUILT_IN), *_error_tables())  # fmt: skip
     return "\n".join(parts) + "\n"
-
-
-def asyncapi() -> dict[str, Any]:
-    """Return the AsyncAPI 3.0.0 document (asyncapi.com/docs/reference/specification/v3.0.0) of every topic and role,
-    including those of outside features."""
-    registry = declared()
-    return {
-        "asyncapi": "3.0.0",
-        "info": {
-            "title": "Heliograph",
-            "version": API_VERSION.partition("/")[2],
-            "description": "Event-driven edge-cloud AI. An operation is named by the role that performs it. "
-            f"`a/b/c` on MQTT is `a.b.c` on NATS. Each word of an address is {LABEL_RULE}.",
-            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
-        },
-        "defaultContentType": "application/cloudevents+json",
-        "servers": {
-            "nats": {"host": "localhost:4222", "protocol": "nats", "description": "The cloud and the wide-area link."},
-            "mqtt": {"host": "localhost:1883", "protocol": "mqtt", "description": "The node, and the public door."},
-        },
-        "channels": {topic.name: _channel(topic, registry) for topic in registry.topics},
-        "operations": dict(_operations(registry)),
-        "components": {
-            "messages": {topic.name: _message(topic) for topic in registry.topics},
-            "schemas": {"CloudEvent": cloud_event(), **deepcopy(schemas(registry))},
-        },
-    }
-
-
-def _channel(topic: Topic[Any], registry: Registry) -> dict[str, Any]:
-    words: dict[str, dict[str, Any]] = {name: {"description": LABEL_RULE} for name in topic.params}
-    if topic is REQUEST:
-        verbs = dict.fromkeys(verb for each in registry.verbs.values() for verb in each)
-        words = {"resource": {"enum": list(registry.verbs)}, "verb": {"enum": list(verbs)}}
-    if topic.words[-1] == "#":
-        words["rest"] = {"description": f"One word or more, joined by '/'; each is {LABEL_RULE}."}
-    return {
-        "address": "/".join([DEFAULT_ROOT, *("{rest}" if word == "#" else word for word in topic.words)]),
-        "title": topic.name,
-        "description": topic.doc,
-        "messages": {topic.name: {"$ref": f"#/components/messages/{topic.name}"}},
-        "parameters": words,
-        "tags": [{"name": topic.delivery}],
-        "x-delivery": topic.delivery,
-        "x-bridged": topic.bridged,
-        "x-lane": topic.lane,
-        "x-quota": topic.quota,
-        "x-max-size": topic.max_size,
-        "x-retained": topic.retained,
-        "x-stream": topic.stream.name if topic.stream else None,
-    }
-
-
-def _operations(registry: Registry) -> Iterator[tuple[str, dict[str, Any]]]:
-    for topic in registry.topics:
-        for action, roles in (("send", topic.publishers), ("receive", topic.subscribers)):
-            for role in roles:
-                operation: dict[str, Any] = {
-                    "action": action,
-                    "channel": {"$ref": f"#/channels/{topic.name}"},
-                    "summary": topic.doc,
-                    "messages": [{"$ref": f"#/channels/{topic.name}/messages/{topic.name}"}],
-                    "tags": [{"name": role, "description": _ROLES[role]}],
-                }
-                if topic is REQUEST:
-                    operation["reply"] = {
-                        "channel": {"$ref": "#/channels/reply"},
-                        "messages": [{"$ref": "#/channels/reply/messages/reply"}],
-                    }
-                if topic.retained and action == "send":
-                    operation["bindings"] = {"mqtt": {"retain": True, "bindingVersion": "0.2.0"}}
-                yield f"{role}-{action}-{topic.name}", operation
-
-
-def _message(topic: Topic[Any]) -> dict[str, Any]:
-    return {
-        "name": topic.type,
-        "title": topic.name,
-        "summary": topic.doc,
-        "description": "The body is the whole CloudEvents event, as JSON or MessagePack. The headers below are its "
-        "attributes, the payload is its `data`.",
-        "contentType": "application/cloudevents+json",
-        "headers": {
-            "allOf": [{"$ref": SCHEMAS + "CloudEvent"}],
-            "type": "object",
-            "properties": {"type": {"const": topic.type}},
-        },
-        "payload": {"$ref": SCHEMAS + topic.payload.__name__},
-    }
 
 
 def _introduction() -> list[str]:
@@ -152,12 +60,15 @@ def _introduction() -> list[str]:
         "A message is a CloudEvents 1.0 event as JSON or MessagePack; its `data` is the payload. The broker lets a",
         "role publish and subscribe only where the tables name it. The roles:",
         "",
-        *(f"- **{role}**: {text}" for role, text in _ROLES.items()),
+        *(f"- **{role}**: {text}" for role, text in ROLES.items()),
         "",
         "*Bridged*: the agent forwards the topic from its node to the cloud (up) or back (down). *Lane*: its priority",
         "on the way, 0 first. *Quota*: the journal's behaviour at its disk quota; `keep` refuses new events,",
         "`drop-oldest` drops and counts the oldest. *Stream*: the JetStream stream that stores the events, with its",
         "limits; `retained` where the broker keeps the newest message instead.",
+        "",
+        *_header("door", "speaks", "the reply comes on"),
+        *(_row(*door) for door in _DOORS),
         "",
     ]
 
@@ -182,6 +93,44 @@ def _topic_tables(registry: Registry) -> Iterator[str]:
                     _stream(topic.stream) or ("retained" if topic.retained else ""),
                     topic.doc,
                 )
+        yield ""
+
+
+def _examples() -> Iterator[str]:
+    yield "## Requests and answers"
+    yield ""
+    yield "Each body works as it stands, in this order, on a cluster of `heliograph up` whose edge is `edge-1`, for a client"
+    yield "that logs in as `operator`: a reply comes on `heliograph/reply/<login>/…`. With a response topic leave `reply_to`"
+    yield "out. An answer has more fields than are printed."
+    yield ""
+    yield from _example_table(REQUESTS)
+    yield "A device asks on its node's broker, without a login, a service whose model was fitted on such samples:"
+    yield ""
+    yield from _example_table(INFERENCE)
+
+
+def _example_table(examples: tuple[Example, ...]) -> Iterator[str]:
+    yield from _header("topic", "body", "answer")
+    for each in examples:
+        yield _row(f"`{DEFAULT_ROOT}/{each.topic}`", f"`{_json(each.body)}`", f"`{_json(each.answer)}`")
+    yield ""
+
+
+def _json(tree: Any) -> str:
+    return json.dumps(tree, ensure_ascii=False)
+
+
+def _error_tables() -> Iterator[str]:
+    yield "## Error codes"
+    yield ""
+    yield "`error.code` of an answer is one of these:"
+    yield ""
+    for codes in (ANSWERS, ELSEWHERE):
+        if codes is ELSEWHERE:
+            yield "These are in logs, in a job's status, in Python and on the command line alone:"
+            yield ""
+        yield from _header("code", "cause", "cure")
+        yield from (_row(f"`{name}`", code.cause, code.cure) for name, code in codes.items())
         yield ""
 
 

@@ -264,22 +264,22 @@ INFERENCE_STATS = Topic(
     bridged="up", quota="drop-oldest", stream=Stream("INFERENCE", last_value=True, max_age=DAY, max_messages=50_000),
 )  # fmt: skip
 INFERENCE_REQUEST = Topic(
-    "inference/{service}/request", payloads.Anything, "inference", ("anonymous", "user", "worker"),
+    "inference/{service}/request", payloads.InferenceRequest, "inference", ("anonymous", "user", "worker"),
     ("worker", "cloud-worker"),
     "An inference request on the node's broker. The answer goes to its response topic, or to reply_to in the document.",
     max_size=8 * MIB,
 )  # fmt: skip
 OFFLOAD = Topic(
-    "inference/{service}/offload/{client}/{id}", payloads.Anything, "inference", ("anonymous", "worker"), ("agent",),
+    "inference/{service}/offload/{client}/{id}", payloads.InferenceRequest, "inference", ("anonymous", "worker"), ("agent",),
     "A hard sample that a process on the node offloads to the deep model; the agent forwards it.",
     bridged="up", max_size=8 * MIB,
 )  # fmt: skip
 BIG_MODEL = Topic(
-    "inference/{service}/big-model/{edge}", payloads.Anything, "inference", ("agent",), ("cloud-worker",),
+    "inference/{service}/big-model/{edge}", payloads.InferenceRequest, "inference", ("agent",), ("cloud-worker",),
     "An offloaded hard sample in the cloud. The replicas of the deep model share the requests.", max_size=8 * MIB,
 )  # fmt: skip
 ANSWER = Topic(
-    "inference/{service}/answer/{edge}/{client}/{id}", payloads.Anything, "inference", ("cloud-worker", "agent"),
+    "inference/{service}/answer/{edge}/{client}/{id}", payloads.InferenceAnswer, "inference", ("cloud-worker", "agent"),
     ("agent", "anonymous", "worker"), "The deep model's answer to an offloaded sample; the agent passes it on.",
     bridged="down", max_size=8 * MIB,
 )  # fmt: skip

@@ -24,6 +24,8 @@ from heliograph.bus.contract.payloads.edge_state import (
 )
 from heliograph.bus.contract.payloads.inference import (
     HardSample,
+    InferenceAnswer,
+    InferenceRequest,
     InferenceStats,
     SampleLabel,
 )
@@ -77,6 +79,8 @@ __all__ = [
     "Generation",
     "HardSample",
     "InferTask",
+    "InferenceAnswer",
+    "InferenceRequest",
     "InferenceSpec",
     "InferenceStats",
     "LogRecord",

@@ -2,12 +2,80 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from heliograph.bus.contract.payloads.base import Bucket, Count, EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import Label
+
+
+class TypedInput(Payload):
+    """An array by its type, shape and bytes.
+
+    Attributes:
+        dtype: NumPy's name of the type, such as ``float32`` or ``uint8``.
+        shape: sizes of the axes, without a batch axis.
+        data: the elements, little-endian, the last axis first; base64 in JSON.
+    """
+
+    dtype: str
+    shape: list[int]
+    data: bytes
+
+
+class ImageInput(Payload):
+    """An encoded image, such as a JPEG; base64 in JSON. The worker needs Pillow."""
+
+    image: bytes
+
+
+class TextInput(Payload):
+    """A text, for a model that takes texts."""
+
+    text: str
+
+
+class ColumnsInput(Payload):
+    """A row of named columns, for an estimator that was fitted on a table. null is a missing value."""
+
+    columns: dict[str, float | str | bool | None]
+
+
+class InferenceRequest(Payload):
+    """One sample for a service's model.
+
+    Attributes:
+        input: the sample, without a batch axis: a number, a list of numbers, or nested lists of them; or a mapping.
+        deadline: seconds that an answer may take, above 0; without it the service's own.
+        reply_to: topic of the answer, below ``reply/``, for a client that has no response topic.
+    """
+
+    input: float | list[Any] | TypedInput | ImageInput | TextInput | ColumnsInput
+    deadline: float | None = None
+    reply_to: str | None = None
+
+
+class InferenceAnswer(Payload):
+    """The answer to one sample, from the edge's model or the deep one; or ``error`` alone.
+
+    Attributes:
+        result: the label or the value; what the service's script makes of the scores, where it does.
+        scores: one number for each class; null for a model that gives labels or values.
+        by: ``edge`` or ``cloud``; the deep model's own answers do not say it.
+        degraded: true where the sample was hard and the edge answered it all the same.
+        seconds: time from the request to the answer.
+        error: code, topic, field, expected, got, hint and message of a refusal.
+    """
+
+    result: Any = None
+    scores: Any = None
+    by: str | None = None
+    degraded: bool | None = None
+    seconds: float | None = None
+    error: dict[str, Any] | None = None
 
 
 class InferenceStats(Payload):

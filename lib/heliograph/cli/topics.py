@@ -50,9 +50,9 @@ def topics(
     elif asyncapi:
         import json
 
-        from heliograph.bus.contract import render
+        from heliograph.bus.contract import asyncapi as document
 
-        text = json.dumps(render.asyncapi(), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(document.asyncapi(), indent=2, ensure_ascii=False) + "\n"
     elif markdown:
         from heliograph.bus.contract.render import topics_markdown
 

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from heliograph.bus.contract.registry import BUILT_IN
-from heliograph.bus.contract.render import COMMAND, asyncapi, topics_markdown
+from heliograph.bus.contract.asyncapi import asyncapi
+from heliograph.bus.contract.render import COMMAND, topics_markdown
+from heliograph.bus.contract.topics import REQUEST, STATUS
 
 ROOT = Path(__file__).parents[3]
 
@@ -97,26 +99,86 @@ def test_every_ref_resolves() -> None:
 
 
 @pytest.mark.parametrize("topic", BUILT_IN.topics, ids=lambda topic: topic.name)
-def test_every_topic_has_a_channel_a_message_and_an_operation_for_each_role(topic: Any) -> None:
+def test_every_topic_has_channels_messages_and_an_operation_for_each_role(topic: Any) -> None:
     document = asyncapi()
     assert document["asyncapi"] == "3.0.0"
-    channel = document["channels"][topic.name]
-    assert re.findall(r"{(\w+)}", channel["address"]) == list(channel["parameters"])
-    assert channel["address"].startswith("heliograph/" + topic.words[0])
-    message = resolve(document, channel["messages"][topic.name]["$ref"])
-    assert resolve(document, message["payload"]["$ref"])["title"] == topic.payload.__name__
-    assert message["headers"]["properties"]["type"] == {"const": topic.type}
-    performed = {
-        (operation["action"], operation["tags"][0]["name"])
-        for operation in document["operations"].values()
-        if operation["channel"]["$ref"] == f"#/channels/{topic.name}"
-    }
-    wanted = {("send", role) for role in topic.publishers} | {("receive", role) for role in topic.subscribers}
-    assert performed == wanted
-    for operation in document["operations"].values():
-        own = resolve(document, operation["channel"]["$ref"])["messages"]
-        for each in operation["messages"]:  # AsyncAPI: an operation's messages are its channel's
-            assert resolve(document, each["$ref"]) in own.values()
+    channels = {name: each for name, each in document["channels"].items() if each["title"] == topic.name}
+    if topic is REQUEST:
+        assert list(channels) == [f"{plural}-{verb}" for plural, verbs in BUILT_IN.verbs.items() for verb in verbs]
+    elif topic is STATUS:
+        assert list(channels) == [f"status-{plural}" for plural in BUILT_IN.features]
+    else:
+        assert list(channels) == [topic.name]
+    for name, channel in channels.items():
+        assert re.findall(r"{(\w+)}", channel["address"]) == list(channel["parameters"])
+        assert channel["address"].startswith("heliograph/" + topic.words[0])
+        performed = {
+            (operation["action"], operation["tags"][0]["name"])
+            for operation in document["operations"].values()
+            if operation["channel"]["$ref"] == f"#/channels/{name}"
+        }
+        wanted = {("send", role) for role in topic.publishers} | {("receive", role) for role in topic.subscribers}
+        assert performed == wanted
+
+
+def test_every_operation_has_messages_of_its_channel_whose_payload_is_a_schema() -> None:
+    document = asyncapi()
+    for name, operation in document["operations"].items():
+        assert operation["action"] in ("send", "receive"), name
+        for part in (operation, operation.get("reply")):
+            if part is None:
+                continue
+            own = resolve(document, part["channel"]["$ref"])["messages"]
+            assert part["messages"], name
+            for each in part["messages"]:  # AsyncAPI: an operation's messages are its channel's
+                referred = resolve(document, each["$ref"])
+                assert referred in own.values()
+                message = resolve(document, referred["$ref"])
+                assert resolve(document, message["payload"]["$ref"])["title"]
+
+
+def test_requests_answers_and_statuses_refer_to_their_resources() -> None:
+    document = asyncapi()
+    schemas, messages = document["components"]["schemas"], document["components"]["messages"]
+
+    def reached(name: str, seen: set[str]) -> set[str]:
+        for ref in re.findall(r"#/components/schemas/(\w+)", json.dumps(schemas[name])):
+            if ref not in seen:
+                seen.add(ref)
+                reached(ref, seen)
+        return seen
+
+    for plural, feature in BUILT_IN.features.items():
+        kind = feature.kind.__name__
+        assert messages[f"status-{plural}"]["payload"]["$ref"].endswith(f"/{kind}")
+        for verb in feature.verbs:
+            operation = document["operations"][f"user-send-{plural}-{verb}"]
+            (answer,) = operation["reply"]["messages"]
+            assert answer["$ref"] == f"#/channels/reply/messages/{plural}-{verb}-reply"
+            found = reached(messages[f"{plural}-{verb}-reply"]["payload"]["$ref"].rpartition("/")[2], set())
+            assert {f"{kind}Status" if verb == "status" else kind, "ErrorAnswer"} <= found
+            if verb in ("create", "update"):
+                assert kind in reached(messages[f"{plural}-{verb}"]["payload"]["$ref"].rpartition("/")[2], set())
+
+
+def test_the_document_has_the_fields_that_asyncapi_3_requires_and_no_others() -> None:
+    document = asyncapi()
+    fields = {
+        "channels": {"address", "messages", "title", "summary", "description", "servers", "parameters", "tags",
+                     "externalDocs", "bindings"},
+        "operations": {"action", "channel", "title", "summary", "description", "security", "tags", "externalDocs",
+                       "bindings", "traits", "messages", "reply"},
+        "messages": {"headers", "payload", "correlationId", "contentType", "name", "title", "summary", "description",
+                     "tags", "externalDocs", "bindings", "examples", "traits"},
+    }  # fmt: skip
+    for kind, known in fields.items():
+        parts = document["components"]["messages"] if kind == "messages" else document[kind]
+        for name, part in parts.items():
+            assert re.fullmatch(r"[\w.-]+", name), name
+            assert not {each for each in part if not each.startswith("x-")} - known, (kind, name)
+    for channel in document["channels"].values():
+        for parameter in channel["parameters"].values():
+            assert parameter.keys() <= {"enum", "default", "description", "examples", "location"}
 
 
 def test_the_servers_are_both_buses() -> None:
@@ -140,7 +202,8 @@ def test_a_payloads_schema_has_the_rules_of_its_model() -> None:
 def test_the_documents_are_the_same_in_another_process() -> None:
     """Hash seeds differ between processes, and with them the order of sets."""
     script = (
-        "import json; from heliograph.bus.contract.render import asyncapi, topics_markdown;"
+        "import json; from heliograph.bus.contract.asyncapi import asyncapi; "
+        "from heliograph.bus.contract.render import topics_markdown;"
         "print(json.dumps([asyncapi(), topics_markdown()]))"
     )
     there = subprocess.run(

@@ -1,0 +1,137 @@
+"""Example requests with their answers, as ``topics.md`` prints them. They work as they stand, one after the other.
+
+A test sends each to a cluster with the edge ``edge-1`` and a service ``flowers``: a real answer has what is printed
+here, and more. Values that a run decides are compared by their type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+
+LOGIN = "operator"
+"""The login in the examples' reply topics: the one of whoever runs ``heliograph up``."""
+REPLY_TO = f"{DEFAULT_ROOT}/reply/{LOGIN}/1"
+DEVICE_REPLY_TO = f"{DEFAULT_ROOT}/reply/device/1"
+SERVICE = "flowers"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A request below the root, its body, and a part of the answer."""
+
+    topic: str
+    body: dict[str, Any]
+    answer: dict[str, Any]
+
+
+def _resource(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "edgeai.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+_MODELS = {name: _resource("Model", name, {"framework": "numpy"}) for name in ("shallow", "deep")}
+_DATASET = _resource("Dataset", "petals", {"url": "/data/petals.npz", "format": "npz", "nodeName": "edge-1"})
+_ALGORITHM = _resource("Algorithm", "own-average", {"description": "our plug-in"})
+_SERVICE = _resource("JointInferenceService", SERVICE, {
+    "edgeWorker": {"model": {"name": "shallow"}, "scriptBootFile": "edge.py"},
+    "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"},
+    "deadlineSeconds": 0.5,
+})  # fmt: skip
+
+
+def _job(rounds: int) -> dict[str, Any]:
+    return _resource("FederatedTask", "petals", {
+        "aggregationWorker": {"model": {"name": "shallow"}, "workerSpec": {"aggregationAlgorithm": "FedAvg"}},
+        "trainingWorkers": [{"name": "train", "workerSpec": {
+            "dataset": {"name": "petals"}, "trainScriptBootFile": "train.py", "frameworkType": "numpy"}}],
+        "participants": {"all": True},
+        "rounds": rounds,
+    })  # fmt: skip
+
+
+def _ok(result: Any) -> dict[str, Any]:
+    return {"ok": True, "result": result}
+
+
+def _error(**fields: Any) -> dict[str, Any]:
+    return {"ok": False, "error": {**fields, "message": "…"}}
+
+
+def _head(kind: str, name: str, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "metadata": {"name": name, "generation": 1}, **more}
+
+
+def _example(request: str, body: dict[str, Any], answer: dict[str, Any]) -> Example:
+    return Example(f"request/{request}", {**body, "reply_to": REPLY_TO}, answer)
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"name": name}
+
+
+def _catalog(plural: str, document: dict[str, Any], changed: dict[str, Any]) -> list[Example]:
+    """Return examples of all verbs of a kind that nothing runs."""
+    kind, name = document["kind"], document["metadata"]["name"]
+    spec = {**document["spec"], **changed}
+    return [
+        _example(f"{plural}/create", document, _ok(_head(kind, name, spec=document["spec"]))),
+        _example(f"{plural}/list", {}, _ok([{"kind": kind}])),
+        _example(f"{plural}/get", _named(name), _ok(_head(kind, name))),
+        _example(f"{plural}/update", {**document, "spec": spec}, _ok({"kind": kind, "spec": spec})),
+        _example(f"{plural}/delete", _named(name), _ok({"kind": kind})),
+    ]
+
+
+_PENDING = {"phase": "Pending"}
+REQUESTS: tuple[Example, ...] = (
+    *_catalog("algorithms", _ALGORITHM, {"description": "our plug-in, second edition"}),
+    *_catalog("datasets", _DATASET, {"url": "/data/petals-2.npz"}),
+    *(_example("models/create", each, _ok(_head("Model", name))) for name, each in _MODELS.items()),
+    _example("models/list", {}, _ok([{"kind": "Model"}])),
+    _example("models/get", _named("shallow"), _ok(_head("Model", "shallow", status={"versions": []}))),
+    _example("models/update", _resource("Model", "shallow", {"framework": "numpy", "description": "for the edge"}),
+             _ok({"kind": "Model", "spec": {"description": "for the edge"}})),
+    _example("jobs/create", _job(3), _ok(_head("FederatedTask", "petals", status=_PENDING))),
+    _example("jobs/list", {}, _ok([{"kind": "FederatedTask"}])),
+    _example("jobs/get", _named("petals"), _ok(_head("FederatedTask", "petals", spec={"rounds": 3}))),
+    _example("jobs/status", _named("petals"), _ok({"phase": "Pending", "round": 0})),
+    _example("jobs/update", _job(5), _ok({"kind": "FederatedTask", "spec": {"rounds": 5}})),
+    _example("jobs/stop", _named("petals"), _ok({"kind": "FederatedTask", "status": {"phase": "Stopped"}})),
+    _example("jobs/delete", _named("petals"), _ok({"kind": "FederatedTask"})),
+    _example("services/create", _SERVICE, _ok(_head("JointInferenceService", SERVICE, status=_PENDING))),
+    _example("services/list", {}, _ok([{"kind": "JointInferenceService"}])),
+    _example("services/get", _named(SERVICE), _ok(_head("JointInferenceService", SERVICE))),
+    _example("services/status", _named(SERVICE), _ok({**_PENDING, "total": {"requests": 0}})),
+    _example("services/update", {**_SERVICE, "spec": {**_SERVICE["spec"], "deadlineSeconds": 1.0}},
+             _ok({"kind": "JointInferenceService", "spec": {"deadlineSeconds": 1.0}})),
+    _example("services/stop", _named(SERVICE), _ok({"status": {"phase": "Stopped"}})),
+    _example("services/start", _named(SERVICE), _ok({"status": _PENDING})),
+    _example("models/delete", _named("deep"), _error(code="in-use", field="name")),
+    _example("edges/list", {}, _ok([{"kind": "Edge", "metadata": {"name": "cloud"}}])),
+    _example("edges/get", _named("edge-1"), _ok({"kind": "Edge", "metadata": {"name": "edge-1"}})),
+    _example("edges/delete", _named("edge-1"), _error(code="online", field="name", got="edge-1")),
+    _example("quarantines/list", {}, _ok([])),
+    _example("quarantines/get", _named("petals"), _error(code="not-found", field="name", got="petals")),
+    _example("quarantines/delete", _named("petals"), _error(code="not-found", field="name", got="petals")),
+    _example("services/delete", _named(SERVICE), _ok({"kind": "JointInferenceService"})),
+)  # fmt: skip
+"""A request of every resource and verb, in an order in which each finds what it needs."""
+
+
+def _inference(given: Any, answer: dict[str, Any], **more: Any) -> Example:
+    return Example(f"inference/{SERVICE}/request", {"input": given, **more, "reply_to": DEVICE_REPLY_TO}, answer)
+
+
+_ANSWER = {"result": "setosa", "scores": [0.9, 0.1], "by": "edge", "degraded": False, "seconds": 0.001}
+INFERENCE: tuple[Example, ...] = (
+    _inference([5.1, 3.5, 1.4, 0.2], _ANSWER, deadline=0.5),
+    _inference({"dtype": "float32", "shape": [4], "data": "MzOjQAAAYEAzM7M/zcxMPg=="}, _ANSWER),
+    _inference({"text": "five sepals, short petals"}, _ANSWER),
+    _inference({"columns": {"sepal length": 5.1, "colour": "blue", "width": None}}, _ANSWER),
+    _inference({"dtype": "float32", "shape": [5], "data": "AAAAAA=="}, {"error": {
+        "code": "invalid", "field": "input.data", "expected": "20 bytes for float32 of shape (5,)", "got": "4 bytes",
+        "message": "…"}}),
+)  # fmt: skip
+"""Requests to a service on a node's broker, in each form of ``input`` that needs nothing but NumPy."""

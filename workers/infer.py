@@ -170,7 +170,7 @@ class InferenceHost:
         try:
             arrays = await self._runtime.world.in_thread(_arrays_of, source, f"model {task.model.digest[:12]}")
         except Exception as error:  # whatever is wrong with the file
-            self.serving.weights_unreadable(task.model.digest, error)
+            self.serving.health.weights_failed(task.model.digest, error)
         else:
             self.serving.enqueue(NewModel(task.model.digest, arrays))
 
@@ -192,8 +192,8 @@ class InferenceHost:
             bytes_offloaded=counts.bytes_offloaded,
             latencies={str(bucket): count for bucket, count in sorted(counts.latencies.items())},
             model=self.serving.model,
-            trouble=self.serving.trouble[:4000],
-            ready=self.serving.ready,
+            trouble=self.serving.health.trouble[:4000],
+            ready=self.serving.health.ready,
         )
 
 

@@ -169,8 +169,8 @@ def _document(topic: Topic[Any], name: str, schema: str) -> dict[str, Any]:
         "name": name,
         "title": name,
         "summary": topic.doc,
-        "description": "The body is the document, as JSON or MessagePack. A request may be a CloudEvents event with the "
-        "document as its `data`, too.",
+        "description": "The body is the document, as JSON or MessagePack. A request may be a CloudEvents event with "
+        "the document as its `data`, too.",
         "contentType": "application/json",
         "payload": {"$ref": SCHEMAS + schema},
     }
@@ -188,16 +188,18 @@ def _answer_of(feature: FeatureDeclaration, verb: str) -> str:
 
 def _request_schemas(registry: Registry) -> dict[str, Any]:
     """Return the schemas of the requests' bodies and answers."""
-    reply_to = {"type": "string", "description": "Topic of the reply, below `reply/`, for a client that has no response "
-                "topic."}  # fmt: skip
+    reply_to = {
+        "type": "string",
+        "description": "Topic of the reply, below `reply/`, for a client that has no response topic.",
+    }
     name = {**LABEL_SCHEMA, "description": "Name of the resource."}
-    fields = ("topic", "field", "expected", "got", "hint", "message")
+    code = {"enum": list(ANSWERS)}
+    texts = {each: {"type": "string"} for each in ("topic", "field", "expected", "got", "hint", "message")}
     found: dict[str, Any] = {
         "ListRequest": _object("Lists every resource of the kind.", {"reply_to": reply_to}),
         "NameRequest": _object("Names a resource.", {"name": name, "reply_to": reply_to}, "name"),
         "ErrorAnswer": _object("A refusal; `code` is for programs, `message` for people.", {
-            "ok": {"const": False},
-            "error": _object("", {"code": {"enum": list(ANSWERS)}, **{each: {"type": "string"} for each in fields}}, "code"),
+            "ok": {"const": False}, "error": _object("", {"code": code, **texts}, "code"),
         }, "ok", "error"),
     }  # fmt: skip
     known = schemas(registry)

@@ -99,9 +99,9 @@ def _topic_tables(registry: Registry) -> Iterator[str]:
 def _examples() -> Iterator[str]:
     yield "## Requests and answers"
     yield ""
-    yield "Each body works as it stands, in this order, on a cluster of `heliograph up` whose edge is `edge-1`, for a client"
-    yield "that logs in as `operator`: a reply comes on `heliograph/reply/<login>/…`. With a response topic leave `reply_to`"
-    yield "out. An answer has more fields than are printed."
+    yield "Each body works as it stands, in this order, on a cluster of `heliograph up` whose edge is `edge-1`, for a"
+    yield "client that logs in as `operator`: a reply comes on `heliograph/reply/<login>/…`. With a response topic"
+    yield "leave `reply_to` out. An answer has more fields than are printed."
     yield ""
     yield from _example_table(REQUESTS)
     yield "A device asks on its node's broker, without a login, a service whose model was fitted on such samples:"

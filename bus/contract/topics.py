@@ -270,7 +270,8 @@ INFERENCE_REQUEST = Topic(
     max_size=8 * MIB,
 )  # fmt: skip
 OFFLOAD = Topic(
-    "inference/{service}/offload/{client}/{id}", payloads.InferenceRequest, "inference", ("anonymous", "worker"), ("agent",),
+    "inference/{service}/offload/{client}/{id}", payloads.InferenceRequest, "inference", ("anonymous", "worker"),
+    ("agent",),
     "A hard sample that a process on the node offloads to the deep model; the agent forwards it.",
     bridged="up", max_size=8 * MIB,
 )  # fmt: skip

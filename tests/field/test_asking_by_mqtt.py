@@ -207,9 +207,8 @@ def _codes() -> Iterator[tuple[str, str]]:
                     for key, value in zip(node.keys, node.values, strict=True):
                         if isinstance(key, ast.Constant) and key.value == "code":
                             yield from ((str(file), code) for code in _texts(value))
-                elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                    if node.targets[0].id in ("code", "TOO_MANY"):
-                        yield from ((str(file), code) for code in _texts(node.value))
+                elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("code", "TOO_MANY"):
+                    yield from ((str(file), code) for code in _texts(node.value))
 
 
 def _texts(node: ast.expr) -> Iterator[str]:

@@ -164,7 +164,7 @@ def test_other_weights_are_handed_over_once(on_node: Any, tmp_path: Path) -> Non
         await it.host.assign(_assignment(model=MODEL, file=tmp_path / "the same, not read"))
         model, _ = _changes(it)
         np.testing.assert_array_equal(model["w"], ARRAYS["w"])
-        assert (it.host.serving.model, it.host.serving.trouble) == (MODEL.digest, "")
+        assert (it.host.serving.model, it.host.serving.health.trouble) == (MODEL.digest, "")
 
     _serving(on_node, test)
 
@@ -193,7 +193,7 @@ def test_unreadable_weights_are_reported_and_the_earlier_ones_stay(
         model, _ = _changes(it)
         assert not model["w"].any()
         assert it.host.serving.model == ""
-        assert it.host.serving.trouble.startswith(f"model {MODEL.digest[:12]}: ")
+        assert it.host.serving.health.trouble.startswith(f"model {MODEL.digest[:12]}: ")
 
     _serving(on_node, test)
 

@@ -255,8 +255,8 @@ def _answers(
     totals: Totals,
     view: View,
 ) -> bool:
-    """Return whether the worker of that name on an edge answers: it runs and says so. An edge that is offline is taken to
-    go on as it was; a worker before 0.2 says nothing, and answers as soon as it runs."""
+    """Return whether the worker of that name on an edge answers: it runs and says so. An edge that is offline is taken
+    to go on as it was; a worker before 0.2 says nothing, and answers as soon as it runs."""
     there, ready = view.edges[edge], totals.ready.get(edge, frozenset())
     if not there.online:
         return name in ready

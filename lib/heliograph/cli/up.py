@@ -63,7 +63,8 @@ async def serve(directory: Path, options: Options, world: World) -> None:
     cluster = LocalCluster(
         directory, names, datasets=sample, code=(script.parent, *options.code), data=options.data,
         edge_brokers=options.edge_brokers, logins=logins.tokens, websocket=options.websocket,
-        websocket_origins=options.websocket_origins, mosquitto=options.mosquitto, world=world, log=directory / "log.txt",
+        websocket_origins=options.websocket_origins, mosquitto=options.mosquitto, world=world,
+        log=directory / "log.txt",
         supervise=lambda line: say(paint(line, "yellow")),
     )  # fmt: skip
     logins.choose_ports(cluster.broker, cluster.mosquitto)

@@ -78,7 +78,7 @@ class BigModel:
         serving = session.serving("cloud")
         serving.use_counts(self.counts)
         serving.load_initial(self._model)
-        serving.self_check(self._check)
+        serving.health.check(self._check)
         serving.admit = self._admits
         while (batch := serving.next_batch(self._model)) is not None:
             self._serve_batch(serving, batch)
@@ -124,7 +124,7 @@ class BigModel:
             if prediction.failure is not None:
                 self._refuse(serving, request, prediction.failure)
                 continue
-            serving.model_worked()
+            serving.health.model_worked()
             self.counts.by_cloud += 1
             self.counts.add_latency(self._world.monotonic() - request.at)
             serving.queue_answer(request, {"result": prediction.result, "scores": prediction.scores})
@@ -133,7 +133,7 @@ class BigModel:
     def _refuse(self, serving: Serving, request: PendingRequest, error: Exception) -> None:
         self.counts.errors += 1
         if not is_bad_input(error):
-            serving.model_failed(error)
+            serving.health.model_failed(error)
         serving.refuse(request, error)
 
     def _prepared(self, x: Any) -> Prepared:

@@ -174,7 +174,7 @@ class JointInference:
         self._shallow.configure(serving.spec)
         serving.use_counts(self._shallow.counts)
         serving.load_initial(self._model)
-        serving.self_check(lambda: self._shallow.check(self._example))
+        serving.health.check(lambda: self._shallow.check(self._example))
         most, configure = self._micro_batch, self._shallow.configure
         while (batch := serving.next_waiting(most, 0.0, self._model, configure)) is not None:
             self._serve_batch(serving, batch)
@@ -213,9 +213,9 @@ class JointInference:
             return
         for (request, _), each in zip(samples, judged, strict=True):
             if each.prediction.failure is None:
-                serving.model_worked()
+                serving.health.model_worked()
             else:
-                serving.model_failed(each.prediction.failure)
+                serving.health.model_failed(each.prediction.failure)
             if each.hard:
                 serving.publish_hard(each.x, each.prediction.scores)
                 serving.spawn(self._settle_and_answer(serving, request, each))
@@ -228,7 +228,7 @@ class JointInference:
     def _refuse(self, serving: Serving, request: PendingRequest, error: Exception) -> None:
         self._shallow.count_error()
         if not is_bad_input(error):
-            serving.model_failed(error)
+            serving.health.model_failed(error)
         serving.refuse(request, error)
 
     async def _settle_and_answer(self, serving: Serving, request: PendingRequest, judged: Judged) -> None:

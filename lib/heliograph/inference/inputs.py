@@ -97,7 +97,8 @@ def sample_in(tree: Mapping[str, Any], topic: str) -> Array | str | dict[str, An
                           got=given) from None  # fmt: skip
         return _finite(found, topic)
     raise Refused("invalid", topic=topic, field="input", expected="a list of numbers, or a mapping with dtype, shape "
-                  "and data, with image, with text or with columns", got="nothing" if given is None else given)  # fmt: skip
+                  "and data, with image, with text or with columns",
+                  got="nothing" if given is None else given)  # fmt: skip
 
 
 def _typed(given: Mapping[str, Any], topic: str) -> Array:

@@ -10,14 +10,14 @@ import json
 import queue
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.contract.payloads import InferenceSpec
 from heliograph.core.errors import HeliographError, Refused, error_body
-from heliograph.core.failures import Failures
 from heliograph.core.world import World
 from heliograph.frameworks import adapter_for
 from heliograph.inference.counts import Counts
+from heliograph.inference.health import Health
 from heliograph.inference.inputs import pack, plain, request_in
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ class NewModel:
 
 
 Send = Callable[[list[tuple[PendingRequest, bytes]]], Awaitable[None]]
-_About = Literal["weights", "settings", "model"]
-"""What a trouble is about: each is mended by its own success."""
 Item = PendingRequest | NewModel | InferenceSpec | None
 
 
@@ -83,9 +81,7 @@ class Serving:
         self.counts = Counts()
         self.model = ""
         """Digest of the serving weights; empty while they are the script's own."""
-        self._troubles: dict[_About, str] = {}
-        self._failures = Failures(warn)
-        self._checked = False
+        self.health = Health(service, warn)
         self.admit: Callable[[int, int, float], bool] = lambda waiting, most, deadline: True
         self._loop = loop
         self._world = world
@@ -97,22 +93,7 @@ class Serving:
         self._peeked: Item = None
         self._busy = False
 
-    @property
-    def trouble(self) -> str:
-        """What keeps the worker from answering as it should, for people; empty if nothing does."""
-        return "; ".join(self._troubles.values())
-
-    @property
-    def ready(self) -> bool:
-        """Whether the worker answers: its model has passed its check or answered, with the service's weights."""
-        return self._checked and bool(self.model or "weights" not in self._troubles)
-
     # called by the worker's event loop
-
-    def weights_unreadable(self, digest: str, error: Exception) -> None:
-        """Note that new weights could not be read; the previous ones stay."""
-        self._troubles["weights"] = f"model {digest[:12]}: {error}"
-        self._warn(f"the previous model keeps serving: {self._troubles['weights']}")
 
     def receive(self, message: Message, tree: object, reply_to: str) -> None:
         """Queue a request, parsed as ``tree``; refuse it at once if it is invalid or cannot be answered in time."""
@@ -151,27 +132,6 @@ class Serving:
             self._swap(model, first)
         else:
             self._peeked = first
-
-    def self_check(self, check: Callable[[], None]) -> None:
-        """Run the script's check of its model. The worker reports that it answers if the check passes, and else after
-        the first answer."""
-        try:
-            check()
-        except Exception as error:  # the model's own: requests may work all the same
-            self.model_failed(error)
-        else:
-            self._checked = True
-
-    def model_failed(self, error: Exception) -> None:
-        """Show the error of the model in the service's status and in the log, until it works again."""
-        text = str(error) if isinstance(error, HeliographError) else f"{type(error).__name__}: {error}"
-        self._troubles["model"] = f"the model fails: {text}"[:1000]
-        self._failures.add(self.service, Refused("model-failed", topic=f"service {self.service}",
-                                                 expected="an answer of the model", got=text))  # fmt: skip
-
-    def model_worked(self) -> None:
-        self._checked = True
-        self._troubles.pop("model", None)
 
     def next_request(
         self, model: object, configure: Callable[[InferenceSpec], None] | None = None
@@ -262,20 +222,19 @@ class Serving:
             if configure is not None:
                 configure(item)
         except Refused as error:
-            self._troubles["settings"] = str(error)
-            self._warn(f"the previous settings stay: {error}")
+            self.health.settings_failed(error)
         else:
             self.spec = item
-            self._troubles.pop("settings", None)
+            self.health.settings_set()
 
     def _swap(self, model: object, new: NewModel) -> None:
         try:
             adapter_for(model).set(new.arrays)
         except Exception as error:  # any error, a framework's own too, leaves the previous weights serving
-            self.weights_unreadable(new.digest, error)
+            self.health.weights_failed(new.digest, error)
         else:
             self.model = new.digest
-            self._troubles.pop("weights", None)
+            self.health.weights_set()
 
     def _body(self, request: PendingRequest, tree: Mapping[str, Any]) -> bytes:
         try:

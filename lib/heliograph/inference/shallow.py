@@ -135,7 +135,8 @@ class Shallow:
 
     def _is_hard(self, prediction: Prediction) -> bool:
         if prediction.kind != "scores" and reads_scores(self.spec.rule):
-            raise Refused("no-scores", field="rule", expected=f"scores of classes, which the rule {self.spec.rule} reads",
+            expected = f"scores of classes, which the rule {self.spec.rule} reads"
+            raise Refused("no-scores", field="rule", expected=expected,
                           got=f"a model that gives {prediction.kind}s", hint="Use the rule never, always or random; "
                           "or make scores of the model's output by scores=.")  # fmt: skip
         return bool(self._rule(calibrate(prediction.scores, self.spec.temperature)))

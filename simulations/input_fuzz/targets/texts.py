@@ -20,7 +20,7 @@ from heliograph.bus.transport import Message, require_plain
 from heliograph.core.errors import HeliographError
 from heliograph.core.tree_file import parse as parse_file
 from heliograph.edge_agent.datasets import resolve
-from heliograph.inference.inputs import sample_in, request_in
+from heliograph.inference.inputs import request_in, sample_in
 from heliograph.simulations.input_fuzz.hostile_values import TEXTS
 from heliograph.simulations.input_fuzz.mutate import mutate_bytes
 from heliograph.simulations.input_fuzz.target import Draw, Target

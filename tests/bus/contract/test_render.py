@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.contract.registry import BUILT_IN
 from heliograph.bus.contract.asyncapi import asyncapi
+from heliograph.bus.contract.registry import BUILT_IN
 from heliograph.bus.contract.render import COMMAND, topics_markdown
 from heliograph.bus.contract.topics import REQUEST, STATUS
 

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from heliograph.bus.contract.event import parse
 from heliograph.core.errors import Refused
-from heliograph.inference.inputs import DTYPES, sample_in, as_tree, pack, pack_request, request_in
+from heliograph.inference.inputs import DTYPES, as_tree, pack, pack_request, request_in, sample_in
 
 TOPIC = "inference/digits/request"
 ARRAYS = hnp.arrays(

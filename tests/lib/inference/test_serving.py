@@ -197,7 +197,7 @@ async def test_weights_change_between_two_requests_and_none_is_dropped(monkeypat
         assert (await served.answer(served.ask(0)))["scores"][0] == 50
     assert answers == [n // 10 * 10 for n in range(60)]
     assert served.serving.model == "digest-50"
-    assert "expected w of shape (2,)" in served.serving.trouble
+    assert "expected w of shape (2,)" in served.serving.health.trouble
     assert any("the previous model keeps serving" in line for line in served.warnings)
 
 
@@ -207,10 +207,10 @@ async def test_invalid_settings_leave_the_previous_ones(monkeypatch: pytest.Monk
         assert (await served.answer(served.ask(0)))["degraded"] is False
         served.serving.enqueue(InferenceSpec(rule="nonsense"))
         assert (await served.answer(served.ask(0)))["degraded"] is False
-        assert "nonsense" in served.serving.trouble
+        assert "nonsense" in served.serving.health.trouble
         served.serving.enqueue(InferenceSpec(rule="always"))
         assert (await served.answer(served.ask(0)))["degraded"] is True  # hard, but without a cloud
-        assert served.serving.trouble == ""
+        assert served.serving.health.trouble == ""
 
 
 async def test_edge_requests_that_wait_together_are_scored_together(monkeypatch: pytest.MonkeyPatch) -> None:

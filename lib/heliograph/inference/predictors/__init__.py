@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from heliograph.core.errors import Refused
-from heliograph.inference.predictors.outputs import MEANINGS, Meaning, Prediction, Reading, reading_of
+from heliograph.inference.predictors.outputs import Meaning, Prediction, Reading, reading_of
 from heliograph.inference.predictors.predictor import Predictor, Prepared
 
 
@@ -57,4 +57,4 @@ def warm(predictor: Predictor) -> None:
             predictor.predict([example])
 
 
-__all__ = ["MEANINGS", "Meaning", "Prediction", "Predictor", "Prepared", "Reading", "predictor_for", "reading_of", "warm"]
+__all__ = ["Meaning", "Prediction", "Predictor", "Prepared", "Reading", "predictor_for", "reading_of", "warm"]

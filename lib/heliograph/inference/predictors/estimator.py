@@ -53,7 +53,7 @@ class EstimatorPredictor(Predictor):
 
     def _outputs(self, samples: Sequence[Prepared]) -> ModelOutput:
         model, given = self._model, self._batch(samples)
-        found = getattr(model, "classes_", None)
+        found: Any = getattr(model, "classes_", None)
         one_output = found is not None and all(np.ndim(each) == 0 for each in found)
         classes = tuple(map(plain_label, found)) if one_output else None
         if hasattr(model, "predict_proba"):
@@ -84,7 +84,8 @@ class EstimatorPredictor(Predictor):
     def _probabilities(self, rows: Any) -> Any:
         if isinstance(rows, list) and rows and np.ndim(rows[0]) == 2:
             raise Refused("bad-scores", field="scores", expected="one row of scores for each sample",
-                          got=f"{len(rows)} outputs, each with its own classes", hint=HOOK.format(part="output[0]"))  # fmt: skip
+                          got=f"{len(rows)} outputs, each with its own classes",
+                          hint=HOOK.format(part="output[0]"))  # fmt: skip
         found = np.asarray(rows)
         if self._reading.after is None and found.ndim == 2 and (abs(found.sum(1) - 1) > SUM_WITHIN).any():
             raise Refused("bad-scores", field="after", expected="scores of which one class is right, with the sum 1",

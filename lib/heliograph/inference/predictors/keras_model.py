@@ -32,17 +32,18 @@ class KerasPredictor(Predictor):
         return Prepared(array, (array.dtype.str, array.shape))
 
     def example(self) -> Prepared | None:
-        inputs = getattr(self._model, "inputs", None) or ()
+        inputs: list[Any] = getattr(self._model, "inputs", None) or []
         if len(inputs) != 1 or None in inputs[0].shape[1:] or "string" in str(inputs[0].dtype):
             return None
-        return self.prepare(np.zeros(inputs[0].shape[1:], np.float32 if "float" in str(inputs[0].dtype) else np.int64))
+        dtype = np.float32 if "float" in str(inputs[0].dtype) else np.int64
+        return self.prepare(np.zeros(inputs[0].shape[1:], dtype))
 
     def _outputs(self, samples: Sequence[Prepared]) -> ModelOutput:
         batch = [each.value for each in samples]
+        first = batch[0]
         try:
-            found = self._model(np.stack(batch) if isinstance(batch[0], np.ndarray) else np.array(batch), training=False)
+            found = self._model(np.stack(batch) if isinstance(first, np.ndarray) else np.array(batch), training=False)
         except (RuntimeError, ValueError) as error:
-            first = batch[0]
             if isinstance(first, np.ndarray) and first.ndim > 1 and first.shape[0] == 1:
                 raise batch_axis(error, first.shape) from error
             raise

@@ -62,7 +62,7 @@ class ModelOutput:
 
     Attributes:
         rows: the output.
-        meaning: tells what the numbers are, where the model tells; called only where it matters.
+        meaning: tells what the numbers are, where the model tells.
         classes: the label of each score, where the model knows them.
         labels: the model's own answers, where they are not the class of the highest score.
         soften: whether rows of several numbers that are no probabilities become them.
@@ -109,11 +109,13 @@ def predictions(output: ModelOutput, count: int, reading: Reading) -> list[Predi
         if meaning == "labels":
             return [_label(each, reading, output) for each in column]
         if meaning == "values":
-            return [_value(each.item(), reading) for each in column]
+            return [_value(each, reading) for each in column]
         one_class = output.classes is not None and len(output.classes) == 1  # an estimator that has seen no other
         rows = column.reshape(-1, 1) if one_class else _two_columns(column, meaning)
-    elif reading.outputs == "values":
-        return [_value(np.asarray(row).tolist(), reading) for row in rows]
+    elif (meaning := reading.outputs or output.meaning()) == "values":
+        return [_value(np.asarray(row), reading) for row in rows]
+    elif meaning == "labels":  # one for each of several outputs
+        return [_label(np.asarray(row).tolist(), Reading(after=reading.after), output) for row in rows]
     elif reading.outputs == "logits":
         rows = softmax(np.asarray(rows))
     elif reading.outputs is None and output.soften and isinstance(rows, np.ndarray) and rows.ndim == 2:
@@ -202,7 +204,8 @@ def _two_columns(column: Array, meaning: str | None) -> Array:
     finite = second[np.isfinite(second)]
     if len(finite) and not -1e-6 <= finite.min() <= finite.max() <= 1 + 1e-6:
         raise Refused("bad-scores", field="outputs", expected="probabilities from 0 to 1", got=float(finite[0]),
-                      hint="For numbers before a sigmoid say outputs='logits', for a regression outputs='values'.")  # fmt: skip
+                      hint="For numbers before a sigmoid say outputs='logits', for a regression "
+                      "outputs='values'.")  # fmt: skip
     return np.stack([1 - second, second], axis=1)
 
 
@@ -265,7 +268,7 @@ def _named(label: Any, reading: Reading, output: ModelOutput) -> Any:
 
 
 def _value(value: Any, reading: Reading) -> Prediction:
-    if not np.isfinite(np.asarray(value)).all():
-        failure = Refused("model-failed", field="scores", expected="a finite value of the model", got=value)
+    if not np.isfinite(value).all():
+        failure = Refused("model-failed", field="scores", expected="a finite value of the model", got=value.tolist())
         return Prediction(None, None, "value", failure)
-    return Prediction(value if reading.after is None else reading.after(value), None, "value")
+    return Prediction(value.tolist() if reading.after is None else reading.after(value), None, "value")

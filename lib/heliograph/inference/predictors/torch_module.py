@@ -23,6 +23,8 @@ class TorchPredictor(Predictor):
         super().__init__(reading)
         model.eval()
         self._model = model
+        self._end: list[Any] = []
+        """What the end of the graph tells, once it has been looked at."""
 
     def prepare(self, x: Any) -> Prepared:
         array = numbers(x)
@@ -48,6 +50,11 @@ class TorchPredictor(Predictor):
         rows = self._run(stacked)
         return ModelOutput(rows, lambda: self._meaning(stacked[:1]), soften=True)
 
+    def _meaning(self, sample: Any) -> Any:
+        if not self._end:
+            self._end.append(self._look_at_end(sample))
+        return self._end[0]
+
     def _run(self, batch: Any) -> Any:
         import torch
 
@@ -62,7 +69,7 @@ class TorchPredictor(Predictor):
                 raise
         return as_array(found)
 
-    def _meaning(self, sample: Any) -> Any:
+    def _look_at_end(self, sample: Any) -> Any:
         """Return ``probabilities`` where the model ends with a sigmoid or a softmax; None where it does not tell."""
         import torch
 

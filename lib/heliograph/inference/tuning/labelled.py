@@ -136,8 +136,8 @@ def _two_columns(scores: Array, name: str) -> Array:
     known = second[np.isfinite(second)]
     if len(known) and not 0 <= known.min() <= known.max() <= 1:
         raise Refused("not-probabilities", field=name, expected="probabilities of the second class, 0 to 1",
-                      got=f"{known.min():g} to {known.max():g}", hint="Put a sigmoid behind the model. A regression has "
-                      "no classes to tune a rule on.")  # fmt: skip
+                      got=f"{known.min():g} to {known.max():g}",
+                      hint="Put a sigmoid behind the model. A regression has no classes to tune on.")  # fmt: skip
     return np.stack([1 - second, second], axis=1)
 
 

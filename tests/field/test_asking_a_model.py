@@ -107,6 +107,16 @@ def test_one_number_is_a_probability_a_logit_or_a_value_as_the_user_says() -> No
     assert "probabilities, logits, values" in refused(model, [3.0], outputs="sigmoid")
 
 
+def test_a_rule_that_reads_logits_gets_them_and_not_the_probabilities_that_the_answer_has() -> None:
+    def model(batch: Any) -> Any:
+        return np.array([[9.0, 1.0, 0.0]] * len(batch))
+
+    answer = asked(model, FOUR, "energy", value=5.0, outputs="logits")
+    assert not answer.degraded  # the energy of probabilities of three classes is below 2.1
+    assert sum(answer.scores) == pytest.approx(1)
+    assert asked(model, FOUR, "energy", value=10.0, outputs="logits").degraded
+
+
 def test_a_regression_answers_a_value_and_a_rule_that_needs_classes_says_so() -> None:
     model = sklearn("linear_model.LinearRegression")().fit(X, X[:, 0] * 2)
     answer = asked(model, X[0])

@@ -13,6 +13,7 @@ from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.logins import FILE, Logins, remove_user_files, write_user_files
+from heliograph.local.mosquitto_door import MosquittoDoor
 from heliograph.local.nats_server import Broker, User
 
 USERS = (User("operator", "of-operator", "operator"), User("alice", "of-alice", "user"))
@@ -54,6 +55,22 @@ def test_a_port_that_another_process_has_taken_is_left_to_it(tmp_path: Path) -> 
         assert (again.port, again.mqtt_port) == (0, 0)
     Logins(tmp_path, ("operator",), World()).choose_ports(again)
     assert [again.port, again.mqtt_port] == ports
+
+
+def test_mosquittos_door_keeps_its_port_and_is_the_one_that_mqtt_clients_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliograph.local.mosquitto_door.find_mosquitto", lambda: Path("mosquitto"))
+    broker, door = _broker(tmp_path, 4222, 1883), MosquittoDoor(tmp_path / "door", USERS, World())
+    Logins(tmp_path, ("operator",), World()).save(broker, door)
+    again = MosquittoDoor(tmp_path / "door", USERS, World())
+    Logins(tmp_path, ("operator",), World()).choose_ports(broker, again)
+    assert again.broker.port == door.broker.port
+    directory = write_user_files(tmp_path / "users", broker, ("alice",), again)["alice"]
+    options = (directory / "mosquitto_rr").read_text().splitlines()
+    assert options == ["-h 127.0.0.1", f"-p {door.broker.port}", "-u alice", "-P of-alice", "-V 5"]
+    document = json.loads((directory / "cluster.json").read_text())
+    assert document["mqtt"] == f"mqtt://alice:of-alice@127.0.0.1:{door.broker.port}"
 
 
 def test_each_user_gets_its_own_files_in_place_of_earlier_ones(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from heliograph.inference.budget import Budget
 from heliograph.inference.calibration import calibrate
 from heliograph.inference.counts import Counts
 from heliograph.inference.hard_samples import choose
-from heliograph.inference.hard_samples.rules import reads_scores
+from heliograph.inference.hard_samples.rules import reads_logits, reads_scores
 from heliograph.inference.inputs import pack_request
 from heliograph.inference.offload import is_overload
 from heliograph.inference.predictors import Prediction, Predictor, Prepared, warm
@@ -139,7 +139,9 @@ class Shallow:
             raise Refused("no-scores", field="rule", expected=expected,
                           got=f"a model that gives {prediction.kind}s", hint="Use the rule never, always or random; "
                           "or make scores of the model's output by scores=.")  # fmt: skip
-        return bool(self._rule(calibrate(prediction.scores, self.spec.temperature)))
+        as_given = reads_logits(self.spec.rule) and prediction.logits is not None
+        scores = prediction.logits if as_given else prediction.scores
+        return bool(self._rule(calibrate(scores, self.spec.temperature)))
 
     def edge_answer(self, judged: Judged) -> Answer:
         """Return the edge's own answer, marked as degraded if the sample is hard. Raise Refused if it has none."""

@@ -143,10 +143,7 @@ class LocalCluster:
             self.directory / "broker", "cloud", tuple(users), name="cloud", world=self.world, websocket=websocket,
             websocket_origins=websocket_origins,
         )  # fmt: skip
-        self.mosquitto: MosquittoDoor | None = None
-        if mosquitto:
-            self.mosquitto = MosquittoDoor(self.directory / "door", users, self.world)
-            self._doors = (*doors, self.mosquitto.url(COORDINATOR))
+        self.mosquitto = MosquittoDoor(self.directory / "door", users, self.world) if mosquitto else None
         self.nodes = {name: self._node(name, dict(datasets or {}), dict(edge_brokers or {})) for name in names}
         self._coordinators: dict[str, Child] = {}
         self._supervision = Supervision(self.world, supervise) if supervise is not None else None
@@ -240,12 +237,13 @@ class LocalCluster:
 
     async def start_coordinator(self, name: str = COORDINATOR) -> None:
         """Start a coordinator; it stands by if another leads."""
+        own = () if self.mosquitto is None else (self.mosquitto.url(COORDINATOR),)
         environment = {
             "HELIOGRAPH_NAME": name,
             "HELIOGRAPH_NATS": self.broker.url("coordinator"),
             "HELIOGRAPH_SYSTEM": self.broker.url(SYSTEM_USER),
             "HELIOGRAPH_STATUS": self.broker.url("coordinator", "mqtt"),
-            "HELIOGRAPH_DOORS": " ".join(self._doors),
+            "HELIOGRAPH_DOORS": " ".join((*self._doors, *own)),
         }
         argv = [*self._program("coordinator"), "coordinator"]
         self._coordinators[name] = Child(name, argv, environment)

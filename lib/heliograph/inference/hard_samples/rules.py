@@ -37,16 +37,18 @@ class Dial:
         parameter: the parameter's name.
         measure: a function of the scores, and of the rule's other parameters as keyword arguments.
         hard: the comparison.
+        logits: whether the rule reads logits, where the model gives them.
     """
 
     parameter: str
     measure: Callable[..., float]
     hard: Literal["<", "<=", ">"]
+    logits: bool = False
 
 
 RULES: dict[str, tuple[Callable[..., bool], Dial | None]] = {
     "always": (always, None),
-    "energy": (energy, Dial("value", negative_energy, "<")),
+    "energy": (energy, Dial("value", negative_energy, "<", logits=True)),
     "entropy": (entropy, Dial("limit", spread, ">")),
     "ibt": (ibt, Dial("threshold_img", sure_share, "<=")),
     "margin": (margin, Dial("value", lead, "<")),
@@ -118,6 +120,12 @@ def dial(name: str) -> Dial:
 def reads_scores(name: str) -> bool:
     """Return whether a rule decides by the scores of classes or boxes."""
     return RULES[name][1] is not None
+
+
+def reads_logits(name: str) -> bool:
+    """Return whether a rule decides by the logits of classes."""
+    found = RULES[name][1]
+    return found is not None and found.logits
 
 
 def _check_known(name: str) -> None:

@@ -7,7 +7,7 @@ size: the model tells (a sigmoid at its end), or the user does (``outputs=``), o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -48,12 +48,14 @@ class Prediction:
         scores: the row of scores; None for a model that gives labels or values.
         kind: what the model gives.
         failure: why there is no result, if there is none: the scores are not finite.
+        logits: the row of logits that became the scores, if one did.
     """
 
     result: Any
     scores: Any
     kind: Literal["scores", "label", "value"] = "scores"
     failure: Refused | None = None
+    logits: Any = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def predictions(output: ModelOutput, count: int, reading: Reading) -> list[Predi
     rows = _rows(output.rows if reading.scores is None else reading.scores(output.rows), count)
     if len(rows) != count:
         raise ValueError(f"the model returned {len(rows)} rows of scores for {count} samples")
+    logits = None
     if isinstance(rows, np.ndarray) and rows.dtype.kind != "f" and rows.ndim == 1:
         return [_label(each, reading, output) for each in rows]
     if _is_column(rows):
@@ -117,11 +120,13 @@ def predictions(output: ModelOutput, count: int, reading: Reading) -> list[Predi
     elif meaning == "labels":  # one for each of several outputs
         return [_label(np.asarray(row).tolist(), Reading(after=reading.after), output) for row in rows]
     elif reading.outputs == "logits":
-        rows = softmax(np.asarray(rows))
+        logits, rows = rows, softmax(np.asarray(rows))
     elif reading.outputs is None and output.soften and isinstance(rows, np.ndarray) and rows.ndim == 2:
-        rows = _softened(rows, output, reading)
+        given, rows = rows, _softened(rows, output, reading)
+        logits = None if rows is given else given
     labels: Sequence[Any] = [None] * count if output.labels is None else output.labels
-    return [_scored(row, label, reading, output) for row, label in zip(rows, labels, strict=True)]
+    found = [_scored(row, label, reading, output) for row, label in zip(rows, labels, strict=True)]
+    return found if logits is None else [replace(each, logits=row) for each, row in zip(found, logits, strict=True)]
 
 
 def softmax(rows: Array) -> Array:

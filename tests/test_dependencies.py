@@ -44,7 +44,7 @@ NEEDS = {
     "frameworks/torch.py": "torch,examples",
     "inference": "train",
     "inference/inputs.py": "image",
-    "inference/scoring.py": "torch",
+    "inference/predictors/torch_module.py": "torch",
     "local/demo": "demo",
     "local/demo/torch_digits.py": "demo,torch",
     "local/forms": "train",

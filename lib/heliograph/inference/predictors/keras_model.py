@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from heliograph.inference.predictors.outputs import Meaning, ModelOutput, Reading
+from heliograph.inference.predictors.outputs import Meaning, ModelOutput, Reading, as_array
 from heliograph.inference.predictors.predictor import Predictor, Prepared
 from heliograph.inference.predictors.samples import batch_axis, numbers
 
@@ -69,6 +69,4 @@ def _plain(found: Any) -> Any:
         return {name: _plain(each) for name, each in found.items()}
     if isinstance(found, (list, tuple)):
         return tuple(_plain(each) for each in found)
-    import keras
-
-    return keras.ops.convert_to_numpy(found)
+    return as_array(found)

@@ -1,4 +1,5 @@
-"""Row 14: a user with an MQTT client asks as README and topics.md print it, by MQTT 3.1.1 and by MQTT 5."""
+"""Row 14: a user with an MQTT client asks as README and topics.md print it, by MQTT 3.1.1 and by MQTT 5; row 13: the
+service that is asked says when it answers, and what keeps it from that."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import aiomqtt
 import pytest
 import pytest_asyncio
 
+from heliograph import JointInference
 from heliograph.bus.contract.examples import DEVICE_REPLY_TO, INFERENCE, REPLY_TO, REQUESTS, SERVICE, Example
 from heliograph.bus.contract.registry import BUILT_IN
 from heliograph.bus.contract.topics import STATUS
@@ -39,6 +42,18 @@ CLOUD = """
 from heliograph import BigModel
 BigModel("flowers", lambda batch: [[0.8, 0.2]] * len(batch), classes=["setosa", "virginica"]).serve()
 """
+LATE = """
+from pathlib import Path
+from heliograph import BigModel
+here = Path(__file__).parent
+if not (here / "mended").exists():
+    raise OSError("cannot read weights.bin")
+def model(batch):
+    if (here / "broken").exists():
+        raise RuntimeError("out of memory")
+    return [[0.2, 0.8]] * len(batch)
+BigModel("late", model, classes=["setosa", "virginica"]).serve()
+"""
 BY_TYPE = ("phase", "seconds")
 """Fields whose values a run decides."""
 
@@ -51,6 +66,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loca
     code.mkdir()
     (code / "edge.py").write_text(EDGE)
     (code / "cloud.py").write_text(CLOUD)
+    (code / "late.py").write_text(LATE)
     try:
         installed = bool(find_mosquitto())
     except HeliographError:
@@ -59,16 +75,11 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loca
         yield cluster
 
 
-class Asking:
-    """An MQTT 3.1.1 client that sends one request after the other, and waits for each answer."""
-
-    def __init__(self, client: aiomqtt.Client) -> None:
-        self._client = client
-
-    async def ask(self, example: Example) -> Any:
-        await self._client.publish(f"heliograph/{example.topic}", json.dumps(example.body), qos=1)
-        async with asyncio.timeout(HANGS):
-            return json.loads(bytes((await anext(aiter(self._client.messages))).payload))
+async def answer_of(client: aiomqtt.Client, example: Example) -> Any:
+    """Send an example by MQTT 3.1.1, and return its answer."""
+    await client.publish(f"heliograph/{example.topic}", json.dumps(example.body), qos=1)
+    async with asyncio.timeout(HANGS):
+        return json.loads(bytes((await anext(aiter(client.messages))).payload))
 
 
 def client_of(broker: Broker, user: str = "") -> aiomqtt.Client:
@@ -101,27 +112,78 @@ async def test_a_user_sends_each_printed_body_and_gets_an_answer_of_the_printed_
     assert {example.topic for example in REQUESTS} == {
         f"request/{plural}/{verb}" for plural, verbs in BUILT_IN.verbs.items() for verb in verbs
     }
-    async with client_of(shared.broker, OPERATOR) as client:
-        await client.subscribe(REPLY_TO, qos=1)
-        user = Asking(client)
-        for example in REQUESTS:
-            assert not (found := misfit(example.answer, await user.ask(example))), f"{example.topic}: {found}"
-        again = next(each for each in REQUESTS if each.topic == "request/services/create")
-        for name in ("request/models/create", "request/services/create"):
-            for each in (each for each in REQUESTS if each.topic == name):
-                await user.ask(each)
-        assert again.body["metadata"]["name"] == SERVICE
-    async with AsyncClient(shared.server) as operator, asyncio.timeout(HANGS):
-        async with operator.bus.subscribe(STATUS.at(resource="services", name=SERVICE)) as changes:
-            while (await operator.services.get(SERVICE))["status"]["phase"] != "Running":
-                await anext(changes)
-    node = shared.nodes["edge-1"].broker
-    assert node is not None
-    async with client_of(node) as client:
-        await client.subscribe(DEVICE_REPLY_TO, qos=1)
-        device = Asking(client)
+    node, last = shared.nodes["edge-1"].broker, REQUESTS[-1]
+    assert node is not None and last.topic == "request/services/delete"
+    async with (
+        client_of(shared.broker, OPERATOR) as user, client_of(node) as device, AsyncClient(shared.server) as operator
+    ):  # fmt: skip
+        await user.subscribe(REPLY_TO, qos=1)
+        await device.subscribe(DEVICE_REPLY_TO, qos=1)
+        for example in REQUESTS[:-1]:
+            assert not (found := misfit(example.answer, await answer_of(user, example))), f"{example.topic}: {found}"
+        await until(operator, SERVICE, lambda status: status["phase"] == "Running")
         for example in INFERENCE:
-            assert not (found := misfit(example.answer, await device.ask(example))), f"{example.body}: {found}"
+            assert not (found := misfit(example.answer, await answer_of(device, example))), f"{example.body}: {found}"
+        assert not misfit(last.answer, await answer_of(user, last))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_service_runs_once_its_deep_model_answers_and_says_what_keeps_it_from_it(shared: LocalCluster) -> None:
+    code, node = shared.directory.parent / "code", shared.nodes["edge-1"].broker
+    assert node is not None
+
+    def infer() -> tuple[str, Any]:
+        with JointInference("late", edge=lambda batch: [[0.5, 0.5]] * len(batch), node=node.url(scheme="mqtt"),
+                            rule="always", deadline=HANGS) as service:  # fmt: skip
+            answer = service.infer([1.0])
+        return answer.by, answer.result
+
+    async with AsyncClient(shared.server) as operator:
+        for name in ("small", "large"):
+            await operator.models.create({"kind": "Model", "metadata": {"name": name}})
+        await operator.services.create({"kind": "JointInferenceService", "metadata": {"name": "late"}, "spec": {
+            "edgeWorker": {"model": {"name": "small"}, "scriptBootFile": "edge.py"},
+            "cloudWorker": {"model": {"name": "large"}, "scriptBootFile": "late.py"}}})  # fmt: skip
+        found = await until(operator, "late", lambda status: "weights.bin" in said(status, "WorkersHealthy"))
+        assert found["phase"] == "Pending"
+        assert "deep model on cloud: " in said(found, "WorkersHealthy")
+        (code / "mended").touch()
+        found = await until(operator, "late", lambda status: status["phase"] == "Running")
+        assert said(found, "Ready") == "1 of 1 edges and 1 of 1 replicas of the deep model answer"
+        assert (await asyncio.to_thread(infer)) == ("cloud", "virginica")
+        (code / "broken").touch()
+        assert (await asyncio.to_thread(infer))[0] == "edge"
+        await until(operator, "late", lambda status: "RuntimeError: out of memory" in said(status, "WorkersHealthy"))
+        await shared.wait_for_line("cloud", "RuntimeError: out of memory")
+        (code / "broken").unlink()
+        assert (await asyncio.to_thread(infer)) == ("cloud", "virginica")
+        await until(operator, "late", lambda status: not said(status, "WorkersHealthy"))
+
+
+def test_what_asks_the_node_is_imported_before_the_first_sample_whose_deadline_it_would_take() -> None:
+    script = """
+import sys
+from heliograph import JointInference
+JointInference("any", edge=lambda batch: [[0.5, 0.5]] * len(batch), node="mqtt://127.0.0.1:1")
+before = set(sys.modules)
+JointInference("any", edge=lambda batch: [[0.5, 0.5]], node="mqtt://127.0.0.1:1", deadline=0.05).infer([1.0])
+print(sorted(name for name in set(sys.modules) - before if name.startswith("heliograph")))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+async def until(client: AsyncClient, name: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Return a service's status once ``holds(status)``."""
+    async with asyncio.timeout(HANGS), client.bus.subscribe(STATUS.at(resource="services", name=name)) as changes:
+        while not holds(status := (await client.services.get(name))["status"]):
+            await anext(changes)
+        return dict(status)
+
+
+def said(status: dict[str, Any], condition: str) -> str:
+    """Return a condition's message; empty where there is no such condition."""
+    return next((str(each["message"]) for each in status["conditions"] if each["type"] == condition), "")
 
 
 @pytest.mark.mosquitto

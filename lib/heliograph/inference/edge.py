@@ -280,6 +280,7 @@ class JointInference:
     async def _disconnect(self) -> None:
         if self._opened and self._node_connection is not None:
             bus, offloader = self._node_connection
+            self._opened, self._node_connection = False, None
             await offloader.close()
             await bus.close()
 

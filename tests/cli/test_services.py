@@ -69,7 +69,8 @@ async def test_a_service_from_apply_to_delete(cli: Any, cluster: Any, read_until
     assert "1 degraded" in row
 
     changed = _documents("life", hardSampleRule={"parameters": [{"key": "value", "value": 0.5}]})
-    assert (await cli("apply", "-f", "-", stdin=changed)).out.splitlines()[-1].startswith("service/life updated (Pending)")
+    updated = (await cli("apply", "-f", "-", stdin=changed)).out.splitlines()[-1]
+    assert updated.startswith("service/life updated (Pending)")
     await read_until(watching.stdout, "spec changed: generation 2")
     assert (await cli("stop", "services/life")).out == "service/life stopped\n"
     await read_until(watching.stdout, "service/life Stopped")

@@ -112,6 +112,7 @@ ELSEWHERE: dict[str, Code] = {
     "no-samples": Code("A set has no usable sample.", "Give at least one, of finite numbers."),
     "no-stream": Code("No stream stores the topic's events.", "Subscribe to it while they come."),
     "no-such-column": Code("A file has no column or array of that name.", "Use one that `expected` lists."),
+    "no-version": Code("The model has no version of that number.", "Use one that `expected` lists."),
     "no-worker": Code("`serve` was called outside a worker of a service.", "Use `infer(x)` there."),
     "norm": Code("An update moves too far from its base.",
                  "Lower the learning rate, or raise `max_norm`, `norm_factor`."),

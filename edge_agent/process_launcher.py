@@ -131,7 +131,8 @@ class ProcessLauncher(SharedDirectory):
                 os.close(reading)
 
     def _child_setup(self) -> Callable[[], None]:
-        limits, die_with_parent = self._limits, dying_with_parent()
+        # by SIGKILL: nobody is left who would end a worker whose script handles SIGTERM
+        limits, die_with_parent = self._limits, dying_with_parent(signal.SIGKILL)
 
         def before() -> None:
             die_with_parent()

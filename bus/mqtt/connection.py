@@ -64,6 +64,7 @@ class MqttConnection:
         self._running: asyncio.Task[None] | None = None
         self._unacknowledged: dict[int, asyncio.Future[int]] = {}
         """Message id of each publish under way to the reason code of its PUBACK."""
+        self._unsubscribing: set[asyncio.Timeout] = set()
 
     async def open(self) -> None:
         """Start connecting and return at once. Raises Refused if the TLS files cannot be read."""
@@ -139,10 +140,16 @@ class MqttConnection:
         return max(map(_value, codes))
 
     async def unsubscribe(self, topic: str) -> None:
-        """Unsubscribe; do nothing if the link is down."""
+        """Unsubscribe; do nothing if the link is down, and wait no longer once it goes down."""
         if self._client is not None:
-            with contextlib.suppress(*FAILED):
-                await keep_cancellation(self._client.unsubscribe(topic))
+            waiting = asyncio.timeout(None)
+            self._unsubscribing.add(waiting)
+            try:
+                with contextlib.suppress(*FAILED):
+                    async with waiting:
+                        await keep_cancellation(self._client.unsubscribe(topic))
+            finally:
+                self._unsubscribing.discard(waiting)
 
     def _connected(self) -> aiomqtt.Client:
         if self._client is None:
@@ -212,7 +219,10 @@ class MqttConnection:
         return 0
 
     def _end_waiting(self, code: int) -> None:
-        """Fail the publishes that still wait for an acknowledgement; none can arrive any more."""
+        """End the calls that still wait for an acknowledgement; none can arrive any more."""
+        for waiting in self._unsubscribing:
+            if not waiting.expired():
+                waiting.reschedule(asyncio.get_running_loop().time())
         for acknowledged in self._unacknowledged.values():
             if not acknowledged.done():
                 if code:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
@@ -62,16 +61,17 @@ async def play_real(request: RunRequest) -> Outcome:
 
     Raises Refused, with a hint, if real processes cannot play the scenario.
     """
+    from heliograph.local.run_scope import scratch
     from heliograph.simulations.scenario.real_stage import RealStage, check_playable
 
     plans = draw_edges(request.scenario, request.seed)
     check_playable(request.scenario, plans)
     world = World()
-    with TemporaryDirectory(prefix="heliograph-") as directory, ExitStack() as stack:
+    with scratch() as directory, ExitStack() as stack:
         record = _recorder(request, stack)
 
         def make_stage(tap: Tap) -> RealStage:
-            return RealStage(request.scenario, plans, request.seed, Path(directory), tap, world)
+            return RealStage(request.scenario, plans, request.seed, directory, tap, world)
 
         return await _run(request, plans, make_stage, DEFAULT_NAMING, record).play()
 

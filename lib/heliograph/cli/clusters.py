@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -45,6 +44,7 @@ def demo(
     from heliograph.core.private_files import private_files
     from heliograph.core.world import World
     from heliograph.local.demo import demo as local_demo
+    from heliograph.local.run_scope import scratch
 
     _need_framework(framework)
     brokers = _brokers(edge_broker, edges)
@@ -92,6 +92,7 @@ def up(
     from heliograph.cli.up import Options, serve
     from heliograph.core.private_files import private_files
     from heliograph.core.world import World
+    from heliograph.local.run_scope import scratch
 
     options = Options(
         edges, seed, _brokers(edge_broker, edges), tuple(code or ()), tuple(data or ()), tuple(user or ()),
@@ -139,19 +140,6 @@ def _origins(given: list[str] | None, websocket: bool) -> tuple[str, ...]:
     return tuple(given or ())
 
 
-@contextmanager
-def scratch(keep: Path | None = None) -> Iterator[Path]:
-    """Yield a directory for the processes, deleted afterwards unless ``keep`` names one."""
-    from tempfile import TemporaryDirectory
-
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep
-        return
-    with TemporaryDirectory(prefix="heliograph-") as directory:
-        yield Path(directory)
-
-
 def _keep(file: Path | None, target: Path) -> Path | None:
     import shutil
 
@@ -180,7 +168,7 @@ def show_curve(name: str, values: list[float]) -> None:
 
 
 def until_signalled(main: Callable[[], Awaitable[T]]) -> T:
-    """Run ``main`` to its end; SIGINT and SIGTERM cancel it, so that it stops the processes it has started."""
+    """Run ``main`` to its end; SIGINT, SIGTERM and SIGHUP cancel it, so that it stops the processes it has started."""
     import asyncio
     import signal
 
@@ -189,9 +177,26 @@ def until_signalled(main: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, task.cancel)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it, which lets a command go on
+
+            def hung_up() -> None:
+                _write_nowhere()
+                task.cancel()
+
+            loop.add_signal_handler(signal.SIGHUP, hung_up)
         try:
             return await task
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
 
     return asyncio.run(guarded())
+
+
+def _write_nowhere() -> None:
+    """Let the output end nowhere: the terminal is gone, and a line written to it would break the stop."""
+    import os
+
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)

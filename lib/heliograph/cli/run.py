@@ -13,7 +13,6 @@ from heliograph.cli.clusters import (
     PlainOption,
     RoundsOption,
     SeedOption,
-    scratch,
     screen,
     show_curve,
     until_signalled,
@@ -76,6 +75,7 @@ def run(
     from heliograph.local import run_script
     from heliograph.local.preflight import PATIENCE, ScriptRefused
     from heliograph.local.run_folder import RunFolder, require_writable
+    from heliograph.local.run_scope import scratch
     from heliograph.local.split import Split
 
     target = out or Path(f"{script.stem}.safetensors")

@@ -7,13 +7,16 @@ import signal
 import sys
 from collections.abc import Callable
 
+RUN = "HELIOGRAPH_RUN"
+"""The environment variable with the id of the run that a process belongs to; its children inherit it."""
+
 SAFE_PATH = ("-P",)
 """Option of a Python process of ours: its working directory holds files that messages brought, so it is no place to
 import from."""
 
 
-def dying_with_parent() -> Callable[[], None]:
-    """Return a function for a child of this process to call before exec: the kernel then sends the child SIGTERM when
+def dying_with_parent(by: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
+    """Return a function for a child of this process to call before exec: the kernel then sends the child a signal when
     its parent ends, even by SIGKILL (Linux's PR_SET_PDEATHSIG). A child whose parent has ended before that ends too."""
     parent = os.getpid()
 
@@ -21,7 +24,7 @@ def dying_with_parent() -> Callable[[], None]:
         if sys.platform == "linux":
             import ctypes
 
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+            ctypes.CDLL(None).prctl(1, by)
             if os.getppid() != parent:  # nobody will send the signal any more
                 os._exit(1)
 

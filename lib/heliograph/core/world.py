@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
+from heliograph.core.child_process import RUN
 from heliograph.core.errors import HeliographError
 from heliograph.core.private_files import make_private
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
@@ -68,8 +69,9 @@ async def _spawn(
 
 
 def _inherited(variable: str) -> bool:
-    """Return whether a process inherits an environment variable: all processes of a machine use its TLS files."""
-    return not variable.startswith("HELIOGRAPH_") or variable.startswith("HELIOGRAPH_TLS_")
+    """Return whether a process inherits an environment variable: all processes of a machine use its TLS files, and all
+    of a run end with it."""
+    return not variable.startswith("HELIOGRAPH_") or variable.startswith("HELIOGRAPH_TLS_") or variable == RUN
 
 
 def _absolute(path: str) -> str:
@@ -121,8 +123,8 @@ class World:
     """Run a blocking function in a thread: ``await in_thread(function, *args)``."""
     spawn: Callable[..., Awaitable[Process]] = _spawn
     """Start a process: ``await spawn(argv, env=..., cwd=..., before=..., inherited=...)``. It inherits the environment
-    without the variables ``HELIOGRAPH_…``, except ``HELIOGRAPH_TLS_…``; ``env`` is added, and relative entries of
-    PYTHONPATH become absolute. It inherits the file descriptors ``inherited``."""
+    without the variables ``HELIOGRAPH_…``, except ``HELIOGRAPH_TLS_…`` and that of its run; ``env`` is added, and
+    relative entries of PYTHONPATH become absolute. It inherits the file descriptors ``inherited``."""
 
     transport: Callable[..., Any] | None = None
     """In a simulation, the function ``transport(url, root, world, name, inbox)`` that makes a ``Bus``. None means that

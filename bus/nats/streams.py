@@ -1,8 +1,4 @@
-"""Create and update the streams that the registry declares, with bounds that the broker's disk has room for.
-
-nats-server sets the ``max_bytes`` of every stream aside, 75 % of the free disk at most. Once too much is set aside, it
-neither creates nor changes any stream.
-"""
+"""Create and update the streams that the registry declares, with bounds that the broker's disk has room for."""
 
 from __future__ import annotations
 
@@ -11,14 +7,10 @@ from typing import Any
 
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.topics import Stream
-from heliograph.bus.nats.connection import NatsConnection, NoRoom
+from heliograph.bus.nats import mqtt_streams
+from heliograph.bus.nats.connection import NatsConnection
+from heliograph.bus.nats.room import SHRINKS, bound, has_room
 from heliograph.core.world import World
-
-SHRINKS = tuple(1 << power for power in range(11))
-"""Divisors of the bounds in bytes; the first that the disk has room for is taken."""
-SPARE = 1 << 20
-"""Bytes that are left for streams and buckets that reserve none."""
-_PROBE = "ROOM"
 
 
 async def prepare_streams(connection: NatsConnection, world: World) -> None:
@@ -51,22 +43,15 @@ async def _ensure(
 
 
 async def _affordable(connection: NatsConnection, streams: list[Stream], present: Mapping[str, int]) -> int:
-    """Return the first divisor whose bounds the broker can set aside."""
-    name = connection.subjects.stream_name(_PROBE)
+    """Return the first divisor whose bounds the broker can set aside, those of its MQTT streams too."""
+    mqtt = await mqtt_streams.present_bounds(connection)
     for shrink in SHRINKS:
         more = sum(
             max(0, _bound(stream, shrink, present) - max(0, present.get(stream.name, 0)))
             for stream in streams if stream.max_bytes > 0
         )  # fmt: skip
-        if not more:
+        if not more or await has_room(connection, more + mqtt_streams.set_aside(shrink, mqtt)):
             return shrink
-        await connection.ask(f"$JS.API.STREAM.DELETE.{name}")  # an attempt that was cut off
-        try:
-            await connection.ensure_stream({"name": name, "storage": "file", "max_bytes": more + SPARE})
-        except NoRoom:
-            continue
-        await connection.ask(f"$JS.API.STREAM.DELETE.{name}")
-        return shrink
     return SHRINKS[-1]
 
 
@@ -77,10 +62,7 @@ async def _present(connection: NatsConnection, stream: Stream) -> int | None:
 
 
 def _bound(stream: Stream, shrink: int, present: Mapping[str, int]) -> int:
-    """Return the bound in bytes: a smaller one only where the stream is not there yet, or has more than is declared."""
-    if stream.max_bytes <= 0:
-        return -1
-    return max(stream.max_bytes // shrink, min(stream.max_bytes, present.get(stream.name, -1)))
+    return bound(stream.max_bytes, shrink, present.get(stream.name, -1)) if stream.max_bytes > 0 else -1
 
 
 def _config(connection: NatsConnection, stream: Stream, max_bytes: int) -> dict[str, Any]:

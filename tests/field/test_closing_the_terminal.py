@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import pty
@@ -10,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,13 +47,14 @@ def _environment(directory: Path) -> dict[str, str]:
     return os.environ | {"TMPDIR": str(directory), "XDG_STATE_HOME": str(directory), "TERM": "dumb"}
 
 
-async def _until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(HANGS):
-        while not happened():
-            await asyncio.sleep(0.05)
+def _wait_until(happened: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not happened():
+        assert time.monotonic() - began < HANGS
+        time.sleep(0.05)
 
 
-async def test_closing_the_terminal_during_a_run_ends_everything(tmp_path: Path) -> None:
+def test_closing_the_terminal_during_a_run_ends_everything(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
     scratch = tmp_path / "tmp"
     scratch.mkdir()
@@ -68,11 +69,11 @@ async def test_closing_the_terminal_during_a_run_ends_everything(tmp_path: Path)
         stdin=command, stdout=command, stderr=command, cwd=tmp_path, env=_environment(scratch), preexec_fn=in_terminal,
     )  # fmt: skip
     os.close(command)
-    await _until((tmp_path / "train.py.runs").exists)
+    _wait_until((tmp_path / "train.py.runs").exists)
     mark = f"TMPDIR={scratch}"
     assert len(members(mark)) >= 7  # command, reaper, two brokers, coordinator, two agents, worker, its child
     os.close(terminal)
-    await _until(lambda: not [pid for pid in members(mark) if pid != process.pid])
+    _wait_until(lambda: not [pid for pid in members(mark) if pid != process.pid])
     process.wait()
     assert [path.name for path in scratch.iterdir()] == []
 
@@ -90,12 +91,11 @@ def test_a_process_left_behind_is_killed_and_the_directory_goes(tmp_path: Path, 
     )  # fmt: skip
     assert ended.stdout == b"started\n"
     assert ended.returncode == (0 if isinstance(end, str) else -end.value)
-    while members(f"TMPDIR={tmp_path}"):  # the reaper itself
-        pass
+    _wait_until(lambda: not members(f"TMPDIR={tmp_path}"))  # the reaper itself
     assert not directory.exists()
 
 
-async def test_a_process_outside_the_run_lives_on(tmp_path: Path) -> None:
+def test_a_process_outside_the_run_lives_on(tmp_path: Path) -> None:
     outside = subprocess.Popen(["sleep", "3600"], env=os.environ | {RUN: "another"})
     try:
         subprocess.run([sys.executable, "-c", SCOPE, str(tmp_path / "scratch"), "returns"], timeout=HANGS, check=True)

@@ -4,6 +4,7 @@ brokers and agents. ``up``, ``run``, the demo, the tests and the benchmarks star
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -18,8 +19,11 @@ from heliograph.core.child_process import SAFE_PATH, dying_with_parent
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
+from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.datasets.csv_look import Header
+from heliograph.local import disk_room
+from heliograph.local.disk_watch import DiskWatch
 from heliograph.local.mosquitto import Mosquitto
 from heliograph.local.mosquitto_door import MosquittoDoor
 from heliograph.local.nats_server import SYSTEM_USER, Broker, User
@@ -92,8 +96,8 @@ class LocalCluster:
         outputs: directory below which each node's agent keeps, under the node's name, what the scripts write; by
             default each agent keeps it in its state.
         log: file for the lines that the processes print, each preceded by time and component.
-        supervise: called with a line about each process that ends by itself and is started again; without it such a
-            process stays ended.
+        supervise: called with a line about each process that ends by itself and is started again, and about a disk that
+            runs full; without it such a process stays ended.
         program: function from a node's name, or ``coordinator``, to the command that runs ``heliograph`` there.
     """
 
@@ -147,6 +151,7 @@ class LocalCluster:
         self.nodes = {name: self._node(name, dict(datasets or {}), dict(edge_brokers or {})) for name in names}
         self._coordinators: dict[str, Child] = {}
         self._supervision = Supervision(self.world, supervise) if supervise is not None else None
+        self._watching_disk: asyncio.Task[None] | None = None
 
     @property
     def server(self) -> str:
@@ -182,7 +187,12 @@ class LocalCluster:
             self._log = self._log_path.open("w", buffering=1)
         for node in self.nodes.values():
             make_private(node.directory)
-        await asyncio.gather(self.broker.start(), *(node.broker.start() for node in self.nodes.values() if node.broker))
+        brokers = [node.broker for node in self.nodes.values() if node.broker is not None]
+        room = await self.world.in_thread(disk_room.measure, self.directory, len(brokers))
+        self.broker.store_bytes = room.cloud
+        for broker in brokers:
+            broker.store_bytes = room.node
+        await asyncio.gather(self.broker.start(), *(broker.start() for broker in brokers))
         if self.mosquitto is not None:
             await self.mosquitto.start()
         for name in self._relayed:
@@ -191,17 +201,19 @@ class LocalCluster:
         await self.start_coordinator()
         await asyncio.gather(*(self.start_agent(name) for name in self.nodes))
         await self.wait_ready()
-        await asyncio.gather(*(self._bound(node.broker) for node in self.nodes.values() if node.broker))
+        await asyncio.gather(*(self._bound(broker) for broker in brokers))
         if self._supervision is not None:
-            for broker in (self.broker, *(node.broker for node in self.nodes.values())):
-                if broker is not None:
-                    self._supervision.watch(f"broker {broker.name}", partial(_process_of, broker), broker.start)
+            for broker in (self.broker, *brokers):
+                self._supervision.watch(f"broker {broker.name}", partial(_process_of, broker), broker.start)
             if self.mosquitto is not None:
                 door = self.mosquitto.broker
                 self._supervision.watch("mosquitto", partial(_process_of, door), door.start)
             for child in (*self._coordinators.values(), *(node.child for node in self.nodes.values())):
                 if child is not None:
                     self._supervision.watch(child.name, partial(_process_of, child), partial(self._spawn, child))
+            self._watching_disk = asyncio.create_task(
+                DiskWatch(self.directory, (self.broker, *brokers), self.world, self._supervision.report).run()
+            )
 
     async def _bound(self, broker: Broker) -> None:
         """Bound what devices can make a node's broker keep; it has made its streams for its agent."""
@@ -304,6 +316,8 @@ class LocalCluster:
         return _process_of(self._child(name)).pid
 
     async def stop(self) -> None:
+        if self._watching_disk is not None:
+            await cancel_and_wait(self._watching_disk)
         if self._supervision is not None:
             await self._supervision.stop()
         children = [*(node.child for node in self.nodes.values()), *self._coordinators.values()]
@@ -313,7 +327,8 @@ class LocalCluster:
         if self.mosquitto is not None:
             await self.mosquitto.stop()
         if self._log is not None:
-            self._log.close()
+            with contextlib.suppress(OSError):  # the disk is full
+                self._log.close()
             self._log = None
 
     async def __aenter__(self) -> Self:
@@ -355,7 +370,8 @@ class LocalCluster:
                 child.ready.clear()
             child.printed.set()
             if self._log is not None:
-                print(f"{self.world.timestamp()} {child.name}: {line}", file=self._log)
+                with contextlib.suppress(OSError):  # a full disk: a child whose lines nobody reads would stand still
+                    print(f"{self.world.timestamp()} {child.name}: {line}", file=self._log)
 
     def _node(self, name: str, datasets: Mapping[str, Mapping[str, Path]], external: Mapping[str, str]) -> Node:
         directory = self.directory / name

@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 
 POLL = 0.1
 STRAYS_GRACE = 0.5
@@ -25,8 +26,8 @@ STRAYS_GRACE = 0.5
 
 def members(variable: str) -> list[int]:
     """Return the ids of the processes that have an environment variable, ``NAME=value``; none without ``/proc``."""
-    names = os.listdir("/proc") if os.path.isdir("/proc") else []
-    return [int(name) for name in names if name.isdigit() and variable.encode() in _environment(name).split(b"\0")]
+    found = Path("/proc").glob("[0-9]*/environ")
+    return [int(file.parent.name) for file in found if variable.encode() in _content(file).split(b"\0")]
 
 
 def reap(variable: str, directory: str, grace: float) -> None:
@@ -42,11 +43,10 @@ def reap(variable: str, directory: str, grace: float) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _environment(pid: str) -> bytes:
+def _content(environment: Path) -> bytes:
     """Return a process's environment; an empty one if the process has ended, or is another user's."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read()
+        return environment.read_bytes()
     except OSError:
         return b""
 

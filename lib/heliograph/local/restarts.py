@@ -24,7 +24,7 @@ class Supervision:
 
     def __init__(self, world: World, report: Callable[[str], None]) -> None:
         self._world = world
-        self._report = report
+        self.report = report
         self._watching: list[asyncio.Task[None]] = []
 
     def watch(self, name: str, running: Callable[[], Process], start: Callable[[], Awaitable[None]]) -> None:
@@ -45,9 +45,9 @@ class Supervision:
             wait = BACKOFF[min(failures, len(BACKOFF) - 1)]
             failures += 1
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            self._report(f"{name} {how}; it starts again in {wait:g} s")
+            self.report(f"{name} {how}; it starts again in {wait:g} s")
             await self._world.sleep(wait)
             try:
                 await start()
-            except HeliographError as error:
-                self._report(f"{name}: {error}")
+            except (HeliographError, OSError) as error:  # OSError: a full disk, for one
+                self.report(f"{name}: {error}")

@@ -28,7 +28,7 @@ class Shares:
 
 
 def shares(free: int, nodes: int) -> Shares:
-    """Share ``free`` bytes of a disk among the cloud's broker and those of nodes; ``free`` is ``needed(nodes)`` at least.
+    """Share ``free`` bytes of a disk, ``needed(nodes)`` at least, among the brokers of cloud and nodes.
     Half of it at most is the nodes' where they need no more."""
     room = int(free * PART)
     node = min(NODE_MOST, max(NODE_LEAST, min(room // 2, room - CLOUD_LEAST) // nodes)) if nodes else 0

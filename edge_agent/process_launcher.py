@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heliograph.core import orphans
-from heliograph.core.child_process import SAFE_PATH, described_end, dying_with_parent
+from heliograph.core.child_process import PERMIT, SAFE_PATH, described_end, dying_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.launcher import SECRET_FILE, LaunchFailed, LaunchRequest, RunningWorker
 from heliograph.edge_agent.outputs import LogFile, Outputs, WorkingPlace
 from heliograph.edge_agent.shared_directory import SharedDirectory
+from heliograph.edge_agent.start_permits import StartPermits
 
 MODULES = {
     "train": "heliograph.workers.train",
@@ -50,15 +51,18 @@ class ProcessLauncher(SharedDirectory):
 
     Args:
         outputs: the directories in which workers with a script run; without them they run in their own directory.
+        permits: permits to start them; by default those of this launcher alone.
     """
 
     def __init__(
-        self, world: World, directory: Path, limits: Limits | None = None, outputs: Outputs | None = None
-    ) -> None:
+        self, world: World, directory: Path, limits: Limits | None = None, outputs: Outputs | None = None,
+        permits: StartPermits | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(directory)
         self._world = world
         self._limits = limits or Limits()
         self._outputs = outputs
+        self._permits = permits or StartPermits(directory / ".starts", world)
         self._id = world.new_id()
         self._launches = itertools.count(1)
         self._guard: Process | None = None
@@ -76,23 +80,41 @@ class ProcessLauncher(SharedDirectory):
         try:
             await self._start_guard()
             place = await self._place_for(request)
-            with _pipe_with(request.secret.hex().encode()) as secret:
-                variables |= {SECRET_FILE: f"/dev/fd/{secret}", "PYTHONUNBUFFERED": "1", orphans.VARIABLE: launch}
-                directory.mkdir(parents=True, exist_ok=True)
-                process = await self._spawn(
-                    module, variables, place.directory if place is not None else directory, self._child_setup(),
-                    (secret,),
-                )  # fmt: skip
+            async with self._permit() as permit:
+                with _pipe_with(request.secret.hex().encode()) as secret:
+                    variables |= {SECRET_FILE: f"/dev/fd/{secret}", "PYTHONUNBUFFERED": "1", PERMIT: str(permit),
+                                  orphans.VARIABLE: launch}  # fmt: skip
+                    directory.mkdir(parents=True, exist_ok=True)
+                    process = await self._spawn(
+                        module, variables, place.directory if place is not None else directory, self._child_setup(),
+                        (secret, permit),
+                    )  # fmt: skip
         except (OSError, HeliographError) as error:  # such as: no file descriptor is left for the pipe
             raise LaunchFailed(str(error)) from None
         return _RunningProcess(process, self._world, launch, place)
 
     async def offers(self) -> bytes:
-        process = await self._spawn(OFFERS, {}, self.directory, dying_with_parent())
-        assert process.stdout is not None
-        text = await process.stdout.read()
-        await process.wait()
-        return text
+        async with self._permit():
+            if (known := self._permits.known_offers()) is not None:
+                return known
+            process = await self._spawn(OFFERS, {}, self.directory, dying_with_parent())
+            assert process.stdout is not None
+            text = await process.stdout.read()
+            if await process.wait() == 0:
+                self._permits.share_offers(text)
+            return text
+
+    @contextlib.asynccontextmanager
+    async def _permit(self) -> AsyncIterator[int]:
+        """Yield the descriptor of a permit. A process that has inherited it keeps the permit."""
+        try:
+            permit = await self._permits.take()
+        except OSError as error:
+            raise LaunchFailed(f"no worker can be started: {error}") from None
+        try:
+            yield permit
+        finally:
+            os.close(permit)
 
     async def _spawn(
         self, module: str, variables: dict[str, str], directory: Path, before: Callable[[], None],

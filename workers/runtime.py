@@ -20,13 +20,14 @@ from pydantic import BaseModel
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import encode
-from heliograph.bus.contract.payloads import Assignment, WorkerState
+from heliograph.bus.contract.payloads import Assignment, ScriptTask, WorkerState
 from heliograph.bus.contract.payloads.worker_tasks import WorkerTaskBase
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Topic
 from heliograph.bus.port import Port
 from heliograph.bus.weights_transfer import store_weights
+from heliograph.core.child_process import PERMIT, give_up_permit, keep_permit
 from heliograph.core.errors import HeliographError, Refused, first_error
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import retry_until_reachable
@@ -35,6 +36,8 @@ from heliograph.core.world import World
 from heliograph.workers.outbox import Outbox
 
 P = TypeVar("P", bound=BaseModel)
+LOADS_WITHIN = 15.0
+"""Seconds after which a worker that still loads lets others of its machine start."""
 HELLO_EVERY = 2.0
 """Seconds between two requests for an assignment while none has come."""
 MAX_SECRET = 4096
@@ -63,6 +66,7 @@ class WorkerEnvironment:
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> WorkerEnvironment:
         """Read the settings, and the secret from its file, once. Raise Refused with the name of a missing variable:
         only agents launch workers."""
+        keep_permit()
         try:
             return cls.of(environment, _read_once(environment.pop("HELIOGRAPH_SECRET_FILE")))
         except KeyError as missing:
@@ -99,6 +103,8 @@ class Runtime:
             self._outbox = Outbox(self.port, environment.worker, self.incarnation, environment.secret)
 
     async def __aenter__(self) -> Self:
+        if PERMIT in os.environ:  # a script may take as long as it likes to ask for its first round
+            asyncio.get_running_loop().call_later(LOADS_WITHIN, give_up_permit)
         await self.bus.open()
         await self.bus.link.wait_up(30)
         if self._outbox is not None:
@@ -136,6 +142,8 @@ class Runtime:
                                               got=f"{new.task.role} of {new.task.worker}"))  # fmt: skip
                         continue
                     asking.cancel()
+                    if not isinstance(new.task, ScriptTask):  # else the script has to load
+                        give_up_permit()
                     if new.number < newest:
                         continue  # late: its agent sent a newer one while the node's broker was away
                     newest, before, content = new.number, content, new.model_dump(exclude=_NOT_COMPARED)

@@ -22,6 +22,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate, TrainTask
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
 from heliograph.bus.contract.weights_file import LEFT_OUT, TensorFile, origin, write
+from heliograph.core.child_process import give_up_permit
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
 from heliograph.session import Work
@@ -116,6 +117,7 @@ class WorkerSession:
 
     def next_work(self) -> Work | None:
         self._require_main_process()
+        give_up_permit()  # the script has loaded
         session.reached = "worked"
         self._looping = threading.current_thread()
         while True:

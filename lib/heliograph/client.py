@@ -30,6 +30,8 @@ REPEAT_AFTER = 3.0
 that there is no such resource."""
 REPEATED_MOST = 4096
 """Bytes of a request that is sent again so soon: a large one may still be read."""
+NEXT_LEADER_AFTER = 0.5
+"""Seconds after which a request that nobody answered is sent again."""
 CHECK_EVERY = 0.1
 """Seconds after which a client that is not connected checks the reason."""
 
@@ -152,6 +154,8 @@ class AsyncClient:
         root: first words of every topic.
         timeout: longest wait for an answer, in seconds.
         connect_timeout: longest wait for the connection, in seconds; by default ``timeout``.
+        leader_timeout: seconds in which a request is sent again while no coordinator answers: one that is lost is
+            followed by the next.
 
     Raises:
         Refused: if the server's URL is invalid.
@@ -174,12 +178,14 @@ class AsyncClient:
         root: str = DEFAULT_ROOT,
         timeout: float = TIMEOUT,
         connect_timeout: float | None = None,
+        leader_timeout: float = 0.0,
     ) -> None:
         self.server = locate(server)
         self.timeout = timeout
         login = ConnectionUrl.parse(self.server.url).credentials
         self._logged_in = bool(login.user or login.token)
         self._connect_timeout = timeout if connect_timeout is None else connect_timeout
+        self._leader_timeout = leader_timeout
         self._world = world = World()
         self.bus = connect(self.server.url, root=root, world=world, name=f"client-{world.new_id()[:12]}")
         for plural in declared().features:
@@ -198,13 +204,22 @@ class AsyncClient:
 
         Raises:
             Refused: if the coordinator refuses the request.
-            Unreachable: if no reply comes within the client's timeout.
+            Unreachable: if no reply comes within the client's timeout, and within its ``leader_timeout``.
         """
         body = json.dumps(document).encode()
-        until = self._world.monotonic() + self.timeout
+        began = self._world.monotonic()
+        until, no_leader_until = began + self.timeout, began + self._leader_timeout
         while True:
             repeat = verb != "delete" and len(body) <= REPEATED_MOST
-            message = await self._answered(REQUEST.at(resource=resource, verb=verb), body, repeat)
+            try:
+                message = await self._answered(REQUEST.at(resource=resource, verb=verb), body, repeat)
+            except Forbidden:
+                raise
+            except Unreachable:
+                if self._world.monotonic() >= no_leader_until:
+                    raise
+                await self._world.sleep(NEXT_LEADER_AFTER)
+                continue
             wait = _retry_after(message.body)
             if wait is None or self._world.monotonic() + wait >= until:
                 return result_of(message.body)

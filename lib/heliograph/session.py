@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from heliograph.bus.contract.resources.base import Scalar
+from heliograph.core.child_process import give_up_permit
 from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
@@ -88,4 +89,5 @@ def serving(side: Literal["edge", "cloud"]) -> Serving:
         raise Refused("no-worker", field="serve", expected=f"a worker of a JointInferenceService's {what}",
                       got="a process of its own" if not inference else "a worker of the other side",
                       hint=f"Outside a worker use {kind}.infer(x).")  # fmt: skip
+    give_up_permit()  # the script has loaded its model
     return inference[side]

@@ -7,6 +7,7 @@ has to fit a small machine.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -37,6 +38,10 @@ def agent(words: Sequence[str]) -> int:
     parser.repeatable("--label", "KEY=VALUE", "A label of the edge, in its spec.")
     parser.number("--worker-memory-mb", "MB", 1 << 24, "Private memory of one worker; 0 sets no limit.")
     parser.number("--worker-nice", "N", 19, "Niceness of workers.")
+    parser.setting(
+        "--starts", "HELIOGRAPH_STARTS", "DIR", "Directory that agents of one machine share: no more workers start"
+        " at once than it has cores. They share the offers of their workers too. Default: one of this agent alone.", "",
+    )  # fmt: skip
     parser.number("--journal-mb", "MB", 1 << 24, "Disk space for events that wait for the cloud.", 1024)
     given = parser.parse_args(words)
 
@@ -49,6 +54,7 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.code_roots import CodeRoot
     from heliograph.edge_agent.outputs import Outputs
     from heliograph.edge_agent.process_launcher import Limits, ProcessLauncher
+    from heliograph.edge_agent.start_permits import StartPermits
     from heliograph.server import Server, check_url, state_home
 
     if not is_label(given.name):
@@ -70,7 +76,9 @@ def agent(words: Sequence[str]) -> int:
     world = World()
     limits = Limits(given.worker_memory_mb, given.worker_nice)
     outputs = Outputs((given.outputs or config.state / "outputs").resolve(), (config.state,))
-    launcher = ProcessLauncher(world, config.state / "workers", limits, outputs)
+    workers = config.state / "workers"
+    permits = StartPermits(Path(given.starts or workers / ".starts").resolve(), world, shared=bool(given.starts))
+    launcher = ProcessLauncher(world, workers, limits, outputs, permits)
     _run(lambda: Agent(config, launcher, world, say), f"agent {given.name} connects to {where}")
     return 0
 
@@ -92,6 +100,10 @@ def coordinator(words: Sequence[str]) -> int:
     parser.setting("--system", "HELIOGRAPH_SYSTEM", "URL", "nats:// URL with a system user, for presence.", "")
     parser.setting("--status", "HELIOGRAPH_STATUS", "URL", "mqtt:// URL for retained status.", "")
     parser.repeatable("--door", "URL", "mqtt:// URL of an external door; HELIOGRAPH_DOORS has several, with spaces.")
+    parser.setting(
+        "--patience", "HELIOGRAPH_PATIENCE", "FACTOR", "Factor for all times of the lease, 1 to 100; the same for all "
+        "coordinators.", "1",
+    )  # fmt: skip
     parser.repeatable("--quota", "NAME=N", "A quota; HELIOGRAPH_QUOTAS has several, with spaces.")
     given = parser.parse_args(words)
     if not is_label(given.name):
@@ -118,6 +130,7 @@ def coordinator(words: Sequence[str]) -> int:
         status=given.status and check_url(given.status, "--status", *MQTT),
         doors=tuple(check_url(url, "--door", *MQTT) for url in doors),
         name=given.name,
+        patience=parser.factor(given.patience, "--patience", 100.0),
         quotas=quotas,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
@@ -155,6 +168,15 @@ class _Parser(argparse.ArgumentParser):
             return int(text)
 
         self.add_argument(option, metavar=metavar, type=parse, default=default, help=help)
+
+    def factor(self, text: str, option: str, most: float) -> float:
+        try:
+            factor = float(text)
+        except ValueError:
+            factor = math.nan
+        if not 1 <= factor <= most:
+            self.error(f"invalid value for {option}: expected 1 to {most:g}, got {text[:40]}")
+        return factor
 
     def pairs(self, given: Sequence[str], option: str) -> dict[str, str]:
         found = {}

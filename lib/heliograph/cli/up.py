@@ -18,7 +18,7 @@ from heliograph.core.private_files import write_private
 from heliograph.core.world import World
 from heliograph.local.cluster import OPERATOR, LocalCluster, check_user
 from heliograph.local.demo import digits
-from heliograph.local.follow_job import wait_for_offers
+from heliograph.local.follow_job import LEADER_TIMEOUT, wait_for_offers
 from heliograph.local.logins import Logins, cluster_document, remove_user_files, write_user_files
 from heliograph.server import cluster_file, users_directory
 
@@ -70,7 +70,7 @@ async def serve(directory: Path, options: Options, world: World) -> None:
     logins.choose_ports(cluster.broker, cluster.mosquitto)
     async with cluster:
         logins.save(cluster.broker, cluster.mosquitto)
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, leader_timeout=LEADER_TIMEOUT) as client:
             await wait_for_offers(client, sample)
             if sample:
                 await client.models.apply(digits.model())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import sys
@@ -9,6 +11,8 @@ from collections.abc import Callable
 
 RUN = "HELIOGRAPH_RUN"
 """The environment variable with the id of the run that a process belongs to; its children inherit it."""
+PERMIT = "HELIOGRAPH_START_PERMIT"
+"""The environment variable with the file descriptor of the lock that permits a process to start."""
 
 SAFE_PATH = ("-P",)
 """Option of a Python process of ours: its working directory holds files that messages brought, so it is no place to
@@ -46,3 +50,19 @@ def described_end(code: int) -> str:
     except ValueError:
         name = None
     return f"signal {-code} ({name.lower()})" if name else f"signal {-code}"
+
+
+def keep_permit() -> None:
+    """Let no child of this process inherit its permit, and let the permit end with this process."""
+    if number := os.environ.get(PERMIT, ""):
+        with contextlib.suppress(OSError):
+            os.set_inheritable(int(number), False)
+
+
+def give_up_permit() -> None:
+    """Let another process of this machine start: this one has loaded what it needs. Do nothing where it has no permit,
+    or has given it up."""
+    if number := os.environ.pop(PERMIT, ""):
+        with contextlib.suppress(OSError):
+            fcntl.flock(int(number), fcntl.LOCK_UN)  # children that were forked meanwhile have the descriptor too
+            os.close(int(number))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Self, TextIO
 
 from heliograph.bus.connect import connect
 from heliograph.core.child_process import SAFE_PATH, dying_with_parent
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.errors import HeliographError, Refused, first_error
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
 from heliograph.core.tasks import cancel_and_wait
@@ -37,6 +38,8 @@ OPERATOR = "operator"
 _RESERVED = ("anonymous", COORDINATOR, SYSTEM_USER, "worker-cloud")
 READY_TIMEOUT = 120.0
 STOP_GRACE = 6.0
+WORKER_NICE = 5
+"""Niceness of the edges' workers: broker, coordinator and agents answer while all of them train."""
 
 
 def _heliograph(name: str) -> Sequence[str]:
@@ -126,6 +129,7 @@ class LocalCluster:
     ) -> None:
         self.directory = directory.resolve()
         self.world = world or World()
+        self._starts = self.directory / "starts"
         self._code = code
         self._headers = headers or {}
         self._data = data
@@ -187,21 +191,21 @@ class LocalCluster:
             self._log = self._log_path.open("w", buffering=1)
         for node in self.nodes.values():
             make_private(node.directory)
+        shutil.rmtree(self._starts, ignore_errors=True)  # packages may have been installed since
         brokers = [node.broker for node in self.nodes.values() if node.broker is not None]
         room = await self.world.in_thread(disk_room.measure, self.directory, len(brokers))
         self.broker.store_bytes = room.cloud
         for broker in brokers:
             broker.store_bytes = room.node
-        await asyncio.gather(self.broker.start(), *(broker.start() for broker in brokers))
+        await self.broker.start()
         if self.mosquitto is not None:
             await self.mosquitto.start()
         for name in self._relayed:
             relay = self.nodes[name].relay = Relay(self.broker.host, self.broker.port, self.world)
             await relay.start()
         await self.start_coordinator()
-        await asyncio.gather(*(self.start_agent(name) for name in self.nodes))
+        await self._start_agents()
         await self.wait_ready()
-        await asyncio.gather(*(self._bound(broker) for broker in brokers))
         if self._supervision is not None:
             for broker in (self.broker, *brokers):
                 self._supervision.watch(f"broker {broker.name}", partial(_process_of, broker), broker.start)
@@ -215,6 +219,26 @@ class LocalCluster:
                 DiskWatch(self.directory, (self.broker, *brokers), self.world, self._supervision.report).run()
             )
 
+    async def _start_agents(self) -> None:
+        """Start the nodes, some at once: the coordinator needs a core too, for those that have started."""
+        gate = asyncio.Semaphore(max(6, 2 * _cores()))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._wait_ready(self._coordinators[COORDINATOR]))
+                for name in self.nodes:
+                    group.create_task(self._start_agent_within(gate, name))
+        except* Exception as errors:
+            raise first_error(errors) from None
+
+    async def _start_agent_within(self, gate: asyncio.Semaphore, name: str) -> None:
+        async with gate:
+            if (broker := self.nodes[name].broker) is not None:
+                await broker.start()
+            await self.start_agent(name)
+            await self._wait_ready(self.nodes[name].child)
+            if broker is not None:
+                await self._bound(broker)
+
     async def _bound(self, broker: Broker) -> None:
         """Bound what devices can make a node's broker keep; it has made its streams for its agent."""
         async with connect(broker.url("agent"), world=self.world, name="bounds") as bus:
@@ -225,14 +249,17 @@ class LocalCluster:
         """Wait until a coordinator leads and all agents report that they are ready."""
         leading = [child for child in self._coordinators.values() if child.ready.is_set()]
         for child in (leading or [*self._coordinators.values()][:1]) + [node.child for node in self.nodes.values()]:
-            if child is None:
-                continue
-            try:
-                async with asyncio.timeout(timeout):
-                    await child.ready.wait()
-            except TimeoutError:
-                tail = "\n".join(child.lines[-8:])
-                raise HeliographError(f"{child.name} was not ready after {timeout:g} s:\n{tail}") from None
+            await self._wait_ready(child, timeout)
+
+    async def _wait_ready(self, child: Child | None, timeout: float = READY_TIMEOUT) -> None:
+        if child is None:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await child.ready.wait()
+        except TimeoutError:
+            tail = "\n".join(child.lines[-8:])
+            raise HeliographError(f"{child.name} was not ready after {timeout:g} s:\n{tail}") from None
 
     async def wait_for_line(self, name: str, words: str, timeout: float = READY_TIMEOUT, times: int = 1) -> str:
         """Wait until a coordinator or an agent has printed ``words`` in as many lines as ``times``; return the last."""
@@ -256,6 +283,7 @@ class LocalCluster:
             "HELIOGRAPH_SYSTEM": self.broker.url(SYSTEM_USER),
             "HELIOGRAPH_STATUS": self.broker.url("coordinator", "mqtt"),
             "HELIOGRAPH_DOORS": " ".join((*self._doors, *own)),
+            "HELIOGRAPH_PATIENCE": f"{patience_for(len(self.edges), _cores()):g}",
         }
         argv = [*self._program("coordinator"), "coordinator"]
         self._coordinators[name] = Child(name, argv, environment)
@@ -266,8 +294,8 @@ class LocalCluster:
         cloud = self.broker.url(f"agent-{name}")
         if node.relay is not None:
             cloud = cloud.replace(f"{self.broker.host}:{self.broker.port}", f"{node.relay.host}:{node.relay.port}")
-        threads = max(1, (os.cpu_count() or 1) // max(1, len(self.edges)))
-        environment = {"HELIOGRAPH_CLOUD": cloud}
+        threads = max(1, _cores() // max(1, len(self.edges)))
+        environment = {"HELIOGRAPH_CLOUD": cloud, "HELIOGRAPH_STARTS": str(self._starts)}
         if "OMP_NUM_THREADS" not in os.environ:  # share the cores among the edges; by default each would use all
             environment["OMP_NUM_THREADS"] = str(threads)
         if name == CLOUD:
@@ -280,6 +308,8 @@ class LocalCluster:
         else:
             environment |= {"HELIOGRAPH_NODE": node.external_broker}
         argv = [*self._program(name), "agent", "--name", name, "--state", str(node.directory / "state")]
+        if name != CLOUD:  # the coordinator and the aggregation come first
+            argv += ["--worker-nice", str(WORKER_NICE)]
         for root in self._code:
             argv += ["--code", str(root)]
         for root in self._data:
@@ -383,6 +413,16 @@ class LocalCluster:
 
     def _secret(self) -> str:
         return self.world.new_secret().hex()[:32]
+
+
+def patience_for(edges: int, cores: int) -> float:
+    """Return the factor for the times of the coordinator's lease: with many edges for each core it may wait for a core
+    longer than its lease lasts."""
+    return max(1.0, edges / (5 * cores))
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 def check_user(name: str, edges: Sequence[str] = ()) -> None:

@@ -21,6 +21,8 @@ OFFER_TIMEOUT = 60.0
 """Seconds without any progress after which nobody waits any longer for what the nodes offer."""
 POLL = 5.0
 """Seconds after which the offers are read again where no change is told: a status message may be lost."""
+LEADER_TIMEOUT = 300.0
+"""Seconds that a command waits for the next leader of its own cluster, whose processes start again by themselves."""
 
 
 async def follow_job(

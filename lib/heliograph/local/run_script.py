@@ -20,7 +20,7 @@ from heliograph.edge_agent.datasets import index
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.display import Display
-from heliograph.local.follow_job import failure, follow_job, wait_for_offers
+from heliograph.local.follow_job import LEADER_TIMEOUT, failure, follow_job, wait_for_offers
 from heliograph.local.preflight import PATIENCE, Check, Checked, check, check_syntax
 from heliograph.local.printed_lines import PrintedLines
 from heliograph.local.probe import Spec, Verdict
@@ -116,7 +116,7 @@ async def run(options: Options, folder: RunFolder, target: Path, display: Displa
         checked = await _start_checked(stack, cluster, options, parts, world)
         for line in remarks(options, checked):
             display.note(line, good=False)
-        client = await stack.enter_async_context(AsyncClient(cluster.server))
+        client = await stack.enter_async_context(AsyncClient(cluster.server, leader_timeout=LEADER_TIMEOUT))
         await wait_for_offers(client, datasets, display.doing)
         await client.models.create({"kind": "Model", "metadata": {"name": name}})
         display.began(f"{name} · FedAvg", parts.samples or dict.fromkeys(edges, 0))

@@ -26,7 +26,7 @@ from heliograph.local.demo import digits
 from heliograph.local.demo.tally import Tally
 from heliograph.local.display import Display
 from heliograph.local.edge_counts import Updates
-from heliograph.local.follow_job import failure, follow_job, wait_for_offers
+from heliograph.local.follow_job import LEADER_TIMEOUT, failure, follow_job, wait_for_offers
 
 GOAL = 0.93
 ENOUGH = 10
@@ -90,7 +90,7 @@ async def run(options: Options, display: Display, world: World) -> Outcome:
         log=options.directory / "log.txt", supervise=lambda line: display.note(line, good=False),
     )  # fmt: skip
     display.doing(f"starting broker, coordinator and {len(edges) + 1} agents")
-    async with cluster, AsyncClient(cluster.server) as client:
+    async with cluster, AsyncClient(cluster.server, leader_timeout=LEADER_TIMEOUT) as client:
         outcome, tally = Outcome(device_edge), Tally()
         async with _device(cluster, device_edge, world) as device:
             counting = asyncio.create_task(tally.follow(client.bus, device_edge))

@@ -162,14 +162,13 @@ class Agent:
                     self._follow_workers,
                     self._reporter.run,
                     self._forwarder.run,
+                    self._inventory.watch,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
                     relay = self._offload
                     for part in (self._gateway.run, relay.carry_up, relay.carry_down, self._unserved.run):
                         group.create_task(keep_running(part, self._world, self._log.warn))
-                if self.config.datasets:
-                    group.create_task(keep_running(self._inventory.index_own, self._world, self._log.warn))
                 group.create_task(self._claim.run())
                 await self._journal.failed
         finally:

@@ -59,14 +59,17 @@ def agent(words: Sequence[str]) -> int:
 
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
+    code = tuple(CodeRoot.parse(text) for text in given.code)
+    for root in code:
+        parser.directory("--code", root.directory)
     config = AgentConfig(
         name=given.name,
         cloud=check_url(given.cloud, "--cloud", *NATS),
         node=check_url(given.node, "--node"),
         worker_node=check_url(given.worker_node or given.node, "--worker-node"),
         state=(given.state or state_home() / "agents" / given.name).resolve(),
-        code=tuple(CodeRoot.parse(text) for text in given.code),
-        data=tuple(Path(root).resolve() for root in given.data),
+        code=code,
+        data=tuple(parser.directory("--data", Path(root).resolve()) for root in given.data),
         datasets={key: Path(value).resolve() for key, value in parser.pairs(given.dataset, "--dataset").items()},
         labels=parser.pairs(given.label, "--label"),
         quota=max(1, given.journal_mb) << 20,
@@ -168,6 +171,11 @@ class _Parser(argparse.ArgumentParser):
             return int(text)
 
         self.add_argument(option, metavar=metavar, type=parse, default=default, help=help)
+
+    def directory(self, option: str, path: Path) -> Path:
+        if not path.is_dir():
+            self.error(f"invalid value for {option}: expected a directory that exists on this node, got {path}")
+        return path
 
     def factor(self, text: str, option: str, most: float) -> float:
         try:

@@ -16,10 +16,11 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD
 from heliograph.core.private_files import write_private
 from heliograph.core.world import World
-from heliograph.local.cluster import OPERATOR, LocalCluster, check_user
+from heliograph.local.cluster import OPERATOR, LocalCluster, check_user, resolved_directory, resolved_root
 from heliograph.local.demo import digits
 from heliograph.local.follow_job import LEADER_TIMEOUT, wait_for_offers
 from heliograph.local.logins import Logins, cluster_document, remove_user_files, write_user_files
+from heliograph.local.ports import fixed_ports, require_free, set_ports
 from heliograph.server import cluster_file, users_directory
 
 EXAMPLE = Path("examples/federated-task.json")
@@ -33,6 +34,7 @@ class Options:
         users: names of users who get a login beside the operator.
         websocket, websocket_origins: see ``Broker``.
         mosquitto: whether people's door is a mosquitto, which speaks MQTT 5.
+        port: the first of the cluster's ports; 0 for those of the last start with the same state, or any.
     """
 
     edges: int
@@ -44,12 +46,15 @@ class Options:
     websocket: bool = False
     websocket_origins: tuple[str, ...] = ()
     mosquitto: bool = False
+    port: int = 0
 
 
 async def serve(directory: Path, options: Options, world: World) -> None:
     """Run a cluster until cancelled. Raise HeliographError if a cluster of this user is already up."""
     file, home = cluster_file(), users_directory()
     _refuse_second(file)
+    code = tuple(resolved_root(root) for root in options.code)  # refused before anything starts
+    data = tuple(resolved_directory(root, "data") for root in options.data)
     edges = options.edges
     names = [f"edge-{number + 1}" for number in range(edges)]
     for name in options.users:
@@ -61,15 +66,20 @@ async def serve(directory: Path, options: Options, world: World) -> None:
     sample = await _sample_data(directory, names, options.seed, world)
     script = digits.SCRIPTS["numpy"]
     cluster = LocalCluster(
-        directory, names, datasets=sample, code=(script.parent, *options.code), data=options.data,
+        directory, names, datasets=sample, code=(script.parent, *code), data=data,
         edge_brokers=options.edge_brokers, logins=logins.tokens, websocket=options.websocket,
         websocket_origins=options.websocket_origins, mosquitto=options.mosquitto, world=world,
         log=directory / "log.txt",
         supervise=lambda line: say(paint(line, "yellow")),
     )  # fmt: skip
-    logins.choose_ports(cluster.broker, cluster.mosquitto)
+    brokers = cluster.node_brokers
+    if options.port:
+        _use_ports(cluster, options.port)
+    else:
+        for line in logins.choose_ports(cluster.broker, cluster.mosquitto, brokers):
+            say(paint(line, "yellow"))
     async with cluster:
-        logins.save(cluster.broker, cluster.mosquitto)
+        logins.save(cluster.broker, cluster.mosquitto, brokers)
         async with AsyncClient(cluster.server, leader_timeout=LEADER_TIMEOUT) as client:
             await wait_for_offers(client, sample)
             if sample:
@@ -98,6 +108,16 @@ async def _sample_data(directory: Path, names: list[str], seed: int, world: Worl
     except HeliographError as error:
         say(paint(f"no sample data on the edges: {error}", "yellow"))
         return {}
+
+
+def _use_ports(cluster: LocalCluster, first: int) -> None:
+    """Let the brokers listen on fixed ports. Raise HeliographError where one is in use."""
+    of_cloud, of_edges = fixed_ports(first, cluster.node_brokers)
+    pairs = [(cluster.broker, of_cloud), *((node, of_edges[name]) for name, node in cluster.node_brokers.items())]
+    for broker, ports in pairs:
+        require_free(broker, ports)
+    for broker, ports in pairs:
+        set_ports(broker, ports)
 
 
 def _refuse_second(file: Path) -> None:

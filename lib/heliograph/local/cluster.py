@@ -87,8 +87,9 @@ class LocalCluster:
         edges: names of the edges.
         datasets: data sets that each node's agent offers, by the node's name (``cloud`` among them): name to path.
         headers: by the name of a data set, whether the first line of its csv names the columns; else its cells decide.
-        code: roots of the scripts that tasks may run, each ``DIR`` or ``PREFIX=DIR``.
-        data: roots of the files that data sets may name.
+        code: roots of the scripts that tasks may run, each ``DIR`` or ``PREFIX=DIR``; relative ones lie below this
+            process's working directory.
+        data: roots of the files that data sets may name, likewise.
         edge_brokers: MQTT URLs of existing brokers, by the edge's name.
         relayed: edges whose links to the cloud go through a relay, ``nodes[name].relay``.
         guests: names of edges whose agents run elsewhere; they connect to ``agent_url``.
@@ -130,9 +131,9 @@ class LocalCluster:
         self.directory = directory.resolve()
         self.world = world or World()
         self._starts = self.directory / "starts"
-        self._code = code
+        self._code = tuple(resolved_root(root) for root in code)
         self._headers = headers or {}
-        self._data = data
+        self._data = tuple(resolved_directory(Path(root), "data") for root in data)
         self._doors = doors
         self._outputs = outputs
         self._log_path = log
@@ -179,6 +180,11 @@ class LocalCluster:
     def edges(self) -> list[str]:
         return [name for name in self.nodes if name != CLOUD]
 
+    @property
+    def node_brokers(self) -> dict[str, Broker]:
+        """The brokers of the edges' nodes by name, without existing ones that the cluster only uses."""
+        return {name: node.broker for name, node in self.nodes.items() if node.broker is not None}
+
     async def start(self) -> None:
         """Start all processes and return when they are ready.
 
@@ -192,7 +198,7 @@ class LocalCluster:
         for node in self.nodes.values():
             make_private(node.directory)
         shutil.rmtree(self._starts, ignore_errors=True)  # packages may have been installed since
-        brokers = [node.broker for node in self.nodes.values() if node.broker is not None]
+        brokers = list(self.node_brokers.values())
         room = await self.world.in_thread(disk_room.measure, self.directory, len(brokers))
         self.broker.store_bytes = room.cloud
         for broker in brokers:
@@ -311,13 +317,13 @@ class LocalCluster:
         if name != CLOUD:  # the coordinator and the aggregation come first
             argv += ["--worker-nice", str(WORKER_NICE)]
         for root in self._code:
-            argv += ["--code", str(root)]
-        for root in self._data:
-            argv += ["--data", str(root)]
+            argv += ["--code", root]
+        for directory in self._data:
+            argv += ["--data", str(directory)]
         if self._outputs is not None:
             argv += ["--outputs", str(self._outputs.resolve() / name)]
         for dataset, path in node.datasets.items():
-            argv += ["--dataset", f"{dataset}={path}"]
+            argv += ["--dataset", f"{dataset}={path.resolve()}"]
             if dataset in self._headers:
                 argv += ["--header", f"{dataset}={self._headers[dataset]}"]
         node.child = Child(f"agent {name}", argv, environment)
@@ -413,6 +419,19 @@ class LocalCluster:
 
     def _secret(self) -> str:
         return self.world.new_secret().hex()[:32]
+
+
+def resolved_root(root: Path | str) -> str:
+    """Return a root of scripts with its directory absolute: agents have another working directory."""
+    prefix, equals, directory = str(root).rpartition("=")
+    return f"{prefix}{equals}{resolved_directory(Path(directory), 'code')}"
+
+
+def resolved_directory(directory: Path, field: str) -> Path:
+    """Return a directory, absolute. Raise Refused where there is none."""
+    if not directory.is_dir():
+        raise Refused("not-found", field=field, expected="a directory that exists", got=str(directory))
+    return directory.resolve()
 
 
 def patience_for(edges: int, cores: int) -> float:

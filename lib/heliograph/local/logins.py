@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from pathlib import Path
 
 from heliograph.core.errors import HeliographError
@@ -21,11 +19,11 @@ from heliograph.core.private_files import make_private, write_private
 from heliograph.core.world import World
 from heliograph.local.mosquitto_door import MosquittoDoor
 from heliograph.local.nats_server import Broker
+from heliograph.local.ports import NAMES, holder_of, is_free, set_ports, taken
 
 FILE = "logins.json"
 """Name of the file in the cluster's directory that keeps tokens and ports."""
 MOSQUITTO = ("mosquitto_pub", "mosquitto_sub", "mosquitto_rr")
-_PORTS = ("port", "mqtt_port", "websocket_port")
 _DOOR_PORT = "door_port"
 _TOKEN_BYTES = 16
 
@@ -38,39 +36,67 @@ class Logins:
 
     def __init__(self, directory: Path, users: Iterable[str], world: World) -> None:
         self._file = directory / FILE
-        tokens, self._ports = self._read()
+        tokens, self._ports, self._nodes = self._read()
         self.tokens = {name: tokens.get(name) or world.new_secret()[:_TOKEN_BYTES].hex() for name in users}
 
-    def choose_ports(self, broker: Broker, door: MosquittoDoor | None = None) -> None:
-        """Let a broker that has not started listen where it did before, so that its clients reconnect, if it can; the
-        door of mosquitto too."""
-        if door is not None and (port := self._ports.get(_DOOR_PORT)) and _is_free(broker.host, port):
-            door.broker.port = port
-        ports = {name: port for name, port in self._ports.items() if name in _PORTS and port}
-        if {"port", "mqtt_port"} <= ports.keys() and all(_is_free(broker.host, port) for port in ports.values()):
-            for name, port in ports.items():
-                setattr(broker, name, port)
+    def choose_ports(
+        self, broker: Broker, door: MosquittoDoor | None = None, nodes: Mapping[str, Broker] | None = None
+    ) -> list[str]:
+        """Let brokers that have not started listen where they did before, so that their clients reconnect.
 
-    def save(self, broker: Broker, door: MosquittoDoor | None = None) -> None:
-        """Keep the tokens, and the ports of a broker that has started, and of the door."""
-        ports = {name: getattr(broker, name) for name in _PORTS}
-        ports[_DOOR_PORT] = self._ports.get(_DOOR_PORT, 0) if door is None else door.broker.port
-        write_private(self._file, json.dumps({"tokens": self.tokens, "ports": ports}))
+        Args:
+            door: mosquitto's door.
+            nodes: the edges' brokers by name.
 
-    def _read(self) -> tuple[dict[str, str], dict[str, int]]:
-        """Return the kept tokens and ports."""
+        Returns:
+            sentences about ports that other processes use now; a broker that needs one of them listens elsewhere.
+        """
+        said = []
+        if door is not None and (port := self._ports.get(_DOOR_PORT)):
+            if is_free(broker.host, port):
+                door.broker.port = port
+            else:
+                said.append(f"port {port} is in use by {holder_of(port)}: mosquitto gets another one than at the last start")
+        below = [(node, self._nodes.get(name, {})) for name, node in (nodes or {}).items()]
+        for each, kept in [(broker, self._ports), *below]:
+            ports = {name: port for name, port in kept.items() if name in NAMES and port}
+            if not {"port", "mqtt_port"} <= ports.keys():
+                continue
+            if why := taken(each, ports):
+                said.append(f"{why}: broker {each.name} gets other ports than at the last start")
+            else:
+                set_ports(each, ports)
+        return said
+
+    def save(
+        self, broker: Broker, door: MosquittoDoor | None = None, nodes: Mapping[str, Broker] | None = None
+    ) -> None:
+        """Keep the tokens, and the ports of brokers that have started, and of the door."""
+        kept = self._ports.get(_DOOR_PORT, 0) if door is None else door.broker.port
+        tree = {"tokens": self.tokens, "ports": {**_ports_of(broker), _DOOR_PORT: kept},
+                "nodes": {name: _ports_of(node) for name, node in (nodes or {}).items()}}  # fmt: skip
+        write_private(self._file, json.dumps(tree))
+
+    def _read(self) -> tuple[dict[str, str], dict[str, int], dict[str, dict[str, int]]]:
+        """Return the kept tokens, ports, and ports of the edges' brokers."""
         try:
             tree = json.loads(self._file.read_text())
             tokens, ports = dict(tree["tokens"]), dict(tree["ports"])
+            nodes = {name: dict(kept) for name, kept in dict(tree.get("nodes", {})).items()}
             if not all(is_label(name) and isinstance(token, str) for name, token in tokens.items()):
                 raise ValueError
-            if not all(isinstance(port, int) and 0 <= port < 1 << 16 for port in ports.values()):
+            kept_ports = [port for kept in (ports, *nodes.values()) for port in kept.values()]
+            if not all(isinstance(port, int) and 0 <= port < 1 << 16 for port in kept_ports):
                 raise ValueError
         except FileNotFoundError:
-            return {}, {}
-        except (OSError, ValueError, KeyError, TypeError):
+            return {}, {}, {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise HeliographError(f"{self._file} cannot be read; delete it to give every user a new token") from None
-        return tokens, ports
+        return tokens, ports, nodes
+
+
+def _ports_of(broker: Broker) -> dict[str, int]:
+    return {name: getattr(broker, name) for name in NAMES}
 
 
 def write_user_files(
@@ -105,13 +131,3 @@ def _mosquitto_options(broker: Broker, user: str, door: MosquittoDoor | None) ->
     """Return one option on each line, as mosquitto's clients read them; the embedded broker speaks MQTT 3.1.1."""
     port, version = (broker.mqtt_port, "311") if door is None else (door.broker.port, "5")
     return f"-h {broker.host}\n-p {port}\n-u {user}\n-P {broker.password(user)}\n-V {version}\n"
-
-
-def _is_free(host: str, port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True

@@ -8,8 +8,9 @@ SECONDS ?= 120
 MINUTES ?= 1.5
 SEEDS ?= 300
 FROM ?= 1
+EDGES ?= 20 50 100
 
-.PHONY: traces demo test test-fast test-mixed test-frameworks quality check bench chaos fuzz fuzz-input topics format clean
+.PHONY: traces demo test test-fast test-mixed test-frameworks quality check bench many-edges chaos fuzz fuzz-input topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -42,6 +43,9 @@ check: .venv/.dev  ## check lint, types and the imports between packages
 
 bench: .venv/.dev  ## measure Heliograph and its peers; fail if a target is missed or a figure is worse
 	$(BIN)/python -m benchmarks $(ARGS)
+
+many-edges: .venv/.dev  ## run EDGES edges on this machine, and measure time and memory
+	$(BIN)/python -m benchmarks.many_edges $(EDGES) $(ARGS)
 
 chaos: .venv/.dev  ## inject random faults, drawn from SEED, into real processes for MINUTES
 	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES)

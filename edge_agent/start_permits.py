@@ -90,7 +90,8 @@ def missing_memory(memory: Path = _MEMORY, container: Path = _CONTAINER) -> int:
         memory: Linux's ``/proc/meminfo``.
         container: directory of the control group (version 2) whose limit a container has.
     """
-    return max(0, *(min(SPARE_MEMORY, total // 16) - free for total, free in _memories(memory, container)))
+    missing = (min(SPARE_MEMORY, total // 16) - free for total, free in _memories(memory, container))
+    return max(0, *missing, 0)
 
 
 def _memories(memory: Path, container: Path) -> Iterator[tuple[int, int]]:

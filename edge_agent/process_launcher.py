@@ -146,7 +146,7 @@ class ProcessLauncher(SharedDirectory):
             reading, self._alive = os.pipe()
             try:
                 self._guard = await self._world.spawn(
-                    [sys.executable, "-I", "-S", orphans.__file__, str(reading), f"{self._id}/"],
+                    [sys.executable, "-I", "-S", orphans.__file__, str(reading), f"{orphans.VARIABLE}={self._id}/"],
                     env={}, cwd="/", inherited=(reading,),
                 )  # fmt: skip
             finally:

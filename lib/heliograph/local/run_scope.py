@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
+from heliograph.core import orphans
 from heliograph.core.child_process import RUN
 from heliograph.core.world import World
-from heliograph.local import reaper
 
 GRACE = 8.0
 """Seconds in which processes may end by themselves once the command has been killed; an agent needs less."""
@@ -41,10 +41,10 @@ def ending_together(directory: Path | None = None, grace: float = GRACE) -> Iter
     A process has to inherit its environment, as those of ``World.spawn`` do.
     """
     outer, run = os.environ.get(RUN), World().new_id()
-    # the pipe ends with this process: nobody else has its other end. In a session of its own the reaper gets no signal
+    # the pipe ends with this process: nobody else has its other end. In a session of its own it gets no signal
     # of a terminal.
     left_behind = subprocess.Popen(
-        [sys.executable, "-I", "-S", reaper.__file__, f"{RUN}={run}", str(directory or ""), str(grace)],
+        [sys.executable, "-I", "-S", orphans.__file__, "0", f"{RUN}={run}", str(grace), str(directory or "")],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/",
         env={key: value for key, value in os.environ.items() if key != RUN},
     )  # fmt: skip
@@ -57,7 +57,7 @@ def ending_together(directory: Path | None = None, grace: float = GRACE) -> Iter
         else:
             os.environ[RUN] = outer
         assert left_behind.stdin is not None
-        with contextlib.suppress(OSError):  # the reaper has been killed
+        with contextlib.suppress(OSError):  # it has been killed
             left_behind.stdin.write(b"stopped")
             left_behind.stdin.close()
         left_behind.wait()

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,14 @@ def test_a_start_waits_for_memory_of_the_machine_and_of_its_container(tmp_path: 
 @pytest.mark.parametrize(("edges", "cores", "factor"), [(3, 2, 1), (10, 2, 1), (50, 2, 5), (200, 2, 20), (200, 40, 1)])
 def test_the_lease_lasts_longer_where_many_edges_share_a_core(edges: int, cores: int, factor: float) -> None:
     assert patience_for(edges, cores) == factor
+
+
+@pytest.mark.parametrize("factor", ["0.5", "nan", "1000", "long"])
+def test_a_patience_that_is_none_is_refused(typed: Callable[..., Any], factor: str) -> None:
+    ran = typed("coordinator", "--nats", "nats://127.0.0.1:1", "--patience", factor)
+    assert (ran.code, ran.error) == (
+        2, f"invalid value for --patience: expected 1 to 100, got {factor}. Try 'heliograph coordinator --help'."
+    )  # fmt: skip
 
 
 async def test_a_client_that_follows_a_run_waits_for_the_next_leader(broker: Callable[..., Awaitable[Broker]]) -> None:

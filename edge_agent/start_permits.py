@@ -17,8 +17,8 @@ from pathlib import Path
 from heliograph.core.private_files import write_private
 from heliograph.core.world import World
 
-POLL = 0.1
-"""Seconds between two attempts to get a permit."""
+POLL, MAX_POLL = 0.1, 0.5
+"""Seconds between two attempts to get a permit, at first and at most: a hundred agents may wait at once."""
 LEAST = 2
 """Permits on the smallest machine: one worker that is slow to start does not hold up the others."""
 SPARE_MEMORY = 256 << 20
@@ -47,16 +47,18 @@ class StartPermits:
         """Wait for a permit, in the order of the calls, and for free memory. Return its file descriptor, to be closed
         once the worker has inherited it. Raise OSError where the directory cannot be written to."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        said = False
+        pause, said = POLL, False
         async with self._turn:
             while True:
-                missing = missing_memory()
-                if missing and not said:
-                    self._world.say(f"warning: a worker waits for memory, {missing >> 20} MB are missing")
-                    said = True
-                if not missing and (permit := self._free_one()) is not None:
-                    return permit
-                await self._world.sleep(POLL * (1 + self._world.rng.random()))
+                if (permit := self._free_one()) is not None:
+                    if not (missing := missing_memory()):
+                        return permit
+                    os.close(permit)
+                    if not said:
+                        self._world.say(f"warning: a worker waits for memory, {missing >> 20} MB are missing")
+                        said = True
+                await self._world.sleep(pause * (1 + self._world.rng.random()))
+                pause = min(1.2 * pause, MAX_POLL)
 
     def known_offers(self) -> bytes | None:
         """Return the offers that another agent has shared."""

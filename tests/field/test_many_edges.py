@@ -17,6 +17,7 @@ from heliograph.bus.contract.topics import REQUEST
 from heliograph.client import AsyncClient
 from heliograph.core.errors import NobodyAnswers, Refused
 from heliograph.core.world import World
+from heliograph.edge_agent import start_permits
 from heliograph.edge_agent.launcher import LaunchRequest
 from heliograph.edge_agent.process_launcher import ProcessLauncher
 from heliograph.edge_agent.start_permits import StartPermits, missing_memory
@@ -118,6 +119,15 @@ def test_a_start_waits_for_memory_of_the_machine_and_of_its_container(tmp_path: 
     assert missing_memory(memory, container) == (64 << 20) - (10 << 20)
     (container / "memory.stat").write_text(f"inactive_file {30 << 20}\nactive_file {30 << 20}\n")
     assert missing_memory(memory, container) == 0  # a cache of files makes room
+
+
+async def test_a_start_that_waits_for_memory_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing, said = iter([5 << 20, 3 << 20, 0]), []
+    monkeypatch.setattr(start_permits, "missing_memory", lambda: next(missing))
+    permits = StartPermits(tmp_path, World(sleep=lambda _: asyncio.sleep(0), say=said.append), cores=CORES)
+    os.close(await permits.take())
+    assert said == ["warning: a worker waits for memory, 5 MB are missing"]
+    assert next(missing, None) is None
 
 
 @pytest.mark.parametrize(("edges", "cores", "factor"), [(3, 2, 1), (10, 2, 1), (50, 2, 5), (200, 2, 20), (200, 40, 1)])

@@ -61,6 +61,11 @@ async def serve(directory: Path, options: Options, world: World) -> None:
         check_user(name, (*names, CLOUD))
     users = tuple(dict.fromkeys((OPERATOR, *options.users)))
     logins = Logins(directory, users, world)
+    own = [name for name in names if name not in options.edge_brokers]
+    ports, edges_ports = fixed_ports(options.port, own)
+    if options.port:
+        used = [port for name, port in ports.items() if options.websocket or name != "websocket_port"]
+        require_free([*used, *(port for each in edges_ports.values() for port in each.values())])
     began = world.monotonic()
     say(f"starting broker, coordinator and {edges + 1} agents …")
     sample = await _sample_data(directory, names, options.seed, world)
@@ -74,7 +79,9 @@ async def serve(directory: Path, options: Options, world: World) -> None:
     )  # fmt: skip
     brokers = cluster.node_brokers
     if options.port:
-        _use_ports(cluster, options.port)
+        set_ports(cluster.broker, ports)
+        for name, node in brokers.items():
+            set_ports(node, edges_ports[name])
     else:
         for line in logins.choose_ports(cluster.broker, cluster.mosquitto, brokers):
             say(paint(line, "yellow"))
@@ -108,16 +115,6 @@ async def _sample_data(directory: Path, names: list[str], seed: int, world: Worl
     except HeliographError as error:
         say(paint(f"no sample data on the edges: {error}", "yellow"))
         return {}
-
-
-def _use_ports(cluster: LocalCluster, first: int) -> None:
-    """Let the brokers listen on fixed ports. Raise HeliographError where one is in use."""
-    of_cloud, of_edges = fixed_ports(first, cluster.node_brokers)
-    pairs = [(cluster.broker, of_cloud), *((node, of_edges[name]) for name, node in cluster.node_brokers.items())]
-    for broker, ports in pairs:
-        require_free(broker, ports)
-    for broker, ports in pairs:
-        set_ports(broker, ports)
 
 
 def _refuse_second(file: Path) -> None:

@@ -43,10 +43,12 @@ def taken(broker: Broker, ports: Ports) -> str:
     return ""
 
 
-def require_free(broker: Broker, ports: Ports) -> None:
-    """Raise HeliographError where another process uses a port that this broker needs."""
-    if why := taken(broker, ports):
-        raise HeliographError(f"{why}; end it, or let this cluster start at another --port")
+def require_free(ports: Iterable[int], host: str = "127.0.0.1") -> None:
+    """Raise HeliographError where another process uses one of these ports."""
+    for port in ports:
+        if not is_free(host, port):
+            raise HeliographError(f"port {port} is in use by {holder_of(port)}; end it, or let this cluster start at "
+                                  "another --port")  # fmt: skip
 
 
 def is_free(host: str, port: int) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
@@ -23,6 +24,7 @@ from heliograph.core.world import World
 from heliograph.model_files import fetch, require_untrained, store, version_of
 from heliograph.server import locate
 
+T = TypeVar("T")
 Document = dict[str, Any]
 TIMEOUT = 10.0
 REPEAT_AFTER = 3.0
@@ -154,8 +156,8 @@ class AsyncClient:
         root: first words of every topic.
         timeout: longest wait for an answer, in seconds.
         connect_timeout: longest wait for the connection, in seconds; by default ``timeout``.
-        leader_timeout: seconds in which a request is sent again while no coordinator answers: one that is lost is
-            followed by the next.
+        leader_timeout: seconds in which a request is sent again while no coordinator answers, since one that is lost is
+            followed by the next, and in which a download goes on after a lost link.
 
     Raises:
         Refused: if the server's URL is invalid.
@@ -207,23 +209,26 @@ class AsyncClient:
             Unreachable: if no reply comes within the client's timeout, and within its ``leader_timeout``.
         """
         body = json.dumps(document).encode()
-        began = self._world.monotonic()
-        until, no_leader_until = began + self.timeout, began + self._leader_timeout
+        until = self._world.monotonic() + self.timeout + self._leader_timeout
         while True:
             repeat = verb != "delete" and len(body) <= REPEATED_MOST
-            try:
-                message = await self._answered(REQUEST.at(resource=resource, verb=verb), body, repeat)
-            except Forbidden:
-                raise
-            except Unreachable:
-                if self._world.monotonic() >= no_leader_until:
-                    raise
-                await self._world.sleep(NEXT_LEADER_AFTER)
-                continue
+            topic = REQUEST.at(resource=resource, verb=verb)
+            message = await self._patiently(partial(self._answered, topic, body, repeat))
             wait = _retry_after(message.body)
             if wait is None or self._world.monotonic() + wait >= until:
                 return result_of(message.body)
             await self._world.sleep(wait)
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of an idempotent call, calling again while nobody answers, ``leader_timeout`` at most."""
+        until = self._world.monotonic() + self._leader_timeout
+        while True:
+            try:
+                return await call()
+            except Unreachable as error:
+                if isinstance(error, Forbidden) or self._world.monotonic() >= until:
+                    raise
+                await self._world.sleep(NEXT_LEADER_AFTER)
 
     async def _answered(self, topic: str, body: bytes, repeat: bool) -> Message:
         """Send a request and return its reply; repeat it after a lost link, since every request is idempotent. With
@@ -258,13 +263,13 @@ class AsyncClient:
             HeliographError: if the model has no version yet.
         """
         found = version_of(Model.model_validate(await self.models.get(model), extra="ignore"), version)
-        partial = target.with_name(f"{target.name}.{found.weights.digest[:12]}")
-        await self.fetch(found.weights, partial)
-        return partial.replace(target)
+        part = target.with_name(f"{target.name}.{found.weights.digest[:12]}")
+        await self.fetch(found.weights, part)
+        return part.replace(target)
 
     async def fetch(self, weights: WeightsRef, target: Path) -> Path:
         """Write weights that an event or a document names; see ``download``."""
-        return await fetch(self.bus, weights, target, self._world)
+        return await self._patiently(lambda: fetch(self.bus, weights, target, self._world))
 
     async def upload(self, model: str, file: Path) -> Document:
         """Create a model with the weights of a safetensors file, or replace the weights that it was created with.

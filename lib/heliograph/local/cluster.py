@@ -27,7 +27,7 @@ from heliograph.local import disk_room
 from heliograph.local.disk_watch import DiskWatch
 from heliograph.local.mosquitto import Mosquitto
 from heliograph.local.mosquitto_door import MosquittoDoor
-from heliograph.local.nats_server import SYSTEM_USER, Broker, User
+from heliograph.local.nats_server import PING_MILLISECONDS, SYSTEM_USER, Broker, User
 from heliograph.local.relay import Relay
 from heliograph.local.restarts import Supervision
 
@@ -131,6 +131,8 @@ class LocalCluster:
         self.directory = directory.resolve()
         self.world = world or World()
         self._starts = self.directory / "starts"
+        self._patience = patience_for(len(edges), _cores())
+        self._ping_interval = f"{round(PING_MILLISECONDS * self._patience)}ms"
         self._code = tuple(resolved_root(root) for root in code)
         self._headers = headers or {}
         self._data = tuple(resolved_directory(Path(root), "data") for root in data)
@@ -150,7 +152,7 @@ class LocalCluster:
         users += [User(f"agent-{name}", self._secret(), "agent", name) for name in (*names, *guests)]
         self.broker = Broker(
             self.directory / "broker", "cloud", tuple(users), name="cloud", world=self.world, websocket=websocket,
-            websocket_origins=websocket_origins,
+            websocket_origins=websocket_origins, ping_interval=self._ping_interval,
         )  # fmt: skip
         self.mosquitto = MosquittoDoor(self.directory / "door", users, self.world) if mosquitto else None
         self.nodes = {name: self._node(name, dict(datasets or {}), dict(edge_brokers or {})) for name in names}
@@ -289,7 +291,7 @@ class LocalCluster:
             "HELIOGRAPH_SYSTEM": self.broker.url(SYSTEM_USER),
             "HELIOGRAPH_STATUS": self.broker.url("coordinator", "mqtt"),
             "HELIOGRAPH_DOORS": " ".join((*self._doors, *own)),
-            "HELIOGRAPH_PATIENCE": f"{patience_for(len(self.edges), _cores()):g}",
+            "HELIOGRAPH_PATIENCE": f"{self._patience:g}",
         }
         argv = [*self._program("coordinator"), "coordinator"]
         self._coordinators[name] = Child(name, argv, environment)
@@ -414,7 +416,8 @@ class LocalCluster:
         node = Node(name, directory, external_broker=external.get(name, ""), datasets=datasets.get(name, {}))
         if name != CLOUD and not node.external_broker:
             users = (User("agent", self._secret(), "agent"), User("worker", self._secret(), "worker"))
-            node.broker = Broker(directory / "broker", "node", users, name=name, world=self.world)
+            node.broker = Broker(directory / "broker", "node", users, name=name, world=self.world,
+                                 ping_interval=self._ping_interval)  # fmt: skip
         return node
 
     def _secret(self) -> str:
@@ -435,8 +438,8 @@ def resolved_directory(directory: Path, field: str) -> Path:
 
 
 def patience_for(edges: int, cores: int) -> float:
-    """Return the factor for the times of the coordinator's lease: with many edges for each core it may wait for a core
-    longer than its lease lasts."""
+    """Return the factor for the times of the coordinator's lease and of the brokers' pings: with many edges for each
+    core a process may wait for one longer than they last."""
     return max(1.0, edges / (5 * cores))
 
 

@@ -32,7 +32,8 @@ MAX_SUBSCRIPTIONS = 4096
 """Subscriptions of one connection. A coordinator has some dozens, an agent about twenty."""
 MAX_PENDING = 64 * 1024 * 1024
 """Bytes that wait for one slow connection before the broker ends it."""
-PING_INTERVAL = "700ms"
+PING_MILLISECONDS = 700
+PING_INTERVAL = f"{PING_MILLISECONDS}ms"
 """Time between pings. With two outstanding, the broker notices an unplugged client after 2 to 4 of them: after 4 if the
 client has just sent something, since the broker then postpones a ping."""
 

@@ -469,7 +469,8 @@ async def _stop(child: Child) -> None:
             async with asyncio.timeout(STOP_GRACE):
                 await child.process.wait()
         except TimeoutError:
-            os.killpg(child.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended, which a starved loop has not noticed yet
+                os.killpg(child.process.pid, signal.SIGKILL)
             await child.process.wait()
     if child.reading is not None:
         await child.reading

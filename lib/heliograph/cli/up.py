@@ -20,7 +20,7 @@ from heliograph.local.cluster import OPERATOR, LocalCluster, check_user, resolve
 from heliograph.local.demo import digits
 from heliograph.local.follow_job import LEADER_TIMEOUT, wait_for_offers
 from heliograph.local.logins import Logins, cluster_document, remove_user_files, write_user_files
-from heliograph.local.ports import fixed_ports, require_free, set_ports
+from heliograph.local.ports import DOOR_AT, fixed_ports, require_free, set_ports
 from heliograph.server import cluster_file, users_directory
 
 EXAMPLE = Path("examples/federated-task.json")
@@ -65,6 +65,7 @@ async def serve(directory: Path, options: Options, world: World) -> None:
     ports, edges_ports = fixed_ports(options.port, own)
     if options.port:
         used = [port for name, port in ports.items() if options.websocket or name != "websocket_port"]
+        used += [options.port + DOOR_AT] if options.mosquitto else []
         require_free([*used, *(port for each in edges_ports.values() for port in each.values())])
     began = world.monotonic()
     say(f"starting broker, coordinator and {edges + 1} agents …")
@@ -80,6 +81,8 @@ async def serve(directory: Path, options: Options, world: World) -> None:
     brokers = cluster.node_brokers
     if options.port:
         set_ports(cluster.broker, ports)
+        if cluster.mosquitto is not None:
+            cluster.mosquitto.broker.port = options.port + DOOR_AT
         for name, node in brokers.items():
             set_ports(node, edges_ports[name])
     else:

@@ -56,7 +56,7 @@ class Logins:
             if is_free(broker.host, port):
                 door.broker.port = port
             else:
-                said.append(f"port {port} is in use by {holder_of(port)}: mosquitto gets another one than at the last start")
+                said.append(f"port {port} is in use by {holder_of(port)}: mosquitto gets another than last time")
         below = [(node, self._nodes.get(name, {})) for name, node in (nodes or {}).items()]
         for each, kept in [(broker, self._ports), *below]:
             ports = {name: port for name, port in kept.items() if name in NAMES and port}

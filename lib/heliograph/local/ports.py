@@ -13,6 +13,8 @@ from heliograph.local.nats_server import Broker
 Ports = Mapping[str, int]
 """Port by the name of the attribute of ``Broker``."""
 NAMES = ("port", "mqtt_port", "websocket_port")
+DOOR_AT = 3
+"""Distance of mosquitto's port, if it is the door, from the cluster's first port."""
 EDGES_FROM = 10
 """Distance of the first edge's ports from the cluster's first port."""
 _LISTENS = "0A"

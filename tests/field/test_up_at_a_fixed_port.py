@@ -35,7 +35,7 @@ async def test_up_listens_at_the_given_port_and_code_is_where_it_was_typed(
         cwd=project, stdout=asyncio.subprocess.PIPE, env=os.environ | {"XDG_STATE_HOME": str(tmp_path / "home")},
     )  # fmt: skip
     try:
-        assert await read_until(process.stdout, "MQTT") == f"MQTT  mqtt://127.0.0.1:{first + 1}"
+        assert (await read_until(process.stdout, "MQTT")).startswith(f"MQTT  mqtt://127.0.0.1:{first + 1},")
         assert await read_until(process.stdout, "NATS") == f"NATS  nats://127.0.0.1:{first}"
         assert str(first + 11) in await read_until(process.stdout, "on edge-1")
         await read_until(process.stdout, "Ctrl-C")

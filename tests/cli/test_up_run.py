@@ -31,6 +31,11 @@ model = {"mean": np.zeros(1, np.float32)}
 def error(): return {"error": float(abs(model["mean"] - data["x"].mean()).sum())}
 for _ in FederatedLearning(model, evaluate=error).rounds():
     model["mean"][:] = data["x"].mean()
+print("saving", flush=True)
+import threading
+threading.Event().wait(1.5)  # a large result
+open("result.txt", "w").write("saved")
+raise RuntimeError("after the loop")
 """
 
 
@@ -212,6 +217,10 @@ async def test_run_federates_a_script_over_parts_of_a_file(tmp_path: Path, envir
     assert code == 0, out + err
     assert "job/my-script Succeeded: 2 rounds" in out
     assert re.search(r"round 2.* error=", out)  # the mean stands on the round's own line, or on a later one
+    left = tmp_path / "heliograph-runs" / "My Script-1" / "edges"
+    assert len([*left.rglob("result.txt")]) == 3  # the edges', and that of the evaluation
+    for edge in ("edge-1", "edge-2"):
+        assert f"{edge}: ended after its job with exit code 1: RuntimeError: after the loop" in out
     with TensorFile(tmp_path / "My Script.safetensors") as model:
         trained = float(model.numpy("mean")[0])
     with np.load(tmp_path / "data.npz") as data:

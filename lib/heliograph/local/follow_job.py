@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ OFFER_TIMEOUT = 60.0
 """Seconds without any progress after which nobody waits any longer for what the nodes offer."""
 POLL = 5.0
 """Seconds after which the offers are read again where no change is told: a status message may be lost."""
+SHORT = 2.0
+"""Seconds after which a wait for scripts is worth a line, and their edges are read again."""
 LEADER_TIMEOUT = 300.0
 """Seconds that a command waits for the next leader of its own cluster, whose processes start again by themselves."""
 
@@ -43,6 +45,24 @@ async def follow_job(
     return document
 
 
+async def wait_for_scripts(client: AsyncClient, doing: Callable[[str], None]) -> None:
+    """Wait until no node that is online has a worker: a script may run on after its loop, to save its results.
+
+    The agents end those that take too long. ``doing`` is called where it takes a while.
+    """
+    said: list[str] = []
+    async with client.bus.subscribe(STATUS.filter(resource="edges")) as changes:
+        while busy := [each["metadata"]["name"] for each in await client.edges.list()
+                       if each["status"].get("online") and each["status"].get("workers")]:  # fmt: skip
+            try:
+                async with asyncio.timeout(SHORT):
+                    await anext(changes)
+            except TimeoutError:
+                if busy != said:
+                    doing(f"waiting for the scripts of {_some(busy)} to end")
+                    said = busy
+
+
 @dataclass(frozen=True)
 class _Awaited:
     """What the coordinator does not know yet.
@@ -63,8 +83,11 @@ class _Awaited:
     def sentence(self) -> str:
         if not self.unread:
             return "waiting for the cloud's workers"
-        nodes = ", ".join(self.unread[:3]) + (f" and {len(self.unread) - 3} more" if len(self.unread) > 3 else "")
-        return f"waiting for the data of {nodes}" + (f": {self.read >> 20} MB read" if self.read else "")
+        return f"waiting for the data of {_some(self.unread)}" + (f": {self.read >> 20} MB read" if self.read else "")
+
+
+def _some(nodes: Sequence[str]) -> str:
+    return ", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
 
 
 async def wait_for_offers(

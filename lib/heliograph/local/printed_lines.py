@@ -25,6 +25,8 @@ class PrintedLines:
         self._client = client
         self._show = show
         self._kept: deque[tuple[str, str]] = deque(maxlen=MAX_LINES)
+        self.warnings: deque[str] = deque(maxlen=MAX_LINES)
+        """What the agents say of their workers' ends, the edge first."""
 
     async def follow(self) -> None:
         """Take each line, until cancelled; lines may be dropped where a script prints faster than they are read."""
@@ -36,6 +38,8 @@ class PrintedLines:
                     continue
                 edge, _, component = record.component.partition("/")
                 if component.startswith("worker/"):
+                    if record.level == "warning":
+                        self.warnings.append(f"{edge}: {record.message}")
                     self._kept.append((record.component, record.message))
                     if self._show is not None:
                         self._show(edge, record.message)

@@ -20,7 +20,7 @@ from heliograph.edge_agent.datasets import index
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.display import Display
-from heliograph.local.follow_job import LEADER_TIMEOUT, failure, follow_job, wait_for_offers
+from heliograph.local.follow_job import LEADER_TIMEOUT, failure, follow_job, wait_for_offers, wait_for_scripts
 from heliograph.local.preflight import PATIENCE, Check, Checked, check, check_syntax
 from heliograph.local.printed_lines import PrintedLines
 from heliograph.local.probe import Spec, Verdict
@@ -125,7 +125,7 @@ async def run(options: Options, folder: RunFolder, target: Path, display: Displa
         following = [asyncio.create_task(printed.follow()), asyncio.create_task(record.follow())]
         stack.push_async_callback(cancel_and_wait, *following)
         await client.jobs.create(_task(name, script, edges, options, parts))
-        outcome = await _followed(client, name, display, record)
+        outcome = await _followed(client, name, display, record, printed)
         outcome.printed = printed.of_last_worker()
     if record.models.last_round:
         outcome.model, outcome.model_round = _delivered(folder.model, target, display), record.models.last_round
@@ -201,8 +201,11 @@ async def _checked(options: Options, parts: Parts, world: World) -> Checked:
     return await check(_what_to_check(options, parts), world, options.patience)
 
 
-async def _followed(client: AsyncClient, name: str, display: Display, record: RunRecord) -> Outcome:
-    """Follow the job to its end, to an interruption, or until the cluster is lost; write what there is either way."""
+async def _followed(
+    client: AsyncClient, name: str, display: Display, record: RunRecord, printed: PrintedLines
+) -> Outcome:
+    """Follow the job and its scripts to their ends, to an interruption, or until the cluster is lost; write what there
+    is either way."""
     document: dict[str, Any] = {}
 
     def seen(newest: Mapping[str, Any]) -> None:
@@ -214,6 +217,10 @@ async def _followed(client: AsyncClient, name: str, display: Display, record: Ru
     try:
         await follow_job(client, name, display, seen)
         outcome.failure = failure(document)
+        printed.warnings.clear()  # the job's document has told of those
+        await wait_for_scripts(client, display.doing)
+        for line in [] if outcome.failure else printed.warnings:
+            display.note(line, good=False)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         assert task is not None

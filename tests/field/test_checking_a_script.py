@@ -133,6 +133,19 @@ async def test_a_script_that_never_loops_is_not_waited_for(project: Path, examin
     assert checked.train is None
 
 
+async def test_a_process_that_a_script_leaves_behind_neither_delays_its_check_nor_outlives_it(
+    project: Path, examined: Callable[..., Check]
+) -> None:
+    (project / "leaves.py").write_text(
+        "import os, subprocess\n"
+        "child = subprocess.Popen(['sleep', '3600'], start_new_session=True)\n"
+        f"open({str(project / 'pid')!r}, 'w').write(str(child.pid))\n"
+    )
+    with pytest.raises(ScriptRefused, match="without using Heliograph"):
+        await check(examined("leaves.py"), World(), 3600)
+    assert not Path("/proc", (project / "pid").read_text(), "exe").exists()
+
+
 def test_a_typo_is_not_tried_again_and_again(
     typed: Any, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def test_closing_the_terminal_during_a_run_ends_everything(tmp_path: Path) -> No
 
     def in_terminal() -> None:
         os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where nohup has started the tests
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     process = subprocess.Popen(

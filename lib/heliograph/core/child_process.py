@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -33,6 +34,23 @@ def dying_with_parent(by: signal.Signals = signal.SIGTERM) -> Callable[[], None]
                 os._exit(1)
 
     return before
+
+
+async def wait_for_exit(pid: int) -> None:
+    """Wait until a child process has ended, also where a child of its own has its output open: asyncio's own ``wait``
+    waits for the output's end too. Return at once where it has ended before."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(process, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(process)
+        os.close(process)
 
 
 def described_end(code: int) -> str:

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from heliograph.core.child_process import SAFE_PATH, dying_with_parent
+from heliograph.core import orphans
+from heliograph.core.child_process import SAFE_PATH, dying_with_parent, wait_for_exit
 from heliograph.core.errors import HeliographError
 from heliograph.core.private_files import make_private
 from heliograph.core.world import Process, World
@@ -109,19 +110,21 @@ async def _probe(what: Check, spec: Spec, world: World, patience: float) -> Verd
     outputs = Outputs(directory / "work", [what.directory])
     place = await world.in_thread(outputs.prepare, JOB, spec.role, Path(spec.directory))
     argv = [sys.executable, *SAFE_PATH, "-m", "heliograph.local.probe", str(task), str(answer)]
+    launch = f"{world.new_id()}/1"
     environment = {**what.environment, "HELIOGRAPH_EDGE": spec.edge, "HELIOGRAPH_DIRECTORY": str(directory),
-                   "PYTHONUNBUFFERED": "1"}  # fmt: skip
+                   "PYTHONUNBUFFERED": "1", orphans.VARIABLE: launch}  # fmt: skip
     process: Process = await world.spawn(argv, env=environment, cwd=str(place.directory), before=dying_with_parent())
     try:
         async with asyncio.timeout(patience):
             output = await _output(process)
-            code = await process.wait()
     except TimeoutError:
         return None
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # also children that the script has started
-        await process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+        # also children that have left its group: one that has its output open would keep the wait from ending
+        await world.in_thread(orphans.end_launched, launch)
+        code = await process.wait()
     left_early = Verdict(reason=f"it ended with exit code {code} before its first round")  # by os._exit, say
     verdict = Verdict(**json.loads(answer.read_text())) if answer.exists() else left_early
     if not verdict.passed:
@@ -135,7 +138,7 @@ async def _output(process: Process) -> list[str]:
     assert process.stdout is not None
     kept = b""
     reading = asyncio.ensure_future(process.stdout.read(65536))
-    ended = asyncio.ensure_future(process.wait())
+    ended = asyncio.ensure_future(wait_for_exit(process.pid))
     try:
         while True:
             await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,5 @@
 """XGBoost's trees in a job: shared trees make features, a linear model on them is trained together.
 
-    pip install xgboost
     python examples/xgboost_leaves.py        # outside a job: ten passes over scikit-learn's digits
 
 The trees of two edges have no common shape, so that they cannot be averaged, and an XGBClassifier is refused. Boost

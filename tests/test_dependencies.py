@@ -27,12 +27,10 @@ UNINSTALLED = {
     "tensorflow": "tensorflow",
     "torch": "torch",
     "transformers": "transformers",
-    "xgboost": "xgboost",
+    "xgboost": "xgboost-cpu",
 }
 """Distributions, by module, that a development environment may lack."""
 
-BY_ITSELF = {"xgboost"}
-"""Distributions that examples need and no extra has: 700 MB with CUDA's libraries, for one example."""
 NEEDS = {
     "bus/contract/bfloat16.py": "train",
     "bus/contract/weights_file.py": "train",
@@ -134,7 +132,7 @@ def test_each_import_of_the_package_is_declared_by_the_base_or_its_extra() -> No
     ("examples", ["tensorflow", "examples"]),
 ])  # fmt: skip
 def test_folders_beside_the_package_import_only_distributions_of_their_extras(folder: str, extras: list[str]) -> None:
-    known = set().union(*map(declared, extras)) | BY_ITSELF
+    known = set().union(*map(declared, extras))
     local = {f"unknown: {path.stem}" for path in (ROOT / folder).rglob("*")}
     missing = [
         f"{module.relative_to(ROOT)}:{line} imports {name}"

@@ -32,8 +32,6 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def test_a_script_learns_on_its_own(
     script: str, needs: str, least: float, framework: Callable[[str], ModuleType]
 ) -> None:
-    if needs == "xgboost":
-        pytest.importorskip(needs, reason="700 MB on disk: no part of the development environment")
     framework(needs)
     done = subprocess.run([sys.executable, f"{script}.py"], cwd=EXAMPLES, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

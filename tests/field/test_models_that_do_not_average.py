@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,10 @@ def script(place: Path, text: str) -> Path:
     return path
 
 
-def test_row_5_xgboost_sent_only_its_intercept(play: Play, digits: Path) -> None:
-    pytest.importorskip("xgboost", reason="700 MB on disk: no part of the development environment")
+def test_row_5_xgboost_sent_only_its_intercept(
+    play: Play, digits: Path, framework: Callable[[str], ModuleType]
+) -> None:
+    framework("xgboost")
     with pytest.raises(Refused, match="with trees") as refused:
         play("xgboost_train.py").round(digits)
     assert "examples/xgboost_leaves.py" in str(refused.value)

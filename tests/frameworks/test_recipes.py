@@ -61,8 +61,6 @@ async def test_a_recipe_in_a_job(
     script: str, needs: str, holds: str, lacks: str, meeting: Meeting, framework: Callable[[str], ModuleType],
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    if needs == "xgboost":
-        pytest.importorskip(needs, reason="700 MB on disk: no part of the development environment")
     framework(needs)
     name = Path(script).with_suffix("").as_posix().replace("/", "-").replace("_", "-")
     worker = {"dataset": {"name": "digits"}, "trainScriptBootFile": script}

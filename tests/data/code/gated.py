@@ -28,6 +28,10 @@ class Counter:
         halt_at(self.gate)
         return {"w": self.w}
 
+    def written(self):
+        """Return what ``set`` wrote, at no gate: the worker reads it to see that it is there."""
+        return {"w": self.w}
+
     def set(self, arrays):
         self.w = np.array(arrays["w"])
 

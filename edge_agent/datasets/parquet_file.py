@@ -46,7 +46,7 @@ def survey(file: BinaryIO, size: int) -> ParquetSurvey:
     try:
         schema, rows = _head(_Compact(file.read(min(length, MAX_READ))))
         columns = dict(_columns(schema))
-    except (IndexError, ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
+    except (IndexError, ValueError, TypeError, KeyError, AttributeError) as error:  # also values of other types
         raise Unusable(f"has a damaged footer ({shorten(str(error))}); write it again") from None
     if not 0 < rows < 1 << 48 or not columns:
         raise Unusable("holds no rows; write the data set again" if columns else "holds no columns; write it again")

@@ -111,7 +111,7 @@ def test_an_evaluation_is_a_number_metrics_by_name_or_keras_list(result: Any, mo
 )  # fmt: skip
 def test_an_evaluation_that_is_no_metric_costs_the_worker_nothing(result: Any, said: str) -> None:
     with pytest.warns(UserWarning) as warned:
-        for _ in FederatedLearning(object(), evaluate=lambda: result).rounds():
+        for _ in FederatedLearning({"w": np.zeros(1)}, evaluate=lambda: result).rounds():
             pass
     assert said in str(warned[0].message)
     assert warned[0].filename == __file__
@@ -128,7 +128,7 @@ def test_whatever_is_reported_only_finite_numbers_stay(given: dict[str, Any]) ->
 
 
 def test_a_round_counts_from_0_as_the_loop_that_it_replaces() -> None:
-    epochs = list(FederatedLearning(object()).rounds(3))
+    epochs = list(FederatedLearning({"w": np.zeros(1)}).rounds(3))
     assert epochs == [0, 1, 2] == list(range(3))
     assert [epoch.number for epoch in epochs] == [1, 2, 3]
     last = epochs[-1]
@@ -141,13 +141,13 @@ def test_a_round_counts_from_0_as_the_loop_that_it_replaces() -> None:
 
 
 def test_the_number_of_the_present_round_is_known_before_within_and_after_the_loop() -> None:
-    fl = FederatedLearning(object())
+    fl = FederatedLearning({"w": np.zeros(1)})
     seen = [fl.round, *(fl.round for _ in fl.rounds(2)), fl.round]
     assert (seen, fl.edge) == ([0, 1, 2, 2], "")
 
 
 def test_a_second_loop_is_warned_of_alone_since_a_job_refuses_it() -> None:
-    fl = FederatedLearning(object())
+    fl = FederatedLearning({"w": np.zeros(1)})
     list(fl.rounds(2))
     with pytest.warns(UserWarning, match="in a job it is refused") as warned:
         list(fl.rounds(2))

@@ -43,13 +43,13 @@ def members(variable: str) -> list[int]:
 
 
 def _end(variable: str) -> int:
-    ended = 0
+    ended: set[int] = set()
     for _ in range(ATTEMPTS):
         found = [pid for pid in members(variable) if _killed(pid, variable)]
-        ended += len(found)
+        ended.update(found)  # a killed process takes a moment to go, and may be found again
         if not found:
             break
-    return ended
+    return len(ended)
 
 
 def _processes() -> Iterator[int]:

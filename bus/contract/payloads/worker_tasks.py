@@ -187,13 +187,19 @@ class EvaluateTask(DatasetTask):
 
 
 class AggregateTask(WorkerTaskBase):
-    """Collect the updates of a round, and close it. The worker keeps its results: the agent fetches no model for it."""
+    """Collect the updates of a round, and close it. The worker keeps its results: the agent fetches no model for it.
+
+    Attributes:
+        ignores_unknown: True where the coordinator ignores fields of a close record that it does not know; one of 0.1
+            refuses them, so that the record then lacks all that only people read.
+    """
 
     role: Literal["aggregate"] = "aggregate"
     round: Annotated[int, Field(ge=0)]
     algorithm: Text = "FedAvg"
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     collect: RoundSpec
+    ignores_unknown: bool = added("0.2", False)
 
     @property
     def revision(self) -> int:

@@ -145,6 +145,7 @@ def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
         parameters=values_of(algorithm.parameters),
         algorithm=algorithm.aggregation_algorithm,
         collect=collect,
+        ignores_unknown=True,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,30 @@ USERS = (User("operator", "of-operator", "operator"),)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which process has a port")
 
 
+def free_row(count: int) -> int:
+    """Return the first of so many free ports in a row, below those that the kernel gives to connections."""
+    for first in range(20_000, 30_000, count):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no free ports in a row")
+
+
+def commands() -> Iterator[list[str]]:
+    """Yield the words of each process's command."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            yield file.read_text(errors="replace").split("\0")
+
+
 async def test_up_listens_at_the_given_port_and_code_is_where_it_was_typed(
     alone: CommandLine, read_until: Callable[..., Any], project: Path, tmp_path: Path
 ) -> None:
-    (first,) = free_ports(1)
+    first = free_row(20)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "heliograph.cli.main", "up", "--edges", "1", "--port", str(first), "--code", ".",
           "--state", "state"),
@@ -42,8 +63,7 @@ async def test_up_listens_at_the_given_port_and_code_is_where_it_was_typed(
         kept = json.loads((project / "state" / FILE).read_text())
         assert kept["ports"] == {"port": first, "mqtt_port": first + 1, "websocket_port": first + 2, "door_port": 0}
         assert kept["nodes"]["edge-1"]["mqtt_port"] == first + 11
-        agents = [words for file in Path("/proc").glob("[0-9]*/cmdline")
-                  if "edge-1" in (words := file.read_text().split("\0")) and str(project) in words]  # fmt: skip
+        agents = [words for words in commands() if "edge-1" in words and str(project) in words]
         assert agents or sys.platform != "linux"
 
         refused = await alone("up", "--port", str(first))

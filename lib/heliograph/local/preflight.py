@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from heliograph.core import orphans
-from heliograph.core.child_process import SAFE_PATH, dying_with_parent, wait_for_exit
+from heliograph.core.child_process import SAFE_PATH, described_end, dying_with_parent, wait_for_exit
 from heliograph.core.errors import HeliographError
 from heliograph.core.private_files import make_private
 from heliograph.core.world import Process, World
@@ -159,16 +159,11 @@ def _reason(what: Check, spec: Spec, verdict: Verdict, code: int) -> str:
     """Return one sentence on why a script cannot begin, and what to change."""
     reason = verdict.reason.removeprefix("error: ")
     if code < 0:
-        return f"{what.shown} was killed by signal {-code} ({signal_name(-code)}) before its first round"
+        return f"{what.shown} was killed by {described_end(code)} before its first round"
     if "field evaluate: expected a function" in reason:
         return f"{_without_evaluate(what)}, or leave {what.test} out"
     where = ", measuring its model on the test samples" if spec.role == "evaluate" and verdict.began else ""
     return f"{what.shown}{where}: {reason}"
-
-
-def signal_name(number: int) -> str:
-    """Return ``segmentation fault`` and the like."""
-    return (signal.strsignal(number) or "unknown").lower()
 
 
 def _without_evaluate(what: Check) -> str:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from heliograph.core.cores import usable_cores
 from heliograph.core.private_files import write_private
 from heliograph.core.world import World
 
@@ -40,7 +41,7 @@ class StartPermits:
         self._directory = directory
         self._offers = directory / "offers" if shared else None
         self._world = world
-        self._count = max(LEAST, cores or _cores())
+        self._count = max(LEAST, cores or usable_cores())
         self._turn = asyncio.Lock()
 
     async def take(self) -> int:
@@ -105,7 +106,3 @@ def _memories(memory: Path, container: Path) -> Iterator[tuple[int, int]]:
         limit, used = (int((container / name).read_text()) for name in ("memory.max", "memory.current"))
         counts = dict(line.split(" ", 1) for line in (container / "memory.stat").read_text().splitlines())
         yield limit, limit - used + int(counts["inactive_file"]) + int(counts["active_file"])  # caches make room
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

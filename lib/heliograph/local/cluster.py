@@ -17,6 +17,7 @@ from typing import Self, TextIO
 
 from heliograph.bus.connect import connect
 from heliograph.core.child_process import SAFE_PATH, dying_with_parent
+from heliograph.core.cores import usable_cores
 from heliograph.core.errors import HeliographError, Refused, first_error
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
@@ -131,7 +132,7 @@ class LocalCluster:
         self.directory = directory.resolve()
         self.world = world or World()
         self._starts = self.directory / "starts"
-        self._patience = patience_for(len(edges), _cores())
+        self._patience = patience_for(len(edges), usable_cores())
         self._ping_interval = f"{round(PING_MILLISECONDS * self._patience)}ms"
         self._code = tuple(resolved_root(root) for root in code)
         self._headers = headers or {}
@@ -229,7 +230,7 @@ class LocalCluster:
 
     async def _start_agents(self) -> None:
         """Start the nodes, some at once: the coordinator needs a core too, for those that have started."""
-        gate = asyncio.Semaphore(max(6, 2 * _cores()))
+        gate = asyncio.Semaphore(max(6, 2 * usable_cores()))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._wait_ready(self._coordinators[COORDINATOR]))
@@ -302,7 +303,7 @@ class LocalCluster:
         cloud = self.broker.url(f"agent-{name}")
         if node.relay is not None:
             cloud = cloud.replace(f"{self.broker.host}:{self.broker.port}", f"{node.relay.host}:{node.relay.port}")
-        threads = max(1, _cores() // max(1, len(self.edges)))
+        threads = max(1, usable_cores() // max(1, len(self.edges)))
         environment = {"HELIOGRAPH_CLOUD": cloud, "HELIOGRAPH_STARTS": str(self._starts)}
         if "OMP_NUM_THREADS" not in os.environ:  # share the cores among the edges; by default each would use all
             environment["OMP_NUM_THREADS"] = str(threads)
@@ -441,10 +442,6 @@ def patience_for(edges: int, cores: int) -> float:
     """Return the factor for the times of the coordinator's lease and of the brokers' pings: with many edges for each
     core a process may wait for one longer than they last."""
     return max(1.0, edges / (5 * cores))
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
 
 
 def check_user(name: str, edges: Sequence[str] = ()) -> None:

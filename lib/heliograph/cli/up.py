@@ -16,11 +16,12 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD
 from heliograph.core.private_files import write_private
 from heliograph.core.world import World
-from heliograph.local.cluster import OPERATOR, LocalCluster, check_user, resolved_directory, resolved_root
+from heliograph.local.cluster import OPERATOR, LocalCluster, check_user
 from heliograph.local.demo import digits
 from heliograph.local.follow_job import LEADER_TIMEOUT, wait_for_offers
 from heliograph.local.logins import Logins, cluster_document, remove_user_files, write_user_files
 from heliograph.local.ports import DOOR_AT, fixed_ports, require_free, set_ports
+from heliograph.local.roots import resolved_directory, resolved_root
 from heliograph.server import cluster_file, users_directory
 
 EXAMPLE = Path("examples/federated-task.json")

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,21 +15,23 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from heliograph.bus.connect import connect
-from heliograph.core.child_process import SAFE_PATH, dying_with_parent
+from heliograph.core.child_process import SAFE_PATH
 from heliograph.core.cores import usable_cores
-from heliograph.core.errors import HeliographError, Refused, first_error
+from heliograph.core.errors import Refused, first_error
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.local import disk_room
+from heliograph.local.child import Child
 from heliograph.local.disk_watch import DiskWatch
 from heliograph.local.mosquitto import Mosquitto
 from heliograph.local.mosquitto_door import MosquittoDoor
 from heliograph.local.nats_server import PING_MILLISECONDS, SYSTEM_USER, Broker, User
 from heliograph.local.relay import Relay
 from heliograph.local.restarts import Supervision
+from heliograph.local.roots import resolved_directory, resolved_root
 
 COORDINATOR = "coordinator"
 """Name of the first coordinator."""
@@ -38,7 +39,6 @@ OPERATOR = "operator"
 """Login of whoever runs the cluster."""
 _RESERVED = ("anonymous", COORDINATOR, SYSTEM_USER, "worker-cloud")
 READY_TIMEOUT = 120.0
-STOP_GRACE = 6.0
 WORKER_NICE = 5
 """Niceness of the edges' workers: broker, coordinator and agents answer while all of them train."""
 
@@ -59,25 +59,6 @@ class Node:
     relay: Relay | None = None
     """The relay on the node's link to the cloud, if the link can be cut."""
     child: Child | None = None
-
-
-@dataclass
-class Child:
-    """A coordinator's or an agent's process and the lines it has printed.
-
-    Attributes:
-        ready: set when the process reports that it is ready; cleared when a coordinator stands by.
-        printed: set at each line; a waiter clears it first.
-    """
-
-    name: str
-    argv: list[str]
-    environment: dict[str, str]
-    process: Process | None = None
-    lines: list[str] = field(default_factory=list)
-    reading: asyncio.Task[None] | None = None
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    printed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class LocalCluster:
@@ -223,7 +204,7 @@ class LocalCluster:
                 self._supervision.watch("mosquitto", partial(_process_of, door), door.start)
             for child in (*self._coordinators.values(), *(node.child for node in self.nodes.values())):
                 if child is not None:
-                    self._supervision.watch(child.name, partial(_process_of, child), partial(self._spawn, child))
+                    self._supervision.watch(child.name, partial(_process_of, child), child.start)
             self._watching_disk = asyncio.create_task(
                 DiskWatch(self.directory, (self.broker, *brokers), self.world, self._supervision.report).run()
             )
@@ -233,7 +214,7 @@ class LocalCluster:
         gate = asyncio.Semaphore(max(6, 2 * usable_cores()))
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._wait_ready(self._coordinators[COORDINATOR]))
+                group.create_task(self._coordinators[COORDINATOR].wait_ready(READY_TIMEOUT))
                 for name in self.nodes:
                     group.create_task(self._start_agent_within(gate, name))
         except* Exception as errors:
@@ -244,7 +225,7 @@ class LocalCluster:
             if (broker := self.nodes[name].broker) is not None:
                 await broker.start()
             await self.start_agent(name)
-            await self._wait_ready(self.nodes[name].child)
+            await self._child(name).wait_ready(READY_TIMEOUT)
             if broker is not None:
                 await self._bound(broker)
 
@@ -258,30 +239,12 @@ class LocalCluster:
         """Wait until a coordinator leads and all agents report that they are ready."""
         leading = [child for child in self._coordinators.values() if child.ready.is_set()]
         for child in (leading or [*self._coordinators.values()][:1]) + [node.child for node in self.nodes.values()]:
-            await self._wait_ready(child, timeout)
-
-    async def _wait_ready(self, child: Child | None, timeout: float = READY_TIMEOUT) -> None:
-        if child is None:
-            return
-        try:
-            async with asyncio.timeout(timeout):
-                await child.ready.wait()
-        except TimeoutError:
-            tail = "\n".join(child.lines[-8:])
-            raise HeliographError(f"{child.name} was not ready after {timeout:g} s:\n{tail}") from None
+            if child is not None:
+                await child.wait_ready(timeout)
 
     async def wait_for_line(self, name: str, words: str, timeout: float = READY_TIMEOUT, times: int = 1) -> str:
         """Wait until a coordinator or an agent has printed ``words`` in as many lines as ``times``; return the last."""
-        child = self._child(name)
-        try:
-            async with asyncio.timeout(timeout):
-                while len(found := [line for line in child.lines if words in line]) < times:
-                    child.printed.clear()
-                    await child.printed.wait()
-        except TimeoutError:
-            tail = "\n".join(child.lines[-8:])
-            raise HeliographError(f"{child.name} did not print {words!r} within {timeout:g} s:\n{tail}") from None
-        return found[times - 1]
+        return await self._child(name).wait_for_line(words, timeout, times)
 
     async def start_coordinator(self, name: str = COORDINATOR) -> None:
         """Start a coordinator; it stands by if another leads."""
@@ -295,8 +258,8 @@ class LocalCluster:
             "HELIOGRAPH_PATIENCE": f"{self._patience:g}",
         }
         argv = [*self._program("coordinator"), "coordinator"]
-        self._coordinators[name] = Child(name, argv, environment)
-        await self._spawn(self._coordinators[name])
+        self._coordinators[name] = self._new_child(name, argv, environment)
+        await self._coordinators[name].start()
 
     async def start_agent(self, name: str) -> None:
         node = self.nodes[name]
@@ -329,8 +292,8 @@ class LocalCluster:
             argv += ["--dataset", f"{dataset}={path.resolve()}"]
             if dataset in self._headers:
                 argv += ["--header", f"{dataset}={self._headers[dataset]}"]
-        node.child = Child(f"agent {name}", argv, environment)
-        await self._spawn(node.child)
+        node.child = self._new_child(f"agent {name}", argv, environment)
+        await node.child.start()
 
     async def kill(self, name: str) -> None:
         """Kill a coordinator or a node's agent by SIGKILL; the agent's workers die with it."""
@@ -360,7 +323,7 @@ class LocalCluster:
         if self._supervision is not None:
             await self._supervision.stop()
         children = [*(node.child for node in self.nodes.values()), *self._coordinators.values()]
-        await asyncio.gather(*(_stop(child) for child in children if child is not None))
+        await asyncio.gather(*(child.stop() for child in children if child is not None))
         await asyncio.gather(*(node.relay.stop() for node in self.nodes.values() if node.relay))
         await asyncio.gather(*(node.broker.stop() for node in self.nodes.values() if node.broker), self.broker.stop())
         if self.mosquitto is not None:
@@ -386,31 +349,13 @@ class LocalCluster:
         assert child is not None
         return child
 
-    async def _spawn(self, child: Child) -> None:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("HELIOGRAPH_")}
-        child.ready.clear()
-        child.process = await self.world.spawn(
-            child.argv,
-            env=environment | child.environment | {"PYTHONUNBUFFERED": "1"},
-            cwd=str(self.directory),
-            before=dying_with_parent(),
-        )
-        child.reading = asyncio.create_task(self._read(child))
+    def _new_child(self, name: str, argv: list[str], environment: dict[str, str]) -> Child:
+        return Child(name, argv, environment, self.directory, self.world, partial(self._write_log, name))
 
-    async def _read(self, child: Child) -> None:
-        assert child.process is not None and child.process.stdout is not None
-        async for raw in child.process.stdout:
-            line = raw.decode(errors="replace").rstrip()
-            child.lines.append(line)
-            del child.lines[:-500]
-            if line.endswith("is ready"):
-                child.ready.set()
-            elif line.startswith("coordinator stands by"):
-                child.ready.clear()
-            child.printed.set()
-            if self._log is not None:
-                with contextlib.suppress(OSError):  # a full disk: a child whose lines nobody reads would stand still
-                    print(f"{self.world.timestamp()} {child.name}: {line}", file=self._log)
+    def _write_log(self, name: str, line: str) -> None:
+        if self._log is not None:
+            with contextlib.suppress(OSError):  # a full disk: a child whose lines nobody reads would stand still
+                print(f"{self.world.timestamp()} {name}: {line}", file=self._log)
 
     def _node(self, name: str, datasets: Mapping[str, Mapping[str, Path]], external: Mapping[str, str]) -> Node:
         directory = self.directory / name
@@ -423,19 +368,6 @@ class LocalCluster:
 
     def _secret(self) -> str:
         return self.world.new_secret().hex()[:32]
-
-
-def resolved_root(root: Path | str) -> str:
-    """Return a root of scripts with its directory absolute: agents have another working directory."""
-    prefix, equals, directory = str(root).rpartition("=")
-    return f"{prefix}{equals}{resolved_directory(Path(directory), 'code')}"
-
-
-def resolved_directory(directory: Path, field: str) -> Path:
-    """Return a directory, absolute. Raise Refused where there is none."""
-    if not directory.is_dir():
-        raise Refused("not-found", field=field, expected="a directory that exists", got=str(directory))
-    return directory.resolve()
 
 
 def patience_for(edges: int, cores: int) -> float:
@@ -455,19 +387,3 @@ def check_user(name: str, edges: Sequence[str] = ()) -> None:
 def _process_of(started: Child | Broker | Mosquitto) -> Process:
     assert started.process is not None
     return started.process
-
-
-async def _stop(child: Child) -> None:
-    if child.process is None:
-        return
-    if child.process.returncode is None:
-        child.process.terminate()
-        try:
-            async with asyncio.timeout(STOP_GRACE):
-                await child.process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended, which a starved loop has not noticed yet
-                os.killpg(child.process.pid, signal.SIGKILL)
-            await child.process.wait()
-    if child.reading is not None:
-        await child.reading

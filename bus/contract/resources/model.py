@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from heliograph.bus.contract.resources.base import Condition, Document, Resource, ShortText, WeightsRef
 from heliograph.bus.contract.versions import added
 from heliograph.core.errors import Refused
+from heliograph.core.names import Digest, Label
+from heliograph.core.signing import Envelope
+
+CHAMPION = "champion"
+"""The alias that decides what is deployed; without it the newest version is."""
+
+
+class TensorSchema(Document):
+    """An input or an output of a model.
+
+    Attributes:
+        dtype: element type, such as ``float32``.
+        shape: length of each axis; -1 for any, such as the batch's.
+    """
+
+    name: ShortText = ""
+    dtype: ShortText
+    shape: Annotated[list[Annotated[int, Field(ge=-1)]], Field(max_length=16)] = Field(default_factory=list)
+
+
+class LabelSchema(Document):
+    """The classes that a model tells apart, in the order of its scores."""
+
+    version: ShortText = "1"
+    classes: Annotated[list[ShortText], Field(min_length=1, max_length=1024)]
 
 
 class ModelSpec(Document):
-    """A model. Without ``weights``, training starts from the first participant's initial weights."""
+    """A model. Without ``weights``, training starts from the first participant's initial weights.
+
+    Attributes:
+        inputs, outputs: what the model takes and gives; each later version states them.
+        label_schema: the classes that the model tells apart.
+        licence: SPDX expression, such as ``Apache-2.0``.
+    """
 
     weights: WeightsRef | None = None
     framework: ShortText | None = None
     description: ShortText = ""
+    inputs: Annotated[list[TensorSchema], Field(max_length=32)] = added("0.2", [])
+    outputs: Annotated[list[TensorSchema], Field(max_length=32)] = added("0.2", [])
+    label_schema: LabelSchema | None = added("0.2")
+    licence: ShortText = added("0.2", "")
 
     @field_validator("weights")
     @classmethod
@@ -33,36 +68,98 @@ class ModelSpec(Document):
         return given
 
 
+class DatasetUse(Document):
+    """The version of a data set that an edge had when a model was trained on it, or measured with it.
+
+    Attributes:
+        version: digest of the version, as the edge's index tells; empty where its agent reports none.
+    """
+
+    name: Label
+    edge: Label
+    version: str = ""
+    samples: int = 0
+
+
 class ModelVersion(Document):
-    """One version of a model's weights.
+    """One version of a model's weights. Its digest is that of the weights.
 
     Attributes:
         version: number of the version, from 1; 0 for the declared weights.
         job: uid of the job that trained the weights.
+        job_name: name of that job.
         round: the round that closed with the weights.
         metrics: metrics of the round.
         time: time at which the job ended.
+        parent: digest of the weights that the job started from; empty where it started from none.
+        datasets: the data that it was trained on: the first edges by name.
+        datasets_digest: SHA-256 of the lines ``edge, name, version`` of all edges, sorted, with two spaces between.
+        dataset_count: number of these lines.
+        code: digest of the training code to the number of edges that ran it.
+        evaluation_set: the data that ``metrics`` were measured with; absent where they are those of training.
+        inputs, outputs, licence, description: those of the model when the version was made.
+        label_schema: digest of one of the model's label schemas.
+        signature: signed statement about the weights and this record, as OpenSSF model signing has it.
     """
 
     version: int
     weights: WeightsRef
     job: str = ""
+    job_name: str = added("0.2", "")
     round: int = 0
     metrics: dict[str, float] = Field(default_factory=dict)
     time: str = ""
+    parent: str = added("0.2", "")
+    datasets: list[DatasetUse] = added("0.2", [])
+    datasets_digest: str = added("0.2", "")
+    dataset_count: int = added("0.2", 0)
+    code: dict[str, int] = added("0.2", {})
+    evaluation_set: DatasetUse | None = added("0.2")
+    inputs: list[TensorSchema] = added("0.2", [])
+    outputs: list[TensorSchema] = added("0.2", [])
+    label_schema: str = added("0.2", "")
+    licence: str = added("0.2", "")
+    description: str = added("0.2", "")
+    signature: Envelope | None = added("0.2")
+
+
+class AliasMove(Document):
+    """One move of an alias.
+
+    Attributes:
+        version, was: the version that it names from then on, and the one before; absent where it named none.
+        by: the caller that asked for it.
+        rollback: whether the move went back to an earlier version.
+    """
+
+    alias: Label
+    version: int | None = None
+    was: int | None = None
+    time: str = ""
+    by: str = ""
+    rollback: bool = False
 
 
 class ModelStatus(Document):
     """The trained versions of a model.
 
     Attributes:
-        versions: what jobs made that succeeded, oldest first; the newest is deployed.
+        versions: what jobs made that succeeded, oldest first. The one that the alias ``champion`` names is deployed;
+            without that alias the newest.
         unfinished: the last global models of the newest jobs that failed or were stopped, oldest first, numbered with
             the versions. They are kept for people, who may download them; nothing deploys them or starts from them.
+        aliases: alias to the number of the version that it names now.
+        bindings: alias to the edges on which the version that it names is deployed, in place of the champion.
+        moves: the last moves of aliases, oldest first.
+        label_schemas: the label schemas that versions name, by digest.
     """
 
     versions: list[ModelVersion] = Field(default_factory=list)
     unfinished: list[ModelVersion] = added("0.2", [])
+    aliases: dict[Label, int] = added("0.2", {})
+    bindings: dict[Label, list[Label]] = added("0.2", {})
+    moves: list[AliasMove] = added("0.2", [])
+    label_schemas: dict[Digest, LabelSchema] = added("0.2", {})
     conditions: list[Condition] = Field(default_factory=list)
 
 
@@ -92,10 +189,28 @@ def resolve(model: Model, edge: str = "") -> ModelVersion | None:
 def resolve_all(model: Model, edges: Iterable[str]) -> dict[str, ModelVersion | None]:
     """Return the version of a model that is deployed on each of these edges; there may be ten thousand.
 
-    The newest version is deployed everywhere. A model that no job has trained yet has its declared weights as version
-    0; without any, the result is None.
+    On an edge that is bound to an alias it is that alias's version. Everywhere else it is the champion, or the newest
+    version while no alias has that name. A model that no job has trained yet has its declared weights as version 0;
+    without any, the result is None.
     """
-    newest = model.status.versions[-1] if model.status.versions else None
-    if newest is None and model.spec.weights is not None:
-        newest = ModelVersion(version=0, weights=model.spec.weights)
-    return dict.fromkeys(edges, newest)
+    status = model.status
+    deployed = aliased(model, CHAMPION) or (status.versions[-1] if status.versions else _declared(model))
+    found: dict[str, ModelVersion | None] = dict.fromkeys(edges, deployed)
+    for alias, bound in status.bindings.items():
+        if (version := aliased(model, alias)) is not None:
+            found.update((edge, version) for edge in bound if edge in found)
+    return found
+
+
+def aliased(model: Model, alias: str) -> ModelVersion | None:
+    """Return the version that an alias names; None where there is no such alias."""
+    number = model.status.aliases.get(alias)
+    if number is None:
+        return None
+    if number == 0:
+        return _declared(model)
+    return next((each for each in reversed(model.status.versions) if each.version == number), None)
+
+
+def _declared(model: Model) -> ModelVersion | None:
+    return ModelVersion(version=0, weights=model.spec.weights) if model.spec.weights is not None else None

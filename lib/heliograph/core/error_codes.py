@@ -22,6 +22,8 @@ ANSWERS: dict[str, Code] = {
                             "Name `heliograph/reply/<your login>/<id>`, as response topic or in `reply_to`."),
     "bad-scores": Code("The output of the service's model is no row of scores.",
                        "Name the part with the scores by `scores=`, or make the result by `after=`."),
+    "bad-signature": Code("No trusted key has signed it, or it was changed since.",
+                          "Trust the key that signed, or have a trusted one sign."),
     "bad-weights": Code("Weights are no safetensors of the declared size and digest.",
                         "Write them with `heliograph.bus.contract.weights_file.write`, or upload them again."),
     "broken-feature": Code("A feature of another package cannot be loaded where it is needed.",
@@ -81,6 +83,7 @@ ANSWERS: dict[str, Code] = {
 
 ELSEWHERE: dict[str, Code] = {
     "bad-argument": Code("A function was called with an argument that it does not take.", "Give what `expected` says."),
+    "bad-key": Code("A file has no key on P-256, or one with a password.", "Make one as the hint says."),
     "bad-label": Code("A label is no class.", "Write the classes beside the labels."),
     "bad-model": Code("An object is no model of a known framework.", "Wrap it: `get()` and `set(arrays)`."),
     "bad-shape": Code("An array has another shape or type.", "Give what `expected` says."),

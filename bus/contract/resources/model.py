@@ -30,10 +30,10 @@ class TensorSchema(Document):
     shape: Annotated[list[Annotated[int, Field(ge=-1)]], Field(max_length=16)] = Field(default_factory=list)
 
 
-class LabelSchema(Document):
-    """The classes that a model tells apart, in the order of its scores."""
+class ModelLabels(Document):
+    """The classes that a model tells apart, in the order of its scores, and the version of the label schema."""
 
-    version: ShortText = "1"
+    version: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 1
     classes: Annotated[list[ShortText], Field(min_length=1, max_length=1024)]
 
 
@@ -51,7 +51,7 @@ class ModelSpec(Document):
     description: ShortText = ""
     inputs: Annotated[list[TensorSchema], Field(max_length=32)] = added("0.2", [])
     outputs: Annotated[list[TensorSchema], Field(max_length=32)] = added("0.2", [])
-    label_schema: LabelSchema | None = added("0.2")
+    label_schema: ModelLabels | None = added("0.2")
     licence: ShortText = added("0.2", "")
 
     @field_validator("weights")
@@ -159,7 +159,7 @@ class ModelStatus(Document):
     aliases: dict[Label, int] = added("0.2", {})
     bindings: dict[Label, list[Label]] = added("0.2", {})
     moves: list[AliasMove] = added("0.2", [])
-    label_schemas: dict[Digest, LabelSchema] = added("0.2", {})
+    label_schemas: dict[Digest, ModelLabels] = added("0.2", {})
     conditions: list[Condition] = Field(default_factory=list)
 
 

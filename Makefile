@@ -10,7 +10,7 @@ SEEDS ?= 300
 FROM ?= 1
 EDGES ?= 20 50 100
 
-.PHONY: traces demo test test-fast test-mixed test-frameworks quality check bench many-edges chaos fuzz fuzz-input topics format clean
+.PHONY: traces demo test test-fast test-long test-mixed test-frameworks quality check bench many-edges chaos fuzz fuzz-input topics format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -21,10 +21,13 @@ UNIT := $(addprefix tests/,core bus/contract bus/test_connection_url.py bus/trac
     simulations/virtual/test_network.py)
 
 test-fast: .venv/.dev  ## the unit tests, in less than a minute: no brokers, no processes, no frameworks
-	$(BIN)/python -m pytest -n 2 --hypothesis-profile=fast -m "not process and not framework and not quality and not mixed" $(UNIT) $(ARGS)
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile=fast -m "not process and not framework and not long and not quality and not mixed" $(UNIT) $(ARGS)
 
 test: .venv/.dev  ## set up and pass the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not quality and not mixed" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not quality and not mixed" $(ARGS)
+
+test-long: .venv/.dev  ## pass the tests that take long: kills at every step, takeovers, floods, attacks, whole demos
+	$(BIN)/python -m pytest -n 2 --dist load -m long $(ARGS)
 
 quality: .venv/.dev  ## check accuracies and times: examples and scenarios against their figures
 	$(BIN)/python -m pytest -n 2 -m quality $(ARGS)

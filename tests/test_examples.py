@@ -40,6 +40,7 @@ def test_a_script_learns_on_its_own(
     assert accuracies[-1] > least, accuracies
 
 
+@pytest.mark.long
 async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path, ["edge-1"], code=(EXAMPLES,))
     async with cluster, AsyncClient(cluster.server) as client, asyncio.timeout(HANGS):

@@ -80,6 +80,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return kept | {"XDG_STATE_HOME": str(tmp_path / "state")}
 
 
+@pytest.mark.long
 async def test_the_lines_that_up_prints_work_as_printed(
     tmp_path: Path, environment: dict[str, str], mosquitto: object
 ) -> None:
@@ -176,6 +177,7 @@ async def test_files_of_up_are_its_users_alone(tmp_path: Path, environment: dict
     assert [str(path) for path in made if path.stat().st_mode & 0o077] == []
 
 
+@pytest.mark.long
 async def test_tokens_and_ports_survive_a_restart_and_a_removed_user_gets_another(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -95,6 +95,7 @@ async def test_a_job_whose_script_lies_on_no_node_names_it(cli: Any, job: Any, r
     assert await _end(watching) == (3, ["job/lost deleted"])
 
 
+@pytest.mark.long
 async def test_a_watch_survives_a_coordinator_restart(cli: Any, job: Any, cluster: Any, read_until: Any) -> None:
     assert (await cli("apply", "-f", "-", stdin=job("through", "endless.py"))).code == 0
     watching = await cli.start("watch", "jobs/through")

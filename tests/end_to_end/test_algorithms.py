@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
@@ -67,6 +68,7 @@ def _by_moments(rounds: int, size: int) -> Any:
     return base
 
 
+@pytest.mark.long
 async def test_an_algorithms_state_outlives_its_process(
     tmp_path: Path, gates: Any, faults: Any, installed_algorithms: Any
 ) -> None:

@@ -53,6 +53,7 @@ async def check_ended(client: AsyncClient) -> None:
     assert [each["counted"] for each in status["rounds"]] == [2, 2]
 
 
+@pytest.mark.long
 async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Path, gates: Any) -> None:
     script = gates()
     acknowledged = Acknowledged()
@@ -163,6 +164,7 @@ async def consumers_of(bus: Any) -> Counter[str]:
     return +found
 
 
+@pytest.mark.long
 @pytest.mark.mosquitto
 @pytest.mark.parametrize("kind", ["nats-server", "mosquitto"])
 async def test_worker_and_agent_are_back_after_their_nodes_broker_was_killed(

@@ -160,6 +160,7 @@ async def test_weights_too_large_for_an_event_travel_as_blobs(tmp_path: Path) ->
                     assert await (await bus.blobs(f"up-{name}")).digests() == []
 
 
+@pytest.mark.long
 async def test_unchanged_weights_are_not_deleted_with_the_weights_of_another_round(tmp_path: Path) -> None:
     script = tmp_path / "code" / "same.py"
     script.parent.mkdir()
@@ -190,6 +191,7 @@ async def test_unchanged_weights_are_not_deleted_with_the_weights_of_another_rou
                 assert await models.has(version["weights"]["digest"])
 
 
+@pytest.mark.long
 async def test_a_script_that_fails_everywhere_ends_the_job_with_its_error(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "bad.py").write_text("raise RuntimeError('no such luck')\n")

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event, decode, encode
@@ -83,6 +85,7 @@ async def _lying(url: str) -> AsyncIterator[_Liar]:
             await running  # an error of the test's own device is not overlooked
 
 
+@pytest.mark.long
 async def test_a_device_that_speaks_as_a_worker_and_as_its_agent_costs_no_result(
     tmp_path: Path,
     mosquitto: Callable[..., Awaitable[Any]],

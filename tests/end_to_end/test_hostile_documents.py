@@ -26,6 +26,7 @@ def _zip(marker: Path) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.long
 async def test_weights_that_are_a_zip_file_run_nowhere(tmp_path: Path) -> None:
     marker, code = tmp_path / "ran", tmp_path / "code"
     code.mkdir()

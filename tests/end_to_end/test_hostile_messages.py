@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import RESOURCES
@@ -39,6 +41,7 @@ async def _connected(url: str, name: str, inbox: str = "") -> AsyncIterator[Bus]
         yield bus
 
 
+@pytest.mark.long
 async def test_no_message_ends_a_process_and_everything_goes_on_after_a_restart(
     tmp_path: Path, mosquitto: Callable[..., Awaitable[Any]]
 ) -> None:

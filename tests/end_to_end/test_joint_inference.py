@@ -252,6 +252,7 @@ async def test_without_the_cloud_the_edge_goes_on_and_finds_back(tmp_path: Path)
         await _until_joint(device)
 
 
+@pytest.mark.long
 async def test_the_cloud_killed_under_load_leaves_nobody_without_an_answer(tmp_path: Path) -> None:
     async with _served(tmp_path) as (cluster, client, device):
         await client.resources("services").update(_service(cloudWorker=_CLOUD | {"replicas": 2}))

@@ -75,6 +75,7 @@ async def check_result(client: AsyncClient, tmp_path: Path, size: int) -> None:
         np.testing.assert_array_equal(file.numpy("w"), np.full(size, ROUNDS, np.float32))
 
 
+@pytest.mark.long
 async def test_a_coordinator_that_is_killed_at_every_step_goes_on(
     tmp_path: Path, cluster: Any, gates: Any, faults: Any
 ) -> None:
@@ -124,6 +125,7 @@ async def test_a_coordinator_that_is_killed_at_every_step_goes_on(
         await check_result(client, tmp_path, 3)
 
 
+@pytest.mark.long
 async def test_an_aggregation_worker_that_is_killed_at_every_step_goes_on(
     tmp_path: Path, cluster: Any, gates: Any, faults: Any
 ) -> None:
@@ -155,6 +157,7 @@ async def test_an_aggregation_worker_that_is_killed_at_every_step_goes_on(
         await nothing_is_left(local, client)
 
 
+@pytest.mark.long
 async def test_the_clouds_agent_that_is_killed_at_every_step_goes_on(
     tmp_path: Path, cluster: Any, gates: Any
 ) -> None:

@@ -88,6 +88,7 @@ async def _until(process: asyncio.subprocess.Process, words: str) -> list[str]:
     return lines
 
 
+@pytest.mark.long
 async def test_a_feature_is_a_package_with_an_entry_point(environment: dict[str, str]) -> None:
     Path(environment["XDG_STATE_HOME"]).mkdir()
     heliograph = ("-m", "heliograph.cli.main")

@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import COORDINATOR as STATE
@@ -96,6 +98,7 @@ async def _flood(guest: NatsBus) -> None:
         await _send(guest, topics.MODEL_UPDATE.at(job="gated", edge=GUEST), body)
 
 
+@pytest.mark.long
 async def test_a_stand_by_takes_over_poisoned_state(
     tmp_path: Path, gates: Any, regression: Callable[..., Path], task: Callable[..., dict[str, Any]]
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.event import decode
@@ -28,6 +29,7 @@ ROUNDS = 3
 FACTS = ("event/model-update/#", "event/evaluation/#", "event/aggregation/#")
 
 
+@pytest.mark.long
 async def test_a_trace_replayed_into_its_own_job_changes_nothing(tmp_path: Path, regression: Any, gates: Any) -> None:
     script = gates()
     datasets = {"cloud": {"held-out": regression("held-out")}}

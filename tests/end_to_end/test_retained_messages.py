@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
@@ -29,6 +31,7 @@ async def connected(url: str, name: str) -> AsyncIterator[Bus]:
         yield bus
 
 
+@pytest.mark.long
 async def test_a_retained_deletion_at_an_external_door_is_done_once(
     tmp_path: Path, mosquitto: Callable[..., Awaitable[Any]]
 ) -> None:
@@ -51,6 +54,7 @@ async def test_a_retained_deletion_at_an_external_door_is_done_once(
                     assert (await at_door.models.get("kept"))["metadata"]["name"] == "kept"
 
 
+@pytest.mark.long
 async def test_retained_telemetry_is_journalled_when_it_is_published_and_never_again(
     tmp_path: Path, mosquitto: Callable[..., Awaitable[Any]]
 ) -> None:

@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heliograph.bus.contract import topics
 from heliograph.bus.port import Port
 from heliograph.client import AsyncClient
@@ -19,6 +21,7 @@ EDGES = ["edge-1", "edge-2"]
 WITHIN = HANGS
 
 
+@pytest.mark.long
 async def test_the_one_that_stands_by_finishes_the_job(tmp_path: Path, gates: Any) -> None:
     script = gates()
     async with LocalCluster(tmp_path / "cluster", EDGES, code=(script.code,)) as cluster:

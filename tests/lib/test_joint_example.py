@@ -42,6 +42,7 @@ def row(name: str, printed: str) -> Row:
     return Row(accuracy, offload, sent)
 
 
+@pytest.mark.long
 def test_the_example_writes_a_table_a_set_and_a_page(tmp_path: Path) -> None:
     printed = run_example(tmp_path, "--save", "set.npz", "--plot", "curve.html")
     edge, cloud, joint = (row(name, printed) for name in ("edge only", "cloud only", "joint"))

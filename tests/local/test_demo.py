@@ -45,6 +45,7 @@ def _descendants(root: int) -> set[int]:
     return found
 
 
+@pytest.mark.long
 async def test_the_demo_with_mosquitto_on_the_edge_that_loses_its_link(
     tmp_path: Path, mosquitto: Callable[[], Awaitable[Any]]
 ) -> None:
@@ -87,6 +88,7 @@ def test_the_goal_is_that_of_ten_rounds(rounds: int, accuracies: list[float], wo
     assert all(line.startswith(str(words)) for line in found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 async def test_a_signal_stops_all_processes(tmp_path: Path, name: str) -> None:
     process = await _demo(tmp_path, "--no-outage", "--edges", "2")

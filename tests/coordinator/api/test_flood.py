@@ -88,6 +88,7 @@ async def test_a_client_with_more_requests_than_its_queue_takes_gets_every_answe
     assert {each["metadata"]["name"] for each in found} == {"edge-1"}
 
 
+@pytest.mark.long
 async def test_jobs_of_ten_thousand_workers_neither_stop_the_coordinator_nor_anothers_requests(cloud: Any) -> None:
     bus = cloud.client.bus
     state = await bus.kv("coordinator")

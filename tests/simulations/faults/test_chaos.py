@@ -7,6 +7,8 @@ import struct
 import sys
 from pathlib import Path
 
+import pytest
+
 from heliograph.core.world import World
 from heliograph.simulations.faults import chaos
 from heliograph.simulations.faults.fault_plan import Fault
@@ -28,6 +30,7 @@ FAULTS = (
 )
 
 
+@pytest.mark.long
 async def test_acknowledged_events_and_counted_updates_survive_the_faults(tmp_path: Path) -> None:
     async with asyncio.timeout(HANGS):
         outcome = await chaos.run(FAULTS, 6.0, "directed", tmp_path, World())

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel
+
 from heliograph.bus.contract.payloads import WorkerTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Resource
@@ -134,6 +136,22 @@ class Feature(Generic[R]):
 
     async def steering(self, resource: R, steered: R) -> None:
         """Prepare what has to be there once ``steered``, the result of ``steer``, is stored."""
+
+    async def answer(
+        self, verb: str, body: BaseModel, resource: R | None, caller: str
+    ) -> BaseModel | Mapping[str, Any]:
+        """Return the result of a ``Verb`` that the feature declares. A resource is answered as its public document.
+
+        The lock of the resource is not held: a feature that changes one does so by ``context.step``, which decides on
+        the newest. Where ``body`` is a ``Change``, the decision calls ``body.check`` with that resource, and with
+        ``dry_run`` nothing may change.
+
+        Args:
+            body: the validated request, an instance of the verb's ``body``.
+            resource: the resource that ``body.name`` names; None for a verb without a name.
+            caller: the caller that the reply address names; empty without one.
+        """
+        raise Refused("unknown-verb", field="verb", expected="a verb that the feature answers", got=verb)
 
     def may_delete(self, other: Resource, topic: str) -> None:
         """Raise Refused where one of the feature's resources needs ``other``, which is about to be deleted."""

@@ -67,7 +67,7 @@ def _channels(registry: Registry) -> Iterator[tuple[str, Topic[Any], str, list[s
     for topic in registry.topics:
         if topic is REQUEST:
             for feature in registry.features.values():
-                for verb in feature.verbs:
+                for verb in feature.verb_names:
                     yield f"{feature.plural}-{verb}", topic, f"request/{feature.plural}/{verb}", [
                         f"{feature.plural}-{verb}"
                     ]
@@ -141,7 +141,7 @@ def _messages(registry: Registry) -> Iterator[tuple[str, dict[str, Any]]]:
             build = _document if bare else _event
             yield topic.name, build(topic, topic.name, topic.payload.__name__)
     for plural, feature in registry.features.items():
-        for verb in feature.verbs:
+        for verb in feature.verb_names:
             name = f"{plural}-{verb}"
             yield name, _document(REQUEST, name, _body_of(feature, verb))
             yield f"{name}-reply", _document(REPLY, f"{name}-reply", _answer_of(feature, verb))
@@ -179,10 +179,15 @@ def _document(topic: Topic[Any], name: str, schema: str) -> dict[str, Any]:
 def _body_of(feature: FeatureDeclaration, verb: str) -> str:
     if verb in _WRITES:
         return f"{feature.kind.__name__}Request"
+    if verb in feature.own_verbs:
+        return f"{feature.own_verbs[verb].body.__name__}Request"
     return "ListRequest" if verb == "list" else "NameRequest"
 
 
 def _answer_of(feature: FeatureDeclaration, verb: str) -> str:
+    own = feature.own_verbs.get(verb)
+    if own is not None and own.answer is not None:
+        return f"{own.answer.__name__}Answer"
     return feature.kind.__name__ + {"list": "List", "status": "Status"}.get(verb, "") + "Answer"
 
 
@@ -205,7 +210,7 @@ def _request_schemas(registry: Registry) -> dict[str, Any]:
     known = schemas(registry)
     for feature in registry.features.values():
         kind = feature.kind.__name__
-        if set(_WRITES) & set(feature.verbs):
+        if set(_WRITES) & set(feature.verb_names):
             own = {**known[kind]["properties"], "reply_to": reply_to,
                    "dry_run": {"type": "boolean", "description": "Whether to check the document alone."}}  # fmt: skip
             written = _object(f"A {kind} with the address of its reply.", own, *known[kind].get("required", ()))
@@ -213,8 +218,13 @@ def _request_schemas(registry: Registry) -> dict[str, Any]:
         result = {"$ref": SCHEMAS + kind}
         found[f"{kind}Answer"] = _answer(kind, result)
         found[f"{kind}ListAnswer"] = _answer(f"{kind}List", {"type": "array", "items": result})
-        if "status" in feature.verbs:
+        if "status" in feature.verb_names:
             found[f"{kind}StatusAnswer"] = _answer(f"{kind}Status", known[kind]["properties"]["status"])
+    for body in (known[model.__name__] for model in registry.bodies):
+        fields = {**body.get("properties", {}), "reply_to": reply_to}
+        found[f"{body['title']}Request"] = {**body, "properties": fields}
+    for model in registry.answers:
+        found[f"{model.__name__}Answer"] = _answer(model.__name__, {"$ref": SCHEMAS + model.__name__})
     return {name: {"title": name, **schema} for name, schema in sorted(deepcopy(found).items())}
 
 

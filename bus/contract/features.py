@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pkgutil
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from heliograph.bus.contract import topics
+from heliograph.bus.contract.request_bodies import Named
 from heliograph.bus.contract.resources import (
     ENDED,
     Algorithm,
@@ -23,6 +27,28 @@ from heliograph.core.errors import Refused
 ENTRY_POINTS = "heliograph.features"
 """The entry-point group in which a package outside Heliograph names its declarations, one entry each."""
 CATALOG = ("create", "list", "get", "update", "delete")
+STANDARD_VERBS = (*CATALOG, "status")
+"""The verbs that the coordinator answers by itself."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A request verb of one feature, beside those that every feature has; ``Feature.answer`` answers it.
+
+    Attributes:
+        name: last word of the request topic.
+        doc: what the verb does, in one sentence.
+        body: fields of the request. A verb that changes anything takes a ``Change``, with ``resource_version`` and
+            ``dry_run``.
+        answer: result of the answer; None where it is the resource.
+        named: whether the request is about one resource, the one of ``body.name``.
+    """
+
+    name: str
+    doc: str
+    body: type[BaseModel] = Named
+    answer: type[BaseModel] | None = None
+    named: bool = True
 
 
 @dataclass(frozen=True)
@@ -33,7 +59,8 @@ class FeatureDeclaration:
         name: the feature's name in messages; an outside feature uses the name of its entry point.
         kind: class of the resource; its ``plural`` names the requests, the status topics and the client's collection.
         verbs: request verbs of the resource. The coordinator answers ``create``, ``list``, ``get``, ``update``,
-            ``delete`` and ``status`` for every feature; the feature answers any other verb (``Feature.steer``).
+            ``delete`` and ``status`` for every feature; the feature answers any other verb: a name by
+            ``Feature.steer``, which returns the changed resource, a ``Verb`` by ``Feature.answer``.
         topics: topics that the feature adds. Permissions, streams and schemas follow from them.
         coordinator: ``module:Class`` of its ``coordinator.feature.Feature``, imported by the coordinator alone.
         command_line: ``module:object`` of its ``cli.presentation.Presentation``, imported by the command line alone.
@@ -42,7 +69,7 @@ class FeatureDeclaration:
 
     name: str
     kind: type[Resource]
-    verbs: tuple[str, ...]
+    verbs: tuple[str | Verb, ...]
     topics: tuple[topics.Topic[Any], ...] = ()
     coordinator: str = ""
     command_line: str = ""
@@ -51,6 +78,16 @@ class FeatureDeclaration:
     @property
     def plural(self) -> str:
         return self.kind.plural
+
+    @cached_property
+    def own_verbs(self) -> dict[str, Verb]:
+        """The verbs that have a declaration of their own, by name."""
+        return {verb.name: verb for verb in self.verbs if isinstance(verb, Verb)}
+
+    @cached_property
+    def verb_names(self) -> tuple[str, ...]:
+        """The names of all verbs, in the order of the declaration."""
+        return tuple(verb.name if isinstance(verb, Verb) else verb for verb in self.verbs)
 
     def load(self, part: Literal["coordinator", "command_line"]) -> Any:
         """Import a part; return None if the feature has none. Raises Refused naming feature and reference."""

@@ -12,10 +12,10 @@ from functools import lru_cache
 from threading import RLock
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from heliograph.bus.contract.features import BUILT_IN as BUILT_IN_FEATURES
-from heliograph.bus.contract.features import ENTRY_POINTS, FeatureDeclaration
+from heliograph.bus.contract.features import ENTRY_POINTS, STANDARD_VERBS, FeatureDeclaration, Verb
 from heliograph.bus.contract.models import models_of
 from heliograph.bus.contract.resources import Resource, refusal_of
 from heliograph.bus.contract.topics import CORE, Stream, Topic
@@ -30,7 +30,8 @@ class Registry:
         features: by plural, in the order in which people see them.
         topics: the core's, then those of each feature.
         kinds: resource classes by kind.
-        verbs: request verbs by the resource's plural; each pair is a request topic and a client method.
+        verbs: names of the request verbs by the resource's plural; each pair is a request topic and a client method.
+        bodies, answers: models of the requests and results of the verbs that features declare themselves.
     """
 
     def __init__(self, features: Iterable[FeatureDeclaration]) -> None:
@@ -38,7 +39,12 @@ class Registry:
         declared = self.features.values()
         self.topics: tuple[Topic[Any], ...] = (*CORE, *(topic for each in declared for topic in each.topics))
         self.kinds: Mapping[str, type[Resource]] = {each.kind.__name__: each.kind for each in declared}
-        self.verbs: Mapping[str, tuple[str, ...]] = {plural: each.verbs for plural, each in self.features.items()}
+        self.verbs: Mapping[str, tuple[str, ...]] = {plural: each.verb_names for plural, each in self.features.items()}
+        own_verbs = [verb for each in declared for verb in each.own_verbs.values()]
+        self.bodies: tuple[type[BaseModel], ...] = tuple(dict.fromkeys(verb.body for verb in own_verbs))
+        self.answers: tuple[type[BaseModel], ...] = tuple(
+            dict.fromkeys(verb.answer for verb in own_verbs if verb.answer is not None)
+        )
         self._by_pattern = {topic.pattern: topic for topic in self.topics}
         self._by_head: dict[str, list[Topic[Any]]] = {}
         """Topics by their first word, or by their first two where the second is fixed."""
@@ -46,13 +52,18 @@ class Registry:
             head = "/".join(word for word in topic.words[:2] if word[0] not in "{#")
             self._by_head.setdefault(head, []).append(topic)
 
+    @property
+    def models(self) -> tuple[type[BaseModel], ...]:
+        """The models that travel, without their parts: payloads, then resources, then the verbs' own."""
+        return (*(topic.payload for topic in self.topics), *self.kinds.values(), *self.bodies, *self.answers)
+
     def extended(self, feature: FeatureDeclaration) -> Registry:
         """Return a registry with one more feature. Raises Refused if it is malformed or collides with another."""
         _check_kind(feature, self)
         for number, topic in enumerate(feature.topics):
             _check_topic(topic, (*self.topics, *feature.topics[:number]))
         found = Registry([*self.features.values(), feature])
-        models_of((*(topic.payload for topic in found.topics), *found.kinds.values()))
+        models_of(found.models)
         return found
 
     def lookup(self, address: str) -> tuple[Topic[Any] | None, dict[str, str]]:
@@ -181,8 +192,26 @@ def _check_kind(feature: FeatureDeclaration, registry: Registry) -> None:
     if plural in registry.verbs:
         raise Refused("exists", field="plural", expected="a plural that no other feature declares", got=plural)
     for verb in feature.verbs:
-        if not is_label(verb):
-            raise Refused("invalid", field="verbs", expected=LABEL_RULE, got=verb)
+        _check_verb(verb)
+    names = feature.verb_names
+    if len(set(names)) != len(names):
+        raise Refused("exists", field="verbs", expected="each verb once", got=", ".join(names))
+
+
+def _check_verb(verb: str | Verb) -> None:
+    name = verb.name if isinstance(verb, Verb) else verb
+    if not is_label(name):
+        raise Refused("invalid", field="verbs", expected=LABEL_RULE, got=name)
+    if not isinstance(verb, Verb):
+        return
+    if name in STANDARD_VERBS:
+        raise Refused("exists", field="verbs", expected="a verb that the coordinator does not answer itself", got=name)
+    for model in filter(None, (verb.body, verb.answer)):
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise Refused("invalid", field="verbs", expected=f"models of body and answer of {name}", got=model)
+    if verb.named != ("name" in verb.body.model_fields):
+        expected = f"a body of {name} {'with a field' if verb.named else 'without a'} name"
+        raise Refused("invalid", field="verbs", expected=expected, got=verb.body.__name__)
 
 
 def _check_topic(topic: Topic[Any], others: Iterable[Topic[Any]]) -> None:

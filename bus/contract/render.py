@@ -157,8 +157,22 @@ def _resource_tables(registry: Registry) -> Iterator[str]:
         kinds = [_link(name) for name, kind in registry.kinds.items() if kind.plural == resource]
         yield _row(f"`{resource}`", ", ".join(kinds), ", ".join(f"`{verb}`" for verb in verbs))
     yield ""
+    yield from _own_verb_table(registry)
     for name in resource_models(registry):
         yield from _model_table(name, registry)
+
+
+def _own_verb_table(registry: Registry) -> Iterator[str]:
+    rows = [
+        _row(f"`{plural}/{verb.name}`", *(_link(each.__name__) for each in (verb.body, verb.answer or feature.kind)),
+             verb.doc)
+        for plural, feature in registry.features.items()
+        for verb in feature.own_verbs.values()
+    ]
+    if rows:
+        yield "Verbs with a body or an answer of their own:"
+        yield ""
+        yield from (*_header("request", "body", "answer", "doc"), *rows, "")
 
 
 def _model_table(name: str, registry: Registry) -> Iterator[str]:

@@ -21,8 +21,9 @@ SCHEMAS = "#/components/schemas/"
 
 @cache
 def models(registry: Registry) -> dict[str, type[BaseModel]]:
-    """Return every model by name: payloads in the registry's order, then resources, each before its parts."""
-    return models_of((*(topic.payload for topic in registry.topics), *registry.kinds.values()))
+    """Return every model by name: payloads in the registry's order, then resources, then what verbs declare, each
+    before its parts."""
+    return models_of(registry.models)
 
 
 @cache

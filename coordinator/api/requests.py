@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from heliograph.bus.contract.features import FeatureDeclaration, Verb
 from heliograph.bus.contract.registry import declared, parse_resource
-from heliograph.bus.contract.resources import Resource
+from heliograph.bus.contract.resources import Resource, dump, refusal_of
 from heliograph.bus.contract.topics import REPLY
 from heliograph.coordinator.api.status_board import public_document
 from heliograph.coordinator.feature import InstalledFeatures
@@ -83,7 +86,10 @@ class Requests:
     async def handle(self, request: Request) -> Any:
         """Return the result of a request, ready for JSON. Raise Refused."""
         verb, topic, document = request.verb, request.topic, request.document
-        kind = declared().features[request.resource].kind
+        declaration = declared().features[request.resource]
+        kind = declaration.kind
+        if verb in declaration.own_verbs:
+            return await self._answer(declaration, declaration.own_verbs[verb], request)
         if verb in ("create", "update"):
             dry_run = _pop_dry_run(document, topic)
             wanted = await self._read(request)
@@ -167,6 +173,17 @@ class Requests:
         await self._changed(steered)
         return self._store.get(type(steered), steered.name) or steered
 
+    async def _answer(self, declaration: FeatureDeclaration, verb: Verb, request: Request) -> Any:
+        """Answer a verb that the feature declares."""
+        read = partial(_parse_body, request.document, request.topic, verb.body)
+        body: Any = await self._world.in_thread(read) if request.heavy else read()
+        request.read()
+        found = self._find(declaration.kind, body.name, request.topic) if verb.named else None
+        answer = await self._features.of(declaration.plural).answer(verb.name, body, found, request.caller)
+        if isinstance(answer, Resource):
+            return public_document(answer)
+        return dump(answer) if isinstance(answer, BaseModel) else dict(answer)
+
     async def _list(self, kind: type[Resource], request: Request) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         size, breaks = 0, Breaks(self._world)
@@ -206,6 +223,14 @@ def _parse(document: Any, topic: str, plural: str) -> Resource:
         document.pop("status", None)  # reading it could take long, and nobody would read the result
     check_shape(document, topic, MOST_FIELDS)
     return parse_resource(document, topic, plural)
+
+
+def _parse_body(document: Any, topic: str, body: type[BaseModel]) -> BaseModel:
+    check_shape(document, topic, MOST_FIELDS)
+    try:
+        return body.model_validate(document)
+    except ValidationError as error:
+        raise refusal_of(error, topic) from None
 
 
 def _name_in(document: Any, topic: str) -> str:

@@ -91,6 +91,9 @@ class BlockingResources:
     def start(self, name: str) -> Document:
         return self._run(self._resources.start(name))
 
+    def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
+        return self._run(self._resources.ask(verb, name, **fields))
+
     def watch(self, name: str) -> Iterator[Document]:
         stream = self._resources.watch(name)
         while True:

@@ -100,6 +100,15 @@ class Resources:
         found: Document = await self._ask("start", {"name": name})
         return found
 
+    async def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
+        """Send a request of any verb that the kind's feature declares, and return the result of its answer.
+
+        Args:
+            name: the resource; None for a verb that is about none.
+            fields: further fields of the request's body. ``topics.md`` has a table for each verb.
+        """
+        return await self._ask(verb, fields if name is None else {"name": name, **fields})
+
     async def watch(self, name: str) -> AsyncIterator[Document]:
         """Yield the document now and at each change, until a job has ended or another resource is deleted."""
         ends = declared().features[self._plural].ended

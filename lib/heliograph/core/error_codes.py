@@ -28,6 +28,8 @@ ANSWERS: dict[str, Code] = {
                         "Write them with `heliograph.bus.contract.weights_file.write`, or upload them again."),
     "broken-feature": Code("A feature of another package cannot be loaded where it is needed.",
                            "Mend or uninstall its package; the coordinator's log says more."),
+    "conflict": Code("The resource was changed since the version that the request names.",
+                     "Get it, decide again on what it says now, and send the version that it has."),
     "defect": Code("The program that handles the message has a defect.",
                    "Report the sentence, which names the place in the code."),
     "ended": Code("The job has ended, and its document does not change any more.",

@@ -9,9 +9,10 @@ import pytest
 from pydantic import Field
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.features import CATALOG, FeatureDeclaration
+from heliograph.bus.contract.features import CATALOG, FeatureDeclaration, Verb
 from heliograph.bus.contract.payloads import Payload
 from heliograph.bus.contract.registry import BUILT_IN
+from heliograph.bus.contract.request_bodies import Change, Named, RequestBody
 from heliograph.bus.contract.resources import Model, Resource
 from heliograph.bus.contract.resources.base import Document
 from heliograph.bus.contract.topics import Stream, Topic
@@ -54,6 +55,25 @@ FLASH = Topic("event/flash/{lamp}", Flash, "event", ("operator",), ("coordinator
 LAMPS = FeatureDeclaration("lamps", Lamp, CATALOG, (FLASH,))
 
 
+class Dim(Change):
+    """How much darker the lamp is to be."""
+
+    percent: int
+
+
+class Brightness(Payload):
+    """How bright a lamp is."""
+
+    lumen: float
+
+
+class Beside(RequestBody):
+    lamp: str
+
+
+DIM = Verb("dim", "Make the lamp darker.", Dim, Brightness)
+
+
 def _with_payload(name: str) -> Topic[Any]:
     return replace(FLASH, payload=type(name, (Payload,), {}))
 
@@ -73,6 +93,13 @@ def test_a_sound_declaration_extends_the_registry_and_leaves_the_built_in_one_al
     assert [*extended.verbs][:-1] == [*BUILT_IN.verbs]
 
 
+def test_a_verb_of_its_own_is_a_request_with_the_models_of_its_body_and_answer() -> None:
+    extended = BUILT_IN.extended(replace(LAMPS, verbs=(*CATALOG, DIM, Verb("light", "Light it."))))
+    assert extended.verbs["lamps"] == (*CATALOG, "dim", "light")
+    assert extended.features["lamps"].own_verbs["dim"] is DIM
+    assert (extended.bodies, extended.answers) == ((Dim, Named), (Brightness,))
+
+
 @pytest.mark.parametrize(
     ("declaration", "field", "got"),
     [
@@ -82,6 +109,13 @@ def test_a_sound_declaration_extends_the_registry_and_leaves_the_built_in_one_al
         (replace(LAMPS, kind=OnlyKept), "kind", "OnlyKept"),
         (replace(LAMPS, kind=Flash), "kind", "Flash"),
         (replace(LAMPS, verbs=("Create",)), "verbs", "Create"),
+        (replace(LAMPS, verbs=(replace(DIM, name="Dim"),)), "verbs", "Dim"),
+        (replace(LAMPS, verbs=(replace(DIM, name="get"),)), "verbs", "get"),
+        (replace(LAMPS, verbs=("dim", DIM)), "verbs", "dim, dim"),
+        (replace(LAMPS, verbs=(replace(DIM, body=int),)), "verbs", "int"),  # type: ignore[arg-type]
+        (replace(LAMPS, verbs=(replace(DIM, named=False),)), "verbs", "Dim"),
+        (replace(LAMPS, verbs=(replace(DIM, body=Beside),)), "verbs", "Beside"),
+        (replace(LAMPS, verbs=(replace(DIM, answer=type("Report", (Payload,), {})),)), "Report", ".Report and "),
         (_topic(pattern="event/task/{lamp}"), "topics", "event/task/{lamp}, beside event/task/{edge}"),
         (_topic(pattern="event/{what}/{lamp}"), "topics", "event/{what}/{lamp}, beside event/task/{edge}"),
         (_topic(pattern="event/report/{lamp}/{part}"), "topics", "beside event/report/{edge}"),

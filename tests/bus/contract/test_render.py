@@ -151,11 +151,15 @@ def test_requests_answers_and_statuses_refer_to_their_resources() -> None:
     for plural, feature in BUILT_IN.features.items():
         kind = feature.kind.__name__
         assert messages[f"status-{plural}"]["payload"]["$ref"].endswith(f"/{kind}")
-        for verb in feature.verbs:
+        for verb in feature.verb_names:
             operation = document["operations"][f"user-send-{plural}-{verb}"]
             (answer,) = operation["reply"]["messages"]
             assert answer["$ref"] == f"#/channels/reply/messages/{plural}-{verb}-reply"
             found = reached(messages[f"{plural}-{verb}-reply"]["payload"]["$ref"].rpartition("/")[2], set())
+            own = feature.own_verbs.get(verb)
+            if own is not None:
+                assert {own.answer.__name__ if own.answer is not None else kind, "ErrorAnswer"} <= found
+                continue
             assert {f"{kind}Status" if verb == "status" else kind, "ErrorAnswer"} <= found
             if verb in ("create", "update"):
                 assert kind in reached(messages[f"{plural}-{verb}"]["payload"]["$ref"].rpartition("/")[2], set())

@@ -49,7 +49,7 @@ def _error(tmp_path: Path, content: str | bytes, name: str = "a.yaml") -> str:
         (
             "kind: Model\nmetadata: {name: x}\nspec:\n  descriptoin: y",
             "a.yaml:4 field spec.descriptoin: expected no such field, got y. "
-            "The fields here are weights, framework, description.",
+            "The fields here are weights, framework, description",
         ),
         (TASK + "            unit: s\n", "a.yaml:13 field spec.trainingWorkers[0].workerSpec.parameters[0].unit:"),
         (TASK.replace("spec:\n", "spec:\n  rounds: 0\n"), "a.yaml:5 field spec.rounds: expected greater than or eq"),

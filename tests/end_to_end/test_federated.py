@@ -288,7 +288,7 @@ async def test_the_node_accepts_only_events_of_its_own_workers(tmp_path: Path, r
                 await node.link.wait_up(HANGS)
                 from heliograph.bus.contract.event import Event, encode
 
-                for source, key in (("edge-1/signed-edge-1/x1", b"guess"), ("edge-1/nobody/x1", b"guess")):
+                for source, key in (("edge-1/nobody/x1", b"guess"), ("edge-1/signed-edge-1/x1", b"guess")):
                     event = Event("1", source, topics.MODEL_UPDATE.type, {"evil": True}, sequence=1)
                     await node.publish("event/model-update/signed/edge-1", encode(event, key=key))
             async with asyncio.timeout(HANGS):

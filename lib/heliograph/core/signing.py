@@ -18,10 +18,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from heliograph.core.errors import Refused
 from heliograph.core.private_files import write_private
-from heliograph.core.world import World
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+
+    from heliograph.core.world import World
 
 MOST_BYTES = 64 * 1024
 """Bytes of a signed payload, at most: a statement names files by their digests, and contains none."""

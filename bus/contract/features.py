@@ -124,7 +124,9 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
     FeatureDeclaration("models", Model, CATALOG, command_line="heliograph.cli.features.catalog_columns:MODELS"),
     FeatureDeclaration("datasets", Dataset, CATALOG, command_line="heliograph.cli.features.catalog_columns:DATASETS"),
     FeatureDeclaration(
-        "algorithms", Algorithm, CATALOG, command_line="heliograph.cli.features.catalog_columns:ALGORITHMS"
+        "algorithms", Algorithm, CATALOG,
+        coordinator="heliograph.coordinator.features.algorithms.controller:AlgorithmFeature",
+        command_line="heliograph.cli.features.catalog_columns:ALGORITHMS",
     ),
     FeatureDeclaration(
         "edges", Edge, ("list", "get", "delete"),

@@ -13,6 +13,8 @@ from heliograph.core.names import CLOUD, is_label, require_label
 
 Place = Literal["cloud", "node"]
 _UPLOADS = "up-"
+_READ = (("DIRECT.GET", ""), ("DIRECT.GET", ".>"), ("STREAM.INFO", ""), ("STREAM.CREATE", ""))
+"""Verbs by which an agent reads a bucket of the cloud, with the end of their subjects."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,9 @@ def _carries(topic: Topic[Any], place: Place) -> bool:
 
 
 def _jetstream(role: Role, subjects: Subjects, edge: str) -> tuple[list[str], list[str]]:
-    models = subjects.stream_name(buckets.MODELS)
+    models, packages = subjects.stream_name(buckets.MODELS), subjects.stream_name(buckets.PACKAGES)
     if role == "operator":
-        return ["$JS.API.>", f"$O.{models}.>", "$JS.ACK.>"], []
+        return ["$JS.API.>", f"$O.{models}.>", f"$O.{packages}.>", "$JS.ACK.>"], []
     if role == "cloud-worker":
         rounds = subjects.stream_name(buckets.ROUNDS)
         return ["$JS.API.>", "$JS.ACK.>", f"$KV.{rounds}.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
@@ -107,10 +109,7 @@ def _jetstream(role: Role, subjects: Subjects, edge: str) -> tuple[list[str], li
         api = [
             _last_event(subjects, TASK, edge),
             *(_last_event(subjects, topic, edge) for topic in declared().topics if _is_forwarded(topic)),
-            f"$JS.API.DIRECT.GET.OBJ_{models}",
-            f"$JS.API.DIRECT.GET.OBJ_{models}.>",
-            f"$JS.API.STREAM.INFO.OBJ_{models}",
-            f"$JS.API.STREAM.CREATE.OBJ_{models}",
+            *(f"$JS.API.{verb}.OBJ_{each}{rest}" for each in (models, packages) for verb, rest in _READ),
             *(f"$JS.API.{verb}.OBJ_{bucket}" for verb in ("STREAM.CREATE", "STREAM.INFO", "STREAM.PURGE")),
             f"$JS.API.DIRECT.GET.OBJ_{bucket}",
             f"$JS.API.DIRECT.GET.OBJ_{bucket}.>",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from heliograph.bus.contract.parameter_schema import check_schema
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
 from heliograph.bus.contract.payloads.task_reading import UnsupportedTask, read_tasks
 from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTask, WorkerTaskBase
@@ -15,7 +16,6 @@ from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.base import ShortText
 from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
 from heliograph.bus.contract.versions import added
-from heliograph.core.document_bounds import json_tree
 from heliograph.core.names import Digest, Label, is_label
 
 
@@ -114,24 +114,7 @@ class WorkerReport(Payload):
         return role is not None and issubclass(role, task)
 
 
-def _check_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema. Raise ValueError unless the parts by which parameters are checked have their types."""
-    properties = json_tree(schema).get("properties", {})
-    if not isinstance(properties, dict) or not all(isinstance(each, dict) for each in properties.values()):
-        raise ValueError("expected properties as a mapping of mappings")
-    for name, found in properties.items():
-        options = found.get("anyOf", [found])
-        for option in options if isinstance(options, list) else [None]:
-            if not isinstance(option, dict) or not isinstance(option.get("type", ""), str):
-                raise ValueError(f"expected a type, or types under anyOf, for parameter {name[:64]}")
-            for bound in _BOUNDS & option.keys():
-                if not isinstance(option[bound], (int, float)):
-                    raise ValueError(f"expected a number as {bound} of parameter {name[:64]}")
-    return schema
-
-
-_BOUNDS = frozenset(("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"))
-Schema = Annotated[dict[str, Any], AfterValidator(_check_schema)]
+Schema = Annotated[dict[str, Any], AfterValidator(check_schema)]
 
 
 class Offer(Payload):
@@ -154,6 +137,7 @@ class Report(Payload):
         datasets: the data sets that the edge offers.
         labels: the edge's labels, as its agent was started with.
         models: digests of the models on the edge's disk.
+        packages: digests of the packages of code that the edge has unpacked.
     """
 
     edge: EdgeName
@@ -173,3 +157,4 @@ class Report(Payload):
     anomalous_events: int = added("0.2", 0)
     """Number of events since the agent's start by which a producer broke its numbering, or used another's
     incarnation."""
+    packages: list[Digest] = added("0.2", [])

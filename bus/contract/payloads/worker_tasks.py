@@ -11,10 +11,13 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
+from heliograph.bus.contract.buckets import PACKAGES
 from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
 from heliograph.bus.contract.versions import FLOOR, Version, added
-from heliograph.core.names import Label
+from heliograph.core.names import Digest, Label
+from heliograph.core.package_paths import MAX_SIZE
+from heliograph.core.signing import Envelope
 
 
 class ScriptSpec(Payload):
@@ -31,6 +34,29 @@ class ScriptSpec(Payload):
     boot_file: Text
     arguments: Annotated[list[Text], Field(max_length=256)] = added("0.2", [])
     working_directory: Text = added("0.2", "")
+
+
+class PackageSpec(Payload):
+    """The package whose script a worker runs. The agent runs it only if the node's operator has allowed its digest.
+
+    Attributes:
+        algorithm: name of the Algorithm, for people.
+        digest: SHA-256 of the package, in the bucket ``packages``.
+        size: bytes of the package.
+        arguments: the script's ``sys.argv[1:]``.
+        signature: an operator's statement that the digest may run.
+    """
+
+    algorithm: Label
+    digest: Digest
+    size: Annotated[int, Field(ge=1, le=MAX_SIZE)]
+    arguments: Annotated[list[Text], Field(max_length=256)] = Field(default_factory=list)
+    signature: Envelope | None = None
+
+    @property
+    def ref(self) -> WeightsRef:
+        """The reference to its blob."""
+        return WeightsRef(digest=self.digest, size=self.size, bucket=PACKAGES)
 
 
 class RoundSpec(Payload):
@@ -122,9 +148,15 @@ class WorkerTaskBase(Payload):
 
 
 class ScriptTask(WorkerTaskBase):
-    """A worker that runs the user's script. The agent refuses the task if it names none."""
+    """A worker that runs the user's script. The agent refuses the task if it names none.
+
+    Attributes:
+        script: a script on the node.
+        package: the package to run in place of a script on the node; an agent of 0.1 finds neither.
+    """
 
     script: ScriptSpec | None = None
+    package: PackageSpec | None = added("0.2")
     parameters: dict[str, Scalar] = Field(default_factory=dict)
 
     reads_model_file = True

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from heliograph.bus.contract.resources.algorithm import Algorithm
+from heliograph.bus.contract.resources.algorithm import Algorithm, AlgorithmPackage, PackageManifest, PinnedPackage
 from heliograph.bus.contract.resources.base import API_VERSION, Condition, Metadata, Resource, WeightsRef, condition
 from heliograph.bus.contract.resources.dataset import Dataset, DatasetIndex, DatasetSpec
 from heliograph.bus.contract.resources.edge import Edge
@@ -59,6 +59,7 @@ __all__ = [
     "MOST_REPLICAS",
     "NAMED",
     "Algorithm",
+    "AlgorithmPackage",
     "AliasMove",
     "Condition",
     "Dataset",
@@ -78,7 +79,9 @@ __all__ = [
     "ModelLabels",
     "ModelSpec",
     "ModelVersion",
+    "PackageManifest",
     "Participants",
+    "PinnedPackage",
     "Quarantine",
     "QuarantineSpec",
     "QuarantineStatus",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from heliograph.bus.contract.resources.algorithm import PinnedPackage
 from heliograph.bus.contract.resources.base import (
     Condition,
     Document,
@@ -40,6 +41,7 @@ class WorkerSpec(Document):
     """Script, data set and parameters of a training worker. Script settings may be in ``dataset``, as in Sedna.
 
     Attributes:
+        algorithm: the Algorithm whose package it runs, in place of a script on its node.
         train_script_boot_file: the script, below a code root of the edge's agent.
         train_script_dir: the directory that the script imports from; by default its own.
         train_script_arguments: the script's arguments, one for each word.
@@ -48,6 +50,7 @@ class WorkerSpec(Document):
     """
 
     dataset: Reference | None = None
+    algorithm: Reference | None = added("0.2")
     train_script_dir: ShortText | None = None
     train_script_boot_file: ShortText | None = None
     train_script_arguments: Annotated[list[ShortText], Field(max_length=256)] = added("0.2", [])
@@ -67,6 +70,13 @@ class WorkerSpec(Document):
             if given.get(field, value) != value:
                 raise ValueError(f"{field} stands in workerSpec and in its dataset, and they differ; give it once")
         return {**given, "dataset": dataset or None, **moved}
+
+    @model_validator(mode="after")
+    def _one_code(self) -> WorkerSpec:
+        scripts = (self.train_script_boot_file, self.train_script_dir, self.train_script_working_dir)
+        if self.algorithm is not None and any(scripts):
+            raise ValueError("algorithm and a script on the node (trainScript…); give one of the two")
+        return self
 
     @field_validator("framework_version", mode="before")
     @classmethod
@@ -247,6 +257,8 @@ class FederatedTaskStatus(Document):
     """Time at which this round began; from its deadline on a round without an update is told."""
     left: list[str] = added("0.2", [])
     """Edges that asked to stop, and take part in no further round."""
+    packages: dict[str, PinnedPackage] = added("0.2", {})
+    """The packages that this task runs, by the name of their Algorithm."""
     uncounted: list[str] = added("0.2", [])
     """Assigned edges without a counted update so far, of the first ``WATCHED`` by name."""
     start_time: str = ""

@@ -18,6 +18,8 @@ class Code(NamedTuple):
 ANSWERS: dict[str, Code] = {
     "bad-classes": Code("The model of the service gives another number of scores than its script names classes.",
                         "Give `classes=` one label for each score."),
+    "bad-package": Code("A package of code is none, or differs from what its document says.",
+                        "Pack it with `heliograph algorithms pack`; upload it again."),
     "bad-reply-topic": Code("The request names no reply topic, or one that is not below `reply/`.",
                             "Name `heliograph/reply/<your login>/<id>`, as response topic or in `reply_to`."),
     "bad-scores": Code("The output of the service's model is no row of scores.",

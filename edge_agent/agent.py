@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from heliograph import __version__
@@ -21,7 +22,7 @@ from heliograph.core.tasks import Background, Flag, keep_running
 from heliograph.core.text import never_raising
 from heliograph.core.world import World
 from heliograph.edge_agent.claim import NameClaim
-from heliograph.edge_agent.code_roots import CodeRoot, working_directory_of
+from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.forwarder import Forwarder
@@ -33,9 +34,12 @@ from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
 from heliograph.edge_agent.node_log import NodeLog
 from heliograph.edge_agent.offload_relay import OffloadRelay
+from heliograph.edge_agent.package_allowance import AllowedPackages
+from heliograph.edge_agent.package_store import PackageStore
 from heliograph.edge_agent.reconciler import Reconciler
 from heliograph.edge_agent.reporter import Reporter
 from heliograph.edge_agent.supervisor import Supervisor
+from heliograph.edge_agent.task_code import TaskCode
 from heliograph.edge_agent.unserved_responder import UnservedResponder
 from heliograph.edge_agent.uploads import Uploads
 from heliograph.edge_agent.worker_reports import refusals, worker_reports
@@ -56,6 +60,9 @@ class AgentConfig:
         quota: bytes of events that may wait in the journal.
         headers: whether the first line names the columns, of those of the edge's own data sets whose cells shall not
             decide it.
+        allowed_packages: digests of the packages of code that may run.
+        allowed_packages_file: a file with further ones, one a line; it may change.
+        package_keys: PEM of each public key whose signature allows a package, by its id.
     """
 
     name: str
@@ -70,6 +77,14 @@ class AgentConfig:
     quota: int = QUOTA
     root: str = DEFAULT_ROOT
     headers: Mapping[str, Header] = field(default_factory=dict)
+    allowed_packages: frozenset[str] = frozenset()
+    allowed_packages_file: Path | None = None
+    package_keys: Mapping[str, str] = field(default_factory=dict)
+
+
+def packages_directory(state: Path) -> Path:
+    """Return the directory of an agent's state with the packages of code."""
+    return state / "packages"
 
 
 class Agent:
@@ -107,10 +122,15 @@ class Agent:
         models = config.state / "models"
         self._launcher = launcher
         code = [replace(root, state=config.state.resolve()) for root in config.code]
-        roots = [root.directory for root in code]
+        packages = packages_directory(config.state)
+        self._packages = PackageStore(packages, self._cloud.bus, world, self._wake, self._log.warn)
+        self._allowed = AllowedPackages(
+            config.allowed_packages, config.allowed_packages_file, config.package_keys, world, self._log.warn
+        )
+        task_code = TaskCode(code, self._packages, self._allowed)
         self._supervisor = Supervisor(
-            world, launcher, environment, models, roots, self._wake, self._log.log_worker,
-            lambda task: working_directory_of(task, code),
+            world, launcher, environment, models, task_code.directories, self._wake, self._log.log_worker,
+            lambda task: found.working_directory if (found := task_code.of(task)) is not None else None,
         )  # fmt: skip
         self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
         self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
@@ -136,7 +156,7 @@ class Agent:
         )  # fmt: skip
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
-            code, self._background, self._log.warn, self._failures,
+            self._packages, task_code, self._background, self._log.warn, self._failures,
         )  # fmt: skip
         self._reporter = Reporter(
             self._cloud, self._edge, self._claim.settled, self._report,
@@ -163,6 +183,7 @@ class Agent:
                     self._reporter.run,
                     self._forwarder.run,
                     self._inventory.watch,
+                    partial(self._allowed.watch, self._wake),
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
@@ -176,6 +197,7 @@ class Agent:
             await self._supervisor.close()
             await self._prefetcher.close()
             await self._models.close()
+            await self._packages.close()
             for port in {id(self._cloud): self._cloud, id(self._node): self._node}.values():
                 await port.bus.close()
             self._journal.close()
@@ -232,6 +254,7 @@ class Agent:
             dropped_events=self._journal.dropped + self._node.bus.dropped,
             refused_events=self._gateway.refusals,
             anomalous_events=self._gateway.anomalies,
+            packages=self._packages.unpacked,
         )
 
     def _on_cloud_link(self, up: bool) -> None:

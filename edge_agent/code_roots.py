@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.bus.contract.payloads import ScriptSpec, ScriptTask, WorkerTask
+from heliograph.bus.contract.payloads import ScriptSpec
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,6 @@ def locate(script: ScriptSpec, roots: Sequence[CodeRoot]) -> Code | None:
     here = (code for code in found if code.is_here)
     allowed = (code for code in found if code.directory is not None and code.working_directory is not None)
     return next(here, None) or next(allowed, None) or next(iter(found), None)
-
-
-def working_directory_of(task: WorkerTask, roots: Sequence[CodeRoot]) -> Path | None:
-    """Return the directory whose files a task's script finds by relative names; None for a task without a script."""
-    if not isinstance(task, ScriptTask) or task.script is None:
-        return None
-    code = locate(task.script, roots)
-    return code.working_directory if code is not None else None
 
 
 def _below(script: ScriptSpec, root: CodeRoot, roots: Sequence[CodeRoot]) -> Code | None:

@@ -48,10 +48,12 @@ class Outputs:
     Args:
         directory: the directory below which they lie; its user alone may enter it.
         private: directories that are never laid into a worker's directory, such as the agent's state.
+        packages: the directory below a private one whose directories are laid even so: packages of code.
     """
 
-    def __init__(self, directory: Path, private: Collection[Path] = ()) -> None:
+    def __init__(self, directory: Path, private: Collection[Path] = (), packages: Path | None = None) -> None:
         self._directory = directory
+        self._packages = packages.resolve() if packages is not None else None
         self._private = frozenset(path.resolve() for path in (directory, *private))
 
     def prepare(self, job: str, worker: str, source: Path) -> WorkingPlace:
@@ -61,7 +63,8 @@ class Outputs:
         """
         if not (is_label(job) and is_label(worker)):
             raise HeliographError(f"job {job!r}, worker {worker!r}: no names of directories")
-        if any(source.is_relative_to(private) for private in self._private):
+        is_package = self._packages is not None and self._packages in source.parents
+        if not is_package and any(source.is_relative_to(private) for private in self._private):
             raise HeliographError(f"{source} holds what the agent keeps; it is no working directory")
         try:
             parent = make_private(make_private(self._directory) / job)

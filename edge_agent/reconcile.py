@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
-from heliograph.bus.contract.payloads import DatasetTask, ScriptTask, WorkerTask
+from heliograph.bus.contract.payloads import DatasetTask, PackageSpec, ScriptSpec, ScriptTask, WorkerTask
 from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.edge_agent.code_roots import CodeRoot, locate
+from heliograph.edge_agent.code_roots import Code, CodeRoot, locate
+from heliograph.edge_agent.package_allowance import Forbidden
 
 State = Literal["starting", "ready", "backing-off", "stopping", "failed", "finished"]
 """``failed`` and ``finished``: the process has ended, and the worker is not started again for its task."""
@@ -66,6 +68,28 @@ class Fetch:
 
 
 @dataclass(frozen=True)
+class FetchPackage:
+    package: PackageSpec
+
+
+@dataclass(frozen=True)
+class PackageState:
+    """A task's package on this node.
+
+    Attributes:
+        code: where it lies, unpacked; None while it is not here.
+        barred: why it may not run here.
+        problem: why it is not here yet.
+        refused: True where it came, and is no package: waiting does not help.
+    """
+
+    code: Code | None = None
+    barred: Forbidden | None = None
+    problem: str = ""
+    refused: bool = False
+
+
+@dataclass(frozen=True)
 class Hold:
     """A task that cannot run here, and the reason; ``forbidden`` where waiting does not help."""
 
@@ -74,7 +98,8 @@ class Hold:
     forbidden: bool = False
 
 
-Action = Launch | Stop | Hurry | Assign | Fetch | Hold
+Action = Launch | Stop | Hurry | Assign | Fetch | FetchPackage | Hold
+_NO_PACKAGES: Mapping[str, PackageState] = MappingProxyType({})
 
 
 def decide(
@@ -83,8 +108,13 @@ def decide(
     datasets: Mapping[str, DatasetIndex],
     models: Container[str],
     code_roots: Sequence[CodeRoot],
+    packages: Mapping[str, PackageState] = _NO_PACKAGES,
 ) -> list[Action]:
-    """Return the actions that lead to the desired tasks, in order. Once they are done, a new decision has no action."""
+    """Return the actions that lead to the desired tasks, in order. Once they are done, a new decision has no action.
+
+    Args:
+        packages: the packages of tasks that run one, by the worker's name.
+    """
     wanted = {task.worker: task for task in tasks}
     actions: list[Action] = [
         Stop(worker)
@@ -94,8 +124,16 @@ def decide(
     for task in wanted.values():
         present = running.get(task.worker)
         runs = present is not None and present.assigned == task  # its script is loaded
-        if hold := _hold(task, datasets, code_roots, runs):
+        package = packages.get(task.worker)
+        if package is not None and package.barred is not None and _may_stop(present, task):
+            actions.append(Stop(task.worker))  # it was allowed when it started
+        if hold := _hold(task, datasets, code_roots, package, runs):
             actions.append(hold)
+        if package is not None and package.code is None and package.barred is None and isinstance(task, ScriptTask):
+            if task.package is not None and not package.refused:
+                actions.append(FetchPackage(task.package))
+            continue
+        if hold:
             continue
         if present is not None and present.job_uid != task.job_uid:
             if present.state == "stopping" and not present.hurried:  # the earlier job of that name is stopped first
@@ -125,6 +163,10 @@ def _is_obsolete(present: Running, task: WorkerTask | None) -> bool:
     return task is None or task.job_uid != present.job_uid
 
 
+def _may_stop(present: Running | None, task: WorkerTask) -> bool:
+    return present is not None and present.state != "stopping" and not _is_obsolete(present, task)
+
+
 def _is_replaced(present: Running, task: WorkerTask) -> bool:
     """Return whether the task runs other code than the process has loaded."""
     return task.serves and present.task is not None and present.task.revision != task.revision
@@ -143,7 +185,8 @@ def _begins_again(present: Running, task: WorkerTask) -> bool:
 
 def _what_runs(task: WorkerTask) -> object:
     if isinstance(task, DatasetTask):
-        return task.script, task.parameters, task.dataset
+        package = (task.package.digest, task.package.arguments) if task.package is not None else None
+        return task.script, package, task.parameters, task.dataset
     return task.revision
 
 
@@ -167,33 +210,43 @@ def _interim_task(present: Running, models: Container[str]) -> WorkerTask | None
 
 
 def _hold(
-    task: WorkerTask, datasets: Mapping[str, DatasetIndex], code_roots: Sequence[CodeRoot], runs: bool
-) -> Hold | None:
-    if isinstance(task, ScriptTask) and not runs:
-        if task.script is None:
-            return Hold(task, "the task names no script (trainScriptBootFile)", forbidden=True)
-        named = task.script
-        code = locate(named, code_roots)
-        if code is None:
-            roots = ", ".join(str(root.prefix) for root in code_roots) or "none"
-            reason = f"script {named.boot_file} does not lie under a --code root of this agent ({roots})"
-            return Hold(task, reason, forbidden=True)
-        if code.directory is None:
-            reason = f"directory {named.directory} does not lie under the --code root of script {named.boot_file}"
-            return Hold(task, reason, forbidden=True)
-        if code.working_directory is None:
-            reason = f"working directory {named.working_directory} does not lie under a --code root of this agent"
-            return Hold(task, reason, forbidden=True)
-        if not code.boot_file.is_file():
-            return Hold(task, f"script {named.boot_file} is not on this node{_looked_in(named.boot_file, code_roots)}")
-        if not code.directory.is_dir():
-            return Hold(task, f"directory {named.directory} is not on this node")
-        if not code.working_directory.is_dir():
-            return Hold(task, f"directory {named.working_directory} is not on this node")
+    task: WorkerTask, datasets: Mapping[str, DatasetIndex], code_roots: Sequence[CodeRoot],
+    package: PackageState | None, runs: bool,
+) -> Hold | None:  # fmt: skip
+    if package is not None:
+        if package.barred is not None:
+            return Hold(task, package.barred.reason, package.barred.final)
+        if package.problem and not runs:
+            return Hold(task, package.problem, package.refused)
+    elif isinstance(task, ScriptTask) and not runs and (hold := _script_hold(task, task.script, code_roots)):
+        return hold
     if isinstance(task, DatasetTask) and task.dataset is not None:
         index = datasets.get(task.dataset)
         if index is None:
             return Hold(task, f"data set {task.dataset} is not on this node")
         if index.error:
             return Hold(task, f"data set {task.dataset}: {index.error}")
+    return None
+
+
+def _script_hold(task: WorkerTask, named: ScriptSpec | None, code_roots: Sequence[CodeRoot]) -> Hold | None:
+    if named is None:
+        return Hold(task, "the task names no script (trainScriptBootFile)", forbidden=True)
+    code = locate(named, code_roots)
+    if code is None:
+        roots = ", ".join(str(root.prefix) for root in code_roots) or "none"
+        reason = f"script {named.boot_file} does not lie under a --code root of this agent ({roots})"
+        return Hold(task, reason, forbidden=True)
+    if code.directory is None:
+        reason = f"directory {named.directory} does not lie under the --code root of script {named.boot_file}"
+        return Hold(task, reason, forbidden=True)
+    if code.working_directory is None:
+        reason = f"working directory {named.working_directory} does not lie under a --code root of this agent"
+        return Hold(task, reason, forbidden=True)
+    if not code.boot_file.is_file():
+        return Hold(task, f"script {named.boot_file} is not on this node{_looked_in(named.boot_file, code_roots)}")
+    if not code.directory.is_dir():
+        return Hold(task, f"directory {named.directory} is not on this node")
+    if not code.working_directory.is_dir():
+        return Hold(task, f"directory {named.working_directory} is not on this node")
     return None

@@ -1,9 +1,9 @@
-"""Carry out the actions of ``reconcile``: fetch models, launch and stop workers, and assign tasks."""
+"""Carry out the actions of ``reconcile``: fetch models and packages, launch and stop workers, and assign tasks."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from heliograph.bus.contract import topics
@@ -21,13 +21,14 @@ from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background
-from heliograph.edge_agent.code_roots import CodeRoot, locate
 from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.launcher import WorkerFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
-from heliograph.edge_agent.reconcile import Assign, Fetch, Hold, Hurry, Launch, Stop, decide
+from heliograph.edge_agent.package_store import PackageStore
+from heliograph.edge_agent.reconcile import Assign, Fetch, FetchPackage, Hold, Hurry, Launch, Stop, decide
 from heliograph.edge_agent.supervisor import Supervisor, Worker
+from heliograph.edge_agent.task_code import TaskCode
 
 ASSIGN_RETRY = 1.0
 """Seconds before an assignment that could not be published is repeated."""
@@ -39,7 +40,7 @@ class Reconciler:
     Args:
         node: connection to the node's broker, for assignments.
         files: maps paths to those that a worker sees.
-        code: roots under which a task's script may lie.
+        code: finds the code of tasks.
         warn: called with a line about a task that could not be assigned.
     """
 
@@ -52,7 +53,8 @@ class Reconciler:
         models: ModelStore,
         prefetcher: ModelPrefetcher,
         inventory: Inventory,
-        code: Sequence[CodeRoot],
+        packages: PackageStore,
+        code: TaskCode,
         background: Background,
         warn: Callable[[str], None],
         failures: Failures,
@@ -64,6 +66,7 @@ class Reconciler:
         self._models = models
         self._prefetcher = prefetcher
         self._inventory = inventory
+        self._packages = packages
         self._code = code
         self._background = background
         self._warn = warn
@@ -78,7 +81,10 @@ class Reconciler:
         self._prefetcher.follow(desired.tasks)
         running = {name: worker.as_running() for name, worker in self._supervisor.workers.items()}
         holds = {}
-        for action in decide(desired.tasks, running, self._inventory.datasets, self._models, self._code):
+        packages = self._code.package_states(desired.tasks)
+        for action in decide(
+            desired.tasks, running, self._inventory.datasets, self._models, self._code.roots, packages
+        ):
             if isinstance(action, Hold):
                 holds[action.task.worker] = action
             else:
@@ -88,10 +94,15 @@ class Reconciler:
         used = [*desired.tasks, *(worker.task for worker in self._supervisor.workers.values())]
         needed = {ref.digest for task in used for ref in task.files}
         self._models.keep_only(needed | self._prefetcher.expected)
+        self._packages.keep_only(
+            {task.package.digest for task in used if isinstance(task, ScriptTask) and task.package is not None}
+        )
 
-    def _carry_out(self, action: Fetch | Launch | Assign | Stop | Hurry) -> None:
+    def _carry_out(self, action: Fetch | FetchPackage | Launch | Assign | Stop | Hurry) -> None:
         if isinstance(action, Fetch):
             self._models.fetch(action.model)
+        elif isinstance(action, FetchPackage):
+            self._packages.fetch(action.package.ref)
         elif isinstance(action, Launch):
             self._supervisor.launch(action.task)
         elif isinstance(action, Assign):
@@ -105,8 +116,8 @@ class Reconciler:
         worker.assigned = task
         worker.task = task
         path_for, datasets = partial(self._files.path_for, task.worker), self._inventory
-        if isinstance(task, ScriptTask) and task.script is not None:
-            task = task.model_copy(update={"script": self._script_for(worker, task.script)})
+        if isinstance(task, ScriptTask) and (task.script is not None or task.package is not None):
+            task = task.model_copy(update={"script": self._script_for(worker, task, task.script), "package": None})
         places = {ref.digest: path_for(self._models.path(ref)) for ref in task.files}
 
         def place(ref: WeightsRef | None) -> str:
@@ -125,14 +136,20 @@ class Reconciler:
         )
         self._background.spawn(self._send(worker, assignment))
 
-    def _script_for(self, worker: Worker, named: ScriptSpec) -> ScriptSpec | None:
-        """Return a script with the paths at which the worker finds it; None where it no longer lies below a root."""
-        code = locate(named, self._code)
+    def _script_for(self, worker: Worker, task: WorkerTask, named: ScriptSpec | None) -> ScriptSpec | None:
+        """Return a task's script with the paths at which the worker finds it, that of a package too; None where it no
+        longer lies here."""
+        code = self._code.of(task)
         if code is None or code.directory is None:
             return None
         path_for = partial(self._files.path_for, worker.task.worker)
+        boot_file = path_for(code.boot_file)
+        if isinstance(task, ScriptTask) and task.package is not None:
+            return ScriptSpec(boot_file=boot_file, arguments=task.package.arguments)
+        if named is None:
+            return None
         directory = path_for(code.directory) if named.directory else ""
-        there = {"boot_file": path_for(code.boot_file), "directory": directory, "working_directory": ""}
+        there = {"boot_file": boot_file, "directory": directory, "working_directory": ""}
         return named.model_copy(update=there)  # the launcher has laid the working directory's files
 
     async def _send(self, worker: Worker, assignment: Assignment) -> None:
@@ -153,7 +170,9 @@ class Reconciler:
         self._assign(worker, worker.task, ended=True)
 
 
-def _about(action: Fetch | Launch | Assign | Stop | Hurry) -> str:
+def _about(action: Fetch | FetchPackage | Launch | Assign | Stop | Hurry) -> str:
     if isinstance(action, Fetch):
         return f"model {action.model.digest[:12]}"
+    if isinstance(action, FetchPackage):
+        return f"package {action.package.digest[:12]}"
     return f"worker {action.task.worker if isinstance(action, (Launch, Assign)) else action.worker}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -100,7 +100,7 @@ class Supervisor:
     Args:
         environment: variables by which each worker finds its node's broker.
         models: directory of the node's models, named by digest.
-        code: directories below which the workers' code lies.
+        code: returns the directories below which the code of a task's worker lies.
         changed: called when a worker's state has changed.
         logged: called with (worker, level, line) for each line that a worker prints, and when it ends by itself.
         working_directory: returns the directory whose files a task's script finds by relative names.
@@ -112,7 +112,7 @@ class Supervisor:
         launcher: Launcher,
         environment: Mapping[str, str],
         models: Path,
-        code: Sequence[Path],
+        code: Callable[[WorkerTask], tuple[Path, ...]],
         changed: Callable[[], None],
         logged: Callable[[str, Literal["info", "warning"], str], None],
         working_directory: Callable[[WorkerTask], Path | None] = lambda task: None,
@@ -121,7 +121,7 @@ class Supervisor:
         self._launcher = launcher
         self._environment = environment
         self._models = models
-        self._code = tuple(code)
+        self._code = code
         self._changed = changed
         self._logged = logged
         self._working_directory = working_directory
@@ -296,7 +296,7 @@ class Supervisor:
         worker.tail.clear()
         task = worker.task
         request = LaunchRequest(
-            task.worker, task.role, worker.secret, self._environment, self._models, self._code, task.job,
+            task.worker, task.role, worker.secret, self._environment, self._models, self._code(task), task.job,
             self._working_directory(task),
         )  # fmt: skip
         try:

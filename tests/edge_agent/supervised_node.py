@@ -80,8 +80,8 @@ class Node:
         secrets = count(1)
         world = World(monotonic=self.loop.time, new_secret=lambda: next(secrets).to_bytes(32, "big"))
         self.supervisor = Supervisor(
-            world, _Launcher(self), {"HELIOGRAPH_EDGE": "edge-1"}, Path("/models"), [Path("/code")], self._changed,
-            lambda *logged: self.logged.append(logged),
+            world, _Launcher(self), {"HELIOGRAPH_EDGE": "edge-1"}, Path("/models"),
+            lambda task: (Path("/code"),), self._changed, lambda *logged: self.logged.append(logged),
         )  # fmt: skip
 
     @property

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.bus.contract.payloads import ScriptSpec, TrainTask
-from heliograph.edge_agent.code_roots import Code, CodeRoot, locate, working_directory_of
+from heliograph.bus.contract.payloads import ScriptSpec
+from heliograph.edge_agent.code_roots import Code, CodeRoot, locate
 
 
 @pytest.fixture
@@ -89,9 +89,6 @@ def test_code_that_is_here_is_found_below_any_root(code: Path, tmp_path: Path) -
     assert locate(_named("third.py"), roots) == _code(code / "third.py", code)  # in neither
     named = ScriptSpec(boot_file="main.py", working_directory="data")  # in the other root
     assert locate(named, roots) == Code(code / "main.py", code, other / "data")
-    task = TrainTask(worker="w", job="job", job_uid="u", round=1, script=named)
-    assert working_directory_of(task, roots) == other / "data"
-    assert working_directory_of(task.model_copy(update={"script": None}), roots) is None
 
 
 _WORDS = st.sampled_from(["..", ".", "", "package", "link", "link.py", "main.py", "planted", "models", "\0", "~"])

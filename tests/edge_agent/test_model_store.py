@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import dumps
-from heliograph.edge_agent.model_store import RETRY, RETRY_DISK, ModelStore
+from heliograph.edge_agent.blob_cache import RETRY, RETRY_DISK
+from heliograph.edge_agent.model_store import ModelStore
 
 CONTENT = {dumps({"w": np.full(100, number)}) for number in range(4)}
 MODELS = {hashlib.sha256(content).hexdigest(): content for content in sorted(CONTENT)}

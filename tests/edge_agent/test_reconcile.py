@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.contract.payloads import BigModelTask, InferenceSpec, InferTask, ScriptSpec, TrainTask
+from heliograph.bus.contract.payloads import BigModelTask, InferenceSpec, InferTask, PackageSpec, ScriptSpec, TrainTask
 from heliograph.bus.contract.resources import DatasetIndex, WeightsRef
-from heliograph.edge_agent.code_roots import CodeRoot
+from heliograph.edge_agent.code_roots import Code, CodeRoot
+from heliograph.edge_agent.package_allowance import Forbidden
 from heliograph.edge_agent.reconcile import (
     Assign,
     Fetch,
+    FetchPackage,
     Hold,
     Hurry,
     Launch,
+    PackageState,
     Running,
     State,
     Stop,
@@ -215,3 +218,61 @@ def test_a_working_directory_lies_below_a_root(roots: Any, named: str, reason: s
     [hold] = decide([_task(script=ScriptSpec(boot_file="train.py", working_directory=named))], {}, DATA, set(), roots)
     assert isinstance(hold, Hold)
     assert (hold.reason.startswith(reason), hold.forbidden) == (True, forbidden)
+
+
+PACKAGE = PackageSpec(algorithm="digits", digest="d" * 64, size=100)
+HERE = PackageState(Code(Path("/p/train.py"), Path("/p"), Path("/p")))
+BARRED = PackageState(barred=Forbidden("not allowed on this node"))
+
+
+def _packaged(**changes: Any) -> TrainTask:
+    return _task(script=None, package=PACKAGE, **changes)
+
+
+def test_a_package_is_fetched_before_its_worker_is_launched(roots: Any) -> None:
+    task = _packaged()
+    assert decide([task], {}, DATA, set(), roots, {"job-w": PackageState()}) == [FetchPackage(PACKAGE)]
+    assert decide([task], {}, DATA, set(), roots, {"job-w": HERE}) == [Launch(task)]
+    ready = {"job-w": Running("job-w", "u", "ready")}
+    assert decide([task], ready, DATA, set(), roots, {"job-w": HERE}) == [Assign(task)]
+    idle = _packaged(active=False)  # it comes ahead of the round
+    assert decide([idle], {}, DATA, set(), roots, {"job-w": PackageState()}) == [FetchPackage(PACKAGE)]
+
+
+def test_a_package_that_cannot_be_had_is_told_and_tried_again(roots: Any) -> None:
+    unreachable = PackageState(problem="package dddddddddddd: not in bucket; trying again")
+    hold, fetch = decide([_packaged()], {}, DATA, set(), roots, {"job-w": unreachable})
+    assert (hold, fetch) == (Hold(_packaged(), unreachable.problem), FetchPackage(PACKAGE))
+    refused = PackageState(problem="package dddddddddddd: no zip", refused=True)
+    assert decide([_packaged()], {}, DATA, set(), roots, {"job-w": refused}) == [
+        Hold(_packaged(), refused.problem, forbidden=True)
+    ]
+
+
+def test_a_package_that_is_not_allowed_is_not_even_fetched(roots: Any) -> None:
+    task = _packaged()
+    assert decide([task], {}, DATA, set(), roots, {"job-w": BARRED}) == [Hold(task, "not allowed on this node")]
+    forged = PackageState(barred=Forbidden("bad signature", final=True))
+    assert decide([task], {}, DATA, set(), roots, {"job-w": forged}) == [Hold(task, "bad signature", forbidden=True)]
+
+
+@pytest.mark.parametrize("state", ["starting", "ready", "backing-off", "failed"])
+def test_a_worker_whose_package_is_no_longer_allowed_is_stopped(roots: Any, state: State) -> None:
+    task = _packaged()
+    runs = {"job-w": Running("job-w", "u", state, task, task)}
+    assert decide([task], runs, DATA, set(), roots, {"job-w": BARRED}) == [
+        Stop("job-w"), Hold(task, "not allowed on this node")
+    ]  # fmt: skip
+    stopping = {"job-w": Running("job-w", "u", "stopping", task, task)}
+    assert decide([task], stopping, DATA, set(), roots, {"job-w": BARRED}) == [Hold(task, "not allowed on this node")]
+    of_another_job = {"job-w": Running("job-w", "before", state, task, task)}
+    stop, hold = decide([task], of_another_job, DATA, set(), roots, {"job-w": BARRED})
+    assert (stop, hold) == (Stop("job-w"), Hold(task, "not allowed on this node"))
+
+
+def test_a_worker_that_failed_for_good_begins_again_with_another_package(roots: Any) -> None:
+    before = _packaged()
+    failed = {"job-w": Running("job-w", "u", "failed", None, before, 1, final=True)}
+    assert decide([before], failed, DATA, set(), roots, {"job-w": HERE}) == []
+    after = before.model_copy(update={"package": PACKAGE.model_copy(update={"digest": "e" * 64})})
+    assert decide([after], failed, DATA, set(), roots, {"job-w": HERE}) == [Launch(after)]

@@ -16,7 +16,7 @@ from heliograph.bus.contract import buckets, topics
 from heliograph.bus.contract.payloads import Desired, LogRecord, WorkerTask
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import Dataset, DatasetSpec, Edge, Model, Resource
+from heliograph.bus.contract.resources import Algorithm, Dataset, DatasetSpec, Edge, Model, Resource
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.door import Door
@@ -144,10 +144,11 @@ class Term:
 
     def view(self) -> View:
         """Return the edges and models as they are known now, for decisions: the same object until one changes."""
-        state = (self._edges.changes, self._store.changes(Model))
+        state = (self._edges.changes, self._store.changes(Model), self._store.changes(Algorithm))
         if self._view is None or self._view[0] != state:
             models = {model.name: model for model in self._store.all(Model)}
-            self._view = state, View(self._edges.views(), models)
+            packages = {each.name: each for each in self._store.all(Algorithm) if each.spec.package is not None}
+            self._view = state, View(self._edges.views(), models, packages)
         return self._view[1]
 
     async def _build_validators(self) -> None:

@@ -84,11 +84,12 @@ def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator
 
 
 def algorithms_of(store: ResourceStore, reports: Mapping[str, Report], failures: Failures) -> Iterator[Algorithm]:
-    """Yield the algorithms that are new in these reports, or offered on further edges. Pass over one that makes no
-    valid resource.
+    """Yield the algorithms that are new in these reports, or offered on further edges, and the packages that other
+    edges have now. Pass over one that makes no valid resource.
 
-    What the agent ``cloud`` reports describes an algorithm; until it has, the first edge that offers it does. No other
-    edge changes the description.
+    No report says anything about an algorithm that is a package, but that its edge has it. What the agent ``cloud``
+    reports describes any other; until it has, the first edge that offers it does. No other edge changes the
+    description.
     """
     offering: dict[str, dict[str, dict[str, Any]]] = {}
     for edge, report in reports.items():
@@ -99,6 +100,8 @@ def algorithms_of(store: ResourceStore, reports: Mapping[str, Report], failures:
             require_label(name, "offers.algorithms")
             known = store.get(Algorithm, name) or Algorithm(metadata=Metadata(name=name))
             spec = known.spec
+            if spec.package is not None:
+                continue
             if CLOUD in schemas:
                 spec = _spec_of(schemas[CLOUD])
             elif not known.spec.parameters and CLOUD not in known.status.edges:
@@ -107,6 +110,12 @@ def algorithms_of(store: ResourceStore, reports: Mapping[str, Report], failures:
             if spec == known.spec and edges == known.status.edges:
                 continue
             yield known.model_copy(update={"spec": spec, "status": known.status.model_copy(update={"edges": edges})})
+    for known in store.all(Algorithm):
+        if known.spec.package is not None:
+            having = {edge for edge, report in reports.items() if known.spec.package.digest in report.packages}
+            edges = sorted((set(known.status.edges) - reports.keys()) | having)
+            if edges != known.status.edges:
+                yield known.model_copy(update={"status": known.status.model_copy(update={"edges": edges})})
 
 
 def algorithms_without(store: ResourceStore, edge: str) -> Iterator[Algorithm]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from heliograph.bus.contract.payloads import DatasetTask, Offer, Report, TrainTask, WorkerReport, WorkerTaskBase
-from heliograph.bus.contract.resources import DatasetIndex, Model
+from heliograph.bus.contract.resources import Algorithm, DatasetIndex, Model
 from heliograph.core.names import CLOUD
 
 GIVE_UP_AFTER = 3
@@ -75,10 +75,15 @@ class EdgeView:
 @dataclass(frozen=True)
 class View:
     """The edges and the models, each by name. It is made once for all decisions until one of them changes, and so are
-    its indexes."""
+    its indexes.
+
+    Attributes:
+        packages: the Algorithms that are packages of training code.
+    """
 
     edges: Mapping[str, EdgeView] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
+    packages: Mapping[str, Algorithm] = field(default_factory=dict)
 
     def online(self, edge: str) -> bool:
         """Return whether the edge is known and shown online."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from heliograph.bus.contract import buckets, close_record, topics
 from heliograph.bus.contract.payloads import Aggregation, WorkerTask
-from heliograph.bus.contract.resources import ENDED, FederatedTask
+from heliograph.bus.contract.resources import ENDED, Algorithm, FederatedTask, Resource
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.transport import Message
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
@@ -23,6 +23,7 @@ from heliograph.coordinator.features.federated.desired_tasks import (
     without_left,
 )
 from heliograph.coordinator.features.federated.evaluations import check_sender
+from heliograph.coordinator.features.federated.packages import check_parameters, names_of
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
@@ -82,7 +83,9 @@ class FederatedController(Feature[FederatedTask]):
         algorithm, place = task.spec.aggregation_worker.worker_spec, "spec.aggregationWorker.workerSpec"
         choice = NamedChoice("algorithm", algorithm.aggregation_algorithm, f"{place}.aggregationAlgorithm",
                       algorithm.parameters, f"{place}.parameters")  # fmt: skip
-        check_offered(choice, self.context.view().algorithms(task.spec.aggregation_worker.node_name), topic)
+        view = self.context.view()
+        check_offered(choice, view.algorithms(task.spec.aggregation_worker.node_name), topic)
+        check_parameters(task, view.packages, topic)
 
     def may_change(self, known: FederatedTask, wanted: FederatedTask, topic: str) -> None:
         if known.status.phase == "Pending":
@@ -102,6 +105,14 @@ class FederatedController(Feature[FederatedTask]):
         if verb != "stop":
             return super().steer(task, verb, topic)
         return federated.stop(task, self.context.port.world.timestamp())
+
+    def may_delete(self, other: Resource, topic: str) -> None:
+        """Refuse to delete an Algorithm that a job runs."""
+        for task in self.resources() if isinstance(other, Algorithm) else ():
+            if task.status.phase not in ENDED and other.name in names_of(task):
+                raise Refused("in-use", topic=topic, field="name", expected="an algorithm that no job runs",
+                              got=f"{other.name}, which job {task.name} runs",
+                              hint="Stop or delete the job first.")  # fmt: skip
 
     async def steering(self, task: FederatedTask, steered: FederatedTask) -> None:
         if task.status.phase == "Running" and _ends(task, steered):
@@ -178,7 +189,7 @@ class FederatedController(Feature[FederatedTask]):
         """Yield the training tasks, more with each step, computed anew only where an input has changed: there may be
         ten thousand edges."""
         status, algorithms = task.status, view.algorithms(task.spec.aggregation_worker.node_name)
-        warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets)
+        warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets, status.packages)
         left_out = unchanged_left_out(task, view)
         tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal,
                     status.left, left_out)  # fmt: skip

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from heliograph.bus.contract.payloads import (
     AggregateTask,
     EvaluateTask,
+    PackageSpec,
     RoundSpec,
     ScriptSpec,
     TrainTask,
@@ -19,6 +21,7 @@ from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.bus.contract.versions import Version, parse_version
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.features.federated.packages import package_of
 from heliograph.coordinator.features.federated.selection import ready_of
 from heliograph.core.names import join_labels
 
@@ -100,20 +103,28 @@ def warm_tasks(
     status = task.status
     declared = {each.name: each.worker_spec for each in task.spec.training_workers}
     repeated = [each.worker_spec for each in task.spec.training_workers if not each.node_name][-1:]
-    script, parameters, defaults = _script(task), _parameters(task, algorithms), _defaults(task, algorithms)
+    first, parameters, defaults = _first_code(task), _parameters(task, algorithms), _defaults(task, algorithms)
+    known: dict[int, tuple[_Code, dict[str, Scalar]]] = {}
+    """Code and parameters of each spec: ten thousand edges may share one."""
     found: dict[str, list[WorkerTask]] = {}
     for worker, edge in sorted(status.assignments.items()) if assignments is None else assignments:
         own = declared.get(worker) or repeated[0]
+        if id(own) not in known:
+            runs = _Code.of(task, own) or first
+            given = defaults | values_of(own.parameters) if own.parameters else parameters
+            known[id(own)] = runs, {**runs.defaults, **given} if runs.defaults else given
+        runs, given = known[id(own)]
         one = TrainTask.model_construct(  # without validation: all values are checked, for ten thousand edges
             worker=join_labels(task.name, worker),
             job=task.name,
             job_uid=task.metadata.uid,
             round=0,
             model=None,
-            script=_own_script(own) or script,
+            script=runs.script,
+            package=runs.package,
             dataset=status.datasets.get(edge) or None,
-            framework=own.framework_type,
-            parameters=defaults | values_of(own.parameters) if own.parameters else parameters,
+            framework=own.framework_type or runs.framework,
+            parameters=given,
             active=False,
         )
         found.setdefault(edge, []).append(one)
@@ -176,7 +187,7 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
     status = task.status
     worker = task.spec.evaluation_worker
     assert worker is not None
-    every = _evaluation_interval(task, view)
+    every, code = _evaluation_interval(task, view), _first_code(task)
     due = status.model_round > 0 and (status.model_round % every == 0 or status.step == "evaluating")
     return EvaluateTask(
         worker=join_labels(task.name, worker.name),
@@ -184,29 +195,44 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
         job_uid=task.metadata.uid,
         round=status.model_round,
         model=status.model if due else None,
-        script=_script(task),
+        script=code.script,
+        package=code.package,
         dataset=worker.dataset.name,
-        parameters=_parameters(task, _offered(task, view)),
+        parameters={**code.defaults, **_parameters(task, _offered(task, view))},
         active=due,
         names_edge=True,
     )
 
 
-def _script(task: FederatedTask) -> ScriptSpec | None:
-    """Return the script of the first worker that names one."""
-    return next((found for each in task.spec.training_workers if (found := _own_script(each.worker_spec))), None)
+@dataclass(frozen=True)
+class _Code:
+    """What a worker runs: a script on its node, or a package with the defaults of its parameters; or nothing."""
+
+    script: ScriptSpec | None = None
+    package: PackageSpec | None = None
+    framework: str | None = None
+    defaults: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: FederatedTask, spec: WorkerSpec) -> _Code | None:
+        """Return the code that a worker names itself."""
+        if (package := package_of(task, spec)) is not None:
+            pinned = task.status.packages[package.algorithm]
+            return cls(None, package, pinned.framework, values_of(pinned.defaults))
+        if not spec.train_script_boot_file:
+            return None
+        script = ScriptSpec(
+            directory=spec.train_script_dir or "",
+            boot_file=spec.train_script_boot_file,
+            arguments=spec.train_script_arguments,
+            working_directory=spec.train_script_working_dir or "",
+        )
+        return cls(script)
 
 
-def _own_script(spec: WorkerSpec) -> ScriptSpec | None:
-    """Return the script that a worker names itself."""
-    if not spec.train_script_boot_file:
-        return None
-    return ScriptSpec(
-        directory=spec.train_script_dir or "",
-        boot_file=spec.train_script_boot_file,
-        arguments=spec.train_script_arguments,
-        working_directory=spec.train_script_working_dir or "",
-    )
+def _first_code(task: FederatedTask) -> _Code:
+    """Return the code of the first worker that names any."""
+    return next((found for each in task.spec.training_workers if (found := _Code.of(task, each.worker_spec))), _Code())
 
 
 def _defaults(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:

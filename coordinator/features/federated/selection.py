@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from heliograph.bus.contract.payloads import TrainTask
 from heliograph.bus.contract.resources import FederatedTask, TrainingWorker
 from heliograph.coordinator.edges.view import EdgeView, View
+from heliograph.coordinator.features.federated.packages import missing_packages
 from heliograph.core.names import join_labels
 from heliograph.core.world import seeded
 
@@ -39,7 +40,7 @@ class Missing:
 def select(task: FederatedTask, view: View) -> Selection | Missing:
     """Place every training worker, or return what is missing. Named nodes go first, the rest in the edges' order."""
     spec = task.spec
-    missing = [*_missing_cloud(task, view)]
+    missing = [*_missing_cloud(task, view), *missing_packages(task, view)]
     assignments: dict[str, str] = {}
     datasets: dict[str, str] = {}
     wanted = next((each.worker_spec.dataset.name for each in spec.training_workers if each.worker_spec.dataset), None)

@@ -32,6 +32,7 @@ from heliograph.bus.contract.resources import (
 )
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated import conditions
+from heliograph.coordinator.features.federated.packages import pinned, signed_since
 from heliograph.coordinator.features.federated.selection import Missing, draw, ready_of, select
 
 ROUNDS_WITHOUT_UPDATE = 3
@@ -57,6 +58,7 @@ def begin(
         assignments=found.assignments,
         datasets=found.datasets,
         pinned_samples=_samples_now(found.datasets, view),
+        packages=pinned(task, view),
         conditions=condition(task.status.conditions, ready, now),
         start_time=now,
         model=weights,
@@ -203,7 +205,7 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     found = status.conditions
     for each in told:
         found = condition(found, each, now)
-    return _ask_others(_with(task, conditions=found), view, overdue)
+    return _ask_others(_with(task, conditions=found, packages=signed_since(task, view)), view, overdue)
 
 
 def deadline_of(task: FederatedTask) -> str:

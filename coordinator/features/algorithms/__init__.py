@@ -1,0 +1,1 @@
+"""Packages of training code: proven before a job runs them."""

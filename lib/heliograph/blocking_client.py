@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from heliograph.algorithm_files import Package
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.client import TIMEOUT, AsyncClient, Document, Resources
 from heliograph.core.loop_thread import LoopThread
+from heliograph.core.signing import Signer
 
 
 class Client:
@@ -48,6 +50,21 @@ class Client:
     def upload(self, model: str, file: Path) -> Document:
         """See ``AsyncClient.upload``."""
         return self._thread.run(self._client.upload(model, file))
+
+    def upload_algorithm(
+        self, name: str, package: Package, *, signer: Signer | None = None, description: str = ""
+    ) -> Document:
+        """See ``AsyncClient.upload_algorithm``."""
+        uploading = self._client.upload_algorithm(name, package, signer=signer, description=description)
+        return self._thread.run(uploading)
+
+    def sign_algorithm(self, name: str, signer: Signer) -> Document:
+        """See ``AsyncClient.sign_algorithm``."""
+        return self._thread.run(self._client.sign_algorithm(name, signer))
+
+    def download_algorithm(self, name: str, target: Path) -> Path:
+        """See ``AsyncClient.download_algorithm``."""
+        return self._thread.run(self._client.download_algorithm(name, target))
 
     def close(self) -> None:
         self._thread.run(self._client.__aexit__())

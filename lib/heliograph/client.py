@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from heliograph.algorithm_files import Package, fetch_package, package_in, sign_stored, upload_package
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import decode
@@ -20,6 +21,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS
 from heliograph.bus.reply import TOO_MANY
 from heliograph.bus.transport import Message
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
+from heliograph.core.signing import Signer
 from heliograph.core.world import World
 from heliograph.model_files import fetch, require_untrained, store, version_of
 from heliograph.server import locate
@@ -298,6 +300,38 @@ class AsyncClient:
         weights = await store(self.bus, file, self._world)
         spec = {**before.get("spec", {}), "weights": weights.model_dump(mode="json", exclude_none=True)}
         return await self.models.apply({"kind": "Model", "metadata": {"name": model}, "spec": spec})
+
+    async def upload_algorithm(
+        self, name: str, package: Package, *, signer: Signer | None = None, description: str = ""
+    ) -> Document:
+        """Create an algorithm of a package (``heliograph.algorithm_files.pack``), or give it another package. Return
+        its document. Jobs name it as ``workerSpec.algorithm``; edges run it once their operators allow its digest.
+
+        Args:
+            signer: the key of an operator; without one a signature of the same package stays.
+
+        Raises:
+            Refused: if the coordinator refuses the package.
+            HeliographError: if the package is larger than 256 kB, and this login may not write into the object store.
+        """
+        return await upload_package(
+            self.bus, self._world, self.algorithms, name, package, signer=signer, description=description
+        )
+
+    async def sign_algorithm(self, name: str, signer: Signer) -> Document:
+        """Sign the package of an algorithm with the key of an operator: edges that trust the key run it from then on.
+        Return its document."""
+        return await sign_stored(self.algorithms, name, signer)
+
+    async def download_algorithm(self, name: str, target: Path) -> Path:
+        """Write the package of an algorithm to the file ``target``, a zip, proven. Return ``target``.
+
+        Raises:
+            Refused: if there is no such algorithm, or what is stored is not its package.
+            HeliographError: if the algorithm is no package, or this login has no object store.
+        """
+        package = package_in(await self.algorithms.get(name))
+        return await self._patiently(lambda: fetch_package(self.bus, package, target))
 
     async def __aenter__(self) -> Self:
         await self.bus.open()

@@ -32,6 +32,15 @@ def agent(words: Sequence[str]) -> int:
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory where scripts run.")
     parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")
+    parser.repeatable("--allow-package", "DIGEST", "SHA-256 of a package of code that may run here.")
+    parser.setting(
+        "--allowed-packages", "HELIOGRAPH_ALLOWED_PACKAGES", "FILE", "File of such digests, one a line; it is read"
+        " again when it changes.", "",
+    )  # fmt: skip
+    parser.setting(
+        "--package-keys", "HELIOGRAPH_PACKAGE_KEYS", "FILE", "Public keys in PEM: a package that one of them has signed"
+        " may run here.", "",
+    )  # fmt: skip
     parser.repeatable("--data", "DIR", "Root of the files of data sets.")
     parser.repeatable("--dataset", "NAME=PATH", "A data set to offer: a file, or a directory of files or images.")
     parser.repeatable("--header", "NAME=yes|no", "Whether the first line of such a csv names its columns.")
@@ -49,8 +58,9 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.cli.output import say
     from heliograph.core.errors import shorten
     from heliograph.core.names import LABEL_RULE, is_label
+    from heliograph.core.signing import trusted_keys
     from heliograph.core.world import World
-    from heliograph.edge_agent.agent import Agent, AgentConfig
+    from heliograph.edge_agent.agent import Agent, AgentConfig, packages_directory
     from heliograph.edge_agent.code_roots import CodeRoot
     from heliograph.edge_agent.outputs import Outputs
     from heliograph.edge_agent.process_launcher import Limits, ProcessLauncher
@@ -74,11 +84,15 @@ def agent(words: Sequence[str]) -> int:
         labels=parser.pairs(given.label, "--label"),
         quota=max(1, given.journal_mb) << 20,
         headers=parser.headers(given.header),
+        allowed_packages=parser.digests(given.allow_package, "--allow-package"),
+        allowed_packages_file=Path(given.allowed_packages).resolve() if given.allowed_packages else None,
+        package_keys=trusted_keys(Path(given.package_keys)) if given.package_keys else {},
     )
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
     world = World()
     limits = Limits(given.worker_memory_mb, given.worker_nice)
-    outputs = Outputs((given.outputs or config.state / "outputs").resolve(), (config.state,))
+    outputs = Outputs((given.outputs or config.state / "outputs").resolve(), (config.state,),
+                      packages_directory(config.state))  # fmt: skip
     workers = config.state / "workers"
     permits = StartPermits(Path(given.starts or workers / ".starts").resolve(), world, shared=bool(given.starts))
     launcher = ProcessLauncher(world, workers, limits, outputs, permits)
@@ -194,6 +208,14 @@ class _Parser(argparse.ArgumentParser):
                 self.error(f"invalid value for {option}: expected NAME=VALUE, got {text[:80]}")
             found[key] = value
         return found
+
+    def digests(self, given: Sequence[str], option: str) -> frozenset[str]:
+        from heliograph.core.names import is_digest
+
+        for text in given:
+            if not is_digest(text):
+                self.error(f"invalid value for {option}: expected a SHA-256 in 64 hexadecimal digits, got {text[:80]}")
+        return frozenset(given)
 
     def headers(self, given: Sequence[str]) -> dict[str, Literal["yes", "no"]]:
         found: dict[str, Literal["yes", "no"]] = {}

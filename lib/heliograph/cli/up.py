@@ -98,7 +98,8 @@ async def serve(directory: Path, options: Options, world: World) -> None:
         try:
             directories = write_user_files(home, cluster.broker, users, cluster.mosquitto)
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_private(file, cluster_document(cluster.broker, OPERATOR, cluster.mosquitto))
+            mine = cluster_document(cluster.broker, OPERATOR, cluster.mosquitto, cluster.allowed_packages)
+            write_private(file, mine)
             _say_addresses(cluster, world.monotonic() - began)
             _say_logins(directories, file)
             if sample:

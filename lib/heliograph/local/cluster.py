@@ -113,6 +113,8 @@ class LocalCluster:
         self.directory = directory.resolve()
         self.world = world or World()
         self._starts = self.directory / "starts"
+        self.allowed_packages = self.directory / "allowed-packages"
+        """File of digests: the packages of code that every node of the cluster may run."""
         self._patience = patience_for(len(edges), usable_cores())
         self._ping_interval = f"{round(PING_MILLISECONDS * self._patience)}ms"
         self._code = tuple(resolved_root(root) for root in code)
@@ -182,6 +184,7 @@ class LocalCluster:
         for node in self.nodes.values():
             make_private(node.directory)
         shutil.rmtree(self._starts, ignore_errors=True)  # packages may have been installed since
+        self.allowed_packages.touch(mode=0o600)
         brokers = list(self.node_brokers.values())
         room = await self.world.in_thread(disk_room.measure, self.directory, len(brokers))
         self.broker.store_bytes = room.cloud
@@ -267,7 +270,8 @@ class LocalCluster:
         if node.relay is not None:
             cloud = cloud.replace(f"{self.broker.host}:{self.broker.port}", f"{node.relay.host}:{node.relay.port}")
         threads = max(1, usable_cores() // max(1, len(self.edges)))
-        environment = {"HELIOGRAPH_CLOUD": cloud, "HELIOGRAPH_STARTS": str(self._starts)}
+        environment = {"HELIOGRAPH_CLOUD": cloud, "HELIOGRAPH_STARTS": str(self._starts),
+                       "HELIOGRAPH_ALLOWED_PACKAGES": str(self.allowed_packages)}  # fmt: skip
         if "OMP_NUM_THREADS" not in os.environ:  # share the cores among the edges; by default each would use all
             environment["OMP_NUM_THREADS"] = str(threads)
         if name == CLOUD:

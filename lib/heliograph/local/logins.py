@@ -121,10 +121,14 @@ def remove_user_files(home: Path) -> None:
     shutil.rmtree(home, ignore_errors=True)
 
 
-def cluster_document(broker: Broker, user: str, door: MosquittoDoor | None = None) -> str:
-    """Return the JSON by which a user's clients find the cluster: this process, the user, and URLs with its token."""
+def cluster_document(
+    broker: Broker, user: str, door: MosquittoDoor | None = None, allowed_packages: Path | None = None
+) -> str:
+    """Return the JSON by which a user's clients find the cluster: this process, the user, and URLs with its token; for
+    the operator also the file of packages that may run."""
     urls = {"server": broker.url(user), "mqtt": broker.url(user, "mqtt") if door is None else door.url(user)}
-    return json.dumps({"pid": os.getpid(), "user": user, **urls})
+    more = {"allowed_packages": str(allowed_packages)} if allowed_packages is not None else {}
+    return json.dumps({"pid": os.getpid(), "user": user, **urls, **more})
 
 
 def _mosquitto_options(broker: Broker, user: str, door: MosquittoDoor | None) -> str:

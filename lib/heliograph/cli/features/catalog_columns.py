@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from heliograph.bus.contract.resources import Model, resolve
-from heliograph.cli.cells import Cell, Document, age, age_of, name_of, short_metrics, size, some_of, status_of
+from heliograph.cli.cells import Cell, Document, age, age_of, failing, name_of, short_metrics, size, some_of, status_of
 from heliograph.cli.presentation import Presentation
 
 
@@ -53,6 +53,7 @@ def _dataset_row(document: Document, now: float) -> list[Cell]:
 
 def _algorithm_row(document: Document, now: float) -> list[Cell]:
     spec = document.get("spec", {})
+    package = spec.get("package") or {}
     parameters = [
         f"{key}={schema['default']}" if isinstance(schema, Mapping) and schema.get("default") is not None else key
         for key, schema in spec.get("parameters", {}).items()
@@ -61,7 +62,10 @@ def _algorithm_row(document: Document, now: float) -> list[Cell]:
         name_of(document),
         some_of(status_of(document).get("edges", ())),
         parameters,
+        str(package.get("digest", ""))[:12],
+        "yes" if package.get("signature") else "",
         spec.get("description", "").partition(". ")[0],
+        failing(document),
     ]
 
 
@@ -79,5 +83,5 @@ def _quarantine_row(document: Document, now: float) -> list[Cell]:
 EDGES = Presentation("NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS", _edge_row)
 MODELS = Presentation("NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION", _model_row)
 DATASETS = Presentation("NAME EDGES SAMPLES FORMAT COLUMNS NOTE", _dataset_row)
-ALGORITHMS = Presentation("NAME EDGES PARAMETERS DESCRIPTION", _algorithm_row)
+ALGORITHMS = Presentation("NAME EDGES PARAMETERS PACKAGE SIGNED DESCRIPTION NOTE", _algorithm_row)
 QUARANTINES = Presentation("NAME DOCUMENT SIZE SINCE REASON", _quarantine_row)

@@ -13,6 +13,7 @@ from heliograph.bus.contract.payloads import WorkerTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Resource
 from heliograph.bus.port import Port
+from heliograph.bus.transport import Bus
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
@@ -37,6 +38,7 @@ class ControllerContext:
         write_desired: writes the edges' desired documents where they have changed.
         out, warn: print a line, and a warning that also goes to the log topic.
         failures: contains what goes wrong with one message or resource.
+        doors: external MQTT brokers, whose clients hear only what is published there too.
     """
 
     port: Port
@@ -50,6 +52,7 @@ class ControllerContext:
     out: Callable[[str], None]
     warn: Callable[[str], None]
     failures: Failures
+    doors: Sequence[Bus] = ()
 
     async def step(
         self,

@@ -177,7 +177,7 @@ class Term:
         versions = ModelVersions(bus, self._store, self._lock, self._save)
         context = ControllerContext(
             self._port, self._store, versions, self._background, self.view, self._lock, self._board.show,
-            self._write_desired, self._out, self._warn, self._failures,
+            self._write_desired, self._out, self._warn, self._failures, self._connections.doors,
         )  # fmt: skip
         self._features = InstalledFeatures(context)
         self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
@@ -231,7 +231,7 @@ class Term:
     async def _decide_desired(self) -> list[Desired]:
         view, breaks = self.view(), Breaks(self._world)
         idle: list[WorkerTask] = []
-        wanted = dict.fromkeys(view.edges, idle)
+        wanted = {name: idle for name, edge in view.edges.items() if not edge.foreign}
         for feature in self._features:
             for found in await self._desired_of(feature, view, breaks):
                 await breaks.take()

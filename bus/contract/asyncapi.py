@@ -16,8 +16,9 @@ from heliograph.core.error_codes import ANSWERS
 from heliograph.core.names import LABEL_RULE, LABEL_SCHEMA
 
 ROLES: dict[Role, str] = {
-    "anonymous": "any client without credentials; in the cloud it reads status and nothing else",
+    "anonymous": "any client without credentials; in the cloud it reads status and the ends of jobs, nothing else",
     "user": "a person or program with a login, for requests to the cloud",
+    "participant": "a program that trains by itself and takes part in federated jobs, under a login of its own",
     "operator": "people and programs that administer the system",
     "coordinator": "the cloud's control plane",
     "agent": "the one process of a node that connects to its broker and to the cloud",

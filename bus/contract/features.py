@@ -10,6 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from heliograph.bus.contract import topics
+from heliograph.bus.contract.join_bodies import GetWeights, Join, UploadWeights
+from heliograph.bus.contract.payloads import Participation, UploadState, WeightsPart
 from heliograph.bus.contract.request_bodies import Named
 from heliograph.bus.contract.resources import (
     ENDED,
@@ -102,12 +104,21 @@ class FeatureDeclaration:
                           hint="Mend or uninstall its package.") from error  # fmt: skip
 
 
+JOIN_VERBS = (
+    Verb("join", "Let an edge take part in a job, or the participant that asks; answer what it has to do now.", Join,
+         Participation),
+    Verb("weights", "Answer a participant with a part of the weights that a job trains from now, or has ended with.",
+         GetWeights, WeightsPart),
+    Verb("upload", "Take a part of a participant's weights, which are too large for an update.", UploadWeights,
+         UploadState),
+)  # fmt: skip
+
 BUILT_IN: tuple[FeatureDeclaration, ...] = (
     FeatureDeclaration(
         "federated-learning",
         FederatedTask,
-        (*CATALOG, "status", "stop"),
-        (topics.MODEL_UPDATE, topics.AGGREGATION, topics.EVALUATION, topics.EVALUATION_0_1),
+        (*CATALOG, "status", "stop", *JOIN_VERBS),
+        (topics.MODEL_UPDATE, topics.AGGREGATION, topics.EVALUATION, topics.EVALUATION_0_1, topics.JOB_ENDED),
         coordinator="heliograph.coordinator.features.federated.controller:FederatedController",
         command_line="heliograph.cli.features.job_columns:JOBS",
         ended=ENDED,

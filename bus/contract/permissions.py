@@ -8,13 +8,16 @@ from typing import Any, Literal
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.subjects import Subjects
-from heliograph.bus.contract.topics import DEFAULT_ROOT, TASK, Role, Topic
+from heliograph.bus.contract.topics import DEFAULT_ROOT, JOB_ENDED, REQUEST, TASK, Role, Topic
 from heliograph.core.names import CLOUD, is_label, require_label
 
 Place = Literal["cloud", "node"]
+PARTICIPANT_VERBS = ("join", "weights", "upload")
+"""Verbs of ``jobs`` that a participant asks: all that it needs to take part, and nothing that changes a resource."""
 _UPLOADS = "up-"
 _READ = (("DIRECT.GET", ""), ("DIRECT.GET", ".>"), ("STREAM.INFO", ""), ("STREAM.CREATE", ""))
 """Verbs by which an agent reads a bucket of the cloud, with the end of their subjects."""
+_PARTICIPANT = "participant-"
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,9 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     """Return the permissions of a role on the cloud's broker or on a node's.
 
     Args:
-        edge: the edge of an agent, whose permissions cover nothing else.
-        login: the name by which a user or an operator logs in; a user reads only the replies to that name.
+        edge: the edge of an agent, or the name of a participant, whose permissions cover nothing else.
+        login: the name by which a user, a participant or an operator logs in; a user and a participant read only the
+            replies to that name.
 
     Raises:
         Refused: if a name is no DNS label: a wildcard would widen the permissions.
@@ -42,7 +46,11 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if role == "coordinator" or (role == "agent" and place == "node"):
         return Permissions((">",), (">",))
     params = {"edge": edge} if role == "agent" and edge else {}
-    if role == "user":
+    if role == "participant":
+        if place == "node":  # it is a participant of the cloud's jobs; on a node agents speak for their workers
+            return Permissions((), (), (">",))
+        params["edge"] = edge
+    if role in ("user", "participant"):
         params["client"] = login
     carried = [topic for topic in declared().topics if _carries(topic, place)]
     if role == "agent" and edge not in ("", CLOUD):  # the cloud's broker is the node's of the agent ``cloud`` alone
@@ -51,7 +59,11 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     subscribe = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.subscribers]
     if role == "anonymous" and place == "cloud":  # only on their node may devices ask without a login
         publish = []
-        subscribe = [subject for subject in subscribe if subject.startswith(subjects.subject("status"))]
+        public = (subjects.subject("status"), subjects.subject(JOB_ENDED.filter()))
+        subscribe = [subject for subject in subscribe if subject.startswith(public)]
+    if role == "participant":
+        publish.remove(subjects.subject(REQUEST.filter()))
+        publish += [subjects.subject(REQUEST.at(resource="jobs", verb=verb)) for verb in PARTICIPANT_VERBS]
     if role == "user" and place == "node":  # nobody takes requests there
         publish = [subject for subject in publish if not subject.startswith(subjects.subject("request"))]
     if role == "operator":
@@ -63,7 +75,7 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if subjects.subject("reply/+/+") in subscribe:
         subscribe.append(subjects.subject("reply/#"))
     if place == "cloud":
-        if role in ("user", "operator"):
+        if role in ("user", "participant", "operator"):
             subscribe.append(f"{inbox_of(require_label(login, 'login'))}.>")
         more_publish, more_subscribe = _jetstream(role, subjects, edge)
         publish += more_publish
@@ -79,6 +91,17 @@ def inbox_of(name: str) -> str:
 def inbox_of_login(user: str) -> str:
     """Return the inbox prefix of a connection with this login; that of everybody where no prefix can be made of it."""
     return inbox_of(user) if is_label(user) else "_INBOX"
+
+
+def participant_login(name: str) -> str:
+    """Return the login of a participant that trains by itself; ``participant_of`` reads its name from it."""
+    return f"{_PARTICIPANT}{name}"
+
+
+def participant_of(login: str) -> str:
+    """Return the name of the participant with a login; empty for any other login."""
+    name = login.removeprefix(_PARTICIPANT)
+    return name if name != login and is_label(name) else ""
 
 
 def upload_bucket(edge: str) -> str:

@@ -19,7 +19,7 @@ from heliograph.core.names import is_label, require_label
 
 P = TypeVar("P", bound=BaseModel)
 Delivery = Literal["request", "status", "event", "ack", "inference", "log"]
-Role = Literal["anonymous", "user", "operator", "coordinator", "agent", "worker", "cloud-worker"]
+Role = Literal["anonymous", "user", "participant", "operator", "coordinator", "agent", "worker", "cloud-worker"]
 Bridged = Literal["up", "down", "no"]
 
 DEFAULT_ROOT = "heliograph"
@@ -172,18 +172,21 @@ class Topic(Generic[P]):
 _EVALUATIONS = Stream("EVALUATIONS", max_age=30 * DAY, max_messages=16_384)
 
 REQUEST = Topic(
-    "request/{resource}/{verb}", payloads.Anything, "request", ("user", "operator"), ("coordinator",),
-    "A request to the coordinator, which sends one reply. The body is an event or a bare JSON document.",
+    "request/{resource}/{verb}", payloads.Anything, "request", ("user", "participant", "operator"), ("coordinator",),
+    "A request to the coordinator, which sends one reply. The body is an event or a bare JSON document. A participant "
+    "asks only what it needs to take part in a job.",
     max_size=MIB,
 )  # fmt: skip
 REPLY = Topic(
-    "reply/{client}/{id}", payloads.Reply, "request", ("coordinator", "worker"), ("anonymous", "user", "operator"),
+    "reply/{client}/{id}", payloads.Reply, "request", ("coordinator", "worker"),
+    ("anonymous", "user", "participant", "operator"),
     "The reply to a client that has no response topic (MQTT 3.1.1): the request names this topic in reply_to. In the "
     "cloud a user reads only replies whose client is the user's own name; on a node's broker any device reads them.",
     max_size=MIB,
 )  # fmt: skip
 STATUS = Topic(
-    "status/{resource}/{name}", payloads.Anything, "status", ("coordinator",), ("anonymous", "user", "operator"),
+    "status/{resource}/{name}", payloads.Anything, "status", ("coordinator",),
+    ("anonymous", "user", "participant", "operator"),
     "The newest status of a resource, such as a job's phase and round or an edge's presence.",
     retained=True, max_size=256 * KIB,
 )  # fmt: skip
@@ -198,7 +201,8 @@ REPORT = Topic(
     max_size=256 * KIB, stream=Stream("REPORTS", last_value=True, max_messages=100_000),
 )  # fmt: skip
 MODEL_UPDATE = Topic(
-    "event/model-update/{job}/{edge}", payloads.ModelUpdate, "event", ("worker", "agent"), ("cloud-worker",),
+    "event/model-update/{job}/{edge}", payloads.ModelUpdate, "event", ("worker", "agent", "participant"),
+    ("cloud-worker",),
     "A participant's local update of one round: base digest, weights by digest or inline, num_samples, metrics.",
     bridged="up", max_size=512 * KIB, stream=Stream("UPDATES", max_age=7 * DAY, max_bytes=2048 * MIB),
 )  # fmt: skip
@@ -217,6 +221,12 @@ EVALUATION_0_1 = Topic(
     "event/evaluation/{job}", payloads.Evaluation, "event", ("worker", "cloud-worker", "agent"), ("coordinator",),
     "The same as workers of 0.1 publish it. The coordinator takes it only while the node of the job's evaluation "
     "worker reports a version before 0.2.", bridged="up", stream=_EVALUATIONS, own_name="evaluation-0-1",
+)  # fmt: skip
+JOB_ENDED = Topic(
+    "event/job-ended/{job}", payloads.JobEnded, "event", ("coordinator",),
+    ("anonymous", "user", "participant", "operator"),
+    "A job has ended: published once its end is stored and its model is registered. It may come twice, with the same "
+    "id.", stream=Stream("ENDINGS", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
 HARD_SAMPLE = Topic(
     "event/hard-sample/{job}/{edge}", payloads.HardSample, "event", ("worker", "agent"), ("cloud-worker",),

@@ -51,6 +51,8 @@ class Edges:
         self._failures = failures
         self._reports: dict[str, Report] = {}
         self._connected: dict[str, damping.Damped] = {}
+        self._foreign = {edge.name for edge in store.all(Edge) if edge.status.foreign}
+        """Participants that train by themselves."""
         self._views: dict[str, EdgeView] = {}
         self.changes = 0
         """Grows with each change of ``views``."""
@@ -67,8 +69,13 @@ class Edges:
         if known is None or _decision_inputs(known) != _decision_inputs(report):
             self._changed()
 
-    def connection_changed(self, edge: str, online: bool) -> None:
-        """Take the broker's event that an edge has connected, or gone."""
+    def connection_changed(self, edge: str, online: bool, foreign: bool = False) -> None:
+        """Take the broker's event that an edge has connected, or gone.
+
+        Args:
+            foreign: whether it is a participant that trains by itself.
+        """
+        (self._foreign.add if foreign else self._foreign.discard)(edge)
         before = self._connected.get(edge, damping.Damped())
         present = self._connected[edge] = before.after(online, self._world.monotonic())
         self._background.spawn(self._show_presence(edge, present))
@@ -77,6 +84,7 @@ class Edges:
         """Forget a deleted edge, also as a holder of data sets and algorithms."""
         for known in (self._reports, self._connected, self._views, self._due):
             known.pop(edge, None)
+        self._foreign.discard(edge)
         self.changes += 1
         nothing = Report(edge=edge, observed=Generation())
         for dataset in datasets_of(self._store, {edge: nothing}):
@@ -150,9 +158,9 @@ class Edges:
 
     def _update_view(self, edge: str) -> None:
         online = edge in self._connected and self._connected[edge].shown_online(self._world.monotonic())
-        report, known = self._reports.get(edge), self._views.get(edge)
-        if known is None or known.online != online or known.report is not report:
-            self._views[edge] = EdgeView(edge, online, report)
+        report, known, foreign = self._reports.get(edge), self._views.get(edge), edge in self._foreign
+        if known is None or (known.online, known.foreign) != (online, foreign) or known.report is not report:
+            self._views[edge] = EdgeView(edge, online, report, foreign)
             self.changes += 1
 
     def _write_soon(self, edge: str) -> None:
@@ -178,7 +186,7 @@ class Edges:
             return
         flaps = self._connected[name].flaps(self._world.monotonic()) if name in self._connected else 0
         edge = edge_of(before or Edge(metadata=Metadata(name=name)), seen.report, seen.online, flaps,
-                       self._world.timestamp())  # fmt: skip
+                       self._world.timestamp(), seen.foreign)  # fmt: skip
         if before is None or edge != before:
             await self._save(edge)
 

@@ -69,7 +69,12 @@ class EdgeFollower:
             return None
         before = [edge.name for edge in self._store.all(Edge) if edge.status.online]
         self._edges.assume_online(*before)
-        return presence_of(self._system, self._port.world, self._presence_changed, before, self._warn)
+        def changed(edge: str, online: bool) -> None:
+            self._out(f"edge {edge} is {'online' if online else 'offline'}")
+            self._edges.connection_changed(edge, online, edge in presence.participants)
+
+        presence = presence_of(self._system, self._port.world, changed, before, self._warn)
+        return presence
 
     def _reported(self, received: Received[Report]) -> None:
         edge, report = received.params["edge"], received.payload
@@ -78,10 +83,6 @@ class EdgeFollower:
         if self._system is None:
             self._edges.assume_online(edge)
         self._edges.reported(edge, report)
-
-    def _presence_changed(self, edge: str, online: bool) -> None:
-        self._out(f"edge {edge} is {'online' if online else 'offline'}")
-        self._edges.connection_changed(edge, online)
 
 
 async def wait_until_known(presence: Presence | MemoryPresence) -> None:

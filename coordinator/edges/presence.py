@@ -1,7 +1,8 @@
 """Which edges are connected, from the broker's own connection events (system account): a fact of the transport.
 
 A connection counts as an edge's if the broker has let it in as the user ``agent-<edge>``; any client may bear that
-name. Where the broker asks for no user at all, the name counts, and a warning says so.
+name. Where the broker asks for no user at all, the name counts, and a warning says so. A participant that trains by
+itself, ``participant-<name>``, is present in the same way.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, cast
 
 from nats.aio.msg import Msg
 
+from heliograph.bus.contract.permissions import participant_login, participant_of
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus
@@ -53,6 +55,8 @@ class Presence:
         self._connections: dict[str, set[int]] = {edge: {_EARLIER} for edge in before}
         self.known = asyncio.Event()
         """Set once the broker has listed the connected edges."""
+        self.participants: set[str] = set()
+        """Those of the present edges that train by themselves, by a participant's login."""
         self._changed_meanwhile: dict[int, str] | None = None
         """Connections that changed while the broker lists all: each with its edge, or "" where it went."""
 
@@ -151,10 +155,11 @@ class Presence:
             return "", 0
 
     def _edge_of(self, name: object, user: object) -> str:
-        """Return the edge of a connection; empty if it is no agent's."""
+        """Return the edge of a connection; empty if it is neither an agent's nor a participant's."""
+        edge = _edge_named(user or name)
+        (self.participants.add if edge and participant_of(str(user or name)) else self.participants.discard)(edge)
         if user:
-            return _edge_named(user)
-        edge = _edge_named(name)
+            return edge
         if edge and not self._warned:
             self._warned = True
             self._warn("the broker lets clients in without a user: whoever names a connection agent-EDGE counts as "
@@ -172,6 +177,7 @@ class MemoryPresence:
         self._changed = changed
         self._before = before
         self.known = asyncio.Event()
+        self.participants: set[str] = set()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -179,6 +185,8 @@ class MemoryPresence:
         changes: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
 
         def on_client(client: str, connected: bool) -> None:
+            if name := participant_of(client):
+                self.participants.add(name)
             changes.put_nowait((client, connected))
 
         hub.on_clients.append(on_client)
@@ -191,7 +199,7 @@ class MemoryPresence:
                 await self._world.sleep(GRACE)
             online |= set(self._before)
             for edge in absent:
-                if PREFIX + edge not in hub.clients:
+                if PREFIX + edge not in hub.clients and participant_login(edge) not in hub.clients:
                     online.discard(edge)  # else its return would go unnoticed
                     self._changed(edge, False)
             self.known.set()
@@ -219,8 +227,8 @@ def presence_of(
 
 
 def _edge_named(name: object) -> str:
-    """Return the edge of the agent with that name; empty if it is no agent's name."""
+    """Return the edge of the agent or the participant with that name; empty if it is neither's."""
     if not isinstance(name, str) or not name.startswith(PREFIX):
-        return ""
+        return participant_of(name) if isinstance(name, str) else ""
     edge = name.removeprefix(PREFIX)
     return edge if is_label(edge) else ""

@@ -26,14 +26,18 @@ from heliograph.core.failures import Failures
 from heliograph.core.names import CLOUD, require_label
 
 
-def edge_of(edge: Edge, report: Report | None, online: bool, flaps: int, now: str) -> Edge:
+def edge_of(
+    edge: Edge, report: Report | None, online: bool, flaps: int, now: str, foreign: bool = False
+) -> Edge:  # fmt: skip
     """Return the edge's resource after a report or a change of presence.
 
     Args:
         flaps: returns within the damping window, where they are too many; else 0.
+        foreign: whether it is a participant that trains by itself.
     """
     spec, status = edge.spec, edge.status
-    changes: dict[str, object] = {"online": online, "conditions": _steadiness(status.conditions, flaps, now)}
+    changes: dict[str, object] = {"online": online, "foreign": foreign,
+                                  "conditions": _steadiness(status.conditions, flaps, now)}  # fmt: skip
     if online != status.online or not status.since:
         changes["since"] = now
     if report is not None:

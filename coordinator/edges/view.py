@@ -17,11 +17,16 @@ GIVE_UP_AFTER = 3
 
 @dataclass(frozen=True)
 class EdgeView:
-    """One edge: whether it is connected to the broker, and what it last reported."""
+    """One edge: whether it is connected to the broker, and what it last reported.
+
+    Attributes:
+        foreign: whether it is a participant that trains by itself: no agent runs anything for it.
+    """
 
     name: str
     online: bool
     report: Report | None = None
+    foreign: bool = False
 
     def dataset(self, name: str) -> DatasetIndex | None:
         """Return the data set of that name if the edge can read it; else None."""
@@ -109,8 +114,9 @@ class View:
 
     @cached_property
     def candidates(self) -> list[EdgeView]:
-        """The online edges without the cloud, sorted by name: those that a worker may be placed on."""
-        return sorted((each for each in self.edges.values() if each.online and each.name != CLOUD), key=_name)
+        """The online edges with an agent, without the cloud, sorted by name: those that a worker may be placed on."""
+        found = (each for each in self.edges.values() if each.online and not each.foreign and each.name != CLOUD)
+        return sorted(found, key=_name)
 
     @cached_property
     def offering(self) -> dict[str, list[EdgeView]]:

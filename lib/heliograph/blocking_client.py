@@ -108,6 +108,14 @@ class BlockingResources:
     def start(self, name: str) -> Document:
         return self._run(self._resources.start(name))
 
+    def join(
+        self, name: str, edge: str | None = None, *, dataset: str | None = None, num_samples: int | None = None,
+        dry_run: bool = False,
+    ) -> Document:
+        return self._run(
+            self._resources.join(name, edge, dataset=dataset, num_samples=num_samples, dry_run=dry_run)
+        )
+
     def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
         return self._run(self._resources.ask(verb, name, **fields))
 

@@ -102,6 +102,22 @@ class Resources:
         found: Document = await self._ask("start", {"name": name})
         return found
 
+    async def join(
+        self, name: str, edge: str | None = None, *, dataset: str | None = None, num_samples: int | None = None,
+        dry_run: bool = False,
+    ) -> Document:
+        """Let an edge take part in a job that is pending or runs, from its next round on. Return what it has to do now.
+
+        Args:
+            edge: the edge, whose agent runs the job's script. A client that logs in as a participant and trains by
+                itself leaves it out.
+            dataset: the edge's data set; by default the one that the job's workers name.
+            num_samples: the largest number of samples that a participant's updates will claim.
+        """
+        fields = {"edge": edge, "dataset": dataset, "num_samples": num_samples, "dry_run": dry_run or None}
+        told: Document = await self.ask("join", name, **{key: each for key, each in fields.items() if each is not None})
+        return told
+
     async def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
         """Send a request of any verb that the kind's feature declares, and return the result of its answer.
 

@@ -29,6 +29,8 @@ INPUTS = tuple(
     each for each in registry.declared().topics
     if "coordinator" in each.subscribers and (each.delivery == "request" or each.stream is not None)
 )  # fmt: skip
+_LATER = (topics.JOB_ENDED,)
+"""Outputs since 0.2: a trace without any of their messages says nothing about them."""
 OUTPUTS = tuple(each for each in registry.declared().topics if each.publishers == ("coordinator",))
 TAKEOVER_SECONDS = 1.0
 """Seconds before its first message at which another coordinator is started; it first has to read the state."""
@@ -55,7 +57,7 @@ async def _play(
     loop: VirtualLoop, trace: LoadedTrace, inputs: list[RecordedMessage], job: str
 ) -> tuple[list[TimedMessage], list[str]]:
     stage = ReplayStage(loop, job=job)
-    stage.record(*(each.filter() for each in OUTPUTS))
+    stage.record(*(each.filter() for each in OUTPUTS if each not in _LATER or trace.of(each)))
     uids = _Uids(trace)
     _restore_resources(stage, trace)
     running: list[Process] = []

@@ -29,6 +29,8 @@ EDGES = ("edge-1", "edge-2", "edge-3")
 SAMPLES = 100
 USERS = {"foreign": "of-foreign", "another": "of-another"}
 """Users of the door beside the operator, with their tokens."""
+PARTICIPANTS = {name: f"of-{name}" for name in ("phone", "tablet", "watch", "scanner", "camera")}
+"""Participants that train by themselves, with their tokens."""
 BASE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros(3, np.float32)}
 
 
@@ -131,7 +133,7 @@ class Cloud:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cloud(tmp_path_factory: Any) -> AsyncIterator[Cloud]:
     """Yield a started cloud with three played edges that are online."""
-    cluster = LocalCluster(tmp_path_factory.mktemp("cloud"), list(EDGES), logins=USERS)
+    cluster = LocalCluster(tmp_path_factory.mktemp("cloud"), list(EDGES), logins=USERS, participants=PARTICIPANTS)
     buses: list[Bus] = []
     try:
         await cluster.broker.start()

@@ -88,6 +88,25 @@ def test_each_user_gets_its_own_files_in_place_of_earlier_ones(tmp_path: Path) -
     assert not home.exists()
 
 
+def test_a_participant_finds_the_embedded_broker_also_where_people_find_mosquitto(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliograph.local.mosquitto_door.find_mosquitto", lambda: Path("mosquitto"))
+    cluster = LocalCluster(tmp_path, [], participants={"phone": "of-phone"}, mosquitto=True)
+    cluster.broker.mqtt_port = 1883
+    login = "participant-phone"
+    home = write_user_files(tmp_path / "users", cluster.broker, ("operator",), cluster.mosquitto, participants=[login])
+    document = json.loads((home[login] / "cluster.json").read_text())
+    assert (document["user"], document["mqtt"]) == (login, "mqtt://participant-phone:of-phone@127.0.0.1:1883")
+    assert (home[login] / "mosquitto_sub").read_text().splitlines()[1] == "-p 1883"
+
+
+@pytest.mark.parametrize("name", ["edge-1", "guest", "cloud", "*", "a.b", "", "x" * 52])
+def test_a_participants_name_is_no_edges(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Refused, match="participant"):
+        LocalCluster(tmp_path, ["edge-1"], guests=["guest"], participants={name: "token"})
+
+
 @pytest.mark.parametrize("name", ["coordinator", "system", "anonymous", "worker-cloud", "agent-edge-1", "edge-1",
                                   "guest", "cloud", "*", "a.b", ""])  # fmt: skip
 def test_a_users_name_is_no_components_and_no_edges(tmp_path: Path, name: str) -> None:

@@ -37,6 +37,13 @@ from heliograph.bus.contract.payloads.node import (
     Reply,
     WorkerState,
 )
+from heliograph.bus.contract.payloads.participation import (
+    PART,
+    JobEnded,
+    Participation,
+    UploadState,
+    WeightsPart,
+)
 from heliograph.bus.contract.payloads.rounds import (
     Aggregation,
     Evaluation,
@@ -63,6 +70,7 @@ from heliograph.bus.contract.payloads.worker_tasks import (
 
 __all__ = [
     "MAX_COUNT",
+    "PART",
     "Ack",
     "AggregateTask",
     "Aggregation",
@@ -84,11 +92,13 @@ __all__ = [
     "InferenceRequest",
     "InferenceSpec",
     "InferenceStats",
+    "JobEnded",
     "LogRecord",
     "Metrics",
     "ModelUpdate",
     "Offer",
     "PackageSpec",
+    "Participation",
     "Payload",
     "Reply",
     "Report",
@@ -101,6 +111,8 @@ __all__ = [
     "TrainTask",
     "UncountedUpdate",
     "UnsupportedTask",
+    "UploadState",
+    "WeightsPart",
     "WorkerReport",
     "WorkerState",
     "WorkerTask",

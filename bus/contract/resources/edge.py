@@ -27,6 +27,7 @@ class EdgeStatus(Document):
         dropped_events: number of events dropped by the journal's quota and by full queues.
         refused_events: number of messages on the node's broker that the agent refused.
         anomalous_events: number of events by which a producer broke its numbering, or used another's incarnation.
+        foreign: whether it is a participant that trains by itself, without an agent.
     """
 
     online: bool = False
@@ -40,6 +41,7 @@ class EdgeStatus(Document):
     dropped_events: int = 0
     refused_events: int = 0
     anomalous_events: int = added("0.2", 0)
+    foreign: bool = added("0.2", False)
     conditions: list[Condition] = Field(default_factory=list)
 
 

@@ -28,6 +28,8 @@ HISTORY = 100
 NAMED = 16
 """Number of edges that a round's record names; a status has no room for a thousand participants."""
 EarlyStopping = Literal["leave", "any", "ignore"]
+JOINED = 1000
+"""Edges and participants that may join a job by request."""
 WATCHED = 1000
 """Number of assigned edges of which a status says whether they were ever counted."""
 
@@ -216,6 +218,20 @@ class RoundRecord(Document):
     capped: list[str] | None = None
 
 
+class JoinedParticipant(Document):
+    """An edge, or a participant that trains by itself, that has asked to take part.
+
+    Attributes:
+        foreign: True for a participant without an agent: it trains by itself and asks for each round.
+        dataset: the data set that the edge trains on; empty where there is none.
+        samples: the largest number of samples that its updates may claim.
+    """
+
+    foreign: bool = False
+    dataset: str = ""
+    samples: int = 0
+
+
 class FederatedTaskStatus(Document):
     """The progress of a task. ``step`` and ``round`` are the state machine; the other fields are for people."""
 
@@ -261,6 +277,8 @@ class FederatedTaskStatus(Document):
     """The packages that this task runs, by the name of their Algorithm."""
     uncounted: list[str] = added("0.2", [])
     """Assigned edges without a counted update so far, of the first ``WATCHED`` by name."""
+    joined: dict[str, JoinedParticipant] = added("0.2", {})
+    """Edges and foreign participants that have joined by request."""
     start_time: str = ""
     completion_time: str = ""
 
@@ -273,6 +291,11 @@ class FederatedTask(Resource):
     kind: Literal["FederatedTask"] = "FederatedTask"
     spec: FederatedTaskSpec
     status: FederatedTaskStatus = Field(default_factory=FederatedTaskStatus)
+
+    def is_foreign(self, edge: str) -> bool:
+        """Return whether a participant trains by itself: no agent runs a worker for it."""
+        joined = self.status.joined.get(edge)
+        return joined is not None and joined.foreign
 
     @property
     def listed_workers(self) -> int:

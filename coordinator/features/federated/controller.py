@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 from heliograph.bus.contract import buckets, close_record, topics
 from heliograph.bus.contract.payloads import Aggregation, WorkerTask
+from heliograph.bus.contract.permissions import PARTICIPANT_VERBS
 from heliograph.bus.contract.resources import ENDED, Algorithm, FederatedTask, Resource
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.transport import Message
@@ -23,7 +26,9 @@ from heliograph.coordinator.features.federated.desired_tasks import (
     without_left,
 )
 from heliograph.coordinator.features.federated.evaluations import check_sender
+from heliograph.coordinator.features.federated.notifications import EndNotifications
 from heliograph.coordinator.features.federated.packages import check_parameters, names_of
+from heliograph.coordinator.features.federated.participants import Participants
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
@@ -61,6 +66,8 @@ class FederatedController(Feature[FederatedTask]):
         bus = self._port.bus
         self._rounds = await bus.kv(buckets.ROUNDS)
         self._results = Results(bus, self.context.store, self._rounds, self.context.versions)
+        self._participants = Participants(self.context, self._begin_joined)
+        self._ends = EndNotifications(self.context)
         self._training: dict[str, _CachedTraining] = {}
         self._desired: dict[str, dict[str, list[WorkerTask]]] = {}
         """By uid, the newest desired tasks of each edge."""
@@ -72,7 +79,7 @@ class FederatedController(Feature[FederatedTask]):
         self._evaluations_from = min((task.status.evaluations_from for task in self._running()), default=newest + 1)
 
     def parts(self) -> Sequence[Part]:
-        return self._follow_aggregations, self._follow_evaluations
+        return self._follow_aggregations, self._follow_evaluations, self._announce_missed_ends
 
     @property
     def busy(self) -> bool:
@@ -117,6 +124,22 @@ class FederatedController(Feature[FederatedTask]):
     async def steering(self, task: FederatedTask, steered: FederatedTask) -> None:
         if task.status.phase == "Running" and _ends(task, steered):
             await self._end(steered)
+
+    async def answer(
+        self, verb: str, body: BaseModel, resource: FederatedTask | None, caller: str
+    ) -> BaseModel | Mapping[str, Any]:
+        assert resource is not None
+        if verb in PARTICIPANT_VERBS:
+            return await self._participants.answer(resource, body, caller)
+        return await super().answer(verb, body, resource, caller)
+
+    async def _begin_joined(self) -> None:
+        """Act on somebody who has joined: a pending task may begin, and a running one has another worker."""
+        await self.reconcile()
+        await self.context.write_desired()
+
+    async def _announce_missed_ends(self) -> None:
+        await self._ends.announce_missed(self.resources())
 
     async def _follow_aggregations(self) -> None:
         async with self._port.subscribe(topics.AGGREGATION, lambda error: self.context.warn(str(error))) as received:
@@ -210,7 +233,9 @@ class FederatedController(Feature[FederatedTask]):
         yield known
 
     async def removed(self, task: FederatedTask) -> None:
-        """Delete the task's close records, and the edges' own models."""
+        """Delete the task's close records, and the edges' own models; tell the end of a task that had none."""
+        if task.status.phase not in ENDED:
+            self.context.background.spawn(self._ends.announce(task))
         await self._results.free_personal(task)
         for entry in await self._rounds.entries(close_record.prefix_of(task.metadata.uid)):
             await self._rounds.delete(entry.key)
@@ -260,6 +285,7 @@ class FederatedController(Feature[FederatedTask]):
         if stored is None or stored.metadata.uid != task.metadata.uid or stored.status.phase not in ENDED:
             return  # another decision came first: its own end follows
         self.context.out(f"job {task.name} {stored.status.phase.lower()}")
+        await self._ends.announce(stored)
         await self._results.free_last_rounds(stored)
 
     def _running(self) -> list[FederatedTask]:

@@ -22,7 +22,7 @@ from heliograph.bus.contract.versions import Version, parse_version
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.packages import package_of
-from heliograph.coordinator.features.federated.selection import ready_of
+from heliograph.coordinator.features.federated.selection import ready_of, repeated_worker
 from heliograph.core.names import join_labels
 
 GROWTH = 2
@@ -102,13 +102,15 @@ def warm_tasks(
     """
     status = task.status
     declared = {each.name: each.worker_spec for each in task.spec.training_workers}
-    repeated = [each.worker_spec for each in task.spec.training_workers if not each.node_name][-1:]
-    first, parameters, defaults = _first_code(task), _parameters(task, algorithms), _defaults(task, algorithms)
+    repeated = repeated_worker(task).worker_spec
+    first, parameters, defaults = _first_code(task), training_parameters(task, algorithms), _defaults(task, algorithms)
     known: dict[int, tuple[_Code, dict[str, Scalar]]] = {}
     """Code and parameters of each spec: ten thousand edges may share one."""
     found: dict[str, list[WorkerTask]] = {}
     for worker, edge in sorted(status.assignments.items()) if assignments is None else assignments:
-        own = declared.get(worker) or repeated[0]
+        if task.is_foreign(edge):
+            continue  # no agent runs a worker for it
+        own = declared.get(worker) or repeated
         if id(own) not in known:
             runs = _Code.of(task, own) or first
             given = defaults | values_of(own.parameters) if own.parameters else parameters
@@ -198,7 +200,7 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
         script=code.script,
         package=code.package,
         dataset=worker.dataset.name,
-        parameters={**code.defaults, **_parameters(task, _offered(task, view))},
+        parameters={**code.defaults, **training_parameters(task, _offered(task, view))},
         active=due,
         names_edge=True,
     )
@@ -243,12 +245,12 @@ def _defaults(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) 
     return found | values_of(algorithm.parameters)
 
 
-def _parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
+def training_parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
     """Return parameters for workers that declare none: the defaults, overridden by the first worker with parameters."""
     first = next((each.worker_spec for each in task.spec.training_workers if each.worker_spec.parameters), None)
     return _defaults(task, algorithms) | (values_of(first.parameters) if first is not None else {})
 
 
 def _evaluation_interval(task: FederatedTask, view: View) -> int:
-    value = _parameters(task, _offered(task, view)).get("rounds_between_validations", 1)
+    value = training_parameters(task, _offered(task, view)).get("rounds_between_validations", 1)
     return value if isinstance(value, int) and value > 0 else 1

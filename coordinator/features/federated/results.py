@@ -36,8 +36,8 @@ class Results:
         end = close_record.dump_end(status.model_round)
         await self._rounds.put(close_record.end_key(task.metadata.uid), end)  # before the aggregation worker ends
         version = ModelVersion(
-            version=0, weights=status.model, job=task.metadata.uid, round=status.model_round, metrics=_metrics(status),
-            time=status.completion_time,
+            version=0, weights=status.model, job=task.metadata.uid, round=status.model_round,
+            metrics=metrics_of(status), time=status.completion_time,
         )  # fmt: skip
         name = task.spec.aggregation_worker.model.name
         if status.phase == "Succeeded":
@@ -87,7 +87,7 @@ class Results:
         return self._versions.digests() | {ref.digest for ref in used}
 
 
-def _metrics(status: FederatedTaskStatus) -> dict[str, float]:
+def metrics_of(status: FederatedTaskStatus) -> dict[str, float]:
     """Return the metrics of the round that closed with the task's model: its evaluation, if there is one."""
     if status.phase == "Succeeded" and status.evaluation:
         return status.evaluation

@@ -38,19 +38,25 @@ class Missing:
 
 
 def select(task: FederatedTask, view: View) -> Selection | Missing:
-    """Place every training worker, or return what is missing. Named nodes go first, the rest in the edges' order."""
+    """Place every training worker, or return what is missing. Named nodes go first, the rest in the edges' order. A
+    participant that trains by itself takes the place of a worker that names it, or that no edge is free for."""
     spec = task.spec
     missing = [*_missing_cloud(task, view), *missing_packages(task, view)]
     assignments: dict[str, str] = {}
     datasets: dict[str, str] = {}
-    wanted = next((each.worker_spec.dataset.name for each in spec.training_workers if each.worker_spec.dataset), None)
+    wanted = wanted_dataset(task)
     named = [worker for worker in spec.training_workers if worker.node_name]
     free = [worker for worker in spec.training_workers if not worker.node_name]
     taken = {worker.node_name for worker in named if worker.node_name}
+    foreign = [name for name in sorted(task.status.joined) if task.is_foreign(name) and view.online(name)]
+    unplaced = iter([name for name in foreign if name not in taken])
     for worker in named:
         node = worker.node_name or ""
+        if node in foreign:
+            assignments[worker.name], datasets[node] = node, ""
+            continue
         edge = view.edges.get(node)
-        dataset = _offered(worker, edge, wanted) if edge is not None and edge.online else None
+        dataset = offered(worker, edge, wanted) if edge is not None and edge.online and not edge.foreign else None
         if dataset is None:
             missing.append(_missing_at(worker, node, edge))
             continue
@@ -58,6 +64,9 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
     free_edges = _FreeEdges(view, taken)
     for worker in free:
         placed = free_edges.place(worker, wanted)
+        if placed is None and (name := next(unplaced, None)) is not None:
+            assignments[worker.name], datasets[name] = name, ""
+            continue
         if placed is None:
             name = worker.worker_spec.dataset.name if worker.worker_spec.dataset else None
             missing.append(f"training worker {worker.name}: no free edge offers data set {name or wanted or 'at all'}")
@@ -88,6 +97,7 @@ def draw(task: FederatedTask, round: int, view: View, several: bool = False) -> 
         ready = ready | resting
     pool = [edge for edge in assigned if edge in ready] or [edge for edge in assigned if edge in working] or assigned
     if round == 0:
+        pool = sorted(pool, key=lambda edge: (task.is_foreign(edge), edge))  # the model's shape is best known to agents
         failed = len(view.troubles(uid).keys() & set(assigned))
         return pool[: max(STARTS, STARTS_GROW * failed)] if several or failed else pool[:1]
     participants = task.spec.participants
@@ -95,6 +105,31 @@ def draw(task: FederatedTask, round: int, view: View, several: bool = False) -> 
     if number is None or number >= len(pool):
         return pool
     return sorted(seeded(f"{uid}/{round}").sample(pool, number))
+
+
+def repeated_worker(task: FederatedTask) -> TrainingWorker:
+    """Return the training worker that further edges run: the last one without a ``nodeName``, else the last one."""
+    workers = task.spec.training_workers
+    return next((each for each in reversed(workers) if not each.node_name), workers[-1])
+
+
+def offered(worker: TrainingWorker, edge: EdgeView, wanted: str | None) -> str | None:
+    """Return the worker's data set on an edge: the one it names, else the task's, else the edge's first; None: none.
+
+    Return an empty string where the task names no data set and the edge has none: the script brings its own data.
+    """
+    if worker.worker_spec.dataset is not None:
+        name = worker.worker_spec.dataset.name
+        return name if name in edge.datasets else None
+    if wanted in edge.datasets:
+        return wanted
+    return min(edge.datasets, default="" if wanted is None else None)
+
+
+def wanted_dataset(task: FederatedTask) -> str | None:
+    """Return the data set that the first training worker names that names one."""
+    specs = (each.worker_spec for each in task.spec.training_workers)
+    return next((spec.dataset.name for spec in specs if spec.dataset), None)
 
 
 def ready_of(job_uid: str, view: View, working: Set[str]) -> Set[str]:
@@ -137,6 +172,8 @@ def _missing_at(worker: TrainingWorker, node: str, edge: EdgeView | None) -> str
         return f"node {node} of training worker {worker.name} is unknown"
     if not edge.online:
         return f"node {node} of training worker {worker.name} is offline"
+    if edge.foreign:
+        return f"participant {node} of training worker {worker.name} has not joined"
     name = worker.worker_spec.dataset.name if worker.worker_spec.dataset else None
     return _missing_dataset(name, edge)
 
@@ -170,13 +207,13 @@ class _FreeEdges:
             edge = self._next_free(self._offering[exact])
         if edge is None and own is None:
             if wanted not in self._others:
-                offering = (each for each in self._view.candidates if _offered(worker, each, wanted) is not None)
+                offering = (each for each in self._view.candidates if offered(worker, each, wanted) is not None)
                 self._others[wanted] = iter(offering)
             edge = self._next_free(self._others[wanted])
         if edge is None:
             return None
         self._taken.add(edge.name)
-        return edge, _offered(worker, edge, wanted) or ""
+        return edge, offered(worker, edge, wanted) or ""
 
     def left(self) -> list[EdgeView]:
         """Return the free edges, sorted by name."""
@@ -184,19 +221,6 @@ class _FreeEdges:
 
     def _next_free(self, edges: Iterator[EdgeView]) -> EdgeView | None:
         return next((each for each in edges if each.name not in self._taken), None)
-
-
-def _offered(worker: TrainingWorker, edge: EdgeView, wanted: str | None) -> str | None:
-    """Return the worker's data set on an edge: the one it names, else the task's, else the edge's first; None: none.
-
-    Return an empty string where the task names no data set and the edge has none: the script brings its own data.
-    """
-    if worker.worker_spec.dataset is not None:
-        name = worker.worker_spec.dataset.name
-        return name if name in edge.datasets else None
-    if wanted in edge.datasets:
-        return wanted
-    return min(edge.datasets, default="" if wanted is None else None)
 
 
 def _repeated(
@@ -208,6 +232,6 @@ def _repeated(
     for edge in candidates:
         if participants.count is not None and placed >= participants.count:
             return
-        if (dataset := _offered(worker, edge, wanted)) is not None:
+        if (dataset := offered(worker, edge, wanted)) is not None:
             placed += 1
             yield edge, dataset

@@ -32,6 +32,7 @@ from heliograph.bus.contract.resources import (
 )
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated import conditions
+from heliograph.coordinator.features.federated.joining import foreign_samples, with_joined
 from heliograph.coordinator.features.federated.packages import pinned, signed_since
 from heliograph.coordinator.features.federated.selection import Missing, draw, ready_of, select
 
@@ -52,19 +53,20 @@ def begin(
     ready = Condition(type="Ready", status="True", reason="Selected", message=f"{len(found.assignments)} edges")
     version = resolve(view.models[task.spec.aggregation_worker.model.name])
     weights = version.weights if version is not None else None
+    placed = with_joined(task, found, view)
     started = _with(
         task,
         phase="Running",
-        assignments=found.assignments,
-        datasets=found.datasets,
-        pinned_samples=_samples_now(found.datasets, view),
+        assignments=placed.assignments,
+        datasets=placed.datasets,
+        pinned_samples={**_samples_now(placed.datasets, view), **foreign_samples(task)},
         packages=pinned(task, view),
         conditions=condition(task.status.conditions, ready, now),
         start_time=now,
         model=weights,
         updates_from=updates_from,
         evaluations_from=evaluations_from,
-        uncounted=sorted(found.assignments.values())[:WATCHED],
+        uncounted=sorted(placed.assignments.values())[:WATCHED],
     )
     return _begin_round(started, 1 if weights is not None else 0, view, now)
 
@@ -184,7 +186,8 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     if status.phase != "Running":
         return task
     uid, left = task.metadata.uid, set(status.left)
-    training = sorted(edge for edge in status.assignments.values() if edge not in left)
+    absent = {edge for edge, each in status.joined.items() if each.foreign and not view.online(edge)}
+    training = sorted(edge for edge in status.assignments.values() if edge not in left and edge not in absent)
     failing, waiting = _among(training, view.troubles(uid)), _among(training, view.missing(uid, TrainTask))
     in_round = status.step in ("initialising", "training")
     if in_round and failing and len(failing) == len(training):
@@ -195,7 +198,7 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     if ended := _failed_beside(task, view):
         return fail(task, *ended, now)
     overdue = "" < deadline_of(task) <= now
-    if overdue and not status.rounds and len(failing.keys() | waiting.keys()) == len(training):
+    if overdue and training and not status.rounds and len(failing.keys() | waiting.keys()) == len(training):
         message = f"no edge could begin within {task.spec.round_deadline_seconds:g} s (roundDeadlineSeconds)"
         return fail(task, "WorkersWait", f"{message}; {conditions.reasons({**waiting, **failing})}", now)
     progressing = conditions.progressing(task, view)

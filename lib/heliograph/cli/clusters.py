@@ -79,6 +79,10 @@ def up(
     user: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A user who gets a login, beside yours; repeatable.")
     ] = None,
+    participant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A program that trains by itself and gets a login for jobs; repeatable."),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(min=1, max=60_000, help="First port: NATS, then MQTT, WebSocket; 10 further the edges'."),
@@ -100,7 +104,7 @@ def up(
 
     options = Options(
         edges, seed, _brokers(edge_broker, edges), tuple(code or ()), tuple(data or ()), tuple(user or ()),
-        websocket, _origins(websocket_origin, websocket), door == "mosquitto", port or 0,
+        tuple(participant or ()), websocket, _origins(websocket_origin, websocket), door == "mosquitto", port or 0,
     )  # fmt: skip
     with private_files(), scratch(state) as directory:
         until_signalled(lambda: serve(directory, options, World()))

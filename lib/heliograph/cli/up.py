@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from heliograph.bus.contract.permissions import participant_login, participant_of
 from heliograph.cli.output import paint, say
 from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD
 from heliograph.core.private_files import write_private
 from heliograph.core.world import World
-from heliograph.local.cluster import OPERATOR, LocalCluster, check_user
+from heliograph.local.cluster import OPERATOR, LocalCluster, check_participant, check_user
 from heliograph.local.demo import digits
 from heliograph.local.follow_job import LEADER_TIMEOUT, wait_for_offers
 from heliograph.local.logins import Logins, cluster_document, remove_user_files, write_user_files
@@ -33,6 +34,7 @@ class Options:
 
     Attributes:
         users: names of users who get a login beside the operator.
+        participants: names of programs that train by themselves, and get a login to take part in jobs.
         websocket, websocket_origins: see ``Broker``.
         mosquitto: whether people's door is a mosquitto, which speaks MQTT 5.
         port: the first of the cluster's ports; 0 for those of the last start with the same state, or any.
@@ -44,6 +46,7 @@ class Options:
     code: tuple[Path, ...] = ()
     data: tuple[Path, ...] = ()
     users: tuple[str, ...] = ()
+    participants: tuple[str, ...] = ()
     websocket: bool = False
     websocket_origins: tuple[str, ...] = ()
     mosquitto: bool = False
@@ -60,8 +63,11 @@ async def serve(directory: Path, options: Options, world: World) -> None:
     names = [f"edge-{number + 1}" for number in range(edges)]
     for name in options.users:
         check_user(name, (*names, CLOUD))
+    for name in options.participants:
+        check_participant(name, (*names, CLOUD))
     users = tuple(dict.fromkeys((OPERATOR, *options.users)))
-    logins = Logins(directory, users, world)
+    participants = {participant_login(name): name for name in options.participants}
+    logins = Logins(directory, (*users, *participants), world)
     own = [name for name in names if name not in options.edge_brokers]
     ports, edges_ports = fixed_ports(options.port, own)
     if options.port:
@@ -74,7 +80,8 @@ async def serve(directory: Path, options: Options, world: World) -> None:
     script = digits.SCRIPTS["numpy"]
     cluster = LocalCluster(
         directory, names, datasets=sample, code=(script.parent, *code), data=data,
-        edge_brokers=options.edge_brokers, logins=logins.tokens, websocket=options.websocket,
+        edge_brokers=options.edge_brokers, logins={name: logins.tokens[name] for name in users},
+        participants={name: logins.tokens[login] for login, name in participants.items()}, websocket=options.websocket,
         websocket_origins=options.websocket_origins, mosquitto=options.mosquitto, world=world,
         log=directory / "log.txt",
         supervise=lambda line: say(paint(line, "yellow")),
@@ -96,7 +103,9 @@ async def serve(directory: Path, options: Options, world: World) -> None:
             if sample:
                 await client.models.apply(digits.model())
         try:
-            directories = write_user_files(home, cluster.broker, users, cluster.mosquitto)
+            directories = write_user_files(
+                home, cluster.broker, users, cluster.mosquitto, participants=participants
+            )
             file.parent.mkdir(parents=True, exist_ok=True)
             mine = cluster_document(cluster.broker, OPERATOR, cluster.mosquitto, cluster.allowed_packages)
             write_private(file, mine)
@@ -155,7 +164,8 @@ def _say_logins(directories: Mapping[str, Path], file: Path) -> None:
     say(f"and in {directories[OPERATOR]}, for MQTT clients.")
     for name, directory in directories.items():
         if name != OPERATOR:
-            say(f"user {name}: {directory}")
+            who = f"participant {participant_of(name)}" if participant_of(name) else f"user {name}"
+            say(f"{who}: {directory}")
 
 
 def _say_example(directory: Path, login: Path) -> None:

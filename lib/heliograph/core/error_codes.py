@@ -47,6 +47,8 @@ ANSWERS: dict[str, Code] = {
     "no-scores": Code("The service's hard-sample rule reads scores, and its model gives labels or values.",
                       "Use the rule never, always or random, or make scores by `scores=`."),
     "not-found": Code("No resource has that name.", "List the resources; names are exact."),
+    "not-joined": Code("The caller takes no part in the job by itself.",
+                       "Log in as `participant-NAME`, and send `request/jobs/join` first."),
     "not-json": Code("The body is neither JSON nor MessagePack.", "Send a JSON document in UTF-8."),
     "not-allowed": Code("A script or a file lies outside the roots that the agent was started with.",
                         "Put it below a `--code` or `--data` root, or start the agent with another."),

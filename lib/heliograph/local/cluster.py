@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from heliograph.bus.connect import connect
+from heliograph.bus.contract.permissions import participant_login, participant_of
 from heliograph.core.child_process import SAFE_PATH
 from heliograph.core.cores import usable_cores
 from heliograph.core.errors import Refused, first_error
@@ -78,6 +79,7 @@ class LocalCluster:
         doors: URLs of external MQTT brokers in front of the coordinator.
         mosquitto: whether to start a mosquitto as another door, for MQTT 5; see ``MosquittoDoor``.
         logins: tokens by name: those of users who may log in beside ``operator``, and the operator's if it is given.
+        participants: tokens by name of those who train by themselves; each logs in as ``participant-<name>``.
         websocket, websocket_origins: see ``Broker``; for the cloud's broker alone.
         outputs: directory below which each node's agent keeps, under the node's name, what the scripts write; by
             default each agent keeps it in its state.
@@ -102,6 +104,7 @@ class LocalCluster:
         doors: tuple[str, ...] = (),
         mosquitto: bool = False,
         logins: Mapping[str, str] | None = None,
+        participants: Mapping[str, str] | None = None,
         websocket: bool = False,
         websocket_origins: tuple[str, ...] = (),
         world: World | None = None,
@@ -133,6 +136,9 @@ class LocalCluster:
         users = [User("coordinator", self._secret(), "coordinator"), User(OPERATOR, tokens.pop(OPERATOR), "operator"),
                  User("worker-cloud", self._secret(), "cloud-worker")]  # fmt: skip
         users += [User(name, token, "user") for name, token in tokens.items()]
+        for name, token in (participants or {}).items():
+            check_participant(name, (*names, *guests))
+            users.append(User(participant_login(name), token, "participant", name))
         users += [User(f"agent-{name}", self._secret(), "agent", name) for name in (*names, *guests)]
         self.broker = Broker(
             self.directory / "broker", "cloud", tuple(users), name="cloud", world=self.world, websocket=websocket,
@@ -384,8 +390,15 @@ def check_user(name: str, edges: Sequence[str] = ()) -> None:
     """Raise Refused where a user's name is no label, or another login or an edge has it: replies to one would reach
     the other."""
     require_label(name, "user")
-    if name in _RESERVED or name in edges or name.startswith("agent-"):
+    if name in _RESERVED or name in edges or name.startswith("agent-") or participant_of(name):
         raise Refused("invalid", field="user", expected="a name that no component and no edge has", got=name)
+
+
+def check_participant(name: str, edges: Sequence[str] = ()) -> None:
+    """Raise Refused where a participant's name or its login is no label, or an edge has it: both are placed alike."""
+    require_label(participant_login(require_label(name, "participant")), "login of participant")
+    if name in edges:
+        raise Refused("invalid", field="participant", expected="a name that no edge has", got=name)
 
 
 def _process_of(started: Child | Broker | Mosquitto) -> Process:

@@ -100,20 +100,22 @@ def _ports_of(broker: Broker) -> dict[str, int]:
 
 
 def write_user_files(
-    home: Path, broker: Broker, users: Iterable[str], door: MosquittoDoor | None = None
-) -> Mapping[str, Path]:
-    """Write each user's directory below ``home``, in place of those of an earlier cluster; return them by name.
+    home: Path, broker: Broker, users: Iterable[str], door: MosquittoDoor | None = None, *,
+    participants: Iterable[str] = (),
+) -> Mapping[str, Path]:  # fmt: skip
+    """Write each login's directory below ``home``, in place of those of an earlier cluster; return them by name.
 
-    MQTT clients find ``door``, or else the embedded broker.
+    MQTT clients of users find ``door``, or else the embedded broker. Participants find that one alone: it carries their
+    updates, and their connection to it is their presence.
     """
     remove_user_files(home)
     make_private(home)
     directories = {}
-    for name in users:
+    for name, own in [*((each, door) for each in users), *((each, None) for each in participants)]:
         directory = directories[name] = make_private(home / name)
-        write_private(directory / "cluster.json", cluster_document(broker, name, door))
+        write_private(directory / "cluster.json", cluster_document(broker, name, own))
         for program in MOSQUITTO:
-            write_private(directory / program, _mosquitto_options(broker, name, door))
+            write_private(directory / program, _mosquitto_options(broker, name, own))
     return directories
 
 

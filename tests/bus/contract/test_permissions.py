@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.contract.permissions import Place, permissions
+from heliograph.bus.contract.permissions import (
+    Permissions,
+    Place,
+    participant_login,
+    participant_of,
+    permissions,
+)
 from heliograph.bus.contract.registry import BUILT_IN
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role, Topic
 from heliograph.core.errors import Refused
 from heliograph.core.names import matches
 
-ROLES: tuple[Role, ...] = ("anonymous", "user", "operator", "worker", "cloud-worker", "agent")
+ROLES: tuple[Role, ...] = ("anonymous", "user", "participant", "operator", "worker", "cloud-worker", "agent")
 PLACES: tuple[Place, ...] = ("cloud", "node")
 
 
@@ -28,7 +34,7 @@ def covers(subjects: tuple[str, ...], topic: Topic[Any]) -> bool:
     [(role, place) for role in ROLES for place in PLACES if (role, place) != ("agent", "node")],  # it owns its broker
 )
 def test_a_topic_that_does_not_name_a_role_is_forbidden_to_it(role: Role, place: Place) -> None:
-    allowed = permissions(role, place, edge="edge-1" if role == "agent" else "", login="edge-1")
+    allowed = permissions(role, place, edge="edge-1" if role in ("agent", "participant") else "", login="edge-1")
     for topic in BUILT_IN.topics:
         if role not in topic.publishers:
             assert not covers(allowed.publish, topic), topic.name
@@ -41,7 +47,8 @@ def test_a_topic_that_does_not_name_a_role_is_forbidden_to_it(role: Role, place:
 def test_an_anonymous_login_has_exactly_these_permissions() -> None:
     cloud, node = permissions("anonymous", "cloud"), permissions("anonymous", "node")
     assert (cloud.publish, cloud.deny) == ((), (">",))
-    assert {subject.split(".")[1] for subject in cloud.subscribe} == {"status"}
+    others = [subject for subject in cloud.subscribe if subject.split(".")[1] != "status"]
+    assert others == ["heliograph.event.job-ended.*"]
     telemetry, asking = "heliograph.event.telemetry.*.*", "heliograph.inference.*.request"
     assert set(node.publish) == {telemetry, asking, "heliograph.inference.*.offload.*.*"}
     assert {subject.split(".")[1] for subject in node.subscribe} == {"status", "reply", "ack", "inference"}
@@ -53,7 +60,32 @@ def test_a_user_asks_and_reads_status_and_its_own_replies() -> None:
     asking = "heliograph.inference.*.request"
     assert set(cloud.publish) == {"heliograph.request.*.*", asking}
     assert set(node.publish) == {asking}
-    assert [each for each in cloud.subscribe if ".status" not in each] == ["heliograph.reply.alice.*", "_INBOX.alice.>"]
+    assert [each for each in cloud.subscribe if ".status" not in each] == [
+        "heliograph.reply.alice.*", "heliograph.event.job-ended.*", "_INBOX.alice.>",
+    ]  # fmt: skip
+
+
+def test_a_participant_takes_part_under_its_own_name_and_no_more() -> None:
+    cloud = permissions("participant", "cloud", edge="phone", login="participant-phone")
+    verbs = {f"heliograph.request.jobs.{verb}" for verb in ("join", "weights", "upload")}
+    assert set(cloud.publish) == {"heliograph.event.model-update.*.phone", *verbs}
+    assert [each for each in cloud.subscribe if ".status" not in each] == [
+        "heliograph.reply.participant-phone.*", "heliograph.event.job-ended.*", "_INBOX.participant-phone.>",
+    ]  # fmt: skip
+    assert permissions("participant", "node", edge="phone", login="participant-phone") == Permissions((), (), (">",))
+    for name in ("*", ">", "a.b", ""):
+        with pytest.raises(Refused):
+            permissions("participant", "cloud", edge=name, login="participant-phone")
+        with pytest.raises(Refused):
+            permissions("participant", "cloud", edge="phone", login=name)
+
+
+@pytest.mark.parametrize(("login", "name"), [
+    ("participant-phone", "phone"), ("participant-", ""), ("phone", ""), ("participant-A", ""), ("agent-phone", ""),
+])  # fmt: skip
+def test_a_participants_login_says_its_name(login: str, name: str) -> None:
+    assert participant_of(login) == name
+    assert not name or participant_login(name) == login
 
 
 def test_an_operator_has_an_inbox_of_its_own() -> None:

@@ -57,6 +57,16 @@ def presence(broker: Broker, changes: list[tuple[str, bool]]) -> Presence:
     return Presence(cast(NatsBus, broker), World(), lambda edge, online: changes.append((edge, online)))
 
 
+async def test_a_participant_is_present_by_its_login_and_known_as_one(changes: list[tuple[str, bool]]) -> None:
+    present = presence(Broker(), changes)
+    await present.on_connect(named(name="anything", user="participant-phone", id=7))
+    await present.on_connect(named(name="participant-fake", user="alice", id=8))
+    assert (changes, present.participants) == ([("phone", True)], {"phone"})
+    await present.on_disconnect(named(name="anything", user="participant-phone", id=7))
+    await present.on_connect(event("phone", 9))  # an agent has taken the name
+    assert (changes[1:], present.participants) == ([("phone", False), ("phone", True)], set())
+
+
 async def test_an_edge_that_connects_while_the_list_is_on_its_way_is_online(changes: list[tuple[str, bool]]) -> None:
     broker = Broker(("edge-1", 1))
     found = presence(broker, changes)

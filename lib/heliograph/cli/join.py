@@ -1,0 +1,71 @@
+"""``join``: let edges take part in a federated job that runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heliograph.cli.requests import ServerOption, about, ask
+from heliograph.cli.usage import misused
+
+if TYPE_CHECKING:
+    from heliograph.client import AsyncClient
+
+_JOIN = """Let edges take part in a federated job that is pending or runs.
+
+They train from the next round on, with the job's own script. An edge whose script had left its loop trains again.
+
+Example: heliograph join jobs/digits --edge edge-4
+
+A program that trains by itself, without an agent, joins by MQTT: 'heliograph up --participant NAME'."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command(help=_JOIN)(join)
+
+
+def join(
+    resource: Annotated[str, typer.Argument(metavar="jobs/NAME", help="The job; or its name alone.")],
+    edge: Annotated[list[str], typer.Option(metavar="EDGE", help="The edge that joins; repeatable.")],
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its data set. Default: the one that the job's workers name.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the outcome without applying it.")] = False,
+    server: ServerOption = None,
+) -> None:
+    from heliograph.cli.output import say
+
+    name = _label(resource.removeprefix("jobs/").removeprefix("job/"), "jobs/NAME")
+    for one in edge:
+        _label(one, "--edge")
+
+    async def join_all(client: AsyncClient) -> list[dict[str, Any]]:
+        return [await client.jobs.join(name, one, dataset=dataset, dry_run=dry_run) for one in edge]
+
+    with about("jobs", name):
+        answers = ask(server, join_all)
+    for each in answers:
+        say(f"job/{name} ({each['phase']}): {each['edge']} {_outcome(each, dry_run)}")
+
+
+def _outcome(answer: dict[str, Any], dry_run: bool) -> str:
+    """Return what follows for an edge: ``takes part from round 4 on``, for example."""
+    if answer["active"]:
+        what = f"trains in round {answer['round']}"
+    elif answer["phase"] == "Pending":
+        what = "takes part once the job begins"
+    elif answer["round"] >= answer["rounds"]:
+        what = f"comes too late: round {answer['round']} is the last"
+    else:
+        what = f"takes part from round {answer['round'] + 1} on"
+    offline = "" if answer["present"] else "; it is offline now"
+    return f"{what}{offline}{' (dry run)' if dry_run else ''}"
+
+
+def _label(text: str, where: str) -> str:
+    from heliograph.core.names import LABEL_RULE, is_label
+
+    if not is_label(text):
+        raise misused(where, expected=LABEL_RULE, got=text or "nothing")
+    return text

@@ -43,7 +43,7 @@ def test_a_script_learns_on_its_own(
 @pytest.mark.long
 async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path, ["edge-1"], code=(EXAMPLES,))
-    async with cluster, AsyncClient(cluster.server) as client, asyncio.timeout(HANGS):
+    async with cluster, AsyncClient(cluster.server, timeout=HANGS) as client, asyncio.timeout(HANGS):
         async with client.bus.subscribe(LOG.filter()) as lines:
             for document in read_documents(str(EXAMPLES / "joint-inference-service.yaml")):
                 await client.resources(document.resource.plural).apply(document.tree)

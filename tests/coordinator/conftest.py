@@ -151,7 +151,7 @@ async def cloud(tmp_path_factory: Any) -> AsyncIterator[Cloud]:
             edge.following = asyncio.create_task(edge.follow())
             await edge.report()
             edges[name] = edge
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
             async with asyncio.timeout(HANGS):
                 for name in EDGES:
                     await _until_online(client, name)

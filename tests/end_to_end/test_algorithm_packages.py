@@ -71,7 +71,7 @@ async def test_a_package_runs_where_it_is_allowed_and_waits_elsewhere(tmp_path: 
     trusting = ("env", f"HELIOGRAPH_PACKAGE_KEYS={tmp_path / 'keys.pem'}", sys.executable, "-m", "heliograph.cli.main")
     cluster = LocalCluster(tmp_path / "cluster", ["edge-1"], datasets={"edge-1": {"data": regression("one")}},
                            logins={"developer": "of-developer"}, program=lambda node: trusting)  # fmt: skip
-    async with cluster, AsyncClient(cluster.server) as client:
+    async with cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
         async with AsyncClient(cluster.door_of("developer")) as developer:  # no object store: it travels inline
             await developer.upload_algorithm("small", packed())
         await client.upload_algorithm("digits", package)

@@ -85,7 +85,7 @@ async def test_an_algorithms_state_outlives_its_process(
             await local.wait_for_line(edge, f"at gate {gate}")
 
     cluster = LocalCluster(tmp_path / "cluster", list(edges), code=(script.code,))
-    async with cluster as local, AsyncClient(local.server) as client:
+    async with cluster as local, AsyncClient(local.server, timeout=HANGS) as client:
         await _started(client, _task("ToyMoments", "gated.py", edges, parameters=parameters))
         script.open("edge-1-initial", *at(1))
         await trained(local, 2)
@@ -110,7 +110,7 @@ async def test_each_edge_trains_the_model_that_was_made_for_it(tmp_path: Path, i
     edges = ("edge-1", "edge-2", "edge-3")
     parameters = [{"key": "near", "value": 5.0}]  # edge-1 and edge-2 are near, edge-3 is not
     cluster = LocalCluster(tmp_path / "cluster", list(edges), code=(CODE,))
-    async with cluster as local, AsyncClient(local.server) as client:
+    async with cluster as local, AsyncClient(local.server, timeout=HANGS) as client:
         await _started(client, _task("ToyClusters", "toy_round.py", edges, parameters=parameters))
         status = await _ended(client)
         assert status["phase"] == "Succeeded", status

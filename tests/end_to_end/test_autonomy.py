@@ -100,7 +100,7 @@ async def test_an_edge_rebooted_without_a_link_trains_its_due_round_and_delivers
     gate = tmp_path / "code" / "closed-edge-1"
     async with (
         _cluster(tmp_path, ["edge-1"]) as cluster,
-        AsyncClient(cluster.server) as client,
+        AsyncClient(cluster.server, timeout=HANGS) as client,
         _on_node(cluster, "edge-1", topics.MODEL_UPDATE) as updates,
         _on_node(cluster, "edge-1", topics.ASSIGNMENT) as assignments,
     ):
@@ -131,7 +131,7 @@ async def test_generations_that_passed_while_offline_are_skipped(tmp_path: Path)
     gate = tmp_path / "code" / "closed-edge-1"
     async with (
         _cluster(tmp_path, ["edge-1", "edge-2"]) as cluster,
-        AsyncClient(cluster.server) as client,
+        AsyncClient(cluster.server, timeout=HANGS) as client,
         _on_node(cluster, "edge-1", topics.MODEL_UPDATE) as updates,
         _on_node(cluster, "edge-2", topics.MODEL_UPDATE) as far_updates,
         _on_node(cluster, "edge-2", topics.ASSIGNMENT) as assignments,
@@ -167,7 +167,7 @@ async def test_generations_that_passed_while_offline_are_skipped(tmp_path: Path)
 async def test_a_full_disk_is_reported_and_the_worker_goes_on_when_there_is_room(tmp_path: Path) -> None:
     async with (
         _cluster(tmp_path, ["edge-1"], 1_000_000) as cluster,
-        AsyncClient(cluster.server) as client,
+        AsyncClient(cluster.server, timeout=HANGS) as client,
         _on_node(cluster, "edge-1", topics.WORKER) as workers,
     ):
         async with client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:

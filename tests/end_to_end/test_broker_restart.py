@@ -59,7 +59,7 @@ async def test_everyone_is_back_after_the_clouds_broker_was_killed(tmp_path: Pat
     acknowledged = Acknowledged()
     async with (
         LocalCluster(tmp_path / "cluster", EDGES, code=(script.code,), log=tmp_path / "log.txt") as cluster,
-        AsyncClient(cluster.server) as client,
+        AsyncClient(cluster.server, timeout=HANGS) as client,
         connect(cluster.broker.url(SYSTEM_USER), name="watching") as system,
         connect(cluster.broker.url(COORDINATOR), name="watching") as bus,
     ):
@@ -174,7 +174,7 @@ async def test_worker_and_agent_are_back_after_their_nodes_broker_was_killed(
     external = {"edge-1": (await mosquitto())} if kind == "mosquitto" else {}
     urls = {edge: broker.url() for edge, broker in external.items()}
     cluster = LocalCluster(tmp_path / "cluster", EDGES, code=(script.code,), edge_brokers=urls)
-    async with contextlib.AsyncExitStack() as stack, cluster, AsyncClient(cluster.server) as client:
+    async with contextlib.AsyncExitStack() as stack, cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
         node: Any = external.get("edge-1") or cluster.nodes["edge-1"].broker
         device = await stack.enter_async_context(connect(node.url(scheme="mqtt")))
         await device.link.wait_up(HANGS)

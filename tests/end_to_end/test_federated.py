@@ -64,7 +64,7 @@ def _two_edges(tmp_path: Path, regression: Any, **more: Any) -> LocalCluster:
 
 
 async def test_a_task_trains_evaluates_and_leaves_its_model(tmp_path: Path, regression: Any, task: Any) -> None:
-    async with _two_edges(tmp_path, regression) as cluster, AsyncClient(cluster.server) as client:
+    async with _two_edges(tmp_path, regression) as cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
         await client.models.create(MODEL)
         evaluation = {"dataset": {"name": "held-out"}}
         await client.jobs.create(task("train", ["edge-1", "edge-2"], evaluationWorker=evaluation))
@@ -100,7 +100,7 @@ async def test_the_founding_document_runs_once_all_its_resources_exist(tmp_path:
         await cluster.start_coordinator()
         await cluster.start_agent("cloud")
         await cluster.wait_ready()
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
             await _until(client, "algorithms", lambda found: bool(found))
             code_, _, err = await _heliograph("apply", "-f", str(SEED), "--server", cluster.server)
             assert code_ == 0, err
@@ -137,7 +137,7 @@ async def test_weights_too_large_for_an_event_travel_as_blobs(tmp_path: Path) ->
     )
     worker = {"trainScriptBootFile": "large.py"}
     async with LocalCluster(tmp_path / "cluster", ["edge-1", "edge-2"], code=(script.parent,)) as cluster:
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
             await client.models.create(MODEL)
             spec = {
                 "aggregationWorker": {"model": {"name": "line"}},
@@ -172,7 +172,7 @@ async def test_unchanged_weights_are_not_deleted_with_the_weights_of_another_rou
     )
     worker = {"trainScriptBootFile": "same.py"}
     async with LocalCluster(tmp_path / "cluster", ["edge-1", "edge-2"], code=(script.parent,)) as cluster:
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
             await client.models.create(MODEL)
             spec = {
                 "aggregationWorker": {"model": {"name": "line"}},
@@ -196,7 +196,7 @@ async def test_a_script_that_fails_everywhere_ends_the_job_with_its_error(tmp_pa
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "bad.py").write_text("raise RuntimeError('no such luck')\n")
     async with LocalCluster(tmp_path / "cluster", ["edge-1"], code=(tmp_path / "code",)) as cluster:
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
             await client.models.create(MODEL)
             for name, script, words in (
                 ("outside", "/etc/passwd", "does not lie under a --code root"),
@@ -222,7 +222,7 @@ async def test_mosquitto_as_an_edges_broker_and_as_the_door(
 ) -> None:
     node, door = await mosquitto(), await mosquitto()
     cluster = _two_edges(tmp_path, regression, edge_brokers={"edge-1": node.url()}, doors=(door.url(),))
-    async with cluster, AsyncClient(cluster.server) as client:
+    async with cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
         await client.models.create(MODEL)
         file = tmp_path / "task.json"
         file.write_text(json.dumps(task("by-mosquitto", ["edge-1", "edge-2"])))
@@ -277,7 +277,7 @@ async def _ask_with_mqtt5(port: int) -> Any:
 
 
 async def test_the_node_accepts_only_events_of_its_own_workers(tmp_path: Path, regression: Any, task: Any) -> None:
-    async with _two_edges(tmp_path, regression) as cluster, AsyncClient(cluster.server) as client:
+    async with _two_edges(tmp_path, regression) as cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
         await client.models.create(MODEL)
         await client.jobs.create(task("signed", ["edge-1", "edge-2"], rounds=1))
         broker = cluster.nodes["edge-1"].broker

@@ -35,7 +35,7 @@ async def test_weights_that_are_a_zip_file_run_nowhere(tmp_path: Path) -> None:
     digest = sha256(content).hexdigest()
     weights = {"digest": digest, "size": len(content), "inline": base64.b64encode(content).decode()}
     async with LocalCluster(tmp_path / "cluster", ["edge-1"], code=(code,)) as cluster:
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
             with pytest.raises(Refused, match=r"spec\.weights: expected inline: expected a safetensors header"):
                 await client.models.create({"kind": "Model", "metadata": {"name": "m"}, "spec": {"weights": weights}})
             await client.models.create({"kind": "Model", "metadata": {"name": "m"}})

@@ -141,7 +141,7 @@ async def _served(tmp_path: Path, **more: Any) -> AsyncIterator[tuple[LocalClust
     (code / "cloud.py").write_text(CLOUD)
     async with (
         LocalCluster(tmp_path / "cluster", ["edge-1"], code=(code,), relayed=("edge-1",), **more) as cluster,
-        AsyncClient(cluster.server) as client,
+        AsyncClient(cluster.server, timeout=HANGS) as client,
         _device(cluster) as device,
     ):
         for name in ("shallow", "deep"):

@@ -92,7 +92,7 @@ async def test_a_coordinator_that_is_killed_at_every_step_goes_on(
         assert faults.struck()
         await again()
 
-    async with cluster(script) as local, AsyncClient(local.server) as client:
+    async with cluster(script) as local, AsyncClient(local.server, timeout=HANGS) as client:
         await start_job(client)
         await local.wait_for_line("edge-1", "at gate edge-1-initial")
         await local.kill(COORDINATOR)
@@ -132,7 +132,7 @@ async def test_an_aggregation_worker_that_is_killed_at_every_step_goes_on(
     size = 100_003  # too large for an event, so leftovers would lie in buckets
     script = gates(size)
     script.open("cloud-evaluate")
-    async with cluster(script) as local, AsyncClient(local.server) as client:
+    async with cluster(script) as local, AsyncClient(local.server, timeout=HANGS) as client:
         await start_job(client)
         faults.kill("aggregate", "after-put-rounds.0")  # its close record is written, but not announced
         script.open("edge-1-initial")
@@ -169,7 +169,7 @@ async def test_the_clouds_agent_that_is_killed_at_every_step_goes_on(
         await local.start_agent("cloud")
         await local.wait_ready()
 
-    async with cluster(script) as local, AsyncClient(local.server) as client:
+    async with cluster(script) as local, AsyncClient(local.server, timeout=HANGS) as client:
         await start_job(client)
         await local.wait_for_line("edge-1", "at gate edge-1-initial")
         await again()

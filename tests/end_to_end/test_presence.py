@@ -40,7 +40,7 @@ async def test_many_unplugged_edges_are_seen_offline_and_back(broker: Callable[.
 
 async def test_flapping_is_damped_in_the_status_and_never_in_the_replay(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path / "cluster", ["edge-1"], relayed=("edge-1",))
-    async with cluster, AsyncClient(cluster.server) as client:
+    async with cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
         relay = cluster.nodes["edge-1"].relay
         node = cluster.nodes["edge-1"].broker
         assert relay is not None

@@ -34,7 +34,7 @@ async def test_a_trace_replayed_into_its_own_job_changes_nothing(tmp_path: Path,
     script = gates()
     datasets = {"cloud": {"held-out": regression("held-out")}}
     async with LocalCluster(tmp_path / "cluster", list(EDGES), datasets=datasets, code=(script.code,)) as cluster:
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
             async with recording(cluster, tmp_path / "running.mcap"):
                 await create(client)
                 script.open("cloud-evaluate", *(f"{edge}-{gate}" for edge in EDGES for gate in ("initial", 1)))

@@ -49,7 +49,8 @@ async def test_the_one_that_comes_second_is_refused_with_one_line(tmp_path: Path
             assert err.decode().endswith("give one of the two another --name\n")
             assert err.count(b"\n") == 1
         assert cluster.exit_code("edge-1") is None
-        async with AsyncClient(cluster.server) as client:  # the second agent's report has not replaced the first one's
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
+            # the second agent's report has not replaced the first one's
             edge = await client.edges.get("edge-1")
             assert edge["status"]["datasets"] == ["data"]
 
@@ -62,7 +63,7 @@ async def test_the_one_that_comes_second_is_refused_with_one_line(tmp_path: Path
 async def test_of_two_that_met_when_a_link_came_back_one_ends(tmp_path: Path) -> None:
     async with (
         LocalCluster(tmp_path / "cluster", ["edge-1"], relayed=("edge-1",)) as cluster,
-        AsyncClient(cluster.server) as client,
+        AsyncClient(cluster.server, timeout=HANGS) as client,
         client.bus.consume(topics.REPORT.at(edge="edge-1")) as reports,
     ):
         relay = cluster.nodes["edge-1"].relay

@@ -27,7 +27,7 @@ async def test_the_one_that_stands_by_finishes_the_job(tmp_path: Path, gates: An
     async with LocalCluster(tmp_path / "cluster", EDGES, code=(script.code,)) as cluster:
         await cluster.start_coordinator("second")
         assert await cluster.wait_for_line("second", "stands by") == f"coordinator stands by; {COORDINATOR} leads"
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
             await client.models.create({"kind": "Model", "metadata": {"name": "count"}})
             worker = {"trainScriptBootFile": "gated.py"}
             spec = {

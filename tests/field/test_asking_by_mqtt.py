@@ -115,8 +115,10 @@ async def test_a_user_sends_each_printed_body_and_gets_an_answer_of_the_printed_
     node, last = shared.nodes["edge-1"].broker, REQUESTS[-1]
     assert node is not None and last.topic == "request/services/delete"
     async with (
-        client_of(shared.broker, OPERATOR) as user, client_of(node) as device, AsyncClient(shared.server) as operator
-    ):  # fmt: skip
+        client_of(shared.broker, OPERATOR) as user,
+        client_of(node) as device,
+        AsyncClient(shared.server, timeout=HANGS) as operator,
+    ):
         await user.subscribe(REPLY_TO, qos=1)
         await device.subscribe(DEVICE_REPLY_TO, qos=1)
         for example in REQUESTS[:-1]:
@@ -138,7 +140,7 @@ async def test_a_service_runs_once_its_deep_model_answers_and_says_what_keeps_it
             answer = service.infer([1.0])
         return answer.by, answer.result
 
-    async with AsyncClient(shared.server) as operator:
+    async with AsyncClient(shared.server, timeout=HANGS) as operator:
         for name in ("small", "large"):
             await operator.models.create({"kind": "Model", "metadata": {"name": name}})
         await operator.services.create({"kind": "JointInferenceService", "metadata": {"name": "late"}, "spec": {

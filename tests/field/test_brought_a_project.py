@@ -73,7 +73,7 @@ async def cluster(root: Path, digits: Path) -> AsyncIterator[LocalCluster]:
 
 async def _ended(cluster: LocalCluster, name: str, worker: dict[str, Any]) -> dict[str, Any]:
     """Run a job of three rounds to its end, and wait for the end of its worker; return its status."""
-    async with asyncio.timeout(HANGS), AsyncClient(cluster.server) as client:
+    async with asyncio.timeout(HANGS), AsyncClient(cluster.server, timeout=HANGS) as client:
         await client.models.create({"kind": "Model", "metadata": {"name": name}})
         training = [{"name": "w", "nodeName": "edge-1", "workerSpec": worker}]
         await client.jobs.create({

@@ -49,7 +49,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 async def test_a_cluster_starts_on_a_disk_of_300_mb(tmp_path: Path, free: Callable[..., None]) -> None:
     free(300)
-    async with LocalCluster(tmp_path, ["edge-1"]) as cluster, AsyncClient(cluster.server) as client:
+    async with LocalCluster(tmp_path, ["edge-1"]) as cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
         assert [each["metadata"]["name"] for each in await client.edges.list()] == ["cloud", "edge-1"]
         node = cluster.nodes["edge-1"].broker
         assert node is not None and cluster.broker.store_bytes + node.store_bytes <= 225 * MB

@@ -67,7 +67,7 @@ async def test_an_example_learns_over_two_edges_and_goes_on_from_its_model(
 ) -> None:
     framework(name)
     cluster = LocalCluster(tmp_path / "cluster", ["edge-1", "edge-2"], datasets=digits, code=(EXAMPLES,))
-    async with cluster, AsyncClient(cluster.server) as client:
+    async with cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
         await client.models.create({"kind": "Model", "metadata": {"name": "digits"}})
         accuracy = []
         for job, rounds in (("first", 1), ("second", 3)):  # the second job starts from the first one's model

@@ -45,7 +45,7 @@ async def meeting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mee
         np.savez(files[node], x=x[part], y=y[part])
     datasets = {node: {"held-out" if node == "cloud" else "digits": path} for node, path in files.items()}
     cluster = LocalCluster(directory / "cluster", EDGES, datasets=datasets, code=(EXAMPLES,))
-    async with cluster, AsyncClient(cluster.server) as client:
+    async with cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
         yield Meeting(client, files)
 
 

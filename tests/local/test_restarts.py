@@ -7,6 +7,7 @@ from pathlib import Path
 
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import COORDINATOR, LocalCluster
+from tests.patience import HANGS
 
 
 async def test_killed_processes_are_started_again(tmp_path: Path) -> None:
@@ -27,6 +28,6 @@ async def test_killed_processes_are_started_again(tmp_path: Path) -> None:
         await cluster.kill(COORDINATOR)
         assert (await reports.get()).startswith("coordinator was killed")
         await cluster.wait_for_line(COORDINATOR, "coordinator is ready", times=2)
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
             assert "edge-1" in {each["metadata"]["name"] for each in await client.edges.list()}
     assert reports.empty()  # processes that the cluster stops stay ended

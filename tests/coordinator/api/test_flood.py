@@ -96,7 +96,7 @@ async def test_jobs_of_ten_thousand_workers_neither_stop_the_coordinator_nor_ano
     outcomes = Counter[str]()
 
     async def create(number: int) -> None:  # by another caller than the one that gets
-        async with AsyncClient(cloud.cluster.broker.url("coordinator"), timeout=HANGS) as client:
+        async with AsyncClient(cloud.cluster.broker.url("coordinator"), timeout=HANGS, leader_timeout=HANGS) as client:
             try:
                 await client.jobs.create(_job(f"huge-{number}", HUGE))
                 outcomes["ok"] += 1
@@ -135,7 +135,7 @@ async def test_quotas_are_settings_and_hold_over_a_restart(tmp_path: Path) -> No
     try:
         await cluster.start_coordinator()
         await cluster.wait_ready()
-        async with AsyncClient(cluster.server) as client:
+        async with AsyncClient(cluster.server, timeout=HANGS) as client:
             made = await client.datasets.create(
                 {"kind": "Dataset", "metadata": {"name": "one", "createdBy": "somebody-else"}, "spec": {}}
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import buckets
@@ -14,6 +15,7 @@ from heliograph.coordinator.leadership import Lease
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.term import Connections, Term
 from heliograph.core.failures import sentence_of
+from heliograph.core.signing import Signer
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.text import never_raising
 from heliograph.core.world import World
@@ -34,6 +36,8 @@ class CoordinatorConfig:
         name: name by which people tell coordinators apart.
         patience: factor for all times of the lease; the same for all coordinators.
         quotas: what callers may ask for and store.
+        signing_key: file of the private key that signs versions of models; it is made where there is none. None leaves
+            them unsigned. All coordinators of a cluster have the same key.
     """
 
     nats: str
@@ -44,6 +48,7 @@ class CoordinatorConfig:
     name: str = "coordinator"
     patience: float = 1.0
     quotas: Quotas = field(default_factory=Quotas)
+    signing_key: Path | None = None
 
 
 class Coordinator:
@@ -53,6 +58,7 @@ class Coordinator:
         self._config = config
         self._world = world
         self._out = never_raising(out)
+        self._signer = Signer.kept(config.signing_key, world) if config.signing_key is not None else None
         self._source = f"cloud/coordinator/{world.new_id()}"
 
         def connection(url: str, name: str) -> Bus:
@@ -91,7 +97,8 @@ class Coordinator:
                 await bus.close()
 
     async def _lead(self) -> None:
-        await Term(self._connections, self._world, self._source, self._config.quotas, self._out).run()
+        quotas = self._config.quotas
+        await Term(self._connections, self._world, self._source, quotas, self._signer, self._out).run()
 
     def _on_standby(self, leader: str) -> None:
         self._out(f"coordinator stands by; {leader} leads")

@@ -9,9 +9,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from heliograph.bus.contract.model_requests import EdgeDeployment
 from heliograph.bus.contract.payloads import WorkerTask
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import Resource
+from heliograph.bus.contract.resources import Model, Resource
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.edges.view import View
@@ -39,6 +40,7 @@ class ControllerContext:
         out, warn: print a line, and a warning that also goes to the log topic.
         failures: contains what goes wrong with one message or resource.
         doors: external MQTT brokers, whose clients hear only what is published there too.
+        features: returns the installed features.
     """
 
     port: Port
@@ -53,6 +55,7 @@ class ControllerContext:
     warn: Callable[[str], None]
     failures: Failures
     doors: Sequence[Bus] = ()
+    features: Callable[[], Iterable[Feature[Any]]] = tuple
 
     async def step(
         self,
@@ -170,6 +173,10 @@ class Feature(Generic[R]):
     async def reconcile(self) -> None:
         """Step the state machines after a change of presence, reports or resources. The caller then writes the desired
         documents, once for all features."""
+
+    def deployments(self, model: Model) -> Iterable[EdgeDeployment]:
+        """Return what each edge runs of a model for the feature's resources, and what it shall run."""
+        return ()
 
     def desired(self, view: View) -> Iterable[Mapping[str, list[WorkerTask]]]:
         """Return one mapping for each resource, from edge to the tasks it has to run. The caller changes none of the

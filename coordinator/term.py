@@ -38,6 +38,7 @@ from heliograph.core.breaks import Breaks
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import Failures
 from heliograph.core.names import CLOUD
+from heliograph.core.signing import Signer
 from heliograph.core.tasks import Background, keep_running, retry_until_reachable, wait_for
 from heliograph.core.text import encodable
 from heliograph.core.world import World
@@ -80,10 +81,12 @@ class Term:
     """The parts of a coordinator that leads, wired to each other."""
 
     def __init__(
-        self, connections: Connections, world: World, source: str, quotas: Quotas, out: Callable[[str], None]
-    ) -> None:
+        self, connections: Connections, world: World, source: str, quotas: Quotas, signer: Signer | None,
+        out: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self._connections = connections
         self._quotas = quotas
+        self._signer = signer
         self._world = world
         self._out = out
         self._port = Port(connections.cloud, world, source)
@@ -174,10 +177,10 @@ class Term:
         self._follower = EdgeFollower(self._port, self._connections.system, self._store, self._edges, self._out,
                                       self._warn, self._failures)  # fmt: skip
         self._reconciling = ReconcileScheduler(self._reconcile, self._world, lambda: len(self._edges))
-        versions = ModelVersions(bus, self._store, self._lock, self._save)
+        versions = ModelVersions(bus, self._store, self._lock, self._save, self._signer)
         context = ControllerContext(
             self._port, self._store, versions, self._background, self.view, self._lock, self._board.show,
-            self._write_desired, self._out, self._warn, self._failures, self._connections.doors,
+            self._write_desired, self._out, self._warn, self._failures, self._connections.doors, lambda: self._features,
         )  # fmt: skip
         self._features = InstalledFeatures(context)
         self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,

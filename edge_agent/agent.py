@@ -22,6 +22,7 @@ from heliograph.core.tasks import Background, Flag, keep_running
 from heliograph.core.text import never_raising
 from heliograph.core.world import World
 from heliograph.edge_agent.claim import NameClaim
+from heliograph.edge_agent.code_digest import code_digest_of
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.edge_agent.desired_document import DesiredDocument
@@ -32,6 +33,7 @@ from heliograph.edge_agent.journal import QUOTA, Journal, KeptEvent
 from heliograph.edge_agent.launcher import Launcher
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
+from heliograph.edge_agent.model_trust import ModelTrust
 from heliograph.edge_agent.node_log import NodeLog
 from heliograph.edge_agent.offload_relay import OffloadRelay
 from heliograph.edge_agent.package_allowance import AllowedPackages
@@ -63,6 +65,8 @@ class AgentConfig:
         allowed_packages: digests of the packages of code that may run.
         allowed_packages_file: a file with further ones, one a line; it may change.
         package_keys: PEM of each public key whose signature allows a package, by its id.
+        model_keys: PEM of each public key whose signature a model needs to be served here, by the key's id; without
+            any, no signature is needed.
     """
 
     name: str
@@ -80,6 +84,7 @@ class AgentConfig:
     allowed_packages: frozenset[str] = frozenset()
     allowed_packages_file: Path | None = None
     package_keys: Mapping[str, str] = field(default_factory=dict)
+    model_keys: Mapping[str, str] = field(default_factory=dict)
 
 
 def packages_directory(state: Path) -> Path:
@@ -131,6 +136,7 @@ class Agent:
         self._supervisor = Supervisor(
             world, launcher, environment, models, task_code.directories, self._wake, self._log.log_worker,
             lambda task: found.working_directory if (found := task_code.of(task)) is not None else None,
+            lambda task: code_digest_of(task, task_code.of(task)),
         )  # fmt: skip
         self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
         self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
@@ -157,6 +163,7 @@ class Agent:
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
             self._packages, task_code, self._background, self._log.warn, self._failures,
+            ModelTrust(config.model_keys).objection,
         )  # fmt: skip
         self._reporter = Reporter(
             self._cloud, self._edge, self._claim.settled, self._report,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -109,11 +109,13 @@ def decide(
     models: Container[str],
     code_roots: Sequence[CodeRoot],
     packages: Mapping[str, PackageState] = _NO_PACKAGES,
+    objection: Callable[[WorkerTask], str] = lambda task: "",
 ) -> list[Action]:
     """Return the actions that lead to the desired tasks, in order. Once they are done, a new decision has no action.
 
     Args:
         packages: the packages of tasks that run one, by the worker's name.
+        objection: returns why this node must not use a task's model; empty where it may.
     """
     wanted = {task.worker: task for task in tasks}
     actions: list[Action] = [
@@ -127,7 +129,7 @@ def decide(
         package = packages.get(task.worker)
         if package is not None and package.barred is not None and _may_stop(present, task):
             actions.append(Stop(task.worker))  # it was allowed when it started
-        if hold := _hold(task, datasets, code_roots, package, runs):
+        if hold := _objected(task, objection) or _hold(task, datasets, code_roots, package, runs):
             actions.append(hold)
         if package is not None and package.code is None and package.barred is None and isinstance(task, ScriptTask):
             if task.package is not None and not package.refused:
@@ -207,6 +209,12 @@ def _interim_task(present: Running, models: Container[str]) -> WorkerTask | None
     if before is None or not before.serves or present.state != "ready" or present.assigned is not None:
         return None
     return None if _missing(before, models) else before
+
+
+def _objected(task: WorkerTask, objection: Callable[[WorkerTask], str]) -> Hold | None:
+    """Return the hold of a task whose model must not be used here; a worker that runs serves its earlier model."""
+    why = objection(task)
+    return Hold(task, why, forbidden=True) if why else None
 
 
 def _hold(

@@ -41,6 +41,7 @@ class Reconciler:
         node: connection to the node's broker, for assignments.
         files: maps paths to those that a worker sees.
         code: finds the code of tasks.
+        objection: returns why this node must not use a task's model; empty where it may.
         warn: called with a line about a task that could not be assigned.
     """
 
@@ -58,6 +59,7 @@ class Reconciler:
         background: Background,
         warn: Callable[[str], None],
         failures: Failures,
+        objection: Callable[[WorkerTask], str] = lambda task: "",
     ) -> None:
         self._node = node
         self._edge = edge
@@ -71,6 +73,7 @@ class Reconciler:
         self._background = background
         self._warn = warn
         self._failures = failures
+        self._objection = objection
         self.holds: dict[str, Hold] = {}
         """Tasks that cannot run here, with the reason, by the worker's name."""
         self._assignments = itertools.count(1)
@@ -83,8 +86,9 @@ class Reconciler:
         holds = {}
         packages = self._code.package_states(desired.tasks)
         for action in decide(
-            desired.tasks, running, self._inventory.datasets, self._models, self._code.roots, packages
-        ):
+            desired.tasks, running, self._inventory.datasets, self._models, self._code.roots, packages,
+            self._objection,
+        ):  # fmt: skip
             if isinstance(action, Hold):
                 holds[action.task.worker] = action
             else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from heliograph.bus.contract.payloads import DatasetTask, InferTask, WorkerState, WorkerTask
+from heliograph.bus.contract.payloads import DatasetTask, InferTask, ScriptTask, WorkerState, WorkerTask
 from heliograph.core.tasks import Flag, cancel_and_wait, wait_for
 from heliograph.core.telemetry import WORKERS_LAUNCHED
 from heliograph.core.world import World
@@ -43,6 +43,7 @@ class Worker:
         alike: how often the script has reported the same failure, ``last_failure``, in the same round.
         failed_in: the round of the last failure that it reported.
         left_in: the round in which it left its loop; None where it has not.
+        code: digest of the code that it was started with last.
     """
 
     task: WorkerTask
@@ -64,6 +65,7 @@ class Worker:
     alike: int = 0
     failed_in: int = -1
     left_in: int | None = None
+    code: str = ""
 
     def as_running(self) -> Running:
         ended_in = self.failed_in if self.left_in is None else self.left_in
@@ -104,6 +106,7 @@ class Supervisor:
         changed: called when a worker's state has changed.
         logged: called with (worker, level, line) for each line that a worker prints, and when it ends by itself.
         working_directory: returns the directory whose files a task's script finds by relative names.
+        code_digest: returns the digest of the code of a task's script. It reads files, and is called in a thread.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Supervisor:
         changed: Callable[[], None],
         logged: Callable[[str, Literal["info", "warning"], str], None],
         working_directory: Callable[[WorkerTask], Path | None] = lambda task: None,
+        code_digest: Callable[[WorkerTask], str] = lambda task: "",
     ) -> None:
         self._world = world
         self._launcher = launcher
@@ -125,6 +129,7 @@ class Supervisor:
         self._changed = changed
         self._logged = logged
         self._working_directory = working_directory
+        self._code_digest = code_digest
         self.workers: dict[str, Worker] = {}
 
     def launch(self, task: WorkerTask) -> None:
@@ -299,6 +304,8 @@ class Supervisor:
             task.worker, task.role, worker.secret, self._environment, self._models, self._code(task), task.job,
             self._working_directory(task),
         )  # fmt: skip
+        if isinstance(task, ScriptTask):
+            worker.code = await self._world.in_thread(self._code_digest, task)
         try:
             handle = worker.handle = await self._launcher.launch(request)
         except LaunchFailed as error:

@@ -45,6 +45,7 @@ def worker_reports(
             detail=(worker.detail or _missing_model(wanted.get(name), failures))[:MAX_DETAIL],
             restarts=worker.restarts,
             final=worker.state == "failed",
+            code=worker.code,
         )
         for name, worker in sorted(workers.items())
     ]

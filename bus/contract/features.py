@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from heliograph.bus.contract import model_requests as models
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.join_bodies import GetWeights, Join, UploadWeights
 from heliograph.bus.contract.payloads import Participation, UploadState, WeightsPart
@@ -132,7 +133,23 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         coordinator="heliograph.coordinator.features.inference.controller:InferenceController",
         command_line="heliograph.cli.features.service_columns:SERVICES",
     ),
-    FeatureDeclaration("models", Model, CATALOG, command_line="heliograph.cli.features.catalog_columns:MODELS"),
+    FeatureDeclaration(
+        "models",
+        Model,
+        (*CATALOG,
+         Verb("versions", "List the versions of a model, its aliases, and what is deployed.", models.VersionsQuery,
+              models.ModelVersionList),
+         Verb("evaluation", "Tell what versions of a model score, and on which data.", models.VersionQuery,
+              models.ModelEvaluation),
+         Verb("deployment", "Tell what each edge runs of a model.", models.DeploymentQuery, models.ModelDeployment),
+         Verb("alias", "Move an alias to a version, bind edges to it, or remove it.", models.AliasChange),
+         Verb("rollback", "Move an alias back to an earlier version.", models.Rollback),
+         Verb("export", "Tell all that an export of a version contains, beside its weights.", models.VersionQuery,
+              models.ModelExport),
+         Verb("key", "Tell the key that signs versions of models.", models.KeyQuery, models.SigningKey, named=False)),
+        coordinator="heliograph.coordinator.registry.controller:ModelController",
+        command_line="heliograph.cli.features.catalog_columns:MODELS",
+    ),
     FeatureDeclaration("datasets", Dataset, CATALOG, command_line="heliograph.cli.features.catalog_columns:DATASETS"),
     FeatureDeclaration(
         "algorithms", Algorithm, CATALOG,

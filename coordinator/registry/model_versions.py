@@ -1,18 +1,22 @@
-"""The versions of models: results become versions, and their weights go where every agent can fetch them."""
+"""The versions of models: results become versions, described and signed, and their weights go where every agent can
+fetch them."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from heliograph.bus.contract.buckets import MODELS
-from heliograph.bus.contract.resources import Metadata, Model, ModelVersion, WeightsRef
+from heliograph.bus.contract.model_statement import signed
+from heliograph.bus.contract.resources import Metadata, Model, ModelLabels, ModelVersion, WeightsRef
 from heliograph.bus.contract.resources.model import ModelStatus
 from heliograph.bus.contract.weights_header import check_inline
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.resource_store import ResourceStore
+from heliograph.core.signing import Signer
 
 UNFINISHED = 8
 """Models of jobs that failed or were stopped that one model keeps."""
@@ -24,6 +28,7 @@ class ModelVersions:
     Args:
         lock: returns the lock of the resource of that plural and name.
         save: stores a model and shows its status.
+        signer: signs each version; None where this coordinator has no key.
     """
 
     def __init__(
@@ -32,11 +37,13 @@ class ModelVersions:
         store: ResourceStore,
         lock: Callable[[str, str], asyncio.Lock],
         save: Callable[[Model], Awaitable[None]],
+        signer: Signer | None = None,
     ) -> None:
         self._bus = bus
         self._store = store
         self._lock = lock
         self._save = save
+        self.signer = signer
 
     async def add(self, model: str, version: ModelVersion) -> None:
         """Append a version to a model, numbered after its newest. Create a missing model. Skip a second version of one
@@ -47,7 +54,7 @@ class ModelVersions:
             status = known.status
             if any(each.job == version.job for each in status.versions):
                 return
-            numbered = version.model_copy(update={"version": _next_number(status), "weights": weights})
+            numbered = self._described(known, version, _next_number(status), weights)
             others = [each for each in status.unfinished if each.job != version.job]
             await self._save(_with(known, versions=[*status.versions, numbered], unfinished=others))
 
@@ -60,7 +67,7 @@ class ModelVersions:
             before = known.status.unfinished
             own = next((each for each in before if each.job == version.job), None)
             number = own.version if own is not None else _next_number(known.status)
-            numbered = version.model_copy(update={"version": number, "weights": weights})
+            numbered = self._described(known, version, number, weights)
             kept = [*(each for each in before if each is not own), numbered][-UNFINISHED:]
             await self._save(_with(known, unfinished=kept))
         return [each.weights for each in before if each.weights not in [one.weights for one in kept]]
@@ -85,10 +92,36 @@ class ModelVersions:
                  for version in (*model.status.versions, *model.status.unfinished)}  # fmt: skip
         return found | {model.spec.weights.digest for model in models if model.spec.weights is not None}
 
+    def _described(self, model: Model, version: ModelVersion, number: int, weights: WeightsRef) -> ModelVersion:
+        """Return a version with its number, with what the model's document says now, and signed."""
+        spec = model.spec
+        found = version.model_copy(
+            update={
+                "version": number,
+                "weights": weights,
+                "inputs": spec.inputs,
+                "outputs": spec.outputs,
+                "label_schema": _digest_of(spec.label_schema) if spec.label_schema is not None else "",
+                "licence": spec.licence,
+                "description": spec.description,
+            }
+        )
+        return found if self.signer is None else signed(model.name, found, spec.label_schema, self.signer)
+
 
 def _next_number(status: ModelStatus) -> int:
     return 1 + max((each.version for each in (*status.versions, *status.unfinished)), default=0)
 
 
 def _with(model: Model, **changes: list[ModelVersion]) -> Model:
-    return model.model_copy(update={"status": model.status.model_copy(update=changes)})
+    status = model.status.model_copy(update=changes)
+    named = {each.label_schema for each in (*status.versions, *status.unfinished)}
+    schemas = dict(status.label_schemas)
+    if model.spec.label_schema is not None:
+        schemas[_digest_of(model.spec.label_schema)] = model.spec.label_schema
+    kept = {digest: schemas[digest] for digest in sorted(named & schemas.keys())}
+    return model.model_copy(update={"status": status.model_copy(update={"label_schemas": kept})})
+
+
+def _digest_of(labels: ModelLabels) -> str:
+    return hashlib.sha256(labels.model_dump_json(by_alias=True).encode()).hexdigest()

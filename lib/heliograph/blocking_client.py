@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from heliograph.algorithm_files import Package
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.topics import DEFAULT_ROOT
-from heliograph.client import TIMEOUT, AsyncClient, Document, Resources
+from heliograph.client import TIMEOUT, AsyncClient, Document, ModelResources, Resources
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.signing import Signer
+from heliograph.exports import Form
 
 
 class Client:
@@ -22,7 +23,7 @@ class Client:
 
     jobs: BlockingResources
     services: BlockingResources
-    models: BlockingResources
+    models: BlockingModelResources
     datasets: BlockingResources
     algorithms: BlockingResources
     edges: BlockingResources
@@ -41,9 +42,22 @@ class Client:
 
     def resources(self, plural: str) -> BlockingResources:
         """Return the resources with a plural name. Raise Refused if the name is unknown."""
-        return BlockingResources(self._client.resources(plural), self._thread)
+        resources = self._client.resources(plural)
+        if isinstance(resources, ModelResources):
+            return BlockingModelResources(resources, self._thread)
+        return BlockingResources(resources, self._thread)
 
-    def download(self, model: str, target: Path, version: int | None = None) -> Path:
+    def export(self, model: str, target: Path, version: int | str | None = None, *, form: Form = "folder") -> Path:
+        """See ``AsyncClient.export``."""
+        return self._thread.run(self._client.export(model, target, version, form=form))
+
+    def export_to_mlflow(
+        self, model: str, version: int | str | None = None, *, tracking_uri: str = "", name: str = ""
+    ) -> str:
+        """See ``AsyncClient.export_to_mlflow``."""
+        return self._thread.run(self._client.export_to_mlflow(model, version, tracking_uri=tracking_uri, name=name))
+
+    def download(self, model: str, target: Path, version: int | str | None = None) -> Path:
         """See ``AsyncClient.download``."""
         return self._thread.run(self._client.download(model, target, version))
 
@@ -126,6 +140,42 @@ class BlockingResources:
                 yield self._run(anext(stream))  # type: ignore[arg-type]
             except StopAsyncIteration:
                 return
+
+
+class BlockingModelResources(BlockingResources):
+    """``ModelResources`` for ordinary code: the same methods, blocking."""
+
+    def __init__(self, resources: ModelResources, thread: LoopThread) -> None:
+        super().__init__(resources, thread)
+        self._models = resources
+
+    def versions(self, name: str, *, before: int | None = None, limit: int | None = None) -> Document:
+        return self._run(self._models.versions(name, before=before, limit=limit))
+
+    def evaluation(self, name: str, version: int | str | None = None) -> Document:
+        return self._run(self._models.evaluation(name, version))
+
+    def deployment(self, name: str, *, state: str | None = None, after: str | None = None) -> Document:
+        return self._run(self._models.deployment(name, state=state, after=after))
+
+    def alias(
+        self, name: str, alias: str, version: int | None = None, *, was: int | None = None,
+        edges: Sequence[str] | None = None, remove: bool = False, resource_version: str = "", dry_run: bool = False,
+    ) -> Document:  # fmt: skip
+        return self._run(
+            self._models.alias(name, alias, version, was=was, edges=edges, remove=remove,
+                               resource_version=resource_version, dry_run=dry_run)
+        )  # fmt: skip
+
+    def rollback(
+        self, name: str, *, alias: str = "champion", to: int | None = None, resource_version: str = "",
+        dry_run: bool = False,
+    ) -> Document:  # fmt: skip
+        made = self._models.rollback(name, alias=alias, to=to, resource_version=resource_version, dry_run=dry_run)
+        return self._run(made)
+
+    def key(self) -> Document:
+        return self._run(self._models.key())
 
 
 async def _connected(server: str | None, root: str, timeout: float) -> AsyncClient:

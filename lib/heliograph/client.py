@@ -8,12 +8,15 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self, TypeVar
 
+from heliograph import exports
 from heliograph.algorithm_files import Package, fetch_package, package_in, sign_stored, upload_package
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import decode
+from heliograph.bus.contract.model_requests import ModelExport
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Model
 from heliograph.bus.contract.resources.base import WeightsRef
@@ -24,6 +27,7 @@ from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused
 from heliograph.core.signing import Signer
 from heliograph.core.world import World
 from heliograph.model_files import fetch, require_untrained, store, version_of
+from heliograph.model_verbs import ModelVerbs, which
 from heliograph.server import locate
 
 T = TypeVar("T")
@@ -152,6 +156,10 @@ class Resources:
         return await self._client.request(self._plural, verb, document)
 
 
+class ModelResources(Resources, ModelVerbs):
+    """The requests about models: those of every kind, and those about versions and aliases."""
+
+
 def result_of(reply: bytes) -> Any:
     """Return the result in the coordinator's reply. Raise Refused or HeliographError if the reply is an error."""
     answer = json.loads(reply)
@@ -194,7 +202,7 @@ class AsyncClient:
 
     jobs: Resources
     services: Resources
-    models: Resources
+    models: ModelResources
     datasets: Resources
     algorithms: Resources
     edges: Resources
@@ -219,13 +227,13 @@ class AsyncClient:
         self.bus = connect(self.server.url, root=root, world=world, name=f"client-{world.new_id()[:12]}")
         for plural in declared().features:
             if not hasattr(type(self), plural):  # "resources", for one, is reached by the method alone
-                setattr(self, plural, Resources(self, plural))
+                setattr(self, plural, self.resources(plural))
 
     def resources(self, plural: str) -> Resources:
         """Return the resources with a plural name. Raise Refused if the name is unknown."""
         if plural not in declared().verbs:
             raise Refused("unknown-resource", field="resource", expected=" or ".join(declared().verbs), got=plural)
-        return Resources(self, plural)
+        return ModelResources(self, plural) if plural == Model.plural else Resources(self, plural)
 
     async def request(self, resource: str, verb: str, document: Mapping[str, Any]) -> Any:
         """Send one request and return the result in its reply. Send it again later where the coordinator answers that
@@ -278,12 +286,12 @@ class AsyncClient:
             raise Forbidden(f"{self.server.shown}: only a login may send requests; anonymous clients read status. "
                             "'heliograph up' writes a login for each --user, see its output") from None  # fmt: skip
 
-    async def download(self, model: str, target: Path, version: int | None = None) -> Path:
+    async def download(self, model: str, target: Path, version: int | str | None = None) -> Path:
         """Write a version of a model to the safetensors file ``target``, verified by its SHA-256. Return ``target``.
 
         Args:
-            version: number of the version; by default the deployed one. Where no job has succeeded yet, it is the
-                last global model of the newest job that failed or was stopped.
+            version: number of the version, or an alias; by default the deployed one. Where no job has succeeded yet,
+                it is the last global model of the newest job that failed or was stopped.
 
         Raises:
             Refused: if there is no such model, or no such version of it.
@@ -297,6 +305,50 @@ class AsyncClient:
     async def fetch(self, weights: WeightsRef, target: Path) -> Path:
         """Write weights that an event or a document names; see ``download``."""
         return await self._patiently(lambda: fetch(self.bus, weights, target, self._world))
+
+    async def export(
+        self, model: str, target: Path, version: int | str | None = None, *, form: exports.Form = "folder"
+    ) -> Path:
+        """Write a version of a model in a form that other programs read. Return ``target``.
+
+        Args:
+            target: a folder that does not exist yet.
+            version: number of the version, or an alias; by default the deployed one.
+            form: ``folder`` with weights, record and signature, as OpenSSF model signing has it; or ``oci``, an image
+                layout with an artifact of the CNCF ModelPack specification.
+
+        Raises:
+            Refused: if there is no such model or version, or ``target`` exists.
+        """
+        exports.require_free(target)
+        found = await self._export(model, version)
+        with TemporaryDirectory(dir=exports.parent_of(target), prefix=".heliograph-") as directory:
+            weights = await self.fetch(found.version.weights, Path(directory) / "weights")
+            exports.write_export(found, weights, target, form)
+        return target
+
+    async def export_to_mlflow(
+        self, model: str, version: int | str | None = None, *, tracking_uri: str = "", name: str = ""
+    ) -> str:
+        """Register a version of a model in an MLflow registry, with its record as a run. Return its URI there. The same
+        version again changes nothing. ``mlflow-skinny`` has to be installed.
+
+        Args:
+            version: number of the version, or an alias; by default the deployed one.
+            tracking_uri: the registry; by default the one that MLflow is configured for.
+            name: name of the registered model; by default the model's.
+        """
+        from heliograph.exports import mlflow
+
+        found = await self._export(model, version)
+        with TemporaryDirectory(prefix="heliograph-") as directory:
+            weights = await self.fetch(found.version.weights, Path(directory) / "weights")
+            folder = exports.write_export(found, weights, Path(directory) / "model", "folder")
+            made: str = await self._world.in_thread(mlflow.register, found, folder, tracking_uri, name or model)
+        return made
+
+    async def _export(self, model: str, version: int | str | None) -> ModelExport:
+        return ModelExport.model_validate(await self.models.ask("export", model, **which(version)), extra="ignore")
 
     async def upload(self, model: str, file: Path) -> Document:
         """Create a model with the weights of a safetensors file, or replace the weights that it was created with.

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from heliograph.bus.contract.buckets import MODELS
-from heliograph.bus.contract.resources import Model, ModelVersion, latest
+from heliograph.bus.contract.resources import Model, ModelVersion, aliased, latest
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.resources.model import declared
 from heliograph.bus.contract.weights_file import INLINE
 from heliograph.bus.contract.weights_header import check_file, check_inline
 from heliograph.bus.transport import Bus
@@ -20,16 +21,23 @@ from heliograph.core.world import World
 _NO_STORE = "this connection has no object store; use the nats:// address of an operator's login"
 
 
-def version_of(model: Model, version: int | None) -> ModelVersion:
-    """Return a version of a model, or the model that an unfinished job left under that number; the declared weights
-    for 0, and the latest one where no number is given.
+def version_of(model: Model, version: int | str | None) -> ModelVersion:
+    """Return a version of a model by its number or an alias, or the model that an unfinished job left under that
+    number; the declared weights for 0, and the latest one where nothing is given.
 
     Raise Refused where there is no such version, HeliographError where there is none yet.
     """
     found = latest(model)
-    if version is not None:
-        declared = [ModelVersion(version=0, weights=model.spec.weights)] if model.spec.weights is not None else []
-        known = sorted([*declared, *model.status.versions, *model.status.unfinished], key=lambda each: each.version)
+    if isinstance(version, str):
+        found = aliased(model, version)
+        if found is None:
+            raise Refused("no-version", topic=f"model/{model.name}", field="version",
+                          expected=", ".join(model.status.aliases) or "a number: the model has no aliases",
+                          got=version)  # fmt: skip
+    elif version is not None:
+        first = declared(model)
+        known = sorted([*([first] if first is not None else []), *model.status.versions, *model.status.unfinished],
+                       key=lambda each: each.version)  # fmt: skip
         found = next((each for each in known if each.version == version), None)
         if found is None and known:
             numbers = ", ".join(str(each.version) for each in known[-20:])

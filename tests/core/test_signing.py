@@ -104,12 +104,12 @@ def test_too_much_is_not_signed(signer: Signer) -> None:
 
 
 def test_keys_are_private_files_and_come_back(tmp_path: Path) -> None:
-    signer = Signer.made(World(new_secret=lambda: seeded("keys").randbytes(32)))
-    file, public = tmp_path / "key.pem", tmp_path / "public.pem"
-    signer.save(file)
+    file, public = tmp_path / "new" / "key.pem", tmp_path / "public.pem"
+    signer = Signer.kept(file, World(new_secret=lambda: seeded("keys").randbytes(32)))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    again = Signer.of(file)
-    assert (again.key_id, again.sign(KIND, b"x")) == (signer.key_id, signer.sign(KIND, b"x"))
+    for again in (Signer.of(file), Signer.kept(file, World())):
+        assert (again.key_id, again.sign(KIND, b"x")) == (signer.key_id, signer.sign(KIND, b"x"))
+    assert [path.name for path in file.parent.iterdir()] == ["key.pem"]
     other = Signer.made(World())
     public.write_text(f"The operator's keys:\n{signer.public_key}\n\n{other.public_key.strip()}")
     assert trusted_keys(public) == {each.key_id: each.public_key for each in (signer, other)}

@@ -21,6 +21,8 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.topics import HARD_SAMPLE, LOG, STATUS
 from heliograph.bus.contract.weights_file import TensorFile, write
 from heliograph.client import AsyncClient
+from heliograph.core.signing import Signer
+from heliograph.core.world import World
 from heliograph.inference.inputs import as_tree, pack
 from heliograph.local.cluster import LocalCluster
 from tests.patience import HANGS
@@ -285,7 +287,7 @@ async def test_the_cloud_killed_under_load_leaves_nobody_without_an_answer(tmp_p
 
 
 async def test_a_rule_and_weights_change_while_it_serves(tmp_path: Path) -> None:
-    async with _served(tmp_path) as (_, client, device):
+    async with _served(tmp_path) as (cluster, client, device):
         services = client.resources("services")
         lower = {"name": "threshold", "parameters": [{"key": "value", "value": 0.3}]}
         await services.update(_service(hardSampleRule=lower))
@@ -305,6 +307,19 @@ async def test_a_rule_and_weights_change_while_it_serves(tmp_path: Path) -> None
         assert "expected w of shape (2,)" in status["edges"]["edge-1"]["trouble"]
         assert (await device.of(EASY))["result"] == 0  # the earlier weights keep serving
         assert status["edges"]["edge-1"]["model"] == weights.digest
+        (there,) = (await client.models.deployment("shallow"))["edges"]
+        assert (there["state"], there["version"], there["running"]) == ("failing", 0, weights.digest)
+        assert "expected w of shape (2,)" in there["reason"]
+
+        # an agent that trusts another key serves what this coordinator has signed no more
+        keys = cluster.directory / "model-keys.pem"
+        keys.write_text(Signer.made(World()).public_key)
+        await cluster.kill("edge-1")
+        await cluster.start_agent("edge-1")
+        status = await _status(client, lambda status: "signature" in status["edges"]["edge-1"].get("trouble", ""))
+        assert f"model {wrong.digest[:12]}: field signatures: expected a signature by a trusted key" in (
+            status["edges"]["edge-1"]["trouble"]
+        )
 
 
 async def test_a_bound_incremental_job_gets_each_hard_sample_once(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ class WorkerReport(Payload):
         restarts: how often the agent started the worker again after a failure.
         final: True where the agent does not start the worker again for this task: its script failed in a way that
             another start does not mend.
+        code: digest of the code that its script was started with; empty for a worker without a script.
     """
 
     worker: Label
@@ -107,6 +108,7 @@ class WorkerReport(Payload):
     detail: Text = ""
     restarts: int = 0
     final: bool = added("0.2", False)
+    code: Text = added("0.2", "")
 
     def runs(self, task: type[WorkerTaskBase]) -> bool:
         """Return whether the worker's role is of that class; a role of a later version is of no class."""

@@ -243,6 +243,7 @@ class ServingTask(ScriptTask):
 
     Attributes:
         generation: generation of the service's spec that last changed what the worker runs.
+        signature: the signature of the model's version; an agent with trusted keys runs no other.
     """
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
@@ -250,6 +251,7 @@ class ServingTask(ScriptTask):
     generation: Annotated[int, Field(ge=0, alias="round")]
     framework: Text | None = None
     inference: InferenceSpec = Field(default_factory=InferenceSpec)
+    signature: Envelope | None = added("0.2")
 
     serves = True
 

@@ -247,6 +247,8 @@ class FederatedTaskStatus(Document):
     """Edge to the number of samples in its data set when the task began; it bounds what the edge may claim."""
     participants: list[str] = Field(default_factory=list)
     """The edges that take part in this round."""
+    parent: str = added("0.2", "")
+    """Digest of the weights that the task started from; empty where an edge made the first ones."""
     model: WeightsRef | None = None
     model_round: int = 0
     """The round that closed with ``model``."""

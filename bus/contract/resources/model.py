@@ -127,13 +127,14 @@ class AliasMove(Document):
     """One move of an alias.
 
     Attributes:
-        version, was: the version that it names from then on, and the one before; absent where it named none.
+        version: number of the version that it names from then on.
+        was: number of the one before, or of the newest where there was no champion; absent where another alias is new.
         by: the caller that asked for it.
         rollback: whether the move went back to an earlier version.
     """
 
     alias: Label
-    version: int | None = None
+    version: int
     was: int | None = None
     time: str = ""
     by: str = ""
@@ -152,6 +153,7 @@ class ModelStatus(Document):
         bindings: alias to the edges on which the version that it names is deployed, in place of the champion.
         moves: the last moves of aliases, oldest first.
         label_schemas: the label schemas that versions name, by digest.
+        declared_signature: the signature of the declared weights, version 0.
     """
 
     versions: list[ModelVersion] = Field(default_factory=list)
@@ -160,6 +162,7 @@ class ModelStatus(Document):
     bindings: dict[Label, list[Label]] = added("0.2", {})
     moves: list[AliasMove] = added("0.2", [])
     label_schemas: dict[Digest, ModelLabels] = added("0.2", {})
+    declared_signature: Envelope | None = added("0.2")
     conditions: list[Condition] = Field(default_factory=list)
 
 
@@ -194,7 +197,7 @@ def resolve_all(model: Model, edges: Iterable[str]) -> dict[str, ModelVersion | 
     without any, the result is None.
     """
     status = model.status
-    deployed = aliased(model, CHAMPION) or (status.versions[-1] if status.versions else _declared(model))
+    deployed = aliased(model, CHAMPION) or (status.versions[-1] if status.versions else declared(model))
     found: dict[str, ModelVersion | None] = dict.fromkeys(edges, deployed)
     for alias, bound in status.bindings.items():
         if (version := aliased(model, alias)) is not None:
@@ -208,9 +211,21 @@ def aliased(model: Model, alias: str) -> ModelVersion | None:
     if number is None:
         return None
     if number == 0:
-        return _declared(model)
+        return declared(model)
     return next((each for each in reversed(model.status.versions) if each.version == number), None)
 
 
-def _declared(model: Model) -> ModelVersion | None:
-    return ModelVersion(version=0, weights=model.spec.weights) if model.spec.weights is not None else None
+def declared(model: Model) -> ModelVersion | None:
+    """Return the weights that a model was declared with as version 0; None where it was declared without."""
+    spec = model.spec
+    if spec.weights is None:
+        return None
+    return ModelVersion(
+        version=0,
+        weights=spec.weights,
+        inputs=spec.inputs,
+        outputs=spec.outputs,
+        licence=spec.licence,
+        description=spec.description,
+        signature=model.status.declared_signature,
+    )

@@ -275,7 +275,7 @@ class FederatedController(Feature[FederatedTask]):
 
     async def _end(self, task: FederatedTask) -> None:
         """Register the model of a task that is about to end, before its end is shown: its model is there by then."""
-        await self._results.register(task)
+        await self._results.register(task, self.context.view())
         self.context.background.spawn(self._free_once_ended(task))
 
     async def _free_once_ended(self, task: FederatedTask) -> None:

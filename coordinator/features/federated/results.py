@@ -7,8 +7,10 @@ from contextlib import suppress
 from heliograph.bus.contract import close_record
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.permissions import upload_bucket
-from heliograph.bus.contract.resources import FederatedTask, FederatedTaskStatus, ModelVersion
+from heliograph.bus.contract.resources import FederatedTask, FederatedTaskStatus
 from heliograph.bus.transport import Bus, KeyValue
+from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.features.federated.provenance import version_of
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
@@ -27,7 +29,7 @@ class Results:
         self._rounds = rounds
         self._versions = versions
 
-    async def register(self, task: FederatedTask) -> None:
+    async def register(self, task: FederatedTask, view: View) -> None:
         """Make the result of a task that ends the newest version of its model; keep the last global model of one that
         failed or was stopped, if an update was counted in it, as unfinished."""
         status = task.status
@@ -35,10 +37,7 @@ class Results:
             return
         end = close_record.dump_end(status.model_round)
         await self._rounds.put(close_record.end_key(task.metadata.uid), end)  # before the aggregation worker ends
-        version = ModelVersion(
-            version=0, weights=status.model, job=task.metadata.uid, round=status.model_round,
-            metrics=metrics_of(status), time=status.completion_time,
-        )  # fmt: skip
+        version = version_of(task, view, metrics_of(status))
         name = task.spec.aggregation_worker.model.name
         if status.phase == "Succeeded":
             await self._versions.add(name, version)

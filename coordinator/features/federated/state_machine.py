@@ -64,6 +64,7 @@ def begin(
         conditions=condition(task.status.conditions, ready, now),
         start_time=now,
         model=weights,
+        parent=weights.digest if weights is not None else "",
         updates_from=updates_from,
         evaluations_from=evaluations_from,
         uncounted=sorted(placed.assignments.values())[:WATCHED],

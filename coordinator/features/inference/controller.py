@@ -7,11 +7,13 @@ import operator
 from collections.abc import Iterator, Sequence
 
 from heliograph.bus.contract import buckets
+from heliograph.bus.contract.model_requests import EdgeDeployment
 from heliograph.bus.contract.payloads import WorkerTask
 from heliograph.bus.contract.resources import JointInferenceService, Model, Resource
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
+from heliograph.coordinator.features.inference import deployment
 from heliograph.coordinator.features.inference import state_machine as joint_inference
 from heliograph.coordinator.features.inference.statistics import Statistics
 from heliograph.coordinator.features.inference.totals import Totals
@@ -99,6 +101,11 @@ class InferenceController(Feature[JointInferenceService]):
             if known is None or not all(map(operator.is_, known, self._inputs_of(service))):
                 await self._observe_contained(service)
                 await breaks.take()
+
+    def deployments(self, model: Model) -> Iterator[EdgeDeployment]:
+        view = self.context.view()
+        for service in self.resources():
+            yield from deployment.of_service(service, model, view, self._totals.get(service.metadata.uid, _NO_TOTALS))
 
     def desired(self, view: View) -> Iterator[dict[str, list[WorkerTask]]]:
         newest: dict[str, dict[str, list[WorkerTask]]] = {}

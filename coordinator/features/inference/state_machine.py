@@ -26,8 +26,8 @@ from heliograph.bus.contract.resources import (
     InferenceScript,
     JointInferenceService,
     JointInferenceServiceStatus,
+    ModelVersion,
     ServiceNumbers,
-    WeightsRef,
     condition,
     resolve_all,
 )
@@ -112,19 +112,17 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
         return {}
     spec, status = service.spec, service.status
     infer = _task(service, InferTask, spec.edge_worker, _edge_worker(service), status.edge_generation)
-    of_digest: dict[str, list[WorkerTask]] = {}  # edges with the same weights share one list: there may be ten thousand
+    of_version: dict[int | None, list[WorkerTask]] = {}  # edges share one list for a version: there may be ten thousand
     found: dict[str, list[WorkerTask]] = {}
-    for edge, weights in deployed(spec.edge_worker.model.name, placed, view).items():
-        digest = weights.digest if weights is not None else ""
-        if digest not in of_digest:
-            of_digest[digest] = [infer.model_copy(update={"model": _by_reference(weights)})]
-        found[edge] = of_digest[digest]
+    for edge, version in resolve_all(view.models[spec.edge_worker.model.name], placed).items():
+        number = version.version if version is not None else None
+        if number not in of_version:
+            of_version[number] = [infer.model_copy(update=_model_of(version))]
+        found[edge] = of_version[number]
     node = spec.cloud_worker.node_name
-    deep = _by_reference(deployed(spec.cloud_worker.model.name, [node], view)[node])
+    deep = _model_of(resolve_all(view.models[spec.cloud_worker.model.name], [node])[node])
     big_models = [
-        _task(service, BigModelTask, spec.cloud_worker, name, status.cloud_generation).model_copy(
-            update={"model": deep}
-        )
+        _task(service, BigModelTask, spec.cloud_worker, name, status.cloud_generation).model_copy(update=deep)
         for name in replicas(service)[: spec.cloud_worker.replicas]
     ]
     found[node] = [*found.get(node, ()), *big_models]
@@ -151,12 +149,6 @@ def _edge_worker(service: JointInferenceService) -> str:
 def models(service: JointInferenceService) -> list[str]:
     """Return the names of the models that the service runs."""
     return [service.spec.edge_worker.model.name, service.spec.cloud_worker.model.name]
-
-
-def deployed(model: str, edges: Sequence[str], view: View) -> dict[str, WeightsRef | None]:
-    """Return the weights of a known model that each edge serves; None where the model has no version."""
-    versions = resolve_all(view.models[model], edges)
-    return {edge: version.weights if version is not None else None for edge, version in versions.items()}
 
 
 def _missing(service: JointInferenceService, view: View, placed: Sequence[str]) -> Iterator[str]:
@@ -195,11 +187,15 @@ def _task(
     )
 
 
-def _by_reference(weights: WeightsRef | None) -> WeightsRef | None:
-    """Return a reference to the blob of inline weights: a desired document has no room for a copy per replica."""
-    if weights is None or weights.inline is None:
-        return weights
-    return weights.model_copy(update={"inline": None, "bucket": MODELS})
+def _model_of(version: ModelVersion | None) -> dict[str, object]:
+    """Return a task's fields for a version. Inline weights become a reference to their blob: a desired document has no
+    room for a copy per replica."""
+    if version is None:
+        return {}
+    weights = version.weights
+    if weights.inline is not None:
+        weights = weights.model_copy(update={"inline": None, "bucket": MODELS})
+    return {"model": weights, "signature": version.signature}
 
 
 def _inference(service: JointInferenceService) -> InferenceSpec:

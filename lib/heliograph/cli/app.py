@@ -8,12 +8,28 @@ from typing import Annotated
 
 import typer
 
-from heliograph.cli import algorithms, clusters, gate, join, models, resources, serve, simulate, topics, trace, usage
+from heliograph.cli import (
+    algorithms,
+    clusters,
+    gate,
+    join,
+    model_commands,
+    models,
+    resources,
+    serve,
+    simulate,
+    topics,
+    trace,
+    usage,
+)
 from heliograph.cli import run as run_command
 
 # no rich help and no rich tracebacks: importing rich would cost a third of the start
 app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup_mode=None)
-for module in (clusters, run_command, simulate, resources, join, models, algorithms, gate, topics, trace):
+_COMMANDS = (
+    clusters, run_command, simulate, resources, join, models, model_commands, algorithms, gate, topics, trace,
+)  # fmt: skip
+for module in _COMMANDS:
     module.register(app)
 
 

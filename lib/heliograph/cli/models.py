@@ -1,4 +1,4 @@
-"""``models``: the weights of a cluster's models as files."""
+"""``models``: the weights of a cluster's models as files; ``model_commands`` adds the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
 
-app = typer.Typer(help="Download and upload the weights of models.", no_args_is_help=False, rich_markup_mode=None)
+_HELP = "Models: their versions, what is deployed, and their weights as files."
+app = typer.Typer(help=_HELP, no_args_is_help=False, rich_markup_mode=None)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
 
@@ -31,21 +32,23 @@ def start(context: typer.Context) -> None:
 def download(
     name: ModelArgument,
     version: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Number of the version. Default: the deployed one.")
+        str | None, typer.Option(metavar="N|ALIAS", help="A version. Default: the deployed one.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: NAME.safetensors, NAME-vN with --version.")
+        Path | None, typer.Option(metavar="FILE", help="Default: NAME.safetensors, NAME-vN with a version.")
     ] = None,
     server: ServerOption = None,
 ) -> None:
     from heliograph.cli.cells import size
     from heliograph.cli.output import say
 
-    name = _label(name)
-    target = out or Path(f"{name}.safetensors" if version is None else f"{name}-v{version}.safetensors")
+    name = label_of(name)
+    which = "" if version is None else f"-{'v' if version.isdigit() else ''}{version}"
+    target = out or Path(f"{name}{which}.safetensors")
     target.parent.mkdir(parents=True, exist_ok=True)
     with about("models", name):
-        ask(server, lambda client: client.download(name, target, version))
+        wanted = int(version) if version is not None and version.isdigit() else version
+        ask(server, lambda client: client.download(name, target, wanted))
     say(f"{target}: {size(target.stat().st_size)}")
 
 
@@ -58,7 +61,7 @@ def upload(
     from heliograph.cli.cells import size
     from heliograph.cli.output import say
 
-    name = _label(name)
+    name = label_of(name)
     with file.open("rb"):  # a missing file is said before a missing cluster
         pass
     made: dict[str, Any] = ask(server, lambda client: client.upload(name, file))
@@ -66,7 +69,8 @@ def upload(
     say(f"model/{name} starts from {file}: {size(weights['size'])}, {weights['digest'][:12]}")
 
 
-def _label(name: str) -> str:
+def label_of(name: str) -> str:
+    """Return the name of a model, typed with or without its kind. Raise a usage error where it is none."""
     from heliograph.cli.usage import misused
     from heliograph.core.names import LABEL_RULE, is_label
 

@@ -45,6 +45,10 @@ def agent(words: Sequence[str]) -> int:
     parser.repeatable("--dataset", "NAME=PATH", "A data set to offer: a file, or a directory of files or images.")
     parser.repeatable("--header", "NAME=yes|no", "Whether the first line of such a csv names its columns.")
     parser.repeatable("--label", "KEY=VALUE", "A label of the edge, in its spec.")
+    parser.setting(
+        "--model-keys", "HELIOGRAPH_MODEL_KEYS", "FILE", "Public keys in PEM: this node serves a model only if one of"
+        " them has signed it. Default: no signature is needed.", "",
+    )  # fmt: skip
     parser.number("--worker-memory-mb", "MB", 1 << 24, "Private memory of one worker; 0 sets no limit.")
     parser.number("--worker-nice", "N", 19, "Niceness of workers.")
     parser.setting(
@@ -87,6 +91,7 @@ def agent(words: Sequence[str]) -> int:
         allowed_packages=parser.digests(given.allow_package, "--allow-package"),
         allowed_packages_file=Path(given.allowed_packages).resolve() if given.allowed_packages else None,
         package_keys=trusted_keys(Path(given.package_keys)) if given.package_keys else {},
+        model_keys=trusted_keys(Path(given.model_keys)) if given.model_keys else {},
     )
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
     world = World()
@@ -121,6 +126,11 @@ def coordinator(words: Sequence[str]) -> int:
         "--patience", "HELIOGRAPH_PATIENCE", "FACTOR", "Factor for all times of the lease, 1 to 100; the same for all "
         "coordinators.", "1",
     )  # fmt: skip
+    parser.setting(
+        "--signing-key", "HELIOGRAPH_SIGNING_KEY", "FILE", "Private key (P-256, PEM) that signs versions of models;"
+        " made where there is no such file. All coordinators of a cluster have the same. Default: versions are not"
+        " signed.", "",
+    )  # fmt: skip
     parser.repeatable("--quota", "NAME=N", "A quota; HELIOGRAPH_QUOTAS has several, with spaces.")
     given = parser.parse_args(words)
     if not is_label(given.name):
@@ -149,6 +159,7 @@ def coordinator(words: Sequence[str]) -> int:
         name=given.name,
         patience=parser.factor(given.patience, "--patience", 100.0),
         quotas=quotas,
+        signing_key=Path(given.signing_key) if given.signing_key else None,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0

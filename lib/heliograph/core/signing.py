@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
 
 from heliograph.core.errors import Refused
-from heliograph.core.private_files import write_private
+from heliograph.core.private_files import make_private, write_private
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -131,6 +132,19 @@ class Signer:
         secret = int.from_bytes(world.new_secret() + world.new_secret()) % (_ORDER - 1) + 1
         return cls(ec.derive_private_key(secret, ec.SECP256R1()))
 
+    @classmethod
+    def kept(cls, file: Path, world: World) -> Signer:
+        """Return the signer of a key file. Where there is none, make one of a new key, for its user alone."""
+        if not file.exists():
+            if not file.parent.exists():
+                make_private(file.parent)
+            made = file.with_name(f".{file.name}.{world.new_id()[:12]}")
+            write_private(made, cls.made(world).private_key())
+            with suppress(FileExistsError):  # another process has made it meanwhile: its key is taken
+                file.hardlink_to(made)
+            made.unlink()
+        return cls.of(file)
+
     def sign(self, payload_type: str, payload: bytes) -> Envelope:
         """Return the signed envelope of a payload. Raise Refused where it is larger than an envelope takes."""
         from cryptography.hazmat.primitives.asymmetric import ec
@@ -148,10 +162,6 @@ class Signer:
         from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-    def save(self, file: Path) -> None:
-        """Write the private key to a file that its user alone may read."""
-        write_private(file, self.private_key())
 
     def __repr__(self) -> str:
         return f"Signer({self.key_id[:12]})"

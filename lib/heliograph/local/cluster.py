@@ -21,6 +21,7 @@ from heliograph.core.cores import usable_cores
 from heliograph.core.errors import Refused, first_error
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
+from heliograph.core.signing import Signer
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
 from heliograph.edge_agent.datasets.csv_look import Header
@@ -118,6 +119,8 @@ class LocalCluster:
         self._starts = self.directory / "starts"
         self.allowed_packages = self.directory / "allowed-packages"
         """File of digests: the packages of code that every node of the cluster may run."""
+        self._signing_key, self._model_keys = self.directory / "signing-key.pem", self.directory / "model-keys.pem"
+        self._model_keys_made: asyncio.Future[None] | None = None
         self._patience = patience_for(len(edges), usable_cores())
         self._ping_interval = f"{round(PING_MILLISECONDS * self._patience)}ms"
         self._code = tuple(resolved_root(root) for root in code)
@@ -257,8 +260,10 @@ class LocalCluster:
 
     async def start_coordinator(self, name: str = COORDINATOR) -> None:
         """Start a coordinator; it stands by if another leads."""
+        await self._make_model_keys()
         own = () if self.mosquitto is None else (self.mosquitto.url(COORDINATOR),)
         environment = {
+            "HELIOGRAPH_SIGNING_KEY": str(self._signing_key),
             "HELIOGRAPH_NAME": name,
             "HELIOGRAPH_NATS": self.broker.url("coordinator"),
             "HELIOGRAPH_SYSTEM": self.broker.url(SYSTEM_USER),
@@ -271,13 +276,18 @@ class LocalCluster:
         await self._coordinators[name].start()
 
     async def start_agent(self, name: str) -> None:
+        await self._make_model_keys()
         node = self.nodes[name]
         cloud = self.broker.url(f"agent-{name}")
         if node.relay is not None:
             cloud = cloud.replace(f"{self.broker.host}:{self.broker.port}", f"{node.relay.host}:{node.relay.port}")
         threads = max(1, usable_cores() // max(1, len(self.edges)))
-        environment = {"HELIOGRAPH_CLOUD": cloud, "HELIOGRAPH_STARTS": str(self._starts),
-                       "HELIOGRAPH_ALLOWED_PACKAGES": str(self.allowed_packages)}  # fmt: skip
+        environment = {
+            "HELIOGRAPH_CLOUD": cloud,
+            "HELIOGRAPH_STARTS": str(self._starts),
+            "HELIOGRAPH_ALLOWED_PACKAGES": str(self.allowed_packages),
+            "HELIOGRAPH_MODEL_KEYS": str(self._model_keys),
+        }
         if "OMP_NUM_THREADS" not in os.environ:  # share the cores among the edges; by default each would use all
             environment["OMP_NUM_THREADS"] = str(threads)
         if name == CLOUD:
@@ -304,6 +314,16 @@ class LocalCluster:
                 argv += ["--header", f"{dataset}={self._headers[dataset]}"]
         node.child = self._new_child(f"agent {name}", argv, environment)
         await node.child.start()
+
+    async def _make_model_keys(self) -> None:
+        """Write the public key of this cluster's signing key, which its agents trust, once."""
+        if self._model_keys_made is None:
+            self._model_keys_made = asyncio.ensure_future(self.world.in_thread(self._write_model_keys))
+        await self._model_keys_made
+
+    def _write_model_keys(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._model_keys.write_text(Signer.kept(self._signing_key, self.world).public_key)
 
     async def kill(self, name: str) -> None:
         """Kill a coordinator or a node's agent by SIGKILL; the agent's workers die with it."""

@@ -19,6 +19,7 @@ from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import FederatedTask, Model, RoundRecord, WeightsRef, latest, resolve
 from heliograph.bus.contract.weights_file import write
 from heliograph.bus.transport import BlobStore, Bus, KeyValue
+from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.coordinator.registry.model_versions import UNFINISHED, ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
@@ -90,7 +91,7 @@ async def desk(tmp_path: Path) -> Desk:
 
 async def test_a_result_becomes_the_deployed_version_and_lies_where_agents_fetch_it(desk: Any) -> None:
     task = await desk.task(model=SMALL, model_round=4, evaluation={"accuracy": 0.5}, completion_time="now")
-    await desk.results.register(task)
+    await desk.results.register(task, View())
     version = resolve(desk.store.get(Model, "m"), "edge-1")
     assert (version.version, version.round, version.metrics, version.time) == (1, 4, {"accuracy": 0.5}, "now")
     assert (version.weights.inline, version.weights.bucket) == (None, "models")
@@ -101,21 +102,21 @@ async def test_a_second_task_adds_a_version_and_the_same_one_again_none(desk: An
     first = await desk.task(model=SMALL)
     second = await desk.task("two", model=SMALL)
     for task in (first, second, first, second):
-        await desk.results.register(task)
+        await desk.results.register(task, View())
     uids = (first.metadata.uid, second.metadata.uid)
     assert desk.weights() == [(number, SMALL.digest, uid) for number, uid in enumerate(uids, 1)]
 
 
 async def test_two_tasks_that_end_at_once_both_leave_their_version(desk: Any) -> None:
     tasks = [await desk.task(f"job-{number}", model=SMALL) for number in range(5)]
-    await asyncio.gather(*(desk.results.register(task) for task in tasks))
+    await asyncio.gather(*(desk.results.register(task, View()) for task in tasks))
     assert [number for number, _, _ in desk.weights()] == [1, 2, 3, 4, 5]
     assert {job for _, _, job in desk.weights()} == {task.metadata.uid for task in tasks}
 
 
 @pytest.mark.parametrize("status", [{"phase": "Failed", "model": SMALL}, {"phase": "Stopped", "model": SMALL}, {}])
 async def test_without_success_or_model_there_is_no_version(desk: Any, status: dict[str, Any]) -> None:
-    await desk.results.register(await desk.task(**status))
+    await desk.results.register(await desk.task(**status), View())
     assert desk.weights() == []
 
 
@@ -126,29 +127,29 @@ COUNTED = {"rounds": [RoundRecord(round=1, counted=2, model=SMALL.digest, metric
 async def test_the_last_global_model_of_a_job_without_success_is_kept_and_not_deployed(desk: Any, phase: str) -> None:
     task = await desk.task(phase=phase, model=SMALL, round=2, completion_time="now", **COUNTED)
     for _ in range(2):  # another coordinator ends it once more
-        await desk.results.register(task)
+        await desk.results.register(task, View())
     assert (desk.weights(), desk.unfinished()) == ([], [(1, SMALL.digest, 1)])
     model = desk.store.get(Model, "m")
     assert (resolve(model), latest(model).metrics, latest(model).job) == (None, {"loss": 0.5}, task.metadata.uid)
     await desk.results.free_last_rounds(task)
     assert await (await desk.models()).has(SMALL.digest)
-    await desk.results.register(await desk.task("two", model=SMALL))
+    await desk.results.register(await desk.task("two", model=SMALL), View())
     assert (desk.weights()[0][0], latest(desk.store.get(Model, "m")).version) == (2, 2)  # no number twice
 
 
 async def test_a_job_that_goes_on_after_all_leaves_one_version(desk: Any) -> None:
     """Its end was decided on, and not stored: another decision came first."""
     failed = await desk.task(phase="Failed", model=SMALL, **COUNTED)
-    await desk.results.register(failed)
+    await desk.results.register(failed, View())
     status = failed.status.model_copy(update={"phase": "Succeeded", "round": 3})
-    await desk.results.register(failed.model_copy(update={"status": status}))
+    await desk.results.register(failed.model_copy(update={"status": status}), View())
     assert ([number for number, _, _ in desk.weights()], desk.unfinished()) == ([2], [])
 
 
 async def test_a_model_keeps_the_newest_unfinished_ones_and_frees_the_others(desk: Any) -> None:
     refs = [await desk.blob("models", f"model {number}".encode()) for number in range(UNFINISHED + 2)]
     for number, ref in enumerate(refs):
-        await desk.results.register(await desk.task(f"job-{number}", phase="Failed", model=ref, **COUNTED))
+        await desk.results.register(await desk.task(f"job-{number}", phase="Failed", model=ref, **COUNTED), View())
     assert [digest for _, digest, _ in desk.unfinished()] == [each.digest for each in refs[2:]]
     assert set(await (await desk.models()).digests()) == {each.digest for each in refs[2:]}
 
@@ -158,7 +159,7 @@ async def test_the_aggregation_worker_hears_which_round_was_the_last_one(desk: A
     task = await desk.task(phase="Stopped", model=before, round=2, **COUNTED)
     await desk.closed(task, 1, before, counted={"edge-1": "d"})
     await desk.closed(task, 2, later, counted={"edge-1": "d"})  # closed while the job was stopped
-    await desk.results.register(task)
+    await desk.results.register(task, View())
     assert await CloseRecords(desk.bus, World()).last_round(task.metadata.uid) == 1
     await desk.results.free_last_rounds(task)
     assert set(await (await desk.models()).digests()) == {before.digest}
@@ -172,7 +173,7 @@ async def test_the_last_rounds_blobs_are_freed_except_the_result(desk: Any) -> N
     await desk.closed(task, 1, before, counted={"edge-1": upload.digest})
     uncounted = UncountedUpdate(edge="edge-2", round=1, reason="late", digest=late.digest)
     await desk.closed(task, 2, result, counted={"edge-2": "d"}, late=[uncounted])
-    await desk.results.register(task)
+    await desk.results.register(task, View())
     await desk.results.free_last_rounds(task)
     assert set(await (await desk.models()).digests()) == {result.digest}
     assert set(await (await desk.bus.blobs(upload_bucket("edge-1"))).digests()) == {other.digest}
@@ -184,7 +185,7 @@ async def test_each_edges_own_model_of_the_last_round_is_part_of_the_result(desk
     task = await desk.task(model=result, round=2)
     await desk.closed(task, 1, None, counted={"edge-1": "d"}, personal={"edge-1": older})
     await desk.closed(task, 2, result, counted={"edge-1": "d"}, personal={"edge-1": own})
-    await desk.results.register(task)
+    await desk.results.register(task, View())
     await desk.results.free_last_rounds(task)
     assert set(await (await desk.models()).digests()) == {result.digest, own.digest}
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliograph.bus.contract.payloads import Generation, Report, WorkerReport, WorkerTask
+from heliograph.bus.contract.model_statement import signed
+from heliograph.bus.contract.payloads import Generation, Report, ServingTask, WorkerReport, WorkerTask
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import (
     JointInferenceService,
@@ -22,7 +23,10 @@ from heliograph.bus.contract.resources.model import ModelSpec
 from heliograph.bus.contract.weights_file import write
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.inference import state_machine as joint_inference
+from heliograph.coordinator.features.inference.deployment import of_service
 from heliograph.coordinator.features.inference.totals import Totals
+from heliograph.core.signing import Signer
+from heliograph.core.world import World
 
 NOW = "2026-01-01T00:00:00.000000Z"
 NONE = Totals()
@@ -334,3 +338,50 @@ def test_a_status_shows_as_many_edges_as_it_can_hold() -> None:
 def test_all_edges_are_all_but_the_cloud_unless_it_is_named() -> None:
     assert joint_inference.placement(_service(), ALL) == ["edge-1", "edge-2"]
     assert joint_inference.placement(_service(edges=["cloud", "edge-2", "edge-2"]), ALL) == ["cloud", "edge-2"]
+
+
+def test_edges_serve_the_version_of_the_alias_that_they_are_bound_to_with_its_signature() -> None:
+    signer = Signer.made(World())
+    model = _model("small", 1, 2, 3)
+    versions = [signed("small", each, None, signer) for each in model.status.versions]
+    aliases = {"champion": 1, "challenger": 2}
+    status = model.status.model_copy(
+        update={"versions": versions, "aliases": aliases, "bindings": {"challenger": ["edge-2"]}}
+    )
+    view = _view(*ALL.edges.values(), models=(model.model_copy(update={"status": status}), _model("deep")))
+    service = joint_inference.observe(_service(), view, NONE, NOW)
+    tasks = _tasks(service, view)
+    for edge, version in (("edge-1", versions[0]), ("edge-2", versions[1])):
+        task = tasks[edge, "s-infer"]
+        assert isinstance(task, ServingTask) and (task.model, task.signature) == (version.weights, version.signature)
+    found = joint_inference.desired_tasks(service, view)
+    again = joint_inference.desired_tasks(service, _view(*view.edges.values(), _edge("edge-3"),
+                                                         models=tuple(view.models.values())))  # fmt: skip
+    assert again["edge-3"] is again["edge-1"] and again["edge-1"] == found["edge-1"]  # one list for ten thousand edges
+
+
+def test_a_deployment_compares_what_shall_run_with_what_each_edge_says() -> None:
+    model = _model("small", 1, 2)
+    status = model.status.model_copy(
+        update={"aliases": {"champion": 1, "blue": 2}, "bindings": {"blue": ["edge-2", "edge-3", "edge-9"]}}
+    )
+    model = model.model_copy(update={"status": status})
+    edges = [_edge(f"edge-{number}", state="running", worker="s-infer") for number in (1, 2, 3, 4)]
+    edges.append(_edge("edge-5", state="refused", worker="s-infer", detail="it has no signature"))
+    edges[3] = _edge("edge-4", online=False, state="running", worker="s-infer")
+    view = _view(CLOUD, *edges, models=(model, _model("deep")))
+    running = {"edge-1": 1, "edge-2": 1, "edge-3": 2, "edge-4": 1, "edge-5": 7}
+    totals = Totals({edge: ServiceNumbers(model=_weights(number).digest) for edge, number in running.items()})
+    found = {each.edge: each for each in of_service(_service(), model, view, totals)}
+    told = {edge: (each.state, each.version, each.running_version, each.alias) for edge, each in found.items()}
+    assert told == {
+        "edge-1": ("deployed", 1, 1, "champion"),
+        "edge-2": ("pending", 2, 1, "blue"),
+        "edge-3": ("deployed", 2, 2, "blue"),
+        "edge-4": ("offline", 1, 1, "champion"),
+        "edge-5": ("failing", 1, None, "champion"),
+    }
+    assert found["edge-5"].reason == "it has no signature"
+    assert not list(of_service(joint_inference.stop(_service()), model, view, totals))
+    (deep,) = of_service(_service(), _model("deep", 4), view, totals)
+    assert (deep.edge, deep.role, deep.state, deep.version) == ("cloud", "big-model", "pending", 4)

@@ -1,0 +1,79 @@
+"""Where a version comes from: the data, the code and the weights that a job used. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+from heliograph.bus.contract.payloads import TrainTask
+from heliograph.bus.contract.resources import DatasetIndex, DatasetUse, FederatedTask, ModelVersion
+from heliograph.coordinator.edges.view import View
+
+DATASETS_NAMED = 8
+"""Data sets that a version names: a document has no room for those of ten thousand edges. A digest covers all."""
+CODES_NAMED = 16
+"""Digests of training code that a version names, those of the most edges first."""
+
+
+def version_of(task: FederatedTask, view: View, metrics: dict[str, float]) -> ModelVersion:
+    """Return the version that a job which ends makes of its model, without a number.
+
+    Args:
+        metrics: those of the round that closed with the model.
+    """
+    status = task.status
+    assert status.model is not None
+    uses = _uses(task, view)
+    lines = "".join(f"{each.edge}  {each.name}  {each.version}\n" for each in uses)
+    return ModelVersion(
+        version=0,
+        weights=status.model,
+        job=task.metadata.uid,
+        job_name=task.name,
+        round=status.model_round,
+        metrics=metrics,
+        time=status.completion_time,
+        parent=status.parent,
+        datasets=uses[:DATASETS_NAMED],
+        datasets_digest=hashlib.sha256(lines.encode()).hexdigest() if uses else "",
+        dataset_count=len(uses),
+        code=_code(task, view),
+        evaluation_set=_evaluation_set(task, view),
+    )
+
+
+def _uses(task: FederatedTask, view: View) -> list[DatasetUse]:
+    """Return the data set of each edge that took part and may have been counted, sorted by edge. Scripts that bring
+    their own data have none."""
+    left_out = set(task.status.uncounted)
+    named = sorted((edge, name) for edge, name in task.status.datasets.items() if name and edge not in left_out)
+    return [_use(edge, name, view) for edge, name in named]
+
+
+def _use(edge: str, name: str, view: View) -> DatasetUse:
+    there = view.edges.get(edge)
+    index = there.dataset(name) if there is not None else None
+    if index is None:
+        return DatasetUse(name=name, edge=edge)  # it has left, or its file: what it trained on is not known any more
+    return DatasetUse(name=name, edge=edge, version=_version_of(index), samples=index.samples)
+
+
+def _version_of(index: DatasetIndex) -> str:
+    return index.digest
+
+
+def _code(task: FederatedTask, view: View) -> dict[str, int]:
+    """Return the digests of the code that the job's training workers ran, with their numbers of edges."""
+    uid = task.metadata.uid
+    edges = (view.edges[edge] for edge in sorted({*task.status.assignments.values()}) if edge in view.edges)
+    ran = Counter(code for edge in edges for code in {each.code for each in edge.workers(uid, TrainTask)} if code)
+    return dict(ran.most_common(CODES_NAMED))
+
+
+def _evaluation_set(task: FederatedTask, view: View) -> DatasetUse | None:
+    """Return the data that the model was evaluated with; None where its metrics are those of training."""
+    status, worker = task.status, task.spec.evaluation_worker
+    record = next((each for each in reversed(status.rounds) if each.round == status.model_round), None)
+    if worker is None or record is None or not record.evaluation:
+        return None
+    return _use(worker.node_name, worker.dataset.name, view)

@@ -149,11 +149,13 @@ Subscription = AbstractAsyncContextManager[AsyncIterator[Message]]
 
 @dataclass(frozen=True, slots=True)
 class KeyValueEntry:
-    """A value in a key-value bucket, with the ``revision`` for a compare-and-set."""
+    """A value in a key-value bucket, with the ``revision`` for a compare-and-set, and the time at which it was stored,
+    in seconds since 1970."""
 
     key: str
     value: bytes
     revision: int
+    at: float = field(default=0.0, compare=False)
 
 
 class KeyValue(Protocol):
@@ -169,9 +171,48 @@ class KeyValue(Protocol):
 
     async def delete(self, key: str) -> None: ...
     async def entries(self, prefix: str = "") -> list[KeyValueEntry]: ...
+    async def keys(self, prefix: str = "") -> list[str]:
+        """Return the keys that begin with ``prefix``, sorted, without their values."""
+        ...
+
     def changes(self, key: str) -> AbstractAsyncContextManager[asyncio.Event]:
         """Yield an event that is set at each write of the key and at each reconnect: a hint to read the key again."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob as it lies in its bucket, or the beginning of one whose upload was cut.
+
+    Attributes:
+        size: bytes; of a beginning those of its chunks, rounded up to a whole one.
+        at: time at which it was last stored, in seconds since 1970.
+        revision: changes each time it is stored.
+        whole: False for a beginning.
+    """
+
+    digest: str
+    size: int
+    at: float
+    revision: int
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUse:
+    """How much of what a broker's store may take is taken.
+
+    Attributes:
+        store: the whole store, or the bucket, in words.
+        unit: what is counted: ``bytes``, ``keys`` or ``chunks``.
+        bucket: name of the bucket; empty for the whole store.
+    """
+
+    store: str
+    used: int
+    most: int
+    unit: str
+    bucket: str = ""
 
 
 class BlobStore(Protocol):
@@ -181,7 +222,8 @@ class BlobStore(Protocol):
 
     async def has(self, digest: str) -> bool: ...
     async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
-        """Upload the file unless it is there, resuming after the last whole chunk; return the ref with its bucket."""
+        """Upload the file unless it is there, resuming after the last whole chunk; return the ref with its bucket. A
+        blob that is there counts as stored now."""
         ...
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
@@ -190,6 +232,18 @@ class BlobStore(Protocol):
 
     async def delete(self, digest: str) -> None: ...
     async def digests(self) -> list[str]: ...
+    async def about(self, digest: str) -> StoredBlob | None:
+        """Return what is known of a blob; None where there is none."""
+        ...
+
+    async def beginnings(self) -> list[StoredBlob]:
+        """Return the beginnings of blobs whose uploads have not come to their end, sorted."""
+        ...
+
+    async def discard(self, blob: StoredBlob) -> bool:
+        """Delete a blob, or a beginning, unless it has been stored again since it was looked at. Return whether it was
+        deleted."""
+        ...
 
 
 class Bus(ABC):
@@ -307,6 +361,11 @@ class Bus(ABC):
     async def delete_blobs(self, bucket: str) -> None:
         """Delete the object store of that name with all its blobs; do nothing if there is none."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
+
+    async def store_use(self) -> list[StoreUse]:
+        """Return how much is taken of what this login's streams and buckets may take; those without a bound are left
+        out."""
+        return []
 
     async def bound_mqtt(self) -> None:  # noqa: B027 - only one broker stores anything for MQTT clients
         """Bound what the broker stores for MQTT clients, if it stores anything."""

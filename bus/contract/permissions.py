@@ -114,6 +114,11 @@ def is_upload_bucket(bucket: str) -> bool:
     return bucket.startswith(_UPLOADS)
 
 
+def edge_of_bucket(bucket: str) -> str | None:
+    """Return the edge whose agent uploads to this bucket; None where it is no such bucket."""
+    return bucket.removeprefix(_UPLOADS) if is_upload_bucket(bucket) else None
+
+
 def _carries(topic: Topic[Any], place: Place) -> bool:
     """Return whether the place's broker carries a topic. The cloud's agent and its workers use node-only topics too."""
     of_node = topic.node_only or topic.bridged != "no" or "anonymous" in topic.publishers

@@ -7,15 +7,19 @@ from pathlib import Path
 
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.connection import MemoryConnection
+from heliograph.bus.transport import StoredBlob
 from heliograph.core.errors import Unreachable
+from heliograph.core.world import World
 
 
 class MemoryBlobs:
     """See ``BlobStore``."""
 
-    def __init__(self, connection: MemoryConnection, bucket: str) -> None:
+    def __init__(self, connection: MemoryConnection, bucket: str, world: World) -> None:
         self.bucket = bucket
         self._connection = connection
+        self._world = world
+        self._times = connection.hub.blob_times.setdefault(bucket, {})
         self._content = connection.hub.blobs.setdefault(bucket, {})
 
     async def has(self, digest: str) -> bool:
@@ -26,6 +30,7 @@ class MemoryBlobs:
         content = path.read_bytes()
         await self._connection.send(0 if ref.digest in self._content else len(content))
         self._content[ref.digest] = content
+        self._times[ref.digest] = self._times.get(ref.digest, (0, 0.0))[0] + 1, self._world.now()
         await self._connection.down()
         return ref.model_copy(update={"bucket": self.bucket, "inline": None})
 
@@ -48,3 +53,20 @@ class MemoryBlobs:
     async def digests(self) -> list[str]:
         await self._connection.send()
         return sorted(self._content)
+
+    async def about(self, digest: str) -> StoredBlob | None:
+        await self._connection.send()
+        if digest not in self._content:
+            return None
+        revision, at = self._times.get(digest, (0, 0.0))
+        return StoredBlob(digest, len(self._content[digest]), at, revision)
+
+    async def beginnings(self) -> list[StoredBlob]:
+        await self._connection.send()
+        return []  # an upload arrives whole
+
+    async def discard(self, blob: StoredBlob) -> bool:
+        if await self.about(blob.digest) != blob:
+            return False
+        await self.delete(blob.digest)
+        return True

@@ -178,7 +178,7 @@ class MemoryBus(Bus):
         return stream.newest(pattern) if stream is not None else 0
 
     async def kv(self, bucket: str) -> KeyValue:
-        return MemoryKeyValue(self.connection, bucket)
+        return MemoryKeyValue(self.connection, bucket, self._world)
 
     async def blobs(self, bucket: str) -> BlobStore:
-        return MemoryBlobs(self.connection, bucket)
+        return MemoryBlobs(self.connection, bucket, self._world)

@@ -53,6 +53,8 @@ class Hub:
         self.watchers: dict[str, list[asyncio.Event]] = {}
         """Events to set at a write, by bucket and key."""
         self.blobs: dict[str, dict[str, bytes]] = {}
+        self.blob_times: dict[str, dict[str, tuple[int, float]]] = {}
+        """By bucket and digest, how often a blob was stored, and when last, in seconds since 1970."""
         self.clients: dict[str, int] = {}
         """Number of connections by client name."""
         self.on_clients: list[Callable[[str, bool], None]] = []

@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 from heliograph.bus.memory.connection import MemoryConnection
 from heliograph.bus.transport import KeyValueEntry
 from heliograph.core.errors import Conflict
+from heliograph.core.world import World
 
 
 class MemoryKeyValue:
     """See ``KeyValue``."""
 
-    def __init__(self, connection: MemoryConnection, bucket: str) -> None:
+    def __init__(self, connection: MemoryConnection, bucket: str, world: World) -> None:
         hub = connection.hub
+        self._world = world
         self._connection = connection
         self._entries = hub.buckets.setdefault(bucket, {})
         self._revisions = hub.revisions
@@ -32,7 +34,7 @@ class MemoryKeyValue:
         if revision is not None and revision != (present.revision if present else 0):
             raise Conflict(f"{key} is not at revision {revision} any more")
         newest = self._revisions[self._bucket] = self._revisions.get(self._bucket, 0) + 1  # also after a delete
-        self._entries[key] = KeyValueEntry(key, value, newest)
+        self._entries[key] = KeyValueEntry(key, value, newest, self._world.now())
         for changed in self._watchers.get(f"{self._bucket}/{key}", ()):
             changed.set()
         await self._connection.down()
@@ -51,6 +53,10 @@ class MemoryKeyValue:
             yield changed
         finally:
             watchers.remove(changed)
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        await self._connection.send()
+        return sorted(key for key in self._entries if key.startswith(prefix))
 
     async def entries(self, prefix: str = "") -> list[KeyValueEntry]:
         await self._connection.send()

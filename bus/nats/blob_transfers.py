@@ -18,8 +18,8 @@ from typing import Any
 
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.bulk import BulkLink
-from heliograph.bus.nats.connection import SEQUENCE
-from heliograph.core.errors import HeliographError, Refused, Unreachable
+from heliograph.bus.nats.connection import MAKE_ROOM, SEQUENCE, is_full
+from heliograph.core.errors import HeliographError, Refused, StoreFull, Unreachable
 from heliograph.core.world import World
 
 HEADERS = 4096
@@ -65,7 +65,7 @@ class BlobTransfers:
                     waiting += 1
                     while waiting >= WINDOW:
                         waiting -= _acknowledged(link)
-            link.publish(meta, self._described(ref))  # without waiting for the chunks: readers detect gaps
+            link.publish(meta, self.described(ref))  # without waiting for the chunks: readers detect gaps
             for _ in range(waiting + 1):
                 _acknowledged(link)
 
@@ -84,6 +84,20 @@ class BlobTransfers:
             part.unlink()
             raise Unreachable(f"blob {ref.digest[:12]} arrived damaged; it will be fetched again")
         part.replace(target)
+
+    def described(self, ref: WeightsRef) -> bytes:
+        """Return the object's metadata, as defined by ADR-20."""
+        info = {
+            "name": ref.digest,
+            "bucket": self._store,
+            "nuid": ref.digest,
+            "size": ref.size,
+            "chunks": -(-ref.size // CHUNK),
+            "mtime": self._world.timestamp(),
+            "digest": "SHA-256=" + base64.urlsafe_b64encode(bytes.fromhex(ref.digest)).decode(),
+            "options": {"max_chunk_size": CHUNK},
+        }
+        return json.dumps(info).encode()
 
     def _receive(
         self,
@@ -131,20 +145,6 @@ class BlobTransfers:
                     note.write(f"{sequence} {at}\n")
                     note.flush()
 
-    def _described(self, ref: WeightsRef) -> bytes:
-        """Return the object's metadata, as defined by ADR-20."""
-        info = {
-            "name": ref.digest,
-            "bucket": self._store,
-            "nuid": ref.digest,
-            "size": ref.size,
-            "chunks": -(-ref.size // CHUNK),
-            "mtime": self._world.timestamp(),
-            "digest": "SHA-256=" + base64.urlsafe_b64encode(bytes.fromhex(ref.digest)).decode(),
-            "options": {"max_chunk_size": CHUNK},
-        }
-        return json.dumps(info).encode()
-
 
 def encoded_name(digest: str) -> str:
     """Return a blob's name as the subject of its metadata spells it (ADR-20)."""
@@ -187,5 +187,6 @@ def _acknowledged(link: BulkLink) -> int:
         raise Unreachable("the object store's stream does not answer")
     reply = json.loads(answer)
     if "error" in reply:
-        raise HeliographError(f"the object store refused a chunk: {reply['error'].get('description')}")
+        why = f"the object store refused a chunk: {reply['error'].get('description')}"
+        raise StoreFull(f"{why}; {MAKE_ROOM}") if is_full(reply["error"]) else HeliographError(why)
     return 1

@@ -16,10 +16,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nats.aio.msg import Msg
+
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.blob_transfers import CHUNK, HEADERS, PLACE, BlobTransfers, encoded_name
 from heliograph.bus.nats.bulk import BulkLink
-from heliograph.bus.nats.connection import STREAM_DIFFERS, NatsConnection, has_no_room, has_no_stream, is_missing
+from heliograph.bus.nats.connection import (
+    SEQUENCE,
+    STREAM_DIFFERS,
+    NatsConnection,
+    has_no_room,
+    has_no_stream,
+    is_missing,
+    stored_at,
+    time_of,
+)
+from heliograph.bus.transport import StoredBlob
 from heliograph.core.errors import Forbidden, HeliographError, Refused, Unreachable
 from heliograph.core.names import is_digest
 
@@ -81,6 +93,7 @@ class NatsBlobs:
         chunks = -(-ref.size // CHUNK)
         done = await self._whole_chunks(ref.digest)
         if done == chunks and await self._info(ref.digest) is not None:
+            await self._describe_again(ref)
             return stored
         if done is None or done > chunks:  # not this file's chunks; start again
             await self._purge(f"C.{ref.digest}")
@@ -101,11 +114,33 @@ class NatsBlobs:
         await self._purge(f"C.{digest}")
 
     async def digests(self) -> list[str]:
-        answer = await self._connection.ask(
-            f"$JS.API.STREAM.INFO.OBJ_{self._store}", {"subjects_filter": f"$O.{self._store}.M.>"}
-        )
-        names = (answer.get("state", {}).get("subjects") or {}).keys()
+        names = await self._connection.counted_subjects(f"OBJ_{self._store}", f"$O.{self._store}.M.>")
         return sorted(filter(is_digest, map(_decoded_name, names)))
+
+    async def about(self, digest: str) -> StoredBlob | None:
+        answer = await self._described(digest)
+        info = _read(answer, self.bucket, digest) if answer is not None else None
+        if answer is None or info is None:
+            return None
+        size = info.get("size")
+        return StoredBlob(digest, size if isinstance(size, int) else 0, time_of(answer), _sequence_of(answer))
+
+    async def beginnings(self) -> list[StoredBlob]:
+        chunks = await self._connection.counted_subjects(f"OBJ_{self._store}", f"$O.{self._store}.C.>")
+        whole = set(await self.digests())
+        names = sorted((subject.rsplit(".", 1)[1], count) for subject, count in chunks.items())
+        found = [await self._beginning(name, count) for name, count in names if is_digest(name) and name not in whole]
+        return [each for each in found if each is not None]
+
+    async def discard(self, blob: StoredBlob) -> bool:
+        if blob.whole:  # up to the description that was looked at: one that is newer stays, and with it the chunks
+            await self._purge(f"M.{encoded_name(blob.digest)}", below=blob.revision + 1)
+        elif (await self._last_chunk(blob.digest))[0] != blob.revision:
+            return False
+        if await self._info(blob.digest) is not None:
+            return False
+        await self._purge(f"C.{blob.digest}")
+        return True
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -145,18 +180,31 @@ class NatsBlobs:
             self._idle.pop().close()
 
     async def _info(self, digest: str) -> dict[str, Any] | None:
+        answer = await self._described(digest)
+        return None if answer is None else _read(answer, self.bucket, digest)
+
+    async def _described(self, digest: str) -> Msg | None:
+        """Return the message that describes a blob; None where there is none."""
         subject = f"$JS.API.DIRECT.GET.OBJ_{self._store}.$O.{self._store}.M.{encoded_name(digest)}"
         answer = await self._connection.request(subject)
-        if is_missing(answer):
-            return None
-        try:
-            info = json.loads(answer.data)
-        except (ValueError, RecursionError):
-            info = None
-        if not isinstance(info, dict):  # an edge writes into its own bucket what it likes
-            raise Refused("invalid", topic=self.bucket, field=digest[:12], expected="the metadata of a blob",
-                          got=answer.data)  # fmt: skip
-        return None if info.get("deleted") else info
+        return None if is_missing(answer) else answer
+
+    async def _describe_again(self, ref: WeightsRef) -> None:
+        """Store a blob's metadata anew: whoever collects garbage sees by its age that somebody wants it."""
+        subject = f"$O.{self._store}.M.{encoded_name(ref.digest)}"
+        body = self._transfers.described(ref)
+        answer = await self._connection.request(subject, body, headers={"Nats-Rollup": "sub"})
+        stored_at(answer.data, f"blob {ref.digest[:12]}")
+
+    async def _beginning(self, digest: str, chunks: int) -> StoredBlob | None:
+        sequence, at = await self._last_chunk(digest)
+        return StoredBlob(digest, chunks * CHUNK, at, sequence, whole=False) if sequence else None
+
+    async def _last_chunk(self, digest: str) -> tuple[int, float]:
+        """Return sequence and time of a blob's newest chunk; zeros where it has none."""
+        wanted = json.dumps({"last_by_subj": f"$O.{self._store}.C.{digest}"}).encode()
+        answer = await self._connection.request(f"$JS.API.DIRECT.GET.OBJ_{self._store}", wanted)
+        return (0, 0.0) if is_missing(answer) else (_sequence_of(answer), time_of(answer))
 
     async def _whole_chunks(self, digest: str) -> int | None:
         """Return the number of stored chunks, from the first on; None if their indexes are not consecutive."""
@@ -174,8 +222,25 @@ class NatsBlobs:
         places = [(each.headers or {}).get(PLACE) for each in found]
         return count if places == ["0", str(count - 1)] else None
 
-    async def _purge(self, tail: str) -> None:
-        await self._connection.ask(f"$JS.API.STREAM.PURGE.OBJ_{self._store}", {"filter": f"$O.{self._store}.{tail}"})
+    async def _purge(self, tail: str, below: int = 0) -> None:
+        """Delete the messages of a subject; with ``below`` those of lower sequences alone."""
+        document = {"filter": f"$O.{self._store}.{tail}"} | ({"seq": below} if below else {})
+        await self._connection.ask(f"$JS.API.STREAM.PURGE.OBJ_{self._store}", document)
+
+
+def _read(answer: Msg, bucket: str, digest: str) -> dict[str, Any] | None:
+    """Return a blob's metadata; None where they say that it is deleted. Raise Refused where they are none."""
+    try:
+        info = json.loads(answer.data)
+    except (ValueError, RecursionError):
+        info = None
+    if not isinstance(info, dict):  # an edge writes into its own bucket what it likes
+        raise Refused("invalid", topic=bucket, field=digest[:12], expected="the metadata of a blob", got=answer.data)
+    return None if info.get("deleted") else info
+
+
+def _sequence_of(answer: Msg) -> int:
+    return int((answer.headers or {})[SEQUENCE])
 
 
 def _decoded_name(subject: str) -> str:

@@ -20,6 +20,7 @@ from heliograph.bus.nats.connection import DOWN, SEQUENCE, NatsConnection, is_mi
 from heliograph.bus.nats.consumer import consume
 from heliograph.bus.nats.key_value import NatsKeyValue
 from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams, purge_retained
+from heliograph.bus.nats.store_use import account_use, bucket_use, server_use
 from heliograph.bus.nats.streams import prepare_streams
 from heliograph.bus.transport import (
     PENDING_BYTES,
@@ -29,6 +30,7 @@ from heliograph.bus.transport import (
     KeyValue,
     Message,
     Outgoing,
+    StoreUse,
     Subscription,
     require_declared,
     require_plain,
@@ -216,6 +218,16 @@ class NatsBus(Bus):
         await self.connection.ask(f"$JS.API.STREAM.DELETE.OBJ_{self.subjects.stream_name(bucket)}")
         if store := self._stores.pop(bucket, None):
             await store.close()
+
+    async def store_use(self) -> list[StoreUse]:
+        name = self.subjects.stream_name
+        buckets = [(bucket, f"KV_{name(bucket)}") for bucket in sorted(self._kvs)]
+        buckets += [(bucket, f"OBJ_{name(bucket)}") for bucket in sorted(self._stores)]
+        return [*await account_use(self.connection), *await bucket_use(self.connection, buckets)]
+
+    async def server_use(self) -> list[StoreUse]:
+        """Return how much is taken of what the server's store may take. For a login of the system account."""
+        return await server_use(self.connection)
 
     async def bound_mqtt(self) -> None:
         if not self._bounded:

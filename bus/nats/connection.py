@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 import nats.errors
@@ -22,7 +23,7 @@ from heliograph.bus.contract.permissions import inbox_of_login
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.link import Link
 from heliograph.bus.nats.library_client import HeliographClient
-from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
+from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, StoreFull, Unreachable
 from heliograph.core.tasks import cancel_and_wait, keep_cancellation
 from heliograph.core.world import World
 
@@ -44,6 +45,10 @@ STREAM_DIFFERS = 10058
 _NO_STREAM = 10059
 _NO_ROOM = (10023, 10047)
 """JetStream's codes for too few resources."""
+_STORE_FULL = (10002, *_NO_ROOM)
+_STORE_FAILED = 10077
+"""JetStream's code where a store takes no message; its words tell whether there is no room."""
+_FULL_WORDS = re.compile(r"maximum (messages|bytes)|no space left|resource")
 
 
 class NoRoom(HeliographError):
@@ -180,6 +185,18 @@ class NatsConnection:
         assert isinstance(answer, dict)
         return answer
 
+    async def counted_subjects(self, stream: str, subject: str) -> dict[str, int]:
+        """Return the subjects of a stream that match, each with its number of messages; the broker names a hundred
+        thousand in one answer."""
+        found: dict[str, int] = {}
+        while True:
+            asked = {"subjects_filter": subject, "offset": len(found)}
+            answer = await self.ask(f"$JS.API.STREAM.INFO.{stream}", asked)
+            page = answer.get("state", {}).get("subjects") or {}
+            found |= page
+            if not page or len(found) >= int(answer.get("total", 0)):
+                return found
+
     async def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription; do nothing if the link is down, which has ended it."""
         with contextlib.suppress(*DOWN):
@@ -315,9 +332,26 @@ def is_missing(answer: Msg) -> bool:
     return headers.get("Status") == "404" and SEQUENCE not in headers
 
 
+def time_of(answer: Msg) -> float:
+    """Return the time at which the broker stored a message that a direct get found, in seconds since 1970."""
+    text = (answer.headers or {})["Nats-Time-Stamp"]  # in nanoseconds
+    return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
+
+
 def stored_at(answer: bytes, what: str) -> int:
     """Return the sequence at which a stream stored a message. Raises Unreachable if it did not."""
     reply = json.loads(answer)
     if "error" in reply:
-        raise Unreachable(f"{what} was not stored: {reply['error'].get('description')}")
+        full = is_full(reply["error"])
+        why = f"{what} was not stored: {reply['error'].get('description')}"
+        raise StoreFull(f"{why}; {MAKE_ROOM}") if full else Unreachable(why)
     return int(reply["seq"])
+
+
+MAKE_ROOM = "it is stored once there is room; 'heliograph get edges cloud -o yaml' says which store is full"
+
+
+def is_full(error: Mapping[str, Any]) -> bool:
+    """Return whether JetStream refused a message because its store has no room."""
+    code, words = error.get("err_code"), str(error.get("description"))
+    return code in _STORE_FULL or (code == _STORE_FAILED and _FULL_WORDS.search(words) is not None)

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 
 from heliograph.bus.contract.buckets import KEYS_MAX, VALUE_MAX
 from heliograph.bus.contract.lanes import EXPECTED_LAST
-from heliograph.bus.nats.connection import SEQUENCE, NatsConnection, is_missing, stored_at
+from heliograph.bus.nats.connection import SEQUENCE, NatsConnection, is_missing, stored_at, time_of
 from heliograph.bus.transport import KeyValueEntry
 from heliograph.core.errors import Conflict
 
@@ -50,7 +50,7 @@ class NatsKeyValue:
         answer = await self._connection.request(f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{key}")
         if is_missing(answer):
             return None
-        return KeyValueEntry(key, answer.data, int((answer.headers or {})[SEQUENCE]))
+        return KeyValueEntry(key, answer.data, int((answer.headers or {})[SEQUENCE]), time_of(answer))
 
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
         headers = None if revision is None else {EXPECTED_LAST: str(revision)}
@@ -63,11 +63,13 @@ class NatsKeyValue:
         # purge instead of a delete marker, so that revision 0 can create the key again
         await self._connection.ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": self._prefix + key})
 
+    async def keys(self, prefix: str = "") -> list[str]:
+        subjects = await self._connection.counted_subjects(self._stream, self._prefix + ">")
+        found = (subject.removeprefix(self._prefix) for subject in subjects)
+        return sorted(key for key in found if key.startswith(prefix))
+
     async def entries(self, prefix: str = "") -> list[KeyValueEntry]:
-        document = {"subjects_filter": self._prefix + ">"}
-        answer = await self._connection.ask(f"$JS.API.STREAM.INFO.{self._stream}", document)
-        subjects = sorted((answer.get("state", {}).get("subjects") or {}).keys())
-        keys = [key for key in (subject.removeprefix(self._prefix) for subject in subjects) if key.startswith(prefix)]
+        keys = await self.keys(prefix)
         found: list[KeyValueEntry | None] = []
         for first in range(0, len(keys), _AT_ONCE):  # the answers to thousands at once would come too late
             found += await asyncio.gather(*(self.get(key) for key in keys[first : first + _AT_ONCE]))

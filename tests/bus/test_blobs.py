@@ -11,6 +11,7 @@ from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.nats.blob_transfers import CHUNK
 from heliograph.bus.transport import BlobStore
 from heliograph.core.errors import HeliographError, Refused, Unreachable
+from heliograph.core.world import World
 from tests.bus.meeting import (
     NATS,
     Meeting,
@@ -87,3 +88,27 @@ async def test_an_upload_makes_a_deleted_bucket_anew(meeting: Meeting, tmp_path:
         await cloud.delete_blobs("uploads")  # there is none any more
         await store.put(tmp_path / "source", ref)
         assert await (await cloud.blobs("uploads")).has(ref.digest)
+
+
+@where_events_are_stored
+async def test_a_blob_that_is_stored_again_is_young_and_not_discarded(meeting: Meeting, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    ref = blob(source, CHUNK + 5)
+    async with meeting.clients() as (bus,):
+        store = await bus.blobs("models")
+        assert await store.about(ref.digest) is None
+        await store.put(source, ref)
+        seen = await store.about(ref.digest)
+        assert seen is not None
+        assert (seen.digest, seen.size, seen.whole) == (ref.digest, ref.size, True)
+        assert abs(seen.at - World().now()) < 60
+        await store.put(source, ref)
+        again = await store.about(ref.digest)
+        assert again is not None
+        assert again.at >= seen.at
+        assert again.revision != seen.revision
+        assert not await store.discard(seen)
+        assert await store.has(ref.digest)
+        assert (await store.fetch(ref, tmp_path / "target")).read_bytes() == source.read_bytes()
+        assert await store.discard(again)
+        assert (await store.digests(), await store.beginnings(), await store.about(ref.digest)) == ([], [], None)

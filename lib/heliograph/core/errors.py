@@ -27,6 +27,10 @@ class Forbidden(Unreachable):
     """The broker denies this login a permission; an operator may grant it later."""
 
 
+class StoreFull(Unreachable):
+    """The broker's store has no room for what was to be stored. It may have some later."""
+
+
 class Conflict(HeliographError):
     """A compare-and-set found another revision than the expected one."""
 

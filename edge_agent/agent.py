@@ -11,7 +11,7 @@ from pathlib import Path
 from heliograph import __version__
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import Report
+from heliograph.bus.contract.payloads import NodeCapacity, Report
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.port import Port
@@ -21,6 +21,7 @@ from heliograph.core.names import require_label
 from heliograph.core.tasks import Background, Flag, keep_running
 from heliograph.core.text import never_raising
 from heliograph.core.world import World
+from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.code_digest import code_digest_of
 from heliograph.edge_agent.code_roots import CodeRoot
@@ -35,6 +36,7 @@ from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
 from heliograph.edge_agent.model_trust import ModelTrust
 from heliograph.edge_agent.node_log import NodeLog
+from heliograph.edge_agent.node_room import NodeRoom
 from heliograph.edge_agent.offload_relay import OffloadRelay
 from heliograph.edge_agent.package_allowance import AllowedPackages
 from heliograph.edge_agent.package_store import PackageStore
@@ -67,6 +69,7 @@ class AgentConfig:
         package_keys: PEM of each public key whose signature allows a package, by its id.
         model_keys: PEM of each public key whose signature a model needs to be served here, by the key's id; without
             any, no signature is needed.
+        capacity: what the node has for workers that ask for memory or GPUs.
     """
 
     name: str
@@ -85,6 +88,7 @@ class AgentConfig:
     allowed_packages_file: Path | None = None
     package_keys: Mapping[str, str] = field(default_factory=dict)
     model_keys: Mapping[str, str] = field(default_factory=dict)
+    capacity: Capacity = UNKNOWN
 
 
 def packages_directory(state: Path) -> Path:
@@ -147,10 +151,14 @@ class Agent:
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,
             self._on_anomaly,
         )  # fmt: skip
-        uploads = Uploads(launcher, self._cloud.bus, self._edge, world)
+        self._uploads = Uploads(launcher, self._cloud.bus, self._edge, world)
         self._forwarder = Forwarder(
-            self._journal, self._cloud.bus, self._edge, world, uploads.may_name_weights, uploads.upload,
-            self._on_dropped_event, self._log.warn,
+            self._journal, self._cloud.bus, self._edge, world, self._uploads.may_name_weights,
+            self._uploads.upload, self._on_dropped_event, self._log.warn,
+        )  # fmt: skip
+        self._room = NodeRoom(
+            config.state, lambda: self._journal.size, config.quota, lambda: self._forwarder.no_room, world,
+            lambda: self._reporter.due(),
         )  # fmt: skip
         self._offload = OffloadRelay(self._node, self._cloud, self._edge, self._failures)
         self._unserved = UnservedResponder(self._node, self._supervisor.services, self._on_refused_event)
@@ -162,7 +170,7 @@ class Agent:
         )  # fmt: skip
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
-            self._packages, task_code, self._background, self._log.warn, self._failures,
+            self._packages, task_code, config.capacity, self._background, self._log.warn, self._failures,
             ModelTrust(config.model_keys).objection,
         )  # fmt: skip
         self._reporter = Reporter(
@@ -191,6 +199,7 @@ class Agent:
                     self._forwarder.run,
                     self._inventory.watch,
                     partial(self._allowed.watch, self._wake),
+                    self._room.run,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
@@ -262,6 +271,8 @@ class Agent:
             refused_events=self._gateway.refusals,
             anomalous_events=self._gateway.anomalies,
             packages=self._packages.unpacked,
+            capacity=_reported(self.config.capacity),
+            full=self._room.full,
         )
 
     def _on_cloud_link(self, up: bool) -> None:
@@ -289,7 +300,14 @@ class Agent:
 
     def _on_dropped_event(self, kept: KeptEvent, error: Refused) -> None:
         self._log.warn(f"event {kept.n} was dropped, the cloud can never accept it: {error}")
+        self._background.spawn(self._uploads.drop(kept))
 
     def _wake(self) -> None:
         self._changed.set()
         self._reporter.due()
+
+
+def _reported(capacity: Capacity) -> NodeCapacity | None:
+    if capacity == UNKNOWN:
+        return None
+    return NodeCapacity(memory=capacity.memory, gpus=len(capacity.gpus or ()))

@@ -10,7 +10,7 @@ from heliograph.bus.contract import registry
 from heliograph.bus.contract.lanes import headers_of, lane_and_number, lane_name
 from heliograph.bus.contract.topics import LANES
 from heliograph.bus.transport import Bus, Outgoing
-from heliograph.core.errors import Conflict, HeliographError, Refused
+from heliograph.core.errors import Conflict, HeliographError, Refused, StoreFull
 from heliograph.core.failures import sentence_of
 from heliograph.core.world import World
 from heliograph.edge_agent.journal import Journal, KeptEvent
@@ -53,8 +53,15 @@ class Forwarder:
         self._upload = upload
         self._refused = refused
         self._warn = warn
+        self._no_room: dict[int, str] = {}
+        """By lane, why the cloud has no room for its next event."""
         self._done: dict[int, int] = {}
         self._to_forget = asyncio.Event()
+
+    @property
+    def no_room(self) -> str:
+        """Return why the cloud has no room for this edge's events or uploads; empty while it has."""
+        return next(filter(None, self._no_room.values()), "")
 
     async def run(self) -> None:
         """Forward until cancelled."""
@@ -87,6 +94,7 @@ class Forwarder:
                 unsure = True  # an earlier attempt stored some of the batch
             except (HeliographError, OSError) as error:
                 unsure = True  # the batch may have been stored: ask the cloud first
+                self._no_room[lane] = str(error) if isinstance(error, StoreFull) else ""
                 if str(error) != warned and self._bus.link.up:
                     warned = str(error)
                     self._warn(f"forwarding: {warned}; trying again")
@@ -94,6 +102,7 @@ class Forwarder:
             else:
                 if through != done:
                     unsure, warned = False, ""
+                    self._no_room.pop(lane, None)
                     done = self._done[lane] = through
                     self._to_forget.set()
                 if last:

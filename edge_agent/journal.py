@@ -109,6 +109,11 @@ class Journal:
         self._committing: asyncio.Task[None] | None = None
         self._grown = {lane: Flag() for lane in LANES}
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file that the waiting events need."""
+        return self._writer.size
+
     def close(self) -> None:
         """Wait for the commit under way, then close the file."""
         self._thread.shutdown(wait=True)

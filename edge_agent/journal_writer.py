@@ -60,6 +60,11 @@ class JournalWriter:
         self.under_way = dict.fromkeys(LANES, 0)
         """The highest number read of each lane, set by the reader: events on their way to the cloud are not dropped."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file that the waiting events need."""
+        return self._size
+
     def close(self) -> None:
         self._connection.close()
 

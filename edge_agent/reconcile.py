@@ -11,6 +11,7 @@ from typing import Literal
 from heliograph.bus.contract.payloads import DatasetTask, PackageSpec, ScriptSpec, ScriptTask, WorkerTask
 from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.edge_agent.admission import UNKNOWN, Admission, Capacity, admit
 from heliograph.edge_agent.code_roots import Code, CodeRoot, locate
 from heliograph.edge_agent.package_allowance import Forbidden
 
@@ -28,6 +29,7 @@ class Running:
         ended_in: the round in which a worker that has ended left its loop, or failed.
         final: True where the worker failed in a way that only another script, or other arguments of it, mend.
         hurried: True where a worker that is being stopped has no more time for the code after its loop.
+        gpus: ids of the GPUs that it was given.
     """
 
     worker: str
@@ -38,11 +40,15 @@ class Running:
     ended_in: int = -1
     final: bool = False
     hurried: bool = False
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Launch:
+    """``gpus``: ids of the GPUs that the worker asks for, which it alone is given."""
+
     task: WorkerTask
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,15 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Evict:
+    """A worker that gives up its place to another one. It starts again once there is room."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class Hurry:
-    """A worker that is being stopped, and whose name the next job needs."""
+    """A worker that is being stopped, and whose name the next job needs, or whose place a higher priority."""
 
     worker: str
 
@@ -91,14 +104,16 @@ class PackageState:
 
 @dataclass(frozen=True)
 class Hold:
-    """A task that cannot run here, and the reason; ``forbidden`` where waiting does not help."""
+    """A task that cannot run here, and the reason; ``forbidden`` where waiting does not help, ``queued`` where it waits
+    for memory or a GPU that other workers have."""
 
     task: WorkerTask
     reason: str
     forbidden: bool = False
+    queued: bool = False
 
 
-Action = Launch | Stop | Hurry | Assign | Fetch | FetchPackage | Hold
+Action = Launch | Stop | Evict | Hurry | Assign | Fetch | FetchPackage | Hold
 _NO_PACKAGES: Mapping[str, PackageState] = MappingProxyType({})
 
 
@@ -110,8 +125,10 @@ def decide(
     code_roots: Sequence[CodeRoot],
     packages: Mapping[str, PackageState] = _NO_PACKAGES,
     objection: Callable[[WorkerTask], str] = lambda task: "",
+    capacity: Capacity = UNKNOWN,
 ) -> list[Action]:
-    """Return the actions that lead to the desired tasks, in order. Once they are done, a new decision has no action.
+    """Return the actions that lead to the desired tasks, in order. Once they are done, a new decision has no action but
+    those that hold a task.
 
     Args:
         packages: the packages of tasks that run one, by the worker's name.
@@ -123,15 +140,27 @@ def decide(
         for worker, present in sorted(running.items())
         if present.state != "stopping" and _is_obsolete(present, wanted.get(worker))
     ]
+    holds = {}
     for task in wanted.values():
         present = running.get(task.worker)
-        runs = present is not None and present.assigned == task  # its script is loaded
+        runs = present is not None and present.assigned == work_of(task)  # its script is loaded
         package = packages.get(task.worker)
         if package is not None and package.barred is not None and _may_stop(present, task):
             actions.append(Stop(task.worker))  # it was allowed when it started
         if hold := _objected(task, objection) or _hold(task, datasets, code_roots, package, runs):
+            holds[task.worker] = hold
+    free = [task for task in wanted.values() if task.worker not in holds and _may_start(task, running)
+            and not _awaits_package(packages.get(task.worker))]  # fmt: skip
+    starting = [each for each in free if _starts(each, running)]
+    later = [each for each in free if not _starts(each, running)]
+    admission = admit(starting, later, running, wanted, capacity)
+    actions += [Evict(worker) for worker in admission.evicted]
+    actions += _hurried(admission, running)
+    for task in wanted.values():
+        present, package = running.get(task.worker), packages.get(task.worker)
+        if hold := holds.get(task.worker) or _queued(task, admission):
             actions.append(hold)
-        if package is not None and package.code is None and package.barred is None and isinstance(task, ScriptTask):
+        if package is not None and _awaits_package(package) and isinstance(task, ScriptTask):
             if task.package is not None and not package.refused:
                 actions.append(FetchPackage(task.package))
             continue
@@ -141,14 +170,11 @@ def decide(
             if present.state == "stopping" and not present.hurried:  # the earlier job of that name is stopped first
                 actions.append(Hurry(task.worker))
             continue
-        if present is not None and present.state in ("failed", "finished"):
-            if not _begins_again(present, task):
+        if present is None or present.state in ("failed", "finished"):
+            if not _starts(task, running):
                 continue
             present = None
-        if present is None:
-            if task.starts_idle and not task.is_due:
-                continue
-            actions.append(Launch(task))
+            actions.append(Launch(task, admission.gpus.get(task.worker, ())))
         if missing := _missing(task, models):
             actions += [Fetch(ref) for ref in missing]
             if present is not None and (before := _interim_task(present, models)) is not None:
@@ -156,13 +182,48 @@ def decide(
         elif present is not None and _is_replaced(present, task):
             if present.state != "stopping":
                 actions.append(Stop(task.worker))
-        elif present is not None and present.state == "ready" and present.assigned != task:
+        elif present is not None and present.state == "ready" and present.assigned != work_of(task):
             actions.append(Assign(task))
     return actions
 
 
+def work_of(task: WorkerTask) -> WorkerTask:
+    """Return a task as its worker gets it: what it asks of the node is the agent's business, and may change while it
+    runs."""
+    return task if task.asks is None else task.model_copy(update={"asks": None})
+
+
+def _may_start(task: WorkerTask, running: Mapping[str, Running]) -> bool:
+    """Return whether the task's worker has no process and may be started."""
+    present = running.get(task.worker)
+    if present is None:
+        return True
+    ended = present.job_uid == task.job_uid and present.state in ("failed", "finished")
+    return ended and _begins_again(present, task)
+
+
+def _starts(task: WorkerTask, running: Mapping[str, Running]) -> bool:
+    """Return whether a worker without a process is to be started for the task."""
+    return _may_start(task, running) and (task.is_due or not task.starts_idle)
+
+
+def _queued(task: WorkerTask, admission: Admission) -> Hold | None:
+    waiting = admission.waiting.get(task.worker)
+    return Hold(task, waiting.reason, waiting.never, not waiting.never) if waiting is not None else None
+
+
+def _hurried(admission: Admission, running: Mapping[str, Running]) -> list[Action]:
+    """Return which workers that are being stopped get no more time, because a higher priority waits for their place."""
+    ending = sorted({each for waiting in admission.waiting.values() for each in waiting.ending})
+    return [Hurry(each) for each in ending if running[each].state == "stopping" and not running[each].hurried]
+
+
 def _is_obsolete(present: Running, task: WorkerTask | None) -> bool:
     return task is None or task.job_uid != present.job_uid
+
+
+def _awaits_package(package: PackageState | None) -> bool:
+    return package is not None and package.code is None and package.barred is None
 
 
 def _may_stop(present: Running | None, task: WorkerTask) -> bool:

@@ -21,15 +21,28 @@ from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background
+from heliograph.edge_agent.admission import Capacity
 from heliograph.edge_agent.inventory import Inventory
 from heliograph.edge_agent.launcher import WorkerFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
 from heliograph.edge_agent.package_store import PackageStore
-from heliograph.edge_agent.reconcile import Assign, Fetch, FetchPackage, Hold, Hurry, Launch, Stop, decide
+from heliograph.edge_agent.reconcile import (
+    Assign,
+    Evict,
+    Fetch,
+    FetchPackage,
+    Hold,
+    Hurry,
+    Launch,
+    Stop,
+    decide,
+    work_of,
+)
 from heliograph.edge_agent.supervisor import Supervisor, Worker
 from heliograph.edge_agent.task_code import TaskCode
 
+_Effect = Fetch | FetchPackage | Launch | Assign | Stop | Evict | Hurry
 ASSIGN_RETRY = 1.0
 """Seconds before an assignment that could not be published is repeated."""
 
@@ -42,6 +55,7 @@ class Reconciler:
         files: maps paths to those that a worker sees.
         code: finds the code of tasks.
         objection: returns why this node must not use a task's model; empty where it may.
+        capacity: what the node has for workers that ask for memory or GPUs.
         warn: called with a line about a task that could not be assigned.
     """
 
@@ -56,6 +70,7 @@ class Reconciler:
         inventory: Inventory,
         packages: PackageStore,
         code: TaskCode,
+        capacity: Capacity,
         background: Background,
         warn: Callable[[str], None],
         failures: Failures,
@@ -70,6 +85,7 @@ class Reconciler:
         self._inventory = inventory
         self._packages = packages
         self._code = code
+        self._capacity = capacity
         self._background = background
         self._warn = warn
         self._failures = failures
@@ -87,7 +103,7 @@ class Reconciler:
         packages = self._code.package_states(desired.tasks)
         for action in decide(
             desired.tasks, running, self._inventory.datasets, self._models, self._code.roots, packages,
-            self._objection,
+            self._objection, self._capacity,
         ):  # fmt: skip
             if isinstance(action, Hold):
                 holds[action.task.worker] = action
@@ -102,23 +118,25 @@ class Reconciler:
             {task.package.digest for task in used if isinstance(task, ScriptTask) and task.package is not None}
         )
 
-    def _carry_out(self, action: Fetch | FetchPackage | Launch | Assign | Stop | Hurry) -> None:
+    def _carry_out(self, action: _Effect) -> None:
         if isinstance(action, Fetch):
             self._models.fetch(action.model)
         elif isinstance(action, FetchPackage):
             self._packages.fetch(action.package.ref)
         elif isinstance(action, Launch):
-            self._supervisor.launch(action.task)
+            self._supervisor.launch(action.task, action.gpus)
         elif isinstance(action, Assign):
             self._assign(self._supervisor.workers[action.task.worker], action.task)
+        elif isinstance(action, Evict):
+            self._background.spawn(self._supervisor.evict(action.worker))
         elif isinstance(action, Hurry):
             self._supervisor.hurry(action.worker)
         else:
             self._background.spawn(self._supervisor.stop(action.worker, self._assign_end))
 
     def _assign(self, worker: Worker, task: WorkerTask, *, ended: bool = False) -> None:
-        worker.assigned = task
-        worker.task = task
+        worker.task = task  # what it asks of the node counts until it has ended
+        worker.assigned = task = work_of(task)
         path_for, datasets = partial(self._files.path_for, task.worker), self._inventory
         if isinstance(task, ScriptTask) and (task.script is not None or task.package is not None):
             task = task.model_copy(update={"script": self._script_for(worker, task, task.script), "package": None})
@@ -174,7 +192,7 @@ class Reconciler:
         self._assign(worker, worker.task, ended=True)
 
 
-def _about(action: Fetch | FetchPackage | Launch | Assign | Stop | Hurry) -> str:
+def _about(action: _Effect) -> str:
     if isinstance(action, Fetch):
         return f"model {action.model.digest[:12]}"
     if isinstance(action, FetchPackage):

@@ -97,6 +97,11 @@ def missing_memory(memory: Path = _MEMORY, container: Path = _CONTAINER) -> int:
     return max(0, *missing, 0)
 
 
+def total_memory(memory: Path = _MEMORY, container: Path = _CONTAINER) -> int:
+    """Return the bytes of memory that this machine, or its container, has; 0 where nobody knows."""
+    return min((total for total, _ in _memories(memory, container)), default=0)
+
+
 def _memories(memory: Path, container: Path) -> Iterator[tuple[int, int]]:
     """Yield total and free bytes of machine and container, as far as they are known."""
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError):

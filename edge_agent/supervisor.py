@@ -17,6 +17,7 @@ from heliograph.core.tasks import Flag, cancel_and_wait, wait_for
 from heliograph.core.telemetry import WORKERS_LAUNCHED
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed, LaunchRequest, RunningWorker
+from heliograph.edge_agent.node_capacity import visible_gpus
 from heliograph.edge_agent.reconcile import Running, State
 
 BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -44,6 +45,7 @@ class Worker:
         failed_in: the round of the last failure that it reported.
         left_in: the round in which it left its loop; None where it has not.
         code: digest of the code that it was started with last.
+        gpus: ids of the GPUs that it was given, at each start.
     """
 
     task: WorkerTask
@@ -66,12 +68,13 @@ class Worker:
     failed_in: int = -1
     left_in: int | None = None
     code: str = ""
+    gpus: tuple[str, ...] = ()
 
     def as_running(self) -> Running:
         ended_in = self.failed_in if self.left_in is None else self.left_in
         return Running(
             self.task.worker, self.task.job_uid, self.state, self.assigned, self.task, ended_in, self.final,
-            self.hurried.is_set(),
+            self.hurried.is_set(), self.gpus,
         )  # fmt: skip
 
     @property
@@ -132,9 +135,9 @@ class Supervisor:
         self._code_digest = code_digest
         self.workers: dict[str, Worker] = {}
 
-    def launch(self, task: WorkerTask) -> None:
-        """Start a worker for the task, and watch it."""
-        worker = Worker(task, self._world.new_secret())
+    def launch(self, task: WorkerTask, gpus: tuple[str, ...] = ()) -> None:
+        """Start a worker for the task, and watch it. It sees only these GPUs if there are any, else all."""
+        worker = Worker(task, self._world.new_secret(), gpus=gpus)
         self.workers[task.worker] = worker
         worker.watching = asyncio.create_task(self._watch(worker))
 
@@ -153,9 +156,18 @@ class Supervisor:
             await self._cancel_watch(worker)
         elif not await wait_for(worker.ended, GRACE) and not await self._ended_after_loop(worker):
             await self._end(worker)
-        self.workers.pop(name, None)
-        self._launcher.sweep(self.workers)
-        self._changed()
+        self._forget(name)
+
+    async def evict(self, name: str) -> None:
+        """End a worker whose place another one takes, without time for its work: it begins its task again when it is
+        started next. Return at once where the worker is stopping already."""
+        worker = self.workers.get(name)
+        if worker is None or worker.state == "stopping":
+            return
+        worker.state = "stopping"
+        self._logged(name, "info", "gives up its place on this node to a worker that comes first")
+        await self._end(worker)
+        self._forget(name)
 
     def hurry(self, name: str) -> None:
         """Give a worker that is being stopped no more time: its name is needed for the next job's worker."""
@@ -194,6 +206,11 @@ class Supervisor:
         """Return the services whose workers answer on this node."""
         ready = [each.task for each in self.workers.values() if each.state == "ready"]
         return {task.job for task in ready if isinstance(task, InferTask)}
+
+    def _forget(self, name: str) -> None:
+        self.workers.pop(name, None)
+        self._launcher.sweep(self.workers)
+        self._changed()
 
     async def _ended_after_loop(self, worker: Worker) -> bool:
         """Wait for the code after a script's loop, where it has left its loop. Return whether the script has ended."""
@@ -301,8 +318,8 @@ class Supervisor:
         worker.tail.clear()
         task = worker.task
         request = LaunchRequest(
-            task.worker, task.role, worker.secret, self._environment, self._models, self._code(task), task.job,
-            self._working_directory(task),
+            task.worker, task.role, worker.secret, {**self._environment, **visible_gpus(worker.gpus)}, self._models,
+            self._code(task), task.job, self._working_directory(task),
         )  # fmt: skip
         if isinstance(task, ScriptTask):
             worker.code = await self._world.in_thread(self._code_digest, task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from heliograph.bus.contract.event import decode
@@ -10,6 +11,7 @@ from heliograph.bus.contract.topics import MODEL_UPDATE
 from heliograph.bus.transport import Bus
 from heliograph.bus.weights_transfer import store_weights
 from heliograph.core.errors import Refused
+from heliograph.core.names import is_label
 from heliograph.core.world import World
 from heliograph.edge_agent.journal import KeptEvent
 from heliograph.edge_agent.launcher import WorkerFiles
@@ -56,6 +58,19 @@ class Uploads:
         elif not await store.has(ref.digest):
             raise Refused("missing", topic=kept.topic, field="weights.digest",
                           expected=f"weights that worker {worker} has staged on this node", got=ref.digest)  # fmt: skip
+
+
+    async def drop(self, kept: KeptEvent) -> None:
+        """Delete the staged weights of an event that the cloud will never take."""
+        if not self.may_name_weights(kept):
+            return
+        with contextlib.suppress(Refused):  # it names none
+            event = decode(kept.body, kept.topic)
+            if not _travels_inside(event.data):
+                weights = MODEL_UPDATE.validate(event.data, kept.topic).weights
+                worker = event.source.partition("/")[2].partition("/")[0]
+                if is_label(worker):
+                    await self._files.discard(worker, weights.digest)
 
 
 def _travels_inside(update: Any) -> bool:

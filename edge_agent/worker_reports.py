@@ -58,6 +58,7 @@ def worker_reports(
             round=hold.task.revision,
             state="refused" if hold.forbidden else "waiting",
             detail=hold.reason[:MAX_DETAIL],
+            queued=hold.queued,
         )
         for name, hold in sorted(holds.items())
     ]

@@ -7,7 +7,7 @@ newest state; resources that many edges share (data sets, algorithms) are writte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from itertools import islice
 
@@ -59,6 +59,16 @@ class Edges:
         self._due: dict[str, None] = {}
         """Edges whose resources may have to be written."""
         self._wake = asyncio.Event()
+        self._full: dict[str, list[str]] = {}
+        """By edge, what the cloud knows of a store of it that has no room left."""
+
+    def set_full(self, full: Mapping[str, list[str]]) -> None:
+        """Take which edges' stores in the cloud have no room left: a sentence each, with what to do. The cloud's own
+        are those of the edge ``cloud``."""
+        for edge in sorted(full.keys() | self._full.keys()):
+            if full.get(edge) != self._full.get(edge):
+                self._write_soon(edge)
+        self._full = dict(full)
 
     def reported(self, edge: str, report: Report) -> None:
         """Take an edge's newest report."""
@@ -186,7 +196,7 @@ class Edges:
             return
         flaps = self._connected[name].flaps(self._world.monotonic()) if name in self._connected else 0
         edge = edge_of(before or Edge(metadata=Metadata(name=name)), seen.report, seen.online, flaps,
-                       self._world.timestamp(), seen.foreign)  # fmt: skip
+                       self._world.timestamp(), seen.foreign, self._full.get(name, ()))  # fmt: skip
         if before is None or edge != before:
             await self._save(edge)
 
@@ -202,6 +212,6 @@ class Edges:
 
 def _decision_inputs(report: Report) -> object:
     """Return the part of a report that decisions depend on; a worker's progress does not count."""
-    workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.final,
+    workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.final, each.queued,
                 each.state in ("running", "finished")) for each in report.workers]  # fmt: skip
-    return report.version, report.datasets, report.offers, report.labels, workers
+    return report.version, report.datasets, report.offers, report.labels, report.capacity, workers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,19 +25,24 @@ from heliograph.core.errors import shorten
 from heliograph.core.failures import Failures
 from heliograph.core.names import CLOUD, require_label
 
+MAX_MESSAGE = 2000
+
 
 def edge_of(
-    edge: Edge, report: Report | None, online: bool, flaps: int, now: str, foreign: bool = False
+    edge: Edge, report: Report | None, online: bool, flaps: int, now: str, foreign: bool = False,
+    full: Sequence[str] = (),
 ) -> Edge:  # fmt: skip
     """Return the edge's resource after a report or a change of presence.
 
     Args:
         flaps: returns within the damping window, where they are too many; else 0.
         foreign: whether it is a participant that trains by itself.
+        full: what the cloud knows of its stores that have no room left.
     """
     spec, status = edge.spec, edge.status
-    changes: dict[str, object] = {"online": online, "foreign": foreign,
-                                  "conditions": _steadiness(status.conditions, flaps, now)}  # fmt: skip
+    conditions = _steadiness(status.conditions, flaps, now)
+    conditions = _room(conditions, [*(report.full if report is not None else ()), *full], now)
+    changes: dict[str, object] = {"online": online, "foreign": foreign, "conditions": conditions}
     if online != status.online or not status.since:
         changes["since"] = now
     if report is not None:
@@ -53,6 +58,8 @@ def edge_of(
             "dropped_events": report.dropped_events,
             "refused_events": report.refused_events,
             "anomalous_events": report.anomalous_events,
+            "memory": report.capacity.memory or None if report.capacity is not None else None,
+            "gpus": report.capacity.gpus if report.capacity is not None else None,
         }
         if report.labels != spec.labels:
             spec = spec.model_copy(update={"labels": dict(report.labels)})
@@ -66,6 +73,16 @@ def _steadiness(conditions: list[Condition], flaps: int, now: str) -> list[Condi
         return condition(conditions, Condition(type="Steady", status="False", reason="Flaps", message=message), now)
     if any(each.type == "Steady" for each in conditions):
         return condition(conditions, Condition(type="Steady", status="True", reason="Calm"), now)
+    return conditions
+
+
+def _room(conditions: list[Condition], full: Sequence[str], now: str) -> list[Condition]:
+    """Set the condition ``HasRoom`` on edges with a store that has no room left, or had; others never get it."""
+    if full:
+        wrong = Condition(type="HasRoom", status="False", reason="StoreFull", message="; ".join(full)[:MAX_MESSAGE])
+        return condition(conditions, wrong, now)
+    if any(each.type == "HasRoom" for each in conditions):
+        return condition(conditions, Condition(type="HasRoom", status="True", reason="RoomAgain"), now)
     return conditions
 
 

@@ -52,9 +52,9 @@ class EdgeView:
 
     @cached_property
     def stalled(self) -> list[WorkerReport]:
-        """The edge's workers that do not work, over all jobs: they fail, or wait for a script or data set."""
+        """The edge's workers that do not work, over all jobs: they fail, or wait."""
         workers = self.report.workers if self.report is not None else ()
-        return [each for each in workers if each.state == "waiting" or _fails(each)]
+        return [each for each in workers if _waits(each) or _fails(each)]
 
     def trouble(self, job_uid: str, task: type[WorkerTaskBase] = TrainTask) -> str:
         """Return why this edge's worker of a job, for tasks of that class, cannot work; empty while it can."""
@@ -74,7 +74,12 @@ class EdgeView:
 
     def missing(self, job_uid: str, task: type[WorkerTaskBase] = DatasetTask) -> str:
         """Return which script or data set this edge's worker of a job waits for; empty where it waits for none."""
-        return _reason((each for each in self.stalled if each.state == "waiting"), job_uid, task)
+        return _reason((each for each in self.stalled if _waits(each) and not each.queued), job_uid, task)
+
+    def queued(self, job_uid: str, task: type[WorkerTaskBase] = DatasetTask) -> str:
+        """Return what this edge's worker of a job waits for that other workers of the node have: memory, or a GPU;
+        empty where it waits for none."""
+        return _reason((each for each in self.stalled if _waits(each) and each.queued), job_uid, task)
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,11 @@ class View:
         """Return each edge with a worker of the job, for tasks of that class, that waits, mapped to the script or data
         set that it waits for."""
         return {name: what for name, edge in self._stalled.items() if (what := edge.missing(job_uid, task))}
+
+    def queued(self, job_uid: str, task: type[WorkerTaskBase] = DatasetTask) -> dict[str, str]:
+        """Return each edge with a worker of the job, for tasks of that class, that waits for memory or a GPU which
+        other workers have, mapped to what it waits for."""
+        return {name: what for name, edge in self._stalled.items() if (what := edge.queued(job_uid, task))}
 
     def resting(self, job_uid: str) -> Set[str]:
         """Return the edges whose training worker of the job may work again once it is asked in another round."""
@@ -153,6 +163,10 @@ def _name(edge: EdgeView) -> str:
 def _fails(worker: WorkerReport) -> bool:
     gives_up = worker.state == "backing-off" and worker.restarts >= GIVE_UP_AFTER
     return worker.final or worker.state in ("refused", "failed") or gives_up
+
+
+def _waits(worker: WorkerReport) -> bool:
+    return worker.state == "waiting"
 
 
 def _stays(worker: WorkerReport) -> bool:

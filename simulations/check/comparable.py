@@ -26,7 +26,7 @@ _DURATIONS = frozenset(("duration_seconds", "durationSeconds", "seconds_late", "
 _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
     topics.REPORT.pattern: frozenset(
-        ("version", "waiting_events", "dropped_events", "refused_events", "anomalous_events")
+        ("version", "waiting_events", "dropped_events", "refused_events", "anomalous_events", "full")
     ),
 }
 """Counts that only the node's broker knows, or that were right only at the moment of the report."""

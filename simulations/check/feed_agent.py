@@ -20,7 +20,7 @@ from heliograph.bus.contract.payloads.worker_tasks import ROLES
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
-from heliograph.bus.transport import BlobStore, Bus, Message
+from heliograph.bus.transport import BlobStore, Bus, Message, StoredBlob
 from heliograph.core.errors import Refused
 from heliograph.core.names import CLOUD
 from heliograph.core.world import World
@@ -160,7 +160,7 @@ class _PlayedNode:
         datasets = {name: self._directory / name for name in self._pending.node.own}
         config = AgentConfig(
             self._edge, CLOUD_URL, node, node, self._directory / "state", self._code, (Path("/"),), datasets,
-            self._pending.node.labels,
+            self._pending.node.labels, capacity=self._pending.node.capacity,
         )  # fmt: skip
         launcher = VirtualLauncher(self.stage.worlds, process, config.state / "workers", self._offering)
 
@@ -248,6 +248,15 @@ class _Blobs:
 
     async def digests(self) -> list[str]:
         return []
+
+    async def about(self, digest: str) -> StoredBlob | None:
+        return None
+
+    async def beginnings(self) -> list[StoredBlob]:
+        return []
+
+    async def discard(self, blob: StoredBlob) -> bool:
+        return False
 
 
 def _forwarded(trace: LoadedTrace, edge: str) -> list[RecordedMessage]:

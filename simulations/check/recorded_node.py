@@ -11,6 +11,7 @@ from typing import Any
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.resources import DatasetIndex
+from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.simulations.check.loaded_trace import LoadedTrace, RecordedMessage
 
@@ -77,6 +78,7 @@ class RecordedNode:
         self.reports = [each for each in trace.of(topics.REPORT, edge=edge) if isinstance(each.data, dict)]
         self.tasks = [each for each in trace.of(topics.TASK, edge=edge) if isinstance(each.data, dict)]
         self.labels: dict[str, str] = dict(self.reports[0].data.get("labels") or {}) if self.reports else {}
+        self.capacity = _capacity(self.reports[0].data.get("capacity") if self.reports else None)
         assigned = {name for each in self.tasks for name in each.data.get("datasets") or {}}
         self.own = sorted({each["name"] for report in self.reports for each in _listed(report, "datasets")} - assigned)
         """Data sets given to the agent at its start."""
@@ -184,3 +186,10 @@ def _order(generation: Any) -> tuple[int, int]:
 def _listed(message: RecordedMessage, name: str) -> list[dict[str, Any]]:
     found = message.data.get(name)
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _capacity(reported: Any) -> Capacity:
+    """Return what the node had for its workers; the names of its GPUs stay on the node."""
+    if not isinstance(reported, dict):
+        return UNKNOWN
+    return Capacity(reported.get("memory", 0), tuple(map(str, range(reported.get("gpus", 0)))))

@@ -25,6 +25,7 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
+from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.agent import Agent, AgentConfig
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.launcher import Launcher
@@ -59,6 +60,7 @@ class EdgeSpec:
         latency: seconds to the cloud, one way.
         bandwidth: bytes per second; 0 for no limit.
         loss: share of packets that are lost.
+        capacity: what the node has for workers that ask for memory or GPUs.
     """
 
     name: str
@@ -66,6 +68,7 @@ class EdgeSpec:
     latency: float = 0.02
     bandwidth: float = 0.0
     loss: float = 0.0
+    capacity: Capacity = UNKNOWN
 
 
 class VirtualCluster:
@@ -241,7 +244,9 @@ class VirtualCluster:
             return json.dumps(offers() if name == CLOUD else {}).encode()
 
         launcher = self._launcher(self._worlds, process, state / "workers", offering)
-        return Agent(AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets), launcher, world, say)
+        capacity = self.edges[name].capacity if name in self.edges else UNKNOWN
+        config = AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets, capacity=capacity)
+        return Agent(config, launcher, world, say)
 
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
         node = process.name.partition("/")[0].removeprefix("agent-")

@@ -196,3 +196,19 @@ def test_closing_ends_all_without_grace_for_their_work() -> None:
     run_on_node(test, stubborn=True)
 
 
+
+
+def test_an_evicted_worker_ends_at_once_and_its_gpus_are_shown_to_it_alone() -> None:
+    async def test(node: Node) -> None:
+        node.supervisor.launch(train_task(), ("1", "3"))
+        handle = await node.until_started(1)
+        assert handle.request.environment["CUDA_VISIBLE_DEVICES"] == "1,3"
+        assert node.supervisor.workers[NAME].as_running().gpus == ("1", "3")
+        began = node.loop.time()
+        await node.supervisor.evict(NAME)
+        assert (handle.asked, node.supervisor.workers, node.loop.time()) == (["terminate"], {}, began)
+        await node.supervisor.evict(NAME)  # it is gone
+        node.supervisor.launch(train_task())
+        assert "CUDA_VISIBLE_DEVICES" not in (await node.until_started(2)).request.environment
+
+    run_on_node(test)

@@ -148,3 +148,28 @@ def test_an_event_that_the_cloud_can_never_accept_is_refused(
         assert (_in_cloud(node), len(files.content)) == ({}, 1)
 
     _uploading(on_node, tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("event", "left"),
+    [
+        (_kept(LARGE), {}),
+        (_kept({**LARGE, "digest": "f" * 64}), None),
+        (_kept({"digest": DIGEST}), None),
+        (_kept("no reference"), None),
+        (KeptEvent(1, UPDATE, b"\x00"), None),
+        (KeptEvent(1, "event/telemetry/edge-1/camera", b"{}"), None),
+    ],
+)
+def test_staged_weights_go_with_an_event_that_the_cloud_will_never_take(
+    on_node: Any, tmp_path: Path, event: KeptEvent, left: dict[str, bytes] | None
+) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        files.content[WORKER, "f" * 64] = b"of another event"
+        before = dict(files.content)
+        await uploads.drop(event)
+        gone = before.keys() - files.content.keys()
+        assert len(gone) <= 1
+        assert (files.content.get((WORKER, DIGEST)) is None) == (left == {})
+
+    _uploading(on_node, tmp_path, test)

@@ -62,3 +62,9 @@ def test_a_missing_model_is_the_detail_unless_the_worker_has_its_own() -> None:
     workers = {"a": Worker(_task("a"), bytes(32)), "b": Worker(_task("b"), bytes(32), detail="exit code 1: boom")}
     reports = worker_reports(workers, {}, wanted, {MODEL.digest: "model aaaa: not there yet"})
     assert [each.detail for each in reports] == ["model aaaa: not there yet", "exit code 1: boom"]
+
+
+def test_a_task_that_waits_for_its_turn_says_so() -> None:
+    holds = {"job-worker": Hold(_task(), "waits for 1 GPU", queued=True)}
+    (report,) = worker_reports({}, holds, {}, {})
+    assert (report.state, report.queued, report.detail) == ("waiting", True, "waits for 1 GPU")

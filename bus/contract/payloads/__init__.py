@@ -18,6 +18,7 @@ from heliograph.bus.contract.payloads.base import (
 from heliograph.bus.contract.payloads.edge_state import (
     Desired,
     Generation,
+    NodeCapacity,
     Offer,
     Report,
     WorkerReport,
@@ -64,6 +65,7 @@ from heliograph.bus.contract.payloads.worker_tasks import (
     ScriptTask,
     ServingTask,
     TrainTask,
+    WorkerAsk,
     WorkerTask,
     WorkerTaskBase,
 )
@@ -96,6 +98,7 @@ __all__ = [
     "LogRecord",
     "Metrics",
     "ModelUpdate",
+    "NodeCapacity",
     "Offer",
     "PackageSpec",
     "Participation",
@@ -113,6 +116,7 @@ __all__ = [
     "UnsupportedTask",
     "UploadState",
     "WeightsPart",
+    "WorkerAsk",
     "WorkerReport",
     "WorkerState",
     "WorkerTask",

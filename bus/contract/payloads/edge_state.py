@@ -97,6 +97,7 @@ class WorkerReport(Payload):
         final: True where the agent does not start the worker again for this task: its script failed in a way that
             another start does not mend.
         code: digest of the code that its script was started with; empty for a worker without a script.
+        queued: True where it waits for memory or a GPU that others of the node's workers have.
     """
 
     worker: Label
@@ -109,6 +110,7 @@ class WorkerReport(Payload):
     restarts: int = 0
     final: bool = added("0.2", False)
     code: Text = added("0.2", "")
+    queued: bool = added("0.2", False)
 
     def runs(self, task: type[WorkerTaskBase]) -> bool:
         """Return whether the worker's role is of that class; a role of a later version is of no class."""
@@ -130,6 +132,13 @@ class Offer(Payload):
     """Framework name to installed version."""
 
 
+class NodeCapacity(Payload):
+    """What a node has for workers that ask for some of it: bytes of memory, and GPUs."""
+
+    memory: Count = 0
+    gpus: Count = 0
+
+
 class Report(Payload):
     """The reported state of one edge.
 
@@ -140,6 +149,8 @@ class Report(Payload):
         labels: the edge's labels, as its agent was started with.
         models: digests of the models on the edge's disk.
         packages: digests of the packages of code that the edge has unpacked.
+        capacity: what the node has for workers that ask for memory or GPUs; absent where its agent does not know.
+        full: what the node's disk has no room for, and what to do, a sentence each.
     """
 
     edge: EdgeName
@@ -160,3 +171,5 @@ class Report(Payload):
     """Number of events since the agent's start by which a producer broke its numbering, or used another's
     incarnation."""
     packages: list[Digest] = added("0.2", [])
+    capacity: NodeCapacity | None = added("0.2")
+    full: list[Text] = added("0.2", [])

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import ConfigDict, Field
 
 from heliograph.bus.contract.buckets import PACKAGES
-from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
+from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
 from heliograph.bus.contract.versions import FLOOR, Version, added
 from heliograph.core.names import Digest, Label
@@ -94,6 +94,21 @@ class InferenceSpec(Payload):
     hard_samples_to: Label | None = None
 
 
+class WorkerAsk(Payload):
+    """What a worker asks of its node, and its place among those that ask for the same.
+
+    Attributes:
+        memory: bytes.
+        priority: a higher one comes first, and takes the place of lower ones that run.
+        since: the time at which its job or service was created; of two of the same priority the earlier comes first.
+    """
+
+    memory: Count = 0
+    gpus: Count = 0
+    priority: int = 0
+    since: Text = ""
+
+
 class WorkerTaskBase(Payload):
     """One worker of an edge, and its current task.
 
@@ -102,6 +117,7 @@ class WorkerTaskBase(Payload):
         job: the job or service that the worker belongs to.
         job_uid: uid of that job or service.
         model: the model that the worker starts from.
+        asks: what the worker asks of its node; absent for one that asks for nothing, which starts at any time.
     """
 
     since: ClassVar[Version] = FLOOR
@@ -118,6 +134,7 @@ class WorkerTaskBase(Payload):
     job: Label
     job_uid: Text
     model: WeightsRef | None = None
+    asks: WorkerAsk | None = added("0.2")
 
     @property
     @abstractmethod

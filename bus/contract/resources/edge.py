@@ -28,6 +28,8 @@ class EdgeStatus(Document):
         refused_events: number of messages on the node's broker that the agent refused.
         anomalous_events: number of events by which a producer broke its numbering, or used another's incarnation.
         foreign: whether it is a participant that trains by itself, without an agent.
+        memory, gpus: bytes of memory, and number of GPUs, that the edge has for workers that ask for some; absent where
+            its agent reports none.
     """
 
     online: bool = False
@@ -42,6 +44,8 @@ class EdgeStatus(Document):
     refused_events: int = 0
     anomalous_events: int = added("0.2", 0)
     foreign: bool = added("0.2", False)
+    memory: int | None = added("0.2")
+    gpus: int | None = added("0.2")
     conditions: list[Condition] = Field(default_factory=list)
 
 

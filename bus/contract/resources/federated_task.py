@@ -18,6 +18,7 @@ from heliograph.bus.contract.resources.base import (
     ShortText,
     WeightsRef,
 )
+from heliograph.bus.contract.resources.node_resources import Priority, WorkerResources
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import CLOUD, Label
 
@@ -49,6 +50,7 @@ class WorkerSpec(Document):
         train_script_arguments: the script's arguments, one for each word.
         train_script_working_dir: the directory whose files the script finds by relative names; by default the one that
             it imports from.
+        resources: what the worker asks of its node.
     """
 
     dataset: Reference | None = None
@@ -60,6 +62,7 @@ class WorkerSpec(Document):
     framework_type: ShortText | None = None
     framework_version: ShortText | None = None
     parameters: list[Parameter] = Field(default_factory=list, max_length=256)
+    resources: WorkerResources | None = added("0.2")
 
     @model_validator(mode="before")
     @classmethod
@@ -117,6 +120,7 @@ class EvaluationWorker(Document):
     name: Label = "evaluation-worker"
     node_name: Label = CLOUD
     dataset: Reference
+    resources: WorkerResources | None = added("0.2")
 
 
 class Participants(PartOrAll):
@@ -145,6 +149,7 @@ class FederatedTaskSpec(Document):
         early_stopping: what follows where a script leaves its loop early. ``leave``: its edge takes part in no further
             round, and the job succeeds once every edge that can work has left; ``any``: the job succeeds after that
             round; ``ignore``: the edge is asked again, and its script starts again.
+        priority: which job's worker runs where the workers of two jobs do not fit on a node together.
     """
 
     aggregation_worker: AggregationWorker
@@ -155,6 +160,7 @@ class FederatedTaskSpec(Document):
     round_deadline_seconds: Annotated[float, Field(gt=0, le=7 * 86400)] = 60.0
     participants: Participants | None = None
     early_stopping: EarlyStopping = added("0.2", "leave")
+    priority: Priority = added("0.2", 0)
 
     @model_validator(mode="before")
     @classmethod

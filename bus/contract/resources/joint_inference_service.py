@@ -15,6 +15,7 @@ from heliograph.bus.contract.resources.base import (
     Resource,
     ShortText,
 )
+from heliograph.bus.contract.resources.node_resources import Priority, WorkerResources
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import CLOUD, Label
 
@@ -31,6 +32,7 @@ class InferenceScript(Document):
         script_arguments: the script's arguments, one for each word.
         script_working_dir: the directory whose files the script finds by relative names; by default the one that it
             imports from.
+        resources: what the worker asks of its node.
     """
 
     model: Reference
@@ -40,6 +42,7 @@ class InferenceScript(Document):
     script_working_dir: ShortText | None = added("0.2")
     framework_type: ShortText | None = None
     parameters: list[Parameter] = Field(default_factory=list, max_length=256)
+    resources: WorkerResources | None = added("0.2")
 
 
 class CloudInference(InferenceScript):
@@ -89,6 +92,7 @@ class JointInferenceServiceSpec(Document):
         fallback: answer to a hard request that the cloud did not answer in time: the edge's own answer, marked as
             degraded, or an error.
         hard_samples_to: incremental job that receives each hard sample once, on ``event/hard-sample``.
+        priority: which worker runs where it and another one do not fit on a node together.
     """
 
     edge_worker: InferenceScript
@@ -99,6 +103,7 @@ class JointInferenceServiceSpec(Document):
     offload_budget: OffloadBudget = Field(default_factory=OffloadBudget)
     fallback: Literal["edge", "error"] = "edge"
     hard_samples_to: Label | None = None
+    priority: Priority = added("0.2", 0)
 
 
 class ServiceNumbers(Document):

@@ -1,6 +1,7 @@
 """The conditions of a federated task: what people are told of its workers, its rounds and its end. Pure.
 
-``InTime``, ``UpdatesChange`` and ``Evaluated`` appear once something is wrong, and turn true when it is right again.
+``InTime``, ``UpdatesChange``, ``Evaluated`` and ``Scheduled`` appear once something is wrong, and turn true when it is
+right again.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ def workers_healthy(
         return Condition(type="WorkersHealthy", status="True", reason="AllWork")
     return Condition(type="WorkersHealthy", status="False", reason="WorkerFails" if failing else "WorkerWaits",
                      message=reasons({**waiting, **failing}))  # fmt: skip
+
+
+def scheduled(task: FederatedTask, queued: Mapping[str, str]) -> Condition | None:
+    """Return the condition that names the nodes on which a worker waits for memory or a GPU that others have; None
+    where it says nothing."""
+    if not queued:
+        return _right(task.status, "Scheduled", "AllRun")
+    return _wrong("Scheduled", "WaitsForNode", reasons(queued))
 
 
 def reasons(troubles: Mapping[str, str]) -> str:

@@ -20,9 +20,10 @@ from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.bus.contract.versions import Version, parse_version
 from heliograph.coordinator.api.parameters import values_of
+from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.packages import package_of
-from heliograph.coordinator.features.federated.selection import ready_of, repeated_worker
+from heliograph.coordinator.features.federated.selection import common_resources, ready_of, repeated_worker
 from heliograph.core.names import join_labels
 
 GROWTH = 2
@@ -106,6 +107,7 @@ def warm_tasks(
     first, parameters, defaults = _first_code(task), training_parameters(task, algorithms), _defaults(task, algorithms)
     known: dict[int, tuple[_Code, dict[str, Scalar]]] = {}
     """Code and parameters of each spec: ten thousand edges may share one."""
+    common = ask_of(common_resources(task), task.spec.priority, task.metadata)
     found: dict[str, list[WorkerTask]] = {}
     for worker, edge in sorted(status.assignments.items()) if assignments is None else assignments:
         if task.is_foreign(edge):
@@ -128,6 +130,7 @@ def warm_tasks(
             framework=own.framework_type or runs.framework,
             parameters=given,
             active=False,
+            asks=ask_of(own.resources, task.spec.priority, task.metadata) if own.resources else common,
         )
         found.setdefault(edge, []).append(one)
     return found
@@ -202,6 +205,7 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
         dataset=worker.dataset.name,
         parameters={**code.defaults, **training_parameters(task, _offered(task, view))},
         active=due,
+        asks=ask_of(worker.resources, task.spec.priority, task.metadata),
         names_edge=True,
     )
 

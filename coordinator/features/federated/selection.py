@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from heliograph.bus.contract.payloads import TrainTask
 from heliograph.bus.contract.resources import FederatedTask, TrainingWorker
+from heliograph.bus.contract.resources.node_resources import WorkerResources
+from heliograph.coordinator.asks import beyond
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.federated.packages import missing_packages
 from heliograph.core.names import join_labels
@@ -45,6 +47,7 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
     assignments: dict[str, str] = {}
     datasets: dict[str, str] = {}
     wanted = wanted_dataset(task)
+    first_ask = common_resources(task)
     named = [worker for worker in spec.training_workers if worker.node_name]
     free = [worker for worker in spec.training_workers if not worker.node_name]
     taken = {worker.node_name for worker in named if worker.node_name}
@@ -60,8 +63,11 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
         if dataset is None:
             missing.append(_missing_at(worker, node, edge))
             continue
+        if edge is not None and (what := beyond(worker.worker_spec.resources or first_ask, edge)):
+            missing.append(f"node {node} does not have {what} as training worker {worker.name} asks for")
+            continue
         assignments[worker.name], datasets[node] = node, dataset
-    free_edges = _FreeEdges(view, taken)
+    free_edges = _FreeEdges(view, taken, first_ask)
     for worker in free:
         placed = free_edges.place(worker, wanted)
         if placed is None and (name := next(unplaced, None)) is not None:
@@ -69,11 +75,13 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
             continue
         if placed is None:
             name = worker.worker_spec.dataset.name if worker.worker_spec.dataset else None
-            missing.append(f"training worker {worker.name}: no free edge offers data set {name or wanted or 'at all'}")
+            reason = f"training worker {worker.name}: no free edge offers data set {name or wanted or 'at all'}"
+            asks = worker.worker_spec.resources or first_ask
+            missing.append(f"{reason} and has the memory and GPUs that it asks for" if asks is not None else reason)
             continue
         assignments[worker.name], datasets[placed[0].name] = placed[0].name, placed[1]
     if free and not missing:
-        for edge, dataset in _repeated(task, free[-1], free_edges.left(), wanted, len(assignments)):
+        for edge, dataset in _repeated(task, free[-1], free_edges.left(free[-1]), wanted, len(assignments)):
             assignments[join_labels(free[-1].name, edge.name)], datasets[edge.name] = edge.name, dataset
     count = spec.participants.count if spec.participants is not None else None
     if count is not None and count > len(assignments) and not missing:
@@ -133,9 +141,14 @@ def wanted_dataset(task: FederatedTask) -> str | None:
 
 
 def ready_of(job_uid: str, view: View, working: Set[str]) -> Set[str]:
-    """Return those of the edges that work which wait for no script or data set."""
-    waiting = view.missing(job_uid, TrainTask)
-    return working - waiting.keys() if waiting else working
+    """Return those of the edges that work which wait for no script or data set, and for no place on their node."""
+    waiting = view.missing(job_uid, TrainTask).keys() | view.queued(job_uid, TrainTask).keys()
+    return working - waiting if waiting else working
+
+
+def common_resources(task: FederatedTask) -> WorkerResources | None:
+    """Return what a training worker asks of its node where it does not say so itself: as the first that does."""
+    return next((found for each in task.spec.training_workers if (found := each.worker_spec.resources)), None)
 
 
 def _first(missing: list[str]) -> list[str]:
@@ -188,36 +201,46 @@ class _FreeEdges:
     """The edges that no worker of a task has been placed on yet. Placing all workers visits each edge a few times,
     not once for each worker."""
 
-    def __init__(self, view: View, taken: set[str]) -> None:
+    def __init__(self, view: View, taken: set[str], resources: WorkerResources | None) -> None:
         self._view = view
+        self._resources = resources
+        """What a worker asks that does not say so itself."""
         self._taken = set(taken)
-        self._offering: dict[str, Iterator[EdgeView]] = {}
-        """By data set, the edges that offer it and were not looked at; a taken edge never becomes free again."""
-        self._others: dict[str | None, Iterator[EdgeView]] = {}
-        """By the task's data set, the edges that were not looked at for any data set."""
+        self._offering: dict[tuple[str, str], Iterator[EdgeView]] = {}
+        """By data set and ask, the edges that offer it and were not looked at; a taken edge never becomes free
+        again."""
+        self._others: dict[tuple[str | None, str], Iterator[EdgeView]] = {}
+        """By the task's data set and ask, the edges that were not looked at for any data set."""
 
     def place(self, worker: TrainingWorker, wanted: str | None) -> tuple[EdgeView, str] | None:
         """Take the first free edge, by name, that offers the worker's data set, else one that offers another."""
         own = worker.worker_spec.dataset.name if worker.worker_spec.dataset else None
         exact = own or wanted
+        asks = worker.worker_spec.resources or self._resources
+        ask = "" if asks is None else f"{asks.memory_bytes} {asks.gpus}"
         edge = None
         if exact is not None:
-            if exact not in self._offering:
-                self._offering[exact] = iter(self._view.offering.get(exact, ()))
-            edge = self._next_free(self._offering[exact])
+            if (exact, ask) not in self._offering:
+                self._offering[exact, ask] = self._with_room(asks, self._view.offering.get(exact, ()))
+            edge = self._next_free(self._offering[exact, ask])
         if edge is None and own is None:
-            if wanted not in self._others:
+            if (wanted, ask) not in self._others:
                 offering = (each for each in self._view.candidates if offered(worker, each, wanted) is not None)
-                self._others[wanted] = iter(offering)
-            edge = self._next_free(self._others[wanted])
+                self._others[wanted, ask] = self._with_room(asks, offering)
+            edge = self._next_free(self._others[wanted, ask])
         if edge is None:
             return None
         self._taken.add(edge.name)
         return edge, offered(worker, edge, wanted) or ""
 
-    def left(self) -> list[EdgeView]:
-        """Return the free edges, sorted by name."""
-        return [each for each in self._view.candidates if each.name not in self._taken]
+    def left(self, worker: TrainingWorker) -> list[EdgeView]:
+        """Return the free edges that the worker may run on, sorted by name."""
+        free = (each for each in self._view.candidates if each.name not in self._taken)
+        return [*self._with_room(worker.worker_spec.resources or self._resources, free)]
+
+    @staticmethod
+    def _with_room(asks: WorkerResources | None, edges: Iterable[EdgeView]) -> Iterator[EdgeView]:
+        return iter(edges) if asks is None else (each for each in edges if not beyond(asks, each))
 
     def _next_free(self, edges: Iterator[EdgeView]) -> EdgeView | None:
         return next((each for each in edges if each.name not in self._taken), None)

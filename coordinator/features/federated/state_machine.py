@@ -190,6 +190,7 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     absent = {edge for edge, each in status.joined.items() if each.foreign and not view.online(edge)}
     training = sorted(edge for edge in status.assignments.values() if edge not in left and edge not in absent)
     failing, waiting = _among(training, view.troubles(uid)), _among(training, view.missing(uid, TrainTask))
+    queued = _queued(task, training, view)
     in_round = status.step in ("initialising", "training")
     if in_round and failing and len(failing) == len(training):
         if left and not status.fruitless and status.rounds:
@@ -204,8 +205,10 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
         return fail(task, "WorkersWait", f"{message}; {conditions.reasons({**waiting, **failing})}", now)
     progressing = conditions.progressing(task, view)
     told = [conditions.workers_healthy(task, view, failing, waiting), progressing]
-    if overdue and progressing.status == "True":
+    if overdue and progressing.status == "True" and not queued.keys() >= set(status.participants):
         told.append(conditions.none_in_time(task))
+    if (scheduled := conditions.scheduled(task, queued)) is not None:
+        told.append(scheduled)
     found = status.conditions
     for each in told:
         found = condition(found, each, now)
@@ -224,6 +227,16 @@ def deadline_of(task: FederatedTask) -> str:
 
 def _among(edges: list[str], reasons: Mapping[str, str]) -> dict[str, str]:
     return {edge: reasons[edge] for edge in edges if edge in reasons} if reasons else {}
+
+
+def _queued(task: FederatedTask, training: list[str], view: View) -> dict[str, str]:
+    """Return the edges on which a worker of the task waits for memory or a GPU that other workers have."""
+    uid, evaluation = task.metadata.uid, task.spec.evaluation_worker
+    found = _among(training, view.queued(uid, TrainTask))
+    node = view.edges.get(evaluation.node_name) if evaluation is not None else None
+    if node is not None and (why := node.queued(uid, EvaluateTask)):
+        found[node.name] = "; ".join(filter(None, (found.get(node.name), why)))
+    return found
 
 
 def _failed_beside(task: FederatedTask, view: View) -> tuple[str, str] | None:

@@ -33,6 +33,7 @@ from heliograph.bus.contract.resources import (
 )
 from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.api.parameters import values_of
+from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.inference.totals import Totals
 from heliograph.core.names import CLOUD, join_labels
@@ -68,8 +69,10 @@ def observe(service: JointInferenceService, view: View, totals: Totals, now: str
     healthy = _workers_healthy([*troubles.items(), (f"deep model on {node}", in_cloud)])
     answering = f"{on_edges} of {len(placed)} edges and {of_deep} of {len(names)} replicas of the deep model answer"
     conditions = status.conditions
-    for each in (_ready(bool(on_edges and of_deep), answering, healthy), _edges_known(service, view), healthy):
-        conditions = condition(conditions, each, now)
+    queued = _scheduled(service, placed, view)
+    ready_now = _ready(bool(on_edges and of_deep), answering, healthy, queued)
+    for each in (ready_now, _edges_known(service, view), healthy, queued):
+        conditions = condition(conditions, each, now) if each is not None else conditions
     # an edge answers without the deep model, too: one that fails later makes no running service pending again
     running = on_edges > 0 and (of_deep > 0 or status.phase == "Running")
     return _with(
@@ -183,6 +186,7 @@ def _task(
         ),
         framework=script.framework_type,
         parameters=values_of(script.parameters),
+        asks=ask_of(script.resources, service.spec.priority, service.metadata),
         inference=_inference(service),
     )
 
@@ -216,7 +220,7 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
 
 def _launch_inputs(script: InferenceScript) -> tuple[object, ...]:
     code = script.script_dir, script.script_boot_file, script.script_arguments, script.script_working_dir
-    return *code, script.framework_type, script.parameters
+    return *code, script.framework_type, script.parameters, script.resources
 
 
 def _trouble(
@@ -236,7 +240,8 @@ def _trouble(
     earlier = before.trouble if before is not None and before.trouble != OFFLINE else ""
     if earlier and any(_restarts(each) for each in workers):
         return earlier  # else it would come and go with each restart
-    reasons = [each.detail or each.state for each in workers if each.detail or each.state in ("refused", "backing-off")]
+    reasons = [each.detail or each.state for each in workers
+               if not each.queued and (each.detail or each.state in ("refused", "backing-off"))]  # fmt: skip
     reasons += [counted.trouble] if counted is not None and workers else []
     found = "; ".join(dict.fromkeys(filter(None, reasons)))[:1000]
     loads = not answers and any(each.restarts > 0 and each.state == "running" for each in workers)
@@ -261,12 +266,28 @@ def _answers(
     return runs and (silent or name in ready)
 
 
-def _ready(answers: bool, answering: str, healthy: Condition) -> Condition:
+def _ready(answers: bool, answering: str, healthy: Condition, queued: Condition | None) -> Condition:
     if answers:
         return Condition(type="Ready", status="True", reason="Answers", message=answering)
-    failing = healthy.status == "False"
-    message = f"{answering}; {healthy.message}"[:2000] if failing else answering
-    return Condition(type="Ready", status="False", reason="WorkerFails" if failing else "Starting", message=message)
+    wrong = next((each for each in (healthy, queued) if each is not None and each.status == "False"), None)
+    if wrong is None:
+        return Condition(type="Ready", status="False", reason="Starting", message=answering)
+    message = f"{answering}; {wrong.message}"[:2000]
+    return Condition(type="Ready", status="False", reason=wrong.reason, message=message)
+
+
+def _scheduled(service: JointInferenceService, placed: Sequence[str], view: View) -> Condition | None:
+    """Return the condition that names the nodes on which a worker waits for memory or a GPU that others have. It
+    appears once one does, and turns true when none does any more."""
+    uid, node = service.metadata.uid, service.spec.cloud_worker.node_name
+    waiting = view.queued(uid, ServingTask)
+    found = [f"{edge}: {waiting[edge]}" for edge in dict.fromkeys((*placed, node)) if edge in waiting]
+    if found:
+        message = "; ".join(found[:NAMED])[:2000]
+        return Condition(type="Scheduled", status="False", reason="WaitsForNode", message=message)
+    if any(each.type == "Scheduled" for each in service.status.conditions):
+        return Condition(type="Scheduled", status="True", reason="AllRun")
+    return None
 
 
 def _restarts(worker: WorkerReport) -> bool:

@@ -96,6 +96,13 @@ def up(
         Literal["embedded", "mosquitto"],
         typer.Option(help="The MQTT door: the embedded broker's (MQTT 3.1.1), or an installed mosquitto (MQTT 5)."),
     ] = "embedded",
+    node_memory_mb: Annotated[
+        int | None,
+        typer.Option(min=1, max=1 << 30, help="Memory that each edge has for workers that ask for some, in MB."),
+    ] = None,
+    node_gpus: Annotated[
+        int | None, typer.Option(min=0, max=1024, help="GPUs that each edge has for workers that ask for some.")
+    ] = None,
 ) -> None:
     from heliograph.cli.up import Options, serve
     from heliograph.core.private_files import private_files
@@ -105,6 +112,7 @@ def up(
     options = Options(
         edges, seed, _brokers(edge_broker, edges), tuple(code or ()), tuple(data or ()), tuple(user or ()),
         tuple(participant or ()), websocket, _origins(websocket_origin, websocket), door == "mosquitto", port or 0,
+        node_memory_mb, node_gpus,
     )  # fmt: skip
     with private_files(), scratch(state) as directory:
         until_signalled(lambda: serve(directory, options, World()))

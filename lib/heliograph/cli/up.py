@@ -38,6 +38,7 @@ class Options:
         websocket, websocket_origins: see ``Broker``.
         mosquitto: whether people's door is a mosquitto, which speaks MQTT 5.
         port: the first of the cluster's ports; 0 for those of the last start with the same state, or any.
+        node_memory, node_gpus: see ``LocalCluster``.
     """
 
     edges: int
@@ -51,6 +52,8 @@ class Options:
     websocket_origins: tuple[str, ...] = ()
     mosquitto: bool = False
     port: int = 0
+    node_memory: int | None = None
+    node_gpus: int | None = None
 
 
 async def serve(directory: Path, options: Options, world: World) -> None:
@@ -84,7 +87,8 @@ async def serve(directory: Path, options: Options, world: World) -> None:
         participants={name: logins.tokens[login] for login, name in participants.items()}, websocket=options.websocket,
         websocket_origins=options.websocket_origins, mosquitto=options.mosquitto, world=world,
         log=directory / "log.txt",
-        supervise=lambda line: say(paint(line, "yellow")),
+        supervise=lambda line: say(paint(line, "yellow")), node_memory=options.node_memory,
+        node_gpus=options.node_gpus,
     )  # fmt: skip
     brokers = cluster.node_brokers
     if options.port:

@@ -87,6 +87,8 @@ class LocalCluster:
         log: file for the lines that the processes print, each preceded by time and component.
         supervise: called with a line about each process that ends by itself and is started again, and about a disk that
             runs full; without it such a process stays ended.
+        node_memory, node_gpus: megabytes and GPUs that each edge has for workers that ask for some; by default each
+            has all of this machine's.
         program: function from a node's name, or ``coordinator``, to the command that runs ``heliograph`` there.
     """
 
@@ -112,6 +114,8 @@ class LocalCluster:
         outputs: Path | None = None,
         log: Path | None = None,
         supervise: Callable[[str], None] | None = None,
+        node_memory: int | None = None,
+        node_gpus: int | None = None,
         program: Callable[[str], Sequence[str]] = _heliograph,
     ) -> None:
         self.directory = directory.resolve()
@@ -131,6 +135,8 @@ class LocalCluster:
         self._log_path = log
         self._log: TextIO | None = None
         self._relayed = relayed
+        has = (("--memory-mb", node_memory), ("--gpus", node_gpus))
+        self._node_has = [word for option, number in has if number is not None for word in (option, str(number))]
         self._program = program
         names = [CLOUD, *(require_label(name, "edge") for name in edges)]
         tokens = {OPERATOR: self._secret(), **(logins or {})}
@@ -301,7 +307,7 @@ class LocalCluster:
             environment |= {"HELIOGRAPH_NODE": node.external_broker}
         argv = [*self._program(name), "agent", "--name", name, "--state", str(node.directory / "state")]
         if name != CLOUD:  # the coordinator and the aggregation come first
-            argv += ["--worker-nice", str(WORKER_NICE)]
+            argv += ["--worker-nice", str(WORKER_NICE), *self._node_has]
         for root in self._code:
             argv += ["--code", root]
         for directory in self._data:

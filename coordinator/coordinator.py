@@ -11,6 +11,7 @@ from heliograph.bus.contract import buckets
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.cloud_format import check_format
+from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.leadership import Lease
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.term import Connections, Term
@@ -38,6 +39,7 @@ class CoordinatorConfig:
         quotas: what callers may ask for and store.
         signing_key: file of the private key that signs versions of models; it is made where there is none. None leaves
             them unsigned. All coordinators of a cluster have the same key.
+        lives: how long what nobody needs stays.
     """
 
     nats: str
@@ -49,6 +51,7 @@ class CoordinatorConfig:
     patience: float = 1.0
     quotas: Quotas = field(default_factory=Quotas)
     signing_key: Path | None = None
+    lives: Lives = field(default_factory=Lives)
 
 
 class Coordinator:
@@ -97,8 +100,10 @@ class Coordinator:
                 await bus.close()
 
     async def _lead(self) -> None:
-        quotas = self._config.quotas
-        await Term(self._connections, self._world, self._source, quotas, self._signer, self._out).run()
+        config = self._config
+        await Term(
+            self._connections, self._world, self._source, config.quotas, config.lives, self._signer, self._out
+        ).run()
 
     def _on_standby(self, leader: str) -> None:
         self._out(f"coordinator stands by; {leader} leads")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from heliograph.bus.contract.garbage import Garbage
 from heliograph.bus.contract.model_requests import EdgeDeployment
 from heliograph.bus.contract.payloads import WorkerTask
 from heliograph.bus.contract.registry import declared
@@ -16,6 +17,9 @@ from heliograph.bus.contract.resources import Model, Resource
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.garbage.lives import Lives
+from heliograph.coordinator.garbage.references import named_blobs
+from heliograph.coordinator.garbage.superfluous import Superfluous
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Conflict, Refused
@@ -39,6 +43,7 @@ class ControllerContext:
         write_desired: writes the edges' desired documents where they have changed.
         out, warn: print a line, and a warning that also goes to the log topic.
         failures: contains what goes wrong with one message or resource.
+        collect: collects garbage; with True only says what there is.
         doors: external MQTT brokers, whose clients hear only what is published there too.
         features: returns the installed features.
     """
@@ -54,6 +59,7 @@ class ControllerContext:
     out: Callable[[str], None]
     warn: Callable[[str], None]
     failures: Failures
+    collect: Callable[[bool], Awaitable[Garbage]]
     doors: Sequence[Bus] = ()
     features: Callable[[], Iterable[Feature[Any]]] = tuple
 
@@ -165,6 +171,27 @@ class Feature(Generic[R]):
     async def removed(self, resource: R) -> None:
         """Delete the state of a resource that was deleted."""
 
+    # garbage
+
+    async def used_blobs(self, gone: Collection[str] = ()) -> set[str]:
+        """Return the digests of the blobs that the feature's resources need; nobody deletes these.
+
+        Args:
+            gone: names of things that ``superfluous`` gave up, which count as deleted.
+        """
+        found = set[str]()
+        for resource in self.resources():
+            found |= named_blobs(resource)
+        return found
+
+    async def superfluous(self, lives: Lives, used: Collection[str]) -> Sequence[Superfluous]:
+        """Return what has come to the end of its life among the feature's things, oldest first.
+
+        Args:
+            used: digests of the blobs that the resources of other features need.
+        """
+        return ()
+
     # consequences for the edges
 
     async def catch_up(self) -> None:
@@ -211,8 +238,15 @@ class InstalledFeatures:
 
 
 class _BrokenFeature(Feature[Any]):
-    """Stands for a feature that cannot be imported: its resources stay stored, new ones are refused."""
+    """Stands for a feature that cannot be imported: its resources stay stored, new ones are refused, and no garbage is
+    collected, since nobody knows what they need."""
 
     def validate(self, resource: Resource, topic: str) -> None:
-        raise Refused("broken-feature", topic=topic, field="kind", expected="a kind that this coordinator can run",
-                      got=self.kind.__name__, hint="The coordinator's log names the import error.")  # fmt: skip
+        raise self._refusal(topic)
+
+    async def used_blobs(self, gone: Collection[str] = ()) -> set[str]:
+        raise self._refusal("")
+
+    def _refusal(self, topic: str) -> Refused:
+        return Refused("broken-feature", topic=topic, field="kind", expected="a kind that this coordinator can run",
+                       got=self.kind.__name__, hint="The coordinator's log names the import error.")  # fmt: skip

@@ -6,12 +6,10 @@ They bound the work and the memory that documents from outside can cause. An hon
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
+from heliograph.coordinator import settings as options
 from heliograph.core.errors import Refused
-
-MOST = 1 << 40
-"""Largest value of a quota."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +66,7 @@ class Quotas:
     @classmethod
     def parse(cls, settings: Iterable[str]) -> Quotas:
         """Return the quotas with these settings, each ``NAME=N``. Raise Refused for others."""
-        names = {each.name.replace("_", "-"): each.name for each in fields(cls)}
-        changes: dict[str, int] = {}
-        for text in settings:
-            name, _, number = text.partition("=")
-            if name not in names:
-                raise Refused("invalid", field="quota", expected=f"NAME=N with a name of {', '.join(names)}", got=text)
-            if not (number.isascii() and number.isdigit() and 0 < int(number[:20]) <= MOST):
-                raise Refused("invalid", field=f"quota {name}", expected=f"a number from 1 to {MOST}", got=number)
-            changes[names[name]] = int(number)
-        return replace(cls(), **changes)
+        return options.changed(cls(), "quota", settings)
 
     def check_size(self, size: int) -> None:
         """Raise Refused where a request is larger than a resource may be."""

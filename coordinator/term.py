@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from heliograph.bus.contract import buckets, topics
+from heliograph.bus.contract.garbage import Garbage
 from heliograph.bus.contract.payloads import Desired, LogRecord, WorkerTask
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import declared
@@ -29,6 +30,9 @@ from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.edges.following import EdgeFollower, wait_until_known
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import ControllerContext, Feature, InstalledFeatures, Part
+from heliograph.coordinator.garbage.collector import Collector
+from heliograph.coordinator.garbage.lives import Lives
+from heliograph.coordinator.garbage.store_watch import StoreWatch
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
@@ -81,11 +85,12 @@ class Term:
     """The parts of a coordinator that leads, wired to each other."""
 
     def __init__(
-        self, connections: Connections, world: World, source: str, quotas: Quotas, signer: Signer | None,
-        out: Callable[[str], None],
+        self, connections: Connections, world: World, source: str, quotas: Quotas, lives: Lives,
+        signer: Signer | None, out: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
         self._quotas = quotas
+        self._lives = lives
         self._signer = signer
         self._world = world
         self._out = out
@@ -137,7 +142,7 @@ class Term:
                 await wait_until_known(presence)
             door = Door([self._connections.requests, *self._connections.doors], self._port.bus, self._world,
                         self._requests.handle, self._failures, self._quotas, self._warn)  # fmt: skip
-            start(self._resync, door.run)
+            start(self._resync, door.run, self._collector.run, self._store_watch.run)
             if self._connections.status:  # this broker has an MQTT listener
                 start(RetainedSweep(self._port.bus, self._world, self._failures).run)
             await door.listening.wait()
@@ -180,9 +185,14 @@ class Term:
         versions = ModelVersions(bus, self._store, self._lock, self._save, self._signer)
         context = ControllerContext(
             self._port, self._store, versions, self._background, self.view, self._lock, self._board.show,
-            self._write_desired, self._out, self._warn, self._failures, self._connections.doors, lambda: self._features,
+            self._write_desired, self._out, self._warn, self._failures, self._collect, self._connections.doors,
+            lambda: self._features,
         )  # fmt: skip
         self._features = InstalledFeatures(context)
+        self._collector = Collector(bus, self._store, self._features, self._lives, self._world, self._failures,
+                                    self._out)  # fmt: skip
+        self._store_watch = StoreWatch(bus, self._connections.system, self._world, self._edges.set_full, self._warn,
+                                       self._failures)  # fmt: skip
         self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
                                   self._quotas)  # fmt: skip
         self._view = None
@@ -267,6 +277,9 @@ class Term:
             await self._forget_edge(resource.name)
         await self._features.of(resource.plural).removed(resource)
         await self._reconciling.request_and_wait()  # one pass serves many deletions
+
+    async def _collect(self, dry_run: bool) -> Garbage:
+        return await self._collector.collect(dry_run)
 
     async def _forget_edge(self, edge: str) -> None:
         """Delete what is stored about an edge: its report, its desired document and its uploads."""

@@ -28,6 +28,11 @@ def prefix_of(job_uid: str) -> str:
     return f"{job_uid}."
 
 
+def job_of(key: str) -> str:
+    """Return the uid of the job that a key of the bucket belongs to."""
+    return key.rpartition(".")[0]
+
+
 def is_record(key: str) -> bool:
     """Return whether a record lies at a key of the bucket."""
     return key.rpartition(".")[2].isdecimal()

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract import model_requests as models
 from heliograph.bus.contract import topics
+from heliograph.bus.contract.garbage import Collect, Garbage
 from heliograph.bus.contract.join_bodies import GetWeights, Join, UploadWeights
 from heliograph.bus.contract.payloads import Participation, UploadState, WeightsPart
 from heliograph.bus.contract.request_bodies import Named
@@ -113,6 +114,10 @@ JOIN_VERBS = (
     Verb("upload", "Take a part of a participant's weights, which are too large for an update.", UploadWeights,
          UploadState),
 )  # fmt: skip
+COLLECT = Verb(
+    "collect", "Delete what has come to the end of its life: old versions, blobs that nothing names, cut uploads and "
+    "records of rounds. What is deployed or named is never taken.", Collect, Garbage, named=False,
+)  # fmt: skip
 
 BUILT_IN: tuple[FeatureDeclaration, ...] = (
     FeatureDeclaration(
@@ -146,7 +151,8 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
          Verb("rollback", "Move an alias back to an earlier version.", models.Rollback),
          Verb("export", "Tell all that an export of a version contains, beside its weights.", models.VersionQuery,
               models.ModelExport),
-         Verb("key", "Tell the key that signs versions of models.", models.KeyQuery, models.SigningKey, named=False)),
+         Verb("key", "Tell the key that signs versions of models.", models.KeyQuery, models.SigningKey, named=False),
+         COLLECT),
         coordinator="heliograph.coordinator.registry.controller:ModelController",
         command_line="heliograph.cli.features.catalog_columns:MODELS",
     ),

@@ -1,12 +1,13 @@
-"""The controller of models: what is asked about their versions, aliases that move, and signatures."""
+"""The controller of models: what is asked about their versions, aliases that move, signatures, and old versions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
+from heliograph.bus.contract.garbage import Collect
 from heliograph.bus.contract.model_requests import (
     AliasChange,
     DeploymentQuery,
@@ -26,7 +27,10 @@ from heliograph.bus.contract.request_bodies import Change
 from heliograph.bus.contract.resources import Model, ModelVersion, aliased, resolve
 from heliograph.bus.contract.resources.model import declared
 from heliograph.coordinator.feature import Feature
+from heliograph.coordinator.garbage.lives import Lives
+from heliograph.coordinator.garbage.superfluous import Superfluous
 from heliograph.coordinator.registry import aliases
+from heliograph.coordinator.registry.old_versions import OldVersions
 from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
 from heliograph.core.signing import Signer
@@ -61,6 +65,12 @@ class ModelController(Feature[Model]):
                         self._signed[model.name] = step[1]
                 await breaks.take()
 
+    async def used_blobs(self, gone: Collection[str] = ()) -> set[str]:
+        return OldVersions(self.context).used_blobs(gone)
+
+    async def superfluous(self, lives: Lives, used: Collection[str]) -> Sequence[Superfluous]:
+        return OldVersions(self.context).superfluous(lives, used)
+
     async def removed(self, model: Model) -> None:
         self._signed.pop(model.name, None)
 
@@ -71,6 +81,8 @@ class ModelController(Feature[Model]):
             case AliasChange():
                 change = body
                 return await self._change(change, lambda model, now: aliases.change(model, change, caller, now))
+            case Collect():
+                return await self.context.collect(body.dry_run)
             case Rollback():
                 rollback = body
                 return await self._change(rollback, lambda model, now: aliases.roll_back(model, rollback, caller, now))

@@ -130,6 +130,9 @@ class BlockingResources:
             self._resources.join(name, edge, dataset=dataset, num_samples=num_samples, dry_run=dry_run)
         )
 
+    def collect(self, *, dry_run: bool = False) -> Document:
+        return self._run(self._resources.collect(dry_run=dry_run))
+
     def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
         return self._run(self._resources.ask(verb, name, **fields))
 

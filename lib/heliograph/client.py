@@ -122,6 +122,14 @@ class Resources:
         told: Document = await self.ask("join", name, **{key: each for key, each in fields.items() if each is not None})
         return told
 
+    async def collect(self, *, dry_run: bool = False) -> Document:
+        """Delete what has come to the end of its life in the cloud, and return what it was: ``client.models.collect``.
+
+        With ``dry_run`` only say what would be deleted. ``more`` says that another call would go on.
+        """
+        found: Document = await self._ask("collect", {"dry_run": dry_run})
+        return found
+
     async def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
         """Send a request of any verb that the kind's feature declares, and return the result of its answer.
 

@@ -42,7 +42,7 @@ async def context(warnings: list[str]) -> ControllerContext:
     versions = ModelVersions(bus, store, pytest.fail, nothing)
     return ControllerContext(Port(bus, world, "cloud/coordinator/1"), store, versions, Background(print), View,
                              pytest.fail, print, nothing, print, warnings.append,
-                             Failures(warnings.append))  # fmt: skip
+                             Failures(warnings.append), pytest.fail)  # fmt: skip
 
 
 async def test_every_kind_has_a_feature_in_the_order_of_the_declarations(context: Any, warnings: list[str]) -> None:
@@ -107,3 +107,13 @@ async def test_a_defect_in_deciding_what_an_edge_runs_stops_no_running_worker(
     monkeypatch.setattr(where, "desired_tasks", failing)
     assert running in list(found.desired(View()))
     assert "ZeroDivisionError (planted)" in warnings[-1]
+
+
+async def test_a_feature_that_cannot_be_imported_says_not_what_it_needs(
+    context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = replace(BUILT_IN.features["jobs"], coordinator="nowhere.controller:Jobs")
+    registry = Registry([broken if each.plural == "jobs" else each for each in BUILT_IN.features.values()])
+    monkeypatch.setattr(feature, "declared", lambda: registry)
+    with pytest.raises(Refused, match="expected a kind that this coordinator can run, got FederatedTask"):
+        await InstalledFeatures(context).of("jobs").used_blobs()

@@ -44,6 +44,7 @@ class ModelSpec(Document):
         inputs, outputs: what the model takes and gives; each later version states them.
         label_schema: the classes that the model tells apart.
         licence: SPDX expression, such as ``Apache-2.0``.
+        keep_versions: newest trained versions that stay in any case; without it as many as the coordinator keeps.
     """
 
     weights: WeightsRef | None = None
@@ -53,6 +54,7 @@ class ModelSpec(Document):
     outputs: Annotated[list[TensorSchema], Field(max_length=32)] = added("0.2", [])
     label_schema: ModelLabels | None = added("0.2")
     licence: ShortText = added("0.2", "")
+    keep_versions: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = added("0.2")
 
     @field_validator("weights")
     @classmethod

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from heliograph.bus.contract import buckets, close_record, topics
+from heliograph.bus.contract.garbage import LISTED
 from heliograph.bus.contract.payloads import Aggregation, WorkerTask
 from heliograph.bus.contract.permissions import PARTICIPANT_VERBS
-from heliograph.bus.contract.resources import ENDED, Algorithm, FederatedTask, Resource
+from heliograph.bus.contract.resources import ENDED, Algorithm, FederatedTask, Quarantine, Resource
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.transport import Message
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
@@ -27,9 +30,12 @@ from heliograph.coordinator.features.federated.desired_tasks import (
 )
 from heliograph.coordinator.features.federated.evaluations import check_sender
 from heliograph.coordinator.features.federated.notifications import EndNotifications
+from heliograph.coordinator.features.federated.old_rounds import old_rounds
 from heliograph.coordinator.features.federated.packages import check_parameters, names_of
 from heliograph.coordinator.features.federated.participants import Participants
 from heliograph.coordinator.features.federated.results import Results
+from heliograph.coordinator.garbage.lives import Lives
+from heliograph.coordinator.garbage.superfluous import Superfluous
 from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
 from heliograph.core.telemetry import ROUNDS_CLOSED
@@ -37,7 +43,7 @@ from heliograph.core.telemetry import ROUNDS_CLOSED
 T = TypeVar("T")
 EDGES_PER_SLICE = 512
 """Edges whose tasks are made before a break may be due."""
-_LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds"}
+_LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds", "priority"}
 """The fields of a running task's spec that may change."""
 
 
@@ -239,6 +245,33 @@ class FederatedController(Feature[FederatedTask]):
         await self._results.free_personal(task)
         for entry in await self._rounds.entries(close_record.prefix_of(task.metadata.uid)):
             await self._rounds.delete(entry.key)
+
+    async def used_blobs(self, gone: Collection[str] = ()) -> set[str]:
+        return await self._results.used_blobs()
+
+    async def superfluous(self, lives: Lives, used: Collection[str]) -> Sequence[Superfluous]:
+        keys, now = await self._rounds.keys(), self._world.timestamp()
+        tasks = self.resources()  # read after the keys: a record comes after its job
+        strangers = await self._deleted_jobs(keys, {task.metadata.uid for task in tasks}, lives)
+        old = islice(old_rounds(keys, tasks, strangers, now, lives), LISTED + 1)
+        return [Superfluous("round", key, reason, partial(self._delete_record, key)) for key, reason in old]
+
+    async def _deleted_jobs(self, keys: Sequence[str], known: Collection[str], lives: Lives) -> set[str]:
+        """Return the uids that have records and no job for long enough: a coordinator that was cut off knows fewer
+        jobs than there are. None where a document cannot be read: it may be the job's."""
+        if self.context.store.all(Quarantine):
+            return set()
+        newest: dict[str, str] = {}
+        for key in keys:
+            if (uid := close_record.job_of(key)) not in known:
+                newest[uid] = key
+        entries = {uid: await self._rounds.get(key) for uid, key in newest.items()}
+        before = self._world.now() - lives.blob_hours * 3600
+        return {uid for uid, entry in entries.items() if entry is None or entry.at < before}
+
+    async def _delete_record(self, key: str) -> bool:
+        await self._rounds.delete(key)
+        return True
 
     async def _take_evaluation(self, message: Message) -> None:
         """Take an evaluation from the node of the job's evaluation worker. Raise Refused for any other."""

@@ -77,13 +77,28 @@ class Results:
         for _, ref in sorted((task.status.personal or {}).items()):
             await models.delete(ref.digest)
 
+    async def used_blobs(self) -> set[str]:
+        """Return the digests of what tasks need: edges' own models, and for running tasks what their last rounds have
+        left: the next round may begin from it."""
+        found = self._of_tasks()
+        for task in self._store.all(FederatedTask):
+            if task.status.phase == "Running":
+                for key in close_record.recent_keys(task.metadata.uid, task.status.round):
+                    entry = await self._rounds.get(key)
+                    with suppress(Refused):  # the step that needed the record has reported it
+                        found |= close_record.written(close_record.load(entry.value)) if entry is not None else set()
+        return found
+
     def _in_use(self) -> set[str]:
+        return self._versions.digests() | self._of_tasks()
+
+    def _of_tasks(self) -> set[str]:
         tasks = self._store.all(FederatedTask)
         used = [ref for task in tasks for ref in (task.status.personal or {}).values()]
         for task in tasks:
             if task.status.phase == "Running":
                 used += [ref for ref in (task.status.model, task.status.down) if ref is not None]
-        return self._versions.digests() | {ref.digest for ref in used}
+        return {ref.digest for ref in used}
 
 
 def metrics_of(status: FederatedTaskStatus) -> dict[str, float]:

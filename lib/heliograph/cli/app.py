@@ -12,6 +12,7 @@ from heliograph.cli import (
     algorithms,
     clusters,
     gate,
+    gc,
     join,
     model_commands,
     models,
@@ -27,7 +28,7 @@ from heliograph.cli import run as run_command
 # no rich help and no rich tracebacks: importing rich would cost a third of the start
 app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup_mode=None)
 _COMMANDS = (
-    clusters, run_command, simulate, resources, join, models, model_commands, algorithms, gate, topics, trace,
+    clusters, run_command, simulate, resources, join, models, model_commands, algorithms, gate, gc, topics, trace,
 )  # fmt: skip
 for module in _COMMANDS:
     module.register(app)

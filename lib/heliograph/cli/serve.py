@@ -55,6 +55,11 @@ def agent(words: Sequence[str]) -> int:
         "--starts", "HELIOGRAPH_STARTS", "DIR", "Directory that agents of one machine share: no more workers start"
         " at once than it has cores. They share the offers of their workers too. Default: one of this agent alone.", "",
     )  # fmt: skip
+    parser.number(
+        "--memory-mb", "MB", 1 << 30, "Memory for workers that ask for some (resources.memory); 0 bounds nothing."
+        " Default: this node's, but for a sixteenth.", None,
+    )  # fmt: skip
+    parser.number("--gpus", "N", 1024, "GPUs for workers that ask (resources.gpus). Default: this node's.", None)
     parser.number("--journal-mb", "MB", 1 << 24, "Disk space for events that wait for the cloud.", 1024)
     given = parser.parse_args(words)
 
@@ -66,6 +71,7 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.core.world import World
     from heliograph.edge_agent.agent import Agent, AgentConfig, packages_directory
     from heliograph.edge_agent.code_roots import CodeRoot
+    from heliograph.edge_agent.node_capacity import node_capacity
     from heliograph.edge_agent.outputs import Outputs
     from heliograph.edge_agent.process_launcher import Limits, ProcessLauncher
     from heliograph.edge_agent.start_permits import StartPermits
@@ -92,6 +98,7 @@ def agent(words: Sequence[str]) -> int:
         allowed_packages_file=Path(given.allowed_packages).resolve() if given.allowed_packages else None,
         package_keys=trusted_keys(Path(given.package_keys)) if given.package_keys else {},
         model_keys=trusted_keys(Path(given.model_keys)) if given.model_keys else {},
+        capacity=node_capacity(given.memory_mb << 20 if given.memory_mb is not None else None, given.gpus),
     )
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
     world = World()
@@ -132,6 +139,7 @@ def coordinator(words: Sequence[str]) -> int:
         " signed.", "",
     )  # fmt: skip
     parser.repeatable("--quota", "NAME=N", "A quota; HELIOGRAPH_QUOTAS has several, with spaces.")
+    parser.repeatable("--keep", "NAME=N", "How long what nobody needs stays; HELIOGRAPH_KEEP has several, with spaces.")
     given = parser.parse_args(words)
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
@@ -139,6 +147,7 @@ def coordinator(words: Sequence[str]) -> int:
     from heliograph.bus.connection_url import MQTT, NATS
     from heliograph.cli.output import say
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
+    from heliograph.coordinator.garbage.lives import Lives
     from heliograph.coordinator.quotas import Quotas
     from heliograph.core.world import World
     from heliograph.server import Server, check_url
@@ -147,6 +156,10 @@ def coordinator(words: Sequence[str]) -> int:
         quotas = Quotas.parse(given.quota or os.environ.get("HELIOGRAPH_QUOTAS", "").split())
     except Refused as error:
         parser.error(f"invalid value for --quota: {error}")
+    try:
+        lives = Lives.parse(given.keep or os.environ.get("HELIOGRAPH_KEEP", "").split())
+    except Refused as error:
+        parser.error(f"invalid value for --keep: {error}")
     # documents are read in a thread: it hands over to the event loop sooner than after 5 ms
     sys.setswitchinterval(0.001)
     gc.freeze()  # a collection then passes over what was imported, and takes milliseconds less
@@ -160,6 +173,7 @@ def coordinator(words: Sequence[str]) -> int:
         patience=parser.factor(given.patience, "--patience", 100.0),
         quotas=quotas,
         signing_key=Path(given.signing_key) if given.signing_key else None,
+        lives=lives,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0
@@ -189,7 +203,7 @@ class _Parser(argparse.ArgumentParser):
     def repeatable(self, option: str, metavar: str, help: str) -> None:
         self.add_argument(option, metavar=metavar, action="append", default=[], help=f"{help} Repeatable.")
 
-    def number(self, option: str, metavar: str, most: int, help: str, default: int = 0) -> None:
+    def number(self, option: str, metavar: str, most: int, help: str, default: int | None = 0) -> None:
         def parse(text: str) -> int:
             if not text.isdigit() or int(text) > most:
                 raise argparse.ArgumentTypeError(f"expected 0 to {most}, got {text[:40]}")

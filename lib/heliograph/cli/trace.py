@@ -61,11 +61,15 @@ def record(
     past: Annotated[bool, typer.Option("--past", help="Begin with the events already in streams.")] = False,
     with_blobs: Annotated[bool, typer.Option("--with-blobs", help="Attach the weights that events name.")] = False,
     blob_limit: Annotated[int, typer.Option(min=1, metavar="MB", help="Largest total size of the weights.")] = 1024,
+    keep: Annotated[
+        float, typer.Option(min=0, max=36500, metavar="DAYS", help="Its life, after which 'gc --traces' deletes it.")
+    ] = 0,
     root: RootOption = "heliograph",
 ) -> int:
     from heliograph.cli.trace_live import Recording, record
 
-    options = Recording(out, tuple(topics or ("#",)), seconds, messages, with_blobs, blob_limit << 20, past, root)
+    options = Recording(out, tuple(topics or ("#",)), seconds, messages, with_blobs, blob_limit << 20, past, root,
+                        keep)  # fmt: skip
     return record(server, options)
 
 

@@ -17,6 +17,7 @@ from heliograph.bus.connection_url import MQTT, ConnectionUrl
 from heliograph.bus.contract.registry import lookup
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.traces.blob_collector import BlobCollector
+from heliograph.bus.traces.life import KEPT_UNTIL, kept_until
 from heliograph.bus.traces.patterns import check_pattern
 from heliograph.bus.traces.reading import TraceInfo, TraceReader
 from heliograph.bus.traces.recording import Outcome, Recorder
@@ -40,7 +41,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Recording:
-    """The options of ``trace record``; 0 seconds or messages set no limit."""
+    """The options of ``trace record``; 0 seconds, messages or days set no limit."""
 
     out: Path
     patterns: tuple[str, ...]
@@ -50,6 +51,7 @@ class Recording:
     blob_limit: int
     past: bool
     root: str
+    keep_days: float = 0
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ async def _record(url: str, options: Recording) -> int:
     async with connect(url, root=options.root, world=world, name="trace") as bus:
         await _connected(bus)
         metadata = {"recorded": world.timestamp(), "from": _shown(url), "topics": " ".join(options.patterns)}
+        if options.keep_days:
+            metadata[KEPT_UNTIL] = kept_until(world.now(), options.keep_days)
         with TraceWriter(options.out, root=options.root, metadata=metadata) as writer:
             blobs = None
             if options.with_blobs and isinstance(bus, NatsBus):

@@ -296,3 +296,22 @@ async def test_a_retained_request_at_the_embedded_door_is_done_once_and_not_kept
     subjects = stream["state"]["subjects"]
     assert subjects
     assert [subject for subject in subjects if not subject.startswith("$MQTT.rmsgs.heliograph.status.")] == []
+
+
+async def test_any_client_with_a_login_has_garbage_collected_and_a_wrong_word_changes_nothing(
+    cloud: Any, foreign: ForeignClient
+) -> None:
+    nothing = {"dry_run": True, "items": [], "size": 0, "more": False, "notes": []}
+    assert await foreign.ask("request/models/collect", {"dry_run": True}) == {"ok": True, "result": nothing}
+    assert (await cloud.client.models.collect())["items"] == []
+    for body, field in (({"dryrun": True}, "dryrun"), ({"dry_run": "please"}, "dry_run"), ({"name": "m"}, "name")):
+        reply = await foreign.ask("request/models/collect", body)
+        assert (reply["ok"], reply["error"]["field"]) == (False, field)
+
+
+async def test_an_edge_with_a_full_store_shows_what_to_do(cloud: Any) -> None:
+    await cloud.reported("edge-1", full=["the journal has no room left: mend the link"])
+    edge = await cloud.client.edges.get("edge-1")
+    (room,) = [each for each in edge["status"]["conditions"] if each["type"] == "HasRoom"]
+    assert (room["status"], room["message"]) == ("False", "the journal has no room left: mend the link")
+    await cloud.reported("edge-1")

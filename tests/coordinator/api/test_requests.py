@@ -50,6 +50,7 @@ class Desk:
         context = ControllerContext(
             Port(bus, world, "cloud/coordinator/1"), store, ModelVersions(bus, store, self.lock, self._changed),
             Background(print), View, self.lock, lambda resource: None, self._written, print, print, Failures(print),
+            pytest.fail,
         )  # fmt: skip
         self._requests = Requests(store, InstalledFeatures(context), self.lock, self._changed, self._removed, world,
                                   quotas)  # fmt: skip
@@ -168,7 +169,7 @@ async def test_a_running_task_names_its_frozen_fields_as_documents_do(desk: Any)
     with pytest.raises(Refused) as refused:
         await desk.ask("jobs", "update", changed)
     assert refused.value.field == "spec.trainingWorkers"
-    assert "(only quorum, roundDeadlineSeconds, rounds may)" in refused.value.expected
+    assert "(only priority, quorum, roundDeadlineSeconds, rounds may)" in refused.value.expected
 
 
 async def test_the_coordinator_writes_who_created_a_resource_and_ignores_what_a_request_says() -> None:

@@ -20,6 +20,7 @@ def _edge_row(document: Document, now: float) -> list[Cell]:
         str(len(status.get("workers", ()))),
         str(status.get("waitingEvents", 0)),
         some_of([f"{key}={value}" for key, value in document.get("spec", {}).get("labels", {}).items()]),
+        failing(document),
     ]
 
 
@@ -80,7 +81,7 @@ def _quarantine_row(document: Document, now: float) -> list[Cell]:
     ]
 
 
-EDGES = Presentation("NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS", _edge_row)
+EDGES = Presentation("NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS NOTE", _edge_row)
 MODELS = Presentation("NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION", _model_row)
 DATASETS = Presentation("NAME EDGES SAMPLES FORMAT COLUMNS NOTE", _dataset_row)
 ALGORITHMS = Presentation("NAME EDGES PARAMETERS PACKAGE SIGNED DESCRIPTION NOTE", _algorithm_row)

@@ -1,0 +1,1 @@
+"""Garbage: what has come to the end of its life, and the stores that have no room left."""

@@ -65,10 +65,12 @@ class Edges:
     def set_full(self, full: Mapping[str, list[str]]) -> None:
         """Take which edges' stores in the cloud have no room left: a sentence each, with what to do. The cloud's own
         are those of the edge ``cloud``."""
-        for edge in sorted(full.keys() | self._full.keys()):
-            if full.get(edge) != self._full.get(edge):
+        before, self._full = self._full, dict(full)
+        for edge in sorted(full.keys() | before.keys()):
+            if full.get(edge) != before.get(edge) and edge in self._views:
+                self._update_view(edge)
                 self._write_soon(edge)
-        self._full = dict(full)
+                self._changed()
 
     def reported(self, edge: str, report: Report) -> None:
         """Take an edge's newest report."""
@@ -169,8 +171,13 @@ class Edges:
     def _update_view(self, edge: str) -> None:
         online = edge in self._connected and self._connected[edge].shown_online(self._world.monotonic())
         report, known, foreign = self._reports.get(edge), self._views.get(edge), edge in self._foreign
-        if known is None or (known.online, known.foreign) != (online, foreign) or known.report is not report:
-            self._views[edge] = EdgeView(edge, online, report, foreign)
+        full = tuple(self._full.get(edge, ()))
+        if (
+            known is None
+            or known.report is not report
+            or (known.online, known.foreign, known.full) != (online, foreign, full)
+        ):
+            self._views[edge] = EdgeView(edge, online, report, foreign, full)
             self.changes += 1
 
     def _write_soon(self, edge: str) -> None:
@@ -196,7 +203,7 @@ class Edges:
             return
         flaps = self._connected[name].flaps(self._world.monotonic()) if name in self._connected else 0
         edge = edge_of(before or Edge(metadata=Metadata(name=name)), seen.report, seen.online, flaps,
-                       self._world.timestamp(), seen.foreign, self._full.get(name, ()))  # fmt: skip
+                       self._world.timestamp(), seen.foreign, seen.full)  # fmt: skip
         if before is None or edge != before:
             await self._save(edge)
 
@@ -214,4 +221,4 @@ def _decision_inputs(report: Report) -> object:
     """Return the part of a report that decisions depend on; a worker's progress does not count."""
     workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.final, each.queued,
                 each.state in ("running", "finished")) for each in report.workers]  # fmt: skip
-    return report.version, report.datasets, report.offers, report.labels, report.capacity, workers
+    return report.version, report.datasets, report.offers, report.labels, report.capacity, report.full, workers

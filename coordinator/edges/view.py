@@ -21,12 +21,19 @@ class EdgeView:
 
     Attributes:
         foreign: whether it is a participant that trains by itself: no agent runs anything for it.
+        full: which of its stores in the cloud have no room left, a sentence each with what to do.
     """
 
     name: str
     online: bool
     report: Report | None = None
     foreign: bool = False
+    full: tuple[str, ...] = ()
+
+    @property
+    def no_room(self) -> list[str]:
+        """Return what has no room left, on the edge or for it in the cloud, a sentence each with what to do."""
+        return [*(self.report.full if self.report is not None else ()), *self.full]
 
     def dataset(self, name: str) -> DatasetIndex | None:
         """Return the data set of that name if the edge can read it; else None."""
@@ -145,6 +152,11 @@ class View:
     def rules(self, node: str) -> dict[str, dict[str, Any]]:
         """Return the hard-sample rules that a node's agent offers, likewise."""
         return self._offer(node).rules
+
+    @cached_property
+    def full(self) -> dict[str, str]:
+        """The edges with a store that has no room left, each with what is full and what to do."""
+        return {name: "; ".join(found) for name, edge in self.edges.items() if (found := edge.no_room)}
 
     @cached_property
     def _stalled(self) -> dict[str, EdgeView]:

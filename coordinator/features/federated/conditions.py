@@ -1,7 +1,7 @@
 """The conditions of a federated task: what people are told of its workers, its rounds and its end. Pure.
 
-``InTime``, ``UpdatesChange``, ``Evaluated`` and ``Scheduled`` appear once something is wrong, and turn true when it is
-right again.
+``InTime``, ``UpdatesChange``, ``Evaluated``, ``Scheduled`` and ``HasRoom`` appear once something is wrong, and turn
+true when it is right again.
 """
 
 from __future__ import annotations
@@ -46,6 +46,16 @@ def scheduled(task: FederatedTask, queued: Mapping[str, str]) -> Condition | Non
     if not queued:
         return _right(task.status, "Scheduled", "AllRun")
     return _wrong("Scheduled", "WaitsForNode", reasons(queued))
+
+
+def room(task: FederatedTask, view: View, training: Sequence[str]) -> Condition | None:
+    """Return the condition that names the nodes of the task with a store that has no room left: its updates and results
+    may wait there; None where it says nothing."""
+    nodes = {task.spec.aggregation_worker.node_name, *training} if view.full else ()
+    full = {name: view.full[name] for name in nodes if name in view.full}
+    if not full:
+        return _right(task.status, "HasRoom", "RoomAgain")
+    return _wrong("HasRoom", "StoreFull", reasons(full))
 
 
 def reasons(troubles: Mapping[str, str]) -> str:

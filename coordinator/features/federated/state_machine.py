@@ -207,8 +207,7 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     told = [conditions.workers_healthy(task, view, failing, waiting), progressing]
     if overdue and progressing.status == "True" and not queued.keys() >= set(status.participants):
         told.append(conditions.none_in_time(task))
-    if (scheduled := conditions.scheduled(task, queued)) is not None:
-        told.append(scheduled)
+    told += filter(None, (conditions.scheduled(task, queued), conditions.room(task, view, training)))
     found = status.conditions
     for each in told:
         found = condition(found, each, now)

@@ -68,7 +68,7 @@ def test_a_store_is_full_from_nine_tenths_on_and_has_room_again_a_little_below()
 def test_an_edge_shows_what_is_full_until_it_has_room() -> None:
     def shown(edge: Edge, *full: str, cloud: tuple[str, ...] = ()) -> tuple[Edge, Any]:
         report = Report(edge="edge-1", observed=Generation(), full=list(full))
-        after = edge_of(edge, report, True, 0, NOW, cloud)
+        after = edge_of(edge, report, True, 0, NOW, full=cloud)
         return after, next(((each.status, each.reason, each.message) for each in after.status.conditions
                             if each.type == "HasRoom"), None)  # fmt: skip
 

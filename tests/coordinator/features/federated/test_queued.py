@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -179,3 +180,22 @@ def test_an_evaluation_that_waits_for_its_turn_is_named_too() -> None:
     assert scheduled is not None
     assert scheduled.message == f"edge-9: {WHY}"
     assert (node.queued("uid", EvaluateTask), node.queued("uid", TrainTask), node.missing("uid")) == (WHY, "", "")
+
+
+def test_a_job_names_the_nodes_that_have_no_room_left() -> None:
+    edge = _edge("edge-1")
+    task = _running(_task(), _view(edge))
+    assert _told(federated.observe(task, _view(edge), NOW), "HasRoom") is None
+    assert edge.report is not None
+    full = replace(edge, report=edge.report.model_copy(update={"full": ["the disk is full: make room"]}))
+    cloud = replace(_edge("cloud"), full=("bucket models has no room left: run 'heliograph gc'",))
+    waits = federated.observe(task, _view(full, cloud), NOW)
+    room = _told(waits, "HasRoom")
+    assert room is not None
+    assert (room.status, room.reason) == ("False", "StoreFull")
+    assert room.message == (
+        "cloud: bucket models has no room left: run 'heliograph gc'; edge-1: the disk is full: make room"
+    )
+    again = _told(federated.observe(waits, _view(edge), NOW), "HasRoom")
+    assert again is not None
+    assert again.status == "True"

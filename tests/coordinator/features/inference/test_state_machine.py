@@ -385,3 +385,27 @@ def test_a_deployment_compares_what_shall_run_with_what_each_edge_says() -> None
     assert not list(of_service(joint_inference.stop(_service()), model, view, totals))
     (deep,) = of_service(_service(), _model("deep", 4), view, totals)
     assert (deep.edge, deep.role, deep.state, deep.version) == ("cloud", "big-model", "pending", 4)
+
+
+def test_a_service_whose_worker_waits_for_its_turn_says_for_what() -> None:
+    why = "waits for 1 GPU: 1 of 1 taken, by other (priority 5)"
+    queued = _edge("edge-1", version="0.2.0", state="waiting", detail=why, queued=True)
+    service = _service(priority=3, edgeWorker={"model": {"name": "small"}, "scriptBootFile": "edge.py",
+                                               "resources": {"memory": "1Gi", "gpus": 1}})  # fmt: skip
+    waits = joint_inference.observe(service, _view(CLOUD, queued), NONE, NOW)
+    told = {each.type: (each.status, each.reason, each.message) for each in waits.status.conditions}
+    assert told["Scheduled"] == ("False", "WaitsForNode", f"edge-1: {why}")
+    assert told["WorkersHealthy"][0] == "True"  # nothing is wrong with it
+    assert told["Ready"][1:] == ("WaitsForNode", "0 of 1 edges and 0 of 1 replicas of the deep model answer; "
+                                 f"edge-1: {why}")  # fmt: skip
+    runs = joint_inference.observe(waits, _view(CLOUD, _edge("edge-1", version="0.2.0")), NONE, NOW)
+    assert ("Scheduled", "True") in [(each.type, each.status) for each in runs.status.conditions]
+    (task,) = joint_inference.desired_tasks(waits, _view(CLOUD, queued))["edge-1"]
+    assert task.asks is not None
+    assert (task.asks.memory, task.asks.gpus, task.asks.priority) == (1 << 30, 1, 3)
+
+
+def test_other_resources_launch_a_services_workers_anew() -> None:
+    before, after = _service(), _service(2, edgeWorker={"model": {"name": "small"}, "scriptBootFile": "edge.py",
+                                                        "resources": {"gpus": 1}})  # fmt: skip
+    assert joint_inference.update(before, after).status.edge_generation == 2

@@ -74,9 +74,11 @@ def concerns(topic: Topic[Any], params: dict[str, str], job: str) -> bool:
 
 @cache
 def _run_by_features() -> dict[str, str]:
-    """Return plural and singular of the kinds that a feature of the coordinator runs; the others are only stored."""
+    """Return plural and singular of the kinds that a feature of the coordinator runs, which have a status to ask for;
+    the others are only stored."""
     features = registry.declared().features
-    return {plural: plural.removesuffix("s") for plural, each in features.items() if each.coordinator}
+    runs = [plural for plural, each in features.items() if each.coordinator and "status" in each.verb_names]
+    return {plural: plural.removesuffix("s") for plural in runs}
 
 
 def _as_received(topic: Topic[Any], data: Any) -> Any:

@@ -78,11 +78,12 @@ class Results:
             await models.delete(ref.digest)
 
     async def used_blobs(self) -> set[str]:
-        """Return the digests of what tasks need: edges' own models, and for running tasks what their last rounds have
-        left: the next round may begin from it."""
+        """Return the digests of what tasks need: edges' own models; for running tasks their packages of code, and what
+        their last rounds have left, since the next one may begin from it."""
         found = self._of_tasks()
         for task in self._store.all(FederatedTask):
             if task.status.phase == "Running":
+                found |= {package.digest for package in task.status.packages.values()}
                 for key in close_record.recent_keys(task.metadata.uid, task.status.round):
                     entry = await self._rounds.get(key)
                     with suppress(Refused):  # the step that needed the record has reported it

@@ -15,7 +15,15 @@ from heliograph.bus.contract import close_record
 from heliograph.bus.contract.garbage import LISTED, Garbage
 from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.contract.registry import parse_resource
-from heliograph.bus.contract.resources import FederatedTask, Metadata, Model, ModelVersion, Resource, WeightsRef
+from heliograph.bus.contract.resources import (
+    FederatedTask,
+    Metadata,
+    Model,
+    ModelVersion,
+    PinnedPackage,
+    Resource,
+    WeightsRef,
+)
 from heliograph.bus.contract.resources.model import ModelStatus
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
@@ -63,11 +71,11 @@ class Desk:
         known = self.store.get(type(resource), resource.name) is not None
         await (self.store.put(resource) if known else self.store.create(resource))
 
-    async def blob(self, content: str) -> WeightsRef:
+    async def blob(self, content: str, bucket: str = "models") -> WeightsRef:
         file = self._directory / sha256(content.encode()).hexdigest()
         file.write_text(content)
         ref = WeightsRef(digest=file.name, size=len(content))
-        return await (await self.bus.blobs("models")).put(file, ref)
+        return await (await self.bus.blobs(bucket)).put(file, ref)
 
     async def model(self, name: str, *contents: str, **status: Any) -> Model:
         versions = [ModelVersion(version=number, weights=await self.blob(content))
@@ -171,6 +179,17 @@ async def test_a_running_job_keeps_what_its_last_rounds_left(desk: Desk) -> None
     desk.clock["now"] += 2 * DAY
     assert _names(await desk.collector.collect(), "blob") == [refs[4].digest]
     assert await desk.lying() == {ref.digest for ref in refs[:4]}
+
+
+async def test_a_package_stays_while_an_algorithm_names_it_or_a_running_job_began_with_it(desk: Desk) -> None:
+    named, pinned, left = [await desk.blob(text, "packages") for text in ("named", "pinned", "left")]
+    package = {"digest": named.digest, "size": named.size, "entryPoint": "train.py"}
+    await desk.save(parse_resource({"kind": "Algorithm", "metadata": {"name": "a"}, "spec": {"package": package}}))
+    task = await desk.job("runs", "Running", {})
+    pins = {"packages": {"b": PinnedPackage(digest=pinned.digest, size=pinned.size)}}
+    await desk.store.put(task.model_copy(update={"status": task.status.model_copy(update=pins)}))
+    desk.clock["now"] += 2 * DAY
+    assert _names(await desk.collector.collect(), "blob") == [left.digest]
 
 
 async def test_records_of_ended_and_of_deleted_jobs_go_after_their_time(desk: Desk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from heliograph.bus.contract.resources import Model, ModelVersion, resolve_all
+from heliograph.coordinator.registry.aliases import referred
 
 
 def superfluous_versions(model: Model, edges: Iterable[str], used: Collection[str], keep: int) -> list[ModelVersion]:
@@ -22,10 +23,6 @@ def superfluous_versions(model: Model, edges: Iterable[str], used: Collection[st
     older = versions[: -(model.spec.keep_versions or keep)]
     if not older:
         return []
-    bound = {edge for each in status.bindings.values() for edge in each}
-    deployed = resolve_all(model, {*edges, *bound, ""}).values()
-    named = {version.version for version in deployed if version is not None}
-    named |= set(status.aliases.values())
-    back = {move.alias: move.was for move in status.moves}
-    named |= {number for number in back.values() if number is not None}
+    deployed = resolve_all(model, edges).values()
+    named = referred(model) | {version.version for version in deployed if version is not None}
     return [each for each in older if each.version not in named and each.weights.digest not in used]

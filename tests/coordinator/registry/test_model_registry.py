@@ -56,7 +56,7 @@ class Desk:
         self.versions = ModelVersions(self.bus, self.store, self.lock, self.save, self.signer)
         context = ControllerContext(
             Port(self.bus, World(), "cloud/coordinator/1"), self.store, self.versions, Background(print), View,
-            self.lock, lambda resource: None, self.write_desired, print, print, Failures(pytest.fail),
+            self.lock, lambda resource: None, self.write_desired, print, print, Failures(pytest.fail), pytest.fail,
             features=lambda: [Running(context, Resource)],
         )  # fmt: skip
         self.registry = ModelController(context, Model)

@@ -10,6 +10,7 @@ from functools import partial
 
 from benchmarks import (
     aggregation,
+    dataset_indexes,
     echo,
     fleet,
     hostile,
@@ -54,6 +55,16 @@ _ALL = [
     Benchmark("node-blobs", "node", node_rates.blobs, repeats=5, metrics=(
         Metric("put", "blob of 100 MB to the cloud", "MB/s", 100, "higher"),
         Metric("fetch", "blob of 100 MB from the cloud", "MB/s", 100, "higher"),
+    )),
+    Benchmark("index-rows", "datasets", dataset_indexes.rows, metrics=(
+        Metric("resident", "agent that indexes 1,000,000 csv rows", "MB", 60),
+        Metric("seconds", "1,000,000 csv rows, until the index", "s"),
+        Metric("stop", "end of an agent that is reading", "s", 2),
+    )),
+    Benchmark("index-images", "datasets", dataset_indexes.images, metrics=(
+        Metric("resident", "agent that indexes 20,000 images", "MB", 60),
+        Metric("seconds", "20,000 images, until the index", "s"),
+        Metric("again", "the same after the agent's restart", "s"),
     )),
     Benchmark("presence", "presence", unplugged_edges.seen, repeats=3, metrics=(
         Metric("offline", "unplugged edge seen offline, slowest", "s", 3, statistic="max"),

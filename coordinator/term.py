@@ -25,7 +25,7 @@ from heliograph.coordinator.api.requests import Requests
 from heliograph.coordinator.api.retained_sweep import RetainedSweep
 from heliograph.coordinator.api.status_board import StatusBoard
 from heliograph.coordinator.cloud_format import migrate_format
-from heliograph.coordinator.edges.desired import DesiredWriter, datasets_of
+from heliograph.coordinator.edges.desired import DesiredWriter, datasets_of, is_indexed
 from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.edges.following import EdgeFollower, wait_until_known
 from heliograph.coordinator.edges.view import View
@@ -171,7 +171,8 @@ class Term:
         own = await bus.kv(buckets.COORDINATOR)
         await migrate_format(own)
         await bus.prepare()
-        await bus.blobs(buckets.MODELS)
+        for bucket in (buckets.MODELS, buckets.DATASETS):
+            await bus.blobs(bucket)
         self._store = ResourceStore(
             await bus.kv(buckets.RESOURCES), self._world, self._board.show, self._board.clear
         )
@@ -324,6 +325,6 @@ def _with_datasets(
     wanted: dict[str, list[WorkerTask]], known: Iterable[Dataset]
 ) -> dict[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]]:
     """Add the data sets that each edge has to index; most clusters declare none."""
-    datasets = [each for each in known if each.spec.url is not None]
+    datasets = [each for each in known if is_indexed(each)]
     none: dict[str, DatasetSpec] = {}
     return {edge: (tasks, datasets_of(edge, datasets) if datasets else none) for edge, tasks in wanted.items()}

@@ -25,11 +25,13 @@ from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.code_digest import code_digest_of
 from heliograph.edge_agent.code_roots import CodeRoot
+from heliograph.edge_agent.dataset_contents import DatasetContents
 from heliograph.edge_agent.datasets.csv_look import Header
+from heliograph.edge_agent.datasets.known_files import KnownFiles
 from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
-from heliograph.edge_agent.inventory import Inventory
+from heliograph.edge_agent.inventory import Inventory, OwnDatasets
 from heliograph.edge_agent.journal import QUOTA, Journal, KeptEvent
 from heliograph.edge_agent.launcher import Launcher
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
@@ -70,6 +72,8 @@ class AgentConfig:
         model_keys: PEM of each public key whose signature a model needs to be served here, by the key's id; without
             any, no signature is needed.
         capacity: what the node has for workers that ask for memory or GPUs.
+        label_columns: the column with the labels, of the edge's own data sets.
+        tells_labels: whether the edge tells how often each label occurs in its data sets.
     """
 
     name: str
@@ -84,6 +88,8 @@ class AgentConfig:
     quota: int = QUOTA
     root: str = DEFAULT_ROOT
     headers: Mapping[str, Header] = field(default_factory=dict)
+    label_columns: Mapping[str, str] = field(default_factory=dict)
+    tells_labels: bool = False
     allowed_packages: frozenset[str] = frozenset()
     allowed_packages_file: Path | None = None
     package_keys: Mapping[str, str] = field(default_factory=dict)
@@ -144,9 +150,12 @@ class Agent:
         )  # fmt: skip
         self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
         self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
+        self._known = KnownFiles(config.state / "datasets.db", world, self._log.warn)
         self._inventory = Inventory(
-            config.datasets, config.data, launcher, world, self._background, self._wake, self._log.warn, config.headers
-        )
+            OwnDatasets(config.datasets, config.headers, config.label_columns), config.data, launcher, world,
+            self._background, self._wake, self._log.warn,
+            DatasetContents(config.state / "datasets", self._cloud.bus, world), self._known, config.tells_labels,
+        )  # fmt: skip
         self._gateway = Gateway(
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,
             self._on_anomaly,
@@ -216,6 +225,7 @@ class Agent:
             await self._packages.close()
             for port in {id(self._cloud): self._cloud, id(self._node): self._node}.values():
                 await port.bus.close()
+            self._known.close()
             self._journal.close()
             self._lock.close()
 

@@ -4,50 +4,80 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from heliograph.bus.contract.payloads import Offer
 from heliograph.bus.contract.resources import DatasetIndex, DatasetSpec
-from heliograph.core.errors import Refused
+from heliograph.bus.contract.resources.dataset import DatasetContent
+from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import sentence_of
 from heliograph.core.tasks import Background, Flag
-from heliograph.core.text import encodable
 from heliograph.core.world import World
+from heliograph.edge_agent.dataset_contents import DatasetContents
 from heliograph.edge_agent.datasets import index, resolve
 from heliograph.edge_agent.datasets.csv_look import Header
+from heliograph.edge_agent.datasets.indexing import failed
+from heliograph.edge_agent.datasets.known_files import KnownFiles
+from heliograph.edge_agent.datasets.reading import Advance
+from heliograph.edge_agent.datasets.stamp import Stamp, stamp_of
+from heliograph.edge_agent.datasets.unusable import Interrupted
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed
 
 RETRY_OFFERS = 10.0
 """Seconds until the launcher is asked for the workers' offers again."""
 LOOK_SOON, LOOK = 2.0, 30.0
 """Seconds between two looks at the files: while one is missing or unusable, and otherwise."""
-_Stamp = tuple[int, int, int] | None
+RETRY_CONTENT = 2.0
+"""Seconds until a fetch of uploaded samples is tried again."""
+SHOWN_EVERY = 0.5
+"""Seconds between two reports of how far a file has been read."""
+
+
+@dataclass(frozen=True)
+class OwnDatasets:
+    """The data sets that an agent was started with; no document changes them.
+
+    Attributes:
+        files: their paths, by name.
+        headers: whether the first line names the columns, for those whose cells shall not decide it.
+        labels: the column with the labels, by name.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    headers: Mapping[str, Header] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Inventory:
     """Data sets by name, with their files, and the offers of the workers.
 
     Args:
-        own: data sets that the agent was started with; no document changes them.
         roots: directories under which a Dataset's file may lie.
         launcher: returns the workers' offers.
         changed: called when a data set has been indexed, a part of a large one read, or the offers are known.
-        headers: whether the first line names the columns, for own data sets whose cells shall not decide it.
+        contents: uploaded samples on this node.
+        known: what is known of files that have not changed, and the data sets' versions.
+        tells_labels: whether an index may tell how often each label occurs.
     """
 
     def __init__(
         self,
-        own: Mapping[str, Path],
+        own: OwnDatasets,
         roots: Sequence[Path],
         launcher: Launcher,
         world: World,
         background: Background,
         changed: Callable[[], None],
         warn: Callable[[str], None],
-        headers: Mapping[str, Header] | None = None,
+        contents: DatasetContents,
+        known: KnownFiles,
+        tells_labels: bool = False,
     ) -> None:
         self.datasets: dict[str, DatasetIndex] = {}
         self.files: dict[str, Path] = {}
@@ -59,15 +89,21 @@ class Inventory:
         self._background = background
         self._changed = changed
         self._warn = warn
-        self._headers = headers or {}
+        self._contents = contents
+        self._known = known
+        self._tells_labels = tells_labels
         self._wanted: dict[str, DatasetSpec] = {}
-        self._indexed: dict[str, _Stamp] = {}
+        self._indexed: dict[str, Stamp] = {}
         """The stamp of each file when it was indexed."""
+        self._passes: dict[str, threading.Event] = {}
+        """Set to interrupt the pass over a data set's files."""
+        self._fetching: dict[str, str] = {}
+        """Data set name to the digest of the content that is on its way."""
         self._some = Flag()
 
     async def index_own(self) -> None:
         """Index the data sets that the agent was started with."""
-        for name, path in sorted(self._own.items()):
+        for name, path in sorted(self._own.files.items()):
             self.files[name] = path
             await self._index_file(name, path, *self._read_as(name))
 
@@ -75,13 +111,17 @@ class Inventory:
         """Index the own data sets. Then index each data set again whose file has come, or has changed and does not
         change any more, until cancelled."""
         await self.index_own()
-        last: dict[str, _Stamp] = {}
+        last: dict[str, Stamp] = {}
         while True:
             await self._some.wait()
             soon = any(each.error for each in self.datasets.values()) or last != self._indexed
             await self._world.sleep(LOOK_SOON if soon else LOOK)
             present = await self._world.in_thread(self._look)
             for name, (path, stamp) in present.items():
+                content = self._wanted[name].content if name in self._wanted and name not in self._own.files else None
+                if content is not None and stamp is None:  # somebody deleted uploaded samples: they are fetched again
+                    self._background.spawn(self._fetch(name, content))
+                    continue
                 moved = path != self.files.get(name)
                 if stamp == last.get(name) and (moved or stamp != self._indexed.get(name)) and name in self.datasets:
                     self.files[name] = path
@@ -91,8 +131,24 @@ class Inventory:
     def follow(self, wanted: Mapping[str, DatasetSpec]) -> None:
         """Index the data sets of the desired document in the background if they have changed."""
         if wanted != self._wanted:
-            self._wanted = dict(wanted)
-            self._background.spawn(self._index(self._wanted))
+            before, self._wanted = self._wanted, dict(wanted)
+            for name in before:
+                if wanted.get(name) != before[name] and name in self._passes:
+                    self._passes[name].set()  # nobody waits for the index of what the data set was
+            self._background.spawn(self._index(self._wanted, before))
+
+    def release(self, used: Collection[str]) -> None:
+        """Delete uploaded samples that no data set names any more.
+
+        Args:
+            used: data sets that a worker uses: what is to be deleted may be read still.
+        """
+        wanted = {name: spec.content.digest for name, spec in self._wanted.items() if spec.content is not None}
+        for place in self._contents.take_away(wanted, used):
+            self._background.spawn(self._delete(place))
+
+    async def _delete(self, directory: Path) -> None:
+        await self._world.in_thread(shutil.rmtree, directory, True)
 
     async def learn_offers(self) -> None:
         """Get the workers' offers from the launcher: the agent itself imports no framework. Ask again where it fails:
@@ -116,63 +172,119 @@ class Inventory:
             self._warn(f"the offers of the workers are unknown: {last[-300:].decode(errors='replace')}")
         self._changed()
 
-    def _look(self) -> dict[str, tuple[Path, _Stamp]]:
+    def _look(self) -> dict[str, tuple[Path, Stamp]]:
         """Return the present path and stamp of each data set's file."""
-        found = dict(self._own)
+        found = dict(self._own.files)
         for name, spec in self._wanted.items():
             if name not in found and spec.url is not None:
                 with contextlib.suppress(Refused):
                     found[name] = resolve(spec.url, self._roots)
-        return {name: (path, _stamp(path)) for name, path in found.items()}
+            elif name not in found and name in self.files:  # uploaded samples
+                found[name] = self.files[name]
+        return {name: (path, stamp_of(path)) for name, path in found.items()}
 
     def _read_as(self, name: str) -> tuple[DatasetSpec, Sequence[Path]]:
         """Return how a data set's file is read, and the roots that the files of a directory have to lie below."""
-        if name in self._own or name not in self._wanted:
-            return DatasetSpec(header=self._headers.get(name)), ()
-        return self._wanted[name], self._roots
+        if name in self._own.files or name not in self._wanted:
+            return DatasetSpec(header=self._own.headers.get(name), label=self._own.labels.get(name)), ()
+        spec = self._wanted[name]
+        return spec, self._roots if spec.content is None else (self.files[name].parent,)
 
-    async def _index(self, wanted: Mapping[str, DatasetSpec]) -> None:
-        for name in sorted(self.datasets.keys() - wanted.keys() - self._own.keys()):
+    async def _index(self, wanted: Mapping[str, DatasetSpec], before: Mapping[str, DatasetSpec]) -> None:
+        for name in sorted(self.datasets.keys() - wanted.keys() - self._own.files.keys()):
             del self.datasets[name]
+            await self._world.in_thread(self._known.forget, name)
         for name, spec in sorted(wanted.items()):
-            if name in self._own or spec.url is None:
+            if name in self._own.files or (name in self.datasets and spec == before.get(name)):
                 continue
+            if self._wanted.get(name) != spec:
+                continue  # a later document says something else of it
+            if spec.content is not None:
+                self._background.spawn(self._fetch(name, spec.content))
+            elif spec.url is not None:
+                try:
+                    self.files[name] = resolve(spec.url, self._roots)
+                except Refused as error:
+                    self._show(failed(name, str(error)))
+                else:
+                    await self._index_file(name, self.files[name], spec, self._roots)
+
+    async def _fetch(self, name: str, content: DatasetContent) -> None:
+        """Fetch uploaded samples and index them. Those that were here before stay usable until then."""
+        if self._fetching.get(name) == content.digest:
+            return
+        self._fetching[name] = content.digest
+        said = ""
+        while self._wants(name, content):
             try:
-                self.files[name] = resolve(spec.url, self._roots)
+                path = await self._contents.fetch(name, content)
             except Refused as error:
-                self.datasets[name] = DatasetIndex(name=name, error=str(error))
-                self._changed()
+                self._show(failed(name, str(error)))
+                break
+            except (HeliographError, OSError) as error:
+                if said != (said := f"its samples ({content.digest[:12]}) are not here yet: {error}"):
+                    self._warn(f"data set {name}: {said}; trying again")
+                if name not in self.datasets or self.datasets[name].error:
+                    self._show(failed(name, said))
+                await self._world.sleep(RETRY_CONTENT)
             else:
-                await self._index_file(name, self.files[name], spec, self._roots)
+                if self._wants(name, content):
+                    await self._index_file(name, path, self._wanted[name], (path.parent,))
+                break
+        if self._fetching.get(name) == content.digest:
+            del self._fetching[name]
+
+    def _wants(self, name: str, content: DatasetContent) -> bool:
+        spec = self._wanted.get(name)
+        return spec is not None and spec.content == content
 
     async def _index_file(self, name: str, path: Path, spec: DatasetSpec, roots: Sequence[Path]) -> None:
-        loop = asyncio.get_running_loop()
-
-        def progress(read: int) -> None:
-            loop.call_soon_threadsafe(self._show_progress, name, path, read)
-
-        self._indexed[name] = await self._world.in_thread(_stamp, path)
+        if name in self._passes:
+            self._passes[name].set()
+        stop = self._passes[name] = threading.Event()
+        self._indexed[name] = await self._world.in_thread(stamp_of, path)
         try:
-            self.datasets[name] = await self._world.in_thread(
-                index, name, path, spec.format, spec.header, roots, progress
-            )
+            found: DatasetIndex = await self._world.in_thread(
+                index, name, path, spec.format, spec.header, roots, self._progress_of(name, path, stop), spec.label,
+                self._tells_labels, self._known, stop.is_set,
+            )  # fmt: skip
+        except Interrupted:
+            return
+        except asyncio.CancelledError:  # the agent ends: what was read until now is known at its next start
+            stop.set()
+            raise
         except Exception as error:  # a file that defeats its reader is one more unreadable file
             why = sentence_of(error, f"file {path}")
-            self.datasets[name] = DatasetIndex(name=name, error=encodable(why)[:1000])
+            found = failed(name, why)
             self._warn(f"data set {name}: {why}")
-        self._changed()
-        self._some.set()
+        finally:
+            if self._passes.get(name) is stop:
+                del self._passes[name]
+        if not stop.is_set():
+            self.files[name] = path
+            self._show(found)
+            self._some.set()
 
-    def _show_progress(self, name: str, path: Path, read: int) -> None:
-        error = encodable(f"{path} is being read: {read >> 20} MB so far")[:1000]
-        self.datasets[name] = DatasetIndex(name=name, error=error, read=read)
-        self._changed()
+    def _progress_of(self, name: str, path: Path, stop: threading.Event) -> Callable[[Advance], None]:
+        """Return the function by which the thread tells how far it is; it passes on a few a second."""
+        loop = asyncio.get_running_loop()
+        next_at = self._world.monotonic()
 
+        def progress(advance: Advance) -> None:
+            nonlocal next_at
+            if (now := self._world.monotonic()) >= next_at:
+                next_at = now + SHOWN_EVERY
+                loop.call_soon_threadsafe(show, advance)
 
-def _stamp(path: Path) -> _Stamp:
-    """Return what changes with a file's content: time of the last change, size and number; None where there is none."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+        def show(advance: Advance) -> None:
+            if self._passes.get(name) is stop and (name not in self.datasets or not self.datasets[name].version):
+                files = f"{advance.files} of {advance.of} files, " if advance.of else ""
+                error = f"{path} is being read: {files}{advance.read >> 20} MB so far"
+                self._show(failed(name, error).model_copy(update={"read": advance.read}))
+
+        return progress
+
+    def _show(self, found: DatasetIndex) -> None:
+        if found.name in self._own.files or found.name in self._wanted:
+            self.datasets[found.name] = found
+            self._changed()

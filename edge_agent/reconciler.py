@@ -117,6 +117,7 @@ class Reconciler:
         self._packages.keep_only(
             {task.package.digest for task in used if isinstance(task, ScriptTask) and task.package is not None}
         )
+        self._inventory.release({task.dataset for task in used if isinstance(task, DatasetTask) and task.dataset})
 
     def _carry_out(self, action: _Effect) -> None:
         if isinstance(action, Fetch):

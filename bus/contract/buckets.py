@@ -6,6 +6,8 @@ MODELS = "models"
 """Object store: global models, algorithm state and edges' personal models."""
 PACKAGES = "packages"
 """Object store: packages of training code."""
+DATASETS = "datasets"
+"""Object store: uploaded samples of data sets."""
 UPLOADS_MAX = 16 << 30
 """Largest size in bytes of the bucket that one edge uploads to: one edge cannot fill the cloud's disk."""
 OTHERS_MAX = 1 << 40

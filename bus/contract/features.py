@@ -156,7 +156,11 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         coordinator="heliograph.coordinator.registry.controller:ModelController",
         command_line="heliograph.cli.features.catalog_columns:MODELS",
     ),
-    FeatureDeclaration("datasets", Dataset, CATALOG, command_line="heliograph.cli.features.catalog_columns:DATASETS"),
+    FeatureDeclaration(
+        "datasets", Dataset, CATALOG,
+        coordinator="heliograph.coordinator.features.datasets.controller:DatasetController",
+        command_line="heliograph.cli.features.catalog_columns:DATASETS",
+    ),
     FeatureDeclaration(
         "algorithms", Algorithm, CATALOG,
         coordinator="heliograph.coordinator.features.algorithms.controller:AlgorithmFeature",

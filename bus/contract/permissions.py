@@ -126,9 +126,9 @@ def _carries(topic: Topic[Any], place: Place) -> bool:
 
 
 def _jetstream(role: Role, subjects: Subjects, edge: str) -> tuple[list[str], list[str]]:
-    models, packages = subjects.stream_name(buckets.MODELS), subjects.stream_name(buckets.PACKAGES)
+    shared = [subjects.stream_name(each) for each in (buckets.MODELS, buckets.PACKAGES, buckets.DATASETS)]
     if role == "operator":
-        return ["$JS.API.>", f"$O.{models}.>", f"$O.{packages}.>", "$JS.ACK.>"], []
+        return ["$JS.API.>", *(f"$O.{each}.>" for each in shared), "$JS.ACK.>"], []
     if role == "cloud-worker":
         rounds = subjects.stream_name(buckets.ROUNDS)
         return ["$JS.API.>", "$JS.ACK.>", f"$KV.{rounds}.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
@@ -137,7 +137,7 @@ def _jetstream(role: Role, subjects: Subjects, edge: str) -> tuple[list[str], li
         api = [
             _last_event(subjects, TASK, edge),
             *(_last_event(subjects, topic, edge) for topic in declared().topics if _is_forwarded(topic)),
-            *(f"$JS.API.{verb}.OBJ_{each}{rest}" for each in (models, packages) for verb, rest in _READ),
+            *(f"$JS.API.{verb}.OBJ_{each}{rest}" for each in shared for verb, rest in _READ),
             *(f"$JS.API.{verb}.OBJ_{bucket}" for verb in ("STREAM.CREATE", "STREAM.INFO", "STREAM.PURGE")),
             f"$JS.API.DIRECT.GET.OBJ_{bucket}",
             f"$JS.API.DIRECT.GET.OBJ_{bucket}.>",

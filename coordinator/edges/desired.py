@@ -160,5 +160,11 @@ def datasets_of(edge: str, datasets: Iterable[Dataset]) -> dict[str, DatasetSpec
     return {
         each.name: each.spec
         for each in datasets
-        if each.spec.url is not None and each.spec.node_name in (edge, None) and (each.spec.node_name or edge != CLOUD)
+        if is_indexed(each) and each.spec.node_name in (edge, None) and (each.spec.node_name or edge != CLOUD)
     }
+
+
+def is_indexed(dataset: Dataset) -> bool:
+    """Return whether edges index a data set: its document names a file, or uploaded samples that lie in a bucket."""
+    content = dataset.spec.content
+    return dataset.spec.url is not None or (content is not None and content.inline is None)

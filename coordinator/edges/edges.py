@@ -14,7 +14,13 @@ from itertools import islice
 from heliograph.bus.contract.payloads import Generation, Report
 from heliograph.bus.contract.resources import Edge, Metadata, Resource
 from heliograph.coordinator.edges import damping
-from heliograph.coordinator.edges.reported import algorithms_of, algorithms_without, datasets_of, edge_of
+from heliograph.coordinator.edges.reported import (
+    algorithms_of,
+    algorithms_without,
+    datasets_of,
+    datasets_without,
+    edge_of,
+)
 from heliograph.coordinator.edges.view import EdgeView
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Conflict, HeliographError
@@ -99,7 +105,9 @@ class Edges:
         self._foreign.discard(edge)
         self.changes += 1
         nothing = Report(edge=edge, observed=Generation())
-        for dataset in datasets_of(self._store, {edge: nothing}):
+        for dataset in datasets_of(self._store, {edge: nothing}, self._world.timestamp()):
+            await self._save(dataset)
+        for dataset in datasets_without(self._store, edge):
             await self._save(dataset)
         for algorithm in algorithms_without(self._store, edge):
             await self._save(algorithm)
@@ -209,7 +217,7 @@ class Edges:
 
     async def _write_shared(self, edges: list[str]) -> None:
         reports = {edge: report for edge in edges if (report := self._reports.get(edge)) is not None}
-        for dataset in datasets_of(self._store, reports):
+        for dataset in datasets_of(self._store, reports, self._world.timestamp()):
             with self._failures.contain(f"data set {dataset.name}"):
                 await self._save(dataset)
         for algorithm in algorithms_of(self._store, reports, self._failures):

@@ -20,6 +20,7 @@ from heliograph.bus.contract.resources import (
 )
 from heliograph.bus.contract.resources.algorithm import AlgorithmSpec
 from heliograph.coordinator.edges.damping import STEADY, WINDOW
+from heliograph.coordinator.registry.dataset_versions import with_versions, without_edge
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import shorten
 from heliograph.core.failures import Failures
@@ -86,8 +87,8 @@ def _room(conditions: list[Condition], full: Sequence[str], now: str) -> list[Co
     return conditions
 
 
-def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator[Dataset]:
-    """Yield the data sets that these edges' reports change, and new ones that nobody declared."""
+def datasets_of(store: ResourceStore, reports: Mapping[str, Report], now: str) -> Iterator[Dataset]:
+    """Yield the data sets that these edges' reports change, with their versions, and new ones that nobody declared."""
     known = {each.name: each for each in store.all(Dataset)}
     changes: dict[str, dict[str, DatasetIndex | None]] = {}
     for edge, report in reports.items():
@@ -101,7 +102,15 @@ def datasets_of(store: ResourceStore, reports: Mapping[str, Report]) -> Iterator
         edges = {key: value for key, value in dataset.status.edges.items() if key not in changed}
         edges |= {edge: index for edge, index in changed.items() if index is not None}
         if edges != dataset.status.edges or name not in known:
-            yield dataset.model_copy(update={"status": dataset.status.model_copy(update={"edges": edges})})
+            status = dataset.status.model_copy(update={"edges": edges})
+            yield dataset.model_copy(update={"status": with_versions(status, changed, now)})
+
+
+def datasets_without(store: ResourceStore, edge: str) -> Iterator[Dataset]:
+    """Yield the data sets on which a deleted edge has trained, without it."""
+    for known in store.all(Dataset):
+        if edge in known.status.trained:
+            yield known.model_copy(update={"status": without_edge(known.status, edge)})
 
 
 def algorithms_of(store: ResourceStore, reports: Mapping[str, Report], failures: Failures) -> Iterator[Algorithm]:

@@ -1,4 +1,4 @@
-"""Directories as data sets: a directory of images for each class, or files of one form that together hold the rows."""
+"""Directories as data sets: images by class, files of one form that hold the rows, or COCO's json and images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from heliograph.bus.contract.resources.dataset import Format
 from heliograph.core.errors import shorten
+from heliograph.edge_agent.datasets.convertible import hint_for_directory
 from heliograph.edge_agent.datasets.npz_file import Use
-from heliograph.edge_agent.datasets.source import SUFFIXES, Format
+from heliograph.edge_agent.datasets.source import SUFFIXES
 from heliograph.edge_agent.datasets.unusable import Unusable
 
 IMAGES = frozenset(
@@ -62,15 +64,27 @@ class Shards:
     files: list[str]
 
 
-def read_folder(path: Path, roots: Sequence[Path] = ()) -> ImageFolder | Shards:
+@dataclass(frozen=True)
+class CocoFolder:
+    """The name of the COCO json that lies in a directory beside its images."""
+
+    file: str
+
+
+def read_folder(path: Path, roots: Sequence[Path] = ()) -> ImageFolder | Shards | CocoFolder:
     """Return what a directory holds. Hidden files, notes (README, ``.md``, ``_SUCCESS``) are passed over.
 
     Args:
         roots: directories below which every link must lead; without any, links may lead anywhere.
 
-    Raise Unusable if it holds neither, and OSError where it cannot be read.
+    Raise Unusable if it holds none of them, and OSError where it cannot be read.
     """
     directories, files = _listed(path, roots)
+    if hint := hint_for_directory(files):
+        raise Unusable(hint)
+    documents = [name for name in files if name.lower().endswith(".json")]
+    if len(documents) == 1 and all(Path(name).suffix.lower() in IMAGES for name in files if name != documents[0]):
+        return CocoFolder(documents[0])
     if files and not directories:
         return _shards(files)
     if not directories:
@@ -109,6 +123,8 @@ def _images(path: Path, below: str, roots: Sequence[Path], depth: int = 0) -> It
     if depth > MAX_DEPTH:
         raise Unusable(f"is nested more than {MAX_DEPTH} directories deep, at {shorten(below)}; flatten it")
     directories, files = _listed(path / below, roots)
+    if hint := hint_for_directory(files):
+        raise Unusable(f"has {shorten(below)}, which {hint}")
     for name in files:
         if Path(name).suffix.lower() not in IMAGES:
             raise Unusable(f"holds {shorten(f'{below}/{name}')}, which is named as no image "
@@ -145,7 +161,7 @@ def _listed(path: Path, roots: Sequence[Path]) -> tuple[list[str], list[str]]:
         for entry in entries:
             if entry.name.startswith((".", "_", "README", "LICENSE")) or entry.name.endswith((".md", ".crc")):
                 continue
-            if entry.is_symlink() and roots and not _leads_below(Path(entry.path), roots):
+            if entry.is_symlink() and roots and not leads_below(Path(entry.path), roots):
                 raise Unusable(f"holds a link that leads away, {shorten(entry.name)}; replace it by the file")
             if entry.is_dir():
                 directories.append(entry.name)
@@ -158,7 +174,8 @@ def _listed(path: Path, roots: Sequence[Path]) -> tuple[list[str], list[str]]:
     return sorted(directories), sorted(files)
 
 
-def _leads_below(link: Path, roots: Sequence[Path]) -> bool:
+def leads_below(link: Path, roots: Sequence[Path]) -> bool:
+    """Return whether a path, its links followed, lies below a root."""
     try:
         target = link.resolve()
     except (OSError, RuntimeError):

@@ -11,30 +11,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO, Literal, cast
+from typing import IO, Any, BinaryIO, Literal, cast, get_args
 
+from heliograph.bus.contract.resources.dataset import Format
 from heliograph.core.errors import shorten
 from heliograph.edge_agent.datasets.npy_header import MAGIC as NPY
 from heliograph.edge_agent.datasets.npz_file import DAMAGE, ZIP, check_member, open_zip
 from heliograph.edge_agent.datasets.unusable import Unusable
 
-Format = Literal["npz", "csv", "npy", "parquet", "images"]
-FORMATS: tuple[Format, ...] = ("npz", "csv", "npy", "parquet", "images")
+FORMATS: tuple[Format, ...] = get_args(Format)
 SUFFIXES: dict[str, Format] = {
-    ".npz": "npz", ".npy": "npy", ".parquet": "parquet", ".pq": "parquet",
+    ".npz": "npz", ".npy": "npy", ".parquet": "parquet", ".pq": "parquet", ".json": "coco",
+    ".tar": "webdataset", ".tgz": "webdataset",
     ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".tab": "csv", ".data": "csv", ".dat": "csv",
 }  # fmt: skip
 PARQUET = b"PAR1"
 GZ = b"\x1f\x8b"
 EMPTY_ZIP = b"PK\5\6"
 MAGICS: dict[bytes, Format] = {ZIP: "npz", EMPTY_ZIP: "npz", NPY[:4]: "npy", PARQUET: "parquet"}
-STEP = 64 << 20
+STEP = 4 << 20
 """Bytes read between two reports of progress."""
 MAX_UNPACKED = 1 << 40
 """Bytes that a packed file may hold: a bomb ends, however small the file is."""
 
 Progress = Callable[[int], None]
-"""Called with the bytes that have been read."""
+"""Called with the bytes that have been read; may raise Interrupted."""
 
 
 @dataclass

@@ -80,6 +80,10 @@ class Client:
         """See ``AsyncClient.download_algorithm``."""
         return self._thread.run(self._client.download_algorithm(name, target))
 
+    def push(self, dataset: str, path: Path, *, edge: str | None = None) -> Document:
+        """See ``AsyncClient.push``."""
+        return self._thread.run(self._client.push(dataset, path, edge=edge))
+
     def close(self) -> None:
         self._thread.run(self._client.__aexit__())
         self._thread.close()

@@ -26,6 +26,7 @@ from heliograph.bus.transport import Message
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.signing import Signer
 from heliograph.core.world import World
+from heliograph.dataset_files import store_samples
 from heliograph.model_files import fetch, require_untrained, store, version_of
 from heliograph.model_verbs import ModelVerbs, which
 from heliograph.server import locate
@@ -408,6 +409,36 @@ class AsyncClient:
         """
         package = package_in(await self.algorithms.get(name))
         return await self._patiently(lambda: fetch_package(self.bus, package, target))
+
+    async def push(self, dataset: str, path: Path, *, edge: str | None = None) -> Document:
+        """Upload samples as the content of a data set, which the coordinator creates where there is none, and return
+        its document. Every edge, or the named one, fetches them and reports their version; other samples under the same
+        name are another version.
+
+        Args:
+            path: a data file, or a directory of files.
+            edge: the edge that fetches them; by default that of the data set's document, or every edge.
+
+        Raises:
+            Refused: if ``path`` is empty or holds more than files, or the data set lies in files of the edges' own.
+            HeliographError: if the file is larger than 256 kB, and this login may not write into the object store.
+            OSError: if the file cannot be read.
+        """
+        try:
+            before = (await self.datasets.get(dataset)).get("spec", {})
+        except Refused as error:
+            if error.code != "not-found":
+                raise
+            before = {}
+        if before.get("url") is not None:
+            raise Refused("exists", topic=f"dataset/{dataset}", expected="a data set of uploaded samples",
+                          got=f"one whose document names the edges' own {before['url']}",
+                          hint="Push the samples under another name.")  # fmt: skip
+        content = await store_samples(self.bus, path, self._world)
+        spec = {**before, "content": content.model_dump(mode="json", by_alias=True, exclude_none=True)}
+        if edge is not None:
+            spec["nodeName"] = edge
+        return await self.datasets.apply({"kind": "Dataset", "metadata": {"name": dataset}, "spec": spec})
 
     async def __aenter__(self) -> Self:
         await self.bus.open()

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliograph.core.errors import Refused
-from heliograph.edge_agent.datasets import csv_file, index, indexing, npz_file, resolve
+from heliograph.edge_agent.datasets import csv_file, file_forms, index, indexing, npz_file, resolve
 
 NUMBERS = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint64", "float16", "float32", "float64", "complex64"]
 
@@ -282,7 +282,7 @@ class TestAnyFile:
         assert "does not exist" in error(tmp_path / "file" / "x.npz")
         assert "holds file, which is named as no data file" in error(tmp_path)
         assert "spec.format" in error(tmp_path / "file")
-        assert "expected npz or csv or npy or parquet or images" in error(tmp_path / "file", "hdf5")
+        assert "expected npz or csv or npy or parquet or images or txt" in error(tmp_path / "file", "hdf5")
         assert index("d", tmp_path / "file", "csv").samples == 1
         os.mkfifo(tmp_path / "pipe.npz")
         assert "regular" in error(tmp_path / "pipe.npz")
@@ -317,14 +317,15 @@ class TestAnyFile:
     def test_a_file_that_changes_meanwhile_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "x.csv"
         path.write_text("a,b\n1,2\n")
-        whole = hashlib.file_digest
+        surveyed = file_forms.csv_file.survey
 
-        def digest(file: Any, name: str) -> Any:
+        def survey(*args: Any) -> Any:
+            found = surveyed(*args)
             with path.open("a") as other:
                 other.write("3,4\n")
-            return whole(file, name)
+            return found
 
-        monkeypatch.setattr(indexing.hashlib, "file_digest", digest)
+        monkeypatch.setattr(file_forms.csv_file, "survey", survey)
         assert "changed while it was read" in error(path)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from heliograph.bus.contract.resources import DatasetSpec
 from heliograph.edge_agent.datasets import source
-from heliograph.edge_agent.inventory import Inventory
-from heliograph.edge_agent.launcher import Launcher, LaunchFailed
+from heliograph.edge_agent.launcher import LaunchFailed
+from tests.node_inventory import inventory_of
 
 ROWS = "x,y\n1,2\n3,4\n"
 
@@ -33,10 +33,8 @@ class NodeInventory:
     def __init__(self, node: Any, own: Mapping[str, Path], root: Path, *answers: bytes | str) -> None:
         self.node = node
         self.changes = 0
-        self.logged: list[str] = []
-        launcher = cast(Launcher, Offering(*answers))
-        self.inventory = Inventory(own, (root,), launcher, node.world, node.background, self._changed,
-                                   self.logged.append)  # fmt: skip
+        self.logged: list[str] = node.logged
+        self.inventory = inventory_of(node, root.parent / "state", own, (root,), Offering(*answers), self._changed)
 
     async def follow(self, **specs: DatasetSpec) -> None:
         self.inventory.follow(specs)
@@ -160,8 +158,7 @@ def test_how_far_a_large_file_is_read_is_shown_until_its_index_is_made(
             if found := kept.inventory.datasets.get("a"):
                 shown.append((found.read, found.error))
 
-        kept.inventory = Inventory({}, (data,), cast(Launcher, Offering()), kept.node.world, kept.node.background,
-                                   note, kept.logged.append)  # fmt: skip
+        kept.inventory = inventory_of(kept.node, data.parent / "state", {}, (data,), changed=note)
         await kept.follow(a=_spec(data / "one.csv"))
         assert kept.inventory.datasets["a"].samples == 2
 

@@ -101,6 +101,15 @@ def test_a_task_that_cannot_run_has_a_reason(roots: Any, changes: Any, reason: s
     assert hold.forbidden is forbidden
 
 
+def test_a_job_whose_data_set_has_gone_waits_and_goes_on_once_it_is_back(roots: Any) -> None:
+    running = {"job-w": Running("job-w", "u", "ready", _task(round=1), _task(round=1))}
+    gone = {"data": DatasetIndex(name="data", error="/data/x.csv does not exist on this node any more")}
+    (hold,) = decide([_task(round=2)], running, gone, set(), roots)
+    assert isinstance(hold, Hold)  # its worker is neither stopped nor asked
+    assert (hold.reason, hold.forbidden) == (f"data set data: {gone['data'].error}", False)
+    assert decide([_task(round=2)], running, DATA, set(), roots) == [Assign(_task(round=2))]
+
+
 NEWER = WeightsRef(digest="b" * 64, size=10**6, bucket="models")
 
 

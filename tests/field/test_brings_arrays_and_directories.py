@@ -18,6 +18,7 @@ from heliograph.core.errors import Refused
 from heliograph.edge_agent.datasets import index, source
 from heliograph.local.split import Split
 from tests.field.splitting import parts_of, refusal_of
+from tests.small_images import small_png
 
 # relatives: arrays
 
@@ -89,7 +90,7 @@ def write_images(root: Path, *parts: str) -> Path:
         for name, count in (("cat", 9), ("dog", 7), ("a.b", 6)):
             (root / part / name).mkdir(parents=True)
             for number in range(count):
-                (root / part / name / f"{number}.PNG").write_bytes(f"{part}{name}{number}".encode())
+                (root / part / name / f"{number}.PNG").write_bytes(small_png(f"{part}{name}{number}"))
     (root / ".DS_Store").touch()
     return root
 
@@ -114,7 +115,7 @@ def test_an_image_folder_with_a_test_directory(tmp_path: Path) -> None:
         assert len([*directory.glob("test/*/*")]) == 22
     assert sum(parts.samples.values()) == 22
     assert parts.test is not None
-    assert [each.read_bytes()[:4] for each in parts.test.glob("train/*/*")] == [b"test"] * 22
+    assert [b"test" in each.read_bytes() for each in parts.test.glob("train/*/*")] == [True] * 22
 
 
 def test_a_directory_of_csv_files_is_one_data_set(files: Path, tmp_path: Path) -> None:

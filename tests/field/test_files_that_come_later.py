@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from heliograph.bus.contract.resources import DatasetSpec
 from heliograph.edge_agent.inventory import LOOK, LOOK_SOON, Inventory
-from heliograph.edge_agent.launcher import Launcher
+from tests.node_inventory import inventory_of
 
 ROWS = "x,y\n1,2\n3,4\n"
 SOON, LATER = 2.5 * LOOK_SOON, 2.5 * LOOK
 
 
-def _watching(on_node: Any, own: dict[str, Path], roots: tuple[Path, ...], test: Callable[..., Any]) -> None:
+def _watching(
+    on_node: Any, state: Path, own: dict[str, Path], roots: tuple[Path, ...], test: Callable[..., Any]
+) -> None:
     async def main(node: Any) -> None:
-        inventory = Inventory(own, roots, cast(Launcher, None), node.world, node.background, lambda: None,
-                              node.logged.append)  # fmt: skip
+        inventory = inventory_of(node, state, own, roots)
         node.background.spawn(inventory.watch())
         await node.settled()
         await test(node, inventory)
@@ -38,7 +39,7 @@ def test_a_data_set_file_that_appears_later_is_found(on_node: Any, tmp_path: Pat
         await node.world.sleep(SOON)
         assert (inventory.datasets["late"].error, inventory.datasets["late"].samples) == ("", 2)
 
-    _watching(on_node, {"late": file}, (), test)
+    _watching(on_node, tmp_path / "state", {"late": file}, (), test)
 
 
 def test_a_file_that_is_still_being_written_is_left_alone_until_it_is_whole(on_node: Any, tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_a_file_that_is_still_being_written_is_left_alone_until_it_is_whole(on_n
         await node.world.sleep(SOON)
         assert inventory.datasets["growing"].samples == 4
 
-    _watching(on_node, {"growing": file}, (), test)
+    _watching(on_node, tmp_path / "state", {"growing": file}, (), test)
 
 
 def test_a_file_that_changes_or_goes_is_indexed_again(on_node: Any, tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_a_file_that_changes_or_goes_is_indexed_again(on_node: Any, tmp_path: Pa
         await node.world.sleep(LATER)
         assert "does not exist on this node" in inventory.datasets["mine"].error
 
-    _watching(on_node, {"mine": file}, (), test)
+    _watching(on_node, tmp_path / "state", {"mine": file}, (), test)
 
 
 def test_a_documents_file_is_found_in_whichever_root_it_appears(on_node: Any, tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_documents_file_is_found_in_whichever_root_it_appears(on_node: Any, tm
         assert inventory.datasets["later"].samples == 2
         assert inventory.files["later"] == roots[1].resolve() / "later.csv"
 
-    _watching(on_node, {}, roots, test)
+    _watching(on_node, tmp_path / "state", {}, roots, test)
 
 
 @pytest.mark.parametrize("option", ["--code", "--data"])

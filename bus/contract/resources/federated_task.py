@@ -251,6 +251,8 @@ class FederatedTaskStatus(Document):
     """Edge to the data set that it trains on."""
     pinned_samples: dict[str, int] | None = None
     """Edge to the number of samples in its data set when the task began; it bounds what the edge may claim."""
+    dataset_versions: dict[str, str] = added("0.2", {})
+    """Edge to the version of its data set when the task began."""
     participants: list[str] = Field(default_factory=list)
     """The edges that take part in this round."""
     parent: str = added("0.2", "")

@@ -23,6 +23,7 @@ from heliograph.bus.contract.resources import (
     NAMED,
     WATCHED,
     Condition,
+    DatasetIndex,
     FederatedTask,
     FederatedTaskStatus,
     RoundRecord,
@@ -61,6 +62,7 @@ def begin(
         datasets=placed.datasets,
         pinned_samples={**_samples_now(placed.datasets, view), **foreign_samples(task)},
         packages=pinned(task, view),
+        dataset_versions=_versions_now(found.datasets, view),
         conditions=condition(task.status.conditions, ready, now),
         start_time=now,
         model=weights,
@@ -74,8 +76,17 @@ def begin(
 
 def _samples_now(datasets: Mapping[str, str], view: View) -> dict[str, int]:
     """Return the number of samples in each edge's data set, where it has one."""
-    indexes = {edge: view.edges[edge].dataset(name) for edge, name in datasets.items()}
-    return {edge: index.samples for edge, index in indexes.items() if index is not None}
+    return {edge: index.samples for edge, index in _indexes(datasets, view).items()}
+
+
+def _versions_now(datasets: Mapping[str, str], view: View) -> dict[str, str]:
+    """Return the version of each edge's data set; agents of 0.1 tell none."""
+    return {edge: index.version for edge, index in _indexes(datasets, view).items() if index.version}
+
+
+def _indexes(datasets: Mapping[str, str], view: View) -> dict[str, DatasetIndex]:
+    found = {edge: view.edges[edge].dataset(name) for edge, name in datasets.items()}
+    return {edge: index for edge, index in found.items() if index is not None}
 
 
 def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> FederatedTask:

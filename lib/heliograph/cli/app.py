@@ -11,6 +11,7 @@ import typer
 from heliograph.cli import (
     algorithms,
     clusters,
+    datasets,
     gate,
     gc,
     join,
@@ -28,7 +29,8 @@ from heliograph.cli import run as run_command
 # no rich help and no rich tracebacks: importing rich would cost a third of the start
 app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup_mode=None)
 _COMMANDS = (
-    clusters, run_command, simulate, resources, join, models, model_commands, algorithms, gate, gc, topics, trace,
+    clusters, run_command, simulate, resources, join, datasets, models, model_commands, algorithms, gate, gc, topics,
+    trace,
 )  # fmt: skip
 for module in _COMMANDS:
     module.register(app)

@@ -44,6 +44,10 @@ def agent(words: Sequence[str]) -> int:
     parser.repeatable("--data", "DIR", "Root of the files of data sets.")
     parser.repeatable("--dataset", "NAME=PATH", "A data set to offer: a file, or a directory of files or images.")
     parser.repeatable("--header", "NAME=yes|no", "Whether the first line of such a csv names its columns.")
+    parser.repeatable("--label-column", "NAME=COLUMN", "The column or array with the labels of such a data set.")
+    parser.add_argument(
+        "--tell-labels", action="store_true", help="Tell the cloud how often each label occurs in the data sets."
+    )
     parser.repeatable("--label", "KEY=VALUE", "A label of the edge, in its spec.")
     parser.setting(
         "--model-keys", "HELIOGRAPH_MODEL_KEYS", "FILE", "Public keys in PEM: this node serves a model only if one of"
@@ -99,6 +103,8 @@ def agent(words: Sequence[str]) -> int:
         package_keys=trusted_keys(Path(given.package_keys)) if given.package_keys else {},
         model_keys=trusted_keys(Path(given.model_keys)) if given.model_keys else {},
         capacity=node_capacity(given.memory_mb << 20 if given.memory_mb is not None else None, given.gpus),
+        label_columns=parser.pairs(given.label_column, "--label-column"),
+        tells_labels=given.tell_labels,
     )
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
     world = World()

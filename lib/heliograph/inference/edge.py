@@ -24,7 +24,7 @@ from heliograph.core.world import World
 from heliograph.inference.cloud import BigModel, is_bad_input
 from heliograph.inference.inputs import sample_in
 from heliograph.inference.predictors import Meaning, predictor_for, reading_of
-from heliograph.inference.shallow import Answer, Judged, Shallow
+from heliograph.inference.shallow import Answer, Judged, Shallow, Withheld
 
 if TYPE_CHECKING:
     from heliograph.bus.transport import Bus
@@ -59,6 +59,9 @@ class JointInference:
         before: makes the edge model's input from one sample; without it the sample itself.
         after: makes the result from one row of scores (from the label or the value of a model that gives those);
             without it the label of the highest score.
+        redact: makes what may leave the node of a hard sample, offloaded or captured for labelling, from the sample:
+            faces blurred, names cut out. None as its result, or an error, keeps the sample on the node. Without the
+            hook the sample itself leaves.
         example: one sample; the model runs on it at once, so that its errors come here and the first sample is as fast
             as the others. Without it zeros of the model's input shape are tried.
         micro_batch: largest number of waiting requests of one shape that ``serve`` scores together.
@@ -92,6 +95,7 @@ class JointInference:
         scores: Callable[[Any], Any] | None = None,
         before: Callable[[Any], Any] | None = None,
         after: Callable[[Any], Any] | None = None,
+        redact: Callable[[Any], Any] | None = None,
         example: Any = None,
         micro_batch: int = 1,
         cloud: object | None = None,
@@ -112,7 +116,7 @@ class JointInference:
             fallback=fallback,
         )
         predictor = predictor_for(edge, "edge", reading_of(classes, outputs, scores, after))
-        self._shallow = Shallow(name, predictor, spec, self._world.monotonic, self._world.rng.random, before)
+        self._shallow = Shallow(name, predictor, spec, self._world.monotonic, self._world.rng.random, before, redact)
         self._example = example
         self._cloud: BigModel | None = None
         if isinstance(cloud, BigModel):
@@ -217,7 +221,8 @@ class JointInference:
             else:
                 serving.health.model_failed(each.prediction.failure)
             if each.hard:
-                serving.publish_hard(each.x, each.prediction.scores)
+                if not isinstance(each.leaves, Withheld):
+                    serving.publish_hard(each.leaves, each.prediction.scores)
                 serving.spawn(self._settle_and_answer(serving, request, each))
                 continue
             try:

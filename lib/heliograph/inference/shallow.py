@@ -46,15 +46,28 @@ class Answer:
     seconds: float
 
 
+class Withheld:
+    """Stands for a sample that must not leave the node, and says why."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A sample with the edge's prediction; ``began`` and the deadline ``until`` are in monotonic seconds."""
+    """A sample with the edge's prediction; ``began`` and the deadline ``until`` are in monotonic seconds.
+
+    Attributes:
+        leaves: what may leave the node of a hard sample: the sample itself without a ``redact`` hook, what the hook
+            made of it, or Withheld.
+    """
 
     x: Any
     prediction: Prediction
     hard: bool
     began: float
     until: float
+    leaves: Any = None
 
 
 class Shallow:
@@ -68,8 +81,10 @@ class Shallow:
         clock: Callable[[], float],
         draw: Callable[[], float],
         before: Callable[[Any], Any] | None = None,
+        redact: Callable[[Any], Any] | None = None,
     ) -> None:
         self.name = name
+        self._redact = redact
         self._clock = clock
         self._draw = draw
         self.counts = Counts()
@@ -116,7 +131,8 @@ class Shallow:
                 x, deadline, began = asked[place]
                 start = now if began is None else began
                 until = start + (self.spec.deadline_seconds if deadline is None else deadline)
-                found[place] = Judged(x, prediction, self._is_hard(prediction), start, until)
+                hard = self._is_hard(prediction)
+                found[place] = Judged(x, prediction, hard, start, until, self._leaving(x) if hard else None)
         return [found[place] for place in range(len(asked))]
 
     def check(self, example: Any = None) -> None:
@@ -132,6 +148,16 @@ class Shallow:
         self._is_hard(prediction)
         if prediction.failure is not None:
             raise prediction.failure
+
+    def _leaving(self, x: Any) -> Any:
+        """Return what may leave the node of a hard sample. An error of the hook withholds the sample."""
+        if self._redact is None:
+            return x
+        try:
+            leaves = self._redact(x)
+        except Exception as error:  # the hook is the user's: what it could not redact stays here
+            return Withheld(f"the redact hook failed: {type(error).__name__}: {error}"[:500])
+        return Withheld("the redact hook withholds the sample") if leaves is None else leaves
 
     def _is_hard(self, prediction: Prediction) -> bool:
         if prediction.kind != "scores" and reads_scores(self.spec.rule):
@@ -166,9 +192,11 @@ class Shallow:
         if not judged.hard:
             return self.edge_answer(judged)
         why = "no way to the cloud"
-        if ask is not None:
+        if isinstance(judged.leaves, Withheld):
+            why = judged.leaves.why
+        elif ask is not None:
             now = self._clock()
-            body = pack_request(judged.x, max(judged.until - now, 0.0))
+            body = pack_request(judged.leaves, max(judged.until - now, 0.0))
             if judged.until <= now:
                 why = "the deadline has passed"
             elif not self.breaker.allows(now):

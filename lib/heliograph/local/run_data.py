@@ -8,6 +8,7 @@ from pathlib import Path
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.edge_agent.datasets import index
 from heliograph.edge_agent.datasets.csv_look import Header
+from heliograph.edge_agent.datasets.reading import Advance
 from heliograph.local.display import Display
 from heliograph.local.split import Split
 from heliograph.local.split_file import Parts, split_file
@@ -47,8 +48,8 @@ def _check_test(test: Path, header: Header | None, display: Display) -> None:
     if not test.exists():
         raise HeliographError(f"{test}: there is no such file; --test takes a file of samples or a share")
 
-    def progress(read: int) -> None:
-        display.doing(f"reading {test.name}: {read >> 20} MB")
+    def progress(advance: Advance) -> None:
+        display.doing(f"reading {test.name}: {advance.read >> 20} MB")
 
     found = index("test", test, header=header, progress=progress)
     if found.error:

@@ -53,7 +53,7 @@ async def _translate(report: Report) -> None:
     failures = Failures(lambda line: None)
     edge = edge_of(Edge(metadata=Metadata(name="edge-1")), report, True, 0, NOW)
     reports = {"edge-1": report}
-    for resource in [edge, *datasets_of(store, reports), *algorithms_of(store, reports, failures)]:
+    for resource in [edge, *datasets_of(store, reports, NOW), *algorithms_of(store, reports, failures)]:
         stored = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
         try:
             parse_resource(parse(stored, "stored"), "stored")

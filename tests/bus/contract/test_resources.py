@@ -268,7 +268,7 @@ def change(path: str, value: object) -> Callable[[Tree], None]:
         ("FederatedTask", "kind", "Deployment", "unknown-kind", "kind", "FederatedTask", "Deployment"),
         ("FederatedTask", "kind", ["FederatedTask"], "unknown-kind", "kind", "FederatedTask", "FederatedTask"),
         ("FederatedTask", "kind", "nothing", "unknown-kind", "kind", "FederatedTask", "None"),
-        ("Dataset", "spec/format", "hdf5", "invalid", "spec.format", "'npz', 'csv', 'npy', 'parquet' or", "hdf5"),
+        ("Dataset", "spec/format", "hdf5", "invalid", "spec.format", "'npz', 'csv', 'npy', 'parquet', ", "hdf5"),
         ("Dataset", "spec/path", "/x", "unknown-field", "spec.path", "no such field", "/x"),
         ("Dataset", "spec/url", 5, "invalid", "spec.url", "string", "5"),
         ("Model", "spec/weights/digest", "0" * 63, "invalid", "spec.weights.digest", "SHA-256", "0000"),

@@ -116,7 +116,8 @@ def test_a_document_names_its_unsupported_parts_with_their_reasons() -> None:
     assert reasons[2] == "field inference.fallback: expected 'edge' or 'error', got retry"
     assert list(desired.datasets) == ["data"]
     (aside,) = desired.unsupported_datasets
-    expected = "field format: expected 'npz', 'csv', 'npy', 'parquet' or 'images', got hdf5"
+    formats = "'npz', 'csv', 'npy', 'parquet', 'images', 'txt', 'coco' or 'webdataset'"
+    expected = f"field format: expected {formats}, got hdf5"
     assert (aside.name, aside.error) == ("columns", expected)
 
 

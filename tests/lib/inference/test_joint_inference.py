@@ -69,6 +69,31 @@ def test_hooks_make_the_edges_input_and_the_result() -> None:
     assert seen == [(1, 2, 2)]
 
 
+def test_only_what_the_redact_hook_makes_leaves_the_node() -> None:
+    sent: list[Any] = []
+
+    def cloud(batch: Any) -> list[Any]:
+        sent.extend(batch)
+        return [DEEP for _ in batch]
+
+    with JointInference("digits", edge=shallow, cloud=cloud, redact=lambda x: x * 7) as service:
+        assert service.infer(HARD, deadline=5).by == "cloud"
+    assert [each.flat[0] for each in sent] == [7]
+
+
+@pytest.mark.parametrize("redact", [lambda x: None, lambda x: x["face"]], ids=["withholds", "fails"])
+def test_a_sample_that_is_not_redacted_stays(redact: Any) -> None:
+    def cloud(batch: Any) -> Any:
+        raise AssertionError("it has left")
+
+    with JointInference("digits", edge=shallow, cloud=cloud, redact=redact) as service:
+        answer = service.infer(HARD, deadline=5)
+    assert (answer.by, answer.degraded) == ("edge", True)
+    with JointInference("digits", edge=shallow, cloud=cloud, redact=redact, fallback="error") as service:
+        with pytest.raises(Unreachable, match="redact hook"):
+            service.infer(HARD, deadline=5)
+
+
 def test_without_a_cloud_the_edge_gives_degraded_answers_within_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     ask = Offloader.ask

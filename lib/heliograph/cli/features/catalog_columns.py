@@ -46,6 +46,8 @@ def _dataset_row(document: Document, now: float) -> list[Cell]:
         name_of(document),
         some_of(sorted(edges)),
         str(sum(each.get("samples", 0) for each in good)),
+        str(sum(status_of(document).get("waiting", {}).values())),
+        some_of(sorted({each.get("version", "")[:12] for each in good} - {""})),
         some_of(sorted({each["format"] for each in good if each.get("format")})),
         some_of([f"{name}:{dtype}" for name, dtype in columns.items()]),
         "; ".join(f"{edge}: {each['error']}" for edge, each in edges.items() if each.get("error")),
@@ -83,6 +85,6 @@ def _quarantine_row(document: Document, now: float) -> list[Cell]:
 
 EDGES = Presentation("NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS NOTE", _edge_row)
 MODELS = Presentation("NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION", _model_row)
-DATASETS = Presentation("NAME EDGES SAMPLES FORMAT COLUMNS NOTE", _dataset_row)
+DATASETS = Presentation("NAME EDGES SAMPLES WAITING VERSION FORMAT COLUMNS NOTE", _dataset_row)
 ALGORITHMS = Presentation("NAME EDGES PARAMETERS PACKAGE SIGNED DESCRIPTION NOTE", _algorithm_row)
 QUARANTINES = Presentation("NAME DOCUMENT SIZE SINCE REASON", _quarantine_row)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from heliograph.core.errors import HeliographError
-from heliograph.edge_agent.datasets.indexing import ARRAY, read_array
+from heliograph.edge_agent.datasets.file_forms import ARRAY, read_array
 from heliograph.edge_agent.datasets.npy_header import MAGIC, ArrayHeader
 from heliograph.edge_agent.datasets.npz_file import Arrays, fit_together, open_zip, read_arrays, stem_of
 from heliograph.edge_agent.datasets.source import open_source

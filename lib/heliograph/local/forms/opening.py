@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from heliograph.core.errors import HeliographError
-from heliograph.edge_agent.datasets.folder import ImageFolder, read_folder
-from heliograph.edge_agent.datasets.indexing import checked_format, reason
+from heliograph.edge_agent.datasets.file_forms import checked_format, reason
+from heliograph.edge_agent.datasets.folder import CocoFolder, ImageFolder, read_folder
 from heliograph.edge_agent.datasets.source import open_source
 from heliograph.edge_agent.datasets.unusable import Unusable
 from heliograph.local.forms.array_form import ArrayForm, NpyFile, NpyFolder, NpzFiles
@@ -14,6 +14,9 @@ from heliograph.local.forms.csv_form import CsvForm
 from heliograph.local.forms.folder_form import ImageForm, ShardsForm
 from heliograph.local.forms.form import Form, Request
 from heliograph.local.forms.parquet_form import ParquetForm
+
+_WHOLE = frozenset(("txt", "coco", "webdataset"))
+"""Formats that agents index and nothing splits."""
 
 
 def open_form(path: Path, request: Request) -> Form:
@@ -27,6 +30,8 @@ def open_form(path: Path, request: Request) -> Form:
         found = read_folder(path)
         if isinstance(found, ImageFolder):
             return ImageForm(path, found, request)
+        if isinstance(found, CocoFolder) or found.format in _WHOLE:
+            raise _not_split("coco" if isinstance(found, CocoFolder) else found.format)
         if found.format == "npy":
             return ArrayForm(NpyFolder(path, found.files), request)
         return ShardsForm(path, found, request, _open_file)
@@ -44,6 +49,13 @@ def _open_file(path: Path, request: Request) -> Form:
             return ArrayForm(NpzFiles(path), request)
         if form == "npy":
             return ArrayForm(NpyFile(path), request)
+        if form in _WHOLE:
+            raise _not_split(form)
         return ParquetForm(path, request) if form == "parquet" else CsvForm(path, request)
     except Unusable as error:
         raise HeliographError(f"{path} {error}") from None
+
+
+def _not_split(form: str) -> Unusable:
+    return Unusable(f"is of format {form}, which is not split; give each edge its own by 'heliograph agent --dataset', "
+                    "or convert it to a directory of images for each class, csv or npz")  # fmt: skip

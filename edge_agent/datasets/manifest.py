@@ -1,0 +1,73 @@
+"""The manifest of a data set's files, its version, and what a version holds more than the one before. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from heliograph.bus.contract.resources.dataset import NAMED_FILES, GrownFile
+from heliograph.core.errors import shorten
+from heliograph.core.text import encodable
+from heliograph.edge_agent.datasets.unusable import Unusable
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of a data set.
+
+    Attributes:
+        path: path below the data set's directory; of a data set of one file its name.
+        samples: rows or images in it; 0 where they are not told by file, as for the arrays of an ``npy`` directory.
+        prefix: SHA-256 of its first bytes, as many as the file had in the version before; empty where they were not
+            read.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    samples: int = 0
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What a version holds more than the one before, of which nothing was changed or taken away."""
+
+    samples: int
+    files: tuple[GrownFile, ...]
+
+
+def version_of(entries: Iterable[FileEntry]) -> str:
+    """Return the SHA-256 of the manifest: for each file a line ``path, size, SHA-256``, sorted by the paths' bytes.
+
+    Raise Unusable for a path with a line break, which could stand for two lines.
+    """
+    manifest = hashlib.sha256()
+    for path, each in sorted((_encoded(each.path), each) for each in entries):
+        manifest.update(b"%s, %d, %s\n" % (path, each.size, each.sha256.encode()))
+    return manifest.hexdigest()
+
+
+def growth(before: Mapping[str, FileEntry], after: Iterable[FileEntry]) -> Growth | None:
+    """Return what the files hold more than before; None where a file was changed otherwise, or is missing."""
+    kept, samples, grown = 0, 0, list[GrownFile]()
+    for each in after:
+        old = before.get(each.path)
+        if old is not None:
+            kept += 1
+            if (old.size, old.sha256) == (each.size, each.sha256):
+                continue
+            if each.prefix != old.sha256 or each.samples < old.samples:
+                return None
+        first, prefix = (old.samples, old.sha256) if old is not None else (0, "")
+        samples += each.samples - first
+        if len(grown) < NAMED_FILES:
+            grown.append(GrownFile(path=encodable(each.path), prefix=prefix, first=first, end=each.samples))
+    return Growth(samples, tuple(grown)) if kept == len(before) else None
+
+
+def _encoded(path: str) -> bytes:
+    if "\n" in path or "\r" in path:
+        raise Unusable(f"holds {shorten(path)!r}, whose name has a line break; rename it")
+    return path.encode("utf-8", "surrogateescape")

@@ -21,7 +21,7 @@ from heliograph.edge_agent.datasets.csv_look import (
 )
 from heliograph.edge_agent.datasets.unusable import Unusable
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 """Bytes read at once."""
 LOOKED_AT = 1 << 20
 """Bytes by which the form is told."""

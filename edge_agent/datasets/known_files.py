@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from os import stat_result
@@ -26,13 +26,13 @@ COMMIT_EVERY = 500
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     dataset TEXT, device INTEGER, inode INTEGER, reading TEXT, size INTEGER, mtime_ns INTEGER, sha256 TEXT,
-    content TEXT, pass INTEGER, PRIMARY KEY (dataset, device, inode, reading)
+    content TEXT, PRIMARY KEY (dataset, device, inode, reading)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS manifests (
     dataset TEXT, path TEXT, size INTEGER, sha256 TEXT, samples INTEGER, PRIMARY KEY (dataset, path)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS versions (
-    dataset TEXT PRIMARY KEY, version TEXT, parent TEXT, pass INTEGER, new_samples INTEGER, grown TEXT
+    dataset TEXT PRIMARY KEY, version TEXT, parent TEXT, new_samples INTEGER, grown TEXT
 ) WITHOUT ROWID;
 """
 
@@ -72,50 +72,47 @@ class KnownFiles:
         self._uncommitted = 0
         self._unusable = False
 
-    def begin(self, dataset: str) -> int:
-        """Return the number of this pass over a data set's files."""
-        with self._lock:
-            row = self._row("SELECT pass FROM versions WHERE dataset = ?", dataset)
-            return (row[0] if row else 0) + 1
-
-    def find(self, dataset: str, number: int, stat: stat_result, reading: str) -> KnownFile | None:
+    def find(self, dataset: str, stat: stat_result, reading: str) -> KnownFile | None:
         """Return what is known of a file; None where it has changed, or was never read that way.
 
         Args:
-            number: the present pass.
             reading: how the file is read: its form, and what else its content depends on.
         """
-        key = (dataset, stat.st_dev, stat.st_ino, reading)
         with self._lock:
             row = self._row(
                 "SELECT size, mtime_ns, sha256, content FROM files WHERE dataset = ? AND device = ? AND inode = ? "
-                "AND reading = ?", *key,
+                "AND reading = ?", dataset, stat.st_dev, stat.st_ino, reading,
             )  # fmt: skip
-            if row is None or row[:2] != (stat.st_size, stat.st_mtime_ns):
-                return None
-            self._write("UPDATE files SET pass = ? WHERE dataset = ? AND device = ? AND inode = ? AND reading = ?",
-                        number, *key)  # fmt: skip
+        if row is None or row[:2] != (stat.st_size, stat.st_mtime_ns):
+            return None
         with suppress(ValueError):
             content = json.loads(row[3])
             if isinstance(content, dict) and isinstance(row[2], str):
                 return KnownFile(row[2], content)
         return None
 
-    def remember(self, dataset: str, number: int, stat: stat_result, reading: str, found: KnownFile) -> None:
+    def remember(self, dataset: str, stat: stat_result, reading: str, found: KnownFile) -> None:
         """Note a file that has been read, unless it has changed just now."""
         if self._world.now() - stat.st_mtime < SETTLED:
             return
         with self._lock:
             self._write(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", dataset, stat.st_dev, stat.st_ino,
-                reading, stat.st_size, stat.st_mtime_ns, found.sha256, json.dumps(found.content), number,
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", dataset, stat.st_dev, stat.st_ino,
+                reading, stat.st_size, stat.st_mtime_ns, found.sha256, json.dumps(found.content),
             )  # fmt: skip
 
-    def manifest(self, dataset: str) -> dict[str, FileEntry]:
-        """Return the files of the newest version, by path; empty where there is none."""
+    def entry(self, dataset: str, path: str) -> FileEntry | None:
+        """Return a file of the newest version; None where it has none of that path."""
         with self._lock:
-            rows = self._rows("SELECT path, size, sha256, samples FROM manifests WHERE dataset = ?", dataset)
-        return {_path(row[0]): FileEntry(_path(row[0]), *row[1:]) for row in rows}
+            row = self._row("SELECT size, sha256, samples FROM manifests WHERE dataset = ? AND path = ?", dataset,
+                            _text(path))  # fmt: skip
+        return FileEntry(path, *row) if row is not None else None
+
+    def count(self, dataset: str) -> int:
+        """Return the number of files of the newest version."""
+        with self._lock:
+            row = self._row("SELECT COUNT(*) FROM manifests WHERE dataset = ?", dataset)
+        return row[0] if row is not None else 0
 
     def newest(self, dataset: str) -> KnownVersion | None:
         with self._lock:
@@ -127,18 +124,26 @@ class KnownFiles:
             grown = json.loads(row[3])
         return KnownVersion(row[0], row[1], row[2], tuple(grown))
 
-    def keep(self, dataset: str, number: int, newest: KnownVersion, entries: Iterable[FileEntry] | None) -> None:
-        """Note a data set's newest version, with its files unless they are the same, and forget files of earlier
-        passes."""
+    def keep(
+        self, dataset: str, newest: KnownVersion, entries: Iterable[FileEntry] | None, seen: Collection[int]
+    ) -> None:
+        """Note a data set's newest version, with its files unless they are the same, and forget files that are not
+        ``seen`` any more, by ``place_of``."""
         with self._lock:
             if entries is not None:
                 self._write("DELETE FROM manifests WHERE dataset = ?", dataset)
                 for each in entries:
                     self._write("INSERT INTO manifests VALUES (?, ?, ?, ?, ?)", dataset, _text(each.path), each.size,
                                 each.sha256, each.samples)  # fmt: skip
-            self._write("INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?)", dataset, newest.version,
-                        newest.parent, number, newest.new_samples, json.dumps(newest.grown))  # fmt: skip
-            self._write("DELETE FROM files WHERE dataset = ? AND pass < ?", dataset, number)
+            self._write("INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?)", dataset, newest.version,
+                        newest.parent, newest.new_samples, json.dumps(newest.grown))  # fmt: skip
+            count = self._row("SELECT COUNT(*) FROM files WHERE dataset = ?", dataset)
+            if count is not None and count[0] > len(seen):
+                present = frozenset(seen)
+                for place in self._rows("SELECT device, inode, reading FROM files WHERE dataset = ?", dataset):
+                    if place_of(*place) not in present:
+                        self._write("DELETE FROM files WHERE dataset = ? AND device = ? AND inode = ? AND reading = ?",
+                                    dataset, *place)  # fmt: skip
             self.commit()
 
     def forget(self, dataset: str) -> None:
@@ -170,7 +175,7 @@ class KnownFiles:
             self._do(connection, "BEGIN")
         self._do(connection, statement, *values)
         self._uncommitted += 1
-        if self._uncommitted >= COMMIT_EVERY and statement.startswith(("INSERT OR REPLACE INTO files", "UPDATE")):
+        if self._uncommitted >= COMMIT_EVERY and statement.startswith("INSERT OR REPLACE INTO files"):
             self.commit()
 
     def _row(self, statement: str, *values: Any) -> Any:
@@ -208,6 +213,7 @@ class KnownFiles:
         try:
             opened.execute("PRAGMA journal_mode = WAL")
             opened.execute("PRAGMA synchronous = NORMAL")
+            opened.execute("PRAGMA cache_size = -512")
             opened.executescript(_SCHEMA)
         except sqlite3.Error:
             opened.close()
@@ -226,10 +232,11 @@ class KnownFiles:
         self._warn(f"{self._path}: {error}; data sets are read without what was known of their files")
 
 
+def place_of(device: int, inode: int, reading: str) -> int:
+    """Return a number for a file and how it is read; it differs from start to start."""
+    return hash((device, inode, reading))
+
+
 def _text(path: str) -> str:
     """Return a path as SQLite stores it: bytes that are no UTF-8 become surrogates, which it refuses."""
     return path.encode("utf-8", "surrogateescape").decode("latin-1")
-
-
-def _path(text: str) -> str:
-    return text.encode("latin-1").decode("utf-8", "surrogateescape")

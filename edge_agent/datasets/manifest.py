@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from heliograph.bus.contract.resources.dataset import NAMED_FILES, GrownFile
@@ -44,16 +44,23 @@ def version_of(entries: Iterable[FileEntry]) -> str:
     Raise Unusable for a path with a line break, which could stand for two lines.
     """
     manifest = hashlib.sha256()
-    for path, each in sorted((_encoded(each.path), each) for each in entries):
-        manifest.update(b"%s, %d, %s\n" % (path, each.size, each.sha256.encode()))
+    for each in sorted(entries, key=_encoded_path):
+        manifest.update(b"%s, %d, %s\n" % (_encoded_path(each), each.size, each.sha256.encode()))
     return manifest.hexdigest()
 
 
-def growth(before: Mapping[str, FileEntry], after: Iterable[FileEntry]) -> Growth | None:
-    """Return what the files hold more than before; None where a file was changed otherwise, or is missing."""
+def growth(
+    before: Callable[[str], FileEntry | None], count: int, after: Iterable[FileEntry]
+) -> Growth | None:
+    """Return what the files hold more than before; None where a file was changed otherwise, or is missing.
+
+    Args:
+        before: returns the file of that path as it was before; None where it was not there.
+        count: number of files before.
+    """
     kept, samples, grown = 0, 0, list[GrownFile]()
     for each in after:
-        old = before.get(each.path)
+        old = before(each.path)
         if old is not None:
             kept += 1
             if (old.size, old.sha256) == (each.size, each.sha256):
@@ -64,10 +71,10 @@ def growth(before: Mapping[str, FileEntry], after: Iterable[FileEntry]) -> Growt
         samples += each.samples - first
         if len(grown) < NAMED_FILES:
             grown.append(GrownFile(path=encodable(each.path), prefix=prefix, first=first, end=each.samples))
-    return Growth(samples, tuple(grown)) if kept == len(before) else None
+    return Growth(samples, tuple(grown)) if kept == count else None
 
 
-def _encoded(path: str) -> bytes:
-    if "\n" in path or "\r" in path:
-        raise Unusable(f"holds {shorten(path)!r}, whose name has a line break; rename it")
-    return path.encode("utf-8", "surrogateescape")
+def _encoded_path(entry: FileEntry) -> bytes:
+    if "\n" in entry.path or "\r" in entry.path:
+        raise Unusable(f"holds {shorten(entry.path)!r}, whose name has a line break; rename it")
+    return entry.path.encode("utf-8", "surrogateescape")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO
 
 from heliograph.core.errors import shorten
 from heliograph.edge_agent.datasets.csv_look import Header
-from heliograph.edge_agent.datasets.known_files import KnownFile, KnownFiles
+from heliograph.edge_agent.datasets.known_files import KnownFile, KnownFiles, place_of
 from heliograph.edge_agent.datasets.label_counts import LabelCounts
 from heliograph.edge_agent.datasets.manifest import FileEntry
 from heliograph.edge_agent.datasets.source import Source, open_source
@@ -19,7 +20,7 @@ from heliograph.edge_agent.datasets.unusable import Interrupted, Unusable
 
 FILES_STEP = 250
 """Files between two reports of progress."""
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,8 @@ class Reading:
         self.read_as = read_as
         self.known = known
         self.files_in_all = 0
-        self.number = known.begin(dataset) if known is not None else 0
-        self.before = known.manifest(dataset) if known is not None else {}
-        """The files of the newest version, by path."""
+        self.seen = array("q")
+        """The files of this pass, as ``place_of`` tells them: eight bytes each."""
         self._progress = progress
         self._interrupted = interrupted
         self._files = 0
@@ -100,11 +100,7 @@ class Reading:
         Raise Unusable as ``content_of`` does, OSError where the file cannot be read, Interrupted.
         """
         self._check()
-        found = self._known(path, kind)
-        if found is None:
-            found, size = self._read_file(path, name, kind, content_of)
-        else:
-            size = path.stat().st_size
+        found, size = self._known(path, kind) or self._read_file(path, name, kind, content_of)
         self._read += size
         self._files += 1
         if self._progress is not None and self._files % FILES_STEP == 0:
@@ -112,10 +108,21 @@ class Reading:
         samples, prefix = int(found.content.get("samples", 0)), str(found.content.get("prefix", ""))
         return FileEntry(name, size, found.sha256, samples, prefix), found.content
 
-    def _known(self, path: Path, kind: str) -> KnownFile | None:
+    def before(self, name: str) -> FileEntry | None:
+        """Return a file as it was in the newest version; None where it was not there."""
+        return self.known.entry(self.dataset, name) if self.known is not None else None
+
+    @property
+    def count_before(self) -> int:
+        return self.known.count(self.dataset) if self.known is not None else 0
+
+    def _known(self, path: Path, kind: str) -> tuple[KnownFile, int] | None:
         if self.known is None:
             return None
-        return self.known.find(self.dataset, self.number, path.stat(), kind)
+        stat = path.stat()
+        self.seen.append(place_of(stat.st_dev, stat.st_ino, kind))
+        found = self.known.find(self.dataset, stat, kind)
+        return (found, stat.st_size) if found is not None else None
 
     def _read_file(
         self, path: Path, name: str, kind: str, content_of: Callable[[Source], Mapping[str, Any]]
@@ -123,8 +130,8 @@ class Reading:
         with open_source(path, self._advanced) as source:
             before = os.fstat(source.file.fileno())
             content = dict(content_of(source))
-            old = self.before.get(name)
-            digest, prefix = self._hashed(source.file, old.size if old is not None else 0)
+            old = self.before(name)
+            digest, prefix = self._hashed(source.file, source.size, old.size if old is not None else 0)
             after = os.fstat(source.file.fileno())
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 raise Unusable("changed while it was read; write it under another name and rename it when it is whole")
@@ -132,14 +139,15 @@ class Reading:
             content["prefix"] = prefix
         found = KnownFile(digest, content)
         if self.known is not None:
-            self.known.remember(self.dataset, self.number, after, kind, found)
+            self.known.remember(self.dataset, after, kind, found)
         return found, after.st_size
 
-    def _hashed(self, file: BinaryIO, old_size: int) -> tuple[str, str]:
+    def _hashed(self, file: BinaryIO, size: int, old_size: int) -> tuple[str, str]:
         """Return a file's SHA-256, and that of its first ``old_size`` bytes where it has more."""
         file.seek(0)
         whole, prefix, left = hashlib.sha256(), "", old_size
-        while data := file.read(min(_BLOCK, left) if left else _BLOCK):
+        block = min(_BLOCK, size + 1)  # a read takes that much memory first, whatever comes
+        while data := file.read(min(block, left) if left else block):
             whole.update(data)
             if left:
                 left -= len(data)

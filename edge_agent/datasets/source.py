@@ -87,8 +87,9 @@ class Source:
 @contextmanager
 def open_source(path: Path, progress: Progress | None = None) -> Iterator[Source]:
     """Open a file. Raise Unusable if it is no regular file, is empty or a zip of several files; OSError as ``open``."""
-    with io.BufferedReader(_Watched(path, progress), 1 << 20) as file:
-        found = os.fstat(file.fileno())
+    raw = _Watched(path, progress)
+    found = os.fstat(raw.fileno())
+    with io.BufferedReader(raw, min(1 << 20, max(found.st_size, 1 << 12))) as file:
         if not stat.S_ISREG(found.st_mode):
             raise Unusable("is not a regular file; name a file of data or a directory")
         if found.st_size == 0:

@@ -125,7 +125,7 @@ BEFORE = {"a": entry("a", "one", 3), "b": entry("b", "two", 4)}
     ids=["a new file", "an appended file", "another file of that name", "a missing file", "a changed one", "fewer"],
 )
 def test_growth_is_told_only_where_nothing_was_lost(after: list[FileEntry], samples: int | None) -> None:
-    found = growth(BEFORE, after)
+    found = growth(BEFORE.get, len(BEFORE), after)
     assert (found.samples if found is not None else None) == samples
 
 

@@ -42,7 +42,7 @@ async def test_versions_of_pushed_samples_reach_edges_and_wait_for_a_training(
         AsyncClient(cluster.server) as client,
     ):
         await client.push("data", regression("data", 50, 1), edge="edge-1")
-        first = await _dataset(client, "data", lambda status: status["versions"])
+        first = await _dataset(client, "data", lambda status: status.get("versions"))
         (version,) = first["versions"]
         assert (version["samples"], version["edges"], first["waiting"]) == (50, ["edge-1"], {"edge-1": 50})
         await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
@@ -59,7 +59,7 @@ async def test_versions_of_pushed_samples_reach_edges_and_wait_for_a_training(
         for number in range(2):  # a directory, and no longer the same samples
             np.savez(images / f"{number}.npz", x=np.ones((30, 3), np.float32), y=np.ones(30, np.float32))
         await client.push("data", images)
-        second = await _dataset(client, "data", lambda status: len(status["versions"]) > 1)
+        second = await _dataset(client, "data", lambda status: len(status.get("versions", [])) > 1)
         assert second["versions"][1]["parent"] == version["version"]
         assert (second["waiting"], second["edges"]["edge-1"]["files"]) == ({"edge-1": 60}, 2)
 

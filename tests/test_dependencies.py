@@ -48,6 +48,7 @@ NEEDS = {
     "local/demo": "demo",
     "local/demo/torch_digits.py": "demo,torch",
     "local/forms": "train",
+    "edge_agent/datasets/parquet_labels.py": "data",
     "local/forms/parquet_form.py": "data",
     "local/split.py": "train",
     "local/split_file.py": "train",

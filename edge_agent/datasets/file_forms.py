@@ -14,6 +14,7 @@ from heliograph.edge_agent.datasets import (
     label_columns,
     npz_file,
     parquet_file,
+    parquet_labels,
     txt_index,
     webdataset_file,
 )
@@ -54,7 +55,7 @@ def survey(source: Source, form: Format, header: Header | None, labels: LabelCou
         found = parquet_file.survey(source.open(), source.size)
         if labels is not None and labels.column is not None:
             label_columns.require_column(labels.column, found.columns)
-            label_columns.count_parquet(str(source.path), labels.column, labels)
+            parquet_labels.count_parquet(str(source.path), labels.column, labels)
         return found
     if form == "npy":
         return read_array(source)

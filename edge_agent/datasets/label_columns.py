@@ -1,4 +1,4 @@
-"""Count the labels in a column of a csv or parquet file, or in an array of an npz; without NumPy."""
+"""Count the labels in a column of a csv, or in an array of an npz; without NumPy."""
 
 from __future__ import annotations
 
@@ -52,28 +52,6 @@ def count_arrays(file: BinaryIO, size: int, arrays: Arrays, labels: LabelCounts)
                         labels.add_all(map(str, values))
             except DAMAGE as error:
                 raise Unusable(f"is damaged ({shorten(str(error))}); write it again") from None
-
-
-def count_parquet(path: str, column: str, labels: LabelCounts) -> None:
-    """Count the labels in a parquet column, where arro3 is installed (the extra ``data``).
-
-    Raise Unusable where a page cannot be read.
-    """
-    try:
-        from arro3.io import read_parquet
-    except ImportError:
-        return
-    try:
-        reader = read_parquet(path, batch_size=1 << 14)
-        for batch in reader:
-            labels.add_all(map(str, batch.column(column).to_pylist()))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # arro3's PanicException is no Exception
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise Unusable(f"is damaged, or of a kind that arro3 does not read ({shorten(str(error))}); "
-                       "write it again") from None  # fmt: skip
 
 
 def _values(stream: Any, header: ArrayHeader) -> Iterator[list[Any]]:

@@ -71,8 +71,10 @@ def _named(name: str) -> dict[str, Any]:
     return {"name": name}
 
 
-def _catalog(plural: str, document: dict[str, Any], changed: dict[str, Any]) -> list[Example]:
-    """Return examples of all verbs of a kind that nothing runs."""
+def _catalog(
+    plural: str, document: dict[str, Any], changed: dict[str, Any], *own: Example
+) -> list[Example]:
+    """Return examples of all verbs of a kind that nothing runs, with its ``own`` ones."""
     kind, name = document["kind"], document["metadata"]["name"]
     spec = {**document["spec"], **changed}
     return [
@@ -80,6 +82,7 @@ def _catalog(plural: str, document: dict[str, Any], changed: dict[str, Any]) -> 
         _example(f"{plural}/list", {}, _ok([{"kind": kind}])),
         _example(f"{plural}/get", _named(name), _ok(_head(kind, name))),
         _example(f"{plural}/update", {**document, "spec": spec}, _ok({"kind": kind, "spec": spec})),
+        *own,
         _example(f"{plural}/delete", _named(name), _ok({"kind": kind})),
     ]
 
@@ -87,7 +90,8 @@ def _catalog(plural: str, document: dict[str, Any], changed: dict[str, Any]) -> 
 _PENDING = {"phase": "Pending"}
 REQUESTS: tuple[Example, ...] = (
     *_catalog("algorithms", _ALGORITHM, {"description": "our plug-in, second edition"}),
-    *_catalog("datasets", _DATASET, {"url": "/data/petals-2.npz"}),
+    *_catalog("datasets", _DATASET, {"url": "/data/petals-2.npz"},
+              _example("datasets/versions", _named("petals"), _ok({"name": "petals", "versions": []}))),
     *(_example("models/create", each, _ok(_head("Model", name))) for name, each in _MODELS.items()),
     _example("models/list", {}, _ok([{"kind": "Model"}])),
     _example("models/get", _named("shallow"), _ok(_head("Model", "shallow", status={"versions": []}))),

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract import model_requests as models
 from heliograph.bus.contract import topics
+from heliograph.bus.contract.dataset_requests import DatasetVersions
 from heliograph.bus.contract.garbage import Collect, Garbage
 from heliograph.bus.contract.join_bodies import GetWeights, Join, UploadWeights
 from heliograph.bus.contract.payloads import Participation, UploadState, WeightsPart
@@ -157,7 +158,10 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         command_line="heliograph.cli.features.catalog_columns:MODELS",
     ),
     FeatureDeclaration(
-        "datasets", Dataset, CATALOG,
+        "datasets",
+        Dataset,
+        (*CATALOG, Verb("versions", "Return the versions of a data set, and which edge has which.",
+                        answer=DatasetVersions)),
         coordinator="heliograph.coordinator.features.datasets.controller:DatasetController",
         command_line="heliograph.cli.features.catalog_columns:DATASETS",
     ),

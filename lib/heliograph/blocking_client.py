@@ -137,6 +137,9 @@ class BlockingResources:
     def collect(self, *, dry_run: bool = False) -> Document:
         return self._run(self._resources.collect(dry_run=dry_run))
 
+    def versions(self, name: str) -> Document:
+        return self._run(self._resources.versions(name))
+
     def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
         return self._run(self._resources.ask(verb, name, **fields))
 

@@ -131,6 +131,11 @@ class Resources:
         found: Document = await self._ask("collect", {"dry_run": dry_run})
         return found
 
+    async def versions(self, name: str) -> Document:
+        """Return the versions of a data set, oldest first, and which edge has which."""
+        found: Document = await self._ask("versions", {"name": name})
+        return found
+
     async def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
         """Send a request of any verb that the kind's feature declares, and return the result of its answer.
 

@@ -63,6 +63,10 @@ async def test_versions_of_pushed_samples_reach_edges_and_wait_for_a_training(
         assert second["versions"][1]["parent"] == version["version"]
         assert (second["waiting"], second["edges"]["edge-1"]["files"]) == ({"edge-1": 60}, 2)
 
+        answer = await client.datasets.versions("data")
+        assert answer["versions"][0]["version"] == version["version"]
+        assert answer["present"] == {"edge-1": second["versions"][1]["version"]}
+
         rows = b"x,y\n1,2\n"
         content = {"file": "small.csv", "digest": hashlib.sha256(rows).hexdigest(), "size": len(rows),
                    "inline": base64.b64encode(rows).decode()}  # fmt: skip

@@ -6,7 +6,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pydantic import BaseModel
+
 from heliograph.bus.contract.buckets import DATASETS
+from heliograph.bus.contract.dataset_requests import DatasetVersions
 from heliograph.bus.contract.resources import Dataset, FederatedTask, WeightsRef
 from heliograph.bus.contract.resources.dataset import DatasetContent, TrainedVersion
 from heliograph.coordinator.feature import Feature
@@ -36,6 +39,13 @@ class DatasetController(Feature[Dataset]):
         if content.model_copy(update={"inline": None, "bucket": before.bucket}) != before:
             return changed
         return changed.model_copy(update={"spec": changed.spec.model_copy(update={"content": before})})
+
+    async def answer(self, verb: str, body: BaseModel, resource: Dataset | None, caller: str) -> DatasetVersions:
+        assert verb == "versions" and resource is not None
+        status = resource.status
+        present = {edge: index.version for edge, index in status.edges.items() if index.version}
+        return DatasetVersions(name=resource.name, versions=status.versions, present=present, trained=status.trained,
+                               waiting=status.waiting)  # fmt: skip
 
     async def reconcile(self) -> None:
         """Move inline samples into their bucket, from where edges fetch them, and note finished trainings."""

@@ -65,8 +65,7 @@ def versions(name: NameArgument, server: ServerOption = None) -> None:
 
     name = _label(name)
     with about("datasets", name):
-        document: dict[str, Any] = ask(server, lambda client: client.datasets.get(name))
-    found = document.get("status", {}).get("versions", [])
+        found: list[dict[str, Any]] = ask(server, lambda client: client.datasets.versions(name))["versions"]
     if not found:
         say(f"dataset/{name} has no version: no edge has read it yet")
         return

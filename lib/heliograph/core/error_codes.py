@@ -90,6 +90,8 @@ ANSWERS: dict[str, Code] = {
 
 ELSEWHERE: dict[str, Code] = {
     "bad-argument": Code("A function was called with an argument that it does not take.", "Give what `expected` says."),
+    "bad-content": Code("Uploaded samples of a data set are no tar of plain files.",
+                        "Push the directory again with `heliograph datasets push`."),
     "bad-key": Code("A file has no key on P-256, or one with a password.", "Make one as the hint says."),
     "bad-label": Code("A label is no class.", "Write the classes beside the labels."),
     "bad-model": Code("An object is no model of a known framework.", "Wrap it: `get()` and `set(arrays)`."),

@@ -15,6 +15,7 @@ from heliograph.bus.contract.resources import DatasetSpec, WeightsRef
 from heliograph.bus.contract.resources.dataset import DatasetContent
 from heliograph.dataset_files import pack
 from heliograph.edge_agent.dataset_contents import unpack
+from heliograph.edge_agent.inventory import LOOK
 from tests.node_inventory import inventory_of
 
 ROWS = b"x,y\n1,2\n3,4\n"
@@ -169,3 +170,17 @@ def test_a_tars_members_lie_below_the_target(tmp_path: Path) -> None:
 def test_a_contents_name_is_no_path(name: str) -> None:
     with pytest.raises(ValueError, match="file"):
         DatasetContent(file=name, digest="0" * 64, size=1, bucket="datasets")
+
+
+def test_samples_that_somebody_deletes_are_fetched_again(on_node: Any, tmp_path: Path) -> None:
+    async def test(here: Contents) -> None:
+        here.node.background.spawn(here.inventory.watch())
+        await here.follow(await here.uploaded(ROWS))
+        version = here.inventory.datasets["d"].version
+        here.inventory.files["d"].unlink()
+        await here.node.world.sleep(3 * LOOK)
+        await here.node.settled()
+        assert here.lying() == ["x.csv"]
+        assert (here.inventory.datasets["d"].version, here.inventory.datasets["d"].error) == (version, "")
+
+    _with(on_node, tmp_path, test)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract.buckets import DATASETS
 from heliograph.bus.contract.dataset_requests import DatasetVersions
-from heliograph.bus.contract.resources import Dataset, FederatedTask, WeightsRef
+from heliograph.bus.contract.resources import Dataset, Edge, FederatedTask, WeightsRef
 from heliograph.bus.contract.resources.dataset import DatasetContent, TrainedVersion
 from heliograph.coordinator.feature import Feature
 from heliograph.coordinator.registry.dataset_versions import merged, trained_by, with_trained
@@ -59,7 +59,8 @@ class DatasetController(Feature[Dataset]):
                  if task.status.phase == "Succeeded" and task.metadata.uid not in self._noted]  # fmt: skip
         for name, trained in merged(map(trained_by, ended)).items():
             with self.context.failures.contain(f"data set {name}"):
-                await self.context.step(Dataset, name, partial(_with_trained, trained))
+                known = {edge: each for edge, each in trained.items() if self.context.store.get(Edge, edge) is not None}
+                await self.context.step(Dataset, name, partial(_with_trained, known))
         self._noted.update(task.metadata.uid for task in ended)
 
     async def _stored(self, content: DatasetContent, data: bytes) -> DatasetContent:
@@ -78,6 +79,5 @@ def _with_content(before: DatasetContent, after: DatasetContent, dataset: Datase
 
 
 def _with_trained(trained: dict[str, TrainedVersion], dataset: Dataset) -> Dataset:
-    here = {edge: each for edge, each in trained.items() if edge in dataset.status.edges}
-    status = with_trained(dataset.status, here)
+    status = with_trained(dataset.status, trained)
     return dataset if status is dataset.status else dataset.model_copy(update={"status": status})

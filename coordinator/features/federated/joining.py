@@ -36,7 +36,8 @@ def join_edge(task: FederatedTask, edge: str, dataset: str | None, view: View, t
         return _with(task, left=[each for each in task.status.left if each != edge])
     chosen = _dataset_of(task, known, dataset, topic)
     index = known.dataset(chosen) if chosen else None
-    return _joined(task, edge, JoinedParticipant(dataset=chosen, samples=index.samples if index else 0), topic)
+    joined = JoinedParticipant(dataset=chosen, samples=index.samples if index else 0)
+    return _joined(task, edge, joined, topic, index.version if index else "")
 
 
 def join_participant(task: FederatedTask, name: str, samples: int, view: View, topic: str) -> FederatedTask:
@@ -117,7 +118,10 @@ def _dataset_of(task: FederatedTask, edge: EdgeView, dataset: str | None, topic:
                   hint=edge.fault(name) or "Give the agent the data set, or name another by 'dataset'.")  # fmt: skip
 
 
-def _joined(task: FederatedTask, edge: str, joined: JoinedParticipant, topic: str) -> FederatedTask:
+def _joined(
+    task: FederatedTask, edge: str, joined: JoinedParticipant, topic: str, version: str = ""
+) -> FederatedTask:
+    """Return the task with an edge or a participant; ``version`` is that of its data set, where it has one."""
     status = task.status
     if edge not in status.joined and len(status.joined) >= JOINED:
         raise Refused("too-many", topic=topic, field="edge", expected=f"at most {JOINED} that join by request",
@@ -125,6 +129,8 @@ def _joined(task: FederatedTask, edge: str, joined: JoinedParticipant, topic: st
     changes: dict[str, object] = {"joined": {**status.joined, edge: joined}}
     if status.phase == "Running":
         changes["datasets"] = {**status.datasets, edge: joined.dataset}
+        versions = {**status.dataset_versions, edge: version}
+        changes["dataset_versions"] = {name: each for name, each in versions.items() if each}
         if status.pinned_samples is not None:  # a job of 0.1 has none
             changes["pinned_samples"] = {**status.pinned_samples, edge: joined.samples}
         if edge not in status.assignments.values():

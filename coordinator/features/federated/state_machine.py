@@ -62,7 +62,7 @@ def begin(
         datasets=placed.datasets,
         pinned_samples={**_samples_now(placed.datasets, view), **foreign_samples(task)},
         packages=pinned(task, view),
-        dataset_versions=_versions_now(found.datasets, view),
+        dataset_versions=_versions_now(placed.datasets, view),
         conditions=condition(task.status.conditions, ready, now),
         start_time=now,
         model=weights,

@@ -207,3 +207,18 @@ def test_a_bounded_number_joins_by_request() -> None:
 def test_a_job_without_anybody_who_joined_has_no_such_field() -> None:
     task = _running()
     assert "joined" not in task.model_dump(mode="json", by_alias=True)["status"]
+
+
+def test_the_versions_that_a_job_trains_on_are_pinned_when_it_begins_and_when_an_edge_joins() -> None:
+    def having(edge: str, version: str) -> EdgeView:
+        seen = _edge(edge)
+        assert seen.report is not None
+        index = seen.report.datasets[0].model_copy(update={"version": version})
+        return EdgeView(edge, True, seen.report.model_copy(update={"datasets": [index]}))
+
+    before = _view(*(having(edge, f"v-{edge}") for edge in EDGES), having("edge-4", ""))
+    later = _view(*(having(edge, "other") for edge in EDGES), having("edge-4", "v-edge-4"))
+    task = _running(before)
+    pinned = {edge: f"v-{edge}" for edge in EDGES}
+    assert task.status.dataset_versions == pinned  # an agent of 0.1 tells none
+    assert join_edge(task, "edge-4", None, later, TOPIC).status.dataset_versions == pinned | {"edge-4": "v-edge-4"}

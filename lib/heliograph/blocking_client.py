@@ -9,7 +9,7 @@ from typing import Any, Self
 from heliograph.algorithm_files import Package
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.topics import DEFAULT_ROOT
-from heliograph.client import TIMEOUT, AsyncClient, Document, ModelResources, Resources
+from heliograph.client import TIMEOUT, AsyncClient, DatasetResources, Document, ModelResources, Resources
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.signing import Signer
 from heliograph.exports import Form
@@ -24,7 +24,7 @@ class Client:
     jobs: BlockingResources
     services: BlockingResources
     models: BlockingModelResources
-    datasets: BlockingResources
+    datasets: BlockingDatasetResources
     algorithms: BlockingResources
     edges: BlockingResources
     quarantines: BlockingResources
@@ -45,6 +45,8 @@ class Client:
         resources = self._client.resources(plural)
         if isinstance(resources, ModelResources):
             return BlockingModelResources(resources, self._thread)
+        if isinstance(resources, DatasetResources):
+            return BlockingDatasetResources(resources, self._thread)
         return BlockingResources(resources, self._thread)
 
     def export(self, model: str, target: Path, version: int | str | None = None, *, form: Form = "folder") -> Path:
@@ -137,9 +139,6 @@ class BlockingResources:
     def collect(self, *, dry_run: bool = False) -> Document:
         return self._run(self._resources.collect(dry_run=dry_run))
 
-    def versions(self, name: str) -> Document:
-        return self._run(self._resources.versions(name))
-
     def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
         return self._run(self._resources.ask(verb, name, **fields))
 
@@ -150,6 +149,17 @@ class BlockingResources:
                 yield self._run(anext(stream))  # type: ignore[arg-type]
             except StopAsyncIteration:
                 return
+
+
+class BlockingDatasetResources(BlockingResources):
+    """``DatasetResources`` for ordinary code: the same methods, blocking."""
+
+    def __init__(self, resources: DatasetResources, thread: LoopThread) -> None:
+        super().__init__(resources, thread)
+        self._datasets = resources
+
+    def versions(self, name: str) -> Document:
+        return self._run(self._datasets.versions(name))
 
 
 class BlockingModelResources(BlockingResources):

@@ -18,7 +18,7 @@ from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.model_requests import ModelExport
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import Model
+from heliograph.bus.contract.resources import Dataset, Model
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS
 from heliograph.bus.reply import TOO_MANY
@@ -131,11 +131,6 @@ class Resources:
         found: Document = await self._ask("collect", {"dry_run": dry_run})
         return found
 
-    async def versions(self, name: str) -> Document:
-        """Return the versions of a data set, oldest first, and which edge has which."""
-        found: Document = await self._ask("versions", {"name": name})
-        return found
-
     async def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
         """Send a request of any verb that the kind's feature declares, and return the result of its answer.
 
@@ -172,6 +167,15 @@ class Resources:
 
 class ModelResources(Resources, ModelVerbs):
     """The requests about models: those of every kind, and those about versions and aliases."""
+
+
+class DatasetResources(Resources):
+    """The requests about data sets: those of every kind, and the versions."""
+
+    async def versions(self, name: str) -> Document:
+        """Return the versions of a data set, oldest first, and which edge has which."""
+        found: Document = await self._ask("versions", {"name": name})
+        return found
 
 
 def result_of(reply: bytes) -> Any:
@@ -217,7 +221,7 @@ class AsyncClient:
     jobs: Resources
     services: Resources
     models: ModelResources
-    datasets: Resources
+    datasets: DatasetResources
     algorithms: Resources
     edges: Resources
     quarantines: Resources
@@ -247,7 +251,8 @@ class AsyncClient:
         """Return the resources with a plural name. Raise Refused if the name is unknown."""
         if plural not in declared().verbs:
             raise Refused("unknown-resource", field="resource", expected=" or ".join(declared().verbs), got=plural)
-        return ModelResources(self, plural) if plural == Model.plural else Resources(self, plural)
+        own = {Model.plural: ModelResources, Dataset.plural: DatasetResources}
+        return own.get(plural, Resources)(self, plural)
 
     async def request(self, resource: str, verb: str, document: Mapping[str, Any]) -> Any:
         """Send one request and return the result in its reply. Send it again later where the coordinator answers that

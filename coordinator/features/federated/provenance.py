@@ -47,19 +47,24 @@ def _uses(task: FederatedTask, view: View) -> list[DatasetUse]:
     their own data have none."""
     left_out = set(task.status.uncounted)
     named = sorted((edge, name) for edge, name in task.status.datasets.items() if name and edge not in left_out)
-    return [_use(edge, name, view) for edge, name in named]
+    return [_use(edge, name, view, task.status.dataset_versions.get(edge, "")) for edge, name in named]
 
 
-def _use(edge: str, name: str, view: View) -> DatasetUse:
+def _use(edge: str, name: str, view: View, pinned: str = "") -> DatasetUse:
+    """Return the data set of an edge.
+
+    Args:
+        pinned: its version when the job began; without one the version that the edge has now.
+    """
     there = view.edges.get(edge)
     index = there.dataset(name) if there is not None else None
     if index is None:
-        return DatasetUse(name=name, edge=edge)  # it has left, or its file: what it trained on is not known any more
-    return DatasetUse(name=name, edge=edge, version=_version_of(index), samples=index.samples)
+        return DatasetUse(name=name, edge=edge, version=pinned)  # it has left, or its file
+    return DatasetUse(name=name, edge=edge, version=pinned or _version_of(index), samples=index.samples)
 
 
 def _version_of(index: DatasetIndex) -> str:
-    return index.digest
+    return index.version or index.digest  # agents of 0.1 tell no version
 
 
 def _code(task: FederatedTask, view: View) -> dict[str, int]:

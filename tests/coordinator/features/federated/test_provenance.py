@@ -73,3 +73,10 @@ def test_what_is_not_known_any_more_is_left_empty() -> None:
     unreadable = _edge("edge-2", error="it was deleted")
     version = version_of(_task(["edge-1", "edge-2"]), _view(unreadable), {})
     assert [(each.edge, each.version) for each in version.datasets] == [("edge-1", ""), ("edge-2", "")]
+
+
+def test_the_data_of_a_version_are_those_that_the_job_began_with() -> None:
+    view = _view(_edge("edge-1", version="e" * 64), _edge("edge-2", version="f" * 64))
+    pinned = {"edge-1": "b" * 64, "edge-3": "d" * 64}
+    version = version_of(_task(["edge-1", "edge-2", "edge-3"], dataset_versions=pinned), view, {})
+    assert [each.version for each in version.datasets] == ["b" * 64, "f" * 64, "d" * 64]

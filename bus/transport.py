@@ -169,6 +169,13 @@ class KeyValue(Protocol):
         """
         ...
 
+    async def create_all(self, values: Mapping[str, bytes]) -> dict[str, int]:
+        """Store values under keys that do not exist, all or none, and return their revisions.
+
+        Raises Conflict where one of the keys exists.
+        """
+        ...
+
     async def delete(self, key: str) -> None: ...
     async def entries(self, prefix: str = "") -> list[KeyValueEntry]: ...
     async def keys(self, prefix: str = "") -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from heliograph.bus.memory.connection import MemoryConnection
@@ -39,6 +39,11 @@ class MemoryKeyValue:
             changed.set()
         await self._connection.down()
         return newest
+
+    async def create_all(self, values: Mapping[str, bytes]) -> dict[str, int]:
+        if taken := next((key for key in values if key in self._entries), None):
+            raise Conflict(f"{taken} exists")
+        return {key: await self.put(key, value) for key, value in values.items()}
 
     async def delete(self, key: str) -> None:
         await self._connection.send()

@@ -76,3 +76,19 @@ async def test_entries_returns_the_keys_under_a_prefix_in_order(meeting: Meeting
             ("jobs.b", b"jobs.b"),
         ]
         assert [each.key for each in await state.entries()] == ["edges.a", "jobs.a", "jobs.b"]
+
+
+@where_events_are_stored
+async def test_many_keys_are_made_together_or_none(meeting: Meeting) -> None:
+    async with meeting.clients(2) as (one, other):
+        mine, theirs = await one.kv("state"), await other.kv("state")
+        values = {f"{n}": b"%d" % n for n in range(5)}
+        made = await mine.create_all(values)
+        assert {each.key: (each.value, each.revision) for each in await theirs.entries()} == {
+            key: (value, made[key]) for key, value in values.items()
+        }
+        with pytest.raises(Conflict):
+            await theirs.create_all({"5": b"", "3": b""})
+        assert await mine.get("5") is None
+        await theirs.put("3", b"new", made["3"])
+        assert (await mine.create_all({}), len(await mine.create_all({"6": b""}))) == ({}, 1)

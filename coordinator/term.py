@@ -14,10 +14,10 @@ from weakref import WeakValueDictionary
 
 from heliograph.bus.contract import buckets, topics
 from heliograph.bus.contract.garbage import Garbage
-from heliograph.bus.contract.payloads import Desired, LogRecord, WorkerTask
+from heliograph.bus.contract.payloads import Desired, EdgeQueue, LogRecord, WorkerTask
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import Algorithm, Dataset, DatasetSpec, Edge, Model, Resource
+from heliograph.bus.contract.resources import Algorithm, Dataset, DatasetSpec, Edge, LabelQueue, Model, Resource
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.door import Door
@@ -252,7 +252,8 @@ class Term:
                 for edge, tasks in found.items():  # most edges run one job: its list is used without a copy
                     if (before := wanted.get(edge)) is not None:  # a job may name an edge that has been deleted
                         wanted[edge] = [*before, *tasks] if before else tasks
-        return await self._desired.decide(_with_datasets(wanted, self._store.all(Dataset)), breaks)
+        queues = _edge_queues(self._store.all(LabelQueue))
+        return await self._desired.decide(_with_datasets(wanted, self._store.all(Dataset)), breaks, queues)
 
     async def _desired_of(
         self, feature: Feature[Any], view: View, breaks: Breaks
@@ -319,6 +320,12 @@ class Term:
             await self._port.publish(topics.LOG, record, CLOUD, form="json", component="coordinator")
         except HeliographError:
             return
+
+
+def _edge_queues(known: Iterable[LabelQueue]) -> dict[str, EdgeQueue]:
+    """Return the queues whose tasks edges hand out."""
+    on_edges = (each for each in known if each.spec.location == "edge")
+    return {each.name: EdgeQueue(uid=each.metadata.uid, spec=each.spec) for each in on_edges}
 
 
 def _with_datasets(

@@ -33,6 +33,7 @@ from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
 from heliograph.edge_agent.inventory import Inventory, OwnDatasets
 from heliograph.edge_agent.journal import QUOTA, Journal, KeptEvent
+from heliograph.edge_agent.labelling import EdgeLabelling
 from heliograph.edge_agent.launcher import Launcher
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
@@ -156,9 +157,12 @@ class Agent:
             self._background, self._wake, self._log.warn,
             DatasetContents(config.state / "datasets", self._cloud.bus, world), self._known, config.tells_labels,
         )  # fmt: skip
+        self._labelling = EdgeLabelling(
+            self._node, self._edge, self._journal, self._background, self._on_refused_event, self._failures
+        )
         self._gateway = Gateway(
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,
-            self._on_anomaly,
+            self._on_anomaly, self._labelling.hold_back,
         )  # fmt: skip
         self._uploads = Uploads(launcher, self._cloud.bus, self._edge, world)
         self._forwarder = Forwarder(
@@ -191,6 +195,7 @@ class Agent:
     async def run(self) -> None:
         """Run until cancelled; neither broker need be reachable. Raise HeliographError where the agent cannot go on."""
         self._desired.load()
+        self._labelling.follow(self._desired.newest)
         self._launcher.sweep({task.worker for task in self._desired.newest.tasks})
         await self._cloud.bus.open()
         if self._node is not self._cloud:
@@ -213,7 +218,9 @@ class Agent:
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
                     relay = self._offload
-                    for part in (self._gateway.run, relay.carry_up, relay.carry_down, self._unserved.run):
+                    labelling = self._labelling
+                    for part in (self._gateway.run, relay.carry_up, relay.carry_down, self._unserved.run,
+                                 labelling.run, labelling.keep):  # fmt: skip
                         group.create_task(keep_running(part, self._world, self._log.warn))
                 group.create_task(self._claim.run())
                 await self._journal.failed
@@ -233,6 +240,7 @@ class Agent:
         while True:
             self._changed.clear()
             desired = self._desired.newest
+            self._labelling.follow(desired)
             with self._failures.contain(f"desired document {desired.generation}"):
                 self._reconciler.reconcile(desired)
             self._reporter.due()

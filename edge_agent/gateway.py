@@ -23,6 +23,8 @@ from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.producers import DEVICE, WORKER, ProducerWatch, key_of, split_key
 from heliograph.edge_agent.supervisor import Worker
 
+_FROM_NODE = frozenset(("worker", "anonymous"))
+"""Roles whose events the agent takes on its node; its own go straight into the journal."""
 ACK_EVERY = 0.005
 """Seconds between two acknowledgements: each is a message, and a producer with room in its window waits for none."""
 
@@ -34,6 +36,7 @@ class Gateway:
         workers: the workers that the agent launched, by name; only they may publish results.
         refused: called with (topic, error) for each refused message.
         say: called with a line about an anomaly of a producer.
+        hold_back: returns what is journalled for a worker's event.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class Gateway:
         background: Background,
         refused: Callable[[str, Exception], None],
         say: Callable[[str], None],
+        hold_back: Callable[[Topic[Any], Event, NewEvent], NewEvent] = lambda topic, event, entry: entry,
     ) -> None:
+        self._hold_back = hold_back
         self._port = port
         self._edge = edge
         self._journal = journal
@@ -69,7 +74,7 @@ class Gateway:
         patterns = [
             topic.filter(**({"edge": self._edge} if "edge" in topic.params else {}))
             for topic in registry.declared().topics
-            if topic.delivery == "event" and topic.bridged == "up"
+            if topic.delivery == "event" and topic.bridged == "up" and not _FROM_NODE.isdisjoint(topic.publishers)
         ]
         async with self._port.bus.subscribe(*patterns) as messages:
             self.listening.set()
@@ -102,7 +107,7 @@ class Gateway:
             if not self._is_next(entry, event):  # a repeated event, or one behind a gap: acknowledge what is on disk
                 self._acknowledge(producer, incarnation, self._journal.committed(producer, incarnation))
                 return
-        kept = self._journal.append(entry)
+        kept = self._journal.append(self._hold_back(topic, event, entry))
         if kept not in self._heads:
             self._heads[kept] = {}
             kept.add_done_callback(self._committed)

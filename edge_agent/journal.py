@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from heliograph.core.tasks import Flag
 from heliograph.core.telemetry import JOURNAL_COMMITS, JOURNAL_EVENTS
 from heliograph.core.world import World
 from heliograph.edge_agent.journal_file import checksum, event_id, open_file, parts_of_id
-from heliograph.edge_agent.journal_writer import DROPPED, JournalWriter, NewEvent
+from heliograph.edge_agent.journal_writer import DOCUMENT, DROPPED, JournalWriter, NewEvent
 from heliograph.edge_agent.producers import DEVICE, split_key
 
 T = TypeVar("T")
@@ -203,12 +203,25 @@ class Journal:
 
     def load(self, key: str) -> bytes:
         """Return a saved document; empty where there is none."""
-        row = self._read.execute("SELECT value FROM meta WHERE key = ?", (f"doc:{key}",)).fetchone()
+        row = self._read.execute("SELECT value FROM meta WHERE key = ?", (f"{DOCUMENT}{key}",)).fetchone()
         return row[0] if row is not None and isinstance(row[0], bytes) else b""
 
     async def save(self, key: str, value: bytes) -> None:
         """Save a document, synced."""
-        await self._on_thread(self._writer.save, f"doc:{key}", value)
+        await self._on_thread(self._writer.save, f"{DOCUMENT}{key}", value)
+
+    async def delete(self, key: str) -> None:
+        """Delete a saved document, synced."""
+        await self._on_thread(self._writer.delete, f"{DOCUMENT}{key}")
+
+    def documents(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Yield key and value of the saved documents whose keys begin so, sorted."""
+        first = f"{DOCUMENT}{prefix}"
+        rows = self._read.execute("SELECT key, value FROM meta WHERE key >= ? AND key < ? ORDER BY key",
+                                  (first, f"{first}\U0010ffff"))  # fmt: skip
+        for key, value in rows.fetchall():
+            if isinstance(key, str) and isinstance(value, bytes):
+                yield key.removeprefix(DOCUMENT), value
 
     async def _on_thread(self, function: Callable[..., T], *args: object) -> T:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from heliograph.bus.contract.topics import BULK, LANES
@@ -16,14 +16,20 @@ OVERHEAD = 64
 """Bytes of the file that an event needs besides its topic and body."""
 DROP = 0.05
 """Share of the quota that is freed together when the quota is reached, since each search for room costs time."""
+DOCUMENT = "doc:"
+"""Begin of the key of a document."""
 DROPPED = "dropped"
 """Key of the number of events that were dropped because of the quota."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event to append. ``producer`` (``producers.key_of``), ``incarnation`` and ``sequence`` are set if it is
-    acknowledged."""
+    """An event to append.
+
+    Attributes:
+        producer, incarnation, sequence: whose it is (``producers.key_of``) and its number, if it is acknowledged.
+        documents: documents, by key, that are saved together with it.
+    """
 
     topic: str
     body: bytes
@@ -31,10 +37,11 @@ class NewEvent:
     producer: str = ""
     incarnation: str = ""
     sequence: int = 0
+    documents: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        """Bytes of the file that the event needs."""
+        """Bytes of the file that the event needs while it waits."""
         return len(self.body) + len(self.topic) + OVERHEAD
 
 
@@ -97,6 +104,9 @@ class JournalWriter:
             if dropped:
                 self.save(DROPPED, str(dropped_before + dropped))
             write.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+            documents = [(f"{DOCUMENT}{key}", value) for each in entries for key, value in each.documents.items()]
+            if documents:
+                write.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", documents)
             if heads:
                 write.executemany(
                     "INSERT OR REPLACE INTO producers VALUES (?, ?, ?)",
@@ -121,6 +131,10 @@ class JournalWriter:
     def save(self, key: str, value: str | bytes) -> None:
         """Save a property or a document, synced."""
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def delete(self, key: str) -> None:
+        """Delete a property or a document, synced."""
+        self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

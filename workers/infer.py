@@ -15,7 +15,14 @@ import numpy as np
 from heliograph import session
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import parse
-from heliograph.bus.contract.payloads import Assignment, HardSample, InferenceStats, InferTask, ServingTask
+from heliograph.bus.contract.payloads import (
+    Assignment,
+    DeepAnswer,
+    HardSample,
+    InferenceStats,
+    InferTask,
+    ServingTask,
+)
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import INLINE, TensorFile, dumps
 from heliograph.bus.reply import reply_of
@@ -24,9 +31,12 @@ from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
+from heliograph.inference.inputs import plain
 from heliograph.inference.offload import Offloader
 from heliograph.inference.predictors.samples import columns_in, sample_array
 from heliograph.inference.serving import NewModel, PendingRequest, Serving
+from heliograph.inference.shallow import Answer
+from heliograph.labelling.samples import columns_text
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import run_with_host
 from heliograph.workers.script_end import ScriptEnd, end_of
@@ -140,7 +150,7 @@ class InferenceHost:
         for request, body in answers:
             await self._runtime.bus.publish(request.reply_to, body, correlation=request.correlation, sure=False)
 
-    async def _send_hard_sample(self, x: Any, scores: Any) -> None:
+    async def _send_hard_sample(self, x: Any, scores: Any, deep: Answer | None = None) -> None:
         """Send a hard sample to the incremental job that the service names."""
         job = self.serving.spec.hard_samples_to
         if job is None or self._samples_under_way >= MAX_SAMPLES_UNDER_WAY:
@@ -150,13 +160,13 @@ class InferenceHost:
             return
         self._samples_under_way += 1
         try:
-            data = dumps({"x": sample_array(x)}) if columns_in(x) is None and not isinstance(x, str) else b""
             sample = HardSample(
                 job=job,
                 edge=self._runtime.environment.edge,
-                sample=self._runtime.world.new_id(),
-                scores=[float(score) for score in np.ravel(np.asarray(scores))[:MAX_SCORES]],
-                data=_inline(data) if 0 < len(data) <= INLINE else None,
+                scores=_scores(scores),
+                model=self.serving.model,
+                answer=_deep_answer(deep),
+                **_content(x),
             )
             await self._runtime.send(topics.HARD_SAMPLE, sample, job=job, edge=self._runtime.environment.edge)
         finally:
@@ -203,8 +213,40 @@ def _task_of(assignment: Assignment) -> ServingTask:
     return assignment.task
 
 
-def _inline(data: bytes) -> WeightsRef:
-    return WeightsRef(digest=sha256(data).hexdigest(), size=len(data), inline=data)
+def _content(x: Any) -> dict[str, Any]:
+    """Return a sample's SHA-256, and the sample itself where it is small enough to travel in an event."""
+    value: Any
+    if isinstance(x, str):
+        data, key, value = x.encode(), "text", x
+    elif (row := columns_in(x)) is not None:
+        cells = {name: plain(value) if isinstance(value, np.generic) else value for name, value in row.items()}
+        columns = {name: None if value != value else value for name, value in cells.items()}  # NaN: missing
+        data, key, value = columns_text(columns).encode(), "columns", columns
+    else:
+        data, key = dumps({"x": sample_array(x)}), "data"
+        value = None
+    found: dict[str, Any] = {"sample": sha256(data).hexdigest()}
+    if len(data) > INLINE:
+        return found
+    if key == "data":
+        value = WeightsRef(digest=found["sample"], size=len(data), inline=data)
+    return found | {key: value}
+
+
+def _scores(scores: Any) -> list[float]:
+    return [float(score) for score in np.ravel(np.asarray(scores))[:MAX_SCORES]]
+
+
+def _deep_answer(deep: Answer | None) -> DeepAnswer | None:
+    """Return the deep model's answer, as far as a label may follow from it."""
+    if deep is None:
+        return None
+    scores = np.asarray(deep.scores if deep.scores is not None else [])
+    result = deep.result if isinstance(deep.result, (str, bool, int, float)) else None
+    return DeepAnswer(
+        result=result[:4096] if isinstance(result, str) else result,
+        scores=_scores(scores) if scores.dtype.kind in "fiub" and np.isfinite(scores).all() else [],
+    )
 
 
 def _arrays_of(source: Path | bytes, name: str) -> dict[str, Any]:

@@ -34,6 +34,11 @@ def _resource(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 _MODELS = {name: _resource("Model", name, {"framework": "numpy"}) for name in ("shallow", "deep")}
 _DATASET = _resource("Dataset", "petals", {"url": "/data/petals.npz", "format": "npz", "nodeName": "edge-1"})
 _ALGORITHM = _resource("Algorithm", "own-average", {"description": "our plug-in"})
+_QUEUE = _resource("LabelQueue", SERVICE, {
+    "labelSchema": {"type": "choice", "classes": ["setosa", "virginica"]}, "overlap": 2,
+})  # fmt: skip
+_LEASE, _TASK = "5f1c0c0a5b0e4c35a6c9a1d2e3f40516", "0" * 64
+_CLASS = {"type": "choice", "value": "setosa"}
 _SERVICE = _resource("JointInferenceService", SERVICE, {
     "edgeWorker": {"model": {"name": "shallow"}, "scriptBootFile": "edge.py"},
     "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"},
@@ -118,6 +123,22 @@ REQUESTS: tuple[Example, ...] = (
              _ok({"kind": "JointInferenceService", "spec": {"deadlineSeconds": 1.0}})),
     _example("services/stop", _named(SERVICE), _ok({"status": {"phase": "Stopped"}})),
     _example("services/start", _named(SERVICE), _ok({"status": _PENDING})),
+    _example("labels/create", _QUEUE, _ok(_head("LabelQueue", SERVICE, status={"waiting": 0}))),
+    _example("labels/list", {}, _ok([{"kind": "LabelQueue"}])),
+    _example("labels/get", _named(SERVICE), _ok(_head("LabelQueue", SERVICE))),
+    _example("labels/update", {**_QUEUE, "spec": {**_QUEUE["spec"], "overlap": 1}},
+             _ok({"kind": "LabelQueue", "spec": {"overlap": 1}})),
+    _example("labels/claim", {**_named(SERVICE), "labeller": "anna", "count": 4}, _ok({"tasks": [], "waiting": 0})),
+    _example("labels/renew", {**_named(SERVICE), "lease": _LEASE}, _error(code="unknown-lease", field="lease")),
+    _example("labels/submit", {**_named(SERVICE), "lease": _LEASE, "result": _CLASS, "lead_time": 2.5},
+             _error(code="unknown-lease", field="lease")),
+    _example("labels/skip", {**_named(SERVICE), "lease": _LEASE, "reason": "blurred"},
+             _error(code="unknown-lease", field="lease")),
+    _example("labels/release", {**_named(SERVICE), "lease": _LEASE}, _error(code="unknown-lease", field="lease")),
+    _example("labels/propose", {**_named(SERVICE), "task": _TASK, "prediction": {
+        "model": "big", "score": 0.97, "result": _CLASS}}, _error(code="unknown-task", field="task")),
+    _example("labels/tasks", {**_named(SERVICE), "phase": "conflict"}, _ok({"tasks": []})),
+    _example("labels/delete", _named(SERVICE), _ok({"kind": "LabelQueue"})),
     _example("models/delete", _named("deep"), _error(code="in-use", field="name")),
     _example("edges/list", {}, _ok([{"kind": "Edge", "metadata": {"name": "cloud"}}])),
     _example("edges/get", _named("edge-1"), _ok({"kind": "Edge", "metadata": {"name": "edge-1"}})),

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from heliograph.bus.contract import label_requests, topics
 from heliograph.bus.contract import model_requests as models
-from heliograph.bus.contract import topics
 from heliograph.bus.contract.dataset_requests import DatasetVersions
 from heliograph.bus.contract.garbage import Collect, Garbage
 from heliograph.bus.contract.join_bodies import GetWeights, Join, UploadWeights
@@ -23,6 +23,7 @@ from heliograph.bus.contract.resources import (
     Edge,
     FederatedTask,
     JointInferenceService,
+    LabelQueue,
     Model,
     Quarantine,
     Resource,
@@ -119,6 +120,18 @@ COLLECT = Verb(
     "collect", "Delete what has come to the end of its life: old versions, blobs that nothing names, cut uploads and "
     "records of rounds. What is deployed or named is never taken.", Collect, Garbage, named=False,
 )  # fmt: skip
+_LABELLING = (
+    Verb("claim", "Take a lease on tasks: each is given to one labeller, and never twice to the same one.",
+         label_requests.ClaimTasks, label_requests.Claimed),
+    Verb("renew", "Keep a lease for as long again.", label_requests.RenewLease, label_requests.Renewed),
+    Verb("submit", "Give a label for a claimed task, or replace the labeller's own earlier one.",
+         label_requests.SubmitLabel, label_requests.Submitted),
+    Verb("skip", "Pass over a claimed task.", label_requests.SkipTask, label_requests.Given),
+    Verb("release", "Give a claimed task back.", label_requests.ReleaseLease, label_requests.Given),
+    Verb("propose", "Add a model's prediction to a task; above the calibrated bar it becomes a label.",
+         label_requests.ProposeLabel, label_requests.Proposed),
+    Verb("tasks", "List tasks with their labels, conflicts too.", label_requests.ListTasks, label_requests.TaskPage),
+)  # fmt: skip
 
 BUILT_IN: tuple[FeatureDeclaration, ...] = (
     FeatureDeclaration(
@@ -134,8 +147,8 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         "joint-inference",
         JointInferenceService,
         (*CATALOG, "status", "start", "stop"),
-        (topics.HARD_SAMPLE, topics.LABEL, topics.INFERENCE_STATS, topics.INFERENCE_REQUEST, topics.OFFLOAD,
-         topics.BIG_MODEL, topics.ANSWER),
+        (topics.HARD_SAMPLE, topics.INFERENCE_STATS, topics.INFERENCE_REQUEST, topics.OFFLOAD, topics.BIG_MODEL,
+         topics.ANSWER),
         coordinator="heliograph.coordinator.features.inference.controller:InferenceController",
         command_line="heliograph.cli.features.service_columns:SERVICES",
     ),
@@ -169,6 +182,14 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         "algorithms", Algorithm, CATALOG,
         coordinator="heliograph.coordinator.features.algorithms.controller:AlgorithmFeature",
         command_line="heliograph.cli.features.catalog_columns:ALGORITHMS",
+    ),
+    FeatureDeclaration(
+        "labelling",
+        LabelQueue,
+        (*CATALOG, *_LABELLING),
+        (topics.LABEL_TASK, topics.LABEL),
+        coordinator="heliograph.coordinator.features.labelling.controller:LabellingController",
+        command_line="heliograph.cli.features.label_columns:LABELS",
     ),
     FeatureDeclaration(
         "edges", Edge, ("list", "get", "delete"),

@@ -64,8 +64,9 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if role == "participant":
         publish.remove(subjects.subject(REQUEST.filter()))
         publish += [subjects.subject(REQUEST.at(resource="jobs", verb=verb)) for verb in PARTICIPANT_VERBS]
-    if role == "user" and place == "node":  # nobody takes requests there
+    if role in ("user", "anonymous") and place == "node":  # only labellers' requests are taken there, by the agent
         publish = [subject for subject in publish if not subject.startswith(subjects.subject("request"))]
+        publish.append(subjects.subject(REQUEST.filter(resource="labels")))
     if role == "operator":
         everything = subjects.subject("#")  # an operator watches and records every topic; on MQTT '#' matches the root
         subscribe += [everything, everything.removesuffix(".>")]

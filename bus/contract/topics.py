@@ -229,15 +229,24 @@ JOB_ENDED = Topic(
     "id.", stream=Stream("ENDINGS", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
 HARD_SAMPLE = Topic(
-    "event/hard-sample/{job}/{edge}", payloads.HardSample, "event", ("worker", "agent"), ("cloud-worker",),
+    "event/hard-sample/{job}/{edge}", payloads.HardSample, "event", ("worker", "agent"),
+    ("cloud-worker", "coordinator"),
     "A sample that the hard-sample rule found hard for the edge's model, with its scores.",
     bridged="up", quota="drop-oldest", max_size=512 * KIB,
     stream=Stream("SAMPLES", max_age=7 * DAY, max_bytes=4096 * MIB),
 )  # fmt: skip
+LABEL_TASK = Topic(
+    "event/label-task/{job}", payloads.LabelTask, "event", ("coordinator", "agent"), ("operator", "coordinator"),
+    "A sample waits for labels, without the sample itself: `request/labels/claim` gives it to a labeller.",
+    bridged="up", max_size=128 * KIB,
+    stream=Stream("LABEL_TASKS", max_age=30 * DAY, max_messages=131_072),
+)  # fmt: skip
 LABEL = Topic(
-    "event/label/{job}", payloads.SampleLabel, "event", ("worker", "cloud-worker", "operator", "agent"),
-    ("cloud-worker",), "A label for a sample.", bridged="up",
-    stream=Stream("LABELS", max_age=30 * DAY, max_messages=131_072),
+    "event/label/{job}", payloads.Annotation, "event",
+    ("coordinator", "agent", "operator"), ("operator", "cloud-worker", "coordinator"),
+    "A label of one labeller, or that the labeller skipped the task. Labellers send it by `request/labels/submit`: "
+    "whoever answers that has checked it, and publishes it.",
+    bridged="up", max_size=256 * KIB, stream=Stream("LABELS", max_age=30 * DAY, max_messages=131_072),
 )  # fmt: skip
 TELEMETRY = Topic(
     "event/telemetry/{edge}/{device}", payloads.Anything, "event", ("anonymous", "agent"), ("operator",),

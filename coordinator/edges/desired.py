@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.lanes import EXPECTED_LAST
-from heliograph.bus.contract.payloads import Desired, Generation, WorkerTask
+from heliograph.bus.contract.payloads import Desired, EdgeQueue, Generation, WorkerTask
 from heliograph.bus.contract.resources import Dataset, DatasetSpec
 from heliograph.bus.port import Port
 from heliograph.coordinator.edges.readers import Reader, reader_of
@@ -58,9 +58,17 @@ class DesiredWriter:
         await self.publish(await self.decide(wanted, Breaks(self._port.world)))
 
     async def decide(
-        self, wanted: Mapping[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]], breaks: Breaks
+        self,
+        wanted: Mapping[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]],
+        breaks: Breaks,
+        label_queues: Mapping[str, EdgeQueue] | None = None,
     ) -> list[Desired]:
-        """Return the documents whose content is new, for ``publish``. Never decide twice at once."""
+        """Return the documents whose content is new, for ``publish``. Never decide twice at once.
+
+        Args:
+            label_queues: queues whose tasks every edge but the cloud hands out.
+        """
+        on_edges, in_cloud = dict(label_queues or {}), dict[str, EdgeQueue]()
         fresh = []
         for number, (edge, (tasks, datasets)) in enumerate(wanted.items()):
             if number % EDGES_PER_SLICE == 0:
@@ -70,14 +78,16 @@ class DesiredWriter:
                 before is not None
                 and before.tasks == tasks
                 and before.datasets == datasets
+                and before.label_queues == (in_cloud if edge == CLOUD else on_edges)
                 and ((known := self._readers[edge]) is reader or known == reader)
                 and edge not in self.unpublished
             ):
                 continue
             self._n += 1
             desired = Desired(
-                edge=edge, generation=Generation(epoch=self._epoch, n=self._n), tasks=tasks, datasets=datasets
-            )
+                edge=edge, generation=Generation(epoch=self._epoch, n=self._n), tasks=tasks, datasets=datasets,
+                label_queues=in_cloud if edge == CLOUD else on_edges,
+            )  # fmt: skip
             self._written[edge], self._readers[edge] = desired, reader
             self.unpublished.discard(edge)
             fresh.append(desired)

@@ -27,6 +27,7 @@ class Client:
     datasets: BlockingDatasetResources
     algorithms: BlockingResources
     edges: BlockingResources
+    labels: BlockingResources
     quarantines: BlockingResources
 
     def __init__(self, server: str | None = None, *, root: str = DEFAULT_ROOT, timeout: float = TIMEOUT) -> None:

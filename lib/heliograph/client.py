@@ -224,6 +224,7 @@ class AsyncClient:
     datasets: DatasetResources
     algorithms: Resources
     edges: Resources
+    labels: Resources
     quarantines: Resources
 
     def __init__(

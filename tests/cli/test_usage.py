@@ -62,7 +62,7 @@ def test_the_version(typed: Any) -> None:
         ("get", "missing argument 'KIND'. Try 'heliograph get --help'."),
         ("get jobs -o xml", "'xml' is not one of 'table', 'json', 'yaml'. Try 'heliograph get --help'."),
         ("get pods",
-         "expected jobs or services or models or datasets or algorithms or edges or quarantines, got pods."),
+         "expected jobs or services or models or datasets or algorithms or labels or edges or quarantines, got pods."),
         ("get jobs/one two", "expected jobs/NAME or jobs NAME, got jobs/one two."),
         ("get jobs Bad_Name", "value for NAME: expected a DNS label"),
         ("get jobs/", "value for NAME: expected a DNS label"),

@@ -175,7 +175,7 @@ def test_events_that_come_together_are_acknowledged_together(on_node: Any) -> No
         ({"edge": "edge-2"}, "unknown-worker source"),
         ({"incarnation": "No_Label"}, "invalid source"),
         ({"topic": topics.MODEL_UPDATE.at(job="other", edge=EDGE)}, "wrong-job job"),
-        ({"topic": topics.LABEL.at(job="job"), "subject": UPDATE}, "forged subject"),
+        ({"topic": topics.EVALUATION.at(job="job", edge=EDGE), "subject": UPDATE}, "forged subject"),
     ],
 )
 def test_a_result_is_taken_only_from_a_worker_that_this_agent_launched(on_node: Any, how: Any, code: str) -> None:

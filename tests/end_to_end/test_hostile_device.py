@@ -64,7 +64,7 @@ class _Liar:
             state = WorkerState(worker=assigned.task.worker, state="failed", detail="says the liar")
             await self._say(topics.WORKER, topics.WORKER.at(worker=assigned.task.worker), state)
         elif topics.MODEL_UPDATE.match(message.topic):  # signed by the worker; on another topic
-            await self._bus.publish(topics.LABEL.at(job=event.data["job"]), message.body, sure=False)
+            await self._bus.publish(topics.EVALUATION.at(job=event.data["job"], edge=EDGE), message.body, sure=False)
             self.forged += 1
 
     async def _say(self, topic: Any, address: str, payload: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event, decode, encode, is_signed
-from heliograph.bus.contract.payloads import Ack, HardSample, SampleLabel
+from heliograph.bus.contract.payloads import Ack, Annotation, HardSample
 from heliograph.bus.transport import Message
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import cancel_and_wait
@@ -42,7 +42,7 @@ class Sending:
 
     async def send(self, *labels: str) -> None:
         for label in labels:
-            await self.outbox.send(topics.LABEL, SampleLabel(job="job", sample="s", label=label), job="job")
+            await self.outbox.send(topics.LABEL, _label(label), job="job")
 
     async def acknowledge(
         self, sequence: int, incarnation: str = LIFE, key: bytes | None = KEY, topic: str = ACK, about: str = ACK
@@ -68,7 +68,7 @@ def test_events_are_numbered_signed_and_kept_until_they_are_acknowledged(on_node
     async def test(it: Sending) -> None:
         await it.send("a", "b", "c")
         assert (it.numbers, it.outbox.sent, it.outbox.acknowledged) == ([1, 2, 3], 3, 0)
-        assert [event.data["label"] for event in it.events] == ["a", "b", "c"]
+        assert [event.data["labeller"] for event in it.events] == ["a", "b", "c"]
         assert all(is_signed(each.body, KEY) for each in it.heard)
         await it.acknowledge(2)
         assert it.outbox.acknowledged == 2
@@ -244,3 +244,7 @@ def test_despite_losses_and_repeats_the_agent_has_each_event_once_and_in_order(
         await cancel_and_wait(acknowledging)
 
     _sending(on_node, test)
+
+
+def _label(labeller: str) -> Annotation:
+    return Annotation(job="job", queue_uid="u", task="0" * 64, annotation="a", labeller=labeller, source="model")

@@ -14,7 +14,14 @@ import pytest
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode, encode, is_signed
-from heliograph.bus.contract.payloads import AggregateTask, Assignment, RoundSpec, SampleLabel, TrainTask, WorkerState
+from heliograph.bus.contract.payloads import (
+    AggregateTask,
+    Annotation,
+    Assignment,
+    RoundSpec,
+    TrainTask,
+    WorkerState,
+)
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import dumps
@@ -223,7 +230,7 @@ def test_a_reported_failure_is_cut_to_its_largest_length(on_node: Any) -> None:
 def test_on_the_edge_events_are_numbered_and_signed_for_its_agent(on_node: Any) -> None:
     async def test(it: Running) -> None:
         heard = it.node.heard(it.node.broker, "event/label/#")
-        await it.runtime.send(topics.LABEL, SampleLabel(job="job", sample="s", label="a"), job="job")
+        await it.runtime.send(topics.LABEL, _label(), job="job")
         event = decode(heard[0].body)
         assert (event.source, event.sequence) == (f"edge-1/{WORKER}/{it.runtime.incarnation}", 1)
         assert is_signed(heard[0].body, b"k" * 32)
@@ -235,7 +242,7 @@ def test_in_the_cloud_events_go_straight_into_their_stream_and_wait_for_the_link
     async def test(it: Running) -> None:
         heard = it.node.heard(it.node.cloud_broker, "event/label/#")
         it.runtime.bus.lost()
-        label = SampleLabel(job="job", sample="s", label="a")
+        label = _label()
         sending = it.node.start(it.runtime.send(topics.LABEL, label, job="job"))
         await asyncio.sleep(5)
         assert (heard, sending.done()) == ([], False)
@@ -284,7 +291,7 @@ def test_leaving_waits_for_acknowledgements_but_not_for_ever(on_node: Any) -> No
     async def main(node: Any) -> None:
         it = Running(node)
         async with it.runtime:
-            await it.runtime.send(topics.LABEL, SampleLabel(job="job", sample="s", label="a"), job="job")
+            await it.runtime.send(topics.LABEL, _label(), job="job")
         assert 1 < node.loop.time() < 5  # no agent has acknowledged it
 
     on_node(main)
@@ -357,3 +364,7 @@ def _staged(directory: Path) -> Path:
     file.parent.mkdir()
     file.write_bytes(WEIGHTS)
     return file
+
+
+def _label() -> Annotation:
+    return Annotation(job="job", queue_uid="u", task="0" * 64, annotation="a", labeller="a", source="model")

@@ -10,6 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from heliograph.bus.contract.parameter_schema import check_schema
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
+from heliograph.bus.contract.payloads.labels import EdgeQueue
 from heliograph.bus.contract.payloads.task_reading import UnsupportedTask, read_tasks
 from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTask, WorkerTaskBase
 from heliograph.bus.contract.resources import refusal_of
@@ -42,16 +43,20 @@ class Desired(Payload):
         generation: place of this document in the order of the edge's documents.
         tasks: the workers that the edge runs; the agent stops every other worker.
         datasets: data set name to its specification.
+        label_queues: name of each label queue whose tasks the edge's agent hands out, to the queue.
         unsupported: the tasks that were set aside.
         unsupported_datasets: indexes of the data sets that were set aside, with the reason as their error.
+        unsupported_queues: names of the label queues that were set aside; their tasks stay as they are.
     """
 
     edge: EdgeName
     generation: Generation
     tasks: list[WorkerTask] = Field(default_factory=list)
     datasets: dict[Label, DatasetSpec] = Field(default_factory=dict)
+    label_queues: dict[Label, EdgeQueue] = added("0.2", {})
     unsupported: SkipJsonSchema[tuple[UnsupportedTask, ...]] = Field(default=(), exclude=True)
     unsupported_datasets: SkipJsonSchema[tuple[DatasetIndex, ...]] = Field(default=(), exclude=True)
+    unsupported_queues: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -81,6 +86,15 @@ def _readable(given: Mapping[str, Any]) -> dict[str, Any]:
                 del readable[name]
                 others.append(DatasetIndex(name=name, error=refusal_of(error).sentence()[:1000]))
         document |= {"datasets": readable, "unsupported_datasets": tuple(others)}
+    if isinstance(queues := given.get("label_queues"), Mapping):
+        legible, unknown = dict(queues), []
+        for name in filter(is_label, queues):
+            try:
+                legible[name] = EdgeQueue.model_validate(queues[name], extra="ignore")
+            except ValidationError:
+                del legible[name]
+                unknown.append(name)
+        document |= {"label_queues": legible, "unsupported_queues": tuple(unknown)}
     return document
 
 

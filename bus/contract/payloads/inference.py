@@ -1,13 +1,13 @@
-"""Payloads of joint inference: counts, hard samples and labels."""
+"""Payloads of joint inference: requests, answers, counts and hard samples."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from heliograph.bus.contract.payloads.base import Bucket, Count, EdgeName, Payload, Text
-from heliograph.bus.contract.resources.base import Scalar, WeightsRef
+from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import Label
 
@@ -116,14 +116,27 @@ class InferenceStats(Payload):
     ready: bool = added("0.2", False)
 
 
+class DeepAnswer(Payload):
+    """The deep model's answer to a hard sample: its result, where that is a class, and the score of each class."""
+
+    result: Text | float | bool | None = None
+    scores: Annotated[list[float], Field(max_length=1024)] = Field(default_factory=list)
+    model: Text = ""
+
+
 class HardSample(Payload):
     """A sample that the hard-sample rule found hard, with the scores of the edge's model.
 
     Attributes:
-        sample: id of the sample.
+        sample: SHA-256 of the sample, which is also its task's id where people label it; workers before 0.2 send
+            another id.
         scores: the edge model's score of each class.
         data: safetensors file with the sample as array ``x``; absent for a text or named columns, and if it is larger
             than 256 kB.
+        text: the sample, where it is a text.
+        columns: the sample, where it is a row of named columns.
+        model: digest of the edge's model.
+        answer: what the deep model said, where it was asked and answered in time.
     """
 
     job: Label
@@ -131,15 +144,7 @@ class HardSample(Payload):
     sample: Text
     scores: list[float] = Field(default_factory=list)
     data: WeightsRef | None = None
-
-
-class SampleLabel(Payload):
-    """A label for a sample.
-
-    Attributes:
-        sample: id of the sample, as in its hard sample.
-    """
-
-    job: Label
-    sample: Text
-    label: Scalar
+    text: Annotated[str, StringConstraints(max_length=256 * 1024)] | None = added("0.2")
+    columns: Annotated[dict[str, float | str | bool | None], Field(max_length=4096)] | None = added("0.2")
+    model: Text = added("0.2", "")
+    answer: DeepAnswer | None = added("0.2")

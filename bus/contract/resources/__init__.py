@@ -36,6 +36,12 @@ from heliograph.bus.contract.resources.joint_inference_service import (
     JointInferenceServiceStatus,
     ServiceNumbers,
 )
+from heliograph.bus.contract.resources.label_queue import (
+    LabelQueue,
+    LabelQueueSpec,
+    LabelQueueStatus,
+    LabelSchema,
+)
 from heliograph.bus.contract.resources.model import (
     CHAMPION,
     AliasMove,
@@ -78,6 +84,10 @@ __all__ = [
     "JointInferenceService",
     "JointInferenceServiceSpec",
     "JointInferenceServiceStatus",
+    "LabelQueue",
+    "LabelQueueSpec",
+    "LabelQueueStatus",
+    "LabelSchema",
     "Metadata",
     "Model",
     "ModelLabels",

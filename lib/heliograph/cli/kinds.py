@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_BUILT_IN = ("jobs", "services", "edges", "models", "datasets", "algorithms", "quarantines")
+_BUILT_IN = ("jobs", "services", "edges", "models", "datasets", "algorithms", "labels", "quarantines")
 KINDS = f"{', '.join(_BUILT_IN)}, or a feature's resources"
 
 

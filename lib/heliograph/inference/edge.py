@@ -221,8 +221,6 @@ class JointInference:
             else:
                 serving.health.model_failed(each.prediction.failure)
             if each.hard:
-                if not isinstance(each.leaves, Withheld):
-                    serving.publish_hard(each.leaves, each.prediction.scores)
                 serving.spawn(self._settle_and_answer(serving, request, each))
                 continue
             try:
@@ -237,12 +235,16 @@ class JointInference:
         serving.refuse(request, error)
 
     async def _settle_and_answer(self, serving: Serving, request: PendingRequest, judged: Judged) -> None:
+        deep = None
         try:
             answer = await self._shallow.settle(judged, serving.offload)
         except HeliographError as error:
             serving.refuse(request, error)
         else:
             serving.answer(request, answer)
+            deep = answer if answer.by == "cloud" else None
+        if not isinstance(judged.leaves, Withheld):
+            serving.publish_hard(judged.leaves, judged.prediction.scores, deep)
 
     def _background(self) -> LoopThread:
         if self._thread is None:

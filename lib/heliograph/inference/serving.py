@@ -60,7 +60,7 @@ class Serving:
         send: publishes answers, in the loop.
         offload: asks the cloud's model; see ``Offloader.ask``.
         warn: called with a line about an error that concerns no single request.
-        hard_sample: publishes a hard sample with its scores for an incremental learning job.
+        hard_sample: publishes a hard sample with its scores and the deep model's answer, for learning and labelling.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Serving:
         send: Send,
         offload: Callable[[bytes, float], Awaitable[dict[str, Any]]] | None,
         warn: Callable[[str], None],
-        hard_sample: Callable[[Any, Any], Coroutine[Any, Any, None]] | None = None,
+        hard_sample: Callable[[Any, Any, Answer | None], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._hard_sample = hard_sample
         self.service = service
@@ -180,10 +180,15 @@ class Serving:
             batch.append(item)
         return batch
 
-    def publish_hard(self, x: Any, scores: Any) -> None:
-        """Publish a hard sample for the service's incremental learning job, if it has one."""
+    def publish_hard(self, x: Any, scores: Any, deep: Answer | None = None) -> None:
+        """Publish a hard sample for the service's incremental learning job and its label queue, if it names one.
+
+        Args:
+            scores: what the edge's model said.
+            deep: what the deep model answered.
+        """
         if self._hard_sample is not None and self.spec.hard_samples_to is not None:
-            self.spawn(self._hard_sample(x, scores))
+            self.spawn(self._hard_sample(x, scores, deep))
 
     def answer(self, request: PendingRequest, answer: Answer) -> None:
         """Send an answer of the edge's side to the requester."""

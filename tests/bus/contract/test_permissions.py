@@ -50,7 +50,8 @@ def test_an_anonymous_login_has_exactly_these_permissions() -> None:
     others = [subject for subject in cloud.subscribe if subject.split(".")[1] != "status"]
     assert others == ["heliograph.event.job-ended.*"]
     telemetry, asking = "heliograph.event.telemetry.*.*", "heliograph.inference.*.request"
-    assert set(node.publish) == {telemetry, asking, "heliograph.inference.*.offload.*.*"}
+    labelling = "heliograph.request.labels.*"
+    assert set(node.publish) == {telemetry, asking, labelling, "heliograph.inference.*.offload.*.*"}
     assert {subject.split(".")[1] for subject in node.subscribe} == {"status", "reply", "ack", "inference"}
     assert "heliograph.inference.*.answer.*.*.*" in node.subscribe
 
@@ -59,7 +60,7 @@ def test_a_user_asks_and_reads_status_and_its_own_replies() -> None:
     cloud, node = permissions("user", "cloud", login="alice"), permissions("user", "node", login="alice")
     asking = "heliograph.inference.*.request"
     assert set(cloud.publish) == {"heliograph.request.*.*", asking}
-    assert set(node.publish) == {asking}
+    assert set(node.publish) == {asking, "heliograph.request.labels.*"}
     assert [each for each in cloud.subscribe if ".status" not in each] == [
         "heliograph.reply.alice.*", "heliograph.event.job-ended.*", "_INBOX.alice.>",
     ]  # fmt: skip

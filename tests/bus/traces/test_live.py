@@ -329,7 +329,7 @@ class TestReplaying:
     async def test_messages_that_the_broker_refuses_are_counted(self, cloud: Broker, tmp_path: Path) -> None:
         label = "event/label/j"  # an operator may publish these, but no telemetry
         messages = [Recorded(METER if n % 2 else label, event(n), n, n) for n in range(20)]
-        messages.append(Recorded(label, event(20, pad="x" * 70_000), 20, 20))
+        messages.append(Recorded(label, event(20, pad="x" * 300_000), 20, 20))
         messages += [Recorded("reply/a/1", b"{}", 21 + n, 0) for n in range(3)]
         path = self.trace(tmp_path / "a.mcap", messages)
         async with opened(cloud.url("operator")) as bus:

@@ -1,0 +1,221 @@
+"""The label queues whose location is the edge: the agent hands out this node's hard samples on the node's broker.
+
+Samples stay on the node, leases and labels lie in the journal, and all of it works with no link. What goes to the cloud
+is that a sample was hard, that its task exists, and each label.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from heliograph.bus.contract import buckets
+from heliograph.bus.contract.event import Event, encode, from_tree, is_event, parse
+from heliograph.bus.contract.payloads import Annotation, Desired, EdgeQueue, HardSample, LabelTask
+from heliograph.bus.contract.registry import declared
+from heliograph.bus.contract.resources import LabelQueue, LabelQueueStatus, Metadata, dump, refusal_of
+from heliograph.bus.contract.sizes import check_size
+from heliograph.bus.contract.topics import HARD_SAMPLE, LABEL, LABEL_TASK, REQUEST, Topic
+from heliograph.bus.port import Port
+from heliograph.bus.reply import caller_of, reply_of
+from heliograph.bus.transport import Message, require_live
+from heliograph.core.errors import HeliographError, Refused, error_body
+from heliograph.core.failures import Failures, sentence_of
+from heliograph.core.tasks import Background, Flag, wait_for
+from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.journal_writer import NewEvent
+from heliograph.edge_agent.label_store import JournalBucket
+from heliograph.labelling.numbers import agreement_of, status_of
+from heliograph.labelling.samples import predictions_of, sample_of
+from heliograph.labelling.task_index import TaskIndex, packed
+from heliograph.labelling.task_queue import TaskQueue
+
+TELL_EVERY = 60.0
+"""Seconds after which ended leases are looked for though nobody asks."""
+
+
+class EdgeLabelling:
+    """This edge's label queues.
+
+    Args:
+        refused: called with (topic, error) for a request that cannot be answered.
+    """
+
+    def __init__(
+        self, node: Port, edge: str, journal: Journal, background: Background,
+        refused: Callable[[str, Exception], None], failures: Failures,
+    ) -> None:  # fmt: skip
+        self._node = node
+        self._world = node.world
+        self._edge = edge
+        self._journal = journal
+        self._background = background
+        self._refused = refused
+        self._failures = failures
+        self._tasks = JournalBucket(journal, buckets.LABELS)
+        self._samples = JournalBucket(journal, buckets.SAMPLES)
+        self._queues: dict[str, TaskQueue] = {}
+        """By name."""
+        self._changed = Flag()
+        self._follows: Mapping[str, EdgeQueue] = {}
+
+    def follow(self, desired: Desired) -> None:
+        """Take over the queues of the desired document; one that this version cannot read stays as it is."""
+        if desired.label_queues == self._follows:
+            return
+        self._follows = desired.label_queues
+        for name in self._queues.keys() - desired.label_queues.keys() - set(desired.unsupported_queues):
+            self._background.spawn(self._queues.pop(name).forget())
+        for name, wanted in desired.label_queues.items():
+            known = self._queues.get(name)
+            if known is not None and known.uid != wanted.uid:
+                self._background.spawn(known.forget())
+                known = None
+            if known is None:
+                self._queues[name] = self._opened(name, wanted)
+            else:
+                known.index.follow(wanted.spec)
+
+    def hold_back(self, topic: Topic[Any], event: Event, entry: NewEvent) -> NewEvent:
+        """Return what is journalled for an event: itself, or, for a hard sample of a queue here, what is left of it
+        without the sample. Its task is journalled before.
+
+        The task and its sample are saved in the commit of the event that tells of them.
+        """
+        if topic is not HARD_SAMPLE or not self._queues:
+            return entry
+        hard = HARD_SAMPLE.validate(event.data, entry.topic)
+        queue = self._queues.get(hard.job)
+        if queue is None:
+            return entry
+        stripped = hard.model_copy(update={"data": None, "text": None, "columns": None})
+        bare = Event(id=event.id, source=event.source, type=event.type, data=_data(stripped), time=event.time,
+                     subject=event.subject, sequence=event.sequence, traceparent=event.traceparent)  # fmt: skip
+        self._make(queue, hard)
+        return NewEvent(entry.topic, encode(bare), entry.lane, entry.producer, entry.incarnation, entry.sequence)
+
+    async def run(self) -> None:
+        """Answer labellers until cancelled."""
+        async with self._node.bus.subscribe(REQUEST.filter(resource="labels")) as messages:
+            async for message in messages:
+                try:
+                    await self._answer(message)
+                except Exception as error:  # the message's own
+                    self._refused(message.topic, error)
+
+    async def keep(self) -> None:
+        """Publish labels that a fault left unpublished, and delete old tasks, until cancelled."""
+        while True:
+            await wait_for(self._changed, TELL_EVERY) if self._queues else await self._changed.wait()
+            self._changed.clear()
+            for queue in [*self._queues.values()]:
+                with self._failures.contain(f"label queue {queue.job}"):
+                    await queue.tell()
+                    await queue.forget_old()
+            await self._world.sleep(1.0)
+
+    def _opened(self, name: str, wanted: EdgeQueue) -> TaskQueue:
+        index = TaskIndex(name, wanted.uid, wanted.spec, self._tasks, self._samples, self._world, self._changed.set)
+        queue = TaskQueue(name, wanted.uid, index, self._world, self._publish)
+        for line in queue.load(self._tasks.stored(f"{wanted.uid}.")):
+            self._failures.add(f"label queue {name}", HeliographError(line))
+        self._changed.set()
+        return queue
+
+    def _make(self, queue: TaskQueue, hard: HardSample) -> None:
+        """Journal the event of a new task, with the documents that make it, where there is a new one."""
+        sample = sample_of(hard)
+        if sample is None:
+            queue.leave_out()
+            return
+        schema = queue.spec.label_schema
+        data = sample.data.model_copy(update={"edge": self._edge})
+        task = LabelTask(
+            job=queue.job, queue_uid=queue.uid, task=sample.digest, edge=self._edge, data=data,
+            schema_version=schema.version, overlap=queue.spec.overlap, predictions=predictions_of(hard, schema),
+            created=self._world.timestamp(),
+        )  # fmt: skip
+        state = queue.admit(task, sample)
+        if state is None:
+            return
+        key = f"{queue.uid}.{sample.digest}"
+        documents = {self._tasks.document(key): packed(state), self._samples.document(key): sample.content}
+        self._samples.wrote(key)
+        queue.index.remember(state, self._tasks.wrote(key))
+
+        def discard_unless_kept(kept: asyncio.Future[None]) -> None:
+            if kept.cancelled() or kept.exception() is not None:  # its worker sends the sample again
+                queue.index.discard(sample.digest)
+
+        self._journal.append(self._event(LABEL_TASK, state.task, documents)).add_done_callback(discard_unless_kept)
+
+    def _event(self, topic: Topic[Any], payload: BaseModel, documents: Mapping[str, bytes] | None = None) -> NewEvent:
+        address = topic.at(job=payload.job)  # type: ignore[attr-defined]
+        event = self._node.event(topic, payload, address)
+        return NewEvent(address, encode(event), topic.lane, documents=documents or {})
+
+    async def _publish(self, payloads: Sequence[LabelTask] | Sequence[Annotation]) -> None:
+        for each in payloads:
+            await self._journal.append(self._event(LABEL_TASK if isinstance(each, LabelTask) else LABEL, each))
+
+    async def _answer(self, message: Message) -> None:
+        """Answer a request. Raise Refused where it names no reply address."""
+        require_live(message)
+        tree = parse(message.body, message.topic) if message.body.strip() else {}
+        address = reply_of(message, tree, self._node.bus.root)
+        body: dict[str, Any] = {"ok": True}
+        try:
+            check_size(REQUEST, message.topic, message.body)
+            body["result"] = await self._result(message.topic, tree, caller_of(address, ""))
+        except HeliographError as error:
+            said = error.about(message.topic) if isinstance(error, Refused) else error
+            body = {"ok": False, "error": error_body(said)}
+        except Exception as error:
+            body = {"ok": False, "error": {"code": "defect", "message": sentence_of(error, message.topic)}}
+            self._failures.add(message.topic, error)
+        await self._node.bus.publish(address, json.dumps(body).encode(), correlation=message.correlation)
+
+    async def _result(self, topic: str, tree: Any, caller: str) -> Any:
+        verb = (REQUEST.match(topic) or {}).get("verb", "")
+        document = from_tree(tree, topic).data if is_event(tree) else tree
+        if not isinstance(document, dict):
+            raise Refused("invalid", topic=topic, expected="a mapping", got=document)
+        document.pop("reply_to", None)
+        if verb == "list":
+            return [dump(self._resource(name)) for name in sorted(self._queues)]
+        if verb == "get":
+            self._found(document.get("name"))
+            return dump(self._resource(str(document["name"])))
+        own = declared().features[LabelQueue.plural].own_verbs
+        if verb not in own:
+            raise Refused("unknown-verb", field="verb", expected=f"one of get, list, {', '.join(own)}", got=verb,
+                          hint="Send other requests to the cloud.")  # fmt: skip
+        try:
+            body: Any = own[verb].body.model_validate(document)
+        except ValidationError as error:
+            raise refusal_of(error, topic) from None
+        return dump(await self._found(body.name).answer(verb, body, caller))
+
+    def _found(self, name: object) -> TaskQueue:
+        queue = self._queues.get(name) if isinstance(name, str) else None
+        if queue is None:
+            known = ", ".join(sorted(self._queues)) or "none"
+            raise Refused("not-found", field="name", expected=f"a label queue of this node: {known}", got=name)
+        return queue
+
+    def _resource(self, name: str) -> LabelQueue:
+        """Return a queue of this node as its resource, with this node's counts."""
+        queue = self._queues[name]
+        labels = [each.labels for each in queue.index.summaries.values() if each.labels]
+        found = agreement_of(labels, queue.spec.label_schema)
+        queue.index.let_in(self._world.now())
+        status = status_of(queue, found, LabelQueueStatus(), self._world.timestamp())
+        return LabelQueue(metadata=Metadata(name=name, uid=queue.uid), spec=queue.spec, status=status)
+
+
+def _data(payload: BaseModel) -> dict[str, Any]:
+    return payload.model_dump(mode="python", exclude_none=True)

@@ -1,0 +1,188 @@
+"""Label queues over a real broker: hard samples in, requests of labellers, labels and counts out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from hashlib import sha256
+from typing import Any
+
+import aiomqtt
+import numpy as np
+import pytest
+
+from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.contract import topics
+from heliograph.bus.contract import weights_file as tensors
+from heliograph.bus.contract.payloads import Annotation, HardSample, LabelTask, Result, SampleData
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.core.errors import Refused
+from heliograph.label_client import Labeller
+from tests.patience import HANGS
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CLASSES = ["cat", "dog"]
+
+
+def _queue(name: str, version: int = 1, **spec: Any) -> dict[str, Any]:
+    schema = {"version": version, "classes": CLASSES}
+    return {"kind": "LabelQueue", "metadata": {"name": name}, "spec": {"labelSchema": schema} | spec}
+
+
+async def _hard(cloud: Any, job: str, number: int, edge: str = "edge-1", **fields: Any) -> str:
+    """Publish a hard sample as an edge's agent does, and return its task."""
+    content = tensors.dumps({"x": np.full((32, 32, 3), number, np.uint8)})
+    data = WeightsRef(digest=sha256(content).hexdigest(), size=len(content), inline=content)
+    sample = HardSample(job=job, edge=edge, sample=data.digest, scores=[0.4, 0.6], data=data)
+    await cloud.edges[edge].port.publish(topics.HARD_SAMPLE, sample.model_copy(update=fields), job=job, edge=edge)
+    return data.digest
+
+
+async def _until(cloud: Any, name: str, **counts: int) -> dict[str, Any]:
+    """Return the queue's status once it has these counts."""
+    async with asyncio.timeout(HANGS):
+        async for document in cloud.client.labels.watch(name):
+            if counts.items() <= document["status"].items():
+                return dict(document["status"])
+    raise AssertionError
+
+
+async def test_a_hard_sample_becomes_a_label_that_anybody_hears_of(cloud: Any) -> None:
+    """A sample that came before its queue was made, one that comes twice, and a damaged one."""
+    client = cloud.client
+    first = await _hard(cloud, "life", 1)
+    await client.labels.create(_queue("life"))
+    await _hard(cloud, "life", 1, "edge-2")
+    await _hard(cloud, "life", 2, data=WeightsRef(digest="0" * 64, size=3, inline=b"bad"))
+    await _hard(cloud, "life", 3, data=None)
+    await _until(cloud, "life", waiting=1, repeated=1, leftOut=1)
+    async with (
+        client.bus.subscribe(topics.LABEL.at(job="life")) as labels,
+        Labeller(client, "life", "anna") as labeller,
+    ):
+        (task,) = await labeller.claim(5)
+        assert (task.task.task, task.task.edge) == (first, "edge-1")
+        assert [each.result.value for each in task.task.predictions] == ["dog"]  # the edge's model was not sure
+        with tensors.TensorFile(task.task.data.inline or b"") as file:
+            assert file.numpy("x").shape == (32, 32, 3)
+        given = await labeller.submit(task, "cat", lead_time=1.5)
+        async with asyncio.timeout(HANGS):
+            heard = cloud.edges["edge-1"].port.read(topics.LABEL, await anext(labels)).payload
+    assert heard == given
+    status = await _until(cloud, "life", labelled=1, waiting=0)
+    assert status["labellers"]["anna"] == {"source": "human", "labels": 1, "skipped": 0, "leadSeconds": 1.5}
+
+
+async def test_any_mqtt_client_labels_by_the_same_topics(cloud: Any) -> None:
+    await cloud.client.labels.create(_queue("by-mqtt"))
+    await _hard(cloud, "by-mqtt", 4)
+    await _until(cloud, "by-mqtt", waiting=1)
+    door = ConnectionUrl.parse(cloud.cluster.broker.url("foreign", "mqtt"))
+    login = {"username": door.credentials.user, "password": door.credentials.password}
+    async with asyncio.timeout(HANGS), aiomqtt.Client(door.host, door.port, **login) as device:
+        await device.subscribe("heliograph/reply/foreign/+")
+        messages = device.messages
+
+        async def ask(verb: str, **fields: Any) -> Any:
+            body = {"name": "by-mqtt", "reply_to": "heliograph/reply/foreign/1", **fields}
+            await device.publish(f"heliograph/request/labels/{verb}", json.dumps(body), qos=1)
+            return json.loads(bytes((await anext(messages)).payload))
+
+        claimed = (await ask("claim"))["result"]["tasks"][0]
+        refused = await ask("submit", lease=claimed["lease"], result={"type": "choice", "value": "cow"})
+        assert (refused["error"]["code"], refused["error"]["field"]) == ("unknown-class", "result.value")
+        given = await ask("submit", lease=claimed["lease"], result={"type": "choice", "value": "dog"})
+        assert given["result"]["annotation"]["labeller"] == "foreign"  # the login
+
+
+@pytest.mark.long
+async def test_a_coordinator_that_follows_another_goes_on_with_leases_and_labels(cloud: Any) -> None:
+    await cloud.client.labels.create(_queue("after", overlap=2, agreement={"extra": 0}))
+    for number in (5, 6):
+        await _hard(cloud, "after", number)
+    await _until(cloud, "after", waiting=2)
+    async with Labeller(cloud.client, "after", "anna") as labeller:
+        (first, second) = await labeller.claim(2)
+        await labeller.submit(first, "cat")
+        await cloud.cluster.kill("coordinator")
+        await cloud.cluster.start_coordinator()
+        async with asyncio.timeout(HANGS):
+            while True:
+                try:
+                    assert await labeller.claim() == []
+                    break
+                except Exception:
+                    await asyncio.sleep(0)
+        await labeller.submit(second, "dog")
+    async with Labeller(cloud.client, "after", "bert") as labeller:
+        tasks = await labeller.claim(9)
+        assert {each.task.task for each in tasks} == {first.task.task, second.task.task}
+        for each in tasks:
+            await labeller.submit(each, "cat")
+    status = await _until(cloud, "after", labelled=1, conflicts=1)
+    assert status["alpha"] < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"location": "edge"}, "spec.location"),
+        ({"labelSchema": {"type": "text"}}, "spec.labelSchema.type"),
+        ({"labelSchema": {"classes": ["cat", "cow"]}}, "spec.labelSchema.version"),
+    ],
+)
+async def test_a_change_that_stored_labels_would_not_fit_is_refused(
+    cloud: Any, change: dict[str, Any], field: str
+) -> None:
+    await cloud.client.labels.apply(_queue("fixed"))
+    with pytest.raises(Refused) as refused:
+        await cloud.client.labels.update(_queue("fixed", **change))
+    assert refused.value.field == field
+
+
+async def test_a_deleted_queue_leaves_nothing_and_its_name_begins_anew(cloud: Any) -> None:
+    await cloud.client.labels.create(_queue("gone"))
+    await _hard(cloud, "gone", 7)
+    await _until(cloud, "gone", waiting=1)
+    await cloud.client.labels.delete("gone")
+    with pytest.raises(Refused, match="gone"):
+        await Labeller(cloud.client, "gone").claim()
+    await cloud.client.labels.create(_queue("gone"))
+    await _until(cloud, "gone", waiting=1)  # of the sample that the stream still has
+
+
+async def test_an_edges_queue_is_handed_out_there_and_counted_here(cloud: Any) -> None:
+    """Its agent gets the queue; its labels are taken over once, and no other edge labels its tasks."""
+    client = cloud.client
+    await cloud.reported("edge-1")  # an agent of this version
+    made = await client.labels.create(_queue("near", location="edge"))
+    uid = made["metadata"]["uid"]
+    async with asyncio.timeout(HANGS):
+        while "near" not in (desired := await cloud.edges["edge-1"].tasks.get()).label_queues:
+            continue
+    assert desired.label_queues["near"].uid == uid
+    with pytest.raises(Refused) as refused:
+        await Labeller(client, "near").claim()
+    assert refused.value.code == "elsewhere"
+    port, other = cloud.edges["edge-1"].port, cloud.edges["edge-2"].port
+    tasks = ["a" * 64, "b" * 64]
+    for task in (*tasks, tasks[0]):
+        data = SampleData(media_type="text/plain", size=4, edge="edge-1")
+        sent = LabelTask(job="near", queue_uid=uid, task=task, edge="edge-1", data=data)
+        await port.publish(topics.LABEL_TASK, sent, job="near")
+    await _until(cloud, "near", waiting=2, repeated=1)
+
+    def label(task: str, value: str, id: str) -> Annotation:
+        result = Result(type="choice", value=value)
+        return Annotation(job="near", queue_uid=uid, task=task, annotation=id, labeller="eve", source="human",
+                          result=result)  # fmt: skip
+
+    await other.publish(topics.LABEL, label(tasks[0], "dog", "stolen"), job="near")
+    await port.publish(topics.LABEL, label(tasks[0], "cow", "no-class"), job="near")
+    for _ in range(2):
+        await port.publish(topics.LABEL, label(tasks[0], "cat", "one"), job="near")
+    status = await _until(cloud, "near", labelled=1, waiting=1)
+    assert status["labels"] == 1
+    page = await client.labels.ask("tasks", "near", phase="labelled")
+    assert [each["annotation"] for each in page["tasks"][0]["annotations"]] == ["one"]

@@ -1,0 +1,201 @@
+"""Label queues on the edge: samples stay on the node, leases lie in the journal, and no link is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.event import Event, decode, encode
+from heliograph.bus.contract.payloads import Desired, EdgeQueue, Generation, HardSample, TrainTask
+from heliograph.bus.contract.resources.label_queue import LabelQueueSpec
+from heliograph.bus.contract.topics import BULK, RESULTS
+from heliograph.core.failures import Failures
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.edge_agent.gateway import Gateway
+from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.labelling import EdgeLabelling
+from heliograph.edge_agent.supervisor import Worker
+
+EDGE, SECRET = "edge-1", b"s" * 32
+SPEC = LabelQueueSpec.model_validate({"labelSchema": {"classes": ["cat", "dog"]}, "leaseSeconds": 60})
+QUEUES = {"job": EdgeQueue(uid="uid", spec=SPEC)}
+
+
+class Labelled:
+    """An agent's gateway and label queues on a node with no link to the cloud."""
+
+    def __init__(self, node: Any, quota: int = 1 << 20) -> None:
+        self.node = node
+        self.quota = quota
+        self.refused: list[str] = []
+        self.errors: list[Any] = []
+        self.replies = node.heard(node.broker, "reply/#")
+        self._numbers = count(1)
+        self._open()
+
+    def _open(self) -> None:
+        node = self.node
+        self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, self.quota, node.logged.append)
+
+        def refused(topic: str, error: Exception) -> None:
+            self.refused.append(f"{topic}: {error}")
+            self.errors.append(error)
+
+        self.labelling = EdgeLabelling(
+            node.node, EDGE, self.journal, node.background, refused, Failures(node.logged.append)
+        )
+        self.follow(QUEUES)
+        workers = {"w": Worker(TrainTask(worker="w", job="job", job_uid="u", round=1), SECRET)}
+        gateway = Gateway(node.node, EDGE, self.journal, workers, node.background, refused, node.logged.append,
+                          self.labelling.hold_back)  # fmt: skip
+        self._running = [node.start(part()) for part in (gateway.run, self.labelling.run, self.labelling.keep)]
+
+    def follow(self, queues: dict[str, EdgeQueue], **more: Any) -> None:
+        desired = Desired(edge=EDGE, generation=Generation(n=1), label_queues=queues)
+        self.labelling.follow(desired.model_copy(update=more))
+
+    async def restart(self) -> None:
+        """End the agent as a power failure does, and start it again."""
+        await cancel_and_wait(*self._running)
+        self.journal.close()
+        self._open()
+        await self.node.settled()
+
+    async def close(self) -> None:
+        await cancel_and_wait(*self._running)
+        self.journal.close()
+
+    async def capture(self, text: str) -> str:
+        """Publish a hard sample as the node's worker does."""
+        number = next(self._numbers)
+        digest = sha256(text.encode()).hexdigest()
+        sample = HardSample(job="job", edge=EDGE, sample=digest, text=text, scores=[0.4, 0.6])
+        topic = topics.HARD_SAMPLE.at(job="job", edge=EDGE)
+        event = Event(f"id-{number}", f"{EDGE}/w/life", topics.HARD_SAMPLE.type, sample.model_dump(exclude_none=True),
+                      "", topic, sequence=number)  # fmt: skip
+        self.node.publish(topic, encode(event, key=SECRET))
+        await asyncio.sleep(1)
+        return digest
+
+    async def ask(self, verb: str, **fields: Any) -> Any:
+        body = {"name": "job", "reply_to": "heliograph/reply/anna/1", **fields}
+        self.node.publish(f"request/labels/{verb}", json.dumps(body).encode())
+        await asyncio.sleep(1)
+        assert self.replies, (self.refused, self.node.logged)
+        return json.loads(self.replies.pop().body)
+
+    def kept(self, lane: int) -> list[Event]:
+        return [decode(each.body) for each in self.journal.read(lane, 0, 10**6, 10**9).events]
+
+
+def _labelled(on_node: Callable[..., Any], test: Callable[[Labelled], Any], quota: int = 1 << 20) -> None:
+    async def main(node: Any) -> None:
+        it = Labelled(node, quota)
+        await node.settled()
+        await test(it)
+        await it.close()
+
+    on_node(main)
+
+
+def test_a_sample_is_labelled_on_its_node_and_does_not_leave_it(on_node: Any) -> None:
+    async def test(it: Labelled) -> None:
+        task = await it.capture("secret")
+        await it.capture("secret")  # the same sample again
+        claimed = (await it.ask("claim", labeller="anna"))["result"]["tasks"]
+        assert [each["task"]["task"] for each in claimed] == [task]
+        given = await it.ask("submit", lease=claimed[0]["lease"], result={"type": "choice", "value": "cat"})
+        assert given["result"]["annotation"]["phase"] == "labelled"
+        assert [each.data["sample"] for each in it.kept(BULK)] == [task, task]
+        assert [each.subject for each in it.kept(RESULTS)] == ["event/label-task/job", "event/label/job"]
+        assert b"secret" not in b"".join(each.body for lane in (BULK, RESULTS)
+                                         for each in it.journal.read(lane, 0, 10**6, 10**9).events)  # fmt: skip
+        assert it.refused == []
+
+    _labelled(on_node, test)
+
+
+def test_a_full_journal_takes_no_task_and_forgets_none(on_node: Any) -> None:
+    async def test(it: Labelled) -> None:
+        for number in range(20):
+            await it.capture(f"{number}")
+        tasks = (await it.ask("claim", labeller="anna", count=64))["result"]["tasks"]
+        assert 0 < len(tasks) < 20
+        assert len([*it.journal.documents("label-samples")]) == len(tasks)
+        assert "not-kept" in {error.code for error in it.errors}
+
+    _labelled(on_node, test, quota=6000)
+
+
+def test_leases_and_tasks_outlive_the_agent(on_node: Any) -> None:
+    async def test(it: Labelled) -> None:
+        first, second = await it.capture("one"), await it.capture("two")
+        (claimed,) = (await it.ask("claim", labeller="anna"))["result"]["tasks"]
+        await it.restart()
+        others = (await it.ask("claim", labeller="bert", count=9))["result"]["tasks"]
+        assert (claimed["task"]["task"], [each["task"]["task"] for each in others]) == (first, [second])
+        given = await it.ask("submit", lease=claimed["lease"], result={"type": "choice", "value": "dog"})
+        assert given["ok"]
+        await asyncio.sleep(60)  # bert has gone
+        late = await it.ask("submit", lease=others[0]["lease"], result={"type": "choice", "value": "dog"})
+        assert late["error"]["code"] == "lease-expired"
+        assert len((await it.ask("claim", labeller="carl"))["result"]["tasks"]) == 1
+
+    _labelled(on_node, test)
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "code"),
+    [
+        ("claim", {"name": "another"}, "not-found"),
+        ("create", {}, "unknown-verb"),
+        ("claim", {"count": 0}, "invalid"),
+        ("claim", {"cuont": 1}, "unknown-field"),
+        ("submit", {"lease": "none", "result": {"type": "choice", "value": "cat"}}, "unknown-lease"),
+    ],
+)
+def test_a_bad_request_is_answered_with_its_reason(on_node: Any, verb: str, fields: Any, code: str) -> None:
+    async def test(it: Labelled) -> None:
+        assert (await it.ask(verb, **fields))["error"]["code"] == code
+        assert (await it.ask("get"))["result"]["status"]["waiting"] == 0
+
+    _labelled(on_node, test)
+
+
+def test_what_names_no_reply_ends_nothing(on_node: Any) -> None:
+    async def test(it: Labelled) -> None:
+        for body in (b"", b"\xff", b"[]", b'{"name": "job"}', b'{"reply_to": "heliograph/event/label/job"}'):
+            it.node.publish("request/labels/claim", body)
+        await asyncio.sleep(1)
+        assert len(it.refused) == 5
+        assert (await it.ask("list"))["ok"]
+
+    _labelled(on_node, test)
+
+
+def test_a_deleted_queue_leaves_nothing_and_one_of_a_later_version_stays(on_node: Any) -> None:
+    async def test(it: Labelled) -> None:
+        await it.capture("one")
+        it.follow({}, unsupported_queues=("job",))
+        await asyncio.sleep(1)
+        assert len([*it.journal.documents("label")]) == 2
+        it.follow({"other": QUEUES["job"]})
+        await asyncio.sleep(1)
+        assert [*it.journal.documents("label")] == []
+
+    _labelled(on_node, test)
+
+
+def test_a_queue_that_this_version_cannot_read_is_set_aside_by_name() -> None:
+    newer = {"uid": "uid", "spec": {"label_schema": {"type": "hologram"}}}
+    document = {"edge": EDGE, "generation": {}, "label_queues": {"good": QUEUES["job"].model_dump(), "new": newer}}
+    desired = Desired.model_validate(document)
+    assert ([*desired.label_queues], desired.unsupported_queues) == (["good"], ("new",))

@@ -15,6 +15,7 @@ from benchmarks import (
     fleet,
     hostile,
     inference_calls,
+    labelling,
     node_rates,
     simulated,
     startup,
@@ -81,6 +82,11 @@ _ALL = [
         Metric("frame bytes", "offloaded frame on the wire", "MB", 6.3, name="frame bytes"),
         Metric("rate, edge", "answers by one edge", "/s", 2500, "higher", name="edge rate"),
         Metric("rate, offloaded", "offloads by one edge", "/s", 1000, "higher", name="offloaded rate"),
+    )),
+    Benchmark("labelling", "labelling", labelling.labelling, repeats=3, metrics=(
+        Metric("queued", "1,000 hard samples, captured to queued", "s", 2),
+        Metric("label", "label, submitted to heard, p50", "ms", 5, statistic="p50", name="label p50"),
+        Metric("label", "label, submitted to heard, p99", "ms", statistic="p99", name="label p99"),
     )),
     Benchmark("hostile", "hostile", hostile.flood, repeats=1, metrics=(
         Metric("get", "another's get in a flood, p50", "ms", statistic="p50", name="p50"),

@@ -16,7 +16,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract import registry
+from heliograph.bus.contract import registry, topics
+from heliograph.bus.contract.payloads import HardSample
+from heliograph.bus.contract.permissions import inbox_of
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.port import Port
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recording import Recorder
 from heliograph.bus.traces.writing import TraceWriter
@@ -164,6 +168,37 @@ async def joint(path: Path) -> None:
         _copy_included(directory / "whole.mcap", path)
 
 
+async def labels(path: Path) -> None:
+    """Record a label queue on real processes: samples become tasks, one of them comes twice, and one is damaged.
+
+    Nobody claims a task: a lease is drawn at random, and a replay would draw another.
+    """
+    samples = {text: HardSample(job="line", edge="edge-1", sample=text, text=text) for text in ("one", "two", "three")}
+    bad = WeightsRef(digest="0" * 64, size=3, inline=b"bad")
+    damaged = HardSample(job="line", edge="edge-1", sample="damaged", data=bad)
+    with TemporaryDirectory(prefix="heliograph-") as name:
+        directory, world = Path(name), World()
+        cluster = LocalCluster(directory / "cluster", ["edge-1"])
+        async with (
+            cluster,
+            AsyncClient(cluster.server, leader_timeout=60) as client,
+            _recorded(cluster, directory / "whole.mcap"),
+            connect(cluster.broker.url("agent-edge-1"), world=world, name="device", inbox=inbox_of("edge-1")) as bus,
+        ):
+            await bus.link.wait_up(10)
+            port = Port(bus, world, "edge-1/worker/life")
+            await cluster.kill("coordinator")  # the next one shows what there is, which the recording needs
+            await cluster.start_coordinator()
+            spec = {"labelSchema": {"classes": ["cat", "dog"]}, "overlap": 2}
+            await client.labels.create({"kind": "LabelQueue", "metadata": {"name": "line"}, "spec": spec})
+            for sample in (samples["one"], samples["two"], damaged, samples["one"], samples["three"]):
+                await port.publish(topics.HARD_SAMPLE, sample, job="line", edge="edge-1")
+                await world.sleep(SETTLED)
+            await client.labels.update({"kind": "LabelQueue", "metadata": {"name": "line"},
+                                        "spec": {**spec, "overlap": 1}})  # fmt: skip
+        _copy_included(directory / "whole.mcap", path)
+
+
 async def _request(device: Any, value: float, times: int) -> dict[str, Any]:
     """Send ``times`` requests one by one, and return the last answer."""
     answer: dict[str, Any] = {}
@@ -216,7 +251,9 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-KINDS: dict[str, Callable[[Path], Awaitable[None] | None]] = {"flaky": flaky, "federated": federated, "joint": joint}
+KINDS: dict[str, Callable[[Path], Awaitable[None] | None]] = {
+    "flaky": flaky, "federated": federated, "joint": joint, "labels": labels,
+}  # fmt: skip
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ PLAYED = [
     *((kind, component) for kind in ("flaky", "federated") for component in ("coordinator", "aggregation", "agent")),
     ("joint", "coordinator"),
     ("joint", "agent"),
+    ("labels", "coordinator"),
 ]
 
 

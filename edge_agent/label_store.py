@@ -42,11 +42,16 @@ class JournalBucket:
         return written
 
     async def create_all(self, values: Mapping[str, bytes]) -> dict[str, int]:
+        if there := sorted(values.keys() & self._revisions.keys()):
+            raise Conflict(f"{there[0]} exists")
         return {key: await self.put(key, value, 0) for key, value in values.items()}
 
     async def delete(self, key: str) -> None:
         await self._journal.delete(self.document(key))
         self._revisions.pop(key, None)
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        return sorted(key for key in self._revisions if key.startswith(prefix))
 
     async def entries(self, prefix: str = "") -> list[KeyValueEntry]:
         return self.stored(prefix)

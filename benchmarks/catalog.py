@@ -10,6 +10,7 @@ from functools import partial
 
 from benchmarks import (
     aggregation,
+    coordinator_memory,
     dataset_indexes,
     echo,
     fleet,
@@ -17,6 +18,7 @@ from benchmarks import (
     inference_calls,
     labelling,
     node_rates,
+    requests,
     simulated,
     startup,
     traces,
@@ -96,6 +98,17 @@ _ALL = [
         Metric("sent", "hostile requests", "", better="higher"),
         Metric("answered", "hostile requests that succeeded", ""),
         Metric("refused", "hostile requests that were refused", ""),
+    )),
+    Benchmark("requests-list", "requests", requests.lists, repeats=1, metrics=(
+        Metric("list", "1,000 jobs listed, p50", "ms", 150, statistic="p50", name="p50"),
+    )),
+    Benchmark("requests-get", "requests", requests.gets, repeats=2, metrics=(
+        Metric("rate", "resources got by 16 callers", "/s", 2000, "higher"),
+        Metric("lost", "gets without a right answer", "", 0),
+    )),
+    Benchmark("coordinator-memory", "requests", coordinator_memory.edges, repeats=1, timeout=600, metrics=(
+        Metric("memory", "coordinator, 10,000 edges, memory", "MB", 300),
+        Metric("first", "coordinator, no edges, memory", "MB"),
     )),
     Benchmark("echo-1kb", "echo", partial(echo.rounds, edges=2, size=1000, rounds=400), metrics=(
         Metric("round", "echo round, 1 kB × 2, p50", "ms", 15, statistic="p50", name="p50"),

@@ -37,11 +37,12 @@ class Quotas:
     """The quotas of one coordinator. A field's name with dashes is the quota's name in ``--quota NAME=N``.
 
     Attributes:
-        requests_per_second: requests of one caller that are handled in a second, in the long run.
+        requests_per_second: requests of one caller that are handled in a second, in the long run. A ``get`` or a
+            ``status`` of at most 512 bytes counts as a quarter of one.
         requests_at_once: requests that a caller may send at once before that rate applies.
         bytes_per_second: bytes of one caller's requests and answers in a second, in the long run.
         bytes_at_once: bytes before that rate applies.
-        requests_per_second_in_all: requests of all callers that are handled in a second.
+        requests_per_second_in_all: requests of all callers that are handled in a second, counted alike.
         resources, resources_in_all: stored resources that requests created.
         stored_bytes, stored_bytes_in_all: their size.
         resource_bytes: size of one resource, as its request writes it.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeVar
 
 from heliograph.bus.contract.buckets import RESOURCES
@@ -14,6 +13,7 @@ from heliograph.bus.contract.event import parse
 from heliograph.bus.contract.registry import declared, parse_resource
 from heliograph.bus.contract.resources import Metadata, Quarantine, QuarantineSpec, QuarantineStatus, Resource
 from heliograph.bus.transport import KeyValue, KeyValueEntry
+from heliograph.coordinator.change_log import ChangeLog
 from heliograph.coordinator.quotas import Usage
 from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Conflict, Refused
@@ -46,10 +46,14 @@ class _Stored:
 
 
 _NONE = Usage()
+_NOT_STORED = {"metadata": {"resource_version"}}
+"""The field that follows from the document's place in the bucket."""
 
 
 class ResourceStore:
     """Every resource, keyed ``<plural>.<name>``. A write by another coordinator raises Conflict.
+
+    The ``resource_version`` of a resource is the revision of its key: it is not part of the stored document.
 
     A document that cannot be read stays in the bucket; a ``Quarantine`` shows it, which itself is not stored.
 
@@ -73,7 +77,7 @@ class ResourceStore:
         """By plural and name."""
         self._names: dict[str, list[str]] = {}
         """By plural, the sorted names; absent once a name has come or gone."""
-        self._changes: defaultdict[str, int] = defaultdict(int)
+        self._changes: defaultdict[str, ChangeLog] = defaultdict(ChangeLog)
         self._usage: defaultdict[str, Usage] = defaultdict(Usage)
         """By creator, of those that have stored anything."""
         self._usage_in_all = _NONE
@@ -81,7 +85,7 @@ class ResourceStore:
     async def load(self) -> list[str]:
         """Read all resources. Return a line for each that cannot be read; it stays in the bucket."""
         unreadable = []
-        for each in (self._cached, self._names, self._usage):
+        for each in (self._cached, self._names, self._usage, self._changes):
             each.clear()
         self._usage_in_all = _NONE
         breaks = Breaks(self._world)
@@ -98,12 +102,16 @@ class ResourceStore:
         found = [cached[name].resource for name in self._sorted_names(kind.plural)]
         return [each for each in found if isinstance(each, kind)]
 
-    def names(self, kind: type[Resource], most: int) -> list[str]:
-        """Return the first names of a kind's resources, sorted, at most ``most``."""
-        return [*islice(self._sorted_names(kind.plural), most)]
+    def names(self, kind: type[Resource]) -> Sequence[str]:
+        """Return the names of a kind's resources, sorted. The caller changes nothing."""
+        return self._sorted_names(kind.plural)
 
     def changes(self, kind: type[Resource]) -> int:
         """Return a number that grows with each change of a kind's resources."""
+        return self._changes[kind.plural].count
+
+    def change_log(self, kind: type[Resource]) -> ChangeLog:
+        """Return the order in which a kind's resources changed since this store was loaded."""
         return self._changes[kind.plural]
 
     def get(self, kind: type[R], name: str) -> R | None:
@@ -134,7 +142,6 @@ class ResourceStore:
                 "uid": self._world.new_uid(_key(resource)),
                 "generation": 1,
                 "creation_timestamp": self._world.timestamp(),
-                "resource_version": "",
             }
         )
         created = await self._write(resource.model_copy(update={"metadata": metadata}), revision, allow)
@@ -157,7 +164,7 @@ class ResourceStore:
         self._forget(resource.plural, resource.name)
 
     async def _write(self, resource: R, revision: int, allow: Allow | None = None) -> R:
-        body = resource.model_dump_json(by_alias=True, exclude_none=True).encode()
+        body = resource.model_dump_json(by_alias=True, exclude_none=True, exclude=_NOT_STORED).encode()
         stored = _Stored(resource, 0, len(body))
         before = self._of(type(resource)).get(resource.name)
         growth = stored.usage - (before.usage if before is not None else _NONE)
@@ -169,6 +176,7 @@ class ResourceStore:
         except Conflict:  # another coordinator's write, or ours whose answer was lost: the caller retries on it
             await self._reread(resource)
             raise
+        resource = _at_version(resource, written)
         self._remember(_Stored(resource, written, len(body)))
         return resource
 
@@ -188,6 +196,7 @@ class ResourceStore:
                               got=found.name)  # fmt: skip
         except Exception as error:  # whatever its validation raises: the other resources are fine
             found = self._quarantine(entry, sentence_of(error))
+        found = _at_version(found, entry.revision)
         self._remember(_Stored(found, entry.revision, len(entry.value)))
         return found
 
@@ -233,7 +242,7 @@ class ResourceStore:
         if resource.name not in cached:
             self._names.pop(resource.plural, None)
         cached[resource.name] = stored
-        self._changes[resource.plural] += 1
+        self._changes[resource.plural].add(resource.name)
         self._count(stored.creator, stored.usage)
 
     def _forget(self, plural: str, name: str, replaced: bool = False) -> None:
@@ -244,7 +253,7 @@ class ResourceStore:
         if not replaced:
             del self._cached[plural][name]
             self._names.pop(plural, None)
-            self._changes[plural] += 1
+            self._changes[plural].add(name, gone=True)
 
     @contextmanager
     def _reserved(self, creator: str, growth: Usage) -> Iterator[None]:
@@ -260,6 +269,11 @@ class ResourceStore:
             self._usage_in_all += growth
             if self._usage[creator] == _NONE:
                 del self._usage[creator]
+
+
+def _at_version(resource: R, revision: int) -> R:
+    metadata = resource.metadata.model_copy(update={"resource_version": str(revision)})
+    return resource.model_copy(update={"metadata": metadata})
 
 
 def _key(resource: Resource) -> str:

@@ -194,10 +194,11 @@ class Term:
                                     self._out)  # fmt: skip
         self._store_watch = StoreWatch(bus, self._connections.system, self._world, self._edges.set_full, self._warn,
                                        self._failures)  # fmt: skip
+        epoch = await next_epoch(own)
         self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
-                                  self._quotas)  # fmt: skip
+                                  self._quotas, epoch)  # fmt: skip
         self._view = None
-        self._desired = DesiredWriter(self._port, await next_epoch(own), self._edges.version, self._warn)
+        self._desired = DesiredWriter(self._port, epoch, self._edges.version, self._warn)
         for kind in declared().kinds.values():
             for resource in self._store.all(kind):
                 self._board.show(resource)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from heliograph.bus.contract.features import FeatureDeclaration
+from heliograph.bus.contract.features import WRITES, FeatureDeclaration
 from heliograph.bus.contract.registry import Registry, declared
 from heliograph.bus.contract.resources import API_VERSION
 from heliograph.bus.contract.schemas import SCHEMAS, cloud_event, schemas
@@ -26,7 +26,7 @@ ROLES: dict[Role, str] = {
     "cloud-worker": "a process that the cloud's agent launches",
 }
 _EVENT = "application/cloudevents+json"
-_WRITES = ("create", "update")
+_LABEL = {"$ref": SCHEMAS + "Name"}
 
 
 def asyncapi() -> dict[str, Any]:
@@ -178,18 +178,15 @@ def _document(topic: Topic[Any], name: str, schema: str) -> dict[str, Any]:
 
 
 def _body_of(feature: FeatureDeclaration, verb: str) -> str:
-    if verb in _WRITES:
-        return f"{feature.kind.__name__}Request"
-    if verb in feature.own_verbs:
-        return f"{feature.own_verbs[verb].body.__name__}Request"
-    return "ListRequest" if verb == "list" else "NameRequest"
+    return f"{feature.kind.__name__ if verb in WRITES else feature.verb(verb).body.__name__}Request"
 
 
 def _answer_of(feature: FeatureDeclaration, verb: str) -> str:
     own = feature.own_verbs.get(verb)
     if own is not None and own.answer is not None:
         return f"{own.answer.__name__}Answer"
-    return feature.kind.__name__ + {"list": "List", "status": "Status"}.get(verb, "") + "Answer"
+    part = {"list": "List", "watch": "Watch", "status": "Status"}.get(verb, "")
+    return f"{feature.kind.__name__}{part}Answer"
 
 
 def _request_schemas(registry: Registry) -> dict[str, Any]:
@@ -198,27 +195,31 @@ def _request_schemas(registry: Registry) -> dict[str, Any]:
         "type": "string",
         "description": "Topic of the reply, below `reply/`, for a client that has no response topic.",
     }
-    name = {**LABEL_SCHEMA, "description": "Name of the resource."}
+    version = {"type": "string", "description": "Version of the kind, for `since` of `watch`."}
     code = {"enum": list(ANSWERS)}
     texts = {each: {"type": "string"} for each in ("topic", "field", "expected", "got", "hint", "message")}
     found: dict[str, Any] = {
-        "ListRequest": _object("Lists every resource of the kind.", {"reply_to": reply_to}),
-        "NameRequest": _object("Names a resource.", {"name": name, "reply_to": reply_to}, "name"),
+        "Name": {**LABEL_SCHEMA, "description": "Name of a resource."},
         "ErrorAnswer": _object("A refusal; `code` is for programs, `message` for people.", {
-            "ok": {"const": False}, "error": _object("", {"code": code, **texts}, "code"),
+            "ok": {"const": False},
+            "error": _object("", {"code": code, **texts, "details": {"type": "object"}}, "code"),
         }, "ok", "error"),
     }  # fmt: skip
     known = schemas(registry)
     for feature in registry.features.values():
         kind = feature.kind.__name__
-        if set(_WRITES) & set(feature.verb_names):
+        if set(WRITES) & set(feature.verb_names):
             own = {**known[kind]["properties"], "reply_to": reply_to,
                    "dry_run": {"type": "boolean", "description": "Whether to check the document alone."}}  # fmt: skip
             written = _object(f"A {kind} with the address of its reply.", own, *known[kind].get("required", ()))
             found[f"{kind}Request"] = {"title": f"{kind}Request", "anyOf": [{"$ref": SCHEMAS + kind}, written]}
         result = {"$ref": SCHEMAS + kind}
         found[f"{kind}Answer"] = _answer(kind, result)
-        found[f"{kind}ListAnswer"] = _answer(f"{kind}List", {"type": "array", "items": result})
+        several = {"type": "array", "items": result}
+        found[f"{kind}ListAnswer"] = _answer(f"{kind}List", several, **{"continue": _LABEL, "version": version})
+        found[f"{kind}WatchAnswer"] = _answer(
+            f"{kind}Watch", several, gone={"type": "array", "items": _LABEL}, version=version, more={"type": "boolean"}
+        )
         if "status" in feature.verb_names:
             found[f"{kind}StatusAnswer"] = _answer(f"{kind}Status", known[kind]["properties"]["status"])
     for body in (known[model.__name__] for model in registry.bodies):
@@ -229,8 +230,8 @@ def _request_schemas(registry: Registry) -> dict[str, Any]:
     return {name: {"title": name, **schema} for name, schema in sorted(deepcopy(found).items())}
 
 
-def _answer(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    done = _object("", {"ok": {"const": True}, "result": result}, "ok", "result")
+def _answer(name: str, result: dict[str, Any], **beside: dict[str, Any]) -> dict[str, Any]:
+    done = _object("", {"ok": {"const": True}, "result": result, **beside}, "ok", "result")
     return {"title": f"{name}Answer", "oneOf": [done, {"$ref": SCHEMAS + "ErrorAnswer"}]}
 
 

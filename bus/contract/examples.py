@@ -76,6 +76,11 @@ def _named(name: str) -> dict[str, Any]:
     return {"name": name}
 
 
+def _watched(plural: str, kind: str) -> Example:
+    answer = {**_ok([{"kind": kind}]), "gone": [], "version": "1-7", "more": False}
+    return _example(f"{plural}/watch", {"since": "1-0", "limit": 100}, answer)
+
+
 def _catalog(
     plural: str, document: dict[str, Any], changed: dict[str, Any], *own: Example
 ) -> list[Example]:
@@ -84,8 +89,9 @@ def _catalog(
     spec = {**document["spec"], **changed}
     return [
         _example(f"{plural}/create", document, _ok(_head(kind, name, spec=document["spec"]))),
-        _example(f"{plural}/list", {}, _ok([{"kind": kind}])),
+        _example(f"{plural}/list", {"limit": 100}, {**_ok([{"kind": kind}]), "version": "1-7"}),
         _example(f"{plural}/get", _named(name), _ok(_head(kind, name))),
+        _watched(plural, kind),
         _example(f"{plural}/update", {**document, "spec": spec}, _ok({"kind": kind, "spec": spec})),
         *own,
         _example(f"{plural}/delete", _named(name), _ok({"kind": kind})),
@@ -99,11 +105,13 @@ REQUESTS: tuple[Example, ...] = (
               _example("datasets/versions", _named("petals"), _ok({"name": "petals", "versions": []}))),
     *(_example("models/create", each, _ok(_head("Model", name))) for name, each in _MODELS.items()),
     _example("models/list", {}, _ok([{"kind": "Model"}])),
+    _watched("models", "Model"),
     _example("models/get", _named("shallow"), _ok(_head("Model", "shallow", status={"versions": []}))),
     _example("models/update", _resource("Model", "shallow", {"framework": "numpy", "description": "for the edge"}),
              _ok({"kind": "Model", "spec": {"description": "for the edge"}})),
     _example("jobs/create", _job(3), _ok(_head("FederatedTask", "petals", status=_PENDING))),
     _example("jobs/list", {}, _ok([{"kind": "FederatedTask"}])),
+    _watched("jobs", "FederatedTask"),
     _example("jobs/get", _named("petals"), _ok(_head("FederatedTask", "petals", spec={"rounds": 3}))),
     _example("jobs/status", _named("petals"), _ok({"phase": "Pending", "round": 0})),
     _example("jobs/update", _job(5), _ok({"kind": "FederatedTask", "spec": {"rounds": 5}})),
@@ -113,10 +121,19 @@ REQUESTS: tuple[Example, ...] = (
              _error(code="not-joined", field="name", got="petals")),
     _example("jobs/upload", {**_named("petals"), "digest": "0" * 64, "size": 4, "offset": 0, "data": "AAAA"},
              _error(code="not-joined", field="name", got="petals")),
+    _example("jobs/dataset", _named("petals"), _ok({"name": "petals", "edgeCount": 0, "samples": 0, "edges": []})),
+    _example("jobs/models", _named("petals"), _ok({"name": "petals", "model": "shallow", "round": 0, "versions": []})),
+    _example("jobs/training", {**_named("petals"), "limit": 100},
+             _ok({"name": "petals", **_PENDING, "round": 0, "rounds": 5, "history": [], "edges": []})),
+    _example("jobs/evaluation", _named("petals"), _ok({"name": "petals", "metrics": {}, "rounds": []})),
+    _example("jobs/deployment", _named("petals"), _ok({"name": "petals", "model": "shallow", "versions": []})),
+    _example("jobs/stop", {**_named("petals"), "dry_run": True}, _ok({"status": {"phase": "Stopped"}})),
     _example("jobs/stop", _named("petals"), _ok({"kind": "FederatedTask", "status": {"phase": "Stopped"}})),
+    _example("jobs/start", _named("petals"), _ok({"kind": "FederatedTask", "status": _PENDING})),
     _example("jobs/delete", _named("petals"), _ok({"kind": "FederatedTask"})),
     _example("services/create", _SERVICE, _ok(_head("JointInferenceService", SERVICE, status=_PENDING))),
     _example("services/list", {}, _ok([{"kind": "JointInferenceService"}])),
+    _watched("services", "JointInferenceService"),
     _example("services/get", _named(SERVICE), _ok(_head("JointInferenceService", SERVICE))),
     _example("services/status", _named(SERVICE), _ok({**_PENDING, "total": {"requests": 0}})),
     _example("services/update", {**_SERVICE, "spec": {**_SERVICE["spec"], "deadlineSeconds": 1.0}},
@@ -125,6 +142,7 @@ REQUESTS: tuple[Example, ...] = (
     _example("services/start", _named(SERVICE), _ok({"status": _PENDING})),
     _example("labels/create", _QUEUE, _ok(_head("LabelQueue", SERVICE, status={"waiting": 0}))),
     _example("labels/list", {}, _ok([{"kind": "LabelQueue"}])),
+    _watched("labels", "LabelQueue"),
     _example("labels/get", _named(SERVICE), _ok(_head("LabelQueue", SERVICE))),
     _example("labels/update", {**_QUEUE, "spec": {**_QUEUE["spec"], "overlap": 1}},
              _ok({"kind": "LabelQueue", "spec": {"overlap": 1}})),
@@ -139,11 +157,23 @@ REQUESTS: tuple[Example, ...] = (
         "model": "big", "score": 0.97, "result": _CLASS}}, _error(code="unknown-task", field="task")),
     _example("labels/tasks", {**_named(SERVICE), "phase": "conflict"}, _ok({"tasks": []})),
     _example("labels/delete", _named(SERVICE), _ok({"kind": "LabelQueue"})),
+    _example("models/versions", _named("shallow"), _ok({"name": "shallow", "aliases": {}, "versions": []})),
+    _example("models/evaluation", _named("shallow"), _ok({"name": "shallow", "versions": []})),
+    _example("models/deployment", _named("shallow"), _ok({"name": "shallow"})),
+    _example("models/alias", {**_named("shallow"), "alias": "champion", "version": 1},
+             _error(code="no-version", field="version", got="1")),
+    _example("models/rollback", _named("shallow"), _error(code="no-version", field="to")),
+    _example("models/export", _named("shallow"), _error(code="no-version")),
+    _example("models/collect", {"dry_run": True}, _ok({"dry_run": True, "items": [], "size": 0, "more": False})),
+    _example("models/key", {}, _ok({"publicKey": "…", "keyId": "…"})),
     _example("models/delete", _named("deep"), _error(code="in-use", field="name")),
+    _example("edges/list", {"selector": "site=berlin,!spare"}, _ok([])),
     _example("edges/list", {}, _ok([{"kind": "Edge", "metadata": {"name": "cloud"}}])),
+    _watched("edges", "Edge"),
     _example("edges/get", _named("edge-1"), _ok({"kind": "Edge", "metadata": {"name": "edge-1"}})),
     _example("edges/delete", _named("edge-1"), _error(code="online", field="name", got="edge-1")),
     _example("quarantines/list", {}, _ok([])),
+    _example("quarantines/watch", {"since": "1-0"}, {**_ok([]), "gone": [], "version": "1-0", "more": False}),
     _example("quarantines/get", _named("petals"), _error(code="not-found", field="name", got="petals")),
     _example("quarantines/delete", _named("petals"), _error(code="not-found", field="name", got="petals")),
     _example("services/delete", _named(SERVICE), _ok({"kind": "JointInferenceService"})),

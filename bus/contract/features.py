@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from heliograph.bus.contract import job_requests as jobs
 from heliograph.bus.contract import label_requests, topics
 from heliograph.bus.contract import model_requests as models
 from heliograph.bus.contract.dataset_requests import DatasetVersions
 from heliograph.bus.contract.garbage import Collect, Garbage
 from heliograph.bus.contract.join_bodies import GetWeights, Join, UploadWeights
 from heliograph.bus.contract.payloads import Participation, UploadState, WeightsPart
-from heliograph.bus.contract.request_bodies import Named
+from heliograph.bus.contract.request_bodies import Change, ListQuery, Named, WatchQuery
 from heliograph.bus.contract.resources import (
     ENDED,
     Algorithm,
@@ -32,9 +33,9 @@ from heliograph.core.errors import Refused
 
 ENTRY_POINTS = "heliograph.features"
 """The entry-point group in which a package outside Heliograph names its declarations, one entry each."""
-CATALOG = ("create", "list", "get", "update", "delete")
-STANDARD_VERBS = (*CATALOG, "status")
-"""The verbs that the coordinator answers by itself."""
+READ = ("list", "get", "watch")
+"""Verbs of a kind whose resources only the coordinator makes."""
+CATALOG = ("create", "list", "get", "watch", "update", "delete")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,25 @@ class Verb:
     named: bool = True
 
 
+WRITES = {
+    "create": "Create a resource; the same document again changes nothing.",
+    "update": "Change spec, labels and annotations. It is refused where somebody has changed them since the version "
+    "that `metadata.resourceVersion` names.",
+}
+"""Verbs whose body is the document of a resource, with `dry_run` beside its fields."""
+STANDARD: dict[str, Verb] = {
+    each.name: each
+    for each in (
+        Verb("list", "Return the resources.", ListQuery, named=False),
+        Verb("get", "Return a resource."),
+        Verb("watch", "Return the resources that have changed since a version.", WatchQuery, named=False),
+        Verb("delete", "Delete a resource, and return it.", Change),
+        Verb("status", "Return the status of a resource."),
+    )
+}
+"""The other verbs that the coordinator answers for every feature."""
+
+
 @dataclass(frozen=True)
 class FeatureDeclaration:
     """One kind of resource and all that belongs to it. Every process loads it, so its module must be light to import.
@@ -64,8 +84,8 @@ class FeatureDeclaration:
     Attributes:
         name: the feature's name in messages; an outside feature uses the name of its entry point.
         kind: class of the resource; its ``plural`` names the requests, the status topics and the client's collection.
-        verbs: request verbs of the resource. The coordinator answers ``create``, ``list``, ``get``, ``update``,
-            ``delete`` and ``status`` for every feature; the feature answers any other verb: a name by
+        verbs: request verbs of the resource. The coordinator answers ``create``, ``list``, ``get``, ``watch``,
+            ``update``, ``delete`` and ``status`` for every feature; the feature answers any other verb: a name by
             ``Feature.steer``, which returns the changed resource, a ``Verb`` by ``Feature.answer``.
         topics: topics that the feature adds. Permissions, streams and schemas follow from them.
         coordinator: ``module:Class`` of its ``coordinator.feature.Feature``, imported by the coordinator alone.
@@ -94,6 +114,10 @@ class FeatureDeclaration:
     def verb_names(self) -> tuple[str, ...]:
         """The names of all verbs, in the order of the declaration."""
         return tuple(verb.name if isinstance(verb, Verb) else verb for verb in self.verbs)
+
+    def verb(self, name: str) -> Verb:
+        """Return a verb that is none of ``WRITES``: its own, a standard one, or one that changes the resource alone."""
+        return self.own_verbs.get(name) or STANDARD.get(name) or Verb(name, f"{name.capitalize()} it.", Change)
 
     def load(self, part: Literal["coordinator", "command_line"]) -> Any:
         """Import a part; return None if the feature has none. Raises Refused naming feature and reference."""
@@ -133,11 +157,20 @@ _LABELLING = (
     Verb("tasks", "List tasks with their labels, conflicts too.", label_requests.ListTasks, label_requests.TaskPage),
 )  # fmt: skip
 
+JOB_QUESTIONS = (
+    Verb("dataset", "Tell the data that a job trains on and is evaluated on.", jobs.EdgesQuery, jobs.JobDatasets),
+    Verb("models", "Tell the models that a job has made, and the one that it trains now.", answer=jobs.JobModels),
+    Verb("training", "Tell how a job's training goes, round by round and edge by edge.", jobs.EdgesQuery,
+         jobs.JobTraining),
+    Verb("evaluation", "Tell what a job's models score on held-out data.", answer=jobs.JobEvaluation),
+    Verb("deployment", "Tell where the result of a job is to run.", answer=jobs.JobDeployment),
+)  # fmt: skip
+"""What is asked about a job beside its document."""
 BUILT_IN: tuple[FeatureDeclaration, ...] = (
     FeatureDeclaration(
         "federated-learning",
         FederatedTask,
-        (*CATALOG, "status", "stop", *JOIN_VERBS),
+        (*CATALOG, "status", "start", "stop", *JOB_QUESTIONS, *JOIN_VERBS),
         (topics.MODEL_UPDATE, topics.AGGREGATION, topics.EVALUATION, topics.EVALUATION_0_1, topics.JOB_ENDED),
         coordinator="heliograph.coordinator.features.federated.controller:FederatedController",
         command_line="heliograph.cli.features.job_columns:JOBS",
@@ -192,12 +225,12 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         command_line="heliograph.cli.features.label_columns:LABELS",
     ),
     FeatureDeclaration(
-        "edges", Edge, ("list", "get", "delete"),
+        "edges", Edge, (*READ, "delete"),
         coordinator="heliograph.coordinator.edges.feature:EdgeFeature",
         command_line="heliograph.cli.features.catalog_columns:EDGES",
     ),
     FeatureDeclaration(
-        "quarantine", Quarantine, ("list", "get", "delete"),
+        "quarantine", Quarantine, (*READ, "delete"),
         command_line="heliograph.cli.features.catalog_columns:QUARANTINES",
     ),
 )  # fmt: skip

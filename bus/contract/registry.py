@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from heliograph.bus.contract.features import BUILT_IN as BUILT_IN_FEATURES
-from heliograph.bus.contract.features import ENTRY_POINTS, STANDARD_VERBS, FeatureDeclaration, Verb
+from heliograph.bus.contract.features import ENTRY_POINTS, STANDARD, WRITES, FeatureDeclaration, Verb
 from heliograph.bus.contract.models import models_of
 from heliograph.bus.contract.resources import Resource, refusal_of
 from heliograph.bus.contract.topics import CORE, Stream, Topic
@@ -31,7 +31,8 @@ class Registry:
         topics: the core's, then those of each feature.
         kinds: resource classes by kind.
         verbs: names of the request verbs by the resource's plural; each pair is a request topic and a client method.
-        bodies, answers: models of the requests and results of the verbs that features declare themselves.
+        bodies: models of the requests' bodies, except those that are documents of resources.
+        answers: models of the results that are no resources.
     """
 
     def __init__(self, features: Iterable[FeatureDeclaration]) -> None:
@@ -40,10 +41,10 @@ class Registry:
         self.topics: tuple[Topic[Any], ...] = (*CORE, *(topic for each in declared for topic in each.topics))
         self.kinds: Mapping[str, type[Resource]] = {each.kind.__name__: each.kind for each in declared}
         self.verbs: Mapping[str, tuple[str, ...]] = {plural: each.verb_names for plural, each in self.features.items()}
-        own_verbs = [verb for each in declared for verb in each.own_verbs.values()]
-        self.bodies: tuple[type[BaseModel], ...] = tuple(dict.fromkeys(verb.body for verb in own_verbs))
+        asked = [each.verb(name) for each in declared for name in each.verb_names if name not in WRITES]
+        self.bodies: tuple[type[BaseModel], ...] = tuple(dict.fromkeys(verb.body for verb in asked))
         self.answers: tuple[type[BaseModel], ...] = tuple(
-            dict.fromkeys(verb.answer for verb in own_verbs if verb.answer is not None)
+            dict.fromkeys(verb.answer for verb in asked if verb.answer is not None)
         )
         self._by_pattern = {topic.pattern: topic for topic in self.topics}
         self._by_head: dict[str, list[Topic[Any]]] = {}
@@ -54,7 +55,7 @@ class Registry:
 
     @property
     def models(self) -> tuple[type[BaseModel], ...]:
-        """The models that travel, without their parts: payloads, then resources, then the verbs' own."""
+        """The models that travel, without their parts: payloads, then resources, then those of requests."""
         return (*(topic.payload for topic in self.topics), *self.kinds.values(), *self.bodies, *self.answers)
 
     def extended(self, feature: FeatureDeclaration) -> Registry:
@@ -204,7 +205,7 @@ def _check_verb(verb: str | Verb) -> None:
         raise Refused("invalid", field="verbs", expected=LABEL_RULE, got=name)
     if not isinstance(verb, Verb):
         return
-    if name in STANDARD_VERBS:
+    if name in STANDARD or name in WRITES:
         raise Refused("exists", field="verbs", expected="a verb that the coordinator does not answer itself", got=name)
     for model in filter(None, (verb.body, verb.answer)):
         if not (isinstance(model, type) and issubclass(model, BaseModel)):

@@ -8,6 +8,7 @@ from typing import Any
 
 from heliograph.bus.contract.asyncapi import ROLES
 from heliograph.bus.contract.examples import INFERENCE, REQUESTS, Example
+from heliograph.bus.contract.features import STANDARD, WRITES
 from heliograph.bus.contract.registry import BUILT_IN, Registry
 from heliograph.bus.contract.resources import API_VERSION
 from heliograph.bus.contract.schemas import SCHEMAS, models, resource_models, schemas
@@ -39,6 +40,13 @@ _DOORS = (
      "MQTT 5 and 3.1.1", "the response topic, with the request's correlation data; else `reply_to`"),
     ("NATS", "NATS", "the request's reply subject; else `reply_to`"),
 )  # fmt: skip
+
+
+_STANDARD_ANSWERS = {
+    "list": "the resources; beside the result `version`, and `continue` where more follow",
+    "watch": "the resources that changed; beside the result `gone`, `version` and `more`",
+    "status": "the part `status`",
+}
 
 
 def topics_markdown() -> str:
@@ -157,22 +165,32 @@ def _resource_tables(registry: Registry) -> Iterator[str]:
         kinds = [_link(name) for name, kind in registry.kinds.items() if kind.plural == resource]
         yield _row(f"`{resource}`", ", ".join(kinds), ", ".join(f"`{verb}`" for verb in verbs))
     yield ""
-    yield from _own_verb_table(registry)
+    yield from _verb_tables(registry)
     for name in resource_models(registry):
         yield from _model_table(name, registry)
 
 
-def _own_verb_table(registry: Registry) -> Iterator[str]:
-    rows = [
-        _row(f"`{plural}/{verb.name}`", *(_link(each.__name__) for each in (verb.body, verb.answer or feature.kind)),
-             verb.doc)
-        for plural, feature in registry.features.items()
-        for verb in feature.own_verbs.values()
-    ]
-    if rows:
-        yield "Verbs with a body or an answer of their own:"
-        yield ""
-        yield from (*_header("request", "body", "answer", "doc"), *rows, "")
+def _verb_tables(registry: Registry) -> Iterator[str]:
+    yield "What every resource with the verb answers. An answer is the resource unless the table says otherwise:"
+    yield ""
+    yield from _header("verb", "body", "answer", "doc")
+    for name, doc in WRITES.items():
+        yield _row(f"`{name}`", "the document; `dry_run`", "", doc)
+    for verb in STANDARD.values():
+        yield _row(f"`{verb.name}`", _link(verb.body.__name__), _STANDARD_ANSWERS.get(verb.name, ""), verb.doc)
+    yield ""
+    yield "Where a body names a resource, the whole document of the resource will do in its place."
+    yield ""
+    yield "A resource's own verbs:"
+    yield ""
+    yield from _header("request", "body", "answer", "doc")
+    for plural, feature in registry.features.items():
+        for name in feature.verb_names:
+            if name not in WRITES and name not in STANDARD:
+                verb = feature.verb(name)
+                answer = _link(verb.answer.__name__) if verb.answer is not None else ""
+                yield _row(f"`{plural}/{name}`", _link(verb.body.__name__), answer, verb.doc)
+    yield ""
 
 
 def _model_table(name: str, registry: Registry) -> Iterator[str]:

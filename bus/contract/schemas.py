@@ -21,8 +21,8 @@ SCHEMAS = "#/components/schemas/"
 
 @cache
 def models(registry: Registry) -> dict[str, type[BaseModel]]:
-    """Return every model by name: payloads in the registry's order, then resources, then what verbs declare, each
-    before its parts."""
+    """Return every model by name: payloads in the registry's order, then resources, then those of requests,
+    each before its parts."""
     return models_of(registry.models)
 
 

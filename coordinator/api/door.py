@@ -24,7 +24,7 @@ from heliograph.bus.contract.topics import LOG, REQUEST
 from heliograph.bus.reply import TOO_MANY, caller_of, reply_address, reply_in_bytes
 from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.coordinator.api.fair_queue import FairQueue, Limits, Turn
-from heliograph.coordinator.api.requests import Request
+from heliograph.coordinator.api.request import Answer, Request
 from heliograph.coordinator.api.token_bucket import Rate, TokenBucket
 from heliograph.coordinator.quotas import Quotas
 from heliograph.core.errors import HeliographError, Refused, Unreachable
@@ -36,11 +36,16 @@ REFUSALS = Rate(100, 200)
 """Answers ``too-many-requests`` in a second; further requests are dropped without one: a flood must not be doubled."""
 READING_SHARE = 0.25
 """Share of the time for reading heavy documents that one caller may take in the long run."""
+LIGHT, LIGHT_BYTES, LIGHT_COST = ("get", "status"), 512, 0.25
+"""Verbs that read one resource, the bytes of such a request, and as how much of a request it counts: it stores nothing,
+and there is little to check."""
+TOGETHER = 8
+"""Light requests that begin before anything else may run: their answers leave in one write."""
 BREATHER = 64
 """Arriving requests after which others may run."""
 
 Handler = Callable[[Request], Awaitable[Any]]
-"""Maps a request to its result; raises Refused."""
+"""Maps a request to its result, or to an ``Answer``; raises Refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +115,25 @@ class Door:
         if reply_to is None:  # before the document is read: a full queue must cost little
             reply_to = reply_in_bytes(message.body, bus.root)
         caller = caller_of(reply_to, bus.root)
-        if self._queue.offer(caller, arrived, len(message.body), self._world.monotonic()):
+        light = message.topic.rpartition("/")[2] in LIGHT and len(message.body) <= LIGHT_BYTES
+        cost = LIGHT_COST if light else 1
+        if self._queue.offer(caller, arrived, len(message.body), self._world.monotonic(), cost):
             self._ready.set()
         else:
             self._refuse(arrived, reply_to, caller)
 
     async def _dispatch(self) -> None:
-        """Start one request after the other, in the order of their turns. The event loop serves everything else in
-        between: of two callers' requests, the second never waits for more than one of the first to be computed."""
+        """Start one request after the other, in the order of their turns; light ones a few at a time. The event loop
+        serves everything else in between: of two callers' requests, the second never waits for more than one of the
+        first to be computed, or for a few light ones."""
         while True:
             self._ready.clear()
             now = self._world.monotonic()
-            turn = self._queue.next(now)
-            if turn is not None:
+            begun = 0
+            while begun < TOGETHER and (turn := self._queue.next(now)) is not None:
                 self._spawn(self._take(turn))
+                begun += 1 if turn.cost < 1 else TOGETHER
+            if begun:
                 await self._world.sleep(0)
                 continue
             wait = self._queue.wait(now)
@@ -203,7 +213,7 @@ class Door:
             caller = caller_of(reply_to, bus.root)
             request = Request(params["resource"], params["verb"], document, topic, caller, turn.heavy, read, spend)
             result = await self._handler(request)
-            answer: dict[str, Any] = {"ok": True, "result": result}
+            answer: Answer | dict[str, Any] = result if isinstance(result, Answer) else {"ok": True, "result": result}
         except Refused as error:
             answer = {"ok": False, "error": error.about(topic).as_dict()}
         except HeliographError as error:
@@ -214,7 +224,7 @@ class Door:
         read()
         if reply_to is not None:
             return cost + await self._send(arrived, reply_to, answer)
-        if not answer["ok"]:
+        if not isinstance(answer, Answer) and not answer["ok"]:
             with contextlib.suppress(Unreachable), self._failures.contain(topic):
                 await self._log_error(answer["error"])
         return cost
@@ -224,12 +234,12 @@ class Door:
             return await self._world.in_thread(parse, body, topic)
         return parse(body, topic) if body.strip() else {}
 
-    async def _send(self, arrived: _Arrived, reply_to: str, answer: dict[str, Any]) -> int:
+    async def _send(self, arrived: _Arrived, reply_to: str, answer: Answer | dict[str, Any]) -> int:
         """Publish an answer, and return its size; 0 where it cannot be sent."""
         bus, correlation, topic = arrived.bus, arrived.message.correlation, arrived.topic
         with contextlib.suppress(Unreachable), self._failures.contain(topic):
             try:
-                body = json.dumps(answer, allow_nan=False).encode()
+                body = answer.encoded() if isinstance(answer, Answer) else json.dumps(answer, allow_nan=False).encode()
                 await bus.publish(reply_to, body, correlation=correlation)
             except (Refused, ValueError) as error:  # the answer itself cannot be sent: it is too large, for example
                 self._failures.add(topic, error)

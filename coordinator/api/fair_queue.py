@@ -52,11 +52,16 @@ class Limits:
 @dataclass(frozen=True, eq=False)
 class Turn(Generic[T]):
     """A request whose turn it is. Hand it to ``FairQueue.done`` once it is handled; a heavy one to ``FairQueue.read``
-    as soon as its document has been read."""
+    as soon as its document has been read.
+
+    Attributes:
+        cost: as how many requests it counts.
+    """
 
     caller: str
     item: T
     heavy: bool
+    cost: float = 1
 
 
 @dataclass
@@ -64,7 +69,7 @@ class _Caller(Generic[T]):
     name: str
     requests: TokenBucket
     bytes: TokenBucket
-    waiting: deque[tuple[T, int]] = field(default_factory=deque)
+    waiting: deque[tuple[T, int, float]] = field(default_factory=deque)
     waiting_bytes: int = 0
     running: int = 0
     queued: bool = False
@@ -97,8 +102,12 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return sum(len(each.waiting) for each in self._callers.values())
 
-    def offer(self, name: str, item: T, size: int, now: float) -> bool:
-        """Queue a request of ``size`` bytes. Return False where the caller has no room for it."""
+    def offer(self, name: str, item: T, size: int, now: float, cost: float = 1) -> bool:
+        """Queue a request of ``size`` bytes. Return False where the caller has no room for it.
+
+        Args:
+            cost: as how many requests it counts, 1 at most.
+        """
         limits = self._limits
         caller = self._caller(name, now)
         full = len(caller.waiting) >= limits.waiting or (
@@ -106,7 +115,7 @@ class FairQueue(Generic[T]):
         )
         if full or self._bytes + size > limits.waiting_bytes_in_all:
             return False
-        caller.waiting.append((item, size))
+        caller.waiting.append((item, size, cost))
         caller.waiting_bytes += size
         self._bytes += size
         self._idle.pop(caller.name, None)
@@ -123,15 +132,15 @@ class FairQueue(Generic[T]):
             return None
         caller = ring.popleft()
         caller.queued = False
-        item, size = caller.waiting.popleft()
+        item, size, cost = caller.waiting.popleft()
         caller.waiting_bytes -= size
         self._bytes -= size
         caller.running += 1
         self._running += 1
-        caller.requests.spend(1, now)
+        caller.requests.spend(cost, now)
         caller.bytes.spend(size, now)
-        self._in_all.spend(1, now)
-        turn: Turn[T] = Turn(caller.name, item, ring is self._heavy_ring)
+        self._in_all.spend(cost, now)
+        turn: Turn[T] = Turn(caller.name, item, ring is self._heavy_ring, cost)
         if turn.heavy:
             self._reads = turn
         self._enqueue(caller, now)

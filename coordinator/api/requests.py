@@ -1,31 +1,30 @@
 """Requests to the coordinator: the verbs of each resource, idempotent by name and document.
 
-A create or update with a top-level ``dry_run: true`` is checked and answered, and changes nothing.
+A changing request with a top-level ``dry_run: true`` is checked and answered, and changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from heliograph.bus.contract.features import FeatureDeclaration, Verb
+from heliograph.bus.contract.features import WRITES, Verb
 from heliograph.bus.contract.registry import declared, parse_resource
+from heliograph.bus.contract.request_bodies import Change
 from heliograph.bus.contract.resources import Resource, dump, refusal_of
-from heliograph.bus.contract.topics import REPLY
-from heliograph.coordinator.api.status_board import public_document
+from heliograph.coordinator.api.listing import Listing
+from heliograph.coordinator.api.precondition import check_absent, check_update
+from heliograph.coordinator.api.request import Answer, Request
+from heliograph.coordinator.api.status_board import public_document, public_json
 from heliograph.coordinator.feature import InstalledFeatures
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.resource_store import ResourceStore
-from heliograph.core.breaks import Breaks
 from heliograph.core.document_bounds import check_shape
 from heliograph.core.errors import Conflict, Refused
-from heliograph.core.names import LABEL_RULE, is_label
 from heliograph.core.world import World
 
 R = TypeVar("R", bound=Resource)
@@ -33,28 +32,8 @@ MOST_FIELDS = 1024
 """Keys of one mapping of a document: far more than any resource has, and few enough to name each wrong one."""
 UNNAMED = "unknown"
 """The creator of resources whose request named no reply address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request that has arrived.
-
-    Attributes:
-        document: the parsed body; the handler may change it.
-        caller: the caller that its reply address names; empty without one.
-        heavy: whether validating the document takes long enough to do it in a thread.
-        read: called once the document has been read, so that the next heavy one may be.
-        spend: called with bytes that the request costs its caller beside those of request and answer.
-    """
-
-    resource: str
-    verb: str
-    document: Any
-    topic: str
-    caller: str = ""
-    heavy: bool = False
-    read: Callable[[], None] = lambda: None
-    spend: Callable[[int], None] = lambda size: None
+_BESIDE = ("dry_run", "resource_version")
+"""Fields that a request may have beside the document of a resource."""
 
 
 class Requests:
@@ -63,6 +42,7 @@ class Requests:
     Args:
         lock: returns the lock of the resource of that plural and name.
         changed, removed: awaited after a resource was written or deleted.
+        epoch: number of this coordinator's term.
     """
 
     def __init__(
@@ -74,7 +54,9 @@ class Requests:
         removed: Callable[[Resource], Awaitable[None]],
         world: World,
         quotas: Quotas,
+        epoch: int,
     ) -> None:
+        self._listing = Listing(store, world, epoch)
         self._store = store
         self._features = features
         self._lock = lock
@@ -84,33 +66,38 @@ class Requests:
         self._quotas = quotas
 
     async def handle(self, request: Request) -> Any:
-        """Return the result of a request, ready for JSON. Raise Refused."""
-        verb, topic, document = request.verb, request.topic, request.document
-        declaration = declared().features[request.resource]
-        kind = declaration.kind
-        if verb in declaration.own_verbs:
-            return await self._answer(declaration, declaration.own_verbs[verb], request)
-        if verb in ("create", "update"):
-            dry_run = _pop_dry_run(document, topic)
+        """Return the result of a request, ready for JSON, or an ``Answer``. Raise Refused."""
+        declaration, topic = declared().features[request.resource], request.topic
+        if request.verb in WRITES:
+            dry_run = _pop_dry_run(request.document, topic)
             wanted = await self._read(request)
-            if verb == "create":
+            if request.verb == "create":
                 return await self._create(wanted, topic, dry_run, request.caller or UNNAMED)
             return await self._update(wanted, topic, dry_run)
+        verb = declaration.verb(request.verb)
+        read = partial(_parse_body, request.document, topic, verb)
+        body: Any = await self._world.in_thread(read) if request.heavy else read()
         request.read()
-        if verb == "list":
-            return await self._list(kind, request)
-        found = self._find(kind, _name_in(document, topic), topic)
-        if verb == "delete":
-            found = await self._delete(found, topic)
-        elif verb == "status":
+        if verb.name == "list":
+            return await self._listing.list(declaration.kind, body, request)
+        if verb.name == "watch":
+            return await self._listing.watch(declaration.kind, body, request)
+        found = self._find(declaration.kind, body.name, topic) if verb.named else None
+        if verb.name in declaration.own_verbs:
+            return _told(await self._features.of(declaration.plural).answer(verb.name, body, found, request.caller))
+        assert found is not None
+        if verb.name == "delete":
+            found = await self._delete(found, body, topic)
+        elif verb.name == "status":
             return public_document(found).get("status", {})
-        elif verb != "get":
-            found = await self._steer(found, verb, topic)
-        return public_document(found)
+        elif verb.name != "get":
+            found = await self._steer(found, verb.name, body, topic)
+        return Answer(public_json(found))
 
     async def _create(self, wanted: Resource, topic: str, dry_run: bool, caller: str) -> Any:
         known = self._store.get(type(wanted), wanted.name)
         if known is None:
+            check_absent(wanted, topic)
             metadata = wanted.metadata.model_copy(update={"created_by": caller})
             wanted = wanted.model_copy(update={"metadata": metadata})
             if dry_run:
@@ -135,6 +122,7 @@ class Requests:
             known = self._find(type(known), known.name, topic)
             if _owner_part(known) == _owner_part(wanted):
                 return public_document(known)
+            check_update(known, wanted, topic)
             feature = self._features.of(known.plural)
             feature.may_change(known, wanted, topic)
             metadata = known.metadata.model_copy(
@@ -153,52 +141,36 @@ class Requests:
         await self._changed(changed)
         return public_document(self._store.get(type(changed), changed.name) or changed)
 
-    async def _delete(self, found: Resource, topic: str) -> Resource:
+    async def _delete(self, found: Resource, body: Change, topic: str) -> Resource:
         async with self._lock(found.plural, found.name):
             found = self._find(type(found), found.name, topic)
+            body.check(found)
             for feature in self._features:
                 feature.may_delete(found, topic)
+            if body.dry_run:
+                return found
             await self._store.delete(found)
         await self._removed(found)
         return found
 
-    async def _steer(self, found: Resource, verb: str, topic: str) -> Resource:
-        """Apply a verb of the feature's own, such as stop or start."""
+    async def _steer(self, found: Resource, verb: str, body: Change, topic: str) -> Resource:
+        """Apply a verb that changes the resource alone, such as stop or start. One that changes nothing is no conflict:
+        it may be the same request again."""
         async with self._lock(found.plural, found.name):
             found = self._find(type(found), found.name, topic)
             feature = self._features.of(found.plural)
-            steered = feature.steer(found, verb, topic)
+            steered: Resource = feature.steer(found, verb, topic)
+            if steered is not found:
+                body.check(found)
+            if body.dry_run:
+                return steered
             await feature.steering(found, steered)
-            steered = await self._store.put(steered)
+            more_workers = steered.listed_workers > found.listed_workers
+            creator = found.metadata.created_by
+            allow = partial(self._quotas.check, creator) if creator and more_workers else None
+            steered = await self._store.put(steered, allow)
         await self._changed(steered)
         return self._store.get(type(steered), steered.name) or steered
-
-    async def _answer(self, declaration: FeatureDeclaration, verb: Verb, request: Request) -> Any:
-        """Answer a verb that the feature declares."""
-        read = partial(_parse_body, request.document, request.topic, verb.body)
-        body: Any = await self._world.in_thread(read) if request.heavy else read()
-        request.read()
-        found = self._find(declaration.kind, body.name, request.topic) if verb.named else None
-        answer = await self._features.of(declaration.plural).answer(verb.name, body, found, request.caller)
-        if isinstance(answer, Resource):
-            return public_document(answer)
-        return dump(answer) if isinstance(answer, BaseModel) else dict(answer)
-
-    async def _list(self, kind: type[Resource], request: Request) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        size, breaks = 0, Breaks(self._world)
-        for each in self._store.all(kind):
-            await breaks.take()
-            document = public_document(each)
-            size += len(json.dumps(document))
-            if size > REPLY.max_size:
-                request.spend(size)  # its answer is short, its work is not
-                expected = f"resources of at most {REPLY.max_size} bytes in one answer"
-                raise Refused("too-large", topic=request.topic, expected=expected,
-                              got=f"{len(found)} {kind.plural} that fit, and more",
-                              hint=f"Get them by name, or read the topics status/{kind.plural}/+.")  # fmt: skip
-            found.append(document)
-        return found
 
     async def _read(self, request: Request) -> Resource:
         """Return the document without a status: the coordinator owns it. Raise Refused where the feature does."""
@@ -212,7 +184,7 @@ class Requests:
         found = self._store.get(kind, name)
         if found is not None:
             return found
-        known = self._store.names(kind, 10)
+        known = self._store.names(kind)[:10]
         expected = f"one of {', '.join(known)}" if known else f"a name; there are no {kind.plural}"
         raise Refused("not-found", topic=topic, field="name", expected=expected, got=name)
 
@@ -225,21 +197,24 @@ def _parse(document: Any, topic: str, plural: str) -> Resource:
     return parse_resource(document, topic, plural)
 
 
-def _parse_body(document: Any, topic: str, body: type[BaseModel]) -> BaseModel:
+def _parse_body(document: Any, topic: str, verb: Verb) -> BaseModel:
+    """Return the body of a request. One about a resource may be the whole document of the resource, too."""
     check_shape(document, topic, MOST_FIELDS)
+    if verb.named and isinstance(document, dict) and "name" not in document:
+        metadata = document.get("metadata")
+        if isinstance(metadata, dict) and "name" in metadata:
+            document = {"name": metadata["name"], **{key: document[key] for key in _BESIDE if key in document}}
     try:
-        return body.model_validate(document)
+        return verb.body.model_validate(document)
     except ValidationError as error:
         raise refusal_of(error, topic) from None
 
 
-def _name_in(document: Any, topic: str) -> str:
-    name = document.get("name") if isinstance(document, dict) else None
-    if isinstance(document, dict) and name is None and isinstance(document.get("metadata"), dict):
-        name = document["metadata"].get("name")
-    if not is_label(name):
-        raise Refused("invalid", topic=topic, field="name", expected=LABEL_RULE, got=name)
-    return str(name)
+def _told(answer: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a feature's answer, ready for JSON."""
+    if isinstance(answer, Resource):
+        return public_document(answer)
+    return dump(answer) if isinstance(answer, BaseModel) else dict(answer)
 
 
 def _pop_dry_run(document: Any, topic: str) -> bool:

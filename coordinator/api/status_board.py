@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, get_args, get_origin
@@ -28,7 +29,7 @@ ENTRIES_WRITTEN = 4096
 """Entries of a list or mapping from which the whole status is too large anyway, or nearly so."""
 CHARACTERS_SHOWN = 1000
 """Characters to which a text is cut then."""
-_IDENTITY = ("name", "uid", "generation", "creationTimestamp")
+_IDENTITY = ("name", "uid", "generation", "resourceVersion", "creationTimestamp")
 """Fields of the metadata that even the shortest status has."""
 LARGE = 16 << 10
 """Bytes from which a status waits until the small ones are published."""
@@ -121,16 +122,7 @@ class StatusBoard:
         resource = self._values.get(address)
         if resource is None:
             return b""
-        trimmed, noted = _trimmed(resource)
-        tree = public_document(trimmed)
-        for cut in (ENTRIES_SHOWN, ENTRIES_SHOWN // 10, 1) if noted else (None, ENTRIES_SHOWN, ENTRIES_SHOWN // 10, 1):
-            body = self._encoded(address, tree if cut is None else shortened(tree, cut, noted))
-            if len(body) <= STATUS.max_size:
-                return body
-        metadata = {key: tree["metadata"][key] for key in _IDENTITY if key in tree["metadata"]}
-        phase = {key: value for key, value in tree.get("status", {}).items() if key == "phase"}
-        bare = {**tree, "metadata": metadata, "spec": {}, "status": {**phase, "shortened": {"spec": len(body)}}}
-        return self._encoded(address, bare)
+        return _fitting(resource, STATUS.max_size, partial(self._encoded, address))
 
     def _encoded(self, address: str, tree: dict[str, Any]) -> bytes:
         event = Event(
@@ -142,6 +134,30 @@ class StatusBoard:
             subject=address,
         )
         return encode(event, "json")
+
+
+def public_json(resource: Resource) -> bytes:
+    """Return ``public_document`` as JSON."""
+    return resource.model_dump_json(
+        by_alias=True, exclude_none=True, exclude=_inline_fields(type(resource))
+    ).encode()
+
+
+def cut_to(resource: Resource, most: int) -> bytes:
+    """Return the public document as JSON of at most ``most`` bytes: cut, where all of it is larger, as a status is."""
+    return _fitting(resource, most, lambda tree: json.dumps(tree).encode())
+
+
+def _fitting(resource: Resource, most: int, encode: Callable[[dict[str, Any]], bytes]) -> bytes:
+    trimmed, noted = _trimmed(resource)
+    tree = public_document(trimmed)
+    for cut in (ENTRIES_SHOWN, ENTRIES_SHOWN // 10, 1) if noted else (None, ENTRIES_SHOWN, ENTRIES_SHOWN // 10, 1):
+        body = encode(tree if cut is None else shortened(tree, cut, noted))
+        if len(body) <= most:
+            return body
+    metadata = {key: tree["metadata"][key] for key in _IDENTITY if key in tree["metadata"]}
+    phase = {key: value for key, value in tree.get("status", {}).items() if key == "phase"}
+    return encode({**tree, "metadata": metadata, "spec": {}, "status": {**phase, "shortened": {"spec": len(body)}}})
 
 
 def public_document(resource: Resource) -> dict[str, Any]:

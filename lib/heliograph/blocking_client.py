@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from heliograph.algorithm_files import Package
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.topics import DEFAULT_ROOT
-from heliograph.client import TIMEOUT, AsyncClient, DatasetResources, Document, ModelResources, Resources
+from heliograph.client import PAGE, TIMEOUT, AsyncClient, DatasetResources, Document, Jobs, ModelResources, Resources
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.signing import Signer
 from heliograph.exports import Form
+from heliograph.following import Page, ResourceChange
+
+T = TypeVar("T")
 
 
 class Client:
@@ -21,7 +24,7 @@ class Client:
     Arguments, attributes and errors are those of ``AsyncClient``; the constructor connects.
     """
 
-    jobs: BlockingResources
+    jobs: BlockingJobs
     services: BlockingResources
     models: BlockingModelResources
     datasets: BlockingDatasetResources
@@ -48,6 +51,8 @@ class Client:
             return BlockingModelResources(resources, self._thread)
         if isinstance(resources, DatasetResources):
             return BlockingDatasetResources(resources, self._thread)
+        if isinstance(resources, Jobs):
+            return BlockingJobs(resources, self._thread)
         return BlockingResources(resources, self._thread)
 
     def export(self, model: str, target: Path, version: int | str | None = None, *, form: Form = "folder") -> Path:
@@ -117,17 +122,20 @@ class BlockingResources:
     def get(self, name: str) -> Document:
         return self._run(self._resources.get(name))
 
-    def list(self) -> list[Document]:
-        return self._run(self._resources.list())
+    def list(self, *, selector: str = "") -> list[Document]:
+        return self._run(self._resources.list(selector=selector))
 
-    def delete(self, name: str) -> Document:
-        return self._run(self._resources.delete(name))
+    def pages(self, *, selector: str = "", limit: int = PAGE) -> Iterator[Page]:
+        return self._each(self._resources.pages(selector=selector, limit=limit))
 
-    def stop(self, name: str) -> Document:
-        return self._run(self._resources.stop(name))
+    def delete(self, name: str, *, resource_version: str = "", dry_run: bool = False) -> Document:
+        return self._run(self._resources.delete(name, resource_version=resource_version, dry_run=dry_run))
 
-    def start(self, name: str) -> Document:
-        return self._run(self._resources.start(name))
+    def stop(self, name: str, *, resource_version: str = "", dry_run: bool = False) -> Document:
+        return self._run(self._resources.stop(name, resource_version=resource_version, dry_run=dry_run))
+
+    def start(self, name: str, *, resource_version: str = "", dry_run: bool = False) -> Document:
+        return self._run(self._resources.start(name, resource_version=resource_version, dry_run=dry_run))
 
     def join(
         self, name: str, edge: str | None = None, *, dataset: str | None = None, num_samples: int | None = None,
@@ -143,8 +151,13 @@ class BlockingResources:
     def ask(self, verb: str, name: str | None = None, **fields: Any) -> Any:
         return self._run(self._resources.ask(verb, name, **fields))
 
-    def watch(self, name: str) -> Iterator[Document]:
-        stream = self._resources.watch(name)
+    def watch(self, name: str, *, since: str = "") -> Iterator[Document]:
+        return self._each(self._resources.watch(name, since=since))
+
+    def changes(self, *, since: str = "", selector: str = "") -> Iterator[ResourceChange]:
+        return self._each(self._resources.changes(since=since, selector=selector))
+
+    def _each(self, stream: AsyncIterator[T]) -> Iterator[T]:
         while True:
             try:
                 yield self._run(anext(stream))  # type: ignore[arg-type]
@@ -197,6 +210,29 @@ class BlockingModelResources(BlockingResources):
 
     def key(self) -> Document:
         return self._run(self._models.key())
+
+
+class BlockingJobs(BlockingResources):
+    """``Jobs`` for ordinary code."""
+
+    def __init__(self, jobs: Jobs, thread: LoopThread) -> None:
+        super().__init__(jobs, thread)
+        self._jobs = jobs
+
+    def dataset(self, name: str) -> Document:
+        return self._run(self._jobs.dataset(name))
+
+    def models(self, name: str) -> Document:
+        return self._run(self._jobs.models(name))
+
+    def training(self, name: str) -> Document:
+        return self._run(self._jobs.training(name))
+
+    def evaluation(self, name: str) -> Document:
+        return self._run(self._jobs.evaluation(name))
+
+    def deployment(self, name: str) -> Document:
+        return self._run(self._jobs.deployment(name))
 
 
 async def _connected(server: str | None, root: str, timeout: float) -> AsyncClient:

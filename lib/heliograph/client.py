@@ -18,7 +18,7 @@ from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.model_requests import ModelExport
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import Dataset, Model
+from heliograph.bus.contract.resources import Model
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST, STATUS
 from heliograph.bus.reply import TOO_MANY
@@ -27,6 +27,7 @@ from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused
 from heliograph.core.signing import Signer
 from heliograph.core.world import World
 from heliograph.dataset_files import store_samples
+from heliograph.following import Page, ResourceChange, follow
 from heliograph.model_files import fetch, require_untrained, store, version_of
 from heliograph.model_verbs import ModelVerbs, which
 from heliograph.server import locate
@@ -41,6 +42,10 @@ REPEATED_MOST = 4096
 """Bytes of a request that is sent again so soon: a large one may still be read."""
 NEXT_LEADER_AFTER = 0.5
 """Seconds after which a request that nobody answered is sent again."""
+PAGE = 500
+"""Resources of one page, at most."""
+REREAD_AFTER = 5.0
+"""Seconds without a message after which a watch reads the stored document: a message may be lost."""
 CHECK_EVERY = 0.1
 """Seconds after which a client that is not connected checks the reason."""
 
@@ -87,25 +92,48 @@ class Resources:
         found: Document = await self._ask("get", {"name": name})
         return found
 
-    async def list(self) -> list[Document]:
-        """Return the documents of all resources of this kind."""
-        found: list[Document] = await self._ask("list", {})
+    async def list(self, *, selector: str = "") -> list[Document]:
+        """Return the documents of all resources of this kind, sorted by name.
+
+        Args:
+            selector: labels that they have, in Kubernetes' syntax: ``site=berlin,tier in (a, b),!old``.
+        """
+        found: list[Document] = []
+        async for page in self.pages(selector=selector):
+            found += page.documents
         return found
 
-    async def delete(self, name: str) -> Document:
-        """Delete a resource and return its document."""
-        found: Document = await self._ask("delete", {"name": name})
-        return found
+    async def pages(self, *, selector: str = "", limit: int = PAGE) -> AsyncIterator[Page]:
+        """Yield the documents of all resources of this kind, at most ``limit`` at a time. A resource that exists all
+        the while is in exactly one page. ``changes`` goes on from the version of the first page.
+        """
+        after: str | None = None
+        while True:
+            answer = await self._client.answer(self._plural, "list", _given(limit=limit, selector=selector,
+                                                                            **{"continue": after}))  # fmt: skip
+            after = answer.get("continue")
+            yield Page(answer["result"], answer.get("version", ""), after is not None)
+            if after is None:
+                return
 
-    async def stop(self, name: str) -> Document:
-        """Stop a job or a service and return its document."""
-        found: Document = await self._ask("stop", {"name": name})
-        return found
+    async def delete(self, name: str, *, resource_version: str = "", dry_run: bool = False) -> Document:
+        """Delete a resource and return its document.
 
-    async def start(self, name: str) -> Document:
-        """Start a stopped service again and return its document."""
-        found: Document = await self._ask("start", {"name": name})
-        return found
+        Args:
+            resource_version: ``metadata.resourceVersion`` of the document that you have seen; refused as ``conflict``
+                where the resource was changed since. Without it the resource is deleted as it is.
+            dry_run: whether the coordinator is to check the request alone.
+        """
+        return await self._change("delete", name, resource_version, dry_run)
+
+    async def stop(self, name: str, *, resource_version: str = "", dry_run: bool = False) -> Document:
+        """Stop a job or a service and return its document; see ``delete``."""
+        return await self._change("stop", name, resource_version, dry_run)
+
+    async def start(self, name: str, *, resource_version: str = "", dry_run: bool = False) -> Document:
+        """Start a stopped job or service again and return its document; see ``delete``. A job goes on from its last
+        global model."""
+        return await self._change("start", name, resource_version, dry_run)
 
     async def join(
         self, name: str, edge: str | None = None, *, dataset: str | None = None, num_samples: int | None = None,
@@ -140,16 +168,21 @@ class Resources:
         """
         return await self._ask(verb, fields if name is None else {"name": name, **fields})
 
-    async def watch(self, name: str) -> AsyncIterator[Document]:
-        """Yield the document now and at each change, until a job has ended or another resource is deleted."""
+    async def watch(self, name: str, *, since: str = "") -> AsyncIterator[Document]:
+        """Yield the document now and at each change, until a job has ended or another resource is deleted.
+
+        Args:
+            since: ``metadata.resourceVersion`` of a document that you have; the first one yielded is newer.
+        """
         ends = declared().features[self._plural].ended
         bus = self._client.bus
         async with bus.subscribe(STATUS.at(resource=self._plural, name=name)) as messages:
             document = await self.get(name)
-            yield document
+            if not since or _version_of(document) != since:
+                yield document
             while document.get("status", {}).get("phase") not in ends:
                 try:
-                    async with asyncio.timeout(5):
+                    async with asyncio.timeout(REREAD_AFTER):
                         message = await anext(messages)
                 except TimeoutError:  # a status message may be lost; read the stored document
                     fresh = await self.get(name)
@@ -160,6 +193,30 @@ class Resources:
                 if fresh != document:
                     document = fresh
                     yield document
+
+    async def changes(self, *, since: str = "", selector: str = "") -> AsyncIterator[ResourceChange]:
+        """Yield each change of a resource of this kind, without end: first each resource there is, then each that is
+        created, changed, or deleted. Several changes that come fast are one.
+
+        Args:
+            since: version of a ``Page`` or of a change: yield what has changed since, in place of each resource.
+            selector: see ``list``. A resource that is not selected any more counts as deleted.
+
+        Raises:
+            Refused: ``expired``, where the coordinator does not remember ``since``.
+        """
+        async with self._client.bus.subscribe(STATUS.filter(resource=self._plural)) as hints:
+            async for change in follow(self, hints, selector, since):
+                yield change
+
+    async def changed_since(self, version: str, *, selector: str = "") -> Document:
+        """Return the answer of one ``watch`` request: ``result``, ``gone``, ``version`` and ``more``."""
+        return await self._client.answer(self._plural, "watch", _given(since=version, selector=selector))
+
+    async def _change(self, verb: str, name: str, resource_version: str, dry_run: bool) -> Document:
+        body = _given(name=name, resource_version=resource_version, dry_run=dry_run)
+        found: Document = await self._ask(verb, body)
+        return found
 
     async def _ask(self, verb: str, document: Document) -> Any:
         return await self._client.request(self._plural, verb, document)
@@ -178,15 +235,61 @@ class DatasetResources(Resources):
         return found
 
 
+class Jobs(Resources):
+    """The requests about jobs."""
+
+    async def dataset(self, name: str) -> Document:
+        """Return the data that a job trains on and is evaluated on, edge by edge."""
+        return await self._whole("dataset", name)
+
+    async def models(self, name: str) -> Document:
+        """Return the models that a job has made, and the one that it trains now."""
+        found: Document = await self.ask("models", name)
+        return found
+
+    async def training(self, name: str) -> Document:
+        """Return how a job's training goes, round by round and edge by edge."""
+        return await self._whole("training", name)
+
+    async def evaluation(self, name: str) -> Document:
+        """Return what a job's models score on held-out data."""
+        found: Document = await self.ask("evaluation", name)
+        return found
+
+    async def deployment(self, name: str) -> Document:
+        """Return where the result of a job is to run."""
+        found: Document = await self.ask("deployment", name)
+        return found
+
+    async def _whole(self, verb: str, name: str) -> Document:
+        """Return an answer with the edges of all its pages."""
+        found: Document = await self.ask(verb, name)
+        while (after := found.pop("continue", None)) is not None:
+            page = await self.ask(verb, name, **{"continue": after})
+            found["edges"] += page["edges"]
+            found |= {"continue": page["continue"]} if "continue" in page else {}
+        return found
+
+
+_RESOURCES: dict[str, type[Resources]] = {"jobs": Jobs, "models": ModelResources, "datasets": DatasetResources}
+
+
 def result_of(reply: bytes) -> Any:
-    """Return the result in the coordinator's reply. Raise Refused or HeliographError if the reply is an error."""
-    answer = json.loads(reply)
+    """Return the result in the coordinator's reply; see ``answer_of``."""
+    return answer_of(reply).get("result")
+
+
+def answer_of(reply: bytes) -> Document:
+    """Return the coordinator's reply: ``result``, and fields beside it. Raise Refused or HeliographError if it is an
+    error."""
+    answer: Document = json.loads(reply)
     if answer.get("ok"):
-        return answer.get("result")
+        return answer
     error = answer.get("error") or {}
     if "expected" in error:
         raise Refused(error.get("code", "refused"), topic=error.get("topic", ""), field=error.get("field", ""),
-                      expected=error["expected"], got=error.get("got", ""), hint=error.get("hint", ""))  # fmt: skip
+                      expected=error["expected"], got=error.get("got", ""), hint=error.get("hint", ""),
+                      details=error.get("details"))  # fmt: skip
     raise HeliographError(str(error.get("message", "the coordinator refused")))
 
 
@@ -218,7 +321,7 @@ class AsyncClient:
         Unreachable: on entering the context, if the server does not answer or refuses the login.
     """
 
-    jobs: Resources
+    jobs: Jobs
     services: Resources
     models: ModelResources
     datasets: DatasetResources
@@ -252,12 +355,15 @@ class AsyncClient:
         """Return the resources with a plural name. Raise Refused if the name is unknown."""
         if plural not in declared().verbs:
             raise Refused("unknown-resource", field="resource", expected=" or ".join(declared().verbs), got=plural)
-        own = {Model.plural: ModelResources, Dataset.plural: DatasetResources}
-        return own.get(plural, Resources)(self, plural)
+        return _RESOURCES.get(plural, Resources)(self, plural)
 
     async def request(self, resource: str, verb: str, document: Mapping[str, Any]) -> Any:
-        """Send one request and return the result in its reply. Send it again later where the coordinator answers that
-        this caller has too many waiting, as long as the client's timeout allows.
+        """Send one request and return the result in its reply; see ``answer``."""
+        return (await self.answer(resource, verb, document)).get("result")
+
+    async def answer(self, resource: str, verb: str, document: Mapping[str, Any]) -> Document:
+        """Send one request and return its reply: ``result``, and fields beside it. Send it again later where the
+        coordinator answers that this caller has too many waiting, as long as the client's timeout allows.
 
         Raises:
             Refused: if the coordinator refuses the request.
@@ -271,7 +377,7 @@ class AsyncClient:
             message = await self._patiently(partial(self._answered, topic, body, repeat))
             wait = _retry_after(message.body)
             if wait is None or self._world.monotonic() + wait >= until:
-                return result_of(message.body)
+                return answer_of(message.body)
             await self._world.sleep(wait)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -476,6 +582,15 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.bus.close()
+
+
+def _given(**fields: Any) -> Document:
+    """Return the fields that say something."""
+    return {name: value for name, value in fields.items() if value}
+
+
+def _version_of(document: Document) -> str:
+    return str(document.get("metadata", {}).get("resourceVersion", ""))
 
 
 def _trial(document: Mapping[str, Any]) -> Document:

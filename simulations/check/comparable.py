@@ -22,6 +22,8 @@ _PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom")
 """Positions in streams; they differ because the replay's streams start empty."""
 _LATER = frozenset(("pinnedSamples", "roundBegan", "uncounted"))
 """Copies of what reports and closed rounds said, in fields that traces of 0.1 do not have."""
+_UNREPLAYED = frozenset(("createdBy", "resourceVersion"))
+"""Fields of the metadata that depend on who asked, and on what else is in the bucket."""
 _DURATIONS = frozenset(("duration_seconds", "durationSeconds", "seconds_late", "secondsLate"))
 _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
@@ -95,14 +97,14 @@ def _as_received(topic: Topic[Any], data: Any) -> Any:
 
 def _in_present_form(resource: Any) -> Any:
     """Return a resource with its spec in the present form, since an older release may have recorded another one, and
-    without its creator: a replayed request names no caller."""
+    without its creator, since a replayed request names no caller, and without its version, a position in a bucket."""
     if not isinstance(resource, dict) or "spec" not in resource:
         return resource
     try:
         read = parse_resource({key: value for key, value in resource.items() if key != "status"})
     except Refused:
         return resource
-    metadata = {key: value for key, value in resource.get("metadata", {}).items() if key != "createdBy"}
+    metadata = {key: value for key, value in resource.get("metadata", {}).items() if key not in _UNREPLAYED}
     return resource | {"metadata": metadata, "spec": dump(read)["spec"]}
 
 

@@ -70,7 +70,7 @@ def test_the_version(typed: Any) -> None:
         ("watch models/one", "expected jobs/NAME or services/NAME, got models/one. Try 'heliograph watch --help'."),
         ("watch one", "expected jobs/NAME or services/NAME, got one."),
         ("stop jobs", "expected jobs/NAME, got jobs. Try 'heliograph stop --help'."),
-        ("start jobs/one", "expected services/NAME, got jobs/one. Try 'heliograph start --help'."),
+        ("start models/one", "expected jobs/NAME or services/NAME, got models/one. Try 'heliograph start --help'."),
         ("delete nodes/edge-1", "expected jobs/NAME or services/NAME or models/NAME or datasets/NAME or alg"),
         ("agent --name Bad_Name --cloud nats://a --node mqtt://a", "value for --name: expected a DNS label"),
         ("agent --name a --cloud nats://a --node mqtt://a --dataset x", "--dataset: expected NAME=VALUE, got x."),

@@ -54,7 +54,7 @@ def model(batch):
     return [[0.2, 0.8]] * len(batch)
 BigModel("late", model, classes=["setosa", "virginica"]).serve()
 """
-BY_TYPE = ("phase", "seconds")
+BY_TYPE = ("phase", "seconds", "version")
 """Fields whose values a run decides."""
 
 

@@ -42,7 +42,13 @@ class Document(BaseModel):
 
 
 class Metadata(Document):
-    """Identity of a resource. A resource that is deleted and created again has a new ``uid``."""
+    """Identity of a resource. A resource that is deleted and created again has a new ``uid``.
+
+    Attributes:
+        generation: grows with each change of spec, labels or annotations.
+        resource_version: grows with each change of the resource, those of its status among them. An update that names
+            one is refused where somebody else has changed spec, labels or annotations since.
+    """
 
     name: Label
     uid: ShortText = ""
@@ -173,6 +179,11 @@ class Resource(Document):
     @property
     def name(self) -> str:
         return self.metadata.name
+
+    @property
+    def selectable(self) -> Mapping[str, str]:
+        """The labels that a selector looks at."""
+        return self.metadata.labels
 
     @property
     def listed_workers(self) -> int:

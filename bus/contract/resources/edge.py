@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -57,3 +58,7 @@ class Edge(Resource):
     kind: Literal["Edge"] = "Edge"
     spec: EdgeSpec = Field(default_factory=EdgeSpec)
     status: EdgeStatus = Field(default_factory=EdgeStatus)
+
+    @property
+    def selectable(self) -> Mapping[str, str]:
+        return {**self.spec.labels, **self.metadata.labels}

@@ -14,12 +14,14 @@ from heliograph.bus.contract import buckets, close_record, topics
 from heliograph.bus.contract.garbage import LISTED
 from heliograph.bus.contract.payloads import Aggregation, WorkerTask
 from heliograph.bus.contract.permissions import PARTICIPANT_VERBS
-from heliograph.bus.contract.resources import ENDED, Algorithm, FederatedTask, Quarantine, Resource
+from heliograph.bus.contract.request_bodies import Named
+from heliograph.bus.contract.resources import ENDED, Algorithm, FederatedTask, Model, Quarantine, Resource
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.transport import Message
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
+from heliograph.coordinator.features.federated import questions
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.desired_tasks import (
     desired_tasks,
@@ -115,9 +117,24 @@ class FederatedController(Feature[FederatedTask]):
                           expected=f"no change while it runs (only {live} may)")  # fmt: skip
 
     def steer(self, task: FederatedTask, verb: str, topic: str) -> FederatedTask:
-        if verb != "stop":
-            return super().steer(task, verb, topic)
-        return federated.stop(task, self.context.port.world.timestamp())
+        match verb:
+            case "stop":
+                return federated.stop(task, self.context.port.world.timestamp())
+            case "start":
+                return self._restarted(task, topic)
+        return super().steer(task, verb, topic)
+
+    def _restarted(self, task: FederatedTask, topic: str) -> FederatedTask:
+        """Return an ended task as a new run, under a new uid: nothing of the earlier run reaches it."""
+        if task.status.phase == "Succeeded":
+            expected, hint = "a job that was stopped or has failed", "Create another job to train the model further."
+            raise Refused("ended", topic=topic, field="name", expected=expected, got=f"{task.name} is Succeeded",
+                          hint=hint)  # fmt: skip
+        if task.status.phase not in ENDED:
+            return task
+        model = self.context.store.get(Model, task.spec.aggregation_worker.model.name)
+        uid = self.context.port.world.new_uid(f"{task.plural}.{task.name}")
+        return federated.restart(task, uid, model.status.unfinished if model is not None else ())
 
     def may_delete(self, other: Resource, topic: str) -> None:
         """Refuse to delete an Algorithm that a job runs."""
@@ -130,6 +147,9 @@ class FederatedController(Feature[FederatedTask]):
     async def steering(self, task: FederatedTask, steered: FederatedTask) -> None:
         if task.status.phase == "Running" and _ends(task, steered):
             await self._end(steered)
+        if task.metadata.uid != steered.metadata.uid:
+            await self._results.free_last_rounds(task)
+            await self._delete_records(task)
 
     async def answer(
         self, verb: str, body: BaseModel, resource: FederatedTask | None, caller: str
@@ -137,7 +157,8 @@ class FederatedController(Feature[FederatedTask]):
         assert resource is not None
         if verb in PARTICIPANT_VERBS:
             return await self._participants.answer(resource, body, caller)
-        return await super().answer(verb, body, resource, caller)
+        assert isinstance(body, Named)
+        return questions.answer(resource, verb, body, self.context.view())
 
     async def _begin_joined(self) -> None:
         """Act on somebody who has joined: a pending task may begin, and a running one has another worker."""
@@ -243,6 +264,9 @@ class FederatedController(Feature[FederatedTask]):
         if task.status.phase not in ENDED:
             self.context.background.spawn(self._ends.announce(task))
         await self._results.free_personal(task)
+        await self._delete_records(task)
+
+    async def _delete_records(self, task: FederatedTask) -> None:
         for entry in await self._rounds.entries(close_record.prefix_of(task.metadata.uid)):
             await self._rounds.delete(entry.key)
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from heliograph.bus.contract import close_record
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.permissions import upload_bucket
-from heliograph.bus.contract.resources import FederatedTask, FederatedTaskStatus
+from heliograph.bus.contract.resources import ENDED, FederatedTask, FederatedTaskStatus
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.provenance import version_of
@@ -97,7 +97,7 @@ class Results:
         tasks = self._store.all(FederatedTask)
         used = [ref for task in tasks for ref in (task.status.personal or {}).values()]
         for task in tasks:
-            if task.status.phase == "Running":
+            if task.status.phase not in ENDED:
                 used += [ref for ref in (task.status.model, task.status.down) if ref is not None]
         return {ref.digest for ref in used}
 

@@ -6,7 +6,7 @@ The file ``desired_tasks`` gives the tasks of each edge in that state, ``conditi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from heliograph.bus.contract.payloads import (
@@ -26,6 +26,7 @@ from heliograph.bus.contract.resources import (
     DatasetIndex,
     FederatedTask,
     FederatedTaskStatus,
+    ModelVersion,
     RoundRecord,
     UncountedRecord,
     condition,
@@ -37,6 +38,10 @@ from heliograph.coordinator.features.federated.joining import foreign_samples, w
 from heliograph.coordinator.features.federated.packages import pinned, signed_since
 from heliograph.coordinator.features.federated.selection import Missing, draw, ready_of, select
 
+_KEPT_AT_RESTART = (
+    "model_round", "rounds", "personal", "evaluation", "refused", "late", "refused_count", "late_count",
+    "duplicate_count", "unnoted_count",
+)  # fmt: skip
 ROUNDS_WITHOUT_UPDATE = 3
 """Successive rounds without a valid update after which a task fails, before its last one."""
 
@@ -52,8 +57,10 @@ def begin(
         waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(found.what))
         return _with(task, conditions=condition(task.status.conditions, waiting, now))
     ready = Condition(type="Ready", status="True", reason="Selected", message=f"{len(found.assignments)} edges")
-    version = resolve(view.models[task.spec.aggregation_worker.model.name])
-    weights = version.weights if version is not None else None
+    weights, last = task.status.model, task.status.model_round
+    if not last:  # else it goes on where it was stopped
+        version = resolve(view.models[task.spec.aggregation_worker.model.name])
+        weights = version.weights if version is not None else None
     placed = with_joined(task, found, view)
     started = _with(
         task,
@@ -71,7 +78,9 @@ def begin(
         evaluations_from=evaluations_from,
         uncounted=sorted(placed.assignments.values())[:WATCHED],
     )
-    return _begin_round(started, 1 if weights is not None else 0, view, now)
+    if last >= task.spec.rounds:
+        return _finish(started, now)
+    return _begin_round(started, last + 1 if weights is not None else 0, view, now)
 
 
 def _samples_now(datasets: Mapping[str, str], view: View) -> dict[str, int]:
@@ -296,6 +305,31 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
     stopped = conditions.ended(task, "Stopped", "stopped on request")
     return _with(task, phase="Stopped", step="done", completion_time=now,
                  conditions=condition(task.status.conditions, stopped, now))  # fmt: skip
+
+
+def restart(task: FederatedTask, uid: str, unfinished: Sequence[ModelVersion]) -> FederatedTask:
+    """Return an ended task as a pending one that goes on after its last counted round; it begins anew where the model
+    of that round is not kept.
+
+    Args:
+        uid: identity of the new run.
+        unfinished: the models that are kept of jobs that failed or were stopped.
+    """
+    status = task.status
+    fresh = FederatedTaskStatus(joined=status.joined)
+    weights = next((each.weights for each in unfinished if _is_model_of(status, each)), None)
+    if weights is not None:
+        kept = {name: getattr(status, name) for name in _KEPT_AT_RESTART}
+        fresh = fresh.model_copy(update={**kept, "model": weights, "round": status.model_round})
+    metadata = task.metadata.model_copy(update={"uid": uid})
+    return task.model_copy(update={"metadata": metadata, "status": fresh})
+
+
+def _is_model_of(status: FederatedTaskStatus, version: ModelVersion) -> bool:
+    """Return whether a version is the global model that a task ended with."""
+    if status.model is None or not status.model_round:
+        return False
+    return (version.weights.digest, version.round) == (status.model.digest, status.model_round)
 
 
 def _begin_round(task: FederatedTask, round: int, view: View, now: str) -> FederatedTask:

@@ -14,6 +14,7 @@ from heliograph.cli import (
     datasets,
     gate,
     gc,
+    jobs,
     join,
     label,
     label_studio,
@@ -31,8 +32,8 @@ from heliograph.cli import run as run_command
 # no rich help and no rich tracebacks: importing rich would cost a third of the start
 app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup_mode=None)
 _COMMANDS = (
-    clusters, run_command, simulate, resources, join, datasets, models, model_commands, algorithms, label, label_studio,
-    gate, gc, topics, trace,
+    clusters, run_command, simulate, resources, jobs, join, datasets, models, model_commands, algorithms, label,
+    label_studio, gate, gc, topics, trace,
 )  # fmt: skip
 for module in _COMMANDS:
     module.register(app)

@@ -30,9 +30,6 @@ OutputOption = Annotated[Literal["table", "json", "yaml"], typer.Option("--outpu
 WorkArgument = Annotated[
     str, typer.Argument(metavar="KIND/NAME", help="jobs/NAME or services/NAME; or jobs NAME, as two words.")
 ]
-ServiceArgument = Annotated[
-    str, typer.Argument(metavar="services/NAME", help="The service; or services NAME, as two words.")
-]
 SecondWord = Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)]
 
 
@@ -42,7 +39,7 @@ def register(app: typer.Typer) -> None:
     app.command(help=_WATCH)(watch)
     app.command(help="Follow the logs of all components until Ctrl-C.")(logs)
     app.command(help="Stop a job, keeping its training so far, or a service.")(stop)
-    app.command(help="Start a stopped service again.")(start)
+    app.command(help="Start a stopped service again, or a job that was stopped or has failed.")(start)
     app.command(help="Delete a job, service, model, dataset, algorithm or offline edge.")(delete)
     app.command(help=_TUNE)(tune)
 
@@ -112,7 +109,7 @@ def stop(resource: WorkArgument, name: SecondWord = None, server: ServerOption =
         say(f"{plural[:-1]}/{one} {ask(server, stop_it)}")
 
 
-def start(resource: ServiceArgument, name: SecondWord = None, server: ServerOption = None) -> None:
+def start(resource: WorkArgument, name: SecondWord = None, server: ServerOption = None) -> None:
     from heliograph.cli.output import say
 
     plural, one = _target(resource, name, verb="start")
@@ -121,7 +118,7 @@ def start(resource: ServiceArgument, name: SecondWord = None, server: ServerOpti
         resources = client.resources(plural)
         before = (await resources.get(one))["status"]["phase"]
         after = await resources.start(one)
-        if before != "Stopped":
+        if before not in ("Stopped", "Failed"):
             return f"was not stopped ({before})"
         return f"started ({after['status']['phase']}){_waiting(after)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from heliograph.core.text import encodable
@@ -45,17 +46,20 @@ class Refused(HeliographError):
         expected: the values that would be accepted.
         got: the value that came; it is shortened.
         hint: the next step for the sender.
+        details: further facts for programs, as JSON has them; the sentence leaves them out.
     """
 
     def __init__(
-        self, code: str, *, topic: str = "", field: str = "", expected: str = "", got: object = "", hint: str = ""
-    ) -> None:
+        self, code: str, *, topic: str = "", field: str = "", expected: str = "", got: object = "", hint: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.code = code
         self.topic = encodable(topic)
         self.field = encodable(field)
         self.expected = encodable(expected)
         self.got = encodable(shorten(got))
         self.hint = encodable(hint)
+        self.details = dict(details or {})
         super().__init__(self.sentence())
 
     def sentence(self) -> str:
@@ -69,7 +73,8 @@ class Refused(HeliographError):
         """Return the refusal with this topic; one that names its own stays as it is."""
         if self.topic:
             return self
-        return Refused(self.code, topic=topic, field=self.field, expected=self.expected, got=self.got, hint=self.hint)
+        return Refused(self.code, topic=topic, field=self.field, expected=self.expected, got=self.got, hint=self.hint,
+                       details=self.details)  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """Return the error as the mapping that a reply carries."""
@@ -81,6 +86,7 @@ class Refused(HeliographError):
             "got": self.got,
             "hint": self.hint,
             "message": self.sentence(),
+            **({"details": self.details} if self.details else {}),
         }
 
 

@@ -80,7 +80,7 @@ def _answer_in(message: Message) -> dict[str, Any]:
     error = tree.get("error")
     if not isinstance(error, dict):
         return tree
-    known = {key: str(error.get(key, "")) for key in ("code", "field", "expected", "got", "hint")}
+    known: dict[str, Any] = {key: str(error.get(key, "")) for key in ("code", "field", "expected", "got", "hint")}
     if known["code"] == "unreachable":
         raise Unreachable(str(error.get("message", "the cloud cannot be reached")))
     raise Refused(topic=message.topic, **known)

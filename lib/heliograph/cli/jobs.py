@@ -1,0 +1,90 @@
+"""``jobs``: what a job trains on, what it has made, and how it goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from heliograph.cli.requests import ServerOption, about, ask
+
+if TYPE_CHECKING:
+    from heliograph.cli.job_tables import Table
+
+app = typer.Typer(help="Ask about one job: data, models, training, evaluation, deployment.", no_args_is_help=False,
+                  rich_markup_mode=None)  # fmt: skip
+
+JobArgument = Annotated[str, typer.Argument(metavar="NAME", help="The job.")]
+OutputOption = Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Output format.")]
+
+
+def register(main: typer.Typer) -> None:
+    main.add_typer(app, name="jobs")
+
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        from heliograph.cli.usage import EXIT_CODE
+
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(EXIT_CODE)
+
+
+@app.command(help="Show the data that a job trains on and is evaluated on. Example: heliograph jobs dataset digits")
+def dataset(name: JobArgument, output: OutputOption = "table", server: ServerOption = None) -> None:
+    _show("dataset", name, output, server)
+
+
+@app.command(help="Show the models that a job has made. Example: heliograph jobs models digits")
+def models(name: JobArgument, output: OutputOption = "table", server: ServerOption = None) -> None:
+    _show("models", name, output, server)
+
+
+@app.command(help="Show how a job's training goes, edge by edge. Example: heliograph jobs training digits")
+def training(name: JobArgument, output: OutputOption = "table", server: ServerOption = None) -> None:
+    _show("training", name, output, server)
+
+
+@app.command(help="Show what a job's models score on held-out data. Example: heliograph jobs evaluation digits -o json")
+def evaluation(name: JobArgument, output: OutputOption = "table", server: ServerOption = None) -> None:
+    _show("evaluation", name, output, server)
+
+
+@app.command(help="Show where the result of a job is to run. Example: heliograph jobs deployment digits")
+def deployment(name: JobArgument, output: OutputOption = "table", server: ServerOption = None) -> None:
+    _show("deployment", name, output, server)
+
+
+def _show(verb: str, name: str, output: str, server: str | None) -> None:
+    from heliograph.cli.usage import misused
+    from heliograph.core.names import LABEL_RULE, is_label
+
+    name = name.removeprefix("jobs/").removeprefix("job/")
+    if not is_label(name):
+        raise misused("NAME", expected=LABEL_RULE, got=name or "nothing")
+    with about("jobs", name):
+        found: dict[str, Any] = ask(server, lambda client: getattr(client.jobs, verb)(name))
+    if output == "table":
+        from heliograph.cli.job_tables import TABLES
+
+        _print(TABLES[verb](found))
+        return
+    from heliograph.cli.output import say
+
+    if output == "json":
+        import json
+
+        say(json.dumps(found, indent=2))
+    else:
+        from heliograph.cli.documents import as_yaml
+
+        say(as_yaml([found]).rstrip("\n"))
+
+
+def _print(table: Table) -> None:
+    from heliograph.cli.output import say, show_table
+
+    say(table.summary)
+    if table.rows:
+        show_table(table.columns, table.rows)

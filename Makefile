@@ -10,7 +10,7 @@ SEEDS ?= 300
 FROM ?= 1
 EDGES ?= 20 50 100
 
-.PHONY: traces demo test test-fast test-long test-mixed test-frameworks quality check bench many-edges chaos fuzz fuzz-input topics format clean
+.PHONY: traces demo test test-fast test-long test-mixed test-frameworks quality check bench many-edges chaos fuzz fuzz-input topics exit-codes format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -65,6 +65,10 @@ fuzz-input: .venv/.dev  ## give hostile inputs to every reader and to a live clu
 
 topics: .venv/.dev  ## write topics.md again
 	$(BIN)/heliograph topics --markdown > topics.md
+
+exit-codes: .venv/.dev  ## write the pages in docs/exit-codes again
+	$(BIN)/heliograph help exit-codes --markdown > docs/exit-codes/README.md
+	for code in 0 1 2 3 4 5 6 7 130; do $(BIN)/heliograph help $$code --markdown > docs/exit-codes/$$code.md; done
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .

@@ -37,6 +37,8 @@ class Stream:
         max_bytes: size of the whole stream, beyond which it drops its oldest messages; -1 for no limit.
             nats-server sets as much of its disk aside.
         max_messages: number of messages, likewise; it reserves nothing.
+        sure: whether a publisher waits until its message is stored and synced. Otherwise the broker stores what passes,
+            and a power failure may lose the newest of it.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Stream:
     max_age: float = 0
     max_bytes: int = -1
     max_messages: int = -1
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,11 @@ class Topic(Generic[P]):
         if self.stream is None:
             raise ValueError(f"no stream keeps {self.pattern}")
         return self.stream.name
+
+    @property
+    def awaits_storing(self) -> bool:
+        """Whether a publisher in the cloud waits until its message is stored."""
+        return self.stream is not None and self.stream.sure and not self.node_only
 
     @property
     def lane(self) -> int:
@@ -305,7 +313,8 @@ ANSWER = Topic(
 )  # fmt: skip
 LOG = Topic(
     "log/{component}/#", payloads.LogRecord, "log", ("coordinator", "agent", "worker", "cloud-worker"), ("operator",),
-    "A line of a component's log.", bridged="up", quota="drop-oldest", max_size=128 * KIB,
+    "A line of a component's log. Lines that no link carries are dropped.", bridged="up", quota="drop-oldest",
+    max_size=128 * KIB, stream=Stream("LOGS", max_age=7 * DAY, max_bytes=64 * MIB, sure=False),
 )  # fmt: skip
 
 CORE: tuple[Topic[Any], ...] = (

@@ -69,7 +69,7 @@ class MemoryBus(Bus):
         self.connection.check()
         stored = False
         if not self.is_inbox(topic):
-            stored = require_declared(topic, body).stream is not None
+            stored = require_declared(topic, body).awaits_storing
         message = Message(topic, bytes(body), reply_to, headers or {}, correlation)
         await self.connection.up(len(body))
         if retain and body:

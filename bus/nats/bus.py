@@ -90,7 +90,7 @@ class NatsBus(Bus):
             return 0
         declared = require_declared(topic, body)
         subject = self.subjects.subject(topic)
-        if declared.stream is None or declared.node_only:
+        if not declared.awaits_storing:
             reply = self.subjects.reply_subject(reply_to) if reply_to else ""
             sent = dict(headers) if headers else None
             await connection.guard(connection.client.publish(subject, body, reply=reply, headers=sent))

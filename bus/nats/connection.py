@@ -301,11 +301,11 @@ class NatsConnection:
         self._end(refused_calls)
 
     def _nobody_awaits(self, subject: str) -> bool:
-        """Return whether no stream stores a subject's messages, so that their publisher awaits no answer."""
+        """Return whether the publisher of a subject's messages awaits no answer."""
         if not self.subjects.is_ours(subject):
             return False
         declared, _ = registry.lookup(self.subjects.address(subject))
-        return declared is None or declared.stream is None
+        return declared is None or not declared.awaits_storing
 
     def _lost(self) -> None:
         ended, self._waiting = self._waiting, {}

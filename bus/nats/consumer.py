@@ -13,9 +13,10 @@ from typing import Any
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from heliograph.bus.nats.connection import NatsConnection
+from heliograph.bus.nats.connection import NatsConnection, has_no_stream
 from heliograph.bus.transport import Message
-from heliograph.core.errors import Forbidden, HeliographError, Unreachable
+from heliograph.core.errors import Forbidden, HeliographError, Refused, Unreachable
+from heliograph.core.world import rfc3339
 
 ACK_WAIT = 30.0
 """Seconds after which the broker redelivers an unacknowledged message of a durable consumer."""
@@ -41,11 +42,17 @@ async def consume(
 
 
 class Puller(AsyncIterator[Message]):
-    """The messages of one consumer; ``max_bytes`` bounds the messages under way, besides ``window``."""
+    """The messages of one consumer.
+
+    Args:
+        max_bytes: bounds the messages under way, besides ``window``.
+        since: seconds since 1970; the first message is the first one that was stored then or later.
+    """
 
     def __init__(
-        self, connection: NatsConnection, pattern: str, durable: str, start: int, window: int, max_bytes: int = 0
-    ) -> None:
+        self, connection: NatsConnection, pattern: str, durable: str, start: int, window: int, max_bytes: int = 0,
+        since: float | None = None,
+    ) -> None:  # fmt: skip
         self._connection = connection
         self._stream = connection.subjects.stream_of(pattern)
         self._filter = connection.subjects.subject(pattern)
@@ -57,6 +64,7 @@ class Puller(AsyncIterator[Message]):
         self._subscription: Subscription | None = None
         self._requested = 0
         self._max_bytes = max_bytes
+        self._since = since
         self._delivered = 0
         self._watches = ExitStack()
         connection.link.listen(self._on_link)
@@ -95,13 +103,20 @@ class Puller(AsyncIterator[Message]):
                        "ack_wait": int(ACK_WAIT * 1e9), "max_ack_pending": self._window}  # fmt: skip
             path = f"{self._stream}.{self._durable}.{self._filter}"
         else:
-            config |= {"ack_policy": "none", "deliver_policy": "by_start_sequence", "opt_start_seq": self._next,
-                       "inactive_threshold": int(_INACTIVE * 1e9), "mem_storage": True}  # fmt: skip
+            config |= {"ack_policy": "none", "inactive_threshold": int(_INACTIVE * 1e9), "mem_storage": True}
+            if self._since is not None and self._next == 1:
+                config |= {"deliver_policy": "by_start_time", "opt_start_time": rfc3339(self._since)}
+            else:
+                config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self._next}
             self._consumer = self._connection.world.new_id()
             config["name"] = self._consumer
             path = f"{self._stream}.{self._consumer}.{self._filter}"
         document = {"stream_name": self._stream, "config": config, "action": ""}
         answer = await self._connection.ask(f"$JS.API.CONSUMER.CREATE.{path}", document)
+        if has_no_stream(answer):
+            topic = self._connection.subjects.address(self._filter)
+            raise Refused("no-stream", topic=topic, expected="a stream that keeps it",
+                          hint="A coordinator of this version makes it when it begins to lead.")  # fmt: skip
         if "error" in answer:
             raise HeliographError(f"consuming {self._filter}: {answer['error'].get('description')}")
         self._consumer = answer["name"]

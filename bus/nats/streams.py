@@ -79,7 +79,8 @@ def _config(connection: NatsConnection, stream: Stream, max_bytes: int) -> dict[
         "max_msgs": stream.max_messages,
         "max_age": int(stream.max_age * 1e9),
         "allow_direct": True,
-        "allow_atomic": True,
+        "allow_atomic": stream.sure,
+        **({} if stream.sure else {"persist_mode": "async"}),
         "num_replicas": 1,
         "max_msg_size": max(topic.max_size for topic in stored) + 4096,
     }

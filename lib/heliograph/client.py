@@ -318,7 +318,7 @@ class AsyncClient:
     Raises:
         Refused: if the server's URL is invalid.
         HeliographError: if no cluster is found.
-        Unreachable: on entering the context, if the server does not answer or refuses the login.
+        Unreachable: on entering the context, if the server does not answer; Forbidden, if it refuses the login.
     """
 
     jobs: Jobs
@@ -567,7 +567,7 @@ class AsyncClient:
         return self
 
     async def _connected(self) -> None:
-        """Wait for the connection. Raise Unreachable with the reason, at once if the login is refused."""
+        """Wait for the connection. Raise Unreachable with the reason; Forbidden, at once, if the login is refused."""
         deadline = self._world.monotonic() + self._connect_timeout
         while True:
             left = deadline - self._world.monotonic()
@@ -578,7 +578,8 @@ class AsyncClient:
                 if refused or left <= CHECK_EVERY:
                     reason = refused or self.bus.last_error or "no answer"
                     hint = "Check the user and the password." if refused else "Is it running?"
-                    raise Unreachable(f"cannot reach {self.server.shown}: {reason}. {hint}") from None
+                    failure = Forbidden if refused else Unreachable
+                    raise failure(f"cannot reach {self.server.shown}: {reason}. {hint}") from None
 
     async def __aexit__(self, *_: object) -> None:
         await self.bus.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heliograph.bus.connection_url import SCHEMES, ConnectionUrl
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.errors import Refused, Unreachable
 
 VARIABLE = "HELIOGRAPH_SERVER"
 
@@ -51,7 +51,7 @@ def locate(given: str | None = None, field: str = "server") -> Server:
             either, too. A file keeps the token out of arguments.
         field: name of the argument, for errors.
 
-    Raise Refused if the URL found is no server's, HeliographError that says how to name or start a cluster if none is
+    Raise Refused if the URL found is no server's, Unreachable that says how to name or start a cluster if none is
     found.
     """
     if given is not None:  # an empty URL is a mistake and must not select another cluster
@@ -68,8 +68,8 @@ def locate(given: str | None = None, field: str = "server") -> Server:
     raise _not_found()
 
 
-def _not_found() -> HeliographError:
-    return HeliographError(
+def _not_found() -> Unreachable:
+    return Unreachable(
         f"no cluster found. Start one with 'heliograph up', or name one: --server nats://HOST:PORT, or {VARIABLE}."
     )
 

@@ -79,7 +79,7 @@ async def test_an_unacknowledged_event_comes_again(meeting: Meeting, monkeypatch
 async def test_a_topic_without_a_stream_can_not_be_consumed(meeting: Meeting) -> None:
     async with meeting.clients() as (bus,):
         with pytest.raises(Refused) as refused:
-            async with bus.consume("log/#"):
+            async with bus.consume("status/#"):
                 pass
         assert refused.value.code == "no-stream"
 

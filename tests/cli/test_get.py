@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,11 @@ async def test_one_resource_in_every_spelling_of_its_name(cli: Any) -> None:
 
 async def test_the_error_for_an_unknown_name_lists_the_known_ones(cli: Any) -> None:
     ran = await cli("get", "edges", "edge-7")
-    assert (ran.code, ran.out) == (1, "")
+    assert (ran.code, ran.out) == (4, "")
     assert ran.error == "edge/edge-7: expected one of cloud, edge-1, got edge-7. List them with 'heliograph get edges'."
     for words in (["delete", "models/nope"], ["stop", "jobs/nope"], ["watch", "jobs/nope"]):
         ran = await cli(*words)
-        assert ran.code == 1
+        assert ran.code == 4
         assert ran.error.startswith(f"{words[1].replace('s/', '/')}: expected ")
 
 
@@ -121,5 +122,123 @@ async def test_what_cannot_be_uploaded_or_downloaded_is_one_line(cli: Any, tmp_p
     (tmp_path / "small.safetensors").write_bytes(dumps({"w": np.zeros(3, np.float32)}))
     for words, error in refused.items():
         ran = await cli("models", *words)
-        assert (ran.code, error in ran.error) == (1, True), (words, ran)
+        missing = words[0] == "download"
+        assert (ran.code, error in ran.error) == (4 if missing else 1, True), (words, ran)
     assert (await cli("models", "upload", "Bad_Name", tmp_path / "small.safetensors")).code == 2
+
+
+async def test_each_form_that_kubectl_has(cli: Any) -> None:
+    names = json.loads((await cli("get", "edges", "-o", "json")).out)
+    names = [each["metadata"]["name"] for each in names]
+    assert (await cli("get", "edges", "-o", "name")).out.split() == [f"edge/{name}" for name in names]
+    assert (await cli("get", "edges", "-o", "jsonpath={.items[*].metadata.name}")).out == " ".join(names)
+    assert (await cli("get", "edges/edge-1", "-o", "jsonpath={.kind}{'\\n'}")).out == "Edge\n"
+    head, *rows = (await cli("get", "edges", "-o", "wide", "--show-labels")).out.splitlines()
+    assert head.split()[-8:] == [
+        "AGENT", "OBSERVED", "DROPPED", "REFUSED", "ANOMALOUS", "CREATED-BY", "GENERATION", "LABELS"
+    ]  # fmt: skip
+    assert len(rows) == len(names)
+    bare = await cli("get", "edges", "--no-headers", "--sort-by", "{.metadata.name}")
+    assert [row.split()[0] for row in bare.out.splitlines()] == sorted(names)
+
+
+async def test_a_list_is_sorted_by_numbers_and_texts(cli: Any) -> None:
+    models = [
+        {"kind": "Model", "metadata": {"name": name}, "spec": {"description": text}}
+        for name, text in (("sort-a", "z"), ("sort-b", ""), ("sort-c", "m"))
+    ]
+    assert (await cli("apply", "-f", "-", stdin=json.dumps(models))).code == 0
+    for path, order in ((".spec.description", "bca"), (".metadata.name", "abc"), (".spec.nothing", "abc")):
+        ran = await cli("get", "models", "-o", "name", "--sort-by", path)
+        assert [name[-1] for name in ran.out.split() if "sort-" in name] == [*order], path
+
+
+async def test_changes_are_followed(cli: Any, read_until: Any) -> None:
+    model = "kind: Model\nmetadata: {name: %s}\nspec: {description: %s}\n"
+    await cli("apply", "-f", "-", stdin=model % ("seen", "first"))
+    rows = await cli.start("get", "models", "-w")
+    named = await cli.start("get", "models/seen", "-w", "--output-watch-events", "-o", "name")
+    others = await cli.start("get", "models", "-w", "-l", "hue=red", "--output-watch-events", "--no-headers")
+    assert (await read_until(rows.stdout, "NAME")).split()[:2] == ["NAME", "VERSION"]
+    assert "first" in await read_until(rows.stdout, "seen")
+    assert await read_until(named.stdout, "") == "ADDED     model/seen"
+    await cli("apply", "-f", "-", stdin=model % ("seen", "second"))
+    assert "second" in await read_until(rows.stdout, "seen")
+    assert await read_until(named.stdout, "") == "MODIFIED  model/seen"
+    await cli("delete", "models/seen")
+    assert await read_until(rows.stdout, "seen") == "model/seen deleted"
+    assert await read_until(named.stdout, "") == "DELETED   model/seen"
+    assert await named.wait() == 0  # there is nothing more to follow
+    red = "kind: Model\nmetadata: {name: other, labels: {hue: %s}}\n"
+    for hue, event in (("red", "ADDED"), ("blue", "DELETED"), ("red", "ADDED")):
+        await cli("apply", "-f", "-", stdin=red % hue)
+        assert (await read_until(others.stdout, "")).split()[:2] == [event, "other"]
+    for process in (rows, others):
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+    assert (await cli("get", "models/nope", "-w")).code == 4
+
+
+async def test_labels_select(cli: Any) -> None:
+    documents = [
+        {"kind": "Model", "metadata": {"name": f"lab-{name}", "labels": labels}}
+        for name, labels in (("a", {"env": "prod", "tier": "1"}), ("b", {"env": "stage"}), ("c", {}))
+    ]
+    assert (await cli("apply", "-f", "-", stdin=json.dumps(documents))).code == 0
+    selected = {
+        "env=prod": "a", "env==stage": "b", "env in (prod, stage)": "ab", "env,!tier": "b", "tier!=1,env": "b",
+        "env notin (prod),env": "b", "tier": "a",
+    }  # fmt: skip
+    for selector, names in selected.items():
+        ran = await cli("get", "models", "-l", selector, "-o", "name")
+        assert [line[-1] for line in ran.out.split() if "lab-" in line] == [*names], selector
+    shown = (await cli("get", "models", "-l", "env=prod", "--show-labels", "--no-headers")).out.split()
+    assert (shown[0], shown[-1]) == ("lab-a", "env=prod,tier=1")
+
+
+async def test_an_old_version_is_a_conflict_that_names_both_values(cli: Any) -> None:
+    model = {"kind": "Model", "metadata": {"name": "edited"}, "spec": {"description": "first"}}
+    await cli("apply", "-f", "-", stdin=json.dumps(model))
+    seen = json.loads((await cli("get", "models/edited", "-o", "json")).out)
+    await cli("apply", "-f", "-", stdin=json.dumps(model | {"spec": {"description": "theirs"}}))
+    mine = seen | {"spec": {"description": "mine"}}
+    mine.pop("status")
+    mine["metadata"] |= {"uid": "", "creationTimestamp": "", "createdBy": ""}
+    ran = await cli("apply", "-f", "-", stdin=json.dumps(mine))
+    assert (ran.code, ran.out) == (7, "")
+    assert "spec.description is theirs there and mine here" in ran.error
+    tried = await cli("delete", "models/edited", "--dry-run")
+    assert (tried.code, tried.out) == (0, "model/edited deleted (dry run)\n")
+    assert (await cli("get", "models/edited", "-o", "jsonpath={.spec.description}")).out == "theirs"
+
+
+async def test_a_description_has_the_resource_and_its_events(cli: Any) -> None:
+    shown = await cli("describe", "jobs/from-small")
+    assert (shown.code, shown.err) == (0, "")
+    lines = shown.out.splitlines()
+    assert lines[0] == "Name:             from-small"
+    assert "  phase: Succeeded" in lines
+    assert ["Complete", "True"] in [line.split()[:2] for line in lines]
+    assert any("aggregation" in line and "round=1" in line for line in lines), shown.out
+    everyone = await cli("describe", "edges", "--no-events")
+    assert everyone.out.count("Kind:             Edge") == 2
+    assert (await cli("describe", "jobs/nope")).code == 4
+
+
+async def test_events_and_workers_of_a_job(cli: Any, cluster: Any) -> None:
+    ran = await cli("events", "jobs/from-small", "--since", "10m", "--types", "aggregation", "-o", "json")
+    closed = [json.loads(line) for line in ran.out.splitlines()]
+    assert [each["data"]["round"] for each in closed] == [1, 2]
+    assert {each["topic"] for each in closed} == {"event/aggregation/from-small"}
+    ran = await cli("events", "edges", "edge-1")
+    assert "model-update" in ran.out
+    none = await cli("events", "jobs/nobody")
+    assert (none.code, none.out, none.err) == (0, "", "there are no events since 1h\n")
+    by_mqtt = await cli("events", "--server", cluster.door)
+    assert (by_mqtt.code, "expected a nats:// server, whose streams have the past" in by_mqtt.error) == (1, True)
+    ran = await cli("worker", "jobs/shown", "-o", "json")
+    assert (ran.code, json.loads(ran.out)) == (0, [])
+    ran = await cli("worker", "edges/edge-1")
+    assert ran.code == 0
+    denied = await cli("worker", "--server", cluster.broker.url())
+    assert denied.code == 6

@@ -48,5 +48,24 @@ async def test_a_workers_line_is_shown_as_it_is_printed(cli: Any, job: Any, clus
 
 async def test_an_anonymous_client_may_not_read_logs(cli: Any, cluster: Any) -> None:
     ran = await cli("logs", "--server", cluster.broker.url(scheme="mqtt"))
-    assert (ran.code, ran.out) == (1, "")
+    assert (ran.code, ran.out) == (6, "")
     assert "log/#: expected permission to subscribe" in ran.error
+
+
+async def test_lines_of_the_past_come_from_the_broker(cli: Any, cluster: Any, read_until: Any) -> None:
+    ran = await cli("logs", "chatty", "--since", "10m", "--no-follow")
+    assert (ran.code, ran.err) == (0, "")
+    assert [line for line in ran.out.splitlines() if LINE.fullmatch(line)]
+    assert (await cli("logs", "chatty", "--since", "0s", "--no-follow")).out == ""
+    errors = await cli("logs", "--errors", "--since", "10m", "--no-follow")
+    assert "expected JSON or MessagePack" in errors.out
+    assert "hello from the script" not in errors.out
+    following = await cli.start("logs", "door", "--since", "10m")
+    await read_until(following.stdout, "expected JSON")
+    async with connect(cluster.door) as anyone:
+        await anyone.link.wait_up(HANGS)
+        await anyone.publish("request/jobs/create", b"[")
+    await read_until(following.stdout, "expected JSON")
+    assert await _interrupted(following) == (130, "")
+    by_mqtt = await cli("logs", "--since", "10m", "--server", cluster.door)
+    assert (by_mqtt.code, "MQTT has no past" in by_mqtt.error) == (1, True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from heliograph.bus.contract.registry import BUILT_IN
+from heliograph.cli.kinds import KINDS
 from heliograph.cli.presentation import Presentation, presentation_of, table
 from heliograph.cli.progress import Progress
-from heliograph.cli.resources import KINDS
 
 NOW = 1_000_000.0
 

@@ -39,7 +39,7 @@ async def test_option_variable_and_file_each_name_the_cluster(alone: Any, cluste
     assert (await alone(*get, "--server", own)).code == 0
     assert (await alone(*get, HELIOGRAPH_SERVER=str(own))).code == 0
     assert (await alone(*get, HELIOGRAPH_SERVER=cluster.server)).code == 0
-    assert (await alone(*get)).code == 1
+    assert (await alone(*get)).code == 5
     _announce(alone.state, cluster.server, os.getpid())
     assert (await alone(*get)).code == 0
 
@@ -52,7 +52,7 @@ async def test_the_option_comes_before_the_variable_and_both_before_the_file(alo
         alone("get", "edges", HELIOGRAPH_SERVER=nobody),
         alone("get", "edges", "--server", nobody, HELIOGRAPH_SERVER=cluster.server),
     )
-    assert by_variable.code == by_option.code == 1
+    assert by_variable.code == by_option.code == 5
     assert f"cannot reach {nobody} (from HELIOGRAPH_SERVER): " in by_variable.error
     assert f"cannot reach {nobody}: " in by_option.error
     assert by_option.error.endswith("Is it running?")
@@ -62,7 +62,7 @@ async def test_the_option_comes_before_the_variable_and_both_before_the_file(alo
 
 def test_without_a_cluster_the_error_says_how_to_start_or_name_one(typed: Any, where: Path) -> None:
     ran = typed("get", "jobs")
-    assert ran.code == 1
+    assert ran.code == 5
     for word in ("heliograph up", "--server nats://", "HELIOGRAPH_SERVER"):
         assert word in ran.error
 
@@ -103,7 +103,7 @@ def test_a_file_that_names_no_server_is_refused_at_once(typed: Any, where: Path,
 async def test_without_a_login_the_error_says_where_one_is(alone: Any, cluster: Any) -> None:
     for scheme in ("nats", "mqtt"):
         ran = await alone("get", "jobs", "--server", cluster.broker.url(scheme=scheme))
-        assert ran.code == 1
+        assert ran.code == 6
         assert "only a login may send requests; anonymous clients read status" in ran.error
         assert "--user" in ran.error
 
@@ -119,7 +119,7 @@ def test_an_error_shows_no_password(typed: Any, where: Path, monkeypatch: pytest
 async def test_a_wrong_login_is_reported_as_one(alone: Any, cluster: Any) -> None:
     place = cluster.server.rpartition("@")[2]
     ran = await alone("get", "jobs", "--server", f"nats://operator:guess@{place}")
-    assert ran.code == 1
+    assert ran.code == 6
     assert f"cannot reach nats://{place}: " in ran.error
     assert ran.error.endswith("Check the user and the password.")
     assert "guess" not in ran.error

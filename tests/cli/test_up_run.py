@@ -154,7 +154,7 @@ async def test_the_lines_that_up_prints_work_as_printed(
     assert not cluster.exists()
     assert not (home / "users").exists()
     code, _, err = await _done(environment, "get", "jobs")
-    assert code == 1
+    assert code == 5
     assert "no cluster found" in err
 
 

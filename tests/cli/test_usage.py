@@ -38,7 +38,8 @@ def test_topics_loads_neither_a_broker_client_nor_rich() -> None:
 def test_help_names_every_command_and_fits_a_terminal(typed: Any) -> None:
     ran = typed("--help")
     assert (ran.code, ran.err) == (0, "")
-    for command in ("apply", "get", "watch", "logs", "stop", "start", "delete", "topics", "agent", "coordinator"):
+    for command in ("apply", "get", "watch", "logs", "stop", "start", "delete", "topics", "agent", "coordinator",
+                    "describe", "events", "worker", "doctor", "completion", "help"):  # fmt: skip
         assert f"\n  {command} " in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
     assert "Exit code: 0 succeeded" in typed("watch", "--help").out
@@ -60,17 +61,33 @@ def test_the_version(typed: Any) -> None:
         ("frobnicate", "no such command 'frobnicate'. Try 'heliograph --help'."),
         ("--frobnicate", "no such option: --frobnicate. Try 'heliograph --help'."),
         ("get", "missing argument 'KIND'. Try 'heliograph get --help'."),
-        ("get jobs -o xml", "'xml' is not one of 'table', 'json', 'yaml'. Try 'heliograph get --help'."),
+        ("get jobs -o xml",
+         "expected one of table, wide, name, json, yaml, jsonpath=TEMPLATE, got xml. Try 'heliograph get --help'."),
         ("get pods",
          "expected jobs or services or models or datasets or algorithms or labels or edges or quarantines, got pods."),
         ("get jobs/one two", "expected jobs/NAME or jobs NAME, got jobs/one two."),
         ("get jobs Bad_Name", "value for NAME: expected a DNS label"),
         ("get jobs/", "value for NAME: expected a DNS label"),
+        ("get jobs -o jsonpath={.a", "value for --output: expected a JSONPath with a '}' for each '{', got {.a"),
+        ("get jobs --sort-by [x", "value for --sort-by: expected a ']' for each '[', got [x"),
+        ("get jobs --output-watch-events", "--output-watch-events: expected --watch with it"),
+        ("get jobs/one -l a=b", "value for --selector: expected a kind alone, got jobs/one and a=b"),
+        ("logs --since soon", "value for --since: expected a duration such as 10m or 1h30m, or a past time such as"),
+        ("logs --no-follow", "value for --no-follow: expected --since with it"),
+        ("events --since -1h", "value for --since: expected a duration"),
+        ("events --types frob", "value for --types: expected all, or one of aggregation, "),
+        ("events models/one", "expected a job, service or edge that the events name, got models/one"),
+        ("events jobs", "expected jobs/NAME, got jobs"),
+        ("worker models/one", "expected edges/NAME or jobs/NAME or services/NAME, got models/one"),
+        ("describe pods", "expected jobs or services or"),
+        ("doctor --check frob", "value for --check: expected one of broker, node, coordinator, edges, clock, disk, "),
+        ("completion tcsh", "'tcsh' is not one of 'bash', 'zsh', 'fish', 'powershell', 'pwsh'"),
         ("apply", "missing option '--file' / '-f'. Try 'heliograph apply --help'."),
         ("watch models/one", "expected jobs/NAME or services/NAME, got models/one. Try 'heliograph watch --help'."),
         ("watch one", "expected jobs/NAME or services/NAME, got one."),
         ("stop jobs", "expected jobs/NAME, got jobs. Try 'heliograph stop --help'."),
         ("start models/one", "expected jobs/NAME or services/NAME, got models/one. Try 'heliograph start --help'."),
+        ("get jobs -l ,", "value for --selector: expected requirements joined by ',', each one of: key, !key, "),
         ("delete nodes/edge-1", "expected jobs/NAME or services/NAME or models/NAME or datasets/NAME or alg"),
         ("agent --name Bad_Name --cloud nats://a --node mqtt://a", "value for --name: expected a DNS label"),
         ("agent --name a --cloud nats://a --node mqtt://a --dataset x", "--dataset: expected NAME=VALUE, got x."),

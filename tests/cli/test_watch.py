@@ -67,7 +67,7 @@ async def test_watching_a_deleted_job_is_exit_code_3(cli: Any, job: Any, read_un
     deleted = await cli("delete", "jobs/deleted")
     assert (deleted.code, deleted.out) == (0, "job/deleted deleted\n")
     assert await _end(watching) == (3, ["job/deleted deleted"])
-    assert (await cli("get", "jobs/deleted")).code == 1
+    assert (await cli("get", "jobs/deleted")).code == 4
     assert (await cli("delete", "model/of-deleted")).out == "model/of-deleted deleted\n"
 
 
@@ -102,6 +102,9 @@ async def test_a_watch_survives_a_coordinator_restart(cli: Any, job: Any, cluste
     await read_until(watching.stdout, "Running")
     await cluster.kill("coordinator")
     assert "; waiting" in await read_until(watching.stdout, "coordinator")
+    assert (await cli("get", "jobs")).code == 5
+    examined = await cli("doctor", "--check", "coordinator")
+    assert (examined.code, "✗ coordinator   no coordinator answers: " in examined.out) == (1, True)
     await cluster.start_coordinator()
     await cluster.wait_ready()
     assert (await cli("stop", "jobs/through")).code == 0

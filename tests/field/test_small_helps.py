@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from heliograph import __version__
 from heliograph.bus.traces.writing import TraceWriter
-from heliograph.cli.kinds import complete_kind
+from heliograph.cli.app import app
+from heliograph.cli.kinds import complete_target
 
 TRACES = Path(__file__).parents[1] / "traces"
 USERS_TEST = """
 import pytest
+import typer
 async def test_it(trace, tmp_path):
     run = await trace("flaky.mcap").replay("aggregation")
     assert run.published == run.recorded
@@ -64,9 +67,10 @@ def test_15_a_shell_completes_commands_kinds_and_options(
 
 
 def test_a_kind_is_completed_from_its_first_letters() -> None:
-    assert complete_kind("mo") == ["models"]
-    assert len(complete_kind("")) == 7
-    assert complete_kind("x") == []
+    context = typer.Context(typer.main.get_command(app))
+    assert complete_target(context, "mo") == ["models"]
+    assert len(complete_target(context, "")) == 7
+    assert complete_target(context, "x") == []
 
 
 @pytest.mark.parametrize(

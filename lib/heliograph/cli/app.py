@@ -11,9 +11,14 @@ import typer
 from heliograph.cli import (
     algorithms,
     clusters,
+    completion,
     datasets,
+    describe,
+    events,
     gate,
     gc,
+    get,
+    help_command,
     jobs,
     join,
     label,
@@ -26,14 +31,16 @@ from heliograph.cli import (
     topics,
     trace,
     usage,
+    worker,
 )
 from heliograph.cli import run as run_command
+from heliograph.cli.doctor import command as doctor
 
 # no rich help and no rich tracebacks: importing rich would cost a third of the start
 app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup_mode=None)
 _COMMANDS = (
-    clusters, run_command, simulate, resources, jobs, join, datasets, models, model_commands, algorithms, label,
-    label_studio, gate, gc, topics, trace,
+    clusters, run_command, simulate, get, describe, resources, events, worker, jobs, join, datasets, models,
+    model_commands, algorithms, label, label_studio, gate, gc, topics, trace, doctor, completion, help_command,
 )  # fmt: skip
 for module in _COMMANDS:
     module.register(app)
@@ -42,7 +49,7 @@ for module in _COMMANDS:
 @app.callback(
     invoke_without_command=True,
     help="Train and serve models on edges and in the cloud together, over MQTT and NATS.",
-    epilog="Exit code: 0 done, 1 refused or failed, 2 not understood; watch has its own.",
+    epilog="'heliograph help COMMAND' has examples; 'heliograph help exit-codes' lists the exit codes.",
 )
 def start(
     context: typer.Context,

@@ -65,6 +65,13 @@ def status_of(document: Document) -> Mapping[str, Any]:
     return found
 
 
+def labels_of(document: Document) -> Mapping[str, Any]:
+    """Return a document's labels; an edge's are in its spec, as its agent was started with."""
+    spec: Mapping[str, Any] = document.get("spec") or {}
+    found: Mapping[str, Any] = document["metadata"].get("labels") or {}
+    return {**found, **spec.get("labels", {})} if document.get("kind") == "Edge" else found
+
+
 def name_of(document: Document) -> str:
     """Return a document's name."""
     return str(document["metadata"]["name"])

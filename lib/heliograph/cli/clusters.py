@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from heliograph.cli.usage import examples
+
 if TYPE_CHECKING:
     from heliograph.cli.lines import Lines
     from heliograph.cli.screen import Screen
@@ -25,8 +27,13 @@ BrokerOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    app.command(help="Train digits on edges; one loses its link for a while.")(demo)
-    app.command(help="Start a cluster on this machine and keep it up until Ctrl-C.")(up)
+    app.command(
+        help="Train digits on edges; one loses its link for a while.", epilog=examples("heliograph demo --edges 5")
+    )(demo)
+    app.command(
+        help="Start a cluster on this machine and keep it up until Ctrl-C.",
+        epilog=examples("heliograph up --edges 3 --state ./cluster --code . --user alice"),
+    )(up)
 
 
 def demo(

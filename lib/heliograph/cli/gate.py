@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from heliograph.cli.usage import misused
+from heliograph.cli.usage import examples, misused
 
 if TYPE_CHECKING:
     from heliograph.gate import Verdict
@@ -17,13 +17,12 @@ _GATE = """Say whether a new model may replace the deployed one, by what both an
 OUTCOMES.csv has a first line sample,label,champion,challenger: the sample's id, its true class, and the classes that
 the deployed model and the new one gave.
 
-Example: heliograph gate outcomes.csv --margin -0.01 --floor 0.8 --floor-of stop=0.95
-
 Exit code: 0 passes, 1 fails or undecided."""
 
 
 def register(app: typer.Typer) -> None:
-    app.command(help=_GATE)(gate)
+    example = "heliograph gate outcomes.csv --margin -0.01 --floor 0.8 --floor-of stop=0.95"
+    app.command(help=_GATE, epilog=examples(example))(gate)
 
 
 def gate(

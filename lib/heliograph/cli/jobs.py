@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
+from heliograph.cli.usage import examples
 
 if TYPE_CHECKING:
     from heliograph.cli.job_tables import Table
@@ -31,27 +32,33 @@ def start(context: typer.Context) -> None:
         raise typer.Exit(EXIT_CODE)
 
 
-@app.command(help="Show the data that a job trains on and is evaluated on. Example: heliograph jobs dataset digits")
+@app.command(
+    help="Show the data that a job trains on and is evaluated on.",
+    epilog=examples("heliograph jobs dataset digits"),
+)
 def dataset(name: JobArgument, output: OutputOption = "table", server: ServerOption = None) -> None:
     _show("dataset", name, output, server)
 
 
-@app.command(help="Show the models that a job has made. Example: heliograph jobs models digits")
+@app.command(help="Show the models that a job has made.", epilog=examples("heliograph jobs models digits"))
 def models(name: JobArgument, output: OutputOption = "table", server: ServerOption = None) -> None:
     _show("models", name, output, server)
 
 
-@app.command(help="Show how a job's training goes, edge by edge. Example: heliograph jobs training digits")
+@app.command(help="Show how a job's training goes, edge by edge.", epilog=examples("heliograph jobs training digits"))
 def training(name: JobArgument, output: OutputOption = "table", server: ServerOption = None) -> None:
     _show("training", name, output, server)
 
 
-@app.command(help="Show what a job's models score on held-out data. Example: heliograph jobs evaluation digits -o json")
+@app.command(
+    help="Show what a job's models score on held-out data.",
+    epilog=examples("heliograph jobs evaluation digits -o json"),
+)
 def evaluation(name: JobArgument, output: OutputOption = "table", server: ServerOption = None) -> None:
     _show("evaluation", name, output, server)
 
 
-@app.command(help="Show where the result of a job is to run. Example: heliograph jobs deployment digits")
+@app.command(help="Show where the result of a job is to run.", epilog=examples("heliograph jobs deployment digits"))
 def deployment(name: JobArgument, output: OutputOption = "table", server: ServerOption = None) -> None:
     _show("deployment", name, output, server)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
-from heliograph.cli.usage import misused
+from heliograph.cli.usage import examples, misused
 
 if TYPE_CHECKING:
     from heliograph.client import AsyncClient
@@ -16,13 +16,11 @@ _JOIN = """Let edges take part in a federated job that is pending or runs.
 
 They train from the next round on, with the job's own script. An edge whose script had left its loop trains again.
 
-Example: heliograph join jobs/digits --edge edge-4
-
 A program that trains by itself, without an agent, joins by MQTT: 'heliograph up --participant NAME'."""
 
 
 def register(app: typer.Typer) -> None:
-    app.command(help=_JOIN)(join)
+    app.command(help=_JOIN, epilog=examples("heliograph join jobs/digits --edge edge-4"))(join)
 
 
 def join(

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 
 def main() -> None:
     """Run the typed command; print an expected error as one line on stderr."""
+    from heliograph.cli.exit_codes import INTERRUPTED, exit_code_of
+
     try:
         code = _run(sys.argv[1:])
     except Exception as error:
         if (line := _expected(error)) is None:
             raise
         print(f"error: {_shown(line)}", file=sys.stderr)
-        code = 1
+        code = exit_code_of(error)
     except KeyboardInterrupt:
-        code = 130
+        code = INTERRUPTED
     sys.exit(code)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
+from heliograph.cli.usage import examples
 
 _HELP = "Models: their versions, what is deployed, and their weights as files."
 app = typer.Typer(help=_HELP, no_args_is_help=False, rich_markup_mode=None)
@@ -28,7 +29,10 @@ def start(context: typer.Context) -> None:
         raise typer.Exit(EXIT_CODE)
 
 
-@app.command(help="Write a version of a model to a safetensors file; heliograph.load(model, file) reads it.")
+@app.command(
+    help="Write a version of a model to a safetensors file; heliograph.load(model, file) reads it.",
+    epilog=examples("heliograph models download digits --version 2"),
+)
 def download(
     name: ModelArgument,
     version: Annotated[
@@ -52,7 +56,10 @@ def download(
     say(f"{target}: {size(target.stat().st_size)}")
 
 
-@app.command(help="Make a model of a safetensors file; jobs and services start from it.")
+@app.command(
+    help="Make a model of a safetensors file; jobs and services start from it.",
+    epilog=examples("heliograph models upload digits digits.safetensors"),
+)
 def upload(
     name: ModelArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A safetensors file.")],

@@ -64,20 +64,26 @@ def printable(text: object) -> str:
     return "".join(each if each.isprintable() else " " for each in str(text))
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[str | list[str]]]) -> None:
+def show_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str | list[str]]], headers: bool = True, framed: bool = True
+) -> None:
     """Print a table: framed in a terminal, without columns that are empty; otherwise one line for each row, two spaces
     apart, ``-`` for empty cells.
 
     A list of words in a cell may break between them in a frame; otherwise commas without a space join them.
+
+    Args:
+        headers: whether it has a line with the columns' names; without one it has no frame.
+        framed: False for a table of many columns, which no terminal has room for.
     """
-    between, show = (", ", _framed) if sys.stdout.isatty() else (",", _plain)
+    between, show = (", ", _framed) if sys.stdout.isatty() and headers and framed else (",", _plain)
     texts = ((between.join(map(str, cell)) if isinstance(cell, list) else cell for cell in row) for row in rows)
     cells = [[printable(text) for text in row] for row in texts]
-    say(show(columns, cells))
+    say(show(columns if headers else [], cells))
 
 
 def _plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [list(columns), *([cell or "-" for cell in row] for row in rows)]
+    lines = [*([list(columns)] if columns else []), *([cell or "-" for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

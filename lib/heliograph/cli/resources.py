@@ -1,14 +1,15 @@
-"""``apply``, ``get``, ``watch``, ``stop``, ``start``, ``delete``, …: kubectl's verbs on a cluster's resources."""
+"""``apply``, ``watch``, ``logs``, ``stop``, ``start``, ``delete``, ``tune``: kubectl's verbs on resources."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heliograph.cli.kinds import KINDS, complete_kind
+from heliograph.cli.kinds import complete_of, complete_target
 from heliograph.cli.requests import ServerOption, about, ask
-from heliograph.cli.usage import misused
+from heliograph.cli.targets import NameArgument, SecondWord, WorkArgument, target
+from heliograph.cli.usage import examples, misused
 
 if TYPE_CHECKING:
     from heliograph.cli.documents import FileDocument
@@ -18,37 +19,56 @@ _WATCH = """Follow a job until it ends, or a service until Ctrl-C.
 
 A feature's resource is followed until it ends or is deleted.
 
-Exit code: 0 succeeded, 1 failed (or the cluster is unreachable), 2 stopped, 3 deleted."""
+Exit code: 0 succeeded, 1 failed, 2 stopped, 3 deleted."""
+_LOGS = """Follow the logs of all components until Ctrl-C.
+
+With --since the broker's last lines come first, up to a week old; an operator may read them over NATS."""
 _TUNE = """Tune a service's hard-sample rule on labelled samples. Calibrate its scores.
 
 FILE.npz has edge_scores (samples x classes, probabilities; logits for the rule energy), labels (samples), and for
 labels other than 0, 1, 2, ... classes; and cloud_scores (samples x classes) or cloud_labels (samples)."""
-_ORDER = ("apiVersion", "kind", "metadata", "spec", "status")
 
-NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="The name, unless given as KIND/NAME.")]
-OutputOption = Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Output format.")]
-WorkArgument = Annotated[
-    str, typer.Argument(metavar="KIND/NAME", help="jobs/NAME or services/NAME; or jobs NAME, as two words.")
-]
-SecondWord = Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)]
+ServiceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="services/NAME", help="The service; or services NAME, as two words.",
+        autocompletion=complete_of("services"),
+    ),
+]  # fmt: skip
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the outcome without applying it.")]
+_DRY = " (dry run)"
 
 
 def register(app: typer.Typer) -> None:
-    app.command(help="Create or update the resources of a file.")(apply)
-    app.command(help=f"Show resources. Kinds: {KINDS}.")(get)
-    app.command(help=_WATCH)(watch)
-    app.command(help="Follow the logs of all components until Ctrl-C.")(logs)
-    app.command(help="Stop a job, keeping its training so far, or a service.")(stop)
-    app.command(help="Start a stopped service again, or a job that was stopped or has failed.")(start)
-    app.command(help="Delete a job, service, model, dataset, algorithm or offline edge.")(delete)
-    app.command(help=_TUNE)(tune)
+    app.command(
+        help="Create or update the resources of a file.",
+        epilog=examples("heliograph apply -f job.yaml", "heliograph apply -f job.yaml --dry-run"),
+    )(apply)
+    app.command(help=_WATCH, epilog=examples("heliograph watch jobs/digits"))(watch)
+    app.command(
+        help=_LOGS, epilog=examples("heliograph logs edge-2", "heliograph logs digits --since 10m --no-follow")
+    )(logs)
+    app.command(
+        help="Stop a job, keeping its training so far, or a service.", epilog=examples("heliograph stop jobs/digits")
+    )(stop)
+    app.command(
+        help="Start a stopped service again, or a job from its last model.",
+        epilog=examples("heliograph start services/street"),
+    )(start)
+    app.command(
+        help="Delete a job, service, model, dataset, algorithm or offline edge.",
+        epilog=examples("heliograph delete models/digits"),
+    )(delete)
+    app.command(
+        help=_TUNE, epilog=examples("heliograph tune services/street --data pairs.npz --target-accuracy 0.95 --dry-run")
+    )(tune)
 
 
 def apply(
     file: Annotated[
         str, typer.Option("--file", "-f", metavar="FILE", help="YAML (several documents) or JSON; - reads stdin.")
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the outcome without applying it.")] = False,
+    dry_run: DryRunOption = False,
     server: ServerOption = None,
 ) -> None:
     from heliograph.cli.documents import read_documents
@@ -57,26 +77,11 @@ def apply(
     ask(server, lambda client: _apply(client, documents, dry_run))
 
 
-def get(
-    resource: Annotated[str, typer.Argument(metavar="KIND", help=f"{KINDS}.", autocompletion=complete_kind)],
-    name: NameArgument = None,
-    output: OutputOption = "table",
-    server: ServerOption = None,
-) -> None:
-    plural, one = _target(resource, name)
-    if one is not None:
-        with about(plural, one):
-            found = [ask(server, lambda client: client.resources(plural).get(one))]
-    else:
-        found = ask(server, lambda client: client.resources(plural).list())
-    _show(plural, found, output, one is not None)
-
-
 def watch(resource: WorkArgument, name: SecondWord = None, server: ServerOption = None) -> None:
     from heliograph.cli.output import Ticker
     from heliograph.cli.watch import watch_resource
 
-    plural, one = _target(resource, name, verb="status")  # only kinds with a status change by themselves
+    plural, one = target(resource, name, verb="status")  # only kinds with a status change by themselves
     with about(plural, one):
         code = ask(server, lambda client: watch_resource(client, plural, one, Ticker()))
     raise typer.Exit(code)
@@ -87,60 +92,81 @@ def logs(
         str, typer.Argument(metavar="PART", help="Only components whose name contains this: an edge, a job, worker.")
     ] = "",
     errors: Annotated[bool, typer.Option("--errors", help="Only warnings and errors.")] = False,
+    since: Annotated[str, typer.Option(metavar="TIME", help="Begin with lines of this age, or since a time.")] = "",
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on, or end at the last line.")] = True,
     server: ServerOption = None,
 ) -> None:
-    from heliograph.cli.logs import follow_logs
+    from heliograph.cli.logs import Wanted, follow_logs, past_logs
+    from heliograph.cli.since import parse_since
+    from heliograph.core.world import World
 
-    ask(server, lambda client: follow_logs(client, component, errors))
+    wanted = Wanted(component, errors)
+    if since:
+        begin = parse_since(since, World().now())
+        ask(server, lambda client: past_logs(client, wanted, begin, follow))
+    elif follow:
+        ask(server, lambda client: follow_logs(client, wanted))
+    else:
+        raise misused("--no-follow", expected="--since with it", got="nothing to show")
 
 
-def stop(resource: WorkArgument, name: SecondWord = None, server: ServerOption = None) -> None:
+def stop(
+    resource: WorkArgument, name: SecondWord = None, dry_run: DryRunOption = False, server: ServerOption = None
+) -> None:
     from heliograph.cli.output import say
 
-    plural, one = _target(resource, name, verb="stop")
+    plural, one = target(resource, name, verb="stop")
 
     async def stop_it(client: AsyncClient) -> str:
         resources = client.resources(plural)
         before = (await resources.get(one))["status"]["phase"]
-        after = (await resources.stop(one))["status"]["phase"]
-        return "stopped" if before != after == "Stopped" else f"had ended already ({after})"
+        after = (await resources.stop(one, dry_run=dry_run))["status"]["phase"]
+        return f"stopped{_DRY if dry_run else ''}" if before != after == "Stopped" else f"had ended already ({after})"
 
     with about(plural, one):
         say(f"{plural[:-1]}/{one} {ask(server, stop_it)}")
 
 
-def start(resource: WorkArgument, name: SecondWord = None, server: ServerOption = None) -> None:
+def start(
+    resource: WorkArgument, name: SecondWord = None, dry_run: DryRunOption = False, server: ServerOption = None
+) -> None:
     from heliograph.cli.output import say
 
-    plural, one = _target(resource, name, verb="start")
+    plural, one = target(resource, name, verb="start")
 
     async def start_it(client: AsyncClient) -> str:
         resources = client.resources(plural)
         before = (await resources.get(one))["status"]["phase"]
-        after = await resources.start(one)
+        after = await resources.start(one, dry_run=dry_run)
         if before not in ("Stopped", "Failed"):
             return f"was not stopped ({before})"
-        return f"started ({after['status']['phase']}){_waiting(after)}"
+        return f"started{_DRY}" if dry_run else f"started ({after['status']['phase']}){_waiting(after)}"
 
     with about(plural, one):
         say(f"{plural[:-1]}/{one} {ask(server, start_it)}")
 
 
 def delete(
-    resource: Annotated[str, typer.Argument(metavar="KIND/NAME", help="jobs/NAME, models/NAME, …; or two words.")],
+    resource: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND/NAME", help="jobs/NAME, models/NAME, …; or two words.", autocompletion=complete_target
+        ),
+    ],
     name: SecondWord = None,
+    dry_run: DryRunOption = False,
     server: ServerOption = None,
 ) -> None:
     from heliograph.cli.output import say
 
-    plural, one = _target(resource, name, verb="delete")
+    plural, one = target(resource, name, verb="delete")
     with about(plural, one):
-        ask(server, lambda client: client.resources(plural).delete(one))
-    say(f"{plural[:-1]}/{one} deleted")
+        ask(server, lambda client: client.resources(plural).delete(one, dry_run=dry_run))
+    say(f"{plural[:-1]}/{one} deleted{_DRY if dry_run else ''}")
 
 
 def tune(
-    resource: Annotated[str, typer.Argument(metavar="services/NAME", help="The service; or service NAME.")],
+    resource: ServiceArgument,
     data: Annotated[str, typer.Option(metavar="FILE.npz", help="Labelled samples with both models' answers.")],
     name: NameArgument = None,
     target_accuracy: Annotated[
@@ -151,14 +177,14 @@ def tune(
     ] = None,
     rule: Annotated[str | None, typer.Option(metavar="RULE", help="Another rule than the service's.")] = None,
     plot: Annotated[str | None, typer.Option(metavar="OUT.html", help="Write the curve as an HTML page.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the outcome without applying it.")] = False,
+    dry_run: DryRunOption = False,
     server: ServerOption = None,
 ) -> None:
     from pathlib import Path
 
     from heliograph.cli.tune import TuneOptions, tuner
 
-    plural, one = _target(resource, name, verb="update")
+    plural, one = target(resource, name, verb="update")
     if plural != "services":
         raise misused("KIND/NAME", expected="services/NAME", got=resource)
     if (target_accuracy is None) == (max_offload is None):
@@ -216,57 +242,3 @@ async def _stored(resources: Resources, name: str) -> dict[str, Any] | None:
         if error.code != "not-found":
             raise
         return None
-
-
-def _show(plural: str, documents: list[dict[str, Any]], output: str, single: bool) -> None:
-    from heliograph.cli.output import say, show_table
-
-    if output != "table":
-        documents = [{key: each[key] for key in _ORDER if key in each} for each in documents]
-    if output == "json":
-        import json
-
-        say(_escaped(json.dumps(documents[0] if single else documents, indent=2, ensure_ascii=False)))
-    elif output == "yaml":
-        from heliograph.cli.documents import as_yaml
-
-        if documents:
-            say(as_yaml(documents).rstrip("\n"))
-    elif documents:
-        from heliograph.cli.presentation import table
-        from heliograph.core.world import World
-
-        show_table(*table(plural, documents, World().now()))
-    else:
-        typer.echo(f"there are no {plural}", err=True)
-
-
-def _escaped(text: str) -> str:
-    """Return JSON with each character that a terminal would take for a command as an escape of JSON."""
-    from heliograph.core.text import harmless
-
-    return "".join(
-        each if harmless(each) == each or each == "\n" else f"\\u{ord(each):04x}" for each in text
-    ) if harmless(text) != text else text  # fmt: skip
-
-
-def _target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
-    """Return plural and name of ``jobs NAME``, ``job NAME`` or ``jobs/NAME``; a verb requires a name."""
-    from heliograph.bus.contract.registry import declared
-    from heliograph.core.names import LABEL_RULE, is_label
-
-    word, slash, rest = resource.partition("/")
-    every = declared().verbs
-    plural = word if word in every else f"{word}s"
-    kinds = [kind for kind, verbs in every.items() if not verb or verb in verbs]
-    if plural not in kinds:
-        expected = " or ".join(f"{kind}/NAME" if verb else kind for kind in kinds)
-        raise misused("KIND/NAME" if verb else "KIND", expected=expected, got=resource)
-    if slash and name is not None:
-        raise misused("NAME", expected=f"{plural}/NAME or {plural} NAME", got=f"{resource} {name}")
-    one = rest if slash else name
-    if one is None and verb:
-        raise misused("KIND/NAME", expected=f"{plural}/NAME", got=resource)
-    if one is not None and not is_label(one):
-        raise misused("NAME", expected=LABEL_RULE, got=one or "nothing")
-    return plural, one

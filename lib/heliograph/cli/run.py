@@ -17,7 +17,8 @@ from heliograph.cli.clusters import (
     show_curve,
     until_signalled,
 )
-from heliograph.cli.usage import misused
+from heliograph.cli.exit_codes import INTERRUPTED
+from heliograph.cli.usage import examples, misused
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.resources.base import Scalar
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 MAX_LINES = 15
 """Lines of a failing script that are shown."""
-INTERRUPTED = 130
 _RUN = """Train with your own script, federated over edges on this machine.
 
 What stands after -- are the script's own arguments: heliograph run train.py --edges 3 -- --lr 0.1
@@ -36,7 +36,10 @@ last model."""
 
 
 def register(app: typer.Typer) -> None:
-    app.command(help=_RUN)(run)
+    app.command(
+        help=_RUN,
+        epilog=examples("heliograph run train.py --edges 3 --data samples.csv", "heliograph run train.py --check"),
+    )(run)
 
 
 def run(

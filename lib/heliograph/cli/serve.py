@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol
 
 COMMANDS = {"agent": "Run an edge's agent, or the cloud's if named cloud.", "coordinator": "Run the coordinator."}
+_EXAMPLES = {
+    "agent": "HELIOGRAPH_CLOUD=nats://agent-edge-1:SECRET@cloud:4222 \\\n  heliograph agent --name edge-1 "
+    "--node mqtt://127.0.0.1:1883 --code /code",
+    "coordinator": "HELIOGRAPH_NATS=nats://coordinator:SECRET@cloud:4222 heliograph coordinator",
+}
 _URL = "put credentials into the variable: every user of the machine can read an argument"
 
 
@@ -189,7 +194,10 @@ class _Parser(argparse.ArgumentParser):
     """A parser that reports mistakes on one line with exit code 2, like the other commands."""
 
     def __init__(self, command: str) -> None:
-        super().__init__(prog=f"heliograph {command}", description=COMMANDS[command], allow_abbrev=False)
+        super().__init__(
+            prog=f"heliograph {command}", description=COMMANDS[command], allow_abbrev=False,
+            epilog=f"Example:\n  {_EXAMPLES[command]}", formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
 
     def error(self, message: str) -> NoReturn:
         print(f"error: {message}. Try '{self.prog} --help'.", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heliograph.cli.usage import misused
+from heliograph.cli.usage import examples, misused
 
 if TYPE_CHECKING:
     from heliograph.cli.output import Ticker
@@ -26,7 +26,8 @@ NARROWEST = 40
 def register(app: typer.Typer) -> None:
     app.command(
         help="Run a scenario in virtual time. With --real, run it on real processes. Report the outcome.",
-        epilog="Exit code: 0 all expectations hold, 1 one does not or the run failed, 2 not understood.",
+        epilog="Exit code: 0 all expectations hold, 1 one does not or the run failed, 2 not understood.\n\n"
+        + examples("heliograph simulate flaky-links --report flaky.html"),
     )(simulate)
 
 

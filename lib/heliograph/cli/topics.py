@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from heliograph.cli.usage import misused
+from heliograph.cli.usage import examples, misused
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.permissions import Place
@@ -23,7 +23,10 @@ _LOGINS: Mapping[Place, Mapping[str, Role]] = {
 
 
 def register(app: typer.Typer) -> None:
-    app.command(help="Show every topic: publishers, subscribers, purpose.")(topics)
+    app.command(
+        help="Show every topic: publishers, subscribers, purpose.",
+        epilog=examples("heliograph topics", "heliograph topics --mosquitto-acl cloud --login alice=user > door.acl"),
+    )(topics)
 
 
 def topics(

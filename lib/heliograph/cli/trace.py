@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from heliograph.cli.requests import ServerOption
+from heliograph.cli.usage import examples
 
 _RECORD = """Record a cluster's topics into an MCAP file until Ctrl-C.
 
@@ -51,7 +52,7 @@ def start(context: typer.Context) -> None:
         raise typer.Exit(EXIT_CODE)
 
 
-@app.command(help=_RECORD)
+@app.command(help=_RECORD, epilog=examples("heliograph trace record run.mcap --for 60"))
 def record(
     out: OutArgument,
     topics: TopicsOption = None,
@@ -73,7 +74,7 @@ def record(
     return record(server, options)
 
 
-@app.command(help=_REPLAY)
+@app.command(help=_REPLAY, epilog=examples("heliograph trace replay run.mcap --speed 10"))
 def replay(
     trace: InArgument,
     to: Annotated[str | None, typer.Option(metavar="URL", help="nats:// or mqtt://. Default: as for --server.")] = None,
@@ -92,7 +93,7 @@ def replay(
     return replay(to, options)
 
 
-@app.command(help=_CHECK)
+@app.command(help=_CHECK, epilog=examples("heliograph trace check run.mcap --component aggregation"))
 def check(
     trace: InArgument,
     component: Annotated[str, typer.Option(metavar="NAME", help="coordinator, aggregation or agent.")],
@@ -104,7 +105,7 @@ def check(
     return check(trace, component, edge, job)
 
 
-@app.command(help="Show the content of a trace.")
+@app.command(help="Show the content of a trace.", epilog=examples("heliograph trace info run.mcap"))
 def info(
     trace: InArgument,
     output: Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="Output format.")] = "table",
@@ -114,14 +115,20 @@ def info(
     return info(trace, output)
 
 
-@app.command(help="Print a trace's messages as JSON lines: the body in base64, and decoded if it is a document.")
+@app.command(
+    help="Print a trace's messages as JSON lines: the body in base64, and decoded if it is a document.",
+    epilog=examples("heliograph trace cat run.mcap --topics 'event/aggregation/#'"),
+)
 def cat(trace: InArgument, topics: TopicsOption = None, since: FromOption = "", until: UntilOption = "") -> None:
     from heliograph.cli.trace_files import cat
 
     cat(trace, tuple(topics or ()), since, until)
 
 
-@app.command("filter", help="Copy a part of a trace to a new one.")
+@app.command(
+    "filter", help="Copy a part of a trace to a new one.",
+    epilog=examples("heliograph trace filter run.mcap part.mcap --topics 'event/#' --from 10 --until 20"),
+)
 def filter_(
     trace: InArgument,
     out: OutArgument,
@@ -134,7 +141,10 @@ def filter_(
     filter_trace(trace, out, tuple(topics or ()), since, until)
 
 
-@app.command("import", help="Make a trace from the JSON lines of 'cat' and 'export'.")
+@app.command(
+    "import", help="Make a trace from the JSON lines of 'cat' and 'export'.",
+    epilog=examples("heliograph trace import run.jsonl run.mcap"),
+)
 def import_(
     lines: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="JSON lines; - reads stdin.")], out: OutArgument
 ) -> None:
@@ -143,7 +153,10 @@ def import_(
     import_lines(lines, out)
 
 
-@app.command(help="Write a trace as JSON lines, with its attachments; 'import' makes the same trace from them.")
+@app.command(
+    help="Write a trace as JSON lines, with its attachments; 'import' makes the same trace from them.",
+    epilog=examples("heliograph trace export run.mcap run.jsonl"),
+)
 def export(
     trace: InArgument,
     lines: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Must not exist yet; - writes to stdout.")],

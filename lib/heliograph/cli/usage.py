@@ -6,9 +6,16 @@ import sys
 
 import typer
 
+from heliograph.cli.exit_codes import NOT_UNDERSTOOD
+
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Base class of typer's usage errors."""
-EXIT_CODE = 2
+EXIT_CODE = NOT_UNDERSTOOD
+
+
+def examples(*lines: str) -> str:
+    """Return commands that work as they stand, as the end of a command's help."""
+    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)])
 
 
 def misused(where: str, *, expected: str, got: object) -> typer.BadParameter:

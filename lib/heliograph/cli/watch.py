@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from heliograph.cli.exit_codes import DELETED
 from heliograph.cli.output import paint
 from heliograph.cli.presentation import UNREADABLE, presentation_of
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from heliograph.cli.progress import Progress
     from heliograph.client import AsyncClient
 
-DELETED = 3
 RETRY = 1.0
 
 

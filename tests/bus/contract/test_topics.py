@@ -167,7 +167,9 @@ def test_the_registry_is_consistent() -> None:
     for topic in BUILT_IN.topics:
         assert topic.doc
         assert topic.words[0] == topic.delivery or topic.words[0] in ("reply", "claim")
-        assert (topic.delivery == "event" and not topic.node_only) == (topic.stream is not None), topic.name
+        kept = topic.delivery in ("event", "log") and not topic.node_only
+        assert kept == (topic.stream is not None), topic.name
+        assert (topic.delivery == "event" and kept) == topic.awaits_storing, topic.name
         assert topic.bridged == "no" or not topic.node_only, topic.name
         assert topic.own_name or topic.type == f"heliograph.{topic.name}.v1"
 

@@ -83,8 +83,32 @@ def _quarantine_row(document: Document, now: float) -> list[Cell]:
     ]
 
 
-EDGES = Presentation("NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS NOTE", _edge_row)
-MODELS = Presentation("NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION", _model_row)
-DATASETS = Presentation("NAME EDGES SAMPLES WAITING VERSION FORMAT COLUMNS NOTE", _dataset_row)
+def _edge_wide(document: Document) -> list[Cell]:
+    status = status_of(document)
+    counts = (status.get(f"{word}Events", 0) for word in ("dropped", "refused", "anomalous"))
+    return [status.get("version", ""), status.get("observedGeneration", ""), *map(str, counts)]
+
+
+def _model_wide(document: Document) -> list[Cell]:
+    versions = status_of(document).get("versions", ())
+    newest = versions[-1] if versions else {}
+    return [newest.get("job", ""), str(len(versions))]
+
+
+def _dataset_wide(document: Document) -> list[Cell]:
+    spec = document.get("spec", {})
+    return [spec.get("nodeName") or "", spec.get("url") or ""]
+
+
+EDGES = Presentation(
+    "NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS NOTE", _edge_row,
+    wide="AGENT OBSERVED DROPPED REFUSED ANOMALOUS", wide_row=_edge_wide,
+)  # fmt: skip
+MODELS = Presentation(
+    "NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION", _model_row, wide="JOB VERSIONS", wide_row=_model_wide
+)
+DATASETS = Presentation(
+    "NAME EDGES SAMPLES WAITING VERSION FORMAT COLUMNS NOTE", _dataset_row, wide="NODE URL", wide_row=_dataset_wide
+)
 ALGORITHMS = Presentation("NAME EDGES PARAMETERS PACKAGE SIGNED DESCRIPTION NOTE", _algorithm_row)
 QUARANTINES = Presentation("NAME DOCUMENT SIZE SINCE REASON", _quarantine_row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from heliograph.cli.cells import Cell, Document, age_of, failing, name_of, short_metrics, status_of
+from heliograph.cli.cells import Cell, Document, age_of, failing, name_of, short_metrics, some_of, status_of
 from heliograph.cli.output import paint, printable
 from heliograph.cli.presentation import Presentation
 from heliograph.cli.progress import Progress
@@ -118,4 +118,13 @@ def _row(document: Document, now: float) -> list[Cell]:
     ]
 
 
-JOBS = Presentation("NAME PHASE ROUND EDGES METRICS AGE NOTE", _row, JobProgress)
+def _wide(document: Document) -> list[Cell]:
+    aggregation = document.get("spec", {}).get("aggregationWorker", {})
+    algorithm = aggregation.get("workerSpec", {}).get("aggregationAlgorithm", "")
+    return [aggregation.get("model", {}).get("name", ""), algorithm,
+            some_of(sorted(status_of(document).get("assignments", {}).values()))]  # fmt: skip
+
+
+JOBS = Presentation(
+    "NAME PHASE ROUND EDGES METRICS AGE NOTE", _row, JobProgress, wide="MODEL ALGORITHM WORKERS", wide_row=_wide
+)

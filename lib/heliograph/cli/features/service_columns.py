@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from heliograph.cli.cells import Cell, Document, age_of, failing, latency, name_of, percent, status_of
+from heliograph.cli.cells import Cell, Document, age_of, failing, latency, name_of, percent, some_of, status_of
 from heliograph.cli.output import Passing, paint, printable
 from heliograph.cli.presentation import Presentation
 from heliograph.cli.progress import Progress
@@ -65,4 +65,13 @@ def _row(document: Document, now: float) -> list[Cell]:
     ]
 
 
-SERVICES = Presentation("NAME PHASE EDGES REQUESTS OFFLOAD AGREEMENT P50 P99 AGE NOTE", _row, ServiceProgress)
+def _wide(document: Document) -> list[Cell]:
+    spec = document.get("spec", {})
+    models = (spec.get(f"{side}Worker", {}).get("model", {}).get("name", "") for side in ("edge", "cloud"))
+    return [*models, some_of(sorted(status_of(document).get("edges", {})))]
+
+
+SERVICES = Presentation(
+    "NAME PHASE EDGES REQUESTS OFFLOAD AGREEMENT P50 P99 AGE NOTE", _row, ServiceProgress,
+    wide="EDGE-MODEL CLOUD-MODEL NODES", wide_row=_wide,
+)  # fmt: skip

@@ -117,7 +117,7 @@ def message_of(tree: Mapping[str, Any], name: str, number: int) -> Recorded:
     if "body" in tree:
         body = _decoded(tree["body"], name, number, "body")
         if tree.get("message") is not None and readable(body) != tree["message"]:
-            raise Refused("conflict", topic=f"{name} line {number}", field="message", expected="the decoded body",
+            raise Refused("contradiction", topic=f"{name} line {number}", field="message", expected="the decoded body",
                           got="something else", hint="To change a message, remove its body.")  # fmt: skip
     elif "message" in tree:
         body = json.dumps(tree["message"], separators=(",", ":"), ensure_ascii=False).encode()

@@ -41,7 +41,8 @@ def read_oracle(file: Path, schema: LabelSchema) -> dict[str, Result]:
                 except Refused as error:
                     raise error.about(place) from None
                 if found.setdefault(task, result) != result:
-                    raise Refused("conflict", topic=place, field="label", expected="one label of a sample", got=label)
+                    raise Refused("contradiction", topic=place, field="label", expected="one label of a sample",
+                                  got=label)  # fmt: skip
     except OSError as error:
         raise HeliographError(f"cannot read {file}: {error.strerror or error}") from None
     except UnicodeDecodeError:

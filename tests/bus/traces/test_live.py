@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from heliograph.bus.connect import connect
+from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event, decode, encode
 from heliograph.bus.contract.lanes import LANE, NUMBER, REPLAYED, headers_of
 from heliograph.bus.contract.resources.base import WeightsRef
@@ -329,7 +330,7 @@ class TestReplaying:
     async def test_messages_that_the_broker_refuses_are_counted(self, cloud: Broker, tmp_path: Path) -> None:
         label = "event/label/j"  # an operator may publish these, but no telemetry
         messages = [Recorded(METER if n % 2 else label, event(n), n, n) for n in range(20)]
-        messages.append(Recorded(label, event(20, pad="x" * 300_000), 20, 20))
+        messages.append(Recorded(label, event(20, pad="x" * topics.LABEL.max_size), 20, 20))
         messages += [Recorded("reply/a/1", b"{}", 21 + n, 0) for n in range(3)]
         path = self.trace(tmp_path / "a.mcap", messages)
         async with opened(cloud.url("operator")) as bus:
@@ -339,7 +340,7 @@ class TestReplaying:
         refused = dict(outcome.refused)
         assert refused["event/telemetry/{edge}/{device}: this login may not publish there"] == 10
         assert sum(refused.values()) == 14
-        assert any("at most 65536 bytes" in why for why in refused)
+        assert any(f"at most {topics.LABEL.max_size} bytes" in why for why in refused)
         assert any("permissions violation" in why for why in refused)
 
     async def test_missing_streams_are_named(self, broker: Any, tmp_path: Path) -> None:

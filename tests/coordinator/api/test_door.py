@@ -52,11 +52,11 @@ class ForeignClient:
     async def ready(self) -> None:
         await asyncio.wait_for(self._ready.wait(), HANGS)
 
-    async def ask(self, topic: str, body: bytes | dict[str, Any]) -> Any:
+    async def ask(self, topic: str, body: bytes | dict[str, Any], retain: bool = False) -> Any:
         """Publish a request and return the reply; a document gets a reply topic."""
         if isinstance(body, dict):
             body = json.dumps(body | {"reply_to": "heliograph/reply/foreign/1"}).encode()
-        self.client.publish(f"heliograph/{topic}", body, qos=1)
+        self.client.publish(f"heliograph/{topic}", body, qos=1, retain=retain)
         return await asyncio.wait_for(self._replies.get(), HANGS)
 
     def close(self) -> None:
@@ -287,8 +287,7 @@ async def test_a_retained_request_at_the_embedded_door_is_done_once_and_not_kept
 ) -> None:
     said = b"the MQTT door: expected requests and events without the retain flag"
     async with cloud.client.bus.subscribe(topics.LOG.filter(component="coordinator")) as lines:
-        body = json.dumps({"reply_to": "heliograph/reply/foreign/1"})
-        foreign.client.publish("heliograph/request/models/list", body, qos=1, retain=True)
+        assert (await foreign.ask("request/models/list", {}, retain=True))["ok"]
         async with asyncio.timeout(HANGS):
             while said not in (await anext(lines)).body:
                 pass

@@ -18,7 +18,7 @@ MUTANTS = Path(__file__).parent / "mutants"
 FOLDERS = ("bus", "coordinator", "edge_agent", "workers", "simulations")
 
 CAUGHT = {
-    "update-counted-twice": ("recount", ("3", "16")),
+    "update-counted-twice": ("recount", ("31", "48")),
     "acknowledged-before-commit": ("acknowledged_is_on_disk", ("3", "5")),
     "generation-ignored": ("generations_never_go_back", ("3", "11")),
     "values-unbounded": ("no_message_meets_a_defect", ("30", "32", "56")),

@@ -45,6 +45,7 @@ async def test_option_variable_and_file_each_name_the_cluster(alone: Any, cluste
 
 
 @with_cluster
+@pytest.mark.long
 async def test_the_option_comes_before_the_variable_and_both_before_the_file(alone: Any, cluster: Any) -> None:
     nobody = _nobody()
     _announce(alone.state, cluster.server, os.getpid())

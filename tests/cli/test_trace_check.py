@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
@@ -51,6 +53,7 @@ async def test_a_cut_trace(alone: Any, tmp_path: Path) -> None:
     assert "not readable: " in ran.error
 
 
+@pytest.mark.long
 async def test_bad_arguments_are_refused(alone: Any, tmp_path: Path) -> None:
     flaky = TRACES / "flaky.mcap"
     for words, message in (

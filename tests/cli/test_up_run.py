@@ -158,6 +158,7 @@ async def test_the_lines_that_up_prints_work_as_printed(
     assert "no cluster found" in err
 
 
+@pytest.mark.long
 async def test_files_of_up_are_its_users_alone(tmp_path: Path, environment: dict[str, str]) -> None:
     kept = tmp_path / "kept"
     (kept / "data").mkdir(parents=True)  # as an earlier release made it
@@ -229,6 +230,7 @@ async def test_run_federates_a_script_over_parts_of_a_file(tmp_path: Path, envir
         assert abs(trained - data["x"].mean()) < 6  # the mean of the 30 training samples
 
 
+@pytest.mark.long
 async def test_a_run_whose_script_fails_in_round_2_shows_its_lines_and_keeps_the_model_of_round_1(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -58,6 +58,7 @@ def _says(job: dict[str, Any]) -> str:
     return json.dumps(job["status"].get("conditions", []))
 
 
+@pytest.mark.long
 async def test_a_package_runs_where_it_is_allowed_and_waits_elsewhere(tmp_path: Path, regression: Any) -> None:
     code = tmp_path / "digits"
     (code / "parts").mkdir(parents=True)

@@ -95,6 +95,7 @@ async def heliograph(*words: str, server: str) -> tuple[int, str]:
     return process.returncode or 0, output.decode().strip()
 
 
+@pytest.mark.long
 async def test_a_deleted_edge_is_gone_and_returns_anew(tmp_path: Path) -> None:
     async with (
         LocalCluster(tmp_path / "cluster", ["edge-1"], guests=[GHOST]) as cluster,

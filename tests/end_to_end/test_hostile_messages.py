@@ -80,6 +80,7 @@ async def test_no_message_ends_a_process_and_everything_goes_on_after_a_restart(
             assert [each["metadata"]["name"] for each in await client.algorithms.list()]
 
 
+@pytest.mark.long
 async def test_an_unreadable_resource_is_in_quarantine_and_the_coordinator_leads(tmp_path: Path) -> None:
     bad = {
         "models.deep": b'{"kind":"Model","metadata":' + b"[" * 3000,

@@ -343,6 +343,7 @@ async def test_a_bound_incremental_job_gets_each_hard_sample_once(tmp_path: Path
     assert [value for value in found if value != HARD] == [2.0, 3.0]
 
 
+@pytest.mark.long
 async def test_stopped_nobody_answers_and_started_again_they_do(tmp_path: Path) -> None:
     async with _served(tmp_path) as (_, client, device):
         services = client.resources("services")

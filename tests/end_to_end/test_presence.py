@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.unplugged_edges import pluggable
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
@@ -38,6 +40,7 @@ async def test_many_unplugged_edges_are_seen_offline_and_back(broker: Callable[.
                 await changed.wait()
 
 
+@pytest.mark.long
 async def test_flapping_is_damped_in_the_status_and_never_in_the_replay(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path / "cluster", ["edge-1"], relayed=("edge-1",))
     async with cluster, AsyncClient(cluster.server, timeout=HANGS) as client:

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
 from heliograph.client import AsyncClient
@@ -38,6 +40,7 @@ async def another(cluster: LocalCluster, state: Path) -> AsyncIterator[asyncio.s
         await process.communicate()
 
 
+@pytest.mark.long
 async def test_the_one_that_comes_second_is_refused_with_one_line(tmp_path: Path, regression: Any) -> None:
     datasets = {"edge-1": {"data": regression("one")}}
     async with LocalCluster(tmp_path / "cluster", ["edge-1"], datasets=datasets) as cluster:
@@ -60,6 +63,7 @@ async def test_the_one_that_comes_second_is_refused_with_one_line(tmp_path: Path
         assert cluster.exit_code("edge-1") is None
 
 
+@pytest.mark.long
 async def test_of_two_that_met_when_a_link_came_back_one_ends(tmp_path: Path) -> None:
     async with (
         LocalCluster(tmp_path / "cluster", ["edge-1"], relayed=("edge-1",)) as cluster,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import COORDINATOR, LocalCluster
 from tests.patience import HANGS
 
 
+@pytest.mark.long
 async def test_killed_processes_are_started_again(tmp_path: Path) -> None:
     reports: asyncio.Queue[str] = asyncio.Queue()
     async with LocalCluster(tmp_path / "cluster", ["edge-1"], supervise=reports.put_nowait) as cluster:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ def drawn(task: LabelTask, coloured: bool, width: int = WIDTH, height: int = HEI
     if data.inline is None:
         return [f"the sample ({data.size} bytes, {printable(data.media_type)}) is not here"]
     if data.media_type == TENSOR:
+        if importlib.util.find_spec("numpy") is None:
+            return ["the sample is an array; to see it: pip install 'heliograph[train]'"]
         return _array_lines(data.inline, coloured, width, height)
     text = data.inline.decode(errors="replace")
     if data.media_type == COLUMNS:

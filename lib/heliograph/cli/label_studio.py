@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import Annotated
 
@@ -38,12 +39,15 @@ def label_studio(
     from heliograph.cli.output import say
     from heliograph.cli.usage import misused
     from heliograph.client import AsyncClient
+    from heliograph.core.errors import HeliographError
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.world import World
     from heliograph.label_studio.api import LabelStudio
     from heliograph.label_studio.bridge import Bridge, Settings
     from heliograph.label_studio.serving import serve
 
+    if importlib.util.find_spec("numpy") is None:
+        raise HeliographError("the bridge needs NumPy: pip install 'heliograph[train]'")
     queue = queue.removeprefix("labels/").removeprefix("label/")
     if not is_label(queue):
         raise misused("JOB", expected=LABEL_RULE, got=queue or "nothing")

@@ -98,6 +98,7 @@ def test_a_scenario_beyond_real_processes_is_refused_with_a_hint(parts: Any, fie
     assert "without --real" in refused.value.hint
 
 
+@pytest.mark.long
 async def test_real_processes_play_the_same_scenario() -> None:
     faults = [{"kind": "byzantine", "targets": ["edge-2"], "behaviour": "huge-num-samples"},
               {"kind": "partition", "targets": ["edge-1"], "at": 0.5, "for": 1}]  # fmt: skip

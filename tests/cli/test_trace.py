@@ -92,7 +92,7 @@ async def test_a_recording_ends_by_itself(alone: Any, cloud: Broker, tmp_path: P
 
 async def test_a_login_that_may_not_record_is_refused(alone: Any, cloud: Broker, tmp_path: Path) -> None:
     ran = await alone("trace", "record", tmp_path / "a.mcap", "--server", cloud.url("worker"))
-    assert ran.code == 1
+    assert ran.code == 6
     assert "expected a login that may read streams" in ran.error
     assert not list(tmp_path.glob("a.mcap*"))
 
@@ -132,12 +132,12 @@ async def test_a_loop_goes_on_until_ctrl_c(alone: Any, cloud: Broker, trace: Pat
     assert b"replayed " in message
 
 
-async def test_a_broker_that_refuses_is_exit_code_one(alone: Any, cloud: Broker, trace: Path) -> None:
+async def test_each_reason_why_a_broker_takes_nothing_has_its_exit_code(alone: Any, cloud: Broker, trace: Path) -> None:
     ran = await alone("trace", "replay", trace, "--to", cloud.url("operator"), "--speed", "max")
     assert ran.code == 1
     assert "replayed 0 of 10 messages" in ran.err and "this login may not publish there (10)" in ran.err
     ran = await alone("trace", "replay", trace, "--to", "nats://127.0.0.1:1")
-    assert ran.code == 1
+    assert ran.code == 5
     assert ran.error.startswith("nats://127.0.0.1:1: unreachable")
 
 

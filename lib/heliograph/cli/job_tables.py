@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from heliograph.bus.contract.resources import ENDED
+
 SHORT = 12
 """Digits of a digest that a table shows."""
 Answer = dict[str, Any]
@@ -57,14 +59,17 @@ def _training(answer: Answer) -> Table:
     summary = f"{answer['phase']}, round {answer['round']} of {answer['rounds']}"
     counts = [f"{answer[key]} {word}" for key, word in (("participants", "in this round"), ("refusedCount", "refused"),
               ("lateCount", "late")) if answer[key]]  # fmt: skip
-    rows = [[each["edge"], each["worker"], _role(each), each["state"], str(each["restarts"] or ""), each["detail"]]
-            for each in answer["edges"]]  # fmt: skip
+    phase = answer["phase"]
+    rows = [[each["edge"], each["worker"], _role(each, phase), each["state"], str(each["restarts"] or ""),
+             each["detail"]] for each in answer["edges"]]  # fmt: skip
     return Table("; ".join([summary, *counts]), ("EDGE", "WORKER", "ROUND", "STATE", "RESTARTS", "NOTE"), rows)
 
 
-def _role(each: Answer) -> str:
+def _role(each: Answer, phase: str) -> str:
     if each["left"]:
         return "left"
+    if phase in ENDED:
+        return ""
     if not each["online"]:
         return "offline"
     return "takes part" if each["participates"] else "waits"

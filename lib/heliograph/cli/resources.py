@@ -13,7 +13,8 @@ from heliograph.cli.usage import examples, misused
 
 if TYPE_CHECKING:
     from heliograph.cli.documents import FileDocument
-    from heliograph.client import AsyncClient, Resources
+    from heliograph.client import AsyncClient
+    from heliograph.resource_requests import Resources
 
 _WATCH = """Follow a job until it ends, or a service until Ctrl-C.
 

@@ -118,7 +118,7 @@ async def test_a_rules_other_parameters_stay(cli: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("services/absent --data FILE --max-offload 0.2", 1, "service/absent: expected "),
+        ("services/absent --data FILE --max-offload 0.2", 4, "service/absent: expected "),
         ("services/absent --data gone.npz --max-offload 0.2", 1, "cannot read gone.npz: No such file or directory"),
         ("services/absent --data FILE", 2, "--target-accuracy: expected this option or --max-offload, got neither."),
         ("services/absent --data FILE --max-offload 0 --target-accuracy 1", 2, "or --max-offload, got both."),

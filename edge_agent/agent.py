@@ -268,7 +268,7 @@ class Agent:
         self._out(f"agent {self._edge} is ready")
         await self._inventory.learn_offers()  # last: this starts a process, which would slow the agent's start
 
-    def _report(self) -> Report:
+    def _report(self) -> tuple[Report, bool]:
         desired, indexed = self._desired.newest, self._inventory.datasets
         workers = worker_reports(
             self._supervisor.workers,
@@ -276,7 +276,7 @@ class Agent:
             {task.worker: task for task in desired.tasks},
             self._models.failures,
         )
-        return Report(
+        report = Report(
             edge=self._edge,
             observed=desired.generation,
             version=__version__,
@@ -292,6 +292,7 @@ class Agent:
             capacity=_reported(self.config.capacity),
             full=self._room.full,
         )
+        return report, desired.ignores_unknown
 
     def _on_cloud_link(self, up: bool) -> None:
         self._log.info("link to the cloud is up" if up else "link to the cloud is down")

@@ -86,7 +86,7 @@ class DesiredWriter:
             self._n += 1
             desired = Desired(
                 edge=edge, generation=Generation(epoch=self._epoch, n=self._n), tasks=tasks, datasets=datasets,
-                label_queues=in_cloud if edge == CLOUD else on_edges,
+                label_queues=in_cloud if edge == CLOUD else on_edges, ignores_unknown=True,
             )  # fmt: skip
             self._written[edge], self._readers[edge] = desired, reader
             self.unpublished.discard(edge)

@@ -16,5 +16,5 @@ def resolved_root(root: Path | str) -> str:
 def resolved_directory(directory: Path, field: str) -> Path:
     """Return a directory, absolute. Raise Refused where there is none."""
     if not directory.is_dir():
-        raise Refused("not-found", field=field, expected="a directory that exists", got=str(directory))
+        raise Refused("invalid", field=field, expected="a directory that exists", got=str(directory))
     return directory.resolve()

@@ -17,14 +17,18 @@ from heliograph.bus.contract.topics import Topic
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest
 
-_TIMES = frozenset(("since", "lastTransitionTime", "creationTimestamp", "startTime", "completionTime", "time"))
+_TIMES = frozenset(("since", "lastTransitionTime", "creationTimestamp", "startTime", "completionTime", "start_time",
+                    "completion_time", "time"))  # fmt: skip
 _PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom"))
 """Positions in streams; they differ because the replay's streams start empty."""
 _LATER = frozenset(("pinnedSamples", "roundBegan", "uncounted"))
 """Copies of what reports and closed rounds said, in fields that traces of 0.1 do not have."""
 _UNREPLAYED = frozenset(("createdBy", "resourceVersion"))
 """Fields of the metadata that depend on who asked, and on what else is in the bucket."""
+_NOT_REPLAYED = frozenset(("created_by", "signature"))
+"""A replay has neither the callers of requests nor the key that signed models."""
 _DURATIONS = frozenset(("duration_seconds", "durationSeconds", "seconds_late", "secondsLate"))
+_LEFT_OUT = _PLACES | _LATER | _NOT_REPLAYED | _DURATIONS
 _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
     topics.REPORT.pattern: frozenset(
@@ -113,7 +117,7 @@ def _stripped(tree: Any) -> Any:
         if is_digest(tree.get("digest")) and "size" in tree and ("bucket" in tree or "inline" in tree):
             return tree["digest"]
         return {key: _value(key, value) for key, value in sorted(tree.items())
-                if key not in _PLACES | _LATER | _DURATIONS and not _is_generation(value)}  # fmt: skip
+                if key not in _LEFT_OUT and not _is_generation(value)}  # fmt: skip
     if isinstance(tree, (list, tuple)):
         return [_stripped(each) for each in tree]
     if isinstance(tree, (bytes, bytearray)):

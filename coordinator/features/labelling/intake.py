@@ -10,7 +10,6 @@ from heliograph.bus.port import Received
 from heliograph.bus.transport import KeyValue, Message
 from heliograph.coordinator.feature import ControllerContext
 from heliograph.core.errors import Refused
-from heliograph.core.tasks import Flag
 from heliograph.labelling.samples import Sample, predictions_of, sample_of
 from heliograph.labelling.task_queue import TaskQueue
 
@@ -35,14 +34,13 @@ class SampleIntake:
         self._key = f"position.{queue.uid}"
         self._stored = -1
         self._done = 0
-        self._waiting: list[Message] = []
-        self._some = Flag()
+        self._waiting: asyncio.Queue[Message] = asyncio.Queue(2 * AT_ONCE)
 
     async def run(self) -> None:
         """Store samples until cancelled: those that have come meanwhile together."""
         entry = await self._positions.get(self._key)
         self._stored = self._done = int(entry.value) if entry is not None and entry.value.isdigit() else 0
-        self._waiting = []
+        self._waiting = asyncio.Queue(2 * AT_ONCE)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._store())
             group.create_task(self._receive())
@@ -62,18 +60,13 @@ class SampleIntake:
         pattern = HARD_SAMPLE.filter(job=self._queue.job)
         async with self._context.port.bus.consume(pattern, start=self._done + 1) as messages:
             async for message in messages:
-                self._waiting.append(message)
-                self._some.set()
-                while len(self._waiting) >= 2 * AT_ONCE:
-                    await self._context.port.world.sleep(0.001)
+                await self._waiting.put(message)
 
     async def _store(self) -> None:
         while True:
-            await self._some.wait()
-            batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
-            if not batch:
-                self._some.clear()
-                continue
+            batch = [await self._waiting.get()]
+            while len(batch) < AT_ONCE and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
             found: list[tuple[LabelTask, Sample]] = []
             for message in batch:
                 with self._context.failures.contain(message.topic):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
+from heliograph.cli.targets import label_in
+from heliograph.cli.usage import without_command
 
 if TYPE_CHECKING:
     from heliograph.algorithm_files import Package
@@ -35,13 +37,7 @@ def register(main: typer.Typer) -> None:
     main.add_typer(app, name="algorithms")
 
 
-@app.callback(invoke_without_command=True)
-def start(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        from heliograph.cli.usage import EXIT_CODE
-
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(EXIT_CODE)
+app.callback(invoke_without_command=True)(without_command)
 
 
 @app.command(help="Pack a folder or a zip, and print its digest. Example: heliograph algorithms pack ./digits")
@@ -80,7 +76,7 @@ def upload(
     from heliograph.cli.output import say
     from heliograph.core.signing import Signer
 
-    name = _label(name)
+    name = label_in(name, "algorithms")
     signer = Signer.of(key) if key is not None else None
     package = _package(path, entry_point, framework, parameters)
 
@@ -107,7 +103,7 @@ def sign(
     from heliograph.cli.output import say
     from heliograph.core.signing import Signer
 
-    name, signer = _label(name), Signer.of(key)
+    name, signer = label_in(name, "algorithms"), Signer.of(key)
     with about("algorithms", name):
         made = ask(server, lambda client: client.sign_algorithm(name, signer))
     say(f"algorithm/{name}: package {made['spec']['package']['digest'][:12]} signed by key {signer.key_id[:12]}")
@@ -130,7 +126,7 @@ def allow(
 
     name, digest = "", what
     if not is_digest(what):
-        name = _label(what)
+        name = label_in(what, "algorithms")
         with about("algorithms", name):
             digest = ask(server, lambda client: _digest_of(client, name))
     target = file or _allowed_packages()
@@ -149,7 +145,7 @@ def download(
     from heliograph.algorithm_files import read
     from heliograph.cli.output import say
 
-    name = _label(name)
+    name = label_in(name, "algorithms")
     target = out or Path(f"{name}.zip")
     with about("algorithms", name):
         ask(server, lambda client: client.download_algorithm(name, target))
@@ -245,13 +241,3 @@ def _add_line(file: Path, digest: str, name: str) -> bool:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_private(file, "\n".join([*lines, f"{digest}  # {name}" if name else digest]) + "\n")
     return True
-
-
-def _label(name: str) -> str:
-    from heliograph.cli.usage import misused
-    from heliograph.core.names import LABEL_RULE, is_label
-
-    name = name.removeprefix("algorithms/").removeprefix("algorithm/")
-    if not is_label(name):
-        raise misused("NAME", expected=LABEL_RULE, got=name or "nothing")
-    return name

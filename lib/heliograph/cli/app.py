@@ -60,9 +60,7 @@ def start(
 
         typer.echo(f"heliograph {__version__}")
         raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(usage.EXIT_CODE)
+    usage.without_command(context)
 
 
 def run(words: Sequence[str]) -> int:

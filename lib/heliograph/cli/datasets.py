@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
+from heliograph.cli.targets import label_in
+from heliograph.cli.usage import without_command
 
 app = typer.Typer(help="Push samples to edges; list versions of data sets.", no_args_is_help=False,
                   rich_markup_mode=None)  # fmt: skip
@@ -19,13 +21,7 @@ def register(main: typer.Typer) -> None:
     main.add_typer(app, name="datasets")
 
 
-@app.callback(invoke_without_command=True)
-def start(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        from heliograph.cli.usage import EXIT_CODE
-
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(EXIT_CODE)
+app.callback(invoke_without_command=True)(without_command)
 
 
 @app.command(
@@ -42,12 +38,10 @@ def push(
 ) -> None:
     from heliograph.cli.cells import size
     from heliograph.cli.output import say
-    from heliograph.cli.usage import misused
-    from heliograph.core.names import LABEL_RULE, is_label
 
-    name = _label(name)
-    if edge is not None and not is_label(edge):
-        raise misused("--edge", expected=LABEL_RULE, got=edge or "nothing")
+    name = label_in(name, "datasets")
+    if edge is not None:
+        label_in(edge, where="--edge")
     path.stat()  # a missing file is said before a missing cluster
     made: dict[str, Any] = ask(server, lambda client: client.push(name, path, edge=edge))
     content = made["spec"]["content"]
@@ -63,7 +57,7 @@ def versions(name: NameArgument, server: ServerOption = None) -> None:
     from heliograph.cli.output import say, show_table
     from heliograph.core.world import World
 
-    name = _label(name)
+    name = label_in(name, "datasets")
     with about("datasets", name):
         found: list[dict[str, Any]] = ask(server, lambda client: client.datasets.versions(name))["versions"]
     if not found:
@@ -77,13 +71,3 @@ def versions(name: NameArgument, server: ServerOption = None) -> None:
         for each in found
     ]  # fmt: skip
     show_table(["VERSION", "PARENT", "SAMPLES", "NEW", "FILES", "SIZE", "SCHEMA", "EDGES", "AGE"], rows)
-
-
-def _label(name: str) -> str:
-    from heliograph.cli.usage import misused
-    from heliograph.core.names import LABEL_RULE, is_label
-
-    name = name.removeprefix("datasets/").removeprefix("dataset/")
-    if not is_label(name):
-        raise misused("NAME", expected=LABEL_RULE, got=name or "nothing")
-    return name

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
-from heliograph.cli.usage import examples
+from heliograph.cli.targets import label_in
+from heliograph.cli.usage import examples, without_command
 
 if TYPE_CHECKING:
     from heliograph.cli.job_tables import Table
@@ -23,13 +24,7 @@ def register(main: typer.Typer) -> None:
     main.add_typer(app, name="jobs")
 
 
-@app.callback(invoke_without_command=True)
-def start(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        from heliograph.cli.usage import EXIT_CODE
-
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(EXIT_CODE)
+app.callback(invoke_without_command=True)(without_command)
 
 
 @app.command(
@@ -64,12 +59,7 @@ def deployment(name: JobArgument, output: OutputOption = "table", server: Server
 
 
 def _show(verb: str, name: str, output: str, server: str | None) -> None:
-    from heliograph.cli.usage import misused
-    from heliograph.core.names import LABEL_RULE, is_label
-
-    name = name.removeprefix("jobs/").removeprefix("job/")
-    if not is_label(name):
-        raise misused("NAME", expected=LABEL_RULE, got=name or "nothing")
+    name = label_in(name, "jobs")
     with about("jobs", name):
         found: dict[str, Any] = ask(server, lambda client: getattr(client.jobs, verb)(name))
     if output == "table":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
-from heliograph.cli.usage import examples, misused
+from heliograph.cli.targets import label_in
+from heliograph.cli.usage import examples
 
 if TYPE_CHECKING:
     from heliograph.client import AsyncClient
@@ -34,9 +35,9 @@ def join(
 ) -> None:
     from heliograph.cli.output import say
 
-    name = _label(resource.removeprefix("jobs/").removeprefix("job/"), "jobs/NAME")
+    name = label_in(resource, "jobs", "jobs/NAME")
     for one in edge:
-        _label(one, "--edge")
+        label_in(one, where="--edge")
 
     async def join_all(client: AsyncClient) -> list[dict[str, Any]]:
         return [await client.jobs.join(name, one, dataset=dataset, dry_run=dry_run) for one in edge]
@@ -59,11 +60,3 @@ def _outcome(answer: dict[str, Any], dry_run: bool) -> str:
         what = f"takes part from round {answer['round'] + 1} on"
     offline = "" if answer["present"] else "; it is offline now"
     return f"{what}{offline}{' (dry run)' if dry_run else ''}"
-
-
-def _label(text: str, where: str) -> str:
-    from heliograph.core.names import LABEL_RULE, is_label
-
-    if not is_label(text):
-        raise misused(where, expected=LABEL_RULE, got=text or "nothing")
-    return text

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
+from heliograph.cli.targets import label_in
 
 _HELP = """Label the hard samples of a job or service.
 
@@ -32,12 +33,8 @@ def label(
 ) -> None:
     from heliograph.cli.label_oracle import label_from_file
     from heliograph.cli.label_person import label_by_hand
-    from heliograph.cli.usage import misused
-    from heliograph.core.names import LABEL_RULE, is_label
 
-    queue = queue.removeprefix("labels/").removeprefix("label/")
-    if not is_label(queue):
-        raise misused("JOB", expected=LABEL_RULE, got=queue or "nothing")
+    queue = label_in(queue, "labels", "JOB")
     with about("labels", queue):
         if oracle is not None:
             ask(server, lambda client: label_from_file(client, queue, name, oracle, follow))

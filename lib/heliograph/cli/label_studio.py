@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
+from heliograph.cli.targets import label_in
 
 TOKEN = "LABEL_STUDIO_API_KEY"
 _HELP = f"""Have people label a queue's tasks in Label Studio, until Ctrl-C.
@@ -40,7 +41,6 @@ def label_studio(
     from heliograph.cli.usage import misused
     from heliograph.client import AsyncClient
     from heliograph.core.errors import HeliographError
-    from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.world import World
     from heliograph.label_studio.api import LabelStudio
     from heliograph.label_studio.bridge import Bridge, Settings
@@ -48,9 +48,7 @@ def label_studio(
 
     if importlib.util.find_spec("numpy") is None:
         raise HeliographError("the bridge needs NumPy: pip install 'heliograph[train]'")
-    queue = queue.removeprefix("labels/").removeprefix("label/")
-    if not is_label(queue):
-        raise misused("JOB", expected=LABEL_RULE, got=queue or "nothing")
+    queue = label_in(queue, "labels", "JOB")
     host, colon, port = listen.rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit() and int(port[:6]) < 65536):
         raise misused("--listen", expected="HOST:PORT", got=listen)

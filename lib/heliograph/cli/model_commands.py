@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from heliograph.cli import models
-from heliograph.cli.models import ModelArgument, label_of
+from heliograph.cli.models import ModelArgument
 from heliograph.cli.requests import ServerOption, about, ask
+from heliograph.cli.targets import label_in
 
 if TYPE_CHECKING:
     from heliograph.client import AsyncClient
@@ -62,7 +63,7 @@ def versions(name: ModelArgument, output: Output = "table", server: ServerOption
 
     from heliograph.cli.cells import age, short_metrics, size
 
-    name = label_of(name)
+    name = label_in(name, "models")
 
     async def read(client: AsyncClient) -> dict[str, Any]:
         found = await client.models.versions(name)
@@ -116,7 +117,7 @@ def alias(
     from heliograph.cli.output import say
     from heliograph.cli.usage import misused
 
-    name = label_of(name)
+    name = label_in(name, "models")
     if edge and no_edges:
         raise misused("--no-edges", expected="either --edge or --no-edges", got="both")
     bound = [each.removeprefix("edges/").removeprefix("edge/") for each in edge] if edge else [] if no_edges else None
@@ -151,7 +152,7 @@ def rollback(
 ) -> None:
     from heliograph.cli.output import say
 
-    name = label_of(name)
+    name = label_in(name, "models")
 
     async def move(client: AsyncClient) -> tuple[dict[str, Any], dict[str, Any]]:
         before = await client.models.versions(name, limit=1)
@@ -172,7 +173,7 @@ def deployment(
     output: Output = "table",
     server: ServerOption = None,
 ) -> None:
-    name = label_of(name)
+    name = label_in(name, "models")
     found = _asked(name, lambda client: client.models.deployment(name, state=state), server)
     if _shown_as_json(found, output):
         return
@@ -200,7 +201,7 @@ def evaluation(
 ) -> None:
     from heliograph.cli.cells import short_metrics
 
-    name = label_of(name)
+    name = label_in(name, "models")
     found = _asked(name, lambda client: client.models.evaluation(name, _which(version)), server)
     if _shown_as_json(found, output):
         return
@@ -232,7 +233,7 @@ def export(
 ) -> None:
     from heliograph.cli.output import say
 
-    name, wanted = label_of(name), _which(version)
+    name, wanted = label_in(name, "models"), _which(version)
 
     async def write(client: AsyncClient) -> str:
         if form == "mlflow":

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from heliograph.cli.requests import ServerOption, about, ask
-from heliograph.cli.usage import examples
+from heliograph.cli.targets import label_in
+from heliograph.cli.usage import examples, without_command
 
 _HELP = "Models: their versions, what is deployed, and their weights as files."
 app = typer.Typer(help=_HELP, no_args_is_help=False, rich_markup_mode=None)
@@ -20,13 +21,7 @@ def register(main: typer.Typer) -> None:
     main.add_typer(app, name="models")
 
 
-@app.callback(invoke_without_command=True)
-def start(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        from heliograph.cli.usage import EXIT_CODE
-
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(EXIT_CODE)
+app.callback(invoke_without_command=True)(without_command)
 
 
 @app.command(
@@ -46,7 +41,7 @@ def download(
     from heliograph.cli.cells import size
     from heliograph.cli.output import say
 
-    name = label_of(name)
+    name = label_in(name, "models")
     which = "" if version is None else f"-{'v' if version.isdigit() else ''}{version}"
     target = out or Path(f"{name}{which}.safetensors")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,20 +63,9 @@ def upload(
     from heliograph.cli.cells import size
     from heliograph.cli.output import say
 
-    name = label_of(name)
+    name = label_in(name, "models")
     with file.open("rb"):  # a missing file is said before a missing cluster
         pass
     made: dict[str, Any] = ask(server, lambda client: client.upload(name, file))
     weights = made["spec"]["weights"]
     say(f"model/{name} starts from {file}: {size(weights['size'])}, {weights['digest'][:12]}")
-
-
-def label_of(name: str) -> str:
-    """Return the name of a model, typed with or without its kind. Raise a usage error where it is none."""
-    from heliograph.cli.usage import misused
-    from heliograph.core.names import LABEL_RULE, is_label
-
-    name = name.removeprefix("models/").removeprefix("model/")
-    if not is_label(name):
-        raise misused("NAME", expected=LABEL_RULE, got=name or "nothing")
-    return name

@@ -46,3 +46,19 @@ def target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
     if one is not None and not is_label(one):
         raise misused("NAME", expected=LABEL_RULE, got=one or "nothing")
     return plural, one
+
+
+def label_in(text: str, kind: str = "", where: str = "NAME") -> str:
+    """Return a name that was typed with its kind, ``jobs/NAME`` or ``job/NAME``, or without. Raise a usage error where
+    it is none.
+
+    Args:
+        kind: the plural.
+        where: the argument or option in the error.
+    """
+    from heliograph.core.names import LABEL_RULE, is_label
+
+    name = text.removeprefix(f"{kind}/").removeprefix(f"{kind[:-1]}/") if kind else text
+    if not is_label(name):
+        raise misused(where, expected=LABEL_RULE, got=name or "nothing")
+    return name

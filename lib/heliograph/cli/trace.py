@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from heliograph.cli.requests import ServerOption
-from heliograph.cli.usage import examples
+from heliograph.cli.usage import examples, without_command
 
 _RECORD = """Record a cluster's topics into an MCAP file until Ctrl-C.
 
@@ -43,13 +43,7 @@ def register(main: typer.Typer) -> None:
     main.add_typer(app, name="trace")
 
 
-@app.callback(invoke_without_command=True)
-def start(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        from heliograph.cli.usage import EXIT_CODE
-
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(EXIT_CODE)
+app.callback(invoke_without_command=True)(without_command)
 
 
 @app.command(help=_RECORD, epilog=examples("heliograph trace record run.mcap --for 60"))

@@ -18,6 +18,13 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)])
 
 
+def without_command(context: typer.Context) -> None:
+    """Show the help of a group of commands that was typed alone; the callback of its app."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(EXIT_CODE)
+
+
 def misused(where: str, *, expected: str, got: object) -> typer.BadParameter:
     """Return the usage error for a bad argument or option."""
     from heliograph.core.errors import shorten

@@ -172,7 +172,8 @@ def _without_evaluate(what: Check) -> str:
     if found is None:
         return f"{what.shown}: {what.test} wants FederatedLearning(…, evaluate=accuracy), {rest}: add it"
     line, text = found
-    changed = f"{text[:-1]}{'' if text.endswith('(') or text.endswith('()') else ', '}evaluate=accuracy)"
+    given = text[:-1].rstrip(", \n")  # the call, which may end with a comma of its own
+    changed = f"{given}{'' if given.endswith('(') else ', '}evaluate=accuracy)"
     return f"{what.shown}, line {line}: {what.test} wants evaluate=: write {changed}, {rest}"
 
 

@@ -44,6 +44,9 @@ _SERVICE = _resource("JointInferenceService", SERVICE, {
     "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"},
     "deadlineSeconds": 0.5,
 })  # fmt: skip
+_LEARNING = _resource("IncrementalLearningJob", SERVICE, {
+    "models": [{"model": {"name": "shallow"}, "workerSpec": {"trainScriptBootFile": "learn.py"}}],
+})  # fmt: skip
 
 
 def _job(rounds: int) -> dict[str, Any]:
@@ -131,6 +134,15 @@ REQUESTS: tuple[Example, ...] = (
     _example("jobs/stop", _named("petals"), _ok({"kind": "FederatedTask", "status": {"phase": "Stopped"}})),
     _example("jobs/start", _named("petals"), _ok({"kind": "FederatedTask", "status": _PENDING})),
     _example("jobs/delete", _named("petals"), _ok({"kind": "FederatedTask"})),
+    _example("incremental-jobs/create", _LEARNING,
+             _ok(_head("IncrementalLearningJob", SERVICE, status=_PENDING))),
+    _example("incremental-jobs/list", {}, _ok([{"kind": "IncrementalLearningJob"}])),
+    _watched("incremental-jobs", "IncrementalLearningJob"),
+    _example("incremental-jobs/get", _named(SERVICE), _ok(_head("IncrementalLearningJob", SERVICE))),
+    _example("incremental-jobs/status", _named(SERVICE), _ok(_PENDING)),
+    _example("incremental-jobs/update", {**_LEARNING, "spec": {**_LEARNING["spec"], "attempts": 2}},
+             _ok({"kind": "IncrementalLearningJob", "spec": {"attempts": 2}})),
+    _example("incremental-jobs/delete", _named(SERVICE), _ok({"kind": "IncrementalLearningJob"})),
     _example("services/create", _SERVICE, _ok(_head("JointInferenceService", SERVICE, status=_PENDING))),
     _example("services/list", {}, _ok([{"kind": "JointInferenceService"}])),
     _watched("services", "JointInferenceService"),

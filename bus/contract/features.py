@@ -19,10 +19,12 @@ from heliograph.bus.contract.payloads import Participation, UploadState, Weights
 from heliograph.bus.contract.request_bodies import Change, ListQuery, Named, WatchQuery
 from heliograph.bus.contract.resources import (
     ENDED,
+    LEARNING_ENDED,
     Algorithm,
     Dataset,
     Edge,
     FederatedTask,
+    IncrementalLearningJob,
     JointInferenceService,
     LabelQueue,
     Model,
@@ -184,6 +186,14 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
          topics.ANSWER),
         coordinator="heliograph.coordinator.features.inference.controller:InferenceController",
         command_line="heliograph.cli.features.service_columns:SERVICES",
+    ),
+    FeatureDeclaration(
+        "incremental-learning",
+        IncrementalLearningJob,
+        (*CATALOG, "status"),
+        (topics.CANDIDATE, topics.VERDICT),
+        command_line="heliograph.cli.features.learning_columns:LEARNING",
+        ended=LEARNING_ENDED,
     ),
     FeatureDeclaration(
         "models",

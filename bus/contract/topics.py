@@ -230,6 +230,19 @@ EVALUATION_0_1 = Topic(
     "The same as workers of 0.1 publish it. The coordinator takes it only while the node of the job's evaluation "
     "worker reports a version before 0.2.", bridged="up", stream=_EVALUATIONS, own_name="evaluation-0-1",
 )  # fmt: skip
+CANDIDATE = Topic(
+    "event/candidate/{job}/{edge}", payloads.Candidate, "event", ("worker", "cloud-worker", "agent"),
+    ("coordinator",),
+    "The weights that a round of incremental learning has trained. Where the job's location is the edge it stays on "
+    "the node.",
+    bridged="up", max_size=MIB, stream=Stream("CANDIDATES", max_age=30 * DAY, max_messages=16_384),
+)  # fmt: skip
+VERDICT = Topic(
+    "event/verdict/{job}/{edge}", payloads.VerdictReport, "event", ("worker", "cloud-worker", "agent"),
+    ("coordinator",),
+    "What the gate says of a candidate, measured beside the champion on held-out samples.",
+    bridged="up", max_size=256 * KIB, stream=Stream("VERDICTS", max_age=30 * DAY, max_messages=16_384),
+)  # fmt: skip
 JOB_ENDED = Topic(
     "event/job-ended/{job}", payloads.JobEnded, "event", ("coordinator",),
     ("anonymous", "user", "participant", "operator"),

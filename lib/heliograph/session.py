@@ -6,7 +6,7 @@ script.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -40,6 +40,75 @@ class Work:
     down: TensorFile | None = None
 
 
+@dataclass(frozen=True)
+class LearnWork:
+    """One step of a round of incremental learning, for the script.
+
+    Attributes:
+        kind: ``train``: load ``weights``, train on the shards and the memory, send a candidate. ``evaluate``: load
+            ``weights``, the candidate, then ``champion``, and send what both answer to the shards' samples.
+        weights: the version to start from, None for the model's own initial weights; in an evaluation the candidate.
+        champion: in an evaluation the deployed version; None where there is none.
+        shards: files of labelled samples, see ``heliograph.incremental.shards``.
+        memory: file of the exemplars that an earlier training kept; None where there is none.
+        classes: the classes by their index. The version that is loaded may know fewer.
+    """
+
+    kind: Literal["train", "evaluate"]
+    job: str
+    round: int
+    weights: TensorFile | None = None
+    champion: TensorFile | None = None
+    shards: Sequence[TensorFile] = ()
+    memory: TensorFile | None = None
+    classes: Sequence[str] = ()
+    parameters: dict[str, Scalar] = field(default_factory=dict)
+
+
+class LearnSession(Protocol):
+    """The learn worker's interface for the script that runs in it. All calls block; none needs an event loop."""
+
+    edge: str
+    job: str
+    dataset: Path | None
+    dataset_samples: int
+    parameters: dict[str, Scalar]
+
+    def begin_rounds(self, rounds: Iterator[Any]) -> None:
+        """Take note of the script's loop. Raise Refused for a second one, and in a child process of the script."""
+        ...
+
+    def next_learning(self) -> LearnWork | None:
+        """Wait for the next step and return it; return None when the job has ended."""
+        ...
+
+    def send_candidate(
+        self, arrays: Arrays, classes: Sequence[str], memory: Arrays | None, num_samples: int,
+        metrics: dict[str, float], seconds: float,
+    ) -> None:  # fmt: skip
+        """Stage the trained weights for sending and return.
+
+        Args:
+            memory: the exemplars to keep, as arrays of a shard; None where the script keeps none.
+            num_samples: number of new samples that were trained on.
+        """
+        ...
+
+    def send_answers(
+        self, ids: Sequence[str], labels: Sequence[str], candidate: Sequence[str], champion: Sequence[str] | None,
+        metrics: dict[str, float],
+    ) -> None:  # fmt: skip
+        """Send what both models answered to each held-out sample, for the gate.
+
+        Args:
+            ids: SHA-256 of each sample, in hexadecimal digits.
+            labels: the true class of each; ``candidate`` and ``champion`` are the answers.
+            champion: None where there is no champion.
+            metrics: what the script's own measure says of the candidate.
+        """
+        ...
+
+
 class Session(Protocol):
     """The worker's interface for the script that runs in it. All calls block; none needs an event loop."""
 
@@ -69,6 +138,9 @@ class Session(Protocol):
 
 
 current: Session | None = None
+
+learning: LearnSession | None = None
+"""In a learn worker, the session in place of ``current``."""
 
 Reached = Literal["nothing", "imported", "made", "called", "worked"]
 """How far a script came: it never imported ``heliograph.federated``, imported it, made a FederatedLearning, called its

@@ -11,6 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 from heliograph.bus.contract.parameter_schema import check_schema
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
 from heliograph.bus.contract.payloads.labels import EdgeQueue
+from heliograph.bus.contract.payloads.learning import EdgeLoop, LoopReport
 from heliograph.bus.contract.payloads.task_reading import UnsupportedTask, read_tasks
 from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTask, WorkerTaskBase
 from heliograph.bus.contract.resources import refusal_of
@@ -46,9 +47,11 @@ class Desired(Payload):
         label_queues: name of each label queue whose tasks the edge's agent hands out, to the queue.
         ignores_unknown: True where the coordinator ignores fields of a report that it does not know; one of 0.1 refuses
             such a report, so that it gets none of them.
+        loops: name of each incremental learning job whose loop the edge's agent runs by itself, to the loop.
         unsupported: the tasks that were set aside.
         unsupported_datasets: indexes of the data sets that were set aside, with the reason as their error.
         unsupported_queues: names of the label queues that were set aside; their tasks stay as they are.
+        unsupported_loops: names of the loops that were set aside; they stay as they are.
     """
 
     edge: EdgeName
@@ -57,9 +60,11 @@ class Desired(Payload):
     datasets: dict[Label, DatasetSpec] = Field(default_factory=dict)
     label_queues: dict[Label, EdgeQueue] = added("0.2", {})
     ignores_unknown: bool = added("0.2", False)
+    loops: dict[Label, EdgeLoop] = added("0.2", {})
     unsupported: SkipJsonSchema[tuple[UnsupportedTask, ...]] = Field(default=(), exclude=True)
     unsupported_datasets: SkipJsonSchema[tuple[DatasetIndex, ...]] = Field(default=(), exclude=True)
     unsupported_queues: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True)
+    unsupported_loops: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -89,16 +94,24 @@ def _readable(given: Mapping[str, Any]) -> dict[str, Any]:
                 del readable[name]
                 others.append(DatasetIndex(name=name, error=refusal_of(error).sentence()[:1000]))
         document |= {"datasets": readable, "unsupported_datasets": tuple(others)}
-    if isinstance(queues := given.get("label_queues"), Mapping):
-        legible, unknown = dict(queues), []
-        for name in filter(is_label, queues):
-            try:
-                legible[name] = EdgeQueue.model_validate(queues[name], extra="ignore")
-            except ValidationError:
-                del legible[name]
-                unknown.append(name)
-        document |= {"label_queues": legible, "unsupported_queues": tuple(unknown)}
+    for field, others_field, kind in _KEPT_AS_THEY_ARE:
+        if isinstance(parts := given.get(field), Mapping):
+            legible, unknown = dict(parts), []
+            for name in filter(is_label, parts):
+                try:
+                    legible[name] = kind.model_validate(parts[name], extra="ignore")
+                except ValidationError:
+                    del legible[name]
+                    unknown.append(name)
+            document |= {field: legible, others_field: tuple(unknown)}
     return document
+
+
+_KEPT_AS_THEY_ARE: tuple[tuple[str, str, type[Payload]], ...] = (
+    ("label_queues", "unsupported_queues", EdgeQueue),
+    ("loops", "unsupported_loops", EdgeLoop),
+)
+"""Parts of the document of which an unreadable one stays as it is on the edge: field, field of the others, class."""
 
 
 class WorkerReport(Payload):
@@ -168,6 +181,7 @@ class Report(Payload):
         packages: digests of the packages of code that the edge has unpacked.
         capacity: what the node has for workers that ask for memory or GPUs; absent where its agent does not know.
         full: what the node's disk has no room for, and what to do, a sentence each.
+        loops: the incremental learning jobs whose loops the agent runs, by name.
     """
 
     edge: EdgeName
@@ -190,3 +204,4 @@ class Report(Payload):
     packages: list[Digest] = added("0.2", [])
     capacity: NodeCapacity | None = added("0.2")
     full: list[Text] = added("0.2", [])
+    loops: dict[Label, LoopReport] = added("0.2", {})

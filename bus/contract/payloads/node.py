@@ -10,7 +10,7 @@ from heliograph.bus.contract.payloads.base import EdgeName, Payload, Text
 from heliograph.bus.contract.payloads.worker_tasks import WorkerTask
 from heliograph.bus.contract.versions import added
 from heliograph.core.document_bounds import json_tree
-from heliograph.core.names import Label
+from heliograph.core.names import Digest, Label
 
 
 class Assignment(Payload):
@@ -22,6 +22,7 @@ class Assignment(Payload):
         down_file: path of the task's ``down``.
         dataset_file: path of the data set.
         dataset_samples: number of samples in the data set.
+        files: path of each further file of the task, by its digest.
     """
 
     number: int = 0
@@ -31,6 +32,7 @@ class Assignment(Payload):
     down_file: Text | None = added("0.2")
     dataset_file: Text = ""
     dataset_samples: int = 0
+    files: dict[Digest, Text] = added("0.2", {})
     ended: bool = False
     """True where the job has ended: the worker finishes, no round follows."""
 

@@ -14,6 +14,8 @@ from pydantic import ConfigDict, Field
 from heliograph.bus.contract.buckets import PACKAGES
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
+from heliograph.bus.contract.resources.incremental_learning_job import GateRule, ShardRef
+from heliograph.bus.contract.resources.label_queue import ClassName
 from heliograph.bus.contract.versions import FLOOR, Version, added
 from heliograph.core.names import Digest, Label
 from heliograph.core.package_paths import MAX_SIZE
@@ -235,6 +237,43 @@ class EvaluateTask(DatasetTask):
     names_edge: bool = added("0.2", False)
 
 
+class LearnTask(DatasetTask):
+    """One step of a round of incremental learning: train a candidate, or measure it beside the champion.
+
+    ``model`` is, in training, the version to start from, and in an evaluation the candidate. ``dataset`` is the seed
+    data set, which the script may read by itself.
+
+    Attributes:
+        learns: name of the model.
+        attempt: a task that is begun again has a higher one.
+        champion: in an evaluation the deployed version; absent where there is none.
+        shards: in training the files of new labelled samples, in an evaluation those of held-out samples.
+        memory: the exemplars that an earlier training kept.
+        classes: the classes by their index in the model's scores.
+        gate: the rule of the verdict.
+        evaluation: version of the evaluation set.
+        metric: name of the metric that is looked at.
+    """
+
+    since = (0, 2)
+
+    role: Literal["learn"] = "learn"
+    step: Literal["train", "evaluate"] = added("0.2", "train")
+    learns: Text = added("0.2", "")
+    attempt: int = added("0.2", 1)
+    champion: WeightsRef | None = added("0.2")
+    shards: list[ShardRef] = added("0.2", [])
+    memory: WeightsRef | None = added("0.2")
+    classes: list[ClassName] = added("0.2", [])
+    gate: GateRule | None = added("0.2")
+    evaluation: Text = added("0.2", "")
+    metric: Text = added("0.2", "accuracy")
+
+    @property
+    def besides(self) -> tuple[WeightsRef | None, ...]:
+        return (self.champion, self.memory, *(shard.weights for shard in self.shards))
+
+
 class AggregateTask(WorkerTaskBase):
     """Collect the updates of a round, and close it. The worker keeps its results: the agent fetches no model for it.
 
@@ -289,7 +328,7 @@ class BigModelTask(ServingTask):
     role: Literal["big-model"] = "big-model"
 
 
-_Role = TrainTask | EvaluateTask | AggregateTask | InferTask | BigModelTask
+_Role = TrainTask | EvaluateTask | LearnTask | AggregateTask | InferTask | BigModelTask
 WorkerTask = Annotated[_Role, Field(discriminator="role")]
 """The task of a worker of any role."""
 

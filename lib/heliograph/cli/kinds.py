@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 import typer
 
-_BUILT_IN = ("jobs", "services", "edges", "models", "datasets", "algorithms", "labels", "quarantines")
+_WORK = ("jobs", "services", "incremental-jobs")
+_BUILT_IN = (*_WORK, "edges", "models", "datasets", "algorithms", "labels", "quarantines")
 KINDS = f"{', '.join(_BUILT_IN)}, or a feature's resources"
-_WORK = ("jobs", "services")
 PATIENCE = 1.0
 """Seconds that a completion waits for the cluster: whoever pressed the key waits with it."""
 

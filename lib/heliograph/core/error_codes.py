@@ -24,6 +24,8 @@ ANSWERS: dict[str, Code] = {
                             "Name `heliograph/reply/<your login>/<id>`, as response topic or in `reply_to`."),
     "bad-scores": Code("The output of the service's model is no row of scores.",
                        "Name the part with the scores by `scores=`, or make the result by `after=`."),
+    "bad-shard": Code("A file of labelled samples, or a sample of one, has not the form of a shard.",
+                     "Make it as `heliograph.incremental.shards` says."),
     "bad-signature": Code("No trusted key has signed it, or it was changed since.",
                           "Trust the key that signed, or have a trusted one sign."),
     "bad-selector": Code("A label selector does not parse.",

@@ -148,7 +148,7 @@ def test_match_returns_the_parameters() -> None:
         ("event/task/edge-1", {"task"}),
         ("event/+/edge-1", {"task", "report", "aggregation", "evaluation-0-1", "job-ended", "label", "label-task",
                             "assignment", "worker"}),
-        ("event/+/+/+", {"model-update", "evaluation", "hard-sample", "telemetry"}),
+        ("event/+/+/+", {"model-update", "evaluation", "candidate", "verdict", "hard-sample", "telemetry"}),
         ("status/#", {"status"}),
         ("log/a/b/c/d", {"log"}),
         ("log/a", set()),

@@ -1,0 +1,1 @@
+"""Incremental learning: a model improves from what it was unsure of."""

@@ -22,6 +22,7 @@ Step = Literal["waiting", "training", "trained", "evaluating", "evaluated", "can
 ``evaluated``: waits for the trigger of the deployment; ``canary``: the candidate answers a share of the requests;
 ``watching``: it answers all, and may still be rolled back."""
 CandidateStep = Literal["training", "trained", "failed", "refused", "passed", "canary", "deployed", "rolled-back"]
+AskedStep = Literal["training", "evaluation", "deployment"]
 Decision = Literal["deployed", "refused", "undecided", "failed", "rolled-back"]
 ROUNDS_KEPT = 50
 """Ended rounds that a status keeps."""
@@ -167,7 +168,8 @@ class ShardRef(Document):
 
     Attributes:
         number: place among the job's shards, from 1.
-        round: the round whose training first used it; 0 before.
+        round: the first round with a training that succeeded with it; 0 before: its samples are new.
+        learned: the models whose deployed versions have learned it.
         held_out: whether its samples are the evaluation's, which no training sees.
         samples: number of samples.
         weights: the file: a safetensors file, as ``heliograph.incremental.shards`` writes it.
@@ -178,6 +180,7 @@ class ShardRef(Document):
     held_out: bool = False
     samples: int
     weights: WeightsRef
+    learned: Annotated[list[Label], Field(max_length=MOST_MODELS)] = Field(default_factory=list)
 
 
 class ClassRecall(Document):
@@ -245,8 +248,12 @@ class LoopState(Document):
         classes: the classes by their index; an index is never used again, a class that is gone keeps it.
         memory: model name to the exemplars that the last deployed training kept.
         champions: model name to the digest of the version that the loop last deployed.
-        trained_at: time at which the last round began, for triggers.
+        looked: step to the time of the last look of its trigger, for ``checkSeconds``.
+        trained_at, evaluated_at, deployed_at: times at which these steps last began.
         asked: steps that somebody has asked for by hand, in place of their triggers.
+        next_shard: number of the next shard; numbers are never used again.
+        failures: rounds that have failed one after the other; ``not_before`` is when the next may begin.
+        metrics: of the champions as they were last measured; ``deployed_metrics`` as they were at the last deployment.
     """
 
     step: Step = "waiting"
@@ -259,10 +266,16 @@ class LoopState(Document):
     schema_version: int = 0
     memory: Annotated[dict[Label, WeightsRef], Field(max_length=MOST_MODELS)] = Field(default_factory=dict)
     champions: Annotated[dict[Label, Digest], Field(max_length=MOST_MODELS)] = Field(default_factory=dict)
+    looked: Annotated[dict[ShortText, str], Field(max_length=3)] = Field(default_factory=dict)
     trained_at: str = ""
     evaluated_at: str = ""
     deployed_at: str = ""
-    asked: list[Literal["training", "evaluation", "deployment"]] = Field(default_factory=list, max_length=3)
+    asked: list[AskedStep] = Field(default_factory=list, max_length=3)
+    next_shard: int = 1
+    failures: int = 0
+    not_before: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict, max_length=64)
+    deployed_metrics: dict[str, float] = Field(default_factory=dict, max_length=64)
 
 
 class ModelOutcome(Document):

@@ -1,0 +1,87 @@
+"""Decide on a candidate that answers requests: wait, promote it, or take it back. Pure; no labels are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from heliograph.bus.contract.resources.incremental_learning_job import Canary
+
+Answer = Literal["wait", "promote", "roll-back"]
+
+
+@dataclass(frozen=True)
+class VersionCounts:
+    """Counts of the answers of one version.
+
+    Attributes:
+        requests: answers and errors.
+        p99_seconds: 99th percentile of a request's latency; None without an answer.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    p99_seconds: float | None = None
+
+    @property
+    def error_rate(self) -> float:
+        return self.errors / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True)
+class CanaryFacts:
+    """What the inference workers have counted since the candidate began to answer.
+
+    Attributes:
+        compared: requests that both versions answered; ``agreed``: with the same result.
+    """
+
+    champion: VersionCounts = field(default_factory=VersionCounts)
+    candidate: VersionCounts = field(default_factory=VersionCounts)
+    compared: int = 0
+    agreed: int = 0
+
+
+def judge(rule: Canary, facts: CanaryFacts, seconds: float) -> tuple[Answer, str]:
+    """Return the decision on a canary, and why.
+
+    Errors are decisive as soon as there are more than any outcome of the wanted number of requests would allow; the
+    other bounds once that many have been answered.
+
+    Args:
+        seconds: since the candidate began to answer.
+    """
+    if trouble := _trouble(rule, facts, rule.least_requests):
+        return "roll-back", trouble
+    if facts.candidate.requests >= rule.least_requests:
+        return "promote", f"{facts.candidate.requests} answers within the bounds"
+    if seconds >= rule.deadline_seconds:
+        return "roll-back", (f"only {facts.candidate.requests} of {rule.least_requests} answers in "
+                             f"{rule.deadline_seconds:g} s")  # fmt: skip
+    return "wait", f"{facts.candidate.requests} of {rule.least_requests} answers"
+
+
+def watch(rule: Canary, facts: CanaryFacts, seconds: float) -> tuple[Answer, str]:
+    """Return the decision on a version that answers all requests since its deployment, and why."""
+    if trouble := _trouble(rule, facts, rule.least_requests):
+        return "roll-back", trouble
+    if seconds >= rule.watch_seconds:
+        return "promote", f"{facts.candidate.requests} answers within the bounds"
+    return "wait", f"{rule.watch_seconds - seconds:.0f} s to go"
+
+
+def _trouble(rule: Canary, facts: CanaryFacts, least: int) -> str:
+    champion, candidate = facts.champion, facts.candidate
+    allowed = champion.error_rate + rule.most_errors
+    if candidate.errors > allowed * max(candidate.requests, least):
+        return f"{candidate.errors} errors in {candidate.requests} requests; the champion has {champion.error_rate:.1%}"
+    if candidate.requests < least:
+        return ""
+    if champion.p99_seconds and candidate.p99_seconds and (
+        candidate.p99_seconds > rule.most_latency * champion.p99_seconds
+    ):  # fmt: skip
+        return (f"p99 {candidate.p99_seconds * 1000:.1f} ms, more than {rule.most_latency:g} times the champion's "
+                f"{champion.p99_seconds * 1000:.1f} ms")  # fmt: skip
+    if facts.compared and facts.agreed < rule.least_agreement * facts.compared:
+        return f"agrees with the champion in {facts.agreed} of {facts.compared} answers"
+    return ""

@@ -1,0 +1,87 @@
+"""Triggers: each condition, all of them together, one of several, and what a clock that is set back does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.bus.contract.resources.triggers import Triggers
+from heliograph.core.errors import Refused
+from heliograph.incremental.triggers import TriggerFacts, check, decide, is_empty, next_look
+
+NOW = 1_700_000_000.0
+DRIFTING = {("scores", "page-hinkley"): 0.5}
+
+
+def triggers(**fields: Any) -> Triggers:
+    return Triggers.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "facts", "reason"),
+    [
+        ({"newSamples": 5}, {"new_samples": 4}, None),
+        ({"newSamples": 5}, {"new_samples": 5}, "5 new samples"),
+        ({"everySeconds": 60}, {"began": NOW - 59}, None),
+        ({"everySeconds": 60}, {"began": NOW - 60}, "60 s since the last"),
+        ({"cron": "* * * * *"}, {"began": NOW - 1}, None),
+        ({"cron": "* * * * *"}, {"began": NOW - 60}, "schedule * * * * *"),
+        ({"metricDrop": {"below": 0.9}}, {"metrics": {"accuracy": 0.89}}, "accuracy 0.89 is below 0.9"),
+        ({"metricDrop": {"below": 0.9}}, {"metrics": {"accuracy": 0.9}}, None),
+        ({"metricDrop": {"below": 0.9}}, {}, None),
+        ({"metricDrop": {"by": 0.1}}, {"metrics": {"accuracy": 0.7}, "deployed": {"accuracy": 0.9}},
+         "accuracy fell from 0.9 to 0.7"),
+        ({"metricDrop": {"by": 0.1}}, {"metrics": {"accuracy": 0.7}}, None),
+        ({"drift": {}}, {"drifting": DRIFTING}, "drift of scores on 50% of the edges (page-hinkley)"),
+        ({"drift": {"share": 0.6}}, {"drifting": DRIFTING}, None),
+        ({"drift": {"of": "features"}}, {"drifting": DRIFTING}, None),
+        ({}, {"new_samples": 10**6}, None),
+        ({"newSamples": 1, "everySeconds": 60}, {"new_samples": 9}, "9 new samples, 60 s since the last"),
+        ({"newSamples": 10, "everySeconds": 60}, {"new_samples": 9}, None),
+        ({"any": [{"newSamples": 10}, {"everySeconds": 60}]}, {"new_samples": 9}, "60 s since the last"),
+        ({"any": [{"newSamples": 10}, {"drift": {}}]}, {"new_samples": 9}, None),
+        ({"all": [{"newSamples": 9}, {"any": [{"drift": {}}, {"everySeconds": 1}]}]}, {"new_samples": 9},
+         "9 new samples, 1 s since the last"),
+        ({"newSamples": 1, "any": [{}]}, {"new_samples": 9}, None),
+        ({"newSamples": 1, "checkSeconds": 60}, {"new_samples": 9, "looked": NOW - 59}, None),
+        ({"newSamples": 1, "checkSeconds": 60}, {"new_samples": 9, "looked": NOW - 60}, "9 new samples"),
+    ],
+)  # fmt: skip
+def test_a_trigger_holds_where_its_conditions_do(given: Any, facts: Any, reason: str | None) -> None:
+    assert decide(triggers(**given), TriggerFacts(**facts), NOW) == reason
+
+
+def test_a_clock_that_was_set_back_begins_nothing_by_time() -> None:
+    wanted = triggers(any=[{"everySeconds": 60}, {"cron": "* * * * *"}])
+    assert decide(wanted, TriggerFacts(began=NOW + 3600), NOW) is None
+    assert decide(triggers(newSamples=1, checkSeconds=60), TriggerFacts(9, looked=NOW + 3600), NOW) == "9 new samples"
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000), st.sampled_from([
+    {"everySeconds": 700}, {"cron": "*/7 * * * *"}, {"any": [{"everySeconds": 900}, {"cron": "3 * * * *"}]},
+    {"everySeconds": 300, "cron": "*/2 * * * *"}, {"newSamples": 1, "checkSeconds": 450},
+]))  # fmt: skip
+def test_nothing_begins_between_two_looks(began: int, later: int, given: Any) -> None:
+    """Whoever looks at ``next_look`` only misses nothing that time alone brings."""
+    wanted, facts = triggers(**given), TriggerFacts(1, began=NOW + began, looked=NOW + began)
+    now = NOW + began + later
+    if decide(wanted, facts, now) is None:
+        due = next_look(wanted, facts, now)
+        assert due is not None and due > now
+        between = now + (due - now) * 0.999
+        assert decide(wanted, facts, between) is None
+
+
+def test_without_a_condition_a_step_begins_by_hand_alone() -> None:
+    assert is_empty(triggers()) and is_empty(triggers(any=[{}], checkSeconds=3))
+    assert not is_empty(triggers(all=[{"any": [{"newSamples": 1}]}]))
+    assert next_look(triggers(newSamples=3), TriggerFacts(), NOW) is None
+
+
+@pytest.mark.parametrize("given", [{"cron": "* * *"}, {"any": [{"all": [{"cron": "61 * * * *"}]}]}])
+def test_a_schedule_that_does_not_parse_is_refused(given: Any) -> None:
+    with pytest.raises(Refused, match="cron"):
+        check(triggers(**given))

@@ -27,6 +27,7 @@ from heliograph.edge_agent.start_permits import StartPermits
 MODULES = {
     "train": "heliograph.workers.train",
     "evaluate": "heliograph.workers.train",
+    "learn": "heliograph.workers.learn",
     "aggregate": "heliograph.workers.aggregation.worker",
     "infer": "heliograph.workers.infer",
     "big-model": "heliograph.workers.infer",

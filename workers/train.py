@@ -8,73 +8,41 @@ from __future__ import annotations
 import asyncio
 import dis
 import os
-import queue
 import sys
-import threading
-import weakref
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from heliograph import script_process, session
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate, TrainTask
-from heliograph.bus.contract.resources.base import Scalar, WeightsRef
-from heliograph.bus.contract.weights_file import LEFT_OUT, TensorFile, origin, write
-from heliograph.core.child_process import give_up_permit
-from heliograph.core.errors import Refused
-from heliograph.core.world import World
+from heliograph.bus.contract.weights_file import LEFT_OUT, origin, write
 from heliograph.session import Work
-from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
+from heliograph.workers.runtime import Runtime, log
 from heliograph.workers.script import run_with_host
 from heliograph.workers.script_end import ScriptEnd, end_of, places_of
+from heliograph.workers.script_session import ScriptSession, open_weights, serve_session, task_of
 from heliograph.workers.unchanged import without_unchanged, without_unknown_constants
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import Arrays
 
 
-T = TypeVar("T")
 LEFT_AFTER = 2.0
 """Seconds after which a script that has left its loop, and has not failed since, asks to stop: an error in a round's
 body leaves the loop too, and ends the script sooner."""
 DELIVERED_WITHIN = 60.0
 """Seconds that a script's end waits for its last update to be on the node's disk."""
-UNSUBSCRIBED_WITHIN = 2.0
-"""Seconds that a worker's end waits for the node's broker to end the subscription to assignments."""
 
 
-class WorkerSession:
+class WorkerSession(ScriptSession):
     """The script's side of a worker; see ``heliograph.session.Session``. Its calls block the script's thread."""
 
     def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
-        self._runtime = runtime
-        self._loop = loop
-        self._process = os.getpid()
-        self._assigned: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
+        super().__init__(runtime, loop)
         self._current: Assignment | None = None
         self._done: tuple[str, int, str | None] | None = None
-        self._first: Assignment | None = None
-        self._rounds: weakref.ref[Iterator[Any]] | None = None
         self._leaving: _Leaving | None = None
-        self._looping: threading.Thread | None = None
-        self.finished = asyncio.Event()
-        self.job_has_ended = False
-        self.edge = runtime.environment.edge
-        self.job = ""
-        self.dataset: Path | None = None
-        self.dataset_samples = 0
-        self.parameters: dict[str, Scalar] = {}
-
-    @property
-    def code(self) -> Sequence[Path]:
-        return self._runtime.environment.code
-
-    def put(self, assignment: Assignment) -> None:
-        """Hand over a new assignment; called in the event loop's thread."""
-        self.job_has_ended = assignment.ended
-        self._assigned.put(assignment)
 
     def begin(self) -> Assignment:
         session.current = self
@@ -82,50 +50,19 @@ class WorkerSession:
         script_process.describe(self, self._runtime.environment.directory)
         return first
 
-    def failed(self, line: str, final: bool) -> None:
-        self._call(self._runtime.report_state("failed", detail=line, final=final))
-
     def conclude(self, error: BaseException | None) -> ScriptEnd:
-        if self._looping is not None and self._looping is not threading.current_thread():
-            self._looping.join()  # as Python does at its end: the script trains in a thread
-        is_end = error is None or (isinstance(error, SystemExit) and not error.code)
-        if is_end and self._rounds is not None and (rounds := self._rounds()) is not None:
-            rounds.close()  # type: ignore[attr-defined]  # a loop whose iterator has a name is still open
+        self.close_loop(error)
         if (leaving := self._leaving) is not None:
             self._call(self._conclude_leaving(leaving, drop=leaving.is_body_of(error)))
         directory = self._runtime.environment.directory
         return end_of(error, session.reached, script_process.a_child_was_refused(directory))
 
-    def finish(self) -> None:
-        """Let the bus's thread deliver the last events and end; called when the script has ended."""
-        self._loop.call_soon_threadsafe(self.finished.set)
-
-    def begin_rounds(self, rounds: Iterator[Any]) -> None:
-        self._require_main_process()
-        if self._rounds is not None:
-            raise Refused("second-loop", field="rounds", expected="one loop over rounds() in a script",
-                          got="a second one: a job trains one model in one loop",
-                          hint="Train the other model in a job of its own, or before the loop without rounds().",
-                          )  # fmt: skip
-        self._rounds = weakref.ref(rounds)
-
-    def wait_for_first(self) -> Assignment:
-        """Wait for the first assignment: it names script and data set."""
-        self._first = self._assigned.get()
-        self._describe(self._first)
-        return self._first
-
     def next_work(self) -> Work | None:
-        self._require_main_process()
-        give_up_permit()  # the script has loaded
+        self.begin_looking()
         session.reached = "worked"
-        self._looping = threading.current_thread()
         while True:
-            assignment, self._first = self._first or self._assigned.get(), None
-            while not self._assigned.empty():  # an earlier one is superseded
-                assignment = self._assigned.get()
-            self._describe(assignment)
-            task = _task_of(assignment)
+            assignment = self.next_assignment()
+            task = task_of(assignment)
             if assignment.ended:
                 self._call(self._runtime.report_state("left"))
                 return None
@@ -155,7 +92,7 @@ class WorkerSession:
 
     def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None:
         assert self._current is not None
-        task = _task_of(self._current)
+        task = task_of(self._current)
         assert task.model is not None and isinstance(task, EvaluateTask)
         evaluation = Evaluation(
             job=task.job, job_uid=task.job_uid, round=task.round, model=task.model.digest, metrics=metrics,
@@ -166,15 +103,10 @@ class WorkerSession:
         else:
             self._call(self._runtime.send(topics.EVALUATION_0_1, evaluation, job=task.job))
 
-    def _require_main_process(self) -> None:
-        """Raise Refused in a process that the script has forked: the bus's thread is not there."""
-        if os.getpid() != self._process:
-            raise script_process.refusal(self._runtime.environment.directory)
-
     def _update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float], stop: bool = False) -> ModelUpdate:
         """Stage the weights, and return the update that names them."""
         assert self._current is not None
-        task = _task_of(self._current)
+        task = task_of(self._current)
         arrays, metadata = self._changed(arrays, task)
         update_origin = origin(task.job_uid, task.round, self.edge) | metadata
         return ModelUpdate(
@@ -221,7 +153,7 @@ class WorkerSession:
         """Return the arrays that travel, and the metadata that says whether unchanged ones do not."""
         assert self._current is not None
         try:
-            loaded = _open_weights(task.loaded, self._current.model_file)
+            loaded = open_weights(task.loaded, self._current.model_file)
         except FileNotFoundError:  # dropped meanwhile: a newer round's model is being fetched
             return arrays, {}
         if loaded is None:
@@ -235,22 +167,13 @@ class WorkerSession:
         return changed, LEFT_OUT if len(changed) < len(known) else {}
 
     def _work(self, assignment: Assignment) -> Work:
-        task = _task_of(assignment)
+        task = task_of(assignment)
         kind: Literal["train", "evaluate", "initialise"] = "evaluate" if isinstance(task, EvaluateTask) else "train"
         if task.model is None:
             kind = "initialise"
-        down = _open_weights(task.down, assignment.down_file) if isinstance(task, TrainTask) else None
-        loaded = _open_weights(task.loaded, assignment.model_file)
+        down = open_weights(task.down, assignment.down_file) if isinstance(task, TrainTask) else None
+        loaded = open_weights(task.loaded, assignment.model_file)
         return Work(kind, task.job, task.round, loaded, task.parameters, down)
-
-    def _describe(self, assignment: Assignment) -> None:
-        self.job = assignment.task.job
-        self.dataset = Path(assignment.dataset_file) if assignment.dataset_file else None
-        self.dataset_samples = assignment.dataset_samples
-        self.parameters = _task_of(assignment).parameters
-
-    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
 class _Leaving:
@@ -291,37 +214,9 @@ def _places_from(frame: FrameType | None) -> list[tuple[CodeType, int]]:
     return found
 
 
-def _open_weights(ref: WeightsRef | None, file: str | None) -> TensorFile | None:
-    """Open weights. Raise FileNotFoundError where the node has dropped the file."""
-    if ref is None:
-        return None
-    return TensorFile(Path(file or "")) if ref.inline is None else TensorFile(ref.inline, f"weights {ref.digest[:12]}")
-
-
-def _task_of(assignment: Assignment) -> DatasetTask:
-    """Return the task; an agent launches this program for training and evaluation only."""
-    assert isinstance(assignment.task, DatasetTask)
-    return assignment.task
-
-
 async def serve(ready: Callable[[WorkerSession], None]) -> None:
-    """Connect, hand assignments to the session, and stay until the script has ended."""
-    async with Runtime(WorkerEnvironment.from_environment(), World()) as runtime:
-        worker_session = WorkerSession(runtime, asyncio.get_running_loop())
-        ready(worker_session)
-
-        async def take(assignment: Assignment) -> None:
-            worker_session.put(assignment)
-
-        following = asyncio.create_task(runtime.assignments(take, DatasetTask))
-        finished = asyncio.create_task(worker_session.finished.wait())
-        await asyncio.wait((following, finished), return_when=asyncio.FIRST_COMPLETED)
-        if following.done():
-            following.result()
-        await finished
-        if worker_session.job_has_ended:  # it is unsubscribing: cut off, the client library would print a traceback
-            await asyncio.wait((following,), timeout=UNSUBSCRIBED_WITHIN)
-        following.cancel()
+    """Serve the script until it has ended."""
+    await serve_session(WorkerSession, ready)
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract import job_requests as jobs
 from heliograph.bus.contract import label_requests, topics
+from heliograph.bus.contract import learning_requests as learning
 from heliograph.bus.contract import model_requests as models
 from heliograph.bus.contract.dataset_requests import DatasetVersions
 from heliograph.bus.contract.garbage import Collect, Garbage
@@ -190,8 +191,13 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
     FeatureDeclaration(
         "incremental-learning",
         IncrementalLearningJob,
-        (*CATALOG, "status"),
+        (*CATALOG, "status", "start", "stop",
+         Verb("training", "Begin a round now, in place of its trigger.", Change),
+         Verb("evaluation", "Evaluate the candidates now, in place of the trigger.", Change),
+         Verb("deployment", "Deploy the candidates that have passed now, in place of the trigger.", Change),
+         Verb("models", "Tell what the rounds of a job have made, and what serves.", answer=learning.LearnedModels)),
         (topics.CANDIDATE, topics.VERDICT),
+        coordinator="heliograph.coordinator.features.incremental.controller:IncrementalController",
         command_line="heliograph.cli.features.learning_columns:LEARNING",
         ended=LEARNING_ENDED,
     ),

@@ -127,7 +127,8 @@ def _carries(topic: Topic[Any], place: Place) -> bool:
 
 
 def _jetstream(role: Role, subjects: Subjects, edge: str) -> tuple[list[str], list[str]]:
-    shared = [subjects.stream_name(each) for each in (buckets.MODELS, buckets.PACKAGES, buckets.DATASETS)]
+    of_all = (buckets.MODELS, buckets.PACKAGES, buckets.DATASETS, buckets.SHARDS)
+    shared = [subjects.stream_name(each) for each in of_all]
     if role == "operator":
         return ["$JS.API.>", *(f"$O.{each}.>" for each in shared), "$JS.ACK.>"], []
     if role == "cloud-worker":

@@ -30,7 +30,7 @@ def change(model: Model, request: AliasChange, caller: str, now: str) -> Model:
         _check_version(model, request.version, "version")
         if named is None and len(status.aliases) >= MOST_ALIASES:
             raise Refused("too-many", field="alias", expected=f"at most {MOST_ALIASES} aliases of one model", got=alias)
-        model = _moved(model, alias, request.version, caller, now)
+        model = moved(model, alias, request.version, caller, now)
     if request.edges is not None:
         if alias not in model.status.aliases:
             raise _no_alias(model, alias)
@@ -56,7 +56,21 @@ def roll_back(model: Model, request: Rollback, caller: str, now: str) -> Model:
                       hint="Name the version to go back to.")  # fmt: skip
     if target == model.status.aliases.get(alias):
         return model
-    return _moved(model, alias, target, caller, now, rollback=True)
+    return moved(model, alias, target, caller, now, rollback=True)
+
+
+def moved(model: Model, alias: str, version: int, caller: str, now: str, *, rollback: bool = False) -> Model:
+    """Return the model after an alias has moved to a version that it has."""
+    status = model.status
+    was = status.aliases.get(alias)
+    if was is None and alias == CHAMPION and (deployed := resolve(model)) is not None:
+        was = deployed.version  # the newest: a rollback deploys it again
+    move = AliasMove(alias=alias, version=version, was=was, time=now, by=caller, rollback=rollback)
+    own = [each for each in status.moves if each.alias == alias][-MOVES_KEPT + 1 :]
+    others = [each for each in status.moves if each.alias != alias]
+    aliases = dict(sorted({**status.aliases, alias: version}.items()))
+    moves = sorted([*others, *own, move], key=lambda each: each.time)
+    return model.model_copy(update={"status": status.model_copy(update={"aliases": aliases, "moves": moves})})
 
 
 def referred(model: Model) -> set[int]:
@@ -118,19 +132,6 @@ def _numbers(model: Model) -> str:
 def _no_alias(model: Model, alias: str) -> Refused:
     known = ", ".join(sorted(model.status.aliases)) or "an alias, and the model has none; give it a version"
     return Refused("not-found", topic=f"model/{model.name}", field="alias", expected=known, got=alias)
-
-
-def _moved(model: Model, alias: str, version: int, caller: str, now: str, *, rollback: bool = False) -> Model:
-    status = model.status
-    was = status.aliases.get(alias)
-    if was is None and alias == CHAMPION and (deployed := resolve(model)) is not None:
-        was = deployed.version  # the newest: a rollback deploys it again
-    move = AliasMove(alias=alias, version=version, was=was, time=now, by=caller, rollback=rollback)
-    own = [each for each in status.moves if each.alias == alias][-MOVES_KEPT + 1 :]
-    others = [each for each in status.moves if each.alias != alias]
-    aliases = dict(sorted({**status.aliases, alias: version}.items()))
-    moves = sorted([*others, *own, move], key=lambda each: each.time)
-    return model.model_copy(update={"status": status.model_copy(update={"aliases": aliases, "moves": moves})})
 
 
 def _removed(model: Model, alias: str) -> Model:

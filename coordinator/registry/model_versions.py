@@ -10,11 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from heliograph.bus.contract.buckets import MODELS
+from heliograph.bus.contract.model_requests import AliasChange, Rollback
 from heliograph.bus.contract.model_statement import signed
-from heliograph.bus.contract.resources import Metadata, Model, ModelLabels, ModelVersion, WeightsRef
+from heliograph.bus.contract.resources import CHAMPION, Metadata, Model, ModelLabels, ModelVersion, WeightsRef, resolve
 from heliograph.bus.contract.resources.model import ModelStatus
 from heliograph.bus.contract.weights_header import check_inline
 from heliograph.bus.transport import Bus
+from heliograph.coordinator.registry import aliases
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.signing import Signer
 
@@ -45,18 +47,57 @@ class ModelVersions:
         self._save = save
         self.signer = signer
 
-    async def add(self, model: str, version: ModelVersion) -> None:
-        """Append a version to a model, numbered after its newest. Create a missing model. Skip a second version of one
-        job: an earlier coordinator has added it before it ended."""
+    async def add(self, model: str, version: ModelVersion, *, by: str = "") -> int:
+        """Append a version to a model, numbered after its newest, and return its number. Create a missing model. Skip a
+        second version of one round of a job: an earlier coordinator has added it.
+
+        Args:
+            by: where it is given, what is deployed now stays deployed: the champion is set to it, in this name.
+        """
         weights = await self.in_bucket(version.weights)
         async with self._lock(Model.plural, model):  # two jobs that train one model may end at once
             known = self._store.get(Model, model) or Model(metadata=Metadata(name=model))
             status = known.status
-            if any(each.job == version.job for each in status.versions):
-                return
+            same = [each for each in status.versions if (each.job, each.round) == (version.job, version.round)]
+            if same:
+                return same[0].version
+            deployed = resolve(known)
+            if by and deployed is not None and CHAMPION not in status.aliases:
+                known = aliases.moved(known, CHAMPION, deployed.version, by, version.time)
             numbered = self._described(known, version, _next_number(status), weights)
             others = [each for each in status.unfinished if each.job != version.job]
             await self._save(_with(known, versions=[*status.versions, numbered], unfinished=others))
+            return numbered.version
+
+    async def deploy(self, model: str, version: int, by: str, now: str) -> None:
+        """Make a version the champion. Raise Refused where the model has no such version."""
+        async with self._lock(Model.plural, model):
+            known = self._store.get(Model, model)
+            if known is None or known.status.aliases.get(CHAMPION) == version:
+                return
+            await self._save(aliases.change(known, AliasChange(name=model, alias=CHAMPION, version=version), by, now))
+
+    async def roll_back(self, model: str, version: int, by: str, now: str) -> None:
+        """Take the champion back to what it was, if it is that version."""
+        async with self._lock(Model.plural, model):
+            known = self._store.get(Model, model)
+            if known is not None and known.status.aliases.get(CHAMPION) == version:
+                await self._save(aliases.roll_back(known, Rollback(name=model), by, now))
+
+    async def adopt(self, weights: WeightsRef) -> WeightsRef:
+        """Bring weights from the bucket that a node has uploaded them to into the models' bucket, and return the
+        reference to them there."""
+        if weights.inline is not None:
+            return await self.in_bucket(weights)
+        if weights.bucket in (None, MODELS):
+            return weights
+        models, uploads = await self._bus.blobs(MODELS), await self._bus.blobs(weights.bucket)
+        placed = weights.model_copy(update={"bucket": MODELS})
+        if not await models.has(weights.digest):
+            with TemporaryDirectory() as directory:
+                placed = await models.put(await uploads.fetch(weights, Path(directory) / weights.digest), weights)
+        await uploads.delete(weights.digest)
+        return placed
 
     async def keep_unfinished(self, model: str, version: ModelVersion) -> list[WeightsRef]:
         """Keep the last global model of a job that has failed or was stopped, in place of an earlier one of that job.

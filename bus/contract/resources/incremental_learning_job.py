@@ -333,6 +333,7 @@ class IncrementalLearningJobStatus(Document):
         labelled: labelled samples in all.
         rounds: the last ended rounds, oldest first.
         metric: the evaluation's metric of the champion; absent before the first evaluation.
+        candidates_from, verdicts_from: sequences in their streams at which the present round starts.
         edges: with the location ``edge``, the first edges by name.
     """
 
@@ -342,6 +343,8 @@ class IncrementalLearningJobStatus(Document):
     labelled: int = 0
     rounds: list[LearningRound] = Field(default_factory=list)
     metric: float | None = None
+    candidates_from: int = 1
+    verdicts_from: int = 1
     edges: dict[str, EdgeLearning] = Field(default_factory=dict)
     conditions: list[Condition] = Field(default_factory=list)
     start_time: str = ""

@@ -29,6 +29,8 @@ EVALUATION_SHARDS = 256
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 3600.0
 """Seconds after a failed round until the next one may begin; twice as many after each further failure."""
 MOST_REASON = 1024
+_AT_WORK = (("training", "training"), ("evaluating", "trained"))
+"""Step of the round and of a candidate while a worker is at work for it."""
 
 
 def begin(
@@ -78,6 +80,8 @@ def trained(state: LoopState, came: Candidate, now: str) -> LoopState:
 
 def evaluate(state: LoopState, now: str) -> LoopState:
     """Begin the evaluation of the candidates that were trained."""
+    if state.step != "trained":
+        return state
     return _with(state, step="evaluating", step_since=now, evaluated_at=now, asked=_without(state, "evaluation"))
 
 
@@ -100,14 +104,21 @@ def judged(state: LoopState, report: VerdictReport, now: str) -> LoopState:
 def stumbled(state: LoopState, spec: IncrementalLearningJobSpec, model: str, why: str, now: str) -> LoopState:
     """Begin a training or an evaluation that has crashed or hangs once more; fail it after the last attempt."""
     known = state.candidates.get(model)
-    if known is None or (state.step, known.step) not in (("training", "training"), ("evaluating", "trained")):
+    if known is None or (state.step, known.step) not in _AT_WORK:
         return state
     if known.attempt >= spec.attempts:
-        changed = known.model_copy(update={"step": "failed", "reason": f"{state.step}: {why}"[:MOST_REASON]})
-    else:
-        changed = known.model_copy(update={"attempt": known.attempt + 1, "reason": why[:MOST_REASON]})
-    again = _with(state, candidates={**state.candidates, model: changed})
-    return _settled(again if changed.step == "failed" else _with(again, step_since=now), now)
+        return failed(state, model, why, now)
+    changed = known.model_copy(update={"attempt": known.attempt + 1, "reason": why[:MOST_REASON]})
+    return _with(state, candidates={**state.candidates, model: changed}, step_since=now)
+
+
+def failed(state: LoopState, model: str, why: str, now: str) -> LoopState:
+    """Fail a training or an evaluation that another attempt would not mend."""
+    known = state.candidates.get(model)
+    if known is None or (state.step, known.step) not in _AT_WORK:
+        return state
+    changed = known.model_copy(update={"step": "failed", "reason": f"{state.step}: {why}"[:MOST_REASON]})
+    return _settled(_with(state, candidates={**state.candidates, model: changed}), now)
 
 
 def hanging(state: LoopState, spec: IncrementalLearningJobSpec, now: float) -> list[str]:
@@ -126,6 +137,8 @@ def registered(state: LoopState, model: str, version: int) -> LoopState:
 
 def deploy(state: LoopState, spec: IncrementalLearningJobSpec, now: str) -> LoopState:
     """Let the candidates that have passed answer: a share of the requests, or all."""
+    if state.step != "evaluated":
+        return state
     rule = spec.deployment.canary
     step, of_round = ("canary", "canary") if rule is not None else ("deployed", "watching")
     candidates = {name: each.model_copy(update={"step": step}) if each.step == "passed" else each
@@ -145,7 +158,7 @@ def roll_back(state: LoopState, model: str, reason: str, now: str) -> LoopState:
 
 
 def end(state: LoopState, now: str) -> tuple[LoopState, LearningRound]:
-    """Return the state that waits for the next round, and the record of the ended one."""
+    """Return the state that waits for the next round, and the record of the one that ends."""
     deployed = [name for name, each in state.candidates.items() if each.step == "deployed"]
     failed = bool(state.candidates) and all(each.step == "failed" for each in state.candidates.values())
     failures = state.failures + 1 if failed else 0

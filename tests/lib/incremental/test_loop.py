@@ -264,7 +264,8 @@ def test_a_clock_that_is_set_back_delays_no_schedule() -> None:
 def test_the_job_ends_where_its_condition_holds(stop: dict[str, Any], reason: str | None) -> None:
     state = LoopState(round=3)
     assert decisions.why_ended(state, spec_of(stop=stop), 0.92, at(0), at(10)) == reason
-    assert decisions.why_ended(state.model_copy(update={"step": "canary"}), spec_of(stop=stop), 0.92, at(0), at(10)) is None
+    busy = state.model_copy(update={"step": "canary"})
+    assert decisions.why_ended(busy, spec_of(stop=stop), 0.92, at(0), at(10)) is None
 
 
 def test_an_index_of_a_class_is_never_used_again() -> None:
@@ -282,8 +283,11 @@ _EVENTS: dict[str, Callable[[LoopState, IncrementalLearningJobSpec, float], Loop
 }
 
 
+_EVENT = st.tuples(st.sampled_from(sorted(_EVENTS)), st.integers(0, 12), st.sampled_from([0, 100]))
+
+
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(sorted(_EVENTS)), st.integers(0, 12), st.sampled_from([0, 100])), max_size=60))
+@given(st.lists(_EVENT, max_size=60))
 def test_no_sample_is_lost_and_nothing_unjudged_serves(events: list[tuple[str, int, int]]) -> None:
     """Whatever comes in whatever order: a sample is new, in a shard that is still to be learned, or learned by what
     serves; and what serves has passed its gate."""

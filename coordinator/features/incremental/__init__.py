@@ -1,0 +1,1 @@
+"""Incremental learning: the coordinator's part."""

@@ -1,0 +1,233 @@
+"""What becomes of an incremental learning job: pending, running round by round, ended. Pure.
+
+The rounds themselves are ``heliograph.incremental.loop``; here is what the coordinator alone knows: other resources,
+nodes, and what people are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from heliograph.bus.contract.learning_requests import LearnedModels, LearnedVersion
+from heliograph.bus.contract.payloads import LearnTask, WorkerReport
+from heliograph.bus.contract.resources import (
+    LEARNING_ENDED,
+    Condition,
+    DatasetUse,
+    IncrementalLearningJob,
+    LabelQueue,
+    LearningRound,
+    LoopState,
+    Model,
+    ModelVersion,
+    WeightsRef,
+    condition,
+    resolve,
+)
+from heliograph.bus.contract.resources.incremental_learning_job import ROUNDS_KEPT, LearnedModel
+from heliograph.bus.contract.resources.model import declared
+from heliograph.coordinator.edges.view import View
+from heliograph.incremental import decisions, loop
+from heliograph.incremental.tasks import evaluation_version, worker_of
+
+
+def missing(job: IncrementalLearningJob, queue: LabelQueue | None, view: View) -> Iterator[str]:
+    """Yield what a job needs and does not have, a sentence each."""
+    spec = job.spec
+    if queue is None:
+        yield f"label queue {job.queue} does not exist"
+    elif queue.spec.location != spec.location:
+        yield f"label queue {job.queue} has the location {queue.spec.location}, and the job {spec.location}"
+    for each in spec.models:
+        if each.model.name not in view.models:
+            yield f"model {each.model.name} does not exist"
+        if (algorithm := each.worker_spec.algorithm) is not None:
+            package = view.packages.get(algorithm.name)
+            if package is None or package.spec.package is None:
+                yield f"algorithm {algorithm.name} does not exist, or is no package"
+        if spec.location == "cloud" and each.node_name not in view.edges:
+            yield f"node {each.node_name} is unknown"
+
+
+def begun(job: IncrementalLearningJob, now: str) -> IncrementalLearningJob:
+    """Start a pending job."""
+    ready = Condition(type="Ready", status="True", reason="AllThere")
+    return _with(job, phase="Running", start_time=job.status.start_time or now,
+                 conditions=condition(job.status.conditions, ready, now))  # fmt: skip
+
+
+def waits(job: IncrementalLearningJob, what: Sequence[str], now: str) -> IncrementalLearningJob:
+    """Tell what a job that cannot begin, or cannot go on, waits for."""
+    waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(what)[:2000])
+    return _with(job, conditions=condition(job.status.conditions, waiting, now))
+
+
+def with_loop(job: IncrementalLearningJob, state: LoopState) -> IncrementalLearningJob:
+    """Return the job with another state of its loop."""
+    return job if state is job.status.loop else _with(job, loop=state)
+
+
+def with_round(
+    job: IncrementalLearningJob, state: LoopState, candidates_from: int, verdicts_from: int
+) -> IncrementalLearningJob:
+    """Return the job with a round that begins, whose candidates and verdicts come from these sequences on."""
+    return _with(job, loop=state, candidates_from=candidates_from, verdicts_from=verdicts_from)
+
+
+def with_counts(job: IncrementalLearningJob, waiting: int, labelled: int) -> IncrementalLearningJob:
+    """Return the job with the numbers of its samples."""
+    waiting += loop.waiting_in_shards(job.status.loop)
+    return _with(job, waiting=waiting, labelled=max(labelled, job.status.labelled))
+
+
+def ended_round(job: IncrementalLearningJob, now: str) -> IncrementalLearningJob:
+    """End the round: keep its record, and tell how it went."""
+    state, record = loop.end(job.status.loop, now)
+    used = loop.to_measure(job.status.loop)
+    if used and any(each.verdict is not None for each in record.models.values()):
+        version = evaluation_version(job.spec.evaluation, used)
+        samples = sum(shard.samples for shard in used)
+        use = DatasetUse(name=job.queue, edge=job.spec.models[0].node_name, version=version, samples=samples)
+        record = record.model_copy(update={"evaluation_set": use})
+    conditions = condition(job.status.conditions, _learning(record), now)
+    metric = state.metrics.get(job.spec.evaluation.metric, job.status.metric)
+    return _with(job, loop=state, rounds=[*job.status.rounds, record][-ROUNDS_KEPT:], metric=metric,
+                 conditions=conditions)  # fmt: skip
+
+
+def ended(job: IncrementalLearningJob, reason: str, now: str) -> IncrementalLearningJob:
+    """End the job, whose stop condition holds."""
+    done = Condition(type="Ready", status="True", reason="Ended", message=reason)
+    return _with(job, phase="Succeeded", completion_time=now, conditions=condition(job.status.conditions, done, now))
+
+
+def stopped(job: IncrementalLearningJob, now: str) -> IncrementalLearningJob:
+    """Stop a job on request. What its round has made so far is given up; its samples wait for another one."""
+    if job.status.phase in LEARNING_ENDED:
+        return job
+    told = Condition(type="Ready", status="False", reason="Stopped", message="stopped on request")
+    return _with(job, phase="Stopped", completion_time=now, conditions=condition(job.status.conditions, told, now))
+
+
+def started(job: IncrementalLearningJob) -> IncrementalLearningJob:
+    """Start a job again that was stopped: it goes on with its samples and its round."""
+    return _with(job, phase="Pending", completion_time="")
+
+
+def asked(job: IncrementalLearningJob, step: str) -> IncrementalLearningJob:
+    """Take note of a step that is asked for by hand."""
+    return with_loop(job, loop.ask(job.status.loop, step))  # type: ignore[arg-type]
+
+
+def with_troubles(job: IncrementalLearningJob, view: View, now: str) -> IncrementalLearningJob:
+    """Take note of workers that have crashed or hang, and tell of those that wait."""
+    state = job.status.loop
+    waiting: list[str] = []
+    for each in job.spec.models:
+        model = each.model.name
+        candidate = state.candidates.get(model)
+        if candidate is None or each.node_name not in view.edges:
+            continue
+        worker = worker_of(job.name, model, candidate.attempt)
+        for report in view.edges[each.node_name].workers(job.metadata.uid, LearnTask):
+            if report.worker != worker or report.round != state.round:
+                continue
+            if report.state == "waiting":
+                waiting.append(f"{each.node_name}: {report.detail}")
+            elif _gives_up(report, job.spec.attempts):
+                state = loop.failed(state, model, report.detail or report.state, now)
+    for model in loop.hanging(state, job.spec, loop.seconds(now)):
+        why = f"it has not ended in {job.spec.step_deadline_seconds:g} s"
+        state = loop.stumbled(state, job.spec, model, why, now)
+    job = with_loop(job, state)
+    told = _scheduled(job, waiting)
+    return job if told is None else _with(job, conditions=condition(job.status.conditions, told, now))
+
+
+def weights_of(model: Model | None, digest: str) -> WeightsRef | None:
+    """Return the reference to a version's weights; None where the model has none of that digest."""
+    if model is None or not digest:
+        return None
+    known: list[ModelVersion | None] = [*reversed(model.status.versions), declared(model)]
+    return next((each.weights for each in known if each is not None and each.weights.digest == digest), None)
+
+
+def base_of(model: Model | None) -> WeightsRef | None:
+    """Return the weights that serve where no alias is bound, and that a training starts from."""
+    version = resolve(model) if model is not None else None
+    return version.weights if version is not None else None
+
+
+def version_of(job: IncrementalLearningJob, learned: LearnedModel, code: Mapping[str, int], now: str) -> ModelVersion:
+    """Return the version that a candidate which has passed becomes, without a number."""
+    state = job.status.loop
+    candidate = state.candidates[learned.model.name]
+    assert candidate.weights is not None and candidate.verdict is not None
+    shards, measured = loop.to_learn(state, learned.model.name), loop.to_measure(state)
+    uses = [DatasetUse(name=job.queue, edge=learned.node_name, version=shard.weights.digest, samples=shard.samples)
+            for shard in shards]  # fmt: skip
+    evaluation = DatasetUse(name=job.queue, edge=learned.node_name, version=candidate.verdict.evaluation,
+                            samples=sum(shard.samples for shard in measured))  # fmt: skip
+    return ModelVersion(
+        version=0,
+        weights=candidate.weights,
+        job=job.metadata.uid,
+        job_name=job.name,
+        round=state.round,
+        metrics={"accuracy": candidate.verdict.candidate, **candidate.verdict.metrics},
+        time=now,
+        parent=candidate.base,
+        datasets=uses[:8],
+        dataset_count=len(uses),
+        code=dict(code),
+        evaluation_set=evaluation,
+    )
+
+
+def learned_models(job: IncrementalLearningJob, view: View) -> LearnedModels:
+    """Answer what a job has made."""
+    names = [each.model.name for each in job.spec.models]
+    deployed = {name: resolve(view.models[name]) for name in names if name in view.models}
+    return LearnedModels(
+        name=job.name,
+        champions={name: version.version for name, version in deployed.items() if version is not None},
+        versions=[
+            LearnedVersion(round=record.round, model=name, decision=each.decision, version=each.version,
+                           digest=each.digest, reason=each.reason,
+                           accuracy=each.verdict.candidate if each.verdict is not None else None)
+            for record in job.status.rounds for name, each in record.models.items()
+        ],
+    )  # fmt: skip
+
+
+def facts_of(job: IncrementalLearningJob, waiting: int) -> decisions.Facts:
+    """Return what the job's loop is decided on."""
+    return decisions.Facts(new_samples=waiting, began=loop.seconds(job.status.start_time))
+
+
+def _learning(record: LearningRound) -> Condition:
+    found = [f"{name}: {each.decision}{f' ({each.reason})' if each.reason else ''}"
+             for name, each in record.models.items()]  # fmt: skip
+    good = any(each.decision == "deployed" for each in record.models.values())
+    return Condition(type="Learning", status="True" if good else "False", reason=f"Round{record.round}",
+                     message="; ".join(found)[:2000])  # fmt: skip
+
+
+def _gives_up(report: WorkerReport, attempts: int) -> bool:
+    """Return whether a worker has failed for good, or as often as it may."""
+    if report.final or report.state == "refused":
+        return True
+    return report.state in ("backing-off", "failed") and report.restarts >= attempts
+
+
+def _scheduled(job: IncrementalLearningJob, waiting: Sequence[str]) -> Condition | None:
+    if waiting:
+        return Condition(type="Scheduled", status="False", reason="WaitsForNode", message="; ".join(waiting)[:2000])
+    if any(each.type == "Scheduled" for each in job.status.conditions):
+        return Condition(type="Scheduled", status="True", reason="AllRun")
+    return None
+
+
+def _with(job: IncrementalLearningJob, **changes: object) -> IncrementalLearningJob:
+    status = job.status.model_copy(update=changes)
+    return job if status == job.status else job.model_copy(update={"status": status})

@@ -53,27 +53,36 @@ def left_out(model: type[BaseModel], reader: Version) -> dict[str, Any] | None:
     Readers that know the same fields share one object.
     """
     newest = max((each for each in _versions(model, frozenset()) if each <= reader), default=FLOOR)
-    return _left_out(model, newest)
+    return _left_out(model, newest, frozenset())
 
 
 @cache
-def _left_out(model: type[BaseModel], reader: Version) -> dict[str, Any] | None:
+def _left_out(model: type[BaseModel], reader: Version, above: frozenset[type[BaseModel]]) -> dict[str, Any] | None:
+    """Return what ``left_out`` does, for a model that lies within those above it.
+
+    Raises:
+        TypeError: a model that lies within itself has a newer field: no ``exclude`` reaches it at every depth.
+    """
+    if model in above:
+        if any(each > reader for each in _versions(model, frozenset())):
+            raise TypeError(f"{model.__name__} lies within itself: none of its fields may have a version of its own")
+        return None
     found: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         if since_of(field) > reader:
             found[name] = True
-        elif part := _inside(field.annotation, reader):
+        elif part := _inside(field.annotation, reader, above | {model}):
             found[name] = part
     return found or None
 
 
-def _inside(annotation: Any, reader: Version) -> dict[str, Any] | None:
+def _inside(annotation: Any, reader: Version, above: frozenset[type[BaseModel]]) -> dict[str, Any] | None:
     """Return the part of ``exclude`` for a field's value; for a list or mapping, the part of each entry."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return _left_out(annotation, reader)
+        return _left_out(annotation, reader, above)
     parts: dict[str, Any] = {}
     for each in get_args(annotation):
-        parts = _merged(parts, _inside(each, reader) or {})
+        parts = _merged(parts, _inside(each, reader, above) or {})
     if parts and getattr(annotation, "__origin__", None) in (list, tuple, dict):
         return {"__all__": parts}
     return parts or None

@@ -197,6 +197,27 @@ def test_versions_that_read_the_same_fields_share_the_excluded_ones() -> None:
     assert left_out(_Rest, FLOOR) is None
 
 
+class _Tree(Payload):
+    name: str = ""
+    parts: list[_Tree] = Field(default_factory=list)
+
+
+class _Forest(Payload):
+    tree: _Tree | None = None
+    height: int = added("0.2", 0)
+
+
+class _Grown(Payload):
+    parts: list[_Grown] = Field(default_factory=list)
+    age: int = added("0.2", 0)
+
+
+def test_a_model_may_lie_within_itself_where_none_of_its_fields_is_new() -> None:
+    assert left_out(_Forest, FLOOR) == {"height": True}
+    with pytest.raises(TypeError, match="_Grown lies within itself"):
+        left_out(_Grown, FLOOR)
+
+
 def test_an_unused_field_is_not_written_to_anybody() -> None:
     _Train().tags["a"] = 1  # changes this instance only, not the default
     assert _Document(tasks=[_Train(spec=_Spec(size=1))]).model_dump(exclude_none=True) == {
@@ -231,6 +252,11 @@ def test_no_field_is_new_without_a_version_and_a_default(name: str) -> None:
         required = {key for key, must in before.items() if must}
         written = {name for field, info in model.model_fields.items() for name in (field, info.alias)}
         assert required <= written, f"{model.__name__}: 0.1 cannot read it without {required - written}"
+
+
+@pytest.mark.parametrize("name", sorted(_models()))
+def test_every_payload_can_be_written_for_the_oldest_reader(name: str) -> None:
+    left_out(_models()[name], FLOOR)
 
 
 def test_a_field_of_one_name_has_one_version_in_every_role() -> None:

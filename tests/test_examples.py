@@ -14,7 +14,7 @@ import pytest
 
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.topics import LOG
-from heliograph.cli.documents import read_documents
+from heliograph.cli.printing.documents import read_documents
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import LocalCluster
 from tests.patience import HANGS

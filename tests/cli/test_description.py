@@ -9,10 +9,10 @@ import pytest
 
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.topics import AGGREGATION, HARD_SAMPLE, LABEL, MODEL_UPDATE, TELEMETRY
-from heliograph.cli.description import ENTRIES, NEWEST, lines_of
-from heliograph.cli.event_text import MOST, summary
-from heliograph.cli.happened import Happened, as_json, line_of, patterns_of
-from heliograph.cli.since import parse_since
+from heliograph.cli.events.event_text import MOST, summary
+from heliograph.cli.events.happened import Happened, as_json, line_of, patterns_of
+from heliograph.cli.events.since import parse_since
+from heliograph.cli.resources.description import ENTRIES, NEWEST, lines_of
 from heliograph.cli.usage import UsageError
 
 NOW = 1_000_000.0
@@ -71,7 +71,7 @@ def test_an_event_is_one_line() -> None:
             "num_samples": 40, "metrics": {"loss": 0.51234567}, "stop": False, "list": [1, 2], "raw": b"12345",
             "text": "two words"}  # fmt: skip
     assert summary(data) == (
-        'round=0 base=cdcdcdcdcdcd weights=abababababab(1.5kB) num_samples=40 loss=0.5123 list=[2] raw=5B '
+        "round=0 base=cdcdcdcdcdcd weights=abababababab(1.5kB) num_samples=40 loss=0.5123 list=[2] raw=5B "
         'text="two words"'
     )
     assert len(summary({f"key-{number}": "x" * 50 for number in range(100)})) <= MOST + 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heliograph.cli.documents import read_documents
+from heliograph.cli.printing.documents import read_documents
 from heliograph.core.errors import HeliographError
 
 TASK = """\

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.cli import follow_changes as module
+from heliograph.cli.resources import follow_changes as module
 from heliograph.core.errors import Forbidden, Refused, Unreachable
 from heliograph.following import ResourceChange
 
@@ -51,7 +51,10 @@ async def _told(client: Scripted, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     told: list[str] = []
     with pytest.raises(_End):
         await module.follow_changes(
-            client, "models", "", lambda event, document: told.append(f"{event} {document['metadata']['name']}")  # type: ignore[arg-type]
+            client,
+            "models",
+            "",
+            lambda event, document: told.append(f"{event} {document['metadata']['name']}"),  # type: ignore[arg-type]
         )
     return told
 

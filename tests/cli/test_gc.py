@@ -10,8 +10,8 @@ import pytest
 
 from heliograph.bus.traces.life import KEPT_UNTIL, kept_until, old_traces
 from heliograph.bus.traces.writing import TraceWriter
-from heliograph.cli import gc
 from heliograph.cli.app import run
+from heliograph.cli.catalog import gc
 from heliograph.core.world import World
 
 

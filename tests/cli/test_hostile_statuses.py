@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.bus.contract.registry import declared
-from heliograph.cli.documents import as_yaml
-from heliograph.cli.output import say, show_table
 from heliograph.cli.presentation import UNREADABLE, presentation_of, table
+from heliograph.cli.printing.documents import as_yaml
+from heliograph.cli.printing.output import say, show_table
 from heliograph.core.errors import HeliographError
 from heliograph.core.text import harmless
 from heliograph.simulations.input_fuzz.mutate import mutate_tree

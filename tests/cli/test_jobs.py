@@ -18,7 +18,7 @@ from heliograph.bus.contract.job_requests import (
     RoundEvaluation,
 )
 from heliograph.bus.contract.resources import DatasetIndex, ModelVersion, WeightsRef
-from heliograph.cli.job_tables import TABLES
+from heliograph.cli.jobs.job_tables import TABLES
 from heliograph.cli.main import main
 
 INDEX = DatasetIndex(name="d", samples=1200, digest="ab" * 32, format="npz")

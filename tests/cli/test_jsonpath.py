@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.cli.jsonpath import template
-from heliograph.cli.jsonpath_steps import path
+from heliograph.cli.printing.jsonpath import template
+from heliograph.cli.printing.jsonpath_steps import path
 from heliograph.core.errors import Refused
 
 TREE: dict[str, Any] = {

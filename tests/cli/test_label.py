@@ -12,8 +12,8 @@ import pytest
 
 from heliograph.bus.contract import weights_file
 from heliograph.bus.contract.payloads import LabelTask, SampleData
-from heliograph.cli.label_drawing import drawn
-from heliograph.cli.label_keys import Keyboard, keys_of
+from heliograph.cli.label.drawing import drawn
+from heliograph.cli.label.keys import Keyboard, keys_of
 
 
 def _task(content: bytes | None, media_type: str = "application/vnd.safetensors") -> LabelTask:
@@ -90,5 +90,3 @@ async def test_keys_come_one_at_a_time_and_the_terminal_is_given_back(monkeypatc
             typing.flush()
             assert await keyboard.line() == "cat"
         assert termios.tcgetattr(slave) == before
-
-

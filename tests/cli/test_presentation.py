@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heliograph.bus.contract.registry import BUILT_IN
-from heliograph.cli.kinds import KINDS
+from heliograph.cli.asking.kinds import KINDS
 from heliograph.cli.presentation import Presentation, presentation_of, table
 from heliograph.cli.progress import Progress
 

@@ -206,9 +206,7 @@ class TestFiles:
             ('{"attachment": "../x", "data": ""}', "line 2 field attachment"),
         ],
     )
-    def test_invalid_lines_leave_no_file(
-        self, typed: Any, tmp_path: Path, line: str, message: str
-    ) -> None:
+    def test_invalid_lines_leave_no_file(self, typed: Any, tmp_path: Path, line: str, message: str) -> None:
         ran = typed("trace", "import", "-", tmp_path / "b.mcap", stdin='{"trace": {}}\n' + line + "\n")
         assert ran.code == 1
         assert message in ran.error

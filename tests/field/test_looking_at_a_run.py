@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from heliograph.cli.curves import plot
-from heliograph.cli.lines import Lines
-from heliograph.cli.output import show_table
+from heliograph.cli.local.curves import plot
+from heliograph.cli.local.lines import Lines
+from heliograph.cli.local.run import screen as run_screen
+from heliograph.cli.local.screen import Screen, duration
 from heliograph.cli.presentation import table
-from heliograph.cli.run import screen as run_screen
-from heliograph.cli.screen import Screen, duration
+from heliograph.cli.printing.output import show_table
 
 
 def _document(edges: list[str], round: int, **status: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import typer
 from heliograph import __version__
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.cli.app import app
-from heliograph.cli.kinds import complete_target
+from heliograph.cli.asking.kinds import complete_target
 
 TRACES = Path(__file__).parents[1] / "traces"
 USERS_TEST = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from heliograph.cli.output import STYLES, paint, printable
+from heliograph.cli.printing.output import STYLES, paint, printable
 
 EXIT_CODES = {"Failed": 1, "Stopped": 2}
 """Exit codes of ``watch`` by the phase in which a resource ended; any other phase is a success."""

@@ -73,7 +73,7 @@ def agent(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
 
     from heliograph.bus.connection_url import NATS
-    from heliograph.cli.output import say
+    from heliograph.cli.printing.output import say
     from heliograph.core.errors import shorten
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.signing import trusted_keys
@@ -156,7 +156,7 @@ def coordinator(words: Sequence[str]) -> int:
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
 
     from heliograph.bus.connection_url import MQTT, NATS
-    from heliograph.cli.output import say
+    from heliograph.cli.printing.output import say
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.coordinator.garbage.lives import Lives
     from heliograph.coordinator.quotas import Quotas
@@ -274,7 +274,7 @@ def _run(make: Callable[[], _Component], greeting: str) -> None:
     import asyncio
     import signal
 
-    from heliograph.cli.output import say
+    from heliograph.cli.printing.output import say
     from heliograph.core.private_files import private_files
 
     try:

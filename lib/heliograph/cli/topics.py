@@ -87,7 +87,7 @@ def _for_people(width: int) -> str:
 
     from heliograph.bus.contract.registry import declared
     from heliograph.bus.contract.topics import DEFAULT_ROOT
-    from heliograph.cli.output import paint
+    from heliograph.cli.printing.output import paint
 
     first = max(len(topic.pattern) for topic in declared().topics) + 2
     roles = TextWrapper(width - first, break_on_hyphens=False)
@@ -109,7 +109,7 @@ def _for_people(width: int) -> str:
 def _show_table() -> None:
     """Print one topic on each line, for programs."""
     from heliograph.bus.contract.registry import declared
-    from heliograph.cli.output import show_table
+    from heliograph.cli.printing.output import show_table
 
     columns = ["TOPIC", "DELIVERY", "FROM", "TO", "PAYLOAD", "BRIDGED", "MAX", "STREAM", "WHAT"]
     rows: list[list[str | list[str]]] = [

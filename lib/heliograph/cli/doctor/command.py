@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from heliograph.cli.requests import ServerOption
+from heliograph.cli.asking.requests import ServerOption
 from heliograph.cli.usage import examples, misused
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def doctor(
     from heliograph.cli.doctor.check import worst
     from heliograph.cli.doctor.checks import CHECKS
     from heliograph.cli.exit_codes import FAILED
-    from heliograph.cli.output import say, show_table
+    from heliograph.cli.printing.output import say, show_table
     from heliograph.core.world import World
 
     if show:
@@ -110,7 +110,7 @@ async def examine(check: Check, patient: Patient) -> list[Finding]:
 
 def lines_of(results: Sequence[Result]) -> Iterator[str]:
     """Yield the findings as lines, each with what to do about it below."""
-    from heliograph.cli.output import paint, printable
+    from heliograph.cli.printing.output import paint, printable
 
     for name, findings in results:
         for each in findings:
@@ -127,7 +127,7 @@ def lines_of(results: Sequence[Result]) -> Iterator[str]:
 def _as_json(results: Sequence[Result]) -> Iterator[str]:
     import json
 
-    from heliograph.cli.output_forms import escaped
+    from heliograph.cli.printing.output_forms import escaped
 
     tree = [
         {"check": name, "level": each.level, "text": each.text, "mend": each.mend}

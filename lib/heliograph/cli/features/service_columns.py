@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from heliograph.cli.cells import Cell, Document, age_of, failing, latency, name_of, percent, some_of, status_of
-from heliograph.cli.output import Passing, paint, printable
 from heliograph.cli.presentation import Presentation
+from heliograph.cli.printing.output import Passing, paint, printable
 from heliograph.cli.progress import Progress
 
 

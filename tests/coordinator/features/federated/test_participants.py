@@ -22,7 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from heliograph.bus.contract import weights_file as tensors
 from heliograph.cli.app import run
-from heliograph.cli.documents import read_documents
+from heliograph.cli.printing.documents import read_documents
 from heliograph.client import AsyncClient
 from heliograph.core.errors import Refused, Unreachable
 from heliograph.local.logins import write_user_files

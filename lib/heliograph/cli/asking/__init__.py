@@ -1,0 +1,1 @@
+"""How a command reaches the cluster and names what it is about."""

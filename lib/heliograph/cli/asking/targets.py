@@ -1,0 +1,64 @@
+"""The resource that a command names: ``jobs/NAME``, ``job NAME``, ``jobs NAME``; and completions for it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from heliograph.cli.asking.kinds import KINDS, complete_name, complete_target, complete_work
+from heliograph.cli.usage import misused
+
+KindArgument = Annotated[
+    str, typer.Argument(metavar="KIND", help=f"KIND, or KIND/NAME. Kinds: {KINDS}.", autocompletion=complete_target)
+]
+NameArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="The name, unless given as KIND/NAME.", autocompletion=complete_name),
+]
+WorkArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="KIND/NAME", help="jobs/NAME or services/NAME; or jobs NAME, as two words.",
+        autocompletion=complete_work,
+    ),
+]  # fmt: skip
+SecondWord = Annotated[str | None, typer.Argument(metavar="NAME", hidden=True, autocompletion=complete_name)]
+
+
+def target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:
+    """Return plural and name of ``jobs NAME``, ``job NAME`` or ``jobs/NAME``; a verb requires a name."""
+    from heliograph.bus.contract.registry import declared
+    from heliograph.core.names import LABEL_RULE, is_label
+
+    word, slash, rest = resource.partition("/")
+    every = declared().verbs
+    plural = word if word in every else f"{word}s"
+    kinds = [kind for kind, verbs in every.items() if not verb or verb in verbs]
+    if plural not in kinds:
+        expected = " or ".join(f"{kind}/NAME" if verb else kind for kind in kinds)
+        raise misused("KIND/NAME" if verb else "KIND", expected=expected, got=resource)
+    if slash and name is not None:
+        raise misused("NAME", expected=f"{plural}/NAME or {plural} NAME", got=f"{resource} {name}")
+    one = rest if slash else name
+    if one is None and verb:
+        raise misused("KIND/NAME", expected=f"{plural}/NAME", got=resource)
+    if one is not None and not is_label(one):
+        raise misused("NAME", expected=LABEL_RULE, got=one or "nothing")
+    return plural, one
+
+
+def label_in(text: str, kind: str = "", where: str = "NAME") -> str:
+    """Return a name that was typed with its kind, ``jobs/NAME`` or ``job/NAME``, or without. Raise a usage error where
+    it is none.
+
+    Args:
+        kind: the plural.
+        where: the argument or option in the error.
+    """
+    from heliograph.core.names import LABEL_RULE, is_label
+
+    name = text.removeprefix(f"{kind}/").removeprefix(f"{kind[:-1]}/") if kind else text
+    if not is_label(name):
+        raise misused(where, expected=LABEL_RULE, got=name or "nothing")
+    return name

@@ -1,0 +1,1 @@
+"""Commands about what has happened: events of the streams, and logs."""

@@ -1,0 +1,1 @@
+"""Commands about jobs and services, and the workers that serve them."""

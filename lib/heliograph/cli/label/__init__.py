@@ -1,0 +1,1 @@
+"""Commands for labellers: people, files of known labels, Label Studio."""

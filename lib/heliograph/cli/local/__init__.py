@@ -1,0 +1,1 @@
+"""Commands that bring a cluster of their own: demo, up, run, simulate; and the screens that show them."""

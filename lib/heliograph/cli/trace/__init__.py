@@ -1,0 +1,1 @@
+"""Commands that record, read, change, replay and check traces."""

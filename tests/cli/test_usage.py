@@ -88,7 +88,8 @@ def test_the_version(typed: Any) -> None:
          "'heliograph watch --help'."),
         ("watch one", "expected jobs/NAME or services/NAME or incremental-jobs/NAME, got one."),
         ("stop jobs", "expected jobs/NAME, got jobs. Try 'heliograph stop --help'."),
-        ("start models/one", "expected jobs/NAME or services/NAME, got models/one. Try 'heliograph start --help'."),
+        ("start models/one", "expected jobs/NAME or services/NAME or incremental-jobs/NAME, got models/one. Try "
+         "'heliograph start --help'."),
         ("get jobs -l ,", "value for --selector: expected requirements joined by ',', each one of: key, !key, "),
         ("delete nodes/edge-1", "expected jobs/NAME or services/NAME or incremental-jobs/NAME or models/NAME or"),
         ("agent --name Bad_Name --cloud nats://a --node mqtt://a", "value for --name: expected a DNS label"),

@@ -69,7 +69,7 @@ def test_15_a_shell_completes_commands_kinds_and_options(
 def test_a_kind_is_completed_from_its_first_letters() -> None:
     context = typer.Context(typer.main.get_command(app))
     assert complete_target(context, "mo") == ["models"]
-    assert len(complete_target(context, "")) == 8
+    assert {"jobs", "services", "models", "labels"} < set(complete_target(context, ""))
     assert complete_target(context, "x") == []
 
 

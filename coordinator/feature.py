@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract.garbage import Garbage
 from heliograph.bus.contract.model_requests import EdgeDeployment
-from heliograph.bus.contract.payloads import WorkerTask
+from heliograph.bus.contract.payloads import VersionStats, WorkerTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Model, Resource
 from heliograph.bus.port import Port
@@ -204,6 +204,10 @@ class Feature(Generic[R]):
     def deployments(self, model: Model) -> Iterable[EdgeDeployment]:
         """Return what each edge runs of a model for the feature's resources, and what it shall run."""
         return ()
+
+    def counted(self, model: str) -> Mapping[str, VersionStats]:
+        """Return what the feature's workers have counted of each version of a model, by its digest."""
+        return {}
 
     def desired(self, view: View) -> Iterable[Mapping[str, list[WorkerTask]]]:
         """Return one mapping for each resource, from edge to the tasks it has to run. The caller changes none of the

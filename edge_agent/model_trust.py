@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from heliograph.bus.contract.model_statement import check_signature
-from heliograph.bus.contract.payloads import ServingTask, WorkerTask
+from heliograph.bus.contract.payloads import InferTask, ServingTask, WorkerTask
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.errors import Refused
 from heliograph.core.signing import Envelope
@@ -29,13 +29,20 @@ class ModelTrust:
 
     def objection(self, task: WorkerTask) -> str:
         """Return why this node must not serve a task's model; empty where it may."""
-        if not self._trusted or not isinstance(task, ServingTask) or task.model is None:
+        if not self._trusted or not isinstance(task, ServingTask):
             return ""
-        key = (task.model, task.signature)
+        why = self._finding(task.model, task.signature) if task.model is not None else ""
+        candidate = task.candidate if isinstance(task, InferTask) else None
+        if why or candidate is None:
+            return why
+        return self._finding(candidate.model, candidate.signature)
+
+    def _finding(self, model: WeightsRef, signature: Envelope | None) -> str:
+        key = (model, signature)
         if key not in self._found:
             if len(self._found) >= FINDINGS_KEPT:
                 self._found.clear()
-            self._found[key] = self._check(task.model, task.signature)
+            self._found[key] = self._check(model, signature)
         return self._found[key]
 
     def _check(self, model: WeightsRef, signature: Envelope | None) -> str:

@@ -11,7 +11,6 @@ from heliograph.bus.contract.payloads import (
     Assignment,
     DatasetTask,
     Desired,
-    LearnTask,
     ScriptSpec,
     ScriptTask,
     TrainTask,
@@ -155,7 +154,7 @@ class Reconciler:
             model_file=place(task.loaded),
             down_file=place(task.down) if isinstance(task, TrainTask) and task.down is not None else None,
             dataset_file=path_for(datasets.files[dataset]) if dataset in datasets.files else "",
-            files=places if isinstance(task, LearnTask) else {},
+            files={each.digest: place(each) for each in task.besides if each is not None and each.digest in places},
             dataset_samples=datasets.datasets[dataset].samples if dataset in datasets.datasets else 0,
             ended=ended,
         )

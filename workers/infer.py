@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +17,13 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import parse
 from heliograph.bus.contract.payloads import (
     Assignment,
+    CandidateModel,
     DeepAnswer,
     HardSample,
     InferenceStats,
     InferTask,
     ServingTask,
+    VersionStats,
 )
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import INLINE, TensorFile, dumps
@@ -31,10 +33,11 @@ from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
+from heliograph.inference.counts import VersionCounts
 from heliograph.inference.inputs import plain
 from heliograph.inference.offload import Offloader
 from heliograph.inference.predictors.samples import columns_in, sample_array
-from heliograph.inference.serving import NewModel, PendingRequest, Serving
+from heliograph.inference.serving import NewCandidate, NewModel, PendingRequest, Serving
 from heliograph.inference.shallow import Answer
 from heliograph.labelling.samples import columns_text
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
@@ -60,6 +63,7 @@ class InferenceHost:
         self._side: Literal["edge", "cloud"] = "edge" if isinstance(first.task, InferTask) else "cloud"
         self._spec = _task_of(first).inference
         self._model = ""
+        self._candidate: CandidateModel | None = None
         self.offloader = Offloader(
             runtime.bus, first.task.job, runtime.environment.worker, runtime.world.telemetry
         )
@@ -96,6 +100,8 @@ class InferenceHost:
             return
         task = _task_of(assignment)
         await self._load(task, assignment.model_file)
+        if isinstance(task, InferTask):
+            await self._load_candidate(task.candidate, assignment.files)
         if task.inference != self._spec:
             self._spec = task.inference
             self.serving.enqueue(task.inference)
@@ -184,6 +190,23 @@ class InferenceHost:
         else:
             self.serving.enqueue(NewModel(task.model.digest, arrays))
 
+    async def _load_candidate(self, wanted: CandidateModel | None, files: Mapping[str, str]) -> None:
+        """Let another version answer a share of the requests, or end that."""
+        if wanted == self._candidate:
+            return
+        self._candidate = wanted
+        if wanted is None:
+            self.serving.enqueue(NewCandidate())
+            return
+        model = wanted.model
+        source = model.inline if model.inline is not None else Path(files.get(model.digest, ""))
+        try:
+            arrays = await self._runtime.world.in_thread(_arrays_of, source, f"model {model.digest[:12]}")
+        except Exception as error:  # whatever is wrong with the file
+            self.serving.health.candidate_failed(model.digest, error)
+        else:
+            self.serving.enqueue(NewCandidate(model.digest, arrays, wanted.share, wanted.salt))
+
     def _stats(self) -> InferenceStats:
         environment, counts = self._runtime.environment, self.serving.counts
         return InferenceStats(
@@ -204,7 +227,18 @@ class InferenceHost:
             model=self.serving.model,
             trouble=self.serving.health.trouble[:4000],
             ready=self.serving.health.ready,
+            versions={version: _version_stats(counted) for version, counted in list(counts.versions.items())},
         )
+
+
+def _version_stats(counted: VersionCounts) -> VersionStats:
+    return VersionStats(
+        requests=counted.requests,
+        errors=counted.errors,
+        compared=counted.compared,
+        agreed=counted.agreed,
+        latencies={str(bucket): count for bucket, count in sorted(counted.latencies.items())},
+    )
 
 
 def _task_of(assignment: Assignment) -> ServingTask:

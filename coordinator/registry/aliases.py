@@ -80,6 +80,8 @@ def referred(model: Model) -> set[int]:
     found |= {stack[-1] for alias in (*model.status.aliases, CHAMPION) if (stack := _stack(model, alias))}
     if (deployed := resolve(model)) is not None:
         found.add(deployed.version)
+    if model.status.rollout is not None:
+        found.add(model.status.rollout.version)
     before = _before_deployed(model)
     return found if before is None else found | {before}
 

@@ -13,7 +13,7 @@ from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.model_requests import AliasChange, Rollback
 from heliograph.bus.contract.model_statement import signed
 from heliograph.bus.contract.resources import CHAMPION, Metadata, Model, ModelLabels, ModelVersion, WeightsRef, resolve
-from heliograph.bus.contract.resources.model import ModelStatus
+from heliograph.bus.contract.resources.model import ModelStatus, Rollout
 from heliograph.bus.contract.weights_header import check_inline
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.registry import aliases
@@ -69,20 +69,33 @@ class ModelVersions:
             await self._save(_with(known, versions=[*status.versions, numbered], unfinished=others))
             return numbered.version
 
+    async def try_out(self, model: str, rollout: Rollout) -> None:
+        """Let a version answer a share of the requests beside the deployed one."""
+        await self._change(model, lambda known: _with_rollout(known, rollout))
+
     async def deploy(self, model: str, version: int, by: str, now: str) -> None:
-        """Make a version the champion. Raise Refused where the model has no such version."""
-        async with self._lock(Model.plural, model):
-            known = self._store.get(Model, model)
-            if known is None or known.status.aliases.get(CHAMPION) == version:
-                return
-            await self._save(aliases.change(known, AliasChange(name=model, alias=CHAMPION, version=version), by, now))
+        """Make a version the champion, and end its rollout. Raise Refused where the model has no such version."""
+        champion = AliasChange(name=model, alias=CHAMPION, version=version)
+        await self._change(
+            model, lambda known: aliases.change(_without_rollout(known, version), champion, by, now)
+        )  # fmt: skip
 
     async def roll_back(self, model: str, version: int, by: str, now: str) -> None:
-        """Take the champion back to what it was, if it is that version."""
+        """End the rollout of a version; where it is the champion, take that back to what it was."""
+
+        def back(known: Model) -> Model:
+            known = _without_rollout(known, version)
+            if known.status.aliases.get(CHAMPION) != version:
+                return known
+            return aliases.roll_back(known, Rollback(name=model), by, now)
+
+        await self._change(model, back)
+
+    async def _change(self, model: str, decide: Callable[[Model], Model]) -> None:
         async with self._lock(Model.plural, model):
             known = self._store.get(Model, model)
-            if known is not None and known.status.aliases.get(CHAMPION) == version:
-                await self._save(aliases.roll_back(known, Rollback(name=model), by, now))
+            if known is not None and (changed := decide(known)) != known:
+                await self._save(changed)
 
     async def adopt(self, weights: WeightsRef) -> WeightsRef:
         """Bring weights from the bucket that a node has uploaded them to into the models' bucket, and return the
@@ -162,6 +175,15 @@ def _with(model: Model, **changes: list[ModelVersion]) -> Model:
         schemas[_digest_of(model.spec.label_schema)] = model.spec.label_schema
     kept = {digest: schemas[digest] for digest in sorted(named & schemas.keys())}
     return model.model_copy(update={"status": status.model_copy(update={"label_schemas": kept})})
+
+
+def _with_rollout(model: Model, rollout: Rollout | None) -> Model:
+    return model.model_copy(update={"status": model.status.model_copy(update={"rollout": rollout})})
+
+
+def _without_rollout(model: Model, version: int) -> Model:
+    rollout = model.status.rollout
+    return _with_rollout(model, None) if rollout is not None and rollout.version == version else model
 
 
 def _digest_of(labels: ModelLabels) -> str:

@@ -29,6 +29,7 @@ from heliograph.bus.contract.payloads.inference import (
     InferenceAnswer,
     InferenceRequest,
     InferenceStats,
+    VersionStats,
 )
 from heliograph.bus.contract.payloads.labels import (
     Annotation,
@@ -65,6 +66,7 @@ from heliograph.bus.contract.payloads.task_reading import UnsupportedTask
 from heliograph.bus.contract.payloads.worker_tasks import (
     AggregateTask,
     BigModelTask,
+    CandidateModel,
     DatasetTask,
     EvaluateTask,
     InferenceSpec,
@@ -93,6 +95,7 @@ __all__ = [
     "BigModelTask",
     "Bucket",
     "Candidate",
+    "CandidateModel",
     "Claim",
     "Count",
     "DatasetTask",
@@ -138,6 +141,7 @@ __all__ = [
     "UnsupportedTask",
     "UploadState",
     "VerdictReport",
+    "VersionStats",
     "WeightsPart",
     "WorkerAsk",
     "WorkerReport",

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from heliograph.bus.contract.payloads.base import Bucket, Count, EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.versions import added
-from heliograph.core.names import Label
+from heliograph.core.names import Digest, Label
 
 
 class TypedInput(Payload):
@@ -67,6 +67,8 @@ class InferenceAnswer(Payload):
         by: ``edge`` or ``cloud``; the deep model's own answers do not say it.
         degraded: true where the sample was hard and the edge answered it all the same.
         seconds: time from the request to the answer.
+        model: digest of the version of the edge's model that has seen the request; empty while it has the script's own
+            weights.
         error: code, topic, field, expected, got, hint and message of a refusal.
     """
 
@@ -75,7 +77,24 @@ class InferenceAnswer(Payload):
     by: str | None = None
     degraded: bool | None = None
     seconds: float | None = None
+    model: Text = added("0.2", "")
     error: dict[str, Any] | None = None
+
+
+class VersionStats(Payload):
+    """Counts of the requests that one version of the edge's model has answered, since the worker's start.
+
+    Attributes:
+        requests: answers, and errors of the model.
+        latencies: as in ``InferenceStats``.
+        compared: requests that the deployed version has answered too, without sending it; ``agreed``: alike.
+    """
+
+    requests: Count = 0
+    errors: Count = 0
+    compared: Count = 0
+    agreed: Count = 0
+    latencies: dict[Bucket, Count] = Field(default_factory=dict, max_length=128)
 
 
 class InferenceStats(Payload):
@@ -95,6 +114,7 @@ class InferenceStats(Payload):
         model: digest of the model that answers.
         trouble: what keeps the worker from answering as it should, for people; empty if nothing does.
         ready: whether the worker answers: its model is loaded, and has passed its check or answered a request.
+        versions: counts by the digest of the edge's model, of the last few.
     """
 
     service: Label
@@ -114,6 +134,7 @@ class InferenceStats(Payload):
     model: Text = ""
     trouble: Text = ""
     ready: bool = added("0.2", False)
+    versions: dict[Digest, VersionStats] = added("0.2", {})
 
 
 class DeepAnswer(Payload):

@@ -82,7 +82,11 @@ class RoundSpec(Payload):
 
 
 class InferenceSpec(Payload):
-    """How an inference worker answers. JointInferenceServiceSpec explains the fields."""
+    """How an inference worker answers. JointInferenceServiceSpec explains the fields.
+
+    Attributes:
+        offloads: whether there is a deep model to ask.
+    """
 
     rule: Text = "threshold"
     rule_parameters: dict[str, Scalar] = Field(default_factory=dict)
@@ -94,6 +98,24 @@ class InferenceSpec(Payload):
     max_batch: int = 32
     max_wait_seconds: float = 0.001
     hard_samples_to: Label | None = None
+    offloads: bool = added("0.2", True)
+
+
+class CandidateModel(Payload):
+    """A version that answers a share of the requests beside the one that is deployed.
+
+    Attributes:
+        number: number of the version.
+        share: of the requests, 0 to 1.
+        salt: another salt picks other requests.
+        signature: the signature of the version.
+    """
+
+    model: WeightsRef
+    number: Count = 0
+    share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    salt: Text = ""
+    signature: Envelope | None = None
 
 
 class WorkerAsk(Payload):
@@ -317,9 +339,18 @@ class ServingTask(ScriptTask):
 
 
 class InferTask(ServingTask):
-    """Answer requests on the edge, and offload hard samples to the cloud."""
+    """Answer requests on the edge, and offload hard samples to the cloud.
+
+    Attributes:
+        candidate: another version that answers some of the requests.
+    """
 
     role: Literal["infer"] = "infer"
+    candidate: CandidateModel | None = added("0.2")
+
+    @property
+    def besides(self) -> tuple[WeightsRef | None, ...]:
+        return (self.candidate.model,) if self.candidate is not None else ()
 
 
 class BigModelTask(ServingTask):

@@ -87,6 +87,7 @@ class JointInferenceServiceSpec(Document):
     """The models to serve, the edges, and when an edge offloads to the cloud.
 
     Attributes:
+        cloud_worker: the deep model; without one the edge answers hard samples too, marked as degraded.
         edges: edges that run the edge's worker; without it all edges.
         deadline_seconds: deadline of a request that names none.
         fallback: answer to a hard request that the cloud did not answer in time: the edge's own answer, marked as
@@ -96,7 +97,7 @@ class JointInferenceServiceSpec(Document):
     """
 
     edge_worker: InferenceScript
-    cloud_worker: CloudInference
+    cloud_worker: CloudInference | None = None
     hard_sample_rule: HardSampleRule = Field(default_factory=HardSampleRule)
     edges: EdgeSelection = Field(default_factory=lambda: EdgeSelection(all=True))
     deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = 0.5
@@ -164,4 +165,6 @@ class JointInferenceService(Resource):
     @property
     def listed_workers(self) -> int:
         """Number of edges that it names, and of replicas."""
-        return 0 if self.status.stopped else len(self.spec.edges.names or ()) + self.spec.cloud_worker.replicas
+        deep = self.spec.cloud_worker
+        replicas = deep.replicas if deep is not None else 0
+        return 0 if self.status.stopped else len(self.spec.edges.names or ()) + replicas

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
@@ -143,6 +144,23 @@ class AliasMove(Document):
     rollback: bool = False
 
 
+class Rollout(Document):
+    """A version that answers a share of the requests, before it becomes the champion or is taken back.
+
+    Attributes:
+        share: of the requests, or with ``by: edges`` of the edges.
+        salt: what the choice of requests and edges is made with.
+        requested_by: the caller that asked for it.
+    """
+
+    version: int
+    by: Literal["requests", "edges"] = "requests"
+    share: float = 0.1
+    salt: str = ""
+    requested_by: str = ""
+    time: str = ""
+
+
 class ModelStatus(Document):
     """The trained versions of a model.
 
@@ -156,6 +174,7 @@ class ModelStatus(Document):
         moves: the last moves of aliases, oldest first.
         label_schemas: the label schemas that versions name, by digest.
         declared_signature: the signature of the declared weights, version 0.
+        rollout: a version that answers a share of the requests beside the deployed one.
     """
 
     versions: list[ModelVersion] = Field(default_factory=list)
@@ -165,6 +184,7 @@ class ModelStatus(Document):
     moves: list[AliasMove] = added("0.2", [])
     label_schemas: dict[Digest, ModelLabels] = added("0.2", {})
     declared_signature: Envelope | None = added("0.2")
+    rollout: Rollout | None = added("0.2")
     conditions: list[Condition] = Field(default_factory=list)
 
 
@@ -184,6 +204,33 @@ def latest(model: Model) -> ModelVersion | None:
     if (found is None or not found.version) and model.status.unfinished:
         return model.status.unfinished[-1]
     return found
+
+
+def numbered(model: Model, number: int) -> ModelVersion | None:
+    """Return the version of that number; None where the model has none."""
+    if number == 0:
+        return declared(model)
+    return next((each for each in reversed(model.status.versions) if each.version == number), None)
+
+
+def candidate_on(model: Model, edge: str) -> tuple[ModelVersion, float] | None:
+    """Return the version that answers beside the deployed one on an edge, with its share of the edge's requests; None
+    where none does, and on an edge that is bound to an alias."""
+    rollout = model.status.rollout
+    if rollout is None or any(edge in bound for bound in model.status.bindings.values()):
+        return None
+    version = numbered(model, rollout.version)
+    if version is None:
+        return None
+    if rollout.by == "requests":
+        return version, rollout.share
+    return (version, 1.0) if share_of(edge, rollout.salt) < rollout.share else None
+
+
+def share_of(name: str, salt: str) -> float:
+    """Return a number from 0 to 1 that depends on the name and the salt alone."""
+    digest = hashlib.sha256(f"{salt}\0{name}".encode()).digest()
+    return float(int.from_bytes(digest[:8], "big") / 2**64)
 
 
 def resolve(model: Model, edge: str = "") -> ModelVersion | None:
@@ -210,11 +257,7 @@ def resolve_all(model: Model, edges: Iterable[str]) -> dict[str, ModelVersion | 
 def aliased(model: Model, alias: str) -> ModelVersion | None:
     """Return the version that an alias names; None where there is no such alias."""
     number = model.status.aliases.get(alias)
-    if number is None:
-        return None
-    if number == 0:
-        return declared(model)
-    return next((each for each in reversed(model.status.versions) if each.version == number), None)
+    return numbered(model, number) if number is not None else None
 
 
 def declared(model: Model) -> ModelVersion | None:

@@ -35,6 +35,8 @@ P = TypeVar("P", bound=BaseModel)
 BY_HAND = ("training", "evaluation", "deployment")
 SHOW_EVERY = 1.0
 """Seconds between two writes of the numbers of samples."""
+COUNTED_EVERY = 1.0
+"""Seconds after which inference workers tell new counts, on which canaries are decided."""
 CALM = 60.0
 """Seconds after which loops are looked at though nothing is due."""
 _FIXED = ("location", "labels")
@@ -183,7 +185,8 @@ class IncrementalController(Feature[IncrementalLearningJob]):
             due for job in self.resources() if job.status.phase == "Running"
             if (due := decisions.next_look(job.status.loop, job.spec, jobs.facts_of(job, 0), now)) is not None
         ]  # fmt: skip
-        return max(0.05, min([*(due - now for due in looks), CALM]))
+        on_trial = any(job.status.loop.step in ("canary", "watching") for job in self.resources())
+        return max(0.05, min([*(due - now for due in looks), COUNTED_EVERY if on_trial else CALM]))
 
     async def _follow_candidates(self) -> None:
         """Take candidates until cancelled, also those that came while nobody led."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from heliograph.bus.contract.payloads import Candidate, LearnTask, VerdictReport
 from heliograph.bus.contract.resources import IncrementalLearningJob, LabelQueue, LoopState, Model, WeightsRef
 from heliograph.bus.contract.resources.incremental_learning_job import LearnedModel
+from heliograph.bus.contract.resources.model import Rollout
 from heliograph.bus.contract.topics import CANDIDATE, VERDICT
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import ControllerContext
@@ -19,7 +20,8 @@ from heliograph.coordinator.features.incremental import state_machine as jobs
 from heliograph.coordinator.features.incremental.labelled_samples import LabelledSamples
 from heliograph.coordinator.features.incremental.shard_writer import WrittenShard, write_shards
 from heliograph.core.errors import Refused
-from heliograph.incremental import loop
+from heliograph.incremental import canary, loop
+from heliograph.incremental.canary import CanaryFacts
 from heliograph.incremental.decisions import (
     BY_HAND,
     Begin,
@@ -89,8 +91,13 @@ class Rounds:
             return True
         if await self._step(name, lambda state: loop.with_present_clock(state, now)):
             return True
+        why = why_ended(job.status.loop, job.spec, job.status.metric, job.status.start_time, now)
+        if why is not None:
+            self._context.out(f"incremental job {name} succeeded: {why}")
+            return await self._step_job(name, lambda job: jobs.ended(job, why, now))
         waiting = self._samples.waiting(job, queue)
-        action = decide(job.status.loop, job.spec, jobs.facts_of(job, len(waiting)), self._world.now())
+        facts = jobs.facts_of(job, len(waiting), self._canaries(job))
+        action = decide(job.status.loop, job.spec, facts, self._world.now())
         match action:
             case Begin(reason):
                 return await self._begin(job, queue, waiting, reason, now)
@@ -100,16 +107,11 @@ class Rounds:
                 return await self._deploy(job, view, now)
             case Promote(model):
                 return await self._promote(job, model, now)
-            case RollBack(model, why):
-                return await self._roll_back(job, model, why, now)
+            case RollBack(model, trouble):
+                return await self._roll_back(job, model, trouble, now)
             case End():
                 return await self._step_job(name, lambda job: jobs.ended_round(job, now))
-        metric = job.status.metric
-        end = why_ended(job.status.loop, job.spec, metric, job.status.start_time, now)
-        if end is None:
-            return False
-        self._context.out(f"incremental job {name} succeeded: {end}")
-        return await self._step_job(name, lambda job: jobs.ended(job, end, now))
+        return False
 
     async def _begin(
         self, job: IncrementalLearningJob, queue: LabelQueue, waiting: list[str], reason: str, now: str
@@ -153,9 +155,14 @@ class Rounds:
             if job.status.loop.candidates[name].step != "passed":
                 continue
             version = jobs.version_of(job, learned, _code_of(job, learned, view), now)
-            numbers[name] = await self._context.versions.add(name, version, by=by)
-            if job.spec.deployment.canary is None:
-                await self._context.versions.deploy(name, numbers[name], by, now)
+            number = numbers[name] = await self._context.versions.add(name, version, by=by)
+            rule = job.spec.deployment.canary
+            if rule is None or not job.status.loop.candidates[name].base:  # nothing serves that it could be beside
+                await self._context.versions.deploy(name, number, by, now)
+            else:
+                rollout = Rollout(version=number, by=rule.by, share=rule.share, salt=f"{job.name}-{number}",
+                                  requested_by=by, time=now)  # fmt: skip
+                await self._context.versions.try_out(name, rollout)
 
         def decided(state: LoopState) -> LoopState:
             for name, number in numbers.items():
@@ -189,6 +196,17 @@ class Rounds:
     def _job(self, name: str, uid: str) -> IncrementalLearningJob | None:
         job = self._context.store.get(IncrementalLearningJob, name)
         return job if job is not None and job.metadata.uid == uid and job.status.phase == "Running" else None
+
+    def _canaries(self, job: IncrementalLearningJob) -> dict[str, CanaryFacts]:
+        """Return what the inference workers have counted of champion and candidate of each model."""
+        if job.status.loop.step not in ("canary", "watching"):
+            return {}
+        found = {}
+        for name, candidate in job.status.loop.candidates.items():
+            counted = {digest: each for feature in self._context.features()
+                       for digest, each in feature.counted(name).items()}  # fmt: skip
+            found[name] = canary.facts_of(candidate, counted)
+        return found
 
     async def _stream_starts(self) -> tuple[int, int]:
         """Return the sequences from which candidates and verdicts of a round that begins now may come."""

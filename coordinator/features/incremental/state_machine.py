@@ -28,6 +28,7 @@ from heliograph.bus.contract.resources.incremental_learning_job import ROUNDS_KE
 from heliograph.bus.contract.resources.model import declared
 from heliograph.coordinator.edges.view import View
 from heliograph.incremental import decisions, loop
+from heliograph.incremental.canary import CanaryFacts
 from heliograph.incremental.tasks import evaluation_version, worker_of
 
 
@@ -200,9 +201,11 @@ def learned_models(job: IncrementalLearningJob, view: View) -> LearnedModels:
     )  # fmt: skip
 
 
-def facts_of(job: IncrementalLearningJob, waiting: int) -> decisions.Facts:
+def facts_of(
+    job: IncrementalLearningJob, waiting: int, canaries: Mapping[str, CanaryFacts] | None = None
+) -> decisions.Facts:
     """Return what the job's loop is decided on."""
-    return decisions.Facts(new_samples=waiting, began=loop.seconds(job.status.start_time))
+    return decisions.Facts(new_samples=waiting, began=loop.seconds(job.status.start_time), canaries=canaries or {})
 
 
 def _learning(record: LearningRound) -> Condition:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.model_requests import EdgeDeployment
-from heliograph.bus.contract.payloads import WorkerTask
+from heliograph.bus.contract.payloads import VersionStats, WorkerTask
 from heliograph.bus.contract.resources import JointInferenceService, Model, Resource
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.edges.view import View
@@ -16,7 +16,7 @@ from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.inference import deployment
 from heliograph.coordinator.features.inference import state_machine as joint_inference
 from heliograph.coordinator.features.inference.statistics import Statistics
-from heliograph.coordinator.features.inference.totals import Totals
+from heliograph.coordinator.features.inference.totals import Totals, added_up
 from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import wait_for
@@ -60,7 +60,7 @@ class InferenceController(Feature[JointInferenceService]):
     def validate(self, service: JointInferenceService, topic: str) -> None:
         rule, place = service.spec.hard_sample_rule, "spec.hardSampleRule"
         choice = NamedChoice("rule", rule.name, f"{place}.name", rule.parameters, f"{place}.parameters")
-        check_offered(choice, self.context.view().rules(service.spec.cloud_worker.node_name), topic)
+        check_offered(choice, self.context.view().rules(joint_inference.deep_node(service)), topic)
 
     def changed(self, known: JointInferenceService, changed: JointInferenceService) -> JointInferenceService:
         return joint_inference.update(known, changed)
@@ -106,6 +106,14 @@ class InferenceController(Feature[JointInferenceService]):
         view = self.context.view()
         for service in self.resources():
             yield from deployment.of_service(service, model, view, self._totals.get(service.metadata.uid, _NO_TOTALS))
+
+    def counted(self, model: str) -> dict[str, VersionStats]:
+        parts: dict[str, list[VersionStats]] = {}
+        for service in self.resources():
+            if service.spec.edge_worker.model.name == model:
+                for digest, each in self._totals.get(service.metadata.uid, _NO_TOTALS).versions.items():
+                    parts.setdefault(digest, []).append(each)
+        return {digest: added_up(found) for digest, found in parts.items()}
 
     def desired(self, view: View) -> Iterator[dict[str, list[WorkerTask]]]:
         newest: dict[str, dict[str, list[WorkerTask]]] = {}

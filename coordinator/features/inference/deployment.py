@@ -33,8 +33,8 @@ def of_service(service: JointInferenceService, model: Model, view: View, totals:
     spec = service.spec
     if spec.edge_worker.model.name == model.name:
         yield from _on(placement(service, view), service, InferTask, model, view, totals.edges)
-    node = spec.cloud_worker.node_name
-    if spec.cloud_worker.model.name == model.name and node in view.edges:
+    deep = spec.cloud_worker
+    if deep is not None and deep.model.name == model.name and (node := deep.node_name) in view.edges:
         yield from _on([node], service, BigModelTask, model, view, {node: totals.cloud})
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.payloads import (
     BigModelTask,
+    CandidateModel,
     InferenceSpec,
     InferTask,
     ScriptSpec,
@@ -26,11 +27,15 @@ from heliograph.bus.contract.resources import (
     InferenceScript,
     JointInferenceService,
     JointInferenceServiceStatus,
+    Model,
     ModelVersion,
     ServiceNumbers,
     condition,
     resolve_all,
 )
+from heliograph.bus.contract.resources.base import Reference
+from heliograph.bus.contract.resources.joint_inference_service import CloudInference
+from heliograph.bus.contract.resources.model import candidate_on
 from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.asks import ask_of
@@ -42,6 +47,8 @@ EDGES_SHOWN = 256
 """Edges that a status shows at most: ten thousand do not fit."""
 OFFLINE = "offline"
 _HEALTHY = "WorkersHealthy"
+_NO_DEEP_MODEL = CloudInference(model=Reference(name="none"), script_boot_file="none")
+"""Stands for the settings of a deep model where there is none."""
 _READY_SINCE = (0, 2)
 """The version since which workers say whether they answer."""
 
@@ -58,23 +65,25 @@ def observe(service: JointInferenceService, view: View, totals: Totals, now: str
     if missing := list(_missing(service, view, placed)):
         waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(missing)[:2000])
         return _with(service, phase="Pending", edges={}, conditions=condition(ready, waiting, now))
-    node = service.spec.cloud_worker.node_name
-    names = replicas(service)[: service.spec.cloud_worker.replicas]
+    deep, node = service.spec.cloud_worker, deep_node(service)
+    names = replicas(service)[: deep.replicas] if deep is not None else []
     answers = {edge: _answers(service, edge, _edge_worker(service), InferTask, totals, view) for edge in placed}
     on_edges = sum(answers.values())
     of_deep = sum(_answers(service, node, name, BigModelTask, totals, view) for name in names)
     troubles = {edge: _trouble(service, edge, InferTask, answers[edge], status.edges.get(edge), totals.edges.get(edge),
                                view) for edge in placed}  # fmt: skip
-    in_cloud = _trouble(service, node, BigModelTask, of_deep == len(names), status.cloud, totals.cloud, view)
+    in_cloud, answering = "", f"{on_edges} of {len(placed)} edges answer"
+    if deep is not None:
+        in_cloud = _trouble(service, node, BigModelTask, of_deep == len(names), status.cloud, totals.cloud, view)
+        answering = f"{on_edges} of {len(placed)} edges and {of_deep} of {len(names)} replicas of the deep model answer"
     healthy = _workers_healthy([*troubles.items(), (f"deep model on {node}", in_cloud)])
-    answering = f"{on_edges} of {len(placed)} edges and {of_deep} of {len(names)} replicas of the deep model answer"
     conditions = status.conditions
     queued = _scheduled(service, placed, view)
-    ready_now = _ready(bool(on_edges and of_deep), answering, healthy, queued)
+    ready_now = _ready(bool(on_edges and (of_deep or deep is None)), answering, healthy, queued)
     for each in (ready_now, _edges_known(service, view), healthy, queued):
         conditions = condition(conditions, each, now) if each is not None else conditions
     # an edge answers without the deep model, too: one that fails later makes no running service pending again
-    running = on_edges > 0 and (of_deep > 0 or status.phase == "Running")
+    running = on_edges > 0 and (of_deep > 0 or deep is None or status.phase == "Running")
     return _with(
         service,
         phase="Running" if running else "Pending",
@@ -91,7 +100,8 @@ def update(known: JointInferenceService, changed: JointInferenceService) -> Join
     status, generation = changed.status, changed.metadata.generation
     if _launch_inputs(changed.spec.edge_worker) != _launch_inputs(known.spec.edge_worker):
         status = status.model_copy(update={"edge_generation": generation})
-    if _launch_inputs(changed.spec.cloud_worker) != _launch_inputs(known.spec.cloud_worker):
+    deep, deep_before = changed.spec.cloud_worker, known.spec.cloud_worker
+    if deep is not None and (deep_before is None or _launch_inputs(deep) != _launch_inputs(deep_before)):
         status = status.model_copy(update={"cloud_generation": generation})
     return changed.model_copy(update={"status": status})
 
@@ -115,13 +125,18 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
         return {}
     spec, status = service.spec, service.status
     infer = _task(service, InferTask, spec.edge_worker, _edge_worker(service), status.edge_generation)
-    of_version: dict[int | None, list[WorkerTask]] = {}  # edges share one list for a version: there may be ten thousand
+    model = view.models[spec.edge_worker.model.name]
+    of_version: dict[tuple[int | None, float | None], list[WorkerTask]] = {}
+    """Edges share one list for a version, and for a candidate beside it: there may be ten thousand."""
     found: dict[str, list[WorkerTask]] = {}
-    for edge, version in resolve_all(view.models[spec.edge_worker.model.name], placed).items():
-        number = version.version if version is not None else None
-        if number not in of_version:
-            of_version[number] = [infer.model_copy(update=_model_of(version))]
-        found[edge] = of_version[number]
+    for edge, version in resolve_all(model, placed).items():
+        beside = candidate_on(model, edge) if model.status.rollout is not None else None
+        key = version.version if version is not None else None, beside[1] if beside is not None else None
+        if key not in of_version:
+            of_version[key] = [infer.model_copy(update=_model_of(version) | _candidate_of(model, beside))]
+        found[edge] = of_version[key]
+    if spec.cloud_worker is None:
+        return found
     node = spec.cloud_worker.node_name
     deep = _model_of(resolve_all(view.models[spec.cloud_worker.model.name], [node])[node])
     big_models = [
@@ -151,15 +166,20 @@ def _edge_worker(service: JointInferenceService) -> str:
 
 def models(service: JointInferenceService) -> list[str]:
     """Return the names of the models that the service runs."""
-    return [service.spec.edge_worker.model.name, service.spec.cloud_worker.model.name]
+    deep = service.spec.cloud_worker
+    return [service.spec.edge_worker.model.name, *([deep.model.name] if deep is not None else [])]
+
+
+def deep_node(service: JointInferenceService) -> str:
+    """Return the node of the deep model; the cloud where there is none."""
+    return service.spec.cloud_worker.node_name if service.spec.cloud_worker is not None else CLOUD
 
 
 def _missing(service: JointInferenceService, view: View, placed: Sequence[str]) -> Iterator[str]:
     for name in dict.fromkeys(models(service)):
         if name not in view.models:
             yield f"model {name} does not exist"
-    node = service.spec.cloud_worker.node_name
-    if node not in view.edges:
+    if service.spec.cloud_worker is not None and (node := deep_node(service)) not in view.edges:
         yield f"node {node} of cloudWorker is unknown"
     if not placed:
         names = service.spec.edges.names
@@ -202,8 +222,22 @@ def _model_of(version: ModelVersion | None) -> dict[str, object]:
     return {"model": weights, "signature": version.signature}
 
 
+def _candidate_of(model: Model, beside: tuple[ModelVersion, float] | None) -> dict[str, object]:
+    """Return a task's fields for a version that answers some of the requests."""
+    rollout = model.status.rollout
+    if beside is None or rollout is None:
+        return {}
+    version, share = beside
+    weights = _model_of(version)["model"]
+    candidate = CandidateModel.model_construct(
+        model=weights, number=version.version, share=share, salt=rollout.salt, signature=version.signature
+    )
+    return {"candidate": candidate}
+
+
 def _inference(service: JointInferenceService) -> InferenceSpec:
     spec = service.spec
+    deep = spec.cloud_worker or _NO_DEEP_MODEL
     return InferenceSpec(
         rule=spec.hard_sample_rule.name,
         rule_parameters=values_of(spec.hard_sample_rule.parameters),
@@ -212,9 +246,10 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
         requests_per_second=spec.offload_budget.requests_per_second,
         bytes_per_second=spec.offload_budget.bytes_per_second,
         fallback=spec.fallback,
-        max_batch=spec.cloud_worker.max_batch,
-        max_wait_seconds=spec.cloud_worker.max_wait_seconds,
+        max_batch=deep.max_batch,
+        max_wait_seconds=deep.max_wait_seconds,
         hard_samples_to=spec.hard_samples_to,
+        offloads=spec.cloud_worker is not None,
     )
 
 
@@ -279,7 +314,7 @@ def _ready(answers: bool, answering: str, healthy: Condition, queued: Condition 
 def _scheduled(service: JointInferenceService, placed: Sequence[str], view: View) -> Condition | None:
     """Return the condition that names the nodes on which a worker waits for memory or a GPU that others have. It
     appears once one does, and turns true when none does any more."""
-    uid, node = service.metadata.uid, service.spec.cloud_worker.node_name
+    uid, node = service.metadata.uid, deep_node(service)
     waiting = view.queued(uid, ServingTask)
     found = [f"{edge}: {waiting[edge]}" for edge in dict.fromkeys((*placed, node)) if edge in waiting]
     if found:

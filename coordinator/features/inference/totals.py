@@ -7,19 +7,17 @@ counts and add them. Neither the order of messages nor repeats make a difference
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from heliograph.bus.contract.payloads import MAX_COUNT, InferenceStats, Payload
+from heliograph.bus.contract.payloads import MAX_COUNT, InferenceStats, Payload, VersionStats
 from heliograph.bus.contract.resources import ServiceNumbers
+from heliograph.core.latencies import percentile
 
 INCARNATIONS_KEPT = 8
 """Incarnations of a worker whose counts are kept apart. Earlier ones are folded into one sum; a repeated message of
 theirs would count again."""
-BUCKETS_PER_DOUBLING = 4
-FIRST_BUCKET = 1e-4
-"""Upper bound of bucket 0, in seconds."""
 _COUNTED = ("by_edge", "by_cloud", "hard", "degraded", "errors", "compared", "agreed", "bytes_offloaded")
 
 
@@ -60,12 +58,14 @@ class Totals:
 
     Attributes:
         ready: the workers that say that they answer, by their edge.
+        versions: what the edges have counted of each version of their model, by its digest.
     """
 
     edges: Mapping[str, ServiceNumbers] = field(default_factory=dict)
     cloud: ServiceNumbers = field(default_factory=ServiceNumbers)
     total: ServiceNumbers = field(default_factory=ServiceNumbers)
     ready: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    versions: Mapping[str, VersionStats] = field(default_factory=dict)
 
 
 def add_up(workers: Mapping[tuple[str, str], WorkerCounts], replicas: Collection[str]) -> Totals:
@@ -85,27 +85,13 @@ def add_up(workers: Mapping[tuple[str, str], WorkerCounts], replicas: Collection
         (of_cloud if worker in replicas else of_edges.setdefault(edge, [])).append(counts)
     everyone = [counts for found in of_edges.values() for counts in found]
     total = _numbers(everyone).model_copy(update={"model": "", "trouble": ""})
-    return Totals({edge: _numbers(found) for edge, found in of_edges.items()}, _numbers(of_cloud), total, ready)
-
-
-def percentile(latencies: Mapping[str, int], share: float) -> float | None:
-    """Return the seconds within which that share of the answers came; None where there is no answer.
-
-    The result is the upper bound of a bucket, 2^(n/4) × 100 µs: up to a fifth above the true value, never below it.
-    """
-    wanted = share * sum(latencies.values())
-    seen = 0
-    for bucket, count in sorted((int(bucket), count) for bucket, count in latencies.items() if count):
-        seen += count
-        if seen >= wanted:
-            return float(FIRST_BUCKET * 2 ** (bucket / BUCKETS_PER_DOUBLING))
-    return None
+    versions = _of_versions(stats for counts in everyone for stats in _every(counts))
+    return Totals({edge: _numbers(found) for edge, found in of_edges.items()}, _numbers(of_cloud), total, ready,
+                  versions)  # fmt: skip
 
 
 def _numbers(workers: Collection[WorkerCounts]) -> ServiceNumbers:
-    sums = InferenceStats.model_construct(
-        **_sums(each for counts in workers for each in (counts.folded, *counts.incarnations.values()) if each)
-    )
+    sums = InferenceStats.model_construct(**_sums(each for counts in workers for each in _every(counts)))
     answered = sums.by_edge + sums.by_cloud + sums.errors
     return ServiceNumbers(
         requests=answered,
@@ -124,6 +110,30 @@ def _numbers(workers: Collection[WorkerCounts]) -> ServiceNumbers:
     )
 
 
+def _every(counts: WorkerCounts) -> list[InferenceStats]:
+    """Return a worker's counts of all its incarnations."""
+    return [each for each in (counts.folded, *counts.incarnations.values()) if each is not None]
+
+
+def _of_versions(stats: Iterable[InferenceStats]) -> dict[str, VersionStats]:
+    """Return the sums of each version, by its digest."""
+    parts: dict[str, list[VersionStats]] = {}
+    for each in stats:
+        for digest, counted in each.versions.items():
+            parts.setdefault(digest, []).append(counted)
+    return {digest: added_up(found) for digest, found in parts.items()}
+
+
+def added_up(parts: Sequence[VersionStats]) -> VersionStats:
+    """Return the sum of what several workers, or services, have counted of one version."""
+    latencies: Counter[str] = Counter()
+    for each in parts:
+        latencies.update(each.latencies)
+    counted = {name: min(sum(getattr(each, name) for each in parts), MAX_COUNT)
+               for name in ("requests", "errors", "compared", "agreed")}  # fmt: skip
+    return VersionStats(**counted, latencies={bucket: min(count, MAX_COUNT) for bucket, count in latencies.items()})
+
+
 def _sums(stats: Iterable[InferenceStats]) -> dict[str, Any]:
     every = list(stats)
     latencies: Counter[str] = Counter()
@@ -132,7 +142,10 @@ def _sums(stats: Iterable[InferenceStats]) -> dict[str, Any]:
     counted: dict[str, Any] = {
         name: min(sum(getattr(each, name) for each in every), MAX_COUNT) for name in _COUNTED
     }
-    return counted | {"latencies": {bucket: min(count, MAX_COUNT) for bucket, count in latencies.items()}}
+    return counted | {
+        "latencies": {bucket: min(count, MAX_COUNT) for bucket, count in latencies.items()},
+        "versions": _of_versions(every),
+    }
 
 
 def _counted_events(stats: InferenceStats) -> int:

@@ -57,6 +57,8 @@ ANSWERS: dict[str, Code] = {
                        "To replace it, submit with `supersedes`."),
     "model-failed": Code("The service's model raised an error on the sample, or its answer cannot be sent.",
                          "Read `got`; mend the service's script, or the sample."),
+    "no-candidate": Code("This side of a service tries no other version beside the one that serves.",
+                         "Try it on the edge's side."),
     "no-answer": Code("The request was handled, and its answer cannot be sent: it is too large.",
                       "Ask for less; get one resource instead of the list."),
     "no-scores": Code("The service's hard-sample rule reads scores, and its model gives labels or values.",

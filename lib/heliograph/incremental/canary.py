@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from heliograph.bus.contract.resources.incremental_learning_job import Canary
+from heliograph.bus.contract.payloads import VersionStats
+from heliograph.bus.contract.resources.incremental_learning_job import Canary, CandidateState
+from heliograph.core.latencies import percentile
 
 Answer = Literal["wait", "promote", "roll-back"]
 
@@ -40,6 +43,21 @@ class CanaryFacts:
     candidate: VersionCounts = field(default_factory=VersionCounts)
     compared: int = 0
     agreed: int = 0
+
+
+def facts_of(candidate: CandidateState, counted: Mapping[str, VersionStats]) -> CanaryFacts:
+    """Return the counts of a candidate and of the champion that it was trained from.
+
+    Args:
+        counted: what the inference workers have counted of each version, by its digest.
+    """
+    of_candidate = counted.get(candidate.weights.digest if candidate.weights is not None else "", _NONE)
+    return CanaryFacts(
+        champion=_counts(counted.get(candidate.base, _NONE)),
+        candidate=_counts(of_candidate),
+        compared=of_candidate.compared,
+        agreed=of_candidate.agreed,
+    )
 
 
 def judge(rule: Canary, facts: CanaryFacts, seconds: float) -> tuple[Answer, str]:
@@ -85,3 +103,10 @@ def _trouble(rule: Canary, facts: CanaryFacts, least: int) -> str:
     if facts.compared and facts.agreed < rule.least_agreement * facts.compared:
         return f"agrees with the champion in {facts.agreed} of {facts.compared} answers"
     return ""
+
+
+def _counts(counted: VersionStats) -> VersionCounts:
+    return VersionCounts(counted.requests, counted.errors, percentile(counted.latencies, 0.99))
+
+
+_NONE = VersionStats()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-SHORTEST = 100e-6
-"""Upper bound of the first latency bucket, in seconds."""
-PER_OCTAVE = 4
-"""Latency buckets for each doubling of the latency."""
-LONGEST = 96
-"""Number of the last latency bucket, about 28 minutes."""
+from heliograph.core.latencies import bucket_of
+
+VERSIONS_KEPT = 4
+"""Versions of the model whose counts are kept: the newest."""
+
+
+@dataclass
+class VersionCounts:
+    """Counts of one version of the edge's model; ``compared`` and ``agreed`` with the one that is deployed."""
+
+    requests: int = 0
+    errors: int = 0
+    compared: int = 0
+    agreed: int = 0
+    latencies: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass
@@ -25,7 +33,8 @@ class Counts:
         errors: requests answered with an error.
         compared, agreed: cloud answers compared with the edge's result, and those that are equal to it.
         bytes_offloaded: size of the requests that the cloud answered.
-        latencies: answers by latency bucket; bucket n ends at SHORTEST · 2^(n / PER_OCTAVE) seconds.
+        latencies: answers by latency bucket, see ``core.latencies``.
+        versions: counts by the digest of the version, the newest last.
     """
 
     by_edge: int = 0
@@ -37,8 +46,22 @@ class Counts:
     agreed: int = 0
     bytes_offloaded: int = 0
     latencies: Counter[int] = field(default_factory=Counter)
+    versions: dict[str, VersionCounts] = field(default_factory=dict)
 
-    def add_latency(self, seconds: float) -> None:
-        """Count one answer in its latency bucket, a quarter of an octave wide."""
-        bucket = math.ceil(PER_OCTAVE * math.log2(seconds / SHORTEST)) if seconds > SHORTEST else 0
-        self.latencies[min(bucket, LONGEST)] += 1
+    def add_latency(self, seconds: float, version: str = "") -> None:
+        """Count one answer in its latency bucket, for the version that has seen the request too."""
+        bucket = bucket_of(seconds)
+        self.latencies[bucket] += 1
+        if version:
+            counted = self.of(version)
+            counted.requests += 1
+            counted.latencies[bucket] += 1
+
+    def of(self, version: str) -> VersionCounts:
+        """Return the counts of a version, from zero where it is new."""
+        found = self.versions.get(version)
+        if found is None:
+            found = self.versions[version] = VersionCounts()
+            while len(self.versions) > VERSIONS_KEPT:
+                del self.versions[next(iter(self.versions))]
+        return found

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -21,15 +22,16 @@ from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.names import require_label
 from heliograph.core.world import World
+from heliograph.frameworks import adapter_for
 from heliograph.inference.cloud import BigModel, is_bad_input
 from heliograph.inference.inputs import sample_in
 from heliograph.inference.predictors import Meaning, predictor_for, reading_of
-from heliograph.inference.shallow import Answer, Judged, Shallow, Withheld
+from heliograph.inference.shallow import Answer, Candidate, Judged, Shallow, Withheld
 
 if TYPE_CHECKING:
     from heliograph.bus.transport import Bus
     from heliograph.inference.offload import Offloader
-    from heliograph.inference.serving import PendingRequest, Serving
+    from heliograph.inference.serving import NewCandidate, PendingRequest, Serving
 
 NODE = "mqtt://127.0.0.1:1883"
 """Default URL of a node's broker: KubeEdge's mosquitto."""
@@ -115,7 +117,8 @@ class JointInference:
             bytes_per_second=bytes_per_second,
             fallback=fallback,
         )
-        predictor = predictor_for(edge, "edge", reading_of(classes, outputs, scores, after))
+        self._reading = reading_of(classes, outputs, scores, after)
+        predictor = predictor_for(edge, "edge", self._reading)
         self._shallow = Shallow(name, predictor, spec, self._world.monotonic, self._world.rng.random, before, redact)
         self._example = example
         self._cloud: BigModel | None = None
@@ -177,6 +180,7 @@ class JointInference:
         serving = session.serving("edge")
         self._shallow.configure(serving.spec)
         serving.use_counts(self._shallow.counts)
+        serving.on_candidate = self._try
         serving.load_initial(self._model)
         serving.health.check(lambda: self._shallow.check(self._example))
         most, configure = self._micro_batch, self._shallow.configure
@@ -206,8 +210,12 @@ class JointInference:
                 self._refuse(serving, request, error)
         if not samples:
             return
+        self._shallow.version = serving.model
+        asked = [(x, request.tree.get("deadline"), request.at) for request, x in samples]
+        tried = self._shallow.candidate is not None
+        places = [request.place(serving.salt) for request, _ in samples] if tried else ()
         try:
-            judged = self._shallow.judge_all([(x, request.tree.get("deadline"), request.at) for request, x in samples])
+            judged = self._shallow.judge_all(asked, places)
         except Exception as error:  # the model's own error answers that request; the worker goes on
             if len(samples) == 1:
                 self._refuse(serving, samples[0][0], error)
@@ -228,16 +236,27 @@ class JointInference:
             except Refused as error:
                 serving.refuse(request, error)
 
+    def _try(self, new: NewCandidate) -> None:
+        """Let another version answer some requests, on a copy of the model; without arrays end that."""
+        self._shallow.candidate = None
+        if not new.digest:
+            return
+        other = copy.deepcopy(self._model)
+        adapter_for(other).set(new.arrays)
+        predictor = predictor_for(other, "edge", self._reading)
+        self._shallow.candidate = Candidate(new.digest, predictor, new.share)
+
     def _refuse(self, serving: Serving, request: PendingRequest, error: Exception) -> None:
-        self._shallow.count_error()
-        if not is_bad_input(error):
+        of_model = not is_bad_input(error)
+        self._shallow.count_error(version=serving.model if of_model else "")
+        if of_model:
             serving.health.model_failed(error)
         serving.refuse(request, error)
 
     async def _settle_and_answer(self, serving: Serving, request: PendingRequest, judged: Judged) -> None:
         deep = None
         try:
-            answer = await self._shallow.settle(judged, serving.offload)
+            answer = await self._shallow.settle(judged, serving.offload if serving.spec.offloads else None)
         except HeliographError as error:
             serving.refuse(request, error)
         else:

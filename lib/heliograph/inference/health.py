@@ -8,7 +8,7 @@ from typing import Literal
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import Failures
 
-About = Literal["weights", "settings", "model"]
+About = Literal["weights", "settings", "model", "candidate"]
 """What a trouble is about: each is mended by its own success."""
 
 
@@ -67,6 +67,15 @@ class Health:
         """Note that the model has the service's newest weights."""
         self._has_weights = True
         self._troubles.pop("weights", None)
+
+    def candidate_failed(self, digest: str, error: Exception) -> None:
+        """Note that a candidate could not be taken: it answers no request."""
+        self._troubles["candidate"] = f"candidate {digest[:12]}: {error}"[:1000]
+        self._warn(f"the serving model answers all: {self._troubles['candidate']}")
+
+    def candidate_set(self) -> None:
+        """Note that the newest candidate is tried, or that there is none any more."""
+        self._troubles.pop("candidate", None)
 
     def settings_failed(self, error: Refused) -> None:
         """Note that new settings were refused; the previous ones stay."""

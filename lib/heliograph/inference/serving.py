@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.contract.payloads import InferenceSpec
@@ -39,6 +40,12 @@ class PendingRequest:
     is_json: bool
     at: float
     until: float
+    body: bytes = b""
+
+    def place(self, salt: str) -> float:
+        """Return a number from 0 to 1 that depends on the request and the salt alone: the same request has the same
+        place as long as a candidate is tried."""
+        return zlib.crc32(self.body, zlib.crc32(salt.encode())) / 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +56,19 @@ class NewModel:
     arrays: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class NewCandidate:
+    """A version that answers a share of the requests beside the one that serves, or the end of one (no arrays)."""
+
+    digest: str = ""
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 0.0
+    salt: str = ""
+
+
+Change = NewModel | NewCandidate | InferenceSpec
 Send = Callable[[list[tuple[PendingRequest, bytes]]], Awaitable[None]]
-Item = PendingRequest | NewModel | InferenceSpec | None
+Item = PendingRequest | Change | None
 
 
 class Serving:
@@ -81,6 +99,10 @@ class Serving:
         self.counts = Counts()
         self.model = ""
         """Digest of the serving weights; empty while they are the script's own."""
+        self.salt = ""
+        """With which the requests of a candidate are chosen."""
+        self.on_candidate: Callable[[NewCandidate], None] = _no_candidate
+        """Takes a candidate, or its end; called in the script's thread. Its errors are told, and cost no request."""
         self.health = Health(service, warn)
         self.admit: Callable[[int, int, float], bool] = lambda waiting, most, deadline: True
         self._loop = loop
@@ -98,7 +120,8 @@ class Serving:
     def receive(self, message: Message, tree: object, reply_to: str) -> None:
         """Queue a request, parsed as ``tree``; refuse it at once if it is invalid or cannot be answered in time."""
         now = self._world.monotonic()
-        request = PendingRequest({}, message.topic, reply_to, message.correlation, message.body[:1] == b"{", now, now)
+        request = PendingRequest({}, message.topic, reply_to, message.correlation, message.body[:1] == b"{", now, now,
+                                 message.body)  # fmt: skip
         try:
             fields = request_in(tree, message.topic)
             deadline = float(fields.get("deadline") or self.spec.deadline_seconds)
@@ -112,8 +135,8 @@ class Serving:
             return
         self._inbox.put(replace(request, tree=fields, until=now + deadline))
 
-    def enqueue(self, item: NewModel | InferenceSpec | None) -> None:
-        """Queue new weights, new settings, or the end (None)."""
+    def enqueue(self, item: Change | None) -> None:
+        """Queue new weights, a candidate, new settings, or the end (None)."""
         self._inbox.put(item)
 
     # called by the script's thread
@@ -194,6 +217,8 @@ class Serving:
         """Send an answer of the edge's side to the requester."""
         tree = {"result": answer.result, "scores": answer.scores, "by": answer.by, "degraded": answer.degraded,
                 "seconds": round(answer.seconds, 6)}  # fmt: skip
+        if answer.version:
+            tree["model"] = answer.version
         self._publish_soon([(request, self._body(request, tree))])
 
     def queue_answer(self, request: PendingRequest, tree: Mapping[str, Any]) -> None:
@@ -218,10 +243,13 @@ class Serving:
         self._loop.call_soon_threadsafe(self._spawn, coroutine)
 
     def _change(
-        self, item: NewModel | InferenceSpec, model: object, configure: Callable[[InferenceSpec], None] | None
+        self, item: Change, model: object, configure: Callable[[InferenceSpec], None] | None
     ) -> None:
         if isinstance(item, NewModel):
             self._swap(model, item)
+            return
+        if isinstance(item, NewCandidate):
+            self._try(item)
             return
         try:
             if configure is not None:
@@ -240,6 +268,15 @@ class Serving:
         else:
             self.model = new.digest
             self.health.weights_set()
+
+    def _try(self, new: NewCandidate) -> None:
+        try:
+            self.on_candidate(new)
+        except Exception as error:  # any error, a framework's own too: the candidate gets no request
+            self.health.candidate_failed(new.digest, error)
+        else:
+            self.salt = new.salt
+            self.health.candidate_set()
 
     def _body(self, request: PendingRequest, tree: Mapping[str, Any]) -> bytes:
         try:
@@ -264,6 +301,12 @@ class Serving:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _no_candidate(new: NewCandidate) -> None:
+    """Refuse a candidate: this side of the service tries none."""
+    if new.digest:
+        raise Refused("no-candidate", field="candidate", expected="a worker of the edge's side", got=new.digest[:12])
 
 
 def _encode(request: PendingRequest, tree: Mapping[str, Any]) -> bytes:

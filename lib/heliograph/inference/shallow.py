@@ -6,7 +6,7 @@ This module knows no topics.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ class Answer:
         by: the side that answered.
         degraded: True if the sample was hard and the edge answered it.
         seconds: time from the request to the answer.
+        version: digest of the version of the edge's model that saw the sample; empty for the script's own weights.
     """
 
     result: Any
@@ -44,6 +45,7 @@ class Answer:
     by: Literal["edge", "cloud"]
     degraded: bool
     seconds: float
+    version: str = ""
 
 
 class Withheld:
@@ -60,6 +62,7 @@ class Judged:
     Attributes:
         leaves: what may leave the node of a hard sample: the sample itself without a ``redact`` hook, what the hook
             made of it, or Withheld.
+        version: digest of the version that made the prediction; empty for the script's own weights.
     """
 
     x: Any
@@ -68,10 +71,30 @@ class Judged:
     began: float
     until: float
     leaves: Any = None
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A version that answers some of the requests beside the one that serves.
+
+    Attributes:
+        version: digest of its weights.
+        share: of the requests: those whose place is below it.
+    """
+
+    version: str
+    predictor: Predictor
+    share: float
 
 
 class Shallow:
-    """A model, a rule, a breaker and a budget. ``judge`` runs the model; ``settle`` asks the cloud for hard samples."""
+    """A model, a rule, a breaker and a budget. ``judge`` runs the model; ``settle`` asks the cloud for hard samples.
+
+    Attributes:
+        version: digest of the weights that serve; empty for the script's own.
+        candidate: another version beside it. Where it fails, the one that serves answers, and the failure counts.
+    """
 
     def __init__(
         self,
@@ -92,6 +115,8 @@ class Shallow:
         self._predictor = predictor
         self._before = before
         self._lock = threading.Lock()
+        self.version = ""
+        self.candidate: Candidate | None = None
         self.spec = spec
         self._budget = Budget(spec.requests_per_second, spec.bytes_per_second)
         self.configure(spec)
@@ -114,8 +139,14 @@ class Shallow:
         """
         return self.judge_all([(x, deadline, began)])[0]
 
-    def judge_all(self, asked: Sequence[tuple[Any, float | None, float | None]]) -> list[Judged]:
-        """Judge samples with their deadlines and start times; predict samples of one kind together."""
+    def judge_all(
+        self, asked: Sequence[tuple[Any, float | None, float | None]], places: Sequence[float] = ()
+    ) -> list[Judged]:
+        """Judge samples with their deadlines and start times; predict samples of one kind together.
+
+        Args:
+            places: of each sample, 0 to 1; they decide which ones the candidate answers. Without them it answers none.
+        """
         now = self._clock()
         groups: dict[Hashable, list[int]] = {}
         seen: list[Prepared] = []
@@ -125,15 +156,51 @@ class Shallow:
             seen.append(self._predictor.prepare(x if self._before is None else self._before(x)))
             groups.setdefault(seen[-1].kind, []).append(place)
         found: dict[int, Judged] = {}
-        for places in groups.values():
-            predictions = self._predictor.predict([seen[place] for place in places])
-            for place, prediction in zip(places, predictions, strict=True):
+        for group in groups.values():
+            predictions = self._predictor.predict([seen[place] for place in group])
+            answers = dict(zip(group, ((each, self.version) for each in predictions), strict=True))
+            if self.candidate is not None and places:
+                tried = [place for place in group if places[place] < self.candidate.share]
+                answers |= self._tried(self.candidate, tried, seen, answers)
+            for place, (prediction, version) in answers.items():
                 x, deadline, began = asked[place]
                 start = now if began is None else began
                 until = start + (self.spec.deadline_seconds if deadline is None else deadline)
                 hard = self._is_hard(prediction)
-                found[place] = Judged(x, prediction, hard, start, until, self._leaving(x) if hard else None)
+                leaves = self._leaving(x) if hard else None
+                found[place] = Judged(x, prediction, hard, start, until, leaves, version)
         return [found[place] for place in range(len(asked))]
+
+    def _tried(
+        self, candidate: Candidate, places: Sequence[int], seen: Sequence[Prepared],
+        served: Mapping[int, tuple[Prediction, str]],
+    ) -> dict[int, tuple[Prediction, str]]:  # fmt: skip
+        """Return the candidate's predictions, compared with those of the version that serves. Of a sample on which it
+        fails there is none."""
+        if not places:
+            return {}
+        try:
+            predictions = candidate.predictor.predict([seen[place] for place in places])
+        except Exception:  # the candidate's own: it must cost nobody an answer
+            with self._lock:
+                counted = self.counts.of(candidate.version)
+                counted.requests += len(places)
+                counted.errors += len(places)
+            return {}
+        found = {}
+        with self._lock:
+            counted = self.counts.of(candidate.version)
+            for place, prediction in zip(places, predictions, strict=True):
+                if prediction.failure is not None:
+                    counted.requests += 1
+                    counted.errors += 1
+                    continue
+                found[place] = prediction, candidate.version
+                beside = served[place][0]
+                if beside.failure is None and prediction.kind != "value":
+                    counted.compared += 1
+                    counted.agreed += _equal(prediction.result, beside.result)
+        return found
 
     def check(self, example: Any = None) -> None:
         """Run the model and the rule on an example: the first request then finds them warm. Its errors propagate.
@@ -173,14 +240,14 @@ class Shallow:
         """Return the edge's own answer, marked as degraded if the sample is hard. Raise Refused if it has none."""
         result, scores = judged.prediction.result, judged.prediction.scores
         if judged.prediction.failure is not None:
-            self.count_error(hard=judged.hard)
+            self.count_error(hard=judged.hard, version=judged.version)
             raise judged.prediction.failure
-        answer = Answer(result, scores, "edge", judged.hard, self._clock() - judged.began)
+        answer = Answer(result, scores, "edge", judged.hard, self._clock() - judged.began, judged.version)
         with self._lock:
             self.counts.by_edge += 1
             self.counts.hard += judged.hard
             self.counts.degraded += judged.hard
-            self.counts.add_latency(answer.seconds)
+            self.counts.add_latency(answer.seconds, judged.version)
         return answer
 
     async def settle(self, judged: Judged, ask: AskCloud | None) -> Answer:
@@ -217,18 +284,22 @@ class Shallow:
                     return self._cloud_answer(judged, found, len(body))
         if self.spec.fallback == "edge":
             return self.edge_answer(judged)
-        self.count_error(hard=True)
+        self.count_error(hard=True)  # no fault of the version
         raise Unreachable(f"service {self.name}: {why}")
 
-    def count_error(self, *, hard: bool = False) -> None:
-        """Count a request that is answered with an error."""
+    def count_error(self, *, hard: bool = False, version: str = "") -> None:
+        """Count a request that is answered with an error; of a version's own model against that version."""
         with self._lock:
             self.counts.errors += 1
             self.counts.hard += hard
+            if version:
+                counted = self.counts.of(version)
+                counted.requests += 1
+                counted.errors += 1
 
     def _cloud_answer(self, judged: Judged, found: dict[str, Any], size: int) -> Answer:
         result, scores = found.get("result"), found.get("scores")
-        answer = Answer(result, scores, "cloud", False, self._clock() - judged.began)
+        answer = Answer(result, scores, "cloud", False, self._clock() - judged.began, judged.version)
         comparable = judged.prediction.kind != "value" and judged.prediction.failure is None
         same = comparable and _equal(result, judged.prediction.result)
         with self._lock:
@@ -237,7 +308,7 @@ class Shallow:
             self.counts.compared += comparable
             self.counts.agreed += same
             self.counts.bytes_offloaded += size
-            self.counts.add_latency(answer.seconds)
+            self.counts.add_latency(answer.seconds, judged.version)
         return answer
 
 

@@ -16,9 +16,9 @@ from heliograph.coordinator.features.inference.totals import (
     Totals,
     WorkerCounts,
     add_up,
-    percentile,
     record,
 )
+from heliograph.core.latencies import percentile
 
 Workers = dict[tuple[str, str], WorkerCounts]
 

@@ -14,7 +14,15 @@ from heliograph.core.loop_thread import LoopThread
 from heliograph.core.signing import Signer
 from heliograph.exports import Form
 from heliograph.following import Page, ResourceChange
-from heliograph.resource_requests import PAGE, DatasetResources, Document, Jobs, ModelResources, Resources
+from heliograph.resource_requests import (
+    PAGE,
+    DatasetResources,
+    Document,
+    IncrementalJobs,
+    Jobs,
+    ModelResources,
+    Resources,
+)
 
 T = TypeVar("T")
 
@@ -27,6 +35,7 @@ class Client:
 
     jobs: BlockingJobs
     services: BlockingResources
+    incremental_jobs: BlockingIncrementalJobs
     models: BlockingModelResources
     datasets: BlockingDatasetResources
     algorithms: BlockingResources
@@ -42,8 +51,9 @@ class Client:
             self._thread.close()
             raise
         for plural in declared().features:
-            if not hasattr(type(self), plural):
-                setattr(self, plural, self.resources(plural))
+            name = plural.replace("-", "_")
+            if not hasattr(type(self), name):
+                setattr(self, name, self.resources(plural))
 
     def resources(self, plural: str) -> BlockingResources:
         """Return the resources with a plural name. Raise Refused if the name is unknown."""
@@ -52,6 +62,8 @@ class Client:
             return BlockingModelResources(resources, self._thread)
         if isinstance(resources, DatasetResources):
             return BlockingDatasetResources(resources, self._thread)
+        if isinstance(resources, IncrementalJobs):
+            return BlockingIncrementalJobs(resources, self._thread)
         if isinstance(resources, Jobs):
             return BlockingJobs(resources, self._thread)
         return BlockingResources(resources, self._thread)
@@ -211,6 +223,26 @@ class BlockingModelResources(BlockingResources):
 
     def key(self) -> Document:
         return self._run(self._models.key())
+
+
+class BlockingIncrementalJobs(BlockingResources):
+    """``IncrementalJobs`` for ordinary code."""
+
+    def __init__(self, resources: IncrementalJobs, thread: LoopThread) -> None:
+        super().__init__(resources, thread)
+        self._jobs = resources
+
+    def training(self, name: str, *, dry_run: bool = False) -> Document:
+        return self._run(self._jobs.training(name, dry_run=dry_run))
+
+    def evaluation(self, name: str, *, dry_run: bool = False) -> Document:
+        return self._run(self._jobs.evaluation(name, dry_run=dry_run))
+
+    def deployment(self, name: str, *, dry_run: bool = False) -> Document:
+        return self._run(self._jobs.deployment(name, dry_run=dry_run))
+
+    def models(self, name: str) -> Document:
+        return self._run(self._jobs.models(name))
 
 
 class BlockingJobs(BlockingResources):

@@ -28,7 +28,15 @@ from heliograph.core.world import World
 from heliograph.dataset_files import store_samples
 from heliograph.model_files import fetch, require_untrained, store, version_of
 from heliograph.model_verbs import which
-from heliograph.resource_requests import BY_PLURAL, DatasetResources, Document, Jobs, ModelResources, Resources
+from heliograph.resource_requests import (
+    BY_PLURAL,
+    DatasetResources,
+    Document,
+    IncrementalJobs,
+    Jobs,
+    ModelResources,
+    Resources,
+)
 from heliograph.server import locate
 
 T = TypeVar("T")
@@ -74,7 +82,8 @@ def _retry_after(reply: bytes) -> float | None:
 class AsyncClient:
     """A connection to a cluster; an async context manager.
 
-    Each kind of resource is an attribute named by its plural, those of installed outside features too.
+    Each kind of resource is an attribute named by its plural, with ``_`` for ``-``, those of installed outside features
+    too.
 
     Args:
         server: ``nats://USER:TOKEN@…``, ``mqtt://…``, or a user's ``cluster.json``; by default ``HELIOGRAPH_SERVER``,
@@ -93,6 +102,7 @@ class AsyncClient:
 
     jobs: Jobs
     services: Resources
+    incremental_jobs: IncrementalJobs
     models: ModelResources
     datasets: DatasetResources
     algorithms: Resources
@@ -118,8 +128,9 @@ class AsyncClient:
         self._world = world = World()
         self.bus = connect(self.server.url, root=root, world=world, name=f"client-{world.new_id()[:12]}")
         for plural in declared().features:
-            if not hasattr(type(self), plural):  # "resources", for one, is reached by the method alone
-                setattr(self, plural, self.resources(plural))
+            name = plural.replace("-", "_")
+            if not hasattr(type(self), name):  # "resources", for one, is reached by the method alone
+                setattr(self, name, self.resources(plural))
 
     def resources(self, plural: str) -> Resources:
         """Return the resources with a plural name. Raise Refused if the name is unknown."""

@@ -256,7 +256,30 @@ class Jobs(Resources):
         return found
 
 
-BY_PLURAL: dict[str, type[Resources]] = {"jobs": Jobs, "models": ModelResources, "datasets": DatasetResources}
+class IncrementalJobs(Resources):
+    """The requests about incremental learning jobs: their steps by hand, and what they have made."""
+
+    async def training(self, name: str, *, dry_run: bool = False) -> Document:
+        """Begin a round now, in place of its trigger."""
+        return await self._change("training", name, "", dry_run)
+
+    async def evaluation(self, name: str, *, dry_run: bool = False) -> Document:
+        """Evaluate the candidates now, in place of the trigger."""
+        return await self._change("evaluation", name, "", dry_run)
+
+    async def deployment(self, name: str, *, dry_run: bool = False) -> Document:
+        """Deploy the candidates that have passed now, in place of the trigger."""
+        return await self._change("deployment", name, "", dry_run)
+
+    async def models(self, name: str) -> Document:
+        """Return what the rounds of a job have made, and what serves."""
+        found: Document = await self.ask("models", name)
+        return found
+
+
+BY_PLURAL: dict[str, type[Resources]] = {
+    "jobs": Jobs, "incremental-jobs": IncrementalJobs, "models": ModelResources, "datasets": DatasetResources,
+}  # fmt: skip
 """The kinds with requests of their own."""
 
 

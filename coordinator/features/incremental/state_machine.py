@@ -26,6 +26,7 @@ from heliograph.bus.contract.resources import (
 )
 from heliograph.bus.contract.resources.incremental_learning_job import ROUNDS_KEPT, LearnedModel
 from heliograph.bus.contract.resources.model import declared
+from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.edges.view import View
 from heliograph.incremental import decisions, loop
 from heliograph.incremental.canary import CanaryFacts
@@ -46,8 +47,8 @@ def missing(job: IncrementalLearningJob, queue: LabelQueue | None, view: View) -
             package = view.packages.get(algorithm.name)
             if package is None or package.spec.package is None:
                 yield f"algorithm {algorithm.name} does not exist, or is no package"
-        if spec.location == "cloud" and each.node_name not in view.edges:
-            yield f"node {each.node_name} is unknown"
+        if spec.location == "cloud" and (why := _unable(each.node_name, view)):
+            yield f"node {each.node_name} {why}"
 
 
 def begun(job: IncrementalLearningJob, now: str) -> IncrementalLearningJob:
@@ -214,6 +215,18 @@ def _learning(record: LearningRound) -> Condition:
     good = any(each.decision == "deployed" for each in record.models.values())
     return Condition(type="Learning", status="True" if good else "False", reason=f"Round{record.round}",
                      message="; ".join(found)[:2000])  # fmt: skip
+
+
+def _unable(node: str, view: View) -> str:
+    """Return why a node cannot train; empty where it can, as far as it is known."""
+    if node not in view.edges:
+        return "is unknown"
+    report = view.edges[node].report
+    if report is None:
+        return "has not reported yet"
+    if parse_version(report.version) < LearnTask.since:
+        return f"runs heliograph {report.version or '0.1'}, and training began with 0.2"
+    return ""
 
 
 def _gives_up(report: WorkerReport, attempts: int) -> bool:

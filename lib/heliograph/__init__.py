@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from heliograph.client import AsyncClient
     from heliograph.federated import FederatedLearning, dataset, parameters
     from heliograph.frameworks.loading import load
+    from heliograph.incremental.learning import IncrementalLearning
     from heliograph.inference.cloud import BigModel
     from heliograph.inference.edge import JointInference
 
@@ -19,6 +20,7 @@ __all__ = [
     "BigModel",
     "Client",
     "FederatedLearning",
+    "IncrementalLearning",
     "JointInference",
     "__version__",
     "dataset",
@@ -31,6 +33,7 @@ _HOMES = {
     "BigModel": "heliograph.inference.cloud",
     "Client": "heliograph.blocking_client",
     "FederatedLearning": "heliograph.federated",
+    "IncrementalLearning": "heliograph.incremental.learning",
     "JointInference": "heliograph.inference.edge",
     "dataset": "heliograph.federated",
     "load": "heliograph.frameworks.loading",

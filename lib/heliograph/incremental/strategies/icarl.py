@@ -1,0 +1,116 @@
+"""iCaRL: exemplars by herding, and the nearest mean of exemplars as the classifier.
+
+Rebuffi et al. 2017, "iCaRL: incremental classifier and representation learning", https://arxiv.org/abs/1611.07725.
+
+The means have length 1, so that the nearest mean is the largest product of a mean and the features: a linear layer.
+The weights that a round sends have the means as their head, and whoever serves them answers by the nearest mean without
+a line of code. The trained head is kept in the memory, and the next round trains on from it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from heliograph.incremental.adapters.adapter import softmax
+from heliograph.incremental.samples import Samples, joined
+from heliograph.incremental.strategies.replay import share_of_each, size_of
+from heliograph.incremental.strategies.strategy import Strategy
+
+if TYPE_CHECKING:
+    from heliograph.incremental.adapters import LearningAdapter
+    from heliograph.incremental.memory import Memory
+
+Array = np.ndarray[Any, Any]
+_HEAD = "icarl:"
+_CANDIDATES = 5000
+"""Samples of a class among which herding chooses, at most."""
+_SCALES = np.geomspace(0.5, 64, 24)
+
+
+class ICaRL(Strategy):
+    """Keep ``size`` exemplars, the same number of each class, whose mean is nearest to the mean of their class.
+
+    Raises:
+        Refused: if the size is no whole number from 1.
+    """
+
+    keeps_classes: ClassVar[bool] = True
+    keeps_samples: ClassVar[bool] = True
+
+    def __init__(self, size: int = 2000) -> None:
+        self.size = size_of(size)
+
+    def restore(self, model: LearningAdapter, memory: Memory) -> None:
+        model.write(memory.state_of(_HEAD))
+
+    def finish(self, model: LearningAdapter, new: Samples, memory: Memory, rng: np.random.Generator) -> Memory:
+        kept = memory.samples if memory.samples is not None else new[:0]
+        counts = {int(each): int((new.y == each).sum() + (kept.y == each).sum())
+                  for each in np.union1d(new.y, kept.y)}  # fmt: skip
+        chosen = []
+        for each, share in share_of_each(counts, self.size).items():
+            fresh, old = new[new.y == each], kept[kept.y == each]
+            if not len(fresh):
+                chosen.append(old[:share])  # exemplars are in the order of herding: the first ones are the best
+                continue
+            among = joined([old, fresh])
+            if len(among) > _CANDIDATES:
+                among = among[np.sort(rng.permutation(len(among))[:_CANDIDATES])]
+            chosen.append(among[herded(unit_rows(model.features(among.x)), share)])
+        exemplars = joined(chosen) if chosen else kept
+        trained = model.head()
+        if len(exemplars):
+            model.write(model.with_rows(self._rows(model, exemplars)))
+        return memory.with_samples(exemplars).with_state({_HEAD + name: each for name, each in trained.items()})
+
+    def _rows(self, model: LearningAdapter, exemplars: Samples) -> Array:
+        """Return the head of the means, scaled so that its softmax is calibrated on the exemplars."""
+        features = model.features(exemplars.x).astype(np.float64)
+        means = class_means(features, exemplars.y, model.count())
+        products = features @ means.T
+        length = float(np.linalg.norm(features, axis=1).mean()) or 1.0
+        known = np.unique(exemplars.y)
+        right = np.searchsorted(known, exemplars.y)
+        losses = [-np.log(np.clip(softmax(products[:, known] * scale / length)[np.arange(len(right)), right],
+                                  1e-12, None)).mean() for scale in _SCALES]  # fmt: skip
+        return means * (_SCALES[int(np.argmin(losses))] / length)
+
+
+def herded(features: Array, count: int) -> Array:
+    """Return the places of exemplars, the best first: each brings the mean of those chosen nearest to the mean of all.
+
+    Args:
+        features: (n, d).
+    """
+    target = features.mean(0)
+    total = np.zeros_like(target)
+    free = np.ones(len(features), bool)
+    chosen = []
+    squares = (features**2).sum(1)
+    for number in range(1, min(count, len(features)) + 1):
+        # |target - (total + f) / number|^2, without what is the same for all
+        wanted = number * target - total
+        distance = squares - 2 * features @ wanted
+        distance[~free] = np.inf
+        best = int(distance.argmin())
+        chosen.append(best)
+        free[best] = False
+        total += features[best]
+    return np.array(chosen, np.int64)
+
+
+def class_means(features: Array, y: Array, classes: int) -> Array:
+    """Return the mean (classes, d) of the exemplars of each class, of length 1; of a class without exemplars zeros."""
+    rows = unit_rows(features)
+    means = np.zeros((classes, features.shape[1]))
+    for each in np.unique(y):
+        means[each] = rows[y == each].mean(0)
+    return unit_rows(means)
+
+
+def unit_rows(rows: Array) -> Array:
+    """Return rows of length 1; a row of zeros stays."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1.0))

@@ -41,16 +41,16 @@ _local_loops = 0
 
 def dataset() -> Path | None:
     """Return the file of the worker's data set; None outside a job, or if the worker has none."""
-    if session.current is not None:
-        return session.current.dataset
+    if (job := session.of_script()) is not None:
+        return job.dataset
     parent = script_process.parent()
     return parent.dataset if parent is not None else None
 
 
 def parameters() -> dict[str, Scalar]:
     """Return a copy of the job's parameters, name to text, number or bool; empty outside a job."""
-    if session.current is not None:
-        return dict(session.current.parameters)
+    if (job := session.of_script()) is not None:
+        return dict(job.parameters)
     parent = script_process.parent()
     return dict(parent.parameters) if parent is not None else {}
 

@@ -142,6 +142,12 @@ current: Session | None = None
 learning: LearnSession | None = None
 """In a learn worker, the session in place of ``current``."""
 
+
+def of_script() -> Session | LearnSession | None:
+    """Return the session of the worker that runs this script; None outside a job, and in an inference worker."""
+    return current if current is not None else learning
+
+
 Reached = Literal["nothing", "imported", "made", "called", "worked"]
 """How far a script came: it never imported ``heliograph.federated``, imported it, made a FederatedLearning, called its
 ``rounds()``, or asked for the work of a round."""

@@ -133,6 +133,8 @@ ELSEWHERE: dict[str, Code] = {
     "dtype": Code("A tensor of an update has another type than the model's.", "Train the model in its own type."),
     "empty": Code("A file has no document.", "Write one with kind, metadata and spec."),
     "forbidden": Code("The broker denies the login a permission.", "Use a login of the right role."),
+    "forgets-classes": Code("EWC or LwF alone would have to learn new classes, and would forget the old ones.",
+                            "Put replay beside it: `strategy=[Replay(1000), EWC()]`."),
     "forged": Code("The signature of an event is not that of its sender.",
                    "Only workers that the agent launched may send it."),
     "impossible": Code("The values of a scenario contradict each other.", "Change one of the two that are named."),

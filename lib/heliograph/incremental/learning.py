@@ -52,7 +52,8 @@ class IncrementalLearning:
         features: gives the features (n, d) of samples on which the head works. ICaRL with a dict of arrays needs it.
         head: what has a row for each class: the name of the last Linear or Dense layer, or of a dict's arrays; by
             default the last one.
-        gradients: gives the gradients of the mean cross-entropy of samples, by name. EWC with a dict of arrays needs it.
+        gradients: gives the gradients of the mean cross-entropy of samples, by the weights' names. EWC with a dict of
+            arrays needs it.
         before: makes the model's input from one sample of the queue, as ``JointInference(before=...)`` does; the
             script's own ``x`` is the model's input already.
         evaluate: measures the present model and returns an accuracy, or metrics by name.
@@ -153,7 +154,9 @@ class IncrementalLearning:
             else:
                 yield from self._learn(job, work, self._own_samples(x, y))
 
-    def _learn(self, job: session.LearnSession, work: session.LearnWork, own: Samples | None) -> Iterator[TrainingRound]:
+    def _learn(
+        self, job: session.LearnSession, work: session.LearnWork, own: Samples | None
+    ) -> Iterator[TrainingRound]:
         trainer, world = self._trainer, World()
         shards = [read_shard(each, self._before) for each in work.shards]
         trainer.memory = read_memory(work.memory) if work.memory is not None else Memory()

@@ -15,7 +15,7 @@ from heliograph.core.errors import Refused
 Array = np.ndarray[Any, Any]
 ID_BYTES = 32
 MOST_REPEATS = 100
-"""Times that a sample occurs among balanced ones, at most: one sample of a class says little, however often it comes."""
+"""Times that a sample occurs among balanced ones, at most: one sample says little, however often it comes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,10 +157,10 @@ def plain(values: Any) -> Array:
 def indices_of(labels: Array, field: str, topic: str = "") -> Array:
     """Return labels as the indices of classes. Raise Refused where one is none."""
     whole = labels.astype(np.int64) if labels.dtype.kind in "iufb" else None
-    if whole is None or not np.array_equal(whole, labels) or (len(whole) and not 0 <= whole.min() <= whole.max() < MAX_CLASSES):
-        strange = labels if whole is None else labels[(whole != labels) | (whole < 0) | (whole >= MAX_CLASSES)]
+    strange = labels if whole is None else labels[(whole != labels) | (whole < 0) | (whole >= MAX_CLASSES)]
+    if whole is None or len(strange):
         raise Refused("bad-label", topic=topic, field=field, expected=f"the index of a class, 0 to {MAX_CLASSES - 1}",
-                      got=strange.reshape(-1)[:1].tolist()[0] if strange.size else str(labels.dtype),
+                      got=strange.reshape(-1)[0] if strange.size else labels.dtype,
                       hint="Name the classes in IncrementalLearning(classes=[...]) for labels that are "
                       "names.")  # fmt: skip
     return whole

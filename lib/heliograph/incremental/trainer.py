@@ -48,8 +48,9 @@ class Trainer:
 
         Raise Refused where they do not fit.
         """
-        classes = self.adapter.count_in(weights.arrays())
-        self.adapter.prepare(classes)
+        arrays = weights.arrays()
+        classes = self.adapter.count_in(arrays)
+        self.adapter.prepare(classes, arrays=arrays)
         self.adapter.resize(classes, self._rng(0))
         self._loader.load(weights)
 
@@ -71,7 +72,7 @@ class Trainer:
             raise Refused("no-samples", field="x", expected="at least one labelled sample", got="none")
         rng, memory, adapter = self._rng(number), self.memory, self.adapter
         needed = max(len(classes), int(new.y.max()) + 1)
-        adapter.prepare(needed)
+        adapter.prepare(needed, new.x)
         new_classes = [int(each) for each in new.classes if each not in memory.seen]
         if new_classes and memory.seen:
             self._check_new_classes(new_classes)

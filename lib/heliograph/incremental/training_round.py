@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsFloat
@@ -53,14 +53,14 @@ class TrainingRound:
     def __init__(
         self, number: int, new: Samples, kept: Samples | None, model: LearningAdapter, terms: Terms,
         rng: np.random.Generator, *, classes: Sequence[str] = (), new_classes: Sequence[int] = (), local: bool = False,
-        parameters: dict[str, Scalar] | None = None,
+        parameters: Mapping[str, Scalar] | None = None,
     ) -> None:  # fmt: skip
         self.number = number
         self.local = local
         self.classes = list(classes)
         self.new_classes = list(new_classes)
         self.new = new
-        self.parameters = parameters if parameters is not None else {}
+        self.parameters = dict(parameters or {})
         self.metrics = Metrics("report")
         self._replays = kept is not None
         # a sample that is labelled anew is new: its old label is not replayed

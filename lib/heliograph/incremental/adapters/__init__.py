@@ -6,6 +6,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from heliograph.core.errors import Refused
+from heliograph.frameworks import ModelAdapter
 from heliograph.incremental.adapters.adapter import Function, LearningAdapter
 
 __all__ = ["LearningAdapter", "learning_adapter_for"]
@@ -19,7 +20,8 @@ def learning_adapter_for(
     head: str | Sequence[str] | Mapping[str, int] | None = None,
     gradients: Any = None,
 ) -> LearningAdapter:
-    """Return the adapter of a dict of NumPy arrays, a torch.nn.Module, a Keras 3 model or a scikit-learn classifier.
+    """Return the adapter of a dict of NumPy arrays, a torch.nn.Module, a Keras 3 model, a scikit-learn classifier, or
+    an object with ``get()`` and ``set(arrays)``.
 
     Raise Refused for any other object, and for a model without a head that can grow.
     """
@@ -42,8 +44,13 @@ def learning_adapter_for(
         from heliograph.incremental.adapters.sklearn import SklearnAdapter
 
         return SklearnAdapter(model, predict, features)
+    if isinstance(model, ModelAdapter):
+        from heliograph.incremental.adapters.own import OwnAdapter
+
+        return OwnAdapter(model, predict, features, gradients)
     raise Refused(
         "bad-model", field="model",
         expected="a dict of NumPy arrays, a torch.nn.Module, a Keras 3 model or a scikit-learn classifier",
+        hint="For another framework pass an object with get() -> dict of arrays, set(arrays) and predict(x).",
         got=f"{type(model).__module__}.{type(model).__qualname__}",
     )  # fmt: skip

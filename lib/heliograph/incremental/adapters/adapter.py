@@ -73,8 +73,12 @@ class LearningAdapter(ABC):
         self._given_predict = predict
         self._given_features = features
 
-    def prepare(self, classes: int) -> None:
-        """Make a model that has no weights yet one for ``classes`` classes; called before anything else."""
+    def prepare(self, classes: int, x: Array | None = None, arrays: Mapping[str, Array] | None = None) -> None:  # noqa: B027
+        """Make a model that has no weights yet one for ``classes`` classes; called before anything else.
+
+        Args:
+            x, arrays: samples, or weights that it is to get; one of them is given.
+        """
 
     @abstractmethod
     def count(self) -> int:
@@ -93,8 +97,9 @@ class LearningAdapter(ABC):
         """Return the head's weights, by their names in ``weights``."""
 
     @abstractmethod
-    def with_rows(self, rows: Array) -> dict[str, Array]:
-        """Return a head's weights that score a class by the product of its row (classes, d) and the features."""
+    def with_rows(self, rows: Array, biases: Array) -> dict[str, Array]:
+        """Return a head's weights that score a class by the product of its row (classes, d) and the features, plus its
+        bias (classes) where the head has biases."""
 
     def scores(self, x: Array) -> Array:
         """Return scores (n, classes). Raise Refused where the model gives none."""
@@ -114,7 +119,7 @@ class LearningAdapter(ABC):
             return np.zeros(0, np.int64)
         found = self._predicted(x)
         if found.ndim == 2 and found.shape[1] > 1:
-            return found.argmax(1)
+            return np.asarray(found.argmax(1))
         if found.size != len(x):
             raise Refused("bad-shape", field="predict", expected=f"a class or a row of scores for each of {len(x)} "
                           "samples", got=f"shape {found.shape}")  # fmt: skip
@@ -153,10 +158,10 @@ class LearningAdapter(ABC):
                       got=type(self).__name__, hint="EWC and LwF take models of PyTorch and Keras, and dicts of "
                       "arrays; replay takes every model.")  # fmt: skip
 
-    def begin(self, terms: Terms) -> None:
+    def begin(self, terms: Terms) -> None:  # noqa: B027
         """Prepare the coming body, where the framework computes the loss by itself."""
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027
         """Undo what ``begin`` did."""
 
     def _predicted(self, x: Array) -> Array:
@@ -179,7 +184,7 @@ def as_logits(scores: Array) -> Array:
     """Return logits; scores that are probabilities become their logarithm."""
     found = scores.astype(np.float64)
     if len(found) and found.min() >= 0 and (abs(found.sum(1) - 1) < _SUM_WITHIN).all():
-        return np.log(np.clip(found, 1e-12, None))
+        return np.asarray(np.log(np.clip(found, 1e-12, None)))
     return found
 
 

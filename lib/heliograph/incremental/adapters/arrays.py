@@ -19,6 +19,7 @@ from heliograph.incremental.adapters.adapter import (
     softmax,
 )
 from heliograph.incremental.adapters.heads import known_part, resized
+from heliograph.incremental.adapters.own import squares_of_each
 from heliograph.incremental.samples import plain
 
 Gradients = Callable[[Array, Array], Mapping[str, Array]]
@@ -54,7 +55,7 @@ class ArraysAdapter(LearningAdapter):
         name, axis = next(iter(self._head.items()))
         if name not in arrays or arrays[name].ndim != self._model[name].ndim:
             raise Refused("bad-weights", field=name, expected="an array of the head", got="none")
-        return arrays[name].shape[axis]
+        return int(arrays[name].shape[axis])
 
     def resize(self, classes: int, rng: np.random.Generator) -> None:
         if classes != self.count():
@@ -64,12 +65,12 @@ class ArraysAdapter(LearningAdapter):
     def head(self) -> dict[str, Array]:
         return {name: self._model[name].copy() for name in self._head}
 
-    def with_rows(self, rows: Array) -> dict[str, Array]:
+    def with_rows(self, rows: Array, biases: Array) -> dict[str, Array]:
         found = {}
         for name, axis in self._head.items():
             own = self._model[name]
             if own.ndim == 1:
-                found[name] = np.zeros_like(own)
+                found[name] = biases.astype(own.dtype)
                 continue
             laid = rows if axis == 0 else rows.T
             if laid.shape != own.shape:
@@ -79,15 +80,7 @@ class ArraysAdapter(LearningAdapter):
         return found
 
     def squared_gradients(self, x: Array, y: Array) -> dict[str, Array]:
-        if self._gradients is None:
-            raise Refused("bad-argument", field="gradients", expected="a function that gives the gradients of samples, "
-                          "by the arrays' names: EWC needs them", got="none",
-                          hint="IncrementalLearning(weights, predict=..., gradients=gradients)")  # fmt: skip
-        total = {name: np.zeros(array.shape, np.float64) for name, array in self._model.items()}
-        for place in range(len(x)):
-            for name, gradient in self._gradients(x[place : place + 1], y[place : place + 1]).items():
-                total[name] += np.square(gradient, dtype=np.float64)
-        return {name: each / max(len(x), 1) for name, each in total.items()}
+        return squares_of_each(self._gradients, x, y)
 
     def frozen(self) -> Function:
         old = {name: array.copy() for name, array in self._model.items()}

@@ -37,7 +37,7 @@ class TorchAdapter(LearningAdapter):
         name = f"{self._name}.weight" if self._name else "weight"
         if name not in arrays:
             raise Refused("bad-weights", field=name, expected="the head's weights", got="none")
-        return arrays[name].shape[0]
+        return int(arrays[name].shape[0])
 
     def resize(self, classes: int, rng: np.random.Generator) -> None:
         import torch
@@ -60,13 +60,13 @@ class TorchAdapter(LearningAdapter):
         present = self.weights.get()
         return {name: present[name] for name in (f"{prefix}weight", f"{prefix}bias") if name in present}
 
-    def with_rows(self, rows: Array) -> dict[str, Array]:
+    def with_rows(self, rows: Array, biases: Array) -> dict[str, Array]:
         found = {}
         for name, own in self.head().items():
             if own.ndim == 2 and own.shape != rows.shape:
                 raise Refused("bad-shape", field="features", expected=f"the {own.shape[1]} features that the head "
                               f"{self._name} gets", got=f"{rows.shape[1]}")  # fmt: skip
-            found[name] = rows.astype(own.dtype) if own.ndim == 2 else np.zeros_like(own)
+            found[name] = rows.astype(own.dtype) if own.ndim == 2 else biases.astype(own.dtype)
         return found
 
     def squared_gradients(self, x: Array, y: Array) -> dict[str, Array]:

@@ -4,8 +4,8 @@ Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting in neural networks"
 one running sum of importances instead of one penalty for each round (Schwarz et al. 2018, "online EWC",
 https://arxiv.org/abs/1805.06370).
 
-The importance of a weight is the mean over samples of the squared gradient of each one's log-likelihood (the diagonal of
-the empirical Fisher information). Squaring the mean gradient of a batch instead is a common fault: it is near 0 where
+The importance of a weight is the mean over samples of the squared gradient of each one's log-likelihood: the diagonal
+of the empirical Fisher information. Squaring the mean gradient of a batch instead is a common fault: it is near 0 where
 the model fits (van de Ven 2025, https://arxiv.org/abs/2502.11756).
 """
 

@@ -26,6 +26,8 @@ Array = np.ndarray[Any, Any]
 _HEAD = "icarl:"
 _CANDIDATES = 5000
 """Samples of a class among which herding chooses, at most."""
+_NEVER = -1e4
+"""Bias of a class that has no exemplars."""
 _SCALES = np.geomspace(0.5, 64, 24)
 
 
@@ -62,20 +64,8 @@ class ICaRL(Strategy):
         exemplars = joined(chosen) if chosen else kept
         trained = model.head()
         if len(exemplars):
-            model.write(model.with_rows(self._rows(model, exemplars)))
+            model.write(model.with_rows(*_head_of_means(model, exemplars)))
         return memory.with_samples(exemplars).with_state({_HEAD + name: each for name, each in trained.items()})
-
-    def _rows(self, model: LearningAdapter, exemplars: Samples) -> Array:
-        """Return the head of the means, scaled so that its softmax is calibrated on the exemplars."""
-        features = model.features(exemplars.x).astype(np.float64)
-        means = class_means(features, exemplars.y, model.count())
-        products = features @ means.T
-        length = float(np.linalg.norm(features, axis=1).mean()) or 1.0
-        known = np.unique(exemplars.y)
-        right = np.searchsorted(known, exemplars.y)
-        losses = [-np.log(np.clip(softmax(products[:, known] * scale / length)[np.arange(len(right)), right],
-                                  1e-12, None)).mean() for scale in _SCALES]  # fmt: skip
-        return means * (_SCALES[int(np.argmin(losses))] / length)
 
 
 def herded(features: Array, count: int) -> Array:
@@ -114,3 +104,24 @@ def unit_rows(rows: Array) -> Array:
     """Return rows of length 1; a row of zeros stays."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(lengths > 0, lengths, 1.0))
+
+
+def _head_of_means(model: LearningAdapter, exemplars: Samples) -> tuple[Array, Array]:
+    """Return rows and biases of a head that answers by the nearest mean, calibrated on the exemplars.
+
+    A class without exemplars is never the answer. What is the same in all rows changes no answer and is left out: it
+    would drive the sigmoids of a model of one class against the others to 1.
+    """
+    features = model.features(exemplars.x).astype(np.float64)
+    known = np.unique(exemplars.y)
+    means = class_means(features, exemplars.y, model.count())
+    common = means[known].mean(0)
+    rows = np.where(np.isin(np.arange(len(means)), known)[:, None], means - common, -10 * common)
+    length = float(np.linalg.norm(features, axis=1).mean()) or 1.0
+    products, right = features @ rows[known].T, np.searchsorted(known, exemplars.y)
+    losses = [-np.log(np.clip(softmax(products * scale / length)[np.arange(len(right)), right], 1e-12, None)).mean()
+              for scale in _SCALES]  # fmt: skip
+    scale = _SCALES[int(np.argmin(losses))] / length
+    biases = np.full(len(rows), _NEVER)
+    biases[known] = 0.0
+    return rows * scale, biases

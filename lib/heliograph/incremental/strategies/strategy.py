@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from heliograph.incremental.samples import Samples
 
 
-class Strategy(ABC):
+class Strategy:
     """A way not to forget. Every method has a default that does nothing.
 
     Attributes:
@@ -36,8 +35,6 @@ class Strategy(ABC):
         """Return a penalty on the scores for the coming round; the model is the one before it."""
         return None
 
-    def finish(
-        self, model: LearningAdapter, new: Samples, memory: Memory, rng: np.random.Generator
-    ) -> Memory:
+    def finish(self, model: LearningAdapter, new: Samples, memory: Memory, rng: np.random.Generator) -> Memory:
         """Return the memory after a round that has trained the model on ``new`` samples."""
         return memory

@@ -116,8 +116,9 @@ class SklearnAdapter(LearningAdapter):
         return steps[-1][1] if steps else self._model
 
     def _scores(self, x: Any) -> Any:
-        if hasattr(self._model, "predict_proba"):
+        if not hasattr(self._model, "decision_function"):
             return self._model.predict_proba(x)
+        # the margins decide; the probabilities of a class against the others are all 1 where they are far
         margins = self._model.decision_function(x)
         return np.stack([-margins, margins], 1) if margins.ndim == 1 else margins
 
@@ -141,7 +142,7 @@ class SklearnAdapter(LearningAdapter):
         wide = (arrays or {}).get(f"{self._prefix}coefs_/0" if self._is_network else f"{self._prefix}coef_")
         if wide is None or wide.ndim != 2:
             raise Refused("bad-weights", field="coef_", expected="the weights of such a classifier", got="none")
-        return np.zeros((1, wide.shape[0 if self._is_network else 1]))
+        return np.zeros((1, wide.shape[0 if self._is_network else 1]), wide.dtype)
 
     def _names(self) -> tuple[str, str]:
         if not self._is_network:

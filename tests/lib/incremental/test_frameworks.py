@@ -169,9 +169,9 @@ def test_importances_are_those_of_numpy(framework: Framework, name: str, kind: s
     adapter, network = learning_adapter_for(model), Network(classes=2)
     x, y = (each[:20] for each in digits())
     y = y % 2
-    given = list(adapter.weights.get().values())
-    wide = [each.T if name == "torch" else each for each in given if each.ndim == 2]
-    flat = [each for each in given if each.ndim == 1]
+    own = list(adapter.weights.get().values())
+    wide = [each.T if name == "torch" else each for each in own if each.ndim == 2]
+    flat = [each for each in own if each.ndim == 1]
     network.weights = dict(zip(("w1", "w2", "b1", "b2"), (*wide, *flat), strict=True))
     expected = {key: np.mean([network.gradients(x[i : i + 1], y[i : i + 1])[key] ** 2 for i in range(20)], axis=0)
                 for key in network.weights}  # fmt: skip
@@ -207,9 +207,10 @@ def test_a_script_may_hold_its_loss_and_its_optimizer(framework: Framework) -> N
     for classes in ((0, 1), (2, 3)):
         chosen = np.isin(y, classes)
         for this in il.rounds(x[chosen], y[chosen]):
-            for given, labels in this.batches(32, steps=60):
+            for batch in this.batches(32, steps=60):
                 optimizer.zero_grad()
-                loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(given)), torch.from_numpy(labels))
+                scores = model(torch.from_numpy(batch.x))
+                loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(batch.y))
                 kept.append(loss)  # its graph lives on, with the head's old shape
                 loss.backward()
                 optimizer.step()
@@ -220,7 +221,7 @@ def test_a_script_may_hold_its_loss_and_its_optimizer(framework: Framework) -> N
 @pytest.mark.parametrize(("name", "kind"), MODELS)
 def test_a_served_model_gets_what_its_training_grew(framework: Framework, name: str, kind: str) -> None:
     served, trained = make(framework, name, kind), make(framework, name, kind)
-    x, y = digits()
+    x, _ = digits()
     adapters = [learning_adapter_for(each) for each in (served, trained)]
     for each in adapters:
         each.prepare(2, x)
@@ -303,8 +304,8 @@ def fit(name: str, kind: str, model: Any, this: Any, epochs: int = 12) -> None:
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         for x, y in this.batches(32, steps=epochs * 4):
             optimizer.zero_grad()
-            given = torch.from_numpy(x)
-            scores = model(given)
-            loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(y)) + this.penalty(given, scores)
+            inputs = torch.from_numpy(x)
+            scores = model(inputs)
+            loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(y)) + this.penalty(inputs, scores)
             loss.backward()
             optimizer.step()

@@ -66,7 +66,7 @@ def test_ewc_and_lwf_alone_refuse_new_classes(strategy: Any) -> None:
     for _ in il.rounds(*of_classes(0)):  # no new class
         pass
     before = {name: each.copy() for name, each in network.weights.items()}
-    with pytest.raises(Refused, match="EWC|LwF") as refused:
+    with pytest.raises(Refused, match=r"EWC|LwF") as refused:
         list(il.rounds(*of_classes(2)))
     assert refused.value.code == "forgets-classes"
     assert all(np.array_equal(network.weights[name], before[name]) for name in before)
@@ -133,8 +133,8 @@ def test_a_training_that_diverges_is_no_candidate(job: FakeLearnSession, tmp_pat
 
 
 @pytest.mark.parametrize(("x", "y", "code"), [
-    (None, None, "no-samples"), (np.zeros((0, 64)), np.zeros(0), "no-samples"), (np.zeros((2, 64)), None, "bad-argument"),
-    (np.zeros((2, 64)), [0, -1], "bad-label"),
+    (None, None, "no-samples"), (np.zeros((0, 64)), np.zeros(0), "no-samples"),
+    (np.zeros((2, 64)), None, "bad-argument"), (np.zeros((2, 64)), [0, -1], "bad-label"),
 ])  # fmt: skip
 def test_outside_a_job_samples_are_needed(x: Any, y: Any, code: str) -> None:
     with pytest.raises(Refused) as refused:
@@ -146,8 +146,8 @@ def test_a_job_trains_and_goes_on_after_a_kill(job: FakeLearnSession, tmp_path: 
     names = [str(each) for each in range(4)]
 
     def round_of(number: int, *classes: int, **more: Any) -> LearnWork:
-        known = names[: max(classes) + 1]
-        return LearnWork("train", "digits", number, shards=[shard(*of_classes(*classes), tmp_path)], classes=known, **more)
+        new = [shard(*of_classes(*classes), tmp_path)]
+        return LearnWork("train", "digits", number, shards=new, classes=names[: max(classes) + 1], **more)
 
     def run(*works: LearnWork) -> tuple[Any, ...]:
         job.works = list(works)
@@ -158,7 +158,7 @@ def test_a_job_trains_and_goes_on_after_a_kill(job: FakeLearnSession, tmp_path: 
             this.report(loss=float(this.number))
         return tuple(job.sent[-len(works) :])
 
-    first, second = run(round_of(1, 0, 1), round_of(2, 2, 3, weights=None))
+    first, _ = run(round_of(1, 0, 1), round_of(2, 2, 3, weights=None))
     assert first.num_samples == len(of_classes(0, 1)[0]) and first.metrics == {"loss": 1.0}
     assert first.classes == ["0", "1"] and first.arrays["w2"].shape == (32, 2)
     assert first.memory["x"].shape == (60, 64) and first.memory["y"].dtype == np.int32

@@ -31,7 +31,8 @@ class Perceptron:
     def features(self, x: Array) -> Array:
         """Return what the head gets: (n, 400)."""
         w = self.weights
-        return np.maximum(np.maximum(x @ w["w1"] + w["b1"], 0) @ w["w2"] + w["b2"], 0)
+        hidden = np.maximum(x @ w["w1"] + w["b1"], 0)
+        return np.asarray(np.maximum(hidden @ w["w2"] + w["b2"], 0))
 
     def scores(self, x: Array) -> Array:
         """Return logits (n, classes)."""

@@ -40,6 +40,21 @@ def test_a_script_learns_on_its_own(
     assert accuracies[-1] > least, accuracies
 
 
+@pytest.mark.quality
+@pytest.mark.parametrize(("script", "needs"), [
+    ("incremental_numpy", "numpy"), ("incremental_sklearn", "sklearn"), ("incremental_torch", "torch"),
+    ("incremental_keras", "keras"),
+])  # fmt: skip
+def test_a_script_that_learns_on_learns_on_its_own(
+    script: str, needs: str, framework: Callable[[str], ModuleType]
+) -> None:
+    framework(needs)
+    done = subprocess.run([sys.executable, f"{script}.py"], cwd=EXAMPLES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    accuracies = [float(each) for each in re.findall(r"accuracy (0\.\d+)", done.stdout)]
+    assert len(accuracies) == 1 and accuracies[0] > 0.9, done.stdout
+
+
 @pytest.mark.long
 async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path, ["edge-1"], code=(EXAMPLES,))

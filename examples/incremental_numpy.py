@@ -2,8 +2,9 @@
 
     python examples/incremental_numpy.py     # outside a job: trains once, on scikit-learn's digits
 
-In a job the loop goes on: each round has newly labelled samples, with exemplars of earlier ones. The worker's data set,
-if it has one, is an npz file with ``x`` (samples × 64, float32) and ``y`` (samples, int64), which the first model learns.
+In a job the loop goes on: each round has newly labelled samples, with exemplars of earlier ones. The worker's data
+set, if it has one, is an npz file with ``x`` (samples × 64, float32) and ``y`` (samples, int64); the first model learns
+it.
 """
 
 from __future__ import annotations

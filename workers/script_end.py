@@ -15,6 +15,14 @@ _UNUSED: dict[Reached, str] = {
     "made": f"the script makes a FederatedLearning, but never loops over its rounds(): {_LOOP}",
     "called": "the script calls rounds(), but takes no round of it: loop over it, `for r in fl.rounds():`",
 }
+_LEARNING = "replace the script's `train(x, y)` by `for this in IncrementalLearning(model).rounds(x, y):` with " \
+    "`train(this.x, this.y)`"  # fmt: skip
+_UNUSED_LEARNING: dict[Reached, str] = {
+    "nothing": f"the script ended without using Heliograph, so that nothing was trained for the job: {_LEARNING}",
+    "imported": f"the script imports heliograph but makes no IncrementalLearning: {_LEARNING}",
+    "made": f"the script makes no loop over the rounds() of an IncrementalLearning: {_LEARNING}",
+    "called": "the script calls rounds(), but takes no round of it: loop over it, `for this in il.rounds(x, y):`",
+}
 IN_A_CHILD = "the script ended before a round, and a child process of it called rounds(): loop in the script itself, " \
     "and start child processes in the loop's body"  # fmt: skip
 _MENDED_BY_ANOTHER_START = (OSError, MemoryError, EOFError)
@@ -44,7 +52,9 @@ class ScriptEnd:
     traceback: bool = False
 
 
-def end_of(error: BaseException | None, reached: Reached = "worked", in_child: bool = False) -> ScriptEnd:
+def end_of(
+    error: BaseException | None, reached: Reached = "worked", in_child: bool = False, *, learns: bool = False
+) -> ScriptEnd:
     """Return what the end of a script means.
 
     A failure before the first round is final where its kind says that the script, its arguments or its data are wrong;
@@ -53,6 +63,7 @@ def end_of(error: BaseException | None, reached: Reached = "worked", in_child: b
     Args:
         error: the exception that ended the script; None where it ran to its end.
         in_child: whether a child process of the script was refused a round.
+        learns: whether the job is one of incremental learning.
     """
     early = reached != "worked"
     if isinstance(error, SystemExit) and isinstance(error.code, str):  # as in Python: a message, with exit code 1
@@ -64,7 +75,8 @@ def end_of(error: BaseException | None, reached: Reached = "worked", in_child: b
     if error is None or isinstance(error, SystemExit):
         if not early:
             return ScriptEnd(0)
-        return ScriptEnd(0, IN_A_CHILD if in_child else _UNUSED[reached], final=True)
+        return ScriptEnd(0, IN_A_CHILD if in_child else (_UNUSED_LEARNING if learns else _UNUSED)[reached],
+                          final=True)  # fmt: skip
     if isinstance(error, HeliographError):
         return ScriptEnd(1, f"error: {error}", final=isinstance(error, Refused))
     line = f"{type(error).__name__}: {error}"

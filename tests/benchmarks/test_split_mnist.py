@@ -1,4 +1,4 @@
-"""Split-MNIST with few steps: replay keeps the old digits, and nothing else does. ``make split-mnist`` has all steps."""
+"""Split-MNIST with few steps: replay keeps the old digits. ``make split-mnist`` takes all steps."""
 
 from __future__ import annotations
 

@@ -32,6 +32,12 @@ def test_a_script_that_ended_before_a_round_says_what_it_lacks(
     assert (end.code, end.final, end.traceback) == (0, True, False)
 
 
+@pytest.mark.parametrize("reached", ["nothing", "imported", "made", "called"])
+def test_a_script_of_incremental_learning_is_told_its_own_loop(reached: Reached) -> None:
+    end = end_of(None, reached, learns=True)
+    assert "FederatedLearning" not in end.line and ".rounds(x, y)" in end.line and end.final
+
+
 def test_a_child_that_was_refused_a_loop_is_the_reason() -> None:
     assert end_of(None, "imported", in_child=True) == ScriptEnd(0, IN_A_CHILD, final=True)
     assert end_of(None, "worked", in_child=True) == ScriptEnd(0)

@@ -15,6 +15,7 @@ A class's index is its row in the model's head for ever; a new class makes the h
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -193,7 +194,7 @@ class IncrementalLearning:
         if work.weights is not None:
             trainer.load(work.weights)
         candidate = names(self._answers(held_out))
-        metrics = dict(self._measured()) if self._evaluate is not None else {}
+        metrics = self._metrics_for_gate()
         ids = held_out.ids() if held_out is not None else []
         labels = names(held_out.y) if held_out is not None else []
         job.send_answers(ids, labels, candidate, champion, metrics)
@@ -208,6 +209,19 @@ class IncrementalLearning:
             raise Refused("bad-argument", field="y" if y is None else "x", expected="both samples and labels",
                           got="one of the two", hint="il.rounds(x, y)")  # fmt: skip
         return samples_of(x, y, self._classes.index)
+
+    def _metrics_for_gate(self) -> dict[str, float]:
+        """Return the script's metrics, also those that are NaN or infinite: they speak against a candidate."""
+        if self._evaluate is None:
+            return {}
+        result = self._evaluate()
+        given = result if isinstance(result, Mapping) else {"accuracy": result}
+        found = {str(name): float(value) for name, value in given.items()
+                 if isinstance(value, (float, np.floating)) and not np.isfinite(value)}  # fmt: skip
+        with warnings.catch_warnings():
+            if found:
+                warnings.simplefilter("ignore")  # the gate says it
+            return dict(measured(result, self.model)) | found
 
     def _measured(self) -> Metrics:
         assert self._evaluate is not None

@@ -22,7 +22,7 @@ from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.names import require_label
 from heliograph.core.world import World
-from heliograph.frameworks import adapter_for
+from heliograph.incremental.growth import load_grown
 from heliograph.inference.cloud import BigModel, is_bad_input
 from heliograph.inference.inputs import sample_in
 from heliograph.inference.predictors import Meaning, predictor_for, reading_of
@@ -242,7 +242,7 @@ class JointInference:
         if not new.digest:
             return
         other = copy.deepcopy(self._model)
-        adapter_for(other).set(new.arrays)
+        load_grown(other, new.arrays)
         predictor = predictor_for(other, "edge", self._reading)
         self._shallow.candidate = Candidate(new.digest, predictor, new.share)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from heliograph.bus.contract.payloads import InferenceSpec
 from heliograph.core.errors import HeliographError, Refused, error_body
 from heliograph.core.world import World
-from heliograph.frameworks import adapter_for
+from heliograph.incremental.growth import load_grown
 from heliograph.inference.counts import Counts
 from heliograph.inference.health import Health
 from heliograph.inference.inputs import pack, plain, request_in
@@ -262,7 +262,7 @@ class Serving:
 
     def _swap(self, model: object, new: NewModel) -> None:
         try:
-            adapter_for(model).set(new.arrays)
+            load_grown(model, new.arrays)
         except Exception as error:  # any error, a framework's own too, leaves the previous weights serving
             self.health.weights_failed(new.digest, error)
         else:

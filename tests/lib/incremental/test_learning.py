@@ -192,6 +192,16 @@ def test_a_job_compares_models_of_different_heads(job: FakeLearnSession, tmp_pat
     assert verdict.passes
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("result", "sent"), [
+    (float("nan"), {"accuracy": float("nan")}), ({"loss": np.float32("inf"), "f1": 0.5}, {"loss": np.inf, "f1": 0.5}),
+])  # fmt: skip
+def test_the_gate_hears_of_a_metric_that_is_no_number(job: FakeLearnSession, result: Any, sent: Any) -> None:
+    job.works = [LearnWork("evaluate", "digits", 1, file_of(Network(classes=2).weights), classes=["a", "b"])]
+    list(learning(Network(classes=2), Replay(), evaluate=lambda: result).rounds())
+    assert job.sent[0].metrics == pytest.approx(sent, nan_ok=True)
+
+
 def test_a_job_evaluates_without_a_champion_and_without_samples(job: FakeLearnSession) -> None:
     network = Network(classes=2)
     job.works = [LearnWork("evaluate", "digits", 1, file_of(network.weights), classes=["a", "b"])]

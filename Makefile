@@ -10,10 +10,13 @@ SEEDS ?= 300
 FROM ?= 1
 EDGES ?= 20 50 100
 
-.PHONY: traces demo test test-fast test-long test-mixed test-frameworks quality split-mnist check bench many-edges chaos fuzz fuzz-input topics exit-codes format clean
+.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-frameworks quality split-mnist check bench many-edges chaos fuzz fuzz-input topics exit-codes format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
+
+demo-incremental: .venv/.demo  ## set up and run the demo of incremental learning
+	$(BIN)/heliograph demo incremental $(ARGS)
 
 # the inner loop; tests that start processes or import a framework are left out by their fixtures (tests/conftest.py)
 UNIT := $(addprefix tests/,core bus/contract bus/test_connection_url.py bus/traces compat coordinator edge_agent workers \

@@ -28,7 +28,9 @@ BrokerOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     app.command(
-        help="Train digits on edges; one loses its link for a while.", epilog=examples("heliograph demo --edges 5")
+        help="Show what it does, on digits: federated learning, where an edge loses its link for a while, or "
+        "incremental learning, where a model meets digits that it has never seen.",
+        epilog=examples("heliograph demo --edges 5", "heliograph demo incremental"),
     )(demo)
     app.command(
         help="Start a cluster on this machine and keep it up until Ctrl-C.",
@@ -37,6 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
+    what: Annotated[Literal["federated", "incremental"], typer.Argument(help="What to show.")] = "federated",
     framework: Annotated[Literal["numpy", "torch"], typer.Option(help="Framework of the training script.")] = "numpy",
     edges: EdgesOption = 3,
     rounds: RoundsOption = 10,
@@ -54,6 +57,11 @@ def demo(
     from heliograph.local.run_scope import scratch
 
     _need_framework(framework)
+    if what == "incremental":
+        from heliograph.cli.local.incremental_demo import incremental_demo
+
+        incremental_demo(edges, seed, out, plain)
+        return
     brokers = _brokers(edge_broker, edges)
     with private_files(), scratch() as directory:
         out.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,7 @@ from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
+from heliograph.incremental import class_names
 from heliograph.inference.counts import VersionCounts
 from heliograph.inference.inputs import plain
 from heliograph.inference.offload import Offloader
@@ -184,11 +185,11 @@ class InferenceHost:
         self._model = task.model.digest
         source = task.model.inline if task.model.inline is not None else Path(model_file)
         try:
-            arrays = await self._runtime.world.in_thread(_arrays_of, source, f"model {task.model.digest[:12]}")
+            arrays, classes = await self._runtime.world.in_thread(_read, source, f"model {task.model.digest[:12]}")
         except Exception as error:  # whatever is wrong with the file
             self.serving.health.weights_failed(task.model.digest, error)
         else:
-            self.serving.enqueue(NewModel(task.model.digest, arrays))
+            self.serving.enqueue(NewModel(task.model.digest, arrays, classes))
 
     async def _load_candidate(self, wanted: CandidateModel | None, files: Mapping[str, str]) -> None:
         """Let another version answer a share of the requests, or end that."""
@@ -201,11 +202,11 @@ class InferenceHost:
         model = wanted.model
         source = model.inline if model.inline is not None else Path(files.get(model.digest, ""))
         try:
-            arrays = await self._runtime.world.in_thread(_arrays_of, source, f"model {model.digest[:12]}")
+            arrays, classes = await self._runtime.world.in_thread(_read, source, f"model {model.digest[:12]}")
         except Exception as error:  # whatever is wrong with the file
             self.serving.health.candidate_failed(model.digest, error)
         else:
-            self.serving.enqueue(NewCandidate(model.digest, arrays, wanted.share, wanted.salt))
+            self.serving.enqueue(NewCandidate(model.digest, arrays, wanted.share, wanted.salt, classes))
 
     def _stats(self) -> InferenceStats:
         environment, counts = self._runtime.environment, self.serving.counts
@@ -283,9 +284,10 @@ def _deep_answer(deep: Answer | None) -> DeepAnswer | None:
     )
 
 
-def _arrays_of(source: Path | bytes, name: str) -> dict[str, Any]:
+def _read(source: Path | bytes, name: str) -> tuple[dict[str, Any], Sequence[str]]:
+    """Return copies of a version's arrays, and the names of its classes."""
     with TensorFile(source, name) if isinstance(source, bytes) else TensorFile(source) as file:
-        return {key: file.numpy(key).copy() for key in file.tensors}
+        return {key: file.numpy(key).copy() for key in file.tensors}, class_names.read(file.metadata)
 
 
 def _answer_address(message: Message) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from heliograph import script_process, session
@@ -16,6 +16,7 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.incremental_learning_job import ClassRecall
 from heliograph.bus.contract.weights_file import TensorFile, origin, write
 from heliograph.gate import Gate, Outcome
+from heliograph.incremental import class_names
 from heliograph.session import LearnWork
 from heliograph.workers.runtime import Runtime, log
 from heliograph.workers.script import run_with_host
@@ -84,7 +85,7 @@ class LearnWorkerSession(ScriptSession):
             edge=self.edge,
             model=task.learns,
             base=task.model.digest if task.model is not None else None,
-            weights=self._staged(arrays, task),
+            weights=self._staged(arrays, task, class_names.written(classes)),
             memory=self._staged(memory, task) if memory is not None else None,
             classes=list(classes),
             num_samples=num_samples,
@@ -119,10 +120,10 @@ class LearnWorkerSession(ScriptSession):
         assert self._current is not None
         return self._current
 
-    def _staged(self, arrays: Arrays, task: LearnTask) -> WeightsRef:
+    def _staged(self, arrays: Arrays, task: LearnTask, more: Mapping[str, str] | None = None) -> WeightsRef:
         """Write arrays as a file of this round and attempt: equal ones of two rounds are different files."""
         whose = origin(task.job_uid, task.round, self.edge) | {"attempt": str(task.attempt), "model": task.learns}
-        return write(arrays, self._runtime.environment.directory / "staged", whose)
+        return write(arrays, self._runtime.environment.directory / "staged", whose | dict(more or {}))
 
     async def _send_candidate(self, made: Candidate) -> None:
         weights = await self._runtime.stage_upload(made.weights)

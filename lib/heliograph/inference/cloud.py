@@ -77,6 +77,7 @@ class BigModel:
         """
         serving = session.serving("cloud")
         serving.use_counts(self.counts)
+        serving.on_classes = self._predictor.name_classes
         serving.load_initial(self._model)
         serving.health.check(self._check)
         serving.admit = self._admits

@@ -181,6 +181,7 @@ class JointInference:
         self._shallow.configure(serving.spec)
         serving.use_counts(self._shallow.counts)
         serving.on_candidate = self._try
+        serving.on_classes = self._shallow.name_classes
         serving.load_initial(self._model)
         serving.health.check(lambda: self._shallow.check(self._example))
         most, configure = self._micro_batch, self._shallow.configure
@@ -244,6 +245,7 @@ class JointInference:
         other = copy.deepcopy(self._model)
         load_grown(other, new.arrays)
         predictor = predictor_for(other, "edge", self._reading)
+        predictor.name_classes(new.classes)
         self._shallow.candidate = Candidate(new.digest, predictor, new.share)
 
     def _refuse(self, serving: Serving, request: PendingRequest, error: Exception) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import json
 import queue
 import zlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,11 @@ class PendingRequest:
 
 @dataclass(frozen=True, slots=True)
 class NewModel:
-    """New weights for the script's model."""
+    """New weights for the script's model; ``classes`` are their names by index, where the version has some."""
 
     digest: str
     arrays: Mapping[str, Any]
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class NewCandidate:
     arrays: Mapping[str, Any] = field(default_factory=dict)
     share: float = 0.0
     salt: str = ""
+    classes: Sequence[str] = ()
 
 
 Change = NewModel | NewCandidate | InferenceSpec
@@ -101,6 +103,8 @@ class Serving:
         """Digest of the serving weights; empty while they are the script's own."""
         self.salt = ""
         """With which the requests of a candidate are chosen."""
+        self.on_classes: Callable[[Sequence[str]], None] = _no_classes
+        """Takes the names of the classes of weights that have been loaded; called in the script's thread."""
         self.on_candidate: Callable[[NewCandidate], None] = _no_candidate
         """Takes a candidate, or its end; called in the script's thread. Its errors are told, and cost no request."""
         self.health = Health(service, warn)
@@ -263,6 +267,7 @@ class Serving:
     def _swap(self, model: object, new: NewModel) -> None:
         try:
             load_grown(model, new.arrays)
+            self.on_classes(new.classes)
         except Exception as error:  # any error, a framework's own too, leaves the previous weights serving
             self.health.weights_failed(new.digest, error)
         else:
@@ -301,6 +306,10 @@ class Serving:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _no_classes(names: Sequence[str]) -> None:
+    """Leave the names of classes aside."""
 
 
 def _no_candidate(new: NewCandidate) -> None:

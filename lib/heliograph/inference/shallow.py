@@ -132,6 +132,10 @@ class Shallow:
             self._budget = Budget(*budget)
         self.spec = spec
 
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Let the classes that a loaded version has beyond the script's own have the version's names."""
+        self._predictor.name_classes(names)
+
     def judge(self, x: Any, deadline: float | None, began: float | None = None) -> Judged:
         """Score one sample and decide whether it is hard.
 

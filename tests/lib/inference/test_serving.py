@@ -201,6 +201,29 @@ async def test_weights_change_between_two_requests_and_none_is_dropped(monkeypat
     assert any("the previous model keeps serving" in line for line in served.warnings)
 
 
+class Grows(Line):
+    """A model of as many classes as its weights have."""
+
+    def set(self, arrays: Any) -> None:
+        self.w = np.array(arrays["w"])
+
+
+async def test_a_class_that_training_added_is_answered_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, side in ((JointInference, "edge"), (BigModel, "cloud")):
+        serve = kind("line", Grows(), classes=["cat", "dog"], **({"rule": "never"} if side == "edge" else {})).serve
+        async with serving_script(side, serve, monkeypatch) as served:
+            for width, names, answer in (
+                (2, ("cat", "dog"), "dog"), (3, ("cat", "dog", "fox"), "fox"), (2, (), "dog"),
+                (3, ("fox", "dog", "cat"), None), (3, (), None), (4, ("cat", "dog", "fox", "owl"), "owl"),
+            ):  # fmt: skip
+                served.serving.enqueue(NewModel(f"{width}{names}", {"w": np.eye(width)[-1]}, names))
+                found = await served.answer(served.ask(0))
+                if answer is None:  # nothing tells the name of the third class
+                    assert found["error"]["code"] == "bad-classes"
+                else:
+                    assert found["result"] == answer
+
+
 async def test_invalid_settings_leave_the_previous_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     service = JointInference("line", edge=Line(), rule="threshold")
     async with serving_script("edge", service.serve, monkeypatch, rule="never") as served:

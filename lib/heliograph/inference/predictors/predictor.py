@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from heliograph.incremental.class_names import labels_with
 from heliograph.inference.predictors.outputs import ModelOutput, Prediction, Reading, predictions
 
 
@@ -23,6 +24,7 @@ class Predictor(ABC):
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
+        self._own_classes = reading.classes
 
     @abstractmethod
     def prepare(self, x: Any) -> Prepared:
@@ -34,6 +36,10 @@ class Predictor(ABC):
         Raise Refused if the outputs cannot be read, ValueError if their number differs. Errors of the model propagate.
         """
         return predictions(self._outputs(samples), len(samples), self._reading)
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Let the classes that a loaded version has beyond the script's own have the version's names."""
+        self._reading = replace(self._reading, classes=labels_with(self._own_classes, names))
 
     def example(self) -> Prepared | None:
         """Return a sample of zeros of the shape that the model names as its input; None if it names none."""

@@ -175,10 +175,14 @@ class FederatedLearning:
         Raises:
             Refused: if the job's weights do not fit the model, the job wants an evaluation and ``evaluate`` is
                 missing, ``num_samples`` is neither given nor known from a data set, the script loops a second time in a
-                job, or a child process of it loops.
+                job, a child process of it loops, or the job is an IncrementalLearningJob.
         """
         if session.reached != "worked":
             session.reached = "called"
+        if session.learning is not None:
+            raise Refused("wrong-loop", field="rounds", expected="the loop of an IncrementalLearningJob, for which "
+                          "this worker trains", got="that of a FederatedTask", hint="Use IncrementalLearning(model)"
+                          ".rounds(x, y) there, or name this script in a FederatedTask.")  # fmt: skip
         if session.current is not None:
             return self._federated(session.current)
         if script_process.parent() is not None:

@@ -185,6 +185,8 @@ ELSEWHERE: dict[str, Code] = {
     "wrong-base": Code("An update was trained from another model than the round's.",
                        "The edge takes the newest on its own."),
     "wrong-job": Code("A worker's event names another job than the one it works for.", "Name its own."),
+    "wrong-loop": Code("A script loops over the rounds of another kind of job than it trains for.",
+                       "Use FederatedLearning in a FederatedTask, IncrementalLearning in an IncrementalLearningJob."),
     "wrong-service": Code("A worker's event names another service than its own.", "Name its own."),
     "wrong-worker": Code("An event names another worker than the one that signed it.", "Name the signing worker."),
 }  # fmt: skip

@@ -73,6 +73,10 @@ class Trainer:
         rng, memory, adapter = self._rng(number), self.memory, self.adapter
         needed = max(len(classes), int(new.y.max()) + 1)
         adapter.prepare(needed, new.x)
+        if adapter.count() == 1:
+            raise Refused("bad-model", field="head", expected="a row for each class, 2 or more", got="one output",
+                          hint="Let the model end with two units and a softmax, or logits, instead of one and a "
+                          "sigmoid.")  # fmt: skip
         new_classes = [int(each) for each in new.classes if each not in memory.seen]
         if new_classes and memory.seen:
             self._check_new_classes(new_classes)

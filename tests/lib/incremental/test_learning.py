@@ -293,6 +293,30 @@ def test_a_wrong_argument_is_named(make: Any, field: str) -> None:
     assert refused.value.field == field
 
 
+def test_a_model_of_one_output_is_told_to_have_two() -> None:
+    with pytest.raises(Refused, match="2 or more"):
+        list(learning(Network(classes=1), Replay()).rounds(*of_classes(0, 1)))
+
+
+@pytest.mark.parametrize("predict", [lambda x: x[:, 20:21], lambda x: x[:, 20], lambda x: x[:3, 0], lambda x: x[None]])
+def test_a_prediction_that_is_neither_scores_nor_classes_is_refused(predict: Any) -> None:
+    il = IncrementalLearning({"w": np.zeros((64, 2))}, predict=predict)
+    with pytest.raises(Refused, match="a class or a row of scores"):
+        il.predict(digits()[0] / 3)
+
+
+def test_the_loop_of_another_kind_of_job_is_refused(job: FakeLearnSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {"w": np.zeros((64, 2), np.float32)}
+    with pytest.raises(Refused, match="IncrementalLearning") as refused:
+        heliograph.FederatedLearning(model, num_samples=1).rounds()
+    assert refused.value.code == "wrong-loop"
+    monkeypatch.setattr(session, "learning", None)
+    monkeypatch.setattr(session, "current", job)
+    with pytest.raises(Refused, match="FederatedLearning") as refused:
+        IncrementalLearning(model, predict=lambda x: x @ model["w"]).rounds()
+    assert refused.value.code == "wrong-loop"
+
+
 def test_what_a_strategy_lacks_is_named() -> None:
     network = Network(classes=2)
     for strategy, lacks in ((ICaRL(), "features"), (EWC(), "gradients")):

@@ -120,7 +120,7 @@ class LearningAdapter(ABC):
         found = self._predicted(x)
         if found.ndim == 2 and found.shape[1] > 1:
             return np.asarray(found.argmax(1))
-        if found.size != len(x):
+        if found.size != len(x) or (found.dtype.kind == "f" and not (found == np.floor(found)).all()):
             raise Refused("bad-shape", field="predict", expected=f"a class or a row of scores for each of {len(x)} "
                           "samples", got=f"shape {found.shape}")  # fmt: skip
         return found.reshape(-1).astype(np.int64)

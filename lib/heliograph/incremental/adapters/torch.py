@@ -174,4 +174,7 @@ def _head_of(module: Any, head: str | None) -> tuple[str, Any]:
                       got="no Linear layer" if name is None else name,
                       hint=f"Use one of {', '.join(each or '(the module itself)' for each in linear)}."
                       if linear else "Let the model end with torch.nn.Linear.")  # fmt: skip
+    if torch.nn.parameter.is_lazy(linear[name].weight):
+        raise Refused("bad-model", field=name, expected="a layer with weights", got="a lazy one",
+                      hint="Run one batch through the model before.")  # fmt: skip
     return name, linear[name]

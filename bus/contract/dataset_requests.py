@@ -1,7 +1,5 @@
 """Answers of the requests about a data set."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from heliograph.bus.contract.resources.base import Document

@@ -1,7 +1,5 @@
 """The request to collect garbage, and what was collected."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

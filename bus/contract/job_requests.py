@@ -1,7 +1,5 @@
 """Bodies and answers of the requests about a job: its data, models, training, evaluation and deployment."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

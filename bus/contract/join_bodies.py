@@ -1,7 +1,5 @@
 """Bodies of the requests by which an edge, or a participant that trains by itself, takes part in a job."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field, StringConstraints

@@ -1,7 +1,5 @@
 """Bodies and answers of the verbs of a label queue, ``request/labels/claim`` and so on."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

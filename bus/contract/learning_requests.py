@@ -1,7 +1,5 @@
 """The answer to what an incremental learning job has made."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from heliograph.bus.contract.resources.base import Document

@@ -1,7 +1,5 @@
 """Bodies and answers of the requests about models: versions, aliases, evaluations, deployments, exports."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator

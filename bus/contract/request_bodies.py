@@ -1,7 +1,5 @@
 """Bodies of requests. A field that no model declares is refused: a wrong word must not be silent."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints

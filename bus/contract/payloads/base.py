@@ -1,7 +1,5 @@
 """Base class and field types of all payloads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated, Any, Self

@@ -1,7 +1,5 @@
 """The state of an edge: desired by the coordinator, reported by its agent."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 

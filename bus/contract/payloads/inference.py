@@ -1,7 +1,5 @@
 """Payloads of joint inference: requests, answers, counts and hard samples."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints

@@ -1,7 +1,5 @@
 """Payloads of labelling: tasks, results and labels."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator

@@ -1,7 +1,5 @@
 """Payloads of incremental learning: candidates, verdicts, and the loops that edges run by themselves."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

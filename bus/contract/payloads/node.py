@@ -1,7 +1,5 @@
 """Payloads between agents and workers on a node, log records, and replies to requests."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints

@@ -1,7 +1,5 @@
 """Payloads for whoever takes part in a job from outside, and for whoever waits for its end."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field, StringConstraints

@@ -1,7 +1,5 @@
 """Payloads of a federated round: local updates, the round's close, and the evaluation of its model."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -4,8 +4,6 @@ A role's class attributes say how an agent runs its workers; no other code compa
 task is a mapping with ``role``. A service's generation is ``round`` there, the name that agents of 0.1 read.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal, get_args
 

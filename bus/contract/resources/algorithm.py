@@ -1,8 +1,6 @@
 """Algorithm: a rule by which updates are aggregated, as the agents that offer it describe it; or training code as a
 package."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field

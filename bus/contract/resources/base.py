@@ -1,7 +1,5 @@
 """Base of all resources: Kubernetes' shape, conditions and references."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self

@@ -1,7 +1,5 @@
 """Dataset: samples on edges, the index that each edge made of them, and their versions."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -48,7 +46,7 @@ class DatasetContent(Document):
         return given
 
     @model_validator(mode="after")
-    def _bytes_are_those_of_the_digest(self) -> DatasetContent:
+    def _bytes_are_those_of_the_digest(self) -> "DatasetContent":
         from hashlib import sha256
 
         if self.inline is not None and (
@@ -82,7 +80,7 @@ class DatasetSpec(Document):
     content: DatasetContent | None = added("0.2")
 
     @model_validator(mode="after")
-    def _one_source(self) -> DatasetSpec:
+    def _one_source(self) -> "DatasetSpec":
         if self.url is not None and self.content is not None:
             raise ValueError("expected either url or content")
         return self

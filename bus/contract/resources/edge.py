@@ -1,7 +1,5 @@
 """Edge: a node with an agent, as seen in the broker's connections and the agent's reports."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 

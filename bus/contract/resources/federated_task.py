@@ -1,7 +1,5 @@
 """FederatedTask: train one model over many edges whose data stays where it is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -77,7 +75,7 @@ class WorkerSpec(Document):
         return {**given, "dataset": dataset or None, **moved}
 
     @model_validator(mode="after")
-    def _one_code(self) -> WorkerSpec:
+    def _one_code(self) -> "WorkerSpec":
         scripts = (self.train_script_boot_file, self.train_script_dir, self.train_script_working_dir)
         if self.algorithm is not None and any(scripts):
             raise ValueError("algorithm and a script on the node (trainScript…); give one of the two")
@@ -176,7 +174,7 @@ class FederatedTaskSpec(Document):
         return {**given, "aggregationWorker": aggregation, "trainingWorkers": workers}
 
     @model_validator(mode="after")
-    def _consistent(self) -> FederatedTaskSpec:
+    def _consistent(self) -> "FederatedTaskSpec":
         names = [worker.name for worker in self.training_workers]
         if len(set(names)) < len(names):
             raise ValueError("two trainingWorkers have the same name")

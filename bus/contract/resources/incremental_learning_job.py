@@ -1,7 +1,5 @@
 """IncrementalLearningJob: a model improves from what it was unsure of, round by round: train, evaluate, deploy."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator

@@ -1,7 +1,5 @@
 """JointInferenceService: a shallow model on the edge answers easy samples, a deep model in the cloud the hard ones."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """LabelQueue: the hard samples of a job or service that wait for labels, and how labellers shall agree."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator

@@ -1,7 +1,5 @@
 """Model: weights that jobs train and services run, version by version."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal

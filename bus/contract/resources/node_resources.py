@@ -1,7 +1,5 @@
 """What a worker asks of its node: memory and GPUs."""
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 from typing import Annotated, Any

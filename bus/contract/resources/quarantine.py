@@ -1,7 +1,5 @@
 """Quarantine: a stored document that the coordinator cannot read, for a person to look at and delete."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Triggers: when a step of a loop begins, by samples, time, metrics or drift."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -63,8 +61,8 @@ class Triggers(Document):
     every_seconds: Annotated[float, Field(gt=0, le=3650 * 86400)] | None = None
     metric_drop: MetricDrop | None = None
     drift: Drift | None = None
-    any: Annotated[list[Triggers], Field(max_length=MAX_PARTS)] = Field(default_factory=list)
-    all: Annotated[list[Triggers], Field(max_length=MAX_PARTS)] = Field(default_factory=list)
+    any: Annotated[list["Triggers"], Field(max_length=MAX_PARTS)] = Field(default_factory=list)
+    all: Annotated[list["Triggers"], Field(max_length=MAX_PARTS)] = Field(default_factory=list)
     check_seconds: Annotated[float, Field(ge=0, le=31 * 86400)] = 0.0
 
     @model_validator(mode="after")
@@ -74,7 +72,7 @@ class Triggers(Document):
         return self
 
     @property
-    def parts(self) -> list[Triggers]:
+    def parts(self) -> list["Triggers"]:
         return [*self.any, *self.all]
 
     @property

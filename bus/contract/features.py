@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
-from heliograph.bus.contract import job_requests as jobs
-from heliograph.bus.contract import label_requests, topics
-from heliograph.bus.contract import learning_requests as learning
-from heliograph.bus.contract import model_requests as models
-from heliograph.bus.contract.dataset_requests import DatasetVersions
-from heliograph.bus.contract.garbage import Collect, Garbage
-from heliograph.bus.contract.join_bodies import GetWeights, Join, UploadWeights
-from heliograph.bus.contract.payloads import Participation, UploadState, WeightsPart
-from heliograph.bus.contract.request_bodies import Change, ListQuery, Named, WatchQuery
-from heliograph.bus.contract.resources import (
-    ENDED,
-    LEARNING_ENDED,
-    Algorithm,
-    Dataset,
-    Edge,
-    FederatedTask,
-    IncrementalLearningJob,
-    JointInferenceService,
-    LabelQueue,
-    Model,
-    Quarantine,
-    Resource,
-)
+from heliograph.bus.contract import topics
 from heliograph.core.errors import Refused
+from heliograph.core.lazy import Declaration, References
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract import dataset_requests as datasets
+    from heliograph.bus.contract import garbage, join_bodies, label_requests, payloads, request_bodies, resources
+    from heliograph.bus.contract import job_requests as jobs
+    from heliograph.bus.contract import learning_requests as learning
+    from heliograph.bus.contract import model_requests as models
+else:
+    datasets = References("heliograph.bus.contract.dataset_requests")
+    garbage = References("heliograph.bus.contract.garbage")
+    join_bodies = References("heliograph.bus.contract.join_bodies")
+    jobs = References("heliograph.bus.contract.job_requests")
+    label_requests = References("heliograph.bus.contract.label_requests")
+    learning = References("heliograph.bus.contract.learning_requests")
+    models = References("heliograph.bus.contract.model_requests")
+    payloads = References("heliograph.bus.contract.payloads")
+    request_bodies = References("heliograph.bus.contract.request_bodies")
+    resources = References("heliograph.bus.contract.resources")
 
 ENTRY_POINTS = "heliograph.features"
 """The entry-point group in which a package outside Heliograph names its declarations, one entry each."""
@@ -42,7 +39,7 @@ CATALOG = ("create", "list", "get", "watch", "update", "delete")
 
 
 @dataclass(frozen=True)
-class Verb:
+class Verb(Declaration):
     """A request verb of one feature, beside those that every feature has; ``Feature.answer`` answers it.
 
     Attributes:
@@ -56,8 +53,8 @@ class Verb:
 
     name: str
     doc: str
-    body: type[BaseModel] = Named
-    answer: type[BaseModel] | None = None
+    body: type[BaseModel] = field(default_factory=lambda: request_bodies.Named)
+    answer: type[BaseModel] | None = field(default_factory=lambda: None)
     named: bool = True
 
 
@@ -70,10 +67,11 @@ WRITES = {
 STANDARD: dict[str, Verb] = {
     each.name: each
     for each in (
-        Verb("list", "Return the resources.", ListQuery, named=False),
+        Verb("list", "Return the resources.", request_bodies.ListQuery, named=False),
         Verb("get", "Return a resource."),
-        Verb("watch", "Return the resources that have changed since a version.", WatchQuery, named=False),
-        Verb("delete", "Delete a resource, and return it.", Change),
+        Verb("watch", "Return the resources that have changed since a version.", request_bodies.WatchQuery,
+             named=False),
+        Verb("delete", "Delete a resource, and return it.", request_bodies.Change),
         Verb("status", "Return the status of a resource."),
     )
 }
@@ -81,8 +79,9 @@ STANDARD: dict[str, Verb] = {
 
 
 @dataclass(frozen=True)
-class FeatureDeclaration:
-    """One kind of resource and all that belongs to it. Every process loads it, so its module must be light to import.
+class FeatureDeclaration(Declaration):
+    """One kind of resource and all that belongs to it. Every process loads it, so its module must be light to import:
+    Heliograph's own name their classes by ``References``.
 
     Attributes:
         name: the feature's name in messages; an outside feature uses the name of its entry point.
@@ -94,19 +93,21 @@ class FeatureDeclaration:
         coordinator: ``module:Class`` of its ``coordinator.feature.Feature``, imported by the coordinator alone.
         command_line: ``module:object`` of its ``cli.presentation.Presentation``, imported by the command line alone.
         ended: final phases of ``status``; a watch of the resource stops there.
+        collection: the kind's ``plural``, stated so that nobody has to load the kind for it; empty: the kind is loaded.
     """
 
     name: str
-    kind: type[Resource]
+    kind: type[resources.Resource]
     verbs: tuple[str | Verb, ...]
     topics: tuple[topics.Topic[Any], ...] = ()
     coordinator: str = ""
     command_line: str = ""
-    ended: tuple[str, ...] = ()
+    ended: tuple[str, ...] = field(default_factory=tuple)
+    collection: str = ""
 
     @property
     def plural(self) -> str:
-        return self.kind.plural
+        return self.collection or self.kind.plural
 
     @cached_property
     def own_verbs(self) -> dict[str, Verb]:
@@ -120,7 +121,9 @@ class FeatureDeclaration:
 
     def verb(self, name: str) -> Verb:
         """Return a verb that is none of ``WRITES``: its own, a standard one, or one that changes the resource alone."""
-        return self.own_verbs.get(name) or STANDARD.get(name) or Verb(name, f"{name.capitalize()} it.", Change)
+        return self.own_verbs.get(name) or STANDARD.get(name) or Verb(
+            name, f"{name.capitalize()} it.", request_bodies.Change
+        )
 
     def load(self, part: Literal["coordinator", "command_line"]) -> Any:
         """Import a part; return None if the feature has none. Raises Refused naming feature and reference."""
@@ -136,16 +139,16 @@ class FeatureDeclaration:
 
 
 JOIN_VERBS = (
-    Verb("join", "Let an edge take part in a job, or the participant that asks; answer what it has to do now.", Join,
-         Participation),
+    Verb("join", "Let an edge take part in a job, or the participant that asks; answer what it has to do now.",
+         join_bodies.Join, payloads.Participation),
     Verb("weights", "Answer a participant with a part of the weights that a job trains from now, or has ended with.",
-         GetWeights, WeightsPart),
-    Verb("upload", "Take a part of a participant's weights, which are too large for an update.", UploadWeights,
-         UploadState),
+         join_bodies.GetWeights, payloads.WeightsPart),
+    Verb("upload", "Take a part of a participant's weights, which are too large for an update.",
+         join_bodies.UploadWeights, payloads.UploadState),
 )  # fmt: skip
 COLLECT = Verb(
     "collect", "Delete what has come to the end of its life: old versions, blobs that nothing names, cut uploads and "
-    "records of rounds. What is deployed or named is never taken.", Collect, Garbage, named=False,
+    "records of rounds. What is deployed or named is never taken.", garbage.Collect, garbage.Garbage, named=False,
 )  # fmt: skip
 _LABELLING = (
     Verb("claim", "Take a lease on tasks: each is given to one labeller, and never twice to the same one.",
@@ -172,38 +175,42 @@ JOB_QUESTIONS = (
 BUILT_IN: tuple[FeatureDeclaration, ...] = (
     FeatureDeclaration(
         "federated-learning",
-        FederatedTask,
+        resources.FederatedTask,
         (*CATALOG, "status", "start", "stop", *JOB_QUESTIONS, *JOIN_VERBS),
         (topics.MODEL_UPDATE, topics.AGGREGATION, topics.EVALUATION, topics.EVALUATION_0_1, topics.JOB_ENDED),
+        collection="jobs",
         coordinator="heliograph.coordinator.features.federated.controller:FederatedController",
         command_line="heliograph.cli.features.job_columns:JOBS",
-        ended=ENDED,
+        ended=resources.ENDED,
     ),
     FeatureDeclaration(
         "joint-inference",
-        JointInferenceService,
+        resources.JointInferenceService,
         (*CATALOG, "status", "start", "stop"),
         (topics.HARD_SAMPLE, topics.INFERENCE_STATS, topics.INFERENCE_REQUEST, topics.OFFLOAD, topics.BIG_MODEL,
          topics.ANSWER),
+        collection="services",
         coordinator="heliograph.coordinator.features.inference.controller:InferenceController",
         command_line="heliograph.cli.features.service_columns:SERVICES",
     ),
     FeatureDeclaration(
         "incremental-learning",
-        IncrementalLearningJob,
+        resources.IncrementalLearningJob,
         (*CATALOG, "status", "start", "stop",
-         Verb("training", "Begin a round now, in place of its trigger.", Change),
-         Verb("evaluation", "Evaluate the candidates now, in place of the trigger.", Change),
-         Verb("deployment", "Deploy the candidates that have passed now, in place of the trigger.", Change),
+         Verb("training", "Begin a round now, in place of its trigger.", request_bodies.Change),
+         Verb("evaluation", "Evaluate the candidates now, in place of the trigger.", request_bodies.Change),
+         Verb("deployment", "Deploy the candidates that have passed now, in place of the trigger.",
+              request_bodies.Change),
          Verb("models", "Tell what the rounds of a job have made, and what serves.", answer=learning.LearnedModels)),
         (topics.CANDIDATE, topics.VERDICT),
+        collection="incremental-jobs",
         coordinator="heliograph.coordinator.features.incremental.controller:IncrementalController",
         command_line="heliograph.cli.features.learning_columns:LEARNING",
-        ended=LEARNING_ENDED,
+        ended=resources.LEARNING_ENDED,
     ),
     FeatureDeclaration(
         "models",
-        Model,
+        resources.Model,
         (*CATALOG,
          Verb("versions", "List the versions of a model, its aliases, and what is deployed.", models.VersionsQuery,
               models.ModelVersionList),
@@ -216,37 +223,43 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
               models.ModelExport),
          Verb("key", "Tell the key that signs versions of models.", models.KeyQuery, models.SigningKey, named=False),
          COLLECT),
+        collection="models",
         coordinator="heliograph.coordinator.registry.controller:ModelController",
         command_line="heliograph.cli.features.catalog_columns:MODELS",
     ),
     FeatureDeclaration(
         "datasets",
-        Dataset,
+        resources.Dataset,
         (*CATALOG, Verb("versions", "Return the versions of a data set, and which edge has which.",
-                        answer=DatasetVersions)),
+                        answer=datasets.DatasetVersions)),
+        collection="datasets",
         coordinator="heliograph.coordinator.features.datasets.controller:DatasetController",
         command_line="heliograph.cli.features.catalog_columns:DATASETS",
     ),
     FeatureDeclaration(
-        "algorithms", Algorithm, CATALOG,
+        "algorithms", resources.Algorithm, CATALOG,
+        collection="algorithms",
         coordinator="heliograph.coordinator.features.algorithms.controller:AlgorithmFeature",
         command_line="heliograph.cli.features.catalog_columns:ALGORITHMS",
     ),
     FeatureDeclaration(
         "labelling",
-        LabelQueue,
+        resources.LabelQueue,
         (*CATALOG, *_LABELLING),
         (topics.LABEL_TASK, topics.LABEL),
+        collection="labels",
         coordinator="heliograph.coordinator.features.labelling.controller:LabellingController",
         command_line="heliograph.cli.features.label_columns:LABELS",
     ),
     FeatureDeclaration(
-        "edges", Edge, (*READ, "delete"),
+        "edges", resources.Edge, (*READ, "delete"),
+        collection="edges",
         coordinator="heliograph.coordinator.edges.feature:EdgeFeature",
         command_line="heliograph.cli.features.catalog_columns:EDGES",
     ),
     FeatureDeclaration(
-        "quarantine", Quarantine, (*READ, "delete"),
+        "quarantine", resources.Quarantine, (*READ, "delete"),
+        collection="quarantines",
         command_line="heliograph.cli.features.catalog_columns:QUARANTINES",
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import RLock
 from typing import Any
 
@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 from heliograph.bus.contract.features import BUILT_IN as BUILT_IN_FEATURES
 from heliograph.bus.contract.features import ENTRY_POINTS, STANDARD, WRITES, FeatureDeclaration, Verb
 from heliograph.bus.contract.models import models_of
-from heliograph.bus.contract.resources import Resource, refusal_of
+from heliograph.bus.contract.resources import refusal_of
+from heliograph.bus.contract.resources.base import Resource
 from heliograph.bus.contract.topics import CORE, Stream, Topic
 from heliograph.core.errors import Refused
 from heliograph.core.names import LABEL_RULE, is_label
@@ -29,29 +30,39 @@ class Registry:
     Attributes:
         features: by plural, in the order in which people see them.
         topics: the core's, then those of each feature.
-        kinds: resource classes by kind.
         verbs: names of the request verbs by the resource's plural; each pair is a request topic and a client method.
-        bodies: models of the requests' bodies, except those that are documents of resources.
-        answers: models of the results that are no resources.
     """
 
     def __init__(self, features: Iterable[FeatureDeclaration]) -> None:
         self.features: Mapping[str, FeatureDeclaration] = {each.plural: each for each in features}
         declared = self.features.values()
         self.topics: tuple[Topic[Any], ...] = (*CORE, *(topic for each in declared for topic in each.topics))
-        self.kinds: Mapping[str, type[Resource]] = {each.kind.__name__: each.kind for each in declared}
         self.verbs: Mapping[str, tuple[str, ...]] = {plural: each.verb_names for plural, each in self.features.items()}
-        asked = [each.verb(name) for each in declared for name in each.verb_names if name not in WRITES]
-        self.bodies: tuple[type[BaseModel], ...] = tuple(dict.fromkeys(verb.body for verb in asked))
-        self.answers: tuple[type[BaseModel], ...] = tuple(
-            dict.fromkeys(verb.answer for verb in asked if verb.answer is not None)
-        )
         self._by_pattern = {topic.pattern: topic for topic in self.topics}
         self._by_head: dict[str, list[Topic[Any]]] = {}
         """Topics by their first word, or by their first two where the second is fixed."""
         for topic in self.topics:
             head = "/".join(word for word in topic.words[:2] if word[0] not in "{#")
             self._by_head.setdefault(head, []).append(topic)
+
+    @cached_property
+    def kinds(self) -> Mapping[str, type[Resource]]:
+        """The resource classes, by kind."""
+        return {each.kind.__name__: each.kind for each in self.features.values()}
+
+    @property
+    def bodies(self) -> tuple[type[BaseModel], ...]:
+        """The models of the requests' bodies, except those that are documents of resources."""
+        return tuple(dict.fromkeys(verb.body for verb in self._asked()))
+
+    @property
+    def answers(self) -> tuple[type[BaseModel], ...]:
+        """The models of the results that are no resources."""
+        return tuple(dict.fromkeys(verb.answer for verb in self._asked() if verb.answer is not None))
+
+    def _asked(self) -> Iterator[Verb]:
+        for each in self.features.values():
+            yield from (each.verb(name) for name in each.verb_names if name not in WRITES)
 
     @property
     def models(self) -> tuple[type[BaseModel], ...]:
@@ -190,6 +201,8 @@ def _check_kind(feature: FeatureDeclaration, registry: Registry) -> None:
     plural = getattr(kind, "plural", None)
     if not is_label(plural) or not str(plural).endswith("s"):
         raise Refused("invalid", field="plural", expected=f"{LABEL_RULE}; its last letter is s", got=plural)
+    if feature.plural != plural:
+        raise Refused("invalid", field="collection", expected=f"{plural}, the kind's plural", got=feature.plural)
     if plural in registry.verbs:
         raise Refused("exists", field="plural", expected="a plural that no other feature declares", got=plural)
     for verb in feature.verbs:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from heliograph.bus.contract import payloads
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.core.errors import Refused
+from heliograph.core.lazy import Declaration, References
 from heliograph.core.names import is_label, require_label
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract import payloads
+else:
+    payloads = References("heliograph.bus.contract.payloads")
 
 P = TypeVar("P", bound=BaseModel)
 Delivery = Literal["request", "status", "event", "ack", "inference", "log"]
@@ -50,7 +55,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Topic(Generic[P]):
+class Topic(Declaration, Generic[P]):
     """One declared topic.
 
     Attributes:
@@ -80,6 +85,7 @@ class Topic(Generic[P]):
     params: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         words = self.pattern.split("/")
         object.__setattr__(self, "params", tuple(word[1:-1] for word in words if word.startswith("{")))
 

@@ -5,83 +5,88 @@ Field names are snake_case on the wire; resources keep Kubernetes' camelCase.
 
 from __future__ import annotations
 
-from heliograph.bus.contract.payloads.base import (
-    MAX_COUNT,
-    Anything,
-    Bucket,
-    Count,
-    EdgeName,
-    Metrics,
-    Payload,
-    Text,
-)
-from heliograph.bus.contract.payloads.edge_state import (
-    Desired,
-    Generation,
-    NodeCapacity,
-    Offer,
-    Report,
-    WorkerReport,
-)
-from heliograph.bus.contract.payloads.inference import (
-    DeepAnswer,
-    HardSample,
-    InferenceAnswer,
-    InferenceRequest,
-    InferenceStats,
-    VersionStats,
-)
-from heliograph.bus.contract.payloads.labels import (
-    Annotation,
-    EdgeQueue,
-    LabelTask,
-    Prediction,
-    Region,
-    Result,
-    SampleData,
-)
-from heliograph.bus.contract.payloads.learning import Candidate, EdgeLoop, LoopReport, VerdictReport
-from heliograph.bus.contract.payloads.node import (
-    Ack,
-    Assignment,
-    Claim,
-    LogRecord,
-    Reply,
-    WorkerState,
-)
-from heliograph.bus.contract.payloads.participation import (
-    PART,
-    JobEnded,
-    Participation,
-    UploadState,
-    WeightsPart,
-)
-from heliograph.bus.contract.payloads.rounds import (
-    Aggregation,
-    Evaluation,
-    ModelUpdate,
-    UncountedUpdate,
-)
-from heliograph.bus.contract.payloads.task_reading import UnsupportedTask
-from heliograph.bus.contract.payloads.worker_tasks import (
-    AggregateTask,
-    BigModelTask,
-    CandidateModel,
-    DatasetTask,
-    EvaluateTask,
-    InferenceSpec,
-    InferTask,
-    LearnTask,
-    PackageSpec,
-    RoundSpec,
-    ScriptSpec,
-    ScriptTask,
-    ServingTask,
-    TrainTask,
-    WorkerAsk,
-    WorkerTask,
-    WorkerTaskBase,
-)
+from typing import TYPE_CHECKING
+
+from heliograph.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads.base import (
+        MAX_COUNT,
+        Anything,
+        Bucket,
+        Count,
+        EdgeName,
+        Metrics,
+        Payload,
+        Text,
+    )
+    from heliograph.bus.contract.payloads.edge_state import (
+        Desired,
+        Generation,
+        NodeCapacity,
+        Offer,
+        Report,
+        WorkerReport,
+    )
+    from heliograph.bus.contract.payloads.inference import (
+        DeepAnswer,
+        HardSample,
+        InferenceAnswer,
+        InferenceRequest,
+        InferenceStats,
+        VersionStats,
+    )
+    from heliograph.bus.contract.payloads.labels import (
+        Annotation,
+        EdgeQueue,
+        LabelTask,
+        Prediction,
+        Region,
+        Result,
+        SampleData,
+    )
+    from heliograph.bus.contract.payloads.learning import Candidate, EdgeLoop, LoopReport, VerdictReport
+    from heliograph.bus.contract.payloads.node import (
+        Ack,
+        Assignment,
+        Claim,
+        LogRecord,
+        Reply,
+        WorkerState,
+    )
+    from heliograph.bus.contract.payloads.participation import (
+        PART,
+        JobEnded,
+        Participation,
+        UploadState,
+        WeightsPart,
+    )
+    from heliograph.bus.contract.payloads.rounds import (
+        Aggregation,
+        Evaluation,
+        ModelUpdate,
+        UncountedUpdate,
+    )
+    from heliograph.bus.contract.payloads.task_reading import UnsupportedTask
+    from heliograph.bus.contract.payloads.worker_tasks import (
+        AggregateTask,
+        BigModelTask,
+        CandidateModel,
+        DatasetTask,
+        EvaluateTask,
+        InferenceSpec,
+        InferTask,
+        LearnTask,
+        PackageSpec,
+        RoundSpec,
+        ScriptSpec,
+        ScriptTask,
+        ServingTask,
+        TrainTask,
+        WorkerAsk,
+        WorkerTask,
+        WorkerTaskBase,
+    )
 
 __all__ = [
     "MAX_COUNT",
@@ -149,3 +154,21 @@ __all__ = [
     "WorkerTask",
     "WorkerTaskBase",
 ]
+
+_HOMES = {
+    "base": "MAX_COUNT Anything Bucket Count EdgeName Metrics Payload Text",
+    "edge_state": "Desired Generation NodeCapacity Offer Report WorkerReport",
+    "inference": "DeepAnswer HardSample InferenceAnswer InferenceRequest InferenceStats VersionStats",
+    "labels": "Annotation EdgeQueue LabelTask Prediction Region Result SampleData",
+    "learning": "Candidate EdgeLoop LoopReport VerdictReport",
+    "node": "Ack Assignment Claim LogRecord Reply WorkerState",
+    "participation": "PART JobEnded Participation UploadState WeightsPart",
+    "rounds": "Aggregation Evaluation ModelUpdate UncountedUpdate",
+    "task_reading": "UnsupportedTask",
+    "worker_tasks":
+        "AggregateTask BigModelTask CandidateModel DatasetTask EvaluateTask InferenceSpec InferTask "
+        "LearnTask PackageSpec RoundSpec ScriptSpec ScriptTask ServingTask TrainTask WorkerAsk "
+        "WorkerTask WorkerTaskBase",
+}
+"""The names that each module defines: it is imported when one is first asked for."""
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -12,8 +12,8 @@ from pydantic import ConfigDict, Field
 from heliograph.bus.contract.buckets import PACKAGES
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
-from heliograph.bus.contract.resources.incremental_learning_job import GateRule, ShardRef
 from heliograph.bus.contract.resources.label_queue import ClassName
+from heliograph.bus.contract.resources.learning_tasks import GateRule, ShardRef
 from heliograph.bus.contract.versions import FLOOR, Version, added
 from heliograph.core.names import Digest, Label
 from heliograph.core.package_paths import MAX_SIZE

@@ -4,74 +4,76 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from heliograph.bus.contract.resources.algorithm import Algorithm, AlgorithmPackage, PackageManifest, PinnedPackage
-from heliograph.bus.contract.resources.base import API_VERSION, Condition, Metadata, Resource, WeightsRef, condition
-from heliograph.bus.contract.resources.dataset import Dataset, DatasetIndex, DatasetSpec
-from heliograph.bus.contract.resources.edge import Edge
-from heliograph.bus.contract.resources.federated_task import (
-    ENDED,
-    HISTORY,
-    JOINED,
-    NAMED,
-    WATCHED,
-    FederatedTask,
-    FederatedTaskStatus,
-    JoinedParticipant,
-    Participants,
-    RoundRecord,
-    TrainingWorker,
-    UncountedRecord,
-)
-from heliograph.bus.contract.resources.incremental_learning_job import (
-    LEARNING_ENDED,
-    CandidateState,
-    EdgeLearning,
-    GateFigures,
-    GateRule,
-    IncrementalLearningJob,
-    IncrementalLearningJobSpec,
-    IncrementalLearningJobStatus,
-    LearningRound,
-    LoopState,
-    ModelOutcome,
-    ShardRef,
-)
-from heliograph.bus.contract.resources.joint_inference_service import (
-    MOST_REPLICAS,
-    EdgeSelection,
-    InferenceScript,
-    JointInferenceService,
-    JointInferenceServiceSpec,
-    JointInferenceServiceStatus,
-    ServiceNumbers,
-)
-from heliograph.bus.contract.resources.label_queue import (
-    LabelQueue,
-    LabelQueueSpec,
-    LabelQueueStatus,
-    LabelSchema,
-)
-from heliograph.bus.contract.resources.model import (
-    CHAMPION,
-    AliasMove,
-    DatasetUse,
-    Model,
-    ModelLabels,
-    ModelSpec,
-    ModelVersion,
-    TensorSchema,
-    aliased,
-    latest,
-    resolve,
-    resolve_all,
-)
-from heliograph.bus.contract.resources.quarantine import Quarantine, QuarantineSpec, QuarantineStatus
 from heliograph.core.errors import Refused, shorten
+from heliograph.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.resources.algorithm import Algorithm, AlgorithmPackage, PackageManifest, PinnedPackage
+    from heliograph.bus.contract.resources.base import API_VERSION, Condition, Metadata, Resource, WeightsRef, condition
+    from heliograph.bus.contract.resources.dataset import Dataset, DatasetIndex, DatasetSpec
+    from heliograph.bus.contract.resources.edge import Edge
+    from heliograph.bus.contract.resources.federated_task import (
+        ENDED,
+        HISTORY,
+        JOINED,
+        NAMED,
+        WATCHED,
+        FederatedTask,
+        FederatedTaskStatus,
+        JoinedParticipant,
+        Participants,
+        RoundRecord,
+        TrainingWorker,
+        UncountedRecord,
+    )
+    from heliograph.bus.contract.resources.incremental_learning_job import (
+        LEARNING_ENDED,
+        CandidateState,
+        EdgeLearning,
+        GateFigures,
+        IncrementalLearningJob,
+        IncrementalLearningJobSpec,
+        IncrementalLearningJobStatus,
+        LearningRound,
+        LoopState,
+        ModelOutcome,
+    )
+    from heliograph.bus.contract.resources.joint_inference_service import (
+        MOST_REPLICAS,
+        EdgeSelection,
+        InferenceScript,
+        JointInferenceService,
+        JointInferenceServiceSpec,
+        JointInferenceServiceStatus,
+        ServiceNumbers,
+    )
+    from heliograph.bus.contract.resources.label_queue import (
+        LabelQueue,
+        LabelQueueSpec,
+        LabelQueueStatus,
+        LabelSchema,
+    )
+    from heliograph.bus.contract.resources.learning_tasks import GateRule, ShardRef
+    from heliograph.bus.contract.resources.model import (
+        CHAMPION,
+        AliasMove,
+        DatasetUse,
+        Model,
+        ModelLabels,
+        ModelSpec,
+        ModelVersion,
+        TensorSchema,
+        aliased,
+        latest,
+        resolve,
+        resolve_all,
+    )
+    from heliograph.bus.contract.resources.quarantine import Quarantine, QuarantineSpec, QuarantineStatus
 
 __all__ = [
     "API_VERSION",
@@ -141,6 +143,31 @@ __all__ = [
     "resolve",
     "resolve_all",
 ]
+
+_HOMES = {
+    "algorithm": "Algorithm AlgorithmPackage PackageManifest PinnedPackage",
+    "base": "API_VERSION Condition Metadata Resource WeightsRef condition",
+    "dataset": "Dataset DatasetIndex DatasetSpec",
+    "edge": "Edge",
+    "federated_task":
+        "ENDED HISTORY JOINED NAMED WATCHED FederatedTask FederatedTaskStatus JoinedParticipant "
+        "Participants RoundRecord TrainingWorker UncountedRecord",
+    "incremental_learning_job":
+        "LEARNING_ENDED CandidateState EdgeLearning GateFigures IncrementalLearningJob "
+        "IncrementalLearningJobSpec IncrementalLearningJobStatus LearningRound LoopState "
+        "ModelOutcome",
+    "learning_tasks": "GateRule ShardRef",
+    "joint_inference_service":
+        "MOST_REPLICAS EdgeSelection InferenceScript JointInferenceService JointInferenceServiceSpec "
+        "JointInferenceServiceStatus ServiceNumbers",
+    "label_queue": "LabelQueue LabelQueueSpec LabelQueueStatus LabelSchema",
+    "model":
+        "CHAMPION AliasMove DatasetUse Model ModelLabels ModelSpec ModelVersion TensorSchema aliased "
+        "latest resolve resolve_all",
+    "quarantine": "Quarantine QuarantineSpec QuarantineStatus",
+}
+"""The names that each module defines: it is imported when one is first asked for."""
+__getattr__ = lazy_names(__name__, _HOMES)
 
 _BRANCH = re.compile(r"(constrained-)?(bool|int|float|str)|(literal|list)\[.*\]")
 """Matches the part that pydantic appends to a field's path for each type that the field may have."""

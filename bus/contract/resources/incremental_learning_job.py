@@ -8,6 +8,7 @@ from heliograph.bus.contract.resources.base import Condition, Document, Referenc
 from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.bus.contract.resources.joint_inference_service import EdgeSelection
 from heliograph.bus.contract.resources.label_queue import MAX_CLASSES, ClassName
+from heliograph.bus.contract.resources.learning_tasks import MOST_MODELS, GateRule, ShardRef
 from heliograph.bus.contract.resources.model import DatasetUse
 from heliograph.bus.contract.resources.node_resources import Priority
 from heliograph.bus.contract.resources.triggers import Triggers
@@ -24,7 +25,6 @@ AskedStep = Literal["training", "evaluation", "deployment"]
 Decision = Literal["deployed", "refused", "undecided", "failed", "rolled-back"]
 ROUNDS_KEPT = 50
 """Ended rounds that a status keeps."""
-MOST_MODELS = 4
 MOST_SHARDS = 1024
 """Shards of labelled samples that a job refers to, at most."""
 
@@ -54,20 +54,6 @@ class EvaluationRule(Document):
     held_out: Annotated[int, Field(ge=1, le=90, strict=True)] = 20
     salt: Annotated[str, Field(max_length=64)] = ""
     metric: ShortText = "accuracy"
-
-
-class GateRule(Document):
-    """What a candidate has to meet before it is deployed; ``heliograph.gate.Gate`` explains the fields."""
-
-    margin: Annotated[float, Field(ge=-1, lt=1)] = 0.0
-    confidence: Annotated[float, Field(ge=0.5, le=0.9999)] = 0.95
-    floor: Annotated[float, Field(ge=0, le=1)] = 0.0
-    floors: Annotated[dict[ClassName, Annotated[float, Field(ge=0, le=1)]], Field(max_length=MAX_CLASSES)] = Field(
-        default_factory=dict
-    )
-    most_lost: Annotated[float, Field(ge=0, le=1)] = 1.0
-    least_support: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 200
-    least_class_support: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 20
 
 
 class Canary(Document):
@@ -159,26 +145,6 @@ class IncrementalLearningJobSpec(Document):
                for each in self.models):  # fmt: skip
             raise ValueError("a model's workerSpec names no trainScriptBootFile and no algorithm")
         return self
-
-
-class ShardRef(Document):
-    """A file of labelled samples, of which nothing changes any more.
-
-    Attributes:
-        number: place among the job's shards, from 1.
-        round: the first round with a training that succeeded with it; 0 before: its samples are new.
-        learned: the models whose deployed versions have learned it.
-        held_out: whether its samples are the evaluation's, which no training sees.
-        samples: number of samples.
-        weights: the file: a safetensors file, as ``heliograph.incremental.shards`` writes it.
-    """
-
-    number: int
-    round: int = 0
-    held_out: bool = False
-    samples: int
-    weights: WeightsRef
-    learned: Annotated[list[Label], Field(max_length=MOST_MODELS)] = Field(default_factory=list)
 
 
 class ClassRecall(Document):

@@ -19,9 +19,9 @@ from heliograph.bus.contract.resources.incremental_learning_job import (
     LearningRound,
     LoopState,
     ModelOutcome,
-    ShardRef,
     Step,
 )
+from heliograph.bus.contract.resources.learning_tasks import ShardRef
 from heliograph.core.world import rfc3339
 
 EVALUATION_SHARDS = 256

@@ -109,6 +109,7 @@ def test_a_verb_of_its_own_is_a_request_with_the_models_of_its_body_and_answer()
         (replace(LAMPS, kind=Lampion), "plural", "lampion"),
         (replace(LAMPS, kind=OnlyKept), "kind", "OnlyKept"),
         (replace(LAMPS, kind=Flash), "kind", "Flash"),
+        (replace(LAMPS, collection="lumens"), "collection", "lumens"),
         (replace(LAMPS, verbs=("Create",)), "verbs", "Create"),
         (replace(LAMPS, verbs=(replace(DIM, name="Dim"),)), "verbs", "Dim"),
         (replace(LAMPS, verbs=(replace(DIM, name="get"),)), "verbs", "get"),
@@ -143,6 +144,7 @@ def test_a_part_that_cannot_be_imported_is_refused_naming_it(reference: str) -> 
 
 def test_every_built_in_part_can_be_imported() -> None:
     for declaration in BUILT_IN.features.values():
+        assert declaration.collection == declaration.kind.plural
         for part in ("coordinator", "command_line"):
             assert (declaration.load(part) is None) == (not getattr(declaration, part))
 

@@ -1,0 +1,71 @@
+"""What is imported when it is first used: the names of a package, and the classes that declarations name.
+
+Every process reads all declarations at its start, and uses the classes of a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package: it imports the module of a name when the name is first asked for.
+
+    Args:
+        package: the package's ``__name__``.
+        homes: module below the package to the names that it defines, with spaces between them.
+    """
+    places = {name: module for module, names in homes.items() for name in names.split()}
+
+    def get(name: str) -> Any:
+        module = places.get(name)
+        if module is None:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        found = getattr(import_module(f"{package}.{module}"), name)
+        vars(import_module(package))[name] = found
+        return found
+
+    return get
+
+
+class Reference:
+    """A name of a module that has not been imported for it."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def load(self) -> Any:
+        return getattr(import_module(self._module), self._name)
+
+
+class References:
+    """A module in declarations: its attributes are references. Type checkers see the module itself."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Reference:
+        return Reference(self._module, name)
+
+
+class Declaration:
+    """A base of frozen dataclasses: a field that is given as a reference is loaded when it is first read.
+
+    A field with a default gets it from a ``default_factory``: a default in the class would hide the reference.
+    """
+
+    def __post_init__(self) -> None:
+        own = vars(self)
+        references = {name: value for name, value in own.items() if isinstance(value, Reference)}
+        for name in references:
+            del own[name]
+        own["_references"] = references
+
+    def __getattr__(self, name: str) -> Any:
+        reference = vars(self).get("_references", {}).get(name)
+        if reference is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        loaded = vars(self)[name] = reference.load()
+        return loaded

@@ -150,6 +150,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _keep_tasks(self, process: Process) -> None:
         self._dead += [task for task in process.tasks if not task.done()]
 
+    def keep_of_dying(self, process: Process, task: asyncio.Task[Any]) -> None:
+        """Keep a task whose first step is the one at which its process is killed: nothing else may refer to it."""
+        if process.dead or 0 < process.dies_at <= process.steps:
+            self._dead.append(task)
+
     def _may_run(self, handle: _Handle) -> bool:
         """Count a step of the handle's process, and return whether the process is alive."""
         process = handle.process
@@ -250,7 +255,7 @@ def _nothing() -> None:
 class _Task(asyncio.Task[Any]):
     """A task hashed by its number, so that a set of tasks is iterated in the same order in every run."""
 
-    def __init__(self, number: int, coro: Any, loop: Any, context: Context | None) -> None:
+    def __init__(self, number: int, coro: Any, loop: VirtualLoop, context: Context | None) -> None:
         self._number = number
         process = PROCESS.get() if context is None else context.get(PROCESS)
         if context is None and process is not None:
@@ -259,6 +264,7 @@ class _Task(asyncio.Task[Any]):
         self._log_destroy_pending = False  # a killed process leaves tasks behind
         if process is not None:
             process.tasks.add(self)
+            loop.keep_of_dying(process, self)
 
     def __hash__(self) -> int:
         return self._number

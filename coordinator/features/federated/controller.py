@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel
 
 from heliograph.bus.contract import buckets, close_record, topics
-from heliograph.bus.contract.garbage import LISTED
 from heliograph.bus.contract.payloads import Aggregation, WorkerTask
 from heliograph.bus.contract.permissions import PARTICIPANT_VERBS
 from heliograph.bus.contract.request_bodies import Named
-from heliograph.bus.contract.resources import ENDED, Algorithm, FederatedTask, Model, Quarantine, Resource
+from heliograph.bus.contract.resources import ENDED, Algorithm, FederatedTask, Model, Resource
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.transport import Message
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
@@ -23,45 +19,20 @@ from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.federated import questions
 from heliograph.coordinator.features.federated import state_machine as federated
-from heliograph.coordinator.features.federated.desired_tasks import (
-    desired_tasks,
-    training_tasks,
-    unchanged_left_out,
-    warm_tasks,
-    without_left,
-)
+from heliograph.coordinator.features.federated.allowed_changes import check_change, check_restart, check_unused
+from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.features.federated.evaluations import check_sender
 from heliograph.coordinator.features.federated.notifications import EndNotifications
-from heliograph.coordinator.features.federated.old_rounds import old_rounds
-from heliograph.coordinator.features.federated.packages import check_parameters, names_of
+from heliograph.coordinator.features.federated.packages import check_parameters
 from heliograph.coordinator.features.federated.participants import Participants
 from heliograph.coordinator.features.federated.results import Results
+from heliograph.coordinator.features.federated.round_records import RoundRecords
+from heliograph.coordinator.features.federated.training_cache import CachedTraining, cached_training
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.garbage.superfluous import Superfluous
 from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
 from heliograph.core.telemetry import ROUNDS_CLOSED
-
-T = TypeVar("T")
-EDGES_PER_SLICE = 512
-"""Edges whose tasks are made before a break may be due."""
-_LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds", "priority"}
-"""The fields of a running task's spec that may change."""
-
-
-@dataclass(frozen=True)
-class _CachedTraining:
-    """Cached training tasks of one job, with the inputs they were computed from.
-
-    Attributes:
-        warm: the tasks between rounds, which keep workers ready; ``warm_of`` are their inputs.
-        tasks: ``warm`` with the tasks of the present round; ``tasks_of`` are their further inputs.
-    """
-
-    warm_of: tuple[object, ...]
-    warm: dict[str, list[WorkerTask]]
-    tasks_of: tuple[object, ...] = ()
-    tasks: dict[str, list[WorkerTask]] = field(default_factory=dict)
 
 
 class FederatedController(Feature[FederatedTask]):
@@ -72,11 +43,12 @@ class FederatedController(Feature[FederatedTask]):
         self._port = self.context.port
         self._world = self._port.world
         bus = self._port.bus
-        self._rounds = await bus.kv(buckets.ROUNDS)
-        self._results = Results(bus, self.context.store, self._rounds, self.context.versions)
+        rounds = await bus.kv(buckets.ROUNDS)
+        self._records = RoundRecords(rounds, self.context.store, self._world)
+        self._results = Results(bus, self.context.store, rounds, self.context.versions)
         self._participants = Participants(self.context, self._begin_joined)
         self._ends = EndNotifications(self.context)
-        self._training: dict[str, _CachedTraining] = {}
+        self._training: dict[str, CachedTraining] = {}
         self._desired: dict[str, dict[str, list[WorkerTask]]] = {}
         """By uid, the newest desired tasks of each edge."""
         self._decided: dict[str, tuple[FederatedTask, View, str]] = {}
@@ -103,18 +75,7 @@ class FederatedController(Feature[FederatedTask]):
         check_parameters(task, view.packages, topic)
 
     def may_change(self, known: FederatedTask, wanted: FederatedTask, topic: str) -> None:
-        if known.status.phase == "Pending":
-            return
-        if known.status.phase in ENDED:
-            raise Refused("ended", topic=topic, field="metadata.name", expected="a task that has not ended",
-                          got=f"{known.name} is {known.status.phase}", hint="Delete it to run it again.")  # fmt: skip
-        fields = type(known.spec).model_fields
-        frozen = [name for name in fields
-                  if name not in _LIVE_FIELDS and getattr(known.spec, name) != getattr(wanted.spec, name)]  # fmt: skip
-        if frozen:
-            live = ", ".join(str(fields[name].alias) for name in sorted(_LIVE_FIELDS))
-            raise Refused("running", topic=topic, field=f"spec.{fields[frozen[0]].alias}", got="another value",
-                          expected=f"no change while it runs (only {live} may)")  # fmt: skip
+        check_change(known, wanted, topic)
 
     def steer(self, task: FederatedTask, verb: str, topic: str) -> FederatedTask:
         match verb:
@@ -126,10 +87,7 @@ class FederatedController(Feature[FederatedTask]):
 
     def _restarted(self, task: FederatedTask, topic: str) -> FederatedTask:
         """Return an ended task as a new run, under a new uid: nothing of the earlier run reaches it."""
-        if task.status.phase == "Succeeded":
-            expected, hint = "a job that was stopped or has failed", "Create another job to train the model further."
-            raise Refused("ended", topic=topic, field="name", expected=expected, got=f"{task.name} is Succeeded",
-                          hint=hint)  # fmt: skip
+        check_restart(task, topic)
         if task.status.phase not in ENDED:
             return task
         model = self.context.store.get(Model, task.spec.aggregation_worker.model.name)
@@ -137,19 +95,15 @@ class FederatedController(Feature[FederatedTask]):
         return federated.restart(task, uid, model.status.unfinished if model is not None else ())
 
     def may_delete(self, other: Resource, topic: str) -> None:
-        """Refuse to delete an Algorithm that a job runs."""
-        for task in self.resources() if isinstance(other, Algorithm) else ():
-            if task.status.phase not in ENDED and other.name in names_of(task):
-                raise Refused("in-use", topic=topic, field="name", expected="an algorithm that no job runs",
-                              got=f"{other.name}, which job {task.name} runs",
-                              hint="Stop or delete the job first.")  # fmt: skip
+        if isinstance(other, Algorithm):
+            check_unused(other, self.resources(), topic)
 
     async def steering(self, task: FederatedTask, steered: FederatedTask) -> None:
         if task.status.phase == "Running" and _ends(task, steered):
             await self._end(steered)
         if task.metadata.uid != steered.metadata.uid:
             await self._results.free_last_rounds(task)
-            await self._delete_records(task)
+            await self._records.delete_of(task)
 
     async def answer(
         self, verb: str, body: BaseModel, resource: FederatedTask | None, caller: str
@@ -216,18 +170,18 @@ class FederatedController(Feature[FederatedTask]):
     async def catch_up(self) -> None:
         """Read the close record of each present round: its event may have been lost."""
         for task in self._running():
-            entry = await self._rounds.get(close_record.key_of(task.metadata.uid, task.status.round))
-            if entry is not None:
-                with self.context.failures.contain(f"job {task.name}, close record {entry.key}"):
-                    await self._close_round(close_record.load(entry.value))
+            if (found := await self._records.present(task)) is not None:
+                key, record = found
+                with self.context.failures.contain(f"job {task.name}, close record {key}"):
+                    await self._close_round(close_record.load(record))
 
     def desired(self, view: View) -> Iterator[dict[str, list[WorkerTask]]]:
-        training: dict[str, _CachedTraining] = {}
+        training: dict[str, CachedTraining] = {}
         newest: dict[str, dict[str, list[WorkerTask]]] = {}
         for task in self._running():
             found = self._desired.get(task.metadata.uid, {})  # a defect stops no running worker
             with self.context.failures.contain(f"job {task.name}"):
-                for known in self._training_of(task, view):  # noqa: B007 the last one counts
+                for known in cached_training(task, view, self._training.get(task.name)):  # noqa: B007 the last one counts
                     yield {}  # the caller may take a break
                 training[task.name] = known
                 found = desired_tasks(task, view, known.tasks)
@@ -235,67 +189,18 @@ class FederatedController(Feature[FederatedTask]):
             yield found
         self._training, self._desired = training, newest
 
-    def _training_of(self, task: FederatedTask, view: View) -> Iterator[_CachedTraining]:
-        """Yield the training tasks, more with each step, computed anew only where an input has changed: there may be
-        ten thousand edges."""
-        status, algorithms = task.status, view.algorithms(task.spec.aggregation_worker.node_name)
-        warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets, status.packages)
-        left_out = unchanged_left_out(task, view)
-        tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal,
-                    status.left, left_out)  # fmt: skip
-        known = self._training.get(task.name)
-        if known is None or known.warm_of != warm_of:
-            known = _CachedTraining(warm_of, {})
-            assignments = sorted(status.assignments.items())
-            for some in _slices(assignments):
-                for edge, tasks in warm_tasks(task, algorithms, some).items():
-                    known.warm.setdefault(edge, []).extend(tasks)  # an edge's workers may lie in two slices
-                yield known
-        if known.tasks_of != tasks_of:
-            known = replace(known, tasks_of=tasks_of, tasks=without_left(task, known.warm))
-            for edges in _slices(status.participants):
-                warm = {edge: known.warm[edge] for edge in edges if edge in known.warm}
-                known.tasks.update(training_tasks(task, warm, edges, unchanged_left_out=left_out))
-                yield known
-        yield known
-
     async def removed(self, task: FederatedTask) -> None:
         """Delete the task's close records, and the edges' own models; tell the end of a task that had none."""
         if task.status.phase not in ENDED:
             self.context.background.spawn(self._ends.announce(task))
         await self._results.free_personal(task)
-        await self._delete_records(task)
-
-    async def _delete_records(self, task: FederatedTask) -> None:
-        for entry in await self._rounds.entries(close_record.prefix_of(task.metadata.uid)):
-            await self._rounds.delete(entry.key)
+        await self._records.delete_of(task)
 
     async def used_blobs(self, gone: Collection[str] = ()) -> set[str]:
         return await self._results.used_blobs()
 
     async def superfluous(self, lives: Lives, used: Collection[str]) -> Sequence[Superfluous]:
-        keys, now = await self._rounds.keys(), self._world.timestamp()
-        tasks = self.resources()  # read after the keys: a record comes after its job
-        strangers = await self._deleted_jobs(keys, {task.metadata.uid for task in tasks}, lives)
-        old = islice(old_rounds(keys, tasks, strangers, now, lives), LISTED + 1)
-        return [Superfluous("round", key, reason, partial(self._delete_record, key)) for key, reason in old]
-
-    async def _deleted_jobs(self, keys: Sequence[str], known: Collection[str], lives: Lives) -> set[str]:
-        """Return the uids that have records and no job for long enough: a coordinator that was cut off knows fewer
-        jobs than there are. None where a document cannot be read: it may be the job's."""
-        if self.context.store.all(Quarantine):
-            return set()
-        newest: dict[str, str] = {}
-        for key in keys:
-            if (uid := close_record.job_of(key)) not in known:
-                newest[uid] = key
-        entries = {uid: await self._rounds.get(key) for uid, key in newest.items()}
-        before = self._world.now() - lives.blob_hours * 3600
-        return {uid for uid, entry in entries.items() if entry is None or entry.at < before}
-
-    async def _delete_record(self, key: str) -> bool:
-        await self._rounds.delete(key)
-        return True
+        return await self._records.superfluous(lives)
 
     async def _take_evaluation(self, message: Message) -> None:
         """Take an evaluation from the node of the job's evaluation worker. Raise Refused for any other."""
@@ -356,10 +261,6 @@ def _check_job(name: str, expected: str, topic: str) -> None:
     """Raise Refused for a payload that names another job than its topic."""
     if name != expected:
         raise Refused("invalid", topic=topic, field="job", expected=expected, got=name)
-
-
-def _slices(whole: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (whole[first : first + EDGES_PER_SLICE] for first in range(0, len(whole), EDGES_PER_SLICE))
 
 
 def _ends(before: FederatedTask, after: FederatedTask) -> bool:

@@ -15,7 +15,8 @@ from heliograph.bus.contract import topics
 from heliograph.bus.port import Port
 from heliograph.client import AsyncClient
 from heliograph.core.world import World
-from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 
 SCRIPT = Path(__file__).with_name("echo_script.py")
 WARM_UP = 3

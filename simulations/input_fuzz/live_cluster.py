@@ -23,7 +23,8 @@ from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import DEFECT
 from heliograph.core.names import CLOUD
-from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 from heliograph.local.mosquitto import Mosquitto, find_mosquitto
 from heliograph.local.nats_server import Broker
 from heliograph.simulations.input_fuzz.messages import Sent

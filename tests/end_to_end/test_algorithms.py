@@ -16,7 +16,8 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
-from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 from tests.end_to_end.cloud_worker import worker_of
 from tests.patience import HANGS
 

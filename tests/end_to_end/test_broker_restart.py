@@ -18,7 +18,8 @@ from heliograph.bus.contract import topics
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError, Unreachable
-from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 from heliograph.local.nats_server import SYSTEM_USER
 from tests.patience import HANGS
 

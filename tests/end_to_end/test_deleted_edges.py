@@ -25,7 +25,8 @@ from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.client import AsyncClient
 from heliograph.core.errors import Refused
-from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 from tests.patience import HANGS
 
 GHOST = "ghost"

@@ -20,7 +20,8 @@ from heliograph.bus.contract.buckets import RESOURCES
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.transport import Bus
 from heliograph.client import AsyncClient
-from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 from tests.patience import HANGS
 
 MESSAGES = json.loads((Path(__file__).parents[1] / "data" / "hostile" / "messages.json").read_text())

@@ -19,7 +19,8 @@ from heliograph.bus.contract.buckets import RESOURCES, ROUNDS
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.client import AsyncClient
-from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 from tests.patience import HANGS
 
 GUEST = "edge-9"

@@ -17,7 +17,8 @@ from heliograph.bus.contract.event import decode
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus
 from heliograph.client import AsyncClient
-from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 from tests.patience import HANGS
 
 MODEL = {"kind": "Model", "metadata": {"name": "kept"}}

@@ -26,7 +26,8 @@ from heliograph.client import AsyncClient
 from heliograph.core.error_codes import ANSWERS, ELSEWHERE
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
-from heliograph.local.cluster import OPERATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import OPERATOR
 from heliograph.local.logins import write_user_files
 from heliograph.local.mosquitto import find_mosquitto
 from heliograph.local.mosquitto_door import password_file

@@ -21,7 +21,7 @@ from heliograph.edge_agent import start_permits
 from heliograph.edge_agent.launcher import LaunchRequest
 from heliograph.edge_agent.process_launcher import ProcessLauncher
 from heliograph.edge_agent.start_permits import StartPermits, missing_memory
-from heliograph.local.cluster import patience_for
+from heliograph.local.cluster_commands import patience_for
 from heliograph.local.nats_server import Broker
 from tests.patience import HANGS
 

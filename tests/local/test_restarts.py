@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from heliograph.client import AsyncClient
-from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 from tests.patience import HANGS
 
 

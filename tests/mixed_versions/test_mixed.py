@@ -22,7 +22,8 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
 from heliograph.core.names import CLOUD
-from heliograph.local.cluster import COORDINATOR, LocalCluster
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 from tests.patience import HANGS
 
 pytestmark = pytest.mark.mixed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
 
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import cancel_and_wait
@@ -13,6 +15,20 @@ BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the first, second, … restart; the last value repeats."""
 STEADY_AFTER = 30.0
 """Seconds of running after which a process begins the back-off anew."""
+
+
+class Started(Protocol):
+    """What has a process while it runs, and can be started again."""
+
+    process: Process | None
+
+    async def start(self) -> None: ...
+
+
+def process_of(started: Started) -> Process:
+    """Return the process of what has been started."""
+    assert started.process is not None
+    return started.process
 
 
 class Supervision:
@@ -30,6 +46,10 @@ class Supervision:
     def watch(self, name: str, running: Callable[[], Process], start: Callable[[], Awaitable[None]]) -> None:
         """Call ``start`` whenever the process that ``running`` returns has ended."""
         self._watching.append(asyncio.create_task(self._watch(name, running, start)))
+
+    def keep(self, name: str, started: Started) -> None:
+        """Start it again whenever its process has ended."""
+        self.watch(name, partial(process_of, started), started.start)
 
     async def stop(self) -> None:
         """Stop restarting processes."""

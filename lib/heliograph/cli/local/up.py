@@ -17,7 +17,8 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD
 from heliograph.core.private_files import write_private
 from heliograph.core.world import World
-from heliograph.local.cluster import OPERATOR, LocalCluster, check_participant, check_user
+from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import OPERATOR, check_participant, check_user
 from heliograph.local.demo import digits
 from heliograph.local.follow_job import LEADER_TIMEOUT, wait_for_offers
 from heliograph.local.logins import Logins, cluster_document, remove_user_files, write_user_files

@@ -13,7 +13,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract import weights_file as tensors
 from heliograph.bus.contract.payloads import Desired, InferenceStats, WorkerTask
 from heliograph.core.errors import Refused
-from heliograph.local.cluster import COORDINATOR
+from heliograph.local.cluster_users import COORDINATOR
 from tests.patience import HANGS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

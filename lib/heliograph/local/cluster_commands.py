@@ -1,0 +1,121 @@
+"""The command lines of a cluster's coordinator and agents, and the environments that they run in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heliograph.core.child_process import SAFE_PATH
+from heliograph.core.cores import usable_cores
+from heliograph.core.names import CLOUD
+from heliograph.core.signing import Signer
+from heliograph.core.world import World
+from heliograph.edge_agent.datasets.csv_look import Header
+from heliograph.local.cluster_node import Node
+from heliograph.local.cluster_users import WORKER
+from heliograph.local.nats_server import SYSTEM_USER, Broker
+
+WORKER_NICE = 5
+"""Niceness of the edges' workers: broker, coordinator and agents answer while all of them train."""
+Command = tuple[list[str], dict[str, str]]
+"""Arguments, and the variables that a process gets beside those of this one."""
+
+
+def heliograph(name: str) -> Sequence[str]:
+    """Return the command that runs this installation's ``heliograph``, whichever component ``name`` is."""
+    return sys.executable, *SAFE_PATH, "-m", "heliograph.cli.main"
+
+
+@dataclass(frozen=True)
+class ClusterCommands:
+    """What the command lines of one cluster have in common; ``LocalCluster`` explains the fields of its own arguments.
+
+    Attributes:
+        cloud: the cloud's broker.
+        patience: factor for the times of the coordinator's lease.
+        signing_key, model_keys: file of the key that signs versions of models, and of the keys that agents trust.
+        starts: directory by which agents start few workers at once.
+        edges: number of edges.
+    """
+
+    cloud: Broker
+    program: Callable[[str], Sequence[str]]
+    patience: float
+    signing_key: Path
+    model_keys: Path
+    starts: Path
+    allowed_packages: Path
+    edges: int
+    code: Sequence[str] = ()
+    data: Sequence[Path] = ()
+    headers: Mapping[str, Header] = field(default_factory=dict)
+    outputs: Path | None = None
+    node_memory: int | None = None
+    node_gpus: int | None = None
+
+    def write_model_keys(self, world: World) -> None:
+        """Write the public key of the signing key, which is made where there is none."""
+        self.model_keys.parent.mkdir(parents=True, exist_ok=True)
+        self.model_keys.write_text(Signer.kept(self.signing_key, world).public_key)
+
+    def coordinator(self, name: str, doors: Sequence[str]) -> Command:
+        """Return the command of a coordinator with these external doors."""
+        environment = {
+            "HELIOGRAPH_SIGNING_KEY": str(self.signing_key),
+            "HELIOGRAPH_NAME": name,
+            "HELIOGRAPH_NATS": self.cloud.url("coordinator"),
+            "HELIOGRAPH_SYSTEM": self.cloud.url(SYSTEM_USER),
+            "HELIOGRAPH_STATUS": self.cloud.url("coordinator", "mqtt"),
+            "HELIOGRAPH_DOORS": " ".join(doors),
+            "HELIOGRAPH_PATIENCE": f"{self.patience:g}",
+        }
+        return [*self.program("coordinator"), "coordinator"], environment
+
+    def agent(self, node: Node, cloud: str) -> Command:
+        """Return the command of a node's agent; ``cloud`` is the URL by which it reaches the cloud."""
+        return self._agent_arguments(node), self._agent_environment(node, cloud)
+
+    def _agent_environment(self, node: Node, cloud: str) -> dict[str, str]:
+        environment = {
+            "HELIOGRAPH_CLOUD": cloud,
+            "HELIOGRAPH_STARTS": str(self.starts),
+            "HELIOGRAPH_ALLOWED_PACKAGES": str(self.allowed_packages),
+            "HELIOGRAPH_MODEL_KEYS": str(self.model_keys),
+        }
+        if "OMP_NUM_THREADS" not in os.environ:  # share the cores among the edges; by default each would use all
+            environment["OMP_NUM_THREADS"] = str(max(1, usable_cores() // max(1, self.edges)))
+        if node.name == CLOUD:
+            return environment | {"HELIOGRAPH_NODE": cloud, "HELIOGRAPH_WORKER_NODE": self.cloud.url(WORKER)}
+        if node.broker is None:
+            return environment | {"HELIOGRAPH_NODE": node.external_broker}
+        return environment | {
+            "HELIOGRAPH_NODE": node.broker.url("agent", "mqtt"),
+            "HELIOGRAPH_WORKER_NODE": node.broker.url("worker", "mqtt"),
+        }
+
+    def _agent_arguments(self, node: Node) -> list[str]:
+        argv = [*self.program(node.name), "agent", "--name", node.name, "--state", str(node.directory / "state")]
+        if node.name != CLOUD:  # the coordinator and the aggregation come first
+            argv += ["--worker-nice", str(WORKER_NICE)]
+            for option, number in (("--memory-mb", self.node_memory), ("--gpus", self.node_gpus)):
+                argv += [option, str(number)] if number is not None else []
+        for root in self.code:
+            argv += ["--code", root]
+        for directory in self.data:
+            argv += ["--data", str(directory)]
+        if self.outputs is not None:
+            argv += ["--outputs", str(self.outputs.resolve() / node.name)]
+        for dataset, path in node.datasets.items():
+            argv += ["--dataset", f"{dataset}={path.resolve()}"]
+            if dataset in self.headers:
+                argv += ["--header", f"{dataset}={self.headers[dataset]}"]
+        return argv
+
+
+def patience_for(edges: int, cores: int) -> float:
+    """Return the factor for the times of the coordinator's lease and of the brokers' pings: with many edges for each
+    core a process may wait for one longer than they last."""
+    return max(1.0, edges / (5 * cores))

@@ -18,8 +18,9 @@ from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest
 
 _TIMES = frozenset(("since", "lastTransitionTime", "creationTimestamp", "startTime", "completionTime", "start_time",
-                    "completion_time", "time"))  # fmt: skip
-_PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom"))
+                    "completion_time", "time", "stepSince", "trainedAt", "evaluatedAt", "deployedAt", "notBefore",
+                    "began", "ended"))  # fmt: skip
+_PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom", "candidatesFrom", "verdictsFrom"))
 """Positions in streams; they differ because the replay's streams start empty."""
 _LATER = frozenset(("pinnedSamples", "roundBegan", "uncounted"))
 """Copies of what reports and closed rounds said, in fields that traces of 0.1 do not have."""

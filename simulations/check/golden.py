@@ -48,6 +48,21 @@ jobs:
   - {name: digits, rounds: 6, participants: all, quorum: 3, deadline: 30s,
      training: {learning_rate: 0.3, local_epochs: 1, hidden: 8}}
 """
+_LEARN = """
+import os
+import sys
+from pathlib import Path
+import numpy as np
+from heliograph import IncrementalLearning
+weights = {"w": np.zeros((2, 2), np.float32)}
+x, y = np.eye(2, dtype=np.float32), np.arange(2)
+for this in IncrementalLearning(weights, predict=lambda x: x @ weights["w"]).rounds(x, y):
+    if this.number == 2 and not Path("crashed").exists():
+        Path("crashed").touch()
+        sys.stdout.flush()
+        os._exit(9)
+    weights["w"] += this.x[:2]
+"""
 _TRAIN = """
 import time
 import numpy as np
@@ -199,6 +214,44 @@ async def labels(path: Path) -> None:
         _copy_included(directory / "whole.mcap", path)
 
 
+async def learning(path: Path) -> None:
+    """Record an incremental learning job on real processes: rounds by hand on the script's own data, of which the gate
+    cannot decide the first one, and a worker that is killed in the second.
+
+    Nobody labels: a lease is drawn at random, and a replay would draw another.
+    """
+    with TemporaryDirectory(prefix="heliograph-") as name:
+        directory, world = Path(name), World()
+        _write(directory / "code" / "learn.py", _LEARN)
+        cluster = LocalCluster(directory / "cluster", ["edge-1"], code=(directory / "code",))
+        async with (
+            cluster,
+            AsyncClient(cluster.server, leader_timeout=60) as client,
+            _recorded(cluster, directory / "whole.mcap"),
+        ):
+            await cluster.kill("coordinator")  # the next one shows what there is, which the recording needs
+            await cluster.start_coordinator()
+            jobs = client.incremental_jobs
+            await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
+            await jobs.create({
+                "kind": "IncrementalLearningJob", "metadata": {"name": "line"},
+                "spec": {"models": [{"model": {"name": "line"}, "nodeName": "edge-1",
+                                     "workerSpec": {"trainScriptBootFile": "learn.py"}}]},
+            })  # fmt: skip
+            await world.sleep(SETTLED)
+            spec = {"labelSchema": {"classes": ["cat", "dog"]}}
+            await client.labels.create({"kind": "LabelQueue", "metadata": {"name": "line"}, "spec": spec})
+            for round in (1, 2):
+                await world.sleep(SETTLED)
+                await jobs.training("line")
+                async for job in jobs.watch("line"):
+                    if len(job["status"]["rounds"]) == round:
+                        break
+            await world.sleep(SETTLED)
+            await jobs.stop("line")
+        _copy_included(directory / "whole.mcap", path)
+
+
 async def _request(device: Any, value: float, times: int) -> dict[str, Any]:
     """Send ``times`` requests one by one, and return the last answer."""
     answer: dict[str, Any] = {}
@@ -252,7 +305,7 @@ def _write(path: Path, text: str) -> None:
 
 
 KINDS: dict[str, Callable[[Path], Awaitable[None] | None]] = {
-    "flaky": flaky, "federated": federated, "joint": joint, "labels": labels,
+    "flaky": flaky, "federated": federated, "joint": joint, "labels": labels, "learning": learning,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ PLAYED = [
     ("joint", "coordinator"),
     ("joint", "agent"),
     ("labels", "coordinator"),
+    ("learning", "coordinator"),
 ]
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract.garbage import Garbage
 from heliograph.bus.contract.model_requests import EdgeDeployment
-from heliograph.bus.contract.payloads import VersionStats, WorkerTask
+from heliograph.bus.contract.payloads import EdgeLoop, VersionStats, WorkerTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Model, Resource
 from heliograph.bus.port import Port
@@ -207,6 +207,10 @@ class Feature(Generic[R]):
 
     def counted(self, model: str) -> Mapping[str, VersionStats]:
         """Return what the feature's workers have counted of each version of a model, by its digest."""
+        return {}
+
+    def edge_loops(self, view: View) -> Mapping[str, Mapping[str, EdgeLoop]]:
+        """Return the loops that agents run by themselves, by edge and by the job's name. Edges may share a mapping."""
         return {}
 
     def desired(self, view: View) -> Iterable[Mapping[str, list[WorkerTask]]]:

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from heliograph.bus.contract import buckets, topics
 from heliograph.bus.contract.garbage import Garbage
-from heliograph.bus.contract.payloads import Desired, EdgeQueue, LogRecord, WorkerTask
+from heliograph.bus.contract.payloads import Desired, EdgeLoop, EdgeQueue, LogRecord, WorkerTask
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Algorithm, Dataset, DatasetSpec, Edge, LabelQueue, Model, Resource
@@ -254,7 +254,12 @@ class Term:
                     if (before := wanted.get(edge)) is not None:  # a job may name an edge that has been deleted
                         wanted[edge] = [*before, *tasks] if before else tasks
         queues = _edge_queues(self._store.all(LabelQueue))
-        return await self._desired.decide(_with_datasets(wanted, self._store.all(Dataset)), breaks, queues)
+        loops: dict[str, Mapping[str, EdgeLoop]] = {}
+        for feature in self._features:
+            for edge, of_edge in feature.edge_loops(view).items():
+                loops[edge] = {**loops[edge], **of_edge} if edge in loops else of_edge
+        datasets = _with_datasets(wanted, self._store.all(Dataset))
+        return await self._desired.decide(datasets, breaks, queues, loops)
 
     async def _desired_of(
         self, feature: Feature[Any], view: View, breaks: Breaks

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from heliograph import __version__
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import NodeCapacity, Report
+from heliograph.bus.contract.event import Event
+from heliograph.bus.contract.payloads import NodeCapacity, Report, WorkerReport, WorkerTask
 from heliograph.bus.contract.permissions import inbox_of
-from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.contract.topics import DEFAULT_ROOT, Topic
 from heliograph.bus.port import Port
 from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
@@ -29,12 +31,15 @@ from heliograph.edge_agent.dataset_contents import DatasetContents
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.edge_agent.datasets.known_files import KnownFiles
 from heliograph.edge_agent.desired_document import DesiredDocument
+from heliograph.edge_agent.edge_loops import EdgeLoops
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
 from heliograph.edge_agent.inventory import Inventory, OwnDatasets
 from heliograph.edge_agent.journal import QUOTA, Journal, KeptEvent
+from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.labelling import EdgeLabelling
 from heliograph.edge_agent.launcher import Launcher
+from heliograph.edge_agent.loop_files import LoopFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
 from heliograph.edge_agent.model_trust import ModelTrust
@@ -162,7 +167,11 @@ class Agent:
         )
         self._gateway = Gateway(
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,
-            self._on_anomaly, self._labelling.hold_back,
+            self._on_anomaly, self._hold_back,
+        )  # fmt: skip
+        self._loops = EdgeLoops(
+            self._edge, self._journal, self._labelling, LoopFiles(models, launcher, world), world,
+            self._worker_reports, self._wake, self._failures,
         )  # fmt: skip
         self._uploads = Uploads(launcher, self._cloud.bus, self._edge, world)
         self._forwarder = Forwarder(
@@ -176,6 +185,7 @@ class Agent:
         self._offload = OffloadRelay(self._node, self._cloud, self._edge, self._failures)
         self._unserved = UnservedResponder(self._node, self._supervisor.services, self._on_refused_event)
         place = f"{config.state.name}, journal {self._journal.uuid}"
+        self._trust = ModelTrust(config.model_keys)
         self._claim = NameClaim(self._cloud, self._edge, place, self._background, self._failures)
         self._desired = DesiredDocument(
             self._cloud, self._edge, self._journal, self._background, self._wake, self._resynced, self._log.warn,
@@ -184,7 +194,7 @@ class Agent:
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
             self._packages, task_code, config.capacity, self._background, self._log.warn, self._failures,
-            ModelTrust(config.model_keys).objection,
+            self._objection, lambda: self._loops.needed,
         )  # fmt: skip
         self._reporter = Reporter(
             self._cloud, self._edge, self._claim.settled, self._report,
@@ -213,6 +223,7 @@ class Agent:
                     self._forwarder.run,
                     self._inventory.watch,
                     partial(self._allowed.watch, self._wake),
+                    self._loops.run,
                     self._room.run,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
@@ -241,8 +252,10 @@ class Agent:
             self._changed.clear()
             desired = self._desired.newest
             self._labelling.follow(desired)
+            self._loops.follow(desired)
             with self._failures.contain(f"desired document {desired.generation}"):
-                self._reconciler.reconcile(desired)
+                self._reconciler.reconcile(self._loops.applied(desired))
+            self._loops.look()
             self._reporter.due()
             await self._changed.wait()
 
@@ -270,12 +283,7 @@ class Agent:
 
     def _report(self) -> tuple[Report, bool]:
         desired, indexed = self._desired.newest, self._inventory.datasets
-        workers = worker_reports(
-            self._supervisor.workers,
-            self._reconciler.holds,
-            {task.worker: task for task in desired.tasks},
-            self._models.failures,
-        )
+        workers = self._worker_reports()
         report = Report(
             edge=self._edge,
             observed=desired.generation,
@@ -291,8 +299,21 @@ class Agent:
             packages=self._packages.unpacked,
             capacity=_reported(self.config.capacity),
             full=self._room.full,
+            loops=self._loops.reports(),
         )
         return report, desired.ignores_unknown
+
+    def _worker_reports(self) -> list[WorkerReport]:
+        tasks = {task.worker: task for task in self._desired.newest.tasks}
+        return worker_reports(self._supervisor.workers, self._reconciler.holds, tasks, self._models.failures)
+
+    def _hold_back(self, topic: Topic[Any], event: Event, entry: NewEvent) -> NewEvent:
+        """Return what is journalled of a worker's event: what stays on this node is taken from it."""
+        return self._loops.hold_back(topic, event, self._labelling.hold_back(topic, event, entry))
+
+    def _objection(self, task: WorkerTask) -> str:
+        """Return why this node must not serve a task's model; a model that it has trained itself it may."""
+        return self._trust.objection(self._loops.from_elsewhere(task))
 
     def _on_cloud_link(self, up: bool) -> None:
         self._log.info("link to the cloud is up" if up else "link to the cloud is down")

@@ -18,6 +18,7 @@ from heliograph.bus.contract.event import Event, encode, from_tree, is_event, pa
 from heliograph.bus.contract.payloads import Annotation, Desired, EdgeQueue, HardSample, LabelTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import LabelQueue, LabelQueueStatus, Metadata, dump, refusal_of
+from heliograph.bus.contract.resources.label_queue import LabelSchema
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import HARD_SAMPLE, LABEL, LABEL_TASK, REQUEST, Topic
 from heliograph.bus.port import Port
@@ -29,6 +30,8 @@ from heliograph.core.tasks import Background, Flag, wait_for
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.label_store import JournalBucket
+from heliograph.incremental.labelled import labelled_sample
+from heliograph.incremental.shards import LabelledSample
 from heliograph.labelling.numbers import agreement_of, status_of
 from heliograph.labelling.samples import predictions_of, sample_of
 from heliograph.labelling.task_index import TaskIndex, packed
@@ -61,6 +64,7 @@ class EdgeLabelling:
         self._queues: dict[str, TaskQueue] = {}
         """By name."""
         self._changed = Flag()
+        self._listeners: list[Callable[[], None]] = []
         self._follows: Mapping[str, EdgeQueue] = {}
 
     def follow(self, desired: Desired) -> None:
@@ -98,6 +102,37 @@ class EdgeLabelling:
         self._make(queue, hard)
         return NewEvent(entry.topic, encode(bare), entry.lane, entry.producer, entry.incarnation, entry.sequence)
 
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever a queue has."""
+        self._listeners.append(changed)
+
+    def settled(self, name: str) -> list[str]:
+        """Return the tasks of a queue with a label, in the order of their labels."""
+        queue = self._queues.get(name)
+        if queue is None:
+            return []
+        found = [(each.settled_at, each.number, task) for task, each in queue.index.summaries.items()
+                 if each.phase == "labelled"]  # fmt: skip
+        return [task for _, _, task in sorted(found)]
+
+    def schema_of(self, name: str) -> LabelSchema | None:
+        """Return the label schema of a queue; None where there is none of that name."""
+        queue = self._queues.get(name)
+        return queue.spec.label_schema if queue is not None else None
+
+    async def labelled(self, name: str, tasks: Sequence[str], classes: Sequence[str]) -> list[LabelledSample]:
+        """Return these tasks' samples with their labels; those that are gone, or that no model learns, are left out."""
+        queue = self._queues.get(name)
+        index = {each: place for place, each in enumerate(classes)}
+        found = []
+        for task in tasks if queue is not None else ():
+            state = await queue.index.found(task) if queue is not None else None
+            content = await self._samples.get(f"{queue.uid}.{task}") if queue is not None else None
+            if state is not None and content is not None:
+                sample = labelled_sample(state, content.value, index)
+                found += [sample] if sample is not None else []
+        return found
+
     async def run(self) -> None:
         """Answer labellers until cancelled."""
         async with self._node.bus.subscribe(REQUEST.filter(resource="labels")) as messages:
@@ -119,12 +154,17 @@ class EdgeLabelling:
             await self._world.sleep(1.0)
 
     def _opened(self, name: str, wanted: EdgeQueue) -> TaskQueue:
-        index = TaskIndex(name, wanted.uid, wanted.spec, self._tasks, self._samples, self._world, self._changed.set)
+        index = TaskIndex(name, wanted.uid, wanted.spec, self._tasks, self._samples, self._world, self._on_change)
         queue = TaskQueue(name, wanted.uid, index, self._world, self._publish)
         for line in queue.load(self._tasks.stored(f"{wanted.uid}.")):
             self._failures.add(f"label queue {name}", HeliographError(line))
         self._changed.set()
         return queue
+
+    def _on_change(self) -> None:
+        self._changed.set()
+        for changed in self._listeners:
+            changed()
 
     def _make(self, queue: TaskQueue, hard: HardSample) -> None:
         """Journal the event of a new task, with the documents that make it, where there is a new one."""

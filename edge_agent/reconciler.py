@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from heliograph.bus.contract import topics
@@ -75,6 +75,7 @@ class Reconciler:
         warn: Callable[[str], None],
         failures: Failures,
         objection: Callable[[WorkerTask], str] = lambda task: "",
+        kept: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._node = node
         self._edge = edge
@@ -90,6 +91,7 @@ class Reconciler:
         self._warn = warn
         self._failures = failures
         self._objection = objection
+        self._kept = kept
         self.holds: dict[str, Hold] = {}
         """Tasks that cannot run here, with the reason, by the worker's name."""
         self._assignments = itertools.count(1)
@@ -113,7 +115,7 @@ class Reconciler:
         self.holds = holds
         used = [*desired.tasks, *(worker.task for worker in self._supervisor.workers.values())]
         needed = {ref.digest for task in used for ref in task.files}
-        self._models.keep_only(needed | self._prefetcher.expected)
+        self._models.keep_only(needed | self._prefetcher.expected | set(self._kept()))
         self._packages.keep_only(
             {task.package.digest for task in used if isinstance(task, ScriptTask) and task.package is not None}
         )

@@ -7,14 +7,15 @@ The safetensors library reads these files, and this module reads those of the li
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_header import INLINE as INLINE
 from heliograph.bus.contract.weights_header import NUMPY_TYPES, read_header, refused
+from heliograph.bus.contract.weights_header import header as header
 from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-INLINE = 256 * 1024
-"""Largest size in bytes of weights that travel inside their event; below it an object-store round trip costs more."""
 CONSTANT = "constant:"
 """Begin of the name of a tensor that training never changes, such as the classes of a classifier. It is the same in
 every update and in the global model."""
@@ -81,18 +80,6 @@ class TensorFile:
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return read-only views of all tensors, by name."""
         return {name: self.numpy(name) for name in self.tensors}
-
-
-def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return the header of a file. ``layout``: name to (dtype, shape, bytes), in the order of the data."""
-    tree: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    place = 0
-    for name, (dtype, shape, size) in layout.items():
-        tree[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [place, place + size]}
-        place += size
-    text = json.dumps(tree, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
 
 
 def beside(kind: str, tensor: str) -> str:

@@ -11,6 +11,7 @@ import json
 import math
 import mmap
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.errors import Refused
 
+INLINE = 256 * 1024
+"""Largest size in bytes of weights that travel inside their event; below it an object-store round trip costs more."""
 MAX_HEADER = 16 * 1024 * 1024
 MAX_TENSORS = 100_000
 
@@ -73,6 +76,18 @@ def read_header(data: memoryview, name: str) -> tuple[dict[str, Tensor], dict[st
     if base + place != size:
         raise refused(name, f"{base + place} bytes, as the header says", f"{size} bytes")
     return found, metadata if isinstance(metadata, dict) else {}
+
+
+def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return the header of a file. ``layout``: name to (dtype, shape, bytes), in the order of the data."""
+    tree: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    place = 0
+    for name, (dtype, shape, size) in layout.items():
+        tree[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(tree, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def check_file(path: Path, ref: WeightsRef, digest: bool = False) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.lanes import EXPECTED_LAST
-from heliograph.bus.contract.payloads import Desired, EdgeQueue, Generation, WorkerTask
+from heliograph.bus.contract.payloads import Desired, EdgeLoop, EdgeQueue, Generation, WorkerTask
 from heliograph.bus.contract.resources import Dataset, DatasetSpec
 from heliograph.bus.port import Port
 from heliograph.coordinator.edges.readers import Reader, reader_of
@@ -62,14 +62,16 @@ class DesiredWriter:
         wanted: Mapping[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]],
         breaks: Breaks,
         label_queues: Mapping[str, EdgeQueue] | None = None,
+        loops: Mapping[str, Mapping[str, EdgeLoop]] | None = None,
     ) -> list[Desired]:
         """Return the documents whose content is new, for ``publish``. Never decide twice at once.
 
         Args:
             label_queues: queues whose tasks every edge but the cloud hands out.
+            loops: edge to the loops of incremental learning that its agent runs by itself.
         """
         on_edges, in_cloud = dict(label_queues or {}), dict[str, EdgeQueue]()
-        fresh = []
+        fresh, no_loops = [], dict[str, EdgeLoop]()
         for number, (edge, (tasks, datasets)) in enumerate(wanted.items()):
             if number % EDGES_PER_SLICE == 0:
                 await breaks.take()
@@ -79,6 +81,7 @@ class DesiredWriter:
                 and before.tasks == tasks
                 and before.datasets == datasets
                 and before.label_queues == (in_cloud if edge == CLOUD else on_edges)
+                and before.loops == (loops.get(edge, no_loops) if loops else no_loops)
                 and ((known := self._readers[edge]) is reader or known == reader)
                 and edge not in self.unpublished
             ):
@@ -87,6 +90,7 @@ class DesiredWriter:
             desired = Desired(
                 edge=edge, generation=Generation(epoch=self._epoch, n=self._n), tasks=tasks, datasets=datasets,
                 label_queues=in_cloud if edge == CLOUD else on_edges, ignores_unknown=True,
+                loops=dict(loops.get(edge, no_loops)) if loops else no_loops,
             )  # fmt: skip
             self._written[edge], self._readers[edge] = desired, reader
             self.unpublished.discard(edge)

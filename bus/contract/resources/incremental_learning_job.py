@@ -297,6 +297,7 @@ class IncrementalLearningJobStatus(Document):
         labelled: labelled samples in all.
         rounds: the last ended rounds, oldest first.
         metric: the evaluation's metric of the champion; absent before the first evaluation.
+        asked: with the location ``edge``, how often each step was asked for by hand.
         candidates_from, verdicts_from: sequences in their streams at which the present round starts.
         edges: with the location ``edge``, the first edges by name.
     """
@@ -307,6 +308,7 @@ class IncrementalLearningJobStatus(Document):
     labelled: int = 0
     rounds: list[LearningRound] = Field(default_factory=list)
     metric: float | None = None
+    asked: Annotated[dict[ShortText, int], Field(max_length=3)] = Field(default_factory=dict)
     candidates_from: int = 1
     verdicts_from: int = 1
     edges: dict[str, EdgeLearning] = Field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import PackageSpec, WorkerTask
+from heliograph.bus.contract.payloads import EdgeLoop, PackageSpec, WorkerTask
 from heliograph.bus.contract.request_bodies import Change
 from heliograph.bus.contract.resources import (
     LEARNING_ENDED,
@@ -23,6 +23,7 @@ from heliograph.bus.port import Received
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
+from heliograph.coordinator.features.incremental import edge_loops
 from heliograph.coordinator.features.incremental import state_machine as jobs
 from heliograph.coordinator.features.incremental.labelled_samples import LabelledSamples
 from heliograph.coordinator.features.incremental.rounds import Rounds, check_sender
@@ -106,7 +107,7 @@ class IncrementalController(Feature[IncrementalLearningJob]):
             if job.status.phase in LEARNING_ENDED:
                 raise Refused("ended", field="name", expected="a job that has not ended",
                               got=f"{job.name} is {job.status.phase}", hint="Start it first.")  # fmt: skip
-            return jobs.asked(job, verb)
+            return jobs.asked(job, verb) if job.spec.location == "cloud" else edge_loops.asked(job, verb)
 
         if body.dry_run:
             return decide(resource)
@@ -157,8 +158,12 @@ class IncrementalController(Feature[IncrementalLearningJob]):
                 job.name,
                 lambda job: jobs.waits(job, what, now) if what else jobs.begun(job, now),
             )
-        if not what and job.spec.location == "cloud":
+        if what:
+            return
+        if job.spec.location == "cloud":
             await self._rounds.advance(job.name, view)
+        else:
+            await self.context.step(IncrementalLearningJob, job.name, lambda job: edge_loops.observed(job, view))
 
     async def _watch_time(self) -> None:
         """Look at the loops when labels have come, or when time alone may bring a step, until cancelled."""
@@ -222,10 +227,19 @@ class IncrementalController(Feature[IncrementalLearningJob]):
         if came.params["job"] != name:
             raise Refused("invalid", topic=came.message.topic, field="job", expected=came.params["job"], got=name)
         job = self.context.store.get(IncrementalLearningJob, name)
-        if job is not None:
+        if job is not None and job.spec.location == "cloud":  # else it tells what an edge has done by itself
             check_sender(job, model, came.params["edge"], came.message.topic)
 
     # consequences
+
+    def edge_loops(self, view: View) -> dict[str, dict[str, EdgeLoop]]:
+        found: dict[str, dict[str, EdgeLoop]] = {}
+        for job in self.resources():
+            if job.status.phase == "Running" and job.spec.location == "edge":
+                of_job = {job.name: edge_loops.loop_of(job, view)}
+                for edge in edge_loops.placement(job, view):
+                    found[edge] = {**found[edge], **of_job} if edge in found else of_job
+        return found
 
     def desired(self, view: View) -> Iterator[Mapping[str, list[WorkerTask]]]:
         for job in self.resources():

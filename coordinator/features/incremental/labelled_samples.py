@@ -17,6 +17,7 @@ from heliograph.bus.transport import KeyValue
 from heliograph.coordinator.feature import ControllerContext
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Flag
+from heliograph.incremental.labelled import labelled_sample
 from heliograph.incremental.shards import LabelledSample
 from heliograph.labelling.task_state import TaskState
 
@@ -140,19 +141,7 @@ class LabelledSamples:
         entry, content = await self._tasks.get(key), await self._samples.get(key)
         if entry is None or content is None:
             return None
-        state = TaskState.from_json(entry.value)
-        consensus = state.consensus
-        if consensus is None:
-            return None
-        value = consensus.value
-        label: int | float
-        if consensus.type == "choice" and isinstance(value, str) and value in index:
-            label = index[value]
-        elif consensus.type == "number" and isinstance(value, (int, float)) and not isinstance(value, bool):
-            label = float(value)
-        else:
-            return None
-        return LabelledSample(task, state.task.data.media_type, content.value, label)
+        return labelled_sample(TaskState.from_json(entry.value), content.value, index)
 
 
 def _ids(stored: bytes) -> Iterator[str]:

@@ -28,9 +28,9 @@ from heliograph.bus.contract.resources.incremental_learning_job import ROUNDS_KE
 from heliograph.bus.contract.resources.model import declared
 from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.edges.view import View
-from heliograph.incremental import decisions, loop
+from heliograph.incremental import decisions, loop, troubles
 from heliograph.incremental.canary import CanaryFacts
-from heliograph.incremental.tasks import evaluation_version, worker_of
+from heliograph.incremental.tasks import evaluation_version
 
 
 def missing(job: IncrementalLearningJob, queue: LabelQueue | None, view: View) -> Iterator[str]:
@@ -123,24 +123,12 @@ def asked(job: IncrementalLearningJob, step: str) -> IncrementalLearningJob:
 
 def with_troubles(job: IncrementalLearningJob, view: View, now: str) -> IncrementalLearningJob:
     """Take note of workers that have crashed or hang, and tell of those that wait."""
-    state = job.status.loop
-    waiting: list[str] = []
-    for each in job.spec.models:
-        model = each.model.name
-        candidate = state.candidates.get(model)
-        if candidate is None or each.node_name not in view.edges:
-            continue
-        worker = worker_of(job.name, model, candidate.attempt)
-        for report in view.edges[each.node_name].workers(job.metadata.uid, LearnTask):
-            if report.worker != worker or report.round != state.round:
-                continue
-            if report.state == "waiting":
-                waiting.append(f"{each.node_name}: {report.detail}")
-            elif _gives_up(report, job.spec.attempts):
-                state = loop.failed(state, model, report.detail or report.state, now)
-    for model in loop.hanging(state, job.spec, loop.seconds(now)):
-        why = f"it has not ended in {job.spec.step_deadline_seconds:g} s"
-        state = loop.stumbled(state, job.spec, model, why, now)
+
+    def reports(learned: LearnedModel) -> list[WorkerReport]:
+        node = view.edges.get(learned.node_name)
+        return node.workers(job.metadata.uid, LearnTask) if node is not None else []
+
+    state, waiting = troubles.with_troubles(job.name, job.spec, job.status.loop, reports, now)
     job = with_loop(job, state)
     told = _scheduled(job, waiting)
     return job if told is None else _with(job, conditions=condition(job.status.conditions, told, now))
@@ -227,13 +215,6 @@ def _unable(node: str, view: View) -> str:
     if parse_version(report.version) < LearnTask.since:
         return f"runs heliograph {report.version or '0.1'}, and training began with 0.2"
     return ""
-
-
-def _gives_up(report: WorkerReport, attempts: int) -> bool:
-    """Return whether a worker has failed for good, or as often as it may."""
-    if report.final or report.state == "refused":
-        return True
-    return report.state in ("backing-off", "failed") and report.restarts >= attempts
 
 
 def _scheduled(job: IncrementalLearningJob, waiting: Sequence[str]) -> Condition | None:

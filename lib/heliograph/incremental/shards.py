@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 
 from heliograph.bus.contract.payloads.labels import COLUMNS, TENSOR, TEXT
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.weights_file import INLINE, header
-from heliograph.bus.contract.weights_header import NUMPY_TYPES, read_header
+from heliograph.bus.contract.weights_header import INLINE, NUMPY_TYPES, header, read_header
 from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:

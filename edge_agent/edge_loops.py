@@ -1,0 +1,370 @@
+"""Incremental learning by this node alone: samples are labelled, models trained, evaluated and deployed here, with or
+without a link. What goes to the cloud is how it went: counts, digests and metrics.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from heliograph.bus.contract.event import Event, decode, encode
+from heliograph.bus.contract.payloads import (
+    Candidate,
+    CandidateModel,
+    Desired,
+    EdgeLoop,
+    InferenceStats,
+    InferTask,
+    LoopReport,
+    VerdictReport,
+    VersionStats,
+    WorkerReport,
+    WorkerTask,
+)
+from heliograph.bus.contract.resources import EdgeLearning, LoopState
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.topics import CANDIDATE, INFERENCE_STATS, VERDICT, Topic
+from heliograph.core.failures import Failures
+from heliograph.core.tasks import Flag, wait_for
+from heliograph.core.world import World
+from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.journal_writer import NewEvent
+from heliograph.edge_agent.labelling import EdgeLabelling
+from heliograph.edge_agent.loop_files import LoopFiles
+from heliograph.edge_agent.loop_store import INBOX, ROUNDS_KEPT, LoopStore, StoredLoop
+from heliograph.incremental import canary, decisions, loop
+from heliograph.incremental.decisions import Begin, Deploy, End, Evaluate, Facts, Promote, RollBack
+from heliograph.incremental.shards import MAX_SAMPLES
+from heliograph.incremental.tasks import learn_task
+from heliograph.incremental.troubles import with_troubles
+
+STEPS_AT_ONCE = 8
+CALM, COUNTED_EVERY = 60.0, 1.0
+"""Seconds after which loops are looked at though nothing is due, and while a candidate is on trial."""
+
+
+class EdgeLoops:
+    """This node's loops.
+
+    Args:
+        files: shards, memory and weights as files of this node.
+        reports: returns what this agent reports of its workers.
+        changed: called when tasks or reports of this node have changed.
+    """
+
+    def __init__(
+        self, edge: str, journal: Journal, labelling: EdgeLabelling, files: LoopFiles, world: World,
+        reports: Callable[[], Sequence[WorkerReport]], changed: Callable[[], None], failures: Failures,
+    ) -> None:  # fmt: skip
+        self._edge = edge
+        self._journal = journal
+        self._store = LoopStore(journal)
+        self._labelling = labelling
+        self._files = files
+        self._world = world
+        self._reports = reports
+        self._changed = changed
+        self._failures = failures
+        self._wanted: Mapping[str, EdgeLoop] = {}
+        self._stored: dict[str, StoredLoop] = {}
+        self._used: dict[str, set[str]] = {}
+        self._unusable: dict[str, set[str]] = {}
+        self._stats: dict[str, InferenceStats] = {}
+        """By the inference worker's name."""
+        self._arrivals = itertools.count()
+        self._wake = Flag()
+        labelling.listen(self._wake.set)
+
+    # what the agent asks
+
+    def follow(self, desired: Desired) -> None:
+        """Take over the loops of the desired document; one that this version cannot read stays as it is."""
+        if desired.loops != self._wanted:
+            kept = {name: each for name, each in self._wanted.items() if name in desired.unsupported_loops}
+            self._wanted = {**kept, **desired.loops}
+            for name, wanted in self._wanted.items():
+                stored = self._stored.get(name) or self._store.load(name)
+                if stored is not None and stored.uid == wanted.uid and name not in self._stored:
+                    self._take(name, stored)  # at once: the files that it needs would be deleted
+            self._wake.set()
+
+    def applied(self, desired: Desired) -> Desired:
+        """Return the desired document with the workers that the loops need, and with the versions that they serve."""
+        if not self._stored:
+            return desired
+        tasks: list[WorkerTask] = [self._served(task) for task in desired.tasks]
+        for name, wanted in self._wanted.items():
+            stored = self._stored.get(name)
+            if stored is None or stored.uid != wanted.uid or not stored.state.round:
+                continue
+            for learned in wanted.spec.models:
+                base = stored.own.get(learned.model.name, wanted.models.get(learned.model.name))
+                tasks.append(learn_task(name, wanted.uid, wanted.spec, stored.state, learned, base))
+        return desired.model_copy(update={"tasks": tasks})
+
+    def from_elsewhere(self, task: WorkerTask) -> WorkerTask:
+        """Return a serving task without the versions that this node has trained itself: nobody signs these."""
+        if not self._stored or not isinstance(task, InferTask):
+            return task
+        own = {ref.digest for stored in self._stored.values() for ref in stored.own.values()}
+        own |= {each.weights.digest for stored in self._stored.values() for each in stored.state.candidates.values()
+                if each.weights is not None}  # fmt: skip
+        changes: dict[str, Any] = {}
+        if task.model is not None and task.model.digest in own:
+            changes["model"] = None
+        if task.candidate is not None and task.candidate.model.digest in own:
+            changes["candidate"] = None
+        return task.model_copy(update=changes) if changes else task
+
+    @property
+    def needed(self) -> set[str]:
+        """Digests of the files of this node that the loops need."""
+        found: set[str] = set()
+        for stored in self._stored.values():
+            found |= loop.files_of(stored.state)
+            found |= {ref.digest for ref in (*stored.own.values(), *stored.before.values())}
+        return found
+
+    def reports(self) -> dict[str, LoopReport]:
+        """Return how the loops go, for the cloud."""
+        found = {}
+        for name, wanted in self._wanted.items():
+            stored = self._stored.get(name)
+            if stored is None or stored.uid != wanted.uid:
+                continue
+            state = EdgeLearning(
+                step=stored.state.step,
+                round=stored.state.round,
+                waiting=len(self._waiting(name, wanted)) + loop.waiting_in_shards(stored.state),
+                deployed={model: ref.digest for model, ref in stored.own.items()},
+                metric=stored.state.metrics.get(wanted.spec.evaluation.metric),
+                last=stored.rounds[-1] if stored.rounds else None,
+            )
+            found[name] = LoopReport(uid=wanted.uid, generation=wanted.generation, state=state)
+        return found
+
+    def hold_back(self, topic: Topic[Any], event: Event, entry: NewEvent) -> NewEvent:
+        """Return what is journalled for an event: itself, or, for a candidate or a verdict of a loop here, what is left
+        of it without weights. The whole is journalled beside it, for the loop."""
+        if topic is INFERENCE_STATS and self._wanted:
+            stats = INFERENCE_STATS.validate(event.data, entry.topic)
+            self._stats[stats.worker] = stats
+            return entry
+        if topic not in (CANDIDATE, VERDICT):
+            return entry
+        payload: Candidate | VerdictReport = topic.validate(event.data, entry.topic)
+        if payload.job not in self._wanted:
+            return entry
+        key = f"{INBOX}{payload.job}/{next(self._arrivals):012d}-{event.id}"
+        body = encode(Event(id=event.id, source=event.source, type=event.type, data=event.data, time=event.time,
+                            subject=event.subject))  # fmt: skip
+        if isinstance(payload, Candidate):
+            bare = WeightsRef(digest=payload.weights.digest, size=payload.weights.size)
+            payload = payload.model_copy(update={"weights": bare, "memory": None})
+        told = Event(id=event.id, source=event.source, type=event.type,
+                     data=payload.model_dump(mode="python", exclude_none=True), time=event.time, subject=event.subject,
+                     sequence=event.sequence, traceparent=event.traceparent)  # fmt: skip
+        self._wake.set()
+        return NewEvent(entry.topic, encode(told), entry.lane, entry.producer, entry.incarnation, entry.sequence,
+                        {**entry.documents, key: body})  # fmt: skip
+
+    async def run(self) -> None:
+        """Take the loops' steps until cancelled."""
+        while True:
+            self._wake.clear()
+            for name in [*self._wanted]:
+                with self._failures.contain(f"incremental job {name}"):
+                    await self._advance(name)
+            for name in self._stored.keys() - self._wanted.keys():
+                await self._store.forget(name, self._stored.pop(name).uid)
+                self._changed()
+            await wait_for(self._wake, self._until_next_look())
+
+    def look(self) -> None:
+        """Look at the loops again: a worker has changed."""
+        self._wake.set()
+
+    # steps
+
+    async def _advance(self, name: str) -> None:
+        wanted = self._wanted[name]
+        stored = self._stored.get(name)
+        if stored is None or stored.uid != wanted.uid:
+            stored = await self._opened(name, wanted)
+        for _ in range(STEPS_AT_ONCE):
+            after = await self._stepped(name, wanted, self._stored[name])
+            if after is self._stored[name]:
+                return
+            await self._store.save(name, after)
+            self._stored[name] = after
+            self._changed()
+
+    async def _opened(self, name: str, wanted: EdgeLoop) -> StoredLoop:
+        if (before := self._store.load(name)) is not None:
+            await self._store.forget(name, before.uid)
+        stored = StoredLoop(uid=wanted.uid, began=self._world.timestamp(), asked=dict(wanted.asked))
+        await self._store.save(name, stored)
+        self._take(name, stored)
+        self._changed()
+        return stored
+
+    def _take(self, name: str, stored: StoredLoop) -> None:
+        self._used[stored.uid] = self._store.used(stored.uid, stored.state.next_shard)
+        self._stored[name] = stored
+
+    async def _stepped(self, name: str, wanted: EdgeLoop, stored: StoredLoop) -> StoredLoop:
+        """Return the loop after one step; the same object where none is due."""
+        now = self._world.timestamp()
+        state = await self._with_arrivals(name, stored.state, now)
+        state = loop.with_present_clock(state, now)
+        state, _ = with_troubles(name, wanted.spec, state, lambda learned: self._reports(), now)
+        if state is not stored.state:
+            return stored.model_copy(update={"state": state})
+        if (asked := self._asked(wanted, stored)) is not stored:
+            return asked
+        waiting = self._waiting(name, wanted)
+        metric = state.metrics.get(wanted.spec.evaluation.metric)
+        if decisions.why_ended(state, wanted.spec, metric, stored.began, now) is not None:
+            return stored
+        facts = Facts(new_samples=len(waiting), began=loop.seconds(stored.began), canaries=self._canaries(state))
+        match decisions.decide(state, wanted.spec, facts, self._world.now()):
+            case Begin(reason):
+                return await self._begun(name, wanted, stored, waiting, reason, now)
+            case Evaluate():
+                return stored.model_copy(update={"state": loop.evaluate(state, now)})
+            case Deploy():
+                return self._deployed(wanted, stored, now)
+            case Promote(model):
+                return self._promoted(stored, model, loop.promote(state, model, now))
+            case RollBack(model, why):
+                return self._rolled_back(stored, model, loop.roll_back(state, model, why, now))
+            case End():
+                after, record = loop.end(state, now)
+                return stored.model_copy(update={"state": after, "rounds": [*stored.rounds, record][-ROUNDS_KEPT:]})
+        return stored
+
+    async def _with_arrivals(self, name: str, state: LoopState, now: str) -> LoopState:
+        """Take the candidates and verdicts that have come; each is forgotten once what it led to is stored."""
+        for key, body in [*self._store.inbox(name)]:
+            event = decode(body, key)
+            before = state
+            if event.type == CANDIDATE.type:
+                came = CANDIDATE.validate(event.data, key)
+                if loop.trained(state, came, now) is not state:
+                    worker = event.source.split("/")[1]
+                    weights = await self._files.adopted(worker, came.weights)
+                    memory = await self._files.adopted(worker, came.memory) if came.memory is not None else None
+                    placed = came.model_copy(update={"weights": weights, "memory": memory})
+                    state = loop.trained(state, placed, now)
+            else:
+                state = loop.judged(state, VERDICT.validate(event.data, key), now)
+            if state is before:
+                await self._store.taken(key)
+            else:
+                return state
+        return state
+
+    async def _begun(
+        self, name: str, wanted: EdgeLoop, stored: StoredLoop, waiting: Sequence[str], reason: str, now: str
+    ) -> StoredLoop:
+        state = stored.state
+        schema = self._labelling.schema_of(wanted.queue)
+        classes = loop.with_classes(state.classes, schema.classes if schema is not None else ())
+        taken = waiting[:MAX_SAMPLES]
+        samples = await self._labelling.labelled(wanted.queue, taken, classes)
+        gone = set(taken) - {each.digest for each in samples}
+        self._unusable.setdefault(wanted.uid, set()).update(gone)
+        if not samples and reason != decisions.BY_HAND:
+            return stored
+        shards = await self._files.write_shards(samples, wanted.spec.evaluation, state.next_shard)
+        for shard, ids in shards:
+            await self._store.note(wanted.uid, shard.number, ids)
+        bases = {model: ref.digest for model, ref in {**wanted.models, **stored.own}.items()}
+        with_schema = state.model_copy(update={"classes": classes})
+        begun = loop.begin(with_schema, wanted.spec, reason, bases, [shard for shard, _ in shards], now)
+        self._used[wanted.uid].update(id for _, ids in shards for id in ids)
+        return stored.model_copy(update={"state": begun})
+
+    def _deployed(self, wanted: EdgeLoop, stored: StoredLoop, now: str) -> StoredLoop:
+        """Let the candidates that have passed answer; without a canary, or a model to be beside, all requests."""
+        after = loop.deploy(stored.state, wanted.spec, now)
+        for model, candidate in after.candidates.items():
+            if candidate.step == "deployed" or (candidate.step == "canary" and not candidate.base):
+                stored = self._promoted(stored, model, after)
+        return stored.model_copy(update={"state": after})
+
+    def _promoted(self, stored: StoredLoop, model: str, state: LoopState) -> StoredLoop:
+        weights = state.candidates[model].weights
+        assert weights is not None
+        before = {**stored.before, **({model: stored.own[model]} if model in stored.own else {})}
+        if stored.own.get(model) == weights:
+            before = stored.before
+        return stored.model_copy(update={"state": state, "own": {**stored.own, model: weights}, "before": before})
+
+    def _rolled_back(self, stored: StoredLoop, model: str, state: LoopState) -> StoredLoop:
+        """Return to what served before: this node's own version before, or the cloud's."""
+        candidate = state.candidates[model]
+        if stored.own.get(model) != candidate.weights:
+            return stored.model_copy(update={"state": state})  # it was on trial only
+        own = {name: ref for name, ref in stored.own.items() if name != model}
+        if model in stored.before:
+            own[model] = stored.before[model]
+        return stored.model_copy(update={"state": state, "own": own})
+
+    def _asked(self, wanted: EdgeLoop, stored: StoredLoop) -> StoredLoop:
+        """Take over the steps that somebody has asked for by hand since."""
+        state = stored.state
+        for step, count in wanted.asked.items():
+            if count > stored.asked.get(step, 0):
+                state = loop.ask(state, step)  # type: ignore[arg-type]
+        return stored if dict(wanted.asked) == stored.asked else stored.model_copy(
+            update={"state": state, "asked": dict(wanted.asked)}
+        )  # fmt: skip
+
+    def _waiting(self, name: str, wanted: EdgeLoop) -> list[str]:
+        passed_over = self._used.get(wanted.uid, set()) | self._unusable.get(wanted.uid, set())
+        return [task for task in self._labelling.settled(wanted.queue) if task not in passed_over]
+
+    def _served(self, task: WorkerTask) -> WorkerTask:
+        """Return an inference task with the version of this node's own, and with its candidate on trial."""
+        if not isinstance(task, InferTask):
+            return task
+        for name, wanted in self._wanted.items():
+            stored = self._stored.get(name)
+            if stored is None or stored.uid != wanted.uid or task.model is None:
+                continue
+            for model, ref in wanted.models.items():
+                if ref.digest == task.model.digest:
+                    own = stored.own.get(model)
+                    changes: dict[str, Any] = {"candidate": _on_trial(wanted, stored.state, model)}
+                    if own is not None:
+                        changes |= {"model": own, "signature": None}
+                    return task.model_copy(update=changes)
+        return task
+
+    def _canaries(self, state: LoopState) -> dict[str, canary.CanaryFacts]:
+        if state.step not in ("canary", "watching"):
+            return {}
+        counted: dict[str, VersionStats] = {}
+        for stats in self._stats.values():
+            counted |= stats.versions
+        return {model: canary.facts_of(each, counted) for model, each in state.candidates.items()}
+
+    def _until_next_look(self) -> float:
+        now, looks = self._world.now(), [CALM]
+        for name, stored in self._stored.items():
+            if (wanted := self._wanted.get(name)) is None:
+                continue
+            due = decisions.next_look(stored.state, wanted.spec, Facts(began=loop.seconds(stored.began)), now)
+            looks += [due - now] if due is not None else []
+            looks += [COUNTED_EVERY] if stored.state.step in ("canary", "watching") else []
+        return max(0.05, min(looks))
+
+
+def _on_trial(wanted: EdgeLoop, state: LoopState, model: str) -> CandidateModel | None:
+    rule, candidate = wanted.spec.deployment.canary, state.candidates.get(model)
+    if rule is None or candidate is None or candidate.step != "canary" or candidate.weights is None:
+        return None
+    share = rule.share if rule.by == "requests" else 1.0
+    return CandidateModel(model=candidate.weights, number=state.round, share=share, salt=f"{model}-{state.round}")

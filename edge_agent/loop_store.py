@@ -1,0 +1,82 @@
+"""The loops of incremental learning as documents in the agent's journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pydantic import Field, ValidationError
+
+from heliograph.bus.contract.payloads.base import Payload, Text
+from heliograph.bus.contract.resources import LearningRound, LoopState
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.edge_agent.journal import Journal
+
+ROUNDS_KEPT = 10
+_LOOPS, _IDS, INBOX = "loop/", "loop-ids/", "loop-inbox/"
+_ID_BYTES = 32
+
+
+class StoredLoop(Payload):
+    """One loop of this node.
+
+    Attributes:
+        uid: of its job.
+        state: the state machine; its references name files of this node's model directory.
+        own: model name to the version that this node has deployed by itself; ``before`` the one before it.
+        asked: how often each step has been asked for by hand, as far as it is done.
+    """
+
+    uid: Text
+    state: LoopState = Field(default_factory=LoopState)
+    began: Text = ""
+    own: dict[str, WeightsRef] = Field(default_factory=dict)
+    before: dict[str, WeightsRef] = Field(default_factory=dict)
+    asked: dict[str, int] = Field(default_factory=dict)
+    rounds: list[LearningRound] = Field(default_factory=list)
+
+
+class LoopStore:
+    """Reads and writes the loops, and which samples their shards have."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def load(self, name: str) -> StoredLoop | None:
+        """Return a loop; None where there is none, or it is damaged: then it begins anew."""
+        value = self._journal.load(f"{_LOOPS}{name}")
+        try:
+            return StoredLoop.from_json(value) if value else None
+        except ValidationError:
+            return None
+
+    async def save(self, name: str, stored: StoredLoop) -> None:
+        await self._journal.save(f"{_LOOPS}{name}", stored.model_dump_json(exclude_defaults=True).encode())
+
+    def used(self, uid: str, next_shard: int) -> set[str]:
+        """Return the samples that are in the shards of a loop that it names, or has named."""
+        found: set[str] = set()
+        for key, value in self._journal.documents(f"{_IDS}{uid}/"):
+            number = key.rpartition("/")[2]
+            if number.isdigit() and int(number) < next_shard:
+                text = value.hex()
+                found.update(text[at : at + 2 * _ID_BYTES] for at in range(0, len(text), 2 * _ID_BYTES))
+        return found
+
+    async def note(self, uid: str, number: int, ids: Sequence[str]) -> None:
+        """Store which samples a new shard has, before the loop names it."""
+        await self._journal.save(f"{_IDS}{uid}/{number}", b"".join(map(bytes.fromhex, ids)))
+
+    def inbox(self, name: str) -> Iterator[tuple[str, bytes]]:
+        """Yield key and body of the candidates and verdicts that have come for a loop, oldest first."""
+        yield from self._journal.documents(f"{INBOX}{name}/")
+
+    async def taken(self, key: str) -> None:
+        """Delete what has come and is done."""
+        await self._journal.delete(key)
+
+    async def forget(self, name: str, uid: str) -> None:
+        """Delete a loop whose job is gone."""
+        await self._journal.delete(f"{_LOOPS}{name}")
+        for prefix in (f"{_IDS}{uid}/", f"{INBOX}{name}/"):
+            for key, _ in [*self._journal.documents(prefix)]:
+                await self._journal.delete(key)

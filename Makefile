@@ -26,6 +26,9 @@ UNIT := $(addprefix tests/,core bus/contract bus/test_connection_url.py bus/trac
     lib/inference lib/test_federated.py lib/test_frameworks.py local/test_split.py simulations/virtual/test_loop.py \
     simulations/virtual/test_network.py)
 
+# the files with tests of a marker: collecting all others takes longer than some of these tests
+marked = $(shell grep -rlw "mark.$(1)" tests --include="test_*.py")
+
 test-fast: .venv/.dev  ## the unit tests, in less than a minute: no brokers, no processes, no frameworks
 	$(BIN)/python -m pytest -n 2 --hypothesis-profile=fast -m "not process and not framework and not long and not quality and not mixed" $(UNIT) $(ARGS)
 
@@ -33,10 +36,10 @@ test: .venv/.dev  ## set up and pass the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not quality and not mixed" $(ARGS)
 
 test-long: .venv/.dev  ## pass the tests that take long: kills at every step, takeovers, floods, attacks, whole demos
-	$(BIN)/python -m pytest -n 2 --dist load -m long $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist load -m long $(call marked,long) $(ARGS)
 
 quality: .venv/.dev  ## check accuracies and times: examples and scenarios against their figures
-	$(BIN)/python -m pytest -n 2 -m quality $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m quality $(call marked,quality) $(ARGS)
 
 split-mnist: .venv/.dev  ## learn Split-MNIST with each strategy, 2,000 steps a task, against published figures; some 6 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality.split_mnist $(ARGS)
@@ -45,7 +48,7 @@ test-mixed: .venv/.dev  ## test the previous release and this one in one cluster
 	$(BIN)/python -m pytest -m mixed tests/mixed_versions $(ARGS)
 
 test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch and TensorFlow, none skipped
-	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/lib tests/frameworks \
+	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m framework tests/lib tests/frameworks \
 	    $(addprefix tests/field/,test_asking_a_model.py test_checking_a_script.py test_models_that_do_not_average.py \
 	    test_tensors_of_all_kinds.py) $(ARGS)
 

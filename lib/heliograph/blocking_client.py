@@ -9,11 +9,12 @@ from typing import Any, Self, TypeVar
 from heliograph.algorithm_files import Package
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.topics import DEFAULT_ROOT
-from heliograph.client import TIMEOUT, AsyncClient
+from heliograph.client import AsyncClient
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.signing import Signer
 from heliograph.exports import Form
 from heliograph.following import Page, ResourceChange
+from heliograph.requester import TIMEOUT
 from heliograph.resource_requests import (
     PAGE,
     DatasetResources,

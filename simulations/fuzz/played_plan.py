@@ -15,9 +15,9 @@ from heliograph.bus.contract.event import with_blank_signature
 from heliograph.bus.contract.topics import REQUEST
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.transport import Bus
-from heliograph.client import result_of
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import cancel_and_wait
+from heliograph.requester import result_of
 from heliograph.simulations.faults.evidence import Evidence, Follower, collect
 from heliograph.simulations.faults.invariants import Violation, check
 from heliograph.simulations.faults.job_chain import draw_samples, size_of

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from heliograph.bus.contract.topics import REQUEST
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.transport import Bus
-from heliograph.client import result_of
 from heliograph.core.errors import HeliographError, Unreachable
 from heliograph.core.world import World
+from heliograph.requester import result_of
 from heliograph.simulations.scenario.document import Behaviour, Job, Scenario
 from heliograph.simulations.scenario.job_document import DEFAULT_NAMING, Naming, federated_task, model
 from heliograph.simulations.scenario.observer import Observer

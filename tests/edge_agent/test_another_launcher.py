@@ -13,10 +13,10 @@ from typing import Any
 
 from heliograph.bus.contract.topics import REQUEST, STATUS
 from heliograph.bus.transport import Bus
-from heliograph.client import result_of
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.names import CLOUD
 from heliograph.edge_agent.launcher import Launcher, LaunchRequest, RunningWorker
+from heliograph.requester import result_of
 from heliograph.simulations.check.replay_stage import tree_of
 from heliograph.simulations.fleet.echo_workload import Echo
 from heliograph.simulations.virtual.loop import Process, VirtualLoop, run

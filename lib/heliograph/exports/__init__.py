@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from heliograph.bus.contract.model_requests import ModelExport
 from heliograph.core.errors import Refused
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.model_requests import ModelExport
 
 Form = Literal["folder", "oci"]
 FORMS: tuple[str, ...] = get_args(Form)

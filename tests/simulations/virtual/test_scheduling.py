@@ -9,9 +9,9 @@ from typing import Any
 
 from heliograph.bus.contract.topics import REQUEST
 from heliograph.bus.transport import Bus
-from heliograph.client import result_of
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.edge_agent.admission import Capacity
+from heliograph.requester import result_of
 from heliograph.simulations.fleet.echo_workload import Echo
 from heliograph.simulations.virtual.loop import VirtualLoop, run
 from heliograph.simulations.virtual.virtual_cluster import SCRIPT, EdgeSpec, VirtualCluster

@@ -18,10 +18,10 @@ from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import Algorithm, WeightsRef
 from heliograph.bus.contract.topics import REQUEST
 from heliograph.bus.transport import Bus
-from heliograph.client import result_of
 from heliograph.coordinator.edges.reported import algorithms_of
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import Failures
+from heliograph.requester import result_of
 from heliograph.simulations.fleet.echo_workload import Echo
 from heliograph.simulations.virtual.loop import VirtualLoop, run
 from heliograph.simulations.virtual.virtual_cluster import VirtualCluster

@@ -74,7 +74,7 @@ async def test_a_second_agent_on_the_same_state_is_refused(alone: Any, tmp_path:
     words = (*AGENT, "--state", tmp_path / "state")
     first = await alone.start(*words)
     await read_until(first.stdout, "agent e1 connects")
-    second = await alone(*words)
+    second = await alone.apart(*words)
     assert second.code == 1
     assert str(tmp_path / "state") in second.error
     first.send_signal(signal.SIGTERM)

@@ -50,8 +50,8 @@ async def test_the_option_comes_before_the_variable_and_both_before_the_file(alo
     nobody = _nobody()
     _announce(alone.state, cluster.server, os.getpid())
     by_variable, by_option = await asyncio.gather(
-        alone("get", "edges", HELIOGRAPH_SERVER=nobody),
-        alone("get", "edges", "--server", nobody, HELIOGRAPH_SERVER=cluster.server),
+        alone.apart("get", "edges", HELIOGRAPH_SERVER=nobody),
+        alone.apart("get", "edges", "--server", nobody, HELIOGRAPH_SERVER=cluster.server),
     )
     assert by_variable.code == by_option.code == 5
     assert f"cannot reach {nobody} (from HELIOGRAPH_SERVER): " in by_variable.error

@@ -80,30 +80,30 @@ async def test_a_recording_ends_at_ctrl_c_with_a_complete_file(
     assert [each.body for each in read(out)] == [event(n) for n in range(5)]
     password = server.split("@")[0].rpartition(":")[2]
     assert password.encode() not in out.read_bytes()
-    again = await alone("trace", "record", out, "--server", server)
+    again = await alone.apart("trace", "record", out, "--server", server)
     assert (again.code, again.error.startswith(f"{out}: expected a file that does not exist yet")) == (1, True)
 
 
 async def test_a_recording_ends_by_itself(alone: Any, cloud: Broker, tmp_path: Path) -> None:
-    ran = await alone("trace", "record", tmp_path / "a.mcap", "--for", "0.1", "--server", cloud.url("operator"))
+    ran = await alone.apart("trace", "record", tmp_path / "a.mcap", "--for", "0.1", "--server", cloud.url("operator"))
     assert (ran.code, ran.err) == (0, "")
     assert read(tmp_path / "a.mcap") == []
 
 
 async def test_a_login_that_may_not_record_is_refused(alone: Any, cloud: Broker, tmp_path: Path) -> None:
-    ran = await alone("trace", "record", tmp_path / "a.mcap", "--server", cloud.url("worker"))
+    ran = await alone.apart("trace", "record", tmp_path / "a.mcap", "--server", cloud.url("worker"))
     assert ran.code == 6
     assert "expected a login that may read streams" in ran.error
     assert not list(tmp_path.glob("a.mcap*"))
 
 
 async def test_replaying_reports_counts(alone: Any, cloud: Broker, trace: Path) -> None:
-    ran = await alone("trace", "replay", trace, "--to", cloud.url("coordinator"), "--speed", "max")
+    ran = await alone.apart("trace", "replay", trace, "--to", cloud.url("coordinator"), "--speed", "max")
     assert (ran.code, ran.err) == (0, "")
     skipped, summary = ran.out.splitlines()
     assert skipped == "not replayed without --topics: event/task/{edge} 1"
     assert summary.startswith(f"replayed 10 of 10 messages to {cloud.url()} in ")
-    part = await alone(
+    part = await alone.apart(
         "trace", "replay", trace, "--to", cloud.url("coordinator"), "--speed", "max", "--from", "2", "--until",
         "2026-11-21T20:00:04Z", "--rename", "edge=edge-9",
     )  # fmt: skip
@@ -133,10 +133,10 @@ async def test_a_loop_goes_on_until_ctrl_c(alone: Any, cloud: Broker, trace: Pat
 
 
 async def test_each_reason_why_a_broker_takes_nothing_has_its_exit_code(alone: Any, cloud: Broker, trace: Path) -> None:
-    ran = await alone("trace", "replay", trace, "--to", cloud.url("operator"), "--speed", "max")
+    ran = await alone.apart("trace", "replay", trace, "--to", cloud.url("operator"), "--speed", "max")
     assert ran.code == 1
     assert "replayed 0 of 10 messages" in ran.err and "this login may not publish there (10)" in ran.err
-    ran = await alone("trace", "replay", trace, "--to", "nats://127.0.0.1:1")
+    ran = await alone.apart("trace", "replay", trace, "--to", "nats://127.0.0.1:1")
     assert ran.code == 5
     assert ran.error.startswith("nats://127.0.0.1:1: unreachable")
 
@@ -147,11 +147,11 @@ async def test_unknown_topics_need_raw(alone: Any, cloud: Broker, tmp_path: Path
         writer.write(Recorded("foo/bar", b"x", BEGIN, BEGIN))
         writer.write(Recorded(METER, event(1), BEGIN, BEGIN))
     words = ("trace", "replay", path, "--to", cloud.url("coordinator"), "--speed", "max")
-    ran = await alone(*words)
+    ran = await alone.apart(*words)
     assert ran.code == 1
     assert "replayed 1 of 2 messages" in ran.error
     assert ran.error.endswith("undeclared topics: foo/bar 1; replay them with --raw")
-    assert (await alone(*words, "--raw")).code == 0
+    assert (await alone.apart(*words, "--raw")).code == 0
 
 
 class TestFiles:

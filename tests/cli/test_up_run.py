@@ -13,12 +13,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.weights_file import TensorFile
+from heliograph.local.cluster import LocalCluster
 from tests.local.websocket_handshake import handshake
 from tests.patience import HANGS
 
@@ -273,12 +275,18 @@ async def test_a_run_whose_script_fails_in_round_2_shows_its_lines_and_keeps_the
         (("up", "--websocket", "--websocket-origin", "https://a.example/x"), "--websocket-origin: expected http://"),
     ],
 )
-async def test_errors_of_up_and_run_are_one_line(
-    tmp_path: Path, environment: dict[str, str], words: tuple[str, ...], expected: str
+def test_errors_of_up_and_run_are_one_line(
+    tmp_path: Path, typed: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
 ) -> None:
+    async def started(cluster: LocalCluster) -> None:
+        raise AssertionError("a cluster starts")
+
+    monkeypatch.setattr(LocalCluster, "start", started)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "x.py").write_text("")
-    code, _, err = await _done(environment, *words, cwd=tmp_path)
-    assert code in (1, 2)
-    assert expected in err
-    assert err.count("\n") == 1
-    assert "Traceback" not in err
+    ran = typed(*words)
+    assert ran.code in (1, 2)
+    assert expected in ran.err
+    assert ran.err.count("\n") == 1
+    assert "Traceback" not in ran.err

@@ -122,7 +122,7 @@ for r in FederatedLearning(model, num_samples=len(rows), evaluate=measure).round
 """)
     words = ("--data", files / "iris_noheader.csv", "--header", "no", "--label", "-1", "--test", "0.2")
     async with asyncio.timeout(HANGS):
-        ran = await alone("run", tmp_path / "train.py", "--edges", "2", "--rounds", "1", *words,
+        ran = await alone.apart("run", tmp_path / "train.py", "--edges", "2", "--rounds", "1", *words,
                           "--split", "by-label:2", "--out", tmp_path / "model.safetensors",
                           "--folder", tmp_path / "run", "--plain")  # fmt: skip
     assert ran.code == 0, ran.out + ran.err

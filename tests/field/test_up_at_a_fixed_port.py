@@ -66,7 +66,7 @@ async def test_up_listens_at_the_given_port_and_code_is_where_it_was_typed(
         agents = [words for words in commands() if "edge-1" in words and str(project) in words]
         assert agents or sys.platform != "linux"
 
-        refused = await alone("up", "--port", str(first))
+        refused = await alone.apart("up", "--port", str(first))
         assert refused.code == 1
         assert f"port {first} is in use by process " in refused.err
         assert "end it, or let this cluster start at another --port" in refused.err

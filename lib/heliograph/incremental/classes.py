@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Iterable, Sequence
 
 from heliograph.bus.contract.resources.label_queue import MAX_CLASSES
 from heliograph.core.errors import Refused
@@ -49,5 +47,5 @@ class ClassList:
         """Return the name of a class; of one without a name its index."""
         return self.names[index] if index < len(self.names) else str(index)
 
-    def of(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[str]:
-        return [self.name(each) for each in indices.tolist()]
+    def of(self, indices: Iterable[int]) -> list[str]:
+        return [self.name(each) for each in indices]

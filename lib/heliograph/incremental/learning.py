@@ -194,13 +194,13 @@ class IncrementalLearning:
         champion = None
         if work.champion is not None:  # first: the metrics are the candidate's
             trainer.load(work.champion)
-            champion = names(self._answers(held_out))
+            champion = names(self._answers(held_out).tolist())
         if work.weights is not None:
             trainer.load(work.weights)
-        candidate = names(self._answers(held_out))
+        candidate = names(self._answers(held_out).tolist())
         metrics = self._metrics_for_gate()
         ids = held_out.ids() if held_out is not None else []
-        labels = names(held_out.y) if held_out is not None else []
+        labels = names(held_out.y.tolist()) if held_out is not None else []
         job.send_answers(ids, labels, candidate, champion, metrics)
 
     def _answers(self, samples: Samples | None) -> np.ndarray[Any, Any]:

@@ -39,7 +39,7 @@ def test_the_agent_loads_nothing_of_the_coordinator_or_the_workers() -> None:
 
 @pytest.mark.parametrize("module", ["heliograph.client", "heliograph.workers.train", "heliograph.workers.infer"])
 def test_a_client_and_a_worker_start_without_the_kinds_of_jobs(module: str) -> None:
-    """The contract's two hundred models cost half of a start: each process imports those that it uses."""
+    """The contract's two hundred models cost a third of a start: each process imports those that it uses."""
     code = f"import sys, {module}; print(*(name.rpartition('.')[2] for name in sys.modules if '.contract.' in name))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     jobs = {"federated_task", "joint_inference_service", "incremental_learning_job", "triggers", "job_requests"}

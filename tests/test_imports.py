@@ -34,7 +34,7 @@ def test_the_agent_loads_nothing_of_the_coordinator_or_the_workers() -> None:
     code = "import sys, heliograph.edge_agent.agent; print(*(name for name in sys.modules if 'heliograph.' in name))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     floors = {name.split(".")[1] for name in done.stdout.split()}
-    assert floors <= {"bus", "core", "edge_agent", "labelling"}, floors
+    assert floors <= {"bus", "core", "edge_agent", "incremental", "labelling"}, floors
 
 
 @pytest.mark.parametrize("module", ["heliograph.client", "heliograph.workers.train", "heliograph.workers.infer"])

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from heliograph.bus.contract.learning_requests import LearnedModels, LearnedVersion
+from heliograph.cli.app import run
 from heliograph.cli.features.learning_columns import LEARNING
-from heliograph.cli.main import main
 from heliograph.cli.printing.output import Passing
 from heliograph.client import AsyncClient
 
@@ -66,7 +66,7 @@ def test_a_step_is_asked_for_by_hand(
     verb: str, answered: list[tuple[str, str, dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = "nats://127.0.0.1:1"
-    assert main(["incremental-jobs", verb, "incremental-jobs/j", "--dry-run", "--server", server]) == 0
+    assert run(["incremental-jobs", verb, "incremental-jobs/j", "--dry-run", "--server", server]) == 0
     assert answered == [("incremental-jobs", verb, {"name": "j", "dry_run": True})]
     assert f"incremental-jobs/j: {verb} would be asked for" in capsys.readouterr().out
 
@@ -74,6 +74,6 @@ def test_a_step_is_asked_for_by_hand(
 def test_what_the_rounds_have_made(
     answered: list[tuple[str, str, dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["incremental-jobs", "models", "j", "--server", "nats://127.0.0.1:1"]) == 0
+    assert run(["incremental-jobs", "models", "j", "--server", "nats://127.0.0.1:1"]) == 0
     shown = capsys.readouterr().out
     assert "serving: m version 2" in shown and "0.9100" in shown and "abababababab" in shown

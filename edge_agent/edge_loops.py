@@ -11,7 +11,6 @@ from typing import Any
 from heliograph.bus.contract.event import Event, decode, encode
 from heliograph.bus.contract.payloads import (
     Candidate,
-    CandidateModel,
     Desired,
     EdgeLoop,
     InferenceStats,
@@ -28,6 +27,7 @@ from heliograph.bus.contract.topics import CANDIDATE, INFERENCE_STATS, VERDICT, 
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Flag, wait_for
 from heliograph.core.world import World
+from heliograph.edge_agent import loop_steps
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.labelling import EdgeLabelling
@@ -221,7 +221,7 @@ class EdgeLoops:
         state, _ = with_troubles(name, wanted.spec, state, lambda learned: self._reports(), now)
         if state is not stored.state:
             return stored.model_copy(update={"state": state})
-        if (asked := self._asked(wanted, stored)) is not stored:
+        if (asked := loop_steps.asked(wanted, stored)) is not stored:
             return asked
         waiting = self._waiting(name, wanted)
         metric = state.metrics.get(wanted.spec.evaluation.metric)
@@ -234,11 +234,11 @@ class EdgeLoops:
             case Evaluate():
                 return stored.model_copy(update={"state": loop.evaluate(state, now)})
             case Deploy():
-                return self._deployed(wanted, stored, now)
+                return loop_steps.deployed(wanted, stored, now)
             case Promote(model):
-                return self._promoted(stored, model, loop.promote(state, model, now))
+                return loop_steps.promoted(stored, model, loop.promote(state, model, now))
             case RollBack(model, why):
-                return self._rolled_back(stored, model, loop.roll_back(state, model, why, now))
+                return loop_steps.rolled_back(stored, model, loop.roll_back(state, model, why, now))
             case End():
                 after, record = loop.end(state, now)
                 return stored.model_copy(update={"state": after, "rounds": [*stored.rounds, record][-ROUNDS_KEPT:]})
@@ -286,42 +286,6 @@ class EdgeLoops:
         self._used[wanted.uid].update(id for _, ids in shards for id in ids)
         return stored.model_copy(update={"state": begun})
 
-    def _deployed(self, wanted: EdgeLoop, stored: StoredLoop, now: str) -> StoredLoop:
-        """Let the candidates that have passed answer; without a canary, or a model to be beside, all requests."""
-        after = loop.deploy(stored.state, wanted.spec, now)
-        for model, candidate in after.candidates.items():
-            if candidate.step == "deployed" or (candidate.step == "canary" and not candidate.base):
-                stored = self._promoted(stored, model, after)
-        return stored.model_copy(update={"state": after})
-
-    def _promoted(self, stored: StoredLoop, model: str, state: LoopState) -> StoredLoop:
-        weights = state.candidates[model].weights
-        assert weights is not None
-        before = {**stored.before, **({model: stored.own[model]} if model in stored.own else {})}
-        if stored.own.get(model) == weights:
-            before = stored.before
-        return stored.model_copy(update={"state": state, "own": {**stored.own, model: weights}, "before": before})
-
-    def _rolled_back(self, stored: StoredLoop, model: str, state: LoopState) -> StoredLoop:
-        """Return to what served before: this node's own version before, or the cloud's."""
-        candidate = state.candidates[model]
-        if stored.own.get(model) != candidate.weights:
-            return stored.model_copy(update={"state": state})  # it was on trial only
-        own = {name: ref for name, ref in stored.own.items() if name != model}
-        if model in stored.before:
-            own[model] = stored.before[model]
-        return stored.model_copy(update={"state": state, "own": own})
-
-    def _asked(self, wanted: EdgeLoop, stored: StoredLoop) -> StoredLoop:
-        """Take over the steps that somebody has asked for by hand since."""
-        state = stored.state
-        for step, count in wanted.asked.items():
-            if count > stored.asked.get(step, 0):
-                state = loop.ask(state, step)  # type: ignore[arg-type]
-        return stored if dict(wanted.asked) == stored.asked else stored.model_copy(
-            update={"state": state, "asked": dict(wanted.asked)}
-        )  # fmt: skip
-
     def _waiting(self, name: str, wanted: EdgeLoop) -> list[str]:
         passed_over = self._used.get(wanted.uid, set()) | self._unusable.get(wanted.uid, set())
         return [task for task in self._labelling.settled(wanted.queue) if task not in passed_over]
@@ -337,7 +301,7 @@ class EdgeLoops:
             for model, ref in wanted.models.items():
                 if ref.digest == task.model.digest:
                     own = stored.own.get(model)
-                    changes: dict[str, Any] = {"candidate": _on_trial(wanted, stored.state, model)}
+                    changes: dict[str, Any] = {"candidate": loop_steps.on_trial(wanted, stored.state, model)}
                     if own is not None:
                         changes |= {"model": own, "signature": None}
                     return task.model_copy(update=changes)
@@ -360,11 +324,3 @@ class EdgeLoops:
             looks += [due - now] if due is not None else []
             looks += [COUNTED_EVERY] if stored.state.step in ("canary", "watching") else []
         return max(0.05, min(looks))
-
-
-def _on_trial(wanted: EdgeLoop, state: LoopState, model: str) -> CandidateModel | None:
-    rule, candidate = wanted.spec.deployment.canary, state.candidates.get(model)
-    if rule is None or candidate is None or candidate.step != "canary" or candidate.weights is None:
-        return None
-    share = rule.share if rule.by == "requests" else 1.0
-    return CandidateModel(model=candidate.weights, number=state.round, share=share, salt=f"{model}-{state.round}")

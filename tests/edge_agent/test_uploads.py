@@ -23,6 +23,8 @@ UPDATE = topics.MODEL_UPDATE.at(job="job", edge=EDGE)
 WEIGHTS = dumps({"w": np.arange(1000)})
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
 LARGE = {"digest": DIGEST, "size": len(WEIGHTS), "bucket": upload_bucket(EDGE)}
+EXEMPLARS = dumps({"x": np.ones((9, 40))})
+MEMORY = {"digest": hashlib.sha256(EXEMPLARS).hexdigest(), "size": len(EXEMPLARS), "bucket": upload_bucket(EDGE)}
 
 
 class Staged:
@@ -53,6 +55,13 @@ def _kept(weights: Any, topic: str = UPDATE, **changes: Any) -> KeptEvent:
     data = {"job": "job", "job_uid": "u", "round": 1, "edge": EDGE, "num_samples": 3, "weights": weights, **changes}
     event = Event("id", f"{EDGE}/{WORKER}/life", topics.MODEL_UPDATE.type, data, "", topic, sequence=1)
     return KeptEvent(1, topic, encode(event))
+
+
+def _candidate(weights: Any, memory: Any = None, **changes: Any) -> KeptEvent:
+    topic = topics.CANDIDATE.at(job="job", edge=EDGE)
+    data = {"job": "job", "job_uid": "u", "round": 1, "attempt": 1, "edge": EDGE, "model": "m", "weights": weights,
+            "memory": memory, **changes}  # fmt: skip
+    return KeptEvent(1, topic, encode(Event("id", f"{EDGE}/{WORKER}/life", topics.CANDIDATE.type, data, "", topic, 1)))
 
 
 def _uploading(on_node: Any, tmp_path: Path, test: Callable[[Any, Staged, Uploads], Any]) -> None:
@@ -171,5 +180,79 @@ def test_staged_weights_go_with_an_event_that_the_cloud_will_never_take(
         gone = before.keys() - files.content.keys()
         assert len(gone) <= 1
         assert (files.content.get((WORKER, DIGEST)) is None) == (left == {})
+
+    _uploading(on_node, tmp_path, test)
+
+
+def test_a_candidate_and_its_memory_are_uploaded_across_a_lost_link(on_node: Any, tmp_path: Path) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        kept = _candidate(LARGE, MEMORY)
+        assert uploads.may_name_weights(kept)
+        with pytest.raises(Refused, match=r"memory\.digest"):  # the weights have gone up, the memory is nowhere
+            await uploads.upload(kept)
+        files.content[WORKER, MEMORY["digest"]] = EXEMPLARS
+        node.cloud.bus.lost()
+        with pytest.raises(Unreachable):
+            await uploads.upload(kept)
+        node.cloud.bus.connect()
+        await uploads.upload(kept)
+        assert _in_cloud(node) == {DIGEST: WEIGHTS, MEMORY["digest"]: EXEMPLARS}
+        assert files.content == {}
+
+    _uploading(on_node, tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("weights", "memory", "uploaded"),
+    [
+        (LARGE, {**MEMORY, "bucket": None, "inline": EXEMPLARS}, {DIGEST: WEIGHTS}),
+        ({**LARGE, "bucket": None, "inline": WEIGHTS}, MEMORY, {MEMORY["digest"]: EXEMPLARS}),
+        ({**LARGE, "bucket": None, "inline": WEIGHTS}, None, {}),
+        ({**LARGE, "bucket": None}, None, {}),
+    ],
+    ids=["memory inside", "weights inside", "no memory", "stays on the node"],
+)
+def test_only_what_a_candidate_leaves_outside_is_uploaded(
+    on_node: Any, tmp_path: Path, weights: Any, memory: Any, uploaded: dict[str, bytes]
+) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        files.content[WORKER, MEMORY["digest"]] = EXEMPLARS
+        before = dict(files.content)
+        await uploads.upload(_candidate(weights, memory))
+        assert _in_cloud(node) == uploaded
+        assert before.keys() - files.content.keys() == {(WORKER, digest) for digest in uploaded}
+
+    _uploading(on_node, tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("kept", "field"),
+    [
+        (_candidate({**LARGE, "bucket": upload_bucket("edge-2")}), "weights.bucket"),
+        (_candidate({**LARGE, "bucket": None}, {**MEMORY, "bucket": "models"}), "memory.bucket"),
+        (_candidate({**LARGE, "bucket": None}, {**MEMORY, "digest": "../../etc/passwd"}), "memory.digest"),
+        (_candidate({**LARGE, "bucket": None}, MEMORY), "memory.digest"),
+        (_candidate({**LARGE, "digest": "0" * 64}), "weights.digest"),
+        (_candidate(None, LARGE), "weights"),
+        (_candidate(LARGE, attempt="first"), "attempt"),
+    ],
+)
+def test_a_candidate_that_the_cloud_can_never_accept_is_refused(
+    on_node: Any, tmp_path: Path, kept: KeptEvent, field: str
+) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        with pytest.raises(Refused) as refused:
+            await uploads.upload(kept)
+        assert (refused.value.topic, refused.value.field.startswith(field)) == (kept.topic, True)
+        assert (_in_cloud(node), len(files.content)) == ({}, 1)
+
+    _uploading(on_node, tmp_path, test)
+
+
+def test_weights_and_memory_go_with_a_candidate_that_the_cloud_will_never_take(on_node: Any, tmp_path: Path) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        files.content[WORKER, MEMORY["digest"]] = EXEMPLARS
+        await uploads.drop(_candidate(LARGE, MEMORY))
+        assert files.content == {}
 
     _uploading(on_node, tmp_path, test)

@@ -67,6 +67,8 @@ class EdgeLoops:
         self._changed = changed
         self._failures = failures
         self._wanted: Mapping[str, EdgeLoop] = {}
+        self._followed: set[str] = set()
+        """Uids of all jobs of loops in this agent's life: what their workers make stays here, also when one is gone."""
         self._stored: dict[str, StoredLoop] = {}
         self._used: dict[str, set[str]] = {}
         self._unusable: dict[str, set[str]] = {}
@@ -83,6 +85,7 @@ class EdgeLoops:
         if desired.loops != self._wanted:
             kept = {name: each for name, each in self._wanted.items() if name in desired.unsupported_loops}
             self._wanted = {**kept, **desired.loops}
+            self._followed.update(wanted.uid for wanted in self._wanted.values())
             for name, wanted in self._wanted.items():
                 stored = self._stored.get(name) or self._store.load(name)
                 if stored is not None and stored.uid == wanted.uid and name not in self._stored:
@@ -154,11 +157,14 @@ class EdgeLoops:
         if topic not in (CANDIDATE, VERDICT):
             return entry
         payload: Candidate | VerdictReport = topic.validate(event.data, entry.topic)
-        if payload.job not in self._wanted:
+        if payload.job_uid not in self._followed:
             return entry
+        wanted, documents = self._wanted.get(payload.job), dict(entry.documents)
         key = f"{INBOX}{payload.job}/{next(self._arrivals):012d}-{event.id}"
         body = encode(Event(id=event.id, source=event.source, type=event.type, data=event.data, time=event.time,
                             subject=event.subject))  # fmt: skip
+        if wanted is not None and wanted.uid == payload.job_uid:
+            documents[key] = body
         if isinstance(payload, Candidate):
             bare = WeightsRef(digest=payload.weights.digest, size=payload.weights.size)
             payload = payload.model_copy(update={"weights": bare, "memory": None})
@@ -167,7 +173,7 @@ class EdgeLoops:
                      sequence=event.sequence, traceparent=event.traceparent)  # fmt: skip
         self._wake.set()
         return NewEvent(entry.topic, encode(told), entry.lane, entry.producer, entry.incarnation, entry.sequence,
-                        {**entry.documents, key: body})  # fmt: skip
+                        documents)  # fmt: skip
 
     async def run(self) -> None:
         """Take the loops' steps until cancelled."""

@@ -103,7 +103,9 @@ class EdgeLoops:
                 continue
             for learned in wanted.spec.models:
                 base = stored.own.get(learned.model.name, wanted.models.get(learned.model.name))
-                tasks.append(learn_task(name, wanted.uid, wanted.spec, stored.state, learned, base))
+                asks = loop_steps.ask_of(learned, wanted, stored)
+                package = wanted.packages.get(learned.model.name)
+                tasks.append(learn_task(name, wanted.uid, wanted.spec, stored.state, learned, base, package, asks))
         return desired.model_copy(update={"tasks": tasks})
 
     def from_elsewhere(self, task: WorkerTask) -> WorkerTask:
@@ -160,7 +162,7 @@ class EdgeLoops:
         if payload.job_uid not in self._followed:
             return entry
         wanted, documents = self._wanted.get(payload.job), dict(entry.documents)
-        key = f"{INBOX}{payload.job}/{next(self._arrivals):012d}-{event.id}"
+        key = f"{INBOX}{payload.job}/{self._world.now():020.6f}-{next(self._arrivals):06d}-{event.id}"
         body = encode(Event(id=event.id, source=event.source, type=event.type, data=event.data, time=event.time,
                             subject=event.subject))  # fmt: skip
         if wanted is not None and wanted.uid == payload.job_uid:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from heliograph.bus.contract.payloads import CandidateModel, EdgeLoop
+from heliograph.bus.contract.payloads import CandidateModel, EdgeLoop, WorkerAsk
 from heliograph.bus.contract.resources import LoopState
+from heliograph.bus.contract.resources.incremental_learning_job import LearnedModel
 from heliograph.edge_agent.loop_store import StoredLoop
 from heliograph.incremental import loop
 
@@ -56,3 +57,11 @@ def on_trial(wanted: EdgeLoop, state: LoopState, model: str) -> CandidateModel |
         return None
     share = rule.share if rule.by == "requests" else 1.0
     return CandidateModel(model=candidate.weights, number=state.round, share=share, salt=f"{model}-{state.round}")
+
+
+def ask_of(learned: LearnedModel, wanted: EdgeLoop, stored: StoredLoop) -> WorkerAsk | None:
+    """Return what a model's worker asks of this node; None where it asks for nothing."""
+    asked = learned.worker_spec.resources
+    if asked is None or not (asked.memory_bytes or asked.gpus):
+        return None
+    return WorkerAsk(memory=asked.memory_bytes, gpus=asked.gpus, priority=wanted.spec.priority, since=stored.began)

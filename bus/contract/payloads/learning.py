@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Metrics, Payload, Text
+from heliograph.bus.contract.payloads.worker_tasks import PackageSpec
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.incremental_learning_job import (
     EdgeLearning,
@@ -69,6 +70,7 @@ class EdgeLoop(Payload):
         queue: name of the label queue on the edge.
         generation: of the resource; a higher one brings a changed spec.
         models: model name to the version to start from, and to serve before the first one of the edge's own.
+        packages: model name to the package that its worker runs in place of a script on the node.
         asked: counts the requests for a step by hand, by step; a higher count asks once more.
     """
 
@@ -77,6 +79,7 @@ class EdgeLoop(Payload):
     spec: IncrementalLearningJobSpec
     generation: int = 0
     models: dict[Label, WeightsRef] = Field(default_factory=dict)
+    packages: dict[Label, PackageSpec] = Field(default_factory=dict)
     asked: dict[Text, int] = Field(default_factory=dict, max_length=8)
 
 

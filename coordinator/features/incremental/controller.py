@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import EdgeLoop, PackageSpec, WorkerTask
+from heliograph.bus.contract.payloads import EdgeLoop, WorkerTask
 from heliograph.bus.contract.request_bodies import Change
 from heliograph.bus.contract.resources import (
     LEARNING_ENDED,
@@ -17,7 +17,6 @@ from heliograph.bus.contract.resources import (
     Model,
     Resource,
 )
-from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Received
 from heliograph.coordinator.asks import ask_of
@@ -258,21 +257,11 @@ class IncrementalController(Feature[IncrementalLearningJob]):
             base = candidate.base if candidate is not None else ""
             task = learn_task(
                 job.name, job.metadata.uid, job.spec, state, each,
-                jobs.weights_of(view.models.get(each.model.name), base), _package_of(each.worker_spec, view),
+                jobs.weights_of(view.models.get(each.model.name), base), edge_loops.package_of(each.worker_spec, view),
                 ask_of(each.worker_spec.resources, job.spec.priority, job.metadata),
             )  # fmt: skip
             found.setdefault(each.node_name, []).append(task)
         return found
-
-
-def _package_of(worker: WorkerSpec, view: View) -> PackageSpec | None:
-    """Return the package that a worker names, as its agent gets it."""
-    algorithm = view.packages.get(worker.algorithm.name) if worker.algorithm is not None else None
-    package = algorithm.spec.package if algorithm is not None else None
-    if algorithm is None or package is None:
-        return None
-    return PackageSpec(algorithm=algorithm.name, digest=package.digest, size=package.size,
-                       arguments=worker.train_script_arguments, signature=package.signature)  # fmt: skip
 
 
 def _models(job: IncrementalLearningJob) -> list[str]:

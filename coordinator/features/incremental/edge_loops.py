@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from heliograph.bus.contract.buckets import MODELS
-from heliograph.bus.contract.payloads import EdgeLoop
+from heliograph.bus.contract.payloads import EdgeLoop, PackageSpec
 from heliograph.bus.contract.resources import IncrementalLearningJob, resolve
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.coordinator.edges.view import View
 from heliograph.core.names import CLOUD
 
@@ -35,8 +36,20 @@ def loop_of(job: IncrementalLearningJob, view: View) -> EdgeLoop:
         spec=job.spec,
         generation=job.metadata.generation,
         models=models,
+        packages={each.model.name: package for each in job.spec.models
+                  if (package := package_of(each.worker_spec, view)) is not None},
         asked=dict(job.status.asked),
-    )
+    )  # fmt: skip
+
+
+def package_of(worker: WorkerSpec, view: View) -> PackageSpec | None:
+    """Return the package that a worker names, as its agent gets it."""
+    algorithm = view.packages.get(worker.algorithm.name) if worker.algorithm is not None else None
+    package = algorithm.spec.package if algorithm is not None else None
+    if algorithm is None or package is None:
+        return None
+    return PackageSpec(algorithm=algorithm.name, digest=package.digest, size=package.size,
+                       arguments=worker.train_script_arguments, signature=package.signature)  # fmt: skip
 
 
 def observed(job: IncrementalLearningJob, view: View) -> IncrementalLearningJob:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from heliograph.bus.contract.payloads import Candidate, LearnTask, VerdictReport
+from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources import IncrementalLearningJob, LabelQueue, LoopState, Model, WeightsRef
 from heliograph.bus.contract.resources.incremental_learning_job import LearnedModel
 from heliograph.bus.contract.resources.model import Rollout
@@ -64,6 +65,7 @@ class Rounds:
         job = self._job(came.job, came.job_uid)
         if job is None or loop.trained(job.status.loop, came, "") is job.status.loop:
             return False
+        _check_places(came)
         weights = await self._context.versions.adopt(came.weights)
         memory = await self._context.versions.adopt(came.memory) if came.memory is not None else None
         placed = came.model_copy(update={"weights": weights, "memory": memory})
@@ -224,6 +226,16 @@ def check_sender(job: IncrementalLearningJob, model: str, edge: str, topic: str)
         raise Refused("invalid", topic=topic, field="edge", got=edge,
                       expected=f"{nodes[model]}, the node that trains {model}" if model in nodes else "a model of the "
                       f"job: {', '.join(nodes)}")  # fmt: skip
+
+
+def _check_places(came: Candidate) -> None:
+    """Raise Refused for files that do not lie inside the candidate or in its node's own bucket: what is taken from a
+    bucket is deleted there."""
+    own = upload_bucket(came.edge)
+    for field, ref in (("weights", came.weights), ("memory", came.memory)):
+        if ref is not None and ref.inline is None and ref.bucket != own:
+            raise Refused("invalid", field=f"{field}.bucket", expected=f"{own}, the bucket of {came.edge}",
+                          got=ref.bucket)  # fmt: skip
 
 
 def _names(job: IncrementalLearningJob) -> list[str]:

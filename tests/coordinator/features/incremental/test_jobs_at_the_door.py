@@ -199,7 +199,9 @@ async def test_what_comes_from_another_node_or_round_changes_nothing(cloud: Any)
     await _labelled(cloud, "strange", *range(200, 210))
     task = await _task(cloud, "strange", "train")
     await _train(cloud, task, edge="edge-2")
-    for changes in ({"round": 2}, {"base": "0" * 64}, {"job_uid": "another"}, {"model": "other"}):
+    elsewhere = WeightsRef(digest="1" * 64, size=9, bucket="uploads-edge-2")
+    for changes in ({"weights": elsewhere}, {"memory": elsewhere}, {"weights": WeightsRef(digest="1" * 64, size=9)},
+                    {"round": 2}, {"base": "0" * 64}, {"job_uid": "another"}, {"model": "other"}):  # fmt: skip
         await _train(cloud, task, **changes)
     await _train(cloud, task)
     measure = await _task(cloud, "strange", "evaluate")

@@ -131,13 +131,16 @@ class _Run:
         """Send the stream, label, and follow the job, until the stream and its last round have ended."""
         beside = [asyncio.create_task(part()) for part in (self.oracle.run, self._follow_job, self._show)]
         sending = asyncio.create_task(self._devices.run())
+        all_sent = asyncio.create_task(self._devices.sent.wait())
         try:
-            done, _ = await asyncio.wait((sending, *beside), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((all_sent, sending, *beside), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
             await self._last_round()
+            self._devices.done.set()
+            await sending
         finally:
-            await cancel_and_wait(sending, *beside)
+            await cancel_and_wait(all_sent, sending, *beside)
         self._count()
 
     async def roll_back(self) -> None:

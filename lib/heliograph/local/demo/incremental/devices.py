@@ -18,6 +18,7 @@ from heliograph.local.cluster import LocalCluster
 from heliograph.local.demo.incremental.documents import NAME
 
 Array = np.ndarray[Any, Any]
+_AGAIN = "again-"
 PER_SECOND = 50.0
 """Images of all devices together."""
 
@@ -43,6 +44,8 @@ class Devices:
     """A device on each edge.
 
     Attributes:
+        sent: set when every image has been sent once.
+        done: the devices ask again what they have asked, which counts for nothing, until it is set.
         running: cleared while a round trains: the demo presses a day into a minute, and a round is short beside a day.
     """
 
@@ -51,6 +54,9 @@ class Devices:
     ) -> None:
         self.counted = Counted()
         self.running = asyncio.Event()
+        self.sent = asyncio.Event()
+        self.done = asyncio.Event()
+        self._sending = len(edges)
         self._cluster = cluster
         self._edges = edges
         self._images = images
@@ -58,7 +64,7 @@ class Devices:
         self._world = world
 
     async def run(self) -> None:
-        """Send every image once, by the edges in turn."""
+        """Send every image once, by the edges in turn, and some again until ``done`` is set."""
         self.running.set()
         async with asyncio.TaskGroup() as group:
             for place, edge in enumerate(self._edges):
@@ -77,9 +83,16 @@ class Devices:
                 self.counted.sent += 1
                 await device.publish(topic, json.dumps(body))
                 await self._world.sleep(len(self._edges) / PER_SECOND)
-            async with asyncio.timeout(5):
-                while self.counted.answered + self.counted.errors < self.counted.sent:
-                    await self._world.sleep(0.05)
+            self._sending -= 1
+            if not self._sending:
+                self.sent.set()
+            again = 0
+            while not self.done.is_set():  # a candidate that is on trial has to be asked something
+                body = {"input": self._images[numbers[again % len(numbers)]].tolist(),
+                        "reply_to": f"{DEFAULT_ROOT}/reply/camera/{_AGAIN}{again}"}  # fmt: skip
+                again += 1
+                await device.publish(topic, json.dumps(body))
+                await self._world.sleep(len(self._edges) / PER_SECOND)
             reading.cancel()
 
     async def _read(self, device: aiomqtt.Client, edge: str) -> None:
@@ -89,7 +102,10 @@ class Devices:
             if "error" in answer:
                 self.counted.errors += 1
                 continue
-            number = int(str(message.topic).rsplit("/", 1)[1])
+            request = str(message.topic).rsplit("/", 1)[1]
+            if request.startswith(_AGAIN):
+                continue
+            number = int(request)
             self.counted.answered += 1
             self.counted.right += answer["result"] == int(self._labels[number])
             self.counted.hard += bool(answer["degraded"])

@@ -57,6 +57,17 @@ async def test_lines_of_the_past_come_from_the_broker(cli: Any, cluster: Any, re
     assert (ran.code, ran.err) == (0, "")
     assert [line for line in ran.out.splitlines() if LINE.fullmatch(line)]
     assert (await cli("logs", "chatty", "--since", "0s", "--no-follow")).out == ""
+    before = (await cli("logs", "--since", "10m", "--no-follow")).out.splitlines()
+    newest = (await cli("logs", "--tail", "2", "--no-follow")).out.splitlines()
+    whole = (await cli("logs", "--since", "10m", "--no-follow")).out.splitlines()
+    first = whole.index(newest[0])
+    assert newest == whole[first : first + 2]
+    assert first + 2 >= len(before)  # lines may have come meanwhile; none that was there is newer
+    door = (await cli("logs", "door", "--tail", "1", "--since", "10m", "--no-follow")).out.splitlines()
+    assert door == [line for line in whole if "  door " in line][-1:]
+    assert (await cli("logs", "chatty", "--tail", "1", "--since", "0s", "--no-follow")).out == ""
+    for wrong in ("0", "-1", "many"):
+        assert (await cli("logs", "--tail", wrong)).code == 2
     errors = await cli("logs", "--errors", "--since", "10m", "--no-follow")
     assert "expected JSON or MessagePack" in errors.out
     assert "hello from the script" not in errors.out

@@ -74,7 +74,7 @@ def test_the_version(typed: Any) -> None:
         ("get jobs --output-watch-events", "--output-watch-events: expected --watch with it"),
         ("get jobs/one -l a=b", "value for --selector: expected a kind alone, got jobs/one and a=b"),
         ("logs --since soon", "value for --since: expected a duration such as 10m or 1h30m, or a past time such as"),
-        ("logs --no-follow", "value for --no-follow: expected --since with it"),
+        ("logs --no-follow", "value for --no-follow: expected --since or --tail with it"),
         ("events --since -1h", "value for --since: expected a duration"),
         ("events --types frob", "value for --types: expected all, or one of aggregation, "),
         ("events models/one", "expected a job, service or edge that the events name, got models/one"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,13 +58,22 @@ async def follow_logs(client: AsyncClient, wanted: Wanted, write: Callable[[str]
 
 
 async def past_logs(
-    client: AsyncClient, wanted: Wanted, since: float, follow: bool, write: Callable[[str], None] = say
+    client: AsyncClient,
+    wanted: Wanted,
+    since: float,
+    follow: bool,
+    tail: int | None = None,
+    write: Callable[[str], None] = say,
 ) -> None:
-    """Write the wanted records that the broker has since a time, in seconds since 1970; with ``follow`` also those that
-    come, until cancelled."""
-    async with history_of(client, [_EVERY], since, "logs --since") as history:
+    """Write the wanted records that the broker has since a time, in seconds since 1970 (0: all that it has); of these
+    the newest ``tail``; with ``follow`` also those that come, until cancelled."""
+    async with history_of(client, [_EVERY], since, "logs of the past") as history:
+        newest: deque[str] = deque(maxlen=tail)
+        keep = write if tail is None else newest.append
         async for each in history.past():
-            _write(each.topic, each.body, wanted, write)
+            _write(each.topic, each.body, wanted, keep)
+        for line in newest:
+            write(line)
         if follow:
             async for each in history.live():
                 _write(each.topic, each.body, wanted, write)

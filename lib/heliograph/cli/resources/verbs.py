@@ -37,6 +37,8 @@ ServiceArgument = Annotated[
     ),
 ]  # fmt: skip
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the outcome without applying it.")]
+MOST_LINES = 1_000_000
+"""Lines that --tail keeps in memory, at most."""
 _DRY = " (dry run)"
 
 
@@ -94,6 +96,12 @@ def logs(
     ] = "",
     errors: Annotated[bool, typer.Option("--errors", help="Only warnings and errors.")] = False,
     since: Annotated[str, typer.Option(metavar="TIME", help="Begin with lines of this age, or since a time.")] = "",
+    tail: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=MOST_LINES, help="Begin with the newest N lines, of those of --since if given."
+        ),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on, or end at the last line.")] = True,
     server: ServerOption = None,
 ) -> None:
@@ -102,13 +110,13 @@ def logs(
     from heliograph.core.world import World
 
     wanted = Wanted(component, errors)
-    if since:
-        begin = parse_since(since, World().now())
-        ask(server, lambda client: past_logs(client, wanted, begin, follow))
+    if since or tail is not None:
+        begin = parse_since(since, World().now()) if since else 0.0
+        ask(server, lambda client: past_logs(client, wanted, begin, follow, tail))
     elif follow:
         ask(server, lambda client: follow_logs(client, wanted))
     else:
-        raise misused("--no-follow", expected="--since with it", got="nothing to show")
+        raise misused("--no-follow", expected="--since or --tail with it", got="nothing to show")
 
 
 def stop(

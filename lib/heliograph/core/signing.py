@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
 
 from heliograph.core.errors import Refused
+from heliograph.core.p256_key import normal_pem
 from heliograph.core.private_files import make_private, write_private
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def key_id_of(public_key: str) -> str:
 
 def _public(pem: str, place: str) -> dict[str, str]:
     try:
-        normal = _pem_of(_public_key(pem))
+        normal = normal_pem(pem) or _pem_of(_public_key(pem))
     except Refused:
         raise _bad_key(place, "another kind of key, or none", which="public key") from None
     return {key_id_of(normal): normal}

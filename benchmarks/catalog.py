@@ -15,6 +15,7 @@ from benchmarks import (
     echo,
     fleet,
     hostile,
+    hot_swap,
     inference_calls,
     labelling,
     node_rates,
@@ -84,6 +85,12 @@ _ALL = [
         Metric("frame bytes", "offloaded frame on the wire", "MB", 6.3, name="frame bytes"),
         Metric("rate, edge", "answers by one edge", "/s", 2500, "higher", name="edge rate"),
         Metric("rate, offloaded", "offloads by one edge", "/s", 1000, "higher", name="offloaded rate"),
+    )),
+    Benchmark("hot-swap", "inference", hot_swap.swaps, repeats=2, metrics=(
+        Metric("swap", "10 MB swapped under load, after arrival", "ms", 200, statistic="max"),
+        Metric("rate", "requests during the swaps", "/s", 490, "higher"),
+        Metric("lost", "requests without an answer", "", 0),
+        Metric("wrong", "answers not by the version they name", "", 0),
     )),
     Benchmark("labelling", "labelling", labelling.labelling, repeats=3, metrics=(
         Metric("queued", "1,000 hard samples, captured to queued", "s", 2),

@@ -26,14 +26,13 @@ from heliograph.bus.contract.payloads import (
     VersionStats,
 )
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.weights_file import INLINE, TensorFile, dumps
+from heliograph.bus.contract.weights_file import INLINE, dumps
 from heliograph.bus.reply import reply_of
 from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
-from heliograph.incremental import class_names
 from heliograph.inference.counts import VersionCounts
 from heliograph.inference.inputs import plain
 from heliograph.inference.offload import Offloader
@@ -44,6 +43,8 @@ from heliograph.labelling.samples import columns_text
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import run_with_host
 from heliograph.workers.script_end import ScriptEnd, end_of
+from heliograph.workers.trial import Trial, objection
+from heliograph.workers.weights import read_version
 
 PUBLISH_EVERY = 1.0
 """Seconds between two publications of the counts, at least."""
@@ -65,6 +66,7 @@ class InferenceHost:
         self._spec = _task_of(first).inference
         self._model = ""
         self._candidate: CandidateModel | None = None
+        self._trial: asyncio.Task[None] | None = None
         self.offloader = Offloader(
             runtime.bus, first.task.job, runtime.environment.worker, runtime.world.telemetry
         )
@@ -182,31 +184,47 @@ class InferenceHost:
     async def _load(self, task: ServingTask, model_file: str) -> None:
         if task.model is None or task.model.digest == self._model:
             return
-        self._model = task.model.digest
+        digest = self._model = task.model.digest
         source = task.model.inline if task.model.inline is not None else Path(model_file)
         try:
-            arrays, classes = await self._runtime.world.in_thread(_read, source, f"model {task.model.digest[:12]}")
+            arrays, classes = await self._runtime.world.in_thread(read_version, source, f"model {digest[:12]}")
         except Exception as error:  # whatever is wrong with the file
-            self.serving.health.weights_failed(task.model.digest, error)
+            self.serving.health.weights_failed(digest, error)
         else:
-            self.serving.enqueue(NewModel(task.model.digest, arrays, classes))
+            self.serving.enqueue(NewModel(digest, arrays, classes))
 
     async def _load_candidate(self, wanted: CandidateModel | None, files: Mapping[str, str]) -> None:
         """Let another version answer a share of the requests, or end that."""
         if wanted == self._candidate:
             return
         self._candidate = wanted
-        if wanted is None:
-            self.serving.enqueue(NewCandidate())
-            return
+        await self.end_trial()
+        self.serving.enqueue(NewCandidate())  # the earlier one ends first
+        if wanted is not None:
+            self._trial = asyncio.create_task(self._try(wanted, files))  # other changes do not wait for it
+
+    async def _try(self, wanted: CandidateModel, files: Mapping[str, str]) -> None:
+        """Let a candidate answer once a process of its own has stood its trial."""
         model = wanted.model
         source = model.inline if model.inline is not None else Path(files.get(model.digest, ""))
+        asked = self.serving.answered
+        topic, body = (asked.topic, asked.body) if asked is not None else ("", b"")
+        world = self._runtime.world
         try:
-            arrays, classes = await self._runtime.world.in_thread(_read, source, f"model {model.digest[:12]}")
-        except Exception as error:  # whatever is wrong with the file
-            self.serving.health.candidate_failed(model.digest, error)
+            arrays, classes = await world.in_thread(read_version, source, f"model {model.digest[:12]}")
+            why = await objection(Trial(self._first, self.code, model.digest, source, topic, body), world)
+        except Exception as error:  # whatever is wrong with the file, or a process that cannot be started
+            why = str(error) or type(error).__name__
+        if why:
+            self.serving.enqueue(NewCandidate(model.digest, rejected=why))
         else:
             self.serving.enqueue(NewCandidate(model.digest, arrays, wanted.share, wanted.salt, classes))
+
+    async def end_trial(self) -> None:
+        """End the trial that is under way."""
+        if self._trial is not None:
+            await cancel_and_wait(self._trial)
+            self._trial = None
 
     def _stats(self) -> InferenceStats:
         environment, counts = self._runtime.environment, self.serving.counts
@@ -238,6 +256,7 @@ def _version_stats(counted: VersionCounts) -> VersionStats:
         errors=counted.errors,
         compared=counted.compared,
         agreed=counted.agreed,
+        rejected=counted.rejected,
         latencies={str(bucket): count for bucket, count in sorted(counted.latencies.items())},
     )
 
@@ -284,12 +303,6 @@ def _deep_answer(deep: Answer | None) -> DeepAnswer | None:
     )
 
 
-def _read(source: Path | bytes, name: str) -> tuple[dict[str, Any], Sequence[str]]:
-    """Return copies of a version's arrays, and the names of its classes."""
-    with TensorFile(source, name) if isinstance(source, bytes) else TensorFile(source) as file:
-        return {key: file.numpy(key).copy() for key in file.tensors}, class_names.read(file.metadata)
-
-
 def _answer_address(message: Message) -> str | None:
     """Return the address for the deep model's answer: one of the edge and service that the request came from.
 
@@ -323,6 +336,7 @@ async def serve(ready: Callable[[InferenceHost], None]) -> None:
             parts = [group.create_task(part()) for part in (host.follow, host.publish_counts, follow_assignments)]
             await host.until_finished()
             await cancel_and_wait(following, *parts)
+            await host.end_trial()
         await host.offloader.close()
 
 

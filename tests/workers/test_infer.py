@@ -15,7 +15,7 @@ import pytest
 from heliograph import session
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
-from heliograph.bus.contract.payloads import Assignment, BigModelTask, InferenceSpec, InferTask
+from heliograph.bus.contract.payloads import Assignment, BigModelTask, CandidateModel, InferenceSpec, InferTask
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import TensorFile, dumps
 from heliograph.bus.transport import Message
@@ -177,6 +177,29 @@ def test_weights_from_a_file_are_read_away_from_it(on_node: Any, tmp_path: Path)
         file.unlink()
         model, _ = _changes(it)
         np.testing.assert_array_equal(model["w"], ARRAYS["w"])
+
+    _serving(on_node, test)
+
+
+@pytest.mark.parametrize("content", [WEIGHTS, WEIGHTS[:-1], None])
+def test_a_candidate_that_cannot_be_tried_is_told_and_answers_nobody(
+    on_node: Any, tmp_path: Path, content: bytes | None
+) -> None:
+    async def test(it: Serving) -> None:
+        file = tmp_path / "candidate"
+        if content is not None:
+            file.write_bytes(content)
+        given: list[Any] = []
+        it.host.serving.on_candidate = given.append
+        candidate = CandidateModel(model=MODEL, number=2)
+        assignment = _assignment(candidate=candidate).model_copy(update={"files": {MODEL.digest: str(file)}})
+        await it.host.assign(assignment)  # a node in virtual time starts no process
+        for _ in range(3):
+            await it.node.settled()
+        _changes(it)
+        assert [each.digest for each in given] == [""]
+        assert it.host.serving.counts.versions[MODEL.digest].rejected == 1
+        assert f"candidate {MODEL.digest[:12]}: " in it.host.serving.health.trouble
 
     _serving(on_node, test)
 

@@ -86,12 +86,14 @@ class VersionStats(Payload):
         requests: answers, and errors of the model.
         latencies: as in ``InferenceStats``.
         compared: requests that the deployed version has answered too, without sending it; ``agreed``: alike.
+        rejected: trials of the version, in a process of its own, that it did not stand; it answers nobody there.
     """
 
     requests: Count = 0
     errors: Count = 0
     compared: Count = 0
     agreed: Count = 0
+    rejected: Count = 0
     latencies: dict[Bucket, Count] = Field(default_factory=dict, max_length=128)
 
 

@@ -130,7 +130,7 @@ def added_up(parts: Sequence[VersionStats]) -> VersionStats:
     for each in parts:
         latencies.update(each.latencies)
     counted = {name: min(sum(getattr(each, name) for each in parts), MAX_COUNT)
-               for name in ("requests", "errors", "compared", "agreed")}  # fmt: skip
+               for name in ("requests", "errors", "compared", "agreed", "rejected")}  # fmt: skip
     return VersionStats(**counted, latencies={bucket: min(count, MAX_COUNT) for bucket, count in latencies.items()})
 
 

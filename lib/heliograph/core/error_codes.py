@@ -57,6 +57,9 @@ ANSWERS: dict[str, Code] = {
                        "To replace it, submit with `supersedes`."),
     "model-failed": Code("The service's model raised an error on the sample, or its answer cannot be sent.",
                          "Read `got`; mend the service's script, or the sample."),
+    "failed-trial": Code("A version of a served model did not stand its trial in a process of its own.",
+                         "Read `got`: the version crashes or fails where the present one answers; the script runs once "
+                         "more for the trial."),
     "no-candidate": Code("This side of a service tries no other version beside the one that serves.",
                          "Try it on the edge's side."),
     "no-answer": Code("The request was handled, and its answer cannot be sent: it is too large.",

@@ -37,12 +37,14 @@ class CanaryFacts:
 
     Attributes:
         compared: requests that both versions answered; ``agreed``: with the same result.
+        rejected: workers in which the candidate did not stand its trial.
     """
 
     champion: VersionCounts = field(default_factory=VersionCounts)
     candidate: VersionCounts = field(default_factory=VersionCounts)
     compared: int = 0
     agreed: int = 0
+    rejected: int = 0
 
 
 def facts_of(candidate: CandidateState, counted: Mapping[str, VersionStats]) -> CanaryFacts:
@@ -57,14 +59,15 @@ def facts_of(candidate: CandidateState, counted: Mapping[str, VersionStats]) -> 
         candidate=_counts(of_candidate),
         compared=of_candidate.compared,
         agreed=of_candidate.agreed,
+        rejected=of_candidate.rejected,
     )
 
 
 def judge(rule: Canary, facts: CanaryFacts, seconds: float) -> tuple[Answer, str]:
     """Return the decision on a canary, and why.
 
-    Errors are decisive as soon as there are more than any outcome of the wanted number of requests would allow; the
-    other bounds once that many have been answered.
+    A worker in which the candidate did not stand its trial is decisive. So are errors as soon as there are more than
+    any outcome of the wanted number of requests would allow; the other bounds are once that many have been answered.
 
     Args:
         seconds: since the candidate began to answer.
@@ -89,6 +92,8 @@ def watch(rule: Canary, facts: CanaryFacts, seconds: float) -> tuple[Answer, str
 
 
 def _trouble(rule: Canary, facts: CanaryFacts, least: int) -> str:
+    if facts.rejected:
+        return f"it did not stand its trial in {facts.rejected} worker{'s' if facts.rejected > 1 else ''}"
     champion, candidate = facts.champion, facts.candidate
     allowed = champion.error_rate + rule.most_errors
     if candidate.errors > allowed * max(candidate.requests, least):

@@ -13,12 +13,16 @@ VERSIONS_KEPT = 4
 
 @dataclass
 class VersionCounts:
-    """Counts of one version of the edge's model; ``compared`` and ``agreed`` with the one that is deployed."""
+    """Counts of one version of the edge's model; ``compared`` and ``agreed`` with the one that is deployed.
+
+    ``rejected`` counts the trials that it did not stand.
+    """
 
     requests: int = 0
     errors: int = 0
     compared: int = 0
     agreed: int = 0
+    rejected: int = 0
     latencies: Counter[int] = field(default_factory=Counter)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.contract.payloads import InferenceSpec
+from heliograph.bus.contract.resources.model import share_of
 from heliograph.core.errors import HeliographError, Refused, error_body
 from heliograph.core.world import World
 from heliograph.incremental.growth import load_grown
@@ -44,8 +45,9 @@ class PendingRequest:
 
     def place(self, salt: str) -> float:
         """Return a number from 0 to 1 that depends on the request and the salt alone: the same request has the same
-        place as long as a candidate is tried."""
-        return zlib.crc32(self.body, zlib.crc32(salt.encode())) / 2**32
+        place as long as a candidate is tried. A checksum that starts from the salt would not do: it is linear, so
+        that of requests of one length another salt would choose the same ones, or all others."""
+        return share_of(f"{zlib.crc32(self.body):08x}", salt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,15 @@ class NewModel:
 
 @dataclass(frozen=True, slots=True)
 class NewCandidate:
-    """A version that answers a share of the requests beside the one that serves, or the end of one (no arrays)."""
+    """A version that answers a share of the requests beside the one that serves, or the end of one (no arrays);
+    ``rejected`` says why a version must answer none."""
 
     digest: str = ""
     arrays: Mapping[str, Any] = field(default_factory=dict)
     share: float = 0.0
     salt: str = ""
     classes: Sequence[str] = ()
+    rejected: str = ""
 
 
 Change = NewModel | NewCandidate | InferenceSpec
@@ -103,6 +107,8 @@ class Serving:
         """Digest of the serving weights; empty while they are the script's own."""
         self.salt = ""
         """With which the requests of a candidate are chosen."""
+        self.answered: PendingRequest | None = None
+        """The last request that the edge's side has answered: a candidate is tried with it."""
         self.on_classes: Callable[[Sequence[str]], None] = _no_classes
         """Takes the names of the classes of weights that have been loaded; called in the script's thread."""
         self.on_candidate: Callable[[NewCandidate], None] = _no_candidate
@@ -223,6 +229,7 @@ class Serving:
                 "seconds": round(answer.seconds, 6)}  # fmt: skip
         if answer.version:
             tree["model"] = answer.version
+        self.answered = request
         self._publish_soon([(request, self._body(request, tree))])
 
     def queue_answer(self, request: PendingRequest, tree: Mapping[str, Any]) -> None:
@@ -275,6 +282,11 @@ class Serving:
             self.health.weights_set()
 
     def _try(self, new: NewCandidate) -> None:
+        if new.rejected:
+            self.counts.of(new.digest).rejected += 1
+            self.health.candidate_failed(new.digest, Refused("failed-trial", field="candidate", got=new.rejected,
+                                                             expected="a version that answers"))  # fmt: skip
+            return
         try:
             self.on_candidate(new)
         except Exception as error:  # any error, a framework's own too: the candidate gets no request

@@ -193,6 +193,7 @@ GOOD = CanaryFacts(counts(900), counts(100), 100, 80)
         (CanaryFacts(counts(900), counts(100, 0, 0.021), 100, 80), 1, "p99"),
         (CanaryFacts(counts(900, 450), counts(100, 50), 100, 80), 1, Promote("m")),
         (CanaryFacts(counts(900), counts(100), 100, 49), 1, "agrees"),
+        (CanaryFacts(counts(900), counts(0), rejected=1), 1, "did not stand its trial in 1 worker"),
         (CanaryFacts(counts(900), counts(99)), 600, "only 99 of 100 answers"),
     ],
 )

@@ -18,7 +18,7 @@ from heliograph.bus.contract.payloads import InferenceSpec
 from heliograph.bus.transport import Message
 from heliograph.core.world import World
 from heliograph.inference.inputs import pack_request
-from heliograph.inference.serving import MAX_WAITING, NewModel, PendingRequest, Serving
+from heliograph.inference.serving import MAX_WAITING, NewCandidate, NewModel, PendingRequest, Serving
 from tests.patience import HANGS
 
 TOPIC = "inference/line/big-model/edge-1"
@@ -250,3 +250,61 @@ async def test_edge_requests_that_wait_together_are_scored_together(monkeypatch:
     assert [each.get("by") for each in answers] == ["edge", "edge", None, "edge"]
     assert answers[2]["error"]["got"] == "RuntimeError: thirteen"
     assert (service.counts.by_edge, service.counts.errors) == (3, 1)
+
+
+class Fails(Line):
+    """A model that raises on every sample once its weights start with 13."""
+
+    def __call__(self, batch: Any) -> list[Any]:
+        if self.w[0] == 13:
+            raise RuntimeError("thirteen")
+        return super().__call__(batch)
+
+
+def _candidate(first: float, share: float = 0.5, salt: str = "s") -> NewCandidate:
+    return NewCandidate(f"tried-{first:g}", {"w": np.array([first, 1.0])}, share, salt)
+
+
+async def test_a_candidate_answers_its_share_the_same_requests_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = JointInference("line", edge=Fails(), rule="never")
+    async with serving_script("edge", service.serve, monkeypatch, rule="never") as served:
+
+        async def by_candidate() -> list[int]:
+            answers = [await served.answer(served.ask(n)) for n in range(40)]
+            for each in answers:  # the version that is named is the one whose weights answered
+                assert each["scores"][0] == (5 if each["model"] == "tried-5" else 2)
+            return [n for n, each in enumerate(answers) if each["model"] == "tried-5"]
+
+        served.serving.enqueue(NewModel("served", {"w": np.array([2.0, 0.0])}))
+        served.serving.enqueue(_candidate(5))
+        chosen = await by_candidate()
+        assert 8 <= len(chosen) <= 32
+        assert await by_candidate() == chosen
+        served.serving.enqueue(_candidate(5, salt="another"))
+        assert await by_candidate() != chosen
+        for share, count in ((0.0, 0), (1.0, 40)):
+            served.serving.enqueue(_candidate(5, share))
+            assert len(await by_candidate()) == count
+        served.serving.enqueue(NewCandidate())
+        assert await by_candidate() == []
+    counted = service.counts.versions
+    assert counted["served"].requests + counted["tried-5"].requests == 6 * 40
+    assert counted["tried-5"].compared == counted["tried-5"].requests
+
+
+async def test_where_a_candidate_fails_the_serving_version_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = JointInference("line", edge=Fails(), rule="never")
+    async with serving_script("edge", service.serve, monkeypatch, rule="never") as served:
+        served.serving.enqueue(NewModel("served", {"w": np.array([2.0, 0.0])}))
+        served.serving.enqueue(_candidate(13, share=1.0))
+        for n in range(5):
+            assert (await served.answer(served.ask(n)))["model"] == "served"
+        served.serving.enqueue(NewCandidate("unfit", {"w": np.zeros(3)}, 1.0))
+        assert (await served.answer(served.ask(5)))["model"] == "served"
+        assert "expected w of shape (2,)" in served.serving.health.trouble
+        served.serving.enqueue(NewCandidate("crashes", rejected="its trial ended with signal 11"))
+        assert (await served.answer(served.ask(6)))["model"] == "served"
+        assert "signal 11" in served.serving.health.trouble
+    counted = service.counts.versions
+    assert (counted["tried-13"].requests, counted["tried-13"].errors, counted["crashes"].rejected) == (5, 5, 1)
+    assert (counted["served"].requests, counted["served"].errors) == (7, 0)

@@ -136,6 +136,7 @@ class _Run:
             done, _ = await asyncio.wait((all_sent, sending, *beside), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            beside.append(asyncio.create_task(self._devices.repeat()))
             await self._last_round()
             self._devices.done.set()
             await sending

@@ -70,18 +70,38 @@ class Devices:
             for place, edge in enumerate(self._edges):
                 group.create_task(self._run_one(edge, range(place, len(self._images), len(self._edges))))
 
-    async def _run_one(self, edge: str, numbers: range) -> None:
+    async def repeat(self) -> None:
+        """Send images of the stream's end again, uncounted, until cancelled: a candidate that is on trial when the
+        stream ends needs requests still."""
+        async with asyncio.TaskGroup() as group:
+            for edge in self._edges:
+                group.create_task(self._repeat_on(edge))
+
+    async def _repeat_on(self, edge: str) -> None:
+        async with self._device(edge) as device:
+            while True:
+                for number in range(len(self._images) // 2, len(self._images)):
+                    await self._publish(device, number, "again")
+                    await self._world.sleep(len(self._edges) / PER_SECOND)
+
+    def _device(self, edge: str) -> aiomqtt.Client:
         node = self._cluster.nodes[edge]
         url = ConnectionUrl.parse(node.broker.url(scheme="mqtt") if node.broker is not None else node.external_broker)
-        async with aiomqtt.Client(url.host, url.port) as device:
+        return aiomqtt.Client(url.host, url.port)
+
+    async def _publish(self, device: aiomqtt.Client, number: int, client: str) -> None:
+        reply = f"{DEFAULT_ROOT}/{REPLY.at(client=client, id=str(number))}"
+        body = {"input": self._images[number].tolist(), "reply_to": reply}
+        await device.publish(f"{DEFAULT_ROOT}/{INFERENCE_REQUEST.at(service=NAME)}", json.dumps(body))
+
+    async def _run_one(self, edge: str, numbers: range) -> None:
+        async with self._device(edge) as device:
             await device.subscribe(f"{DEFAULT_ROOT}/{REPLY.filter(client='camera')}")
             reading = asyncio.create_task(self._read(device, edge))
-            topic = f"{DEFAULT_ROOT}/{INFERENCE_REQUEST.at(service=NAME)}"
             for number in numbers:
                 await self.running.wait()
-                body = {"input": self._images[number].tolist(), "reply_to": f"{DEFAULT_ROOT}/reply/camera/{number}"}
                 self.counted.sent += 1
-                await device.publish(topic, json.dumps(body))
+                await self._publish(device, number, "camera")
                 await self._world.sleep(len(self._edges) / PER_SECOND)
             self._sending -= 1
             if not self._sending:

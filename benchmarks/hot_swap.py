@@ -114,13 +114,14 @@ class Device:
         self._seconds = 0.0
         self._came, self._ending = threading.Event(), threading.Event()
         subscribed = threading.Event()
-        self._client: Any = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_socket_open = lambda _, __, opened: opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._client.on_connect = lambda *_: self._client.subscribe(f"{REPLY}/+")
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.on_message = self._take
-        self._client.connect(host, port)
-        self._client.loop_start()
+        client: Any = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client.on_socket_open = lambda _, __, opened: opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.on_connect = lambda *_: client.subscribe(f"{REPLY}/+")
+        client.on_subscribe = lambda *_: subscribed.set()
+        client.on_message = self._take
+        client.connect(host, port)
+        client.loop_start()
+        self._client = client
         subscribed.wait(10)
         self._thread = threading.Thread(target=self._ask)
 

@@ -129,19 +129,16 @@ class _Run:
 
     async def stream(self) -> None:
         """Send the stream, label, and follow the job, until the stream and its last round have ended."""
-        beside = [asyncio.create_task(part()) for part in (self.oracle.run, self._follow_job, self._show)]
+        beside = [asyncio.create_task(part()) for part in (self.oracle.run, self._follow_job, self._show,
+                                                             self._devices.repeat)]  # fmt: skip
         sending = asyncio.create_task(self._devices.run())
-        all_sent = asyncio.create_task(self._devices.sent.wait())
         try:
-            done, _ = await asyncio.wait((all_sent, sending, *beside), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((sending, *beside), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            beside.append(asyncio.create_task(self._devices.repeat()))
             await self._last_round()
-            self._devices.done.set()
-            await sending
         finally:
-            await cancel_and_wait(all_sent, sending, *beside)
+            await cancel_and_wait(sending, *beside)
         self._count()
 
     async def roll_back(self) -> None:
@@ -177,10 +174,9 @@ class _Run:
             status = document["status"]
             step, round = status["loop"]["step"], status["loop"]["round"]
             self._display.step(round, step, status["waiting"])
-            if step in ("training", "evaluating"):
-                self._devices.running.clear()
-            else:
-                self._devices.running.set()
+            under_way = step in ("training", "evaluating", "canary")
+            for event, wanted in ((self._devices.running, not under_way), (self._devices.on_trial, step == "canary")):
+                event.set() if wanted else event.clear()
             for ended in status["rounds"][known:]:
                 await self._take_round(ended)
             known = len(status["rounds"])

@@ -18,8 +18,7 @@ from heliograph.local.cluster import LocalCluster
 from heliograph.local.demo.incremental.documents import NAME
 
 Array = np.ndarray[Any, Any]
-_AGAIN = "again-"
-PER_SECOND = 50.0
+PER_SECOND = 75.0
 """Images of all devices together."""
 
 
@@ -44,9 +43,9 @@ class Devices:
     """A device on each edge.
 
     Attributes:
-        sent: set when every image has been sent once.
-        done: the devices ask again what they have asked, which counts for nothing, until it is set.
-        running: cleared while a round trains: the demo presses a day into a minute, and a round is short beside a day.
+        running: cleared while a round is under way: the demo presses a day into a minute, and a round is short beside
+            a day.
+        on_trial: set while a candidate needs requests; earlier images are sent again then.
     """
 
     def __init__(
@@ -54,9 +53,7 @@ class Devices:
     ) -> None:
         self.counted = Counted()
         self.running = asyncio.Event()
-        self.sent = asyncio.Event()
-        self.done = asyncio.Event()
-        self._sending = len(edges)
+        self.on_trial = asyncio.Event()
         self._cluster = cluster
         self._edges = edges
         self._images = images
@@ -64,25 +61,26 @@ class Devices:
         self._world = world
 
     async def run(self) -> None:
-        """Send every image once, by the edges in turn, and some again until ``done`` is set."""
+        """Send every image once, by the edges in turn."""
         self.running.set()
         async with asyncio.TaskGroup() as group:
             for place, edge in enumerate(self._edges):
                 group.create_task(self._run_one(edge, range(place, len(self._images), len(self._edges))))
 
     async def repeat(self) -> None:
-        """Send images of the stream's end again, uncounted, until cancelled: a candidate that is on trial when the
-        stream ends needs requests still."""
+        """Send images that have been sent before, uncounted, while a candidate is on trial; until cancelled."""
         async with asyncio.TaskGroup() as group:
             for edge in self._edges:
                 group.create_task(self._repeat_on(edge))
 
     async def _repeat_on(self, edge: str) -> None:
+        number = 0
         async with self._device(edge) as device:
             while True:
-                for number in range(len(self._images) // 2, len(self._images)):
-                    await self._publish(device, number, "again")
-                    await self._world.sleep(len(self._edges) / PER_SECOND)
+                await self.on_trial.wait()
+                await self._publish(device, number % max(self.counted.sent, 1), "again")
+                number += 1
+                await self._world.sleep(len(self._edges) / PER_SECOND)
 
     def _device(self, edge: str) -> aiomqtt.Client:
         node = self._cluster.nodes[edge]
@@ -103,16 +101,9 @@ class Devices:
                 self.counted.sent += 1
                 await self._publish(device, number, "camera")
                 await self._world.sleep(len(self._edges) / PER_SECOND)
-            self._sending -= 1
-            if not self._sending:
-                self.sent.set()
-            again = 0
-            while not self.done.is_set():  # a candidate that is on trial has to be asked something
-                body = {"input": self._images[numbers[again % len(numbers)]].tolist(),
-                        "reply_to": f"{DEFAULT_ROOT}/reply/camera/{_AGAIN}{again}"}  # fmt: skip
-                again += 1
-                await device.publish(topic, json.dumps(body))
-                await self._world.sleep(len(self._edges) / PER_SECOND)
+            async with asyncio.timeout(5):
+                while self.counted.answered + self.counted.errors < self.counted.sent:
+                    await self._world.sleep(0.05)
             reading.cancel()
 
     async def _read(self, device: aiomqtt.Client, edge: str) -> None:
@@ -122,10 +113,7 @@ class Devices:
             if "error" in answer:
                 self.counted.errors += 1
                 continue
-            request = str(message.topic).rsplit("/", 1)[1]
-            if request.startswith(_AGAIN):
-                continue
-            number = int(request)
+            number = int(str(message.topic).rsplit("/", 1)[1])
             self.counted.answered += 1
             self.counted.right += answer["result"] == int(self._labels[number])
             self.counted.hard += bool(answer["degraded"])

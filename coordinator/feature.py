@@ -209,6 +209,10 @@ class Feature(Generic[R]):
         """Return what the feature's workers have counted of each version of a model, by its digest."""
         return {}
 
+    def drifts(self, model: str) -> Mapping[str, Mapping[str, float]]:
+        """Return what detectors of drift have seen of a model, by the edges that serve it; see ``InferenceStats``."""
+        return {}
+
     def edge_loops(self, view: View) -> Mapping[str, Mapping[str, EdgeLoop]]:
         """Return the loops that agents run by themselves, by edge and by the job's name. Edges may share a mapping."""
         return {}

@@ -35,6 +35,7 @@ from heliograph.edge_agent.loop_files import LoopFiles
 from heliograph.edge_agent.loop_store import INBOX, ROUNDS_KEPT, LoopStore, StoredLoop
 from heliograph.incremental import canary, decisions, loop
 from heliograph.incremental.decisions import Begin, Deploy, End, Evaluate, Facts, Promote, RollBack
+from heliograph.incremental.drift.shares import newest_drifts
 from heliograph.incremental.shards import MAX_SAMPLES
 from heliograph.incremental.tasks import learn_task
 from heliograph.incremental.troubles import with_troubles
@@ -235,7 +236,8 @@ class EdgeLoops:
         metric = state.metrics.get(wanted.spec.evaluation.metric)
         if decisions.why_ended(state, wanted.spec, metric, stored.began, now) is not None:
             return stored
-        facts = Facts(new_samples=len(waiting), began=loop.seconds(stored.began), canaries=self._canaries(state))
+        facts = Facts(new_samples=len(waiting), began=loop.seconds(stored.began), canaries=self._canaries(state),
+                      drifts={"": self._drifts(wanted, stored)})  # fmt: skip
         match decisions.decide(state, wanted.spec, facts, self._world.now()):
             case Begin(reason):
                 return await self._begun(name, wanted, stored, waiting, reason, now)
@@ -323,6 +325,11 @@ class EdgeLoops:
             counted |= stats.versions
         return {model: canary.facts_of(each, counted) for model, each in state.candidates.items()}
 
+    def _drifts(self, wanted: EdgeLoop, stored: StoredLoop) -> dict[str, float]:
+        """Return what detectors of drift have seen of the models of a loop here."""
+        digests = {ref.digest for ref in (*wanted.models.values(), *stored.own.values())}
+        return newest_drifts(stats for stats in self._stats.values() if stats.model in digests)
+
     def _until_next_look(self) -> float:
         now, looks = self._world.now(), [CALM]
         for name, stored in self._stored.items():
@@ -330,5 +337,5 @@ class EdgeLoops:
                 continue
             due = decisions.next_look(stored.state, wanted.spec, Facts(began=loop.seconds(stored.began)), now)
             looks += [due - now] if due is not None else []
-            looks += [COUNTED_EVERY] if stored.state.step in ("canary", "watching") else []
+            looks += [COUNTED_EVERY] if decisions.read_counts(stored.state, wanted.spec) else []
         return max(0.05, min(looks))

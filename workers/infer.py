@@ -247,6 +247,7 @@ class InferenceHost:
             trouble=self.serving.health.trouble[:4000],
             ready=self.serving.health.ready,
             versions={version: _version_stats(counted) for version, counted in list(counts.versions.items())},
+            drift=dict(counts.drift),
         )
 
 

@@ -115,6 +115,7 @@ class InferenceStats(Payload):
         trouble: what keeps the worker from answering as it should, for people; empty if nothing does.
         ready: whether the worker answers: its model is loaded, and has passed its check or answered a request.
         versions: counts by the digest of the edge's model, of the last few.
+        drift: ``scores/psi`` and the like to the time, in seconds since 1970, at which that detector last saw a drift.
     """
 
     service: Label
@@ -135,6 +136,7 @@ class InferenceStats(Payload):
     trouble: Text = ""
     ready: bool = added("0.2", False)
     versions: dict[Digest, VersionStats] = added("0.2", {})
+    drift: Annotated[dict[Text, float], Field(max_length=32)] = added("0.2", {})
 
 
 class DeepAnswer(Payload):

@@ -97,6 +97,7 @@ class InferenceSpec(Payload):
     max_wait_seconds: float = 0.001
     hard_samples_to: Label | None = None
     offloads: bool = added("0.2", True)
+    drift: Annotated[list[Label], Field(max_length=16)] = added("0.2", [])
 
 
 class CandidateModel(Payload):

@@ -14,6 +14,7 @@ from heliograph.bus.contract.resources.base import (
     ShortText,
 )
 from heliograph.bus.contract.resources.node_resources import Priority, WorkerResources
+from heliograph.bus.contract.resources.triggers import Detector
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import CLOUD, Label
 
@@ -91,6 +92,7 @@ class JointInferenceServiceSpec(Document):
         fallback: answer to a hard request that the cloud did not answer in time: the edge's own answer, marked as
             degraded, or an error.
         hard_samples_to: incremental job that receives each hard sample once, on ``event/hard-sample``.
+        drift: detectors that watch the edge model's scores and its inputs, for jobs that train on drift.
         priority: which worker runs where it and another one do not fit on a node together.
     """
 
@@ -102,6 +104,7 @@ class JointInferenceServiceSpec(Document):
     offload_budget: OffloadBudget = Field(default_factory=OffloadBudget)
     fallback: Literal["edge", "error"] = "edge"
     hard_samples_to: Label | None = None
+    drift: Annotated[list[Detector], Field(max_length=5)] = added("0.2", [])
     priority: Priority = added("0.2", 0)
 
 

@@ -7,6 +7,8 @@ from pydantic import Field, StringConstraints, model_validator
 from heliograph.bus.contract.resources.base import Document, ShortText
 
 MAX_PARTS, MAX_DEPTH = 16, 4
+Detector = Literal["page-hinkley", "psi", "adwin", "ddm", "kswin"]
+"""Detectors of drift; the last three need River in the inference workers' environment."""
 
 
 class MetricDrop(Document):
@@ -32,15 +34,24 @@ class MetricDrop(Document):
 class Drift(Document):
     """A detector in the inference workers has seen the scores, or the features, change.
 
+    The service's ``drift`` names the detectors that run.
+
     Attributes:
-        of: ``scores``: the model's confidence; ``features``: the inputs.
+        of: ``scores``: the model's confidence; ``features``: the mean of each input's numbers, which ``ddm``
+            cannot watch.
         detector: ``page-hinkley`` and ``psi`` need nothing installed; ``adwin``, ``ddm`` and ``kswin`` need ``river``.
         share: share of the edges that have seen it; 0: any edge.
     """
 
     of: Literal["scores", "features"] = "scores"
-    detector: Literal["page-hinkley", "psi", "adwin", "ddm", "kswin"] = "page-hinkley"
+    detector: Detector = "page-hinkley"
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _watches_what_it_can(self) -> Self:
+        if self.of == "features" and self.detector == "ddm":
+            raise ValueError("expected another detector of features: ddm counts errors, for which low scores are taken")
+        return self
 
 
 class Triggers(Document):

@@ -36,7 +36,7 @@ BY_HAND = ("training", "evaluation", "deployment")
 SHOW_EVERY = 1.0
 """Seconds between two writes of the numbers of samples."""
 COUNTED_EVERY = 1.0
-"""Seconds after which inference workers tell new counts, on which canaries are decided."""
+"""Seconds after which inference workers tell new counts and drifts."""
 CALM = 60.0
 """Seconds after which loops are looked at though nothing is due."""
 _FIXED = ("location", "labels")
@@ -189,8 +189,9 @@ class IncrementalController(Feature[IncrementalLearningJob]):
             due for job in self.resources() if job.status.phase == "Running"
             if (due := decisions.next_look(job.status.loop, job.spec, jobs.facts_of(job, 0), now)) is not None
         ]  # fmt: skip
-        on_trial = any(job.status.loop.step in ("canary", "watching") for job in self.resources())
-        return max(0.05, min([*(due - now for due in looks), COUNTED_EVERY if on_trial else CALM]))
+        running = (job for job in self.resources() if job.status.phase == "Running")
+        on_counts = any(decisions.read_counts(job.status.loop, job.spec) for job in running)
+        return max(0.05, min([*(due - now for due in looks), COUNTED_EVERY if on_counts else CALM]))
 
     async def _follow_candidates(self) -> None:
         """Take candidates until cancelled, also those that came while nobody led."""

@@ -98,7 +98,7 @@ class Rounds:
             self._context.out(f"incremental job {name} succeeded: {why}")
             return await self._step_job(name, lambda job: jobs.ended(job, why, now))
         waiting = self._samples.waiting(job, queue)
-        facts = jobs.facts_of(job, len(waiting), self._canaries(job))
+        facts = jobs.facts_of(job, len(waiting), self._canaries(job), self._drifts(job))
         action = decide(job.status.loop, job.spec, facts, self._world.now())
         match action:
             case Begin(reason):
@@ -208,6 +208,15 @@ class Rounds:
             counted = {digest: each for feature in self._context.features()
                        for digest, each in feature.counted(name).items()}  # fmt: skip
             found[name] = canary.facts_of(candidate, counted)
+        return found
+
+    def _drifts(self, job: IncrementalLearningJob) -> dict[str, dict[str, float]]:
+        """Return what detectors of drift have seen of the job's models, by edge."""
+        found: dict[str, dict[str, float]] = {}
+        for learned in job.spec.models:
+            for feature in self._context.features():
+                for edge, seen in feature.drifts(learned.model.name).items():
+                    found.setdefault(edge, {}).update(seen)
         return found
 
     async def _stream_starts(self) -> tuple[int, int]:

@@ -191,10 +191,14 @@ def learned_models(job: IncrementalLearningJob, view: View) -> LearnedModels:
 
 
 def facts_of(
-    job: IncrementalLearningJob, waiting: int, canaries: Mapping[str, CanaryFacts] | None = None
+    job: IncrementalLearningJob,
+    waiting: int,
+    canaries: Mapping[str, CanaryFacts] | None = None,
+    drifts: Mapping[str, Mapping[str, float]] | None = None,
 ) -> decisions.Facts:
     """Return what the job's loop is decided on."""
-    return decisions.Facts(new_samples=waiting, began=loop.seconds(job.status.start_time), canaries=canaries or {})
+    return decisions.Facts(new_samples=waiting, began=loop.seconds(job.status.start_time), canaries=canaries or {},
+                           drifts=drifts or {})  # fmt: skip
 
 
 def _learning(record: LearningRound) -> Condition:

@@ -115,6 +115,17 @@ class InferenceController(Feature[JointInferenceService]):
                     parts.setdefault(digest, []).append(each)
         return {digest: added_up(found) for digest, found in parts.items()}
 
+    def drifts(self, model: str) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        for service in self.resources():
+            if service.spec.edge_worker.model.name != model or not service.spec.drift:
+                continue
+            placed = self._desired.get(service.metadata.uid, {})
+            for edge, seen in self._totals.get(service.metadata.uid, _NO_TOTALS).drifts.items():
+                if edge in placed:
+                    found.setdefault(edge, {}).update(seen)
+        return found
+
     def desired(self, view: View) -> Iterator[dict[str, list[WorkerTask]]]:
         newest: dict[str, dict[str, list[WorkerTask]]] = {}
         for service in self.resources():

@@ -250,6 +250,7 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
         max_wait_seconds=deep.max_wait_seconds,
         hard_samples_to=spec.hard_samples_to,
         offloads=spec.cloud_worker is not None,
+        drift=list(spec.drift),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from heliograph.bus.contract.payloads import MAX_COUNT, InferenceStats, Payload, VersionStats
 from heliograph.bus.contract.resources import ServiceNumbers
 from heliograph.core.latencies import percentile
+from heliograph.incremental.drift.shares import newest_drifts
 
 INCARNATIONS_KEPT = 8
 """Incarnations of a worker whose counts are kept apart. Earlier ones are folded into one sum; a repeated message of
@@ -59,6 +60,7 @@ class Totals:
     Attributes:
         ready: the workers that say that they answer, by their edge.
         versions: what the edges have counted of each version of their model, by its digest.
+        drifts: of each edge, what its detectors of drift have seen; see ``InferenceStats.drift``.
     """
 
     edges: Mapping[str, ServiceNumbers] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Totals:
     total: ServiceNumbers = field(default_factory=ServiceNumbers)
     ready: Mapping[str, frozenset[str]] = field(default_factory=dict)
     versions: Mapping[str, VersionStats] = field(default_factory=dict)
+    drifts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def add_up(workers: Mapping[tuple[str, str], WorkerCounts], replicas: Collection[str]) -> Totals:
@@ -86,8 +89,9 @@ def add_up(workers: Mapping[tuple[str, str], WorkerCounts], replicas: Collection
     everyone = [counts for found in of_edges.values() for counts in found]
     total = _numbers(everyone).model_copy(update={"model": "", "trouble": ""})
     versions = _of_versions(stats for counts in everyone for stats in _every(counts))
+    drifts = {edge: newest_drifts(counts.newest for counts in found) for edge, found in of_edges.items()}
     return Totals({edge: _numbers(found) for edge, found in of_edges.items()}, _numbers(of_cloud), total, ready,
-                  versions)  # fmt: skip
+                  versions, drifts)  # fmt: skip
 
 
 def _numbers(workers: Collection[WorkerCounts]) -> ServiceNumbers:

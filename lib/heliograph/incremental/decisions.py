@@ -13,6 +13,7 @@ from heliograph.bus.contract.resources.incremental_learning_job import (
 from heliograph.bus.contract.resources.triggers import Triggers
 from heliograph.incremental import canary, triggers
 from heliograph.incremental.canary import CanaryFacts
+from heliograph.incremental.drift.shares import shares
 from heliograph.incremental.loop import seconds, to_learn, waiting_in_shards
 from heliograph.incremental.triggers import TriggerFacts
 
@@ -26,14 +27,14 @@ class Facts:
     Attributes:
         new_samples: labelled samples that no shard has yet.
         began: time at which the job began.
-        drifting: see ``TriggerFacts``.
+        drifts: of each edge that serves a model of the job, what detectors of drift have seen; see ``drift.shares``.
         metrics: metrics of serving, such as ``agreement``, beside those of the last evaluation.
         canaries: model to what the inference workers have counted since its candidate began to answer.
     """
 
     new_samples: int = 0
     began: float = 0.0
-    drifting: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    drifts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     canaries: Mapping[str, CanaryFacts] = field(default_factory=dict)
 
@@ -147,6 +148,12 @@ def _is_due(state: LoopState, rule: Triggers | None, step: AskedStep, facts: Fac
     return triggers.decide(rule, _trigger_facts(state, step, facts), now) is not None
 
 
+def read_counts(state: LoopState, spec: IncrementalLearningJobSpec) -> bool:
+    """Return whether what inference workers tell may bring the next step."""
+    rules = [rule for rule in (spec.train, spec.evaluate, spec.deploy) if rule is not None]
+    return state.step in ("canary", "watching") or any(map(triggers.watch_drift, rules))
+
+
 _TIMES: Mapping[AskedStep, str] = {
     "training": "trained_at", "evaluation": "evaluated_at", "deployment": "deployed_at",
 }  # fmt: skip
@@ -160,7 +167,7 @@ def _trigger_facts(state: LoopState, step: AskedStep, facts: Facts) -> TriggerFa
         looked=seconds(state.looked.get(step, "")),
         metrics={**state.metrics, **facts.metrics},
         deployed=state.deployed_metrics,
-        drifting=facts.drifting,
+        drifting=shares(facts.drifts, last or facts.began),
     )
 
 

@@ -56,6 +56,11 @@ def next_look(triggers: Triggers, facts: TriggerFacts, now: float) -> float | No
     return min(found, default=None)
 
 
+def watch_drift(triggers: Triggers) -> bool:
+    """Return whether a drift may begin the step."""
+    return any(each.drift is not None for each in _all(triggers))
+
+
 def is_empty(triggers: Triggers) -> bool:
     """Return whether no condition is given: the step begins by hand alone."""
     return not any(_conditions(each) for each in _all(triggers))

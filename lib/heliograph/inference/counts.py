@@ -39,6 +39,7 @@ class Counts:
         bytes_offloaded: size of the requests that the cloud answered.
         latencies: answers by latency bucket, see ``core.latencies``.
         versions: counts by the digest of the version, the newest last.
+        drift: what a detector watches and its name to the time at which it last saw a drift.
     """
 
     by_edge: int = 0
@@ -51,6 +52,7 @@ class Counts:
     bytes_offloaded: int = 0
     latencies: Counter[int] = field(default_factory=Counter)
     versions: dict[str, VersionCounts] = field(default_factory=dict)
+    drift: dict[str, float] = field(default_factory=dict)
 
     def add_latency(self, seconds: float, version: str = "") -> None:
         """Count one answer in its latency bucket, for the version that has seen the request too."""

@@ -119,7 +119,8 @@ class JointInference:
         )
         self._reading = reading_of(classes, outputs, scores, after)
         predictor = predictor_for(edge, "edge", self._reading)
-        self._shallow = Shallow(name, predictor, spec, self._world.monotonic, self._world.rng.random, before, redact)
+        self._shallow = Shallow(name, predictor, spec, self._world.monotonic, self._world.rng.random, before, redact,
+                                self._world.now)  # fmt: skip
         self._example = example
         self._cloud: BigModel | None = None
         if isinstance(cloud, BigModel):

@@ -14,10 +14,12 @@ import numpy as np
 
 from heliograph.bus.contract.payloads import InferenceSpec
 from heliograph.core.errors import HeliographError, Refused, Unreachable
+from heliograph.incremental.drift.watch import DriftWatch
 from heliograph.inference.breaker import Breaker
 from heliograph.inference.budget import Budget
 from heliograph.inference.calibration import calibrate
 from heliograph.inference.counts import Counts
+from heliograph.inference.features import mean_of
 from heliograph.inference.hard_samples import choose
 from heliograph.inference.hard_samples.rules import reads_logits, reads_scores
 from heliograph.inference.inputs import pack_request
@@ -105,7 +107,10 @@ class Shallow:
         draw: Callable[[], float],
         before: Callable[[Any], Any] | None = None,
         redact: Callable[[Any], Any] | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
+        self._now = now or clock
+        self._drift = DriftWatch((), self._now)
         self.name = name
         self._redact = redact
         self._clock = clock
@@ -124,9 +129,12 @@ class Shallow:
     def configure(self, spec: InferenceSpec) -> None:
         """Use another rule, threshold, deadline or budget from the next sample on.
 
-        Raise Refused for an unknown rule or a bad parameter; the previous settings then stay.
+        Raise Refused for an unknown rule or detector, or a bad parameter; the previous settings then stay.
         """
-        self._rule = choose(spec.rule, spec.rule_parameters, draw=self._draw)
+        rule = choose(spec.rule, spec.rule_parameters, draw=self._draw)
+        if tuple(spec.drift) != self._drift.names:
+            self._drift = DriftWatch(spec.drift, self._now)
+        self._rule = rule
         budget = (spec.requests_per_second, spec.bytes_per_second)
         if budget != (self.spec.requests_per_second, self.spec.bytes_per_second):
             self._budget = Budget(*budget)
@@ -166,6 +174,8 @@ class Shallow:
             if self.candidate is not None and places:
                 tried = [place for place in group if places[place] < self.candidate.share]
                 answers |= self._tried(self.candidate, tried, seen, answers)
+            if self._drift.names:
+                self._watch(answers, seen)
             for place, (prediction, version) in answers.items():
                 x, deadline, began = asked[place]
                 start = now if began is None else began
@@ -174,6 +184,15 @@ class Shallow:
                 leaves = self._leaving(x) if hard else None
                 found[place] = Judged(x, prediction, hard, start, until, leaves, version)
         return [found[place] for place in range(len(asked))]
+
+    def _watch(self, answers: Mapping[int, tuple[Prediction, str]], seen: Sequence[Prepared]) -> None:
+        """Show the detectors of drift what the version that serves has seen and said."""
+        for place, (prediction, version) in answers.items():
+            if (value := mean_of(seen[place].value)) is not None:
+                self._drift.features(value)
+            if version == self.version and prediction.failure is None and prediction.kind == "scores":
+                self._drift.score(float(np.max(prediction.scores)), version)
+        self.counts.drift.update(self._drift.seen)
 
     def _tried(
         self, candidate: Candidate, places: Sequence[int], seen: Sequence[Prepared],

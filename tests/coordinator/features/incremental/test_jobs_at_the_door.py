@@ -235,10 +235,13 @@ async def test_steps_by_hand_wait_for_the_hand(cloud: Any) -> None:
 
 
 async def _counted(cloud: Any, service: dict[str, Any], **versions: VersionStats) -> None:
+    await _told(cloud, service, by_edge=sum(each.requests for each in versions.values()), versions=versions)
+
+
+async def _told(cloud: Any, service: dict[str, Any], **facts: Any) -> None:
     stats = InferenceStats(
         service=service["metadata"]["name"], service_uid=service["metadata"]["uid"], edge="edge-2",
-        worker=f"{service['metadata']['name']}-infer", incarnation="one",
-        by_edge=sum(each.requests for each in versions.values()), versions=versions,
+        worker=f"{service['metadata']['name']}-infer", incarnation="one", **facts,
     )  # fmt: skip
     await cloud.edges["edge-2"].port.publish(topics.INFERENCE_STATS, stats, service=stats.service, edge="edge-2",
                                              worker=stats.worker)  # fmt: skip
@@ -251,6 +254,27 @@ async def _on_trial(cloud: Any, name: str) -> InferTask:
             for task in (await cloud.edges["edge-2"].tasks.get()).tasks:
                 if isinstance(task, InferTask) and task.job == name and task.candidate is not None:
                     return task
+
+
+async def test_a_drift_that_an_edge_tells_begins_a_round(cloud: Any) -> None:
+    await _made(cloud, "drifts", train={"all": [{"newSamples": 10}, {"drift": {"detector": "psi"}}]})
+    service = await cloud.client.services.create({
+        "kind": "JointInferenceService", "metadata": {"name": "drifts"},
+        "spec": {"edgeWorker": {"model": {"name": "drifts"}, "scriptBootFile": "edge.py"}, "edges": ["edge-2"],
+                 "drift": ["psi"]},
+    })  # fmt: skip
+    await _labelled(cloud, "drifts", *range(400, 410))
+    await _until(cloud, "drifts", step="waiting")
+    async with asyncio.timeout(HANGS):
+        while not any(isinstance(task, InferTask) and task.job == "drifts" and task.inference.drift == ["psi"]
+                      for task in (await cloud.edges["edge-2"].tasks.get()).tasks):  # fmt: skip
+            pass
+    now = cloud.edges["edge-2"].port.world.now()
+    await _told(cloud, service, drift={"scores/psi": now - 3600.0, "features/psi": now})  # an old one, and of others
+    await _told(cloud, service, drift={"scores/psi": now})
+    await _task(cloud, "drifts", "train")
+    status = await _until(cloud, "drifts", step="training")
+    assert status["loop"]["trigger"] == "10 new samples, drift of scores on 100% of the edges (psi)"
 
 
 @pytest.mark.parametrize(("name", "errors", "decision"), [("good", 0, "deployed"), ("faulty", 60, "rolled-back")])

@@ -1,0 +1,1 @@
+"""Detectors of drift: whether a stream of numbers has left what it was."""

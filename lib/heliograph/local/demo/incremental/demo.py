@@ -30,6 +30,8 @@ GOAL, MOST_LABELLED, MOST_FORGOTTEN = 0.93, 0.35, 0.03
 TOO_FAST, TOO_FAST_IN = 50.0, 3
 """The rate of learning that is tried by mistake, and the round in which it is."""
 SHOW_EVERY = 0.25
+MORE_HARD, CALM_SHOWS = 10, 6
+"""Hard images that may still come, where no round has begun though nothing is labelled any more."""
 SCRIPTS = Path(__file__).parent
 LAST_ROUND = 20.0
 """Seconds that the demo waits for a round under way when the stream has ended."""
@@ -111,6 +113,7 @@ class _Run:
         self._world = world
         self._serving = self.outcome.first
         self._rate_set = False
+        self._under_way = False
 
     async def prepare(self) -> None:
         """Create the documents, and wait until every edge serves the first model."""
@@ -169,14 +172,18 @@ class _Run:
         return found
 
     async def _follow_job(self) -> None:
-        known = 0
+        known, was_under_way = 0, False
         async for document in self._client.incremental_jobs.watch(documents.NAME):
             status = document["status"]
             step, round = status["loop"]["step"], status["loop"]["round"]
             self._display.step(round, step, status["waiting"])
             under_way = step in ("training", "evaluating", "canary")
-            for event, wanted in ((self._devices.running, not under_way), (self._devices.on_trial, step == "canary")):
-                event.set() if wanted else event.clear()
+            if under_way:
+                self._devices.running.clear()
+            elif was_under_way:
+                self._devices.allow(max(MORE_HARD, documents.NEW_SAMPLES - status["waiting"]))
+            was_under_way = self._under_way = under_way
+            self._devices.on_trial.set() if step == "canary" else self._devices.on_trial.clear()
             for ended in status["rounds"][known:]:
                 await self._take_round(ended)
             known = len(status["rounds"])
@@ -211,7 +218,13 @@ class _Run:
             self._display.note(f"the rate of learning is {RATE:g} again")
 
     async def _show(self) -> None:
+        calm, labelled = 0, 0
         while True:
+            calm = calm + 1 if not self._devices.running.is_set() and len(self.oracle.labels) == labelled else 0
+            labelled = len(self.oracle.labels)
+            if calm >= CALM_SHOWS and not self._under_way:  # some images have come before: a few more are needed
+                calm = 0
+                self._devices.allow(MORE_HARD)
             counted = self._devices.counted
             self._display.stream(self._part(), counted.sent, len(self._digits.parts), len(self.oracle.labels),
                                  counted.right)  # fmt: skip

@@ -15,7 +15,7 @@ from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.topics import DEFAULT_ROOT, INFERENCE_REQUEST, REPLY
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
-from heliograph.local.demo.incremental.documents import NAME
+from heliograph.local.demo.incremental.documents import NAME, NEW_SAMPLES
 
 Array = np.ndarray[Any, Any]
 PER_SECOND = 75.0
@@ -59,6 +59,13 @@ class Devices:
         self._images = images
         self._labels = labels
         self._world = world
+        self._most_hard = NEW_SAMPLES
+
+    def allow(self, hard: int) -> None:
+        """Go on until so many further images are hard: the next round is due then, and what comes before it has begun
+        would be labelled for nothing."""
+        self._most_hard = self.counted.hard + hard
+        self.running.set()
 
     async def run(self) -> None:
         """Send every image once, by the edges in turn."""
@@ -117,4 +124,6 @@ class Devices:
             self.counted.answered += 1
             self.counted.right += answer["result"] == int(self._labels[number])
             self.counted.hard += bool(answer["degraded"])
+            if self.counted.hard >= self._most_hard:
+                self.running.clear()
             versions[answer.get("model", "")] += 1

@@ -281,17 +281,18 @@ class EdgeLoops:
         state = stored.state
         schema = self._labelling.schema_of(wanted.queue)
         classes = loop.with_classes(state.classes, schema.classes if schema is not None else ())
+        version = schema.version if schema is not None else state.schema_version
         taken = waiting[:MAX_SAMPLES]
         samples = await self._labelling.labelled(wanted.queue, taken, classes)
         gone = set(taken) - {each.digest for each in samples}
         self._unusable.setdefault(wanted.uid, set()).update(gone)
         if not samples and reason != decisions.BY_HAND:
             return stored
-        shards = await self._files.write_shards(samples, wanted.spec.evaluation, state.next_shard)
+        shards = await self._files.write_shards(samples, wanted.spec.evaluation, state.next_shard, version)
         for shard, ids in shards:
             await self._store.note(wanted.uid, shard.number, ids)
         bases = {model: ref.digest for model, ref in {**wanted.models, **stored.own}.items()}
-        with_schema = state.model_copy(update={"classes": classes})
+        with_schema = state.model_copy(update={"classes": classes, "schema_version": version})
         begun = loop.begin(with_schema, wanted.spec, reason, bases, [shard for shard, _ in shards], now)
         self._used[wanted.uid].update(id for _, ids in shards for id in ids)
         return stored.model_copy(update={"state": begun})

@@ -15,7 +15,7 @@ from heliograph.core.errors import Refused
 from heliograph.core.membership import HeldOut
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import WorkerFiles
-from heliograph.incremental.shards import LabelledSample, grouped, write_shard
+from heliograph.incremental.shards import LabelledSample, divided, shard_file
 
 
 class LoopFiles:
@@ -50,24 +50,16 @@ class LoopFiles:
         return placed
 
     async def write_shards(
-        self, samples: Sequence[LabelledSample], rule: EvaluationRule, first: int
+        self, samples: Sequence[LabelledSample], rule: EvaluationRule, first: int, schema_version: int
     ) -> list[tuple[ShardRef, list[str]]]:
         """Write samples as shards, numbered from ``first``, each in training's part or the held-out one. Return them
         with the ids of their samples."""
-        held_out = HeldOut(rule.held_out, rule.salt)
         found: list[tuple[ShardRef, list[str]]] = []
-        for is_held_out in (False, True):
-            for group in grouped(each for each in samples if (each.digest in held_out) == is_held_out):
-                ref = await self._world.in_thread(self._shard, group)
-                shard = ShardRef(number=first + len(found), held_out=is_held_out, samples=len(group), weights=ref)
-                found.append((shard, [each.digest for each in group]))
+        for group, is_held_out in divided(samples, HeldOut(rule.held_out, rule.salt)):
+            _, ref = await self._world.in_thread(shard_file, group, self._directory, schema_version)
+            shard = ShardRef(number=first + len(found), held_out=is_held_out, samples=len(group), weights=ref)
+            found.append((shard, [each.digest for each in group]))
         return found
-
-    def _shard(self, group: Sequence[LabelledSample]) -> WeightsRef:
-        ref = write_shard(group, self._directory)
-        if ref.inline is not None:
-            _write(ref.inline, self._directory / ref.digest)
-        return WeightsRef(digest=ref.digest, size=ref.size)
 
 
 def _write(content: bytes, target: Path) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from heliograph.bus.contract.payloads import DatasetTask, Offer, Report, TrainTask, WorkerReport, WorkerTaskBase
-from heliograph.bus.contract.resources import Algorithm, DatasetIndex, Model
+from heliograph.bus.contract.resources import Algorithm, DatasetIndex, EdgeSelection, Model
 from heliograph.core.names import CLOUD
 
 GIVE_UP_AFTER = 3
@@ -101,6 +101,12 @@ class View:
     edges: Mapping[str, EdgeView] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     packages: Mapping[str, Algorithm] = field(default_factory=dict)
+
+    def selected(self, edges: EdgeSelection) -> list[str]:
+        """Return the known edges of a selection, online or not, sorted; ``all`` means every edge except the cloud."""
+        if edges.names is None:
+            return sorted(edge for edge in self.edges if edge != CLOUD)
+        return sorted(edge for edge in dict.fromkeys(edges.names) if edge in self.edges)
 
     def online(self, edge: str) -> bool:
         """Return whether the edge is known and shown online."""

@@ -35,6 +35,8 @@ P = TypeVar("P", bound=BaseModel)
 BY_HAND = ("training", "evaluation", "deployment")
 SHOW_EVERY = 1.0
 """Seconds between two writes of the numbers of samples."""
+LOOK_EVERY = 0.1
+"""Seconds between two looks at the loops: labels may come by the thousand."""
 COUNTED_EVERY = 1.0
 """Seconds after which inference workers tell new counts and drifts."""
 CALM = 60.0
@@ -50,6 +52,8 @@ class IncrementalController(Feature[IncrementalLearningJob]):
         """Open the buckets, and find where the streams go on: candidates may have come while nobody led."""
         self._world = self.context.port.world
         self._wake = Flag()
+        self._shown = -SHOW_EVERY
+        """When the numbers of samples were last written, in monotonic seconds."""
         self._samples = LabelledSamples(self.context, self._wake)
         await self._samples.prepare()
         self._rounds = Rounds(self.context, self._samples)
@@ -151,7 +155,7 @@ class IncrementalController(Feature[IncrementalLearningJob]):
         view, now = self.context.view(), self._world.timestamp()
         queue = self.context.store.get(LabelQueue, job.queue)
         what = list(jobs.missing(job, queue, view))
-        if what or job.status.phase == "Pending":
+        if what or job.status.phase == "Pending" or jobs.has_waited(job):
             await self.context.step(
                 IncrementalLearningJob,
                 job.name,
@@ -166,13 +170,17 @@ class IncrementalController(Feature[IncrementalLearningJob]):
 
     async def _watch_time(self) -> None:
         """Look at the loops when labels have come, or when time alone may bring a step, until cancelled."""
+        too_soon = False
         while True:
-            await wait_for(self._wake, self._until_next_look())
+            await wait_for(self._wake, min(self._until_next_look(), SHOW_EVERY if too_soon else CALM))
             self._wake.clear()
             await self.reconcile()
-            await self._show_counts()
+            too_soon = self._world.monotonic() - self._shown < SHOW_EVERY
+            if not too_soon:
+                await self._show_counts()
+                self._shown = self._world.monotonic()
             await self.context.write_desired()
-            await self._world.sleep(min(SHOW_EVERY, 0.05))
+            await self._world.sleep(LOOK_EVERY)
 
     async def _show_counts(self) -> None:
         for job in self.resources():

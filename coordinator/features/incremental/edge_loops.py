@@ -8,7 +8,6 @@ from heliograph.bus.contract.resources import IncrementalLearningJob, resolve
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.coordinator.edges.view import View
-from heliograph.core.names import CLOUD
 
 EDGES_SHOWN = 256
 """Edges that a status shows at most."""
@@ -16,10 +15,7 @@ EDGES_SHOWN = 256
 
 def placement(job: IncrementalLearningJob, view: View) -> list[str]:
     """Return the known edges that run the job's loop, online or not; ``all`` means every edge except the cloud."""
-    names = job.spec.deployment.edges.names
-    if names is None:
-        return sorted(edge for edge in view.edges if edge != CLOUD)
-    return sorted(edge for edge in dict.fromkeys(names) if edge in view.edges)
+    return view.selected(job.spec.deployment.edges)
 
 
 def loop_of(job: IncrementalLearningJob, view: View) -> EdgeLoop:

@@ -84,8 +84,9 @@ class LabelledSamples:
 
     def waiting(self, job: IncrementalLearningJob, queue: LabelQueue) -> list[str]:
         """Return the tasks with a label that are in no shard of the job, in the order of their labels."""
-        passed_over = self._used.get(job.metadata.uid, set()) | self._unusable.get(queue.metadata.uid, set())
-        return [task for task in self._settled.get(queue.metadata.uid, ()) if task not in passed_over]
+        used, unusable = self._used.get(job.metadata.uid, ()), self._unusable.get(queue.metadata.uid, ())
+        settled = self._settled.get(queue.metadata.uid, ())
+        return [task for task in settled if task not in used and task not in unusable]
 
     def leave_out(self, queue: LabelQueue, tasks: Collection[str], read: Collection[LabelledSample]) -> None:
         """Take note of tasks that ``read`` has left out: they wait no more."""

@@ -58,6 +58,11 @@ def begun(job: IncrementalLearningJob, now: str) -> IncrementalLearningJob:
                  conditions=condition(job.status.conditions, ready, now))  # fmt: skip
 
 
+def has_waited(job: IncrementalLearningJob) -> bool:
+    """Return whether the job still tells of something that was missing."""
+    return any(each.type == "Ready" and each.status == "False" for each in job.status.conditions)
+
+
 def waits(job: IncrementalLearningJob, what: Sequence[str], now: str) -> IncrementalLearningJob:
     """Tell what a job that cannot begin, or cannot go on, waits for."""
     waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(what)[:2000])

@@ -149,10 +149,7 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
 
 def placement(service: JointInferenceService, view: View) -> list[str]:
     """Return the known edges that its spec names, online or not; ``all`` means every edge except the cloud."""
-    names = service.spec.edges.names
-    if names is None:
-        return sorted(edge for edge in view.edges if edge != CLOUD)
-    return sorted(edge for edge in dict.fromkeys(names) if edge in view.edges)
+    return view.selected(service.spec.edges)
 
 
 def replicas(service: JointInferenceService) -> list[str]:

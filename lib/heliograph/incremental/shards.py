@@ -23,6 +23,7 @@ from heliograph.bus.contract.payloads.labels import COLUMNS, TENSOR, TEXT
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_header import INLINE, NUMPY_TYPES, header, read_header
 from heliograph.core.errors import Refused
+from heliograph.core.membership import HeldOut
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import TensorFile
@@ -88,6 +89,29 @@ def write_shard(samples: Sequence[LabelledSample], directory: Path, schema_versi
         os.fsync(file.fileno())
     unfinished.replace(directory / digest)
     return WeightsRef(digest=digest, size=size)
+
+
+def divided(samples: Iterable[LabelledSample], held_out: HeldOut) -> Iterator[tuple[list[LabelledSample], bool]]:
+    """Yield the samples in groups of one shard each, and whether the group is held out: first what is trained on."""
+    parts: tuple[list[LabelledSample], list[LabelledSample]] = ([], [])
+    for each in samples:
+        parts[each.digest in held_out].append(each)
+    for is_held_out, part in enumerate(parts):
+        for group in grouped(part):
+            yield group, bool(is_held_out)
+
+
+def shard_file(samples: Sequence[LabelledSample], directory: Path, schema_version: int) -> tuple[Path, WeightsRef]:
+    """Write one group as a file, a small one too: a desired document has no room for it. Return it with its
+    reference."""
+    ref = write_shard(samples, directory, schema_version)
+    file = directory / ref.digest
+    if ref.inline is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        unfinished = directory / f".{ref.digest}.{os.getpid()}"
+        unfinished.write_bytes(ref.inline)
+        unfinished.replace(file)
+    return file, WeightsRef(digest=ref.digest, size=ref.size)
 
 
 def ids_of(shard: TensorFile) -> list[str]:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from heliograph.bus.contract.payloads.labels import COLUMNS, TENSOR, TEXT
 from heliograph.bus.contract.weights_file import INLINE, TensorFile, dumps
 from heliograph.core.errors import Refused
+from heliograph.core.membership import HeldOut
 from heliograph.incremental import shards
-from heliograph.incremental.shards import LabelledSample, grouped, ids_of, write_shard
+from heliograph.incremental.shards import LabelledSample, divided, grouped, ids_of, shard_file, write_shard
 
 
 def sample(content: bytes, label: int | float = 0, media_type: str = TENSOR) -> LabelledSample:
@@ -95,3 +96,20 @@ def test_a_file_without_ids_is_no_shard(id: np.ndarray | None) -> None:
     with TensorFile(dumps(arrays), "given") as shard, pytest.raises(Refused, match="id") as refused:
         ids_of(shard)
     assert refused.value.topic == "given"
+
+
+@given(st.lists(st.integers(0, 5000), unique=True, max_size=60), st.integers(1, 90))
+def test_samples_are_divided_by_their_hash_alone(numbers: list[int], percent: int) -> None:
+    """Each sample is in one shard, and held out whatever comes with it."""
+    held_out = HeldOut(percent)
+    samples = [of_array([number]) for number in numbers]
+    found = [(each.digest, is_held_out) for group, is_held_out in divided(samples, held_out) for each in group]
+    assert sorted(found) == sorted((each.digest, each.digest in held_out) for each in samples)
+
+
+def test_a_small_shard_is_a_file_too(tmp_path: Path) -> None:
+    file, ref = shard_file([of_array([1, 2])], tmp_path / "shards", 3)
+    assert ref.inline is None and file.name == ref.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert [each.name for each in file.parent.iterdir()] == [ref.digest]
+    with TensorFile(file) as shard:
+        assert shard.metadata["schema_version"] == "3"

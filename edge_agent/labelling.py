@@ -217,7 +217,8 @@ class EdgeLabelling:
         except Exception as error:
             body = {"ok": False, "error": {"code": "defect", "message": sentence_of(error, message.topic)}}
             self._failures.add(message.topic, error)
-        await self._node.bus.publish(address, json.dumps(body).encode(), correlation=message.correlation)
+        # whoever asks waits only so long: a broker that syncs what it acknowledges would hold up the next request
+        await self._node.bus.publish(address, json.dumps(body).encode(), correlation=message.correlation, sure=False)
 
     async def _result(self, topic: str, tree: Any, caller: str) -> Any:
         verb = (REQUEST.match(topic) or {}).get("verb", "")

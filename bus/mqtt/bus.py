@@ -187,21 +187,25 @@ class MqttBus(Bus):
         answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._asked[reply_to] = answered
         try:
-            if self.connection.speaks_mqtt5:
-                await self.publish(topic, body, reply_to=reply_to)
-            else:  # MQTT 3.1.1 has no response topic: put it into the document
-                tree = parse(body or b"{}", topic)
-                if not isinstance(tree, dict):
-                    raise Refused("invalid", topic=topic, expected="a mapping, to put reply_to into", got=tree)
-                tree["reply_to"] = self.full(reply_to)
-                is_json = (body or b"{}")[:1] == b"{"
-                await self.publish(topic, json.dumps(tree).encode() if is_json else msgpack.packb(tree))
             async with asyncio.timeout(timeout):
+                if self.connection.speaks_mqtt5:
+                    await self.publish(topic, body, reply_to=reply_to)
+                else:  # MQTT 3.1.1 has no response topic, and its acknowledgement does not tell of a refusal
+                    await self.publish(topic, self._with_reply_to(topic, body, reply_to), sure=False)
                 return await answered
         except TimeoutError:
             raise Unreachable(f"{self.connection.url.shown}: no answer to {topic} in {timeout:g} s") from None
         finally:
             del self._asked[reply_to]
+
+    def _with_reply_to(self, topic: str, body: bytes, reply_to: str) -> bytes:
+        """Return a request's document with its reply address in it."""
+        body = body or b"{}"
+        tree = parse(body, topic)
+        if not isinstance(tree, dict):
+            raise Refused("invalid", topic=topic, expected="a mapping, to put reply_to into", got=tree)
+        tree["reply_to"] = self.full(reply_to)
+        return json.dumps(tree).encode() if body[:1] == b"{" else bytes(msgpack.packb(tree))
 
     def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
         return self._consume(pattern, durable)

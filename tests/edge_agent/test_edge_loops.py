@@ -36,7 +36,9 @@ async def _create(client: AsyncClient) -> str:
     """Create the documents, and return the digest of the first model."""
     weights = write({"b": np.zeros(2, np.float32), "w": np.eye(2, dtype=np.float32)}, Path("/nonexistent"))
     await client.models.create(_document("Model", weights=weights.model_dump(mode="json")))
-    await client.labels.create(_document("LabelQueue", location="edge", labelSchema={"classes": ["left", "right"]}))
+    await client.labels.create(_document(  # a claim whose answer is lost with an agent holds its tasks for a lease
+        "LabelQueue", location="edge", labelSchema={"classes": ["left", "right"]}, leaseSeconds=5,
+    ))  # fmt: skip
     await client.services.create(_document(
         "JointInferenceService", edgeWorker={"model": {"name": NAME}, "scriptBootFile": "serve.py"},
         hardSampleRule={"name": "always"}, hardSamplesTo=NAME,

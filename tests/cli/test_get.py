@@ -84,6 +84,48 @@ async def test_the_error_for_an_unknown_name_lists_the_known_ones(cli: Any) -> N
         assert ran.error.startswith(f"{words[1].replace('s/', '/')}: expected ")
 
 
+async def test_several_kinds_and_several_names(cli: Any) -> None:
+    edges = json.loads((await cli("get", "edges", "-o", "json")).out)
+    both = ["edge/cloud", "edge/edge-1"]
+    for words in (["edges", "cloud", "edge-1"], ["edge/cloud", "edges/edge-1"], ["edges", "cloud", "edge-1", "cloud"]):
+        assert (await cli("get", *words, "-o", "name")).out.split() == both, words
+    await cli("apply", "-f", "-", stdin=json.dumps({"kind": "Model", "metadata": {"name": "beside"}, "spec": {}}))
+    ran = await cli("get", "edges,models,quarantines")
+    tables = ran.out.split("\n\n")
+    assert [("edge-1" in table, "beside" in table) for table in tables] == [(True, False), (False, True)]
+    assert ran.err == ""  # nothing is said of a kind of which there is none beside others
+    listed = json.loads((await cli("get", "edges,models", "-o", "json")).out)
+    assert len(listed) > len(edges)
+    assert {each["kind"] for each in listed} == {"Edge", "Model"}
+    one = await cli("get", "edges", "cloud", "edge-1", "-o", "jsonpath={.items[*].metadata.name}")
+    assert one.out == "cloud edge-1"
+    none = await cli("get", "quarantines,labels")
+    assert (none.code, none.out, none.err.strip()) == (0, "", "there are no quarantines and no labels")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["edges/cloud", "edge-1"], "each as KIND/NAME"),
+        (["edges,models", "-w"], "one kind, or one resource"),
+        (["edges", "cloud", "edge-1", "-w"], "one kind, or one resource"),
+        (["edges,nothing"], "got nothing"),
+        (["edges,"], "KIND"),
+        (["edges", "cloud", "edge-1", "-l", "a=b"], "a kind alone"),
+    ],
+)
+async def test_what_names_no_kinds_and_names(cli: Any, words: list[str], expected: str) -> None:
+    ran = await cli("get", *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert expected in ran.error
+
+
+async def test_one_unknown_name_among_several_prints_nothing(cli: Any) -> None:
+    ran = await cli("get", "edges", "cloud", "edge-7")
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.error.startswith("edge/edge-7: expected one of")
+
+
 async def test_get_works_over_mqtt_as_over_nats(cli: Any, cluster: Any) -> None:
     by_nats = await cli("get", "edges", "-o", "json")
     by_mqtt = await cli("get", "edges", "-o", "json", "--server", cluster.door)

@@ -66,7 +66,7 @@ def test_the_version(typed: Any) -> None:
         ("get pods",
          "expected jobs or services or incremental-jobs or models or datasets or algorithms or labels or edges or "
          "quarantines, got pods."),
-        ("get jobs/one two", "expected jobs/NAME or jobs NAME, got jobs/one two."),
+        ("get jobs/one two", "expected each as KIND/NAME, or a kind and names, got two."),
         ("get jobs Bad_Name", "value for NAME: expected a DNS label"),
         ("get jobs/", "value for NAME: expected a DNS label"),
         ("get jobs -o jsonpath={.a", "value for --output: expected a JSONPath with a '}' for each '{', got {.a"),

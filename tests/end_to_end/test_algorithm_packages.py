@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
 import pytest
 
 from heliograph.algorithm_files import pack
@@ -56,6 +57,42 @@ async def _heliograph(*words: str) -> str:
 
 def _says(job: dict[str, Any]) -> str:
     return json.dumps(job["status"].get("conditions", []))
+
+
+SERVING = """
+import numpy as np
+from heliograph import JointInference
+from parts.names import NAME
+
+JointInference("vision", edge=lambda rows: np.stack(rows), rule="never").serve()
+"""
+
+
+async def _served(client: AsyncClient, cluster: LocalCluster, code: Path) -> dict[str, Any]:
+    """Return the answer of a service whose worker runs a package that the operator has allowed."""
+    (code / "serve.py").write_text(SERVING)
+    package = pack(code, {"entryPoint": "serve.py"})
+    await client.upload_algorithm("serving", package)
+    await _heliograph("algorithms", "allow", package.digest, "--file", str(cluster.allowed_packages))
+    await client.models.create({"kind": "Model", "metadata": {"name": "eyes"}})
+    await client.services.create({"kind": "JointInferenceService", "metadata": {"name": "vision"}, "spec": {
+        "edgeWorker": {"model": {"name": "eyes"}, "algorithm": {"name": "serving"}},
+        "hardSampleRule": {"name": "never"},
+    }})  # fmt: skip
+    async with asyncio.timeout(HANGS):
+        async for service in client.services.watch("vision"):
+            if service["status"]["phase"] == "Running":
+                break
+    assert service["status"]["packages"]["serving"]["digest"] == package.digest
+    with pytest.raises(Refused, match="services/vision runs"):
+        await client.algorithms.delete("serving")
+    broker = cluster.nodes["edge-1"].broker
+    assert broker is not None
+    async with asyncio.timeout(HANGS), aiomqtt.Client(broker.host, broker.mqtt_port) as device:
+        await device.subscribe("heliograph/reply/device/1")
+        body = {"input": [0.1, 0.9], "reply_to": "heliograph/reply/device/1"}
+        await device.publish("heliograph/inference/vision/request", json.dumps(body))
+        return dict(json.loads(bytes((await anext(device.messages)).payload)))
 
 
 @pytest.mark.long
@@ -115,3 +152,6 @@ async def test_a_package_runs_where_it_is_allowed_and_waits_elsewhere(tmp_path: 
         ended = await _until(client, "second", lambda job: job["status"]["phase"] in ("Succeeded", "Failed"))
         assert ended["status"]["phase"] == "Succeeded", _says(ended)
         assert json.loads((state / "outputs" / "second" / "second-train" / "seen.json").read_text())["note"] == "signed"
+
+        answer = await _served(client, cluster, code)
+        assert answer["by"] == "edge", answer

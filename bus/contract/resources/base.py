@@ -1,8 +1,8 @@
 """Base of all resources: Kubernetes' shape, conditions and references."""
 
 import base64
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import (
     BaseModel,
@@ -159,6 +159,16 @@ class WeightsRef(BaseModel):
     inline: Binary | None = None
 
 
+class RunsCode(Protocol):
+    """The part of a spec that may name an Algorithm, whose package its worker runs, and gives it parameters."""
+
+    @property
+    def algorithm(self) -> Reference | None: ...
+
+    @property
+    def parameters(self) -> list[Parameter]: ...
+
+
 class Resource(Document):
     """A document with ``apiVersion``, ``kind``, ``metadata``, ``spec`` and ``status``."""
 
@@ -188,6 +198,17 @@ class Resource(Document):
         """Number of entries for workers, which a quota bounds; 0 for a kind without workers, and once a job has
         ended."""
         return 0
+
+    @property
+    def code_workers(self) -> Mapping[str, RunsCode]:
+        """The workers that the user's code may run in, by their path in the document; none for a kind without, and once
+        the resource runs nothing any more."""
+        return {}
+
+    @property
+    def pinned_digests(self) -> Collection[str]:
+        """The packages of code that the resource goes on to run, whatever becomes of their Algorithms."""
+        return ()
 
 
 def condition(conditions: list[Condition], new: Condition, now: str) -> list[Condition]:

@@ -1,6 +1,6 @@
 """FederatedTask: train one model over many edges whose data stays where it is."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -13,6 +13,7 @@ from heliograph.bus.contract.resources.base import (
     PartOrAll,
     Reference,
     Resource,
+    RunsCode,
     ShortText,
     WeightsRef,
 )
@@ -308,3 +309,12 @@ class FederatedTask(Resource):
     @property
     def listed_workers(self) -> int:
         return 0 if self.status.phase in ENDED else len(self.spec.training_workers)
+
+    @property
+    def code_workers(self) -> Mapping[str, RunsCode]:
+        workers = self.spec.training_workers if self.status.phase not in ENDED else ()
+        return {f"spec.trainingWorkers[{number}].workerSpec": each.worker_spec for number, each in enumerate(workers)}
+
+    @property
+    def pinned_digests(self) -> Collection[str]:
+        return {each.digest for each in self.status.packages.values()} if self.status.phase not in ENDED else ()

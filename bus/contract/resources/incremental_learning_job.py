@@ -1,10 +1,19 @@
 """IncrementalLearningJob: a model improves from what it was unsure of, round by round: train, evaluate, deploy."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from heliograph.bus.contract.resources.base import Condition, Document, Reference, Resource, ShortText, WeightsRef
+from heliograph.bus.contract.resources.base import (
+    Condition,
+    Document,
+    Reference,
+    Resource,
+    RunsCode,
+    ShortText,
+    WeightsRef,
+)
 from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.bus.contract.resources.joint_inference_service import EdgeSelection
 from heliograph.bus.contract.resources.label_queue import MAX_CLASSES, ClassName
@@ -334,3 +343,8 @@ class IncrementalLearningJob(Resource):
     @property
     def listed_workers(self) -> int:
         return 0 if self.status.phase in LEARNING_ENDED else len(self.spec.models)
+
+    @property
+    def code_workers(self) -> Mapping[str, RunsCode]:
+        models = self.spec.models if self.status.phase not in LEARNING_ENDED else ()
+        return {f"spec.models[{number}].workerSpec": each.worker_spec for number, each in enumerate(models)}

@@ -1,9 +1,11 @@
 """JointInferenceService: a shallow model on the edge answers easy samples, a deep model in the cloud the hard ones."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from heliograph.bus.contract.resources.algorithm import PinnedPackage
 from heliograph.bus.contract.resources.base import (
     Condition,
     Document,
@@ -11,6 +13,7 @@ from heliograph.bus.contract.resources.base import (
     PartOrAll,
     Reference,
     Resource,
+    RunsCode,
     ShortText,
 )
 from heliograph.bus.contract.resources.node_resources import Priority, WorkerResources
@@ -23,9 +26,10 @@ ServicePhase = Literal["Pending", "Running", "Stopped"]
 
 
 class InferenceScript(Document):
-    """The script of an inference worker: it makes the model and serves it (``JointInference.serve``).
+    """The code of an inference worker: it makes the model and serves it (``JointInference.serve``).
 
     Attributes:
+        algorithm: the Algorithm whose package it runs, in place of a script on its node.
         script_boot_file: the script, below a code root of the node's agent.
         script_dir: the directory that the script imports from; by default its own.
         script_arguments: the script's arguments, one for each word.
@@ -35,13 +39,22 @@ class InferenceScript(Document):
     """
 
     model: Reference
+    algorithm: Reference | None = added("0.2")
     script_dir: ShortText | None = None
-    script_boot_file: ShortText
+    script_boot_file: ShortText | None = None
     script_arguments: Annotated[list[ShortText], Field(max_length=256)] = added("0.2", [])
     script_working_dir: ShortText | None = added("0.2")
     framework_type: ShortText | None = None
     parameters: list[Parameter] = Field(default_factory=list, max_length=256)
     resources: WorkerResources | None = added("0.2")
+
+    @model_validator(mode="after")
+    def _one_code(self) -> Self:
+        if self.algorithm is not None and any((self.script_boot_file, self.script_dir, self.script_working_dir)):
+            raise ValueError("algorithm and a script on the node (script…); give one of the two")
+        if self.algorithm is None and self.script_boot_file is None:
+            raise ValueError("a worker names no scriptBootFile and no algorithm")
+        return self
 
 
 class CloudInference(InferenceScript):
@@ -152,6 +165,9 @@ class JointInferenceServiceStatus(Document):
     """Generation of the spec that last changed what the edges' workers run; each such change launches them anew."""
     cloud_generation: int = 1
     """Generation of the spec that last changed what the deep model's workers run."""
+    packages: dict[str, PinnedPackage] = added("0.2", {})
+    """The packages that the workers run, by the name of their Algorithm: those that it had when the service was
+    started, or what its workers run was changed."""
 
 
 class JointInferenceService(Resource):
@@ -169,3 +185,12 @@ class JointInferenceService(Resource):
         deep = self.spec.cloud_worker
         replicas = deep.replicas if deep is not None else 0
         return 0 if self.status.stopped else len(self.spec.edges.names or ()) + replicas
+
+    @property
+    def code_workers(self) -> Mapping[str, RunsCode]:
+        deep = {"spec.cloudWorker": self.spec.cloud_worker} if self.spec.cloud_worker is not None else {}
+        return {"spec.edgeWorker": self.spec.edge_worker, **deep} if not self.status.stopped else {}
+
+    @property
+    def pinned_digests(self) -> Collection[str]:
+        return {each.digest for each in self.status.packages.values()} if not self.status.stopped else ()

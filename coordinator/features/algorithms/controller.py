@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,17 +16,18 @@ from tempfile import TemporaryDirectory
 from heliograph.bus.contract.buckets import PACKAGES
 from heliograph.bus.contract.package_file import check_contents, check_digest, read_package
 from heliograph.bus.contract.parameter_schema import check_parameters
+from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import (
-    ENDED,
     Algorithm,
     AlgorithmPackage,
     Condition,
-    FederatedTask,
     PackageManifest,
+    Resource,
     condition,
 )
 from heliograph.bus.contract.resources.algorithm import AlgorithmSpec
 from heliograph.coordinator.feature import Feature
+from heliograph.coordinator.packages import check_unused
 from heliograph.core.errors import HeliographError, Refused
 
 _Revision = tuple[str, int]
@@ -80,6 +81,16 @@ class AlgorithmFeature(Feature[Algorithm]):
             earlier = [each for each in known.status.superseded if each != digest]
             update |= {"superseded": [*earlier, digest][-SUPERSEDED:], "edges": []}
         return changed.model_copy(update={"status": changed.status.model_copy(update=update)})
+
+    def may_delete(self, other: Resource, topic: str) -> None:
+        if isinstance(other, Algorithm):
+            check_unused(other, self._users(), topic)
+
+    def _users(self) -> Iterator[Resource]:
+        """Yield the resources whose workers may run packages."""
+        for kind in declared().kinds.values():
+            if kind.code_workers is not Resource.code_workers:
+                yield from self.context.store.all(kind)
 
     async def removed(self, algorithm: Algorithm) -> None:
         package = algorithm.spec.package
@@ -146,8 +157,7 @@ class AlgorithmFeature(Feature[Algorithm]):
     async def _free(self, digests: Iterable[str]) -> list[str]:
         """Delete packages that nothing names. Return the others."""
         named = {each.spec.package.digest for each in self.resources() if each.spec.package is not None}
-        running = [each for each in self.context.store.all(FederatedTask) if each.status.phase not in ENDED]
-        named |= {package.digest for task in running for package in task.status.packages.values()}
+        named.update(*(each.pinned_digests for each in self._users()))
         left = []
         for digest in digests:
             if digest in named:
@@ -196,10 +206,10 @@ def _check_inline(package: AlgorithmPackage, algorithm: Algorithm, topic: str) -
     """Raise Refused, naming the field, for a package inside a document that is none of its digest."""
     content = package.inline or b""
     digest = hashlib.sha256(content).hexdigest()
-    for field, found, declared in (("size", len(content), package.size), ("digest", digest, package.digest)):
-        if found != declared:
+    for field, found, stated in (("size", len(content), package.size), ("digest", digest, package.digest)):
+        if found != stated:
             raise Refused("bad-package", topic=topic, field=f"spec.package.{field}", expected=f"{found}, as of inline",
-                          got=declared)  # fmt: skip
+                          got=stated)  # fmt: skip
     try:
         _, manifest = read_package(io.BytesIO(content), "inline")
     except Refused as error:
@@ -223,7 +233,7 @@ def _compare(manifest: PackageManifest, package: AlgorithmPackage, algorithm: Al
     pairs = (("spec.package.entryPoint", manifest.entry_point, package.entry_point),
              ("spec.package.framework", manifest.framework, package.framework),
              ("spec.parameters", manifest.parameters, algorithm.spec.parameters))  # fmt: skip
-    for field, inside, declared in pairs:
-        if inside != declared:
+    for field, inside, stated in pairs:
+        if inside != stated:
             raise Refused("bad-package", topic=topic, field=field, expected=f"{inside}, as its manifest says",
-                          got=declared)  # fmt: skip
+                          got=stated)  # fmt: skip

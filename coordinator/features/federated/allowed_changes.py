@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from heliograph.bus.contract.resources import ENDED, Algorithm, FederatedTask
-from heliograph.coordinator.features.federated.packages import names_of
+from heliograph.bus.contract.resources import ENDED, FederatedTask
 from heliograph.core.errors import Refused
 
 _LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds", "priority"}
@@ -34,12 +31,3 @@ def check_restart(task: FederatedTask, topic: str) -> None:
         expected, hint = "a job that was stopped or has failed", "Create another job to train the model further."
         raise Refused("ended", topic=topic, field="name", expected=expected, got=f"{task.name} is Succeeded",
                       hint=hint)  # fmt: skip
-
-
-def check_unused(algorithm: Algorithm, tasks: Iterable[FederatedTask], topic: str) -> None:
-    """Refuse to delete an Algorithm that a job runs."""
-    for task in tasks:
-        if task.status.phase not in ENDED and algorithm.name in names_of(task):
-            raise Refused("in-use", topic=topic, field="name", expected="an algorithm that no job runs",
-                          got=f"{algorithm.name}, which job {task.name} runs",
-                          hint="Stop or delete the job first.")  # fmt: skip

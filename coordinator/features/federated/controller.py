@@ -11,7 +11,7 @@ from heliograph.bus.contract import buckets, close_record, topics
 from heliograph.bus.contract.payloads import Aggregation, WorkerTask
 from heliograph.bus.contract.permissions import PARTICIPANT_VERBS
 from heliograph.bus.contract.request_bodies import Named
-from heliograph.bus.contract.resources import ENDED, Algorithm, FederatedTask, Model, Resource
+from heliograph.bus.contract.resources import ENDED, FederatedTask, Model
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.transport import Message
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
@@ -19,17 +19,17 @@ from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.federated import questions
 from heliograph.coordinator.features.federated import state_machine as federated
-from heliograph.coordinator.features.federated.allowed_changes import check_change, check_restart, check_unused
+from heliograph.coordinator.features.federated.allowed_changes import check_change, check_restart
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.features.federated.evaluations import check_sender
 from heliograph.coordinator.features.federated.notifications import EndNotifications
-from heliograph.coordinator.features.federated.packages import check_parameters
 from heliograph.coordinator.features.federated.participants import Participants
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.coordinator.features.federated.round_records import RoundRecords
 from heliograph.coordinator.features.federated.training_cache import CachedTraining, cached_training
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.garbage.superfluous import Superfluous
+from heliograph.coordinator.packages import check_parameters
 from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
 from heliograph.core.telemetry import ROUNDS_CLOSED
@@ -93,10 +93,6 @@ class FederatedController(Feature[FederatedTask]):
         model = self.context.store.get(Model, task.spec.aggregation_worker.model.name)
         uid = self.context.port.world.new_uid(f"{task.plural}.{task.name}")
         return federated.restart(task, uid, model.status.unfinished if model is not None else ())
-
-    def may_delete(self, other: Resource, topic: str) -> None:
-        if isinstance(other, Algorithm):
-            check_unused(other, self.resources(), topic)
 
     async def steering(self, task: FederatedTask, steered: FederatedTask) -> None:
         if task.status.phase == "Running" and _ends(task, steered):

@@ -22,8 +22,8 @@ from heliograph.bus.contract.versions import Version, parse_version
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.features.federated.packages import package_of
 from heliograph.coordinator.features.federated.selection import common_resources, ready_of, repeated_worker
+from heliograph.coordinator.packages import package_of
 from heliograph.core.names import join_labels
 
 GROWTH = 2
@@ -222,8 +222,9 @@ class _Code:
     @classmethod
     def of(cls, task: FederatedTask, spec: WorkerSpec) -> _Code | None:
         """Return the code that a worker names itself."""
-        if (package := package_of(task, spec)) is not None:
-            pinned = task.status.packages[package.algorithm]
+        packages = task.status.packages
+        if (package := package_of(spec, packages, spec.train_script_arguments)) is not None:
+            pinned = packages[package.algorithm]
             return cls(None, package, pinned.framework, values_of(pinned.defaults))
         if not spec.train_script_boot_file:
             return None

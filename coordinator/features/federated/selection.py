@@ -10,7 +10,7 @@ from heliograph.bus.contract.resources import FederatedTask, TrainingWorker
 from heliograph.bus.contract.resources.node_resources import WorkerResources
 from heliograph.coordinator.asks import beyond
 from heliograph.coordinator.edges.view import EdgeView, View
-from heliograph.coordinator.features.federated.packages import missing_packages
+from heliograph.coordinator.packages import missing_packages
 from heliograph.core.names import join_labels
 from heliograph.core.world import seeded
 

@@ -35,8 +35,8 @@ from heliograph.bus.contract.resources import (
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated import conditions
 from heliograph.coordinator.features.federated.joining import foreign_samples, with_joined
-from heliograph.coordinator.features.federated.packages import pinned, signed_since
 from heliograph.coordinator.features.federated.selection import Missing, draw, ready_of, select
+from heliograph.coordinator.packages import names_of, pinned, signed_since
 
 _KEPT_AT_RESTART = (
     "model_round", "rounds", "personal", "evaluation", "refused", "late", "refused_count", "late_count",
@@ -68,7 +68,7 @@ def begin(
         assignments=placed.assignments,
         datasets=placed.datasets,
         pinned_samples={**_samples_now(placed.datasets, view), **foreign_samples(task)},
-        packages=pinned(task, view),
+        packages=pinned(names_of(task), view),
         dataset_versions=_versions_now(placed.datasets, view),
         conditions=condition(task.status.conditions, ready, now),
         start_time=now,
@@ -231,7 +231,7 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     found = status.conditions
     for each in told:
         found = condition(found, each, now)
-    return _ask_others(_with(task, conditions=found, packages=signed_since(task, view)), view, overdue)
+    return _ask_others(_with(task, conditions=found, packages=signed_since(status.packages, view)), view, overdue)
 
 
 def deadline_of(task: FederatedTask) -> str:

@@ -26,6 +26,7 @@ from heliograph.coordinator.features.incremental import edge_loops
 from heliograph.coordinator.features.incremental import state_machine as jobs
 from heliograph.coordinator.features.incremental.labelled_samples import LabelledSamples
 from heliograph.coordinator.features.incremental.rounds import Rounds, check_sender
+from heliograph.coordinator.packages import check_parameters, names_of, package_of, pinned
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import Flag, wait_for
 from heliograph.incremental import decisions, triggers
@@ -74,6 +75,7 @@ class IncrementalController(Feature[IncrementalLearningJob]):
         for each in (job.spec.train, job.spec.evaluate, job.spec.deploy):
             if each is not None:
                 triggers.check(each)
+        check_parameters(job, self.context.view().packages, topic)
 
     def may_change(self, known: IncrementalLearningJob, wanted: IncrementalLearningJob, topic: str) -> None:
         for field in _FIXED:
@@ -261,12 +263,14 @@ class IncrementalController(Feature[IncrementalLearningJob]):
         if job.status.phase != "Running" or job.spec.location != "cloud" or not state.round:
             return {}
         found: dict[str, list[WorkerTask]] = {}
+        packages = pinned(names_of(job), view)
         for each in job.spec.models:
             candidate = state.candidates.get(each.model.name)
             base = candidate.base if candidate is not None else ""
             task = learn_task(
-                job.name, job.metadata.uid, job.spec, state, each,
-                jobs.weights_of(view.models.get(each.model.name), base), edge_loops.package_of(each.worker_spec, view),
+                job.name, job.metadata.uid, job.spec, state, edge_loops.with_package_defaults(each, packages),
+                jobs.weights_of(view.models.get(each.model.name), base),
+                package_of(each.worker_spec, packages, each.worker_spec.train_script_arguments),
                 ask_of(each.worker_spec.resources, job.spec.priority, job.metadata),
             )  # fmt: skip
             found.setdefault(each.node_name, []).append(task)

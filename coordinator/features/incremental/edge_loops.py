@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from heliograph.bus.contract.buckets import MODELS
-from heliograph.bus.contract.payloads import EdgeLoop, PackageSpec
-from heliograph.bus.contract.resources import IncrementalLearningJob, resolve
+from heliograph.bus.contract.payloads import EdgeLoop
+from heliograph.bus.contract.resources import IncrementalLearningJob, PinnedPackage, resolve
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.resources.federated_task import WorkerSpec
+from heliograph.bus.contract.resources.incremental_learning_job import LearnedModel
 from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.packages import names_of, package_of, pinned, with_defaults
 
 EDGES_SHOWN = 256
 """Edges that a status shows at most."""
@@ -26,26 +29,26 @@ def loop_of(job: IncrementalLearningJob, view: View) -> EdgeLoop:
         version = resolve(model) if model is not None else None
         if version is not None:
             models[each.model.name] = _in_bucket(version.weights)
+    packages = pinned(names_of(job), view)
+    learned = {each.model.name: package_of(each.worker_spec, packages, each.worker_spec.train_script_arguments)
+               for each in job.spec.models}  # fmt: skip
+    spec = job.spec.model_copy(update={"models": [with_package_defaults(each, packages) for each in job.spec.models]})
     return EdgeLoop(
         uid=job.metadata.uid,
         queue=job.queue,
-        spec=job.spec,
+        spec=spec,
         generation=job.metadata.generation,
         models=models,
-        packages={each.model.name: package for each in job.spec.models
-                  if (package := package_of(each.worker_spec, view)) is not None},
+        packages={name: package for name, package in learned.items() if package is not None},
         asked=dict(job.status.asked),
     )  # fmt: skip
 
 
-def package_of(worker: WorkerSpec, view: View) -> PackageSpec | None:
-    """Return the package that a worker names, as its agent gets it."""
-    algorithm = view.packages.get(worker.algorithm.name) if worker.algorithm is not None else None
-    package = algorithm.spec.package if algorithm is not None else None
-    if algorithm is None or package is None:
-        return None
-    return PackageSpec(algorithm=algorithm.name, digest=package.digest, size=package.size,
-                       arguments=worker.train_script_arguments, signature=package.signature)  # fmt: skip
+def with_package_defaults(learned: LearnedModel, packages: Mapping[str, PinnedPackage]) -> LearnedModel:
+    """Return a model of a job with its package's defaults for the parameters that the job does not give."""
+    worker = learned.worker_spec
+    worker = worker.model_copy(update={"parameters": with_defaults(worker, packages)})
+    return learned.model_copy(update={"worker_spec": worker})
 
 
 def observed(job: IncrementalLearningJob, view: View) -> IncrementalLearningJob:

@@ -28,6 +28,7 @@ from heliograph.bus.contract.resources.incremental_learning_job import ROUNDS_KE
 from heliograph.bus.contract.resources.model import declared
 from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.packages import missing_packages
 from heliograph.incremental import decisions, loop, troubles
 from heliograph.incremental.canary import CanaryFacts
 from heliograph.incremental.tasks import evaluation_version
@@ -43,12 +44,9 @@ def missing(job: IncrementalLearningJob, queue: LabelQueue | None, view: View) -
     for each in spec.models:
         if each.model.name not in view.models:
             yield f"model {each.model.name} does not exist"
-        if (algorithm := each.worker_spec.algorithm) is not None:
-            package = view.packages.get(algorithm.name)
-            if package is None or package.spec.package is None:
-                yield f"algorithm {algorithm.name} does not exist, or is no package"
         if spec.location == "cloud" and (why := _unable(each.node_name, view)):
             yield f"node {each.node_name} {why}"
+    yield from missing_packages(job, view)
 
 
 def begun(job: IncrementalLearningJob, now: str) -> IncrementalLearningJob:

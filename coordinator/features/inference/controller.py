@@ -17,6 +17,7 @@ from heliograph.coordinator.features.inference import deployment
 from heliograph.coordinator.features.inference import state_machine as joint_inference
 from heliograph.coordinator.features.inference.statistics import Statistics
 from heliograph.coordinator.features.inference.totals import Totals, added_up
+from heliograph.coordinator.packages import check_parameters
 from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import wait_for
@@ -60,7 +61,9 @@ class InferenceController(Feature[JointInferenceService]):
     def validate(self, service: JointInferenceService, topic: str) -> None:
         rule, place = service.spec.hard_sample_rule, "spec.hardSampleRule"
         choice = NamedChoice("rule", rule.name, f"{place}.name", rule.parameters, f"{place}.parameters")
-        check_offered(choice, self.context.view().rules(joint_inference.deep_node(service)), topic)
+        view = self.context.view()
+        check_offered(choice, view.rules(joint_inference.deep_node(service)), topic)
+        check_parameters(service, view.packages, topic)
 
     def changed(self, known: JointInferenceService, changed: JointInferenceService) -> JointInferenceService:
         return joint_inference.update(known, changed)

@@ -29,6 +29,7 @@ from heliograph.bus.contract.resources import (
     JointInferenceServiceStatus,
     Model,
     ModelVersion,
+    PinnedPackage,
     ServiceNumbers,
     condition,
     resolve_all,
@@ -41,6 +42,14 @@ from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.inference.totals import Totals
+from heliograph.coordinator.packages import (
+    missing_packages,
+    names_of,
+    package_of,
+    pinned,
+    signed_since,
+    with_defaults,
+)
 from heliograph.core.names import CLOUD, join_labels
 
 EDGES_SHOWN = 256
@@ -65,6 +74,7 @@ def observe(service: JointInferenceService, view: View, totals: Totals, now: str
     if missing := list(_missing(service, view, placed)):
         waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(missing)[:2000])
         return _with(service, phase="Pending", edges={}, conditions=condition(ready, waiting, now))
+    service = _with(service, packages=_packages(service, view))
     deep, node = service.spec.cloud_worker, deep_node(service)
     names = replicas(service)[: deep.replicas] if deep is not None else []
     answers = {edge: _answers(service, edge, _edge_worker(service), InferTask, totals, view) for edge in placed}
@@ -99,10 +109,10 @@ def update(known: JointInferenceService, changed: JointInferenceService) -> Join
     anew. Any other change (rule, deadline, budget, model, batches) reaches the running workers."""
     status, generation = changed.status, changed.metadata.generation
     if _launch_inputs(changed.spec.edge_worker) != _launch_inputs(known.spec.edge_worker):
-        status = status.model_copy(update={"edge_generation": generation})
+        status = status.model_copy(update={"edge_generation": generation, "packages": {}})
     deep, deep_before = changed.spec.cloud_worker, known.spec.cloud_worker
     if deep is not None and (deep_before is None or _launch_inputs(deep) != _launch_inputs(deep_before)):
-        status = status.model_copy(update={"cloud_generation": generation})
+        status = status.model_copy(update={"cloud_generation": generation, "packages": {}})
     return changed.model_copy(update={"status": status})
 
 
@@ -113,7 +123,7 @@ def stop(service: JointInferenceService) -> JointInferenceService:
 
 def start(service: JointInferenceService) -> JointInferenceService:
     """Start a stopped service again, on request."""
-    return _with(service, stopped=False)
+    return _with(service, stopped=False, packages={}) if service.status.stopped else service
 
 
 def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[WorkerTask]]:
@@ -121,7 +131,7 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
     if service.status.stopped or not any(each.type == _HEALTHY for each in service.status.conditions):
         return {}  # not observed yet: its inline weights may not be where agents fetch them
     placed = placement(service, view)
-    if any(_missing(service, view, placed)):
+    if any(_missing(service, view, placed)) or set(names_of(service)) - service.status.packages.keys():
         return {}
     spec, status = service.spec, service.status
     infer = _task(service, InferTask, spec.edge_worker, _edge_worker(service), status.edge_generation)
@@ -181,6 +191,14 @@ def _missing(service: JointInferenceService, view: View, placed: Sequence[str]) 
     if not placed:
         names = service.spec.edges.names
         yield "no edge is known" if names is None else f"none of its edges is known: {', '.join(names[:NAMED])}"
+    if not service.status.packages:
+        yield from missing_packages(service, view)
+
+
+def _packages(service: JointInferenceService, view: View) -> dict[str, PinnedPackage]:
+    """Return the packages that the service's workers run: those that it began with, with signatures that came since."""
+    known = service.status.packages
+    return signed_since(known, view) if known else pinned(names_of(service), view)
 
 
 def _task(
@@ -190,21 +208,30 @@ def _task(
     worker: str,
     generation: int,
 ) -> InferTask | BigModelTask:
+    packages = service.status.packages
+    package = package_of(script, packages, script.script_arguments)
     return role(
         worker=worker,
         job=service.name,
         job_uid=service.metadata.uid,
         generation=generation,
-        script=ScriptSpec(
-            directory=script.script_dir or "",
-            boot_file=script.script_boot_file,
-            arguments=script.script_arguments,
-            working_directory=script.script_working_dir or "",
-        ),
-        framework=script.framework_type,
-        parameters=values_of(script.parameters),
+        script=_script_of(script),
+        package=package,
+        framework=script.framework_type or (packages[package.algorithm].framework if package is not None else None),
+        parameters=values_of(with_defaults(script, packages)),
         asks=ask_of(script.resources, service.spec.priority, service.metadata),
         inference=_inference(service),
+    )
+
+
+def _script_of(script: InferenceScript) -> ScriptSpec | None:
+    if script.script_boot_file is None:
+        return None
+    return ScriptSpec(
+        directory=script.script_dir or "",
+        boot_file=script.script_boot_file,
+        arguments=script.script_arguments,
+        working_directory=script.script_working_dir or "",
     )
 
 
@@ -253,7 +280,7 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
 
 def _launch_inputs(script: InferenceScript) -> tuple[object, ...]:
     code = script.script_dir, script.script_boot_file, script.script_arguments, script.script_working_dir
-    return *code, script.framework_type, script.parameters, script.resources
+    return *code, script.algorithm, script.framework_type, script.parameters, script.resources
 
 
 def _trouble(

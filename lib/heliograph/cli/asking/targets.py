@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,19 @@ NameArgument = Annotated[
     str | None,
     typer.Argument(metavar="NAME", help="The name, unless given as KIND/NAME.", autocompletion=complete_name),
 ]
+KindsArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="KIND", help=f"KIND, several as KIND,KIND, or KIND/NAME. Kinds: {KINDS}.",
+        autocompletion=complete_target,
+    ),
+]  # fmt: skip
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME", help="The names, unless given as KIND/NAME; or further KIND/NAME.", autocompletion=complete_name
+    ),
+]
 WorkArgument = Annotated[
     str,
     typer.Argument(
@@ -24,6 +38,23 @@ WorkArgument = Annotated[
     ),
 ]  # fmt: skip
 SecondWord = Annotated[str | None, typer.Argument(metavar="NAME", hidden=True, autocompletion=complete_name)]
+
+
+def targets(resource: str, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return names by kind, in the order given, of ``jobs``, ``jobs,services``, ``jobs A B`` and ``jobs/A services/B``;
+    no name means all resources of a kind."""
+    given = (resource, *names)
+    if any("/" in each for each in given):
+        if without := [each for each in given if "/" not in each]:
+            raise misused("KIND/NAME", expected="each as KIND/NAME, or a kind and names", got=" ".join(without))
+        pairs = [target(each, None) for each in given]
+    else:
+        kinds = [target(kind, None)[0] for kind in resource.split(",")]
+        pairs = [target(kind, name) for kind in kinds for name in names or (None,)]
+    found: dict[str, list[str]] = {}
+    for plural, name in dict.fromkeys(pairs):
+        found.setdefault(plural, []).extend([name] if name is not None else ())
+    return found
 
 
 def target(resource: str, name: str | None, verb: str = "") -> tuple[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,28 +74,39 @@ def sorted_by(documents: Sequence[Document], expression: str) -> list[Document]:
     return sorted(documents, key=key)
 
 
-def show(plural: str, documents: Sequence[Document], form: Form, single: bool) -> None:
-    """Print resources of one kind; ``single`` where one was asked for by its name."""
+def show(found: Mapping[str, Sequence[Document]], form: Form, single: bool) -> None:
+    """Print resources by kind; ``single`` where one was asked for by its name."""
     if form.name == "table":
-        if documents:
-            columns, rows = form.columns.table(plural, documents, World().now())
-            show_table(columns, rows, form.headers, framed=not form.columns.wide)
-        else:
-            print(f"there are no {plural}", file=sys.stderr)
-    elif form.name == "name":
-        for each in documents:
-            say(named(plural, each))
-    elif form.name == "jsonpath":
-        tree = documents[0] if single else {"apiVersion": "v1", "kind": "List", "items": [*documents]}
-        _write(form.text(tree))
-    else:
-        ordered = [in_order(each) for each in documents]
-        if form.name == "json":
-            say(escaped(json.dumps(ordered[0] if single else ordered, indent=2, ensure_ascii=False)))
-        elif ordered:
-            from heliograph.cli.printing.documents import as_yaml
+        _show_tables(found, form)
+        return
+    if form.name == "name":
+        for plural, documents in found.items():
+            for each in documents:
+                say(named(plural, each))
+        return
+    every = [each for documents in found.values() for each in documents]
+    if form.name == "jsonpath":
+        _write(form.text(every[0] if single else {"apiVersion": "v1", "kind": "List", "items": every}))
+        return
+    ordered = [in_order(each) for each in every]
+    if form.name == "json":
+        say(escaped(json.dumps(ordered[0] if single else ordered, indent=2, ensure_ascii=False)))
+    elif ordered:
+        from heliograph.cli.printing.documents import as_yaml
 
-            say(as_yaml(ordered).rstrip("\n"))
+        say(as_yaml(ordered).rstrip("\n"))
+
+
+def _show_tables(found: Mapping[str, Sequence[Document]], form: Form) -> None:
+    """Print a table for each kind. Where there are several, a kind without resources is left out unless all are."""
+    shown = {plural: documents for plural, documents in found.items() if documents}
+    if not shown:
+        print(f"there are no {' and no '.join(found)}", file=sys.stderr)
+    for place, (plural, documents) in enumerate(shown.items()):
+        if place:
+            say("")
+        columns, rows = form.columns.table(plural, documents, World().now())
+        show_table(columns, rows, form.headers, framed=not form.columns.wide)
 
 
 class Rows:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heliograph.cli.asking.requests import ServerOption, about, ask
-from heliograph.cli.asking.targets import KindArgument, NameArgument, target
+from heliograph.cli.asking.targets import KindsArgument, NamesArgument, targets
 from heliograph.cli.usage import examples, misused
 
 if TYPE_CHECKING:
     from heliograph.cli.printing.output_forms import Form
+    from heliograph.client import AsyncClient
 
 _GET = """Show resources, as kubectl does.
 
--o wide adds columns; -o name prints KIND/NAME; -o json and -o yaml print whole documents; -o jsonpath='{.status.phase}'
-prints what a JSONPath template makes of them, and of a list below .items."""
+Commas separate several kinds, and spaces several names. -o wide adds columns; -o name prints KIND/NAME; -o json and
+-o yaml print whole documents; -o jsonpath='{.status.phase}' prints what a JSONPath template makes of them, and of a
+list below .items."""
 _SELECTOR = "Only resources whose labels match: team=a,tier!=test,'env in (prod,stage)',owner,'!old'."
 _EXAMPLES = (
     "heliograph get jobs -o wide --sort-by .metadata.creationTimestamp",
     "heliograph get edges -l site=north -w",
+    "heliograph get jobs,services",
     "heliograph get jobs/digits -o jsonpath='{.status.phase}'",
 )
 
@@ -30,8 +34,8 @@ def register(app: typer.Typer) -> None:
 
 
 def get(
-    resource: KindArgument,
-    name: NameArgument = None,
+    resource: KindsArgument,
+    names: NamesArgument = None,
     output: Annotated[
         str,
         typer.Option("--output", "-o", metavar="FORM", help="table, wide, name, json, yaml or jsonpath=TEMPLATE."),
@@ -50,30 +54,47 @@ def get(
 ) -> None:
     from heliograph.cli.printing.output_forms import Form, show, sorted_by
 
-    plural, one = target(resource, name)
+    wanted = targets(resource, names or ())
     form = Form.parse(output, show_labels, not no_headers)
-    _check_selector(selector, plural, one)
+    _check_selector(selector, wanted)
     if output_watch_events and not watch:
         raise misused("--output-watch-events", expected="--watch with it", got="this option alone")
     if sort_by:
         sorted_by([], sort_by)  # a mistake is said before anything is asked
-    with about(plural, one):
-        if watch:
-            _follow(plural, one, selector, form, output_watch_events, server)
-        elif one is not None:
-            show(plural, [ask(server, lambda client: client.resources(plural).get(one))], form, single=True)
-        else:
-            found = ask(server, lambda client: client.resources(plural).list(selector=selector))
-            show(plural, sorted_by(found, sort_by) if sort_by else found, form, single=False)
+    if watch:
+        (plural, named), *more = wanted.items()
+        if more or len(named) > 1:
+            raise misused("--watch", expected="one kind, or one resource", got=" ".join((resource, *(names or ()))))
+        with about(plural, named[0] if named else ""):
+            _follow(plural, named[0] if named else None, selector, form, output_watch_events, server)
+        return
+    found = ask(server, lambda client: _fetched(client, wanted, selector))
+    show({plural: sorted_by(each, sort_by) for plural, each in found.items()} if sort_by else found,
+         form, single=list(map(len, wanted.values())) == [1])  # fmt: skip
 
 
-def _check_selector(selector: str, plural: str, name: str | None) -> None:
+async def _fetched(
+    client: AsyncClient, wanted: Mapping[str, Sequence[str]], selector: str
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the resources asked for by kind. Raise the first refusal: nothing is printed then."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for plural, names in wanted.items():
+        resources = client.resources(plural)
+        found[plural] = [] if names else await resources.list(selector=selector)
+        for name in names:
+            with about(plural, name):
+                found[plural].append(await resources.get(name))
+    return found
+
+
+def _check_selector(selector: str, wanted: Mapping[str, Sequence[str]]) -> None:
     """Raise typer.BadParameter for a selector that does not parse, or beside a name."""
     from heliograph.core.errors import Refused
     from heliograph.core.selector import Selector
 
-    if selector and name is not None:
-        raise misused("--selector", expected="a kind alone", got=f"{plural}/{name} and {selector}")
+    if selector and any(wanted.values()):
+        named = " ".join(f"{plural}/{name}" for plural, names in wanted.items() for name in names)
+        raise misused("--selector", expected="a kind alone", got=f"{named} and {selector}")
     try:
         Selector.parse(selector)
     except Refused as error:

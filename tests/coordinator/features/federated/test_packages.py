@@ -13,7 +13,7 @@ from heliograph.bus.contract.resources import Algorithm, Condition, DatasetIndex
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
-from heliograph.coordinator.features.federated.packages import check_parameters
+from heliograph.coordinator.packages import check_parameters, check_unused
 from heliograph.core.errors import Refused
 from heliograph.core.signing import Signer
 from heliograph.core.world import World
@@ -151,3 +151,13 @@ def test_a_parameter_that_the_package_does_not_take(parameter: dict[str, Any], c
 def test_a_package_and_a_script_exclude_each_other() -> None:
     with pytest.raises(Refused, match="give one of the two"):
         _task({"trainScriptBootFile": "train.py"})
+
+
+def test_a_package_that_a_job_runs_is_not_deleted() -> None:
+    task, algorithm = _begun(_task(), _view(_algorithm())), _algorithm()
+    with pytest.raises(Refused, match="digits, which jobs/j runs"):
+        check_unused(algorithm, [task], "request/algorithms/delete")
+    assert task.pinned_digests == {DIGEST}
+    stopped = federated.stop(task, NOW)
+    check_unused(algorithm, [stopped], "request/algorithms/delete")
+    assert not stopped.pinned_digests

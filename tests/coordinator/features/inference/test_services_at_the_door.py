@@ -148,7 +148,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "spec.cloudWorker.replicas",
         "greater than or equal to 1",
     ),
-    "script": (_service("bad", edgeWorker={"model": {"name": "small"}}), "spec.edgeWorker.scriptBootFile", "a value"),
+    "script": (_service("bad", edgeWorker={"model": {"name": "small"}}), "spec.edgeWorker", "scriptBootFile"),
     "fallback": (_service("bad", fallback="cry"), "spec.fallback", "'edge' or 'error'"),
     "budget": (
         _service("bad", offloadBudget={"requestsPerSecond": 0}),

@@ -328,12 +328,14 @@ class Bus(ABC):
         """Publish a request and return its answer. Raises Unreachable after ``timeout`` seconds."""
 
     @abstractmethod
-    def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
+    def consume(
+        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0
+    ) -> Subscription:
         """Consume a stream's messages in order, also those published before.
 
         With ``durable`` the broker keeps the position under that name, and redelivers messages that are not
         acknowledged. Without it, messages start at sequence ``start`` and need no acknowledgement. At most ``window``
-        messages are under way.
+        messages are under way, and where ``max_bytes`` is given about so many bytes.
         """
 
     async def last(self, topic: str) -> Message | None:

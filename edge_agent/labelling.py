@@ -96,7 +96,7 @@ class EdgeLabelling:
         queue = self._queues.get(hard.job)
         if queue is None:
             return entry
-        stripped = hard.model_copy(update={"data": None, "text": None, "columns": None})
+        stripped = hard.model_copy(update={"data": None, "tensor": None, "text": None, "columns": None})
         bare = Event(id=event.id, source=event.source, type=event.type, data=_data(stripped), time=event.time,
                      subject=event.subject, sequence=event.sequence, traceparent=event.traceparent)  # fmt: skip
         self._make(queue, hard)

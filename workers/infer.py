@@ -25,7 +25,7 @@ from heliograph.bus.contract.payloads import (
     ServingTask,
     VersionStats,
 )
-from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.resources.base import MAX_SAMPLE, WeightsRef
 from heliograph.bus.contract.weights_file import INLINE, dumps
 from heliograph.bus.reply import reply_of
 from heliograph.bus.transport import Message, require_live
@@ -48,7 +48,7 @@ from heliograph.workers.weights import read_version
 
 PUBLISH_EVERY = 1.0
 """Seconds between two publications of the counts, at least."""
-MAX_SAMPLES_UNDER_WAY = 256
+MAX_SAMPLES_UNDER_WAY, MAX_BYTES_UNDER_WAY = 256, 32 << 20
 """Hard samples on their way to the node's disk, at most; further ones are left out."""
 MAX_SCORES = 1024
 """Scores that a hard sample carries, at most."""
@@ -75,6 +75,8 @@ class InferenceHost:
                                self._send_hard_sample)  # fmt: skip
         self._failures = Failures(log)
         self._samples_under_way = 0
+        self._bytes_under_way = 0
+        """Of large samples."""
         self._overrun_logged = False
         self.finished = asyncio.Event()
 
@@ -162,24 +164,33 @@ class InferenceHost:
     async def _send_hard_sample(self, x: Any, scores: Any, deep: Answer | None = None) -> None:
         """Send a hard sample to the incremental job that the service names."""
         job = self.serving.spec.hard_samples_to
-        if job is None or self._samples_under_way >= MAX_SAMPLES_UNDER_WAY:
+        if job is None or self._is_behind:
             if job is not None and not self._overrun_logged:
                 self._overrun_logged = True
                 log("hard samples come faster than the node's disk takes them: some are left out; raise the rule's bar")
             return
+        sample = HardSample(
+            job=job,
+            edge=self._runtime.environment.edge,
+            scores=_scores(scores),
+            model=self.serving.model,
+            answer=_deep_answer(deep),
+            **_content(x),
+        )
+        size = len(sample.tensor or b"")
         self._samples_under_way += 1
+        self._bytes_under_way += size
         try:
-            sample = HardSample(
-                job=job,
-                edge=self._runtime.environment.edge,
-                scores=_scores(scores),
-                model=self.serving.model,
-                answer=_deep_answer(deep),
-                **_content(x),
-            )
             await self._runtime.send(topics.HARD_SAMPLE, sample, job=job, edge=self._runtime.environment.edge)
         finally:
             self._samples_under_way -= 1
+            self._bytes_under_way -= size
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether so many hard samples wait for the node's disk that further ones are left out."""
+        return (self._samples_under_way >= MAX_SAMPLES_UNDER_WAY
+                or self._bytes_under_way >= MAX_BYTES_UNDER_WAY)  # fmt: skip
 
     async def _load(self, task: ServingTask, model_file: str) -> None:
         if task.model is None or task.model.digest == self._model:
@@ -281,6 +292,8 @@ def _content(x: Any) -> dict[str, Any]:
         data, key = dumps({"x": sample_array(x)}), "data"
         value = None
     found: dict[str, Any] = {"sample": sha256(data).hexdigest()}
+    if key == "data" and INLINE < len(data) <= MAX_SAMPLE:
+        return found | {"tensor": data}
     if len(data) > INLINE:
         return found
     if key == "data":

@@ -24,8 +24,8 @@ from heliograph.core.tasks import cancel_and_wait, keep_running
 
 P = TypeVar("P", bound=BaseModel)
 
-WINDOW = 512
-"""Events without an acknowledgement, at most; ``send`` waits before further ones."""
+WINDOW, WINDOW_BYTES = 512, 32 << 20
+"""Events without an acknowledgement, and their bytes, at which ``send`` waits before further ones."""
 RESEND_AFTER = 1.0
 """Seconds without an acknowledgement after which all waiting events are sent again."""
 RESEND_SOON = 0.25
@@ -49,6 +49,7 @@ class Outbox:
         self._key = key
         self._sequence = 0
         self._waiting: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
+        self._bytes = 0
         self._acknowledged = asyncio.Event()
         self._soon_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -83,7 +84,7 @@ class Outbox:
         Raise Refused where the event is too large for its topic: the outbox would resend it for ever, and all later
         events would wait behind it.
         """
-        while len(self._waiting) >= WINDOW:
+        while len(self._waiting) >= WINDOW or self._bytes >= WINDOW_BYTES:
             await self._acknowledgement()
         number = self._sequence + 1
         address = topic.at(**params)
@@ -92,6 +93,7 @@ class Outbox:
         check_size(topic, address, body)
         self._sequence = number
         self._waiting[number] = (address, body)
+        self._bytes += len(body)
         if self._timer is None:
             self._start_timer()
         await self._transmit(address, body)
@@ -125,7 +127,8 @@ class Outbox:
                     self._refused(error)
                     continue
                 while self._waiting and next(iter(self._waiting)) <= ack.payload.sequence:
-                    self._waiting.popitem(last=False)
+                    _, (_, body) = self._waiting.popitem(last=False)
+                    self._bytes -= len(body)
                 self._acknowledged.set()
                 if not self._waiting:
                     self._stop_timer()

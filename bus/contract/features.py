@@ -160,6 +160,8 @@ _LABELLING = (
     Verb("release", "Give a claimed task back.", label_requests.ReleaseLease, label_requests.Given),
     Verb("propose", "Add a model's prediction to a task; above the calibrated bar it becomes a label.",
          label_requests.ProposeLabel, label_requests.Proposed),
+    Verb("sample", "Read a task's sample, a part at a time, where it is too large for the answer to `claim`.",
+         label_requests.ReadSample, label_requests.SamplePart),
     Verb("tasks", "List tasks with their labels, conflicts too.", label_requests.ListTasks, label_requests.TaskPage),
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ from heliograph.bus.contract.payloads.labels import (
     TaskPhase,
 )
 from heliograph.bus.contract.request_bodies import Named
+from heliograph.bus.contract.resources.base import Binary
 from heliograph.bus.contract.resources.label_queue import LabelSchema
 from heliograph.core.names import Digest, Label
 
@@ -80,6 +81,17 @@ class ProposeLabel(Named):
     prediction: Prediction
 
 
+class ReadSample(Named):
+    """A request for a part of a task's sample: a sample that ``claim`` did not bring is larger than an answer.
+
+    Attributes:
+        offset: bytes of the sample that are known already.
+    """
+
+    task: Digest
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
 class ListTasks(Named):
     """A request for the tasks of a queue, in the order in which they came.
 
@@ -117,6 +129,19 @@ class Claimed(Payload):
     tasks: list[ClaimedTask]
     waiting: int
     label_schema: LabelSchema
+
+
+class SamplePart(Payload):
+    """A part of a sample, from the offset asked for.
+
+    Attributes:
+        size: bytes of the whole sample, whose SHA-256 is the task's id.
+        content: at most 256 kB; none behind the end.
+    """
+
+    task: Digest
+    size: int
+    content: Binary
 
 
 class Renewed(Payload):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from heliograph.bus.contract.resources import refusal_of
+from heliograph.bus.contract.resources.base import MAX_SAMPLE
 from heliograph.core.errors import Refused
 from heliograph.core.lazy import Declaration, References
 from heliograph.core.names import is_label, require_label
@@ -259,7 +260,7 @@ HARD_SAMPLE = Topic(
     "event/hard-sample/{job}/{edge}", payloads.HardSample, "event", ("worker", "agent"),
     ("cloud-worker", "coordinator"),
     "A sample that the hard-sample rule found hard for the edge's model, with its scores.",
-    bridged="up", quota="drop-oldest", max_size=512 * KIB,
+    bridged="up", quota="drop-oldest", max_size=MAX_SAMPLE + 256 * KIB,
     stream=Stream("SAMPLES", max_age=7 * DAY, max_bytes=4096 * MIB),
 )  # fmt: skip
 LABEL_TASK = Topic(

@@ -138,7 +138,9 @@ class MemoryBus(Bus):
             except TimeoutError:
                 raise Unreachable(f"no answer to {topic} in {timeout:g} s") from None
 
-    def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
+    def consume(
+        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0
+    ) -> Subscription:
         return self._consume(pattern, durable, start)
 
     @asynccontextmanager

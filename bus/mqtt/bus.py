@@ -207,7 +207,9 @@ class MqttBus(Bus):
         tree["reply_to"] = self.full(reply_to)
         return json.dumps(tree).encode() if body[:1] == b"{" else bytes(msgpack.packb(tree))
 
-    def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
+    def consume(
+        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0
+    ) -> Subscription:
         return self._consume(pattern, durable)
 
     @asynccontextmanager

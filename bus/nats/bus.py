@@ -172,8 +172,10 @@ class NatsBus(Bus):
             arrivals.check()
             yield arrivals
 
-    def consume(self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256) -> Subscription:
-        return consume(self.connection, pattern, durable, start, window)
+    def consume(
+        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0
+    ) -> Subscription:
+        return consume(self.connection, pattern, durable, start, window, max_bytes)
 
     async def last(self, topic: str) -> Message | None:
         stream, subject = self.subjects.stream_of(topic), self.subjects.subject(topic)

@@ -30,10 +30,10 @@ _INACTIVE = 5.0
 
 @asynccontextmanager
 async def consume(
-    connection: NatsConnection, pattern: str, durable: str, start: int, window: int
+    connection: NatsConnection, pattern: str, durable: str, start: int, window: int, max_bytes: int = 0
 ) -> AsyncIterator[AsyncIterator[Message]]:
     """Consume a stream; see ``Bus.consume``."""
-    puller = Puller(connection, pattern, durable, start, window)
+    puller = Puller(connection, pattern, durable, start, window, max_bytes)
     try:
         await puller.begin()
         yield puller

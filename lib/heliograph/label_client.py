@@ -13,12 +13,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Self
 
-from heliograph.bus.contract.label_requests import Claimed, ClaimedTask, Proposed, Submitted
+from heliograph.bus.contract.label_requests import Claimed, ClaimedTask, Proposed, SamplePart, Submitted
 from heliograph.bus.contract.payloads import Annotation, Prediction, Result
 from heliograph.bus.contract.payloads.labels import Source
 from heliograph.bus.contract.resources.label_queue import LabelSchema
+from heliograph.bus.contract.weights_header import INLINE
 from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import cancel_and_wait
@@ -89,7 +91,31 @@ class Labeller:
         for each in claimed.tasks:
             self._held[each.lease] = each
             self._spans[each.lease] = max(0.1, _seconds(each.expires) - self._world.now())
-        return claimed.tasks
+        return [await self._whole(each) for each in claimed.tasks]
+
+    async def _whole(self, claimed: ClaimedTask) -> ClaimedTask:
+        """Return a claimed task with its sample, where that was too large for the answer."""
+        data = claimed.task.data
+        if data.inline is not None or data.size <= INLINE:
+            return claimed
+        content = bytearray()
+        while len(content) < data.size:
+            try:
+                asked = await self._ask("sample", task=claimed.task.task, offset=len(content))
+            except Refused as error:
+                if error.code == "not-here":  # whoever labels may skip it
+                    return claimed
+                raise
+            part = SamplePart.model_validate(asked)
+            if not part.content or part.size != data.size:
+                break
+            content += part.content
+        if sha256(content).hexdigest() != claimed.task.task:
+            raise Refused("bad-sample", topic=f"task {claimed.task.task} of queue {self._queue}", field="content",
+                          expected="bytes of that SHA-256", got=f"{len(content)} others",
+                          hint="Skip the task; its sample is damaged.")  # fmt: skip
+        whole = data.model_copy(update={"inline": bytes(content)})
+        return claimed.model_copy(update={"task": claimed.task.model_copy(update={"data": whole})})
 
     async def tasks(self, *, follow: bool = False, ahead: int = AHEAD) -> AsyncIterator[ClaimedTask]:
         """Yield tasks until there is none for this labeller; with ``follow`` wait for further ones."""

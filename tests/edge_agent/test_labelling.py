@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable
 from hashlib import sha256
@@ -10,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from heliograph.bus.contract import topics
@@ -17,6 +19,7 @@ from heliograph.bus.contract.event import Event, decode, encode
 from heliograph.bus.contract.payloads import Desired, EdgeQueue, Generation, HardSample, TrainTask
 from heliograph.bus.contract.resources.label_queue import LabelQueueSpec
 from heliograph.bus.contract.topics import BULK, RESULTS
+from heliograph.bus.contract.weights_file import dumps
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.edge_agent.gateway import Gateway
@@ -73,11 +76,11 @@ class Labelled:
         await cancel_and_wait(*self._running)
         self.journal.close()
 
-    async def capture(self, text: str) -> str:
+    async def capture(self, text: str, tensor: bytes | None = None) -> str:
         """Publish a hard sample as the node's worker does."""
         number = next(self._numbers)
-        digest = sha256(text.encode()).hexdigest()
-        sample = HardSample(job="job", edge=EDGE, sample=digest, text=text, scores=[0.4, 0.6])
+        digest = sha256(tensor or text.encode()).hexdigest()
+        sample = HardSample(job="job", edge=EDGE, sample=digest, text=text or None, tensor=tensor, scores=[0.4, 0.6])
         topic = topics.HARD_SAMPLE.at(job="job", edge=EDGE)
         event = Event(f"id-{number}", f"{EDGE}/w/life", topics.HARD_SAMPLE.type, sample.model_dump(exclude_none=True),
                       "", topic, sequence=number)  # fmt: skip
@@ -121,6 +124,24 @@ def test_a_sample_is_labelled_on_its_node_and_does_not_leave_it(on_node: Any) ->
         assert it.refused == []
 
     _labelled(on_node, test)
+
+
+def test_a_large_sample_is_read_on_its_node_a_part_at_a_time(on_node: Any) -> None:
+    content = dumps({"x": np.arange(200_000, dtype=np.float32)})
+
+    async def test(it: Labelled) -> None:
+        task = await it.capture("", content)
+        (claimed,) = (await it.ask("claim", labeller="anna"))["result"]["tasks"]
+        assert (claimed["task"]["task"], claimed["task"]["data"].get("inline")) == (task, None)
+        read = b""
+        while len(read) < claimed["task"]["data"]["size"]:
+            part = (await it.ask("sample", task=task, offset=len(read)))["result"]
+            read += base64.b64decode(part["content"])
+        assert read == content
+        assert it.kept(BULK)[0].data.get("tensor") is None, "the sample stays on the node"
+        assert (await it.ask("sample", task="f" * 64))["error"]["code"] == "unknown-task"
+
+    _labelled(on_node, test, quota=8 << 20)
 
 
 def test_a_full_journal_takes_no_task_and_forgets_none(on_node: Any) -> None:

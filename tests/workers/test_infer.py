@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from heliograph.bus.transport import Message
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.inference.serving import PendingRequest
 from heliograph.workers.infer import MAX_SAMPLES_UNDER_WAY, MAX_SCORES, PUBLISH_EVERY, InferenceHost
-from heliograph.workers.outbox import WINDOW
+from heliograph.workers.outbox import WINDOW, WINDOW_BYTES
 from heliograph.workers.runtime import Runtime, WorkerEnvironment
 
 WORKER, SERVICE, REPLY = "street-worker", "street", "reply/camera/1"
@@ -272,10 +273,13 @@ def test_a_hard_sample_goes_to_the_job_that_the_service_names(on_node: Any) -> N
         assert sample.data.inline is not None
         with TensorFile(sample.data.inline) as file:
             np.testing.assert_array_equal(file.numpy("x"), [1.0, 2.0])
+        it.host.serving.publish_hard(np.zeros(10**5), [0.5])
         it.host.serving.publish_hard(np.zeros(10**6), [0.5])
         await it.node.settled()
-        large = topics.HARD_SAMPLE.validate(decode(heard[1].body).data, heard[1].topic)
+        large, huge = (topics.HARD_SAMPLE.validate(decode(each.body).data, each.topic) for each in heard[1:])
         assert (large.data, large.scores) == (None, [0.5])
+        assert large.sample == sha256(large.tensor or b"").hexdigest()
+        assert (huge.data, huge.tensor, huge.scores) == (None, None, [0.5])
 
     _serving(on_node, test, _assignment(inference=InferenceSpec(hard_samples_to="incremental")))
 
@@ -289,6 +293,20 @@ def test_hard_samples_that_come_too_fast_are_left_out_with_a_log_line(
             it.host.serving.publish_hard([1.0], [0.5])
         await it.node.settled()
         assert len(heard) == WINDOW
+        assert capsys.readouterr().out.count("hard samples come faster") == 1
+
+    _serving(on_node, test, _assignment(inference=InferenceSpec(hard_samples_to="incremental")))
+
+
+def test_large_samples_that_come_too_fast_are_bounded_by_their_bytes(
+    on_node: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(it: Serving) -> None:
+        heard = it.node.heard(it.node.broker, topics.HARD_SAMPLE.filter())
+        for number in range(20):  # no agent acknowledges any
+            it.host.serving.publish_hard(np.full(600_000, number), [0.5])
+        await it.node.settled()
+        assert len(heard) == -(-WINDOW_BYTES // 4_800_000)
         assert capsys.readouterr().out.count("hard samples come faster") == 1
 
     _serving(on_node, test, _assignment(inference=InferenceSpec(hard_samples_to="incremental")))

@@ -183,7 +183,7 @@ def test_an_event_that_is_too_large_is_refused_and_takes_no_number(on_node: Any)
         await it.send("a")
         address = topics.HARD_SAMPLE.at(job="job", edge="edge-1")
         with pytest.raises(Refused) as refused:
-            sample = HardSample(job="job", edge="edge-1", sample="s", scores=[0.5] * 100_000)
+            sample = HardSample(job="job", edge="edge-1", sample="s", scores=[0.5] * 800_000)
             await it.outbox.send(topics.HARD_SAMPLE, sample, job="job", edge="edge-1")
         assert (refused.value.code, refused.value.topic) == ("too-large", address)
         await it.send("b")

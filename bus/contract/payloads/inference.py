@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from heliograph.bus.contract.payloads.base import Bucket, Count, EdgeName, Payload, Text
-from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.resources.base import SampleBytes, WeightsRef
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import Digest, Label
 
@@ -156,6 +156,7 @@ class HardSample(Payload):
         scores: the edge model's score of each class.
         data: safetensors file with the sample as array ``x``; absent for a text or named columns, and if it is larger
             than 256 kB.
+        tensor: the same file where it is larger; absent beyond 6 MiB, and nobody can label the sample then.
         text: the sample, where it is a text.
         columns: the sample, where it is a row of named columns.
         model: digest of the edge's model.
@@ -167,6 +168,7 @@ class HardSample(Payload):
     sample: Text
     scores: list[float] = Field(default_factory=list)
     data: WeightsRef | None = None
+    tensor: SampleBytes | None = added("0.2")
     text: Annotated[str, StringConstraints(max_length=256 * 1024)] | None = added("0.2")
     columns: Annotated[dict[str, float | str | bool | None], Field(max_length=4096)] | None = added("0.2")
     model: Text = added("0.2", "")

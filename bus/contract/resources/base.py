@@ -141,6 +141,18 @@ Binary = Annotated[
 ]
 
 
+MAX_SAMPLE = 6 * 1024 * 1024
+"""Bytes of one sample that travels in an event, at most: a broker's messages have at most 8 MiB, and JSON needs a third
+more than the sample has."""
+SampleBytes = Annotated[
+    bytes,
+    Field(max_length=MAX_SAMPLE),
+    BeforeValidator(_bytes_of),
+    PlainSerializer(_text_of, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "byte", "maxLength": 4 * -(-MAX_SAMPLE // 3)}),
+]
+
+
 class WeightsRef(BaseModel):
     """A reference to weights by the SHA-256 of their safetensors file.
 

@@ -10,11 +10,14 @@ from heliograph.bus.port import Received
 from heliograph.bus.transport import KeyValue, Message
 from heliograph.coordinator.feature import ControllerContext
 from heliograph.core.errors import Refused
+from heliograph.core.tasks import Flag
 from heliograph.labelling.samples import Sample, predictions_of, sample_of
 from heliograph.labelling.task_queue import TaskQueue
 
-AT_ONCE = 64
-"""Samples that are stored together."""
+AT_ONCE, BYTES_AT_ONCE = 64, 8 << 20
+"""Samples, and bytes, that are stored together."""
+HELD_BYTES = 16 << 20
+"""Bytes of samples that wait to be stored, at most, besides the newest one; as many are under way from the broker."""
 SAVE_EVERY = 256
 """Samples after which the position in the stream is stored; a fault repeats as many, and a repeated one is no task."""
 
@@ -35,12 +38,14 @@ class SampleIntake:
         self._stored = -1
         self._done = 0
         self._waiting: asyncio.Queue[Message] = asyncio.Queue(2 * AT_ONCE)
+        self._held = 0
+        self._room = Flag()
 
     async def run(self) -> None:
         """Store samples until cancelled: those that have come meanwhile together."""
         entry = await self._positions.get(self._key)
         self._stored = self._done = int(entry.value) if entry is not None and entry.value.isdigit() else 0
-        self._waiting = asyncio.Queue(2 * AT_ONCE)
+        self._waiting, self._held = asyncio.Queue(2 * AT_ONCE), 0
         async with asyncio.TaskGroup() as group:
             group.create_task(self._store())
             group.create_task(self._receive())
@@ -58,15 +63,21 @@ class SampleIntake:
 
     async def _receive(self) -> None:
         pattern = HARD_SAMPLE.filter(job=self._queue.job)
-        async with self._context.port.bus.consume(pattern, start=self._done + 1) as messages:
+        async with self._context.port.bus.consume(pattern, start=self._done + 1, max_bytes=HELD_BYTES) as messages:
             async for message in messages:
+                while self._held > HELD_BYTES:
+                    self._room.clear()
+                    await self._room.wait()
+                self._held += len(message.body)
                 await self._waiting.put(message)
 
     async def _store(self) -> None:
         while True:
             batch = [await self._waiting.get()]
-            while len(batch) < AT_ONCE and not self._waiting.empty():
+            size = len(batch[0].body)
+            while len(batch) < AT_ONCE and size < BYTES_AT_ONCE and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
+                size += len(batch[-1].body)
             found: list[tuple[LabelTask, Sample]] = []
             for message in batch:
                 with self._context.failures.contain(message.topic):
@@ -74,6 +85,8 @@ class SampleIntake:
                         found.append(task)
             if found:
                 await self._queue.add_all(found)
+            self._held -= size
+            self._room.set()
             self._done = batch[-1].sequence
             if self._done - self._stored >= SAVE_EVERY:
                 await self.save()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from heliograph.bus.contract.payloads import DeepAnswer, HardSample
 from heliograph.bus.contract.payloads.labels import COLUMNS, TENSOR, TEXT, Prediction, Result, SampleData
+from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.label_queue import LabelSchema
 from heliograph.bus.contract.weights_header import check_inline
 from heliograph.labelling.results import choice_of
@@ -40,6 +41,10 @@ def sample_of(hard: HardSample) -> Sample | None:
     if hard.data is not None and hard.data.inline is not None:
         check_inline(hard.data)
         return Sample(hard.data.digest, TENSOR, hard.data.inline)
+    if hard.tensor is not None:
+        size = len(hard.tensor)
+        check_inline(WeightsRef.model_construct(digest=hard.sample, size=size, inline=hard.tensor))
+        return Sample(hard.sample, TENSOR, hard.tensor)
     if hard.text is not None:
         content, media_type = hard.text.encode(), TEXT
     elif hard.columns is not None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from heliograph.bus.contract.payloads import Annotation, LabelTask
 from heliograph.bus.contract.resources.label_queue import LabelQueueSpec
+from heliograph.bus.contract.weights_header import INLINE
 from heliograph.bus.transport import KeyValue, KeyValueEntry
 from heliograph.core.errors import Conflict, Refused
 from heliograph.core.world import World
@@ -227,10 +228,14 @@ class TaskIndex:
             return None
 
     async def with_sample(self, task: LabelTask) -> LabelTask:
-        """Return a task with its sample in it, where the sample is there."""
-        entry = await self._samples.get(self._key(task.task))
-        data = task.data.model_copy(update={"inline": entry.value if entry is not None else None})
-        return task.model_copy(update={"data": data})
+        """Return a task with its sample in it, where the sample is there and small enough for an answer."""
+        content = await self.sample(task.task) if task.data.size <= INLINE else None
+        return task.model_copy(update={"data": task.data.model_copy(update={"inline": content})})
+
+    async def sample(self, task: str) -> bytes | None:
+        """Return a task's sample; None where it is not here."""
+        entry = await self._samples.get(self._key(task))
+        return entry.value if entry is not None else None
 
     def remember(self, state: TaskState, revision: int) -> None:
         """Take over a task's stored state."""

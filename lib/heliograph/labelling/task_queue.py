@@ -16,6 +16,7 @@ from heliograph.bus.contract import label_requests as requests
 from heliograph.bus.contract.payloads import Annotation, LabelTask, Prediction
 from heliograph.bus.contract.payloads.labels import MAX_PREDICTIONS, SampleData, Source
 from heliograph.bus.contract.resources.label_queue import LabelQueueSpec
+from heliograph.bus.contract.weights_header import INLINE
 from heliograph.bus.transport import KeyValueEntry
 from heliograph.core.errors import Conflict, Refused
 from heliograph.core.world import World, rfc3339
@@ -221,6 +222,8 @@ class TaskQueue:
                 return await self._release(body.lease)
             case "propose":
                 return await self._propose(body)
+            case "sample":
+                return await self._read_sample(body)
             case "tasks":
                 return await self._list(body)
         raise Refused("unknown-verb", field="verb", expected="a verb of a label queue", got=verb)
@@ -250,7 +253,7 @@ class TaskQueue:
             state = self.index.open[task].state
             if task_state.has_seen(state, labeller):
                 continue
-            size += state.task.data.size
+            size += state.task.data.size if state.task.data.size <= INLINE else 0
             if found and size > ANSWER_BYTES:
                 break
             found.append(task)
@@ -332,6 +335,16 @@ class TaskQueue:
                 )
                 await self.index.store(state.model_copy(update={"task": task}))
         return await self._consider(body.task, body.prediction)
+
+    async def _read_sample(self, body: requests.ReadSample) -> requests.SamplePart:
+        state, _ = await self.index.state(body.task)
+        content = await self.index.sample(body.task)
+        if content is None:
+            where = state.task.data.edge
+            got = f"one that is on the node of edge {where} alone" if where else "one whose sample is gone"
+            raise Refused("not-here", field="task", expected="a task whose sample is here", got=got)
+        part = content[body.offset : body.offset + INLINE]
+        return requests.SamplePart(task=body.task, size=len(content), content=part)
 
     async def _list(self, body: requests.ListTasks) -> requests.TaskPage:
         if body.after is not None and body.after not in self.index.summaries:

@@ -74,6 +74,32 @@ async def test_a_hard_sample_becomes_a_label_that_anybody_hears_of(cloud: Any) -
     assert status["labellers"]["anna"] == {"source": "human", "labels": 1, "skipped": 0, "leadSeconds": 1.5}
 
 
+async def test_a_large_sample_is_read_a_part_at_a_time(cloud: Any) -> None:
+    client = cloud.client
+    await client.labels.create(_queue("large"))
+    image = np.arange(640 * 640 * 3, dtype=np.float32).reshape(640, 640, 3)
+    content = tensors.dumps({"x": image})
+    digest = sha256(content).hexdigest()
+    await _hard(cloud, "large", 0, data=None, tensor=content, sample="0" * 64)  # another digest than its bytes'
+    await _hard(cloud, "large", 0, data=None, tensor=b"no tensors", sample=sha256(b"no tensors").hexdigest())
+    await _hard(cloud, "large", 0, data=None, tensor=content, sample=digest)
+    small = await _hard(cloud, "large", 1)
+    await _until(cloud, "large", waiting=2)
+    async with Labeller(client, "large", "anna") as labeller:
+        large, other = await labeller.claim(2)
+        assert (large.task.task, other.task.task) == (digest, small)
+        assert large.task.data.inline == content
+        bare = await client.labels.ask("claim", "large", labeller="ben")
+        assert bare["tasks"] == []  # both have a lease
+        end = await client.labels.ask("sample", "large", task=digest, offset=len(content))
+        assert (end["size"], end["content"]) == (len(content), "")
+        with pytest.raises(Refused, match="a task of queue large"):
+            await client.labels.ask("sample", "large", task="f" * 64)
+        with pytest.raises(Refused, match="offset"):
+            await client.labels.ask("sample", "large", task=digest, offset=-1)
+        await labeller.submit(large, "cat")
+
+
 async def test_any_mqtt_client_labels_by_the_same_topics(cloud: Any) -> None:
     await cloud.client.labels.create(_queue("by-mqtt"))
     await _hard(cloud, "by-mqtt", 4)

@@ -52,9 +52,9 @@ def read_coco(stream: BinaryIO, labels: LabelCounts | None = None) -> Coco:
     images, annotated = set[Any](), set[Any]()
     names: dict[Any, str] = {}
     counts: Counter[Any] = Counter()
-    for key, element in _elements(_Text(stream)):
+    for key, element in elements(stream):
         if key == "images":
-            path = _image(element)
+            path = image_path(element)
             if path in files or element["id"] in images:
                 raise Unusable(f"lists image {shorten(path)} (id {shorten(element['id'])}) twice; take one away")
             files[path] = None
@@ -94,15 +94,17 @@ def directory_of_images(file: Path, first: str) -> Path:
     return next((place for place in places if (place / first).is_file()), own)
 
 
-def _image(element: dict[str, Any]) -> str:
+def image_path(element: dict[str, Any]) -> str:
+    """Return the path that an image names. Raise Unusable for one without, or that leads elsewhere."""
     name = element.get("file_name")
     if not isinstance(element.get("id"), _ID) or not isinstance(name, str):
         raise Unusable(f"has an image without id and file_name: {shorten(str(element))}")
     return require_beside(name, f"as image {shorten(element['id'])}")
 
 
-def _elements(text: _Text) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the elements of each list of the document, with the list's key."""
+def elements(stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the elements of each list of the document, with the list's key. Raise Unusable where it is none of COCO."""
+    text = _Text(stream)
     text.expect("{")
     if text.peek() == "}":
         return

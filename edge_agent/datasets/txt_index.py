@@ -37,7 +37,7 @@ def read_index(stream: BinaryIO, labels: LabelCounts | None = None) -> TxtIndex:
     or leads elsewhere."""
     files: dict[str, int] = {}
     classes = set[str]()
-    for number, path, label in _lines(stream):
+    for number, path, label, _ in lines(stream):
         if not label:
             raise Unusable(f"has no label in line {number}; each line is a path, a space or tab, and a label")
         path = require_beside(path, f"in line {number}")
@@ -58,15 +58,15 @@ def read_index(stream: BinaryIO, labels: LabelCounts | None = None) -> TxtIndex:
 def looks_like_index(stream: BinaryIO, directory: Path) -> bool:
     """Return whether the first line names a file of that directory."""
     try:
-        _, path, label = next(_lines(stream))
+        _, path, label, _ = next(lines(stream))
         require_beside(path, "")
         return bool(label) and (directory / path).is_file()
     except (Unusable, StopIteration, OSError, ValueError):
         return False
 
 
-def _lines(stream: BinaryIO) -> Iterator[tuple[int, str, str]]:
-    """Yield number, path and label of each line. A comma may separate them too, a path may hold spaces."""
+def lines(stream: BinaryIO) -> Iterator[tuple[int, str, str, str]]:
+    """Yield number, path, label and the whole of each line. A comma may separate them too, a path may hold spaces."""
     number = 0
     while line := stream.readline(MAX_LINE + 1):
         number += 1
@@ -81,7 +81,7 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, str, str]]:
         for mark in ("\t", ",", " "):
             path, found, label = text.rpartition(mark)
             if found:
-                yield number, path.strip(), label.strip()
+                yield number, path.strip(), label.strip(), text
                 break
         else:
-            yield number, text, ""
+            yield number, text, "", text

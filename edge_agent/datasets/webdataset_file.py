@@ -40,7 +40,7 @@ def read_webdataset(open: Callable[[], BinaryIO], labels: LabelCounts | None = N
     columns: dict[str, str] = {}
     samples, present, endings = 0, "", set[str]()
     keys = Distinct()
-    for key, ending, member in _files(open()):
+    for key, ending, member in files(open()):
         if key != present:
             samples, present, endings = samples + 1, key, set()
             keys.add(key.encode("utf-8", "replace"))
@@ -63,13 +63,13 @@ def read_webdataset(open: Callable[[], BinaryIO], labels: LabelCounts | None = N
 
 def _keys(stream: BinaryIO) -> Iterator[bytes]:
     present = ""
-    for key, _, _ in _files(stream):
+    for key, _, _ in files(stream):
         if key != present:
             present = key
             yield key.encode("utf-8", "replace")
 
 
-def _files(stream: BinaryIO) -> Iterator[tuple[str, str, Member]]:
+def files(stream: BinaryIO) -> Iterator[tuple[str, str, Member]]:
     """Yield sample, ending and member of each file. Hidden files, and files without an ending, belong to no sample."""
     for member in members(stream):
         directory, slash, name = member.name.rpartition("/")

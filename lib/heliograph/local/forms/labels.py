@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Codes = np.ndarray[Any, Any]
 
-LABELS = ("y", "label", "labels", "target", "targets", "class")
+LABELS = ("y", "label", "labels", "target", "targets", "class", "cls")
 """Names tried for the array or column of labels, in any case; also with ``train`` at either end."""
 MAX_VALUES = 2_000_000
 """Different values of one column that are told apart."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from heliograph.core.errors import HeliographError
@@ -13,10 +14,13 @@ from heliograph.local.forms.array_form import ArrayForm, NpyFile, NpyFolder, Npz
 from heliograph.local.forms.csv_form import CsvForm
 from heliograph.local.forms.folder_form import ImageForm, ShardsForm
 from heliograph.local.forms.form import Form, Request
+from heliograph.local.forms.index_form import CocoForm, TxtForm
 from heliograph.local.forms.parquet_form import ParquetForm
+from heliograph.local.forms.webdataset_form import WebDatasetForm
 
-_WHOLE = frozenset(("txt", "coco", "webdataset"))
-"""Formats that agents index and nothing splits."""
+_FILES: dict[str, Callable[[Path, Request], Form]] = {
+    "csv": CsvForm, "parquet": ParquetForm, "txt": TxtForm, "coco": CocoForm, "webdataset": WebDatasetForm,
+}  # fmt: skip
 
 
 def open_form(path: Path, request: Request) -> Form:
@@ -30,8 +34,8 @@ def open_form(path: Path, request: Request) -> Form:
         found = read_folder(path)
         if isinstance(found, ImageFolder):
             return ImageForm(path, found, request)
-        if isinstance(found, CocoFolder) or found.format in _WHOLE:
-            raise _not_split("coco" if isinstance(found, CocoFolder) else found.format)
+        if isinstance(found, CocoFolder):
+            return CocoForm(path / found.file, request)
         if found.format == "npy":
             return ArrayForm(NpyFolder(path, found.files), request)
         return ShardsForm(path, found, request, _open_file)
@@ -49,13 +53,6 @@ def _open_file(path: Path, request: Request) -> Form:
             return ArrayForm(NpzFiles(path), request)
         if form == "npy":
             return ArrayForm(NpyFile(path), request)
-        if form in _WHOLE:
-            raise _not_split(form)
-        return ParquetForm(path, request) if form == "parquet" else CsvForm(path, request)
+        return _FILES[form](path, request)
     except Unusable as error:
         raise HeliographError(f"{path} {error}") from None
-
-
-def _not_split(form: str) -> Unusable:
-    return Unusable(f"is of format {form}, which is not split; give each edge its own by 'heliograph agent --dataset', "
-                    "or convert it to a directory of images for each class, csv or npz")  # fmt: skip

@@ -181,7 +181,7 @@ class Feature(Generic[R]):
         """
         found = set[str]()
         for resource in self.resources():
-            found |= named_blobs(resource)
+            found |= named_blobs(resource).union(resource.pinned_digests)
         return found
 
     async def superfluous(self, lives: Lives, used: Collection[str]) -> Sequence[Superfluous]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from heliograph.bus.contract.buckets import MODELS, PACKAGES, SHARDS
+from heliograph.bus.contract.buckets import DATASETS, MODELS, PACKAGES, SHARDS
 from heliograph.bus.contract.garbage import LISTED, Garbage, GarbageItem
 from heliograph.bus.contract.resources import Quarantine
 from heliograph.bus.transport import BlobStore, Bus, StoredBlob
@@ -23,7 +23,7 @@ from heliograph.core.world import World
 
 FIRST, EVERY = 600.0, 6 * 3600.0
 """Seconds until a coordinator that leads collects by itself first, and between two times."""
-BUCKETS = (MODELS, PACKAGES, SHARDS)
+BUCKETS = (MODELS, PACKAGES, DATASETS, SHARDS)
 """The buckets whose blobs have no life of their own: what edges upload expires with its events."""
 HOUR = 3600.0
 

@@ -13,7 +13,6 @@ import binascii
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from heliograph.bus.contract.payloads import PART, UploadState, WeightsPart
 from heliograph.bus.contract.permissions import upload_bucket
@@ -21,6 +20,7 @@ from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.transport import Bus
 from heliograph.bus.weights_transfer import fetch_weights, store_weights
 from heliograph.core.errors import Refused
+from heliograph.core.own_directory import OwnDirectory
 from heliograph.core.world import World
 
 KEPT_FILES = 2
@@ -53,7 +53,7 @@ class Transfers:
     def __init__(self, bus: Bus, world: World) -> None:
         self._bus = bus
         self._world = world
-        self._directory: TemporaryDirectory[str] | None = None
+        self._directory: OwnDirectory | None = None
         self._models: dict[str, Path] = {}
         """By digest, the newest last."""
         self._uploads: dict[str, _Upload] = {}
@@ -162,8 +162,8 @@ class Transfers:
     @property
     def _place(self) -> Path:
         if self._directory is None:
-            self._directory = TemporaryDirectory(prefix="heliograph-transfers-")
-        return Path(self._directory.name)
+            self._directory = OwnDirectory("heliograph-transfers-", self._world.now())
+        return self._directory.path
 
 
 def _decoded(text: str) -> bytes:

@@ -17,6 +17,7 @@ from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import (
     FederatedTask,
+    JointInferenceService,
     Metadata,
     Model,
     ModelVersion,
@@ -188,6 +189,25 @@ async def test_a_package_stays_while_an_algorithm_names_it_or_a_running_job_bega
     task = await desk.job("runs", "Running", {})
     pins = {"packages": {"b": PinnedPackage(digest=pinned.digest, size=pinned.size)}}
     await desk.store.put(task.model_copy(update={"status": task.status.model_copy(update=pins)}))
+    desk.clock["now"] += 2 * DAY
+    assert _names(await desk.collector.collect(), "blob") == [left.digest]
+
+
+async def test_uploaded_samples_go_once_their_data_set_has_others(desk: Desk) -> None:
+    named, left = [await desk.blob(text, "datasets") for text in ("named", "left")]
+    content = {"file": "rows.csv", "digest": named.digest, "size": named.size, "bucket": "datasets"}
+    await desk.save(parse_resource({"kind": "Dataset", "metadata": {"name": "d"}, "spec": {"content": content}}))
+    desk.clock["now"] += 2 * DAY
+    assert _names(await desk.collector.collect(), "blob") == [left.digest]
+
+
+async def test_a_package_stays_while_a_service_runs_it(desk: Desk) -> None:
+    pinned, left = [await desk.blob(text, "packages") for text in ("pinned", "left")]
+    spec = {"edgeWorker": {"model": {"name": "m"}, "algorithm": {"name": "a"}}}
+    made = parse_resource({"kind": "JointInferenceService", "metadata": {"name": "s"}, "spec": spec})
+    assert isinstance(made, JointInferenceService)
+    pins = {"packages": {"a": PinnedPackage(digest=pinned.digest, size=pinned.size)}}
+    await desk.save(made.model_copy(update={"status": made.status.model_copy(update=pins)}))
     desk.clock["now"] += 2 * DAY
     assert _names(await desk.collector.collect(), "blob") == [left.digest]
 

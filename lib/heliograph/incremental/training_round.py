@@ -46,6 +46,7 @@ class TrainingRound:
         classes: the classes' names by their index; empty where they have none.
         new_classes: indices of the classes that no round before has trained.
         new: the new samples alone.
+        all: the new samples and, with replay, the exemplars: each once, in no order to train in.
         parameters: the job's parameters.
         metrics: the metrics reported so far.
     """
@@ -64,7 +65,7 @@ class TrainingRound:
         self.metrics = Metrics("report")
         self._replays = kept is not None
         # a sample that is labelled anew is new: its old label is not replayed
-        self._all = joined([without(kept, new), new]) if kept is not None else new
+        self.all = joined([without(kept, new), new]) if kept is not None else new
         self._model = model
         self._terms = terms
         self._rng = rng
@@ -82,7 +83,7 @@ class TrainingRound:
 
     @cached_property
     def _drawn(self) -> Samples:
-        return self._all[self._order()]
+        return self.all[self._order()]
 
     def batches(self, size: int, steps: int | None = None) -> Iterator[Batch]:
         """Iterate over batches of the samples of ``x``, without a copy of them all.
@@ -140,7 +141,7 @@ class TrainingRound:
 
     def _order(self) -> Array:
         """Return places of the samples, shuffled; with replay each class as often as the others."""
-        y = self._all.y
+        y = self.all.y
         return balanced(y, self._rng) if self._replays else self._rng.permutation(len(y))
 
     def _batches(self, size: int, steps: int | None) -> Iterator[Batch]:
@@ -151,6 +152,6 @@ class TrainingRound:
             if start and start + size > len(order) and (steps is not None or start >= len(order)):
                 order, start = self._order(), 0
             chosen = order[start : start + size]
-            yield Batch(self._all.x[chosen], self._all.y[chosen])
+            yield Batch(self.all.x[chosen], self.all.y[chosen])
             start += size
             left -= 1

@@ -21,7 +21,7 @@ from heliograph.core.errors import Refused
 from heliograph.inference.hard_samples import choose, dial, full_parameters, rules
 from heliograph.inference.hard_samples.router import fit
 
-SCORING_RULES = ("energy", "entropy", "ibt", "margin", "router", "threshold")
+SCORING_RULES = ("energy", "entropy", "ibt", "margin", "router", "threshold", "unknown")
 """Rules that read the scores."""
 UNREADABLE: list[Any] = [
     None, [math.nan], [0.9, math.nan], [math.nan, 0.9], [math.inf, 0.1], [-math.inf, 0.1], [math.inf, -math.inf],
@@ -35,6 +35,7 @@ LEAST_HARD = {
     "margin": {"value": 0.0},
     "router": {"limit": 1.0},
     "threshold": {"value": 0.0},
+    "unknown": {"limit": 1.0},
 }
 """The parameters with which each rule finds the fewest samples hard."""
 
@@ -228,7 +229,8 @@ def test_a_router_needs_samples_with_features() -> None:
 
 def test_each_rule_has_a_schema_from_its_signature() -> None:
     found = rules()
-    assert sorted(found) == ["always", "energy", "entropy", "ibt", "margin", "never", "random", "router", "threshold"]
+    assert sorted(found) == ["always", "energy", "entropy", "ibt", "margin", "never", "random", "router", "threshold",
+                             "unknown"]  # fmt: skip
     assert json.loads(json.dumps(found)) == found
     value = found["threshold"]["properties"]["value"]
     assert {key: value[key] for key in ("type", "default", "minimum", "maximum")} == {
@@ -252,7 +254,7 @@ def test_parameters_are_completed_with_their_defaults() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("treshold", {}, "field rule: expected one of always, energy, .*threshold, got treshold"),
+        ("treshold", {}, "field rule: expected one of always, energy, .*threshold, unknown, got treshold"),
         ("threshold", {"valeu": 0.5}, "field parameters.valeu: expected one of value, got valeu"),
         ("always", {"value": 1}, "field parameters.value: expected nothing: always has no parameters, got value"),
         ("random", {"draw": 1}, "field parameters.draw: expected one of share, got draw"),

@@ -24,6 +24,7 @@ from heliograph.inference.hard_samples.random import random
 from heliograph.inference.hard_samples.router import chance, router
 from heliograph.inference.hard_samples.scores import Scores
 from heliograph.inference.hard_samples.threshold import best, threshold
+from heliograph.inference.hard_samples.unknown import missing, unknown
 
 Rule = Callable[[Scores], bool]
 """A function from a sample's scores to whether the sample is hard: the edge's answer is not good enough."""
@@ -56,6 +57,7 @@ RULES: dict[str, tuple[Callable[..., bool], Dial | None]] = {
     "random": (random, None),
     "router": (router, Dial("limit", chance, ">")),
     "threshold": (threshold, Dial("value", best, "<")),
+    "unknown": (unknown, Dial("limit", missing, ">")),
 }
 
 

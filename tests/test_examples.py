@@ -55,6 +55,16 @@ def test_a_script_that_learns_on_learns_on_its_own(
     assert len(accuracies) == 1 and accuracies[0] > 0.9, done.stdout
 
 
+@pytest.mark.quality
+def test_a_lifelong_model_opens_a_task_for_each_kind_of_image(framework: Callable[[str], ModuleType]) -> None:
+    framework("sklearn")
+    done = subprocess.run([sys.executable, "lifelong_digits.py"], cwd=EXAMPLES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("1 task opened") == 3 and "3 altogether" in done.stdout, done.stdout
+    known, right, accuracy = map(float, re.findall(r"\d\.\d{3}", done.stdout))
+    assert known > 0.75 and right > 0.9 and accuracy > 0.85, done.stdout
+
+
 @pytest.mark.long
 async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path, ["edge-1"], code=(EXAMPLES,))

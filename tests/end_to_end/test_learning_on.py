@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import aiomqtt
 import pytest
 from sklearn.datasets import load_digits
 
-from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
-from heliograph.label_client import Labeller
 from heliograph.local.cluster import LocalCluster
+from tests.end_to_end.learning_loop import ask_camera, deployed, label, subscribed
 from tests.patience import HANGS
 
 EDGE = """
@@ -37,9 +33,6 @@ for this in IncrementalLearning(model).rounds():  # was: model.partial_fit(x, y,
         model.partial_fit(this.x, this.y)
 """
 NAMES = ("zero", "one", "two")
-REPLY = "heliograph/reply/camera"
-ANSWERED = 2.0
-"""Seconds after which a request is sent again: before the service is there nobody may hear it."""
 
 
 @pytest.mark.long
@@ -56,18 +49,18 @@ async def test_a_new_class_is_learned_and_served_by_its_name(tmp_path: Path) -> 
         broker = cluster.nodes["edge-1"].broker
         assert broker is not None
         async with aiomqtt.Client(broker.host, broker.mqtt_port) as camera:
-            await camera.subscribe(f"{REPLY}/#")
+            await subscribed(camera)
             for number, classes in ((1, (0, 1)), (2, (2,))):
                 known = {image.tobytes(): NAMES[each] for each in classes for image in images[each][:100]}
                 for image in (image for each in classes for image in images[each][:100]):
-                    await _ask(camera, image)
-                await _label(client, known)
+                    await ask_camera(camera, image)
+                await label(client, known)
                 await client.resources("incremental-jobs").ask("training", "digits")
-                await _deployed(client, number)
-            while (await _ask(camera, images[2][110]))["result"] != "two":  # until the edge has the version
+                await deployed(client, number)
+            while (await ask_camera(camera, images[2][110]))["result"] != "two":  # until the edge has the version
                 await asyncio.sleep(0.1)
             for each in range(3):
-                answers = [(await _ask(camera, image))["result"] for image in images[each][100:]]
+                answers = [(await ask_camera(camera, image))["result"] for image in images[each][100:]]
                 assert answers.count(NAMES[each]) >= 0.8 * len(answers), (NAMES[each], answers)
 
 
@@ -83,50 +76,3 @@ async def _create(client: AsyncClient) -> None:
     await client.resources("incremental-jobs").create(
         {"kind": "IncrementalLearningJob", "metadata": {"name": "digits"}, "spec": job}
     )
-
-
-async def _ask(camera: aiomqtt.Client, image: Any) -> dict[str, Any]:
-    """Return the edge's answer to an image; ask until the service is there."""
-    for number in count():
-        reply = f"{REPLY}/{number}"
-        body = {"input": image.tolist(), "reply_to": reply}
-        await camera.publish("heliograph/inference/digits/request", json.dumps(body))
-        try:
-            async with asyncio.timeout(ANSWERED):
-                answer = await _answer(camera, reply)
-        except TimeoutError:
-            continue
-        if "error" not in answer:
-            return answer
-        await asyncio.sleep(0.2)
-    raise AssertionError("count() does not end")
-
-
-async def _answer(camera: aiomqtt.Client, reply: str) -> dict[str, Any]:
-    async for message in camera.messages:
-        if str(message.topic) == reply:
-            found: dict[str, Any] = json.loads(message.payload)  # type: ignore[arg-type]
-            return found
-    raise AssertionError("the messages do not end")
-
-
-async def _label(client: AsyncClient, known: dict[bytes, str]) -> None:
-    """Label every image once."""
-    left = set(known)
-    async with Labeller(client, "digits", "oracle", source="oracle") as labeller:
-        while left:
-            for task in await labeller.claim(32):
-                assert task.task.data is not None and task.task.data.inline is not None
-                with TensorFile(task.task.data.inline) as file:
-                    image = file.numpy("x").astype("float32").tobytes()
-                await labeller.submit(task, known[image])
-                left.discard(image)
-
-
-async def _deployed(client: AsyncClient, number: int) -> None:
-    while True:
-        rounds = (await client.resources("incremental-jobs").get("digits"))["status"].get("rounds", [])
-        if rounds and rounds[-1]["round"] == number:
-            assert rounds[-1]["models"]["digits"]["decision"] == "deployed", rounds[-1]
-            return
-        await asyncio.sleep(0.2)

@@ -26,7 +26,7 @@ KNOWN_SHARE = 0.95
 LEAST_DOUBT = 0.25
 """Lowest limit of the doubt, 1 - confidence: a model that is sure of all it has seen is no stranger to 0.9."""
 _LEAST_VARIANCE = 1e-3
-"""Variance of an axis beside the mean one, at least: an axis without any would make every other sample infinitely far."""
+"""Variance of an axis beside the mean one, at least: one without any would make all other samples infinitely far."""
 _MOST = 1e6
 
 

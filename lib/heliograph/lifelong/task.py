@@ -10,6 +10,7 @@ import numpy as np
 
 from heliograph.core.errors import Refused
 from heliograph.incremental.adapters.adapter import as_logits, softmax
+from heliograph.incremental.samples import plain
 from heliograph.lifelong import attributes as attribute_texts
 from heliograph.lifelong.familiarity import Familiarity
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Features = Callable[[Any, Array], Any]
+MAX_FEATURES = 16_384
+"""Numbers of a sample whose distance is measured, at most: a task keeps some twenty means and axes of that length."""
 WEIGHTS = "weights/"
 """Prefix of the names of the task's own model's weights."""
 _PARTS = ("means", "axes", "variances", "limits")
@@ -63,7 +66,11 @@ class LearnedTask:
 
     def features(self, x: Array) -> Array:
         """Return the features (n, d) whose distance is measured: the samples' own numbers, or those of the hook."""
-        given = x if self.features_of is None else np.asarray(self.features_of(self.model, x))
+        given = x if self.features_of is None else plain(self.features_of(self.model, x))
+        if len(given) != len(x) or given[:1].size > MAX_FEATURES:
+            raise Refused("bad-shape", field="features", expected=f"up to {MAX_FEATURES:,} numbers for each of "
+                          f"{len(x)} samples", got=f"shape {given.shape}", hint="LifelongModel(features=...) gives "
+                          "fewer, such as those before the model's last layer.")  # fmt: skip
         return given.reshape(len(x), -1)
 
     def unknown(self, x: Array, probabilities: Array) -> Array:

@@ -20,7 +20,7 @@ from heliograph.inference.hard_samples import choose
 from heliograph.inference.tuning import Curve, LabelledSet, Point, curve, from_arrays, page, plot, read_labelled, tune
 
 Array = np.ndarray[Any, Any]
-RULES = ("energy", "entropy", "ibt", "margin", "router", "threshold")
+RULES = ("energy", "entropy", "ibt", "margin", "router", "threshold", "unknown")
 
 
 def softmax(logits: Array) -> Array:

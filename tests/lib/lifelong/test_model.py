@@ -187,6 +187,13 @@ def test_learning_needs_train_enough_samples_and_numbers() -> None:
         LifelongModel(Trainable, fit).open(["a text"] * 20, [0, 1] * 10)
 
 
+def test_features_are_bounded_and_one_row_for_each_sample() -> None:
+    with pytest.raises(Refused, match=r"field features: expected up to 16,384 numbers .*LifelongModel\(features=...\)"):
+        LifelongModel(lambda: Trainable(inputs=20_000), lambda *_: None).open(np.zeros((20, 20_000)), [0, 1] * 10)
+    with pytest.raises(Refused, match=r"field features: .* for each of 16 samples, got shape \(3, 2\)"):
+        LifelongModel(Trainable, fit, features=lambda model, x: np.zeros((3, 2))).open(*[each[:20] for each in A.train])
+
+
 def test_a_diverged_training_leaves_the_tasks_as_they_were(both: LifelongModel) -> None:
     def diverge(model: Trainable, x: Array, y: Array) -> None:
         model.weights["w1"][:] = np.nan

@@ -62,6 +62,7 @@ NEEDS = {
     "inference/predictors/torch_module.py": "torch",
     "label_studio/png.py": "train",
     "labelling/pixels.py": "train",
+    "lifelong": "train",
     "local/demo": "demo",
     "local/demo/torch_digits.py": "demo,torch",
     "local/forms": "train",

@@ -58,11 +58,12 @@ class Loops:
                                Failures(node.logged.append))  # fmt: skip
         self._running = node.start(self.loops.run())
 
-    def follow(self, *uids: str, train: Any = None) -> None:
+    def follow(self, uid: str = "", train: Any = None) -> None:
+        """Follow the job of a uid; without one no job."""
         learned = {"model": {"name": "m"}, "workerSpec": {"trainScriptBootFile": "learn.py"}}
         spec = IncrementalLearningJobSpec.model_validate({"models": [learned], "location": "edge",
                                                          "train": train or {"newSamples": 1000}})  # fmt: skip
-        loops = {JOB: EdgeLoop(uid=uid, queue=JOB, spec=spec, models={"m": BASE}) for uid in uids}
+        loops = {JOB: EdgeLoop(uid=uid, queue=JOB, spec=spec, models={"m": BASE})} if uid else {}
         self.loops.follow(Desired(edge=EDGE, generation=Generation(n=1), loops=loops))
 
     def take(self, topic: Topic[Any], payload: Any) -> NewEvent:

@@ -42,17 +42,21 @@ def turned(images: Array) -> Array:
 
 
 @cache
-def _images() -> tuple[Array, Array]:
+def _images(split: int) -> tuple[Array, Array]:
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(y))
+    order = np.random.default_rng(split).permutation(len(y))
     return (x[order] / 16).astype(np.float32).reshape(-1, 8, 8), y[order].astype(np.int64)
 
 
-def task(classes: Sequence[int], turn: Turn = upright, most: int = 1200) -> Digits:
-    """Return the task of some classes of digits: of 1,797 images the first ``most`` train, the last 597 test."""
-    images, y = _images()
+def task(classes: Sequence[int], turn: Turn = upright, most: int = 1200, split: int = 0) -> Digits:
+    """Return the task of some classes of digits: of 1,797 images the first ``most`` train, the last 597 test.
+
+    Args:
+        split: another one draws other images for both.
+    """
+    images, y = _images(split)
     found = []
     for part in (slice(0, most), slice(1200, None)):
         chosen = np.isin(y[part], classes)

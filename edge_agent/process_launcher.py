@@ -28,6 +28,7 @@ MODULES = {
     "train": "heliograph.workers.train",
     "evaluate": "heliograph.workers.train",
     "learn": "heliograph.workers.learn",
+    "pair": "heliograph.workers.pair",
     "aggregate": "heliograph.workers.aggregation.worker",
     "infer": "heliograph.workers.infer",
     "big-model": "heliograph.workers.infer",

@@ -249,7 +249,7 @@ def _begins_again(present: Running, task: WorkerTask) -> bool:
 def _what_runs(task: WorkerTask) -> object:
     if isinstance(task, DatasetTask):
         package = (task.package.digest, task.package.arguments) if task.package is not None else None
-        return task.script, package, task.parameters, task.dataset
+        return task.script, package, task.parameters, task.datasets
     return task.revision
 
 
@@ -289,12 +289,12 @@ def _hold(
             return Hold(task, package.problem, package.refused)
     elif isinstance(task, ScriptTask) and not runs and (hold := _script_hold(task, task.script, code_roots)):
         return hold
-    if isinstance(task, DatasetTask) and task.dataset is not None:
-        index = datasets.get(task.dataset)
+    for name in task.datasets:
+        index = datasets.get(name)
         if index is None:
-            return Hold(task, f"data set {task.dataset} is not on this node")
+            return Hold(task, f"data set {name} is not on this node")
         if index.error:
-            return Hold(task, f"data set {task.dataset}: {index.error}")
+            return Hold(task, f"data set {name}: {index.error}")
     return None
 
 

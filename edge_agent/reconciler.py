@@ -11,6 +11,7 @@ from heliograph.bus.contract.payloads import (
     Assignment,
     DatasetTask,
     Desired,
+    PairTask,
     ScriptSpec,
     ScriptTask,
     TrainTask,
@@ -119,7 +120,7 @@ class Reconciler:
         self._packages.keep_only(
             {task.package.digest for task in used if isinstance(task, ScriptTask) and task.package is not None}
         )
-        self._inventory.release({task.dataset for task in used if isinstance(task, DatasetTask) and task.dataset})
+        self._inventory.release({name for task in used for name in task.datasets})
 
     def _carry_out(self, action: _Effect) -> None:
         if isinstance(action, Fetch):
@@ -149,6 +150,7 @@ class Reconciler:
             return places.get(ref.digest, "") if ref is not None else ""
 
         dataset = (task.dataset or "") if isinstance(task, DatasetTask) else ""
+        further = task.further_datasets if isinstance(task, PairTask) else {}
         assignment = Assignment(
             number=next(self._assignments),
             task=task,
@@ -156,10 +158,12 @@ class Reconciler:
             model_file=place(task.loaded),
             down_file=place(task.down) if isinstance(task, TrainTask) and task.down is not None else None,
             dataset_file=path_for(datasets.files[dataset]) if dataset in datasets.files else "",
+            dataset_files={role: path_for(datasets.files[name]) for role, name in further.items()
+                           if name in datasets.files},
             files={each.digest: place(each) for each in task.besides if each is not None and each.digest in places},
             dataset_samples=datasets.datasets[dataset].samples if dataset in datasets.datasets else 0,
             ended=ended,
-        )
+        )  # fmt: skip
         self._background.spawn(self._send(worker, assignment))
 
     def _script_for(self, worker: Worker, task: WorkerTask, named: ScriptSpec | None) -> ScriptSpec | None:

@@ -9,7 +9,7 @@ from typing import Any
 from heliograph.bus.contract.event import Event, decode
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.topics import CANDIDATE, MODEL_UPDATE
+from heliograph.bus.contract.topics import CANDIDATE, MODEL_UPDATE, PAIR_RESULT, Topic
 from heliograph.bus.transport import Bus
 from heliograph.bus.weights_transfer import store_weights
 from heliograph.core.errors import Refused
@@ -18,8 +18,10 @@ from heliograph.core.world import World
 from heliograph.edge_agent.journal import KeptEvent
 from heliograph.edge_agent.launcher import WorkerFiles
 
-_WEIGHTS: Mapping[str, tuple[str, ...]] = {MODEL_UPDATE.type: ("weights",), CANDIDATE.type: ("weights", "memory")}
-"""The fields with references to weights, by the type of event."""
+_NAMING: Mapping[Topic[Any], tuple[str, ...]] = {
+    MODEL_UPDATE: ("weights",), CANDIDATE: ("weights", "memory"), PAIR_RESULT: ("weights",),
+}  # fmt: skip
+"""The topics whose events name weights, with the fields that do."""
 
 
 class Uploads:
@@ -38,12 +40,12 @@ class Uploads:
     @staticmethod
     def may_name_weights(kept: KeptEvent) -> bool:
         """Return whether ``upload`` must be called for an event before it is forwarded."""
-        return MODEL_UPDATE.match(kept.topic) is not None or CANDIDATE.match(kept.topic) is not None
+        return _declared(kept.topic) is not None
 
     async def upload(self, kept: KeptEvent) -> None:
-        """Upload the weights that an update or a candidate names, unless they travel inside it or are in the cloud.
+        """Upload the weights that an event names, unless they travel inside it or are in the cloud.
 
-        Raise Refused where the event is neither, names another bucket, or its weights are neither here nor there or
+        Raise Refused where the event names another bucket, or its weights are neither here nor there or
         are no safetensors file of that digest; raise Unreachable where the link is down.
         """
         if not self.may_name_weights(kept):
@@ -80,8 +82,9 @@ class Uploads:
 def _named(event: Event, topic: str) -> list[tuple[str, WeightsRef]]:
     """Return the references to weights outside an event, with their fields. Raise Refused for a malformed event that
     may have one."""
-    declared = MODEL_UPDATE if MODEL_UPDATE.match(topic) is not None else CANDIDATE
-    fields = _WEIGHTS[declared.type]
+    if (declared := _declared(topic)) is None:
+        return []
+    fields = _NAMING[declared]
     if all(_travels_inside(event.data, field) for field in fields):
         return []
     payload = declared.validate(event.data, topic)
@@ -90,6 +93,11 @@ def _named(event: Event, topic: str) -> list[tuple[str, WeightsRef]]:
     if declared is CANDIDATE:  # what names no bucket stays on the node, whose own loop has it
         return [(field, ref) for field, ref in outside if ref.bucket is not None]
     return outside
+
+
+def _declared(topic: str) -> Topic[Any] | None:
+    """Return the topic whose events name weights; None where an address is of none."""
+    return next((each for each in _NAMING if each.match(topic) is not None), None)
 
 
 def _travels_inside(data: Any, field: str) -> bool:

@@ -50,7 +50,8 @@ class LearnWorkerSession(ScriptSession):
     def conclude(self, error: BaseException | None) -> ScriptEnd:
         self.close_loop(error)
         directory = self._runtime.environment.directory
-        return end_of(error, session.reached, script_process.a_child_was_refused(directory), learns=True)
+        refused = script_process.a_child_was_refused(directory)
+        return end_of(error, session.reached, refused, kind="IncrementalLearningJob")
 
     def next_learning(self) -> LearnWork | None:
         self.begin_looking()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import CodeType, TracebackType
 
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.session import Reached
+from heliograph.session import Kind, Reached
 
 _LOOP = "replace the script's `for epoch in range(10):` by `for r in FederatedLearning(model).rounds(local=10):`"
 _UNUSED: dict[Reached, str] = {
@@ -23,6 +23,17 @@ _UNUSED_LEARNING: dict[Reached, str] = {
     "made": f"the script makes no loop over the rounds() of an IncrementalLearning: {_LEARNING}",
     "called": "the script calls rounds(), but takes no round of it: loop over it, `for this in il.rounds(x, y):`",
 }
+_PAIR = "replace the script's `train(deep, x, y)` and `train(shallow, x, y)` by `for part in " \
+    "PairTraining(edge=shallow, cloud=deep).parts(x, y):` with `train(part.model, part.x, part.y)`"
+_UNUSED_PAIR: dict[Reached, str] = {
+    "nothing": f"the script ended without using Heliograph, so that nothing was trained for the job: {_PAIR}",
+    "imported": f"the script imports heliograph but makes no PairTraining: {_PAIR}",
+    "made": f"the script makes no loop over the parts() of a PairTraining: {_PAIR}",
+    "called": "the script calls parts(), but takes none of them: loop over it, `for part in pair.parts(x, y):`",
+}
+_UNUSED_OF: dict[Kind, dict[Reached, str]] = {
+    "FederatedTask": _UNUSED, "IncrementalLearningJob": _UNUSED_LEARNING, "PairTrainingJob": _UNUSED_PAIR,
+}  # fmt: skip
 IN_A_CHILD = "the script ended before a round, and a child process of it called rounds(): loop in the script itself, " \
     "and start child processes in the loop's body"  # fmt: skip
 _MENDED_BY_ANOTHER_START = (OSError, MemoryError, EOFError)
@@ -53,7 +64,7 @@ class ScriptEnd:
 
 
 def end_of(
-    error: BaseException | None, reached: Reached = "worked", in_child: bool = False, *, learns: bool = False
+    error: BaseException | None, reached: Reached = "worked", in_child: bool = False, *, kind: Kind = "FederatedTask"
 ) -> ScriptEnd:
     """Return what the end of a script means.
 
@@ -63,7 +74,7 @@ def end_of(
     Args:
         error: the exception that ended the script; None where it ran to its end.
         in_child: whether a child process of the script was refused a round.
-        learns: whether the job is one of incremental learning.
+        kind: of the job.
     """
     early = reached != "worked"
     if isinstance(error, SystemExit) and isinstance(error.code, str):  # as in Python: a message, with exit code 1
@@ -75,7 +86,7 @@ def end_of(
     if error is None or isinstance(error, SystemExit):
         if not early:
             return ScriptEnd(0)
-        return ScriptEnd(0, IN_A_CHILD if in_child else (_UNUSED_LEARNING if learns else _UNUSED)[reached],
+        return ScriptEnd(0, IN_A_CHILD if in_child else _UNUSED_OF[kind][reached],
                           final=True)  # fmt: skip
     if isinstance(error, HeliographError):
         return ScriptEnd(1, f"error: {error}", final=isinstance(error, Refused))

@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ class ScriptSession:
         self.job = ""
         self.dataset: Path | None = None
         self.dataset_samples = 0
+        self.further_datasets: Mapping[str, Path] = {}
         self.parameters: dict[str, Scalar] = {}
 
     @property
@@ -109,6 +110,7 @@ class ScriptSession:
         self.job = assignment.task.job
         self.dataset = Path(assignment.dataset_file) if assignment.dataset_file else None
         self.dataset_samples = assignment.dataset_samples
+        self.further_datasets = {purpose: Path(file) for purpose, file in assignment.dataset_files.items()}
         self.parameters = task_of(assignment).parameters
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:

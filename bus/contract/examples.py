@@ -47,6 +47,10 @@ _SERVICE = _resource("JointInferenceService", SERVICE, {
 _LEARNING = _resource("IncrementalLearningJob", SERVICE, {
     "models": [{"model": {"name": "shallow"}, "workerSpec": {"trainScriptBootFile": "learn.py"}}],
 })  # fmt: skip
+_PAIR = _resource("PairTrainingJob", SERVICE, {
+    "samples": {"name": "petals"}, "workerSpec": {"trainScriptBootFile": "pair.py"},
+    "edge": {"model": {"name": "shallow"}}, "cloud": {"model": {"name": "deep"}},
+})  # fmt: skip
 
 
 def _job(rounds: int) -> dict[str, Any]:
@@ -151,6 +155,18 @@ REQUESTS: tuple[Example, ...] = (
     _example("incremental-jobs/stop", _named(SERVICE), _ok({"status": {"phase": "Stopped"}})),
     _example("incremental-jobs/start", _named(SERVICE), _ok({"status": _PENDING})),
     _example("incremental-jobs/delete", _named(SERVICE), _ok({"kind": "IncrementalLearningJob"})),
+    _example("pair-jobs/create", _PAIR, _ok(_head("PairTrainingJob", SERVICE, status=_PENDING))),
+    _example("pair-jobs/list", {}, _ok([{"kind": "PairTrainingJob"}])),
+    _watched("pair-jobs", "PairTrainingJob"),
+    _example("pair-jobs/get", _named(SERVICE), _ok(_head("PairTrainingJob", SERVICE))),
+    _example("pair-jobs/status", _named(SERVICE), _ok(_PENDING)),
+    _example("pair-jobs/update", {**_PAIR, "spec": {**_PAIR["spec"], "attempts": 2}},
+             _ok({"kind": "PairTrainingJob", "spec": {"attempts": 2}})),
+    _example("pair-jobs/models", _named(SERVICE),
+             _ok({"name": SERVICE, "models": [{"side": "cloud", "model": "deep"}, {"side": "edge"}]})),
+    _example("pair-jobs/stop", _named(SERVICE), _ok({"status": {"phase": "Stopped"}})),
+    _example("pair-jobs/start", _named(SERVICE), _ok({"status": _PENDING})),
+    _example("pair-jobs/delete", _named(SERVICE), _ok({"kind": "PairTrainingJob"})),
     _example("services/create", _SERVICE, _ok(_head("JointInferenceService", SERVICE, status=_PENDING))),
     _example("services/list", {}, _ok([{"kind": "JointInferenceService"}])),
     _watched("services", "JointInferenceService"),

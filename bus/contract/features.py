@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from heliograph.bus.contract import job_requests as jobs
     from heliograph.bus.contract import learning_requests as learning
     from heliograph.bus.contract import model_requests as models
+    from heliograph.bus.contract import pair_requests as pairs
 else:
     datasets = References("heliograph.bus.contract.dataset_requests")
     garbage = References("heliograph.bus.contract.garbage")
@@ -27,6 +28,7 @@ else:
     label_requests = References("heliograph.bus.contract.label_requests")
     learning = References("heliograph.bus.contract.learning_requests")
     models = References("heliograph.bus.contract.model_requests")
+    pairs = References("heliograph.bus.contract.pair_requests")
     payloads = References("heliograph.bus.contract.payloads")
     request_bodies = References("heliograph.bus.contract.request_bodies")
     resources = References("heliograph.bus.contract.resources")
@@ -209,6 +211,18 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         coordinator="heliograph.coordinator.features.incremental.controller:IncrementalController",
         command_line="heliograph.cli.features.learning_columns:LEARNING",
         ended=resources.LEARNING_ENDED,
+    ),
+    FeatureDeclaration(
+        "pair-training",
+        resources.PairTrainingJob,
+        (*CATALOG, "status", "start", "stop",
+         Verb("models", "Tell the two models that a job has trained, and what was measured of them.",
+              answer=pairs.PairModels)),
+        (topics.PAIR_RESULT,),
+        collection="pair-jobs",
+        coordinator="heliograph.coordinator.features.pairs.controller:PairController",
+        command_line="heliograph.cli.features.pair_columns:PAIRS",
+        ended=resources.PAIR_ENDED,
     ),
     FeatureDeclaration(
         "models",

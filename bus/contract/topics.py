@@ -250,6 +250,13 @@ VERDICT = Topic(
     "What the gate says of a candidate, measured beside the champion on held-out samples.",
     bridged="up", max_size=256 * KIB, stream=Stream("VERDICTS", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
+PAIR_RESULT = Topic(
+    "event/pair-result/{job}/{edge}", payloads.PairResult, "event", ("worker", "cloud-worker", "agent"),
+    ("coordinator",),
+    "What a step of a pair training job has made: the selection of public samples, a trained model, or what was "
+    "measured of the pair.",
+    bridged="up", max_size=MIB, stream=Stream("PAIR_RESULTS", max_age=30 * DAY, max_messages=16_384),
+)  # fmt: skip
 JOB_ENDED = Topic(
     "event/job-ended/{job}", payloads.JobEnded, "event", ("coordinator",),
     ("anonymous", "user", "participant", "operator"),

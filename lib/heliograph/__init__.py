@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from heliograph.incremental.learning import IncrementalLearning
     from heliograph.inference.cloud import BigModel
     from heliograph.inference.edge import JointInference
+    from heliograph.inference.pairs.training import PairTraining
 
 __all__ = [
     "AsyncClient",
@@ -22,6 +23,7 @@ __all__ = [
     "FederatedLearning",
     "IncrementalLearning",
     "JointInference",
+    "PairTraining",
     "__version__",
     "dataset",
     "load",
@@ -35,6 +37,7 @@ _HOMES = {
     "FederatedLearning": "heliograph.federated",
     "IncrementalLearning": "heliograph.incremental.learning",
     "JointInference": "heliograph.inference.edge",
+    "PairTraining": "heliograph.inference.pairs.training",
     "dataset": "heliograph.federated",
     "load": "heliograph.frameworks.loading",
     "parameters": "heliograph.federated",

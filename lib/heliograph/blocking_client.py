@@ -22,6 +22,7 @@ from heliograph.resource_requests import (
     IncrementalJobs,
     Jobs,
     ModelResources,
+    PairJobs,
     Resources,
 )
 
@@ -37,6 +38,7 @@ class Client:
     jobs: BlockingJobs
     services: BlockingResources
     incremental_jobs: BlockingIncrementalJobs
+    pair_jobs: BlockingPairJobs
     models: BlockingModelResources
     datasets: BlockingDatasetResources
     algorithms: BlockingResources
@@ -65,6 +67,8 @@ class Client:
             return BlockingDatasetResources(resources, self._thread)
         if isinstance(resources, IncrementalJobs):
             return BlockingIncrementalJobs(resources, self._thread)
+        if isinstance(resources, PairJobs):
+            return BlockingPairJobs(resources, self._thread)
         if isinstance(resources, Jobs):
             return BlockingJobs(resources, self._thread)
         return BlockingResources(resources, self._thread)
@@ -241,6 +245,17 @@ class BlockingIncrementalJobs(BlockingResources):
 
     def deployment(self, name: str, *, dry_run: bool = False) -> Document:
         return self._run(self._jobs.deployment(name, dry_run=dry_run))
+
+    def models(self, name: str) -> Document:
+        return self._run(self._jobs.models(name))
+
+
+class BlockingPairJobs(BlockingResources):
+    """``PairJobs`` for ordinary code."""
+
+    def __init__(self, resources: PairJobs, thread: LoopThread) -> None:
+        super().__init__(resources, thread)
+        self._jobs = resources
 
     def models(self, name: str) -> Document:
         return self._run(self._jobs.models(name))

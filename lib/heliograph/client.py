@@ -25,6 +25,7 @@ from heliograph.resource_requests import (
     IncrementalJobs,
     Jobs,
     ModelResources,
+    PairJobs,
     Resources,
 )
 from heliograph.server import locate
@@ -57,6 +58,7 @@ class AsyncClient(Requester):
     jobs: Jobs
     services: Resources
     incremental_jobs: IncrementalJobs
+    pair_jobs: PairJobs
     models: ModelResources
     datasets: DatasetResources
     algorithms: Resources

@@ -39,8 +39,15 @@ if session.reached == "nothing":
 _local_loops = 0
 
 
-def dataset() -> Path | None:
-    """Return the file of the worker's data set; None outside a job, or if the worker has none."""
+def dataset(purpose: str = "") -> Path | None:
+    """Return the file of the worker's data set; None outside a job, or if the worker has none.
+
+    Args:
+        purpose: of a further data set: a PairTrainingJob has ``public`` and ``evaluation`` beside the developer's own.
+    """
+    if purpose:
+        pairing = session.pairing
+        return pairing.further_datasets.get(purpose) if pairing is not None else None
     if (job := session.of_script()) is not None:
         return job.dataset
     parent = script_process.parent()
@@ -175,14 +182,11 @@ class FederatedLearning:
         Raises:
             Refused: if the job's weights do not fit the model, the job wants an evaluation and ``evaluate`` is
                 missing, ``num_samples`` is neither given nor known from a data set, the script loops a second time in a
-                job, a child process of it loops, or the job is an IncrementalLearningJob.
+                job, a child process of it loops, or the job is of another kind.
         """
         if session.reached != "worked":
             session.reached = "called"
-        if session.learning is not None:
-            raise Refused("wrong-loop", field="rounds", expected="the loop of an IncrementalLearningJob, for which "
-                          "this worker trains", got="that of a FederatedTask", hint="Use IncrementalLearning(model)"
-                          ".rounds(x, y) there, or name this script in a FederatedTask.")  # fmt: skip
+        session.check_loop("FederatedTask")
         if session.current is not None:
             return self._federated(session.current)
         if script_process.parent() is not None:

@@ -277,8 +277,18 @@ class IncrementalJobs(Resources):
         return found
 
 
+class PairJobs(Resources):
+    """The requests about pair training jobs."""
+
+    async def models(self, name: str) -> Document:
+        """Return the two models that a job has trained, and what was measured of them."""
+        found: Document = await self.ask("models", name)
+        return found
+
+
 BY_PLURAL: dict[str, type[Resources]] = {
-    "jobs": Jobs, "incremental-jobs": IncrementalJobs, "models": ModelResources, "datasets": DatasetResources,
+    "jobs": Jobs, "incremental-jobs": IncrementalJobs, "pair-jobs": PairJobs, "models": ModelResources,
+    "datasets": DatasetResources,
 }  # fmt: skip
 """The kinds with requests of their own."""
 

@@ -16,7 +16,7 @@ from heliograph.core.errors import Refused
 from heliograph.core.private_files import write_private
 
 if TYPE_CHECKING:
-    from heliograph.session import LearnSession, Session
+    from heliograph.session import LearnSession, PairSession, Session
 
 _DESCRIPTION, _REFUSED = "script.json", "child-was-refused"
 _DIRECTORY = "HELIOGRAPH_DIRECTORY"
@@ -32,7 +32,7 @@ class Parent:
     parameters: dict[str, Scalar]
 
 
-def describe(session: Session | LearnSession, directory: Path) -> None:
+def describe(session: Session | LearnSession | PairSession, directory: Path) -> None:
     """Leave a description of the script for its child processes in the worker's own directory."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / _REFUSED).unlink(missing_ok=True)

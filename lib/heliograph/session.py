@@ -6,7 +6,7 @@ script.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,6 +16,7 @@ from heliograph.core.child_process import give_up_permit
 from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
+    from heliograph.bus.contract.resources.pair_plan import PairFigures, PairPlan, PairStep, SelectionFigures
     from heliograph.bus.contract.weights_file import Arrays, TensorFile
     from heliograph.inference.serving import Serving
 
@@ -109,6 +110,64 @@ class LearnSession(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class PairWork:
+    """One step of the training of a pair, for the script.
+
+    Attributes:
+        step: ``selecting``: say which public samples are added. ``training-cloud`` and ``training-edge``: load
+            ``weights``, train, send. ``measuring``: load ``cloud`` and ``edge``, tune and measure.
+        weights: the version to start from; None for the model's own initial weights.
+        selection: file that says which public samples were selected; None without a public data set.
+        cloud, edge: the trained models, once there are.
+        classes: the classes by their index, as far as they are named.
+    """
+
+    step: PairStep
+    job: str
+    round: int
+    plan: PairPlan
+    weights: TensorFile | None = None
+    selection: TensorFile | None = None
+    cloud: TensorFile | None = None
+    edge: TensorFile | None = None
+    classes: Sequence[str] = ()
+    parameters: dict[str, Scalar] = field(default_factory=dict)
+
+
+class PairSession(Protocol):
+    """The pair worker's interface for the script that runs in it. All calls block; none needs an event loop."""
+
+    edge: str
+    job: str
+    dataset: Path | None
+    dataset_samples: int
+    further_datasets: Mapping[str, Path]
+    parameters: dict[str, Scalar]
+
+    def begin_rounds(self, rounds: Iterator[Any]) -> None:
+        """Take note of the script's loop. Raise Refused for a second one, and in a child process of the script."""
+        ...
+
+    def next_step(self) -> PairWork | None:
+        """Wait for the next step and return it; return None when the job has ended."""
+        ...
+
+    def send_selection(self, arrays: Arrays, selected: SelectionFigures, classes: Sequence[str]) -> None:
+        """Send which public samples were selected."""
+        ...
+
+    def send_model(
+        self, arrays: Arrays, classes: Sequence[str], num_samples: int, metrics: dict[str, float], seconds: float
+    ) -> None:
+        """Stage a trained model's weights for sending and return."""
+        ...
+
+    def send_figures(self, figures: PairFigures) -> None:
+        """Send what was measured of the pair."""
+        ...
+
+
 class Session(Protocol):
     """The worker's interface for the script that runs in it. All calls block; none needs an event loop."""
 
@@ -143,9 +202,37 @@ learning: LearnSession | None = None
 """In a learn worker, the session in place of ``current``."""
 
 
-def of_script() -> Session | LearnSession | None:
+pairing: PairSession | None = None
+"""In a pair worker, the session in place of ``current``."""
+
+Kind = Literal["FederatedTask", "IncrementalLearningJob", "PairTrainingJob"]
+_LOOPS: dict[Kind, str] = {
+    "FederatedTask": "FederatedLearning(model).rounds()",
+    "IncrementalLearningJob": "IncrementalLearning(model).rounds(x, y)",
+    "PairTrainingJob": "PairTraining(edge=shallow, cloud=deep).parts(x, y)",
+}
+"""The loop of a script for each kind of job."""
+
+
+def of_script() -> Session | LearnSession | PairSession | None:
     """Return the session of the worker that runs this script; None outside a job, and in an inference worker."""
-    return current if current is not None else learning
+    return current or learning or pairing
+
+
+def check_loop(own: Kind) -> None:
+    """Raise Refused where this worker trains for another kind of job than the one that the script's loop is of."""
+    sessions: dict[Kind, object] = {
+        "FederatedTask": current, "IncrementalLearningJob": learning, "PairTrainingJob": pairing,
+    }  # fmt: skip
+    for kind, session in sessions.items():
+        if session is not None and kind != own:
+            raise Refused("wrong-loop", field="rounds", expected=f"the loop of {_one(kind)}, for which this worker "
+                          f"trains", got=f"that of {_one(own)}",
+                          hint=f"Use {_LOOPS[kind]} there, or name this script in {_one(own)}.")  # fmt: skip
+
+
+def _one(kind: Kind) -> str:
+    return f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
 
 
 Reached = Literal["nothing", "imported", "made", "called", "worked"]

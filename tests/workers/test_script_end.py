@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.session import Reached
+from heliograph.session import Kind, Reached
 from heliograph.workers.script_end import IN_A_CHILD, ScriptEnd, end_of
 
 
@@ -33,9 +33,12 @@ def test_a_script_that_ended_before_a_round_says_what_it_lacks(
 
 
 @pytest.mark.parametrize("reached", ["nothing", "imported", "made", "called"])
-def test_a_script_of_incremental_learning_is_told_its_own_loop(reached: Reached) -> None:
-    end = end_of(None, reached, learns=True)
-    assert "FederatedLearning" not in end.line and ".rounds(x, y)" in end.line and end.final
+@pytest.mark.parametrize(
+    ("kind", "loop"), [("IncrementalLearningJob", ".rounds(x, y)"), ("PairTrainingJob", ".parts(x, y)")]
+)
+def test_a_script_of_another_kind_of_job_is_told_its_own_loop(reached: Reached, kind: Kind, loop: str) -> None:
+    end = end_of(None, reached, kind=kind)
+    assert "FederatedLearning" not in end.line and loop in end.line and end.final
 
 
 def test_a_child_that_was_refused_a_loop_is_the_reason() -> None:

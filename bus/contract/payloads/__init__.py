@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Reply,
         WorkerState,
     )
+    from heliograph.bus.contract.payloads.pairs import PairResult
     from heliograph.bus.contract.payloads.participation import (
         PART,
         JobEnded,
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
         InferTask,
         LearnTask,
         PackageSpec,
+        PairTask,
         RoundSpec,
         ScriptSpec,
         ScriptTask,
@@ -128,6 +130,8 @@ __all__ = [
     "NodeCapacity",
     "Offer",
     "PackageSpec",
+    "PairResult",
+    "PairTask",
     "Participation",
     "Payload",
     "Prediction",
@@ -162,13 +166,14 @@ _HOMES = {
     "labels": "Annotation EdgeQueue LabelTask Prediction Region Result SampleData",
     "learning": "Candidate EdgeLoop LoopReport VerdictReport",
     "node": "Ack Assignment Claim LogRecord Reply WorkerState",
+    "pairs": "PairResult",
     "participation": "PART JobEnded Participation UploadState WeightsPart",
     "rounds": "Aggregation Evaluation ModelUpdate UncountedUpdate",
     "task_reading": "UnsupportedTask",
     "worker_tasks":
         "AggregateTask BigModelTask CandidateModel DatasetTask EvaluateTask InferenceSpec InferTask "
-        "LearnTask PackageSpec RoundSpec ScriptSpec ScriptTask ServingTask TrainTask WorkerAsk "
-        "WorkerTask WorkerTaskBase",
+        "LearnTask PackageSpec PairTask RoundSpec ScriptSpec ScriptTask ServingTask TrainTask "
+        "WorkerAsk WorkerTask WorkerTaskBase",
 }
 """The names that each module defines: it is imported when one is first asked for."""
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -20,6 +20,7 @@ class Assignment(Payload):
         down_file: path of the task's ``down``.
         dataset_file: path of the data set.
         dataset_samples: number of samples in the data set.
+        dataset_files: path of each further data set of the task, by what it is for.
         files: path of each further file of the task, by its digest.
     """
 
@@ -30,6 +31,7 @@ class Assignment(Payload):
     down_file: Text | None = added("0.2")
     dataset_file: Text = ""
     dataset_samples: int = 0
+    dataset_files: dict[Text, Text] = added("0.2", {})
     files: dict[Digest, Text] = added("0.2", {})
     ended: bool = False
     """True where the job has ended: the worker finishes, no round follows."""

@@ -14,6 +14,7 @@ from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
 from heliograph.bus.contract.resources.label_queue import ClassName
 from heliograph.bus.contract.resources.learning_tasks import GateRule, ShardRef
+from heliograph.bus.contract.resources.pair_plan import PairPlan, PairStep
 from heliograph.bus.contract.versions import FLOOR, Version, added
 from heliograph.core.names import Digest, Label
 from heliograph.core.package_paths import MAX_SIZE
@@ -187,6 +188,12 @@ class WorkerTaskBase(Payload):
         return ()
 
 
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets that must be on the node before the worker can run."""
+        return ()
+
+
 class ScriptTask(WorkerTaskBase):
     """A worker that runs the user's script. The agent refuses the task if it names none.
 
@@ -217,6 +224,10 @@ class DatasetTask(ScriptTask):
     @property
     def is_due(self) -> bool:
         return self.active
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return (self.dataset,) if self.dataset else ()
 
 
 class TrainTask(DatasetTask):
@@ -295,6 +306,40 @@ class LearnTask(DatasetTask):
         return (self.champion, self.memory, *(shard.weights for shard in self.shards))
 
 
+class PairTask(DatasetTask):
+    """One step of the training of a shallow and a deep model.
+
+    ``dataset`` has the developer's samples, ``round`` counts the turns, and ``model`` is the version that a training
+    starts from.
+
+    Attributes:
+        plan: how the pair is trained and measured.
+        further_datasets: the other data sets by what they are for: ``public``, ``evaluation``.
+        selection: the file that says which public samples were selected; absent before, and without a public data set.
+        cloud, edge: the trained models, once there are.
+        classes: the classes by their index, as far as an earlier step has named them.
+    """
+
+    since = (0, 2)
+
+    role: Literal["pair"] = "pair"
+    step: PairStep = added("0.2", "selecting")
+    plan: PairPlan | None = added("0.2")
+    further_datasets: dict[Label, Label] = added("0.2", {})
+    selection: WeightsRef | None = added("0.2")
+    cloud: WeightsRef | None = added("0.2")
+    edge: WeightsRef | None = added("0.2")
+    classes: list[ClassName] = added("0.2", [])
+
+    @property
+    def besides(self) -> tuple[WeightsRef | None, ...]:
+        return self.selection, self.cloud, self.edge
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return (*super().datasets, *self.further_datasets.values())
+
+
 class AggregateTask(WorkerTaskBase):
     """Collect the updates of a round, and close it. The worker keeps its results: the agent fetches no model for it.
 
@@ -358,7 +403,7 @@ class BigModelTask(ServingTask):
     role: Literal["big-model"] = "big-model"
 
 
-_Role = TrainTask | EvaluateTask | LearnTask | AggregateTask | InferTask | BigModelTask
+_Role = TrainTask | EvaluateTask | LearnTask | PairTask | AggregateTask | InferTask | BigModelTask
 WorkerTask = Annotated[_Role, Field(discriminator="role")]
 """The task of a worker of any role."""
 

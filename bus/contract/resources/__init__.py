@@ -73,6 +73,20 @@ if TYPE_CHECKING:
         resolve,
         resolve_all,
     )
+    from heliograph.bus.contract.resources.pair_plan import (
+        SIDES,
+        Objective,
+        PairFigures,
+        PairPlan,
+        SelectionFigures,
+        Side,
+    )
+    from heliograph.bus.contract.resources.pair_training_job import (
+        PAIR_ENDED,
+        PairTrainingJob,
+        PairTrainingJobStatus,
+        TrainedModel,
+    )
     from heliograph.bus.contract.resources.quarantine import Quarantine, QuarantineSpec, QuarantineStatus
 
 __all__ = [
@@ -84,6 +98,8 @@ __all__ = [
     "LEARNING_ENDED",
     "MOST_REPLICAS",
     "NAMED",
+    "PAIR_ENDED",
+    "SIDES",
     "Algorithm",
     "AlgorithmPackage",
     "AliasMove",
@@ -120,7 +136,12 @@ __all__ = [
     "ModelOutcome",
     "ModelSpec",
     "ModelVersion",
+    "Objective",
     "PackageManifest",
+    "PairFigures",
+    "PairPlan",
+    "PairTrainingJob",
+    "PairTrainingJobStatus",
     "Participants",
     "PinnedPackage",
     "Quarantine",
@@ -129,9 +150,12 @@ __all__ = [
     "UncountedRecord",
     "Resource",
     "RoundRecord",
+    "SelectionFigures",
     "ServiceNumbers",
     "ShardRef",
+    "Side",
     "TensorSchema",
+    "TrainedModel",
     "TrainingWorker",
     "WATCHED",
     "WeightsRef",
@@ -164,6 +188,8 @@ _HOMES = {
     "model":
         "CHAMPION AliasMove DatasetUse Model ModelLabels ModelSpec ModelVersion TensorSchema aliased "
         "latest resolve resolve_all",
+    "pair_plan": "SIDES Objective PairFigures PairPlan SelectionFigures Side",
+    "pair_training_job": "PAIR_ENDED PairTrainingJob PairTrainingJobStatus TrainedModel",
     "quarantine": "Quarantine QuarantineSpec QuarantineStatus",
 }
 """The names that each module defines: it is imported when one is first asked for."""

@@ -93,6 +93,7 @@ class ModelVersion(Document):
         metrics: metrics of the round.
         time: time at which the job ended.
         parent: digest of the weights that the job started from; empty where it started from none.
+        teacher: digest of the weights that it was distilled from; empty where it was not.
         datasets: the data that it was trained on: the first edges by name.
         datasets_digest: SHA-256 of the lines ``edge, name, version`` of all edges, sorted, with two spaces between.
         dataset_count: number of these lines.
@@ -111,6 +112,7 @@ class ModelVersion(Document):
     metrics: dict[str, float] = Field(default_factory=dict)
     time: str = ""
     parent: str = added("0.2", "")
+    teacher: str = added("0.2", "")
     datasets: list[DatasetUse] = added("0.2", [])
     datasets_digest: str = added("0.2", "")
     dataset_count: int = added("0.2", 0)

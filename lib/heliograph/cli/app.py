@@ -13,7 +13,7 @@ from heliograph.cli.catalog import algorithms, datasets, gate, gc, model_command
 from heliograph.cli.doctor import command as doctor
 from heliograph.cli.events import events
 from heliograph.cli.help import completion, help_command
-from heliograph.cli.jobs import incremental_jobs, jobs, join, worker
+from heliograph.cli.jobs import incremental_jobs, jobs, join, pair_jobs, worker
 from heliograph.cli.label import label, studio
 from heliograph.cli.local import clusters, simulate
 from heliograph.cli.local import run as run_command
@@ -23,8 +23,9 @@ from heliograph.cli.trace import trace
 # no rich help and no rich tracebacks: importing rich would cost a third of the start
 app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup_mode=None)
 _COMMANDS = (
-    clusters, run_command, simulate, get, describe, verbs, events, worker, jobs, incremental_jobs, join, datasets,
-    models, model_commands, algorithms, label, studio, gate, gc, topics, trace, doctor, completion, help_command,
+    clusters, run_command, simulate, get, describe, verbs, events, worker, jobs, incremental_jobs, pair_jobs, join,
+    datasets, models, model_commands, algorithms, label, studio, gate, gc, topics, trace, doctor, completion,
+    help_command,
 )  # fmt: skip
 for module in _COMMANDS:
     module.register(app)

@@ -122,15 +122,12 @@ class IncrementalLearning:
 
         Raises:
             Refused: if there is no sample, a label is none, EWC or LwF alone would have to learn new classes, the job's
-                weights do not fit the model, the trained ones are not finite, the job is a FederatedTask, or a child
+                weights do not fit the model, the trained ones are not finite, the job is of another kind, or a child
                 process of a job's script loops.
         """
         if session.reached != "worked":
             session.reached = "called"
-        if session.current is not None:
-            raise Refused("wrong-loop", field="rounds", expected="the loop of a FederatedTask, for which this worker "
-                          "trains", got="that of an IncrementalLearningJob", hint="Use FederatedLearning(model)"
-                          ".rounds() there, or name this script in an IncrementalLearningJob.")  # fmt: skip
+        session.check_loop("IncrementalLearningJob")
         if (job := session.learning) is not None:
             loop = self._work_through(job, x, y)
             job.begin_rounds(loop)

@@ -33,7 +33,7 @@ def with_troubles(
                 continue
             if report.state == "waiting":
                 waiting.append(report.detail)
-            elif _gives_up(report, spec.attempts):
+            elif gives_up(report, spec.attempts):
                 state = loop.failed(state, model, report.detail or report.state, now)
     for model in loop.hanging(state, spec, loop.seconds(now)):
         why = f"it has not ended in {spec.step_deadline_seconds:g} s"
@@ -41,7 +41,7 @@ def with_troubles(
     return state, waiting
 
 
-def _gives_up(report: WorkerReport, attempts: int) -> bool:
+def gives_up(report: WorkerReport, attempts: int) -> bool:
     """Return whether a worker has failed for good, or as often as it may."""
     if report.final or report.state == "refused":
         return True

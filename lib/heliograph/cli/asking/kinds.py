@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import typer
 
-_WORK = ("jobs", "services", "incremental-jobs")
+_WORK = ("jobs", "services", "incremental-jobs", "pair-jobs")
 _BUILT_IN = (*_WORK, "edges", "models", "datasets", "algorithms", "labels", "quarantines")
 KINDS = f"{', '.join(_BUILT_IN)}, or a feature's resources"
 PATIENCE = 1.0

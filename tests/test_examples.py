@@ -65,6 +65,15 @@ def test_a_lifelong_model_opens_a_task_for_each_kind_of_image(framework: Callabl
     assert known > 0.75 and right > 0.9 and accuracy > 0.85, done.stdout
 
 
+@pytest.mark.quality
+def test_a_pair_offloads_less_than_one_of_the_own_images_alone_and_is_no_less_accurate() -> None:
+    done = subprocess.run([sys.executable, "pair/train.py"], cwd=EXAMPLES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = re.findall(r"joint accuracy (0\.\d+), offload ratio (0\.\d+)", done.stdout)
+    (before, offloaded_before), (after, offloaded_after) = [tuple(map(float, each)) for each in figures]
+    assert after >= before and offloaded_after < offloaded_before / 2, done.stdout
+
+
 @pytest.mark.long
 async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path, ["edge-1"], code=(EXAMPLES,))

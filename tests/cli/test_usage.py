@@ -64,8 +64,8 @@ def test_the_version(typed: Any) -> None:
         ("get jobs -o xml",
          "expected one of table, wide, name, json, yaml, jsonpath=TEMPLATE, got xml. Try 'heliograph get --help'."),
         ("get pods",
-         "expected jobs or services or incremental-jobs or models or datasets or algorithms or labels or edges or "
-         "quarantines, got pods."),
+         "expected jobs or services or incremental-jobs or pair-jobs or models or datasets or algorithms or labels or "
+         "edges or quarantines, got pods."),
         ("get jobs/one two", "expected each as KIND/NAME, or a kind and names, got two."),
         ("get jobs Bad_Name", "value for NAME: expected a DNS label"),
         ("get jobs/", "value for NAME: expected a DNS label"),
@@ -84,14 +84,15 @@ def test_the_version(typed: Any) -> None:
         ("doctor --check frob", "value for --check: expected one of broker, node, coordinator, edges, clock, disk, "),
         ("completion tcsh", "'tcsh' is not one of 'bash', 'zsh', 'fish', 'powershell', 'pwsh'"),
         ("apply", "missing option '--file' / '-f'. Try 'heliograph apply --help'."),
-        ("watch models/one", "expected jobs/NAME or services/NAME or incremental-jobs/NAME, got models/one. Try "
-         "'heliograph watch --help'."),
-        ("watch one", "expected jobs/NAME or services/NAME or incremental-jobs/NAME, got one."),
+        ("watch models/one", "expected jobs/NAME or services/NAME or incremental-jobs/NAME or pair-jobs/NAME, got "
+         "models/one. Try 'heliograph watch --help'."),
+        ("watch one", "expected jobs/NAME or services/NAME or incremental-jobs/NAME or pair-jobs/NAME, got one."),
         ("stop jobs", "expected jobs/NAME, got jobs. Try 'heliograph stop --help'."),
-        ("start models/one", "expected jobs/NAME or services/NAME or incremental-jobs/NAME, got models/one. Try "
-         "'heliograph start --help'."),
+        ("start models/one", "expected jobs/NAME or services/NAME or incremental-jobs/NAME or pair-jobs/NAME, got "
+         "models/one. Try 'heliograph start --help'."),
         ("get jobs -l ,", "value for --selector: expected requirements joined by ',', each one of: key, !key, "),
-        ("delete nodes/edge-1", "expected jobs/NAME or services/NAME or incremental-jobs/NAME or models/NAME or"),
+        ("delete nodes/edge-1", "expected jobs/NAME or services/NAME or incremental-jobs/NAME or pair-jobs/NAME or "
+         "models/NAME or"),
         ("agent --name Bad_Name --cloud nats://a --node mqtt://a", "value for --name: expected a DNS label"),
         ("agent --name a --cloud nats://a --node mqtt://a --dataset x", "--dataset: expected NAME=VALUE, got x."),
         ("agent --name a --cloud nats://a --node mqtt://a --worker-nice 20", "--worker-nice: expected 0 to 19, got 2"),

@@ -86,7 +86,7 @@ async def test_a_role_of_a_later_version_is_reported_and_the_others_run(
         assert (known.worker, known.state) == ("job-train", "refused")  # waits for another reason
         assert "--code root" in known.detail
         assert (distil.worker, distil.role, distil.job_uid, distil.state) == ("job-distil", "distil", "u", "refused")
-        for words in (__version__, "field role", "train or evaluate or learn or aggregate", "distil"):
+        for words in (__version__, "field role", "train or evaluate or learn or pair or aggregate", "distil"):
             assert words in distil.detail
         errors = {each.name: each.error for each in report.datasets}
         assert errors["new"].startswith("field format: expected 'npz', 'csv', 'npy', 'parquet', ")

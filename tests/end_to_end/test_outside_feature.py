@@ -135,7 +135,7 @@ async def test_a_feature_is_a_package_with_an_entry_point(environment: dict[str,
         stranger = {key: value for key, value in environment.items() if key != "PYTHONPATH"}
         code, _, err = await _ran(stranger, *heliograph, "get", "beacons")
         assert code == 2
-        assert "expected jobs or services or incremental-jobs or models or " in err
+        assert "expected jobs or services or incremental-jobs or pair-jobs or models or " in err
         assert "or edges or quarantines, got beacons" in err
 
 

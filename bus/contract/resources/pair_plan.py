@@ -199,7 +199,7 @@ class PairFigures(Document):
     after: JointFigures = Field(default_factory=JointFigures)
     temperature: float = 1.0
     rule: ShortText = "threshold"
-    parameters: dict[ShortText, Scalar] = Field(default_factory=dict, max_length=64)
+    parameters: list[Parameter] = Field(default_factory=list, max_length=64)
     reached: bool = True
     classes: Annotated[dict[ClassName, ClassFigures], Field(max_length=MAX_CLASSES)] = Field(default_factory=dict)
     unmeasured: Annotated[list[ClassName], Field(max_length=MAX_CLASSES)] = Field(default_factory=list)

@@ -263,9 +263,9 @@ class PairController(Feature[PairTrainingJob]):
         now, why = self._world.timestamp(), ""
         try:
             result = await self._adopted(result)
-        except Unreachable:
-            raise
         except HeliographError as error:
+            if isinstance(error, Unreachable) and not self.context.port.bus.link.up:
+                raise  # the results are read again once the link is back
             why = str(error)
         if why:
             self.context.warn(f"pair job {job.name}: {job.status.step}: {why}")
@@ -274,7 +274,6 @@ class PairController(Feature[PairTrainingJob]):
             lambda job: jobs.taken(job, result, now) if not why else
             jobs.stumbled(job, why, now) if jobs.answers(job, result) else job,
         )  # fmt: skip
-        self._wake.set()
 
     async def _adopted(self, result: PairResult) -> PairResult:
         """Bring a result's file into the models' bucket. Raise Refused where it lies in another bucket than its node's
@@ -290,7 +289,10 @@ class PairController(Feature[PairTrainingJob]):
 
     async def _step(self, name: str, decide: Callable[[PairTrainingJob], PairTrainingJob]) -> None:
         step = await self.context.step(PairTrainingJob, name, decide)
-        if step is not None and step[0].status.phase != (phase := step[1].status.phase) and phase in PAIR_ENDED:
+        if step is None or step[0] is step[1]:
+            return
+        self._wake.set()  # the next step may be due at once
+        if step[0].status.phase != (phase := step[1].status.phase) and phase in PAIR_ENDED:
             self.context.out(f"pair job {name} {phase}: {step[1].status.reason or 'the pair is trained'}")
 
     # consequences

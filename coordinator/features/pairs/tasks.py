@@ -10,7 +10,6 @@ from heliograph.bus.contract.resources import (
     PairTrainingJob,
     Side,
 )
-from heliograph.bus.contract.resources.base import Parameter
 from heliograph.bus.contract.resources.joint_inference_service import HardSampleRule
 from heliograph.core.names import join_labels
 from heliograph.incremental.tasks import script_of
@@ -62,10 +61,9 @@ def service_of(job: PairTrainingJob) -> JointInferenceService:
     given = job.spec.service
     assert given is not None
     tuning, figures = job.spec.tuning, job.status.figures
-    parameters = figures.parameters if figures is not None else tuning.given
     rule = HardSampleRule(
         name=tuning.rule,
-        parameters=[Parameter(key=key, value=value) for key, value in parameters.items()],
+        parameters=figures.parameters if figures is not None else tuning.parameters,
         temperature=figures.temperature if figures is not None else 1.0,
     )
     fields = {name: getattr(given, name) for name in JointInferenceServiceSpec.model_fields}

@@ -57,7 +57,7 @@ def told(found: Mapping[str, Any]) -> Iterator[str]:
                f"{selected['nearest']:.4g} to {selected['farthest']:.4g}; {selected['leftOut']} near ones are in the "
                "evaluation, and left out")  # fmt: skip
     if figures := found.get("figures"):
-        parameters = ", ".join(f"{key} {_value(value)}" for key, value in sorted(figures["parameters"].items()))
+        parameters = ", ".join(f"{each['key']} {_value(each.get('value'))}" for each in figures["parameters"])
         for when in ("before", "after"):
             pair = figures[when]
             yield (f"{when} tuning: accuracy {pair['accuracy']:.4f} with {pair['offload']:.1%} offloaded, calibration "

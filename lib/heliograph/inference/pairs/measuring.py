@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from heliograph.bus.contract.resources.base import Scalar
+from heliograph.bus.contract.resources.base import Parameter, Scalar
 from heliograph.bus.contract.resources.pair_plan import ClassFigures, JointFigures, PairFigures, PairPlan, Side
 from heliograph.core.errors import Refused
 from heliograph.incremental.samples import Samples, in_blocks
@@ -61,7 +61,7 @@ def measure(
         after=pair.joint(tuning.rule, tuned.parameters, tuned.temperature),
         temperature=tuned.temperature,
         rule=tuning.rule,
-        parameters=tuned.parameters,
+        parameters=[Parameter(key=key, value=value) for key, value in tuned.parameters.items()],
         reached=tuned.choice.reached,
         classes=classes,
         unmeasured=[name for name, each in classes.items() if not each.support],

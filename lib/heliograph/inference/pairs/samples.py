@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -185,9 +186,9 @@ def _embedded(x: Array, embed: Embed | None) -> Array:
                           got=f"shape {found.shape}")  # fmt: skip
         return found.reshape(len(found), -1)
     if x.dtype.kind not in "fiub":
-        raise Refused("bad-argument", field="embed", expected="a function that gives embeddings, since the samples are "
-                      "no numbers", got="none", hint="PairTraining(embed=...)")  # fmt: skip
-    flat = x.reshape(len(x), -1)
+        raise Refused("bad-argument", field="embed", expected="a function that gives embeddings, since the samples "
+                      "are no numbers", got="none", hint="PairTraining(embed=...)")  # fmt: skip
+    flat = x.reshape(len(x), math.prod(x.shape[1:]))
     return flat.astype(np.uint8) if flat.dtype.kind == "b" else flat
 
 

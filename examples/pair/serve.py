@@ -1,11 +1,11 @@
-"""Serve a model of pair_digits.py: ``pair_serve.py edge`` the shallow one, ``pair_serve.py cloud`` the deep one."""
+"""Serve a model of the pair: ``serve.py edge`` the shallow one, ``serve.py cloud`` the deep one."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
 
-from pair_digits import Array, Weights, deep, scores, shallow
+from network import Array, Weights, deep, scores, shallow
 
 from heliograph import BigModel, JointInference
 

@@ -63,6 +63,23 @@ for this in IncrementalLearning(weights, predict=lambda x: x @ weights["w"]).rou
         os._exit(9)
     weights["w"] += this.x[:2]
 """
+_PAIR = """
+import os
+import sys
+from pathlib import Path
+import numpy as np
+from heliograph import PairTraining, dataset
+data = np.load(dataset())
+shallow, deep = ({"w": np.zeros((width, 2), np.float32)} for width in (1, 2))
+pair = PairTraining(shallow, deep, outputs="logits",
+                    predict=lambda model, x: x[:, : len(model["w"])] @ model["w"])
+for part in pair.parts(data["x"], data["y"], data["x"][::-1] + np.float32(0.5)):
+    if part.side == "edge" and not Path("crashed").exists():
+        Path("crashed").touch()
+        sys.stdout.flush()
+        os._exit(9)
+    part.model["w"][:, 1] += 1
+"""
 _TRAIN = """
 import time
 import numpy as np
@@ -252,6 +269,40 @@ async def learning(path: Path) -> None:
         _copy_included(directory / "whole.mcap", path)
 
 
+async def pairs(path: Path) -> None:
+    """Record a pair training job on real processes: it is created before its node has the data, and its worker is
+    killed while it trains the shallow model."""
+    import numpy as np
+
+    with TemporaryDirectory(prefix="heliograph-") as name:
+        directory, world = Path(name), World()
+        _write(directory / "code" / "pair.py", _PAIR)
+        x = np.random.default_rng(1).normal(size=(60, 2)).astype(np.float32)
+        np.savez(directory / "mine.npz", x=x, y=(x.sum(1) > 0).astype(np.int64))
+        cluster = LocalCluster(directory / "cluster", ["edge-1"], code=(directory / "code",))
+        async with (
+            cluster,
+            AsyncClient(cluster.server, leader_timeout=60) as client,
+            _recorded(cluster, directory / "whole.mcap"),
+        ):
+            await cluster.kill("coordinator")  # the next one shows what there is, which the recording needs
+            await cluster.start_coordinator()
+            for model in ("shallow", "deep"):
+                await client.models.create({"kind": "Model", "metadata": {"name": model}})
+            await client.pair_jobs.create({
+                "kind": "PairTrainingJob", "metadata": {"name": "line"},
+                "spec": {"samples": {"name": "mine"}, "nodeName": "edge-1",
+                         "workerSpec": {"trainScriptBootFile": "pair.py"}, "selection": {"count": 30},
+                         "edge": {"model": {"name": "shallow"}}, "cloud": {"model": {"name": "deep"}}},
+            })  # fmt: skip
+            await world.sleep(SETTLED)
+            await client.push("mine", directory / "mine.npz", edge="edge-1")
+            async for job in client.pair_jobs.watch("line"):
+                if job["status"]["phase"] in ("Succeeded", "Failed"):
+                    break
+        _copy_included(directory / "whole.mcap", path)
+
+
 async def _request(device: Any, value: float, times: int) -> dict[str, Any]:
     """Send ``times`` requests one by one, and return the last answer."""
     answer: dict[str, Any] = {}
@@ -306,6 +357,7 @@ def _write(path: Path, text: str) -> None:
 
 KINDS: dict[str, Callable[[Path], Awaitable[None] | None]] = {
     "flaky": flaky, "federated": federated, "joint": joint, "labels": labels, "learning": learning,
+    "pairs": pairs,
 }  # fmt: skip
 
 

@@ -256,3 +256,18 @@ def test_weights_and_memory_go_with_a_candidate_that_the_cloud_will_never_take(o
         assert files.content == {}
 
     _uploading(on_node, tmp_path, test)
+
+
+def test_a_file_of_a_pairs_training_is_uploaded_and_figures_alone_name_none(on_node: Any, tmp_path: Path) -> None:
+    async def test(node: Any, files: Staged, uploads: Uploads) -> None:
+        topic = topics.PAIR_RESULT.at(job="job", edge=EDGE)
+        fields = {"job": "job", "job_uid": "u", "round": 2, "edge": EDGE}
+        for step, made in (("training-cloud", {"weights": LARGE}), ("measuring", {"figures": {"measuredOn": 4}})):
+            data = {**fields, "step": step, **made}
+            event = Event("id", f"{EDGE}/{WORKER}/life", topics.PAIR_RESULT.type, data, "", topic, 1)
+            kept = KeptEvent(1, topic, encode(event))
+            assert uploads.may_name_weights(kept)
+            await uploads.upload(kept)
+            assert set(_in_cloud(node)) == {DIGEST} and not files.content
+
+    _uploading(on_node, tmp_path, test)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -148,6 +148,7 @@ def test_what_answers_something_else_changes_nothing(step: str, changes: dict[st
     assert jobs.taken(job, _result(job, **changes), _time(5)) is job
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["result", "again", "stale", "crash", "hang", "restart", "data"]), max_size=30))
 def test_whatever_happens_each_step_is_taken_once_and_in_order(events: list[str]) -> None:
     """No result counts twice, none of an earlier turn ever counts, and no two workers have one name."""

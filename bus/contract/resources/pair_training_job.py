@@ -6,7 +6,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from heliograph.bus.contract.resources.base import Condition, Document, Reference, Resource, ShortText, WeightsRef
+from heliograph.bus.contract.resources.base import (
+    Condition,
+    Document,
+    Reference,
+    Resource,
+    RunsCode,
+    ShortText,
+    WeightsRef,
+)
 from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.bus.contract.resources.joint_inference_service import HardSampleRule, JointInferenceServiceSpec
 from heliograph.bus.contract.resources.model import DatasetUse
@@ -215,3 +223,7 @@ class PairTrainingJob(Resource):
     @property
     def listed_workers(self) -> int:
         return 0 if self.status.phase in PAIR_ENDED else 1
+
+    @property
+    def code_workers(self) -> Mapping[str, RunsCode]:
+        return {"spec.workerSpec": self.spec.worker_spec} if self.status.phase not in PAIR_ENDED else {}

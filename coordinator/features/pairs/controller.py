@@ -30,7 +30,7 @@ from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.pairs import state_machine as jobs
 from heliograph.coordinator.features.pairs.tasks import JOB_ANNOTATION, pair_task, service_of
-from heliograph.coordinator.worker_packages import package_of
+from heliograph.coordinator.packages import check_parameters, names_of, pinned
 from heliograph.core.errors import Conflict, HeliographError, Refused, Unreachable
 from heliograph.core.tasks import Flag, wait_for
 from heliograph.incremental.loop import seconds
@@ -67,7 +67,9 @@ class PairController(Feature[PairTrainingJob]):
     def validate(self, job: PairTrainingJob, topic: str) -> None:
         tuning, place = job.spec.tuning, "spec.tuning"
         choice = NamedChoice("rule", tuning.rule, f"{place}.rule", tuning.parameters, f"{place}.parameters")
-        check_offered(choice, self.context.view().rules(job.spec.node_name), topic)
+        view = self.context.view()
+        check_offered(choice, view.rules(job.spec.node_name), topic)
+        check_parameters(job, view.packages, topic)
         if job.spec.service is not None:
             self._check_service(job, topic)
 
@@ -301,9 +303,8 @@ class PairController(Feature[PairTrainingJob]):
         for job in self.resources():
             found: dict[str, list[WorkerTask]] = {}
             with self.context.failures.contain(f"pair job {job.name}"):
-                worker = job.spec.worker_spec
-                asks = ask_of(worker.resources, job.spec.priority, job.metadata)
-                if (task := pair_task(job, package_of(worker, view), asks)) is not None:
+                asks = ask_of(job.spec.worker_spec.resources, job.spec.priority, job.metadata)
+                if (task := pair_task(job, pinned(names_of(job), view), asks)) is not None:
                     found = {job.spec.node_name: [task]}
             yield found
 

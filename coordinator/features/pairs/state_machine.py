@@ -27,7 +27,7 @@ from heliograph.bus.contract.resources import (
 from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.pairs.tasks import TRAINS, worker_of
-from heliograph.coordinator.worker_packages import missing_package
+from heliograph.coordinator.packages import missing_packages
 from heliograph.incremental.loop import seconds
 from heliograph.incremental.troubles import gives_up
 
@@ -38,8 +38,7 @@ LEFT = "the script left its loop over parts() before the job had ended"
 def missing(job: PairTrainingJob, view: View) -> Iterator[str]:
     """Yield what a job needs and does not have, a sentence each."""
     spec = job.spec
-    if why := missing_package(spec.worker_spec, view):
-        yield why
+    yield from missing_packages(job, view)
     node = view.edges.get(spec.node_name)
     if node is None or node.report is None:
         yield f"node {spec.node_name} {'is unknown' if node is None else 'has not reported yet'}"

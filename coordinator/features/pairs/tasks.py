@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from heliograph.bus.contract.payloads import PackageSpec, PairTask, WorkerAsk
+from collections.abc import Mapping
+
+from heliograph.bus.contract.payloads import PairTask, WorkerAsk
 from heliograph.bus.contract.resources import (
     JointInferenceService,
     JointInferenceServiceSpec,
     Metadata,
     PairTrainingJob,
+    PinnedPackage,
     Side,
 )
 from heliograph.bus.contract.resources.joint_inference_service import HardSampleRule
+from heliograph.coordinator.api.parameters import values_of
+from heliograph.coordinator.packages import package_of, with_defaults
 from heliograph.core.names import join_labels
 from heliograph.incremental.tasks import script_of
 
@@ -26,13 +31,16 @@ def worker_of(job: PairTrainingJob) -> str:
     return join_labels(job.name, "pair", *([f"again-{restarts}"] if restarts else []))
 
 
-def pair_task(job: PairTrainingJob, package: PackageSpec | None, asks: WorkerAsk | None) -> PairTask | None:
+def pair_task(
+    job: PairTrainingJob, packages: Mapping[str, PinnedPackage], asks: WorkerAsk | None
+) -> PairTask | None:
     """Return the task of the present step; None where the worker has nothing to do."""
     status, worker = job.status, job.spec.worker_spec
     step = status.step
     if status.phase != "Running" or step == "waiting" or step == "registering" or step == "serving" or step == "done":
         return None
     side = TRAINS.get(step)
+    package = package_of(worker, packages, worker.train_script_arguments)
     deep, shallow = status.models.get("cloud"), status.models.get("edge")
     datasets = job.spec.datasets
     return PairTask(
@@ -42,7 +50,7 @@ def pair_task(job: PairTrainingJob, package: PackageSpec | None, asks: WorkerAsk
         round=status.turn,
         script=None if package is not None else script_of(worker),
         package=package,
-        parameters={each.key: each.value for each in worker.parameters if each.value is not None},
+        parameters=values_of(with_defaults(worker, packages)),
         dataset=datasets["samples"],
         further_datasets={purpose: name for purpose, name in datasets.items() if purpose != "samples"},
         model=status.bases.get(side) if side is not None else None,

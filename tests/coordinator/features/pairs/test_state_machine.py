@@ -103,7 +103,7 @@ def test_each_step_follows_from_the_result_of_the_one_before_and_a_successor_goe
     seen = []
     while job.status.step in STEPS:
         job = _read_again(job)
-        task = pair_task(job, None, None)
+        task = pair_task(job, {}, None)
         assert isinstance(task, PairTask)
         held = [name for name in ("selection", "cloud", "edge") if getattr(task, name) is not None]
         seen.append((task.step, held))
@@ -111,7 +111,7 @@ def test_each_step_follows_from_the_result_of_the_one_before_and_a_successor_goe
         job = jobs.taken(job, _result(job), _time(5))
     assert seen == [("selecting", []), ("training-cloud", ["selection"]), ("training-edge", ["selection", "cloud"]),
                     ("measuring", ["cloud", "edge"])]  # fmt: skip
-    assert job.status.step == "registering" and pair_task(job, None, None) is None
+    assert job.status.step == "registering" and pair_task(job, {}, None) is None
     done = jobs.registered(_read_again(job), {"cloud": 3, "edge": 4}, _time(9))
     assert (done.status.phase, done.status.models["edge"].version, done.status.reason) == ("Succeeded", 4, "")
     assert "0.9500 correctly with 0.2000 offloaded" in done.status.conditions[-1].message
@@ -304,7 +304,7 @@ def test_another_version_of_a_data_set_begins_the_job_anew_with_another_worker(s
 def test_stop_and_start_and_a_job_that_has_ended() -> None:
     job = _at("training-edge")
     stopped = jobs.stopped(job, _time(5))
-    assert (stopped.status.phase, pair_task(stopped, None, None)) == ("Stopped", None)
+    assert (stopped.status.phase, pair_task(stopped, {}, None)) == ("Stopped", None)
     assert jobs.stopped(stopped, _time(6)) is stopped
     assert jobs.taken(stopped, _result(job), _time(6)) is stopped
     assert jobs.resumed(jobs.started(stopped), _time(7)).status.step == "training-edge"

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from heliograph.bus.contract.payloads import DatasetTask, PackageSpec, ScriptSpec, ScriptTask, WorkerTask
+from heliograph.bus.contract.payloads import DatasetTask, PackageSpec, ScriptSpec, ScriptTask, ServingTask, WorkerTask
 from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.edge_agent.admission import UNKNOWN, Admission, Capacity, admit
@@ -287,6 +287,8 @@ def _hold(
             return Hold(task, package.barred.reason, package.barred.final)
         if package.problem and not runs:
             return Hold(task, package.problem, package.refused)
+    elif isinstance(task, ServingTask) and task.served is not None:
+        return None  # no code of the user's
     elif isinstance(task, ScriptTask) and not runs and (hold := _script_hold(task, task.script, code_roots)):
         return hold
     for name in task.datasets:

@@ -20,9 +20,11 @@ OURS = {"heliograph", "benchmarks", "tests"}
 HOMES = packages_distributions()
 UNINSTALLED = {
     "PIL": "pillow",
+    "ai_edge_litert": "ai-edge-litert",
     "arro3": "arro3-io",
     "keras": "keras",
     "mlflow": "mlflow-skinny",
+    "onnxruntime": "onnxruntime",
     "river": "river",
     "peft": "peft",
     "pytorch_lightning": "pytorch-lightning",
@@ -58,6 +60,8 @@ NEEDS = {
     "incremental/trainer.py": "train",
     "incremental/training_round.py": "train",
     "inference": "train",
+    "inference/formats/onnx_model.py": "onnx",
+    "inference/formats/tflite_model.py": "tflite",
     "inference/inputs.py": "image",
     "inference/predictors/torch_module.py": "torch",
     "label_studio/png.py": "train",

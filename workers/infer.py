@@ -198,7 +198,8 @@ class InferenceHost:
         digest = self._model = task.model.digest
         source = task.model.inline if task.model.inline is not None else Path(model_file)
         try:
-            arrays, classes = await self._runtime.world.in_thread(read_version, source, f"model {digest[:12]}")
+            name = f"model {digest[:12]}"
+            arrays, classes = await self._runtime.world.in_thread(read_version, source, name, task.served)
         except Exception as error:  # whatever is wrong with the file
             self.serving.health.weights_failed(digest, error)
         else:
@@ -222,8 +223,10 @@ class InferenceHost:
         topic, body = (asked.topic, asked.body) if asked is not None else ("", b"")
         world = self._runtime.world
         try:
-            arrays, classes = await world.in_thread(read_version, source, f"model {model.digest[:12]}")
+            name = f"model {model.digest[:12]}"
             why = await objection(Trial(self._first, self.code, model.digest, source, topic, body), world)
+            if not why:  # a runtime of native code has opened it in the trial's process first
+                arrays, classes = await world.in_thread(read_version, source, name, _task_of(self._first).served)
         except Exception as error:  # whatever is wrong with the file, or a process that cannot be started
             why = str(error) or type(error).__name__
         if why:

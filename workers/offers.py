@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
@@ -21,10 +22,13 @@ FRAMEWORKS = {
     "keras": "keras",
     "sklearn": "scikit-learn",
 }
+FORMATS = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
+"""The distribution of the runtime of each format that is served without a script."""
 
 
 def offers() -> dict[str, Mapping[str, object]]:
-    """Return ``{"algorithms": {name: schema}, "rules": {name: schema}, "frameworks": {name: version}}``.
+    """Return ``{"algorithms": {name: schema}, "rules": {name: schema}, "frameworks": {name: version},
+    "formats": {name: version}}``.
 
     Import no framework. Without NumPy offer no algorithms; the rules do not need it.
     """
@@ -36,12 +40,16 @@ def offers() -> dict[str, Mapping[str, object]]:
             except metadata.PackageNotFoundError:
                 continue
             break
+    formats: dict[str, object] = {}
+    for name, distribution in FORMATS.items():
+        with suppress(metadata.PackageNotFoundError):
+            formats[name] = metadata.version(distribution)
     algorithms: dict[str, dict[str, Any]] = {}
     if "numpy" in frameworks:
         algorithms, failed = schemas()
         for error in failed:
             print(error)
-    return {"algorithms": algorithms, "rules": rules(), "frameworks": frameworks}
+    return {"algorithms": algorithms, "rules": rules(), "frameworks": frameworks, "formats": formats}
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 from zipimport import zipimporter
 
-from heliograph.bus.contract.payloads import Assignment, ScriptSpec, ScriptTask
-from heliograph.core.errors import Refused
+from heliograph.bus.contract.payloads import Assignment, ScriptSpec, ScriptTask, ServedModel, ServingTask
+from heliograph.core.errors import HeliographError, Refused
 from heliograph.workers.runtime import log, run
 from heliograph.workers.script_end import ScriptEnd
 
@@ -91,6 +91,8 @@ def run_script(host: Host) -> int:
     """
     worker = os.getpid()
     task = host.begin().task
+    if isinstance(task, ServingTask) and task.served is not None:
+        return _serve_file(host, task, task.served)
     if not isinstance(task, ScriptTask) or task.script is None:
         log("error: the task names no script")
         return 1
@@ -115,6 +117,22 @@ def run_script(host: Host) -> int:
     elif end.line:
         log(end.line)
     if end.line or end.final:
+        host.failed(end.line, end.final)
+    return end.code
+
+
+def _serve_file(host: Host, task: ServingTask, served: ServedModel) -> int:
+    """Serve a model's file in place of a script. Return the process's exit code."""
+    from heliograph.workers.served_model import serve_file  # a training worker needs no inference
+
+    error_of_serving: BaseException | None = None
+    try:
+        serve_file(task, served)
+    except HeliographError as error:
+        error_of_serving = error
+    end = host.conclude(error_of_serving)
+    if end.line:
+        log(end.line)
         host.failed(end.line, end.final)
     return end.code
 

@@ -41,7 +41,8 @@ class TrialHost:
 
     def begin(self) -> Assignment:
         trial = self._trial
-        arrays, classes = read_version(trial.weights, f"model {trial.digest[:12]}")
+        assert isinstance(trial.assignment.task, InferTask)
+        arrays, classes = read_version(trial.weights, f"model {trial.digest[:12]}", trial.assignment.task.served)
         self.serving.enqueue(NewModel(trial.digest, arrays, classes))
         if trial.body:
             self.serving.receive(Message(trial.topic, trial.body), parse(trial.body, trial.topic), REPLY)

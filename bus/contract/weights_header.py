@@ -1,5 +1,5 @@
-"""The header of safetensors files, and proofs that a file is one: without NumPy, so that an agent can prove the files
-that it lays on its disk.
+"""The header of safetensors files, and proofs that a file is of the format that its reference names: without NumPy and
+without a runtime, so that an agent can prove the files that it lays on its disk.
 
 The format (huggingface/safetensors, "Format"): 8 bytes little-endian length of a JSON header, the header, the data.
 """
@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.onnx_file import read_onnx
+from heliograph.bus.contract.resources.base import WeightsFormat, WeightsRef
+from heliograph.bus.contract.tflite_file import read_tflite
 from heliograph.core.errors import Refused
 
 INLINE = 256 * 1024
@@ -91,7 +93,7 @@ def header(layout: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Map
 
 
 def check_file(path: Path, ref: WeightsRef, digest: bool = False) -> None:
-    """Raise Refused unless a file is a safetensors file of the size that its reference declares.
+    """Raise Refused unless a file is one of the format and the size that its reference declares.
 
     Args:
         digest: whether to compare the file's digest too; the whole file is read for it.
@@ -104,20 +106,31 @@ def check_file(path: Path, ref: WeightsRef, digest: bool = False) -> None:
         if digest:
             _check_digest(hashlib.file_digest(file, "sha256").hexdigest(), ref)
         if not size:
-            raise refused(name, "a safetensors file", "an empty file")
+            raise refused(name, f"a {ref.format} file", "an empty file")
         with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as data:
-            read_header(data, name)
+            check_content(data, ref.format, name)
 
 
 def check_inline(ref: WeightsRef) -> None:
-    """Raise Refused unless inline weights are a safetensors file of the declared size and digest; pass others."""
+    """Raise Refused unless inline weights are a file of the declared format, size and digest; pass others."""
     if ref.inline is None:
         return
     size = len(ref.inline)
     if size != ref.size:
         raise Refused("bad-weights", field="size", expected=f"{size}, the bytes of inline", got=ref.size)
     _check_digest(hashlib.sha256(ref.inline).hexdigest(), ref)
-    read_header(memoryview(ref.inline), "inline")
+    check_content(memoryview(ref.inline), ref.format, "inline")
+
+
+def check_content(data: memoryview, format: WeightsFormat, name: str) -> None:
+    """Raise Refused, naming the file, unless these bytes are a file of that format."""
+    match format:
+        case "safetensors":
+            read_header(data, name)
+        case "onnx":
+            read_onnx(data, name)
+        case "tflite":
+            read_tflite(data, name)
 
 
 def refused(file: str, expected: str, got: object) -> Refused:

@@ -159,6 +159,10 @@ class View:
         """Return the hard-sample rules that a node's agent offers, likewise."""
         return self._offer(node).rules
 
+    def formats(self, node: str) -> dict[str, str]:
+        """Return the formats of whole models that a node's agent can serve, mapped to the runtime's version."""
+        return self._offer(node).formats
+
     @cached_property
     def full(self) -> dict[str, str]:
         """The edges with a store that has no room left, each with what is full and what to do."""

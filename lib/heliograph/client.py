@@ -15,7 +15,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.core.errors import Refused
 from heliograph.core.signing import Signer
 from heliograph.dataset_files import store_samples
-from heliograph.model_files import fetch, require_untrained, store, version_of
+from heliograph.model_files import described_by, fetch, require_untrained, store, version_of
 from heliograph.model_verbs import which
 from heliograph.requester import TIMEOUT, Requester
 from heliograph.resource_requests import (
@@ -155,10 +155,11 @@ class AsyncClient(Requester):
 
     async def upload(self, model: str, file: Path) -> Document:
         """Create a model with the weights of a safetensors file, or replace the weights that it was created with.
-        Return its document. Jobs start from these weights.
+        Return its document. Jobs start from these weights. A file whose name ends in ``.onnx`` or ``.tflite`` is a
+        whole model, for services with that format; the document then has its inputs and outputs.
 
         Raises:
-            Refused: if the file is no safetensors file, or the model has trained versions, which come before these.
+            Refused: if the file is none of its format, or the model has trained versions, which come before these.
             HeliographError: if the file is larger than 256 kB, and this login may not write into the object store.
         """
         try:
@@ -169,7 +170,8 @@ class AsyncClient(Requester):
             before = {}
         require_untrained(model, before)
         weights = await store(self.bus, file, self._world)
-        spec = {**before.get("spec", {}), "weights": weights.model_dump(mode="json", exclude_none=True)}
+        described = await self._world.in_thread(described_by, file, weights.format)
+        spec = {**before.get("spec", {}), **described, "weights": weights.model_dump(mode="json", exclude_none=True)}
         return await self.models.apply({"kind": "Model", "metadata": {"name": model}, "spec": spec})
 
     async def upload_algorithm(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from heliograph.bus.contract.buckets import MODELS
+from heliograph.bus.contract.onnx_file import read_onnx
 from heliograph.bus.contract.resources import Model, ModelVersion, aliased, latest
-from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.resources.base import WeightsFormat, WeightsRef
 from heliograph.bus.contract.resources.model import declared
+from heliograph.bus.contract.tflite_file import read_tflite
 from heliograph.bus.contract.weights_file import INLINE
 from heliograph.bus.contract.weights_header import check_file, check_inline
 from heliograph.bus.transport import Bus
@@ -18,6 +21,10 @@ from heliograph.bus.weights_transfer import fetch_weights, store_weights
 from heliograph.core.errors import Forbidden, HeliographError, Refused
 from heliograph.core.world import World
 
+MAX_SIZE = 16 << 30
+"""Bytes of a file, at most."""
+_FORMATS: Mapping[str, WeightsFormat] = {".onnx": "onnx", ".tflite": "tflite"}
+"""The format by the end of a file's name; any other is safetensors."""
 _NO_STORE = "this connection has no object store; use the nats:// address of an operator's login"
 
 
@@ -76,24 +83,41 @@ async def fetch(bus: Bus, weights: WeightsRef, target: Path, world: World) -> Pa
 
 
 def file_reference(file: Path) -> WeightsRef:
-    """Return the reference to a safetensors file. Raise Refused where it is none."""
+    """Return the reference to a safetensors file, or to an ONNX or TensorFlow Lite model by the end of its name. Raise
+    Refused where it is none, or too large."""
+    if (size := file.stat().st_size) > MAX_SIZE:
+        raise Refused("too-large", topic=str(file), expected=f"at most {MAX_SIZE} bytes", got=f"{size} bytes")
+    format = _FORMATS.get(file.suffix.lower(), "safetensors")
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    ref = WeightsRef(digest=digest, size=file.stat().st_size)
+    ref = WeightsRef(digest=digest, size=size, format=format)
     try:
         check_file(file, ref)
     except Refused as error:
-        hint = "Write it with safetensors: save_file(tensors, file)."
+        hint = "Write it with safetensors: save_file(tensors, file)." if format == "safetensors" else error.hint
         raise Refused(error.code, topic=str(file), expected=error.expected, got=error.got, hint=hint) from None
     return ref
 
 
+def described_by(file: Path, format: WeightsFormat) -> dict[str, Any]:
+    """Return what the document of a model says of its file, by the file itself: inputs, outputs and, where the file
+    names them, classes; nothing for a safetensors file."""
+    if format == "safetensors":
+        return {}
+    with file.open("rb") as content, mmap.mmap(content.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        with memoryview(mapped) as data:
+            signature = read_onnx(data, str(file)).signature if format == "onnx" else read_tflite(data, str(file))
+    found: dict[str, Any] = {"inputs": [each.model_dump() for each in signature.inputs],
+                             "outputs": [each.model_dump() for each in signature.outputs]}  # fmt: skip
+    return found | ({"labelSchema": {"classes": list(signature.classes)}} if signature.classes else {})
+
+
 async def store(bus: Bus, file: Path, world: World) -> WeightsRef:
-    """Put a safetensors file where every agent can fetch it, and return its reference.
+    """Put a file of weights, or of a whole model, where every agent can fetch it, and return its reference.
 
     A small file travels in the reference where this login may not write into the object store.
 
-    Raise Refused where it is no safetensors file, HeliographError where it is too large for this login.
+    Raise Refused where it is none, HeliographError where it is too large for this login.
     """
     ref: WeightsRef = await world.in_thread(file_reference, file)
     try:

@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         RoundSpec,
         ScriptSpec,
         ScriptTask,
+        ServedModel,
         ServingTask,
         TrainTask,
         WorkerAsk,
@@ -143,6 +144,7 @@ __all__ = [
     "SampleData",
     "ScriptSpec",
     "ScriptTask",
+    "ServedModel",
     "ServingTask",
     "Text",
     "TrainTask",
@@ -172,7 +174,7 @@ _HOMES = {
     "task_reading": "UnsupportedTask",
     "worker_tasks":
         "AggregateTask BigModelTask CandidateModel DatasetTask EvaluateTask InferenceSpec InferTask "
-        "LearnTask PackageSpec PairTask RoundSpec ScriptSpec ScriptTask ServingTask TrainTask "
+        "LearnTask PackageSpec PairTask RoundSpec ScriptSpec ScriptTask ServedModel ServingTask TrainTask "
         "WorkerAsk WorkerTask WorkerTaskBase",
 }
 """The names that each module defines: it is imported when one is first asked for."""

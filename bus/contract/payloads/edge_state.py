@@ -158,6 +158,8 @@ class Offer(Payload):
     """Hard-sample rule name to the JSON schema of its parameters."""
     frameworks: dict[str, str] = Field(default_factory=dict)
     """Framework name to installed version."""
+    formats: dict[str, str] = added("0.2", {})
+    """Format of whole models that are served without a script, such as ``onnx``, to the version of its runtime."""
 
 
 class NodeCapacity(Payload):

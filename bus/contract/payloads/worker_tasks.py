@@ -101,6 +101,21 @@ class InferenceSpec(Payload):
     drift: Annotated[list[Label], Field(max_length=16)] = added("0.2", [])
 
 
+class ServedModel(Payload):
+    """A model that is served as its file, without a script of the user's.
+
+    Attributes:
+        output: name of the output with the scores; empty for the only one.
+        outputs: what its numbers are; empty where the model tells.
+        classes: the label of each score; without any the file's own, or else 0, 1, 2, …
+    """
+
+    format: Literal["onnx", "tflite"]
+    output: Text = ""
+    outputs: Literal["", "probabilities", "logits", "values"] = ""
+    classes: Annotated[list[ClassName], Field(max_length=1024)] = Field(default_factory=list)
+
+
 class CandidateModel(Payload):
     """A version that answers a share of the requests beside the one that is deployed.
 
@@ -366,6 +381,7 @@ class ServingTask(ScriptTask):
     Attributes:
         generation: generation of the service's spec that last changed what the worker runs.
         signature: the signature of the model's version; an agent with trusted keys runs no other.
+        served: how the model's file is served in place of a script; an agent of 0.1 finds no script.
     """
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
@@ -374,6 +390,7 @@ class ServingTask(ScriptTask):
     framework: Text | None = None
     inference: InferenceSpec = Field(default_factory=InferenceSpec)
     signature: Envelope | None = added("0.2")
+    served: ServedModel | None = added("0.2")
 
     serves = True
 

@@ -24,6 +24,8 @@ API_VERSION: Literal["edgeai.io/v1alpha1"] = "edgeai.io/v1alpha1"
 
 ShortText = Annotated[str, StringConstraints(max_length=1024)]
 Scalar = bool | int | float | ShortText | None
+WeightsFormat = Literal["safetensors", "onnx", "tflite"]
+"""What a file of weights is: arrays that a script loads, or a whole model that a runtime serves without a script."""
 
 
 class Document(BaseModel):
@@ -154,13 +156,14 @@ SampleBytes = Annotated[
 
 
 class WeightsRef(BaseModel):
-    """A reference to weights by the SHA-256 of their safetensors file.
+    """A reference to weights by the SHA-256 of their file.
 
     ``inline`` is the file itself if it has at most 256 kB; otherwise ``bucket`` names the object store with the blob.
 
     Attributes:
         digest: SHA-256 of the file; the name of the blob.
         size: bytes of the file.
+        format: what the file is. Nobody guesses it from the bytes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -169,6 +172,7 @@ class WeightsRef(BaseModel):
     size: Annotated[int, Field(ge=0, le=1 << 40)]
     bucket: Label | None = None
     inline: Binary | None = None
+    format: WeightsFormat = added("0.2", "safetensors")
 
 
 class RunsCode(Protocol):

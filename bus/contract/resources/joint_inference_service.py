@@ -36,6 +36,9 @@ class InferenceScript(Document):
         script_working_dir: the directory whose files the script finds by relative names; by default the one that it
             imports from.
         resources: what the worker asks of its node.
+        format: ``onnx`` or ``tflite`` serve the model's file itself, without a script.
+        output: with such a format the model's output that holds the scores; without it the only one of floats.
+        outputs: with such a format what that output's numbers are; without it the model tells.
     """
 
     model: Reference
@@ -47,13 +50,22 @@ class InferenceScript(Document):
     framework_type: ShortText | None = None
     parameters: list[Parameter] = Field(default_factory=list, max_length=256)
     resources: WorkerResources | None = added("0.2")
+    format: Literal["script", "onnx", "tflite"] = added("0.2", "script")
+    output: ShortText = added("0.2", "")
+    outputs: Literal["probabilities", "logits", "values"] | None = added("0.2")
 
     @model_validator(mode="after")
     def _one_code(self) -> Self:
-        if self.algorithm is not None and any((self.script_boot_file, self.script_dir, self.script_working_dir)):
+        on_node = any((self.script_boot_file, self.script_dir, self.script_working_dir))
+        if self.format != "script" and (on_node or self.algorithm or self.script_arguments or self.parameters):
+            raise ValueError(f"format {self.format}, which runs no code; leave out script…, algorithm and parameters")
+        if self.format == "script" and (self.output or self.outputs):
+            raise ValueError("output or outputs without format: onnx or tflite; a script says them by itself")
+        if self.algorithm is not None and on_node:
             raise ValueError("algorithm and a script on the node (script…); give one of the two")
-        if self.algorithm is None and self.script_boot_file is None:
-            raise ValueError("a worker names no scriptBootFile and no algorithm")
+        if self.format == "script" and self.algorithm is None and self.script_boot_file is None:
+            raise ValueError("a worker names no scriptBootFile and no algorithm, and no format: onnx or tflite, which "
+                             "needs neither")  # fmt: skip
         return self
 
 

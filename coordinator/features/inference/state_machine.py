@@ -16,6 +16,7 @@ from heliograph.bus.contract.payloads import (
     InferenceSpec,
     InferTask,
     ScriptSpec,
+    ServedModel,
     ServingTask,
     WorkerReport,
     WorkerTask,
@@ -56,6 +57,7 @@ EDGES_SHOWN = 256
 """Edges that a status shows at most: ten thousand do not fit."""
 OFFLINE = "offline"
 _HEALTHY = "WorkersHealthy"
+_RUNNABLE = "FormatRunnable"
 _NO_DEEP_MODEL = CloudInference(model=Reference(name="none"), script_boot_file="none")
 """Stands for the settings of a deep model where there is none."""
 _READY_SINCE = (0, 2)
@@ -89,8 +91,9 @@ def observe(service: JointInferenceService, view: View, totals: Totals, now: str
     healthy = _workers_healthy([*troubles.items(), (f"deep model on {node}", in_cloud)])
     conditions = status.conditions
     queued = _scheduled(service, placed, view)
-    ready_now = _ready(bool(on_edges and (of_deep or deep is None)), answering, healthy, queued)
-    for each in (ready_now, _edges_known(service, view), healthy, queued):
+    runnable = _runnable(service, placed, view)
+    ready_now = _ready(bool(on_edges and (of_deep or deep is None)), answering, healthy, queued, runnable)
+    for each in (ready_now, _edges_known(service, view), healthy, queued, runnable):
         conditions = condition(conditions, each, now) if each is not None else conditions
     # an edge answers without the deep model, too: one that fails later makes no running service pending again
     running = on_edges > 0 and (of_deep > 0 or deep is None or status.phase == "Running")
@@ -134,12 +137,15 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
     if any(_missing(service, view, placed)) or set(names_of(service)) - service.status.packages.keys():
         return {}
     spec, status = service.spec, service.status
-    infer = _task(service, InferTask, spec.edge_worker, _edge_worker(service), status.edge_generation)
     model = view.models[spec.edge_worker.model.name]
+    infer = _task(service, InferTask, spec.edge_worker, _edge_worker(service), status.edge_generation, model)
+    able = [edge for edge in placed if not _unable(spec.edge_worker, edge, view)]
     of_version: dict[tuple[int | None, float | None], list[WorkerTask]] = {}
     """Edges share one list for a version, and for a candidate beside it: there may be ten thousand."""
     found: dict[str, list[WorkerTask]] = {}
-    for edge, version in resolve_all(model, placed).items():
+    for edge, version in resolve_all(model, able).items():
+        if _other_format(spec.edge_worker, version):
+            continue
         beside = candidate_on(model, edge) if model.status.rollout is not None else None
         key = version.version if version is not None else None, beside[1] if beside is not None else None
         if key not in of_version:
@@ -148,9 +154,15 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
     if spec.cloud_worker is None:
         return found
     node = spec.cloud_worker.node_name
-    deep = _model_of(resolve_all(view.models[spec.cloud_worker.model.name], [node])[node])
+    deep_model = view.models[spec.cloud_worker.model.name]
+    of_deep = resolve_all(deep_model, [node])[node]
+    if _unable(spec.cloud_worker, node, view) or _other_format(spec.cloud_worker, of_deep):
+        return found
+    deep = _model_of(of_deep)
     big_models = [
-        _task(service, BigModelTask, spec.cloud_worker, name, status.cloud_generation).model_copy(update=deep)
+        _task(service, BigModelTask, spec.cloud_worker, name, status.cloud_generation, deep_model).model_copy(
+            update=deep
+        )
         for name in replicas(service)[: spec.cloud_worker.replicas]
     ]
     found[node] = [*found.get(node, ()), *big_models]
@@ -207,6 +219,7 @@ def _task(
     script: InferenceScript,
     worker: str,
     generation: int,
+    model: Model,
 ) -> InferTask | BigModelTask:
     packages = service.status.packages
     package = package_of(script, packages, script.script_arguments)
@@ -217,6 +230,7 @@ def _task(
         generation=generation,
         script=_script_of(script),
         package=package,
+        served=_served(script, model),
         framework=script.framework_type or (packages[package.algorithm].framework if package is not None else None),
         parameters=values_of(with_defaults(script, packages)),
         asks=ask_of(script.resources, service.spec.priority, service.metadata),
@@ -233,6 +247,15 @@ def _script_of(script: InferenceScript) -> ScriptSpec | None:
         arguments=script.script_arguments,
         working_directory=script.script_working_dir or "",
     )
+
+
+def _served(script: InferenceScript, model: Model) -> ServedModel | None:
+    """Return how the model's file is served; None for a worker that runs a script."""
+    if script.format == "script":
+        return None
+    labels = model.spec.label_schema
+    return ServedModel(format=script.format, output=script.output, outputs=script.outputs or "",
+                       classes=labels.classes if labels is not None else [])  # fmt: skip
 
 
 def _model_of(version: ModelVersion | None) -> dict[str, object]:
@@ -280,7 +303,8 @@ def _inference(service: JointInferenceService) -> InferenceSpec:
 
 def _launch_inputs(script: InferenceScript) -> tuple[object, ...]:
     code = script.script_dir, script.script_boot_file, script.script_arguments, script.script_working_dir
-    return *code, script.algorithm, script.framework_type, script.parameters, script.resources
+    served = script.format, script.output, script.outputs
+    return *code, script.algorithm, *served, script.framework_type, script.parameters, script.resources
 
 
 def _trouble(
@@ -326,10 +350,10 @@ def _answers(
     return runs and (silent or name in ready)
 
 
-def _ready(answers: bool, answering: str, healthy: Condition, queued: Condition | None) -> Condition:
+def _ready(answers: bool, answering: str, *others: Condition | None) -> Condition:
     if answers:
         return Condition(type="Ready", status="True", reason="Answers", message=answering)
-    wrong = next((each for each in (healthy, queued) if each is not None and each.status == "False"), None)
+    wrong = next((each for each in others if each is not None and each.status == "False"), None)
     if wrong is None:
         return Condition(type="Ready", status="False", reason="Starting", message=answering)
     message = f"{answering}; {wrong.message}"[:2000]
@@ -348,6 +372,45 @@ def _scheduled(service: JointInferenceService, placed: Sequence[str], view: View
     if any(each.type == "Scheduled" for each in service.status.conditions):
         return Condition(type="Scheduled", status="True", reason="AllRun")
     return None
+
+
+def _runnable(service: JointInferenceService, placed: Sequence[str], view: View) -> Condition | None:
+    """Return the condition that names the nodes on which a worker is not placed: they have no runtime for its format,
+    or the model's version is of another one. It appears once one is, and turns true when none is any more."""
+    spec = service.spec
+    sides: list[tuple[InferenceScript, Sequence[str]]] = [(spec.edge_worker, placed)]
+    if spec.cloud_worker is not None:
+        sides.append((spec.cloud_worker, [spec.cloud_worker.node_name]))
+    found: dict[str, list[str]] = {}
+    for script, nodes in sides:
+        for node, version in resolve_all(view.models[script.model.name], nodes).items():
+            if why := _unable(script, node, view) or _other_format(script, version):
+                found.setdefault(why, []).append(node)
+    if found:
+        parts = [f"{', '.join(nodes[:NAMED])}{f' and {len(nodes) - NAMED} more' if len(nodes) > NAMED else ''}: {why}"
+                 for why, nodes in found.items()]  # fmt: skip
+        return Condition(type=_RUNNABLE, status="False", reason="FormatNotRunnable", message="; ".join(parts)[:2000])
+    if any(each.type == _RUNNABLE for each in service.status.conditions):
+        return Condition(type=_RUNNABLE, status="True", reason="AllRun")
+    return None
+
+
+def _unable(script: InferenceScript, node: str, view: View) -> str:
+    """Return why a node cannot run a worker's format; empty where it can."""
+    if script.format == "script" or script.format in view.formats(node):
+        return ""
+    return f"no runtime for format {script.format} is installed; pip install 'heliograph[{script.format}]' there"
+
+
+def _other_format(script: InferenceScript, version: ModelVersion | None) -> str:
+    """Return why a version cannot be served as a worker's format says; empty where it can."""
+    wanted = "safetensors" if script.format == "script" else script.format
+    if version is None:
+        return "" if script.format == "script" else f"model {script.model.name} has no version: upload its file"
+    if version.weights.format == wanted:
+        return ""
+    return (f"version {version.version} of model {script.model.name} is a {version.weights.format} file, and the "
+            f"worker's format is {script.format}")  # fmt: skip
 
 
 def _restarts(worker: WorkerReport) -> bool:

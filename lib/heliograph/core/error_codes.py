@@ -164,6 +164,9 @@ ELSEWHERE: dict[str, Code] = {
     "no-samples": Code("A set has no usable sample.", "Give at least one, of finite numbers."),
     "no-stream": Code("No stream stores the topic's events.", "Subscribe to it while they come."),
     "no-such-column": Code("A file has no column or array of that name.", "Use one that `expected` lists."),
+    "no-runtime": Code(
+        "The node has no runtime for files of the service's format.", "Install the extra that `hint` names on the node."
+    ),
     "no-worker": Code("`serve` was called outside a worker of a service.", "Use `infer(x)` there."),
     "norm": Code("An update moves too far from its base.",
                  "Lower the learning rate, or raise `max_norm`, `norm_factor`."),

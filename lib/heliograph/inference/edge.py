@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -22,11 +21,11 @@ from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.names import require_label
 from heliograph.core.world import World
-from heliograph.incremental.growth import load_grown
 from heliograph.inference.cloud import BigModel, is_bad_input
 from heliograph.inference.inputs import sample_in
 from heliograph.inference.predictors import Meaning, predictor_for, reading_of
 from heliograph.inference.shallow import Answer, Candidate, Judged, Shallow, Withheld
+from heliograph.inference.versions import copy_with
 
 if TYPE_CHECKING:
     from heliograph.bus.transport import Bus
@@ -243,8 +242,7 @@ class JointInference:
         self._shallow.candidate = None
         if not new.digest:
             return
-        other = copy.deepcopy(self._model)
-        load_grown(other, new.arrays)
+        other = copy_with(self._model, new.arrays)
         predictor = predictor_for(other, "edge", self._reading)
         predictor.name_classes(new.classes)
         self._shallow.candidate = Candidate(new.digest, predictor, new.share)

@@ -17,10 +17,10 @@ from heliograph.bus.contract.payloads import InferenceSpec
 from heliograph.bus.contract.resources.model import share_of
 from heliograph.core.errors import HeliographError, Refused, error_body
 from heliograph.core.world import World
-from heliograph.incremental.growth import load_grown
 from heliograph.inference.counts import Counts
 from heliograph.inference.health import Health
 from heliograph.inference.inputs import pack, plain, request_in
+from heliograph.inference.versions import Weights, load_version
 
 if TYPE_CHECKING:
     from heliograph.bus.transport import Message
@@ -55,7 +55,7 @@ class NewModel:
     """New weights for the script's model; ``classes`` are their names by index, where the version has some."""
 
     digest: str
-    arrays: Mapping[str, Any]
+    arrays: Weights
     classes: Sequence[str] = ()
 
 
@@ -65,7 +65,7 @@ class NewCandidate:
     ``rejected`` says why a version must answer none."""
 
     digest: str = ""
-    arrays: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Weights = field(default_factory=dict)
     share: float = 0.0
     salt: str = ""
     classes: Sequence[str] = ()
@@ -273,7 +273,7 @@ class Serving:
 
     def _swap(self, model: object, new: NewModel) -> None:
         try:
-            load_grown(model, new.arrays)
+            load_version(model, new.arrays)
             self.on_classes(new.classes)
         except Exception as error:  # any error, a framework's own too, leaves the previous weights serving
             self.health.weights_failed(new.digest, error)

@@ -52,12 +52,12 @@ def download(
 
 
 @app.command(
-    help="Make a model of a safetensors file; jobs and services start from it.",
-    epilog=examples("heliograph models upload digits digits.safetensors"),
+    help="Make a model of a file; jobs and services start from it. A .onnx or .tflite file is served as it is.",
+    epilog=examples("heliograph models upload digits digits.safetensors", "heliograph models upload cats cats.onnx"),
 )
 def upload(
     name: ModelArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A safetensors file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A safetensors, ONNX or TensorFlow Lite file.")],
     server: ServerOption = None,
 ) -> None:
     from heliograph.cli.cells import size

@@ -11,6 +11,7 @@ from contextlib import suppress
 from heliograph.core.errors import Refused
 from heliograph.inference.predictors.outputs import Meaning, Prediction, Reading, reading_of
 from heliograph.inference.predictors.predictor import Predictor, Prepared
+from heliograph.inference.predictors.whole_model import WholeModel, WholeModelPredictor
 
 
 def predictor_for(model: object, field: str = "model", reading: Reading | None = None) -> Predictor:
@@ -36,6 +37,8 @@ def predictor_for(model: object, field: str = "model", reading: Reading | None =
         from heliograph.inference.predictors.torch_module import TorchPredictor
 
         return TorchPredictor(model, reading)
+    if isinstance(model, WholeModel):
+        return WholeModelPredictor(model, reading)
     if hasattr(model, "predict_proba") or (hasattr(model, "predict") and hasattr(model, "fit")):
         from heliograph.inference.predictors.estimator import EstimatorPredictor
 

@@ -1,0 +1,23 @@
+"""The interface of a model that a runtime has opened."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from heliograph.bus.contract.model_signature import ModelSignature
+
+Array = np.ndarray[Any, Any]
+
+
+class OpenedModel(ABC):
+    """A model whose inputs and outputs have names; the first axis of each is the batch."""
+
+    signature: ModelSignature
+
+    @abstractmethod
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model on a batch, each input by its name. Return each output by its name. Errors propagate."""

@@ -49,6 +49,7 @@ test-mixed: .venv/.dev  ## test the previous release and this one in one cluster
 
 test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch and TensorFlow, none skipped
 	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m framework tests/lib tests/frameworks \
+	    tests/workers/test_served_files.py \
 	    $(addprefix tests/field/,test_asking_a_model.py test_checking_a_script.py test_models_that_do_not_average.py \
 	    test_tensors_of_all_kinds.py) $(ARGS)
 
@@ -107,5 +108,5 @@ clean:
 .venv/.frameworks: pyproject.toml constraints.txt | .venv/.dev
 	@echo "installing PyTorch and TensorFlow: about 2 GB, and several more if pip finds no CPU build of PyTorch"
 	@echo "and what the examples need (Lightning, Transformers, PEFT, XGBoost): about 120 MB"
-	$(INSTALL) -e ".[torch,tensorflow,examples]"
+	$(INSTALL) -e ".[torch,tensorflow,examples,onnx,tflite]"
 	@touch $@

@@ -21,8 +21,13 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://model_signing/signature/v1.0"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-WEIGHTS_FILE, RECORD_FILE, SIGNATURE_FILE = "model.safetensors", "model.json", "model.sig"
+RECORD_FILE, SIGNATURE_FILE = "model.json", "model.sig"
 _UNSIGNED = (SIGNATURE_FILE,)
+
+
+def weights_file(weights: WeightsRef) -> str:
+    """Return the name of a version's weights in statements and exports. It says the format, which is signed with it."""
+    return f"model.{weights.format}"
 
 
 def record_of(name: str, version: ModelVersion, labels: ModelLabels | None) -> str:
@@ -56,7 +61,7 @@ def is_signed(name: str, version: ModelVersion, labels: ModelLabels | None, sign
 def check_signature(envelope: Envelope, weights: WeightsRef, trusted: Mapping[str, str]) -> None:
     """Raise Refused unless a trusted key has signed a statement about these weights."""
     _, files = files_in(verify(envelope, trusted, PAYLOAD_TYPE))
-    found = files.get(WEIGHTS_FILE, "")
+    found = files.get(weights_file(weights), "")
     if found != weights.digest:
         raise Refused("bad-signature", field="signature", expected=f"a statement about weights {weights.digest[:12]}",
                       got=f"one about {found[:12] or 'other files'}")  # fmt: skip
@@ -88,7 +93,7 @@ def bundle_of(envelope: Envelope) -> dict[str, Any]:
 
 
 def _statement(name: str, weights: WeightsRef, record: str) -> bytes:
-    digests = {RECORD_FILE: hashlib.sha256(record.encode()).hexdigest(), WEIGHTS_FILE: weights.digest}
+    digests = {RECORD_FILE: hashlib.sha256(record.encode()).hexdigest(), weights_file(weights): weights.digest}
     files = sorted(digests.items())
     whole = hashlib.sha256(b"".join(bytes.fromhex(digest) for _, digest in files)).hexdigest()
     statement = {

@@ -87,6 +87,10 @@ class Client:
         """See ``AsyncClient.download``."""
         return self._thread.run(self._client.download(model, target, version))
 
+    def format_of(self, model: str, version: int | str | None = None) -> str:
+        """See ``AsyncClient.format_of``."""
+        return self._thread.run(self._client.format_of(model, version))
+
     def upload(self, model: str, file: Path) -> Document:
         """See ``AsyncClient.upload``."""
         return self._thread.run(self._client.upload(model, file))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from heliograph import exports
 from heliograph.algorithm_files import Package, fetch_package, package_in, sign_stored, upload_package
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import Model
+from heliograph.bus.contract.resources import Model, ModelVersion
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.core.errors import Refused
@@ -98,10 +98,17 @@ class AsyncClient(Requester):
             Refused: if there is no such model, or no such version of it.
             HeliographError: if the model has no version yet.
         """
-        found = version_of(Model.model_validate(await self.models.get(model), extra="ignore"), version)
+        found = await self._version(model, version)
         part = target.with_name(f"{target.name}.{found.weights.digest[:12]}")
         await self.fetch(found.weights, part)
         return part.replace(target)
+
+    async def format_of(self, model: str, version: int | str | None = None) -> str:
+        """Return the format of the file that ``download`` writes: ``safetensors``, ``onnx`` or ``tflite``."""
+        return (await self._version(model, version)).weights.format
+
+    async def _version(self, model: str, version: int | str | None) -> ModelVersion:
+        return version_of(Model.model_validate(await self.models.get(model), extra="ignore"), version)
 
     async def fetch(self, weights: WeightsRef, target: Path) -> Path:
         """Write weights that an event or a document names; see ``download``."""

@@ -88,6 +88,21 @@ def test_a_candidate_answers_on_a_copy_and_the_serving_model_stays() -> None:
     assert [each.infer(FIRST).result for each in sides] == [0, 1]
 
 
+def test_a_tensorflow_lite_file_answers_and_no_part_of_one_does(framework: Callable[[str], ModuleType]) -> None:
+    """The file multiplies three numbers with WEIGHTS; TensorFlow's converter has written it."""
+    framework("ai_edge_litert")
+    content = (Path(__file__).parents[1] / "data" / "formats" / "linear.tflite").read_bytes()
+    whole = WholeModel()
+    load_version(whole, open_model("tflite", content, "m"))
+    served = JointInference("d", whole, rule="never", node="mqtt://127.0.0.1:9")
+    assert [served.infer(x).result for x in (FIRST, FIRST[[1, 0, 2]])] == [0, 1]
+    with pytest.raises(Refused, match="for serving_default_x"):
+        served.infer(FIRST[:2])
+    for length in (*range(0, len(content), 50), len(content) - 1):
+        with pytest.raises(Refused):
+            open_model("tflite", content[:length], "m")
+
+
 @pytest.mark.parametrize(("content", "why"), [(model(WEIGHTS), ""), (model(WEIGHTS, operator="Conjure"), "can run")])
 async def test_a_candidate_is_tried_in_a_process_of_its_own(tmp_path: Path, content: bytes, why: str) -> None:
     task = InferTask(worker="d-infer", job="d", job_uid="u", generation=1, served=ServedModel(format="onnx"))

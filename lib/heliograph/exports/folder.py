@@ -1,4 +1,5 @@
-"""A version as a folder: ``model.safetensors``, its record ``model.json``, and the signature of both, ``model.sig``.
+"""A version as a folder: ``model.safetensors`` (or ``.onnx``, ``.tflite``), its record ``model.json``, and the
+signature of both, ``model.sig``.
 
 The signature is a Sigstore bundle as OpenSSF model signing writes it. Beside ``verify_folder`` its own tool checks it:
 ``model_signing verify key FOLDER --signature FOLDER/model.sig --public_key KEY``.
@@ -20,9 +21,9 @@ from heliograph.bus.contract.model_statement import (
     PAYLOAD_TYPE,
     RECORD_FILE,
     SIGNATURE_FILE,
-    WEIGHTS_FILE,
     bundle_of,
     files_in,
+    weights_file,
 )
 from heliograph.core.errors import Refused
 from heliograph.core.signing import MOST_BYTES, Envelope, verify
@@ -40,7 +41,7 @@ def write_folder(export: ModelExport, weights: Path, target: Path) -> Path:
         if export.version.signature is not None:
             text = json.dumps(bundle_of(export.version.signature), indent=1)
             (folder / SIGNATURE_FILE).write_text(text + "\n", encoding="utf-8")
-        shutil.move(weights, folder / WEIGHTS_FILE)
+        shutil.move(weights, folder / weights_file(export.version.weights))
     return target
 
 

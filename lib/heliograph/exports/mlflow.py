@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.contract.model_requests import ModelExport
-from heliograph.bus.contract.model_statement import WEIGHTS_FILE
+from heliograph.bus.contract.model_statement import weights_file
 from heliograph.bus.contract.resources import TensorSchema
 from heliograph.core.errors import HeliographError
 
@@ -97,7 +97,7 @@ def _description(export: ModelExport, run_id: str) -> dict[str, Any]:
     tree: dict[str, Any] = {
         "artifact_path": _ARTIFACT,
         "run_id": run_id,
-        "flavors": {"safetensors": {"data": WEIGHTS_FILE, "framework": export.framework}},
+        "flavors": {version.weights.format: {"data": weights_file(version.weights), "framework": export.framework}},
         "metadata": {"heliograph_version": version.version, "heliograph_digest": version.weights.digest},
     }
     signature = {

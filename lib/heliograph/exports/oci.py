@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from heliograph.bus.contract.model_requests import ModelExport
-from heliograph.bus.contract.model_statement import BUNDLE, RECORD_FILE, SIGNATURE_FILE, WEIGHTS_FILE, bundle_of
+from heliograph.bus.contract.model_statement import BUNDLE, RECORD_FILE, SIGNATURE_FILE, bundle_of, weights_file
 from heliograph.bus.contract.weights_header import Tensor, read_header
 from heliograph.exports.folder import new_folder
 
@@ -40,14 +40,14 @@ def write_layout(export: ModelExport, weights: Path, target: Path) -> Path:
 
     Raise Refused where ``target`` exists already.
     """
-    tensors = _tensors_in(weights)
+    tensors = _tensors_in(weights) if export.version.weights.format == "safetensors" else {}
     with new_folder(target) as folder:
         blobs = folder / "blobs" / "sha256"
         blobs.mkdir(parents=True)
         version = export.version
         shutil.move(weights, blobs / version.weights.digest)
         layers = [
-            _described(_WEIGHTS, version.weights.digest, version.weights.size, WEIGHTS_FILE),
+            _described(_WEIGHTS, version.weights.digest, version.weights.size, weights_file(version.weights)),
             _blob(blobs, _RECORD, export.record.encode(), RECORD_FILE),
         ]
         config = _blob(blobs, _CONFIG, _json(_config(export, tensors, layers)))
@@ -75,7 +75,7 @@ def _config(export: ModelExport, tensors: Mapping[str, Tensor], layers: list[Des
         "licenses": [version.licence] if version.licence else [],
     }
     types = sorted({_PRECISIONS[each.dtype] for each in tensors.values() if each.dtype in _PRECISIONS})
-    technical = {"format": "safetensors", "paramSize": _param_size(tensors), "precision": ",".join(types)}
+    technical = {"format": version.weights.format, "paramSize": _param_size(tensors), "precision": ",".join(types)}
     return {
         "descriptor": {key: value for key, value in descriptor.items() if value},
         "config": {key: value for key, value in technical.items() if value},

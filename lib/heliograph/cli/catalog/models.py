@@ -25,7 +25,7 @@ app.callback(invoke_without_command=True)(without_command)
 
 
 @app.command(
-    help="Write a version of a model to a safetensors file; heliograph.load(model, file) reads it.",
+    help="Write a version of a model to a file; heliograph.load(model, file) reads one of safetensors.",
     epilog=examples("heliograph models download digits --version 2"),
 )
 def download(
@@ -34,7 +34,7 @@ def download(
         str | None, typer.Option(metavar="N|ALIAS", help="A version. Default: the deployed one.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: NAME.safetensors, NAME-vN with a version.")
+        Path | None, typer.Option(metavar="FILE", help="Default: NAME.FORMAT, NAME-vN with a version.")
     ] = None,
     server: ServerOption = None,
 ) -> None:
@@ -43,10 +43,10 @@ def download(
 
     name = label_in(name, "models")
     which = "" if version is None else f"-{'v' if version.isdigit() else ''}{version}"
-    target = out or Path(f"{name}{which}.safetensors")
-    target.parent.mkdir(parents=True, exist_ok=True)
     with about("models", name):
         wanted = int(version) if version is not None and version.isdigit() else version
+        target = out or Path(f"{name}{which}.{ask(server, lambda client: client.format_of(name, wanted))}")
+        target.parent.mkdir(parents=True, exist_ok=True)
         ask(server, lambda client: client.download(name, target, wanted))
     say(f"{target}: {size(target.stat().st_size)}")
 

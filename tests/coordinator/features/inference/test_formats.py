@@ -82,7 +82,7 @@ def test_a_script_gets_no_file_that_it_cannot_load() -> None:
 @pytest.mark.parametrize(
     ("worker", "why"),
     [
-        ({"scriptBootFile": "edge.py"}, "runs no script"),
+        ({"scriptBootFile": "edge.py"}, "runs no "),
         ({"format": "pickle"}, "onnx"),
         ({"format": "script"}, "names no scriptBootFile"),
         ({"format": "script", "scriptBootFile": "edge.py", "outputs": "logits"}, "format"),

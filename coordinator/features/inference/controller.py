@@ -13,8 +13,9 @@ from heliograph.bus.contract.resources import JointInferenceService, Model, Reso
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
-from heliograph.coordinator.features.inference import deployment
+from heliograph.coordinator.features.inference import deployment, service_placement
 from heliograph.coordinator.features.inference import state_machine as joint_inference
+from heliograph.coordinator.features.inference.service_tasks import desired_tasks
 from heliograph.coordinator.features.inference.statistics import Statistics
 from heliograph.coordinator.features.inference.totals import Totals, added_up
 from heliograph.coordinator.packages import check_parameters
@@ -62,7 +63,7 @@ class InferenceController(Feature[JointInferenceService]):
         rule, place = service.spec.hard_sample_rule, "spec.hardSampleRule"
         choice = NamedChoice("rule", rule.name, f"{place}.name", rule.parameters, f"{place}.parameters")
         view = self.context.view()
-        check_offered(choice, view.rules(joint_inference.deep_node(service)), topic)
+        check_offered(choice, view.rules(service_placement.deep_node(service)), topic)
         check_parameters(service, view.packages, topic)
 
     def changed(self, known: JointInferenceService, changed: JointInferenceService) -> JointInferenceService:
@@ -79,7 +80,7 @@ class InferenceController(Feature[JointInferenceService]):
     def may_delete(self, other: Resource, topic: str) -> None:
         """Refuse to delete a model that a service runs."""
         for service in self.resources() if isinstance(other, Model) else ():
-            if not service.status.stopped and other.name in joint_inference.models(service):
+            if not service.status.stopped and other.name in service_placement.models(service):
                 raise Refused("in-use", topic=topic, field="name", expected="a model that no service runs",
                               got=f"{other.name}, which service {service.name} runs",
                               hint="Stop or delete the service first.")  # fmt: skip
@@ -134,7 +135,7 @@ class InferenceController(Feature[JointInferenceService]):
         for service in self.resources():
             found = self._desired.get(service.metadata.uid, {})  # a defect stops no running worker
             with self.context.failures.contain(f"service {service.name}"):
-                found = joint_inference.desired_tasks(service, view)
+                found = desired_tasks(service, view)
             newest[service.metadata.uid] = found
             yield found
         self._desired = newest
@@ -151,7 +152,7 @@ class InferenceController(Feature[JointInferenceService]):
         found = [each for each in self.resources() if each.metadata.uid in changed]
         for each in found:
             uid = each.metadata.uid
-            self._totals[uid] = self._statistics.totals(uid, joint_inference.replicas(each))
+            self._totals[uid] = self._statistics.totals(uid, service_placement.replicas(each))
         return found
 
     def _inputs_of(self, service: JointInferenceService) -> _Inputs:
@@ -163,7 +164,7 @@ class InferenceController(Feature[JointInferenceService]):
 
     async def _observe(self, service: JointInferenceService) -> None:
         view, now = self.context.view(), self._world.timestamp()
-        for name in joint_inference.models(service):  # agents fetch declared inline weights from the bucket, too
+        for name in service_placement.models(service):  # agents fetch declared inline weights from the bucket, too
             weights = view.models[name].spec.weights if name in view.models else None
             if weights is not None and weights.inline is not None and weights.digest not in self._uploaded:
                 await self.context.versions.in_bucket(weights)

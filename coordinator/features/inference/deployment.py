@@ -17,7 +17,7 @@ from heliograph.bus.contract.resources import (
 )
 from heliograph.bus.contract.resources.model import declared
 from heliograph.coordinator.edges.view import EdgeView, View
-from heliograph.coordinator.features.inference.state_machine import placement
+from heliograph.coordinator.features.inference.service_placement import placement
 from heliograph.coordinator.features.inference.totals import Totals
 
 State = Literal["deployed", "pending", "offline", "failing"]

@@ -12,6 +12,7 @@ from heliograph.bus.contract.resources import JointInferenceService, Metadata, M
 from heliograph.bus.contract.resources.model import ModelLabels, ModelSpec
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.inference import state_machine
+from heliograph.coordinator.features.inference.service_tasks import desired_tasks
 from heliograph.coordinator.features.inference.totals import Totals
 from heliograph.core.errors import Refused
 
@@ -49,7 +50,7 @@ def _view(*edges: EdgeView, model: Model | None = None) -> View:
 def test_a_file_is_served_where_its_runtime_is_and_the_condition_names_the_other_edges() -> None:
     view = _view(_edge("edge-1", onnx="1.32.0"), _edge("edge-2"), _edge("edge-3", tflite="2.3.0"))
     service, conditions = _observed(_service(outputs="logits"), view)
-    tasks = state_machine.desired_tasks(service, view)
+    tasks = desired_tasks(service, view)
     assert list(tasks) == ["edge-1"]
     (task,) = tasks["edge-1"]
     assert isinstance(task, InferTask) and task.script is None and task.served is not None
@@ -62,21 +63,21 @@ def test_an_edge_that_has_installed_the_runtime_gets_its_worker() -> None:
     service, _ = _observed(_service(), _view(_edge("edge-1")))
     view = _view(_edge("edge-1", onnx="1.32.0"))
     service, conditions = _observed(service, view)
-    assert conditions["FormatRunnable"].startswith("True") and list(state_machine.desired_tasks(service, view))
+    assert conditions["FormatRunnable"].startswith("True") and list(desired_tasks(service, view))
 
 
 @pytest.mark.parametrize("format", ["safetensors", "tflite"])
 def test_a_version_of_another_format_is_not_served(format: str) -> None:
     view = _view(_edge("edge-1", onnx="1.32.0"), model=_model(format))
     service, conditions = _observed(_service(), view)
-    assert state_machine.desired_tasks(service, view) == {}
+    assert desired_tasks(service, view) == {}
     assert f"is a {format} file" in conditions["FormatRunnable"]
 
 
 def test_a_script_gets_no_file_that_it_cannot_load() -> None:
     view = _view(_edge("edge-1", onnx="1.32.0"))
     service, conditions = _observed(_service(format="script", scriptBootFile="edge.py"), view)
-    assert state_machine.desired_tasks(service, view) == {} and "is a onnx file" in conditions["FormatRunnable"]
+    assert desired_tasks(service, view) == {} and "is a onnx file" in conditions["FormatRunnable"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import Algorithm, JointInferenceService, Metadata, Model
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.inference import state_machine as joint_inference
+from heliograph.coordinator.features.inference.service_tasks import desired_tasks
 from heliograph.coordinator.features.inference.totals import Totals
 from heliograph.coordinator.packages import check_parameters, check_unused
 from heliograph.core.errors import Refused
@@ -51,7 +52,7 @@ def _observed(service: JointInferenceService, algorithm: Algorithm | None) -> Jo
 
 
 def _edge_task(service: JointInferenceService, algorithm: Algorithm | None) -> InferTask:
-    (task,) = joint_inference.desired_tasks(service, _view(algorithm))["edge-1"]
+    (task,) = desired_tasks(service, _view(algorithm))["edge-1"]
     assert isinstance(task, InferTask)
     return task
 
@@ -63,7 +64,7 @@ def test_a_service_waits_for_its_package_and_says_why(algorithm: Algorithm | Non
     service = _observed(_service(), algorithm)
     assert service.status.phase == "Pending"
     assert why in service.status.conditions[0].message
-    assert joint_inference.desired_tasks(service, _view(algorithm)) == {}
+    assert desired_tasks(service, _view(algorithm)) == {}
     service = _observed(service, _algorithm())
     assert _edge_task(service, _algorithm()).package is not None
 
@@ -76,7 +77,7 @@ def test_its_workers_run_the_package_with_its_defaults() -> None:
     assert task.package is not None
     assert (task.package.digest, task.package.arguments) == (DIGEST, ["--fast"])
     assert (task.parameters, task.framework) == ({"bar": 0.8}, "numpy")
-    (deep,) = joint_inference.desired_tasks(service, _view(_algorithm()))["cloud"]
+    (deep,) = desired_tasks(service, _view(_algorithm()))["cloud"]
     assert isinstance(deep, BigModelTask)
     assert deep.script is not None
     assert (deep.script.boot_file, deep.package) == ("deep.py", None)

@@ -24,6 +24,8 @@ from heliograph.bus.contract.weights_file import write
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.inference import state_machine as joint_inference
 from heliograph.coordinator.features.inference.deployment import of_service
+from heliograph.coordinator.features.inference.service_placement import placement
+from heliograph.coordinator.features.inference.service_tasks import desired_tasks
 from heliograph.coordinator.features.inference.totals import Totals
 from heliograph.core.signing import Signer
 from heliograph.core.world import World
@@ -73,7 +75,7 @@ def _service(generation: int = 1, **spec: Any) -> JointInferenceService:
 
 def _placed(view: View = ALL, **spec: Any) -> JointInferenceService:
     service = joint_inference.observe(_service(**spec), view, NONE, NOW)
-    assert joint_inference.desired_tasks(service, view)
+    assert desired_tasks(service, view)
     return service
 
 
@@ -97,7 +99,7 @@ def _condition(service: JointInferenceService, type: str) -> tuple[str, str, str
 
 
 def _tasks(service: JointInferenceService, view: View = ALL) -> dict[tuple[str, str], WorkerTask]:
-    found = joint_inference.desired_tasks(service, view)
+    found = desired_tasks(service, view)
     return {(edge, task.worker): task for edge, tasks in found.items() for task in tasks}
 
 
@@ -116,12 +118,12 @@ def test_a_pending_service_names_its_missing_resources(view: View, spec: dict[st
     service = joint_inference.observe(_service(**spec), view, NONE, NOW)
     assert service.status.phase == "Pending"
     assert _condition(service, "Ready") == ("False", "Missing", missing)
-    assert joint_inference.desired_tasks(service, view) == {}
+    assert desired_tasks(service, view) == {}
     assert joint_inference.observe(service, view, NONE, "later") is service  # without news there is nothing to store
     everywhere = _view(*ALL.edges.values(), _edge("edge-8"))
     placed = joint_inference.observe(service, everywhere, NONE, NOW)
     assert placed.status.phase == "Pending"
-    assert joint_inference.desired_tasks(placed, everywhere)
+    assert desired_tasks(placed, everywhere)
 
 
 def test_a_service_runs_once_a_worker_answers_on_an_edge_and_in_the_cloud() -> None:
@@ -336,8 +338,8 @@ def test_a_status_shows_as_many_edges_as_it_can_hold() -> None:
 
 
 def test_all_edges_are_all_but_the_cloud_unless_it_is_named() -> None:
-    assert joint_inference.placement(_service(), ALL) == ["edge-1", "edge-2"]
-    assert joint_inference.placement(_service(edges=["cloud", "edge-2", "edge-2"]), ALL) == ["cloud", "edge-2"]
+    assert placement(_service(), ALL) == ["edge-1", "edge-2"]
+    assert placement(_service(edges=["cloud", "edge-2", "edge-2"]), ALL) == ["cloud", "edge-2"]
 
 
 def test_edges_serve_the_version_of_the_alias_that_they_are_bound_to_with_its_signature() -> None:
@@ -354,8 +356,8 @@ def test_edges_serve_the_version_of_the_alias_that_they_are_bound_to_with_its_si
     for edge, version in (("edge-1", versions[0]), ("edge-2", versions[1])):
         task = tasks[edge, "s-infer"]
         assert isinstance(task, ServingTask) and (task.model, task.signature) == (version.weights, version.signature)
-    found = joint_inference.desired_tasks(service, view)
-    again = joint_inference.desired_tasks(service, _view(*view.edges.values(), _edge("edge-3"),
+    found = desired_tasks(service, view)
+    again = desired_tasks(service, _view(*view.edges.values(), _edge("edge-3"),
                                                          models=tuple(view.models.values())))  # fmt: skip
     assert again["edge-3"] is again["edge-1"] and again["edge-1"] == found["edge-1"]  # one list for ten thousand edges
 
@@ -400,7 +402,7 @@ def test_a_service_whose_worker_waits_for_its_turn_says_for_what() -> None:
                                  f"edge-1: {why}")  # fmt: skip
     runs = joint_inference.observe(waits, _view(CLOUD, _edge("edge-1", version="0.2.0")), NONE, NOW)
     assert ("Scheduled", "True") in [(each.type, each.status) for each in runs.status.conditions]
-    (task,) = joint_inference.desired_tasks(waits, _view(CLOUD, queued))["edge-1"]
+    (task,) = desired_tasks(waits, _view(CLOUD, queued))["edge-1"]
     assert task.asks is not None
     assert (task.asks.memory, task.asks.gpus, task.asks.priority) == (1 << 30, 1, 3)
 

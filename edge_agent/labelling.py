@@ -149,7 +149,7 @@ class EdgeLabelling:
             self._changed.clear()
             for queue in [*self._queues.values()]:
                 with self._failures.contain(f"label queue {queue.job}"):
-                    await queue.tell()
+                    await queue.labels.tell()
                     await queue.forget_old()
             await self._world.sleep(1.0)
 

@@ -191,6 +191,8 @@ REQUESTS: tuple[Example, ...] = (
     _example("labels/release", {**_named(SERVICE), "lease": _LEASE}, _error(code="unknown-lease", field="lease")),
     _example("labels/propose", {**_named(SERVICE), "task": _TASK, "prediction": {
         "model": "big", "score": 0.97, "result": _CLASS}}, _error(code="unknown-task", field="task")),
+    _example("labels/sample", {**_named(SERVICE), "task": _TASK, "offset": 0},
+             _error(code="unknown-task", field="task")),
     _example("labels/tasks", {**_named(SERVICE), "phase": "conflict"}, _ok({"tasks": []})),
     _example("labels/delete", _named(SERVICE), _ok({"kind": "LabelQueue"})),
     _example("models/versions", _named("shallow"), _ok({"name": "shallow", "aliases": {}, "versions": []})),

@@ -88,7 +88,7 @@ SERVICE = {"kind": "JointInferenceService", "metadata": {"name": "one", "uid": "
 
 @pytest.mark.parametrize(
     ("plural", "document", "where"),
-    [("jobs", JOB, federated_controller), ("services", SERVICE, inference_controller.joint_inference)],
+    [("jobs", JOB, federated_controller), ("services", SERVICE, inference_controller)],
 )
 async def test_a_defect_in_deciding_what_an_edge_runs_stops_no_running_worker(
     context: Any, warnings: list[str], monkeypatch: pytest.MonkeyPatch, plural: str, document: Any, where: Any

@@ -147,8 +147,8 @@ async def test_a_newer_versions_journal_is_refused(journal_at: Open, tmp_path: P
 def test_only_bulk_may_be_dropped_and_never_updates_or_labels() -> None:
     lanes = {topic.name: topic.lane for topic in BUILT_IN.topics if topic.delivery == "event" and topic.bridged == "up"}
     assert lanes == {"model-update": RESULTS, "evaluation": RESULTS, "evaluation-0-1": RESULTS, "label": RESULTS,
-                     "label-task": RESULTS, "candidate": RESULTS, "verdict": RESULTS, "hard-sample": BULK,
-                     "telemetry": BULK, "inference-stats": BULK}  # fmt: skip
+                     "label-task": RESULTS, "candidate": RESULTS, "verdict": RESULTS, "pair-result": RESULTS,
+                     "hard-sample": BULK, "telemetry": BULK, "inference-stats": BULK}  # fmt: skip
 
 
 async def test_at_the_quota_the_oldest_bulk_events_go_and_are_counted(journal_at: Open, logged: list[str]) -> None:

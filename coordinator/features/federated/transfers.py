@@ -85,10 +85,13 @@ class Transfers:
             raise Refused("too-large", field="size", expected=f"1 to {most} bytes, by the model's size", got=size)
         data = _decoded(text)
         async with self._locks[f"upload {participant}"]:
-            upload = self._upload_of(participant, digest, size)
-            if upload.stored is not None and not offset and not await self._is_kept(upload.stored):
-                self._forget(participant)  # its round has closed: the same weights come for another one
+            try:
                 upload = self._upload_of(participant, digest, size)
+                if upload.stored is not None and not offset and not await self._is_kept(upload.stored):
+                    self._forget(participant)  # its round has closed: the same weights come for another one
+                    upload = self._upload_of(participant, digest, size)
+            except OSError as error:
+                raise _no_room(error) from None
             upload.touched = self._world.monotonic()
             if upload.stored is None and offset == upload.received:
                 if not data or offset + len(data) > size:
@@ -97,9 +100,7 @@ class Transfers:
                     await self._world.in_thread(_append, upload.path, offset, data)
                 except OSError as error:
                     self._forget(participant)
-                    hint = "Free its disk, and begin again."
-                    raise Refused("overloaded", field="data", expected="room on the coordinator's disk",
-                                  got=error.strerror or error, hint=hint) from None  # fmt: skip
+                    raise _no_room(error) from None
                 upload.received += len(data)
             if upload.stored is None and upload.received == size:
                 upload.stored = await self._store(participant, upload)
@@ -164,6 +165,11 @@ class Transfers:
         if self._directory is None:
             self._directory = OwnDirectory("heliograph-transfers-", self._world.now())
         return self._directory.path
+
+
+def _no_room(error: OSError) -> Refused:
+    return Refused("overloaded", field="data", expected="room on the coordinator's disk",
+                   got=error.strerror or error, hint="Free its disk, and begin again.")  # fmt: skip
 
 
 def _decoded(text: str) -> bytes:

@@ -185,7 +185,7 @@ class LabellingController(Feature[LabelQueue]):
             sweep = self._world.monotonic() - self._swept >= SWEEP_EVERY
             self._swept = self._world.monotonic() if sweep else self._swept
             for queue in [*self._queues.values()]:
-                await queue.tell()
+                await queue.labels.tell()
                 queue.index.let_in(self._world.now())
                 if sweep:
                     await queue.forget_old()
@@ -201,7 +201,7 @@ class LabellingController(Feature[LabelQueue]):
     async def _show(self, queue: TaskQueue) -> None:
         labels = [each.labels for each in queue.index.summaries.values() if each.labels]
         found = await self._world.in_thread(agreement_of, labels, queue.spec.label_schema)
-        queue.model = found.model
+        queue.labels.model = found.model
         now = self._world.timestamp()
 
         def decide(resource: LabelQueue) -> LabelQueue:

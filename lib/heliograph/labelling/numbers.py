@@ -48,7 +48,7 @@ def status_of(queue: TaskQueue, found: Agreement, before: LabelQueueStatus, now:
     """Return the status of a queue."""
     index = queue.index
     phases = [each.phase for each in index.summaries.values()]
-    most = sorted(queue.labellers.items(), key=lambda each: (-each[1].labels, each[0]))[:LABELLERS_SHOWN]
+    most = sorted(queue.labels.labellers.items(), key=lambda each: (-each[1].labels, each[0]))[:LABELLERS_SHOWN]
     labellers = {
         name: LabellerNumbers(
             source=count.source,
@@ -68,7 +68,7 @@ def status_of(queue: TaskQueue, found: Agreement, before: LabelQueueStatus, now:
         leased=leased,
         labelled=phases.count("labelled"),
         conflicts=phases.count("conflict"),
-        labels=sum(each.labels for each in queue.labellers.values()),
+        labels=sum(each.labels for each in queue.labels.labellers.values()),
         repeated=queue.repeated,
         left_out=queue.left_out,
         alpha=_rounded(found.alpha),

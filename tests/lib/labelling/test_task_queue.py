@@ -229,14 +229,14 @@ async def test_a_new_coordinator_goes_on_with_leases_and_tells_what_was_not_told
     await it.started_again()
     assert await it.claim("bert") == []
     told = len(it.published)
-    await it.queue.tell()
+    await it.queue.labels.tell()
     (late,) = it.published[told:]
     assert isinstance(late, Annotation) and late.task == first.task.task
     assert (await it.submit(first.lease, "cat")) == late
     assert (await it.submit(second.lease, "dog")).phase == "labelled"
-    await it.queue.tell()
+    await it.queue.labels.tell()
     await it.started_again()
-    await it.queue.tell()
+    await it.queue.labels.tell()
     assert len(it.published) == told + 2  # nothing is told again that is known to be told
 
 

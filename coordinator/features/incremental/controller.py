@@ -13,6 +13,7 @@ from heliograph.bus.contract.request_bodies import Change
 from heliograph.bus.contract.resources import (
     LEARNING_ENDED,
     IncrementalLearningJob,
+    JointInferenceService,
     LabelQueue,
     Model,
     Resource,
@@ -165,6 +166,10 @@ class IncrementalController(Feature[IncrementalLearningJob]):
             )
         if what:
             return
+        services = self.context.store.all(JointInferenceService)
+        if jobs.with_detectors(job, services, now) is not job:
+            await self.context.step(IncrementalLearningJob, job.name,
+                                    lambda job: jobs.with_detectors(job, services, now))  # fmt: skip
         if job.spec.location == "cloud":
             await self._rounds.advance(job.name, view)
         else:

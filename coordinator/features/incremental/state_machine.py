@@ -6,7 +6,7 @@ nodes, and what people are told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from heliograph.bus.contract.learning_requests import LearnedModels, LearnedVersion
 from heliograph.bus.contract.payloads import LearnTask, WorkerReport
@@ -15,6 +15,7 @@ from heliograph.bus.contract.resources import (
     Condition,
     DatasetUse,
     IncrementalLearningJob,
+    JointInferenceService,
     LabelQueue,
     LearningRound,
     LoopState,
@@ -32,6 +33,7 @@ from heliograph.coordinator.packages import missing_packages
 from heliograph.incremental import decisions, loop, troubles
 from heliograph.incremental.canary import CanaryFacts
 from heliograph.incremental.tasks import evaluation_version
+from heliograph.incremental.triggers import detectors
 
 
 def missing(job: IncrementalLearningJob, queue: LabelQueue | None, view: View) -> Iterator[str]:
@@ -70,6 +72,29 @@ def waits(job: IncrementalLearningJob, what: Sequence[str], now: str) -> Increme
 def with_loop(job: IncrementalLearningJob, state: LoopState) -> IncrementalLearningJob:
     """Return the job with another state of its loop."""
     return job if state is job.status.loop else _with(job, loop=state)
+
+
+def with_detectors(
+    job: IncrementalLearningJob, services: Iterable[JointInferenceService], now: str
+) -> IncrementalLearningJob:
+    """Tell which detectors of drift the job's triggers wait for and no service of its models runs. The condition
+    appears once there is one, and turns true when there is none any more."""
+    rules = [each for each in (job.spec.train, job.spec.evaluate, job.spec.deploy) if each is not None]
+    wanted = set[str]().union(*map(detectors, rules))
+    told = any(each.type == "DriftWatched" for each in job.status.conditions)
+    if not wanted and not told:
+        return job
+    names = {each.model.name for each in job.spec.models}
+    running = {detector for service in services if service.spec.edge_worker.model.name in names
+               for detector in service.spec.drift}  # fmt: skip
+    found = Condition(type="DriftWatched", status="True", reason="AllRun")
+    if missing := sorted(wanted - running):
+        found = Condition(type="DriftWatched", status="False", reason="NoDetector",
+                          message=f"no service of {', '.join(sorted(names))} runs {', '.join(missing)}, for which a "
+                          "trigger waits; name it in the service's drift")  # fmt: skip
+    elif not told:
+        return job
+    return _with(job, conditions=condition(job.status.conditions, found, now))
 
 
 def with_round(

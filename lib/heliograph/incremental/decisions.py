@@ -151,7 +151,7 @@ def _is_due(state: LoopState, rule: Triggers | None, step: AskedStep, facts: Fac
 def read_counts(state: LoopState, spec: IncrementalLearningJobSpec) -> bool:
     """Return whether what inference workers tell may bring the next step."""
     rules = [rule for rule in (spec.train, spec.evaluate, spec.deploy) if rule is not None]
-    return state.step in ("canary", "watching") or any(map(triggers.watch_drift, rules))
+    return state.step in ("canary", "watching") or any(map(triggers.detectors, rules))
 
 
 _TIMES: Mapping[AskedStep, str] = {

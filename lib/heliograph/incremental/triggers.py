@@ -56,9 +56,9 @@ def next_look(triggers: Triggers, facts: TriggerFacts, now: float) -> float | No
     return min(found, default=None)
 
 
-def watch_drift(triggers: Triggers) -> bool:
-    """Return whether a drift may begin the step."""
-    return any(each.drift is not None for each in _all(triggers))
+def detectors(triggers: Triggers) -> set[str]:
+    """Return the detectors whose drift may begin the step."""
+    return {each.drift.detector for each in _all(triggers) if each.drift is not None}
 
 
 def is_empty(triggers: Triggers) -> bool:

@@ -19,7 +19,7 @@ from heliograph.incremental.drift.page_hinkley import PageHinkley
 from heliograph.incremental.drift.psi import PopulationStability, index
 from heliograph.incremental.drift.shares import newest_drifts, shares
 from heliograph.incremental.drift.watch import DriftWatch
-from heliograph.incremental.triggers import watch_drift
+from heliograph.incremental.triggers import detectors
 
 OWN = ["page-hinkley", "psi"]
 FROM_RIVER = ["adwin", "kswin"]
@@ -147,5 +147,5 @@ def test_the_contract_refuses_what_cannot_be_watched() -> None:
         Drift(of="features", detector="ddm")
     with pytest.raises(ValidationError):
         JointInferenceService.model_validate({"spec": {"drift": ["guess"]}})
-    assert watch_drift(Triggers.model_validate({"any": [{"newSamples": 1}, {"drift": {}}]}))
-    assert not watch_drift(Triggers(new_samples=1))
+    assert detectors(Triggers.model_validate({"any": [{"newSamples": 1}, {"drift": {}}]})) == {"page-hinkley"}
+    assert not detectors(Triggers(new_samples=1))

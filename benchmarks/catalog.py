@@ -18,6 +18,7 @@ from benchmarks import (
     hot_swap,
     inference_calls,
     labelling,
+    learning_start,
     node_rates,
     requests,
     simulated,
@@ -96,6 +97,12 @@ _ALL = [
         Metric("queued", "1,000 hard samples, captured to queued", "s", 2),
         Metric("label", "label, submitted to heard, p50", "ms", 5, statistic="p50", name="label p50"),
         Metric("label", "label, submitted to heard, p99", "ms", statistic="p99", name="label p99"),
+    )),
+    Benchmark("learning-start", "labelling", learning_start.starts, repeats=2, metrics=(
+        Metric("cold", "label to first step, new worker", "ms", 1000, statistic="max",
+               name="new worker"),
+        Metric("warm", "label to first step, ready worker", "ms", 1000, statistic="max",
+               name="ready worker"),
     )),
     Benchmark("hostile", "hostile", hostile.flood, repeats=1, metrics=(
         Metric("get", "another's get in a flood, p50", "ms", statistic="p50", name="p50"),

@@ -33,7 +33,6 @@ JointInference("nothing", edge=model, rule="never").serve()
 REPLY = "heliograph/reply/device/1"
 SPEC = {
     "edgeWorker": {"model": {"name": "shallow"}, "scriptBootFile": "edge.py"},
-    "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "edge.py"},
     "hardSampleRule": {"name": "never"},
     "hardSamplesTo": "learn",
 }
@@ -54,8 +53,7 @@ async def _labelling() -> Samples:
             LocalCluster(Path(directory) / "cluster", ["edge-1"], code=(code,)) as cluster,
             AsyncClient(cluster.server) as client,
         ):
-            for name in ("shallow", "deep"):
-                await client.models.create({"kind": "Model", "metadata": {"name": name}})
+            await client.models.create({"kind": "Model", "metadata": {"name": "shallow"}})
             service = {"kind": "JointInferenceService", "metadata": {"name": "nothing"}, "spec": SPEC}
             await client.services.create(service)
             queue = {"labelSchema": {"classes": ["a", "b"]}}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from heliograph.bus.contract.payloads import Assignment, InferTask
-from heliograph.bus.contract.payloads.worker_tasks import ScriptSpec
+from heliograph.bus.contract.payloads.task_parts import ScriptSpec
 from heliograph.bus.contract.weights_file import dumps
 from heliograph.core.errors import Refused
 from heliograph.core.world import World

@@ -68,25 +68,27 @@ if TYPE_CHECKING:
         ModelUpdate,
         UncountedUpdate,
     )
+    from heliograph.bus.contract.payloads.task_parts import (
+        CandidateModel,
+        InferenceSpec,
+        PackageSpec,
+        RoundSpec,
+        ScriptSpec,
+        ServedModel,
+        WorkerAsk,
+    )
     from heliograph.bus.contract.payloads.task_reading import UnsupportedTask
     from heliograph.bus.contract.payloads.worker_tasks import (
         AggregateTask,
         BigModelTask,
-        CandidateModel,
         DatasetTask,
         EvaluateTask,
-        InferenceSpec,
         InferTask,
         LearnTask,
-        PackageSpec,
         PairTask,
-        RoundSpec,
-        ScriptSpec,
         ScriptTask,
-        ServedModel,
         ServingTask,
         TrainTask,
-        WorkerAsk,
         WorkerTask,
         WorkerTaskBase,
     )
@@ -171,11 +173,11 @@ _HOMES = {
     "pairs": "PairResult",
     "participation": "PART JobEnded Participation UploadState WeightsPart",
     "rounds": "Aggregation Evaluation ModelUpdate UncountedUpdate",
+    "task_parts": "CandidateModel InferenceSpec PackageSpec RoundSpec ScriptSpec ServedModel WorkerAsk",
     "task_reading": "UnsupportedTask",
     "worker_tasks":
-        "AggregateTask BigModelTask CandidateModel DatasetTask EvaluateTask InferenceSpec InferTask "
-        "LearnTask PackageSpec PairTask RoundSpec ScriptSpec ScriptTask ServedModel ServingTask TrainTask "
-        "WorkerAsk WorkerTask WorkerTaskBase",
+        "AggregateTask BigModelTask DatasetTask EvaluateTask InferTask LearnTask PairTask ScriptTask ServingTask "
+        "TrainTask WorkerTask WorkerTaskBase",
 }
 """The names that each module defines: it is imported when one is first asked for."""
 __getattr__ = lazy_names(__name__, _HOMES)

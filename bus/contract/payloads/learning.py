@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Metrics, Payload, Text
-from heliograph.bus.contract.payloads.worker_tasks import PackageSpec
+from heliograph.bus.contract.payloads.task_parts import PackageSpec
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.incremental_learning_job import (
     EdgeLearning,

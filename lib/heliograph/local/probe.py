@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from heliograph import script_process, session
 from heliograph.bus.contract.payloads import Assignment, TrainTask
-from heliograph.bus.contract.payloads.worker_tasks import ScriptSpec
+from heliograph.bus.contract.payloads.task_parts import ScriptSpec
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.weights_file import TensorFile, write
 from heliograph.core.errors import Refused

@@ -34,6 +34,7 @@ class FoundData:
         digest: SHA-256 of the file; of a directory that of the lines ``SHA-256, two spaces, path`` of its files.
         labels: number of samples of each label, where they were counted.
         grows_by_rows: whether more rows in a file are more samples; in a directory of arrays a file is a column.
+        rewritten: path of the list of all other files that is written anew where it grows; empty: there is none.
     """
 
     form: Format
@@ -43,6 +44,7 @@ class FoundData:
     entries: list[FileEntry]
     labels: Mapping[str, int] = field(default_factory=dict)
     grows_by_rows: bool = True
+    rewritten: str = ""
 
     @property
     def size(self) -> int:
@@ -61,7 +63,8 @@ def read_file(reading: Reading, path: Path) -> FoundData:
             raise Unusable(f"names images in {shorten(str(base))}, which no root of this agent holds; "
                            "move the json to its images")  # fmt: skip
         entries += _referenced(reading, base, names)
-    return FoundData(form, entry.samples, content["columns"], entry.sha256, entries, content.get("labels", {}))
+    return FoundData(form, entry.samples, content["columns"], entry.sha256, entries, content.get("labels", {}),
+                     rewritten=entry.path if form == "coco" else "")  # fmt: skip
 
 
 def read_directory(reading: Reading, path: Path) -> FoundData:

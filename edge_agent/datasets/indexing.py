@@ -92,7 +92,8 @@ def _newest(reading: Reading, found: FoundData, version: str) -> KnownVersion:
     else:
         newest, entries = KnownVersion(version, new_samples=found.samples), found.entries
         if before is not None:
-            grown = growth(reading.before, reading.count_before, found.entries) if found.grows_by_rows else None
+            grown = growth(reading.before, reading.count_before, found.entries,
+                           found.rewritten) if found.grows_by_rows else None  # fmt: skip
             more = [each.model_dump() for each in grown.files] if grown is not None else []
             newest = KnownVersion(version, before.version, grown.samples if grown is not None else found.samples,
                                   tuple(more))  # fmt: skip

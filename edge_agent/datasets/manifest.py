@@ -52,13 +52,15 @@ def version_of(entries: Sequence[FileEntry]) -> str:
 
 
 def growth(
-    before: Callable[[str], FileEntry | None], count: int, after: Iterable[FileEntry]
+    before: Callable[[str], FileEntry | None], count: int, after: Iterable[FileEntry], rewritten: str = ""
 ) -> Growth | None:
     """Return what the files hold more than before; None where a file was changed otherwise, or is missing.
 
     Args:
         before: returns the file of that path as it was before; None where it was not there.
         count: number of files before.
+        rewritten: path of a list of the other files that is written anew where it grows, as JSON is: it has no prefix.
+            Its new samples are the files that it did not name before, which have no range of rows.
     """
     kept, samples, grown = 0, 0, list[GrownFile]()
     for each in after:
@@ -67,11 +69,11 @@ def growth(
             kept += 1
             if (old.size, old.sha256) == (each.size, each.sha256):
                 continue
-            if each.prefix != old.sha256 or each.samples < old.samples:
+            if each.samples < old.samples or each.prefix != old.sha256 and each.path != rewritten:
                 return None
         first, prefix = (old.samples, old.sha256) if old is not None else (0, "")
         samples += each.samples - first
-        if len(grown) < NAMED_FILES:
+        if each.samples > first and each.path != rewritten and len(grown) < NAMED_FILES:
             grown.append(GrownFile(path=encodable(each.path), prefix=prefix, first=first, end=each.samples))
     return Growth(samples, tuple(grown)) if kept == count else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,6 +156,29 @@ def test_images_that_come_are_the_new_samples(tmp_path: Path, node: Node) -> Non
     second = node.index(tmp_path / "images")
     assert (second.parent, second.samples, second.new_samples) == (first.version, 4, 1)
     assert [each.path for each in second.grown] == ["cat/00.png"]
+
+
+def test_images_that_coco_lists_anew_are_the_new_samples(tmp_path: Path, node: Node) -> None:
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.png").write_bytes(small_png(name))
+    path = tmp_path / "x.json"
+
+    def listed(*names: str, category: int = 1) -> None:
+        images = [{"id": name, "file_name": f"{name}.png"} for name in names]
+        annotations = [{"image_id": name, "category_id": category} for name in names]
+        categories = [{"id": number, "name": f"class {number}"} for number in (1, 2)]
+        path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+
+    listed("one", "two")
+    first = node.index(path)
+    listed("three", "one", "two")  # in any order: the json is written anew as a whole
+    second = node.index(path)
+    assert (second.parent, second.samples, second.new_samples, second.grown) == (first.version, 3, 1, [])
+    listed("three", "one", "two", category=2)
+    third = node.index(path)
+    assert third.version != second.version and third.new_samples == 0  # other annotations are no other images
+    listed("three", "two")
+    assert node.index(path).new_samples == 2  # an image less: what is left is all new
 
 
 # what is known of unchanged files

@@ -185,7 +185,7 @@ class Requests:
         if found is not None:
             return found
         known = self._store.names(kind)[:10]
-        expected = f"one of {', '.join(known)}" if known else f"a name; there are no {kind.plural}"
+        expected = f"one of {', '.join(known)}" if known else f"one of the {kind.plural}, of which there are none"
         raise Refused("not-found", topic=topic, field="name", expected=expected, got=name)
 
 

@@ -59,6 +59,9 @@ def test_the_version(typed: Any) -> None:
     ("words", "message"),
     [
         ("frobnicate", "no such command 'frobnicate'. Try 'heliograph --help'."),
+        ("models list", "no such command in 'heliograph models'; type 'heliograph get models'."),
+        ("pair-jobs delete one", "type 'heliograph delete pair-jobs/NAME'."),
+        ("models frobnicate", "no such command 'frobnicate'. Try 'heliograph models --help'."),
         ("--frobnicate", "no such option: --frobnicate. Try 'heliograph --help'."),
         ("get", "missing argument 'KIND'. Try 'heliograph get --help'."),
         ("get jobs -o xml",

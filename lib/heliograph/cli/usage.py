@@ -11,6 +11,13 @@ from heliograph.cli.exit_codes import NOT_UNDERSTOOD
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Base class of typer's usage errors."""
 EXIT_CODE = NOT_UNDERSTOOD
+_GROUPS_OF_KINDS = ("jobs", "incremental-jobs", "pair-jobs", "datasets", "models", "algorithms")
+_VERBS_OF_ALL = {
+    "list": "get {}", "get": "get {}/NAME", "status": "describe {}/NAME", "create": "apply -f FILE",
+    "update": "apply -f FILE", "apply": "apply -f FILE",
+    **{verb: verb + " {}/NAME" for verb in ("describe", "watch", "start", "stop", "delete")},
+}  # fmt: skip
+"""What every kind has is a command of its own; a group holds what only its kind has."""
 
 
 def examples(*lines: str) -> str:
@@ -39,6 +46,16 @@ def explained(error: Exception) -> str:
     command = context.command_path if context is not None else " ".join(["heliograph", *sys.argv[1:2]])
     text = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
     text = " ".join(text.replace("Value error, ", "").split()).rstrip(".")
+    if text.startswith("No such command") and (verb := _verb_of_all(command, sys.argv[2:3])) is not None:
+        return f"no such command in '{command}'; type 'heliograph {verb}'."
     if command.endswith(" run") and text.lower().startswith("no such option"):
         text += "; the script's own options stand after --, as in 'heliograph run train.py -- --lr 0.1'"
     return f"{text[:1].lower()}{text[1:]}{'' if text.endswith('?') else '.'} Try '{command} --help'."
+
+
+def _verb_of_all(command: str, words: list[str]) -> str | None:
+    """Return the command that does to any kind what was typed in a kind's group; None if there is none."""
+    kind = command.removeprefix("heliograph ")
+    if kind not in _GROUPS_OF_KINDS or not words or words[0] not in _VERBS_OF_ALL:
+        return None
+    return _VERBS_OF_ALL[words[0]].format(kind)

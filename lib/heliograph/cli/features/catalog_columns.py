@@ -67,7 +67,7 @@ def _algorithm_row(document: Document, now: float) -> list[Cell]:
         parameters,
         str(package.get("digest", ""))[:12],
         "yes" if package.get("signature") else "",
-        spec.get("description", "").partition(". ")[0],
+        spec.get("description", "").partition(". ")[0].replace("``", ""),  # a docstring's
         failing(document),
     ]
 

@@ -49,6 +49,9 @@ def as_bytes(rows: list[list[float]]) -> dict[str, Any]:
 
 
 def main() -> int:
+    if not 4 <= len(sys.argv) <= 5:
+        print((__doc__ or "").split("\n\n")[1].strip(), file=sys.stderr)
+        return 2
     host, port, service = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     small = scaled(picture(sys.argv[4] if len(sys.argv) > 4 else None))
     reply = f"heliograph/reply/camera-{uuid.uuid4().hex[:8]}/1"

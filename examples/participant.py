@@ -139,6 +139,9 @@ class Participant:
 
 
 def main() -> int:
+    if len(sys.argv) != 3:
+        print((__doc__ or "").split("\n\n")[1].strip(), file=sys.stderr)
+        return 2
     data = samples()
     participant = Participant(Path(sys.argv[1]), sys.argv[2])
     answered, began = -1, time.monotonic()

@@ -21,6 +21,9 @@ ENDED = ("Succeeded", "Failed", "Stopped")
 
 
 def main() -> int:
+    if len(sys.argv) != 3:
+        print((__doc__ or "").split("\n\n")[1].strip(), file=sys.stderr)
+        return 2
     login = json.loads(Path(sys.argv[1]).read_text())
     task = json.loads(Path(sys.argv[2]).read_text())
     door, user = urlsplit(login["mqtt"]), login["user"]

@@ -103,10 +103,17 @@ class View:
     packages: Mapping[str, Algorithm] = field(default_factory=dict)
 
     def selected(self, edges: EdgeSelection) -> list[str]:
-        """Return the known edges of a selection, online or not, sorted; ``all`` means every edge except the cloud."""
+        """Return the known edges of a selection, online or not, sorted; ``all`` means every edge except the cloud.
+
+        Nothing can be launched for a participant that trains by itself: it is never among them.
+        """
         if edges.names is None:
-            return sorted(edge for edge in self.edges if edge != CLOUD)
-        return sorted(edge for edge in dict.fromkeys(edges.names) if edge in self.edges)
+            return sorted(name for name, edge in self.edges.items() if name != CLOUD and not edge.foreign)
+        return sorted(name for name in dict.fromkeys(edges.names) if self.runs_workers(name))
+
+    def runs_workers(self, edge: str) -> bool:
+        """Return whether the edge is known and has an agent."""
+        return edge in self.edges and not self.edges[edge].foreign
 
     def online(self, edge: str) -> bool:
         """Return whether the edge is known and shown online."""

@@ -122,10 +122,10 @@ def runnable_condition(service: JointInferenceService, placed: Sequence[str], vi
 
 def edges_condition(service: JointInferenceService, view: View) -> Condition:
     edges = service.spec.edges.names or ()
-    unknown = [edge for edge in edges if edge not in view.edges]
+    unknown = [edge for edge in edges if not view.runs_workers(edge)]
     if not unknown:
         return Condition(type="EdgesKnown", status="True", reason="AllKnown")
-    message = f"{len(unknown)} of {len(edges)} edges unknown: {', '.join(unknown[:NAMED])}"
+    message = f"{len(unknown)} of {len(edges)} edges unknown, or without an agent: {', '.join(unknown[:NAMED])}"
     return Condition(type="EdgesKnown", status="False", reason="Unknown", message=message)
 
 

@@ -20,7 +20,7 @@ def _edge_row(document: Document, now: float) -> list[Cell]:
         str(len(status.get("workers", ()))),
         str(status.get("waitingEvents", 0)),
         some_of([f"{key}={value}" for key, value in document.get("spec", {}).get("labels", {}).items()]),
-        failing(document),
+        failing(document) or ("a participant that trains by itself" if status.get("foreign") else ""),
     ]
 
 

@@ -251,11 +251,20 @@ def test_another_script_is_a_launch_of_its_own_workers_only() -> None:
 
 def test_an_edge_that_comes_later_gets_its_worker() -> None:
     service = _placed(_view(CLOUD, _edge("edge-1")), edges={"names": ["edge-1", "edge-2"]})
-    assert _condition(service, "EdgesKnown") == ("False", "Unknown", "1 of 2 edges unknown: edge-2")
+    assert _condition(service, "EdgesKnown") == ("False", "Unknown", "1 of 2 edges unknown, or without an agent: edge-2")
     assert list(service.status.edges) == ["edge-1"]
     service = joint_inference.observe(service, ALL, NONE, NOW)
     assert _condition(service, "EdgesKnown")[0] == "True"
     assert ("edge-2", "s-infer") in _tasks(service)
+
+
+def test_a_participant_that_trains_by_itself_serves_nothing() -> None:
+    view = _view(CLOUD, _edge("edge-1"), EdgeView("phone", online=True, foreign=True))
+    service = _placed(view)
+    assert placement(service, view) == ["edge-1"] == [*service.status.edges]
+    named = joint_inference.observe(_service(edges={"names": ["edge-1", "phone"]}), view, NONE, NOW)
+    message = "1 of 2 edges unknown, or without an agent: phone"
+    assert _condition(named, "EdgesKnown") == ("False", "Unknown", message)
 
 
 def test_an_edge_that_is_offline_goes_on_and_is_no_fault() -> None:

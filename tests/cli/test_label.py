@@ -75,6 +75,13 @@ def test_each_class_has_a_key_that_means_nothing_else() -> None:
     assert keys_of([f"{n}" for n in range(34)]) == {}
 
 
+def test_a_class_that_is_a_key_has_its_own() -> None:
+    digits = [f"{n}" for n in range(10)]
+    assert keys_of(digits) == dict(zip(digits, digits, strict=True))
+    assert keys_of(["9", "1", "other"]) == {"9": "9", "1": "1", "2": "other"}
+    assert keys_of(["q", "s", "a"]) == {"1": "q", "2": "s", "a": "a"}  # q and s quit and skip
+
+
 async def test_keys_come_one_at_a_time_and_the_terminal_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     import termios
 

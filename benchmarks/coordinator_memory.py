@@ -1,63 +1,140 @@
-"""The memory that the presence and the status of many edges take in a coordinator.
+"""The memory of a coordinator that many edges are connected to: their presence and their status.
 
-The coordinator is the shipped one. Time is virtual, and its broker lies in the same process: the figure contains the
-stored documents and messages of all edges too, and is therefore above that of a coordinator alone.
+Broker and coordinator are the shipped processes. Each edge is a connection to the broker under the login of its agent,
+which reports as an agent does, and answers the broker's pings; nothing else of an agent runs here.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-import os
+import resource
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from benchmarks.declaration import Samples
 from benchmarks.processes import resident_alone
-from heliograph.bus.contract.buckets import RESOURCES
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.payloads import Generation, Offer, Report
 from heliograph.bus.contract.resources import DatasetIndex
-from heliograph.bus.contract.topics import REPORT
-from heliograph.bus.transport import Message
-from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
-from heliograph.coordinator.edges.presence import PREFIX
-from heliograph.simulations.check.replay_stage import CLOUD_URL, ReplayStage
-from heliograph.simulations.virtual.loop import Process, VirtualLoop
-from heliograph.simulations.virtual.loop import run as run_virtually
+from heliograph.bus.contract.subjects import Subjects
+from heliograph.bus.contract.topics import DEFAULT_ROOT, REPORT
+from heliograph.client import AsyncClient
+from heliograph.core.names import CLOUD
+from heliograph.local.cluster import LocalCluster
 
 DATASETS = 100
 """Data sets that the edges share."""
-SETTLED = 120.0
-"""Virtual seconds in which the coordinator writes what it has heard, and resyncs."""
+AT_ONCE = 32
+"""Edges that connect at the same time."""
+TIMEOUT = 300.0
+"""Longest time, in seconds, until the coordinator shows all edges online, from the first connection."""
+_PERIOD = 1.0
 
 
 def edges(number: int = 10_000) -> Samples:
-    """Return ``memory``, the megabytes that are resident once so many edges are online and have reported, and
-    ``first``, those before. Raise RuntimeError where the coordinator does not show every edge online."""
-    first, memory = run_virtually(lambda loop: _report(loop, number))
-    return {"memory": [memory / 1e6], "first": [first / 1e6]}
+    """Return ``memory``, the megabytes of the coordinator once so many edges are online and have reported, ``first``,
+    those before, and ``seconds``, from the first connection until the coordinator shows every edge online.
+
+    Raise TimeoutError where it does not within five minutes.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return asyncio.run(_edges([f"edge-{each:05}" for each in range(number)]))
 
 
-async def _report(loop: VirtualLoop, number: int) -> tuple[int, int]:
-    stage, process = ReplayStage(loop), Process("coordinator")
-    config = CoordinatorConfig(CLOUD_URL, CLOUD_URL, CLOUD_URL)
-    coordinator = process.context.run(Coordinator, config, stage.worlds.world(process), stage.observe_output)
-    stage.run(process, coordinator.run())
-    await stage.wait_until(10.0)
-    first = resident_alone(os.getpid())
-    for each in range(number):
-        edge = f"edge-{each:05}"
-        address = REPORT.at(edge=edge)
-        stage.hub.joined(f"{PREFIX}{edge}")
-        stage.hub.publish(address, Message(address, _body(edge, each)))
-        await stage.wait_until(loop.time() + 0.005)
-    await stage.wait_until(loop.time() + SETTLED)
-    online = sum(json.loads(entry.value)["status"]["online"] for key, entry in stage.hub.buckets[RESOURCES].items()
-                 if key.startswith("edges."))  # fmt: skip
-    if online != number or stage.failures:
-        raise RuntimeError(f"{online} of {number} edges are online; {stage.failures[:3]}")
-    return first, resident_alone(os.getpid())
+async def _edges(names: Sequence[str]) -> Samples:
+    with tempfile.TemporaryDirectory(prefix="heliograph-edges-") as directory:
+        async with LocalCluster(Path(directory), [], guests=names) as cluster, AsyncClient(cluster.server) as client:
+            coordinator = cluster.pid("coordinator")
+            first = resident_alone(coordinator)
+            loop, gate = asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)
+            began = loop.time()
+            connections: list[_AgentConnection] = []
+
+            async def connect(number: int, name: str) -> None:
+                async with gate:
+                    url = urlsplit(cluster.agent_url(name))
+                    made = _AgentConnection(name, url, _report(name, number), loop.create_future())
+                    await loop.create_connection(lambda: made, url.hostname or "", url.port or 4222)
+                    await made.accepted
+                    connections.append(made)
+
+            try:
+                async with asyncio.timeout(TIMEOUT):
+                    async with asyncio.TaskGroup() as group:
+                        for number, name in enumerate(names):
+                            group.create_task(connect(number, name))
+                    while await _online(client) < len(names):
+                        await asyncio.sleep(_PERIOD)
+                seconds = loop.time() - began
+                return {"memory": [resident_alone(coordinator) / 1e6], "first": [first / 1e6], "seconds": [seconds]}
+            finally:
+                for each in connections:
+                    each.close()
 
 
-def _body(edge: str, number: int) -> bytes:
+async def _online(client: AsyncClient) -> int:
+    """Return how many edges the coordinator shows online with what they have reported."""
+    found = 0
+    async for page in client.edges.pages():
+        for each in page.documents:
+            status = each["status"]
+            found += bool(each["metadata"]["name"] != CLOUD and status.get("online") and status.get("datasets"))
+    return found
+
+
+class _AgentConnection(asyncio.Protocol):
+    """A connection of an edge's agent to NATS: it logs in, reports once, and answers pings."""
+
+    def __init__(self, name: str, url: SplitResult, report: bytes, accepted: asyncio.Future[None]) -> None:
+        login = {"user": unquote(url.username or ""), "pass": unquote(url.password or ""), "name": f"agent-{name}",
+                 "verbose": False, "pedantic": False, "headers": True, "lang": "python", "version": "0"}  # fmt: skip
+        subject = Subjects(DEFAULT_ROOT).subject(REPORT.at(edge=name)).encode()
+        self._hello = b"CONNECT %s\r\nPUB %s %d\r\n%s\r\nPING\r\n" % (
+            json.dumps(login).encode(), subject, len(report), report)  # fmt: skip
+        self._left = b""
+        self._transport: asyncio.Transport | None = None
+        self.accepted = accepted
+        """Set once the broker has taken login and report; RuntimeError where it has refused one of them."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._left = (self._left + data).split(b"\r\n")
+        for line in lines:
+            if line.startswith(b"INFO") and self._hello:
+                self._write(self._hello)
+                self._hello = b""
+            elif line == b"PING":
+                self._write(b"PONG\r\n")
+            elif line == b"PONG" and not self.accepted.done():
+                self.accepted.set_result(None)
+            elif line.startswith(b"-ERR"):
+                self._refuse(line.decode())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._refuse(f"the broker has closed the connection: {error}")
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _refuse(self, why: str) -> None:
+        with contextlib.suppress(asyncio.InvalidStateError):
+            self.accepted.set_exception(RuntimeError(why))
+
+
+def _report(edge: str, number: int) -> bytes:
     index = DatasetIndex(name=f"digits-{number % DATASETS}", samples=1000, digest=f"{number:064x}", format="npz",
                          columns={"x": "float32[64]", "y": "int64[]"}, size=1_000_000)  # fmt: skip
     report = Report(edge=edge, observed=Generation(), version="0.2.0", datasets=[index],

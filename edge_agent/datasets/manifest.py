@@ -69,7 +69,7 @@ def growth(
             kept += 1
             if (old.size, old.sha256) == (each.size, each.sha256):
                 continue
-            if each.samples < old.samples or each.prefix != old.sha256 and each.path != rewritten:
+            if each.samples < old.samples or (each.prefix != old.sha256 and each.path != rewritten):
                 return None
         first, prefix = (old.samples, old.sha256) if old is not None else (0, "")
         samples += each.samples - first

@@ -53,6 +53,17 @@ async def test_a_pending_job_names_the_missing_resources(cli: Any) -> None:
     assert (await cli("delete", "jobs/waiting")).out == "job/waiting deleted\n"
 
 
+async def test_several_are_changed_in_turn_until_one_is_refused(cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "three.yaml"
+    file.write_text("---\n".join(MODEL % (name, "a") for name in ("red", "green", "blue")))
+    await cli("apply", "-f", file)
+    assert (await cli("delete", "models", "red", "--dry-run")).out == "model/red deleted (dry run)\n"
+    ran = await cli("delete", "models/red", "models/grey", "models/blue")
+    assert (ran.code, ran.out) == (4, "model/red deleted\n")
+    assert ran.err.startswith("error: model/grey: expected one of ")
+    assert (await cli("delete", "models", "green", "blue")).out == "model/green deleted\nmodel/blue deleted\n"
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -56,6 +56,8 @@ def explained(error: Exception) -> str:
 def _verb_of_all(command: str, words: list[str]) -> str | None:
     """Return the command that does to any kind what was typed in a kind's group; None if there is none."""
     kind = command.removeprefix("heliograph ")
+    if kind == "models" and words == ["rollback"]:
+        return "rollback models/NAME"
     if kind not in _GROUPS_OF_KINDS or not words or words[0] not in _VERBS_OF_ALL:
         return None
     return _VERBS_OF_ALL[words[0]].format(kind)

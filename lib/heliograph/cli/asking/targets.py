@@ -37,20 +37,24 @@ WorkArgument = Annotated[
         autocompletion=complete_work,
     ),
 ]  # fmt: skip
+FurtherArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KIND/NAME", help="Further ones; or names, after a kind.", autocompletion=complete_target),
+]
 SecondWord = Annotated[str | None, typer.Argument(metavar="NAME", hidden=True, autocompletion=complete_name)]
 
 
-def targets(resource: str, names: Sequence[str]) -> dict[str, list[str]]:
+def targets(resource: str, names: Sequence[str], verb: str = "") -> dict[str, list[str]]:
     """Return names by kind, in the order given, of ``jobs``, ``jobs,services``, ``jobs A B`` and ``jobs/A services/B``;
-    no name means all resources of a kind."""
+    no name means all resources of a kind, and is refused with a verb."""
     given = (resource, *names)
     if any("/" in each for each in given):
         if without := [each for each in given if "/" not in each]:
             raise misused("KIND/NAME", expected="each as KIND/NAME, or a kind and names", got=" ".join(without))
-        pairs = [target(each, None) for each in given]
+        pairs = [target(each, None, verb) for each in given]
     else:
         kinds = [target(kind, None)[0] for kind in resource.split(",")]
-        pairs = [target(kind, name) for kind in kinds for name in names or (None,)]
+        pairs = [target(kind, name, verb) for kind in kinds for name in names or (None,)]
     found: dict[str, list[str]] = {}
     for plural, name in dict.fromkeys(pairs):
         found.setdefault(plural, []).extend([name] if name is not None else ())

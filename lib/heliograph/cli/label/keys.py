@@ -76,8 +76,8 @@ class Keyboard:
 
 
 def keys_of(classes: Sequence[str]) -> dict[str, str]:
-    """Return a key for each class, in the classes' order: its own name where that is a key, else the digits from 1, then
-    letters. Empty where there are too many: names are typed."""
+    """Return a key for each class, in the classes' order: its own name where that is a key, else the digits from 1,
+    then letters. Empty where there are too many: names are typed."""
     if len(classes) > len(CHOICE_KEYS):
         return {}
     named = {each for each in classes if len(each) == 1 and each in CHOICE_KEYS}

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heliograph.cli.asking.kinds import complete_of, complete_target
 from heliograph.cli.asking.requests import ServerOption, about, ask
-from heliograph.cli.asking.targets import NameArgument, SecondWord, WorkArgument, target
+from heliograph.cli.asking.targets import (
+    FurtherArgument,
+    NameArgument,
+    SecondWord,
+    WorkArgument,
+    target,
+    targets,
+)
 from heliograph.cli.usage import examples, misused
 
 if TYPE_CHECKING:
@@ -52,7 +60,8 @@ def register(app: typer.Typer) -> None:
         help=_LOGS, epilog=examples("heliograph logs edge-2", "heliograph logs digits --since 10m --no-follow")
     )(logs)
     app.command(
-        help="Stop a job, keeping its training so far, or a service.", epilog=examples("heliograph stop jobs/digits")
+        help="Stop a job, keeping its training so far, or a service.",
+        epilog=examples("heliograph stop jobs/digits services/street"),
     )(stop)
     app.command(
         help="Start a stopped service again, or a job from its last model.",
@@ -60,7 +69,7 @@ def register(app: typer.Typer) -> None:
     )(start)
     app.command(
         help="Delete a job, service, model, dataset, algorithm or offline edge.",
-        epilog=examples("heliograph delete models/digits"),
+        epilog=examples("heliograph delete models/digits", "heliograph delete jobs monday tuesday"),
     )(delete)
     app.command(
         help=_TUNE, epilog=examples("heliograph tune services/street --data pairs.npz --target-accuracy 0.95 --dry-run")
@@ -120,58 +129,46 @@ def logs(
 
 
 def stop(
-    resource: WorkArgument, name: SecondWord = None, dry_run: DryRunOption = False, server: ServerOption = None
+    resource: WorkArgument, names: FurtherArgument = None, dry_run: DryRunOption = False, server: ServerOption = None
 ) -> None:
-    from heliograph.cli.printing.output import say
-
-    plural, one = target(resource, name, verb="stop")
-
-    async def stop_it(client: AsyncClient) -> str:
-        resources = client.resources(plural)
+    async def stopped(resources: Resources, one: str) -> str:
         before = (await resources.get(one))["status"]["phase"]
         after = (await resources.stop(one, dry_run=dry_run))["status"]["phase"]
         return f"stopped{_DRY if dry_run else ''}" if before != after == "Stopped" else f"had ended already ({after})"
 
-    with about(plural, one):
-        say(f"{plural[:-1]}/{one} {ask(server, stop_it)}")
+    _change(targets(resource, names or (), "stop"), stopped, server)
 
 
 def start(
-    resource: WorkArgument, name: SecondWord = None, dry_run: DryRunOption = False, server: ServerOption = None
+    resource: WorkArgument, names: FurtherArgument = None, dry_run: DryRunOption = False, server: ServerOption = None
 ) -> None:
-    from heliograph.cli.printing.output import say
-
-    plural, one = target(resource, name, verb="start")
-
-    async def start_it(client: AsyncClient) -> str:
-        resources = client.resources(plural)
+    async def started(resources: Resources, one: str) -> str:
         before = (await resources.get(one))["status"]["phase"]
         after = await resources.start(one, dry_run=dry_run)
         if before not in ("Stopped", "Failed"):
             return f"was not stopped ({before})"
         return f"started{_DRY}" if dry_run else f"started ({after['status']['phase']}){_waiting(after)}"
 
-    with about(plural, one):
-        say(f"{plural[:-1]}/{one} {ask(server, start_it)}")
+    _change(targets(resource, names or (), "start"), started, server)
 
 
 def delete(
     resource: Annotated[
         str,
         typer.Argument(
-            metavar="KIND/NAME", help="jobs/NAME, models/NAME, …; or two words.", autocompletion=complete_target
+            metavar="KIND/NAME", help="jobs/NAME, models/NAME, …; or a kind, then names.",
+            autocompletion=complete_target,
         ),
     ],
-    name: SecondWord = None,
+    names: FurtherArgument = None,
     dry_run: DryRunOption = False,
     server: ServerOption = None,
 ) -> None:
-    from heliograph.cli.printing.output import say
+    async def deleted(resources: Resources, one: str) -> str:
+        await resources.delete(one, dry_run=dry_run)
+        return f"deleted{_DRY if dry_run else ''}"
 
-    plural, one = target(resource, name, verb="delete")
-    with about(plural, one):
-        ask(server, lambda client: client.resources(plural).delete(one, dry_run=dry_run))
-    say(f"{plural[:-1]}/{one} deleted{_DRY if dry_run else ''}")
+    _change(targets(resource, names or (), "delete"), deleted, server)
 
 
 def tune(
@@ -203,6 +200,21 @@ def tune(
     run = tuner(one, TuneOptions(Path(data), target_accuracy, max_offload, rule, page, dry_run))
     with about(plural, one):
         ask(server, run)
+
+
+def _change(
+    chosen: dict[str, list[str]], change: Callable[[Resources, str], Awaitable[str]], server: str | None
+) -> None:
+    """Change resources one after the other, and say of each what has become of it; end at the first that is refused."""
+    from heliograph.cli.printing.output import say
+
+    async def change_all(client: AsyncClient) -> None:
+        for plural, names in chosen.items():
+            for one in names:
+                with about(plural, one):
+                    say(f"{plural[:-1]}/{one} {await change(client.resources(plural), one)}")
+
+    ask(server, change_all)
 
 
 async def _apply(client: AsyncClient, documents: list[FileDocument], dry_run: bool) -> None:

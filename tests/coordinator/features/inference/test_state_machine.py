@@ -251,7 +251,8 @@ def test_another_script_is_a_launch_of_its_own_workers_only() -> None:
 
 def test_an_edge_that_comes_later_gets_its_worker() -> None:
     service = _placed(_view(CLOUD, _edge("edge-1")), edges={"names": ["edge-1", "edge-2"]})
-    assert _condition(service, "EdgesKnown") == ("False", "Unknown", "1 of 2 edges unknown, or without an agent: edge-2")
+    message = "1 of 2 edges unknown, or without an agent: edge-2"
+    assert _condition(service, "EdgesKnown") == ("False", "Unknown", message)
     assert list(service.status.edges) == ["edge-1"]
     service = joint_inference.observe(service, ALL, NONE, NOW)
     assert _condition(service, "EdgesKnown")[0] == "True"

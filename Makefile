@@ -107,6 +107,6 @@ clean:
 
 .venv/.frameworks: pyproject.toml constraints.txt | .venv/.dev
 	@echo "installing PyTorch and TensorFlow: about 2 GB, and several more if pip finds no CPU build of PyTorch"
-	@echo "and what the examples need (Lightning, Transformers, PEFT, XGBoost): about 120 MB"
-	$(INSTALL) -e ".[torch,tensorflow,examples,onnx,tflite]"
+	@echo "and what examples and extras need (Lightning, Transformers, PEFT, XGBoost, River, MLflow): about 250 MB"
+	$(INSTALL) -e ".[torch,tensorflow,examples,onnx,tflite,drift,mlflow]"
 	@touch $@

@@ -169,8 +169,8 @@ def test_a_pipeline_of_texts_takes_a_text_and_one_of_mappings_a_mapping() -> Non
     assert "4 numbers" in refused(logistic(Y), {"a": 1.0})
 
 
-def test_a_row_of_a_table_is_a_series_a_frame_or_a_mapping_by_the_columns_names() -> None:
-    pd = pytest.importorskip("pandas")
+def test_a_row_of_a_table_is_a_series_a_frame_or_a_mapping_by_the_columns_names(framework: Any) -> None:
+    pd = framework("pandas")
     frame = pd.DataFrame(X, columns=list("abcd"))
     model = sklearn("linear_model.LogisticRegression")().fit(frame, NAMES[Y])
     row = frame.iloc[-1]

@@ -152,9 +152,11 @@ def test_an_export_writes_all_or_nothing(signer: Signer, tmp_path: Path) -> None
         write_export(_export(signer), weights, tmp_path / "new", "zip")
 
 
-def test_mlflow_gets_a_version_once(signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_gets_a_version_once(
+    signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framework: Any
+) -> None:
     """Its file store stands for its server, which has the same interface."""
-    mlflow = pytest.importorskip("mlflow")
+    mlflow = framework("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     uri = f"file://{tmp_path / 'store'}"
     for number in (1, 2):

@@ -6,6 +6,7 @@ import math
 import random
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -98,14 +99,14 @@ def test_without_river_its_detectors_are_refused_with_what_to_install(monkeypatc
 
 
 @pytest.mark.parametrize("name", FROM_RIVER)
-def test_river_sees_a_shift(name: str) -> None:
-    pytest.importorskip("river")
+def test_river_sees_a_shift(name: str, framework: Any) -> None:
+    framework("river")
     found = _first_drift(name, lambda rng, place: rng.gauss(0 if place < 1000 else 3, 1), 2000)
     assert found is not None and 1000 < found < 1500
 
 
-def test_ddm_takes_low_scores_for_errors() -> None:
-    pytest.importorskip("river")
+def test_ddm_takes_low_scores_for_errors(framework: Any) -> None:
+    framework("river")
     found = _first_drift("ddm", lambda rng, place: 0.4 if rng.random() < (0.2 if place < 1000 else 0.6) else 0.9, 2000)
     assert found is not None and found > 1000
 

@@ -80,6 +80,7 @@ class AgentConfig:
         capacity: what the node has for workers that ask for memory or GPUs.
         label_columns: the column with the labels, of the edge's own data sets.
         tells_labels: whether the edge tells how often each label occurs in its data sets.
+        unenforced: what the site policy asks for and this machine cannot enforce, a sentence each.
     """
 
     name: str
@@ -101,6 +102,7 @@ class AgentConfig:
     package_keys: Mapping[str, str] = field(default_factory=dict)
     model_keys: Mapping[str, str] = field(default_factory=dict)
     capacity: Capacity = UNKNOWN
+    unenforced: tuple[str, ...] = ()
 
 
 def packages_directory(state: Path) -> Path:
@@ -152,7 +154,7 @@ class Agent:
         self._supervisor = Supervisor(
             world, launcher, environment, models, task_code.directories, self._wake, self._log.log_worker,
             lambda task: found.working_directory if (found := task_code.of(task)) is not None else None,
-            lambda task: code_digest_of(task, task_code.of(task)),
+            lambda task: code_digest_of(task, task_code.of(task)), lambda task: self._inventory.files_of(task),
         )  # fmt: skip
         self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
         self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
@@ -300,6 +302,7 @@ class Agent:
             capacity=_reported(self.config.capacity),
             full=self._room.full,
             loops=self._loops.reports(),
+            unenforced=list(self.config.unenforced),
         )
         return report, desired.ignores_unknown
 

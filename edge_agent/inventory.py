@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from heliograph.bus.contract.payloads import Offer
+from heliograph.bus.contract.payloads import DatasetTask, Offer, PairTask, WorkerTask
 from heliograph.bus.contract.resources import DatasetIndex, DatasetSpec
 from heliograph.bus.contract.resources.dataset import DatasetContent
 from heliograph.core.errors import HeliographError, Refused
@@ -136,6 +136,12 @@ class Inventory:
                 if wanted.get(name) != before[name] and name in self._passes:
                     self._passes[name].set()  # nobody waits for the index of what the data set was
             self._background.spawn(self._index(self._wanted, before))
+
+    def files_of(self, task: WorkerTask) -> tuple[Path, ...]:
+        """Return the files and directories of a task's data sets, as far as they are here."""
+        names = [task.dataset or ""] if isinstance(task, DatasetTask) else []
+        names += task.further_datasets.values() if isinstance(task, PairTask) else ()
+        return tuple(self.files[name] for name in names if name in self.files)
 
     def release(self, used: Collection[str]) -> None:
         """Delete uploaded samples that no data set names any more.

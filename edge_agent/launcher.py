@@ -38,6 +38,7 @@ class LaunchRequest:
         job: name of the worker's job or service.
         working_directory: the directory whose files the worker's script finds by relative names, as the agent sees it;
             None where it runs no script. The worker may write in a directory of its own alone.
+        data: the data sets of its task, as the agent sees them.
     """
 
     worker: str
@@ -48,6 +49,7 @@ class LaunchRequest:
     code: tuple[Path, ...] = ()
     job: str = ""
     working_directory: Path | None = None
+    data: tuple[Path, ...] = ()
 
     def variables(self, directory: str, models: str, code: Iterable[str]) -> dict[str, str]:
         """Return the worker's environment variables, without its secret.

@@ -7,18 +7,20 @@ import asyncio
 import contextlib
 import itertools
 import os
-import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from subprocess import SubprocessError
 
 from heliograph.core import orphans
 from heliograph.core.child_process import PERMIT, SAFE_PATH, described_end, dying_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
+from heliograph.edge_agent.confinement.confiner import Confiner
+from heliograph.edge_agent.confinement.site_policy import OPEN
+from heliograph.edge_agent.confinement.worker_watch import WatchedWorker, WorkerWatch
 from heliograph.edge_agent.launcher import SECRET_FILE, LaunchFailed, LaunchRequest, RunningWorker
 from heliograph.edge_agent.outputs import LogFile, Outputs, WorkingPlace
 from heliograph.edge_agent.shared_directory import SharedDirectory
@@ -40,29 +42,24 @@ DRAIN = 0.5
 """Seconds in which output is still read after a process's end, where a child keeps its pipe open."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of a worker process; 0 is no limit. ``memory_mb`` bounds its private memory (RLIMIT_DATA)."""
-
-    memory_mb: int = 0
-    nice: int = 0
-
-
 class ProcessLauncher(SharedDirectory):
     """Starts workers as subprocesses, each with a directory of its name under ``directory``.
 
     Args:
+        confiner: what workers may do on this machine; by default all that this process may.
         outputs: the directories in which workers with a script run; without them they run in their own directory.
         permits: permits to start them; by default those of this launcher alone.
     """
 
     def __init__(
-        self, world: World, directory: Path, limits: Limits | None = None, outputs: Outputs | None = None,
+        self, world: World, directory: Path, confiner: Confiner | None = None, outputs: Outputs | None = None,
         permits: StartPermits | None = None,
     ) -> None:  # fmt: skip
         super().__init__(directory)
         self._world = world
-        self._limits = limits or Limits()
+        self._confiner = confiner or Confiner()
+        policy = self._confiner.policy
+        self._watch = WorkerWatch(policy, directory, self._confiner.counts_processes, world) if policy != OPEN else None
         self._outputs = outputs
         self._permits = permits or StartPermits(directory / ".starts", world)
         self._id = world.new_id()
@@ -82,18 +79,23 @@ class ProcessLauncher(SharedDirectory):
         try:
             await self._start_guard()
             place = await self._place_for(request)
+            directory.mkdir(parents=True, exist_ok=True)
+            own = [directory, *([place.directory] if place is not None else ())]
+            confinement = await self._world.in_thread(self._confiner.confine, request, directory, own)
+        except (OSError, HeliographError) as error:
+            raise LaunchFailed(str(error)) from None
+        try:
             async with self._permit() as permit:
                 with _pipe_with(request.secret.hex().encode()) as secret:
                     variables |= {SECRET_FILE: f"/dev/fd/{secret}", "PYTHONUNBUFFERED": "1", PERMIT: str(permit),
-                                  orphans.VARIABLE: launch}  # fmt: skip
-                    directory.mkdir(parents=True, exist_ok=True)
-                    process = await self._spawn(
-                        module, variables, place.directory if place is not None else directory, self._child_setup(),
-                        (secret, permit),
-                    )  # fmt: skip
-        except (OSError, HeliographError) as error:  # such as: no file descriptor is left for the pipe
+                                  orphans.VARIABLE: launch, **confinement.variables}  # fmt: skip
+                    process = await self._spawn(module, variables, own[-1], _child_setup(confinement.enter),
+                                                (secret, permit))  # fmt: skip
+        except (OSError, HeliographError, SubprocessError) as error:  # such as: no descriptor is left for the pipe
             raise LaunchFailed(str(error)) from None
-        return _RunningProcess(process, self._world, launch, place)
+        finally:
+            confinement.close()
+        return _RunningProcess(process, self._world, launch, place, self._watch, own)
 
     async def offers(self) -> bytes:
         async with self._permit():
@@ -154,33 +156,39 @@ class ProcessLauncher(SharedDirectory):
             finally:
                 os.close(reading)
 
-    def _child_setup(self) -> Callable[[], None]:
-        # by SIGKILL: nobody is left who would end a worker whose script handles SIGTERM
-        limits, die_with_parent = self._limits, dying_with_parent(signal.SIGKILL)
 
-        def before() -> None:
-            die_with_parent()
-            if limits.memory_mb:
-                resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_mb << 20, limits.memory_mb << 20))
-            if limits.nice:
-                os.nice(limits.nice)
+def _child_setup(enter: Callable[[], None]) -> Callable[[], None]:
+    # by SIGKILL: nobody is left who would end a worker whose script handles SIGTERM
+    die_with_parent = dying_with_parent(signal.SIGKILL)
 
-        return before
+    def before() -> None:
+        die_with_parent()
+        enter()
+
+    return before
 
 
 class _RunningProcess:
-    def __init__(self, process: Process, world: World, launch: str, place: WorkingPlace | None) -> None:
+    def __init__(
+        self, process: Process, world: World, launch: str, place: WorkingPlace | None, watch: WorkerWatch | None,
+        own: Sequence[Path],
+    ) -> None:  # fmt: skip
         self._process = process
         self._world = world
         self._launch = launch
         self._place = place
+        self._watch = watch
+        self._watched = WatchedWorker(process.pid, own)
+        if watch is not None:
+            watch.add(self._watched)
 
     @property
     def lines(self) -> AsyncIterator[str]:
         return self._lines() if self._place is None else self._logged_lines(self._place)
 
     async def wait(self) -> str:
-        return described_end(await self._process.wait())
+        ended = described_end(await self._process.wait())
+        return self._watched.why or ended
 
     async def terminate(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -226,6 +234,8 @@ class _RunningProcess:
     async def _end(self) -> None:
         """Wait for the end, then kill what it has left, so that the next start finds devices and ports free."""
         await self._process.wait()
+        if self._watch is not None:
+            await self._watch.remove(self._watched)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._world.in_thread(orphans.end_launched, self._launch)

@@ -110,6 +110,7 @@ class Supervisor:
         logged: called with (worker, level, line) for each line that a worker prints, and when it ends by itself.
         working_directory: returns the directory whose files a task's script finds by relative names.
         code_digest: returns the digest of the code of a task's script. It reads files, and is called in a thread.
+        data: returns the files of a task's data sets.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Supervisor:
         logged: Callable[[str, Literal["info", "warning"], str], None],
         working_directory: Callable[[WorkerTask], Path | None] = lambda task: None,
         code_digest: Callable[[WorkerTask], str] = lambda task: "",
+        data: Callable[[WorkerTask], tuple[Path, ...]] = lambda task: (),
     ) -> None:
         self._world = world
         self._launcher = launcher
@@ -133,6 +135,7 @@ class Supervisor:
         self._logged = logged
         self._working_directory = working_directory
         self._code_digest = code_digest
+        self._data = data
         self.workers: dict[str, Worker] = {}
 
     def launch(self, task: WorkerTask, gpus: tuple[str, ...] = ()) -> None:
@@ -319,7 +322,7 @@ class Supervisor:
         task = worker.task
         request = LaunchRequest(
             task.worker, task.role, worker.secret, {**self._environment, **visible_gpus(worker.gpus)}, self._models,
-            self._code(task), task.job, self._working_directory(task),
+            self._code(task), task.job, self._working_directory(task), self._data(task),
         )  # fmt: skip
         if isinstance(task, ScriptTask):
             worker.code = await self._world.in_thread(self._code_digest, task)

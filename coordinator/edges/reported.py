@@ -43,6 +43,8 @@ def edge_of(
     spec, status = edge.spec, edge.status
     conditions = _steadiness(status.conditions, flaps, now)
     conditions = _room(conditions, [*(report.full if report is not None else ()), *full], now)
+    if report is not None:
+        conditions = _confinement(conditions, report.unenforced, now)
     changes: dict[str, object] = {"online": online, "foreign": foreign, "conditions": conditions}
     if online != status.online or not status.since:
         changes["since"] = now
@@ -84,6 +86,17 @@ def _room(conditions: list[Condition], full: Sequence[str], now: str) -> list[Co
         return condition(conditions, wrong, now)
     if any(each.type == "HasRoom" for each in conditions):
         return condition(conditions, Condition(type="HasRoom", status="True", reason="RoomAgain"), now)
+    return conditions
+
+
+def _confinement(conditions: list[Condition], unenforced: Sequence[str], now: str) -> list[Condition]:
+    """Set the condition ``WorkersConfined`` on edges whose machine cannot enforce the site policy, or could not."""
+    kind = "WorkersConfined"
+    if unenforced:
+        message = "; ".join(unenforced)[:MAX_MESSAGE]
+        return condition(conditions, Condition(type=kind, status="False", reason="NotEnforced", message=message), now)
+    if any(each.type == kind for each in conditions):
+        return condition(conditions, Condition(type=kind, status="True", reason="Enforced"), now)
     return conditions
 
 

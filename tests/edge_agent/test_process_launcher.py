@@ -19,9 +19,10 @@ from heliograph.bus.contract.payloads import Offer
 from heliograph.core import orphans
 from heliograph.core.child_process import described_end
 from heliograph.core.world import Process, World
+from heliograph.edge_agent.confinement.confiner import Confiner, Limits
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
 from heliograph.edge_agent.outputs import Outputs
-from heliograph.edge_agent.process_launcher import MAX_LINE, MODULES, Limits, ProcessLauncher
+from heliograph.edge_agent.process_launcher import MAX_LINE, MODULES, ProcessLauncher
 from tests.patience import HANGS
 
 WORLD = World()
@@ -49,7 +50,8 @@ def request(role: str = "train", **environment: str) -> LaunchRequest:
 
 
 async def _lines(script: str, directory: Path, limits: Limits | None = None) -> tuple[list[str], str]:
-    worker = await ProcessLauncher(running(script), directory, limits).launch(request(HELIOGRAPH_EDGE="edge-1"))
+    launcher = ProcessLauncher(running(script), directory, Confiner(limits=limits))
+    worker = await launcher.launch(request(HELIOGRAPH_EDGE="edge-1"))
     assert worker.lines is not None
     found = [line async for line in worker.lines]
     return found, await worker.wait()

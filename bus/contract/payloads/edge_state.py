@@ -182,6 +182,7 @@ class Report(Payload):
         capacity: what the node has for workers that ask for memory or GPUs; absent where its agent does not know.
         full: what the node's disk has no room for, and what to do, a sentence each.
         loops: the incremental learning jobs whose loops the agent runs, by name.
+        unenforced: what the node's site policy asks for and its machine cannot enforce, a sentence each.
     """
 
     edge: EdgeName
@@ -205,3 +206,4 @@ class Report(Payload):
     capacity: NodeCapacity | None = added("0.2")
     full: list[Text] = added("0.2", [])
     loops: dict[Label, LoopReport] = added("0.2", {})
+    unenforced: list[Text] = added("0.2", [])

@@ -58,6 +58,10 @@ def agent(words: Sequence[str]) -> int:
         "--model-keys", "HELIOGRAPH_MODEL_KEYS", "FILE", "Public keys in PEM: this node serves a model only if one of"
         " them has signed it. Default: no signature is needed.", "",
     )  # fmt: skip
+    parser.setting(
+        "--site-policy", "HELIOGRAPH_SITE_POLICY", "FILE", "What workers may reach on this node, as TOML. Default:"
+        " their own files, and the node's broker.", "",
+    )  # fmt: skip
     parser.number("--worker-memory-mb", "MB", 1 << 24, "Private memory of one worker; 0 sets no limit.")
     parser.number("--worker-nice", "N", 19, "Niceness of workers.")
     parser.setting(
@@ -80,9 +84,11 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.core.world import World
     from heliograph.edge_agent.agent import Agent, AgentConfig, packages_directory
     from heliograph.edge_agent.code_roots import CodeRoot
+    from heliograph.edge_agent.confinement.confiner import Confiner, Limits
+    from heliograph.edge_agent.confinement.site_policy import SitePolicy, read_site_policy
     from heliograph.edge_agent.node_capacity import node_capacity
     from heliograph.edge_agent.outputs import Outputs
-    from heliograph.edge_agent.process_launcher import Limits, ProcessLauncher
+    from heliograph.edge_agent.process_launcher import ProcessLauncher
     from heliograph.edge_agent.start_permits import StartPermits
     from heliograph.server import Server, check_url, state_home
 
@@ -91,12 +97,15 @@ def agent(words: Sequence[str]) -> int:
     code = tuple(CodeRoot.parse(text) for text in given.code)
     for root in code:
         parser.directory("--code", root.directory)
+    state = (given.state or state_home() / "agents" / given.name).resolve()
+    policy = read_site_policy(Path(given.site_policy)) if given.site_policy else SitePolicy()
+    confiner = Confiner(policy, Limits(given.worker_memory_mb, given.worker_nice), (state,))
     config = AgentConfig(
         name=given.name,
         cloud=check_url(given.cloud, "--cloud", *NATS),
         node=check_url(given.node, "--node"),
         worker_node=check_url(given.worker_node or given.node, "--worker-node"),
-        state=(given.state or state_home() / "agents" / given.name).resolve(),
+        state=state,
         code=code,
         data=tuple(parser.directory("--data", Path(root).resolve()) for root in given.data),
         datasets={key: Path(value).resolve() for key, value in parser.pairs(given.dataset, "--dataset").items()},
@@ -110,15 +119,15 @@ def agent(words: Sequence[str]) -> int:
         capacity=node_capacity(given.memory_mb << 20 if given.memory_mb is not None else None, given.gpus),
         label_columns=parser.pairs(given.label_column, "--label-column"),
         tells_labels=given.tell_labels,
+        unenforced=tuple(confiner.unenforced),
     )
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
     world = World()
-    limits = Limits(given.worker_memory_mb, given.worker_nice)
     outputs = Outputs((given.outputs or config.state / "outputs").resolve(), (config.state,),
                       packages_directory(config.state))  # fmt: skip
     workers = config.state / "workers"
     permits = StartPermits(Path(given.starts or workers / ".starts").resolve(), world, shared=bool(given.starts))
-    launcher = ProcessLauncher(world, workers, limits, outputs, permits)
+    launcher = ProcessLauncher(world, workers, confiner, outputs, permits)
     _run(lambda: Agent(config, launcher, world, say), f"agent {given.name} connects to {where}")
     return 0
 

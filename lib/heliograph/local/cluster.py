@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -16,6 +17,7 @@ from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
+from heliograph.edge_agent.confinement.site_policy import CONFINED, SitePolicy, written
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.local import disk_room
 from heliograph.local.child import Child
@@ -59,6 +61,7 @@ class LocalCluster:
             runs full; without it such a process stays ended.
         node_memory, node_gpus: megabytes and GPUs that each edge has for workers that ask for some; by default each
             has all of this machine's.
+        site_policy: what workers may reach on each node; the cluster's own directory is private in any case.
         program: function from a node's name, or ``coordinator``, to the command that runs ``heliograph`` there.
     """
 
@@ -86,6 +89,7 @@ class LocalCluster:
         supervise: Callable[[str], None] | None = None,
         node_memory: int | None = None,
         node_gpus: int | None = None,
+        site_policy: SitePolicy = CONFINED,
         program: Callable[[str], Sequence[str]] = heliograph,
     ) -> None:
         self.directory = directory.resolve()
@@ -102,10 +106,12 @@ class LocalCluster:
         self._commands = ClusterCommands(
             self.broker, program, patience, self.directory / "signing-key.pem", self.directory / "model-keys.pem",
             self.directory / "starts", self.directory / "allowed-packages", len(edges),
+            self.directory / "site-policy.toml",
             tuple(resolved_root(root) for root in code),
             tuple(resolved_directory(Path(root), "data") for root in data), headers or {}, outputs, node_memory,
             node_gpus,
         )  # fmt: skip
+        self._site_policy = replace(site_policy, private=(*site_policy.private, self.directory))
         self._model_keys_made: asyncio.Future[None] | None = None
         self._doors = doors
         self._log = ClusterLog(log, self.world)
@@ -164,6 +170,7 @@ class LocalCluster:
             make_private(node.directory)
         shutil.rmtree(self._commands.starts, ignore_errors=True)  # packages may have been installed since
         self.allowed_packages.touch(mode=0o600)
+        self._commands.site_policy.write_text(written(self._site_policy))
         brokers = list(self.node_brokers.values())
         room = await self.world.in_thread(disk_room.measure, self.directory, len(brokers))
         self.broker.store_bytes = room.cloud

@@ -39,6 +39,7 @@ class ClusterCommands:
         signing_key, model_keys: file of the key that signs versions of models, and of the keys that agents trust.
         starts: directory by which agents start few workers at once.
         edges: number of edges.
+        site_policy: file with what workers may reach.
     """
 
     cloud: Broker
@@ -49,6 +50,7 @@ class ClusterCommands:
     starts: Path
     allowed_packages: Path
     edges: int
+    site_policy: Path
     code: Sequence[str] = ()
     data: Sequence[Path] = ()
     headers: Mapping[str, Header] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class ClusterCommands:
             "HELIOGRAPH_STARTS": str(self.starts),
             "HELIOGRAPH_ALLOWED_PACKAGES": str(self.allowed_packages),
             "HELIOGRAPH_MODEL_KEYS": str(self.model_keys),
+            "HELIOGRAPH_SITE_POLICY": str(self.site_policy),
         }
         if "OMP_NUM_THREADS" not in os.environ:  # share the cores among the edges; by default each would use all
             environment["OMP_NUM_THREADS"] = str(max(1, usable_cores() // max(1, self.edges)))

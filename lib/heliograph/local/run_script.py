@@ -16,6 +16,7 @@ from heliograph.core.errors import HeliographError, first_error
 from heliograph.core.names import CLOUD, is_label
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
+from heliograph.edge_agent.confinement.site_policy import OPEN
 from heliograph.edge_agent.datasets import index
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.local.cluster import LocalCluster
@@ -110,7 +111,7 @@ async def run(options: Options, folder: RunFolder, target: Path, display: Displa
     cluster = LocalCluster(
         options.directory / "cluster", edges, datasets=datasets, code=(script.parent,), world=world,
         headers=dict.fromkeys((name, "test"), options.header) if options.header else None, outputs=folder.edges,
-        log=folder.log, supervise=lambda line: display.note(line, good=False),
+        log=folder.log, supervise=lambda line: display.note(line, good=False), site_policy=OPEN,
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         checked = await _start_checked(stack, cluster, options, parts, world)

@@ -118,16 +118,21 @@ def up(
     node_gpus: Annotated[
         int | None, typer.Option(min=0, max=1024, help="GPUs that each edge has for workers that ask for some.")
     ] = None,
+    site_policy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What workers may reach. Default: their own files, and their broker."),
+    ] = None,
 ) -> None:
     from heliograph.cli.local.up import Options, serve
     from heliograph.core.private_files import private_files
     from heliograph.core.world import World
+    from heliograph.edge_agent.confinement.site_policy import CONFINED, read_site_policy
     from heliograph.local.run_scope import scratch
 
     options = Options(
         edges, seed, _brokers(edge_broker, edges), tuple(code or ()), tuple(data or ()), tuple(user or ()),
         tuple(participant or ()), websocket, _origins(websocket_origin, websocket), door == "mosquitto", port or 0,
-        node_memory_mb, node_gpus,
+        node_memory_mb, node_gpus, read_site_policy(site_policy) if site_policy is not None else CONFINED,
     )  # fmt: skip
     with private_files(), scratch(state) as directory:
         until_signalled(lambda: serve(directory, options, World()))

@@ -17,6 +17,7 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD
 from heliograph.core.private_files import write_private
 from heliograph.core.world import World
+from heliograph.edge_agent.confinement.site_policy import CONFINED, SitePolicy
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.cluster_users import OPERATOR, check_participant, check_user
 from heliograph.local.demo import digits
@@ -39,7 +40,7 @@ class Options:
         websocket, websocket_origins: see ``Broker``.
         mosquitto: whether people's door is a mosquitto, which speaks MQTT 5.
         port: the first of the cluster's ports; 0 for those of the last start with the same state, or any.
-        node_memory, node_gpus: see ``LocalCluster``.
+        node_memory, node_gpus, site_policy: see ``LocalCluster``.
     """
 
     edges: int
@@ -55,6 +56,7 @@ class Options:
     port: int = 0
     node_memory: int | None = None
     node_gpus: int | None = None
+    site_policy: SitePolicy = CONFINED
 
 
 async def serve(directory: Path, options: Options, world: World) -> None:
@@ -89,7 +91,7 @@ async def serve(directory: Path, options: Options, world: World) -> None:
         websocket_origins=options.websocket_origins, mosquitto=options.mosquitto, world=world,
         log=directory / "log.txt",
         supervise=lambda line: say(paint(line, "yellow")), node_memory=options.node_memory,
-        node_gpus=options.node_gpus,
+        node_gpus=options.node_gpus, site_policy=options.site_policy,
     )  # fmt: skip
     brokers = cluster.node_brokers
     if options.port:

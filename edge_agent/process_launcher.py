@@ -14,7 +14,7 @@ from pathlib import Path
 from subprocess import SubprocessError
 
 from heliograph.core import orphans
-from heliograph.core.child_process import PERMIT, SAFE_PATH, described_end, dying_with_parent
+from heliograph.core.child_process import PERMIT, SAFE_PATH, described_end, dying_with_parent, wait_for_exit
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
@@ -162,8 +162,8 @@ def _child_setup(enter: Callable[[], None]) -> Callable[[], None]:
     die_with_parent = dying_with_parent(signal.SIGKILL)
 
     def before() -> None:
-        die_with_parent()
         enter()
+        die_with_parent()  # last: who becomes another user forgets the signal
 
     return before
 
@@ -233,11 +233,12 @@ class _RunningProcess:
 
     async def _end(self) -> None:
         """Wait for the end, then kill what it has left, so that the next start finds devices and ports free."""
-        await self._process.wait()
+        await wait_for_exit(self._process.pid)
         if self._watch is not None:
             await self._watch.remove(self._watched)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
         await self._world.in_thread(orphans.end_launched, self._launch)
 
 

@@ -71,11 +71,11 @@ class Confiner:
 
         Raise OSError where the kernel refuses.
         """
-        steps: list[Callable[[], None]] = [_limiting(self._limits, self._processes())]
         if self.policy.files == "machine":
-            return Confinement({}, _in_turn(steps), None)
+            return Confinement({}, _limiting(self._limits, 0), None)
         variables, ruleset = _homes(directory), None
-        steps += [_lead_group, capabilities.dropping()]
+        user = capabilities.user_of(directory) if self._gives_own_users else None
+        steps = [_limiting(self._limits, self._processes(user)), _lead_group, capabilities.becoming(user)]
         if landlock.version():
             ruleset = self._ruleset(request, own)
             steps.append(landlock.entering(ruleset))
@@ -90,7 +90,7 @@ class Confiner:
             return []
         found = []
         if not landlock.version():
-            found.append("the kernel has no Landlock: workers read and write all files that the agent's user may. Start "
+            found.append("the kernel has no Landlock: workers read and write all files that the agent's user may. Use "
                          "a kernel of 5.13 or later with landlock among its security modules (lsm=)")  # fmt: skip
         if self.policy.network == "node" and landlock.version() < landlock.NETWORK_FROM:
             found.append("the kernel bounds no TCP connections, as Landlock does from 6.7 on: workers reach every "
@@ -103,14 +103,18 @@ class Confiner:
     @property
     def counts_processes(self) -> bool:
         """Whether the agent counts a worker's processes: the kernel bounds none of root's."""
-        return self.policy.files == "own" and os.geteuid() == 0
+        return self.policy.files == "own" and os.geteuid() == 0 and not self._gives_own_users
 
-    def _processes(self) -> int:
-        """Return how many processes and threads this user may have while the worker runs; 0 for no bound. The kernel
+    @cached_property
+    def _gives_own_users(self) -> bool:
+        return capabilities.gives_own_users() and landlock.version() > 0
+
+    def _processes(self, user: int | None) -> int:
+        """Return how many processes and threads the worker's user may have while it runs; 0 for no bound. The kernel
         counts all of the user's, other workers' too."""
-        if self.policy.files == "machine" or os.geteuid() == 0:
+        if user is None and os.geteuid() == 0:
             return 0
-        return tasks_of_user(os.getuid()) + self.policy.processes
+        return tasks_of_user(os.getuid() if user is None else user) + self.policy.processes
 
     def _program(self, request: LaunchRequest) -> bytes:
         return seccomp.program(self.policy.network == "full" or _needs_names(_broker(request).host))
@@ -123,11 +127,12 @@ class Confiner:
 
 
 def _homes(directory: Path) -> dict[str, str]:
-    """Return variables by which libraries find places of their own to write; make the directories."""
+    """Return variables by which libraries find a user's name, and places of their own to write; make these."""
     home, temporary = directory / "home", directory / "tmp"
     for each in (home, temporary):
         each.mkdir(exist_ok=True)
-    return {"HOME": str(home), "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(home / ".cache")}
+    return {"HOME": str(home), "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(home / ".cache"),
+            "USER": "worker", "LOGNAME": "worker"}  # fmt: skip
 
 
 def _broker(request: LaunchRequest) -> ConnectionUrl:

@@ -103,7 +103,7 @@ def program(datagrams: bool, machine: str = "") -> bytes:
     ])  # fmt: skip
     if not datagrams:
         built.branch(_EQUAL, calls["socket"], [
-            (_LOAD, 0, 0, _FIRST), (_EQUAL, 5, 0, _UNIX), (_EQUAL, 4, 0, _NETLINK),
+            (_LOAD, 0, 0, _FIRST), (_EQUAL, 6, 0, _UNIX), (_EQUAL, 5, 0, _NETLINK),
             (_EQUAL, 1, 0, _INET), (_EQUAL, 0, 4, _INET6),
             (_LOAD, 0, 0, _SECOND), (_AND, 0, 0, _TYPE), (_EQUAL, 0, 1, _STREAM),
             (_RETURN, 0, 0, _ALLOW), _deny(errno.EPERM),

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-_GROUP, _THREADS = 2, 17
+_STATE, _GROUP, _THREADS = 0, 2, 17
 """Fields of ``/proc/PID/stat`` behind the command: proc(5) counts them from 1, with two before these."""
 
 
@@ -24,7 +24,7 @@ def tasks_by_group() -> dict[int, int]:
 
 
 def _tasks() -> Iterator[tuple[int, int, int]]:
-    """Yield owner, process group and number of threads of each process."""
+    """Yield owner, process group and number of threads of each process that has not ended."""
     with contextlib.suppress(OSError), os.scandir("/proc") as entries:
         for entry in entries:
             if not entry.name.isdigit():
@@ -33,4 +33,5 @@ def _tasks() -> Iterator[tuple[int, int, int]]:
                 owner = entry.stat().st_uid
                 with open(f"/proc/{entry.name}/stat", "rb") as file:  # noqa: PTH123
                     rest = file.read(1024).rpartition(b")")[2].split()
-                yield owner, int(rest[_GROUP]), int(rest[_THREADS])
+                if rest[_STATE] not in (b"Z", b"X"):
+                    yield owner, int(rest[_GROUP]), int(rest[_THREADS])

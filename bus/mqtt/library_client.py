@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -30,10 +31,16 @@ class HeliographClient(aiomqtt.Client):
 
     async def __aenter__(self) -> Self:
         """Connect. Raise MqttError also if the connection ended at once, which the library forgets."""
+        self._client._create_socket_connection = self._connect_socket  # type: ignore[method-assign]
         await super().__aenter__()
         if not self._client.is_connected():
             raise aiomqtt.MqttError("the connection ended at once")
         return self
+
+    def _connect_socket(self) -> socket.socket:
+        """Connect without binding to an address first, as the library does: a confined worker may not."""
+        client = self._client
+        return socket.create_connection((client._host, client._port), client._connect_timeout)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         """Hand over a message whatever its topic is. The library raises where it is no UTF-8 or has a wildcard, which a

@@ -23,7 +23,7 @@ _SYSTEM = (
 )  # fmt: skip
 _SETTINGS = (
     "alternatives", "ca-certificates", "fonts", "gai.conf", "group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf",
-    "ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf", "OpenCL", "os-release", "passwd",
+    "ld.so.conf.d", "locale.alias", "localtime", "mime.types", "nsswitch.conf", "OpenCL", "os-release", "passwd",
     "pki/ca-trust", "pki/tls/certs", "protocols", "resolv.conf", "services", "ssl/cert.pem", "ssl/certs",
     "ssl/openssl.cnf", "timezone", "vulkan",
 )  # fmt: skip

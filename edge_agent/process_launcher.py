@@ -36,6 +36,8 @@ MODULES = {
     "big-model": "heliograph.workers.infer",
 }
 """The module that runs for each role."""
+_MAKE_MODELS = ("aggregate",)
+"""Roles whose workers write into the node's models; they run no script."""
 OFFERS = "heliograph.workers.offers"
 MAX_LINE = 65536
 DRAIN = 0.5
@@ -81,7 +83,8 @@ class ProcessLauncher(SharedDirectory):
             place = await self._place_for(request)
             directory.mkdir(parents=True, exist_ok=True)
             own = [directory, *([place.directory] if place is not None else ())]
-            confinement = await self._world.in_thread(self._confiner.confine, request, directory, own)
+            writes = [*own, request.models] if request.role in _MAKE_MODELS else own
+            confinement = await self._world.in_thread(self._confiner.confine, request, directory, writes)
         except (OSError, HeliographError) as error:
             raise LaunchFailed(str(error)) from None
         try:

@@ -170,7 +170,6 @@ class LocalCluster:
             make_private(node.directory)
         shutil.rmtree(self._commands.starts, ignore_errors=True)  # packages may have been installed since
         self.allowed_packages.touch(mode=0o600)
-        self._commands.site_policy.write_text(written(self._site_policy))
         brokers = list(self.node_brokers.values())
         room = await self.world.in_thread(disk_room.measure, self.directory, len(brokers))
         self.broker.store_bytes = room.cloud
@@ -241,6 +240,7 @@ class LocalCluster:
 
     async def start_agent(self, name: str) -> None:
         await self._make_model_keys()
+        self._commands.site_policy.write_text(written(self._site_policy))
         node = self.nodes[name]
         cloud = node.reaching(self.agent_url(name), self.broker)
         argv, environment = self._commands.agent(node, cloud)

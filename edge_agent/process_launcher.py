@@ -38,6 +38,9 @@ MODULES = {
 """The module that runs for each role."""
 _MAKE_MODELS = ("aggregate",)
 """Roles whose workers write into the node's models; they run no script."""
+_REFUSALS = ("Permission denied", "Operation not permitted")
+_PERHAPS = (", after it was refused a file or an address: this node's site policy lets a worker reach its own code, model "
+            "and data, and the node's broker")  # fmt: skip
 OFFERS = "heliograph.workers.offers"
 MAX_LINE = 65536
 DRAIN = 0.5
@@ -182,6 +185,7 @@ class _RunningProcess:
         self._place = place
         self._watch = watch
         self._watched = WatchedWorker(process.pid, own)
+        self._was_refused = False
         if watch is not None:
             watch.add(self._watched)
 
@@ -191,7 +195,7 @@ class _RunningProcess:
 
     async def wait(self) -> str:
         ended = described_end(await self._process.wait())
-        return self._watched.why or ended
+        return self._watched.why or f"{ended}{_PERHAPS if self._was_refused else ''}"
 
     async def terminate(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -229,6 +233,7 @@ class _RunningProcess:
                 if not following.done() or (line := following.result()) is None:
                     await ended
                     return
+                self._was_refused |= self._watch is not None and any(each in line for each in _REFUSALS)
                 yield line
                 following = asyncio.ensure_future(_next_line(self._process.stdout))
         finally:

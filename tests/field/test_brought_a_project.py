@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from heliograph.client import AsyncClient
+from heliograph.edge_agent.confinement.site_policy import SitePolicy
 from heliograph.local.cluster import LocalCluster
 from tests.field.conftest import FIELD
 from tests.patience import HANGS
@@ -67,7 +68,8 @@ async def cluster(root: Path, digits: Path) -> AsyncIterator[LocalCluster]:
         patch.setenv("DIGITS", str(digits))
         patch.setenv("PYTHONPATH", os.pathsep.join(["extras", os.environ.get("PYTHONPATH", "")]))
         place = root.parent
-        async with LocalCluster(place / "cluster", ["edge-1"], code=(root,), outputs=place / "outputs") as started:
+        async with LocalCluster(place / "cluster", ["edge-1"], code=(root,), outputs=place / "outputs",
+                                site_policy=SitePolicy(read=(digits,))) as started:  # fmt: skip
             yield started
 
 

@@ -210,6 +210,13 @@ async def test_with_an_open_policy_nothing_is_confined(node: Node) -> None:
     assert [*found.values()] == ["yes", "yes"]
 
 
+async def test_a_failure_that_may_be_the_policys_says_so(node: Node) -> None:
+    _, ended = await node.run(f"open({str(node.data / 'other.csv')!r})")
+    assert ended.startswith("exit code 1, after it was refused a file or an address: this node's site policy")
+    assert (await node.run("1 / 0"))[1] == "exit code 1"
+    assert (await node.run("raise PermissionError(13, 'Permission denied')", OPEN))[1] == "exit code 1"
+
+
 # what a worker takes
 
 

@@ -39,8 +39,8 @@ MODULES = {
 _MAKE_MODELS = ("aggregate",)
 """Roles whose workers write into the node's models; they run no script."""
 _REFUSALS = ("Permission denied", "Operation not permitted")
-_PERHAPS = (", after it was refused a file or an address: this node's site policy lets a worker reach its own code, model "
-            "and data, and the node's broker")  # fmt: skip
+_PERHAPS = (", after it was refused a file or an address: this node's site policy lets a worker reach its own code, "
+            "model and data, and the node's broker")  # fmt: skip
 OFFERS = "heliograph.workers.offers"
 MAX_LINE = 65536
 DRAIN = 0.5

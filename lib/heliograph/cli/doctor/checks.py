@@ -5,6 +5,7 @@ from __future__ import annotations
 from heliograph.cli.doctor.broker import BrokerCheck
 from heliograph.cli.doctor.check import Check
 from heliograph.cli.doctor.clock import ClockCheck
+from heliograph.cli.doctor.confinement import ConfinementCheck
 from heliograph.cli.doctor.coordinator import CoordinatorCheck
 from heliograph.cli.doctor.disk import DiskCheck
 from heliograph.cli.doctor.edges import EdgesCheck
@@ -19,6 +20,7 @@ CHECKS: tuple[Check, ...] = (
     EdgesCheck(),
     ClockCheck(),
     DiskCheck(),
+    ConfinementCheck(),
     VersionsCheck(),
     PermissionsCheck(),
 )

@@ -39,7 +39,7 @@ def judged(edges: Sequence[Mapping[str, Any]], now: float) -> list[Finding]:
                                     "Look at its agent's output and link; "
                                     f"'heliograph delete edges/{name}' if it is gone for good."))  # fmt: skip
         if trouble := failing(each):
-            findings.append(Finding("warning", f"{name}: {trouble}", "Look at its link and power."))
+            findings.append(Finding("warning", f"{name}: {trouble}", f"heliograph describe edges/{name}"))
         if lost := status.get("droppedEvents"):
             findings.append(Finding("warning", f"{name} has dropped {lost} events", "Raise 'agent --journal-mb'."))
         for worker in status.get("workers", ()):

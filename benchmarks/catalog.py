@@ -35,6 +35,10 @@ _ALL = [
         Metric("agent", "start of an agent", "s", 0.5),
         Metric("idle", "idle agent, resident memory", "MB", 45),
     )),
+    Benchmark("confinement", "start", startup.confined, repeats=1, metrics=(
+        Metric("cost", "confinement adds to a worker's start", "ms", 30, statistic="p50", name="p50"),
+        Metric("open", "an unconfined start that does nothing", "ms", statistic="p50", name="open-p50"),
+    )),
     Benchmark("command-help", "start", partial(startup.command, "--help"), repeats=10, metrics=(
         Metric("run", "heliograph --help", "ms", 250),
     )),

@@ -7,12 +7,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.declaration import Samples
 from benchmarks.processes import resident_alone
 from heliograph.bus.contract.topics import STATUS
 from heliograph.client import AsyncClient
+from heliograph.core.world import Process, World
+from heliograph.edge_agent.confinement.confiner import Confiner
+from heliograph.edge_agent.confinement.site_policy import CONFINED, OPEN
+from heliograph.edge_agent.launcher import LaunchRequest
+from heliograph.edge_agent.process_launcher import ProcessLauncher
 from heliograph.local.cluster import LocalCluster
 
 
@@ -53,3 +61,37 @@ async def _cluster(edges: int) -> Samples:
             agent = time.perf_counter() - began
             memory = resident_alone(local.pid("edge-1"))
     return {"up": [ready], "agent": [agent], "idle": [memory / 2**20]}
+
+
+def confined(launches: int = 40) -> Samples:
+    """Return ``confined`` and ``open``, milliseconds from a launch to the end of a worker that does nothing, in turn,
+    and ``cost``, what confinement adds to each."""
+    return asyncio.run(_confined(launches))
+
+
+async def _confined(launches: int) -> Samples:
+    found: Samples = {"confined": [], "open": [], "cost": []}
+    with tempfile.TemporaryDirectory(prefix="heliograph-confined-") as name:
+        directory = Path(name)
+        request = LaunchRequest("worker", "train", bytes(32), {"HELIOGRAPH_BUS": "mqtt://127.0.0.1:1883"},
+                                directory / "models", (directory,))  # fmt: skip
+        world = replace(World(), spawn=_spawn_nothing)
+        launchers = {each: ProcessLauncher(world, directory / each, Confiner(policy, None, (directory,)))
+                     for each, policy in (("open", OPEN), ("confined", CONFINED))}  # fmt: skip
+        for number in range(launches + 1):
+            for each, launcher in launchers.items():
+                began = time.perf_counter()
+                worker = await launcher.launch(request)
+                assert worker.lines is not None
+                async for _ in worker.lines:
+                    pass
+                if number:  # the first one loads what the others have
+                    found[each].append(1000 * (time.perf_counter() - began))
+            if number:
+                found["cost"].append(found["confined"][-1] - found["open"][-1])
+    return found
+
+
+async def _spawn_nothing(argv: Sequence[str], **options: Any) -> Process:
+    """Start an interpreter that ends at once, in place of a worker."""
+    return await World().spawn([*argv[: argv.index("-m")], "-c", ""] if "-m" in argv else argv, **options)

@@ -70,7 +70,7 @@ def confined(launches: int = 40) -> Samples:
 
 
 async def _confined(launches: int) -> Samples:
-    found: Samples = {"confined": [], "open": [], "cost": []}
+    found: dict[str, list[float]] = {"confined": [], "open": [], "cost": []}
     with tempfile.TemporaryDirectory(prefix="heliograph-confined-") as name:
         directory = Path(name)
         request = LaunchRequest("worker", "train", bytes(32), {"HELIOGRAPH_BUS": "mqtt://127.0.0.1:1883"},

@@ -13,10 +13,12 @@ from heliograph.cli.doctor import clock, edges, versions
 from heliograph.cli.doctor.check import Finding, Patient, worst
 from heliograph.cli.doctor.checks import CHECKS
 from heliograph.cli.doctor.command import examine, lines_of
+from heliograph.cli.doctor.confinement import ConfinementCheck
 from heliograph.cli.doctor.disk import DiskCheck
 from heliograph.cli.doctor.permissions import PermissionsCheck
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import World
+from heliograph.edge_agent.confinement import landlock, seccomp
 from heliograph.local.nats_server import free_ports
 from heliograph.server import Server
 
@@ -85,6 +87,15 @@ def test_without_a_cluster_the_machine_is_examined_alone(typed: Any, home: Path)
 def test_the_checks_are_listed(typed: Any) -> None:
     ran = typed("doctor", "--list")
     assert [line.split()[0] for line in ran.out.splitlines()] == ["CHECK", *(each.name for each in CHECKS)]
+
+
+async def test_what_a_machine_cannot_confine_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "version", lambda: 3)
+    found = await ConfinementCheck().examine(Patient(World()))
+    assert [each.level for each in found] == ["warning"] and "bounds no TCP connections" in found[0].text
+    monkeypatch.setattr(landlock, "version", lambda: 7)
+    monkeypatch.setattr(seccomp, "available", lambda: True)
+    assert [each.level for each in await ConfinementCheck().examine(Patient(World()))] == ["good"]
 
 
 @pytest.mark.parametrize(

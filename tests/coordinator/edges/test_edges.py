@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract.resources import Edge, Resource
+from heliograph.bus.contract.payloads import Generation, Report
+from heliograph.bus.contract.resources import Edge, Metadata, Resource
 from heliograph.coordinator.edges.damping import MAX_RETURNS, STEADY, WINDOW
 from heliograph.coordinator.edges.edges import Edges
+from heliograph.coordinator.edges.reported import edge_of
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background, keep_running
@@ -78,3 +80,16 @@ async def test_a_flapping_edge_is_shown_online_when_it_is_steady_though_the_time
             assert clock.at < back + WINDOW + 1, "the calm edge is still reported as flapping"
             await asyncio.sleep(0)
         assert len(clock.sleeps) < 10
+
+
+def test_a_machine_that_cannot_enforce_its_site_policy_is_shown_until_it_can() -> None:
+    def after(edge: Edge, *unenforced: str) -> Edge:
+        return edge_of(edge, Report(edge="edge-1", observed=Generation(), unenforced=list(unenforced)), True, 0, "now")
+
+    edge = after(Edge(metadata=Metadata(name="edge-1")))
+    assert edge.status.conditions == []
+    edge = after(edge, "the kernel has no Landlock")
+    [shown] = edge.status.conditions
+    assert (shown.type, shown.status, shown.message) == ("WorkersConfined", "False", "the kernel has no Landlock")
+    [shown] = after(edge).status.conditions
+    assert (shown.status, shown.reason) == ("True", "Enforced")

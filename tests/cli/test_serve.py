@@ -20,7 +20,7 @@ AGENT = ("agent", "--name", "e1", "--cloud", "nats://127.0.0.1:1", "--node", "mq
         ((*AGENT, "--cloud", "mqtt://h:1"), "field --cloud: expected nats://HOST:PORT, got mqtt://h:1"),
         ((*AGENT, "--node", "h:1"), "field --node: expected nats://HOST:PORT or mqtt://HOST:PORT, got h:1"),
         ((*AGENT, "--worker-node", "mqtt://"), "field --worker-node: expected nats://HOST:PORT or"),
-        ((*AGENT, "--site-policy", "/nowhere.toml"), "/nowhere.toml: expected a file with the site policy, got No such"),
+        ((*AGENT, "--site-policy", "/nowhere.toml"), "/nowhere.toml: expected a file with the site policy"),
         ((*AGENT, "--state", "/proc/nowhere"), "/proc/nowhere: No such file or directory"),
         (("coordinator", "--nats", "mqtt://h:1"), "field --nats: expected nats://HOST:PORT, got mqtt://h:1"),
         (("coordinator", "--nats", "nats://u:secret@[h"), "field --nats: expected nats://HOST:PORT, got [h"),

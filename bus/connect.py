@@ -11,7 +11,9 @@ from heliograph.core.world import World
 def connect(
     url: str, *, root: str = DEFAULT_ROOT, world: World | None = None, name: str = "heliograph", inbox: str = ""
 ) -> Bus:
-    """Return the bus at ``url``; open it with ``async with``. Raises Refused if the URL is invalid.
+    """Return the bus at ``url``; open it with ``async with``.
+
+    Raise Refused if the URL is invalid, or leads to another machine without TLS.
 
     Args:
         url: ``nats://[user:password@]host:port``, ``mqtt://…`` or ``memory://name``; with TLS ``tls://``, ``mqtts://``.
@@ -24,7 +26,9 @@ def connect(
     if world.transport is not None:
         bus: Bus = world.transport(url, root, world, name, inbox)
         return bus
-    scheme = ConnectionUrl.parse(url).scheme
+    parsed = ConnectionUrl.parse(url)
+    parsed.require_protection()
+    scheme = parsed.scheme
     if scheme in NATS:
         from heliograph.bus.nats.bus import NatsBus
 

@@ -6,10 +6,14 @@
 URL does not name come from the environment: ``HELIOGRAPH_TLS_CA``, ``…_CERTIFICATE``, ``…_KEY``. On NATS a user without
 a password is a token, as in the NATS tools. Percent-encode special characters of a user or password (RFC 3986), and put
 an IPv6 address in brackets.
+
+Without TLS only this machine's own addresses are reached, unless ``HELIOGRAPH_INSECURE`` is ``1``: on any other way
+passwords and data can be read and changed.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -29,6 +33,8 @@ NATS = ("nats", "tls", "ws", "wss")
 MQTT = ("mqtt", "mqtts")
 SECURE = ("tls", "wss", "mqtts")
 SCHEMES = (*NATS, *MQTT, "memory")
+INSECURE = "HELIOGRAPH_INSECURE"
+"""The environment variable that, as ``1``, allows connections to other machines without TLS."""
 _TLS_FILES = ("ca", "certificate", "key")
 _NO_PORT = re.compile(r":(?!//)(?!\d{1,5}(?:/|$))[^/]*")
 
@@ -132,6 +138,27 @@ class ConnectionUrl:
     def secure(self) -> bool:
         """Whether the connection requires TLS."""
         return self.scheme in SECURE
+
+    @property
+    def stays_here(self) -> bool:
+        """Whether the broker is at an address of this machine's loopback, or in this process."""
+        if self.scheme == "memory" or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def require_protection(self, field: str = "url", environment: Mapping[str, str] = os.environ) -> None:
+        """Raise Refused naming ``field`` where the connection would leave this machine without TLS, and nobody has said
+        that it may."""
+        if self.secure or self.stays_here or environment.get(INSECURE) == "1":
+            return
+        secured = {"nats": "tls", "ws": "wss", "mqtt": "mqtts"}[self.scheme]
+        raise Refused(
+            "insecure", field=field, expected=f"{secured}://, since {self.host} is another machine", got=self.shown,
+            hint=f"Give its broker TLS; or type --insecure, or set {INSECURE}=1, where nobody can read the network.",
+        )  # fmt: skip
 
     @property
     def address(self) -> str:

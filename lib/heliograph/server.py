@@ -105,6 +105,7 @@ def _runs(pid: int) -> bool:
 
 
 def check_url(url: str, field: str, *schemes: str) -> str:
-    """Return ``url``. Raise Refused naming ``field``, and no secret, if it is no server's URL."""
-    ConnectionUrl.parse(url, field, schemes=schemes or SCHEMES)
+    """Return ``url``. Raise Refused naming ``field``, and no secret, if it is no server's URL, or leads to another
+    machine without TLS."""
+    ConnectionUrl.parse(url, field, schemes=schemes or SCHEMES).require_protection(field)
     return url

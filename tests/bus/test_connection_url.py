@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliograph import Client
+from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import NATS, PORTS, TLS, ConnectionUrl, Credentials
 from heliograph.core.errors import Refused
 
@@ -130,3 +132,30 @@ def test_a_file_that_is_missing_or_no_pem_is_named(tmp_path: Path, name: str) ->
     (tmp_path / "text").write_text("no certificate")
     with pytest.raises(Refused, match=r"TLS (ca|certificate): expected PEM"):
         TLS(**{"certificate": tmp_path / "text", name: tmp_path / "text"}).context()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "localhost", "[::1]"])
+def test_without_tls_this_machine_is_reached(host: str) -> None:
+    for scheme in ("nats", "mqtt", "ws"):
+        ConnectionUrl.parse(f"{scheme}://u:secret@{host}:1").require_protection(environment={})
+    ConnectionUrl.parse("memory://anywhere").require_protection(environment={})
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0", "cloud", "localhost.example", "127.0.0.1.org", "[fe80::1]"])
+@pytest.mark.parametrize(("scheme", "secured"), [("nats", "tls"), ("mqtt", "mqtts"), ("ws", "wss")])
+def test_other_machines_are_reached_by_tls_alone(scheme: str, secured: str, host: str) -> None:
+    ConnectionUrl.parse(f"{secured}://u:secret@{host}:1").require_protection(environment={})
+    url = ConnectionUrl.parse(f"{scheme}://u:secret@{host}:1")
+    with pytest.raises(Refused, match=f"field --server: expected {secured}://, since .* is another machine") as refused:
+        url.require_protection("--server", {"HELIOGRAPH_INSECURE": "yes"})
+    assert "secret" not in str(refused.value)
+    url.require_protection(environment={"HELIOGRAPH_INSECURE": "1"})
+
+
+def test_nothing_connects_to_another_machine_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HELIOGRAPH_INSECURE", raising=False)
+    for url in ("nats://cloud", "mqtt://cloud"):
+        with pytest.raises(Refused, match="another machine"):
+            connect(url)
+    with pytest.raises(Refused, match="another machine"):
+        Client("nats://u:secret@cloud")

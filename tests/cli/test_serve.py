@@ -24,8 +24,13 @@ AGENT = ("agent", "--name", "e1", "--cloud", "nats://127.0.0.1:1", "--node", "mq
         ((*AGENT, "--state", "/proc/nowhere"), "/proc/nowhere: No such file or directory"),
         (("coordinator", "--nats", "mqtt://h:1"), "field --nats: expected nats://HOST:PORT, got mqtt://h:1"),
         (("coordinator", "--nats", "nats://u:secret@[h"), "field --nats: expected nats://HOST:PORT, got [h"),
-        (("coordinator", "--nats", "nats://h", "--status", "h"), "field --status: expected mqtt://HOST:PORT, got h"),
-        (("coordinator", "--nats", "nats://h", "--door", "nats://h:1"), "field --door: expected mqtt://HOST:PORT"),
+        (("coordinator", "--nats", "tls://h", "--status", "h"), "field --status: expected mqtt://HOST:PORT, got h"),
+        (("coordinator", "--nats", "tls://h", "--door", "nats://h:1"), "field --door: expected mqtt://HOST:PORT"),
+        (("coordinator", "--nats", "nats://u:secret@h"), "field --nats: expected tls://, since h is another machine, "
+         "got nats://h:4222. Give its broker TLS; or type --insecure"),
+        (("coordinator", "--nats", "tls://h", "--door", "mqtt://h"), "field --door: expected mqtts://, since h is"),
+        ((*AGENT, "--cloud", "ws://u:secret@10.0.0.1"), "field --cloud: expected wss://, since 10.0.0.1 is another"),
+        ((*AGENT, "--node", "mqtt://10.0.0.1"), "field --node: expected mqtts://, since 10.0.0.1 is another machine"),
     ],
 )
 def test_bad_settings_are_one_line(typed: Any, words: tuple[str, ...], message: str) -> None:

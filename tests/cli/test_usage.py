@@ -96,9 +96,9 @@ def test_the_version(typed: Any) -> None:
         ("get jobs -l ,", "value for --selector: expected requirements joined by ',', each one of: key, !key, "),
         ("delete nodes/edge-1", "expected jobs/NAME or services/NAME or incremental-jobs/NAME or pair-jobs/NAME or "
          "models/NAME or"),
-        ("agent --name Bad_Name --cloud nats://a --node mqtt://a", "value for --name: expected a DNS label"),
-        ("agent --name a --cloud nats://a --node mqtt://a --dataset x", "--dataset: expected NAME=VALUE, got x."),
-        ("agent --name a --cloud nats://a --node mqtt://a --worker-nice 20", "--worker-nice: expected 0 to 19, got 2"),
+        ("agent --name Bad_Name --cloud tls://a --node mqtts://a", "value for --name: expected a DNS label"),
+        ("agent --name a --cloud tls://a --node mqtts://a --dataset x", "--dataset: expected NAME=VALUE, got x."),
+        ("agent --name a --cloud tls://a --node mqtts://a --worker-nice 20", "--worker-nice: expected 0 to 19, got 2"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_exit_code_2(typed: Any, words: str, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -39,7 +40,14 @@ for module in _COMMANDS:
 def start(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Reach other machines without TLS. Others may read passwords and data.")
+    ] = False,
 ) -> None:
+    if insecure:
+        from heliograph.bus.connection_url import INSECURE
+
+        os.environ[INSECURE] = "1"
     if version:
         from heliograph import __version__
 

@@ -16,9 +16,9 @@ from typing import Any, Literal, NoReturn, Protocol
 
 COMMANDS = {"agent": "Run an edge's agent, or the cloud's if named cloud.", "coordinator": "Run the coordinator."}
 _EXAMPLES = {
-    "agent": "HELIOGRAPH_CLOUD=nats://agent-edge-1:SECRET@cloud:4222 \\\n  heliograph agent --name edge-1 "
+    "agent": "HELIOGRAPH_CLOUD=tls://agent-edge-1:SECRET@cloud:4222 \\\n  heliograph agent --name edge-1 "
     "--node mqtt://127.0.0.1:1883 --code /code",
-    "coordinator": "HELIOGRAPH_NATS=nats://coordinator:SECRET@cloud:4222 heliograph coordinator",
+    "coordinator": "HELIOGRAPH_NATS=tls://coordinator:SECRET@cloud:4222 heliograph coordinator",
 }
 _URL = "put credentials into the variable: every user of the machine can read an argument"
 
@@ -199,6 +199,15 @@ def coordinator(words: Sequence[str]) -> int:
     return 0
 
 
+class _AllowInsecure(argparse.Action):
+    """Sets the variable, which this process's workers inherit."""
+
+    def __call__(self, *_: object) -> None:
+        from heliograph.bus.connection_url import INSECURE
+
+        os.environ[INSECURE] = "1"
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that reports mistakes on one line with exit code 2, like the other commands."""
 
@@ -206,6 +215,10 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(
             prog=f"heliograph {command}", description=COMMANDS[command], allow_abbrev=False,
             epilog=f"Example:\n  {_EXAMPLES[command]}", formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        self.add_argument(
+            "--insecure", action=_AllowInsecure, nargs=0,
+            help="Reach other machines without TLS: others may read passwords and data. [HELIOGRAPH_INSECURE=1]",
         )  # fmt: skip
 
     def error(self, message: str) -> NoReturn:

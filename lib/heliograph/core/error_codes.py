@@ -50,6 +50,8 @@ ANSWERS: dict[str, Code] = {
     "expired": Code("A watch asks for what changed since a version that this coordinator does not remember.",
                     "List the resources again, and watch from the version of that answer."),
     "in-use": Code("Another resource needs the one to be deleted.", "Stop or delete the other first."),
+    "insecure": Code("A URL leads to another machine without TLS.",
+                     "Name it `tls://`, `wss://` or `mqtts://`; or accept the risk by `--insecure`."),
     "invalid": Code("A field has a value that is not accepted.", "Send what `expected` says in `field`."),
     "labelled-already": Code("The labeller has labelled or skipped the task before.",
                              "Give the label as another labeller, or replace the earlier one by `supersedes`."),

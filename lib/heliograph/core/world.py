@@ -69,9 +69,11 @@ async def _spawn(
 
 
 def _inherited(variable: str) -> bool:
-    """Return whether a process inherits an environment variable: all processes of a machine use its TLS files, and all
-    of a run end with it."""
-    return not variable.startswith("HELIOGRAPH_") or variable.startswith("HELIOGRAPH_TLS_") or variable == RUN
+    """Return whether a process inherits an environment variable: all processes of a machine use its TLS files, or may
+    do without, and all of a run end with it."""
+    if not variable.startswith("HELIOGRAPH_") or variable.startswith("HELIOGRAPH_TLS_"):
+        return True
+    return variable in (RUN, "HELIOGRAPH_INSECURE")
 
 
 def _absolute(path: str) -> str:

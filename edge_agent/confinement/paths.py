@@ -20,6 +20,7 @@ MAX_LINKS = 256
 MAX_LISTED = 65536
 _SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store", "/proc", "/sys", "/run/systemd/resolve",
+    "/run/nvidia-persistenced",
 )  # fmt: skip
 _SETTINGS = (
     "alternatives", "ca-certificates", "fonts", "gai.conf", "group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf",

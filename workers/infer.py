@@ -5,28 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from heliograph import session
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import parse
 from heliograph.bus.contract.payloads import (
     Assignment,
-    CandidateModel,
-    DeepAnswer,
-    HardSample,
     InferenceStats,
     InferTask,
     ServingTask,
     VersionStats,
 )
-from heliograph.bus.contract.resources.base import MAX_SAMPLE, WeightsRef
-from heliograph.bus.contract.weights_file import INLINE, dumps
 from heliograph.bus.reply import reply_of
 from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import Refused
@@ -34,24 +26,16 @@ from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.inference.counts import VersionCounts
-from heliograph.inference.inputs import plain
 from heliograph.inference.offload import Offloader
-from heliograph.inference.predictors.samples import columns_in, sample_array
-from heliograph.inference.serving import NewCandidate, NewModel, PendingRequest, Serving
-from heliograph.inference.shallow import Answer
-from heliograph.labelling.samples import columns_text
+from heliograph.inference.serving import PendingRequest, Serving
+from heliograph.workers.hard_samples import HardSamples
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import run_with_host
 from heliograph.workers.script_end import ScriptEnd, end_of
-from heliograph.workers.trial import Trial, objection
-from heliograph.workers.weights import read_version
+from heliograph.workers.version_loader import VersionLoader
 
 PUBLISH_EVERY = 1.0
 """Seconds between two publications of the counts, at least."""
-MAX_SAMPLES_UNDER_WAY, MAX_BYTES_UNDER_WAY = 256, 32 << 20
-"""Hard samples on their way to the node's disk, at most; further ones are left out."""
-MAX_SCORES = 1024
-"""Scores that a hard sample carries, at most."""
 QUEUE = "big-model"
 
 
@@ -64,20 +48,15 @@ class InferenceHost:
         self._first = first
         self._side: Literal["edge", "cloud"] = "edge" if isinstance(first.task, InferTask) else "cloud"
         self._spec = _task_of(first).inference
-        self._model = ""
-        self._candidate: CandidateModel | None = None
-        self._trial: asyncio.Task[None] | None = None
         self.offloader = Offloader(
             runtime.bus, first.task.job, runtime.environment.worker, runtime.world.telemetry
         )
         offload = self.offloader.ask if self._side == "edge" else None
+        hard_samples = HardSamples(runtime, lambda: self.serving.spec.hard_samples_to, lambda: self.serving.model)
         self.serving = Serving(first.task.job, self._spec, self._loop, runtime.world, self._send_answers, offload, log,
-                               self._send_hard_sample)  # fmt: skip
+                               hard_samples.send)  # fmt: skip
+        self._versions = VersionLoader(first, self.code, self.serving, runtime.world)
         self._failures = Failures(log)
-        self._samples_under_way = 0
-        self._bytes_under_way = 0
-        """Of large samples."""
-        self._overrun_logged = False
         self.finished = asyncio.Event()
 
     @property
@@ -104,9 +83,7 @@ class InferenceHost:
             self.serving.enqueue(None)
             return
         task = _task_of(assignment)
-        await self._load(task, assignment.model_file)
-        if isinstance(task, InferTask):
-            await self._load_candidate(task.candidate, assignment.files)
+        await self._versions.follow(assignment)
         if task.inference != self._spec:
             self._spec = task.inference
             self.serving.enqueue(task.inference)
@@ -161,84 +138,10 @@ class InferenceHost:
         for request, body in answers:
             await self._runtime.bus.publish(request.reply_to, body, correlation=request.correlation, sure=False)
 
-    async def _send_hard_sample(self, x: Any, scores: Any, deep: Answer | None = None) -> None:
-        """Send a hard sample to the incremental job that the service names."""
-        job = self.serving.spec.hard_samples_to
-        if job is None or self._is_behind:
-            if job is not None and not self._overrun_logged:
-                self._overrun_logged = True
-                log("hard samples come faster than the node's disk takes them: some are left out; raise the rule's bar")
-            return
-        sample = HardSample(
-            job=job,
-            edge=self._runtime.environment.edge,
-            scores=_scores(scores),
-            model=self.serving.model,
-            answer=_deep_answer(deep),
-            **_content(x),
-        )
-        size = len(sample.tensor or b"")
-        self._samples_under_way += 1
-        self._bytes_under_way += size
-        try:
-            await self._runtime.send(topics.HARD_SAMPLE, sample, job=job, edge=self._runtime.environment.edge)
-        finally:
-            self._samples_under_way -= 1
-            self._bytes_under_way -= size
-
-    @property
-    def _is_behind(self) -> bool:
-        """Whether so many hard samples wait for the node's disk that further ones are left out."""
-        return (self._samples_under_way >= MAX_SAMPLES_UNDER_WAY
-                or self._bytes_under_way >= MAX_BYTES_UNDER_WAY)  # fmt: skip
-
-    async def _load(self, task: ServingTask, model_file: str) -> None:
-        if task.model is None or task.model.digest == self._model:
-            return
-        digest = self._model = task.model.digest
-        source = task.model.inline if task.model.inline is not None else Path(model_file)
-        try:
-            name = f"model {digest[:12]}"
-            arrays, classes = await self._runtime.world.in_thread(read_version, source, name, task.served)
-        except Exception as error:  # whatever is wrong with the file
-            self.serving.health.weights_failed(digest, error)
-        else:
-            self.serving.enqueue(NewModel(digest, arrays, classes))
-
-    async def _load_candidate(self, wanted: CandidateModel | None, files: Mapping[str, str]) -> None:
-        """Let another version answer a share of the requests, or end that."""
-        if wanted == self._candidate:
-            return
-        self._candidate = wanted
-        await self.end_trial()
-        self.serving.enqueue(NewCandidate())  # the earlier one ends first
-        if wanted is not None:
-            self._trial = asyncio.create_task(self._try(wanted, files))  # other changes do not wait for it
-
-    async def _try(self, wanted: CandidateModel, files: Mapping[str, str]) -> None:
-        """Let a candidate answer once a process of its own has stood its trial."""
-        model = wanted.model
-        source = model.inline if model.inline is not None else Path(files.get(model.digest, ""))
-        asked = self.serving.answered
-        topic, body = (asked.topic, asked.body) if asked is not None else ("", b"")
-        world = self._runtime.world
-        try:
-            name = f"model {model.digest[:12]}"
-            why = await objection(Trial(self._first, self.code, model.digest, source, topic, body), world)
-            if not why:  # a runtime of native code has opened it in the trial's process first
-                arrays, classes = await world.in_thread(read_version, source, name, _task_of(self._first).served)
-        except Exception as error:  # whatever is wrong with the file, or a process that cannot be started
-            why = str(error) or type(error).__name__
-        if why:
-            self.serving.enqueue(NewCandidate(model.digest, rejected=why))
-        else:
-            self.serving.enqueue(NewCandidate(model.digest, arrays, wanted.share, wanted.salt, classes))
-
-    async def end_trial(self) -> None:
-        """End the trial that is under way."""
-        if self._trial is not None:
-            await cancel_and_wait(self._trial)
-            self._trial = None
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._versions.close()
+        await self.offloader.close()
 
     def _stats(self) -> InferenceStats:
         environment, counts = self._runtime.environment, self.serving.counts
@@ -282,44 +185,6 @@ def _task_of(assignment: Assignment) -> ServingTask:
     return assignment.task
 
 
-def _content(x: Any) -> dict[str, Any]:
-    """Return a sample's SHA-256, and the sample itself where it is small enough to travel in an event."""
-    value: Any
-    if isinstance(x, str):
-        data, key, value = x.encode(), "text", x
-    elif (row := columns_in(x)) is not None:
-        cells = {name: plain(value) if isinstance(value, np.generic) else value for name, value in row.items()}
-        columns = {name: None if value != value else value for name, value in cells.items()}  # NaN: missing
-        data, key, value = columns_text(columns).encode(), "columns", columns
-    else:
-        data, key = dumps({"x": sample_array(x)}), "data"
-        value = None
-    found: dict[str, Any] = {"sample": sha256(data).hexdigest()}
-    if key == "data" and INLINE < len(data) <= MAX_SAMPLE:
-        return found | {"tensor": data}
-    if len(data) > INLINE:
-        return found
-    if key == "data":
-        value = WeightsRef(digest=found["sample"], size=len(data), inline=data)
-    return found | {key: value}
-
-
-def _scores(scores: Any) -> list[float]:
-    return [float(score) for score in np.ravel(np.asarray(scores))[:MAX_SCORES]]
-
-
-def _deep_answer(deep: Answer | None) -> DeepAnswer | None:
-    """Return the deep model's answer, as far as a label may follow from it."""
-    if deep is None:
-        return None
-    scores = np.asarray(deep.scores if deep.scores is not None else [])
-    result = deep.result if isinstance(deep.result, (str, bool, int, float)) else None
-    return DeepAnswer(
-        result=result[:4096] if isinstance(result, str) else result,
-        scores=_scores(scores) if scores.dtype.kind in "fiub" and np.isfinite(scores).all() else [],
-    )
-
-
 def _answer_address(message: Message) -> str | None:
     """Return the address for the deep model's answer: one of the edge and service that the request came from.
 
@@ -353,8 +218,7 @@ async def serve(ready: Callable[[InferenceHost], None]) -> None:
             parts = [group.create_task(part()) for part in (host.follow, host.publish_counts, follow_assignments)]
             await host.until_finished()
             await cancel_and_wait(following, *parts)
-            await host.end_trial()
-        await host.offloader.close()
+            await host.close()
 
 
 def main() -> int:

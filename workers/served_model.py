@@ -13,9 +13,8 @@ def serve_file(task: ServingTask, served: ServedModel) -> None:
     """Answer the requests of a service's side until the service ends. Raise Refused where this node has no runtime for
     the format. The worker loads the file, and each later one."""
     require_runtime(served.format)
-    model = WholeModel(served.output)
-    classes, outputs = served.classes or None, served.outputs or None
+    model, outputs = WholeModel(served.output), served.outputs or None
     if isinstance(task, InferTask):
-        JointInference(task.job, model, classes=classes, outputs=outputs).serve()
+        JointInference(task.job, model, outputs=outputs).serve()
     else:
-        BigModel(task.job, model, classes=classes, outputs=outputs).serve()
+        BigModel(task.job, model, outputs=outputs).serve()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgpack
 
-from heliograph.bus.contract.payloads import Assignment
+from heliograph.bus.contract.payloads import Assignment, InferTask
 from heliograph.core.child_process import SAFE_PATH, described_end, dying_with_parent
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import cancel_and_wait
@@ -105,7 +105,8 @@ def _after(printed: str) -> str:
 
 
 def _packed(trial: Trial) -> bytes:
-    task = trial.assignment.task.model_copy(update={"model": None, "candidate": None})
+    without = {"model": None} | ({"candidate": None} if isinstance(trial.assignment.task, InferTask) else {})
+    task = trial.assignment.task.model_copy(update=without)
     assignment = trial.assignment.model_copy(update={"task": task, "model_file": "", "files": {}})
     fields = {
         "assignment": assignment.model_dump_json(),

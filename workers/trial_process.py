@@ -9,7 +9,7 @@ from pathlib import Path
 
 from heliograph import session
 from heliograph.bus.contract.event import parse
-from heliograph.bus.contract.payloads import Assignment, InferTask
+from heliograph.bus.contract.payloads import Assignment, InferTask, ServingTask
 from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.loop_thread import LoopThread
@@ -18,7 +18,7 @@ from heliograph.inference.serving import NewModel, PendingRequest, Serving
 from heliograph.workers.runtime import log
 from heliograph.workers.script import run_script
 from heliograph.workers.script_end import ScriptEnd, end_of
-from heliograph.workers.trial import Trial, unpacked
+from heliograph.workers.trial import TRIAL_SECONDS, Trial, unpacked
 from heliograph.workers.weights import read_version
 
 REPLY = "trial"
@@ -29,8 +29,7 @@ class TrialHost:
 
     def __init__(self, trial: Trial, loop: LoopThread) -> None:
         self._trial = trial
-        task = trial.assignment.task
-        assert isinstance(task, InferTask)
+        self._task = task = _task_of(trial)
         spec = task.inference.model_copy(update={"rule": "never", "rule_parameters": {}})  # nothing is offloaded
         self.serving = Serving(task.job, spec, loop.loop, World(), self._keep, None, log)
         self.error: BaseException | None = None
@@ -41,13 +40,15 @@ class TrialHost:
 
     def begin(self) -> Assignment:
         trial = self._trial
-        assert isinstance(trial.assignment.task, InferTask)
-        arrays, classes = read_version(trial.weights, f"model {trial.digest[:12]}", trial.assignment.task.served)
+        arrays, classes = read_version(trial.weights, f"model {trial.digest[:12]}", self._task.served)
         self.serving.enqueue(NewModel(trial.digest, arrays, classes))
         if trial.body:
-            self.serving.receive(Message(trial.topic, trial.body), parse(trial.body, trial.topic), REPLY)
+            tree = parse(trial.body, trial.topic)
+            if isinstance(tree, dict):
+                tree["deadline"] = TRIAL_SECONDS  # the request's own has passed
+            self.serving.receive(Message(trial.topic, trial.body), tree, REPLY)
         self.serving.enqueue(None)
-        session.inference["edge"] = self.serving
+        session.inference["edge" if isinstance(self._task, InferTask) else "cloud"] = self.serving
         return trial.assignment
 
     def conclude(self, error: BaseException | None) -> ScriptEnd:
@@ -75,8 +76,7 @@ class TrialHost:
 
 def tried(trial: Trial) -> str:
     """Run the script of a trial. Return why the version must not answer; empty where it may."""
-    if not isinstance(trial.assignment.task, InferTask):
-        raise Refused("invalid", field="trial", expected="a task of the edge's side", got=trial.assignment.task.role)
+    _task_of(trial)
     loop = LoopThread("trial")
     try:
         host = TrialHost(trial, loop)
@@ -84,6 +84,13 @@ def tried(trial: Trial) -> str:
         return host.objection()
     finally:
         loop.close()
+
+
+def _task_of(trial: Trial) -> ServingTask:
+    task = trial.assignment.task
+    if not isinstance(task, ServingTask):
+        raise Refused("invalid", field="trial", expected="a task that serves a model", got=task.role)
+    return task
 
 
 def main() -> int:

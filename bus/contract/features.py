@@ -233,6 +233,8 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
          Verb("evaluation", "Tell what versions of a model score, and on which data.", models.VersionQuery,
               models.ModelEvaluation),
          Verb("deployment", "Tell what each edge runs of a model.", models.DeploymentQuery, models.ModelDeployment),
+         Verb("register", "Add a file as the next version of a model.", models.VersionRegistration),
+         Verb("rollout", "Let a version answer a share of the requests, and then all or none.", models.RolloutStart),
          Verb("alias", "Move an alias to a version, bind edges to it, or remove it.", models.AliasChange),
          Verb("rollback", "Move an alias back to an earlier version.", models.Rollback),
          Verb("export", "Tell all that an export of a version contains, beside its weights.", models.VersionQuery,

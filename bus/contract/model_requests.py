@@ -5,12 +5,15 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from heliograph.bus.contract.request_bodies import Change, Named, RequestBody
-from heliograph.bus.contract.resources.base import Document
+from heliograph.bus.contract.resources.base import Document, ShortText, WeightsRef
+from heliograph.bus.contract.resources.canary import Canary
 from heliograph.bus.contract.resources.model import (
     CHAMPION,
+    MAX_TENSORS,
     DatasetUse,
     ModelLabels,
     ModelVersion,
+    TensorSchema,
 )
 from heliograph.core.names import Label
 
@@ -19,6 +22,7 @@ MOST_BOUND = 1024
 VERSIONS_LISTED = 100
 """Versions in one answer, at most."""
 Number = Annotated[int, Field(ge=0, le=1 << 53, strict=True)]
+FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def check_alias(name: str) -> str:
@@ -100,6 +104,41 @@ class Rollback(Change):
 
     alias: AliasName = CHAMPION
     to: Number | None = None
+
+
+class VersionRegistration(Change):
+    """A request that adds a file as the next version of a model. The version is deployed as any new one: at once where
+    the model has no `champion`.
+
+    Attributes:
+        weights: the file, which lies in the models' bucket or travels inline. A file that is a version already adds
+            none.
+        inputs, outputs, label_schema: what the file says of itself; by default what the model's document says.
+        parent: the version that it was made from.
+        metrics: what it scores, as its registrar says.
+        deploy: false keeps what is deployed: the deployed version becomes the `champion`.
+    """
+
+    weights: WeightsRef
+    inputs: Annotated[list[TensorSchema], Field(max_length=MAX_TENSORS)] = Field(default_factory=list)
+    outputs: Annotated[list[TensorSchema], Field(max_length=MAX_TENSORS)] = Field(default_factory=list)
+    label_schema: ModelLabels | None = None
+    parent: Number | None = None
+    metrics: Annotated[dict[ShortText, FiniteNumber], Field(max_length=64)] = Field(default_factory=dict)
+    deploy: bool = True
+
+
+class RolloutStart(Change):
+    """A request that lets a version answer a share of the requests beside the deployed one. Its errors, latency and
+    agreement decide whether it becomes the `champion` or is taken back; the condition `RolledOut` tells.
+
+    Attributes:
+        version: number of the version.
+        canary: the share and the bounds.
+    """
+
+    version: Number
+    canary: Canary = Field(default_factory=Canary)
 
 
 class ModelVersionList(Document):

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from heliograph.bus.contract.resources.model import TensorSchema
 from heliograph.core.errors import Refused
 
-MAX_TENSORS = 32
-"""Inputs or outputs of a model, at most: as many as its document lists."""
-
 
 @dataclass(frozen=True)
 class ModelSignature:

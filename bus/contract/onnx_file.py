@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heliograph.bus.contract.model_signature import MAX_TENSORS, ModelSignature, bad_model
+from heliograph.bus.contract.model_signature import ModelSignature, bad_model
 from heliograph.bus.contract.protobuf_fields import Value, fields, message, signed, text
-from heliograph.bus.contract.resources.model import TensorSchema
+from heliograph.bus.contract.resources.model import MAX_TENSORS, TensorSchema
 
 DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
           10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16"}  # fmt: skip

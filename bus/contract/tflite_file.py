@@ -6,8 +6,8 @@ distance back to its vtable, which has the place of each field; a vector and a t
 
 from __future__ import annotations
 
-from heliograph.bus.contract.model_signature import MAX_TENSORS, ModelSignature, bad_model
-from heliograph.bus.contract.resources.model import TensorSchema
+from heliograph.bus.contract.model_signature import ModelSignature, bad_model
+from heliograph.bus.contract.resources.model import MAX_TENSORS, TensorSchema
 
 IDENTIFIER = b"TFL3"
 DTYPES = ("float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8", "float64",

@@ -27,7 +27,7 @@ def change(model: Model, request: AliasChange, caller: str, now: str) -> Model:
             raise _no_alias(model, alias)
         return _bound(_removed(model, alias), alias, ())
     if request.version is not None and request.version != named:
-        _check_version(model, request.version, "version")
+        check_version(model, request.version, "version")
         if named is None and len(status.aliases) >= MOST_ALIASES:
             raise Refused("too-many", field="alias", expected=f"at most {MOST_ALIASES} aliases of one model", got=alias)
         model = moved(model, alias, request.version, caller, now)
@@ -43,7 +43,7 @@ def roll_back(model: Model, request: Rollback, caller: str, now: str) -> Model:
     alias, target = request.alias, request.to
     earlier = _stack(model, alias)
     if target is not None:
-        _check_version(model, target, "to")
+        check_version(model, target, "to")
     elif earlier:
         target = earlier[-1]
     elif alias == CHAMPION:
@@ -86,6 +86,16 @@ def referred(model: Model) -> set[int]:
     return found if before is None else found | {before}
 
 
+def check_version(model: Model, number: int, field: str) -> None:
+    """Raise Refused, naming the field, where a model has no version of that number that can be deployed."""
+    if number in _known(model):
+        return
+    unfinished = any(each.version == number for each in model.status.unfinished)
+    got = f"{number}, what a job left that failed or was stopped" if unfinished else number
+    hint = "Download it, and upload it as a model of its own." if unfinished else ""
+    raise Refused("no-version", topic=f"model/{model.name}", field=field, expected=_numbers(model), got=got, hint=hint)
+
+
 def _stack(model: Model, alias: str) -> list[int]:
     """Return the versions that rollbacks of an alias lead back to, the next one last."""
     found: list[int] = []
@@ -115,15 +125,6 @@ def _before_deployed(model: Model) -> int | None:
 def _known(model: Model) -> set[int]:
     declared = {0} if model.spec.weights is not None else set()
     return declared | {each.version for each in model.status.versions}
-
-
-def _check_version(model: Model, number: int, field: str) -> None:
-    if number in _known(model):
-        return
-    unfinished = any(each.version == number for each in model.status.unfinished)
-    got = f"{number}, what a job left that failed or was stopped" if unfinished else number
-    hint = "Download it, and upload it as a model of its own." if unfinished else ""
-    raise Refused("no-version", topic=f"model/{model.name}", field=field, expected=_numbers(model), got=got, hint=hint)
 
 
 def _numbers(model: Model) -> str:

@@ -17,20 +17,24 @@ from heliograph.bus.contract.model_requests import (
     ModelExport,
     ModelVersionList,
     Rollback,
+    RolloutStart,
     SigningKey,
     VersionEvaluation,
     VersionQuery,
+    VersionRegistration,
     VersionsQuery,
 )
 from heliograph.bus.contract.model_statement import is_signed, labels_of, record_of, signed
 from heliograph.bus.contract.request_bodies import Change
 from heliograph.bus.contract.resources import Model, ModelVersion, aliased, resolve
 from heliograph.bus.contract.resources.model import declared
-from heliograph.coordinator.feature import Feature
+from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.garbage.superfluous import Superfluous
-from heliograph.coordinator.registry import aliases
+from heliograph.coordinator.registry import aliases, rollouts
 from heliograph.coordinator.registry.old_versions import OldVersions
+from heliograph.coordinator.registry.registration import register
+from heliograph.coordinator.registry.rollout_watch import RolloutWatch
 from heliograph.core.breaks import Breaks
 from heliograph.core.errors import Refused
 from heliograph.core.signing import Signer
@@ -45,10 +49,18 @@ class ModelController(Feature[Model]):
     async def prepare(self) -> None:
         self._signed: dict[str, Model] = {}
         """By name, the models whose versions all have this coordinator's signature."""
+        self._rollouts = RolloutWatch(self.context)
+
+    def parts(self) -> Sequence[Part]:
+        return (self._rollouts.run,)
+
+    async def begin(self) -> None:
+        self._rollouts.begin()
 
     async def reconcile(self) -> None:
         """Sign what has no signature of this coordinator's key: declared weights, and versions from before it had the
         key. Pass over a model that has not changed since."""
+        self._rollouts.look()
         signer = self.context.versions.signer
         if signer is None:
             return
@@ -85,7 +97,13 @@ class ModelController(Feature[Model]):
                 return await self.context.collect(body.dry_run)
             case Rollback():
                 rollback = body
-                return await self._change(rollback, lambda model, now: aliases.roll_back(model, rollback, caller, now))
+                return await self._change(rollback, lambda model, now: rollouts.roll_back(model, rollback, caller, now))
+            case RolloutStart():
+                start = body
+                return await self._change(start, lambda model, now: self._rollouts.begun(model, start, caller, now))
+            case VersionRegistration():
+                assert resource is not None
+                return await register(self.context, resource, body, caller)
         if resource is None:
             return self._key()
         match body:
@@ -113,6 +131,7 @@ class ModelController(Feature[Model]):
         if step is None:
             raise _gone(request.name)
         if step[1] is not step[0]:
+            self._rollouts.look()
             await self.context.write_desired()
         return step[1]
 

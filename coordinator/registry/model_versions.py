@@ -13,15 +13,16 @@ from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.model_requests import AliasChange, Rollback
 from heliograph.bus.contract.model_statement import signed
 from heliograph.bus.contract.resources import CHAMPION, Metadata, Model, ModelLabels, ModelVersion, WeightsRef, resolve
-from heliograph.bus.contract.resources.model import ModelStatus, Rollout
+from heliograph.bus.contract.resources.model import ModelStatus, Rollout, declared
 from heliograph.bus.contract.weights_header import check_inline
 from heliograph.bus.transport import Bus
-from heliograph.coordinator.registry import aliases
+from heliograph.coordinator.registry import aliases, rollouts
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.signing import Signer
 
 UNFINISHED = 8
 """Models of jobs that failed or were stopped that one model keeps."""
+Check = Callable[[Model], None]
 
 
 class ModelVersions:
@@ -47,31 +48,40 @@ class ModelVersions:
         self._save = save
         self.signer = signer
 
-    async def add(self, model: str, version: ModelVersion, *, by: str = "") -> int:
+    async def add(self, model: str, version: ModelVersion, *, by: str = "", check: Check | None = None,
+                  labels: ModelLabels | None = None) -> int:  # fmt: skip
         """Append a version to a model, numbered after its newest, and return its number. Create a missing model. Skip a
-        second version of one round of a job: an earlier coordinator has added it.
+        second version of one round of a job, and a registered file that is a version: they have been added before.
 
         Args:
             by: where it is given, what is deployed now stays deployed: the champion is set to it, in this name.
+            check: called with the model under its lock; raises Refused where the version must not be added.
+            labels: the classes that the version tells apart, where the model's document says none.
         """
         weights = await self.in_bucket(version.weights)
         async with self._lock(Model.plural, model):  # two jobs that train one model may end at once
             known = self._store.get(Model, model) or Model(metadata=Metadata(name=model))
+            if check is not None:
+                check(known)
             status = known.status
-            same = [each for each in status.versions if (each.job, each.round) == (version.job, version.round)]
-            if same:
-                return same[0].version
+            if (same := _added_before(known, version)) is not None:
+                return same.version
             deployed = resolve(known)
             if by and deployed is not None and CHAMPION not in status.aliases:
                 known = aliases.moved(known, CHAMPION, deployed.version, by, version.time)
-            numbered = self._described(known, version, _next_number(status), weights)
+            labels = known.spec.label_schema or labels
+            numbered = self._described(known, version, _next_number(status), weights, labels)
             others = [each for each in status.unfinished if each.job != version.job]
-            await self._save(_with(known, versions=[*status.versions, numbered], unfinished=others))
+            await self._save(_with(known, labels, versions=[*status.versions, numbered], unfinished=others))
             return numbered.version
 
     async def try_out(self, model: str, rollout: Rollout) -> None:
         """Let a version answer a share of the requests beside the deployed one."""
-        await self._change(model, lambda known: _with_rollout(known, rollout))
+
+        def tried(known: Model) -> Model:
+            return _with_rollout(rollouts.given_up(known, "a job tries another version", rollout.time), rollout)
+
+        await self._change(model, tried)
 
     async def deploy(self, model: str, version: int, by: str, now: str) -> None:
         """Make a version the champion, and end its rollout. Raise Refused where the model has no such version."""
@@ -121,9 +131,10 @@ class ModelVersions:
             before = known.status.unfinished
             own = next((each for each in before if each.job == version.job), None)
             number = own.version if own is not None else _next_number(known.status)
-            numbered = self._described(known, version, number, weights)
+            labels = known.spec.label_schema
+            numbered = self._described(known, version, number, weights, labels)
             kept = [*(each for each in before if each is not own), numbered][-UNFINISHED:]
-            await self._save(_with(known, unfinished=kept))
+            await self._save(_with(known, labels, unfinished=kept))
         return [each.weights for each in before if each.weights not in [one.weights for one in kept]]
 
     async def in_bucket(self, weights: WeightsRef) -> WeightsRef:
@@ -146,33 +157,44 @@ class ModelVersions:
                  for version in (*model.status.versions, *model.status.unfinished)}  # fmt: skip
         return found | {model.spec.weights.digest for model in models if model.spec.weights is not None}
 
-    def _described(self, model: Model, version: ModelVersion, number: int, weights: WeightsRef) -> ModelVersion:
+    def _described(
+        self, model: Model, version: ModelVersion, number: int, weights: WeightsRef, labels: ModelLabels | None
+    ) -> ModelVersion:
         """Return a version with its number, with what the model's document says now, and signed."""
         spec = model.spec
         found = version.model_copy(
             update={
                 "version": number,
                 "weights": weights,
-                "inputs": spec.inputs,
-                "outputs": spec.outputs,
-                "label_schema": _digest_of(spec.label_schema) if spec.label_schema is not None else "",
+                "inputs": version.inputs or spec.inputs,
+                "outputs": version.outputs or spec.outputs,
+                "label_schema": _digest_of(labels) if labels is not None else "",
                 "licence": spec.licence,
                 "description": spec.description,
             }
         )
-        return found if self.signer is None else signed(model.name, found, spec.label_schema, self.signer)
+        return found if self.signer is None else signed(model.name, found, labels, self.signer)
 
 
 def _next_number(status: ModelStatus) -> int:
     return 1 + max((each.version for each in (*status.versions, *status.unfinished)), default=0)
 
 
-def _with(model: Model, **changes: list[ModelVersion]) -> Model:
+def _added_before(model: Model, version: ModelVersion) -> ModelVersion | None:
+    """Return the version that this one is already: of the same round of its job, or of the same file."""
+    status = model.status
+    if version.job:
+        return next((each for each in status.versions if (each.job, each.round) == (version.job, version.round)), None)
+    known = [*reversed(status.versions), *(each for each in (declared(model),) if each is not None)]
+    return next((each for each in known if each.weights.digest == version.weights.digest), None)
+
+
+def _with(model: Model, labels: ModelLabels | None, **changes: list[ModelVersion]) -> Model:
     status = model.status.model_copy(update=changes)
     named = {each.label_schema for each in (*status.versions, *status.unfinished)}
     schemas = dict(status.label_schemas)
-    if model.spec.label_schema is not None:
-        schemas[_digest_of(model.spec.label_schema)] = model.spec.label_schema
+    if labels is not None:
+        schemas[_digest_of(labels)] = labels
     kept = {digest: schemas[digest] for digest in sorted(named & schemas.keys())}
     return model.model_copy(update={"status": status.model_copy(update={"label_schemas": kept})})
 

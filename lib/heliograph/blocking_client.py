@@ -91,9 +91,12 @@ class Client:
         """See ``AsyncClient.format_of``."""
         return self._thread.run(self._client.format_of(model, version))
 
-    def upload(self, model: str, file: Path) -> Document:
+    def upload(
+        self, model: str, file: Path, *, parent: int | None = None, metrics: Mapping[str, float] | None = None,
+        deploy: bool = True,
+    ) -> Document:  # fmt: skip
         """See ``AsyncClient.upload``."""
-        return self._thread.run(self._client.upload(model, file))
+        return self._thread.run(self._client.upload(model, file, parent=parent, metrics=metrics, deploy=deploy))
 
     def upload_algorithm(
         self, name: str, package: Package, *, signer: Signer | None = None, description: str = ""
@@ -213,6 +216,16 @@ class BlockingModelResources(BlockingResources):
 
     def deployment(self, name: str, *, state: str | None = None, after: str | None = None) -> Document:
         return self._run(self._models.deployment(name, state=state, after=after))
+
+    def register(self, name: str, weights: Document, **fields: Any) -> Document:
+        return self._run(self._models.register(name, weights, **fields))
+
+    def rollout(
+        self, name: str, version: int, canary: Mapping[str, Any] | None = None, *, resource_version: str = "",
+        dry_run: bool = False,
+    ) -> Document:  # fmt: skip
+        made = self._models.rollout(name, version, canary, resource_version=resource_version, dry_run=dry_run)
+        return self._run(made)
 
     def alias(
         self, name: str, alias: str, version: int | None = None, *, was: int | None = None,

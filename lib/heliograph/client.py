@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -15,8 +16,8 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.core.errors import Refused
 from heliograph.core.signing import Signer
 from heliograph.dataset_files import store_samples
-from heliograph.model_files import described_by, fetch, require_untrained, store, version_of
-from heliograph.model_verbs import which
+from heliograph.model_files import described_by, fetch, store, version_of, version_with
+from heliograph.model_verbs import given, which
 from heliograph.requester import TIMEOUT, Requester
 from heliograph.resource_requests import (
     BY_PLURAL,
@@ -160,26 +161,41 @@ class AsyncClient(Requester):
 
         return ModelExport.model_validate(await self.models.ask("export", model, **which(version)), extra="ignore")
 
-    async def upload(self, model: str, file: Path) -> Document:
-        """Create a model with the weights of a safetensors file, or replace the weights that it was created with.
-        Return its document. Jobs start from these weights. A file whose name ends in ``.onnx`` or ``.tflite`` is a
-        whole model, for services with that format; the document then has its inputs and outputs.
+    async def upload(
+        self,
+        model: str,
+        file: Path,
+        *,
+        parent: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+        deploy: bool = True,
+    ) -> Document:
+        """Make a safetensors file the next version of a model, and the model where there is none. Return the version.
+        Jobs and services start from the version unless the model has another ``champion``. A file whose name ends in
+        ``.onnx`` or ``.tflite`` is a whole model, for services with that format; the version then has its inputs and
+        outputs. A file that is a version already adds none.
+
+        Args:
+            parent: number of the version that the file was made from.
+            metrics: what the version scores.
+            deploy: False keeps what is deployed, so that ``models.rollout`` may try the version first.
 
         Raises:
-            Refused: if the file is none of its format, or the model has trained versions, which come before these.
+            Refused: if the file is none of its format, or there is no version of that number.
             HeliographError: if the file is larger than 256 kB, and this login may not write into the object store.
         """
+        weights = await store(self.bus, file, self._world)
+        described = await self._world.in_thread(described_by, file, weights.format)
         try:
-            before = await self.models.get(model)
+            await self.models.get(model)
         except Refused as error:
             if error.code != "not-found":
                 raise
-            before = {}
-        require_untrained(model, before)
-        weights = await store(self.bus, file, self._world)
-        described = await self._world.in_thread(described_by, file, weights.format)
-        spec = {**before.get("spec", {}), **described, "weights": weights.model_dump(mode="json", exclude_none=True)}
-        return await self.models.apply({"kind": "Model", "metadata": {"name": model}, "spec": spec})
+            await self.models.create({"kind": "Model", "metadata": {"name": model}})
+        reference = weights.model_dump(mode="json", exclude_none=True)
+        fields = given(parent=parent, metrics=dict(metrics) if metrics else None, deploy=None if deploy else False)
+        made = await self.models.register(model, reference, **described, **fields)
+        return version_with(made, weights.digest)
 
     async def upload_algorithm(
         self, name: str, package: Package, *, signer: Signer | None = None, description: str = ""

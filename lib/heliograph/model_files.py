@@ -57,12 +57,11 @@ def version_of(model: Model, version: int | str | None) -> ModelVersion:
     return found
 
 
-def require_untrained(name: str, document: Mapping[str, Any]) -> None:
-    """Raise Refused where jobs have made versions of a model: declared weights come after them."""
-    if versions := document.get("status", {}).get("versions"):
-        raise Refused("exists", topic=f"model/{name}", expected="a model without trained versions",
-                      got=f"version {versions[-1]['version']}, which a job has made",
-                      hint="Upload the weights under another name, and train or serve that model.")  # fmt: skip
+def version_with(document: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    """Return the newest version of a model's document that has these weights; the declared ones are version 0."""
+    versions: list[dict[str, Any]] = document["status"]["versions"]
+    found = next((each for each in reversed(versions) if each["weights"]["digest"] == digest), None)
+    return found if found is not None else {"version": 0, "weights": document["spec"]["weights"]}
 
 
 async def fetch(bus: Bus, weights: WeightsRef, target: Path, world: World) -> Path:
@@ -100,8 +99,8 @@ def file_reference(file: Path) -> WeightsRef:
 
 
 def described_by(file: Path, format: WeightsFormat) -> dict[str, Any]:
-    """Return what the document of a model says of its file, by the file itself: inputs, outputs and, where the file
-    names them, classes; nothing for a safetensors file."""
+    """Return what a registration says of a file, by the file itself: inputs, outputs and, where the file names them,
+    classes; nothing for a safetensors file."""
     if format == "safetensors":
         return {}
     with file.open("rb") as content, mmap.mmap(content.fileno(), 0, prot=mmap.PROT_READ) as mapped:
@@ -109,7 +108,7 @@ def described_by(file: Path, format: WeightsFormat) -> dict[str, Any]:
             signature = read_onnx(data, str(file)).signature if format == "onnx" else read_tflite(data, str(file))
     found: dict[str, Any] = {"inputs": [each.model_dump() for each in signature.inputs],
                              "outputs": [each.model_dump() for each in signature.outputs]}  # fmt: skip
-    return found | ({"labelSchema": {"classes": list(signature.classes)}} if signature.classes else {})
+    return found | ({"label_schema": {"classes": list(signature.classes)}} if signature.classes else {})
 
 
 async def store(bus: Bus, file: Path, world: World) -> WeightsRef:

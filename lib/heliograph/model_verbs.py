@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Document = dict[str, Any]
@@ -38,6 +38,33 @@ class ModelVerbs:
             after: only edges after this one by name.
         """
         found: Document = await self.ask("deployment", name, **given(state=state, after=after))
+        return found
+
+    async def register(self, name: str, weights: Document, **fields: Any) -> Document:
+        """Add a file, which is stored already, as the next version of a model. Return the model's document.
+        ``AsyncClient.upload`` stores the file, too.
+
+        Args:
+            weights: the reference to the file.
+            fields: ``inputs``, ``outputs``, ``label_schema``, ``parent``, ``metrics``, ``deploy``; see ``topics.md``.
+        """
+        found: Document = await self.ask("register", name, weights=weights, **fields)
+        return found
+
+    async def rollout(
+        self, name: str, version: int, canary: Mapping[str, Any] | None = None, *, resource_version: str = "",
+        dry_run: bool = False,
+    ) -> Document:  # fmt: skip
+        """Let a version answer a share of the requests, and then all or none. Return the model's document.
+
+        Args:
+            canary: share and bounds, as ``Canary`` has them: ``share``, ``by``, ``leastRequests``, ``deadlineSeconds``,
+                ``mostErrors``, ``mostLatency``, ``leastAgreement``, ``watchSeconds``.
+            resource_version, dry_run: see ``Resources.delete``.
+        """
+        fields = given(version=version, canary=canary, resource_version=resource_version or None,
+                       dry_run=dry_run or None)  # fmt: skip
+        found: Document = await self.ask("rollout", name, **fields)
         return found
 
     async def alias(

@@ -138,14 +138,14 @@ async def test_15_models_are_uploaded_and_downloaded_as_files(cli: Any, job: Any
         file, back = tmp_path / f"{name}.safetensors", tmp_path / f"{name}-back.safetensors"
         file.write_bytes(dumps({"w": np.arange(size, dtype=np.float32)}))
         ran = await cli("models", "upload", name, file)
-        assert ran.out.startswith(f"model/{name} starts from {file}: "), ran
+        assert ran.out.startswith(f"model/{name} version 1 is {file}: "), ran
         assert (await cli("models", "upload", name, file)).out == ran.out  # again the same changes nothing
         ran = await cli("models", "download", name, "--out", back)
         assert (ran.code, back.read_bytes()) == (0, file.read_bytes()), ran
     start = job("from-small").replace("of-from-small", "small")
     assert (await cli("apply", "-f", "-", stdin=json.dumps(json.loads(start)[1:]))).code == 0
     assert (await cli("watch", "jobs/from-small")).code == 0
-    for words, value in (([], 2.0), (["--version", "1"], 2.0), (["--version", "0"], 0.0)):
+    for words, value in (([], 2.0), (["--version", "2"], 2.0), (["--version", "1"], 0.0)):
         ran = await cli("models", "download", "models/small", *words, "--out", tmp_path / "deep" / "out.safetensors")
         assert ran.code == 0, ran
         with TensorFile(tmp_path / "deep" / "out.safetensors") as model:
@@ -157,14 +157,14 @@ async def test_what_cannot_be_uploaded_or_downloaded_is_one_line(cli: Any, tmp_p
     refused = {
         ("upload", "other", tmp_path / "no.safetensors"): "no.safetensors: expected a safetensors header",
         ("upload", "other", tmp_path / "none.safetensors"): "none.safetensors: No such file",
-        ("upload", "small", tmp_path / "small.safetensors"): "model/small: expected a model without trained versions",
-        ("download", "small", "--version", "7"): "model/small field version: expected 0, 1, got 7",
+        ("upload", "small", tmp_path / "small.safetensors", "--parent", "7"): "field parent: expected 1, 2, got 7",
+        ("download", "small", "--version", "7"): "model/small field version: expected 1, 2, got 7",
         ("download", "none"): "model/none: expected one of",
     }
     (tmp_path / "small.safetensors").write_bytes(dumps({"w": np.zeros(3, np.float32)}))
     for words, error in refused.items():
         ran = await cli("models", *words)
-        missing = words[0] == "download"
+        missing = words[-1] == "7" or words[0] == "download"
         assert (ran.code, error in ran.error) == (4 if missing else 1, True), (words, ran)
     assert (await cli("models", "upload", "Bad_Name", tmp_path / "small.safetensors")).code == 2
 

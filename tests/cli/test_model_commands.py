@@ -73,14 +73,40 @@ async def test_an_export_is_verified_with_the_key_of_the_coordinator(cli: Any, j
     assert len(list((layout / "blobs" / "sha256").iterdir())) == 7
 
 
-async def test_declared_weights_are_version_0_and_signed(cli: Any, tmp_path: Path) -> None:
+async def test_each_upload_is_a_version_and_signed(cli: Any, tmp_path: Path) -> None:
     file, folder = tmp_path / "w.safetensors", tmp_path / "exported"
     file.write_bytes(dumps({"w": np.arange(4.0)}))
     assert (await cli("models", "upload", "uploaded", file)).code == 0
     (row,) = (await cli("models", "versions", "uploaded")).out.splitlines()[1:]
-    assert row.split()[:2] == ["0", "(deployed)"] and " yes" in row
+    assert row.split()[:2] == ["1", "(deployed)"] and " yes" in row
     assert (await cli("models", "export", "uploaded", "--out", folder)).code == 0
     assert (folder / "model.safetensors").read_bytes() == file.read_bytes() and (folder / "model.sig").exists()
+
+
+async def test_a_next_version_waits_where_it_is_asked_to_and_a_rollback_ends_its_rollout(
+    cli: Any, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"{number}.safetensors" for number in (1, 2, 3)]
+    for number, file in enumerate(files):
+        file.write_bytes(dumps({"w": np.full(4, float(number))}))
+    assert (await cli("models", "upload", "staged", files[0])).out.startswith("model/staged version 1 is ")
+    ran = await cli("models", "upload", "staged", files[1], "--no-deploy", "--parent", 1, "--metric", "accuracy=0.97")
+    assert ran.out.startswith("model/staged version 2 is ") and "Version 1 stays deployed." in ran.out
+    found = json.loads((await cli("models", "versions", "staged", "-o", "json")).out)
+    newest, oldest = found["versions"]
+    assert (newest["parent"], found["deployed"]) == (oldest["weights"]["digest"], 1)
+    assert "accuracy=0.97" in (await cli("models", "evaluation", "staged")).out
+    tried = await cli("models", "rollout", "staged", 2, "--share", 0.5, "--dry-run")
+    assert tried.out == "model/staged version 2 answers 50% of the requests (dry run)\n"
+    assert (await cli("models", "rollout", "staged", 2, "--share", 0.5)).code == 0
+    assert "version 2 answers 50% of the requests" in (await cli("describe", "models/staged")).out
+    assert "version 2 answers 50%" in (await cli("models", "rollout", "staged", 1)).error
+    assert (await cli("rollback", "models/staged")).out == "model/staged champion is version 1\n"
+    assert "version 2: taken back on request" in (await cli("describe", "models/staged")).out
+    ran = await cli("models", "upload", "staged", files[2])  # the champion stays
+    assert "Version 1 stays deployed." in ran.out
+    assert (await cli("models", "alias", "staged", "champion", 3)).code == 0
+    assert (await cli("rollback", "models/staged")).out == "model/staged champion is version 1\n"
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -92,6 +118,10 @@ async def test_declared_weights_are_version_0_and_signed(cli: Any, tmp_path: Pat
     (("alias", "nope", "champion", "1"), "List them with 'heliograph get models'"),
     (("versions", "Nope!"), "a DNS label"),
     (("export", "of-digits", "--version", "green"), "got green"),
+    (("upload", "of-digits", __file__, "--metric", "accuracy"), "expected NAME=NUMBER"),
+    (("rollout", "of-digits", "9"), "expected 1, got 9"),
+    (("rollout", "of-digits", "1"), "expected another version than the deployed one"),
+    (("rollout", "of-digits", "1", "--share", "2"), "canary.share"),
     (("verify", "/nonexistent", "--keys", "/nonexistent"), "No such file"),
 ])  # fmt: skip
 async def test_a_mistake_is_one_line(cli: Any, job: Any, words: tuple[str, ...], said: str) -> None:

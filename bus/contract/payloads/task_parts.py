@@ -100,7 +100,7 @@ class ServedModel(Payload):
     Attributes:
         output: name of the output with the scores; empty for the only one.
         outputs: what its numbers are; empty where the model tells.
-        classes: the label of each score; without any the file's own, or else 0, 1, 2, …
+        classes: the label of each score of the task's version; without any the file's own, or else 0, 1, 2, …
     """
 
     format: Literal["onnx", "tflite"]
@@ -117,6 +117,7 @@ class CandidateModel(Payload):
         share: of the requests, 0 to 1.
         salt: another salt picks other requests.
         signature: the signature of the version.
+        classes: as in ``ServedModel``, of this version.
     """
 
     model: WeightsRef
@@ -124,6 +125,7 @@ class CandidateModel(Payload):
     share: Annotated[float, Field(ge=0, le=1)] = 1.0
     salt: Text = ""
     signature: Envelope | None = None
+    classes: Annotated[list[ClassName], Field(max_length=1024)] = Field(default_factory=list)
 
 
 class WorkerAsk(Payload):

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from heliograph.bus.contract.resources.base import Condition, Document, Resource, ShortText, WeightsRef
+from heliograph.bus.contract.resources.canary import Canary
 from heliograph.bus.contract.versions import added
 from heliograph.core.errors import Refused
 from heliograph.core.names import Digest, Label
@@ -14,6 +15,10 @@ from heliograph.core.signing import Envelope
 
 CHAMPION = "champion"
 """The alias that decides what is deployed; without it the newest version is."""
+
+
+MAX_TENSORS = 32
+"""Inputs or outputs of a model, at most."""
 
 
 class TensorSchema(Document):
@@ -49,8 +54,8 @@ class ModelSpec(Document):
     weights: WeightsRef | None = None
     framework: ShortText | None = None
     description: ShortText = ""
-    inputs: Annotated[list[TensorSchema], Field(max_length=32)] = added("0.2", [])
-    outputs: Annotated[list[TensorSchema], Field(max_length=32)] = added("0.2", [])
+    inputs: Annotated[list[TensorSchema], Field(max_length=MAX_TENSORS)] = added("0.2", [])
+    outputs: Annotated[list[TensorSchema], Field(max_length=MAX_TENSORS)] = added("0.2", [])
     label_schema: ModelLabels | None = added("0.2")
     licence: ShortText = added("0.2", "")
     keep_versions: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = added("0.2")
@@ -87,19 +92,20 @@ class ModelVersion(Document):
 
     Attributes:
         version: number of the version, from 1; 0 for the declared weights.
-        job: uid of the job that trained the weights.
+        job: uid of the job that trained the weights; empty for a registered file.
         job_name: name of that job.
         round: the round that closed with the weights.
         metrics: metrics of the round.
         time: time at which the job ended.
-        parent: digest of the weights that the job started from; empty where it started from none.
+        parent: digest of the weights that the job started from, or that a file was made from; empty where of none.
         teacher: digest of the weights that it was distilled from; empty where it was not.
         datasets: the data that it was trained on: the first edges by name.
         datasets_digest: SHA-256 of the lines ``edge, name, version`` of all edges, sorted, with two spaces between.
         dataset_count: number of these lines.
         code: digest of the training code to the number of edges that ran it.
         evaluation_set: the data that ``metrics`` were measured with; absent where they are those of training.
-        inputs, outputs, licence, description: those of the model when the version was made.
+        inputs, outputs, licence, description: those of the model when the version was made; inputs and outputs of a
+            whole model are those of its file.
         label_schema: digest of one of the model's label schemas.
         signature: signed statement about the weights and this record, as OpenSSF model signing has it.
     """
@@ -144,6 +150,17 @@ class AliasMove(Document):
     rollback: bool = False
 
 
+class CountsBefore(Document):
+    """What inference workers had counted of a version before its rollout began; see ``VersionStats``."""
+
+    requests: int = 0
+    errors: int = 0
+    compared: int = 0
+    agreed: int = 0
+    rejected: int = 0
+    latencies: dict[str, int] = Field(default_factory=dict)
+
+
 class Rollout(Document):
     """A version that answers a share of the requests, before it becomes the champion or is taken back.
 
@@ -151,6 +168,11 @@ class Rollout(Document):
         share: of the requests, or with ``by: edges`` of the edges.
         salt: what the choice of requests and edges is made with.
         requested_by: the caller that asked for it.
+        bounds: by which the registry decides; absent where a job decides.
+        step: ``canary``: it answers a share; ``watching``: it is the champion, and may still be rolled back.
+        since: time at which the step began.
+        base: digest of the champion that it is compared with.
+        before: what had been counted of it earlier, which does not count now.
     """
 
     version: int
@@ -159,14 +181,19 @@ class Rollout(Document):
     salt: str = ""
     requested_by: str = ""
     time: str = ""
+    bounds: Canary | None = None
+    step: Literal["canary", "watching"] = "canary"
+    since: str = ""
+    base: str = ""
+    before: CountsBefore = Field(default_factory=CountsBefore)
 
 
 class ModelStatus(Document):
     """The trained versions of a model.
 
     Attributes:
-        versions: what jobs made that succeeded, oldest first. The one that the alias ``champion`` names is deployed;
-            without that alias the newest.
+        versions: what jobs made that succeeded, and files that were registered, oldest first. The one that the alias
+            ``champion`` names is deployed; without that alias the newest.
         unfinished: the last global models of the newest jobs that failed or were stopped, oldest first, numbered with
             the versions. They are kept for people, who may download them; nothing deploys them or starts from them.
         aliases: alias to the number of the version that it names now.
@@ -217,7 +244,7 @@ def candidate_on(model: Model, edge: str) -> tuple[ModelVersion, float] | None:
     """Return the version that answers beside the deployed one on an edge, with its share of the edge's requests; None
     where none does, and on an edge that is bound to an alias."""
     rollout = model.status.rollout
-    if rollout is None or any(edge in bound for bound in model.status.bindings.values()):
+    if rollout is None or rollout.step != "canary" or any(edge in bound for bound in model.status.bindings.values()):
         return None
     version = numbered(model, rollout.version)
     if version is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heliograph.bus.contract.buckets import MODELS
+from heliograph.bus.contract.model_statement import labels_of
 from heliograph.bus.contract.payloads import (
     BigModelTask,
     CandidateModel,
@@ -55,7 +56,7 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
         return {}
     spec, status = service.spec, service.status
     model = view.models[spec.edge_worker.model.name]
-    infer = _task(service, InferTask, spec.edge_worker, edge_worker(service), status.edge_generation, model)
+    infer = _task(service, InferTask, spec.edge_worker, edge_worker(service), status.edge_generation)
     able = [edge for edge in placed if not unable(spec.edge_worker, edge, view)]
     of_version: dict[tuple[int | None, float | None], list[WorkerTask]] = {}
     """Edges share one list for a version, and for a candidate beside it: there may be ten thousand."""
@@ -66,7 +67,8 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
         beside = candidate_on(model, edge) if model.status.rollout is not None else None
         key = version.version if version is not None else None, beside[1] if beside is not None else None
         if key not in of_version:
-            of_version[key] = [infer.model_copy(update=_model_of(version) | _candidate_of(model, beside))]
+            changes = _model_of(version) | _served(spec.edge_worker, model, version) | _candidate_of(model, beside)
+            of_version[key] = [infer.model_copy(update=changes)]
         found[edge] = of_version[key]
     if spec.cloud_worker is None:
         return found
@@ -75,11 +77,9 @@ def desired_tasks(service: JointInferenceService, view: View) -> dict[str, list[
     of_deep = resolve_all(deep_model, [node])[node]
     if unable(spec.cloud_worker, node, view) or other_format(spec.cloud_worker, of_deep):
         return found
-    deep = _model_of(of_deep)
+    deep = _model_of(of_deep) | _served(spec.cloud_worker, deep_model, of_deep)
     big_models = [
-        _task(service, BigModelTask, spec.cloud_worker, name, status.cloud_generation, deep_model).model_copy(
-            update=deep
-        )
+        _task(service, BigModelTask, spec.cloud_worker, name, status.cloud_generation).model_copy(update=deep)
         for name in replicas(service)[: spec.cloud_worker.replicas]
     ]
     found[node] = [*found.get(node, ()), *big_models]
@@ -92,7 +92,6 @@ def _task(
     script: InferenceScript,
     worker: str,
     generation: int,
-    model: Model,
 ) -> InferTask | BigModelTask:
     packages = service.status.packages
     package = package_of(script, packages, script.script_arguments)
@@ -103,7 +102,6 @@ def _task(
         generation=generation,
         script=_script_of(script),
         package=package,
-        served=_served(script, model),
         framework=script.framework_type or (packages[package.algorithm].framework if package is not None else None),
         parameters=values_of(with_defaults(script, packages)),
         asks=ask_of(script.resources, service.spec.priority, service.metadata),
@@ -122,13 +120,17 @@ def _script_of(script: InferenceScript) -> ScriptSpec | None:
     )
 
 
-def _served(script: InferenceScript, model: Model) -> ServedModel | None:
-    """Return how the model's file is served; None for a worker that runs a script."""
-    if script.format == "script":
-        return None
-    labels = model.spec.label_schema
-    return ServedModel(format=script.format, output=script.output, outputs=script.outputs or "",
-                       classes=labels.classes if labels is not None else [])  # fmt: skip
+def _served(script: InferenceScript, model: Model, version: ModelVersion | None) -> dict[str, object]:
+    """Return a task's fields for a version that is served as its file; none for a worker that runs a script."""
+    if script.format == "script" or version is None:
+        return {}
+    return {"served": ServedModel(format=script.format, output=script.output, outputs=script.outputs or "",
+                                  classes=_classes_of(model, version))}  # fmt: skip
+
+
+def _classes_of(model: Model, version: ModelVersion) -> list[str]:
+    labels = labels_of(model, version) or model.spec.label_schema
+    return labels.classes if labels is not None else []
 
 
 def _model_of(version: ModelVersion | None) -> dict[str, object]:
@@ -150,7 +152,8 @@ def _candidate_of(model: Model, beside: tuple[ModelVersion, float] | None) -> di
     version, share = beside
     weights = _model_of(version)["model"]
     candidate = CandidateModel.model_construct(
-        model=weights, number=version.version, share=share, salt=rollout.salt, signature=version.signature
+        model=weights, number=version.version, share=share, salt=rollout.salt, signature=version.signature,
+        classes=_classes_of(model, version),
     )
     return {"candidate": candidate}
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from heliograph.cli import serve, topics, usage
-from heliograph.cli.catalog import algorithms, datasets, gate, gc, model_commands, models
+from heliograph.cli.catalog import algorithms, datasets, gate, gc, model_commands, model_rollout, models
 from heliograph.cli.doctor import command as doctor
 from heliograph.cli.events import events
 from heliograph.cli.help import completion, help_command
@@ -25,7 +25,8 @@ from heliograph.cli.trace import trace
 app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup_mode=None)
 _COMMANDS = (
     clusters, run_command, simulate, get, describe, verbs, events, worker, jobs, incremental_jobs, pair_jobs, join,
-    datasets, models, model_commands, algorithms, label, studio, gate, gc, topics, trace, doctor, completion,
+    datasets, models, model_commands, model_rollout, algorithms, label, studio, gate, gc, topics,
+    trace, doctor, completion,
     help_command,
 )  # fmt: skip
 for module in _COMMANDS:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from heliograph.bus.contract.payloads import VersionStats
-from heliograph.bus.contract.resources.incremental_learning_job import Canary, CandidateState
+from heliograph.bus.contract.resources.canary import Canary
+from heliograph.bus.contract.resources.incremental_learning_job import CandidateState
 from heliograph.core.latencies import percentile
 
 Answer = Literal["wait", "promote", "roll-back"]
@@ -53,13 +54,18 @@ def facts_of(candidate: CandidateState, counted: Mapping[str, VersionStats]) -> 
     Args:
         counted: what the inference workers have counted of each version, by its digest.
     """
-    of_candidate = counted.get(candidate.weights.digest if candidate.weights is not None else "", _NONE)
+    digest = candidate.weights.digest if candidate.weights is not None else ""
+    return facts_between(counted.get(candidate.base, _NONE), counted.get(digest, _NONE))
+
+
+def facts_between(champion: VersionStats, candidate: VersionStats) -> CanaryFacts:
+    """Return the facts of what the inference workers have counted of both versions."""
     return CanaryFacts(
-        champion=_counts(counted.get(candidate.base, _NONE)),
-        candidate=_counts(of_candidate),
-        compared=of_candidate.compared,
-        agreed=of_candidate.agreed,
-        rejected=of_candidate.rejected,
+        champion=_counts(champion),
+        candidate=_counts(candidate),
+        compared=candidate.compared,
+        agreed=candidate.agreed,
+        rejected=candidate.rejected,
     )
 
 

@@ -61,7 +61,8 @@ class Health:
     def weights_failed(self, digest: str, error: Exception) -> None:
         """Note that new weights could not be read or set; the previous ones stay."""
         self._troubles["weights"] = f"model {digest[:12]}: {error}"
-        self._warn(f"the previous model keeps serving: {self._troubles['weights']}")
+        serves = "the previous model keeps serving" if self._has_weights else "the service's model is not loaded"
+        self._warn(f"{serves}: {self._troubles['weights']}")
 
     def weights_set(self) -> None:
         """Note that the model has the service's newest weights."""

@@ -108,7 +108,7 @@ class Serving:
         self.salt = ""
         """With which the requests of a candidate are chosen."""
         self.answered: PendingRequest | None = None
-        """The last request that the edge's side has answered: a candidate is tried with it."""
+        """The last request that was answered: another version is tried with it."""
         self.on_classes: Callable[[Sequence[str]], None] = _no_classes
         """Takes the names of the classes of weights that have been loaded; called in the script's thread."""
         self.on_candidate: Callable[[NewCandidate], None] = _no_candidate
@@ -234,6 +234,7 @@ class Serving:
 
     def queue_answer(self, request: PendingRequest, tree: Mapping[str, Any]) -> None:
         """Queue an answer for the next ``flush``."""
+        self.answered = request
         self._answers.append((request, self._body(request, tree)))
 
     def flush(self) -> None:

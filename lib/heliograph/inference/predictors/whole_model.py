@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,10 @@ class WholeModelPredictor(Predictor):
     def __init__(self, model: WholeModel, reading: Reading) -> None:
         super().__init__(reading)
         self._model = model
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Let the scores have the labels of a version; without any the file's own."""
+        self._reading = replace(self._reading, classes=tuple(names) or None)
 
     def prepare(self, x: Any) -> Prepared:
         inputs = self._model.opened.signature.inputs

@@ -24,6 +24,7 @@ class Health:
         self._warn = warn
         self._troubles: dict[About, str] = {}
         self._failures = Failures(warn)
+        self._check: Callable[[], None] | None = None
         self._checked = False
         self._has_weights = False
 
@@ -38,13 +39,15 @@ class Health:
         return self._checked and (self._has_weights or "weights" not in self._troubles)
 
     def check(self, model: Callable[[], None]) -> None:
-        """Run the script's check of its model. The worker answers if it passes, and else after its first answer."""
+        """Run the script's check of its model. The worker answers if it passes, and else after its first answer, or
+        once the check passes with other weights."""
+        self._check = model
         try:
             model()
         except Exception as error:  # the model's own: requests may work all the same
             self.model_failed(error)
         else:
-            self._checked = True
+            self.model_worked()
 
     def model_failed(self, error: Exception) -> None:
         """Show the error of the model in the service's status and in the log, until it works again."""
@@ -68,6 +71,8 @@ class Health:
         """Note that the model has the service's newest weights."""
         self._has_weights = True
         self._troubles.pop("weights", None)
+        if self._check is not None and not self._checked:
+            self.check(self._check)
 
     def candidate_failed(self, digest: str, error: Exception) -> None:
         """Note that a candidate could not be taken: it answers no request."""

@@ -21,6 +21,21 @@ def model(
     return _file(graph, opset, classes)
 
 
+def labelled(weights: Sequence[Sequence[float]], labels: Sequence[int]) -> bytes:
+    """Return a classifier as scikit-learn's exporter writes it: ``label`` is one of these labels, beside ``scores``."""
+    rows, columns = len(weights), len(weights[0])
+    axis = _field(5, _field(1, "axis") + _field(3, 1) + _field(20, 2))
+    flat = _field(5, _field(1, "keepdims") + _field(3, 0) + _field(20, 2))
+    values = _field(1, len(labels)) + _field(2, 7) + _field(8, "labels")
+    values += _field(9, struct.pack(f"<{len(labels)}q", *labels))
+    nodes = [_node("MatMul", ["x", "w"], "scores"), _node("ArgMax", ["scores"], "best") + axis + flat,
+             _node("Gather", ["labels", "best"], "label")]  # fmt: skip
+    graph = b"".join(_field(1, node) for node in nodes)
+    graph += _field(5, _floats("w", rows, columns, [each for row in weights for each in row])) + _field(5, values)
+    graph += _field(11, _value("x", ["batch", rows])) + _field(12, _value("label", ["batch"], 7))
+    return _file(graph + _field(12, _value("scores", ["batch", columns])))
+
+
 def slow(weights: Sequence[Sequence[float]], times: int, width: int = 1024) -> bytes:
     """Return a model that answers as ``model`` does, after so many multiplications of square matrices."""
     rows, columns = len(weights), len(weights[0])
@@ -70,9 +85,9 @@ def _whole(name: str, value: int) -> bytes:
     return _field(1, 1) + _field(2, 6) + _field(8, name) + _field(9, struct.pack("<i", value))
 
 
-def _value(name: str, shape: Iterable[int | str]) -> bytes:
+def _value(name: str, shape: Iterable[int | str], dtype: int = 1) -> bytes:
     axes = b"".join(_field(1, _field(1 if isinstance(axis, int) else 2, axis)) for axis in shape)
-    return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, axes)))
+    return _field(1, name) + _field(2, _field(1, _field(1, dtype) + _field(2, axes)))
 
 
 def _field(number: int, value: int | str | bytes) -> bytes:

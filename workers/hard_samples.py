@@ -12,8 +12,8 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import DeepAnswer, HardSample
 from heliograph.bus.contract.resources.base import MAX_SAMPLE, WeightsRef
 from heliograph.bus.contract.weights_file import INLINE, dumps
-from heliograph.inference.inputs import plain
-from heliograph.inference.predictors.samples import columns_in, sample_array
+from heliograph.inference.inputs import as_input, pack, plain
+from heliograph.inference.predictors.samples import columns_in, has_arrays, sample_array
 from heliograph.inference.shallow import Answer
 from heliograph.labelling.samples import columns_text
 from heliograph.workers.runtime import Runtime, log
@@ -78,7 +78,9 @@ def _content(x: Any) -> dict[str, Any]:
     value: Any
     if isinstance(x, str):
         data, key, value = x.encode(), "text", x
-    elif (row := columns_in(x)) is not None:
+    elif (row := columns_in(x)) is not None and has_arrays(row):
+        return {"sample": sha256(pack(as_input(x))).hexdigest()}  # an event has no room for several inputs
+    elif row is not None:
         cells = {name: plain(value) if isinstance(value, np.generic) else value for name, value in row.items()}
         columns = {name: None if value != value else value for name, value in cells.items()}  # NaN: missing
         data, key, value = columns_text(columns).encode(), "columns", columns

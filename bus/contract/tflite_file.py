@@ -42,17 +42,26 @@ def _read(data: memoryview) -> ModelSignature:
         places = graph.numbers(field)
         if not 0 < len(places) <= MAX_TENSORS or any(place >= len(tensors) for place in places):
             raise ValueError(f"{len(places)} inputs or outputs; a model has 1 to {MAX_TENSORS} of each")
-        sides.append(tuple(_schema(tensors[place]) for place in places))
+        names = _names(model, field - 1)
+        sides.append(tuple(_schema(tensors[place], names.get(place, "")) for place in places))
     return ModelSignature(sides[0], sides[1])
 
 
-def _schema(tensor: _Table) -> TensorSchema:
+def _names(model: _Table, side: int) -> dict[int, str]:
+    """Return the names by which the model's signature calls the inputs, or the outputs, by their tensors; the tensors
+    have names of the converter's."""
+    signature = next((each for each in model.tables(7) if not each.number(4, 4)), None)
+    named = signature.tables(side) if signature is not None else []
+    return {each.number(1, 4): each.text(0) for each in named}
+
+
+def _schema(tensor: _Table, name: str) -> TensorSchema:
     kind = tensor.number(1, 1)
     shape = tensor.numbers(7) or tensor.numbers(0)  # shape_signature has -1 where any length will do
     lengths = [length if length < 1 << 31 else -1 for length in shape]
     if len(lengths) > 16:
         raise ValueError(f"a tensor of {len(lengths)} axes")
-    return TensorSchema(name=tensor.text(3)[:1024], dtype=DTYPES[kind] if kind < len(DTYPES) else "unknown",
+    return TensorSchema(name=(name or tensor.text(3))[:1024], dtype=DTYPES[kind] if kind < len(DTYPES) else "unknown",
                         shape=lengths)  # fmt: skip
 
 

@@ -57,6 +57,7 @@ def edge_of(
             ],
             "datasets": [each.name for each in report.datasets],
             "frameworks": [f"{name} {version}" for name, version in sorted(report.offers.frameworks.items())],
+            "formats": [f"{name} {version}" for name, version in sorted(report.offers.formats.items())],
             "waiting_events": report.waiting_events,
             "dropped_events": report.dropped_events,
             "refused_events": report.refused_events,

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ class Served:
     """A cluster with the service ``cats``, a device on its edge, and a client."""
 
     directory: Path
+    server: str
     client: AsyncClient
     device: aiomqtt.Client
 
@@ -69,6 +72,15 @@ class Served:
             while not holds(found := (await self.client.resources(kind).get(name))["status"]):
                 await anext(changes)
         return found
+
+    async def typed(self, *words: str) -> str:
+        """Run a command, and return what it prints."""
+        command = sys.executable, "-m", "heliograph.cli.main", *words, "--server", self.server
+        environment = os.environ | {"COLUMNS": "300", "NO_COLOR": "1"}
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        return out.decode()
 
     async def running(self) -> None:
         await self.status("services", "cats", lambda found: found["phase"] == "Running")
@@ -106,7 +118,7 @@ async def _served(directory: Path) -> AsyncIterator[Served]:
         assert broker is not None
         async with aiomqtt.Client("127.0.0.1", broker.mqtt_port) as device:
             await device.subscribe("heliograph/reply/device/+")
-            yield Served(directory, client, device)
+            yield Served(directory, cluster.server, client, device)
 
 
 def _both_crash(status: dict[str, Any]) -> bool:
@@ -132,6 +144,10 @@ async def test_files_answer_on_both_sides_and_the_next_version_takes_the_place_o
         assert (exported / "model.onnx").read_bytes() == back.read_bytes()
         await served.create(deep=True)
         await served.running()
+        assert "onnx 1." in await served.typed("describe", "edges/edge-1")
+        head, *rows = (await served.typed("get", "edges", "-o", "wide")).splitlines()
+        place = head.index("FORMATS")
+        assert all("onnx" in row[place : place + 12] for row in rows), "\n".join([head, *rows])
         sure, unsure = await served.ask(SURE), await served.ask(UNSURE)
         assert (sure["result"], sure["by"], sure["model"]) == ("cat", "edge", first["weights"]["digest"])
         assert (unsure["result"], unsure["by"]) == ("dog", "cloud")
@@ -140,7 +156,10 @@ async def test_files_answer_on_both_sides_and_the_next_version_takes_the_place_o
         second = await served.upload(model(SWAPPED, classes="kitten,puppy"), parent=1)
         assert (second["version"], second["parent"]) == (2, first["weights"]["digest"])
         assert (await served.answered_by(second["weights"]["digest"]))["result"] == "puppy", "its own classes"
-        await served.client.models.rollback("small")
+        assert await served.typed("rollback", "models/small") == (
+            "model/small champion is version 1\nIt is the champion from now on: deploy later versions by 'heliograph "
+            "models alias small champion N'.\n"
+        )
         assert (await served.answered_by(first["weights"]["digest"]))["result"] == "cat"
 
 

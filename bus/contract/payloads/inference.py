@@ -42,6 +42,13 @@ class ColumnsInput(Payload):
     columns: dict[str, float | str | bool | None]
 
 
+class NamedInputs(Payload):
+    """The inputs of a model that has several, by their names: each a number, a list of numbers, or a mapping of one of
+    the other forms but columns."""
+
+    inputs: dict[str, Any]
+
+
 class InferenceRequest(Payload):
     """One sample for a service's model.
 
@@ -51,7 +58,7 @@ class InferenceRequest(Payload):
         reply_to: topic of the answer, below ``reply/``, for a client that has no response topic.
     """
 
-    input: float | list[Any] | TypedInput | ImageInput | TextInput | ColumnsInput
+    input: float | list[Any] | TypedInput | ImageInput | TextInput | ColumnsInput | NamedInputs
     deadline: float | None = None
     reply_to: str | None = None
 
@@ -154,8 +161,8 @@ class HardSample(Payload):
         sample: SHA-256 of the sample, which is also its task's id where people label it; workers before 0.2 send
             another id.
         scores: the edge model's score of each class.
-        data: safetensors file with the sample as array ``x``; absent for a text or named columns, and if it is larger
-            than 256 kB.
+        data: safetensors file with the sample as array ``x``; absent for a text, named columns or several inputs, and
+            if it is larger than 256 kB.
         tensor: the same file where it is larger; absent beyond 6 MiB, and nobody can label the sample then.
         text: the sample, where it is a text.
         columns: the sample, where it is a row of named columns.

@@ -53,6 +53,8 @@ def trouble_of(
                if not each.queued and (each.detail or each.state in ("refused", "backing-off"))]  # fmt: skip
     reasons += [counted.trouble] if counted is not None and workers else []
     found = "; ".join(dict.fromkeys(filter(None, reasons)))[:1000]
+    if found and earlier.endswith(found):
+        return earlier  # the process has said it, and has not ended yet: the exit code before it would come and go
     loads = not answers and any(each.restarts > 0 and each.state == "running" for each in workers)
     return found or (earlier if loads else "")  # until the model is there, it is not known to be mended
 

@@ -2,7 +2,8 @@
 
 A request is a MessagePack or JSON map. ``input`` is one sample, without a batch axis: a (nested) list of numbers, or
 ``{"dtype", "shape", "data"}`` with ``data`` in binary or base64, or ``{"image"}`` with an encoded image in binary or
-base64, or ``{"text"}`` with a text, or ``{"columns"}`` with a mapping of names to numbers, texts, booleans and nulls.
+base64, or ``{"text"}`` with a text, or ``{"columns"}`` with a mapping of names to numbers, texts, booleans and nulls,
+or ``{"inputs"}`` with a mapping of names to any of the forms before ``columns``, for a model that has several inputs.
 ``deadline`` is the remaining time in seconds.
 """
 
@@ -18,7 +19,7 @@ import msgpack
 import numpy as np
 
 from heliograph.core.errors import Refused
-from heliograph.inference.predictors.samples import columns_in, sample_array
+from heliograph.inference.predictors.samples import columns_in, has_arrays, sample_array
 
 Array = np.ndarray[Any, Any]
 DTYPES = (
@@ -27,6 +28,8 @@ DTYPES = (
 )
 MAX_DIMENSIONS = 16
 MAX_COLUMNS = 65_536
+MAX_INPUTS = 32
+"""Inputs of one sample, at most: as many as a model has."""
 MAX_PIXELS = 64 * 1024 * 1024
 """Pixels of an image, at most; each takes up to four bytes."""
 
@@ -34,15 +37,19 @@ MAX_PIXELS = 64 * 1024 * 1024
 def pack_request(x: Any, deadline: float) -> bytes:
     """Pack the request for one sample, with its remaining time in seconds.
 
-    The sample is an array of any shape, a text, or a row of named columns. Raise Refused for anything else.
+    The sample is an array of any shape, a text, a row of named columns, or a mapping of names to arrays and texts.
+    Raise Refused for anything else.
     """
+    return pack({"input": as_input(x), "deadline": deadline})
+
+
+def as_input(x: Any) -> dict[str, Any]:
+    """Return a sample in the form that a request has it. Raise Refused where it has none."""
     if isinstance(x, str):
-        tree: dict[str, Any] = {"text": x}
-    elif (row := columns_in(x)) is not None:
-        tree = {"columns": row}
-    else:
-        tree = as_tree(sample_array(x))
-    return pack({"input": tree, "deadline": deadline})
+        return {"text": x}
+    if (row := columns_in(x)) is None:
+        return as_tree(sample_array(x))
+    return {"inputs": {name: as_input(each) for name, each in row.items()}} if has_arrays(row) else {"columns": row}
 
 
 def pack(tree: Mapping[str, Any]) -> bytes:
@@ -87,6 +94,8 @@ def sample_in(tree: Mapping[str, Any], topic: str) -> Array | str | dict[str, An
             return _image(given["image"], topic)
         if "text" in given:
             return _text(given["text"], topic)
+        if "inputs" in given:
+            return _inputs(given["inputs"], topic)
         return _columns(given["columns"], topic) if "columns" in given else _typed(given, topic)
     if isinstance(given, (int, float, list)) and not isinstance(given, bool):
         try:
@@ -131,6 +140,25 @@ def _columns(given: Any, topic: str) -> dict[str, Any]:
             raise Refused("invalid", topic=topic, field=f"input.columns.{name}",
                           expected="a number, a text, a boolean or null", got=value)  # fmt: skip
     return dict(given)
+
+
+def _inputs(given: Any, topic: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping) or not 0 < len(given) <= MAX_INPUTS:
+        raise Refused("invalid", topic=topic, field="input.inputs", got=given,
+                      expected=f"a mapping of 1 to {MAX_INPUTS} names to inputs")  # fmt: skip
+    found = {}
+    for name, each in given.items():
+        place = f"input.inputs.{name}"
+        if isinstance(each, Mapping) and each.keys() & {"inputs", "columns"}:
+            raise Refused("invalid", topic=topic, field=place, got=each,
+                          expected="numbers, dtype with shape and data, image or text")  # fmt: skip
+        try:
+            found[str(name)] = sample_in({"input": each}, topic)
+        except Refused as error:
+            inner = error.field.removeprefix("input")
+            raise Refused(error.code, topic=topic, field=f"{place}{inner}", expected=error.expected, got=error.got,
+                          hint=error.hint) from None  # fmt: skip
+    return found
 
 
 def _image(given: Any, topic: str) -> Array:

@@ -86,7 +86,8 @@ def _quarantine_row(document: Document, now: float) -> list[Cell]:
 def _edge_wide(document: Document) -> list[Cell]:
     status = status_of(document)
     counts = (status.get(f"{word}Events", 0) for word in ("dropped", "refused", "anomalous"))
-    return [status.get("version", ""), status.get("observedGeneration", ""), *map(str, counts)]
+    formats = some_of([each.partition(" ")[0] for each in status.get("formats", ())])
+    return [formats, status.get("version", ""), status.get("observedGeneration", ""), *map(str, counts)]
 
 
 def _model_wide(document: Document) -> list[Cell]:
@@ -102,7 +103,7 @@ def _dataset_wide(document: Document) -> list[Cell]:
 
 EDGES = Presentation(
     "NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS NOTE", _edge_row,
-    wide="AGENT OBSERVED DROPPED REFUSED ANOMALOUS", wide_row=_edge_wide,
+    wide="FORMATS AGENT OBSERVED DROPPED REFUSED ANOMALOUS", wide_row=_edge_wide,
 )  # fmt: skip
 MODELS = Presentation(
     "NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION", _model_row, wide="JOB VERSIONS", wide_row=_model_wide

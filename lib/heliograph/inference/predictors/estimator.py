@@ -14,7 +14,7 @@ import numpy as np
 from heliograph.core.errors import Refused
 from heliograph.inference.predictors.outputs import HOOK, SUM_WITHIN, ModelOutput, Reading, plain_label, softmax
 from heliograph.inference.predictors.predictor import Predictor, Prepared
-from heliograph.inference.predictors.samples import columns_in, sample_array
+from heliograph.inference.predictors.samples import columns_in, has_arrays, sample_array
 
 _BY_ITS_OWN = {"SVC", "NuSVC", "FixedThresholdClassifier", "TunedThresholdClassifierCV"}
 """Classifiers whose answer is not always the class of the highest probability."""
@@ -36,6 +36,8 @@ class EstimatorPredictor(Predictor):
                 raise self._other_form("a text", names)
             return Prepared(x, str)
         if (row := columns_in(x)) is not None:
+            if has_arrays(row):
+                raise self._other_form("several inputs, arrays among them", names)
             if names is not None:
                 return Prepared([_plain(row[name]) for name in self._checked(row, names)], _COLUMNS)
             if not self._takes_arrays():  # a vectoriser of mappings
@@ -118,6 +120,8 @@ class EstimatorPredictor(Predictor):
     def _other_form(self, got: str, names: list[str] | None) -> Refused:
         if names is not None:
             expected = f"the columns {', '.join(names[:32])}"
+        elif not self._takes_arrays():
+            expected = "one number or text for each name"
         else:
             expected = f"{self._model.n_features_in_} numbers, as the estimator was fitted without names of columns"
         return Refused("invalid", field="input", expected=expected, got=got)

@@ -31,6 +31,11 @@ def columns_in(x: Any) -> Mapping[str, Any] | None:
     return None
 
 
+def has_arrays(row: Mapping[str, Any]) -> bool:
+    """Return whether a value of a mapping is an array: then they are a model's inputs, and no row of a table."""
+    return any(isinstance(each, np.ndarray) for each in row.values())
+
+
 def sample_array(x: Any) -> Array:
     """Return a sample as an array of numbers or texts. Raise Refused for anything else."""
     if hasattr(x, "toarray"):  # a row of a sparse matrix

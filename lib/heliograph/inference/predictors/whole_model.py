@@ -29,6 +29,7 @@ class WholeModel:
         self.output = output
         self._opened: OpenedModel | None = None
         self._scores = ""
+        self._labels = ""
 
     @property
     def opened(self) -> OpenedModel:
@@ -43,6 +44,11 @@ class WholeModel:
         """Name of the output with the scores."""
         return self._scores
 
+    @property
+    def labels(self) -> str:
+        """Name of the output with the labels that go with the scores; empty where there is none."""
+        return self._labels
+
     def use(self, opened: OpenedModel) -> None:
         """Serve another model. Raise Refused where its inputs or outputs cannot be served; the earlier one stays."""
         for each in opened.signature.inputs:
@@ -54,6 +60,7 @@ class WholeModel:
                 raise Refused("bad-weights", field=f"inputs.{each.name}", expected="an array of numbers or texts",
                               got=each.dtype)  # fmt: skip
         self._scores = _scores_of(opened.signature.outputs, self.output)
+        self._labels = _labels_of(opened.signature.outputs, self._scores)
         self._opened = opened
 
 
@@ -72,16 +79,19 @@ class WholeModelPredictor(Predictor):
         inputs = self._model.opened.signature.inputs
         row = columns_in(x)
         if row is None and len(inputs) > 1:
-            raise _bad_input(f"named columns: {_listed(inputs)}", "one array, or one text")
+            raise _bad_input(f"the inputs {_listed(inputs)}", "one array, or one text",
+                             'Name each: {"inputs": {NAME: …}}; numbers and texts also as {"columns": …}.')  # fmt: skip
         if row is None:
             given = {inputs[0].name: x}
         else:
             names = {each.name for each in inputs}
             if row.keys() != names:
-                raise _bad_input(f"the columns {_listed(inputs)}", ", ".join(sorted(map(str, row)))[:400])
+                raise _bad_input(f"the inputs {_listed(inputs)}", ", ".join(sorted(map(str, row)))[:400])
             given = dict(row)
-        found = {each.name: _fitted(given[each.name], each, row is not None) for each in inputs}
-        return Prepared(found, tuple((name, array.shape) for name, array in found.items()))
+        quantised = self._model.opened.quantised
+        found = {each.name: _fitted(given[each.name], each, row is not None, quantised.get(each.name, ""))
+                 for each in inputs}  # fmt: skip
+        return Prepared(found, tuple((name, array.shape, array.dtype.str) for name, array in found.items()))
 
     def example(self) -> Prepared | None:
         inputs = self._model.opened.signature.inputs
@@ -97,7 +107,11 @@ class WholeModelPredictor(Predictor):
         parts = [opened.run({name: np.stack([each.value[name] for each in batch]) for name in batch[0].value})
                  for batch in batches]  # fmt: skip
         rows = np.concatenate([part[self._model.scores] for part in parts])
-        return ModelOutput(rows, classes=opened.signature.classes or None, soften=True)
+        classes = opened.signature.classes or None
+        labels: Any = None
+        if self._model.labels and classes is None and self._reading.classes is None:
+            labels = np.concatenate([part[self._model.labels] for part in parts])
+        return ModelOutput(rows, classes=classes, labels=labels, soften=True)
 
 
 def _scores_of(outputs: Sequence[TensorSchema], named: str) -> str:
@@ -116,8 +130,20 @@ def _scores_of(outputs: Sequence[TensorSchema], named: str) -> str:
     return named
 
 
-def _fitted(value: Any, wanted: TensorSchema, is_column: bool) -> Array:
-    """Return one sample as an input takes it. Raise Refused where it is none of its type and shape."""
+def _labels_of(outputs: Sequence[TensorSchema], scores: str) -> str:
+    """Return the name of the output with the label of each sample, as exporters of classifiers write it: whole numbers
+    or texts beside the scores, which need not be 0, 1, 2, …; empty where there is none."""
+    found = [each.name for each in outputs if each.name != scores and "label" in each.name.lower()
+             and each.dtype in ("int64", "int32", "string") and len(each.shape) == 1]  # fmt: skip
+    return found[0] if len(found) == 1 else ""
+
+
+def _fitted(value: Any, wanted: TensorSchema, is_column: bool, quantised: str) -> Array:
+    """Return one sample as an input takes it. Raise Refused where it is none of its type and shape.
+
+    Args:
+        quantised: the type of numbers that are quantised already.
+    """
     if wanted.dtype == "string":
         array = np.asarray(value, object)
         if not all(isinstance(each, str) for each in array.reshape(-1)):
@@ -128,7 +154,7 @@ def _fitted(value: Any, wanted: TensorSchema, is_column: bool) -> Array:
         array = sample_array(value)
         if array.dtype.kind not in "fiub":
             raise _bad_input(f"numbers for {wanted.name}", f"an array of {array.dtype}")
-        array = _as_type(finite(array), wanted)
+        array = array if array.dtype.name == quantised else _as_type(finite(array), wanted)
     shape = tuple(wanted.shape[1:])
     if is_column and array.ndim == 0 and shape in ((1,), (-1,)):
         array = array.reshape(1)

@@ -307,6 +307,18 @@ def test_a_trouble_stays_while_the_worker_is_tried_again() -> None:
     assert _condition(service, "WorkersHealthy")[0] == "True"
 
 
+def test_the_trouble_of_a_script_that_crashes_again_and_again_keeps_its_words() -> None:
+    crash = "NameError: name 'np' is not defined"
+    service = _placed(_view(CLOUD, _edge("edge-1", state="backing-off", detail=f"exit code 1: {crash}", restarts=1)))
+    again = ("starting", ""), ("running", ""), ("running", crash), ("backing-off", f"exit code 1: {crash}")
+    for state, detail in again:
+        view = _view(CLOUD, _edge("edge-1", state=state, detail=detail, restarts=2, version="0.2.0"))
+        assert joint_inference.observe(service, view, NONE, "later") is service, (state, detail)
+    other = _view(CLOUD, _edge("edge-1", state="running", detail="OSError: no camera", restarts=2, version="0.2.0"))
+    service = joint_inference.observe(service, other, NONE, NOW)
+    assert _condition(service, "WorkersHealthy")[2] == "edge-1: OSError: no camera"
+
+
 def test_the_deep_models_trouble_is_shown_for_the_cloud() -> None:
     cloud = _edge("cloud", role="big-model", state="backing-off", detail="boom")
     service = _placed(_view(cloud, _edge("edge-1")))

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from heliograph.bus.contract.event import decode
-from heliograph.bus.contract.topics import LOG
+from heliograph.bus.contract.topics import LOG, STATUS
 from heliograph.cli.printing.documents import read_documents
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import LocalCluster
@@ -95,6 +95,31 @@ async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
             if camera.returncode == 0:
                 break
         assert re.match(r"\d by the (edge|cloud)", out.decode()), out
+
+
+@pytest.mark.long
+async def test_the_exported_model_answers_the_camera_without_a_script(
+    tmp_path: Path, framework: Callable[[str], ModuleType]
+) -> None:
+    for needed in ("torch", "onnxruntime"):
+        framework(needed)
+    pytest.importorskip("onnxscript", reason="torch exports to ONNX with it; pip install onnx onnxscript")
+    script = str(EXAMPLES / "onnx_digits.py")
+    exporting = await asyncio.create_subprocess_exec(sys.executable, script, cwd=tmp_path)
+    assert await exporting.wait() == 0
+    async with LocalCluster(tmp_path / "cluster", ["edge-1"]) as cluster, AsyncClient(cluster.server) as client:
+        await client.upload("digits-onnx", tmp_path / "digits.onnx")
+        (service,) = read_documents(str(EXAMPLES / "onnx-service.yaml"))
+        await client.resources("services").apply(service.tree)
+        async with asyncio.timeout(HANGS), client.bus.subscribe(STATUS.filter(resource="services")) as changes:
+            while (await client.resources("services").get("digits-onnx"))["status"]["phase"] != "Running":
+                await anext(changes)
+        node = cluster.nodes["edge-1"].broker
+        assert node is not None
+        words = [str(EXAMPLES / "device_inference.py"), "127.0.0.1", str(node.mqtt_port), "digits-onnx"]
+        camera = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.PIPE)
+        out, _ = await camera.communicate()
+        assert re.match(r"\d by the edge", out.decode()), out
 
 
 def test_every_example_is_explained() -> None:

@@ -27,7 +27,8 @@ from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.inference.counts import VersionCounts
 from heliograph.inference.offload import Offloader
-from heliograph.inference.serving import PendingRequest, Serving
+from heliograph.inference.serving import Serving
+from heliograph.inference.serving_queue import PendingRequest
 from heliograph.workers.hard_samples import HardSamples
 from heliograph.workers.runtime import Runtime, WorkerEnvironment, log
 from heliograph.workers.script import run_with_host

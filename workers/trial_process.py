@@ -14,7 +14,8 @@ from heliograph.bus.transport import Message
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.world import World
-from heliograph.inference.serving import NewModel, PendingRequest, Serving
+from heliograph.inference.serving import Serving
+from heliograph.inference.serving_queue import NewModel, PendingRequest
 from heliograph.workers.runtime import log
 from heliograph.workers.script import run_script
 from heliograph.workers.script_end import ScriptEnd, end_of

@@ -15,7 +15,8 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
-from heliograph.inference.serving import NewCandidate, NewModel, PendingRequest, Serving
+from heliograph.inference.serving import Serving
+from heliograph.inference.serving_queue import NewCandidate, NewModel, PendingRequest
 from heliograph.workers.trial import Trial, objection
 from heliograph.workers.weights import read_version
 

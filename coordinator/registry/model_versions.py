@@ -13,7 +13,8 @@ from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.model_requests import AliasChange, Rollback
 from heliograph.bus.contract.model_statement import signed
 from heliograph.bus.contract.resources import CHAMPION, Metadata, Model, ModelLabels, ModelVersion, WeightsRef, resolve
-from heliograph.bus.contract.resources.model import ModelStatus, Rollout, declared
+from heliograph.bus.contract.resources.model import ModelStatus, declared
+from heliograph.bus.contract.resources.rollout import Rollout
 from heliograph.bus.contract.weights_header import check_inline
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.registry import aliases, rollouts

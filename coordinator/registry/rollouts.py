@@ -12,7 +12,8 @@ from typing import Literal
 from heliograph.bus.contract.model_requests import AliasChange, Rollback, RolloutStart
 from heliograph.bus.contract.payloads import VersionStats
 from heliograph.bus.contract.resources import CHAMPION, Condition, Model, condition, resolve
-from heliograph.bus.contract.resources.model import CountsBefore, Rollout, numbered
+from heliograph.bus.contract.resources.model import numbered
+from heliograph.bus.contract.resources.rollout import CountsBefore, Rollout
 from heliograph.coordinator.registry import aliases
 from heliograph.core.errors import Refused
 from heliograph.incremental import canary

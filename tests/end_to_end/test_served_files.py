@@ -20,6 +20,7 @@ import pytest
 from heliograph.bus.contract.topics import STATUS
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_users import COORDINATOR
 from tests.onnx_writer import crashing, model, slow
 from tests.patience import HANGS
 
@@ -39,8 +40,8 @@ def _runtime(framework: Callable[[str], ModuleType]) -> None:
 class Served:
     """A cluster with the service ``cats``, a device on its edge, and a client."""
 
+    cluster: LocalCluster
     directory: Path
-    server: str
     client: AsyncClient
     device: aiomqtt.Client
 
@@ -75,7 +76,7 @@ class Served:
 
     async def typed(self, *words: str) -> str:
         """Run a command, and return what it prints."""
-        command = sys.executable, "-m", "heliograph.cli.main", *words, "--server", self.server
+        command = sys.executable, "-m", "heliograph.cli.main", *words, "--server", self.cluster.server
         environment = os.environ | {"COLUMNS": "300", "NO_COLOR": "1"}
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
         out, _ = await process.communicate()
@@ -118,7 +119,7 @@ async def _served(directory: Path) -> AsyncIterator[Served]:
         assert broker is not None
         async with aiomqtt.Client("127.0.0.1", broker.mqtt_port) as device:
             await device.subscribe("heliograph/reply/device/+")
-            yield Served(directory, cluster.server, client, device)
+            yield Served(cluster, directory, client, device)
 
 
 def _both_crash(status: dict[str, Any]) -> bool:
@@ -198,10 +199,16 @@ async def test_a_version_answers_a_share_first_then_all_or_none(tmp_path: Path) 
         await served.create()
         await served.running()
 
-        async def tried(content: bytes, expected: str, why: str, **bounds: Any) -> dict[str, Any]:
+        async def tried(
+            content: bytes, expected: str, why: str, takeover: bool = False, **bounds: Any
+        ) -> dict[str, Any]:
             version = await served.upload(content, deploy=False)
             await served.ask(SURE)
             await served.client.models.rollout("small", version["version"], BOUNDS | bounds)
+            if takeover:
+                await served.cluster.kill(COORDINATOR)
+                await served.cluster.start_coordinator()
+                await served.cluster.wait_for_line(COORDINATOR, "coordinator is ready")
             reason, message = await served.rolled_out(version)
             assert reason == expected and why in message, message
             return version
@@ -211,7 +218,8 @@ async def test_a_version_answers_a_share_first_then_all_or_none(tmp_path: Path) 
         await tried(model(SWAPPED), "RolledBack", "agrees with the champion in 0 of", leastAgreement=0.9)
         await tried(slow(CATS, 400), "RolledBack", "more than 2 times the champion's", mostLatency=2.0)
         assert (await served.ask(SURE))["model"] == first
-        better = await tried(model([[8.0, 0.0], [0.0, 9.0], [0.0, 0.0]]), "Deployed", "answers within the bounds")
+        better = await tried(model([[8.0, 0.0], [0.0, 9.0], [0.0, 0.0]]), "Deployed", "answers within the bounds",
+                             takeover=True)  # fmt: skip
         await served.answered_by(better["weights"]["digest"])
         await served.client.models.rollback("small")
         await served.answered_by(first)

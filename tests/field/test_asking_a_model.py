@@ -17,7 +17,8 @@ from heliograph.bus.transport import Message
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
 from heliograph.inference.health import Health
-from heliograph.inference.serving import PendingRequest, Serving
+from heliograph.inference.serving import Serving
+from heliograph.inference.serving_queue import PendingRequest
 from heliograph.inference.tuning import read_labelled, tune
 from tests.patience import HANGS
 

@@ -21,7 +21,7 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import TensorFile, dumps
 from heliograph.bus.transport import Message
 from heliograph.core.tasks import cancel_and_wait
-from heliograph.inference.serving import PendingRequest
+from heliograph.inference.serving_queue import PendingRequest
 from heliograph.workers.hard_samples import MAX_SAMPLES_UNDER_WAY, MAX_SCORES
 from heliograph.workers.infer import PUBLISH_EVERY, InferenceHost
 from heliograph.workers.outbox import WINDOW, WINDOW_BYTES

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from heliograph.bus.contract.resources.base import Condition, Document, Resource, ShortText, WeightsRef
-from heliograph.bus.contract.resources.canary import Canary
+from heliograph.bus.contract.resources.rollout import Rollout
 from heliograph.bus.contract.versions import added
 from heliograph.core.errors import Refused
 from heliograph.core.names import Digest, Label
@@ -148,44 +148,6 @@ class AliasMove(Document):
     time: str = ""
     by: str = ""
     rollback: bool = False
-
-
-class CountsBefore(Document):
-    """What inference workers had counted of a version before its rollout began; see ``VersionStats``."""
-
-    requests: int = 0
-    errors: int = 0
-    compared: int = 0
-    agreed: int = 0
-    rejected: int = 0
-    latencies: dict[str, int] = Field(default_factory=dict)
-
-
-class Rollout(Document):
-    """A version that answers a share of the requests, before it becomes the champion or is taken back.
-
-    Attributes:
-        share: of the requests, or with ``by: edges`` of the edges.
-        salt: what the choice of requests and edges is made with.
-        requested_by: the caller that asked for it.
-        bounds: by which the registry decides; absent where a job decides.
-        step: ``canary``: it answers a share; ``watching``: it is the champion, and may still be rolled back.
-        since: time at which the step began.
-        base: digest of the champion that it is compared with.
-        before: what had been counted of it earlier, which does not count now.
-    """
-
-    version: int
-    by: Literal["requests", "edges"] = "requests"
-    share: float = 0.1
-    salt: str = ""
-    requested_by: str = ""
-    time: str = ""
-    bounds: Canary | None = None
-    step: Literal["canary", "watching"] = "canary"
-    since: str = ""
-    base: str = ""
-    before: CountsBefore = Field(default_factory=CountsBefore)
 
 
 class ModelStatus(Document):

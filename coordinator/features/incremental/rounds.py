@@ -13,7 +13,7 @@ from heliograph.bus.contract.payloads import Candidate, LearnTask, VerdictReport
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources import IncrementalLearningJob, LabelQueue, LoopState, Model, WeightsRef
 from heliograph.bus.contract.resources.incremental_learning_job import LearnedModel
-from heliograph.bus.contract.resources.model import Rollout
+from heliograph.bus.contract.resources.rollout import Rollout
 from heliograph.bus.contract.topics import CANDIDATE, VERDICT
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import ControllerContext

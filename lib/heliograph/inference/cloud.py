@@ -14,7 +14,8 @@ from heliograph.inference.inputs import sample_in
 from heliograph.inference.predictors import Meaning, Prediction, Prepared, predictor_for, reading_of, warm
 
 if TYPE_CHECKING:
-    from heliograph.inference.serving import PendingRequest, Serving
+    from heliograph.inference.serving import Serving
+    from heliograph.inference.serving_queue import PendingRequest
 
 _SMOOTHING = 0.2
 """Weight of the newest batch in the smoothed duration of a batch."""

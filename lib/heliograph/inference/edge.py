@@ -30,7 +30,8 @@ from heliograph.inference.versions import copy_with
 if TYPE_CHECKING:
     from heliograph.bus.transport import Bus
     from heliograph.inference.offload import Offloader
-    from heliograph.inference.serving import NewCandidate, PendingRequest, Serving
+    from heliograph.inference.serving import Serving
+    from heliograph.inference.serving_queue import NewCandidate, PendingRequest
 
 NODE = "mqtt://127.0.0.1:1883"
 """Default URL of a node's broker: KubeEdge's mosquitto."""

@@ -18,7 +18,8 @@ from heliograph.bus.contract.payloads import InferenceSpec
 from heliograph.bus.transport import Message
 from heliograph.core.world import World
 from heliograph.inference.inputs import pack_request
-from heliograph.inference.serving import MAX_WAITING, NewCandidate, NewModel, PendingRequest, Serving
+from heliograph.inference.serving import MAX_WAITING, Serving
+from heliograph.inference.serving_queue import NewCandidate, NewModel, PendingRequest
 from tests.patience import HANGS
 
 TOPIC = "inference/line/big-model/edge-1"

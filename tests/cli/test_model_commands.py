@@ -109,6 +109,17 @@ async def test_a_next_version_waits_where_it_is_asked_to_and_a_rollback_ends_its
     assert (await cli("rollback", "models/staged")).out == "model/staged champion is version 1\n"
 
 
+async def test_a_small_file_is_a_version_without_the_object_store_too(cli: Any, cluster: Any, tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    for number in (1, 2):
+        file.write_bytes(dumps({"w": np.full(4, float(number))}))
+        ran = await cli("models", "upload", "by-mqtt", file, "--server", cluster.door)
+        assert ran.out.startswith(f"model/by-mqtt version {number} is "), ran
+    back = tmp_path / "back.safetensors"
+    assert (await cli("models", "download", "by-mqtt", "--out", back)).code == 0
+    assert back.read_bytes() == file.read_bytes()
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (("alias", "of-digits", "blue"), "a version, --edge, --no-edges or --remove"),
     (("alias", "of-digits", "blue", "--edge", "e", "--no-edges"), "either --edge or --no-edges"),

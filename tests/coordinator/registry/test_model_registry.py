@@ -16,6 +16,7 @@ from heliograph.bus.contract.model_requests import EdgeDeployment
 from heliograph.bus.contract.model_statement import check_signature, files_in
 from heliograph.bus.contract.registry import declared, parse_resource
 from heliograph.bus.contract.resources import Model, ModelVersion, Resource, WeightsRef, resolve
+from heliograph.bus.contract.resources.rollout import Rollout
 from heliograph.bus.contract.weights_file import write
 from heliograph.bus.port import Port
 from heliograph.coordinator.edges.view import View
@@ -210,3 +211,59 @@ async def test_declared_weights_are_signed_and_other_ones_anew(desk: Desk) -> No
         check_signature(found.signature, ref, trusted)
         assert (await desk.ask("export")).version.weights.inline == ref.inline
         assert (await desk.ask("versions")).versions[0].weights.inline is None  # a list has no room for bytes
+
+
+def _file(number: int) -> dict[str, Any]:
+    return write({"w": np.full(2, number)}, Path("/nonexistent")).model_dump(mode="json", exclude_none=True)
+
+
+async def test_a_registered_file_is_a_version_with_what_the_file_says_of_itself(desk: Desk) -> None:
+    await desk.trained(1)
+    told = {"inputs": [{"name": "x", "dtype": "float32", "shape": [-1, 3]}],
+            "label_schema": {"classes": ["cat", "dog"]}}  # fmt: skip
+    await desk.ask("register", weights=_file(2), parent=1, metrics={"accuracy": 0.9}, dry_run=True, **told)
+    assert len(desk.model.status.versions) == 1
+    written = desk.written
+    await desk.ask("register", weights=_file(2), parent=1, metrics={"accuracy": 0.9}, **told)
+    first, second = desk.model.status.versions
+    assert (second.version, second.parent, second.metrics) == (2, first.weights.digest, {"accuracy": 0.9})
+    assert (second.inputs[0].name, second.outputs[0].shape) == ("x", [-1, 2]), "outputs are those of the document"
+    assert desk.model.status.label_schemas[second.label_schema].classes == ["a", "b"], "the document declares them"
+    assert second.signature is not None and desk.written == written + 1
+    deployed = resolve(desk.model)
+    assert deployed is not None and deployed.version == 2
+    await desk.ask("register", weights=_file(2))
+    assert len(desk.model.status.versions) == 2, "the same file again"
+    await desk.ask("register", weights=_file(3), deploy=False)
+    deployed = resolve(desk.model)
+    assert deployed is not None and (deployed.version, desk.model.status.aliases) == (2, {"champion": 2})
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"weights": {"digest": "0" * 64, "size": 4, "bucket": "models"}}, "a file of the bucket models"),
+        ({"weights": {"digest": "0" * 64, "size": 4, "bucket": "uploads-edge-1"}}, "a file of the bucket models"),
+        ({"weights": {**_file(1), "size": 1}}, "the bytes of inline"),
+        ({"weights": {**_file(1), "format": "onnx"}}, "an ONNX model in one piece"),
+        ({"weights": _file(1), "parent": 7}, "parent"),
+        ({"weights": _file(1), "resource_version": "999"}, "the stored version"),
+    ],
+)
+async def test_what_is_no_file_of_a_version_is_refused_and_changes_nothing(
+    desk: Desk, fields: dict[str, Any], why: str
+) -> None:
+    before = desk.model
+    with pytest.raises(Refused, match=why):
+        await desk.ask("register", **fields)
+    assert desk.model is before
+
+
+async def test_a_job_that_tries_its_candidate_ends_the_rollout_of_a_file(desk: Desk) -> None:
+    await desk.trained(1)
+    await desk.ask("register", weights=_file(2), deploy=False)
+    await desk.ask("rollout", version=2, canary={"share": 0.5})
+    await desk.versions.try_out("m", Rollout(version=1, time="2026-01-01T00:00:00Z"))
+    (told,) = desk.model.status.conditions
+    assert (told.reason, told.message) == ("RolledBack", "version 2: a job tries another version")
+    assert desk.model.status.rollout is not None and desk.model.status.rollout.version == 1

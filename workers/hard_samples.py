@@ -12,9 +12,9 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import DeepAnswer, HardSample
 from heliograph.bus.contract.resources.base import MAX_SAMPLE, WeightsRef
 from heliograph.bus.contract.weights_file import INLINE, dumps
+from heliograph.inference.answers import Answer
 from heliograph.inference.inputs import as_input, pack, plain
 from heliograph.inference.predictors.samples import columns_in, has_arrays, sample_array
-from heliograph.inference.shallow import Answer
 from heliograph.labelling.samples import columns_text
 from heliograph.workers.runtime import Runtime, log
 

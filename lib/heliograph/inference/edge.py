@@ -21,10 +21,11 @@ from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.names import require_label
 from heliograph.core.world import World
+from heliograph.inference.answers import Answer, Candidate, Judged, Withheld
 from heliograph.inference.cloud import BigModel, is_bad_input
 from heliograph.inference.inputs import sample_in
 from heliograph.inference.predictors import Meaning, predictor_for, reading_of
-from heliograph.inference.shallow import Answer, Candidate, Judged, Shallow, Withheld
+from heliograph.inference.shallow import Shallow
 from heliograph.inference.versions import copy_with
 
 if TYPE_CHECKING:

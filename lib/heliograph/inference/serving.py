@@ -23,7 +23,7 @@ from heliograph.inference.versions import load_version
 
 if TYPE_CHECKING:
     from heliograph.bus.transport import Message
-    from heliograph.inference.shallow import Answer
+    from heliograph.inference.answers import Answer
 
 MAX_WAITING = 1024
 """Requests that may wait for the model; further ones are refused at once."""

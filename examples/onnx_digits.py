@@ -1,6 +1,6 @@
 """Train a PyTorch model on digits, and export it to one ONNX file: a service serves it without a script.
 
-    pip install 'heliograph[demo,torch]' onnx onnxscript
+    pip install 'heliograph[examples]'
     python examples/onnx_digits.py          # writes digits.onnx
 
 The model takes what the camera of ``device_inference.py`` sends: 8 × 8 pixels of brightness from 0 to 255.

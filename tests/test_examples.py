@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 @pytest.mark.quality
 @pytest.mark.parametrize(("script", "needs", "least"), [
     ("numpy_digits", "numpy", 0.9), ("sklearn_digits", "sklearn", 0.9), ("torch_digits", "torch", 0.9),
-    ("keras_digits", "keras", 0.9), ("sklearn_pipeline", "sklearn", 0.85), ("keras_callbacks", "keras", 0.85),
+    ("keras_digits", "keras", 0.85), ("sklearn_pipeline", "sklearn", 0.85), ("keras_callbacks", "keras", 0.85),
     ("lightning_digits", "pytorch_lightning", 0.85), ("lora_digits", "peft", 0.6),
     ("xgboost_leaves", "xgboost", 0.85), ("project/train", "numpy", 0.85),
 ])  # fmt: skip
@@ -97,13 +97,11 @@ async def test_the_service_answers_the_camera(tmp_path: Path) -> None:
         assert re.match(r"\d by the (edge|cloud)", out.decode()), out
 
 
-@pytest.mark.long
 async def test_the_exported_model_answers_the_camera_without_a_script(
     tmp_path: Path, framework: Callable[[str], ModuleType]
 ) -> None:
-    for needed in ("torch", "onnxruntime"):
+    for needed in ("torch", "onnxruntime", "onnxscript"):
         framework(needed)
-    pytest.importorskip("onnxscript", reason="torch exports to ONNX with it; pip install onnx onnxscript")
     script = str(EXAMPLES / "onnx_digits.py")
     exporting = await asyncio.create_subprocess_exec(sys.executable, script, cwd=tmp_path)
     assert await exporting.wait() == 0

@@ -49,7 +49,7 @@ test-mixed: .venv/.dev  ## test the previous release and this one in one cluster
 
 test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch and TensorFlow, none skipped
 	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "framework and not quality" tests/lib tests/frameworks \
-	    tests/workers/test_served_files.py tests/test_examples.py \
+	    tests/workers/test_served_files.py tests/end_to_end/test_served_files.py tests/test_examples.py \
 	    $(addprefix tests/field/,test_asking_a_model.py test_checking_a_script.py test_models_that_do_not_average.py \
 	    test_tensors_of_all_kinds.py) $(ARGS)
 

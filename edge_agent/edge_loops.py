@@ -34,7 +34,7 @@ from heliograph.edge_agent.labelling import EdgeLabelling
 from heliograph.edge_agent.loop_files import LoopFiles
 from heliograph.edge_agent.loop_store import INBOX, ROUNDS_KEPT, LoopStore, StoredLoop
 from heliograph.incremental import canary, decisions, loop
-from heliograph.incremental.decisions import Begin, Deploy, End, Evaluate, Facts, Promote, RollBack
+from heliograph.incremental.decisions import Begin, Deploy, End, Evaluate, Facts, Look, Promote, RollBack
 from heliograph.incremental.drift.shares import newest_drifts
 from heliograph.incremental.shards import MAX_SAMPLES
 from heliograph.incremental.tasks import learn_task
@@ -252,6 +252,8 @@ class EdgeLoops:
             case End():
                 after, record = loop.end(state, now)
                 return stored.model_copy(update={"state": after, "rounds": [*stored.rounds, record][-ROUNDS_KEPT:]})
+            case Look(step):
+                return stored.model_copy(update={"state": loop.looked(state, step, now)})
         return stored
 
     async def _with_arrivals(self, name: str, state: LoopState, now: str) -> LoopState:

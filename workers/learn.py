@@ -97,7 +97,7 @@ class LearnWorkerSession(ScriptSession):
 
     def send_answers(
         self, ids: Sequence[str], labels: Sequence[str], candidate: Sequence[str], champion: Sequence[str] | None,
-        metrics: dict[str, float],
+        metrics: dict[str, float], champion_metrics: dict[str, float],
     ) -> None:  # fmt: skip
         task = self._task()
         assert task.model is not None
@@ -112,7 +112,7 @@ class LearnWorkerSession(ScriptSession):
             model=task.learns,
             candidate=task.model.digest,
             champion=task.champion.digest if task.champion is not None else None,
-            figures=figures_of(task.gate or GateRule(), outcomes, task.evaluation, metrics),
+            figures=figures_of(task.gate or GateRule(), outcomes, task.evaluation, metrics, champion_metrics),
         )
         self._call(self._runtime.send(topics.VERDICT, report, job=task.job, edge=self.edge))
 
@@ -134,16 +134,17 @@ class LearnWorkerSession(ScriptSession):
 
 
 def figures_of(
-    rule: GateRule, outcomes: Sequence[Outcome], evaluation: str, metrics: dict[str, float]
-) -> GateFigures:
+    rule: GateRule, outcomes: Sequence[Outcome], evaluation: str, metrics: Mapping[str, float],
+    champion_metrics: Mapping[str, float],
+) -> GateFigures:  # fmt: skip
     """Return the gate's verdict on a candidate, with its figures.
 
     An evaluation set without a sample decides nothing, and a metric that is no number speaks against the candidate.
     """
-    usable = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    usable, of_champion = _finite(metrics), _finite(champion_metrics)
     if not outcomes:
         return GateFigures(decision="undecided", reasons=["the evaluation set has no sample"], evaluation=evaluation,
-                           metrics=usable)  # fmt: skip
+                           metrics=usable, champion_metrics=of_champion)  # fmt: skip
     gate = Gate(margin=rule.margin, confidence=rule.confidence, floor=rule.floor, floors=rule.floors,
                 most_lost=rule.most_lost, least_support=rule.least_support,
                 least_class_support=rule.least_class_support)  # fmt: skip
@@ -160,7 +161,12 @@ def figures_of(
         bound=verdict.bound,
         classes=_recalls(outcomes),
         metrics=usable,
+        champion_metrics=of_champion,
     )
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _recalls(outcomes: Sequence[Outcome]) -> dict[str, ClassRecall]:

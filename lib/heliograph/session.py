@@ -97,7 +97,7 @@ class LearnSession(Protocol):
 
     def send_answers(
         self, ids: Sequence[str], labels: Sequence[str], candidate: Sequence[str], champion: Sequence[str] | None,
-        metrics: dict[str, float],
+        metrics: dict[str, float], champion_metrics: dict[str, float],
     ) -> None:  # fmt: skip
         """Send what both models answered to each held-out sample, for the gate.
 
@@ -105,7 +105,8 @@ class LearnSession(Protocol):
             ids: SHA-256 of each sample, in hexadecimal digits.
             labels: the true class of each; ``candidate`` and ``champion`` are the answers.
             champion: None where there is no champion.
-            metrics: what the script's own measure says of the candidate.
+            metrics: what the script's own measure says of the candidate; ``champion_metrics`` of the champion, empty
+                where there is none.
         """
         ...
 

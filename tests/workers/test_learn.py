@@ -94,7 +94,7 @@ async def test_a_verdict_names_both_models_and_a_first_model_is_measured_alone(w
     await worker.next(_assignment(step="evaluate", gate=GateRule(least_support=2), evaluation="e" * 64))
     ids = [hashlib.sha256(bytes([number])).hexdigest() for number in range(40)]
     labels = ["a", "b"] * 20
-    await asyncio.to_thread(worker.session.send_answers, ids, labels, labels, None, {"f1": 1.0})
+    await asyncio.to_thread(worker.session.send_answers, ids, labels, labels, None, {"f1": 1.0}, {})
     (report,) = worker.sent
     assert isinstance(report, VerdictReport)
     assert (report.candidate, report.champion) == (_ref(1).digest, None)
@@ -115,5 +115,6 @@ async def test_a_verdict_names_both_models_and_a_first_model_is_measured_alone(w
 async def test_nothing_passes_by_being_empty_or_no_number(
     outcomes: list[Outcome], metrics: dict[str, float], decision: str, reason: str
 ) -> None:
-    figures = figures_of(GateRule(), outcomes, "e" * 64, metrics)
+    figures = figures_of(GateRule(), outcomes, "e" * 64, metrics, {"loss": 0.5, "gain": float("nan")})
     assert figures.decision == decision and any(reason in each for each in figures.reasons)
+    assert figures.champion_metrics == {"loss": 0.5}, "the champion's own speak not against the candidate"

@@ -58,7 +58,7 @@ class EvaluationRule(Document):
     Attributes:
         held_out: per cent of the labelled samples.
         salt: name of the division; another salt divides the same samples anew.
-        metric: the metric that triggers, stop condition and people look at: ``accuracy``, or one that the script gives.
+        metric: the metric that the stop condition and people look at: ``accuracy``, or one that the script gives.
     """
 
     held_out: Annotated[int, Field(ge=1, le=90, strict=True)] = 20
@@ -150,7 +150,7 @@ class GateFigures(Document):
         gain: accuracy of the candidate minus the champion's.
         bound: the gain lies above it, with the gate's confidence.
         classes: recall by class.
-        metrics: what the script's own measure says of the candidate.
+        metrics: what the script's own measure says of the candidate; ``champion_metrics`` of the champion.
     """
 
     decision: Literal["passes", "fails", "undecided"]
@@ -163,6 +163,7 @@ class GateFigures(Document):
     bound: float = 0.0
     classes: Annotated[dict[str, ClassRecall], Field(max_length=MAX_CLASSES)] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict, max_length=64)
+    champion_metrics: dict[str, float] = Field(default_factory=dict, max_length=64)
 
 
 class CandidateState(Document):
@@ -203,7 +204,8 @@ class LoopState(Document):
         asked: steps that somebody has asked for by hand, in place of their triggers.
         next_shard: number of the next shard; numbers are never used again.
         failures: rounds that have failed one after the other; ``not_before`` is when the next may begin.
-        metrics: of the champions as they were last measured; ``deployed_metrics`` as they were at the last deployment.
+        metrics: of the first model's champion as it was last measured; ``deployed_metrics`` as they were when it was
+            deployed.
     """
 
     step: Step = "waiting"

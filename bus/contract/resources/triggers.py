@@ -15,7 +15,8 @@ class MetricDrop(Document):
     """A metric of the serving version has fallen.
 
     Attributes:
-        metric: name of the metric, such as ``accuracy`` or ``agreement``.
+        metric: ``accuracy``, or one that the script's ``evaluate`` gives. It is measured with each evaluation; of
+            several models that of the job's first one.
         by: how far below its value at the last deployment.
         below: a bound that it has fallen below.
     """
@@ -60,11 +61,13 @@ class Triggers(Document):
 
     Attributes:
         new_samples: number of labelled samples that no training has used.
-        cron: schedule of five fields, in UTC: ``0 3 * * *`` holds from each night at three until the next round begins.
+        cron: schedule of five fields, in UTC: ``0 3 * * *`` holds from each night at three until the next round begins;
+            of an evaluation or a deployment, from the first such time at which a candidate waits for it.
         every_seconds: seconds since the last round began, or since the job did.
-        metric_drop: a metric has fallen.
+        metric_drop: a metric has fallen. It begins no training while there is no new sample.
         drift: a detector has seen a drift since the last round began.
-        check_seconds: the least time between two looks: conditions that came and went in between do not count.
+        check_seconds: the least time between two looks: conditions that came and went in between do not count. It
+            stands beside ``any`` and ``all``, not in them.
     """
 
     new_samples: Annotated[int, Field(ge=1, le=100_000_000, strict=True)] | None = None

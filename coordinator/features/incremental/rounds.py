@@ -29,6 +29,7 @@ from heliograph.incremental.decisions import (
     Deploy,
     End,
     Evaluate,
+    Look,
     Promote,
     RollBack,
     decide,
@@ -113,6 +114,8 @@ class Rounds:
                 return await self._roll_back(job, model, trouble, now)
             case End():
                 return await self._step_job(name, lambda job: jobs.ended_round(job, now))
+            case Look(step):
+                return await self._step(name, lambda state: loop.looked(state, step, now))
         return False
 
     async def _begin(

@@ -27,13 +27,13 @@ from heliograph.bus.contract.resources import (
 )
 from heliograph.bus.contract.resources.incremental_learning_job import ROUNDS_KEPT, LearnedModel
 from heliograph.bus.contract.resources.model import declared
+from heliograph.bus.contract.resources.triggers import Triggers
 from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.packages import missing_packages
-from heliograph.incremental import decisions, loop, troubles
+from heliograph.incremental import decisions, loop, triggers, troubles
 from heliograph.incremental.canary import CanaryFacts
 from heliograph.incremental.tasks import evaluation_version
-from heliograph.incremental.triggers import detectors
 
 
 def missing(job: IncrementalLearningJob, queue: LabelQueue | None, view: View) -> Iterator[str]:
@@ -79,8 +79,7 @@ def with_detectors(
 ) -> IncrementalLearningJob:
     """Tell which detectors of drift the job's triggers wait for and no service of its models runs. The condition
     appears once there is one, and turns true when there is none any more."""
-    rules = [each for each in (job.spec.train, job.spec.evaluate, job.spec.deploy) if each is not None]
-    wanted = set[str]().union(*map(detectors, rules))
+    wanted = set[str]().union(*map(triggers.detectors, _rules(job)))
     told = any(each.type == "DriftWatched" for each in job.status.conditions)
     if not wanted and not told:
         return job
@@ -120,6 +119,8 @@ def ended_round(job: IncrementalLearningJob, now: str) -> IncrementalLearningJob
         use = DatasetUse(name=job.queue, edge=job.spec.models[0].node_name, version=version, samples=samples)
         record = record.model_copy(update={"evaluation_set": use})
     conditions = condition(job.status.conditions, _learning(record), now)
+    if (told := _measured(job, state)) is not None:
+        conditions = condition(conditions, told, now)
     metric = state.metrics.get(job.spec.evaluation.metric, job.status.metric)
     return _with(job, loop=state, rounds=[*job.status.rounds, record][-ROUNDS_KEPT:], metric=metric,
                  conditions=conditions)  # fmt: skip
@@ -235,6 +236,27 @@ def _learning(record: LearningRound) -> Condition:
     good = any(each.decision == "deployed" for each in record.models.values())
     return Condition(type="Learning", status="True" if good else "False", reason=f"Round{record.round}",
                      message="; ".join(found)[:2000])  # fmt: skip
+
+
+def _measured(job: IncrementalLearningJob, state: LoopState) -> Condition | None:
+    """Return the condition that tells which metrics triggers, or the stop condition, wait for and no evaluation gives;
+    None where there is nothing to tell. It appears once one is missing."""
+    wanted = set[str]().union(*map(triggers.metrics, _rules(job)))
+    if job.spec.stop.metric is not None:
+        wanted.add(job.spec.evaluation.metric)
+    missing = sorted(wanted - state.metrics.keys()) if state.metrics else []
+    if missing:
+        return Condition(type="MetricsMeasured", status="False", reason="NoMetric",
+                         message=f"no evaluation gives {', '.join(missing)}, for which a trigger or the stop condition "
+                         f"waits; it gives {', '.join(sorted(state.metrics))}, and what the script's evaluate "
+                         "returns by name")  # fmt: skip
+    if any(each.type == "MetricsMeasured" for each in job.status.conditions):
+        return Condition(type="MetricsMeasured", status="True", reason="AllMeasured")
+    return None
+
+
+def _rules(job: IncrementalLearningJob) -> list[Triggers]:
+    return [each for each in (job.spec.train, job.spec.evaluate, job.spec.deploy) if each is not None]
 
 
 def _unable(node: str, view: View) -> str:

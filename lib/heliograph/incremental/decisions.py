@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from heliograph.bus.contract.resources.incremental_learning_job import (
     AskedStep,
@@ -28,14 +28,12 @@ class Facts:
         new_samples: labelled samples that no shard has yet.
         began: time at which the job began.
         drifts: of each edge that serves a model of the job, what detectors of drift have seen; see ``drift.shares``.
-        metrics: metrics of serving, such as ``agreement``, beside those of the last evaluation.
         canaries: model to what the inference workers have counted since its candidate began to answer.
     """
 
     new_samples: int = 0
     began: float = 0.0
     drifts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
     canaries: Mapping[str, CanaryFacts] = field(default_factory=dict)
 
 
@@ -76,19 +74,25 @@ class End:
     """End the round."""
 
 
-Action = Begin | Evaluate | Deploy | Promote | RollBack | End
+@dataclass(frozen=True)
+class Look:
+    """Take note of a look at a step's trigger that begins nothing: the next one is ``checkSeconds`` later."""
+
+    step: AskedStep
+
+
+Action = Begin | Evaluate | Deploy | Promote | RollBack | End | Look
 
 
 def decide(state: LoopState, spec: IncrementalLearningJobSpec, facts: Facts, now: float) -> Action | None:
     """Return what is to be done now; None while there is nothing to do but to wait."""
     match state.step:
         case "waiting":
-            reason = _why_begin(state, spec, facts, now)
-            return Begin(reason) if reason else None
+            return _begin(state, spec, facts, now)
         case "trained":
-            return Evaluate() if _is_due(state, spec.evaluate, "evaluation", facts, now) else None
+            return _follow(state, spec.evaluate, "evaluation", Evaluate(), facts, now)
         case "evaluated":
-            return Deploy() if _is_due(state, spec.deploy, "deployment", facts, now) else None
+            return _follow(state, spec.deploy, "deployment", Deploy(), facts, now)
         case "canary" | "watching":
             return _on_canaries(state, spec, facts, now)
     return None
@@ -131,21 +135,35 @@ def why_ended(
     return None
 
 
-def _why_begin(state: LoopState, spec: IncrementalLearningJobSpec, facts: Facts, now: float) -> str | None:
+def _begin(state: LoopState, spec: IncrementalLearningJobSpec, facts: Facts, now: float) -> Action | None:
     if "training" in state.asked:
-        return BY_HAND
+        return Begin(BY_HAND)
     if now < seconds(state.not_before):
         return None
     asked = _trigger_facts(state, "training", facts)
-    if not asked.new_samples and not any(to_learn(state, each.model.name) for each in spec.models):
-        return None  # nothing to learn from
-    return triggers.decide(spec.train, asked, now)
+    if not asked.new_samples:
+        if not any(to_learn(state, each.model.name) for each in spec.models):
+            return None  # nothing to learn from
+        # a metric stays low while nothing better is deployed: the same samples would be trained on for ever
+        asked = replace(asked, metrics={})
+    return _look(spec.train, "training", Begin, asked, now)
 
 
-def _is_due(state: LoopState, rule: Triggers | None, step: AskedStep, facts: Facts, now: float) -> bool:
+def _follow(
+    state: LoopState, rule: Triggers | None, step: AskedStep, action: Action, facts: Facts, now: float
+) -> Action | None:  # fmt: skip
     if rule is None or step in state.asked:
-        return True
-    return triggers.decide(rule, _trigger_facts(state, step, facts), now) is not None
+        return action
+    return _look(rule, step, lambda reason: action, _trigger_facts(state, step, facts), now)
+
+
+def _look(
+    rule: Triggers, step: AskedStep, action: Callable[[str], Action], asked: TriggerFacts, now: float
+) -> Action | None:  # fmt: skip
+    """Return the step's action where its trigger holds, and the look itself where that counts."""
+    if (reason := triggers.decide(rule, asked, now)) is not None:
+        return action(reason)
+    return Look(step) if rule.check_seconds and triggers.is_looked_at(rule, asked, now) else None
 
 
 def read_counts(state: LoopState, spec: IncrementalLearningJobSpec) -> bool:
@@ -164,8 +182,9 @@ def _trigger_facts(state: LoopState, step: AskedStep, facts: Facts) -> TriggerFa
     return TriggerFacts(
         new_samples=facts.new_samples + waiting_in_shards(state),
         began=last or facts.began,
+        scheduled_from=0.0 if step == "training" else seconds(state.step_since),
         looked=seconds(state.looked.get(step, "")),
-        metrics={**state.metrics, **facts.metrics},
+        metrics=state.metrics,
         deployed=state.deployed_metrics,
         drifting=shares(facts.drifts, last or facts.began),
     )

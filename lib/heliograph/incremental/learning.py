@@ -57,7 +57,8 @@ class IncrementalLearning:
             arrays needs it.
         before: makes the model's input from one sample of the queue, as ``JointInference(before=...)`` does; the
             script's own ``x`` is the model's input already.
-        evaluate: measures the present model and returns an accuracy, or metrics by name.
+        evaluate: measures the present model and returns an accuracy, or metrics by name. A job calls it for the
+            candidate and for the version that serves.
         force: let EWC or LwF alone learn new classes, though they forget the old ones then.
         seed: of what is drawn: batches, exemplars, rows of new classes.
 
@@ -188,17 +189,18 @@ class IncrementalLearning:
         trainer, names = self._trainer, self._classes.of
         shards = [read_shard(each, self._before) for each in work.shards]
         held_out = joined(shards) if shards else None
-        champion = None
-        if work.champion is not None:  # first: the metrics are the candidate's
+        champion, champion_metrics = None, dict[str, float]()
+        if work.champion is not None:
             trainer.load(work.champion)
             champion = names(self._answers(held_out).tolist())
+            champion_metrics = self._metrics_for_gate()
         if work.weights is not None:
             trainer.load(work.weights)
         candidate = names(self._answers(held_out).tolist())
         metrics = self._metrics_for_gate()
         ids = held_out.ids() if held_out is not None else []
         labels = names(held_out.y.tolist()) if held_out is not None else []
-        job.send_answers(ids, labels, candidate, champion, metrics)
+        job.send_answers(ids, labels, candidate, champion, metrics, champion_metrics)
 
     def _answers(self, samples: Samples | None) -> np.ndarray[Any, Any]:
         return self._trainer.adapter.answers(samples.x) if samples is not None else np.zeros(0, np.int64)

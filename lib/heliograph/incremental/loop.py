@@ -97,8 +97,11 @@ def judged(state: LoopState, report: VerdictReport, now: str) -> LoopState:
     passes = figures.decision == "passes"
     reason = "" if passes else f"{figures.decision}: {'; '.join(figures.reasons)}"[:MOST_REASON]
     changed = known.model_copy(update={"step": "passed" if passes else "refused", "verdict": figures, "reason": reason})
-    measured = {**state.metrics, **({"accuracy": figures.champion} if report.champion else {})}
-    return _settled(_with(state, candidates={**state.candidates, report.model: changed}, metrics=measured), now)
+    metrics = state.metrics
+    if report.champion and report.model == _first(state):
+        accuracy = {"accuracy": figures.champion} if figures.support else {}  # an empty set measures nothing
+        metrics = {**metrics, **figures.champion_metrics, **accuracy}
+    return _settled(_with(state, candidates={**state.candidates, report.model: changed}, metrics=metrics), now)
 
 
 def stumbled(state: LoopState, spec: IncrementalLearningJobSpec, model: str, why: str, now: str) -> LoopState:
@@ -183,7 +186,7 @@ def end(state: LoopState, now: str) -> tuple[LoopState, LearningRound]:
         failures=failures,
         not_before=rfc3339(seconds(now) + pause) if failed else "",
         metrics=metrics,
-        deployed_metrics=metrics if deployed else state.deployed_metrics,
+        deployed_metrics=metrics if _first(state) in deployed else state.deployed_metrics,
         trigger="",
     )
     new = sum(shard.samples for shard in state.shards if not shard.held_out and shard.round == state.round)
@@ -284,12 +287,16 @@ def _learned(shard: ShardRef, round: int, deployed: Sequence[str]) -> ShardRef:
 
 
 def _measured(state: LoopState) -> dict[str, float]:
-    """Return the metrics of what serves after the round."""
-    found = dict(state.metrics)
-    for each in state.candidates.values():
-        if each.step == "deployed" and each.verdict is not None:
-            found |= {**each.verdict.metrics, "accuracy": each.verdict.candidate}
-    return found
+    """Return the metrics of what serves of the first model after the round."""
+    first = state.candidates.get(_first(state))
+    if first is None or first.step != "deployed" or first.verdict is None:
+        return state.metrics
+    return {**state.metrics, **first.verdict.metrics, "accuracy": first.verdict.candidate}
+
+
+def _first(state: LoopState) -> str:
+    """Return the model whose metrics triggers look at; accuracies of two models do not compare."""
+    return next(iter(state.candidates), "")
 
 
 _DECISIONS: Mapping[str, Decision] = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from heliograph.bus.contract.resources.triggers import Drift, MetricDrop, Triggers
+from heliograph.core.errors import Refused
 from heliograph.incremental.cron import Cron
 
 
@@ -20,13 +21,15 @@ class TriggerFacts:
     Attributes:
         new_samples: labelled samples that no training has used.
         began: time at which this step last began, or the job did.
+        scheduled_from: time from which a schedule counts; ``began``, or later where the step waited for nothing before.
         looked: time of the last look that counted, for ``check_seconds``.
-        metrics: metrics of the serving version as they are now; ``deployed`` as they were at its deployment.
+        metrics: metrics of what serves as they were last measured; ``deployed`` as they were at its deployment.
         drifting: (what, detector) to the share of edges that have seen a drift since ``began``.
     """
 
     new_samples: int = 0
     began: float = 0.0
+    scheduled_from: float = 0.0
     looked: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     deployed: Mapping[str, float] = field(default_factory=dict)
@@ -34,10 +37,14 @@ class TriggerFacts:
 
 
 def check(triggers: Triggers) -> None:
-    """Raise Refused for a schedule that does not parse."""
+    """Raise Refused for a schedule that does not parse, and for a least time between two looks at a part: one look is
+    at all conditions."""
     for each in _all(triggers):
         if each.cron is not None:
             Cron.parse(each.cron)
+        if each.check_seconds and each is not triggers:
+            raise Refused("invalid", field="checkSeconds", expected="once, beside any and all", got="in a part of them",
+                          hint="Move checkSeconds to the trigger itself.")  # fmt: skip
 
 
 def decide(triggers: Triggers, facts: TriggerFacts, now: float) -> str | None:
@@ -45,20 +52,30 @@ def decide(triggers: Triggers, facts: TriggerFacts, now: float) -> str | None:
 
     A clock that was set back makes no step begin: ``began`` then lies ahead, and nothing has passed since.
     """
-    if triggers.check_seconds and 0 <= now - facts.looked < triggers.check_seconds:
-        return None
-    return _reason(triggers, facts, now)
+    return _reason(triggers, facts, now) if is_looked_at(triggers, facts, now) else None
+
+
+def is_looked_at(triggers: Triggers, facts: TriggerFacts, now: float) -> bool:
+    """Return whether the least time since the last look has passed."""
+    return not 0 <= now - facts.looked < triggers.check_seconds
 
 
 def next_look(triggers: Triggers, facts: TriggerFacts, now: float) -> float | None:
     """Return the first time after ``now`` at which a condition of time, or a look, is due; None where none will be."""
-    found = [time for each in _all(triggers) for time in _times(each, facts) if time > now]
-    return min(found, default=None)
+    found = [time for each in _all(triggers) for time in _times(each, facts)]
+    if triggers.check_seconds:
+        found.append(facts.looked + triggers.check_seconds)
+    return min((time for time in found if time > now), default=None)
 
 
 def detectors(triggers: Triggers) -> set[str]:
     """Return the detectors whose drift may begin the step."""
     return {each.drift.detector for each in _all(triggers) if each.drift is not None}
+
+
+def metrics(triggers: Triggers) -> set[str]:
+    """Return the metrics whose drop may begin the step."""
+    return {each.metric_drop.metric for each in _all(triggers) if each.metric_drop is not None}
 
 
 def is_empty(triggers: Triggers) -> bool:
@@ -81,7 +98,7 @@ def _enough_samples(triggers: Triggers, facts: TriggerFacts, now: float) -> str 
 
 
 def _scheduled(triggers: Triggers, facts: TriggerFacts, now: float) -> str | None:
-    due = _cron(triggers.cron or "").next_after(facts.began)
+    due = _cron(triggers.cron or "").next_after(max(facts.began, facts.scheduled_from))
     return f"schedule {triggers.cron}" if due is not None and due <= now else None
 
 
@@ -129,10 +146,10 @@ def _times(triggers: Triggers, facts: TriggerFacts) -> Iterator[float]:
     """Yield the times at which a condition of these triggers alone begins to hold."""
     if triggers.every_seconds is not None:
         yield facts.began + triggers.every_seconds
-    if triggers.cron is not None and (due := _cron(triggers.cron).next_after(facts.began)) is not None:
-        yield due
-    if triggers.check_seconds:
-        yield facts.looked + triggers.check_seconds
+    if triggers.cron is not None:
+        due = _cron(triggers.cron).next_after(max(facts.began, facts.scheduled_from))
+        if due is not None:
+            yield due
 
 
 def _all(triggers: Triggers) -> Iterator[Triggers]:

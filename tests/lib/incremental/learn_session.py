@@ -27,6 +27,7 @@ class Sent:
     memory: dict[str, Array] = field(default_factory=dict)
     num_samples: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    champion_metrics: dict[str, float] = field(default_factory=dict)
     answers: tuple[list[str], list[str], list[str], list[str] | None] = ([], [], [], None)
 
 
@@ -56,10 +57,10 @@ class FakeLearnSession:
 
     def send_answers(
         self, ids: Sequence[str], labels: Sequence[str], candidate: Sequence[str], champion: Sequence[str] | None,
-        metrics: dict[str, float],
+        metrics: dict[str, float], champion_metrics: dict[str, float],
     ) -> None:  # fmt: skip
         answers = list(ids), list(labels), list(candidate), None if champion is None else list(champion)
-        self.sent.append(Sent(metrics=metrics, answers=answers))
+        self.sent.append(Sent(metrics=metrics, champion_metrics=champion_metrics, answers=answers))
 
 
 def shard(x: Array, y: Array, directory: Path) -> TensorFile:

@@ -187,7 +187,8 @@ def test_a_job_compares_models_of_different_heads(job: FakeLearnSession, tmp_pat
     ids, labels, new, old = job.sent[0].answers
     assert labels == [names[each] for each in y] and new == [names[each] for each in candidate.scores(x).argmax(1)]
     assert old == [names[each] for each in champion.scores(x).argmax(1)] and "two" not in old
-    assert job.sent[0].metrics == {"accuracy": 3.0}  # measured on the candidate
+    assert job.sent[0].metrics == {"accuracy": 3.0}, "measured on the candidate"
+    assert job.sent[0].champion_metrics == {"accuracy": 2.0}, "and on the champion: only so a metric can fall"
     verdict = Gate(least_support=50, least_class_support=10).judge(map(Outcome, ids, labels, old, new))
     assert verdict.passes
 

@@ -48,6 +48,15 @@ def triggers(**fields: Any) -> Triggers:
         ({"newSamples": 1, "any": [{}]}, {"new_samples": 9}, None),
         ({"newSamples": 1, "checkSeconds": 60}, {"new_samples": 9, "looked": NOW - 59}, None),
         ({"newSamples": 1, "checkSeconds": 60}, {"new_samples": 9, "looked": NOW - 60}, "9 new samples"),
+        ({"cron": "* * * * *"}, {"began": NOW - 3600, "scheduled_from": NOW - 1}, None),
+        ({"cron": "* * * * *"}, {"began": NOW - 3600, "scheduled_from": NOW - 60}, "schedule * * * * *"),
+        ({"metricDrop": {"metric": "f1", "below": 0.9}}, {"metrics": {"accuracy": 0.1, "f1": 0.8}},
+         "f1 0.8 is below 0.9"),
+        ({"metricDrop": {"metric": "f1", "by": 0.1}}, {"metrics": {"f1": 0.7}, "deployed": {"accuracy": 0.9}}, None),
+        ({"metricDrop": {"metric": "f1", "by": 0.1}}, {"metrics": {"f1": 0.7}, "deployed": {"f1": 0.9}},
+         "f1 fell from 0.9 to 0.7"),
+        ({"metricDrop": {"by": 0.1, "below": 0.5}}, {"metrics": {"accuracy": 0.6}, "deployed": {"accuracy": 0.9}},
+         "accuracy fell from 0.9 to 0.6"),
     ],
 )  # fmt: skip
 def test_a_trigger_holds_where_its_conditions_do(given: Any, facts: Any, reason: str | None) -> None:
@@ -81,7 +90,32 @@ def test_without_a_condition_a_step_begins_by_hand_alone() -> None:
     assert next_look(triggers(newSamples=3), TriggerFacts(), NOW) is None
 
 
-@pytest.mark.parametrize("given", [{"cron": "* * *"}, {"any": [{"all": [{"cron": "61 * * * *"}]}]}])
-def test_a_schedule_that_does_not_parse_is_refused(given: Any) -> None:
-    with pytest.raises(Refused, match="cron"):
+HELD = TriggerFacts(new_samples=5, began=NOW - 3600, metrics={"f1": 0.4}, deployed={"f1": 0.9}, drifting=DRIFTING)
+PARTS: list[tuple[dict[str, Any], bool]] = [
+    ({"newSamples": 5}, True), ({"cron": "* * * * *"}, True), ({"everySeconds": 60}, True),
+    ({"metricDrop": {"metric": "f1", "by": 0.1}}, True), ({"drift": {"share": 0.5}}, True),
+    ({"newSamples": 6}, False), ({"cron": "0 0 29 2 *"}, False), ({"everySeconds": 7200}, False),
+    ({"metricDrop": {"metric": "f1", "below": 0.3}}, False), ({"drift": {"of": "features"}}, False),
+]  # fmt: skip
+"""Triggers, and whether each holds on ``HELD``."""
+
+
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=6))
+def test_any_holds_where_one_does_and_all_where_all_do(parts: list[tuple[dict[str, Any], bool]]) -> None:
+    documents, held = [part for part, _ in parts], [holds for _, holds in parts]
+    assert (decide(triggers(any=documents), HELD, NOW) is not None) == any(held)
+    assert (decide(triggers(all=documents), HELD, NOW) is not None) == all(held)
+    nested = triggers(any=[{"all": documents}, {"newSamples": 99}], all=[{"any": documents}])
+    assert (decide(nested, HELD, NOW) is not None) == all(held)
+    beside = triggers(newSamples=5, any=documents)
+    assert (decide(beside, HELD, NOW) is not None) == any(held), "what stands beside any has to hold too"
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [({"cron": "* * *"}, "cron"), ({"any": [{"all": [{"cron": "61 * * * *"}]}]}, "cron"),
+     ({"any": [{"newSamples": 1, "checkSeconds": 60}]}, "checkSeconds")],
+)  # fmt: skip
+def test_what_no_loop_can_follow_is_refused(given: Any, field: str) -> None:
+    with pytest.raises(Refused, match=field):
         check(triggers(**given))

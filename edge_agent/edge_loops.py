@@ -24,6 +24,7 @@ from heliograph.bus.contract.payloads import (
 from heliograph.bus.contract.resources import EdgeLearning, LoopState
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import CANDIDATE, INFERENCE_STATS, VERDICT, Topic
+from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Flag, wait_for
 from heliograph.core.world import World
@@ -72,7 +73,9 @@ class EdgeLoops:
         """Uids of all jobs of loops in this agent's life: what their workers make stays here, also when one is gone."""
         self._stored: dict[str, StoredLoop] = {}
         self._used: dict[str, set[str]] = {}
+        """By uid: the samples that are in the loop's shards."""
         self._unusable: dict[str, set[str]] = {}
+        """By uid: the labelled samples that are gone, or whose label no model learns; they wait no more."""
         self._stats: dict[str, InferenceStats] = {}
         """By the inference worker's name."""
         self._arrivals = itertools.count()
@@ -142,7 +145,7 @@ class EdgeLoops:
             state = EdgeLearning(
                 step=stored.state.step,
                 round=stored.state.round,
-                waiting=len(self._waiting(name, wanted)) + loop.waiting_in_shards(stored.state),
+                waiting=len(self._waiting(wanted)) + loop.waiting_in_shards(stored.state),
                 deployed={model: ref.digest for model, ref in stored.own.items()},
                 metric=stored.state.metrics.get(wanted.spec.evaluation.metric),
                 last=stored.rounds[-1] if stored.rounds else None,
@@ -186,7 +189,7 @@ class EdgeLoops:
                 with self._failures.contain(f"incremental job {name}"):
                     await self._advance(name)
             for name in self._stored.keys() - self._wanted.keys():
-                await self._store.forget(name, self._stored.pop(name).uid)
+                await self._forget(name, self._stored.pop(name).uid)
                 self._changed()
             await wait_for(self._wake, self._until_next_look())
 
@@ -211,7 +214,7 @@ class EdgeLoops:
 
     async def _opened(self, name: str, wanted: EdgeLoop) -> StoredLoop:
         if (before := self._store.load(name)) is not None:
-            await self._store.forget(name, before.uid)
+            await self._forget(name, before.uid)
         stored = StoredLoop(uid=wanted.uid, began=self._world.timestamp(), asked=dict(wanted.asked))
         await self._store.save(name, stored)
         self._take(name, stored)
@@ -220,7 +223,13 @@ class EdgeLoops:
 
     def _take(self, name: str, stored: StoredLoop) -> None:
         self._used[stored.uid] = self._store.used(stored.uid, stored.state.next_shard)
+        self._unusable[stored.uid] = self._store.unusable(stored.uid)
         self._stored[name] = stored
+
+    async def _forget(self, name: str, uid: str) -> None:
+        self._used.pop(uid, None)
+        self._unusable.pop(uid, None)
+        await self._store.forget(name, uid)
 
     async def _stepped(self, name: str, wanted: EdgeLoop, stored: StoredLoop) -> StoredLoop:
         """Return the loop after one step; the same object where none is due."""
@@ -228,11 +237,12 @@ class EdgeLoops:
         state = await self._with_arrivals(name, stored.state, now)
         state = loop.with_present_clock(state, now)
         state, _ = with_troubles(name, wanted.spec, state, lambda learned: self._reports(), now)
-        if state is not stored.state:
-            return stored.model_copy(update={"state": state})
+        began = loop.at_latest(stored.began, now)
+        if state is not stored.state or began != stored.began:
+            return stored.model_copy(update={"state": state, "began": began})
         if (asked := loop_steps.asked(wanted, stored)) is not stored:
             return asked
-        waiting = self._waiting(name, wanted)
+        waiting = self._waiting(wanted)
         metric = state.metrics.get(wanted.spec.evaluation.metric)
         if decisions.why_ended(state, wanted.spec, metric, stored.began, now) is not None:
             return stored
@@ -259,23 +269,33 @@ class EdgeLoops:
     async def _with_arrivals(self, name: str, state: LoopState, now: str) -> LoopState:
         """Take the candidates and verdicts that have come; each is forgotten once what it led to is stored."""
         for key, body in [*self._store.inbox(name)]:
-            event = decode(body, key)
-            before = state
-            if event.type == CANDIDATE.type:
-                came = CANDIDATE.validate(event.data, key)
-                if loop.trained(state, came, now) is not state:
-                    worker = event.source.split("/")[1]
-                    weights = await self._files.adopted(worker, came.weights)
-                    memory = await self._files.adopted(worker, came.memory) if came.memory is not None else None
-                    placed = came.model_copy(update={"weights": weights, "memory": memory})
-                    state = loop.trained(state, placed, now)
-            else:
-                state = loop.judged(state, VERDICT.validate(event.data, key), now)
-            if state is before:
-                await self._store.taken(key)
-            else:
-                return state
+            after = state
+            try:
+                after = await self._with_arrival(name, state, decode(body, key), now)
+            except Refused as error:  # damaged on the disk: it would be in the way of all that come after it
+                self._failures.add(f"incremental job {name}", error)
+            if after is not state:
+                return after
+            await self._store.taken(key)
         return state
+
+    async def _with_arrival(self, name: str, state: LoopState, event: Event, now: str) -> LoopState:
+        """Take a candidate or a verdict; where a file of the candidate is missing or damaged, begin the training once
+        more."""
+        if event.type == VERDICT.type:
+            return loop.judged(state, VERDICT.validate(event.data, event.subject), now)
+        came = CANDIDATE.validate(event.data, event.subject)
+        if not loop.awaits(state, came):
+            return state
+        try:
+            worker = event.source.split("/")[1]
+            weights = await self._files.adopted(worker, came.weights)
+            memory = await self._files.adopted(worker, came.memory) if came.memory is not None else None
+        except HeliographError as error:
+            self._failures.add(f"incremental job {name}", error)
+            why = f"its candidate was refused: {error}"
+            return loop.spoiled(state, self._wanted[name].spec, came, why, now)
+        return loop.trained(state, came.model_copy(update={"weights": weights, "memory": memory}), now)
 
     async def _begun(
         self, name: str, wanted: EdgeLoop, stored: StoredLoop, waiting: Sequence[str], reason: str, now: str
@@ -286,9 +306,11 @@ class EdgeLoops:
         version = schema.version if schema is not None else state.schema_version
         taken = waiting[:MAX_SAMPLES]
         samples = await self._labelling.labelled(wanted.queue, taken, classes)
-        gone = set(taken) - {each.digest for each in samples}
-        self._unusable.setdefault(wanted.uid, set()).update(gone)
-        if not samples and reason != decisions.BY_HAND:
+        if gone := set(taken) - {each.digest for each in samples}:
+            await self._leave_out(name, wanted, gone)
+        if not samples and reason != decisions.BY_HAND and not any(
+            loop.to_learn(state, learned.model.name) for learned in wanted.spec.models
+        ):  # fmt: skip
             return stored
         shards = await self._files.write_shards(samples, wanted.spec.evaluation, state.next_shard, version)
         for shard, ids in shards:
@@ -299,9 +321,19 @@ class EdgeLoops:
         self._used[wanted.uid].update(id for _, ids in shards for id in ids)
         return stored.model_copy(update={"state": begun})
 
-    def _waiting(self, name: str, wanted: EdgeLoop) -> list[str]:
-        passed_over = self._used.get(wanted.uid, set()) | self._unusable.get(wanted.uid, set())
-        return [task for task in self._labelling.settled(wanted.queue) if task not in passed_over]
+    async def _leave_out(self, name: str, wanted: EdgeLoop, gone: set[str]) -> None:
+        """Take note of tasks whose sample is gone, or whose label no model learns, as long as the queue has them."""
+        known = self._unusable[wanted.uid] | gone
+        left = [task for task in self._labelling.settled(wanted.queue) if task in known]
+        await self._store.leave_out(wanted.uid, left)
+        self._unusable[wanted.uid] = set(left)
+        self._failures.add(f"incremental job {name}", HeliographError(
+            f"{len(gone)} labelled samples of queue {wanted.queue} are gone, or have labels that no model learns"
+        ))  # fmt: skip
+
+    def _waiting(self, wanted: EdgeLoop) -> list[str]:
+        used, unusable = self._used.get(wanted.uid, ()), self._unusable.get(wanted.uid, ())
+        return [task for task in self._labelling.settled(wanted.queue) if task not in used and task not in unusable]
 
     def _served(self, task: WorkerTask) -> WorkerTask:
         """Return an inference task with the version of this node's own, and with its candidate on trial."""

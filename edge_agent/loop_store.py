@@ -12,8 +12,10 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.edge_agent.journal import Journal
 
 ROUNDS_KEPT = 10
-_LOOPS, _IDS, INBOX = "loop/", "loop-ids/", "loop-inbox/"
+_LOOPS, _IDS, _UNUSABLE, INBOX = "loop/", "loop-ids/", "loop-unusable/", "loop-inbox/"
 _ID_BYTES = 32
+MOST_UNUSABLE = 10_000
+"""Unusable samples that are kept of a loop: the newest. An older one is read once more after a restart."""
 
 
 class StoredLoop(Payload):
@@ -58,13 +60,20 @@ class LoopStore:
         for key, value in self._journal.documents(f"{_IDS}{uid}/"):
             number = key.rpartition("/")[2]
             if number.isdigit() and int(number) < next_shard:
-                text = value.hex()
-                found.update(text[at : at + 2 * _ID_BYTES] for at in range(0, len(text), 2 * _ID_BYTES))
+                found.update(_ids(value))
         return found
+
+    def unusable(self, uid: str) -> set[str]:
+        """Return the labelled samples that were found to be gone, or to have labels that no model learns."""
+        return set(_ids(self._journal.load(f"{_UNUSABLE}{uid}")))
+
+    async def leave_out(self, uid: str, ids: Sequence[str]) -> None:
+        """Store the unusable samples of a loop, oldest first, in place of those that it had."""
+        await self._journal.save(f"{_UNUSABLE}{uid}", _bytes(ids[-MOST_UNUSABLE:]))
 
     async def note(self, uid: str, number: int, ids: Sequence[str]) -> None:
         """Store which samples a new shard has, before the loop names it."""
-        await self._journal.save(f"{_IDS}{uid}/{number}", b"".join(map(bytes.fromhex, ids)))
+        await self._journal.save(f"{_IDS}{uid}/{number}", _bytes(ids))
 
     def inbox(self, name: str) -> Iterator[tuple[str, bytes]]:
         """Yield key and body of the candidates and verdicts that have come for a loop, oldest first."""
@@ -77,6 +86,16 @@ class LoopStore:
     async def forget(self, name: str, uid: str) -> None:
         """Delete a loop whose job is gone."""
         await self._journal.delete(f"{_LOOPS}{name}")
+        await self._journal.delete(f"{_UNUSABLE}{uid}")
         for prefix in (f"{_IDS}{uid}/", f"{INBOX}{name}/"):
             for key, _ in [*self._journal.documents(prefix)]:
                 await self._journal.delete(key)
+
+
+def _ids(stored: bytes) -> Iterator[str]:
+    text = stored.hex()
+    return (text[at : at + 2 * _ID_BYTES] for at in range(0, len(text), 2 * _ID_BYTES))
+
+
+def _bytes(ids: Sequence[str]) -> bytes:
+    return b"".join(map(bytes.fromhex, ids))

@@ -1,9 +1,10 @@
-"""What a node's loops take from its workers' events, in virtual time: drifts of their own models, and the weights of
-candidates, which stay here also when their job is over."""
+"""What a node's loops take from its workers, in virtual time: drifts of their own models, the weights of candidates,
+which stay here also when their job is over, damaged candidates, crashes and hanging workers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -13,11 +14,20 @@ import numpy as np
 import pytest
 
 from heliograph.bus.contract.event import Event, decode
-from heliograph.bus.contract.payloads import Candidate, Desired, EdgeLoop, Generation, InferenceStats
+from heliograph.bus.contract.payloads import (
+    Candidate,
+    Desired,
+    EdgeLoop,
+    Generation,
+    InferenceStats,
+    LearnTask,
+    VerdictReport,
+    WorkerReport,
+)
 from heliograph.bus.contract.payloads.labels import TEXT
-from heliograph.bus.contract.resources import IncrementalLearningJobSpec, WeightsRef
+from heliograph.bus.contract.resources import EdgeLearning, GateFigures, IncrementalLearningJobSpec, WeightsRef
 from heliograph.bus.contract.resources.label_queue import LabelSchema
-from heliograph.bus.contract.topics import CANDIDATE, INFERENCE_STATS, Topic
+from heliograph.bus.contract.topics import CANDIDATE, INFERENCE_STATS, VERDICT, Topic
 from heliograph.bus.contract.weights_file import write
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
@@ -25,6 +35,7 @@ from heliograph.edge_agent.edge_loops import EdgeLoops
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.loop_files import LoopFiles
+from heliograph.incremental.loop import FIRST_PAUSE
 from heliograph.incremental.shards import LabelledSample
 
 EDGE, JOB, UID = "edge-1", "digits", "uid-1"
@@ -32,7 +43,11 @@ BASE, OTHER = (WeightsRef(digest=letter * 64, size=8) for letter in "12")
 
 
 class Queue:
-    """A label queue on the node with five labelled texts."""
+    """A label queue on the node with five labelled texts; the samples of ``gone`` are deleted."""
+
+    def __init__(self) -> None:
+        self.gone: set[str] = set()
+        self.read: list[str] = []
 
     def listen(self, changed: Callable[[], None]) -> None: ...
 
@@ -43,7 +58,15 @@ class Queue:
         return LabelSchema(classes=["cat", "dog"])
 
     async def labelled(self, name: str, tasks: Sequence[str], classes: Sequence[str]) -> list[LabelledSample]:
-        return [LabelledSample(task, TEXT, b"a text", 0) for task in tasks]
+        self.read += tasks
+        return [LabelledSample(task, TEXT, b"a text", 0) for task in tasks if task not in self.gone]
+
+
+class Staged:
+    """The files that workers have staged: none, all are in their events."""
+
+    async def staged(self, worker: str, digest: str) -> Path | None:
+        return None
 
 
 class Loops:
@@ -52,24 +75,46 @@ class Loops:
     def __init__(self, node: Any, directory: Path) -> None:
         self.node = node
         self._numbers = count(1)
-        self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, 1 << 20, node.logged.append)
-        files = LoopFiles(directory, None, node.world)  # type: ignore[arg-type]  # nothing is staged here
-        self.loops = EdgeLoops(EDGE, self.journal, Queue(), files, node.world, list, lambda: None,  # type: ignore[arg-type]
-                               Failures(node.logged.append))  # fmt: skip
+        self._directory = directory
+        self.queue = Queue()
+        self.ahead = 0.0
+        """Seconds by which the node's clock goes ahead."""
+        self.expected: list[str] = []
+        """Lines that the agent logs."""
+        self.reported: list[WorkerReport] = []
+        """What the agent reports of its workers."""
+        self._start()
+
+    def _start(self) -> None:
+        node = self.node
+        world = replace(node.world, now=lambda: node.loop.time() + self.ahead)
+        self.journal = Journal(Path("/simulated/journal.db"), EDGE, world, 1 << 20, node.logged.append)
+        files = LoopFiles(self._directory, Staged(), world)  # type: ignore[arg-type]
+        self.loops = EdgeLoops(EDGE, self.journal, self.queue, files, world, lambda: self.reported,  # type: ignore[arg-type]
+                               lambda: None, Failures(node.logged.append))  # fmt: skip
         self._running = node.start(self.loops.run())
 
-    def follow(self, uid: str = "", train: Any = None) -> None:
+    async def restart(self, **job: Any) -> None:
+        """Begin the agent's next life, and follow the job again."""
+        await self.close()
+        self._start()
+        self.follow(UID, **job)
+        await self.node.settled()
+
+    def follow(self, uid: str = "", train: Any = None, **fields: Any) -> None:
         """Follow the job of a uid; without one no job."""
         learned = {"model": {"name": "m"}, "workerSpec": {"trainScriptBootFile": "learn.py"}}
-        spec = IncrementalLearningJobSpec.model_validate({"models": [learned], "location": "edge",
-                                                         "train": train or {"newSamples": 1000}})  # fmt: skip
+        spec = IncrementalLearningJobSpec.model_validate(
+            {"models": [learned], "location": "edge", "train": train or {"newSamples": 1000}, **fields}
+        )
         loops = {JOB: EdgeLoop(uid=uid, queue=JOB, spec=spec, models={"m": BASE})} if uid else {}
         self.loops.follow(Desired(edge=EDGE, generation=Generation(n=1), loops=loops))
 
     def take(self, topic: Topic[Any], payload: Any) -> NewEvent:
         """Return what is journalled of a worker's event."""
         number = next(self._numbers)
-        at = topic.at(job=JOB, edge=EDGE) if topic is CANDIDATE else topic.at(service=JOB, edge=EDGE, worker="serve")
+        at = (topic.at(service=JOB, edge=EDGE, worker="serve") if topic is INFERENCE_STATS
+              else topic.at(job=JOB, edge=EDGE))  # fmt: skip
         event = Event(f"id-{number}", f"{EDGE}/worker/life", topic.type, payload.model_dump(exclude_none=True), "", at,
                       sequence=number)  # fmt: skip
         return self.loops.hold_back(topic, event, NewEvent(at, b"the whole event", 1))
@@ -82,9 +127,31 @@ class Loops:
         ))  # fmt: skip
         self.loops.look()
 
+    async def sends(self, topic: Topic[Any], payload: Any) -> None:
+        """Journal a worker's event, and let the loop take it."""
+        for key, body in self.take(topic, payload).documents.items():
+            await self.journal.save(key, body)
+        self.loops.look()
+        await self.node.settled()
+
+    async def passes(self, seconds: float) -> None:
+        await self.node.world.sleep(seconds)
+        await self.node.settled()
+
+    @property
+    def state(self) -> EdgeLearning:
+        return self.loops.reports()[JOB].state
+
+    @property
+    def task(self) -> LearnTask:
+        """The task of the learn worker."""
+        (task,) = self.loops.applied(Desired(edge=EDGE, generation=Generation(n=1))).tasks
+        assert isinstance(task, LearnTask)
+        return task
+
     async def rounds(self) -> int:
         await self.node.settled()
-        return self.loops.reports()[JOB].state.round
+        return self.state.round
 
     async def close(self) -> None:
         await cancel_and_wait(self._running)
@@ -98,7 +165,7 @@ def on_loops(on_node: Any, tmp_path: Path) -> Callable[[Callable[[Loops], Any]],
             it = Loops(node, tmp_path)
             await test(it)
             await it.close()
-            assert not node.logged, node.logged
+            assert node.logged == it.expected, node.logged
 
         on_node(main)
 
@@ -122,10 +189,11 @@ def test_a_drift_of_the_served_model_begins_a_round(on_loops: Any) -> None:
     on_loops(test)
 
 
-def _candidate(uid: str) -> Candidate:
+def _candidate(uid: str, **changes: Any) -> Candidate:
     weights = write({"w": np.zeros(2, np.float32)}, Path("/nonexistent"))
     assert weights.inline is not None
-    return Candidate(job=JOB, job_uid=uid, round=1, attempt=1, edge=EDGE, model="m", weights=weights, memory=weights)
+    fields: dict[str, Any] = {"round": 1, "attempt": 1, "base": BASE.digest, "weights": weights, "memory": weights}
+    return Candidate(job=JOB, job_uid=uid, edge=EDGE, model="m", **{**fields, **changes})
 
 
 def test_a_candidates_weights_stay_here_while_its_job_runs_and_after(on_loops: Any) -> None:
@@ -153,5 +221,167 @@ def test_a_candidate_of_a_job_in_the_cloud_passes_whole(on_loops: Any) -> None:
         await it.node.settled()
         whole = it.take(CANDIDATE, _candidate("uid-of-the-cloud"))
         assert whole.body == b"the whole event" and not whole.documents
+
+    on_loops(test)
+
+
+def test_samples_that_are_gone_are_read_once_also_after_a_restart(on_loops: Any) -> None:
+    async def test(it: Loops) -> None:
+        samples = it.queue.settled(JOB)
+        it.queue.gone = set(samples[:2])
+        it.follow(UID, train={"newSamples": 5})
+        assert await it.rounds() == 1
+        in_shards = it.state.waiting
+        assert sorted(it.queue.read) == sorted(samples)
+        await it.restart(train={"newSamples": 5})
+        assert (it.state.round, it.state.waiting) == (1, in_shards), "those that are gone wait no more"
+        it.expected = [f"incremental job {JOB}: 2 labelled samples of queue {JOB} are gone, or have labels that no "
+                       "model learns"]  # fmt: skip
+        it.follow()
+        await it.node.settled()
+        assert not [*it.journal.documents("loop")], "nothing is left of a job that is gone"
+
+    on_loops(test)
+
+
+def test_what_is_kept_of_unusable_samples_is_bounded(on_loops: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heliograph.edge_agent.loop_store.MOST_UNUSABLE", 2)
+
+    async def test(it: Loops) -> None:
+        samples = it.queue.settled(JOB)
+        it.queue.gone = set(samples)
+        it.follow(UID, train={"newSamples": 1})
+        assert await it.rounds() == 0
+        ((_, kept),) = it.journal.documents("loop-unusable/")
+        assert kept.hex() == "".join(samples[-2:])
+        it.expected = [f"incremental job {JOB}: 5 labelled samples of queue {JOB} are gone, or have labels that no "
+                       "model learns"]  # fmt: skip
+
+    on_loops(test)
+
+
+def _reported(it: Loops, state: str, **fields: Any) -> None:
+    task = it.task
+    it.reported = [WorkerReport(worker=task.worker, role="learn", job=JOB, job_uid=UID, round=task.round,
+                                state=state, **fields)]  # type: ignore[arg-type]  # fmt: skip
+    it.loops.look()
+
+
+def test_a_training_that_crashes_fails_its_round_and_its_samples_are_trained_on_in_the_next(on_loops: Any) -> None:
+    async def test(it: Loops) -> None:
+        it.follow(UID, train={"newSamples": 5}, attempts=2)
+        assert await it.rounds() == 1
+        _reported(it, "backing-off", restarts=1, detail="exit code 139")
+        await it.node.settled()
+        assert it.state.step == "training", "it is started again"
+        _reported(it, "backing-off", restarts=2, detail="exit code 139")
+        await it.node.settled()
+        assert it.state.step == "waiting" and it.state.last is not None
+        outcome = it.state.last.models["m"]
+        assert (outcome.decision, outcome.reason) == ("failed", "training: exit code 139")
+        it.reported = []
+        await it.passes(FIRST_PAUSE + 1)
+        assert (it.state.round, it.state.step) == (2, "training"), "without a sample that nobody has trained on yet"
+        assert sum(shard.samples for shard in it.task.shards) + _held_out(it) == 5
+
+    on_loops(test)
+
+
+def _held_out(it: Loops) -> int:
+    return len(it.queue.settled(JOB)) - sum(shard.samples for shard in it.task.shards)
+
+
+def test_a_training_and_an_evaluation_that_hang_are_begun_again_and_fail(on_loops: Any) -> None:
+    async def test(it: Loops) -> None:
+        it.follow(UID, train={"newSamples": 5}, attempts=2, stepDeadlineSeconds=60)
+        assert await it.rounds() == 1
+        first = it.task
+        await it.passes(61)
+        second = it.task
+        assert (second.step, second.attempt) == ("train", 2) and second.worker != first.worker
+        await it.sends(CANDIDATE, _candidate(UID))  # of the attempt that was given up
+        assert it.state.step == "training"
+        await it.sends(CANDIDATE, _candidate(UID, attempt=2))
+        assert it.state.step == "evaluating"
+        await it.passes(61)
+        assert it.state.last is not None and it.state.last.models["m"].decision == "failed"
+        assert it.state.last.models["m"].reason == "evaluating: it has not ended in 60 s"
+
+    on_loops(test)
+
+
+@pytest.mark.parametrize(("field", "ref"), [
+    ("weights", WeightsRef(digest="0" * 64, size=4, inline=b"junk")), ("weights", WeightsRef(digest="1" * 64, size=9)),
+    ("memory", WeightsRef(digest="0" * 64, size=4, inline=b"junk")), ("memory", WeightsRef(digest="1" * 64, size=9)),
+])  # fmt: skip
+def test_a_candidate_whose_file_is_missing_or_damaged_is_trained_again(
+    on_loops: Any, field: str, ref: WeightsRef
+) -> None:
+    async def test(it: Loops) -> None:
+        it.follow(UID, train={"newSamples": 5}, attempts=2)
+        assert await it.rounds() == 1
+        await it.sends(CANDIDATE, _candidate(UID, **{field: ref}))
+        assert (it.task.step, it.task.attempt) == ("train", 2)
+        assert not [*it.journal.documents("loop-inbox/")], "it is in the way of none that comes later"
+        await it.sends(CANDIDATE, _candidate(UID, attempt=2))
+        assert it.state.step == "evaluating"
+        it.expected = it.node.logged[:1]
+        assert len(it.expected) == 1 and "digest" in it.expected[0]
+
+    on_loops(test)
+
+
+def test_what_is_damaged_in_the_journal_is_passed_over(on_loops: Any) -> None:
+    async def test(it: Loops) -> None:
+        it.follow(UID, train={"newSamples": 5})
+        assert await it.rounds() == 1
+        await it.journal.save(f"loop-inbox/{JOB}/0", b"junk")
+        await it.sends(CANDIDATE, _candidate(UID))
+        assert it.state.step == "evaluating" and not [*it.journal.documents("loop-inbox/")]
+        it.expected = it.node.logged[:1]
+        assert len(it.expected) == 1 and f"loop-inbox/{JOB}/0" in it.expected[0]
+
+    on_loops(test)
+
+
+@pytest.mark.parametrize(("decision", "reason", "support"), [
+    ("fails", "gain -0.2", 300), ("undecided", "the evaluation set has no sample", 0),
+    ("fails", "metric loss is nan", 300),
+])  # fmt: skip
+def test_a_candidate_that_does_not_pass_serves_nowhere(
+    on_loops: Any, decision: str, reason: str, support: int
+) -> None:
+    async def test(it: Loops) -> None:
+        it.follow(UID, train={"any": [{"newSamples": 5}, {"metricDrop": {"below": 0.5}}]})
+        assert await it.rounds() == 1
+        await it.sends(CANDIDATE, _candidate(UID))
+        task = it.task
+        assert task.model is not None
+        figures = GateFigures(decision=decision, reasons=[reason], support=support)  # type: ignore[arg-type]
+        await it.sends(VERDICT, VerdictReport(job=JOB, job_uid=UID, round=1, attempt=1, edge=EDGE, model="m",
+                                              candidate=task.model.digest, champion=BASE.digest,
+                                              figures=figures))  # fmt: skip
+        assert (it.state.step, it.state.round) == ("waiting", 1) and it.state.last is not None
+        assert it.state.last.models["m"].decision == ("refused" if decision == "fails" else "undecided")
+        assert it.state.deployed == {} and it.state.metric == (0.0 if support else None)
+
+    on_loops(test)
+
+
+def test_a_clock_that_is_set_back_delays_no_schedule(on_loops: Any) -> None:
+    async def test(it: Loops) -> None:
+        it.ahead = 86400.0
+        it.follow(UID, train={"everySeconds": 600})
+        await it.passes(60)
+        it.ahead = 0.0
+        await it.passes(300)
+        assert it.state.round == 0, "it has counted from when it was set back"
+        await it.passes(400)
+        assert it.state.round == 1
+        it.ahead = -86400.0
+        it.loops.look()
+        await it.node.settled()
+        await it.sends(CANDIDATE, _candidate(UID))
+        assert it.state.step == "evaluating"
 
     on_loops(test)

@@ -20,7 +20,7 @@ from heliograph.coordinator.feature import ControllerContext
 from heliograph.coordinator.features.incremental import state_machine as jobs
 from heliograph.coordinator.features.incremental.labelled_samples import LabelledSamples
 from heliograph.coordinator.features.incremental.shard_writer import WrittenShard, write_shards
-from heliograph.core.errors import Refused
+from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.incremental import canary, loop
 from heliograph.incremental.canary import CanaryFacts
 from heliograph.incremental.decisions import (
@@ -62,15 +62,20 @@ class Rounds:
         return changed
 
     async def take_candidate(self, came: Candidate) -> bool:
-        """Take a candidate that its node has trained. Return whether the job changed."""
+        """Take a candidate that its node has trained; where a file of it is missing or damaged, begin the training once
+        more. Return whether the job changed."""
         job = self._job(came.job, came.job_uid)
-        if job is None or loop.trained(job.status.loop, came, "") is job.status.loop:
+        if job is None or not loop.awaits(job.status.loop, came):
             return False
-        _check_places(came)
-        weights = await self._context.versions.adopt(came.weights)
-        memory = await self._context.versions.adopt(came.memory) if came.memory is not None else None
-        placed = came.model_copy(update={"weights": weights, "memory": memory})
         now = self._world.timestamp()
+        try:
+            placed = await self._adopted(came)
+        except HeliographError as error:
+            if isinstance(error, Unreachable) and not self._context.port.bus.link.up:
+                raise  # the candidates are read again once the link is back
+            why = f"its candidate was refused: {error}"
+            self._context.warn(f"incremental job {job.name}: {came.model}: {why}")
+            return await self._step(job.name, lambda state: loop.spoiled(state, job.spec, came, why, now))
         return await self._step(job.name, lambda state: loop.trained(state, placed, now))
 
     async def take_verdict(self, report: VerdictReport) -> bool:
@@ -92,7 +97,7 @@ class Rounds:
         await self._samples.know(job, queue)
         if await self._step_job(name, lambda job: jobs.with_troubles(job, view, now)):
             return True
-        if await self._step(name, lambda state: loop.with_present_clock(state, now)):
+        if await self._step_job(name, lambda job: jobs.with_present_clock(job, now)):
             return True
         why = why_ended(job.status.loop, job.spec, job.status.metric, job.status.start_time, now)
         if why is not None:
@@ -197,6 +202,14 @@ class Rounds:
     ) -> bool:
         step = await self._context.step(IncrementalLearningJob, name, decide)
         return step is not None and step[1] is not step[0]
+
+    async def _adopted(self, came: Candidate) -> Candidate:
+        """Return the candidate with its files in the models' bucket. Raise Refused where one of them is not there, or
+        is not what its digest says."""
+        _check_places(came)
+        weights = await self._context.versions.adopt(came.weights)
+        memory = await self._context.versions.adopt(came.memory) if came.memory is not None else None
+        return came.model_copy(update={"weights": weights, "memory": memory})
 
     def _job(self, name: str, uid: str) -> IncrementalLearningJob | None:
         job = self._context.store.get(IncrementalLearningJob, name)

@@ -74,6 +74,12 @@ def with_loop(job: IncrementalLearningJob, state: LoopState) -> IncrementalLearn
     return job if state is job.status.loop else _with(job, loop=state)
 
 
+def with_present_clock(job: IncrementalLearningJob, now: str) -> IncrementalLearningJob:
+    """Return the job with times that lie ahead set to now: the clock was set back."""
+    began = loop.at_latest(job.status.start_time, now)
+    return _with(job, loop=loop.with_present_clock(job.status.loop, now), start_time=began)
+
+
 def with_detectors(
     job: IncrementalLearningJob, services: Iterable[JointInferenceService], now: str
 ) -> IncrementalLearningJob:

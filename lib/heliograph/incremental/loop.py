@@ -29,6 +29,7 @@ EVALUATION_SHARDS = 256
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 3600.0
 """Seconds after a failed round until the next one may begin; twice as many after each further failure."""
 MOST_REASON = 1024
+_LAST_TIMES = ("step_since", "trained_at", "evaluated_at", "deployed_at")
 _AT_WORK = (("training", "training"), ("evaluating", "trained"))
 """Step of the round and of a candidate while a worker is at work for it."""
 
@@ -62,12 +63,9 @@ def begin(
 
 def trained(state: LoopState, came: Candidate, now: str) -> LoopState:
     """Take the candidate that a training has made. One of another round, attempt or base changes nothing."""
-    known = state.candidates.get(came.model)
-    if (
-        state.step != "training" or known is None or known.step != "training" or came.round != state.round
-        or came.attempt != known.attempt or (came.base or "") != known.base
-    ):  # fmt: skip
+    if not awaits(state, came):
         return state
+    known = state.candidates[came.model]
     changed = known.model_copy(
         update={"step": "trained", "weights": came.weights, "memory": came.memory, "samples": came.num_samples,
                 "metrics": came.metrics}
@@ -76,6 +74,22 @@ def trained(state: LoopState, came: Candidate, now: str) -> LoopState:
         shard.model_copy(update={"round": state.round}) if not shard.round else shard for shard in state.shards
     ]  # the samples have been trained on: they are new no more
     return _settled(_with(state, candidates={**state.candidates, came.model: changed}, shards=used), now)
+
+
+def spoiled(
+    state: LoopState, spec: IncrementalLearningJobSpec, came: Candidate, why: str, now: str
+) -> LoopState:  # fmt: skip
+    """Begin a training once more whose candidate has come, and cannot be used."""
+    return stumbled(state, spec, came.model, why, now) if awaits(state, came) else state
+
+
+def awaits(state: LoopState, came: Candidate) -> bool:
+    """Return whether a training is asked for that makes this candidate."""
+    known = state.candidates.get(came.model)
+    return (
+        state.step == "training" and known is not None and known.step == "training" and came.round == state.round
+        and came.attempt == known.attempt and (came.base or "") == known.base
+    )  # fmt: skip
 
 
 def evaluate(state: LoopState, now: str) -> LoopState:
@@ -214,14 +228,17 @@ def looked(state: LoopState, step: AskedStep, now: str) -> LoopState:
 def with_present_clock(state: LoopState, now: str) -> LoopState:
     """Return the state with times that lie ahead set to now: the clock was set back, and a schedule must not wait until
     it has caught up."""
-    changes = {name: now for name in ("step_since", "trained_at", "evaluated_at", "deployed_at")
-               if seconds(getattr(state, name)) > seconds(now)}  # fmt: skip
-    ahead = {step: now for step, time in state.looked.items() if seconds(time) > seconds(now)}
+    changes: dict[str, object] = {name: at_latest(getattr(state, name), now) for name in _LAST_TIMES}
+    changes["looked"] = {step: at_latest(time, now) for step, time in state.looked.items()}
     if seconds(state.not_before) > seconds(now) + LONGEST_PAUSE:
         changes["not_before"] = ""
-    if not changes and not ahead:
-        return state
-    return _with(state, **changes, looked={**state.looked, **ahead})
+    present = _with(state, **changes)
+    return state if present == state else present
+
+
+def at_latest(time: str, now: str) -> str:
+    """Return a time that has been; where it lies ahead, since the clock was set back, now."""
+    return now if seconds(time) > seconds(now) else time
 
 
 # what follows from a state

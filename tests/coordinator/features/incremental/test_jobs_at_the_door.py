@@ -24,6 +24,7 @@ from heliograph.bus.contract.payloads import (
     VerdictReport,
     VersionStats,
 )
+from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources import GateFigures
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.errors import Refused, Unreachable
@@ -76,14 +77,14 @@ async def _labelled(cloud: Any, name: str, *numbers: int) -> list[str]:
     return [ref.digest for ref in refs]
 
 
-async def _task(cloud: Any, name: str, step: str, round: int = 1, node: str = NODE) -> LearnTask:
+async def _task(cloud: Any, name: str, step: str, round: int = 1, attempt: int = 1) -> LearnTask:
     """Return the node's task of that step once it is asked."""
     async with asyncio.timeout(HANGS):
         while True:
-            desired = await cloud.edges[node].tasks.get()
+            desired = await cloud.edges[NODE].tasks.get()
             for task in desired.tasks:
-                if isinstance(task, LearnTask) and (task.job, task.step, task.round, task.active) == (
-                    name, step, round, True,
+                if isinstance(task, LearnTask) and (task.job, task.step, task.round, task.attempt, task.active) == (
+                    name, step, round, attempt, True,
                 ):  # fmt: skip
                     return task
 
@@ -122,12 +123,16 @@ async def _train(cloud: Any, task: LearnTask, value: float = 1.0, edge: str = NO
     return made
 
 
-async def _judge(cloud: Any, task: LearnTask, decision: str = "passes", **changes: Any) -> None:
+async def _judge(
+    cloud: Any, task: LearnTask, decision: str = "passes", metrics: Any = None, champion_metrics: Any = None,
+    **changes: Any,
+) -> None:  # fmt: skip
     """Answer an evaluation task."""
     assert task.model is not None
     figures = GateFigures.model_validate({"decision": decision, "reasons": [] if decision == "passes" else ["worse"],
                                           "evaluation": task.evaluation, "support": 300, "champion": 0.6,
-                                          "candidate": 0.9})  # fmt: skip
+                                          "candidate": 0.9, "metrics": metrics or {},
+                                          "champion_metrics": champion_metrics or {}})  # fmt: skip
     fields: dict[str, Any] = {
         "job": task.job, "job_uid": task.job_uid, "round": task.round, "attempt": task.attempt, "edge": NODE,
         "model": task.learns, "candidate": task.model.digest, "figures": figures,
@@ -199,9 +204,7 @@ async def test_what_comes_from_another_node_or_round_changes_nothing(cloud: Any)
     await _labelled(cloud, "strange", *range(200, 210))
     task = await _task(cloud, "strange", "train")
     await _train(cloud, task, edge="edge-2")
-    elsewhere = WeightsRef(digest="1" * 64, size=9, bucket="uploads-edge-2")
-    for changes in ({"weights": elsewhere}, {"memory": elsewhere}, {"weights": WeightsRef(digest="1" * 64, size=9)},
-                    {"round": 2}, {"base": "0" * 64}, {"job_uid": "another"}, {"model": "other"}):  # fmt: skip
+    for changes in ({"round": 2}, {"base": "0" * 64}, {"job_uid": "another"}, {"model": "other"}, {"attempt": 2}):
         await _train(cloud, task, **changes)
     await _train(cloud, task)
     measure = await _task(cloud, "strange", "evaluate")
@@ -210,6 +213,34 @@ async def test_what_comes_from_another_node_or_round_changes_nothing(cloud: Any)
     await _judge(cloud, measure, "fails")
     status = await _ended(cloud, "strange")
     assert status["rounds"][0]["models"]["strange"]["decision"] == "refused"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gone", {"weights": WeightsRef(digest="1" * 64, size=9, bucket=upload_bucket(NODE))}),
+        ("forgets", {"memory": WeightsRef(digest="1" * 64, size=9, bucket=upload_bucket(NODE))}),
+        ("torn", {"weights": WeightsRef(digest="0" * 64, size=4, inline=b"junk")}),
+        ("of-others", {"weights": WeightsRef(digest="1" * 64, size=9, bucket=upload_bucket("edge-2"))}),
+        ("nowhere", {"memory": WeightsRef(digest="1" * 64, size=9)}),
+    ],
+)
+async def test_a_candidate_whose_file_is_missing_or_damaged_is_trained_again(
+    cloud: Any, name: str, changes: dict[str, Any]
+) -> None:
+    """At once, by another worker, and not after the deadline of an hour; after the last attempt the round fails."""
+    await _made(cloud, name, attempts=2)
+    await _labelled(cloud, name, *range(200, 210))
+    task = await _task(cloud, name, "train")
+    await _train(cloud, task, **changes)
+    again = await _task(cloud, name, "train", attempt=2)
+    assert again.worker != task.worker and again.shards == task.shards
+    await _train(cloud, again, **changes)
+    status = await _ended(cloud, name)
+    outcome = status["rounds"][0]["models"][name]
+    assert outcome["decision"] == "failed" and "its candidate was refused: " in outcome["reason"]
+    assert (await cloud.client.models.versions(name))["versions"][0]["version"] == 0, "it is no version"
+    assert status["loop"]["notBefore"], "its samples wait for the next round, after a pause"
 
 
 async def test_steps_by_hand_wait_for_the_hand(cloud: Any) -> None:
@@ -232,6 +263,30 @@ async def test_steps_by_hand_wait_for_the_hand(cloud: Any) -> None:
     await client.stop("hand")
     with pytest.raises(Refused, match="Start it first"):
         await client.ask("training", "hand")
+
+
+async def test_each_step_follows_its_own_trigger(cloud: Any) -> None:
+    """Samples and a low metric of the script's begin the training, time the evaluation, a drop the deployment."""
+    low = {"metricDrop": {"metric": "f1", "below": 0.7}}
+    await _made(cloud, "triggers", train={"any": [{"newSamples": 8}, {"all": [low, {"newSamples": 2}]}]},
+                evaluate={"everySeconds": 0.2, "checkSeconds": 0.1}, deploy={"all": [low]})  # fmt: skip
+    await _labelled(cloud, "triggers", *range(700, 708))
+    await _train(cloud, await _task(cloud, "triggers", "train"))
+    task = await _task(cloud, "triggers", "evaluate")
+    await _judge(cloud, task, champion_metrics={"f1": 0.5}, metrics={"f1": 0.6})
+    status = await _ended(cloud, "triggers")
+    assert status["rounds"][0]["trigger"] == "8 new samples"
+    assert (status["loop"]["metrics"]["f1"], status["loop"]["deployedMetrics"]["f1"]) == (0.6, 0.6)
+    await _labelled(cloud, "triggers", 708, 709)
+    await _train(cloud, await _task(cloud, "triggers", "train", 2), 2.0)
+    task = await _task(cloud, "triggers", "evaluate", 2)
+    await _judge(cloud, task, champion_metrics={"f1": 0.8}, metrics={"f1": 0.9})
+    status = await _until(cloud, "triggers", step="evaluated")
+    assert status["loop"]["trigger"] == "f1 0.6 is below 0.7, 2 new samples"
+    assert status["loop"]["metrics"]["f1"] == 0.8, "what serves does well: nothing is deployed"
+    await cloud.client.incremental_jobs.ask("deployment", "triggers")
+    status = await _ended(cloud, "triggers", 2)
+    assert status["rounds"][1]["models"]["triggers"]["decision"] == "deployed"
 
 
 async def _counted(cloud: Any, service: dict[str, Any], **versions: VersionStats) -> None:
@@ -332,6 +387,7 @@ async def test_a_coordinator_that_follows_another_goes_on_at_every_step(cloud: A
         ({"train": {"newSamples": 0}}, "spec.train.newSamples"),
         ({"gate": {"floor": 1.5}}, "spec.gate.floor"),
         ({"train": {"metricDrop": {}}}, "spec.train.metricDrop"),
+        ({"deploy": {"any": [{"newSamples": 1, "checkSeconds": 60}]}}, "checkSeconds"),
         ({"deployment": {"canary": {"share": 0}}}, "spec.deployment.canary.share"),
     ],
 )

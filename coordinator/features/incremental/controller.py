@@ -77,6 +77,11 @@ class IncrementalController(Feature[IncrementalLearningJob]):
             if each is not None:
                 triggers.check(each)
         check_parameters(job, self.context.view().packages, topic)
+        queue = self.context.store.get(LabelQueue, job.queue)
+        if queue is not None and (why := jobs.unlearnable(queue)) is not None:
+            raise Refused("invalid", topic=topic, field="spec.labels", got=f"{queue.name}, which has {why}",
+                          expected="a label queue whose labels are one class each (labelSchema.type: choice)",
+                          hint="Of a number let labellers choose its range as a class.")  # fmt: skip
 
     def may_change(self, known: IncrementalLearningJob, wanted: IncrementalLearningJob, topic: str) -> None:
         for field in _FIXED:

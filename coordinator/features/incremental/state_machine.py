@@ -43,12 +43,23 @@ def missing(job: IncrementalLearningJob, queue: LabelQueue | None, view: View) -
         yield f"label queue {job.queue} does not exist"
     elif queue.spec.location != spec.location:
         yield f"label queue {job.queue} has the location {queue.spec.location}, and the job {spec.location}"
+    elif (why := unlearnable(queue)) is not None:
+        yield f"label queue {job.queue} has {why}, and a job learns one class for each sample"
     for each in spec.models:
         if each.model.name not in view.models:
             yield f"model {each.model.name} does not exist"
         if spec.location == "cloud" and (why := _unable(each.node_name, view)):
             yield f"node {each.node_name} {why}"
     yield from missing_packages(job, view)
+
+
+def unlearnable(queue: LabelQueue) -> str | None:
+    """Return what a queue's labels are where no job learns them; None where each is one class.
+
+    Numbers are among them: a hard-sample rule, the gate and the strategies against forgetting compare classes.
+    """
+    type = queue.spec.label_schema.type
+    return None if type == "choice" else f"labels of the type {type}"
 
 
 def begun(job: IncrementalLearningJob, now: str) -> IncrementalLearningJob:

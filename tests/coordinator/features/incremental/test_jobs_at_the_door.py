@@ -415,6 +415,25 @@ async def test_a_job_without_its_queue_waits_and_says_for_what(cloud: Any) -> No
     await cloud.client.labels.delete("alone")
 
 
+@pytest.mark.parametrize("type", ["number", "text", "choices", "regions"])
+async def test_labels_that_no_job_learns_are_refused_and_told_where_they_come_later(cloud: Any, type: str) -> None:
+    schema = {"type": type, "classes": CLASSES if type in ("choices", "regions") else []}
+    queue = {"kind": "LabelQueue", "metadata": {"name": f"of-{type}"}, "spec": {"labelSchema": schema}}
+    await cloud.client.incremental_jobs.create(_job(f"of-{type}"))
+    await cloud.client.labels.create(queue)
+    async with asyncio.timeout(HANGS):
+        async for document in cloud.client.incremental_jobs.watch(f"of-{type}"):
+            told = [each["message"] for each in document["status"]["conditions"]]
+            if told and "has labels" in told[0]:
+                break
+    assert f"label queue of-{type} has labels of the type {type}, and a job learns one class" in told[0]
+    with pytest.raises(Refused, match=f"of-{type}, which has labels of the type {type}") as refused:
+        await cloud.client.incremental_jobs.create(_job("another", labels={"name": f"of-{type}"}))
+    assert refused.value.field == "spec.labels"
+    await cloud.client.incremental_jobs.delete(f"of-{type}")
+    await cloud.client.labels.delete(f"of-{type}")
+
+
 async def _made_later(cloud: Any, name: str) -> None:
     await cloud.client.models.create({"kind": "Model", "metadata": {"name": name}})
     schema = {"labelSchema": {"classes": CLASSES}}

@@ -136,7 +136,7 @@ class Labeller:
             fields: ``lead_time``, ``parent_prediction``, ``ground_truth``, ``labeller``, ``origin``.
         """
         result = self._result(answer).model_dump(mode="json", exclude_defaults=True)
-        found = await self._ask("submit", lease=task.lease, result=result, **fields)
+        found = await self._ask("submit", lease=task.lease, task=task.task.task, result=result, **fields)
         self._let_go(task.lease)
         return Submitted.model_validate(found).annotation
 

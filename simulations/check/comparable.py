@@ -19,9 +19,11 @@ from heliograph.core.names import is_digest
 
 _TIMES = frozenset(("since", "lastTransitionTime", "creationTimestamp", "startTime", "completionTime", "start_time",
                     "completion_time", "time", "stepSince", "trainedAt", "evaluatedAt", "deployedAt", "notBefore",
-                    "began", "ended"))  # fmt: skip
+                    "began", "ended", "created", "opens"))  # fmt: skip
 _PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom", "candidatesFrom", "verdictsFrom"))
 """Positions in streams; they differ because the replay's streams start empty."""
+_IDS = frozenset(("annotation", "supersedes"))
+"""Ids that a label gets when it is stored."""
 _LATER = frozenset(("pinnedSamples", "roundBegan", "uncounted"))
 """Copies of what reports and closed rounds said, in fields that traces of 0.1 do not have."""
 _UNREPLAYED = frozenset(("createdBy", "resourceVersion"))
@@ -29,7 +31,7 @@ _UNREPLAYED = frozenset(("createdBy", "resourceVersion"))
 _NOT_REPLAYED = frozenset(("created_by", "signature"))
 """A replay has neither the callers of requests nor the key that signed models."""
 _DURATIONS = frozenset(("duration_seconds", "durationSeconds", "seconds_late", "secondsLate"))
-_LEFT_OUT = _PLACES | _LATER | _NOT_REPLAYED | _DURATIONS
+_LEFT_OUT = _PLACES | _IDS | _LATER | _NOT_REPLAYED | _DURATIONS
 _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
     topics.REPORT.pattern: frozenset(
@@ -129,6 +131,8 @@ def _stripped(tree: Any) -> Any:
 def _value(key: str, value: Any) -> Any:
     if key in _TIMES and isinstance(value, str):
         return "a time" if value else ""
+    if key == "moves" and isinstance(value, list):  # of aliases; a replayed request names no caller
+        value = [{name: each[name] for name in each if name != "by"} for each in value if isinstance(each, dict)]
     return _stripped(value)
 
 

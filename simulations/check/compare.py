@@ -18,8 +18,9 @@ from heliograph.core.errors import shorten
 from heliograph.simulations.check.align import align
 from heliograph.simulations.check.comparable import ComparedMessage
 
-SHORT = 1.0
-"""Seconds of validity from which on a last value must appear on both sides."""
+SHORT = 1.1
+"""Seconds of validity from which on a last value must appear on both sides. A status that is written once a second
+stands for a second, however briefly it was true."""
 NOTHING = "nothing"
 
 
@@ -161,7 +162,8 @@ def _compare_topic(
                 kept_there.append(there[-1])  # compare the last values of both sides
             pairs = [
                 (one, other) for one, other in _pairs(kept, kept_there)
-                if (one is not None and other is not None) or _needs_partner(one or other)
+                if (one is not None and other is not None and not _counted_apart(one, other, around))
+                or ((one is None or other is None) and _needs_partner(one or other))
             ]  # fmt: skip
         else:
             pairs = [(one, other) for one, other in _pairs(here, there)
@@ -247,6 +249,21 @@ def _may_skip(value: _Value, others: Sequence[_Value], mixed: bool) -> bool:
         for path, leaf in tree.items():
             known.setdefault(path, []).append(leaf)
     return all(path in known and leaf in known[path] for path, leaf in _leaves(value.payload))
+
+
+def _counted_apart(one: _Value, other: _Value, around: Sequence[_Value]) -> bool:
+    """Return whether two brief values differ by counts alone, each between those before and after: the one was counted
+    a moment later than the other."""
+    if max(one.lasted, other.lasted) >= SHORT or one.final or len(around) < 2:
+        return False
+    here, there, before, after = (dict(_leaves(each.payload)) for each in (one, other, *around))
+    if here.keys() != there.keys():
+        return False
+    differing = [path for path in here if here[path] != there[path]]
+    return all(
+        type(count) is int and path in before and path in after and before[path] <= count <= after[path]
+        for path in differing for count in (here[path], there[path])
+    )  # fmt: skip
 
 
 def _leaves(tree: Any, path: str = "") -> Iterable[tuple[str, Any]]:

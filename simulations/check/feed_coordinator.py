@@ -1,5 +1,5 @@
-"""The check of the coordinator: its inputs are requests, reports, closed rounds, evaluations, statistics and the edges'
-presence; its outputs are desired documents and status."""
+"""The check of the coordinator: its inputs are requests, reports, closed rounds, evaluations, samples, candidates,
+verdicts, statistics and the edges' presence; its outputs are desired documents, status, label tasks and labels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from heliograph.bus.contract.resources import Resource
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
 from heliograph.coordinator.edges.presence import PREFIX
 from heliograph.core.errors import Refused
+from heliograph.labelling.queue_verbs import lease_key
 from heliograph.simulations.check.comparable import concerns
 from heliograph.simulations.check.compare import TimedMessage
 from heliograph.simulations.check.findings import ReplayRun, compare_messages, nothing_to_feed, recorded_of
 from heliograph.simulations.check.loaded_trace import LoadedTrace, RecordedMessage
+from heliograph.simulations.check.loop_rules import broken_rules
 from heliograph.simulations.check.recorded_presence import presence_changes
 from heliograph.simulations.check.replay_stage import CLOUD_URL, Action, ReplayStage
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
@@ -31,7 +33,11 @@ INPUTS = tuple(
 )  # fmt: skip
 _LATER = (topics.JOB_ENDED,)
 """Outputs since 0.2: a trace without any of their messages says nothing about them."""
-OUTPUTS = tuple(each for each in registry.declared().topics if each.publishers == ("coordinator",))
+OUTPUTS = tuple(
+    each for each in registry.declared().topics
+    if each.publishers == ("coordinator",) or ("coordinator" in each.publishers and each.delivery == "event")
+)  # fmt: skip
+"""Of a topic that others publish too, the messages of a coordinator are outputs, and the others inputs."""
 TAKEOVER_SECONDS = 1.0
 """Seconds before its first message at which another coordinator is started; it first has to read the state."""
 _PLURALS = {"train": "jobs", "aggregate": "jobs", "evaluate": "jobs", "infer": "services", "big-model": "services"}
@@ -39,8 +45,8 @@ _PLURALS = {"train": "jobs", "aggregate": "jobs", "evaluate": "jobs", "infer": "
 
 def check_coordinator(trace: LoadedTrace, job: str = "") -> ReplayRun:
     """Check the coordinator. Raises Refused if the trace has no input for it."""
-    inputs = trace.of(*INPUTS)
-    recorded = [each for each in trace.of(*OUTPUTS) if concerns(each.topic, dict(each.params), job)]
+    inputs = [each for each in trace.of(*INPUTS) if not _is_output(each)]
+    recorded = [each for each in _outputs(trace) if concerns(each.topic, dict(each.params), job)]
     if not inputs:
         raise nothing_to_feed(trace, "coordinator", ", ".join(each.pattern for each in INPUTS))
     if job and not any(each.topic is topics.STATUS for each in recorded):
@@ -48,6 +54,7 @@ def check_coordinator(trace: LoadedTrace, job: str = "") -> ReplayRun:
                       got=job)  # fmt: skip
     published, failures = run_virtually(lambda loop: _play(loop, trace, inputs, job))
     found = compare_messages("coordinator", recorded_of(recorded, job), published, trace.end)
+    found.differences += broken_rules(trace, job)
     found.inputs = found.fed = len(inputs)
     found.missing += [*_never_created(trace), *failures]
     return found
@@ -100,12 +107,22 @@ def _connect(stage: ReplayStage, edge: str, online: bool) -> None:
         stage.hub.left(name)
 
 
+def _outputs(trace: LoadedTrace) -> list[RecordedMessage]:
+    return [each for each in trace.of(*OUTPUTS) if _is_output(each)]
+
+
+def _is_output(message: RecordedMessage) -> bool:
+    """Return whether a coordinator has published a message."""
+    publishers = message.topic.publishers
+    return publishers == ("coordinator",) or ("coordinator" in publishers and "/coordinator/" in message.source)
+
+
 class _Uids:
-    """The recorded uids of each created resource, by key, in their order."""
+    """The recorded uids of each created resource, and the leases of each task, by key, in their order."""
 
     def __init__(self, trace: LoadedTrace) -> None:
         self._left: dict[str, list[str]] = {}
-        for key, uid in _resources(trace):
+        for key, uid in (*_resources(trace), *_leases(trace)):
             uids = self._left.setdefault(key, [])
             if uid and uid not in uids:
                 uids.append(uid)
@@ -124,6 +141,20 @@ def _resources(trace: LoadedTrace) -> Iterator[tuple[str, str]]:
     for each in trace.of(topics.TASK):
         for task in (each.data or {}).get("tasks", []):
             yield f"{_PLURALS.get(task.get('role'), '')}.{task.get('job')}", str(task.get("job_uid", ""))
+
+
+def _leases(trace: LoadedTrace) -> Iterator[tuple[str, str]]:
+    """Return key and id of every lease under which somebody has labelled a task. A lease is in no message that is
+    recorded but in the labeller's request; whose it is the label says."""
+    answers: dict[tuple[str, str], list[str]] = {}
+    for each in trace.of(topics.REQUEST, resource="labels", verb="submit"):
+        if isinstance(each.data, dict) and each.data.get("lease"):
+            answered = answers.setdefault((str(each.data.get("name")), str(each.data.get("task"))), [])
+            answered += [str(each.data["lease"])] if each.data["lease"] not in answered else []
+    for each in trace.of(topics.LABEL):  # in the order of the stream: a recorder may take a request after its label
+        label = each.data if isinstance(each.data, dict) else {}
+        if left := answers.get((each.params["job"], str(label.get("task")))):
+            yield lease_key(each.params["job"], str(label["task"]), str(label.get("labeller"))), left.pop(0)
 
 
 def _publish_close(stage: ReplayStage, message: RecordedMessage) -> None:
@@ -179,7 +210,7 @@ def _takeovers(trace: LoadedTrace) -> list[tuple[float, int]]:
     """Return the times and numbers of the first messages of each further coordinator."""
     found: list[tuple[float, int]] = []
     source, last = "", 0.0
-    for each in trace.of(*OUTPUTS):
+    for each in _outputs(trace):
         if not each.source or each.retained:
             continue
         if source and each.source != source:

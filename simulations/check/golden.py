@@ -9,29 +9,23 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract import registry, topics
+from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import HardSample
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.port import Port
-from heliograph.bus.traces.reading import TraceReader
-from heliograph.bus.traces.recording import Recorder
-from heliograph.bus.traces.writing import TraceWriter
 from heliograph.client import AsyncClient
-from heliograph.core.names import matches
-from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
+from heliograph.simulations.check.golden_loop import learning
+from heliograph.simulations.check.golden_recording import SETTLED, copy_included, recorded, write
 
-SETTLED = 2.5
-"""Seconds of recording after the last message, so that the last values are valid for a while."""
 _FLAKY = """
 name: flaky
 description: Four edges whose links go down at random; rounds go on without offline edges.
@@ -47,21 +41,6 @@ links:
 jobs:
   - {name: digits, rounds: 6, participants: all, quorum: 3, deadline: 30s,
      training: {learning_rate: 0.3, local_epochs: 1, hidden: 8}}
-"""
-_LEARN = """
-import os
-import sys
-from pathlib import Path
-import numpy as np
-from heliograph import IncrementalLearning
-weights = {"w": np.zeros((2, 2), np.float32)}
-x, y = np.eye(2, dtype=np.float32), np.arange(2)
-for this in IncrementalLearning(weights, predict=lambda x: x @ weights["w"]).rounds(x, y):
-    if this.number == 2 and not Path("crashed").exists():
-        Path("crashed").touch()
-        sys.stdout.flush()
-        os._exit(9)
-    weights["w"] += this.x[:2]
 """
 _PAIR = """
 import os
@@ -112,8 +91,7 @@ from heliograph import BigModel
 BigModel("line", Line(lambda x: np.array([0.8, 0.2]))).serve()
 """
 _ANSWERS = 5
-_EXCLUDED = ("log/#", "inference/#", "claim/#", "ack/#", "event/assignment/#", "event/worker/#")
-"""Topics that no component is fed; they would enlarge the files and name the recording machine."""
+
 
 
 def flaky(path: Path) -> None:
@@ -126,7 +104,7 @@ def flaky(path: Path) -> None:
         document.write_text(_FLAKY)
         whole = Path(directory) / "whole.mcap"
         play_virtual(RunRequest(read_scenario(document), 7, whole))
-        _copy_included(whole, path)
+        copy_included(whole, path)
 
 
 async def federated(path: Path) -> None:
@@ -141,10 +119,10 @@ async def federated(path: Path) -> None:
             x = rng.normal(size=(samples, 3)).astype(np.float32)
             datasets[edge] = {"data": directory / f"{edge}.npz"}
             np.savez(datasets[edge]["data"], x=x, y=x @ np.array([1.0, -2.0, 0.5], np.float32))
-        _write(directory / "code" / "train.py", _TRAIN)
+        write(directory / "code" / "train.py", _TRAIN)
         cluster = LocalCluster(directory / "cluster", ["edge-1", "edge-2"], datasets=datasets,
                                code=(directory / "code",), relayed=("edge-2",))  # fmt: skip
-        async with cluster, AsyncClient(cluster.server) as client, _recorded(cluster, directory / "whole.mcap"):
+        async with cluster, AsyncClient(cluster.server) as client, recorded(cluster, directory / "whole.mcap"):
             await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
             worker = {"dataset": {"name": "data"}, "trainScriptBootFile": "train.py"}
             workers = [{"name": edge, "nodeName": edge, "workerSpec": worker} for edge in ("edge-1", "edge-2")]
@@ -158,7 +136,7 @@ async def federated(path: Path) -> None:
                     relay.cut()
                 elif job["status"]["round"] >= 6 and relay.state != "up":
                     relay.restore()
-        _copy_included(directory / "whole.mcap", path)
+        copy_included(directory / "whole.mcap", path)
 
 
 async def joint(path: Path) -> None:
@@ -167,10 +145,10 @@ async def joint(path: Path) -> None:
 
     with TemporaryDirectory(prefix="heliograph-") as name:
         directory = Path(name)
-        _write(directory / "code" / "edge.py", _EDGE)
-        _write(directory / "code" / "cloud.py", _CLOUD)
+        write(directory / "code" / "edge.py", _EDGE)
+        write(directory / "code" / "cloud.py", _CLOUD)
         cluster = LocalCluster(directory / "cluster", ["edge-1"], code=(directory / "code",), relayed=("edge-1",))
-        async with cluster, AsyncClient(cluster.server) as client, _recorded(cluster, directory / "whole.mcap"):
+        async with cluster, AsyncClient(cluster.server) as client, recorded(cluster, directory / "whole.mcap"):
             for model in ("shallow", "deep"):
                 await client.models.create({"kind": "Model", "metadata": {"name": model}})
             await client.resources("services").create({
@@ -197,14 +175,12 @@ async def joint(path: Path) -> None:
                 await _until_answered(device, 1.0, "cloud")
             await World().sleep(SETTLED)
             await client.resources("services").stop("line")
-        _copy_included(directory / "whole.mcap", path)
+        copy_included(directory / "whole.mcap", path)
 
 
 async def labels(path: Path) -> None:
-    """Record a label queue on real processes: samples become tasks, one of them comes twice, and one is damaged.
-
-    Nobody claims a task: a lease is drawn at random, and a replay would draw another.
-    """
+    """Record a label queue on real processes: samples become tasks, one of them comes twice, and one is damaged. Nobody
+    labels them; in the trace of the whole loop somebody does."""
     samples = {text: HardSample(job="line", edge="edge-1", sample=text, text=text) for text in ("one", "two", "three")}
     bad = WeightsRef(digest="0" * 64, size=3, inline=b"bad")
     damaged = HardSample(job="line", edge="edge-1", sample="damaged", data=bad)
@@ -214,7 +190,7 @@ async def labels(path: Path) -> None:
         async with (
             cluster,
             AsyncClient(cluster.server, leader_timeout=60) as client,
-            _recorded(cluster, directory / "whole.mcap"),
+            recorded(cluster, directory / "whole.mcap"),
             connect(cluster.broker.url("agent-edge-1"), world=world, name="device", inbox=inbox_of("edge-1")) as bus,
         ):
             await bus.link.wait_up(10)
@@ -228,45 +204,7 @@ async def labels(path: Path) -> None:
                 await world.sleep(SETTLED)
             await client.labels.update({"kind": "LabelQueue", "metadata": {"name": "line"},
                                         "spec": {**spec, "overlap": 1}})  # fmt: skip
-        _copy_included(directory / "whole.mcap", path)
-
-
-async def learning(path: Path) -> None:
-    """Record an incremental learning job on real processes: rounds by hand on the script's own data, of which the gate
-    cannot decide the first one, and a worker that is killed in the second.
-
-    Nobody labels: a lease is drawn at random, and a replay would draw another.
-    """
-    with TemporaryDirectory(prefix="heliograph-") as name:
-        directory, world = Path(name), World()
-        _write(directory / "code" / "learn.py", _LEARN)
-        cluster = LocalCluster(directory / "cluster", ["edge-1"], code=(directory / "code",))
-        async with (
-            cluster,
-            AsyncClient(cluster.server, leader_timeout=60) as client,
-            _recorded(cluster, directory / "whole.mcap"),
-        ):
-            await cluster.kill("coordinator")  # the next one shows what there is, which the recording needs
-            await cluster.start_coordinator()
-            jobs = client.incremental_jobs
-            await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
-            await jobs.create({
-                "kind": "IncrementalLearningJob", "metadata": {"name": "line"},
-                "spec": {"models": [{"model": {"name": "line"}, "nodeName": "edge-1",
-                                     "workerSpec": {"trainScriptBootFile": "learn.py"}}]},
-            })  # fmt: skip
-            await world.sleep(SETTLED)
-            spec = {"labelSchema": {"classes": ["cat", "dog"]}}
-            await client.labels.create({"kind": "LabelQueue", "metadata": {"name": "line"}, "spec": spec})
-            for round in (1, 2):
-                await world.sleep(SETTLED)
-                await jobs.training("line")
-                async for job in jobs.watch("line"):
-                    if len(job["status"]["rounds"]) == round:
-                        break
-            await world.sleep(SETTLED)
-            await jobs.stop("line")
-        _copy_included(directory / "whole.mcap", path)
+        copy_included(directory / "whole.mcap", path)
 
 
 async def pairs(path: Path) -> None:
@@ -276,14 +214,14 @@ async def pairs(path: Path) -> None:
 
     with TemporaryDirectory(prefix="heliograph-") as name:
         directory, world = Path(name), World()
-        _write(directory / "code" / "pair.py", _PAIR)
+        write(directory / "code" / "pair.py", _PAIR)
         x = np.random.default_rng(1).normal(size=(60, 2)).astype(np.float32)
         np.savez(directory / "mine.npz", x=x, y=(x.sum(1) > 0).astype(np.int64))
         cluster = LocalCluster(directory / "cluster", ["edge-1"], code=(directory / "code",))
         async with (
             cluster,
             AsyncClient(cluster.server, leader_timeout=60) as client,
-            _recorded(cluster, directory / "whole.mcap"),
+            recorded(cluster, directory / "whole.mcap"),
         ):
             await cluster.kill("coordinator")  # the next one shows what there is, which the recording needs
             await cluster.start_coordinator()
@@ -300,7 +238,7 @@ async def pairs(path: Path) -> None:
             async for job in client.pair_jobs.watch("line"):
                 if job["status"]["phase"] in ("Succeeded", "Failed"):
                     break
-        _copy_included(directory / "whole.mcap", path)
+        copy_included(directory / "whole.mcap", path)
 
 
 async def _request(device: Any, value: float, times: int) -> dict[str, Any]:
@@ -322,37 +260,6 @@ async def _until_answered(device: Any, value: float, by: str) -> None:
         except TimeoutError:
             continue
         await World().sleep(0.2)
-
-
-@asynccontextmanager
-async def _recorded(cluster: LocalCluster, path: Path) -> AsyncIterator[None]:
-    world = World()
-    async with connect(cluster.server, world=world, name="trace") as bus:
-        await bus.link.wait_up(10)
-        with TraceWriter(path) as writer:
-            recorder = Recorder(bus, writer, world)
-            running = asyncio.ensure_future(recorder.run())
-            try:
-                await recorder.ready.wait()
-                yield
-                await world.sleep(SETTLED)
-                recorder.stop()
-                await running
-            finally:
-                await cancel_and_wait(running)
-
-
-def _copy_included(whole: Path, path: Path) -> None:
-    """Copy a trace without the excluded topics."""
-    with TraceReader(whole) as reader, TraceWriter(path, metadata={"kind": path.stem}, overwrite=True) as writer:
-        for each in reader.messages(lambda address: registry.lookup(address)[0] is not None):
-            if not any(matches(pattern, each.topic) for pattern in _EXCLUDED):
-                writer.write(each)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 KINDS: dict[str, Callable[[Path], Awaitable[None] | None]] = {

@@ -58,6 +58,7 @@ class ReplayStage:
         self.failures: list[str] = []
         """Descriptions of components that ended by themselves, which they should not, and their lines about defects."""
         self._job = job
+        self._feeding = False
 
     def connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:
         bus = MemoryBus(url, root, world, name, self.hub)
@@ -81,7 +82,11 @@ class ReplayStage:
     def publish(self, recorded: RecordedMessage, body: bytes | None = None) -> None:
         """Publish a recorded message, optionally with another body."""
         content = recorded.body if body is None else body
-        self.hub.publish(recorded.address, Message(recorded.address, content, headers=dict(recorded.headers)))
+        self._feeding = True  # nobody but the component publishes what is recorded
+        try:
+            self.hub.publish(recorded.address, Message(recorded.address, content, headers=dict(recorded.headers)))
+        finally:
+            self._feeding = False
 
     def store(self, bucket: str, key: str, value: bytes) -> None:
         """Store a key-value entry that another component wrote."""
@@ -119,7 +124,7 @@ class ReplayStage:
 
     def _record(self, message: Message) -> None:
         topic, _ = registry.lookup(message.topic)
-        if topic is None:
+        if topic is None or self._feeding:
             return
         at = self.loop.time()
         payload = comparable(topic, tree_of(message), self._job)

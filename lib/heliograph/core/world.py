@@ -117,8 +117,8 @@ class World:
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex
     """32 hexadecimal digits, never the same twice."""
     uid: Callable[[str], str] | None = None
-    """In a replay, the recorded uid of a new resource by its key, since the draw of participants depends on it. None,
-    or an empty result, means a new id."""
+    """In a replay, a recorded id by its key: the uid of a new resource, since the draw of participants depends on it,
+    and the lease of a task, since labellers answer with it. None, or an empty result, means a new id."""
     new_secret: Callable[[], bytes] = lambda: os.urandom(32)
     rng: random.Random = field(default_factory=random.Random)
     in_thread: Callable[..., Awaitable[Any]] = _in_thread
@@ -141,7 +141,7 @@ class World:
     """Print a line of a worker's log."""
 
     def new_uid(self, key: str) -> str:
-        """Return the uid of a new resource with the key ``<plural>.<name>``."""
+        """Return the uid of a new resource with the key ``<plural>.<name>``, or of a lease."""
         return (self.uid(key) if self.uid is not None else "") or self.new_id()
 
     def timestamp(self) -> str:

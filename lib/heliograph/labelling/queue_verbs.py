@@ -71,8 +71,8 @@ class QueueVerbs:
             self._index.let_in(now)
             chosen = self._choose(labeller, body.count)
             expires = now + self._index.spec.lease_seconds
-            leases = [Lease(id=self._world.new_id(), labeller=labeller, source=body.source, expires=expires)
-                      for _ in chosen]  # fmt: skip
+            leases = [Lease(id=self._world.new_uid(lease_key(self._job, task, labeller)), labeller=labeller,
+                            source=body.source, expires=expires) for task in chosen]  # fmt: skip
             states = [task_state.claimed(self._index.open[task].state, lease)
                       for task, lease in zip(chosen, leases, strict=True)]  # fmt: skip
             await asyncio.gather(*map(self._index.store, states))
@@ -259,6 +259,11 @@ class QueueVerbs:
             schema_version=self._index.spec.label_schema.version,
             time=self._world.timestamp(),
         )
+
+
+def lease_key(queue: str, task: str, labeller: str) -> str:
+    """Return the key under which a replay finds a recorded lease."""
+    return f"leases.{queue}.{task}.{labeller}"
 
 
 def _record(state: TaskState) -> requests.TaskRecord:

@@ -31,7 +31,7 @@ def test_a_brief_value_may_be_missing_on_either_side() -> None:
     for one, other in ((long, short), (short, long)):
         found = compare(one, other, END)
         assert found.differences == []
-        assert found.notes == [f"{STATUS}: 1 value valid for less than 1 s, on one side only"]
+        assert found.notes == [f"{STATUS}: 1 value valid for less than 1.1 s, on one side only"]
 
 
 def test_a_longer_value_may_not_be_missing() -> None:
@@ -52,6 +52,17 @@ def test_a_brief_value_with_a_leaf_of_its_own_is_a_difference() -> None:
     one = messages(STATUS, (1, {"n": 1}), (5, {"n": 2}), (5.1, {"n": 3}))
     other = messages(STATUS, (1, {"n": 1}), (5, {"n": 9}), (5.1, {"n": 3}))
     assert differences(one, other) == [f"{STATUS} #2 field n: expected 2, got 9"]
+
+
+def test_a_count_may_be_taken_a_moment_later() -> None:
+    """As a status that is written once a second takes it."""
+    one = messages(STATUS, (1, {"n": 1, "by": "a"}), (5, {"n": 4, "by": "a"}), (6, {"n": 9, "by": "a"}))
+    for counted, by, expected in ((7, "a", []), (10, "a", ["n"]), (7, "b", ["by", "n"])):
+        other = messages(STATUS, (1, {"n": 1, "by": "a"}), (5, {"n": counted, "by": by}), (6, {"n": 9, "by": "a"}))
+        found = compare(one, other, END).differences
+        assert sorted(each.field for each in found) == expected
+    slow = messages(STATUS, (1, {"n": 1, "by": "a"}), (5, {"n": 7, "by": "a"}), (8, {"n": 9, "by": "a"}))
+    assert [each.field for each in compare(one, slow, END).differences] == ["n"]
 
 
 @pytest.mark.parametrize("at", [5.0, END])

@@ -19,6 +19,7 @@ PLAYED = [
     ("joint", "agent"),
     ("labels", "coordinator"),
     ("learning", "coordinator"),
+    ("learning", "agent"),
     ("pairs", "coordinator"),
 ]
 

@@ -20,8 +20,10 @@ from heliograph.bus.contract.payloads import (
     EdgeLoop,
     Generation,
     InferenceStats,
+    InferTask,
     LearnTask,
     VerdictReport,
+    VersionStats,
     WorkerReport,
 )
 from heliograph.bus.contract.payloads.labels import TEXT
@@ -327,6 +329,84 @@ def test_a_candidate_whose_file_is_missing_or_damaged_is_trained_again(
         assert it.state.step == "evaluating"
         it.expected = it.node.logged[:1]
         assert len(it.expected) == 1 and "digest" in it.expected[0]
+
+    on_loops(test)
+
+
+async def _judged(it: Loops, decision: str = "passes") -> None:
+    task = it.task
+    assert task.model is not None
+    figures = GateFigures(decision=decision, support=300, champion=0.8, candidate=0.9)  # type: ignore[arg-type]
+    await it.sends(VERDICT, VerdictReport(job=JOB, job_uid=UID, round=1, attempt=1, edge=EDGE, model="m",
+                                          candidate=task.model.digest, champion=BASE.digest, figures=figures))  # fmt: skip
+
+
+def _counts(it: Loops, **counted: VersionStats) -> None:
+    it.take(INFERENCE_STATS, InferenceStats(service=JOB, service_uid="s", edge=EDGE, worker="serve", incarnation="1",
+                                            model=BASE.digest, versions=counted))  # fmt: skip
+    it.loops.look()
+
+
+CANARY = {"canary": {"leastRequests": 5, "watchSeconds": 60}}
+
+
+@pytest.mark.parametrize("killed", range(6))
+def test_an_agent_that_is_killed_goes_on_at_every_step(on_loops: Any, killed: int) -> None:
+    job = {"train": {"newSamples": 5}, "deployment": CANARY}
+    made = _candidate(UID).weights.digest
+    serving = InferTask(worker="serve", job=JOB, job_uid="s", round=1, model=BASE)
+
+    async def test(it: Loops) -> None:
+        def served() -> InferTask:
+            desired = Desired(edge=EDGE, generation=Generation(n=1), tasks=[serving])
+            task = it.loops.applied(desired).tasks[0]
+            assert isinstance(task, InferTask) and task.model is not None
+            return task
+
+        async def step(number: int, expected: str) -> None:
+            await it.node.settled()
+            if number == killed:
+                await it.restart(**job)
+            assert (it.state.step, it.state.round) == (expected, 1)
+
+        it.follow(UID, **job)
+        await step(0, "training")
+        await it.sends(CANDIDATE, _candidate(UID))
+        await step(1, "evaluating")
+        await _judged(it)
+        await step(2, "canary")
+        assert served().model == BASE and served().candidate is not None
+        await step(3, "canary")
+        good = VersionStats(requests=9, latencies={"4": 9})
+        _counts(it, **{BASE.digest: good, made: good})
+        await step(4, "watching")
+        assert served().model.digest == made and served().candidate is None  # type: ignore[union-attr]
+        await it.passes(61)
+        await step(5, "waiting")
+        assert it.state.last is not None and it.state.last.models["m"].decision == "deployed"
+        assert it.state.deployed == {"m": made} and it.state.metric == 0.9
+        assert served().model.digest == made  # type: ignore[union-attr]
+
+    on_loops(test)
+
+
+@pytest.mark.parametrize(("candidate", "reason"), [
+    (VersionStats(rejected=1), "did not stand its trial"), (VersionStats(requests=9, errors=9), "9 errors in 9"),
+])  # fmt: skip
+def test_a_candidate_that_crashes_where_it_serves_is_taken_back(
+    on_loops: Any, candidate: VersionStats, reason: str
+) -> None:
+    async def test(it: Loops) -> None:
+        it.follow(UID, train={"newSamples": 5}, deployment=CANARY)
+        assert await it.rounds() == 1
+        await it.sends(CANDIDATE, _candidate(UID))
+        await _judged(it)
+        assert it.state.step == "canary"
+        good = VersionStats(requests=90, latencies={"4": 90})
+        _counts(it, **{BASE.digest: good, _candidate(UID).weights.digest: candidate})
+        await it.node.settled()
+        assert it.state.last is not None and it.state.last.models["m"].decision == "rolled-back"
+        assert reason in it.state.last.models["m"].reason and it.state.deployed == {}
 
     on_loops(test)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from heliograph.bus.contract.model_statement import signed
-from heliograph.bus.contract.payloads import BigModelTask, InferTask, PackageSpec, ScriptSpec, TrainTask
+from heliograph.bus.contract.payloads import BigModelTask, CandidateModel, InferTask, PackageSpec, ScriptSpec, TrainTask
 from heliograph.bus.contract.resources import ModelVersion, WeightsRef
 from heliograph.core.signing import Signer
 from heliograph.core.world import World
@@ -59,6 +59,15 @@ def test_a_model_is_served_only_with_a_trusted_signature_about_it(signer: Signer
     for payload in (b"{}", b"[]", b"[" * 5000, b"\xff", b'{"_type": "https://in-toto.io/Statement/v1"}'):
         statement = signer.sign("application/vnd.in-toto+json", payload)
         assert "another statement" in trust.objection(_task(1, signer, signature=statement))
+
+
+def test_a_candidate_on_trial_needs_a_signature_too(signer: Signer, trust: ModelTrust) -> None:
+    good = CandidateModel(model=_weights(2), number=2, signature=_task(2, signer).signature)
+    assert trust.objection(_task(1, signer, candidate=good)) == ""
+    unsigned = good.model_copy(update={"signature": None})
+    assert "model 000000000000 has no signature" in trust.objection(_task(1, signer, candidate=unsigned))
+    of_another = good.model_copy(update={"signature": _task(1, signer).signature})
+    assert "expected a statement about weights" in trust.objection(_task(1, signer, candidate=of_another))
 
 
 def test_training_and_nodes_without_keys_are_not_concerned(signer: Signer, trust: ModelTrust) -> None:

@@ -23,6 +23,7 @@ from heliograph.bus.contract.payloads import (
     LearnTask,
     VerdictReport,
     VersionStats,
+    WorkerReport,
 )
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources import GateFigures
@@ -241,6 +242,40 @@ async def test_a_candidate_whose_file_is_missing_or_damaged_is_trained_again(
     assert outcome["decision"] == "failed" and "its candidate was refused: " in outcome["reason"]
     assert (await cloud.client.models.versions(name))["versions"][0]["version"] == 0, "it is no version"
     assert status["loop"]["notBefore"], "its samples wait for the next round, after a pause"
+
+
+@pytest.mark.parametrize("step", ["train", "evaluate"])
+async def test_a_worker_that_crashes_fails_its_round_and_its_samples_wait(cloud: Any, step: str) -> None:
+    name = f"crash-{step}"
+    await _made(cloud, name, attempts=2)
+    await _labelled(cloud, name, *range(200, 210))
+    task = await _task(cloud, name, "train")
+    if step == "evaluate":
+        await _train(cloud, task)
+        task = await _task(cloud, name, "evaluate")
+    report = WorkerReport(worker=task.worker, role="learn", job=name, job_uid=task.job_uid, round=1,
+                          state="backing-off", restarts=1, detail="exit code 139")  # fmt: skip
+    await cloud.reported(NODE, workers=[report])
+    assert (await cloud.client.incremental_jobs.get(name))["status"]["rounds"] == [], "its agent starts it again"
+    await cloud.reported(NODE, workers=[report.model_copy(update={"restarts": 2})])
+    status = await _ended(cloud, name)
+    assert status["rounds"][0]["models"][name]["decision"] == "failed"
+    assert status["rounds"][0]["models"][name]["reason"].endswith(": exit code 139")
+    assert status["loop"]["failures"] == 1 and status["loop"]["notBefore"]
+    waiting = 10 if step == "train" else 0
+    await _until(cloud, name, waiting=waiting - sum(each["samples"] for each in status["loop"]["shards"]
+                                                    if each["heldOut"] and waiting))  # fmt: skip
+    await cloud.reported(NODE)
+
+
+async def test_a_worker_that_hangs_is_replaced_and_fails_its_round_in_the_end(cloud: Any) -> None:
+    await _made(cloud, "hangs", attempts=2, stepDeadlineSeconds=1.0)
+    await _labelled(cloud, "hangs", *range(200, 210))
+    first = await _task(cloud, "hangs", "train")
+    second = await _task(cloud, "hangs", "train", attempt=2)
+    assert second.worker != first.worker, "the one that hangs is ended"
+    status = await _ended(cloud, "hangs")
+    assert status["rounds"][0]["models"]["hangs"]["reason"] == "training: it has not ended in 1 s"
 
 
 async def test_steps_by_hand_wait_for_the_hand(cloud: Any) -> None:

@@ -1,5 +1,5 @@
-"""An edge is offline in the middle of a deployment: its model goes on answering, and the candidate is decided when it is
-back."""
+"""An edge is offline in the middle of a deployment: its model goes on answering, and the candidate is decided when the
+edge is back."""
 
 from __future__ import annotations
 

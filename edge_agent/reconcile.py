@@ -27,7 +27,8 @@ class Running:
         assigned: the task last handed to its present process.
         task: the task last handed to the worker; a restarted process does not know it yet.
         ended_in: the round in which a worker that has ended left its loop, or failed.
-        final: True where the worker failed in a way that only another script, or other arguments of it, mend.
+        final: True where the worker failed in a way that only another script, or other arguments or samples of it,
+            mend.
         hurried: True where a worker that is being stopped has no more time for the code after its loop.
         gpus: ids of the GPUs that it was given.
     """
@@ -239,11 +240,12 @@ def _begins_again(present: Running, task: WorkerTask) -> bool:
     """Return whether a worker that has ended is started for the task.
 
     One whose script left its loop, or failed repeatedly, is started when it is asked in another round; one whose
-    failure is final when it runs something else.
+    failure is final when it runs something else, or when another round has other samples.
     """
     if present.task is None or _what_runs(present.task) != _what_runs(task):
         return True
-    return not present.final and task.is_due and task.revision != present.ended_in
+    is_final = present.final and not task.has_new_samples
+    return not is_final and task.is_due and task.revision != present.ended_in
 
 
 def _what_runs(task: WorkerTask) -> object:

@@ -303,7 +303,8 @@ class Supervisor:
         if not worker.fails_for_good:
             return False
         detail = f"{ended}: {worker.last_words()}"
-        again = "it has another script or other arguments" if worker.final else "the next round"
+        is_final = worker.final and not worker.task.has_new_samples
+        again = "it has another script or other arguments" if is_final else "the next round"
         self._warn(worker, f"ended with {detail}; does not start again until {again}")
         self._rest(worker, "failed", detail)
         return True

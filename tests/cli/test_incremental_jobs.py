@@ -68,7 +68,8 @@ def test_a_step_is_asked_for_by_hand(
     server = "nats://127.0.0.1:1"
     assert run(["incremental-jobs", verb, "incremental-jobs/j", "--dry-run", "--server", server]) == 0
     assert answered == [("incremental-jobs", verb, {"name": "j", "dry_run": True})]
-    assert f"incremental-jobs/j: {verb} would be asked for" in capsys.readouterr().out
+    then = "round 1 begins: 3 labelled samples wait" if verb == "training" else "round 0 is waiting"
+    assert f"incremental-job/j: {verb} would be asked for; {then}" in capsys.readouterr().out
 
 
 def test_what_the_rounds_have_made(

@@ -88,6 +88,21 @@ def _held_out(it: Loops) -> int:
     return len(it.queue.settled(JOB)) - sum(shard.samples for shard in it.task.shards)
 
 
+def test_a_script_that_leaves_its_loop_is_begun_again_and_fails_in_the_end(on_loops: Any) -> None:
+    async def test(it: Loops) -> None:
+        it.follow(UID, train={"newSamples": 5}, attempts=2)
+        assert await it.rounds() == 1
+        _reported(it, "finished", detail="the script left its loop in round 1")
+        await it.node.settled()
+        assert (it.task.step, it.task.attempt) == ("train", 2)
+        _reported(it, "finished", detail="the script left its loop in round 1")
+        await it.node.settled()
+        assert it.state.last is not None
+        assert it.state.last.models["m"].reason == "training: the script left its loop in round 1"
+
+    on_loops(test)
+
+
 def test_a_training_and_an_evaluation_that_hang_are_begun_again_and_fail(on_loops: Any) -> None:
     async def test(it: Loops) -> None:
         it.follow(UID, train={"newSamples": 5}, attempts=2, stepDeadlineSeconds=60)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.contract.payloads import BigModelTask, InferenceSpec, InferTask, PackageSpec, ScriptSpec, TrainTask
+from heliograph.bus.contract.payloads import BigModelTask, InferenceSpec, InferTask, LearnTask, PackageSpec, ScriptSpec, TrainTask
 from heliograph.bus.contract.resources import DatasetIndex, WeightsRef
 from heliograph.edge_agent.code_roots import Code, CodeRoot
 from heliograph.edge_agent.package_allowance import Forbidden
@@ -198,6 +198,17 @@ def test_a_final_failure_is_started_again_when_it_has_another_spec(roots: Any, c
     other = _task(**changes)
     data = DATA | {"other": DatasetIndex(name="other", samples=3)}
     assert decide([other], _ended("failed", _task(), ended_in=1, final=True), data, set(), roots) == [Launch(other)]
+
+
+def test_a_final_failure_is_started_again_in_a_round_with_other_samples(roots: Any) -> None:
+    """As a job of incremental learning has: what the script could not learn may be among them no more."""
+    before, after = (
+        LearnTask(worker="job-w", job="job", job_uid="u", round=round, script=ScriptSpec(boot_file="train.py"))
+        for round in (1, 2)
+    )
+    failed = {"job-w": Running("job-w", "u", "failed", task=before, ended_in=1, final=True)}
+    assert decide([before], failed, DATA, set(), roots) == []
+    assert decide([after], failed, DATA, set(), roots) == [Launch(after)]
 
 
 def test_an_ended_worker_of_an_earlier_job_makes_room(roots: Any) -> None:

@@ -43,6 +43,8 @@ class WorkerTaskBase(Payload):
     """The version that added the role."""
     starts_idle: ClassVar[bool] = False
     """True: launch the worker when it first has something to do, not when its task first appears in the document."""
+    has_new_samples: ClassVar[bool] = False
+    """True: start a worker that has failed for good once more in the next round, which has other samples."""
     serves: ClassVar[bool] = False
     """True: let the old worker answer until its successor can begin."""
     reads_model_file: ClassVar[bool] = False
@@ -183,6 +185,7 @@ class LearnTask(DatasetTask):
     """
 
     since = (0, 2)
+    has_new_samples = True
 
     role: Literal["learn"] = "learn"
     step: Literal["train", "evaluate"] = added("0.2", "train")

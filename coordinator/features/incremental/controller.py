@@ -30,7 +30,7 @@ from heliograph.coordinator.features.incremental.rounds import Rounds, check_sen
 from heliograph.coordinator.packages import check_parameters, names_of, package_of, pinned
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import Flag, wait_for
-from heliograph.incremental import decisions, triggers
+from heliograph.incremental import decisions, loop, triggers
 from heliograph.incremental.tasks import learn_task
 
 P = TypeVar("P", bound=BaseModel)
@@ -118,7 +118,15 @@ class IncrementalController(Feature[IncrementalLearningJob]):
             if job.status.phase in LEARNING_ENDED:
                 raise Refused("ended", field="name", expected="a job that has not ended",
                               got=f"{job.name} is {job.status.phase}", hint="Start it first.")  # fmt: skip
-            return jobs.asked(job, verb) if job.spec.location == "cloud" else edge_loops.asked(job, verb)
+            if job.spec.location == "edge":
+                return edge_loops.asked(job, verb)
+            state = job.status.loop
+            if not loop.may_ask(state, verb):  # type: ignore[arg-type]
+                raise Refused("too-early", field="name", expected=f"a job with a candidate before its {verb}",
+                              got=f"{job.name}, whose round {state.round} is {state.step}" if state.round else
+                              f"{job.name}, whose first round has not begun",
+                              hint=f"Begin a round: heliograph incremental-jobs training {job.name}.")  # fmt: skip
+            return jobs.asked(job, verb)
 
         if body.dry_run:
             return decide(resource)

@@ -96,6 +96,8 @@ ANSWERS: dict[str, Code] = {
     "running": Code("The field does not change while the job runs.", "Stop the job first, or change another field."),
     "superseded": Code("The label to be replaced has been replaced already.", "Replace the newest one."),
     "too-deep": Code("The document has too many levels of mappings and lists.", "Send a flatter document."),
+    "too-early": Code("The job has no candidate that the step could be about.",
+                      "Begin a round; `status.loop.step` says how far it is."),
     "too-large": Code("The message, or a part of it, is larger than its topic takes.", "Send less, or in parts."),
     "too-many": Code("More of something than one sender may have.", "Use fewer."),
     "too-many-requests": Code("More requests of one caller wait than its queue has room for.",

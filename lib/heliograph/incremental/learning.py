@@ -173,7 +173,9 @@ class IncrementalLearning:
         elif own is not None:
             shards = [own, *shards]
         if not shards:
-            raise Refused("no-samples", field="shards", expected="at least one labelled sample", got="none")
+            raise Refused("no-samples", field="x", expected="labelled samples of the job's queue, or the script's own",
+                          got="none", hint="Label some: heliograph label QUEUE. Or give the first model its samples: "
+                          "il.rounds(x, y).")  # fmt: skip
         began = world.monotonic()
         given = {**job.parameters, **work.parameters}
         new = joined(shards)

@@ -29,6 +29,10 @@ EVALUATION_SHARDS = 256
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 3600.0
 """Seconds after a failed round until the next one may begin; twice as many after each further failure."""
 MOST_REASON = 1024
+_BEFORE: Mapping[AskedStep, Sequence[Step]] = {
+    "evaluation": ("training", "trained"), "deployment": ("training", "trained", "evaluating", "evaluated"),
+}  # fmt: skip
+"""The steps of a round in which it has not come to an evaluation or a deployment yet."""
 _LAST_TIMES = ("step_since", "trained_at", "evaluated_at", "deployed_at")
 _AT_WORK = (("training", "training"), ("evaluating", "trained"))
 """Step of the round and of a candidate while a worker is at work for it."""
@@ -202,6 +206,7 @@ def end(state: LoopState, now: str) -> tuple[LoopState, LearningRound]:
         metrics=metrics,
         deployed_metrics=metrics if _first(state) in deployed else state.deployed_metrics,
         trigger="",
+        asked=[each for each in state.asked if each == "training"],  # the other steps were asked for of this round
     )
     new = sum(shard.samples for shard in state.shards if not shard.held_out and shard.round == state.round)
     record = LearningRound(
@@ -213,6 +218,12 @@ def end(state: LoopState, now: str) -> tuple[LoopState, LearningRound]:
         ended=now,
     )
     return waiting, record
+
+
+def may_ask(state: LoopState, step: AskedStep) -> bool:
+    """Return whether a step may be asked for by hand: an evaluation or a deployment only of a round's own candidates,
+    before it has begun."""
+    return step == "training" or state.step in _BEFORE[step]
 
 
 def ask(state: LoopState, step: AskedStep) -> LoopState:

@@ -33,6 +33,8 @@ def with_troubles(
                 continue
             if report.state == "waiting":
                 waiting.append(report.detail)
+            elif report.state == "finished":  # its script has left its loop: another one begins it again
+                state = loop.stumbled(state, spec, model, report.detail or "its script has ended", now)
             elif gives_up(report, spec.attempts):
                 state = loop.failed(state, model, report.detail or report.state, now)
     for model in loop.hanging(state, spec, loop.seconds(now)):

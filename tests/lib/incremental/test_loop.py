@@ -350,6 +350,21 @@ def figures(**fields: Any) -> GateFigures:
     return GateFigures(**{"decision": "passes", "support": 300, **fields})
 
 
+def test_what_is_asked_for_by_hand_is_about_this_round() -> None:
+    """Whoever lets a candidate through has seen this one, and not the next."""
+    spec = spec_of(evaluate={}, deploy={})
+    assert not loop.may_ask(LoopState(), "evaluation") and loop.may_ask(LoopState(), "training")
+    state = begun(LoopState(), spec, shard(1))
+    assert loop.may_ask(state, "evaluation") and loop.may_ask(state, "deployment")
+    state = loop.trained(state, candidate(state), at(1))
+    for step in ("training", "deployment"):
+        state = loop.ask(state, step)  # type: ignore[arg-type]
+    state = loop.evaluate(state, at(1))
+    assert not loop.may_ask(state, "evaluation")
+    state, _ = loop.end(loop.judged(state, verdict(state, decision="fails"), at(2)), at(2))
+    assert state.asked == ["training"]
+
+
 def test_a_clock_that_is_set_back_delays_no_schedule() -> None:
     spec = spec_of(train={"everySeconds": 60})
     state = LoopState(trained_at=at(5000), step_since=at(5000), looked={"training": at(5000)})

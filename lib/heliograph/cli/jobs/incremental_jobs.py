@@ -86,9 +86,19 @@ def _by_hand(verb: str, name: str, dry_run: bool, server: str | None) -> None:
 
     with about(_PLURAL, name):
         found: dict[str, Any] = ask(server, request)
-    loop = found["status"]["loop"]
     then = "would be asked for" if dry_run else "is asked for"
-    say(f"incremental-jobs/{name}: {verb} {then}; round {loop['round']} {loop['step']}")
+    say(f"incremental-job/{name}: {verb} {then}; {_state_of(found['status'], verb)}")
+
+
+def _state_of(status: dict[str, Any], verb: str) -> str:
+    """Return how far a job is, and what follows from a step that is asked for."""
+    loop = status["loop"]
+    if verb == "training" and loop["step"] == "waiting":
+        count = status["waiting"]
+        none = "no labelled sample waits, so that the script has to give its own"
+        return f"round {loop['round'] + 1} begins: {f'{count} labelled samples wait' if count else none}"
+    then = ", and then the next one begins" if verb == "training" else ""
+    return f"round {loop['round']} is {loop['step']}{then}"
 
 
 def _share(value: float | None) -> str:

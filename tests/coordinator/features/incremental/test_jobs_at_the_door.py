@@ -285,6 +285,9 @@ async def test_steps_by_hand_wait_for_the_hand(cloud: Any) -> None:
     dry = await client.ask("training", "hand", dry_run=True)
     assert dry["status"]["loop"]["asked"] == ["training"]
     assert (await client.get("hand"))["status"]["loop"]["asked"] == []
+    for early in ("evaluation", "deployment"):
+        with pytest.raises(Refused, match="hand, whose first round has not begun"):
+            await client.ask(early, "hand")
     await client.ask("training", "hand")
     await _train(cloud, await _task(cloud, "hand", "train"))
     assert (await _until(cloud, "hand", step="trained"))["loop"]["trigger"] == "by hand"

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from heliograph.bus.contract.payloads import BigModelTask, InferenceSpec, InferTask, LearnTask, PackageSpec, ScriptSpec, TrainTask
+from heliograph.bus.contract.payloads import (
+    BigModelTask,
+    InferenceSpec,
+    InferTask,
+    LearnTask,
+    PackageSpec,
+    ScriptSpec,
+    TrainTask,
+)
 from heliograph.bus.contract.resources import DatasetIndex, WeightsRef
 from heliograph.edge_agent.code_roots import Code, CodeRoot
 from heliograph.edge_agent.package_allowance import Forbidden

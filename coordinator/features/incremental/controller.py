@@ -43,8 +43,6 @@ COUNTED_EVERY = 1.0
 """Seconds after which inference workers tell new counts and drifts."""
 CALM = 60.0
 """Seconds after which loops are looked at though nothing is due."""
-_FIXED = ("location", "labels")
-"""Fields of the spec that never change: another queue, or place, is another job."""
 
 
 class IncrementalController(Feature[IncrementalLearningJob]):
@@ -73,9 +71,9 @@ class IncrementalController(Feature[IncrementalLearningJob]):
     # requests
 
     def validate(self, job: IncrementalLearningJob, topic: str) -> None:
-        for each in (job.spec.train, job.spec.evaluate, job.spec.deploy):
-            if each is not None:
-                triggers.check(each)
+        for name, rule in (("train", job.spec.train), ("evaluate", job.spec.evaluate), ("deploy", job.spec.deploy)):
+            if rule is not None:
+                triggers.check(rule, f"spec.{name}", topic)
         check_parameters(job, self.context.view().packages, topic)
         queue = self.context.store.get(LabelQueue, job.queue)
         if queue is not None and (why := jobs.unlearnable(queue)) is not None:
@@ -84,15 +82,14 @@ class IncrementalController(Feature[IncrementalLearningJob]):
                           hint="Of a number let labellers choose its range as a class.")  # fmt: skip
 
     def may_change(self, known: IncrementalLearningJob, wanted: IncrementalLearningJob, topic: str) -> None:
-        for field in _FIXED:
-            before, after = getattr(known.spec, field), getattr(wanted.spec, field)
+        for field, before, after in (("location", known.spec.location, wanted.spec.location),
+                                     ("labels", known.queue, wanted.queue)):  # another place, or queue, is another job
             if before != after:
                 raise Refused("fixed", topic=topic, field=f"spec.{field}", expected=f"{before}, as the job was made",
                               got=after, hint="Make another job, under another name.")  # fmt: skip
-        before, after = _models(known), _models(wanted)
-        if before != after:
-            raise Refused("fixed", topic=topic, field="spec.models", expected=f"the models {', '.join(before)}",
-                          got=", ".join(after), hint="Make another job for another model.")  # fmt: skip
+        if (own := _models(known)) != (other := _models(wanted)):
+            raise Refused("fixed", topic=topic, field="spec.models", expected=f"the models {', '.join(own)}",
+                          got=", ".join(other), hint="Make another job for another model.")  # fmt: skip
 
     def steer(self, job: IncrementalLearningJob, verb: str, topic: str) -> IncrementalLearningJob:
         match verb:

@@ -36,15 +36,28 @@ class TriggerFacts:
     drifting: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
-def check(triggers: Triggers) -> None:
+def check(triggers: Triggers, field: str, topic: str = "") -> None:
     """Raise Refused for a schedule that does not parse, and for a least time between two looks at a part: one look is
-    at all conditions."""
-    for each in _all(triggers):
-        if each.cron is not None:
-            Cron.parse(each.cron)
-        if each.check_seconds and each is not triggers:
-            raise Refused("invalid", field="checkSeconds", expected="once, beside any and all", got="in a part of them",
-                          hint="Move checkSeconds to the trigger itself.")  # fmt: skip
+    at all conditions.
+
+    Args:
+        field: the trigger's path in its document.
+    """
+    for name, parts in (("any", triggers.any), ("all", triggers.all)):
+        for place, part in enumerate(parts):
+            path = f"{field}.{name}[{place}]"
+            check(part, path, topic)
+            if part.check_seconds:
+                raise Refused("invalid", topic=topic, field=f"{path}.checkSeconds", expected="it once, beside any and "
+                              "all", got=part.check_seconds, hint="Move it to the trigger itself.")  # fmt: skip
+    if triggers.cron is None:
+        return
+    try:
+        Cron.parse(triggers.cron)
+    except Refused as error:
+        of_part = (error.field or "").removeprefix("cron").strip(", ")
+        expected = f"{of_part}: {error.expected}" if of_part else error.expected
+        raise Refused(error.code, topic=topic, field=f"{field}.cron", expected=expected, got=error.got) from None
 
 
 def decide(triggers: Triggers, facts: TriggerFacts, now: float) -> str | None:

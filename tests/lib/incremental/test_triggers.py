@@ -113,9 +113,11 @@ def test_any_holds_where_one_does_and_all_where_all_do(parts: list[tuple[dict[st
 
 @pytest.mark.parametrize(
     ("given", "field"),
-    [({"cron": "* * *"}, "cron"), ({"any": [{"all": [{"cron": "61 * * * *"}]}]}, "cron"),
-     ({"any": [{"newSamples": 1, "checkSeconds": 60}]}, "checkSeconds")],
+    [({"cron": "* * *"}, "spec.train.cron"),
+     ({"any": [{"all": [{}, {"cron": "61 * * * *"}]}]}, "spec.train.any[0].all[1].cron"),
+     ({"any": [{"newSamples": 1, "checkSeconds": 60}]}, "spec.train.any[0].checkSeconds")],
 )  # fmt: skip
-def test_what_no_loop_can_follow_is_refused(given: Any, field: str) -> None:
-    with pytest.raises(Refused, match=field):
-        check(triggers(**given))
+def test_what_no_loop_can_follow_is_refused_with_its_place(given: Any, field: str) -> None:
+    with pytest.raises(Refused) as refused:
+        check(triggers(**given), "spec.train")
+    assert refused.value.field == field

@@ -420,12 +420,12 @@ async def test_a_coordinator_that_follows_another_goes_on_at_every_step(cloud: A
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"train": {"cron": "61 * * * *"}}, "cron"),
+        ({"train": {"cron": "61 * * * *"}}, "spec.train.cron"),
         ({"models": []}, "spec.models"),
         ({"train": {"newSamples": 0}}, "spec.train.newSamples"),
         ({"gate": {"floor": 1.5}}, "spec.gate.floor"),
         ({"train": {"metricDrop": {}}}, "spec.train.metricDrop"),
-        ({"deploy": {"any": [{"newSamples": 1, "checkSeconds": 60}]}}, "checkSeconds"),
+        ({"deploy": {"any": [{"newSamples": 1, "checkSeconds": 60}]}}, "spec.deploy.any[0].checkSeconds"),
         ({"deployment": {"canary": {"share": 0}}}, "spec.deployment.canary.share"),
     ],
 )
@@ -449,6 +449,9 @@ async def test_a_job_without_its_queue_waits_and_says_for_what(cloud: Any) -> No
         await cloud.client.labels.delete("alone")
     with pytest.raises(Refused, match=r"spec\.location"):
         await cloud.client.incremental_jobs.update(_job("alone", location="edge"))
+    with pytest.raises(Refused, match=r"spec\.labels: expected alone, as the job was made, got another"):
+        await cloud.client.incremental_jobs.update(_job("alone", labels={"name": "another"}))
+    await cloud.client.incremental_jobs.update(_job("alone", labels={"name": "alone"}))  # the one that it has
     await cloud.client.incremental_jobs.delete("alone")
     await cloud.client.labels.delete("alone")
 

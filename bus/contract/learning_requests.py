@@ -4,7 +4,7 @@ from pydantic import Field
 
 from heliograph.bus.contract.resources.base import Document
 from heliograph.bus.contract.resources.incremental_learning_job import Decision
-from heliograph.core.names import Label
+from heliograph.core.names import Digest, Label
 
 
 class LearnedVersion(Document):
@@ -12,6 +12,7 @@ class LearnedVersion(Document):
 
     Attributes:
         version: number of the registered version; absent where the candidate was not registered.
+        edge: the edge that made it, with the location ``edge``: of each the last round.
         accuracy: on the held-out samples of its round; absent where it was not measured.
     """
 
@@ -22,6 +23,7 @@ class LearnedVersion(Document):
     digest: str = ""
     accuracy: float | None = None
     reason: str = ""
+    edge: str = ""
 
 
 class LearnedModels(Document):
@@ -30,8 +32,10 @@ class LearnedModels(Document):
     Attributes:
         champions: model to the version that serves where no alias says otherwise.
         versions: what the last rounds have made, oldest first.
+        edges: with the location ``edge``, edge to model to the digest of the version of its own that it serves.
     """
 
     name: Label
     champions: dict[Label, int] = Field(default_factory=dict)
     versions: list[LearnedVersion] = Field(default_factory=list)
+    edges: dict[Label, dict[Label, Digest]] = Field(default_factory=dict)

@@ -72,6 +72,23 @@ def test_a_step_is_asked_for_by_hand(
     assert f"incremental-job/j: {verb} would be asked for; {then}" in capsys.readouterr().out
 
 
+def test_what_edges_have_made_by_themselves(
+    answered: list[tuple[str, str, dict[str, Any]]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = LearnedModels(name="j", edges={"edge-1": {"m": "ab" * 32}}, versions=[
+        LearnedVersion(round=3, model="m", decision="refused", digest="cd" * 32, reason="worse", edge="edge-1"),
+    ])  # fmt: skip
+
+    async def request(self: AsyncClient, resource: str, verb: str, document: dict[str, Any]) -> Any:
+        return made.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    monkeypatch.setattr(AsyncClient, "request", request)
+    assert run(["incremental-jobs", "models", "j", "--server", "nats://127.0.0.1:1"]) == 0
+    shown = capsys.readouterr().out
+    assert "serving: m abababababab on edge-1" in shown
+    assert "EDGE" in shown and "refused" in shown and "cdcdcdcdcdcd" in shown
+
+
 def test_what_the_rounds_have_made(
     answered: list[tuple[str, str, dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:

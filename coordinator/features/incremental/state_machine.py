@@ -224,15 +224,19 @@ def learned_models(job: IncrementalLearningJob, view: View) -> LearnedModels:
     """Answer what a job has made."""
     names = [each.model.name for each in job.spec.models]
     deployed = {name: resolve(view.models[name]) for name in names if name in view.models}
+    edges = job.status.edges
+    records = [(record, "") for record in job.status.rounds]
+    records += [(each.last, edge) for edge, each in edges.items() if each.last is not None]
     return LearnedModels(
         name=job.name,
         champions={name: version.version for name, version in deployed.items() if version is not None},
         versions=[
             LearnedVersion(round=record.round, model=name, decision=each.decision, version=each.version,
-                           digest=each.digest, reason=each.reason,
+                           digest=each.digest, reason=each.reason, edge=edge,
                            accuracy=each.verdict.candidate if each.verdict is not None else None)
-            for record in job.status.rounds for name, each in record.models.items()
+            for record, edge in records for name, each in record.models.items()
         ],
+        edges={edge: each.deployed for edge, each in edges.items() if each.deployed},
     )  # fmt: skip
 
 

@@ -66,14 +66,17 @@ def models(name: JobArgument, output: OutputOption = "table", server: ServerOpti
 
         say(json.dumps(found, indent=2))
         return
-    serving = ", ".join(f"{model} version {number}" for model, number in sorted(found["champions"].items()))
-    say(f"serving: {serving or 'nothing yet'}")
+    serving = [f"{model} version {number}" for model, number in sorted(found["champions"].items())]
+    serving += [f"{model} {digest[:12]} on {edge}" for edge, own in sorted(found.get("edges", {}).items())
+                for model, digest in sorted(own.items())]  # fmt: skip
+    say(f"serving: {', '.join(serving) or 'nothing yet'}")
     rows = [
-        [str(each["round"]), each["model"], each["decision"], str(each.get("version", "")),
+        [str(each["round"]), each["model"], each["decision"], each.get("edge") or str(each.get("version", "")),
          _share(each.get("accuracy")), each["digest"][:12], each["reason"]] for each in found["versions"]
     ]  # fmt: skip
     if rows:
-        show_table(("ROUND", "MODEL", "DECISION", "VERSION", "ACCURACY", "DIGEST", "REASON"), rows)
+        place = "EDGE" if any(each.get("edge") for each in found["versions"]) else "VERSION"
+        show_table(("ROUND", "MODEL", "DECISION", place, "ACCURACY", "DIGEST", "REASON"), rows)
 
 
 def _by_hand(verb: str, name: str, dry_run: bool, server: str | None) -> None:
@@ -87,12 +90,14 @@ def _by_hand(verb: str, name: str, dry_run: bool, server: str | None) -> None:
     with about(_PLURAL, name):
         found: dict[str, Any] = ask(server, request)
     then = "would be asked for" if dry_run else "is asked for"
-    say(f"incremental-job/{name}: {verb} {then}; {_state_of(found['status'], verb)}")
+    say(f"incremental-job/{name}: {verb} {then}; {_state_of(found, verb)}")
 
 
-def _state_of(status: dict[str, Any], verb: str) -> str:
+def _state_of(job: dict[str, Any], verb: str) -> str:
     """Return how far a job is, and what follows from a step that is asked for."""
-    loop = status["loop"]
+    if job["spec"]["location"] == "edge":
+        return "each of its edges takes it by itself"
+    status, loop = job["status"], job["status"]["loop"]
     if verb == "training" and loop["step"] == "waiting":
         count = status["waiting"]
         none = "no labelled sample waits, so that the script has to give its own"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heliograph.bus.contract.resources import CandidateState, IncrementalLearningJob, JointInferenceService, LoopState
+from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.incremental import state_machine as jobs
 
 NOW, LATER = "2026-01-01T00:00:00.000000Z", "2026-01-01T00:01:00.000000Z"
@@ -74,3 +75,17 @@ def test_a_clock_that_is_set_back_delays_no_schedule_of_a_job_that_has_begun_not
     ), LATER)  # fmt: skip
     assert jobs.with_present_clock(job, LATER) is job
     assert jobs.with_present_clock(job, NOW).status.start_time == NOW
+
+
+def test_what_edges_have_made_is_told_with_their_names() -> None:
+    learned = {"model": {"name": "m"}, "workerSpec": {"trainScriptBootFile": "learn.py"}}
+    job = IncrementalLearningJob.model_validate({
+        "kind": "IncrementalLearningJob", "metadata": {"name": "j"}, "spec": {"models": [learned], "location": "edge"},
+        "status": {"edges": {
+            "edge-1": {"deployed": {"m": "1" * 64}, "last": {"round": 3, "models": {"m": {"decision": "refused"}}}},
+            "edge-2": {},
+        }},
+    })  # fmt: skip
+    told = jobs.learned_models(job, View())
+    assert told.edges == {"edge-1": {"m": "1" * 64}}
+    assert [(each.edge, each.round, each.decision) for each in told.versions] == [("edge-1", 3, "refused")]

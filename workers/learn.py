@@ -13,7 +13,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Assignment, Candidate, LearnTask, VerdictReport
 from heliograph.bus.contract.resources import GateFigures, GateRule
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.resources.incremental_learning_job import ClassRecall
+from heliograph.bus.contract.resources.learning_progress import ClassRecall
 from heliograph.bus.contract.weights_file import TensorFile, origin, write
 from heliograph.gate import Gate, Outcome
 from heliograph.incremental import class_names

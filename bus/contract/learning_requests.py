@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from heliograph.bus.contract.resources.base import Document
-from heliograph.bus.contract.resources.incremental_learning_job import Decision
+from heliograph.bus.contract.resources.learning_progress import Decision
 from heliograph.core.names import Digest, Label
 
 

@@ -7,12 +7,9 @@ from pydantic import Field
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Metrics, Payload, Text
 from heliograph.bus.contract.payloads.task_parts import PackageSpec
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.resources.incremental_learning_job import (
-    EdgeLearning,
-    GateFigures,
-    IncrementalLearningJobSpec,
-)
+from heliograph.bus.contract.resources.incremental_learning_job import IncrementalLearningJobSpec
 from heliograph.bus.contract.resources.label_queue import MAX_CLASSES, ClassName
+from heliograph.bus.contract.resources.learning_progress import EdgeLearning, GateFigures
 from heliograph.core.names import Digest, Label
 
 

@@ -33,15 +33,9 @@ if TYPE_CHECKING:
     )
     from heliograph.bus.contract.resources.incremental_learning_job import (
         LEARNING_ENDED,
-        CandidateState,
-        EdgeLearning,
-        GateFigures,
         IncrementalLearningJob,
         IncrementalLearningJobSpec,
         IncrementalLearningJobStatus,
-        LearningRound,
-        LoopState,
-        ModelOutcome,
     )
     from heliograph.bus.contract.resources.joint_inference_service import (
         MOST_REPLICAS,
@@ -57,6 +51,14 @@ if TYPE_CHECKING:
         LabelQueueSpec,
         LabelQueueStatus,
         LabelSchema,
+    )
+    from heliograph.bus.contract.resources.learning_progress import (
+        CandidateState,
+        EdgeLearning,
+        GateFigures,
+        LearningRound,
+        LoopState,
+        ModelOutcome,
     )
     from heliograph.bus.contract.resources.learning_tasks import GateRule, ShardRef
     from heliograph.bus.contract.resources.model import (
@@ -177,9 +179,8 @@ _HOMES = {
         "ENDED HISTORY JOINED NAMED WATCHED FederatedTask FederatedTaskStatus JoinedParticipant "
         "Participants RoundRecord TrainingWorker UncountedRecord",
     "incremental_learning_job":
-        "LEARNING_ENDED CandidateState EdgeLearning GateFigures IncrementalLearningJob "
-        "IncrementalLearningJobSpec IncrementalLearningJobStatus LearningRound LoopState "
-        "ModelOutcome",
+        "LEARNING_ENDED IncrementalLearningJob IncrementalLearningJobSpec IncrementalLearningJobStatus",
+    "learning_progress": "CandidateState EdgeLearning GateFigures LearningRound LoopState ModelOutcome",
     "learning_tasks": "GateRule ShardRef",
     "joint_inference_service":
         "MOST_REPLICAS EdgeSelection InferenceScript JointInferenceService JointInferenceServiceSpec "

@@ -25,7 +25,8 @@ from heliograph.bus.contract.resources import (
     condition,
     resolve,
 )
-from heliograph.bus.contract.resources.incremental_learning_job import ROUNDS_KEPT, LearnedModel
+from heliograph.bus.contract.resources.incremental_learning_job import LearnedModel
+from heliograph.bus.contract.resources.learning_progress import ROUNDS_KEPT
 from heliograph.bus.contract.resources.model import declared
 from heliograph.bus.contract.resources.triggers import Triggers
 from heliograph.bus.contract.versions import parse_version

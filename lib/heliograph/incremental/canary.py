@@ -8,7 +8,7 @@ from typing import Literal
 
 from heliograph.bus.contract.payloads import VersionStats
 from heliograph.bus.contract.resources.canary import Canary
-from heliograph.bus.contract.resources.incremental_learning_job import CandidateState
+from heliograph.bus.contract.resources.learning_progress import CandidateState
 from heliograph.core.latencies import percentile
 
 Answer = Literal["wait", "promote", "roll-back"]

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from heliograph.bus.contract.resources.incremental_learning_job import (
-    AskedStep,
-    IncrementalLearningJobSpec,
-    LoopState,
-)
+from heliograph.bus.contract.resources.incremental_learning_job import IncrementalLearningJobSpec
+from heliograph.bus.contract.resources.learning_progress import AskedStep, LoopState
 from heliograph.bus.contract.resources.triggers import Triggers
 from heliograph.incremental import canary, triggers
 from heliograph.incremental.canary import CanaryFacts

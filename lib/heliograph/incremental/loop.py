@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from heliograph.bus.contract.payloads.learning import Candidate, VerdictReport
-from heliograph.bus.contract.resources.incremental_learning_job import (
+from heliograph.bus.contract.resources.incremental_learning_job import IncrementalLearningJobSpec
+from heliograph.bus.contract.resources.learning_progress import (
     AskedStep,
     CandidateState,
     Decision,
-    IncrementalLearningJobSpec,
     LearningRound,
     LoopState,
     ModelOutcome,

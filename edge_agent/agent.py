@@ -172,7 +172,7 @@ class Agent:
             self._on_anomaly, self._hold_back,
         )  # fmt: skip
         self._loops = EdgeLoops(
-            self._edge, self._journal, self._labelling, LoopFiles(models, launcher, world), world,
+            self._journal, self._labelling, LoopFiles(models, launcher, world), world,
             self._worker_reports, self._wake, self._failures,
         )  # fmt: skip
         self._uploads = Uploads(launcher, self._cloud.bus, self._edge, world)

@@ -4,11 +4,10 @@ without a link. What goes to the cloud is how it went: counts, digests and metri
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from heliograph.bus.contract.event import Event, decode, encode
+from heliograph.bus.contract.event import Event
 from heliograph.bus.contract.payloads import (
     Candidate,
     Desired,
@@ -22,9 +21,7 @@ from heliograph.bus.contract.payloads import (
     WorkerTask,
 )
 from heliograph.bus.contract.resources import EdgeLearning, LoopState
-from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import CANDIDATE, INFERENCE_STATS, VERDICT, Topic
-from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Flag, wait_for
 from heliograph.core.world import World
@@ -32,12 +29,13 @@ from heliograph.edge_agent import loop_steps
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.labelling import EdgeLabelling
+from heliograph.edge_agent.loop_arrivals import LoopArrivals
 from heliograph.edge_agent.loop_files import LoopFiles
-from heliograph.edge_agent.loop_store import INBOX, ROUNDS_KEPT, LoopStore, StoredLoop
+from heliograph.edge_agent.loop_samples import LoopSamples
+from heliograph.edge_agent.loop_store import ROUNDS_KEPT, LoopStore, StoredLoop
 from heliograph.incremental import canary, decisions, loop
 from heliograph.incremental.decisions import Begin, Deploy, End, Evaluate, Facts, Look, Promote, RollBack
 from heliograph.incremental.drift.shares import newest_drifts
-from heliograph.incremental.shards import MAX_SAMPLES
 from heliograph.incremental.tasks import learn_task
 from heliograph.incremental.troubles import with_troubles
 
@@ -56,14 +54,12 @@ class EdgeLoops:
     """
 
     def __init__(
-        self, edge: str, journal: Journal, labelling: EdgeLabelling, files: LoopFiles, world: World,
+        self, journal: Journal, labelling: EdgeLabelling, files: LoopFiles, world: World,
         reports: Callable[[], Sequence[WorkerReport]], changed: Callable[[], None], failures: Failures,
     ) -> None:  # fmt: skip
-        self._edge = edge
-        self._journal = journal
         self._store = LoopStore(journal)
-        self._labelling = labelling
-        self._files = files
+        self._samples = LoopSamples(self._store, labelling, files, failures)
+        self._arrivals = LoopArrivals(self._store, files, world, failures)
         self._world = world
         self._reports = reports
         self._changed = changed
@@ -72,13 +68,8 @@ class EdgeLoops:
         self._followed: set[str] = set()
         """Uids of all jobs of loops in this agent's life: what their workers make stays here, also when one is gone."""
         self._stored: dict[str, StoredLoop] = {}
-        self._used: dict[str, set[str]] = {}
-        """By uid: the samples that are in the loop's shards."""
-        self._unusable: dict[str, set[str]] = {}
-        """By uid: the labelled samples that are gone, or whose label no model learns; they wait no more."""
         self._stats: dict[str, InferenceStats] = {}
         """By the inference worker's name."""
-        self._arrivals = itertools.count()
         self._wake = Flag()
         labelling.listen(self._wake.set)
 
@@ -145,7 +136,7 @@ class EdgeLoops:
             state = EdgeLearning(
                 step=stored.state.step,
                 round=stored.state.round,
-                waiting=len(self._waiting(wanted)) + loop.waiting_in_shards(stored.state),
+                waiting=len(self._samples.waiting(wanted)) + loop.waiting_in_shards(stored.state),
                 deployed={model: ref.digest for model, ref in stored.own.items()},
                 metric=stored.state.metrics.get(wanted.spec.evaluation.metric),
                 last=stored.rounds[-1] if stored.rounds else None,
@@ -165,21 +156,10 @@ class EdgeLoops:
         payload: Candidate | VerdictReport = topic.validate(event.data, entry.topic)
         if payload.job_uid not in self._followed:
             return entry
-        wanted, documents = self._wanted.get(payload.job), dict(entry.documents)
-        key = f"{INBOX}{payload.job}/{self._world.now():020.6f}-{next(self._arrivals):06d}-{event.id}"
-        body = encode(Event(id=event.id, source=event.source, type=event.type, data=event.data, time=event.time,
-                            subject=event.subject))  # fmt: skip
-        if wanted is not None and wanted.uid == payload.job_uid:
-            documents[key] = body
-        if isinstance(payload, Candidate):
-            bare = WeightsRef(digest=payload.weights.digest, size=payload.weights.size)
-            payload = payload.model_copy(update={"weights": bare, "memory": None})
-        told = Event(id=event.id, source=event.source, type=event.type,
-                     data=payload.model_dump(mode="python", exclude_none=True), time=event.time, subject=event.subject,
-                     sequence=event.sequence, traceparent=event.traceparent)  # fmt: skip
+        wanted = self._wanted.get(payload.job)
+        is_wanted = wanted is not None and wanted.uid == payload.job_uid
         self._wake.set()
-        return NewEvent(entry.topic, encode(told), entry.lane, entry.producer, entry.incarnation, entry.sequence,
-                        documents)  # fmt: skip
+        return self._arrivals.hold_back(event, entry, payload, is_wanted)
 
     async def run(self) -> None:
         """Take the loops' steps until cancelled."""
@@ -222,19 +202,17 @@ class EdgeLoops:
         return stored
 
     def _take(self, name: str, stored: StoredLoop) -> None:
-        self._used[stored.uid] = self._store.used(stored.uid, stored.state.next_shard)
-        self._unusable[stored.uid] = self._store.unusable(stored.uid)
+        self._samples.take(stored)
         self._stored[name] = stored
 
     async def _forget(self, name: str, uid: str) -> None:
-        self._used.pop(uid, None)
-        self._unusable.pop(uid, None)
+        self._samples.forget(uid)
         await self._store.forget(name, uid)
 
     async def _stepped(self, name: str, wanted: EdgeLoop, stored: StoredLoop) -> StoredLoop:
         """Return the loop after one step; the same object where none is due."""
         now = self._world.timestamp()
-        state = await self._with_arrivals(name, stored.state, now)
+        state = await self._arrivals.taken(name, wanted, stored.state, now)
         state = loop.with_present_clock(state, now)
         state, _ = with_troubles(name, wanted.spec, state, lambda learned: self._reports(), now)
         began = loop.at_latest(stored.began, now)
@@ -242,7 +220,7 @@ class EdgeLoops:
             return stored.model_copy(update={"state": state, "began": began})
         if (asked := loop_steps.asked(wanted, stored)) is not stored:
             return asked
-        waiting = self._waiting(wanted)
+        waiting = self._samples.waiting(wanted)
         metric = state.metrics.get(wanted.spec.evaluation.metric)
         if decisions.why_ended(state, wanted.spec, metric, stored.began, now) is not None:
             return stored
@@ -266,74 +244,16 @@ class EdgeLoops:
                 return stored.model_copy(update={"state": loop.looked(state, step, now)})
         return stored
 
-    async def _with_arrivals(self, name: str, state: LoopState, now: str) -> LoopState:
-        """Take the candidates and verdicts that have come; each is forgotten once what it led to is stored."""
-        for key, body in [*self._store.inbox(name)]:
-            after = state
-            try:
-                after = await self._with_arrival(name, state, decode(body, key), now)
-            except Refused as error:  # damaged on the disk: it would be in the way of all that come after it
-                self._failures.add(f"incremental job {name}", error)
-            if after is not state:
-                return after
-            await self._store.taken(key)
-        return state
-
-    async def _with_arrival(self, name: str, state: LoopState, event: Event, now: str) -> LoopState:
-        """Take a candidate or a verdict; where a file of the candidate is missing or damaged, begin the training once
-        more."""
-        if event.type == VERDICT.type:
-            return loop.judged(state, VERDICT.validate(event.data, event.subject), now)
-        came = CANDIDATE.validate(event.data, event.subject)
-        if not loop.awaits(state, came):
-            return state
-        try:
-            worker = event.source.split("/")[1]
-            weights = await self._files.adopted(worker, came.weights)
-            memory = await self._files.adopted(worker, came.memory) if came.memory is not None else None
-        except HeliographError as error:
-            self._failures.add(f"incremental job {name}", error)
-            why = f"its candidate was refused: {error}"
-            return loop.spoiled(state, self._wanted[name].spec, came, why, now)
-        return loop.trained(state, came.model_copy(update={"weights": weights, "memory": memory}), now)
-
     async def _begun(
         self, name: str, wanted: EdgeLoop, stored: StoredLoop, waiting: Sequence[str], reason: str, now: str
     ) -> StoredLoop:
-        state = stored.state
-        schema = self._labelling.schema_of(wanted.queue)
-        classes = loop.with_classes(state.classes, schema.classes if schema is not None else ())
-        version = schema.version if schema is not None else state.schema_version
-        taken = waiting[:MAX_SAMPLES]
-        samples = await self._labelling.labelled(wanted.queue, taken, classes)
-        if gone := set(taken) - {each.digest for each in samples}:
-            await self._leave_out(name, wanted, gone)
-        if not samples and reason != decisions.BY_HAND and not any(
-            loop.to_learn(state, learned.model.name) for learned in wanted.spec.models
-        ):  # fmt: skip
+        state, shards = await self._samples.write_shards(name, wanted, stored.state, waiting)
+        learns = any(loop.to_learn(state, learned.model.name) for learned in wanted.spec.models)
+        if not shards and reason != decisions.BY_HAND and not learns:
             return stored
-        shards = await self._files.write_shards(samples, wanted.spec.evaluation, state.next_shard, version)
-        for shard, ids in shards:
-            await self._store.note(wanted.uid, shard.number, ids)
         bases = {model: ref.digest for model, ref in {**wanted.models, **stored.own}.items()}
-        with_schema = state.model_copy(update={"classes": classes, "schema_version": version})
-        begun = loop.begin(with_schema, wanted.spec, reason, bases, [shard for shard, _ in shards], now)
-        self._used[wanted.uid].update(id for _, ids in shards for id in ids)
+        begun = loop.begin(state, wanted.spec, reason, bases, shards, now)
         return stored.model_copy(update={"state": begun})
-
-    async def _leave_out(self, name: str, wanted: EdgeLoop, gone: set[str]) -> None:
-        """Take note of tasks whose sample is gone, or whose label no model learns, as long as the queue has them."""
-        known = self._unusable[wanted.uid] | gone
-        left = [task for task in self._labelling.settled(wanted.queue) if task in known]
-        await self._store.leave_out(wanted.uid, left)
-        self._unusable[wanted.uid] = set(left)
-        self._failures.add(f"incremental job {name}", HeliographError(
-            f"{len(gone)} labelled samples of queue {wanted.queue} are gone, or have labels that no model learns"
-        ))  # fmt: skip
-
-    def _waiting(self, wanted: EdgeLoop) -> list[str]:
-        used, unusable = self._used.get(wanted.uid, ()), self._unusable.get(wanted.uid, ())
-        return [task for task in self._labelling.settled(wanted.queue) if task not in used and task not in unusable]
 
     def _served(self, task: WorkerTask) -> WorkerTask:
         """Return an inference task with the version of this node's own, and with its candidate on trial."""

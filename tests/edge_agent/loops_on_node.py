@@ -86,7 +86,7 @@ class Loops:
         world = replace(node.world, now=lambda: node.loop.time() + self.ahead)
         self.journal = Journal(Path("/simulated/journal.db"), EDGE, world, 1 << 20, node.logged.append)
         files = LoopFiles(self._directory, Staged(), world)  # type: ignore[arg-type]
-        self.loops = EdgeLoops(EDGE, self.journal, self.queue, files, world, lambda: self.reported,  # type: ignore[arg-type]
+        self.loops = EdgeLoops(self.journal, self.queue, files, world, lambda: self.reported,  # type: ignore[arg-type]
                                lambda: None, Failures(node.logged.append))  # fmt: skip
         self._running = node.start(self.loops.run())
 

@@ -33,7 +33,7 @@ from heliograph.edge_agent.loop_arrivals import LoopArrivals
 from heliograph.edge_agent.loop_files import LoopFiles
 from heliograph.edge_agent.loop_samples import LoopSamples
 from heliograph.edge_agent.loop_store import ROUNDS_KEPT, LoopStore, StoredLoop
-from heliograph.incremental import canary, decisions, loop
+from heliograph.incremental import canary, decisions, loop, loop_shards
 from heliograph.incremental.decisions import Begin, Deploy, End, Evaluate, Facts, Look, Promote, RollBack
 from heliograph.incremental.drift.shares import newest_drifts
 from heliograph.incremental.tasks import learn_task
@@ -136,7 +136,7 @@ class EdgeLoops:
             state = EdgeLearning(
                 step=stored.state.step,
                 round=stored.state.round,
-                waiting=len(self._samples.waiting(wanted)) + loop.waiting_in_shards(stored.state),
+                waiting=len(self._samples.waiting(wanted)) + loop_shards.waiting_in_shards(stored.state),
                 deployed={model: ref.digest for model, ref in stored.own.items()},
                 metric=stored.state.metrics.get(wanted.spec.evaluation.metric),
                 last=stored.rounds[-1] if stored.rounds else None,
@@ -248,7 +248,7 @@ class EdgeLoops:
         self, name: str, wanted: EdgeLoop, stored: StoredLoop, waiting: Sequence[str], reason: str, now: str
     ) -> StoredLoop:
         state, shards = await self._samples.write_shards(name, wanted, stored.state, waiting)
-        learns = any(loop.to_learn(state, learned.model.name) for learned in wanted.spec.models)
+        learns = any(loop_shards.to_learn(state, learned.model.name) for learned in wanted.spec.models)
         if not shards and reason != decisions.BY_HAND and not learns:
             return stored
         bases = {model: ref.digest for model, ref in {**wanted.models, **stored.own}.items()}

@@ -21,7 +21,7 @@ from heliograph.coordinator.features.incremental import state_machine as jobs
 from heliograph.coordinator.features.incremental.labelled_samples import LabelledSamples
 from heliograph.coordinator.features.incremental.shard_writer import WrittenShard, write_shards
 from heliograph.core.errors import HeliographError, Refused, Unreachable
-from heliograph.incremental import canary, loop
+from heliograph.incremental import canary, loop, loop_shards
 from heliograph.incremental.canary import CanaryFacts
 from heliograph.incremental.decisions import (
     BY_HAND,
@@ -132,7 +132,7 @@ class Rounds:
         taken = waiting[:MAX_SAMPLES]
         samples = await self._samples.read(queue, taken, classes)
         self._samples.leave_out(queue, taken, samples)
-        if not samples and reason != BY_HAND and not any(loop.to_learn(state, name) for name in _names(job)):
+        if not samples and reason != BY_HAND and not any(loop_shards.to_learn(state, name) for name in _names(job)):
             return True
         written: list[WrittenShard] = []
         if samples:

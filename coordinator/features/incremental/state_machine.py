@@ -32,7 +32,7 @@ from heliograph.bus.contract.resources.triggers import Triggers
 from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.packages import missing_packages
-from heliograph.incremental import decisions, loop, triggers, troubles
+from heliograph.incremental import decisions, loop, loop_shards, triggers, troubles
 from heliograph.incremental.canary import CanaryFacts
 from heliograph.incremental.tasks import evaluation_version
 
@@ -123,14 +123,14 @@ def with_round(
 
 def with_counts(job: IncrementalLearningJob, waiting: int, labelled: int) -> IncrementalLearningJob:
     """Return the job with the numbers of its samples."""
-    waiting += loop.waiting_in_shards(job.status.loop)
+    waiting += loop_shards.waiting_in_shards(job.status.loop)
     return _with(job, waiting=waiting, labelled=max(labelled, job.status.labelled))
 
 
 def ended_round(job: IncrementalLearningJob, now: str) -> IncrementalLearningJob:
     """End the round: keep its record, and tell how it went."""
     state, record = loop.end(job.status.loop, now)
-    used = loop.to_measure(job.status.loop)
+    used = loop_shards.to_measure(job.status.loop)
     if used and any(each.verdict is not None for each in record.models.values()):
         version = evaluation_version(job.spec.evaluation, used)
         samples = sum(shard.samples for shard in used)
@@ -200,7 +200,7 @@ def version_of(job: IncrementalLearningJob, learned: LearnedModel, code: Mapping
     state = job.status.loop
     candidate = state.candidates[learned.model.name]
     assert candidate.weights is not None and candidate.verdict is not None
-    shards, measured = loop.to_learn(state, learned.model.name), loop.to_measure(state)
+    shards, measured = loop_shards.to_learn(state, learned.model.name), loop_shards.to_measure(state)
     uses = [DatasetUse(name=job.queue, edge=learned.node_name, version=shard.weights.digest, samples=shard.samples)
             for shard in shards]  # fmt: skip
     evaluation = DatasetUse(name=job.queue, edge=learned.node_name, version=candidate.verdict.evaluation,

@@ -11,7 +11,8 @@ from heliograph.bus.contract.resources.triggers import Triggers
 from heliograph.incremental import canary, triggers
 from heliograph.incremental.canary import CanaryFacts
 from heliograph.incremental.drift.shares import shares
-from heliograph.incremental.loop import seconds, to_learn, waiting_in_shards
+from heliograph.incremental.loop import seconds
+from heliograph.incremental.loop_shards import to_learn, waiting_in_shards
 from heliograph.incremental.triggers import TriggerFacts
 
 BY_HAND = "by hand"

@@ -15,17 +15,15 @@ from heliograph.bus.contract.resources.incremental_learning_job import Increment
 from heliograph.bus.contract.resources.learning_progress import (
     AskedStep,
     CandidateState,
-    Decision,
     LearningRound,
     LoopState,
-    ModelOutcome,
     Step,
 )
 from heliograph.bus.contract.resources.learning_tasks import ShardRef
 from heliograph.core.world import rfc3339
+from heliograph.incremental import loop_shards
+from heliograph.incremental.round_record import record_of
 
-EVALUATION_SHARDS = 256
-"""Shards of held-out samples that an evaluation uses: the newest."""
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 3600.0
 """Seconds after a failed round until the next one may begin; twice as many after each further failure."""
 MOST_REASON = 1024
@@ -74,10 +72,8 @@ def trained(state: LoopState, came: Candidate, now: str) -> LoopState:
         update={"step": "trained", "weights": came.weights, "memory": came.memory, "samples": came.num_samples,
                 "metrics": came.metrics}
     )  # fmt: skip
-    used = [
-        shard.model_copy(update={"round": state.round}) if not shard.round else shard for shard in state.shards
-    ]  # the samples have been trained on: they are new no more
-    return _settled(_with(state, candidates={**state.candidates, came.model: changed}, shards=used), now)
+    candidates = {**state.candidates, came.model: changed}
+    return _settled(_with(state, candidates=candidates, shards=loop_shards.trained_on(state)), now)
 
 
 def spoiled(
@@ -184,13 +180,6 @@ def end(state: LoopState, now: str) -> tuple[LoopState, LearningRound]:
     failed = bool(state.candidates) and all(each.step == "failed" for each in state.candidates.values())
     failures = state.failures + 1 if failed else 0
     pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 30), LONGEST_PAUSE) if failed else 0.0
-    shards = [_learned(shard, state.round, deployed) for shard in state.shards]
-    names = set(state.candidates)
-    kept = [shard for shard in shards if shard.held_out or not names <= set(shard.learned)]
-    surplus = len([shard for shard in kept if shard.held_out]) - EVALUATION_SHARDS
-    if surplus > 0:
-        oldest = {shard.number for shard in [shard for shard in kept if shard.held_out][:surplus]}
-        kept = [shard for shard in kept if shard.number not in oldest]
     candidates = state.candidates
     metrics = _measured(state)
     waiting = _with(
@@ -198,7 +187,7 @@ def end(state: LoopState, now: str) -> tuple[LoopState, LearningRound]:
         step="waiting",
         step_since=now,
         candidates={},
-        shards=kept,
+        shards=loop_shards.kept_after(state, candidates, deployed),
         memory={**state.memory, **{name: memory for name in deployed if (memory := candidates[name].memory)}},
         champions={**state.champions, **{name: ref.digest for name in deployed if (ref := candidates[name].weights)}},
         failures=failures,
@@ -208,16 +197,7 @@ def end(state: LoopState, now: str) -> tuple[LoopState, LearningRound]:
         trigger="",
         asked=[each for each in state.asked if each == "training"],  # the other steps were asked for of this round
     )
-    new = sum(shard.samples for shard in state.shards if not shard.held_out and shard.round == state.round)
-    record = LearningRound(
-        round=state.round,
-        trigger=state.trigger,
-        samples=new,
-        models={name: _outcome(each) for name, each in candidates.items()},
-        began=state.trained_at,
-        ended=now,
-    )
-    return waiting, record
+    return waiting, record_of(state, now)
 
 
 def may_ask(state: LoopState, step: AskedStep) -> bool:
@@ -253,21 +233,6 @@ def at_latest(time: str, now: str) -> str:
 
 
 # what follows from a state
-
-
-def to_learn(state: LoopState, model: str) -> list[ShardRef]:
-    """Return the shards that a training of a model uses: what its deployed version has not learned."""
-    return [shard for shard in state.shards if not shard.held_out and model not in shard.learned]
-
-
-def to_measure(state: LoopState) -> list[ShardRef]:
-    """Return the shards of held-out samples that an evaluation uses."""
-    return [shard for shard in state.shards if shard.held_out][-EVALUATION_SHARDS:]
-
-
-def waiting_in_shards(state: LoopState) -> int:
-    """Return the number of samples in shards that no training has succeeded with: they are still new."""
-    return sum(shard.samples for shard in state.shards if not shard.round and not shard.held_out)
 
 
 def files_of(state: LoopState) -> set[str]:
@@ -308,12 +273,6 @@ def _settled(state: LoopState, now: str) -> LoopState:
     return state if following == state.step else _with(state, step=following, step_since=now)
 
 
-def _learned(shard: ShardRef, round: int, deployed: Sequence[str]) -> ShardRef:
-    if shard.held_out or not shard.round or not deployed:
-        return shard
-    return shard.model_copy(update={"learned": [*shard.learned, *(n for n in deployed if n not in shard.learned)]})
-
-
 def _measured(state: LoopState) -> dict[str, float]:
     """Return the metrics of what serves of the first model after the round."""
     first = state.candidates.get(_first(state))
@@ -325,25 +284,6 @@ def _measured(state: LoopState) -> dict[str, float]:
 def _first(state: LoopState) -> str:
     """Return the model whose metrics triggers look at; accuracies of two models do not compare."""
     return next(iter(state.candidates), "")
-
-
-_DECISIONS: Mapping[str, Decision] = {
-    "deployed": "deployed", "rolled-back": "rolled-back", "failed": "failed", "refused": "refused",
-}  # fmt: skip
-"""What becomes of a candidate that is in this step when its round ends."""
-
-
-def _outcome(candidate: CandidateState) -> ModelOutcome:
-    is_undecided = candidate.verdict is not None and candidate.verdict.decision == "undecided"
-    return ModelOutcome(
-        decision="undecided" if is_undecided else _DECISIONS.get(candidate.step, "undecided"),
-        version=candidate.version,
-        digest=candidate.weights.digest if candidate.weights is not None else "",
-        reason=candidate.reason,
-        samples=candidate.samples,
-        metrics=candidate.metrics,
-        verdict=candidate.verdict,
-    )
 
 
 def _names(spec: IncrementalLearningJobSpec) -> list[str]:

@@ -11,7 +11,7 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.bus.contract.resources.incremental_learning_job import EvaluationRule, LearnedModel
 from heliograph.core.names import join_labels
-from heliograph.incremental import loop
+from heliograph.incremental import loop_shards
 
 
 def learn_task(
@@ -47,11 +47,11 @@ def learn_task(
         return idle
     if state.step == "training" and candidate.step == "training":
         return idle.model_copy(
-            update={"active": True, "step": "train", "model": base, "shards": loop.to_learn(state, model),
+            update={"active": True, "step": "train", "model": base, "shards": loop_shards.to_learn(state, model),
                     "memory": state.memory.get(model)}
         )  # fmt: skip
     if state.step == "evaluating" and candidate.step == "trained":
-        shards = loop.to_measure(state)
+        shards = loop_shards.to_measure(state)
         return idle.model_copy(
             update={"active": True, "step": "evaluate", "model": candidate.weights, "champion": base, "shards": shards,
                     "gate": spec.gate, "evaluation": evaluation_version(spec.evaluation, shards)}

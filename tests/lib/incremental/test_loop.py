@@ -20,7 +20,7 @@ from heliograph.bus.contract.resources import (
     WeightsRef,
 )
 from heliograph.core.world import rfc3339
-from heliograph.incremental import decisions, loop
+from heliograph.incremental import decisions, loop, loop_shards
 from heliograph.incremental.canary import CanaryFacts, VersionCounts
 from heliograph.incremental.decisions import Action, Begin, Deploy, End, Evaluate, Facts, Look, Promote, RollBack
 
@@ -81,7 +81,7 @@ def test_a_round_from_samples_to_deployment() -> None:
     state = loop.trained(state, candidate(state), at(1))
     assert state.step == "trained" and isinstance(decisions.decide(state, spec, Facts(), T0), Evaluate)
     state = loop.evaluate(state, at(1))
-    assert [each.number for each in loop.to_measure(state)] == [2]
+    assert [each.number for each in loop_shards.to_measure(state)] == [2]
     state = loop.judged(state, verdict(state), at(2))
     assert state.step == "evaluated" and isinstance(decisions.decide(state, spec, Facts(), T0), Deploy)
     state = loop.deploy(loop.registered(state, "m", 7), spec, at(3))
@@ -101,11 +101,11 @@ def test_a_refused_candidate_changes_nothing_and_its_samples_are_learned_with_th
     state, ended = loop.end(loop.judged(state, verdict(state, decision="fails"), at(2)), at(2))
     assert ended.models["m"].decision == "refused" and "worse" in ended.models["m"].reason
     assert state.champions == {} and state.memory == {} and state.failures == 0
-    assert loop.waiting_in_shards(state) == 0, "a training has succeeded with them: they are new no more"
-    assert [each.number for each in loop.to_learn(state, "m")] == [1]
+    assert loop_shards.waiting_in_shards(state) == 0, "a training has succeeded with them: they are new no more"
+    assert [each.number for each in loop_shards.to_learn(state, "m")] == [1]
     assert decisions.decide(state, spec, Facts(), T0 + 9) is None
     state = begun(state, spec, shard(3))
-    assert [each.number for each in loop.to_learn(state, "m")] == [1, 3]
+    assert [each.number for each in loop_shards.to_learn(state, "m")] == [1, 3]
 
 
 def test_an_undecided_gate_lets_nothing_through() -> None:
@@ -126,7 +126,7 @@ def test_what_crashes_is_begun_again_and_fails_in_the_end() -> None:
     assert decisions.decide(failed, spec, Facts(), T0) == End()
     state, ended = loop.end(failed, at(4))
     assert ended.models["m"].decision == "failed" and "exit code 139" in ended.models["m"].reason
-    assert loop.waiting_in_shards(state) == 8, "no training has succeeded with them: they still wait"
+    assert loop_shards.waiting_in_shards(state) == 8, "no training has succeeded with them: they still wait"
     facts = Facts(new_samples=2)
     assert decisions.decide(state, spec, facts, T0 + 4) is None, "it pauses"
     assert decisions.next_look(state, spec, facts, T0 + 4) == T0 + 4 + loop.FIRST_PAUSE
@@ -172,7 +172,8 @@ def test_of_two_models_each_has_its_own_outcome() -> None:
     state = loop.deploy(loop.judged(state, verdict(state, "large"), at(2)), spec, at(2))
     state, ended = loop.end(state, at(3))
     assert {name: each.decision for name, each in ended.models.items()} == {"small": "refused", "large": "deployed"}
-    assert loop.to_learn(state, "large") == [] and [each.number for each in loop.to_learn(state, "small")] == [1]
+    assert loop_shards.to_learn(state, "large") == []
+    assert [each.number for each in loop_shards.to_learn(state, "small")] == [1]
 
 
 def counts(requests: int, errors: int = 0, p99: float | None = 0.01) -> VersionCounts:
@@ -227,7 +228,7 @@ def test_a_promoted_version_is_watched_and_may_still_be_rolled_back() -> None:
     state = loop.roll_back(state, "m", back.reason, at(69))
     state, ended = loop.end(state, at(70))
     assert ended.models["m"].decision == "rolled-back" and state.champions == {}
-    assert [each.number for each in loop.to_learn(state, "m")] == [1]
+    assert [each.number for each in loop_shards.to_learn(state, "m")] == [1]
 
 
 def test_each_step_may_wait_for_its_own_trigger_or_for_a_hand() -> None:
@@ -318,7 +319,7 @@ def test_a_metric_that_stays_low_trains_no_sample_twice() -> None:
     state = begun(LoopState(), spec, shard(1), shard(2, 2, held_out=True))
     state = loop.evaluate(loop.trained(state, candidate(state), at(1)), at(1))
     state, _ = loop.end(loop.judged(state, verdict(state, decision="fails"), at(2)), at(2))
-    assert state.metrics["accuracy"] == 0.8 and loop.to_learn(state, "m")
+    assert state.metrics["accuracy"] == 0.8 and loop_shards.to_learn(state, "m")
     assert decisions.decide(state, spec, Facts(), T0 + 9999) is None, "the same samples make the same candidate"
     assert decisions.decide(state, spec, Facts(new_samples=1), T0 + 9) == Begin("accuracy 0.8 is below 0.95")
 
@@ -438,11 +439,11 @@ def test_no_sample_is_lost_and_nothing_unjudged_serves(events: list[tuple[str, i
                 case RollBack(model, why):
                     state = loop.roll_back(state, model, why, at(now))
                 case End():
-                    before = {each.number for each in loop.to_learn(state, "m")}
+                    before = {each.number for each in loop_shards.to_learn(state, "m")}
                     state, record = loop.end(state, at(now))
                     records.append(record)
                     if record.models["m"].decision == "deployed":
-                        learned |= before - {each.number for each in loop.to_learn(state, "m")}
+                        learned |= before - {each.number for each in loop_shards.to_learn(state, "m")}
                 case None:
                     break
         there = {each.number for each in state.shards}

@@ -15,7 +15,6 @@ from heliograph.bus.contract.resources import (
     PAIR_ENDED,
     SIDES,
     Dataset,
-    JointInferenceService,
     Model,
     PairTrainingJob,
     Resource,
@@ -28,10 +27,12 @@ from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
+from heliograph.coordinator.features.pairs import lineage, requirements
 from heliograph.coordinator.features.pairs import state_machine as jobs
-from heliograph.coordinator.features.pairs.tasks import JOB_ANNOTATION, pair_task, service_of
+from heliograph.coordinator.features.pairs.pair_service import PairService
+from heliograph.coordinator.features.pairs.tasks import pair_task, service_of
 from heliograph.coordinator.packages import check_parameters, names_of, pinned
-from heliograph.core.errors import Conflict, HeliographError, Refused, Unreachable
+from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.tasks import Flag, wait_for
 from heliograph.incremental.loop import seconds
 
@@ -50,6 +51,7 @@ class PairController(Feature[PairTrainingJob]):
         """Find where the stream of results goes on: some may have come while nobody led."""
         self._world = self.context.port.world
         self._wake = Flag()
+        self._service = PairService(self.context)
         self._advancing = asyncio.Lock()
         """One step of a job at a time: two callers would both register it."""
         running = [job.status.results_from for job in self.resources() if job.status.phase == "Running"]
@@ -71,16 +73,8 @@ class PairController(Feature[PairTrainingJob]):
         check_offered(choice, view.rules(job.spec.node_name), topic)
         check_parameters(job, view.packages, topic)
         if job.spec.service is not None:
-            self._check_service(job, topic)
-
-    def _check_service(self, job: PairTrainingJob, topic: str) -> None:
-        """Raise Refused where the service could not be created once the pair is there."""
-        wanted, known = service_of(job), self.context.store.get(PairTrainingJob, job.name)
-        self._services().validate(wanted, topic)
-        if self._foreign_service(wanted.name, known.metadata.uid if known is not None else ""):
-            raise Refused("exists", topic=topic, field="spec.service.name", expected="a name that is free",
-                          got=wanted.name, hint="Give the service another name, or leave service out: the pair is "
-                          "registered all the same.")  # fmt: skip
+            known = self.context.store.get(PairTrainingJob, job.name)
+            self._service.check(job, known.metadata.uid if known is not None else "", topic)
 
     def may_change(self, known: PairTrainingJob, wanted: PairTrainingJob, topic: str) -> None:
         if known.status.phase in ("Running", "Succeeded") and (field := _changed_field(known, wanted)):
@@ -107,7 +101,7 @@ class PairController(Feature[PairTrainingJob]):
         self, verb: str, body: BaseModel, resource: PairTrainingJob | None, caller: str
     ) -> BaseModel | Mapping[str, Any]:
         assert verb == "models" and resource is not None
-        return jobs.models_of(resource)
+        return lineage.models_of(resource)
 
     def may_delete(self, other: Resource, topic: str) -> None:
         """Refuse to delete a model, or a data set, that a job needs."""
@@ -138,10 +132,10 @@ class PairController(Feature[PairTrainingJob]):
             await self._finish(job)
             return
         view, now = self.context.view(), self._world.timestamp()
-        if what := list(jobs.missing(job, view)):
+        if what := list(requirements.missing(job, view)):
             await self._step(name, lambda job: jobs.waits(job, what, now))
             return
-        found = jobs.uses(job, view)
+        found = requirements.uses(job, view)
         if jobs.has_other_data(job, found):
             self.context.out(f"pair job {name}: a data set has another version, and the job begins anew")
             await self._step(name, lambda job: jobs.abandoned(job) if jobs.has_other_data(job, found) else job)
@@ -162,7 +156,7 @@ class PairController(Feature[PairTrainingJob]):
             return
         bases = await self._bases(job)
         start = await self.context.port.bus.last_sequence(topics.PAIR_RESULT.stream_name) + 1
-        found = jobs.uses(job, self.context.view())
+        found = requirements.uses(job, self.context.view())
         await self._step(
             job.name,
             lambda job: jobs.begun(job, found, bases, start, now) if job.status.phase == "Pending" else job,
@@ -186,46 +180,21 @@ class PairController(Feature[PairTrainingJob]):
             numbers = await self._register(job, now)
             await self._step(job.name, lambda job: jobs.registered(job, numbers, now))
         else:
-            service, trouble = await self._serve(job)
+            service, trouble = await self._service.create(job)
             await self._step(job.name, lambda job: jobs.served(job, service, trouble, now))
 
     async def _register(self, job: PairTrainingJob, now: str) -> dict[Side, int]:
         by, numbers = f"{job.plural}/{job.name}", dict[Side, int]()
         for side in SIDES:
-            numbers[side] = await self.context.versions.add(_model(job, side), jobs.version_of(job, side, now), by=by)
-        served = job.spec.service is not None and not self._foreign_service(service_of(job).name, job.metadata.uid)
+            version = lineage.version_of(job, side, now)
+            numbers[side] = await self.context.versions.add(_model(job, side), version, by=by)
+        served = job.spec.service is not None and not self._service.is_foreign(service_of(job).name, job.metadata.uid)
         if job.spec.deploy or served:
             for side in SIDES:
                 await self.context.versions.deploy(_model(job, side), numbers[side], by, now)
         self.context.out(f"pair job {job.name}: registered {_model(job, 'edge')} version {numbers['edge']} and "
                          f"{_model(job, 'cloud')} version {numbers['cloud']}")  # fmt: skip
         return numbers
-
-    async def _serve(self, job: PairTrainingJob) -> tuple[str, str]:
-        """Create the job's service, unless it has. Return its name, and why there is none."""
-        wanted = service_of(job)
-        if self._foreign_service(wanted.name, job.metadata.uid):
-            return "", f"services/{wanted.name} exists, and is not this job's: the pair is registered, not deployed"
-        if self.context.store.get(JointInferenceService, wanted.name) is not None:
-            return wanted.name, ""
-        services = self._services()
-        try:
-            services.validate(wanted, "")
-            self.context.show(await self.context.store.create(wanted))
-        except Conflict:
-            return await self._serve(job)  # another write came first, and the store has read it
-        except Refused as error:
-            return "", f"services/{wanted.name} was refused: {error}"
-        await services.reconcile()
-        return wanted.name, ""
-
-    def _foreign_service(self, name: str, uid: str) -> bool:
-        """Return whether there is a service of that name which the job of that uid has not created."""
-        known = self.context.store.get(JointInferenceService, name)
-        return known is not None and (not uid or known.metadata.annotations.get(JOB_ANNOTATION) != uid)
-
-    def _services(self) -> Feature[JointInferenceService]:
-        return next(each for each in self.context.features() if each.kind is JointInferenceService)
 
     async def _watch_time(self) -> None:
         """Look at the jobs when a result has come, or when a step has lasted too long, until cancelled."""

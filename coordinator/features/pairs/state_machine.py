@@ -6,16 +6,13 @@ answers another turn than the present one, or that comes twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
-from heliograph.bus.contract.pair_requests import PairedModel, PairModels
-from heliograph.bus.contract.payloads import PairResult, PairTask, WorkerReport
+from heliograph.bus.contract.payloads import PairResult, WorkerReport
 from heliograph.bus.contract.resources import (
     PAIR_ENDED,
-    SIDES,
     Condition,
     DatasetUse,
-    ModelVersion,
     PairFigures,
     PairTrainingJob,
     PairTrainingJobStatus,
@@ -24,47 +21,12 @@ from heliograph.bus.contract.resources import (
     WeightsRef,
     condition,
 )
-from heliograph.bus.contract.versions import parse_version
-from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.pairs.tasks import TRAINS, worker_of
-from heliograph.coordinator.packages import missing_packages
 from heliograph.incremental.loop import seconds
 from heliograph.incremental.troubles import gives_up
 
 WORKER_STEPS = ("selecting", "training-cloud", "training-edge", "measuring")
 LEFT = "the script left its loop over parts() before the job had ended"
-
-
-def missing(job: PairTrainingJob, view: View) -> Iterator[str]:
-    """Yield what a job needs and does not have, a sentence each."""
-    spec = job.spec
-    yield from missing_packages(job, view)
-    node = view.edges.get(spec.node_name)
-    if node is None or node.report is None:
-        yield f"node {spec.node_name} {'is unknown' if node is None else 'has not reported yet'}"
-        return
-    if parse_version(node.report.version) < PairTask.since:
-        yield (f"node {spec.node_name} runs heliograph {node.report.version or '0.1'}, and the training of pairs began "
-               "with 0.2")  # fmt: skip
-        return
-    for name in dict.fromkeys(spec.datasets.values()):
-        if node.dataset(name) is None:
-            why = node.fault(name)
-            yield f"data set {name}: {why}" if why else (
-                f"data set {name} is not on node {spec.node_name}; 'heliograph datasets push {name} FILE --edge "
-                f"{spec.node_name}' brings it there"
-            )
-
-
-def uses(job: PairTrainingJob, view: View) -> dict[str, DatasetUse]:
-    """Return the versions of the job's data sets that its node has now, by what they are for."""
-    node = view.edges[job.spec.node_name]
-    found = {}
-    for purpose, name in job.spec.datasets.items():
-        if (index := node.dataset(name)) is not None:
-            found[purpose] = DatasetUse(name=name, edge=node.name, version=index.version or index.digest,
-                                        samples=index.samples)  # fmt: skip
-    return found
 
 
 def waits(job: PairTrainingJob, what: Iterable[str], now: str) -> PairTrainingJob:
@@ -250,60 +212,6 @@ def started(job: PairTrainingJob) -> PairTrainingJob:
 def begins_anew(job: PairTrainingJob) -> PairTrainingJob:
     """Return an ended job whose spec has changed: what it has trained so far does not count."""
     return _with(job, step="waiting")
-
-
-def version_of(job: PairTrainingJob, side: Side, now: str) -> ModelVersion:
-    """Return the version that a trained model becomes, without a number: with all that it was made of."""
-    status, trained, figures = job.status, job.status.models[side], job.status.figures
-    assert figures is not None
-    base = status.bases.get(side)
-    alone, objective = getattr(figures, f"{side}_accuracy"), getattr(figures, f"{side}_objective")
-    own = {"accuracy": alone, _objective(job, side): objective, "pair_accuracy": figures.after.accuracy,
-           "pair_offload": figures.after.offload}  # fmt: skip
-    purposes = [each for each in ("samples", "public") if each in status.datasets]
-    source = status.datasets["evaluation" if "evaluation" in status.datasets else "samples"]
-    return ModelVersion(
-        version=0,
-        weights=trained.weights,
-        job=job.metadata.uid,
-        job_name=job.name,
-        round=status.run,
-        metrics={**trained.metrics, **figures.metrics, **own},
-        time=now,
-        parent=base.digest if base is not None else "",
-        teacher=_teacher(job, side),
-        datasets=[status.datasets[each] for each in purposes],
-        dataset_count=len(purposes),
-        code=dict(status.code),
-        evaluation_set=DatasetUse(name=source.name, edge=source.edge, version=figures.evaluation,
-                                  samples=figures.measured_on),
-    )  # fmt: skip
-
-
-def models_of(job: PairTrainingJob) -> PairModels:
-    """Answer what a job has made."""
-    status = job.status
-    found = []
-    for side in SIDES:
-        trained = status.models.get(side)
-        name = (job.spec.edge if side == "edge" else job.spec.cloud).model.name
-        found.append(
-            PairedModel(side=side, model=name) if trained is None else
-            PairedModel(side=side, model=name, digest=trained.weights.digest, version=trained.version,
-                        samples=trained.samples, metrics=trained.metrics)
-        )  # fmt: skip
-    return PairModels(name=job.name, models=found, selected=status.selected, figures=status.figures,
-                      service=status.service)  # fmt: skip
-
-
-def _teacher(job: PairTrainingJob, side: Side) -> str:
-    if side == "cloud" or not job.spec.distillation.share:
-        return ""
-    return job.status.models["cloud"].weights.digest
-
-
-def _objective(job: PairTrainingJob, side: Side) -> str:
-    return (job.spec.edge if side == "edge" else job.spec.cloud).objective
 
 
 def _next(job: PairTrainingJob, step: str, now: str, **changes: object) -> PairTrainingJob:

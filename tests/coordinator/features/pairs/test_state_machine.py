@@ -21,6 +21,7 @@ from heliograph.bus.contract.resources import (
     WeightsRef,
 )
 from heliograph.coordinator.edges.view import EdgeView, View
+from heliograph.coordinator.features.pairs import lineage, requirements
 from heliograph.coordinator.features.pairs import state_machine as jobs
 from heliograph.coordinator.features.pairs.tasks import pair_task, service_of, worker_of
 
@@ -77,8 +78,8 @@ def _figures(**changes: Any) -> PairFigures:
 def _begun(**spec: Any) -> PairTrainingJob:
     job = _job(**spec)
     view = _view(*job.spec.datasets.values())
-    assert list(jobs.missing(job, view)) == []
-    return jobs.begun(job, jobs.uses(job, view), {}, 7, _time(0))
+    assert list(requirements.missing(job, view)) == []
+    return jobs.begun(job, requirements.uses(job, view), {}, 7, _time(0))
 
 
 def _at(step: str, **spec: Any) -> PairTrainingJob:
@@ -122,7 +123,7 @@ def test_a_version_says_all_that_it_was_made_of() -> None:
     base = _ref("base")
     status = job.status.model_copy(update={"bases": {"edge": base}, "code": {"c" * 64: 1}})
     job = job.model_copy(update={"status": status})
-    shallow, deep = jobs.version_of(job, "edge", _time(9)), jobs.version_of(job, "cloud", _time(9))
+    shallow, deep = lineage.version_of(job, "edge", _time(9)), lineage.version_of(job, "cloud", _time(9))
     assert (shallow.parent, shallow.teacher, deep.parent, deep.teacher) == (
         base.digest, deep.weights.digest, "", "",
     )  # fmt: skip
@@ -133,7 +134,7 @@ def test_a_version_says_all_that_it_was_made_of() -> None:
     assert shallow.metrics["recall"] == 0.79 and deep.metrics["precision"] == 0.97
     assert shallow.metrics["pair_accuracy"] == 0.95 and shallow.metrics["pair_offload"] == 0.2
     alone = _at("registering", distillation={"share": 0})
-    assert jobs.version_of(alone, "edge", _time(9)).teacher == "", "the labels alone have taught it"
+    assert lineage.version_of(alone, "edge", _time(9)).teacher == "", "the labels alone have taught it"
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -267,16 +268,16 @@ def test_a_pair_that_must_not_serve_is_not_registered(
 
 def test_a_missing_data_set_or_node_is_named_with_the_way_out() -> None:
     job = _job()
-    assert list(jobs.missing(job, View({}))) == ["node cloud is unknown"]
-    assert list(jobs.missing(job, View({NODE: EdgeView(NODE, False)}))) == ["node cloud has not reported yet"]
-    assert "runs heliograph 0.1" in next(jobs.missing(job, _view("mine", "public", version="0.1.0")))
-    (why,) = jobs.missing(job, _view("mine"))
+    assert list(requirements.missing(job, View({}))) == ["node cloud is unknown"]
+    assert list(requirements.missing(job, View({NODE: EdgeView(NODE, False)}))) == ["node cloud has not reported yet"]
+    assert "runs heliograph 0.1" in next(requirements.missing(job, _view("mine", "public", version="0.1.0")))
+    (why,) = requirements.missing(job, _view("mine"))
     assert "data set public is not on node cloud" in why and "datasets push public FILE --edge cloud" in why
     unreadable = [DatasetIndex(name=name, error="is no npz file") for name in ("mine", "public")]
     broken = Report(edge=NODE, observed=Generation(), version="0.2", datasets=unreadable)
-    found = list(jobs.missing(job, View({NODE: EdgeView(NODE, True, broken)})))
+    found = list(requirements.missing(job, View({NODE: EdgeView(NODE, True, broken)})))
     assert found == ["data set mine: is no npz file", "data set public: is no npz file"]
-    lost = [*jobs.missing(_job(workerSpec={"algorithm": {"name": "pack"}}), _view("mine", "public"))]
+    lost = [*requirements.missing(_job(workerSpec={"algorithm": {"name": "pack"}}), _view("mine", "public"))]
     assert lost == ["algorithm pack does not exist, or is no package"]
 
 
@@ -292,7 +293,7 @@ def test_a_data_set_that_is_gone_for_a_while_costs_no_attempt() -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_another_version_of_a_data_set_begins_the_job_anew_with_another_worker(step: str) -> None:
     job = _at(step)
-    same, other = jobs.uses(job, _view("mine", "public")), jobs.uses(job, _view("mine", "public", data="v2"))
+    same, other = (requirements.uses(job, _view("mine", "public", data=data)) for data in ("v1", "v2"))
     assert not jobs.has_other_data(job, same) and jobs.has_other_data(job, other)
     again = jobs.begun(jobs.abandoned(job), other, {}, 20, _time(9))
     assert (again.status.step, again.status.run, again.status.models) == ("selecting", 2, {})

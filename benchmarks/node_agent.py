@@ -15,7 +15,7 @@ from heliograph.core.tasks import Background
 from heliograph.core.world import World
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
-from heliograph.edge_agent.supervisor import Worker
+from heliograph.edge_agent.supervised_worker import Worker
 
 EDGE = "edge-1"
 

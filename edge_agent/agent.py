@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from heliograph import __version__
@@ -15,7 +14,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event
 from heliograph.bus.contract.payloads import NodeCapacity, Report, WorkerReport, WorkerTask
 from heliograph.bus.contract.permissions import inbox_of
-from heliograph.bus.contract.topics import DEFAULT_ROOT, Topic
+from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
 from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
@@ -24,18 +23,17 @@ from heliograph.core.tasks import Background, Flag, keep_running
 from heliograph.core.text import never_raising
 from heliograph.core.world import World
 from heliograph.edge_agent.admission import UNKNOWN, Capacity
+from heliograph.edge_agent.agent_config import AgentConfig, packages_directory
 from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.code_digest import code_digest_of
-from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.dataset_contents import DatasetContents
-from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.edge_agent.datasets.known_files import KnownFiles
 from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.edge_loops import EdgeLoops
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
 from heliograph.edge_agent.inventory import Inventory, OwnDatasets
-from heliograph.edge_agent.journal import QUOTA, Journal, KeptEvent
+from heliograph.edge_agent.journal import Journal, KeptEvent
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.labelling import EdgeLabelling
 from heliograph.edge_agent.launcher import Launcher
@@ -55,59 +53,6 @@ from heliograph.edge_agent.task_code import TaskCode
 from heliograph.edge_agent.unserved_responder import UnservedResponder
 from heliograph.edge_agent.uploads import Uploads
 from heliograph.edge_agent.worker_reports import refusals, worker_reports
-
-
-@dataclass(frozen=True)
-class AgentConfig:
-    """The options an agent was started with.
-
-    Attributes:
-        cloud: URL of the cloud's NATS; the agent dials out.
-        node: URL of the node's broker, mqtt:// on an edge; the cloud's agent gives its NATS.
-        worker_node: URL of the node's broker with the workers' credentials.
-        state: directory for journal, models and workers.
-        code: roots under which a task's script may lie.
-        data: roots under which a Dataset's file may lie.
-        datasets: files of the edge's own data sets, by name.
-        quota: bytes of events that may wait in the journal.
-        headers: whether the first line names the columns, of those of the edge's own data sets whose cells shall not
-            decide it.
-        allowed_packages: digests of the packages of code that may run.
-        allowed_packages_file: a file with further ones, one a line; it may change.
-        package_keys: PEM of each public key whose signature allows a package, by its id.
-        model_keys: PEM of each public key whose signature a model needs to be served here, by the key's id; without
-            any, no signature is needed.
-        capacity: what the node has for workers that ask for memory or GPUs.
-        label_columns: the column with the labels, of the edge's own data sets.
-        tells_labels: whether the edge tells how often each label occurs in its data sets.
-        unenforced: what the site policy asks for and this machine cannot enforce, a sentence each.
-    """
-
-    name: str
-    cloud: str
-    node: str
-    worker_node: str
-    state: Path
-    code: tuple[CodeRoot, ...] = ()
-    data: tuple[Path, ...] = ()
-    datasets: Mapping[str, Path] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    quota: int = QUOTA
-    root: str = DEFAULT_ROOT
-    headers: Mapping[str, Header] = field(default_factory=dict)
-    label_columns: Mapping[str, str] = field(default_factory=dict)
-    tells_labels: bool = False
-    allowed_packages: frozenset[str] = frozenset()
-    allowed_packages_file: Path | None = None
-    package_keys: Mapping[str, str] = field(default_factory=dict)
-    model_keys: Mapping[str, str] = field(default_factory=dict)
-    capacity: Capacity = UNKNOWN
-    unenforced: tuple[str, ...] = ()
-
-
-def packages_directory(state: Path) -> Path:
-    """Return the directory of an agent's state with the packages of code."""
-    return state / "packages"
 
 
 class Agent:

@@ -21,7 +21,7 @@ from heliograph.core.tasks import Background
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.producers import DEVICE, WORKER, ProducerWatch, key_of, split_key
-from heliograph.edge_agent.supervisor import Worker
+from heliograph.edge_agent.supervised_worker import Worker
 
 _FROM_NODE = frozenset(("worker", "anonymous"))
 """Roles whose events the agent takes on its node; its own go straight into the journal."""

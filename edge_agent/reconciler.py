@@ -40,7 +40,8 @@ from heliograph.edge_agent.reconcile import (
     decide,
     work_of,
 )
-from heliograph.edge_agent.supervisor import Supervisor, Worker
+from heliograph.edge_agent.supervised_worker import Worker
+from heliograph.edge_agent.supervisor import Supervisor
 from heliograph.edge_agent.task_code import TaskCode
 
 _Effect = Fetch | FetchPackage | Launch | Assign | Stop | Evict | Hurry

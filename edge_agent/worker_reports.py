@@ -8,7 +8,7 @@ from typing import Literal
 from heliograph import __version__
 from heliograph.bus.contract.payloads import UnsupportedTask, WorkerReport, WorkerTask
 from heliograph.edge_agent.reconcile import Hold
-from heliograph.edge_agent.supervisor import Worker
+from heliograph.edge_agent.supervised_worker import Worker
 
 MAX_DETAIL = 4096
 """Characters of a reason, at most."""

@@ -24,7 +24,8 @@ from heliograph.bus.transport import BlobStore, Bus, Message, StoredBlob
 from heliograph.core.errors import Refused
 from heliograph.core.names import CLOUD
 from heliograph.core.world import World
-from heliograph.edge_agent.agent import Agent, AgentConfig
+from heliograph.edge_agent.agent import Agent
+from heliograph.edge_agent.agent_config import AgentConfig
 from heliograph.edge_agent.dataset_contents import DatasetContents
 from heliograph.edge_agent.datasets import index
 from heliograph.simulations.check.compare import TimedMessage

@@ -14,7 +14,8 @@ from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
 from heliograph.bus.transport import Bus
 from heliograph.core.world import World
-from heliograph.edge_agent.agent import Agent, AgentConfig
+from heliograph.edge_agent.agent import Agent
+from heliograph.edge_agent.agent_config import AgentConfig
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.simulations.fleet.echo_workload import Echo
 from heliograph.simulations.fleet.task_launcher import TaskLauncher

@@ -26,7 +26,8 @@ from heliograph.core.names import CLOUD, require_label
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
 from heliograph.core.world import World
 from heliograph.edge_agent.admission import UNKNOWN, Capacity
-from heliograph.edge_agent.agent import Agent, AgentConfig
+from heliograph.edge_agent.agent import Agent
+from heliograph.edge_agent.agent_config import AgentConfig
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.launcher import Launcher
 from heliograph.simulations.virtual.loop import Process, VirtualLoop

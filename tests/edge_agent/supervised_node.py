@@ -13,7 +13,8 @@ from heliograph.bus.contract.payloads import TrainTask, WorkerState
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest
 from heliograph.edge_agent.shared_directory import SharedDirectory
-from heliograph.edge_agent.supervisor import Supervisor, Worker
+from heliograph.edge_agent.supervised_worker import Worker
+from heliograph.edge_agent.supervisor import Supervisor
 from heliograph.simulations.virtual.loop import VirtualLoop, run
 from heliograph.simulations.virtual.worker_output import Lines
 

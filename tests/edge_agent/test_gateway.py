@@ -23,7 +23,7 @@ from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.producers import SAID, WATCHED
-from heliograph.edge_agent.supervisor import Worker
+from heliograph.edge_agent.supervised_worker import Worker
 
 EDGE, WORKER, SECRET = "edge-1", "job-worker", b"s" * 32
 UPDATE = topics.MODEL_UPDATE.at(job="job", edge=EDGE)

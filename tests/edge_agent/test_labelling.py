@@ -25,7 +25,7 @@ from heliograph.core.tasks import cancel_and_wait
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.labelling import EdgeLabelling
-from heliograph.edge_agent.supervisor import Worker
+from heliograph.edge_agent.supervised_worker import Worker
 
 EDGE, SECRET = "edge-1", b"s" * 32
 SPEC = LabelQueueSpec.model_validate({"labelSchema": {"classes": ["cat", "dog"]}, "leaseSeconds": 60})

@@ -8,7 +8,8 @@ import asyncio
 import pytest
 
 from heliograph.bus.contract.payloads import InferTask
-from heliograph.edge_agent.supervisor import BACKOFF, REPEATED
+from heliograph.edge_agent.supervised_worker import REPEATED
+from heliograph.edge_agent.supervisor import BACKOFF
 from tests.edge_agent.supervised_node import NAME, Node, run_on_node, state, train_task
 
 LONG = 1000.0

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from heliograph.bus.contract.payloads import WorkerState
-from heliograph.edge_agent.supervisor import AFTER_LOOP, GRACE, Worker
+from heliograph.edge_agent.supervised_worker import Worker
+from heliograph.edge_agent.supervisor import AFTER_LOOP, GRACE
 from tests.edge_agent.supervised_node import NAME, Node, run_on_node, state, train_task
 
 

@@ -18,7 +18,8 @@ from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
-from heliograph.edge_agent.agent import Agent, AgentConfig
+from heliograph.edge_agent.agent import Agent
+from heliograph.edge_agent.agent_config import AgentConfig
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest, RunningWorker
 from heliograph.edge_agent.shared_directory import SharedDirectory
 from heliograph.local.nats_server import Broker

@@ -9,7 +9,7 @@ import pytest
 from heliograph.bus.contract.payloads import InferTask, TrainTask, WorkerTask
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.edge_agent.reconcile import Hold
-from heliograph.edge_agent.supervisor import Worker
+from heliograph.edge_agent.supervised_worker import Worker
 from heliograph.edge_agent.worker_reports import worker_reports
 
 MODEL = WeightsRef(digest="a" * 64, size=10**6, bucket="models")

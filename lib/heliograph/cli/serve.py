@@ -82,7 +82,8 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.signing import trusted_keys
     from heliograph.core.world import World
-    from heliograph.edge_agent.agent import Agent, AgentConfig, packages_directory
+    from heliograph.edge_agent.agent import Agent
+    from heliograph.edge_agent.agent_config import AgentConfig, packages_directory
     from heliograph.edge_agent.code_roots import CodeRoot
     from heliograph.edge_agent.confinement.confiner import Confiner, Limits
     from heliograph.edge_agent.confinement.site_policy import SitePolicy, read_site_policy

@@ -1,0 +1,66 @@
+"""The options that an edge agent is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.edge_agent.admission import UNKNOWN, Capacity
+from heliograph.edge_agent.code_roots import CodeRoot
+from heliograph.edge_agent.datasets.csv_look import Header
+from heliograph.edge_agent.journal import QUOTA
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The options an agent was started with.
+
+    Attributes:
+        cloud: URL of the cloud's NATS; the agent dials out.
+        node: URL of the node's broker, mqtt:// on an edge; the cloud's agent gives its NATS.
+        worker_node: URL of the node's broker with the workers' credentials.
+        state: directory for journal, models and workers.
+        code: roots under which a task's script may lie.
+        data: roots under which a Dataset's file may lie.
+        datasets: files of the edge's own data sets, by name.
+        quota: bytes of events that may wait in the journal.
+        headers: whether the first line names the columns, of those of the edge's own data sets whose cells shall not
+            decide it.
+        allowed_packages: digests of the packages of code that may run.
+        allowed_packages_file: a file with further ones, one a line; it may change.
+        package_keys: PEM of each public key whose signature allows a package, by its id.
+        model_keys: PEM of each public key whose signature a model needs to be served here, by the key's id; without
+            any, no signature is needed.
+        capacity: what the node has for workers that ask for memory or GPUs.
+        label_columns: the column with the labels, of the edge's own data sets.
+        tells_labels: whether the edge tells how often each label occurs in its data sets.
+        unenforced: what the site policy asks for and this machine cannot enforce, a sentence each.
+    """
+
+    name: str
+    cloud: str
+    node: str
+    worker_node: str
+    state: Path
+    code: tuple[CodeRoot, ...] = ()
+    data: tuple[Path, ...] = ()
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    quota: int = QUOTA
+    root: str = DEFAULT_ROOT
+    headers: Mapping[str, Header] = field(default_factory=dict)
+    label_columns: Mapping[str, str] = field(default_factory=dict)
+    tells_labels: bool = False
+    allowed_packages: frozenset[str] = frozenset()
+    allowed_packages_file: Path | None = None
+    package_keys: Mapping[str, str] = field(default_factory=dict)
+    model_keys: Mapping[str, str] = field(default_factory=dict)
+    capacity: Capacity = UNKNOWN
+    unenforced: tuple[str, ...] = ()
+
+
+def packages_directory(state: Path) -> Path:
+    """Return the directory of an agent's state with the packages of code."""
+    return state / "packages"

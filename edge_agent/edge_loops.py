@@ -133,6 +133,8 @@ class EdgeLoops:
             stored = self._stored.get(name)
             if stored is None or stored.uid != wanted.uid:
                 continue
+            _, waiting = with_troubles(name, wanted.spec, stored.state, lambda learned: self._reports(),
+                                       self._world.timestamp())  # fmt: skip
             state = EdgeLearning(
                 step=stored.state.step,
                 round=stored.state.round,
@@ -140,6 +142,7 @@ class EdgeLoops:
                 deployed={model: ref.digest for model, ref in stored.own.items()},
                 metric=stored.state.metrics.get(wanted.spec.evaluation.metric),
                 last=stored.rounds[-1] if stored.rounds else None,
+                trouble="; ".join(waiting)[:1024],
             )
             found[name] = LoopReport(uid=wanted.uid, generation=wanted.generation, state=state)
         return found

@@ -36,8 +36,15 @@ def test_watch_shows_each_step_and_round_once() -> None:
 
 def test_the_row_of_a_job() -> None:
     assert LEARNING.row(_document("training", 2), 1_000_000.0)[:8] == [
-        "j", "Running", "cloud", ["m"], "2", "training", "3", "0.900",
+        "j", "Running", "cloud", ["m"], "2", ["training"], "3", "0.900",
     ]  # fmt: skip
+
+
+def test_the_row_of_a_job_on_edges_tells_how_far_they_are() -> None:
+    document = _document()
+    document["status"]["edges"] = {"edge-1": {"round": 4, "step": "training"}, "edge-2": {"round": 3, "step": "waiting"},
+                                   "edge-3": {"round": 3, "step": "waiting"}}  # fmt: skip
+    assert LEARNING.row(document, 1_000_000.0)[4:6] == ["4", ["training", "waiting"]]
 
 
 @pytest.fixture

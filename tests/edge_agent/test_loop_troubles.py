@@ -88,6 +88,17 @@ def _held_out(it: Loops) -> int:
     return len(it.queue.settled(JOB)) - sum(shard.samples for shard in it.task.shards)
 
 
+def test_what_a_worker_waits_for_is_told(on_loops: Any) -> None:
+    async def test(it: Loops) -> None:
+        it.follow(UID, train={"newSamples": 5})
+        assert await it.rounds() == 1 and it.state.trouble == ""
+        _reported(it, "waiting", detail="data set mine is not on this node")
+        await it.node.settled()
+        assert it.state.trouble == "data set mine is not on this node"
+
+    on_loops(test)
+
+
 def test_a_script_that_leaves_its_loop_is_begun_again_and_fails_in_the_end(on_loops: Any) -> None:
     async def test(it: Loops) -> None:
         it.follow(UID, train={"newSamples": 5}, attempts=2)

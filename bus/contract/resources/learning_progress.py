@@ -156,6 +156,7 @@ class EdgeLearning(Document):
         waiting: labelled samples that no training has used yet.
         deployed: model name to the digest of the version that serves on the edge.
         metric: the evaluation's metric of that version.
+        trouble: what its workers wait for, for people; empty where they wait for nothing.
     """
 
     step: Step = "waiting"

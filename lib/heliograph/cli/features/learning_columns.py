@@ -15,13 +15,16 @@ def _row(document: Document, now: float) -> list[Cell]:
     spec, status = document.get("spec", {}), status_of(document)
     loop = status.get("loop", {})
     metric = status.get("metric")
+    edges = [each for _, each in sorted(status.get("edges", {}).items())]  # with the location edge each has its own
+    round = max((each.get("round", 0) for each in edges), default=loop.get("round", 0))
+    steps = list(dict.fromkeys(each.get("step", "") for each in edges)) or [loop.get("step", "")]
     return [
         name_of(document),
         status.get("phase", ""),
         spec.get("location", ""),
         some_of([each["model"]["name"] for each in spec.get("models", ())]),
-        str(loop.get("round", 0)),
-        loop.get("step", ""),
+        str(round),
+        some_of(steps),
         str(status.get("waiting", 0)),
         f"{metric:.3f}" if metric is not None else "",
         age_of(document, now),

@@ -42,8 +42,8 @@ def test_the_row_of_a_job() -> None:
 
 def test_the_row_of_a_job_on_edges_tells_how_far_they_are() -> None:
     document = _document()
-    document["status"]["edges"] = {"edge-1": {"round": 4, "step": "training"}, "edge-2": {"round": 3, "step": "waiting"},
-                                   "edge-3": {"round": 3, "step": "waiting"}}  # fmt: skip
+    waiting = {"round": 3, "step": "waiting"}
+    document["status"]["edges"] = {"edge-1": {"round": 4, "step": "training"}, "edge-2": waiting, "edge-3": waiting}
     assert LEARNING.row(document, 1_000_000.0)[4:6] == ["4", ["training", "waiting"]]
 
 

@@ -35,10 +35,12 @@ _LEFT_OUT = _PLACES | _IDS | _LATER | _NOT_REPLAYED | _DURATIONS
 _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
     topics.REPORT.pattern: frozenset(
-        ("version", "waiting_events", "dropped_events", "refused_events", "anomalous_events", "full")
+        ("version", "waiting_events", "dropped_events", "refused_events", "anomalous_events", "full",
+         "capacity")
     ),
 }
-"""Counts that only the node's broker knows, or that were right only at the moment of the report."""
+"""Counts that only the node's broker knows, or that were right only at the moment of the report, and what the machine
+has."""
 
 
 class ComparedMessage(NamedTuple):

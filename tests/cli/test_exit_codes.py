@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from heliograph.cli import serve
+from heliograph.cli import process_options
 from heliograph.cli.app import app
 from heliograph.cli.exit_codes import EXIT_CODES, exit_code_of
 from heliograph.core.errors import Conflict, Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
@@ -83,7 +83,7 @@ def _commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple
 
 
 ROOT = typer.main.get_command(app)
-COMMANDS = {words: command for words, command in _commands(ROOT) if words[0] not in serve.COMMANDS}
+COMMANDS = {words: command for words, command in _commands(ROOT) if words[0] not in process_options.COMMANDS}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -100,6 +100,6 @@ def test_each_commands_help_has_an_example_that_is_understood(words: tuple[str, 
         command.make_context(words[-1], typed[len(words) + 1 :])  # raises where it is not understood
 
 
-@pytest.mark.parametrize("name", serve.COMMANDS)
+@pytest.mark.parametrize("name", process_options.COMMANDS)
 def test_the_long_running_commands_have_an_example_too(typed: Any, name: str) -> None:
     assert "Example:\n" in typed(name, "--help").out

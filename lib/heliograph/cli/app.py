@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from heliograph.cli import serve, topics, usage
+from heliograph.cli import process_options, serve, topics, usage
 from heliograph.cli.catalog import algorithms, datasets, gate, gc, model_commands, model_rollout, models
 from heliograph.cli.doctor import command as doctor
 from heliograph.cli.events import events
@@ -71,6 +71,6 @@ def _serve(context: typer.Context) -> int:
     return serve.main([str(context.info_name), *context.args])
 
 
-for name, text in serve.COMMANDS.items():
+for name, text in process_options.COMMANDS.items():
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
     app.command(name, help=text, context_settings=anything, add_help_option=False)(_serve)

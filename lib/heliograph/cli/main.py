@@ -23,9 +23,9 @@ def main() -> None:
 
 
 def _run(words: Sequence[str]) -> int:
-    from heliograph.cli import serve
+    from heliograph.cli import process_options, serve
 
-    if words and words[0] in serve.COMMANDS:  # long-running: keep their imports few
+    if words and words[0] in process_options.COMMANDS:  # long-running: keep their imports few
         return serve.main(words)
     from heliograph.cli.app import run
 

@@ -45,9 +45,9 @@ def help_(
 
 def _of_command(context: typer.Context, words: list[str]) -> str:
     """Return a command's help; empty where there is no such command."""
-    from heliograph.cli import serve
+    from heliograph.cli import process_options, serve
 
-    if len(words) == 1 and words[0] in serve.COMMANDS:
+    if len(words) == 1 and words[0] in process_options.COMMANDS:
         serve.main([words[0], "--help"])  # prints it, and ends
     found = context.find_root()
     for word in words:
